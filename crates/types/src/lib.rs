@@ -1,0 +1,22 @@
+//! What things are called and measured in, and the two doors to the outside world.
+//!
+//! Every other crate may use this one; it uses none of them. An id, an ARN or a quantity is parsed
+//! here once and is a type from then on ([`ids`], [`arn`], [`units`]). Time and randomness are
+//! reached through [`env`] only, so that everything that decides can be driven by a test.
+//!
+//! **Invariant:** a value of a type of this crate is well formed; there is no way to build another.
+
+pub mod arn;
+pub mod chain;
+pub mod env;
+pub mod ids;
+pub mod units;
+
+pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
+pub use chain::Chain;
+pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
+pub use ids::{
+    AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, RegionName,
+    SecurityGroupId, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
+};
+pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};
