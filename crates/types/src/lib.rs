@@ -10,6 +10,7 @@ pub mod arn;
 pub mod chain;
 pub mod env;
 pub mod ids;
+pub mod oci;
 pub mod units;
 
 pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
@@ -19,4 +20,5 @@ pub use ids::{
     AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, RegionName,
     SecurityGroupId, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
 };
+pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
 pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};

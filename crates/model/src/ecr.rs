@@ -1,0 +1,139 @@
+//! Repositories, their manifests and tags. Blobs themselves live in the image store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use longshore_types::{AccountId, Digest, ImageTag, RepositoryName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::table::Record;
+use crate::tags::Tags;
+
+/// Whether a tag may be moved to another image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TagMutability {
+    #[default]
+    Mutable,
+    Immutable,
+    /// Mutable but for tags that match an exclusion filter.
+    MutableWithExclusion,
+    /// Immutable but for tags that match an exclusion filter.
+    ImmutableWithExclusion,
+}
+
+/// A repository: a name under which images are pushed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrRepository {
+    pub account: AccountId,
+    pub name: RepositoryName,
+    pub created_at: Timestamp,
+    pub tag_mutability: TagMutability,
+    /// Wildcard patterns of tags.
+    pub mutability_exclusions: Vec<String>,
+    pub scan_on_push: bool,
+    /// `AES256`, or `KMS` with its key, as it was asked for.
+    pub encryption_type: String,
+    pub kms_key: Option<String>,
+    pub tags: Tags,
+}
+
+impl Record for EcrRepository {
+    type Id = RepositoryName;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> RepositoryName {
+        self.name.clone()
+    }
+}
+
+/// Names a manifest within an account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ManifestId {
+    pub repository: RepositoryName,
+    pub digest: Digest,
+}
+
+impl fmt::Display for ManifestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.repository, self.digest)
+    }
+}
+
+/// A manifest, and what is asked of it so often that it is not parsed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrManifest {
+    pub account: AccountId,
+    pub repository: RepositoryName,
+    pub digest: Digest,
+    pub media_type: String,
+    /// Bytes of the manifest itself.
+    pub manifest_size: u64,
+    /// Bytes of everything it names, as a client downloads it.
+    pub image_size: u64,
+    pub pushed_at: Timestamp,
+    pub last_pull_at: Option<Timestamp>,
+    /// The image configuration, if it is an image.
+    pub config: Option<Digest>,
+    pub config_media_type: Option<String>,
+    pub layers: Vec<Digest>,
+    /// What an index lists.
+    pub manifests: Vec<Digest>,
+    /// What it is an attachment of (OCI referrers).
+    pub subject: Option<Digest>,
+    pub artifact_type: Option<String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Record for EcrManifest {
+    type Id = ManifestId;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> ManifestId {
+        ManifestId { repository: self.repository.clone(), digest: self.digest }
+    }
+}
+
+/// Names a tag within an account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TagId {
+    pub repository: RepositoryName,
+    pub tag: ImageTag,
+}
+
+impl fmt::Display for TagId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)
+    }
+}
+
+/// A tag and the manifest that it is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrTag {
+    pub account: AccountId,
+    pub repository: RepositoryName,
+    pub tag: ImageTag,
+    pub digest: Digest,
+    pub tagged_at: Timestamp,
+}
+
+impl Record for EcrTag {
+    type Id = TagId;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> TagId {
+        TagId { repository: self.repository.clone(), tag: self.tag.clone() }
+    }
+}
