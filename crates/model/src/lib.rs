@@ -1,1 +1,38 @@
-//! See ARCHITECTURE.md.
+//! The region's rows: what is remembered, typed, and how rows hang together.
+//!
+//! A row is a plain struct that implements [`Record`]: it knows its account, its id within that
+//! account and its kind, and the [`Index`]es it appears under. [`rows`] lists every kind once; the
+//! [`Key`] and [`Row`] enums and the tables of the [`View`] are made from that list, so a new kind
+//! is one line there and a struct in a module of its own.
+//!
+//! **Invariant:** nothing here does IO or reads a clock, and no count is stored that can be derived.
+
+pub mod cluster;
+pub mod document;
+pub mod ecr;
+pub mod idempotency;
+pub mod instance;
+mod lookup;
+pub mod rows;
+pub mod settings;
+pub mod table;
+pub mod tags;
+pub mod task;
+pub mod task_definition;
+pub mod view;
+
+pub use cluster::{Cluster, ClusterStatus, StrategyItem};
+pub use document::Document;
+pub use ecr::{EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
+pub use idempotency::{ClientToken, ClientTokenId};
+pub use instance::Instance;
+pub use rows::{Key, Kind, Row, View};
+pub use settings::{AccountSetting, SettingId, SettingPrincipal};
+pub use table::{Record, Table, Versioned};
+pub use tags::Tags;
+pub use task::Task;
+pub use task_definition::{
+    Compatibility, ContainerNeeds, NetworkMode, PortNeed, RequiredAttribute, TaskDefinition,
+    TaskDefinitionStatus, TaskFamily,
+};
+pub use view::{Dep, Index, Members, Seq};

@@ -1,0 +1,221 @@
+//! A container instance: a host whose agent registered, with what it offers and how it is.
+//!
+//! What is left of its resources is not here: it is derived from the tasks that occupy it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_types::{ClusterName, InstanceArn, InstanceId, Resources, Scope, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::task::{HostPort, Need, Protocol};
+
+/// The attribute of instances that take Fargate tasks.
+pub const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
+/// The attribute of instances whose agent makes a task's interface itself.
+pub const ENI_ATTRIBUTE: &str = "longshore.eni";
+
+/// Where an instance stands, in life order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum InstanceStatus {
+    Active,
+    Draining,
+    Inactive,
+}
+
+impl InstanceStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Draining => "DRAINING",
+            Self::Inactive => "INACTIVE",
+        }
+    }
+}
+
+/// One of `totalResources` that placement does not look at, kept as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherResource {
+    pub name: String,
+    pub kind: String,
+    pub integer: Option<i32>,
+    pub strings: Vec<String>,
+}
+
+/// The agent's side of an instance. Written by the session shell only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentState {
+    pub connected: bool,
+    pub version: Option<String>,
+    pub hash: Option<String>,
+    pub docker_version: Option<String>,
+    /// Grows with every session: the high half of the sequence numbers sent in it.
+    pub session: u32,
+    pub changed_at: Timestamp,
+}
+
+/// What a part of the instance said of its health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceHealth {
+    /// Such as `CONTAINER_RUNTIME`.
+    pub kind: String,
+    pub status: String,
+    pub updated_at: Timestamp,
+    pub changed_at: Timestamp,
+}
+
+/// A container instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub scope: Scope,
+    pub cluster: ClusterName,
+    pub status: InstanceStatus,
+    pub total: Resources,
+    /// Ports that its agent keeps for the host.
+    pub reserved_ports: BTreeSet<HostPort>,
+    pub other_resources: Vec<OtherResource>,
+    pub attributes: BTreeMap<String, Option<String>>,
+    pub tags: BTreeMap<String, String>,
+    pub ec2_instance_id: Option<String>,
+    pub capacity_provider: Option<String>,
+    pub is_external: bool,
+    /// The access key it registered with; only that key may speak for it.
+    pub access_key: Option<String>,
+    pub client_token: Option<String>,
+    pub registered_at: Timestamp,
+    pub agent: AgentState,
+    pub health: Vec<InstanceHealth>,
+    /// Grows by one with every change.
+    pub version: u64,
+}
+
+impl Instance {
+    pub fn arn(&self) -> InstanceArn {
+        InstanceArn { scope: self.scope.clone(), cluster: self.cluster.clone(), id: self.id }
+    }
+
+    pub fn has(&self, attribute: &str) -> bool {
+        self.attributes.contains_key(attribute)
+    }
+
+    fn is_true(&self, attribute: &str) -> bool {
+        self.attributes.get(attribute).and_then(Option::as_deref) == Some("true")
+    }
+
+    pub fn takes_fargate(&self) -> bool {
+        self.is_true(FARGATE_ATTRIBUTE)
+    }
+
+    /// Whether its agent makes interfaces itself, so that nothing needs to be attached first.
+    pub fn makes_interfaces(&self) -> bool {
+        self.is_true(ENI_ATTRIBUTE)
+    }
+
+    pub fn zone(&self) -> Option<&str> {
+        self.attributes.get("ecs.availability-zone").and_then(Option::as_deref)
+    }
+
+    /// What remains after `taken`, never less than nothing.
+    pub fn remaining<'a>(&self, taken: impl IntoIterator<Item = &'a Need>) -> Remaining {
+        let mut remaining =
+            Remaining { resources: self.total, taken_ports: self.reserved_ports.clone() };
+        for need in taken {
+            let Resources { cpu, memory } = &mut remaining.resources;
+            cpu.0 = cpu.0.saturating_sub(need.resources.cpu.0);
+            memory.0 = memory.0.saturating_sub(need.resources.memory.0);
+            remaining.taken_ports.extend(need.ports.iter().copied());
+        }
+        remaining
+    }
+
+    /// `OK` if every part is, the worst word otherwise; nothing if none has spoken.
+    pub fn overall_health(&self) -> &'static str {
+        let is = |status: &str| self.health.iter().any(|each| each.status == status);
+        if self.health.is_empty() || is("INSUFFICIENT_DATA") {
+            "INSUFFICIENT_DATA"
+        } else if is("IMPAIRED") {
+            "IMPAIRED"
+        } else if is("INITIALIZING") {
+            "INITIALIZING"
+        } else {
+            "OK"
+        }
+    }
+}
+
+/// What is left of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    pub resources: Resources,
+    pub taken_ports: BTreeSet<HostPort>,
+}
+
+impl Remaining {
+    pub fn ports(&self, protocol: Protocol) -> impl Iterator<Item = u16> + '_ {
+        let of = move |port: &&HostPort| port.protocol == protocol;
+        self.taken_ports.iter().filter(of).map(|port| port.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::{CpuUnits, MemoryMib};
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_the_total_less_what_tasks_take() {
+        let instance = sample();
+        let port = HostPort { protocol: Protocol::Udp, port: 53 };
+        let need = Need {
+            resources: Resources { cpu: CpuUnits(256), memory: MemoryMib(3000) },
+            ports: vec![port],
+        };
+        let left = instance.remaining([&need]);
+        assert_eq!(left.resources, Resources { cpu: CpuUnits(768), memory: MemoryMib(0) });
+        assert_eq!(left.ports(Protocol::Udp).collect::<Vec<_>>(), [53]);
+        assert_eq!(left.ports(Protocol::Tcp).collect::<Vec<_>>(), [22]);
+    }
+
+    #[test]
+    fn an_instance_is_as_healthy_as_its_worst_part() {
+        let mut instance = sample();
+        assert_eq!(instance.overall_health(), "INSUFFICIENT_DATA");
+        let part = |status: &str| InstanceHealth {
+            kind: "CONTAINER_RUNTIME".to_owned(),
+            status: status.to_owned(),
+            updated_at: Timestamp(1),
+            changed_at: Timestamp(1),
+        };
+        instance.health = vec![part("OK"), part("IMPAIRED")];
+        assert_eq!(instance.overall_health(), "IMPAIRED");
+        instance.health.truncate(1);
+        assert_eq!(instance.overall_health(), "OK");
+    }
+
+    fn sample() -> Instance {
+        Instance {
+            id: InstanceId::from_bytes([1; 16]),
+            scope: Scope {
+                region: "eu-north-1".parse().unwrap(),
+                account: "000000000000".parse().unwrap(),
+            },
+            cluster: ClusterName::default_cluster(),
+            status: InstanceStatus::Active,
+            total: Resources { cpu: CpuUnits(1024), memory: MemoryMib(2048) },
+            reserved_ports: [HostPort { protocol: Protocol::Tcp, port: 22 }].into(),
+            other_resources: Vec::new(),
+            attributes: [(FARGATE_ATTRIBUTE.to_owned(), Some("true".to_owned()))].into(),
+            tags: BTreeMap::new(),
+            ec2_instance_id: None,
+            capacity_provider: None,
+            is_external: false,
+            access_key: None,
+            client_token: None,
+            registered_at: Timestamp(0),
+            agent: AgentState::default(),
+            health: Vec::new(),
+            version: 0,
+        }
+    }
+}

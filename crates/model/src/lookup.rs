@@ -1,0 +1,138 @@
+//! The questions that are asked of a view over and over, answered by its indexes.
+
+use std::sync::Arc;
+
+use longshore_types::{AccountId, ClusterName, InstanceId};
+
+use crate::cluster::Cluster;
+use crate::instance::Instance;
+use crate::rows::{Key, View};
+use crate::task::Task;
+use crate::view::Index;
+
+impl View {
+    /// A cluster that was not deleted.
+    pub fn active_cluster(&self, account: AccountId, name: &ClusterName) -> Option<&Arc<Cluster>> {
+        self.clusters.get(account, name).filter(|cluster| cluster.is_active())
+    }
+
+    /// Every task of a cluster, stopped ones too, by id.
+    pub fn tasks_of_cluster(
+        &self,
+        account: AccountId,
+        cluster: &ClusterName,
+    ) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::ClusterTasks(account, cluster.clone()))
+    }
+
+    /// Tasks placed on an instance and not yet stopped, by account and id.
+    pub fn tasks_on_instance(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::InstanceTasks(instance))
+    }
+
+    /// Every task of the region that is not yet stopped, by account and id.
+    pub fn live_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::LiveTasks)
+    }
+
+    /// Every container instance of a cluster, by id.
+    pub fn instances_of_cluster(
+        &self,
+        account: AccountId,
+        cluster: &ClusterName,
+    ) -> impl Iterator<Item = &Arc<Instance>> {
+        self.members(&Index::ClusterInstances(account, cluster.clone()))
+            .filter_map(|key| self.instance_at(key))
+    }
+
+    fn instance_at(&self, key: &Key) -> Option<&Arc<Instance>> {
+        match key {
+            Key::ContainerInstance(account, id) => self.instances.get(*account, id),
+            _ => None,
+        }
+    }
+
+    fn tasks_in(&self, index: &Index) -> impl Iterator<Item = &Arc<Task>> {
+        self.members(index).filter_map(|key| match key {
+            Key::Task(account, id) => self.tasks.get(*account, id),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use longshore_types::{CpuUnits, MemoryMib, RegionName, Resources, Scope, Timestamp};
+
+    use super::*;
+    use crate::instance::{AgentState, InstanceStatus};
+    use crate::rows::Row;
+    use crate::view::{Dep, Seq};
+
+    #[test]
+    fn an_index_follows_its_rows_from_one_cluster_to_another() {
+        let mut view = View::default();
+        let account = account();
+        view.put(Seq(1), &Row::from(instance("a")));
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert_eq!(view.instances_of_cluster(account, &a).count(), 1);
+
+        view.put(Seq(2), &Row::from(instance("b")));
+        assert_eq!(view.instances_of_cluster(account, &a).count(), 0);
+        assert_eq!(view.instances_of_cluster(account, &b).count(), 1);
+
+        view.remove(Seq(3), &Row::from(instance("b")).key());
+        assert_eq!(view.instances_of_cluster(account, &b).count(), 0);
+        let index = Dep::All(Index::ClusterInstances(account, b));
+        assert_eq!(view.changed_at(&index), Some(Seq(3)), "an emptied index says when");
+    }
+
+    #[test]
+    fn a_snapshot_does_not_see_later_writes() {
+        let mut view = View::default();
+        view.put(Seq(1), &Row::from(instance("a")));
+        let snapshot = view.clone();
+        view.remove(Seq(2), &Row::from(instance("a")).key());
+        assert_eq!(snapshot.instances.len(), 1);
+        assert_eq!(view.instances.len(), 0);
+    }
+
+    #[test]
+    fn every_row_survives_its_json() {
+        let row = Row::from(instance("a"));
+        let text = row.to_json().unwrap();
+        let back = Row::from_json(row.key().kind(), &text).unwrap();
+        assert_eq!(back.to_json().unwrap(), text);
+        assert_eq!(back.key(), row.key());
+    }
+
+    fn account() -> AccountId {
+        "000000000000".parse().unwrap()
+    }
+
+    fn instance(cluster: &str) -> Instance {
+        let region: RegionName = "us-east-1".parse().unwrap();
+        Instance {
+            id: InstanceId::from_bytes([1; 16]),
+            scope: Scope { region, account: account() },
+            cluster: cluster.parse().unwrap(),
+            status: InstanceStatus::Active,
+            total: Resources { cpu: CpuUnits(1024), memory: MemoryMib(2048) },
+            reserved_ports: [].into(),
+            other_resources: Vec::new(),
+            attributes: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            ec2_instance_id: None,
+            capacity_provider: None,
+            is_external: false,
+            access_key: None,
+            client_token: None,
+            registered_at: Timestamp(0),
+            agent: AgentState::default(),
+            health: Vec::new(),
+            version: 0,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The list of kinds, and what is made from it: [`Kind`], [`Key`], [`Row`] and [`View`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use longshore_types::{AccountId, InstanceId, TaskId};
+
+use crate::table::{Record, Table};
+use crate::task::Phase;
+use crate::view::{Dep, Index, Members, Seq};
+
+/// One line a kind: the variant, the row type, the table in a view, the name in a store.
+macro_rules! rows {
+    ($($variant:ident($row:ty), $table:ident, $name:literal;)*) => {
+        /// What sort of thing a row describes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($variant,)*
+        }
+
+        impl Kind {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name under which a store keeps rows of this kind. Never changes.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// Names one row among all rows.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Key {
+            $($variant(AccountId, <$row as Record>::Id),)*
+        }
+
+        impl Key {
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$variant(..) => Kind::$variant,)*
+                }
+            }
+
+            pub const fn account(&self) -> AccountId {
+                match self {
+                    $(Self::$variant(account, _) => *account,)*
+                }
+            }
+
+            /// The id within kind and account, as a store keeps it.
+            pub fn id_text(&self) -> String {
+                match self {
+                    $(Self::$variant(_, id) => id.to_string(),)*
+                }
+            }
+        }
+
+        /// A row of any kind.
+        #[derive(Clone, Debug)]
+        pub enum Row {
+            $($variant(Arc<$row>),)*
+        }
+
+        impl Row {
+            pub fn key(&self) -> Key {
+                match self {
+                    $(Self::$variant(row) => Key::$variant(row.account(), row.id()),)*
+                }
+            }
+
+            pub fn indexes(&self) -> Vec<Index> {
+                match self {
+                    $(Self::$variant(row) => row.indexes(),)*
+                }
+            }
+
+            pub fn to_json(&self) -> Result<String, serde_json::Error> {
+                match self {
+                    $(Self::$variant(row) => serde_json::to_string(row.as_ref()),)*
+                }
+            }
+
+            pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $(Kind::$variant => {
+                        serde_json::from_str(text).map(|row| Self::$variant(Arc::new(row)))
+                    })*
+                }
+            }
+        }
+
+        $(
+            impl From<$row> for Row {
+                fn from(row: $row) -> Self {
+                    Self::$variant(Arc::new(row))
+                }
+            }
+
+            impl From<Arc<$row>> for Row {
+                fn from(row: Arc<$row>) -> Self {
+                    Self::$variant(row)
+                }
+            }
+        )*
+
+        /// A consistent, immutable picture of everything at one commit.
+        ///
+        /// Cloning one costs a few pointers. Written only by [`View::put`] and [`View::remove`], so
+        /// tables and indexes agree always.
+        #[derive(Clone, Debug, Default)]
+        pub struct View {
+            pub seq: Seq,
+            $(pub $table: Table<$row>,)*
+            indexes: OrdMap<Index, Members>,
+        }
+
+        impl View {
+            /// Writes one row at `seq`.
+            pub fn put(&mut self, seq: Seq, row: &Row) {
+                let before = match row {
+                    $(Row::$variant(row) => {
+                        self.$table.insert(seq, Arc::clone(row)).map(Row::$variant)
+                    })*
+                };
+                let (key, now) = (row.key(), row.indexes());
+                let before = before.map(|row| row.indexes()).unwrap_or_default();
+                for index in before.iter().filter(|index| !now.contains(index)) {
+                    self.leave(seq, index, &key);
+                }
+                for index in now {
+                    let is_new = !before.contains(&index);
+                    let members = self.indexes.entry(index).or_default();
+                    members.seq = seq;
+                    if is_new {
+                        members.keys.insert(key.clone());
+                    }
+                }
+            }
+
+            /// Removes one row at `seq`; removing what is not there changes nothing.
+            pub fn remove(&mut self, seq: Seq, key: &Key) {
+                let before = match key {
+                    $(Key::$variant(account, id) => {
+                        self.$table.remove(*account, id).map(Row::$variant)
+                    })*
+                };
+                for index in before.map(|row| row.indexes()).unwrap_or_default() {
+                    self.leave(seq, &index, key);
+                }
+            }
+
+            /// When the row was last written; `None` if there is none.
+            pub fn seq_of(&self, key: &Key) -> Option<Seq> {
+                match key {
+                    $(Key::$variant(account, id) => {
+                        self.$table.versioned(*account, id).map(|entry| entry.seq)
+                    })*
+                }
+            }
+
+            pub fn row(&self, key: &Key) -> Option<Row> {
+                match key {
+                    $(Key::$variant(account, id) => {
+                        self.$table.get(*account, id).map(|row| Row::$variant(Arc::clone(row)))
+                    })*
+                }
+            }
+
+            /// Every row of every kind, for whoever writes a whole picture down.
+            pub fn rows(&self) -> impl Iterator<Item = (Seq, Row)> {
+                std::iter::empty()
+                    $(.chain(self.$table.iter_versioned().map(|entry| {
+                        (entry.seq, Row::$variant(Arc::clone(&entry.row)))
+                    })))*
+            }
+        }
+    };
+}
+
+rows! {
+    Cluster(crate::cluster::Cluster), clusters, "cluster";
+    TaskFamily(crate::task_definition::TaskFamily), families, "task-family";
+    TaskDefinition(crate::task_definition::TaskDefinition), task_definitions, "task-definition";
+    ContainerInstance(crate::instance::Instance), instances, "container-instance";
+    Task(crate::task::Task), tasks, "task";
+    AccountSetting(crate::settings::AccountSetting), account_settings, "account-setting";
+    ClientToken(crate::idempotency::ClientToken), client_tokens, "client-token";
+    EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";
+    EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
+    EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
+}
+
+impl fmt::Display for Key {
+    /// `cluster/000000000000/demo`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind().name(), self.account(), self.id_text())
+    }
+}
+
+impl View {
+    /// The rows of an index, by key.
+    pub fn members(&self, index: &Index) -> impl Iterator<Item = &Key> {
+        self.indexes.get(index).into_iter().flat_map(|members| members.keys.iter())
+    }
+
+    /// How many rows an index has.
+    pub fn member_count(&self, index: &Index) -> usize {
+        self.indexes.get(index).map_or(0, |members| members.keys.len())
+    }
+
+    /// When what a decision relied on last changed; `None` if it is not there.
+    ///
+    /// A row that is gone leaves no trace here: a store keeps the recent ones itself.
+    pub fn changed_at(&self, dep: &Dep) -> Option<Seq> {
+        match dep {
+            Dep::Row(key) => self.seq_of(key),
+            Dep::All(index) => self.indexes.get(index).map(|members| members.seq),
+        }
+    }
+
+    /// An index that loses its last row stays, so that its last change stays known.
+    fn leave(&mut self, seq: Seq, index: &Index, key: &Key) {
+        if let Some(members) = self.indexes.get_mut(index) {
+            members.seq = seq;
+            members.keys.remove(key);
+        }
+    }
+}
+
+impl Record for crate::instance::Instance {
+    type Id = InstanceId;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::ClusterInstances(self.scope.account, self.cluster.clone()), Index::Instances]
+    }
+}
+
+impl Record for crate::task::Task {
+    type Id = TaskId;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        let mut indexes = vec![Index::ClusterTasks(self.scope.account, self.cluster.clone())];
+        if self.phase < Phase::Stopped {
+            indexes.push(Index::LiveTasks);
+            indexes.extend(self.instance.map(Index::InstanceTasks));
+        }
+        indexes
+    }
+}

@@ -1,0 +1,124 @@
+//! One kind's rows: by account, then by id, each with the position of its last write.
+//!
+//! Persistent maps: cloning a table costs two pointers, so a snapshot of everything is free and a
+//! writer never waits for a reader.
+
+use std::fmt;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use longshore_types::AccountId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::view::{Index, Seq};
+
+/// A row: something the region remembers under an account and an id.
+pub trait Record: Serialize + DeserializeOwned + fmt::Debug {
+    /// What names the row within its account. Its text is the row's key in a store.
+    type Id: Ord + Clone + std::hash::Hash + fmt::Debug + fmt::Display;
+
+    fn account(&self) -> AccountId;
+
+    fn id(&self) -> Self::Id;
+
+    /// Every index that the row is found under.
+    fn indexes(&self) -> Vec<Index> {
+        Vec::new()
+    }
+}
+
+/// A row and the commit that last wrote it.
+#[derive(Debug)]
+pub struct Versioned<T> {
+    pub seq: Seq,
+    pub row: Arc<T>,
+}
+
+impl<T> Clone for Versioned<T> {
+    fn clone(&self) -> Self {
+        Self { seq: self.seq, row: Arc::clone(&self.row) }
+    }
+}
+
+/// All rows of one kind.
+#[derive(Debug)]
+pub struct Table<R: Record> {
+    accounts: OrdMap<AccountId, OrdMap<R::Id, Versioned<R>>>,
+}
+
+impl<R: Record> Clone for Table<R> {
+    fn clone(&self) -> Self {
+        Self { accounts: self.accounts.clone() }
+    }
+}
+
+impl<R: Record> Default for Table<R> {
+    fn default() -> Self {
+        Self { accounts: OrdMap::new() }
+    }
+}
+
+impl<R: Record> Table<R> {
+    pub fn get(&self, account: AccountId, id: &R::Id) -> Option<&Arc<R>> {
+        self.versioned(account, id).map(|entry| &entry.row)
+    }
+
+    pub fn versioned(&self, account: AccountId, id: &R::Id) -> Option<&Versioned<R>> {
+        self.accounts.get(&account)?.get(id)
+    }
+
+    /// The rows of one account, by id.
+    pub fn of(&self, account: AccountId) -> impl DoubleEndedIterator<Item = &Arc<R>> {
+        self.accounts.get(&account).into_iter().flat_map(|rows| rows.values()).map(|e| &e.row)
+    }
+
+    /// The rows of one account from `first` on, by id.
+    pub fn from(
+        &self,
+        account: AccountId,
+        first: &R::Id,
+    ) -> impl DoubleEndedIterator<Item = &Arc<R>> {
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |rows| rows.range(first.clone()..))
+            .map(|(_, entry)| &entry.row)
+    }
+
+    /// Every account's rows.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<R>> {
+        self.accounts.values().flat_map(|rows| rows.values()).map(|entry| &entry.row)
+    }
+
+    pub(crate) fn iter_versioned(&self) -> impl Iterator<Item = &Versioned<R>> {
+        self.accounts.values().flat_map(|rows| rows.values())
+    }
+
+    /// The accounts that have a row of this kind.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        self.accounts.keys().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.accounts.values().map(OrdMap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, seq: Seq, row: Arc<R>) -> Option<Arc<R>> {
+        let rows = self.accounts.entry(row.account()).or_default();
+        rows.insert(row.id(), Versioned { seq, row }).map(|before| before.row)
+    }
+
+    pub(crate) fn remove(&mut self, account: AccountId, id: &R::Id) -> Option<Arc<R>> {
+        let rows = self.accounts.get_mut(&account)?;
+        let removed = rows.remove(id).map(|before| before.row);
+        if rows.is_empty() {
+            self.accounts.remove(&account);
+        }
+        removed
+    }
+}

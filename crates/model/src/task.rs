@@ -1,0 +1,433 @@
+//! A task: what is wanted of it, what its agent last said of it, and why it stopped.
+//!
+//! **Invariants:** a task never moves back ([`Phase`] only grows); what stops has a cause; a field is
+//! written either by the control plane or from reports, never by both. The transitions are in
+//! [`step`]; this module has the row.
+
+mod step;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use longshore_types::{
+    ClusterName, ContainerName, CpuUnits, EniId, InstanceArn, InstanceId, MemoryMib, Resources,
+    Scope, SecurityGroupId, SubnetId, TaskArn, TaskDefinitionArn, TaskDefinitionId, TaskId,
+    Timestamp, Uuid,
+};
+use serde::{Deserialize, Serialize};
+
+pub use step::{ContainerReport, HealthReport, Input, Report, step};
+
+/// How far a task has come. Declaration order is life order: a task never moves back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    Provisioning,
+    Pending,
+    Activating,
+    Running,
+    Deactivating,
+    Stopping,
+    Deprovisioning,
+    Stopped,
+}
+
+impl Phase {
+    /// The word that `lastStatus` shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioning => "PROVISIONING",
+            Self::Pending => "PENDING",
+            Self::Activating => "ACTIVATING",
+            Self::Running => "RUNNING",
+            Self::Deactivating => "DEACTIVATING",
+            Self::Stopping => "STOPPING",
+            Self::Deprovisioning => "DEPROVISIONING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// What the control plane wants of a task. It only ever turns from running to stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Desired {
+    Running,
+    Stopped,
+}
+
+impl Desired {
+    /// The word that `desiredStatus` shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// On what kind of capacity a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Launch {
+    Ec2,
+    Fargate,
+    External,
+}
+
+impl Launch {
+    /// The word that `launchType` shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ec2 => "EC2",
+            Self::Fargate => "FARGATE",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
+/// Why a task stopped; `stoppedReason` and `stopCode` are rendered from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCause {
+    /// Somebody called `StopTask`.
+    Requested { reason: Option<String> },
+    /// A container that the task cannot be without exited.
+    EssentialContainerExited { container: ContainerName, exit_code: Option<i32> },
+    /// It never ran; `reason` is the agent's sentence, or ours.
+    FailedToStart { reason: String },
+    /// Its instance was deregistered by force.
+    InstanceDeregistered { instance: InstanceArn },
+    /// The agent ended it for a reason of its own after it had run.
+    AgentStopped { reason: String },
+}
+
+/// What `StopTask` shows when its caller gave no reason.
+pub const STOPPED_BY_USER: &str = "Task stopped by user";
+
+impl StopCause {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Requested { .. } => "UserInitiated",
+            Self::EssentialContainerExited { .. } => "EssentialContainerExited",
+            Self::FailedToStart { .. } => "TaskFailedToStart",
+            Self::InstanceDeregistered { .. } => "TerminationNotice",
+            Self::AgentStopped { .. } => "EssentialContainerExited",
+        }
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requested { reason: Some(reason) } => f.write_str(reason),
+            Self::Requested { reason: None } => f.write_str(STOPPED_BY_USER),
+            Self::EssentialContainerExited { .. } => {
+                f.write_str("Essential container in task exited")
+            }
+            Self::FailedToStart { reason } | Self::AgentStopped { reason } => f.write_str(reason),
+            Self::InstanceDeregistered { instance } => {
+                write!(f, "Container instance {instance} was deregistered.")
+            }
+        }
+    }
+}
+
+/// A network transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// What a task takes of an instance for as long as it lives there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    pub resources: Resources,
+    /// The fixed host ports; dynamic ones are chosen by the agent.
+    pub ports: Vec<HostPort>,
+}
+
+/// Where a container's port is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    pub bind_ip: Option<String>,
+    pub container_port: Option<u16>,
+    pub host_port: Option<u16>,
+    pub protocol: Option<Protocol>,
+    pub container_port_range: Option<String>,
+    pub host_port_range: Option<String>,
+}
+
+/// How far a container has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ContainerPhase {
+    Pending,
+    Running,
+    Stopped,
+}
+
+impl ContainerPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// The verdict of a health check.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Health {
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Healthy => "HEALTHY",
+            Self::Unhealthy => "UNHEALTHY",
+        }
+    }
+}
+
+/// One container of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: Uuid,
+    pub name: ContainerName,
+    pub image: String,
+    pub essential: bool,
+    pub cpu: Option<CpuUnits>,
+    pub memory: Option<MemoryMib>,
+    pub memory_reservation: Option<MemoryMib>,
+    /// Whether its definition has a health check.
+    pub is_health_checked: bool,
+    /// Written from the agent's reports only.
+    pub seen: SeenContainer,
+}
+
+/// What the agent said of a container, merged from reports that each tell only what changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenContainer {
+    pub phase: ContainerPhase,
+    pub runtime_id: Option<String>,
+    pub image_digest: Option<String>,
+    pub exit_code: Option<i32>,
+    pub reason: Option<String>,
+    pub bindings: Vec<Binding>,
+    pub health: Health,
+}
+
+impl Default for SeenContainer {
+    fn default() -> Self {
+        Self {
+            phase: ContainerPhase::Pending,
+            runtime_id: None,
+            image_digest: None,
+            exit_code: None,
+            reason: None,
+            bindings: Vec::new(),
+            health: Health::Unknown,
+        }
+    }
+}
+
+/// How far a task's interface has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum AttachmentPhase {
+    Precreated,
+    Attaching,
+    Attached,
+    Deleted,
+}
+
+impl AttachmentPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Precreated => "PRECREATED",
+            Self::Attaching => "ATTACHING",
+            Self::Attached => "ATTACHED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// The elastic network interface of an `awsvpc` task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInterface {
+    /// Names the attachment, not the interface.
+    pub attachment: Uuid,
+    pub eni: EniId,
+    pub subnet: SubnetId,
+    pub security_groups: Vec<SecurityGroupId>,
+    pub address: Ipv4Addr,
+    pub mac: String,
+    pub private_dns_name: String,
+    pub assign_public_ip: bool,
+    pub phase: AttachmentPhase,
+}
+
+/// What a request changed of one container of its task definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerOverride {
+    pub name: String,
+    pub command: Option<Vec<String>>,
+    pub environment: Option<Vec<(String, String)>>,
+    /// Pairs of type and value.
+    pub environment_files: Option<Vec<(String, String)>>,
+    pub cpu: Option<u32>,
+    pub memory: Option<u32>,
+    pub memory_reservation: Option<u32>,
+    /// Pairs of type and value.
+    pub resource_requirements: Option<Vec<(String, String)>>,
+}
+
+/// What a request changed of its task definition, as it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    pub containers: Vec<ContainerOverride>,
+    pub cpu: Option<String>,
+    pub memory: Option<String>,
+    pub task_role_arn: Option<String>,
+    pub execution_role_arn: Option<String>,
+    pub ephemeral_storage_gib: Option<u32>,
+}
+
+impl Overrides {
+    pub fn of(&self, container: &str) -> Option<&ContainerOverride> {
+        self.containers.iter().find(|each| each.name == container)
+    }
+}
+
+/// When what happened, in the order of a task's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    pub created: Timestamp,
+    pub connectivity: Option<Timestamp>,
+    pub pull_started: Option<Timestamp>,
+    pub pull_stopped: Option<Timestamp>,
+    pub started: Option<Timestamp>,
+    pub stopping: Option<Timestamp>,
+    pub execution_stopped: Option<Timestamp>,
+    pub stopped: Option<Timestamp>,
+}
+
+/// A task. What was asked of it stays as it was; what is wanted and what is seen follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub scope: Scope,
+    pub cluster: ClusterName,
+    pub definition: TaskDefinitionId,
+    pub launch: Launch,
+    /// Set instead of a launch type when a strategy chose the capacity.
+    pub capacity_provider: Option<String>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub group: String,
+    pub started_by: Option<String>,
+    /// The idempotency token of the request that made it.
+    pub client_token: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    /// Task-level CPU, after overrides.
+    pub cpu: Option<CpuUnits>,
+    /// Task-level memory, after overrides.
+    pub memory: Option<MemoryMib>,
+    pub ephemeral_storage_gib: Option<u32>,
+    pub enable_execute_command: bool,
+    pub overrides: Overrides,
+    pub need: Need,
+    pub zone: Option<String>,
+
+    /// Where it was placed. Written once.
+    pub instance: Option<InstanceId>,
+    /// Written by the control plane only.
+    pub desired: Desired,
+    pub stop_cause: Option<StopCause>,
+
+    pub phase: Phase,
+    pub interface: Option<TaskInterface>,
+    pub containers: Vec<Container>,
+    pub times: Times,
+    /// Grows by one with every change.
+    pub version: u64,
+}
+
+impl Task {
+    pub fn arn(&self) -> TaskArn {
+        TaskArn { scope: self.scope.clone(), cluster: self.cluster.clone(), id: self.id }
+    }
+
+    pub fn definition_arn(&self) -> TaskDefinitionArn {
+        TaskDefinitionArn { scope: self.scope.clone(), id: self.definition.clone() }
+    }
+
+    /// The instance's ARN, in the account and cluster of the task: Fargate shows none.
+    pub fn instance_arn(&self) -> Option<InstanceArn> {
+        let id = self.instance.filter(|_| self.launch != Launch::Fargate)?;
+        Some(InstanceArn { scope: self.scope.clone(), cluster: self.cluster.clone(), id })
+    }
+
+    /// `arn:aws:ecs:<region>:<account>:container/<cluster>/<task>/<container>`
+    pub fn container_arn(&self, container: &Container) -> String {
+        let Scope { region, account } = &self.scope;
+        let (cluster, task) = (&self.cluster, self.id);
+        format!("arn:aws:ecs:{region}:{account}:container/{cluster}/{task}/{}", container.id)
+    }
+
+    /// `arn:aws:ecs:<region>:<account>:attachment/<id>`
+    pub fn attachment_arn(&self, attachment: Uuid) -> String {
+        let Scope { region, account } = &self.scope;
+        format!("arn:aws:ecs:{region}:{account}:attachment/{attachment}")
+    }
+
+    /// Whether it holds resources of its instance: from its placement until it is stopped.
+    pub fn occupies(&self) -> bool {
+        self.instance.is_some() && self.phase < Phase::Stopped
+    }
+
+    /// Waits for an instance to be placed on.
+    pub fn is_unplaced(&self) -> bool {
+        self.instance.is_none() && self.desired == Desired::Running && self.phase < Phase::Stopped
+    }
+
+    /// Unhealthy as soon as one essential container is, healthy once all checked ones are.
+    pub fn health(&self) -> Health {
+        let is_judged = |c: &&Container| c.essential && c.is_health_checked;
+        let worst = self.containers.iter().filter(is_judged).map(|c| match c.seen.health {
+            Health::Unhealthy => 0,
+            Health::Unknown => 1,
+            Health::Healthy => 2,
+        });
+        match worst.min() {
+            Some(0) => Health::Unhealthy,
+            Some(2) => Health::Healthy,
+            Some(_) | None => Health::Unknown,
+        }
+    }
+
+    pub fn container_mut(&mut self, name: &str) -> Option<&mut Container> {
+        self.containers.iter_mut().find(|each| each.name.as_str() == name)
+    }
+}
