@@ -4,10 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_types::{ClusterName, InstanceArn, InstanceId, Resources, Scope, Timestamp};
+use longshore_types::{
+    AccountId, ClusterName, InstanceArn, InstanceId, Resources, Scope, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{HostPort, Need, Protocol};
+use crate::table::Record;
+use crate::tags::Tags;
+use crate::task::{HostPort, Need};
+use crate::task_definition::Protocol;
+use crate::view::Index;
 
 /// The attribute of instances that take Fargate tasks.
 pub const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
@@ -34,6 +40,7 @@ impl InstanceStatus {
 
 /// One of `totalResources` that placement does not look at, kept as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct OtherResource {
     pub name: String,
     pub kind: String,
@@ -43,6 +50,7 @@ pub struct OtherResource {
 
 /// The agent's side of an instance. Written by the session shell only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AgentState {
     pub connected: bool,
     pub version: Option<String>,
@@ -55,6 +63,7 @@ pub struct AgentState {
 
 /// What a part of the instance said of its health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct InstanceHealth {
     /// Such as `CONTAINER_RUNTIME`.
     pub kind: String,
@@ -65,6 +74,7 @@ pub struct InstanceHealth {
 
 /// A container instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Instance {
     pub id: InstanceId,
     pub scope: Scope,
@@ -75,13 +85,12 @@ pub struct Instance {
     pub reserved_ports: BTreeSet<HostPort>,
     pub other_resources: Vec<OtherResource>,
     pub attributes: BTreeMap<String, Option<String>>,
-    pub tags: BTreeMap<String, String>,
+    pub tags: Tags,
     pub ec2_instance_id: Option<String>,
     pub capacity_provider: Option<String>,
     pub is_external: bool,
     /// The access key it registered with; only that key may speak for it.
     pub access_key: Option<String>,
-    pub client_token: Option<String>,
     pub registered_at: Timestamp,
     pub agent: AgentState,
     pub health: Vec<InstanceHealth>,
@@ -140,6 +149,29 @@ impl Instance {
         } else {
             "OK"
         }
+    }
+}
+
+impl Record for Instance {
+    type Id = InstanceId;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        let mut indexes = vec![
+            Index::ClusterInstances(self.scope.account, self.cluster.clone()),
+            Index::Instances,
+        ];
+        if self.takes_fargate() && self.status == InstanceStatus::Active {
+            indexes.push(Index::FargateInstances);
+        }
+        indexes
     }
 }
 
@@ -206,12 +238,11 @@ mod tests {
             reserved_ports: [HostPort { protocol: Protocol::Tcp, port: 22 }].into(),
             other_resources: Vec::new(),
             attributes: [(FARGATE_ATTRIBUTE.to_owned(), Some("true".to_owned()))].into(),
-            tags: BTreeMap::new(),
+            tags: Tags::default(),
             ec2_instance_id: None,
             capacity_provider: None,
             is_external: false,
             access_key: None,
-            client_token: None,
             registered_at: Timestamp(0),
             agent: AgentState::default(),
             health: Vec::new(),

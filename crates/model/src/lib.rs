@@ -20,6 +20,7 @@ pub mod tags;
 pub mod task;
 pub mod task_definition;
 pub mod view;
+pub mod vpc;
 
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;

@@ -17,11 +17,11 @@ impl View {
     }
 
     /// Every task of a cluster, stopped ones too, by id.
-    pub fn tasks_of_cluster(
-        &self,
+    pub fn tasks_of_cluster<'a>(
+        &'a self,
         account: AccountId,
         cluster: &ClusterName,
-    ) -> impl Iterator<Item = &Arc<Task>> {
+    ) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
         self.tasks_in(&Index::ClusterTasks(account, cluster.clone()))
     }
 
@@ -36,11 +36,11 @@ impl View {
     }
 
     /// Every container instance of a cluster, by id.
-    pub fn instances_of_cluster(
-        &self,
+    pub fn instances_of_cluster<'a>(
+        &'a self,
         account: AccountId,
         cluster: &ClusterName,
-    ) -> impl Iterator<Item = &Arc<Instance>> {
+    ) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
         self.members(&Index::ClusterInstances(account, cluster.clone()))
             .filter_map(|key| self.instance_at(key))
     }
@@ -52,7 +52,7 @@ impl View {
         }
     }
 
-    fn tasks_in(&self, index: &Index) -> impl Iterator<Item = &Arc<Task>> {
+    fn tasks_in<'a>(&'a self, index: &Index) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
         self.members(index).filter_map(|key| match key {
             Key::Task(account, id) => self.tasks.get(*account, id),
             _ => None,

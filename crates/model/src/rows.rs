@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use longshore_types::{AccountId, InstanceId, TaskId};
+use longshore_types::AccountId;
 
 use crate::table::{Record, Table};
-use crate::task::Phase;
 use crate::view::{Dep, Index, Members, Seq};
 
 /// One line a kind: the variant, the row type, the table in a view, the name in a store.
@@ -192,6 +191,8 @@ rows! {
     TaskDefinition(crate::task_definition::TaskDefinition), task_definitions, "task-definition";
     ContainerInstance(crate::instance::Instance), instances, "container-instance";
     Task(crate::task::Task), tasks, "task";
+    Interface(crate::vpc::Interface), interfaces, "interface";
+    AddressPlan(crate::vpc::AddressPlan), address_plans, "address-plan";
     AccountSetting(crate::settings::AccountSetting), account_settings, "account-setting";
     ClientToken(crate::idempotency::ClientToken), client_tokens, "client-token";
     EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";
@@ -208,7 +209,7 @@ impl fmt::Display for Key {
 
 impl View {
     /// The rows of an index, by key.
-    pub fn members(&self, index: &Index) -> impl Iterator<Item = &Key> {
+    pub fn members<'a>(&'a self, index: &Index) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.indexes.get(index).into_iter().flat_map(|members| members.keys.iter())
     }
 
@@ -233,42 +234,5 @@ impl View {
             members.seq = seq;
             members.keys.remove(key);
         }
-    }
-}
-
-impl Record for crate::instance::Instance {
-    type Id = InstanceId;
-
-    fn account(&self) -> AccountId {
-        self.scope.account
-    }
-
-    fn id(&self) -> InstanceId {
-        self.id
-    }
-
-    fn indexes(&self) -> Vec<Index> {
-        vec![Index::ClusterInstances(self.scope.account, self.cluster.clone()), Index::Instances]
-    }
-}
-
-impl Record for crate::task::Task {
-    type Id = TaskId;
-
-    fn account(&self) -> AccountId {
-        self.scope.account
-    }
-
-    fn id(&self) -> TaskId {
-        self.id
-    }
-
-    fn indexes(&self) -> Vec<Index> {
-        let mut indexes = vec![Index::ClusterTasks(self.scope.account, self.cluster.clone())];
-        if self.phase < Phase::Stopped {
-            indexes.push(Index::LiveTasks);
-            indexes.extend(self.instance.map(Index::InstanceTasks));
-        }
-        indexes
     }
 }

@@ -6,16 +6,20 @@
 
 mod step;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use longshore_types::{
-    ClusterName, ContainerName, CpuUnits, EniId, InstanceArn, InstanceId, MemoryMib, Resources,
-    Scope, SecurityGroupId, SubnetId, TaskArn, TaskDefinitionArn, TaskDefinitionId, TaskId,
-    Timestamp, Uuid,
+    AccountId, ClusterName, ContainerName, CpuUnits, EniId, InstanceArn, InstanceId, MemoryMib,
+    Resources, Scope, SecurityGroupId, SubnetId, TaskArn, TaskDefinitionArn, TaskDefinitionId,
+    TaskId, Timestamp, Uuid,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::table::Record;
+use crate::tags::Tags;
+use crate::task_definition::Protocol;
+use crate::view::Index;
 
 pub use step::{ContainerReport, HealthReport, Input, Report, step};
 
@@ -130,24 +134,9 @@ impl fmt::Display for StopCause {
     }
 }
 
-/// A network transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
 /// A port of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HostPort {
     pub protocol: Protocol,
     pub port: u16,
@@ -155,6 +144,7 @@ pub struct HostPort {
 
 /// What a task takes of an instance for as long as it lives there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Need {
     pub resources: Resources,
     /// The fixed host ports; dynamic ones are chosen by the agent.
@@ -163,6 +153,7 @@ pub struct Need {
 
 /// Where a container's port is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Binding {
     pub bind_ip: Option<String>,
     pub container_port: Option<u16>,
@@ -213,6 +204,7 @@ impl Health {
 
 /// One container of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Container {
     pub id: Uuid,
     pub name: ContainerName,
@@ -229,6 +221,7 @@ pub struct Container {
 
 /// What the agent said of a container, merged from reports that each tell only what changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SeenContainer {
     pub phase: ContainerPhase,
     pub runtime_id: Option<String>,
@@ -275,6 +268,7 @@ impl AttachmentPhase {
 
 /// The elastic network interface of an `awsvpc` task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskInterface {
     /// Names the attachment, not the interface.
     pub attachment: Uuid,
@@ -290,6 +284,7 @@ pub struct TaskInterface {
 
 /// What a request changed of one container of its task definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerOverride {
     pub name: String,
     pub command: Option<Vec<String>>,
@@ -305,6 +300,7 @@ pub struct ContainerOverride {
 
 /// What a request changed of its task definition, as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Overrides {
     pub containers: Vec<ContainerOverride>,
     pub cpu: Option<String>,
@@ -322,6 +318,7 @@ impl Overrides {
 
 /// When what happened, in the order of a task's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Times {
     pub created: Timestamp,
     pub connectivity: Option<Timestamp>,
@@ -335,6 +332,7 @@ pub struct Times {
 
 /// A task. What was asked of it stays as it was; what is wanted and what is seen follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Task {
     pub id: TaskId,
     pub scope: Scope,
@@ -347,9 +345,7 @@ pub struct Task {
     pub platform_family: Option<String>,
     pub group: String,
     pub started_by: Option<String>,
-    /// The idempotency token of the request that made it.
-    pub client_token: Option<String>,
-    pub tags: BTreeMap<String, String>,
+    pub tags: Tags,
     /// Task-level CPU, after overrides.
     pub cpu: Option<CpuUnits>,
     /// Task-level memory, after overrides.
@@ -429,5 +425,38 @@ impl Task {
 
     pub fn container_mut(&mut self, name: &str) -> Option<&mut Container> {
         self.containers.iter_mut().find(|each| each.name.as_str() == name)
+    }
+}
+
+impl Record for Task {
+    type Id = TaskId;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        let mut indexes = vec![Index::ClusterTasks(self.scope.account, self.cluster.clone())];
+        match self.phase {
+            Phase::Stopped => indexes.push(Index::StoppedTasks),
+            Phase::Provisioning
+            | Phase::Pending
+            | Phase::Activating
+            | Phase::Running
+            | Phase::Deactivating
+            | Phase::Stopping
+            | Phase::Deprovisioning => {
+                indexes.push(Index::LiveTasks);
+                indexes.extend(self.instance.map(Index::InstanceTasks));
+            }
+        }
+        if self.is_unplaced() {
+            indexes.push(Index::UnplacedTasks);
+        }
+        indexes
     }
 }

@@ -40,6 +40,12 @@ pub enum Index {
     InstanceTasks(InstanceId),
     /// Every task of the region that is not yet stopped.
     LiveTasks,
+    /// Tasks that wait for room.
+    UnplacedTasks,
+    /// Tasks that have stopped and are still described.
+    StoppedTasks,
+    /// Active instances that take Fargate tasks, whosever cluster they are in.
+    FargateInstances,
     /// Every network interface of a subnet.
     SubnetInterfaces(AccountId, SubnetId),
 }

@@ -1,0 +1,395 @@
+//! The default VPC: its addresses, subnets, default security group, and the interfaces in them.
+//!
+//! All accounts of a region draw on one range of addresses, because every host routes between all
+//! its tasks; each account sees a VPC of its own, with ids of its own, over that range. The ids follow
+//! from the account and the region's [`AddressPlan`], so that looking at them writes nothing.
+//!
+//! **Invariant:** an address belongs to one interface. The row's key is the address itself, so that
+//! two decisions that pick the same one collide in the store.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use longshore_types::{
+    AccountId, ClusterName, EniId, RegionName, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp,
+    Uuid, VpcId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::table::Record;
+use crate::view::Index;
+
+/// How many zones a region has.
+pub const ZONES: usize = 3;
+/// Length of a default subnet's prefix.
+pub const SUBNET_PREFIX: u8 = 20;
+/// Addresses at a subnet's start that nobody gets: network, router, DNS, and one kept back.
+const RESERVED_FIRST: u32 = 4;
+
+/// A block of IPv4 addresses such as `172.31.0.0/16`; its address is the block's first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr {
+    first: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The block of `prefix` bits that `address` lies in; `None` if there are no 32 such bits.
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
+        (prefix <= 32).then(|| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            Self { first: Ipv4Addr::from_bits(address.to_bits() & mask), prefix }
+        })
+    }
+
+    pub fn first(self) -> Ipv4Addr {
+        self.first
+    }
+
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    pub fn size(self) -> u64 {
+        1 << (32 - u32::from(self.prefix))
+    }
+
+    pub fn last(self) -> Ipv4Addr {
+        let hosts = u32::try_from(self.size() - 1).unwrap_or(u32::MAX);
+        Ipv4Addr::from_bits(self.first.to_bits() | hosts)
+    }
+
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        self.first <= address && address <= self.last()
+    }
+
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.first) || other.contains(self.first)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
+impl fmt::Debug for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The text is no block of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotACidr;
+
+impl fmt::Display for NotACidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a block of IPv4 addresses such as 172.31.0.0/16")
+    }
+}
+
+impl std::error::Error for NotACidr {}
+
+impl FromStr for Cidr {
+    type Err = NotACidr;
+
+    fn from_str(text: &str) -> Result<Self, NotACidr> {
+        let (address, prefix) = text.split_once('/').ok_or(NotACidr)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| NotACidr)?;
+        let cidr = Self::new(address, prefix.parse().map_err(|_| NotACidr)?).ok_or(NotACidr)?;
+        if cidr.first == address { Ok(cidr) } else { Err(NotACidr) }
+    }
+}
+
+impl Serialize for Cidr {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The account under which rows are kept that belong to the region as a whole.
+pub fn region_account() -> AccountId {
+    "000000000000".parse().expect("twelve digits are an account id")
+}
+
+/// What the region's addresses and network ids follow from. One row, written at first start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressPlan {
+    pub block: Cidr,
+    /// Makes this region's ids differ from every other region's.
+    pub seed: u64,
+}
+
+/// The name of the only [`AddressPlan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AddressPlanId;
+
+impl fmt::Display for AddressPlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("default")
+    }
+}
+
+impl Record for AddressPlan {
+    type Id = AddressPlanId;
+
+    fn account(&self) -> AccountId {
+        region_account()
+    }
+
+    fn id(&self) -> AddressPlanId {
+        AddressPlanId
+    }
+}
+
+impl AddressPlan {
+    /// The block that AWS gives default VPCs if no route of the host lies in it, else the next
+    /// private /16 below it that is free.
+    pub fn choose(routes: &[Cidr], seed: u64) -> Option<Self> {
+        let private = (16..=31).rev().map(|second| Ipv4Addr::new(172, second, 0, 0));
+        let ten = (0..=255).rev().map(|second| Ipv4Addr::new(10, second, 0, 0));
+        private
+            .chain(ten)
+            .filter_map(|first| Cidr::new(first, 16))
+            .find(|block| !routes.iter().any(|route| route.prefix() > 0 && route.overlaps(*block)))
+            .map(|block| Self { block, seed })
+    }
+
+    /// The network part of an account.
+    pub fn default_vpc(&self, account: AccountId, region: &RegionName) -> Vpc {
+        let id = |kind: &str, number: usize| self.id_digits(account, kind, number);
+        let parse = "a prefix and seventeen hexadecimal digits are an id";
+        let subnets = (0..ZONES).map(|number| {
+            let offset = u32::try_from(number).unwrap_or(0) << (32 - SUBNET_PREFIX);
+            let first = Ipv4Addr::from_bits(self.block.first().to_bits() + offset);
+            let letter = char::from(b"abc"[number]);
+            Subnet {
+                id: format!("subnet-{}", id("subnet", number)).parse().expect(parse),
+                block: Cidr { first, prefix: SUBNET_PREFIX },
+                zone: format!("{region}{letter}"),
+                zone_id: format!("{}-az{}", zone_id_stem(region), number + 1),
+            }
+        });
+        Vpc {
+            id: format!("vpc-{}", id("vpc", 0)).parse().expect(parse),
+            block: self.block,
+            subnets: subnets.collect(),
+            security_group: format!("sg-{}", id("sg", 0)).parse().expect(parse),
+            dhcp_options: format!("dopt-{}", id("dopt", 0)),
+        }
+    }
+
+    /// Seventeen digits that follow from the plan, the account and what they are for.
+    fn id_digits(&self, account: AccountId, kind: &str, number: usize) -> String {
+        // FNV-1a, finished as SplitMix64 does: ids need to differ, not to be secret.
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let bytes = account.as_str().bytes().chain(kind.bytes()).chain([number]);
+        let mut z = bytes.fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        format!("0{:016x}", z ^ (z >> 31))
+    }
+}
+
+/// `us-east-1` is `use1` in the ids of zones.
+fn zone_id_stem(region: &RegionName) -> String {
+    let mut parts = region.as_str().split('-');
+    let area = parts.next().unwrap_or_default();
+    let rest = parts.map(|part| match part {
+        "northeast" => "ne",
+        "northwest" => "nw",
+        "southeast" => "se",
+        "southwest" => "sw",
+        "central" | "gov" | "iso" | "isob" => part,
+        other => &other[..other.len().min(1)],
+    });
+    let short = rest.map(|part| if part == "central" { "c" } else { part });
+    std::iter::once(area).chain(short).collect()
+}
+
+/// An account's default VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vpc {
+    pub id: VpcId,
+    pub block: Cidr,
+    pub subnets: Vec<Subnet>,
+    /// The group `default`: members reach each other, the host reaches all, all egress.
+    pub security_group: SecurityGroupId,
+    pub dhcp_options: String,
+}
+
+impl Vpc {
+    pub fn subnet(&self, id: &SubnetId) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == *id)
+    }
+
+    /// The address of the resolver: the second of the block, as in AWS.
+    pub fn dns(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.block.first().to_bits() + 2)
+    }
+}
+
+/// A subnet, which lies in one zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub id: SubnetId,
+    pub block: Cidr,
+    pub zone: String,
+    pub zone_id: String,
+}
+
+impl Subnet {
+    /// The first address, which is the router's.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.block.first().to_bits() + 1)
+    }
+
+    /// How many addresses interfaces can have.
+    pub fn usable(&self) -> u64 {
+        self.block.size() - u64::from(RESERVED_FIRST) - 1
+    }
+
+    /// A free address. The search starts at a place that `draw` decides, so that an address just
+    /// freed is not given out again at once and two placers seldom pick the same.
+    pub fn free_address(&self, draw: u64, is_taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        let usable = self.usable();
+        (0..usable).find_map(|step| {
+            let offset = u32::try_from((draw % usable + step) % usable).ok()?;
+            let bits = self.block.first().to_bits() + RESERVED_FIRST + offset;
+            let address = Ipv4Addr::from_bits(bits);
+            (!is_taken(address)).then_some(address)
+        })
+    }
+}
+
+/// A locally administered hardware address that follows from the interface's address.
+pub fn mac_of(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:a5:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// `ip-172-31-0-4.eu-north-1.compute.internal`
+pub fn private_dns_name(address: Ipv4Addr, region: &RegionName) -> String {
+    let [a, b, c, d] = address.octets();
+    if region.as_str() == "us-east-1" {
+        return format!("ip-{a}-{b}-{c}-{d}.ec2.internal");
+    }
+    format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal")
+}
+
+/// An elastic network interface that exists. It goes when its task has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    pub address: Ipv4Addr,
+    pub eni: EniId,
+    pub owner: Scope,
+    pub cluster: ClusterName,
+    pub task: TaskId,
+    pub attachment: Uuid,
+    pub vpc: VpcId,
+    pub subnet: SubnetId,
+    pub security_groups: Vec<SecurityGroupId>,
+    pub zone: String,
+    pub mac: String,
+    pub assign_public_ip: bool,
+    pub created_at: Timestamp,
+}
+
+impl Record for Interface {
+    type Id = Ipv4Addr;
+
+    /// The region's: two accounts may not have the same address either.
+    fn account(&self) -> AccountId {
+        region_account()
+    }
+
+    fn id(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::SubnetInterfaces(self.owner.account, self.subnet.clone())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    fn plan() -> AddressPlan {
+        AddressPlan::choose(&[], 7).unwrap()
+    }
+
+    #[test]
+    fn the_default_block_gives_way_to_the_hosts_routes() {
+        assert_eq!(plan().block, cidr("172.31.0.0/16"));
+        let routes = [cidr("0.0.0.0/0"), cidr("172.31.5.0/24"), cidr("172.28.0.0/14")];
+        assert_eq!(AddressPlan::choose(&routes, 7).unwrap().block, cidr("172.27.0.0/16"));
+        let all = [cidr("172.16.0.0/12"), cidr("10.128.0.0/9")];
+        assert_eq!(AddressPlan::choose(&all, 7).unwrap().block, cidr("10.127.0.0/16"));
+        let none = [cidr("172.16.0.0/12"), cidr("10.0.0.0/8")];
+        assert_eq!(AddressPlan::choose(&none, 7), None);
+    }
+
+    #[test]
+    fn accounts_have_ids_of_their_own_and_they_stay() {
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let [a, b] = ["000000000000", "111111111111"].map(|id| id.parse().unwrap());
+        let first = plan().default_vpc(a, &region);
+        assert_eq!(first, plan().default_vpc(a, &region));
+        let second = plan().default_vpc(b, &region);
+        assert_ne!(first.id, second.id);
+        let subnets = first.subnets.iter().chain(&second.subnets).map(|s| s.id.clone());
+        assert_eq!(subnets.collect::<BTreeSet<_>>().len(), 6);
+        assert_eq!(first.subnets[1].block, cidr("172.31.16.0/20"));
+        assert_eq!(first.subnets[2].zone, "us-east-1c");
+        assert_eq!(first.subnets[2].zone_id, "use1-az3");
+        assert_eq!(first.subnets[0].gateway(), Ipv4Addr::new(172, 31, 0, 1));
+        assert_eq!(first.dns(), Ipv4Addr::new(172, 31, 0, 2));
+    }
+
+    #[test]
+    fn every_address_but_the_reserved_ones_is_given_out_once() {
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let vpc = plan().default_vpc(region_account(), &region);
+        let subnet = &vpc.subnets[0];
+        let mut taken = BTreeSet::new();
+        while let Some(address) = subnet.free_address(4000, |a| taken.contains(&a)) {
+            assert!(subnet.block.contains(address));
+            assert!(taken.insert(address));
+        }
+        assert_eq!(u64::try_from(taken.len()).unwrap(), subnet.usable());
+        assert_eq!(subnet.usable(), 4091);
+        assert_eq!(taken.first(), Some(&Ipv4Addr::new(172, 31, 0, 4)));
+        assert_eq!(taken.last(), Some(&Ipv4Addr::new(172, 31, 15, 254)));
+    }
+
+    #[test]
+    fn a_block_is_written_with_its_first_address() {
+        assert!("172.31.0.1/16".parse::<Cidr>().is_err());
+        assert!("172.31.0.0/33".parse::<Cidr>().is_err());
+        assert_eq!(cidr("0.0.0.0/0").last(), Ipv4Addr::BROADCAST);
+        assert!(cidr("10.0.0.0/8").overlaps(cidr("10.3.0.0/16")));
+        assert!(!cidr("10.0.0.0/16").overlaps(cidr("10.1.0.0/16")));
+    }
+}
