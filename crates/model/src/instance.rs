@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::task::{HostPort, Need};
-use crate::task_definition::Protocol;
+use crate::task::{HostPort, Need, Protocol};
 use crate::view::Index;
 
 /// The attribute of instances that take Fargate tasks.

@@ -33,7 +33,7 @@ pub use table::{Record, Table, Versioned};
 pub use tags::Tags;
 pub use task::Task;
 pub use task_definition::{
-    Compatibility, ContainerNeeds, NetworkMode, PortNeed, RequiredAttribute, TaskDefinition,
-    TaskDefinitionStatus, TaskFamily,
+    Compatibility, ContainerNeeds, NetworkMode, PortNeed, Protocol, RequiredAttribute,
+    TaskDefinition, TaskDefinitionStatus, TaskFamily,
 };
 pub use view::{Dep, Index, Members, Seq};

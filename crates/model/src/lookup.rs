@@ -128,7 +128,6 @@ mod tests {
             capacity_provider: None,
             is_external: false,
             access_key: None,
-            client_token: None,
             registered_at: Timestamp(0),
             agent: AgentState::default(),
             health: Vec::new(),

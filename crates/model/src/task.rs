@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::task_definition::Protocol;
 use crate::view::Index;
 
 pub use step::{ContainerReport, HealthReport, Input, Report, step};
@@ -130,6 +129,23 @@ impl fmt::Display for StopCause {
             Self::InstanceDeregistered { instance } => {
                 write!(f, "Container instance {instance} was deregistered.")
             }
+        }
+    }
+}
+
+/// A network transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 }

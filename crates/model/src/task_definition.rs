@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::document::Document;
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::task::Protocol;
 
 /// Counts a family's revisions. It outlives them, so that no number is ever used twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +89,23 @@ impl Compatibility {
             Self::Ec2 => "EC2",
             Self::Fargate => "FARGATE",
             Self::ManagedInstances => "MANAGED_INSTANCES",
+        }
+    }
+}
+
+/// A network transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 }
