@@ -1,1 +1,19 @@
-//! See ARCHITECTURE.md.
+//! The server side of Amazon's protocols, each written once over tables of shapes.
+//!
+//! A service's generated shapes know nothing of JSON or XML: they walk their members ([`Encode`],
+//! [`Decode`]) with the tables of [`shape`], and [`json`], [`query`], [`rest`] and [`cbor`] do the rest.
+//! Nothing here opens a socket or reads a clock; no input panics.
+
+pub mod caller;
+pub mod codec;
+pub mod debug;
+pub mod error;
+pub mod json;
+pub mod service;
+pub mod shape;
+mod timestamp;
+pub mod validate;
+
+pub use caller::{Caller, Principal};
+pub use codec::{Decode, DecodeError, Decoder, Document, Encode, Encoder};
+pub use error::ApiError;

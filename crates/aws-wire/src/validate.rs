@@ -1,0 +1,1 @@
+//! The model's constraints, checked by walking a decoded input once. See [`Violation`].

@@ -1,0 +1,181 @@
+//! A service model as botocore writes it. Strict: a trait that we don't know stops the generator,
+//! because leaving one out silently would make an answer wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::Error;
+
+#[derive(Deserialize)]
+pub(super) struct Model {
+    pub(super) metadata: Metadata,
+    pub(super) operations: BTreeMap<String, Operation>,
+    shapes: BTreeMap<String, Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) api_version: String,
+    pub(super) endpoint_prefix: String,
+    pub(super) protocol: String,
+    pub(super) json_version: Option<String>,
+    pub(super) target_prefix: Option<String>,
+    pub(super) signing_name: Option<String>,
+    pub(super) xml_namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Operation {
+    pub(super) http: Http,
+    pub(super) input: Option<Reference>,
+    pub(super) output: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Http {
+    pub(super) method: String,
+    pub(super) request_uri: String,
+    pub(super) response_code: Option<u16>,
+}
+
+/// A use of a shape, with what is said of it there.
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Reference {
+    pub(super) shape: String,
+    pub(super) location: Option<String>,
+    pub(super) location_name: Option<String>,
+    pub(super) query_name: Option<String>,
+    pub(super) result_wrapper: Option<String>,
+    #[serde(default)]
+    pub(super) sensitive: bool,
+    #[serde(default)]
+    pub(super) idempotency_token: bool,
+    #[serde(rename = "box")]
+    _box: Option<IgnoredAny>,
+    #[serde(rename = "documentation")]
+    _documentation: Option<IgnoredAny>,
+    #[serde(rename = "deprecated")]
+    _deprecated: Option<IgnoredAny>,
+    #[serde(rename = "deprecatedMessage")]
+    _deprecated_message: Option<IgnoredAny>,
+    #[serde(rename = "deprecatedSince")]
+    _deprecated_since: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Shape {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) members: Ordered<Reference>,
+    #[serde(default)]
+    pub(super) required: Vec<String>,
+    pub(super) member: Option<Reference>,
+    pub(super) key: Option<Reference>,
+    pub(super) value: Option<Reference>,
+    #[serde(rename = "enum", default)]
+    pub(super) values: Vec<String>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) sensitive: bool,
+    #[serde(default)]
+    pub(super) flattened: bool,
+    #[serde(default)]
+    pub(super) document: bool,
+    pub(super) timestamp_format: Option<String>,
+    pub(super) location_name: Option<String>,
+    #[serde(rename = "union")]
+    _union: Option<IgnoredAny>,
+    #[serde(rename = "box")]
+    _box: Option<IgnoredAny>,
+    #[serde(rename = "documentation")]
+    _documentation: Option<IgnoredAny>,
+    #[serde(rename = "deprecated")]
+    _deprecated: Option<IgnoredAny>,
+    #[serde(rename = "deprecatedMessage")]
+    _deprecated_message: Option<IgnoredAny>,
+    #[serde(rename = "deprecatedSince")]
+    _deprecated_since: Option<IgnoredAny>,
+}
+
+impl Model {
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        Ok(serde_json::from_str(text)?)
+    }
+
+    pub(super) fn operation(&self, name: &str) -> Result<&Operation, Error> {
+        self.operations.get(name).ok_or_else(|| Error::NoSuchOperation { name: name.to_owned() })
+    }
+
+    /// Every shape that the named operations can meet.
+    pub(super) fn reachable(
+        &self,
+        operations: &[String],
+    ) -> Result<BTreeMap<String, Shape>, Error> {
+        let mut found = BTreeMap::new();
+        let mut ahead = vec![];
+        for name in operations {
+            let operation = self.operation(name)?;
+            ahead.extend(operation.input.iter().chain(&operation.output).cloned());
+        }
+        while let Some(reference) = ahead.pop() {
+            if found.contains_key(&reference.shape) {
+                continue;
+            }
+            let shape = self.shape(&reference.shape)?;
+            ahead.extend(shape.members.0.iter().map(|(_, member)| member.clone()));
+            ahead.extend([&shape.member, &shape.key, &shape.value].into_iter().flatten().cloned());
+            found.insert(reference.shape, shape);
+        }
+        Ok(found)
+    }
+
+    fn shape(&self, name: &str) -> Result<Shape, Error> {
+        let raw =
+            self.shapes.get(name).ok_or_else(|| Error::NoSuchShape { name: name.to_owned() })?;
+        serde_json::from_str(raw.get())
+            .map_err(|source| Error::Shape { name: name.to_owned(), source })
+    }
+}
+
+/// A JSON object in the order it was written.
+#[derive(Clone)]
+pub(super) struct Ordered<T>(pub(super) Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Self(vec![])
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Ordered<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = vec![];
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+        }
+        input.deserialize_map(Entries(PhantomData))
+    }
+}
