@@ -1,0 +1,186 @@
+//! Placement as tables, and the promise that nothing is given away twice.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeMap;
+
+use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, Scope, Timestamp};
+use model::instance::{AgentState, Instance, InstanceStatus};
+use model::task::{HostPort, Need, Protocol};
+use model::{RequiredAttribute, Tags};
+use plan::{Ask, Constraint, Field, Host, Refusals, Strategy, Unfit, plan, plan_fargate};
+use proptest::prelude::{Just, any, prop_oneof, proptest};
+
+fn id(number: u8) -> InstanceId {
+    InstanceId::from_bytes([number; 16])
+}
+
+fn instance(number: u8, cpu: u32, memory: u32) -> Instance {
+    let zone = ["a", "b", "c"][usize::from(number) % 3].to_owned();
+    Instance {
+        id: id(number),
+        scope: Scope {
+            region: "eu-north-1".parse().unwrap(),
+            account: "000000000000".parse().unwrap(),
+        },
+        cluster: ClusterName::default_cluster(),
+        status: InstanceStatus::Active,
+        total: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
+        reserved_ports: [HostPort { protocol: Protocol::Tcp, port: 22 }].into(),
+        other_resources: vec![],
+        attributes: BTreeMap::from([("ecs.availability-zone".to_owned(), Some(zone))]),
+        tags: Tags::default(),
+        ec2_instance_id: None,
+        capacity_provider: None,
+        is_external: false,
+        access_key: None,
+        registered_at: Timestamp(0),
+        agent: AgentState { connected: true, ..AgentState::default() },
+        health: vec![],
+        version: 0,
+    }
+}
+
+fn need(cpu: u32, memory: u32) -> Need {
+    Need { resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) }, ports: vec![] }
+}
+
+fn ask<'a>(need: &'a Need, constraints: &'a [Constraint], strategies: &'a [Strategy]) -> Ask<'a> {
+    Ask { need, group: "family:web", requires: &[], constraints, strategies }
+}
+
+fn hosts(instances: &[Instance]) -> Vec<Host<'_>> {
+    instances.iter().map(|each| Host::new(each, [])).collect()
+}
+
+#[test]
+fn each_instance_says_why_it_refused() {
+    let mut instances: Vec<_> = (1..=7).map(|number| instance(number, 1024, 1024)).collect();
+    instances[0].status = InstanceStatus::Draining;
+    instances[1].agent.connected = false;
+    instances[2].total.cpu = CpuUnits(128);
+    instances[3].total.memory = MemoryMib(128);
+    instances[4].reserved_ports.insert(HostPort { protocol: Protocol::Tcp, port: 80 });
+    instances[5].reserved_ports.insert(HostPort { protocol: Protocol::Udp, port: 53 });
+    for each in &mut instances[..6] {
+        each.attributes.insert("disk".to_owned(), None);
+    }
+    let mut need = need(256, 512);
+    need.ports = vec![
+        HostPort { protocol: Protocol::Tcp, port: 80 },
+        HostPort { protocol: Protocol::Udp, port: 53 },
+    ];
+    let requires = [RequiredAttribute { name: "disk".to_owned(), value: None }];
+    let ask = Ask { requires: &requires, ..ask(&need, &[], &[]) };
+    let plan = plan(&mut hosts(&instances), &ask, 1, 0);
+    let reasons: Vec<_> = plan.refusals.iter().map(|(_, unfit)| unfit.wire_reason()).collect();
+    let expected = [
+        "INACTIVE",
+        "AGENT",
+        "RESOURCE:CPU",
+        "RESOURCE:MEMORY",
+        "RESOURCE:PORTS",
+        "RESOURCE:PORTS_UDP",
+        "ATTRIBUTE",
+    ];
+    assert_eq!(reasons, expected);
+    let sentence = Refusals::tally(plan.refusals.iter().map(|(_, unfit)| unfit)).to_string();
+    assert!(sentence.contains("1 with tcp port 80 taken"), "{sentence}");
+}
+
+#[test]
+fn binpack_fills_the_fullest_instance_that_still_takes_it() {
+    let instances = [instance(1, 4096, 4096), instance(2, 4096, 1024), instance(3, 4096, 256)];
+    let need = need(10, 512);
+    let plan = plan(&mut hosts(&instances), &ask(&need, &[], &[Strategy::BinpackMemory]), 4, 9);
+    assert_eq!(plan.placements, [id(2), id(2), id(1), id(1)]);
+    assert_eq!(plan.refusals, []);
+}
+
+#[test]
+fn spreading_over_zones_comes_before_packing_within_them() {
+    let instances: Vec<_> = (1..=6).map(|number| instance(number, 4096, 4096)).collect();
+    let zone = Strategy::Spread(Field::Attribute("ecs.availability-zone".to_owned()));
+    let need = need(10, 512);
+    let strategies = [zone, Strategy::BinpackMemory];
+    let plan = plan(&mut hosts(&instances), &ask(&need, &[], &strategies), 6, 9);
+    let mut zones: Vec<_> = plan.placements.iter().map(|id| id.to_bytes()[0] % 3).collect();
+    assert_eq!(plan.placements.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+    zones.sort_unstable();
+    assert_eq!(zones, [0, 0, 1, 1, 2, 2]);
+}
+
+#[test]
+fn distinct_instances_take_one_each_and_then_say_so() {
+    let instances = [instance(1, 4096, 4096), instance(2, 4096, 4096)];
+    let need = need(10, 10);
+    let constraints = [Constraint::DistinctInstance];
+    let plan = plan(&mut hosts(&instances), &ask(&need, &constraints, &[]), 3, 5);
+    assert_eq!(plan.placements.len(), 2);
+    let distinct = [(id(1), Unfit::DistinctInstance), (id(2), Unfit::DistinctInstance)];
+    assert_eq!(plan.refusals, distinct);
+}
+
+#[test]
+fn a_member_of_constraint_is_kept() {
+    let instances: Vec<_> = (1..=3).map(|number| instance(number, 4096, 4096)).collect();
+    let expression = "attribute:ecs.availability-zone == b".parse().unwrap();
+    let constraints = [Constraint::MemberOf(expression)];
+    let need = need(10, 10);
+    let plan = plan(&mut hosts(&instances), &ask(&need, &constraints, &[]), 2, 5);
+    assert_eq!(plan.placements, [id(1), id(1)]);
+}
+
+#[test]
+fn fargate_goes_to_the_least_loaded_instance_that_takes_it() {
+    let mut instances: Vec<_> = (1..=3).map(|number| instance(number, 1, 1)).collect();
+    for each in &mut instances[..2] {
+        each.attributes.insert("longshore.fargate".to_owned(), Some("true".to_owned()));
+    }
+    let all = || instances.iter().zip([5, 3, 0]);
+    assert_eq!(plan_fargate(all(), 10), Some(id(2)));
+    assert_eq!(plan_fargate(all(), 3), None);
+}
+
+fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {
+    prop_oneof![
+        Just(Strategy::BinpackCpu),
+        Just(Strategy::BinpackMemory),
+        Just(Strategy::Random),
+        Just(Strategy::Spread(Field::Instance)),
+        Just(Strategy::Spread(Field::Attribute("ecs.availability-zone".to_owned()))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_instance_is_ever_overcommitted(
+        sizes in proptest::collection::vec((0_u32..4096, 0_u32..4096), 1..12),
+        asks in proptest::collection::vec((0_u32..1024, 0_u32..1024, proptest::option::of(80_u16..83), 1_u32..6), 1..12),
+        strategies in proptest::collection::vec(strategy(), 0..4),
+        draw in any::<u64>(),
+    ) {
+        let numbered = (1..).zip(&sizes);
+        let instances: Vec<_> = numbered.map(|(n, (cpu, mem))| instance(n, *cpu, *mem)).collect();
+        let mut hosts = hosts(&instances);
+        let mut taken: BTreeMap<InstanceId, (u32, u32, Vec<u16>)> = BTreeMap::new();
+        for (cpu, memory, port, count) in asks {
+            let mut need = need(cpu, memory);
+            need.ports = port.iter().map(|p| HostPort { protocol: Protocol::Tcp, port: *p }).collect();
+            let before = hosts.clone();
+            let made = plan(&mut hosts, &ask(&need, &[], &strategies), count, draw);
+            assert_eq!(made, plan(&mut before.clone(), &ask(&need, &[], &strategies), count, draw));
+            assert_eq!(made.placements.len() < count as usize, !made.refusals.is_empty());
+            for id in made.placements {
+                let (so_far_cpu, so_far_memory, ports) = taken.entry(id).or_default();
+                *so_far_cpu += cpu;
+                *so_far_memory += memory;
+                if let Some(port) = port {
+                    assert!(!ports.contains(&port), "port {port} given twice");
+                    ports.push(port);
+                }
+                let total = instances.iter().find(|each| each.id == id).unwrap().total;
+                assert!(*so_far_cpu <= total.cpu.0 && *so_far_memory <= total.memory.0);
+            }
+        }
+    }
+}
