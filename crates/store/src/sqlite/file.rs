@@ -1,0 +1,152 @@
+//! The file: its lock, its schema, and reading it at the start.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{Kind, Row, Seq, View};
+use rusqlite::Connection;
+
+use super::{OpenError, SqliteOptions};
+
+/// `LSRG`: tells `file` and people whose database this is.
+const APPLICATION_ID: i64 = 0x4c53_5247;
+
+/// Grows with every change of the tables.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE rows (
+        kind    TEXT NOT NULL,
+        account TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        seq     INTEGER NOT NULL,  -- the commit that wrote it
+        value   TEXT NOT NULL,     -- JSON
+        PRIMARY KEY (kind, account, id)
+    ) STRICT;
+";
+
+/// Held for as long as the store is open; the kernel lets go of it whatever happens to us.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    /// Locks `<path>.lock`, and leaves our process id in it for whoever finds it taken.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        let lock_path = with_suffix(path, ".lock");
+        let failed = |source| OpenError::Lock { path: lock_path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let owner = match file.read_to_string(&mut owner) {
+                    Ok(_) => Some(owner.trim().to_owned()).filter(|owner| !owner.is_empty()),
+                    Err(_) => None,
+                };
+                return Err(OpenError::InUse { path: path.to_owned(), owner });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Opens the file, creates the tables if it is new, and sets how it is written.
+pub(super) fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    prepare(path, &mut connection)?;
+    configure(&connection, options).map_err(failed)?;
+    Ok(connection)
+}
+
+fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let number = |connection: &Connection, sql| {
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed)
+    };
+    let tables = number(connection, "SELECT count(*) FROM sqlite_schema")?;
+    let application = number(connection, "PRAGMA application_id")?;
+    let version = number(connection, "PRAGMA user_version")?;
+    match (tables, application, version) {
+        (0, 0, 0) => {
+            let transaction = connection.transaction().map_err(failed)?;
+            transaction.execute_batch(SCHEMA).map_err(failed)?;
+            transaction
+                .execute_batch(&format!(
+                    "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+                ))
+                .map_err(failed)?;
+            transaction.commit().map_err(failed)
+        }
+        (_, APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (_, APPLICATION_ID, found) => {
+            Err(OpenError::TooNew { path: path.to_owned(), found, known: SCHEMA_VERSION })
+        }
+        _ => Err(OpenError::NotOurs { path: path.to_owned() }),
+    }
+}
+
+fn configure(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(8);
+    // FULL in WAL mode: the log is synced at every commit.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -8192;",
+    )?;
+    if let Some(pages_max) = options.pages_max {
+        connection.execute_batch(&format!("PRAGMA max_page_count = {pages_max};"))?;
+    }
+    Ok(())
+}
+
+/// Reads every row into a view.
+pub(super) fn load(path: &Path, connection: &Connection) -> Result<View, OpenError> {
+    let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let mut view = View::default();
+    let mut statement =
+        connection.prepare("SELECT kind, id, seq, value FROM rows ORDER BY seq").map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let kind_name: String = row.get(0).map_err(failed)?;
+        let id: String = row.get(1).map_err(failed)?;
+        let seq: i64 = row.get(2).map_err(failed)?;
+        let value = row.get_ref(3).map_err(failed)?.as_str().map_err(|e| failed(e.into()))?;
+        let Some(kind) = Kind::from_name(&kind_name) else {
+            return Err(OpenError::UnknownKind { path: path.to_owned(), kind: kind_name, id });
+        };
+        let row = Row::from_json(kind, value).map_err(|source| OpenError::BadRow {
+            path: path.to_owned(),
+            kind: kind_name,
+            id,
+            source,
+        })?;
+        let seq = Seq(u64::try_from(seq).unwrap_or(0));
+        view.put(seq, &row);
+        view.seq = view.seq.max(seq);
+    }
+    Ok(view)
+}

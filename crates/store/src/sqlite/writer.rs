@@ -1,0 +1,130 @@
+//! The thread that owns the connection: groups of batches, one transaction and one sync each.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+use model::{Key, Row, Seq, View};
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use crate::GROUP_BATCHES_MAX;
+use crate::batch::CommitError;
+
+/// An accepted batch.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// The state once it is written; its position is the batch's.
+    pub(super) view: Arc<View>,
+    pub(super) writes: Vec<Row>,
+    pub(super) deletes: Vec<Key>,
+    pub(super) answer: oneshot::Sender<Result<Seq, CommitError>>,
+}
+
+/// What a group leaves of a row.
+enum Fate {
+    Written(Seq, Row),
+    Deleted,
+}
+
+type WriteError = Box<dyn Error + Send + Sync>;
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: Connection,
+    works: Receiver<Work>,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, works: Receiver<Work>, shared: Arc<Shared>) -> Self {
+        Self { connection, works, shared }
+    }
+
+    /// Runs until the store is dropped and everything that waits is written.
+    pub(super) fn run(mut self) {
+        while let Ok(first) = self.works.recv() {
+            let mut group = vec![first];
+            group.extend(self.works.try_iter().take(GROUP_BATCHES_MAX - 1));
+            match self.write(&mut group) {
+                Ok(()) => self.acknowledge(group),
+                Err(error) => self.refuse(group, error.into()),
+            }
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::error!(%error, "failed to close the store");
+        }
+    }
+
+    /// Only the last word on each row is written: the group is durable as a whole.
+    fn write(&mut self, group: &mut [Work]) -> Result<(), WriteError> {
+        let mut fates = BTreeMap::new();
+        for work in group {
+            let seq = work.view.seq;
+            let deletes = std::mem::take(&mut work.deletes);
+            fates.extend(deletes.into_iter().map(|key| (key, Fate::Deleted)));
+            let writes = std::mem::take(&mut work.writes);
+            fates.extend(writes.into_iter().map(|row| (row.key(), Fate::Written(seq, row))));
+        }
+        if fates.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        for (key, fate) in &fates {
+            apply(&transaction, key, fate)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn acknowledge(&self, group: Vec<Work>) {
+        let Some(last) = group.last() else { return };
+        let (view, seq) = (Arc::clone(&last.view), last.view.seq);
+        self.shared.ledger().make_durable(view);
+        self.shared.waiting.fetch_sub(group.len(), Ordering::Relaxed);
+        self.shared.durable_seq.send_replace(seq);
+        for work in group {
+            // Whoever asked may have gone; it is written all the same.
+            let _ = work.answer.send(Ok(work.view.seq));
+        }
+    }
+
+    /// Undoes the group and everything accepted on top of it.
+    fn refuse(&self, mut group: Vec<Work>, error: Arc<dyn Error + Send + Sync>) {
+        tracing::error!(error = %error, batches = group.len(), "failed to write to the store");
+        let seq = {
+            let mut ledger = self.shared.ledger();
+            // Under the lock nothing is added: what waits now was built on what failed.
+            group.extend(self.works.try_iter());
+            ledger.roll_back();
+            ledger.durable().seq
+        };
+        self.shared.waiting.fetch_sub(group.len(), Ordering::Relaxed);
+        self.shared.durable_seq.send_replace(seq);
+        for work in group {
+            let _ = work.answer.send(Err(CommitError::Failed(Arc::clone(&error))));
+        }
+    }
+}
+
+fn apply(connection: &Connection, key: &Key, fate: &Fate) -> Result<(), WriteError> {
+    let (kind, account, id) = (key.kind().name(), key.account(), key.id_text());
+    match fate {
+        Fate::Written(seq, row) => {
+            let seq = i64::try_from(seq.0)?;
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO rows (kind, account, id, seq, value) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET seq = excluded.seq, value = excluded.value",
+            )?;
+            statement.execute(params![kind, account.as_str(), id, seq, row.to_json()?])?;
+        }
+        Fate::Deleted => {
+            let mut statement = connection
+                .prepare_cached("DELETE FROM rows WHERE kind = ?1 AND account = ?2 AND id = ?3")?;
+            statement.execute(params![kind, account.as_str(), id])?;
+        }
+    }
+    Ok(())
+}

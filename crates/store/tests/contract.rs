@@ -1,0 +1,314 @@
+//! The contract that every store keeps, and what only the durable one can show.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_types::{AccountId, ClusterName, Timestamp};
+use model::{AccountSetting, Cluster, ClusterStatus, SettingId, SettingPrincipal};
+use store::{
+    Batch, CommitError, Key, MemoryStore, OpenError, Seq, SqliteOptions, SqliteStore, Store,
+};
+
+/// Runs `case` on a fresh store of every sort.
+async fn on_every_store<F: AsyncFn(Arc<dyn Store>)>(case: F) {
+    case(Arc::new(MemoryStore::new())).await;
+    let dir = tempfile::tempdir().unwrap();
+    case(Arc::new(open(&dir.path().join("region.sqlite")))).await;
+}
+
+#[tokio::test]
+async fn what_is_committed_is_read() {
+    on_every_store(async |store| {
+        let seq = store.commit(put(&*store, cluster("a"))).await.unwrap();
+        assert_eq!(store.durable().seq, seq);
+        assert_eq!(names(&*store), ["a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_second_of_two_deciders_must_look_again() {
+    on_every_store(async |store| {
+        let (first, second) = (put(&*store, cluster("a")), put(&*store, cluster("a")));
+        store.commit(first).await.unwrap();
+        let error = store.commit(second).await.unwrap_err();
+        assert!(matches!(error, CommitError::Stale { .. }), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_decision_that_relied_on_a_changed_row_must_look_again() {
+    on_every_store(async |store| {
+        let mut batch = put(&*store, cluster("b"));
+        batch.rely(key("a"));
+        store.commit(put(&*store, cluster("a"))).await.unwrap();
+        assert!(store.commit(batch).await.unwrap_err().is_stale());
+        assert_eq!(names(&*store), ["a"], "all or nothing");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_decision_that_relied_on_a_row_that_is_gone_must_look_again() {
+    on_every_store(async |store| {
+        store.commit(put(&*store, cluster("a"))).await.unwrap();
+        let mut batch = put(&*store, cluster("b"));
+        batch.rely(key("a"));
+        let mut removal = Batch::on(&store.latest());
+        removal.delete(key("a"));
+        store.commit(removal).await.unwrap();
+        assert!(store.commit(batch).await.unwrap_err().is_stale());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn decisions_about_other_things_do_not_disturb_each_other() {
+    on_every_store(async |store| {
+        let (a, b) = (put(&*store, cluster("a")), put(&*store, cluster("b")));
+        store.commit(a).await.unwrap();
+        store.commit(b).await.unwrap();
+        assert_eq!(names(&*store), ["a", "b"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_stays_as_it_was() {
+    on_every_store(async |store| {
+        let before = store.latest();
+        store.commit(put(&*store, cluster("a"))).await.unwrap();
+        assert_eq!(before.clusters.len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_batch_waits_for_what_it_saw() {
+    on_every_store(async |store| {
+        let pending = store.submit(put(&*store, cluster("a"))).unwrap();
+        let nothing = Batch::on(&store.latest());
+        let seq = store.commit(nothing).await.unwrap();
+        assert!(pending.seq <= seq && seq <= store.durable().seq);
+        assert_eq!(names(&*store), ["a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn watchers_are_woken_by_what_is_durable() {
+    on_every_store(async |store| {
+        let mut watcher = store.subscribe();
+        watcher.mark_unchanged();
+        let seq = store.commit(put(&*store, cluster("a"))).await.unwrap();
+        watcher.changed().await.unwrap();
+        assert_eq!(*watcher.borrow(), seq);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_refused_whole() {
+    on_every_store(async |store| {
+        let mut batch = Batch::on(&store.latest());
+        for n in 0..=store::BATCH_ROWS_MAX {
+            batch.put(cluster(&format!("c{n}")));
+        }
+        let error = store.commit(batch).await.unwrap_err();
+        assert!(matches!(error, CommitError::TooLarge { .. }), "{error}");
+        assert_eq!(store.latest().seq, Seq(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_increments_are_all_counted() {
+    on_every_store(async |store| {
+        let adders = (0..8).map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    increment(&*store).await;
+                }
+            })
+        });
+        for adder in adders.collect::<Vec<_>>() {
+            adder.await.unwrap();
+        }
+        assert_eq!(counter(&store.durable()), 400);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reopened_file_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region.sqlite");
+    let seq = {
+        let store = open(&path);
+        store.commit(put(&store, cluster("a"))).await.unwrap();
+        store.commit(put(&store, cluster("b"))).await.unwrap();
+        let mut removal = Batch::on(&store.latest());
+        removal.delete(key("a"));
+        removal.put(Cluster { created_at: Timestamp(7), ..cluster("b") });
+        store.commit(removal).await.unwrap()
+    };
+    let store = open(&path);
+    assert_eq!(names(&store), ["b"]);
+    let view = store.latest();
+    assert_eq!(view.seq, seq);
+    let name = "b".parse().unwrap();
+    assert_eq!(view.clusters.get(account(), &name).unwrap().created_at, Timestamp(7));
+}
+
+#[tokio::test]
+async fn a_second_region_on_the_same_file_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region.sqlite");
+    let _first = open(&path);
+    let error = SqliteStore::open(&path, &SqliteOptions::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("in use") && text.contains(&std::process::id().to_string()), "{text}");
+}
+
+#[test]
+fn someone_elses_database_and_a_text_file_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other.sqlite");
+    let connection = rusqlite::Connection::open(&other).unwrap();
+    connection.execute_batch("CREATE TABLE t (x)").unwrap();
+    drop(connection);
+    let error = SqliteStore::open(&other, &SqliteOptions::default()).unwrap_err();
+    assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
+
+    let text = dir.path().join("text");
+    std::fs::write(&text, "this is no database, whatever its name says").unwrap();
+    let error = SqliteStore::open(&text, &SqliteOptions::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Open { .. }), "{error}");
+    let left = std::fs::read_to_string(&text).unwrap();
+    assert!(left.starts_with("this is no database"));
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_release_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region.sqlite");
+    drop(open(&path));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(connection);
+    let error = SqliteStore::open(&path, &SqliteOptions::default()).unwrap_err();
+    assert!(matches!(error, OpenError::TooNew { found: 99, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_does_nothing_by_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region.sqlite");
+    let store = SqliteStore::open(&path, &SqliteOptions { pages_max: Some(24) }).unwrap();
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    for n in 0..200 {
+        let mut row = cluster(&format!("c{n:03}"));
+        row.tags = [("k".to_owned(), "v".repeat(900))].into();
+        let mut batch = put(&store, row);
+        batch.put(setting(n));
+        match store.commit(batch).await {
+            Ok(_) => acknowledged.push(format!("c{n:03}")),
+            Err(CommitError::Failed(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(0 < refused && !acknowledged.is_empty());
+    assert_eq!(names(&store), acknowledged);
+    assert_eq!(store.latest().seq, store.durable().seq);
+    assert_eq!(store.latest().account_settings.len(), acknowledged.len());
+
+    // Room again: the store goes on as if nothing had been.
+    drop(store);
+    let store = open(&path);
+    assert_eq!(names(&store), acknowledged);
+    assert_eq!(store.latest().account_settings.len(), acknowledged.len());
+    store.commit(put(&store, cluster("more"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_decision_that_saw_what_was_undone_must_look_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region.sqlite");
+    let store = SqliteStore::open(&path, &SqliteOptions { pages_max: Some(4) }).unwrap();
+    let mut big = cluster("big");
+    big.tags = [("k".to_owned(), "v".repeat(100_000))].into();
+    let pending = store.submit(put(&store, big)).unwrap();
+    let saw_it = store.latest();
+    assert!(matches!(pending.await.unwrap_err(), CommitError::Failed(_)));
+    if saw_it.clusters.len() == 1 {
+        let mut batch = Batch::on(&saw_it);
+        batch.put(setting(1));
+        assert!(store.commit(batch).await.unwrap_err().is_stale());
+    }
+    assert_eq!(names(&store), [""; 0]);
+}
+
+fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, &SqliteOptions::default()).unwrap()
+}
+
+fn account() -> AccountId {
+    "000000000000".parse().unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::Cluster(account(), name.parse().unwrap())
+}
+
+fn cluster(name: &str) -> Cluster {
+    Cluster {
+        account: account(),
+        name: name.parse::<ClusterName>().unwrap(),
+        status: ClusterStatus::Active,
+        created_at: Timestamp(1),
+        deleted_at: None,
+        settings: [].into(),
+        configuration: None,
+        capacity_providers: Vec::new(),
+        default_strategy: Vec::new(),
+        tags: [].into(),
+    }
+}
+
+fn setting(n: u32) -> AccountSetting {
+    let setting = SettingId { principal: SettingPrincipal::Default, name: n.to_string() };
+    AccountSetting { account: account(), setting, value: "on".to_owned() }
+}
+
+fn put(store: &dyn Store, row: Cluster) -> Batch {
+    let mut batch = Batch::on(&store.latest());
+    batch.put(row);
+    batch
+}
+
+fn names(store: &dyn Store) -> Vec<String> {
+    store.durable().clusters.of(account()).map(|row| row.name.to_string()).collect()
+}
+
+/// Adds one to a counter kept in a cluster's creation time, however often it has to look again.
+async fn increment(store: &dyn Store) {
+    loop {
+        let view = store.latest();
+        let mut batch = Batch::on(&view);
+        batch.put(Cluster { created_at: Timestamp(counter(&view) + 1), ..cluster("counter") });
+        match store.commit(batch).await {
+            Ok(_) => return,
+            Err(error) if error.is_stale() => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn counter(view: &model::View) -> u64 {
+    let name = "counter".parse().unwrap();
+    view.clusters.get(account(), &name).map_or(0, |row| row.created_at.0)
+}
