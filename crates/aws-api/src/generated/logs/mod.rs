@@ -105,6 +105,15 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "ListLogGroups",
+            input: Some(&schema::LIST_LOG_GROUPS_REQUEST),
+            output: Some(&schema::LIST_LOG_GROUPS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ListTagsForResource",
             input: Some(&schema::LIST_TAGS_FOR_RESOURCE_REQUEST),
             output: Some(&schema::LIST_TAGS_FOR_RESOURCE_RESPONSE),
@@ -132,6 +141,15 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "PutLogGroupDeletionProtection",
+            input: Some(&schema::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "PutRetentionPolicy",
             input: Some(&schema::PUT_RETENTION_POLICY_REQUEST),
             output: None,
@@ -153,6 +171,15 @@ pub static SERVICE: Service = Service {
             name: "TagResource",
             input: Some(&schema::TAG_RESOURCE_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "TestMetricFilter",
+            input: Some(&schema::TEST_METRIC_FILTER_REQUEST),
+            output: Some(&schema::TEST_METRIC_FILTER_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -244,7 +271,6 @@ pub static SERVICE: Service = Service {
         "ListAnomalies",
         "ListIntegrations",
         "ListLogAnomalyDetectors",
-        "ListLogGroups",
         "ListLogGroupsForQuery",
         "ListScheduledQueries",
         "ListSourcesForS3TableIntegration",
@@ -258,7 +284,6 @@ pub static SERVICE: Service = Service {
         "PutDestinationPolicy",
         "PutIndexPolicy",
         "PutIntegration",
-        "PutLogGroupDeletionProtection",
         "PutMetricFilter",
         "PutQueryDefinition",
         "PutResourcePolicy",
@@ -267,7 +292,6 @@ pub static SERVICE: Service = Service {
         "StartLiveTail",
         "StartQuery",
         "StopQuery",
-        "TestMetricFilter",
         "TestTransformer",
         "UpdateAnomaly",
         "UpdateDeliveryConfiguration",
@@ -324,6 +348,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: GetLogEventsRequest,
     ) -> impl Future<Output = Result<GetLogEventsResponse, ApiError>> + Send;
+    fn list_log_groups(
+        &self,
+        caller: &Caller,
+        input: ListLogGroupsRequest,
+    ) -> impl Future<Output = Result<ListLogGroupsResponse, ApiError>> + Send;
     fn list_tags_for_resource(
         &self,
         caller: &Caller,
@@ -339,6 +368,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: PutLogEventsRequest,
     ) -> impl Future<Output = Result<PutLogEventsResponse, ApiError>> + Send;
+    fn put_log_group_deletion_protection(
+        &self,
+        caller: &Caller,
+        input: PutLogGroupDeletionProtectionRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn put_retention_policy(
         &self,
         caller: &Caller,
@@ -354,6 +388,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: TagResourceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn test_metric_filter(
+        &self,
+        caller: &Caller,
+        input: TestMetricFilterRequest,
+    ) -> impl Future<Output = Result<TestMetricFilterResponse, ApiError>> + Send;
     fn untag_log_group(
         &self,
         caller: &Caller,
@@ -418,6 +457,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             let output = service.get_log_events(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ListLogGroups" => {
+            let input = call.input()?;
+            let output = service.list_log_groups(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "ListTagsForResource" => {
             let input = call.input()?;
             let output = service.list_tags_for_resource(caller, input).await?;
@@ -433,6 +477,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             let output = service.put_log_events(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "PutLogGroupDeletionProtection" => {
+            let input = call.input()?;
+            service.put_log_group_deletion_protection(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "PutRetentionPolicy" => {
             let input = call.input()?;
             service.put_retention_policy(caller, input).await?;
@@ -447,6 +496,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             let input = call.input()?;
             service.tag_resource(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "TestMetricFilter" => {
+            let input = call.input()?;
+            let output = service.test_metric_filter(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "UntagLogGroup" => {
             let input = call.input()?;

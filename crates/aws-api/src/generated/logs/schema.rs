@@ -58,6 +58,21 @@ static DATA_PROTECTION_STATUS: Text = Text {
     json_value: false,
 };
 
+pub(super) static DATA_SOURCE_FILTER: Structure = Structure::new(
+    "DataSourceFilter",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)).required(),
+        Member::new("type", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static DATA_SOURCE_FILTERS: List = List {
+    item: Member::new("member", Shape::Structure(&DATA_SOURCE_FILTER)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(5) },
+    sensitive: false,
+};
+
 pub(super) static DELETE_LOG_GROUP_REQUEST: Structure = Structure::new(
     "DeleteLogGroupRequest",
     &[Member::new("logGroupName", Shape::Text(&LOG_GROUP_NAME)).required()],
@@ -212,6 +227,29 @@ static EVENT_MESSAGE: Text = Text {
 static EVENTS_LIMIT: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(10000.0) };
 
+static EXTRACTED_VALUES: Map = Map {
+    key: Member::new("key", Shape::Text(&shape::TEXT)),
+    value: Member::new("value", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static FIELD_INDEX_NAME: Text = Text {
+    limits: Limits { min: Some(1), max: Some(512) },
+    pattern: Some(Pattern::new("[\\.\\-_/#A-Za-z0-9]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static FIELD_INDEX_NAMES: List = List {
+    item: Member::new("member", Shape::Text(&FIELD_INDEX_NAME)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(20) },
+    sensitive: false,
+};
+
 pub(super) static FILTER_LOG_EVENTS_REQUEST: Structure = Structure::new(
     "FilterLogEventsRequest",
     &[
@@ -333,6 +371,31 @@ static KMS_KEY_ID: Text = Text {
     json_value: false,
 };
 
+static LIST_LIMIT: Number = Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(1000.0) };
+
+pub(super) static LIST_LOG_GROUPS_REQUEST: Structure = Structure::new(
+    "ListLogGroupsRequest",
+    &[
+        Member::new("logGroupNamePattern", Shape::Text(&LOG_GROUP_NAME_REGEX_PATTERN)),
+        Member::new("logGroupClass", Shape::Text(&LOG_GROUP_CLASS)),
+        Member::new("includeLinkedAccounts", Shape::Boolean),
+        Member::new("accountIdentifiers", Shape::List(&ACCOUNT_IDS)),
+        Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
+        Member::new("limit", Shape::Number(&LIST_LIMIT)),
+        Member::new("dataSources", Shape::List(&DATA_SOURCE_FILTERS)),
+        Member::new("fieldIndexNames", Shape::List(&FIELD_INDEX_NAMES)),
+        Member::new("logGroupTags", Shape::List(&TAG_FILTERS)),
+    ],
+);
+
+pub(super) static LIST_LOG_GROUPS_RESPONSE: Structure = Structure::new(
+    "ListLogGroupsResponse",
+    &[
+        Member::new("logGroups", Shape::List(&LOG_GROUP_SUMMARIES)),
+        Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
+    ],
+);
+
 pub(super) static LIST_TAGS_FOR_RESOURCE_REQUEST: Structure = Structure::new(
     "ListTagsForResourceRequest",
     &[Member::new("resourceArn", Shape::Text(&AMAZON_RESOURCE_NAME)).required()],
@@ -400,6 +463,32 @@ static LOG_GROUP_NAME_PATTERN: Text = Text {
     json_value: false,
 };
 
+static LOG_GROUP_NAME_REGEX_PATTERN: Text = Text {
+    limits: Limits { min: Some(3), max: Some(129) },
+    pattern: Some(Pattern::new(
+        "(\\^?[\\.\\-_\\/#A-Za-z0-9]{3,24})(\\|\\^?[\\.\\-_\\/#A-Za-z0-9]{3,24}){0,4}",
+    )),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static LOG_GROUP_SUMMARIES: List = List {
+    item: Member::new("member", Shape::Structure(&LOG_GROUP_SUMMARY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static LOG_GROUP_SUMMARY: Structure = Structure::new(
+    "LogGroupSummary",
+    &[
+        Member::new("logGroupName", Shape::Text(&LOG_GROUP_NAME)),
+        Member::new("logGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("logGroupClass", Shape::Text(&LOG_GROUP_CLASS)),
+    ],
+);
+
 static LOG_GROUPS: List = List {
     item: Member::new("member", Shape::Structure(&LOG_GROUP)),
     flattened: false,
@@ -431,6 +520,22 @@ static LOG_STREAM_NAME: Text = Text {
 
 static LOG_STREAMS: List = List {
     item: Member::new("member", Shape::Structure(&LOG_STREAM)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static METRIC_FILTER_MATCH_RECORD: Structure = Structure::new(
+    "MetricFilterMatchRecord",
+    &[
+        Member::new("eventNumber", Shape::Number(&shape::LONG)),
+        Member::new("eventMessage", Shape::Text(&EVENT_MESSAGE)),
+        Member::new("extractedValues", Shape::Map(&EXTRACTED_VALUES)),
+    ],
+);
+
+static METRIC_FILTER_MATCHES: List = List {
+    item: Member::new("member", Shape::Structure(&METRIC_FILTER_MATCH_RECORD)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -488,6 +593,14 @@ pub(super) static PUT_LOG_EVENTS_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST: Structure = Structure::new(
+    "PutLogGroupDeletionProtectionRequest",
+    &[
+        Member::new("logGroupIdentifier", Shape::Text(&LOG_GROUP_IDENTIFIER)).required(),
+        Member::new("deletionProtectionEnabled", Shape::Boolean).required(),
+    ],
+);
+
 pub(super) static PUT_RETENTION_POLICY_REQUEST: Structure = Structure::new(
     "PutRetentionPolicyRequest",
     &[
@@ -534,6 +647,44 @@ static SEQUENCE_TOKEN: Text = Text {
 };
 
 static STORED_BYTES: Number = Number { kind: NumberKind::Long, min: Some(0.0), max: None };
+
+pub(super) static TAG_FILTER: Structure = Structure::new(
+    "TagFilter",
+    &[
+        Member::new("key", Shape::Text(&TAG_FILTER_KEY)).required(),
+        Member::new("values", Shape::List(&TAG_FILTER_VALUES)),
+    ],
+);
+
+static TAG_FILTER_KEY: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+)$")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TAG_FILTER_VALUE: Text = Text {
+    limits: Limits { min: Some(0), max: Some(259) },
+    pattern: Some(Pattern::new("^!?\\*?([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)\\*?$")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TAG_FILTER_VALUES: List = List {
+    item: Member::new("member", Shape::Text(&TAG_FILTER_VALUE)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(5) },
+    sensitive: false,
+};
+
+static TAG_FILTERS: List = List {
+    item: Member::new("member", Shape::Structure(&TAG_FILTER)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(5) },
+    sensitive: false,
+};
 
 static TAG_KEY: Text = Text {
     limits: Limits { min: Some(1), max: Some(128) },
@@ -588,6 +739,26 @@ static TAGS: Map = Map {
     limits: Limits { min: Some(1), max: Some(50) },
     sensitive: false,
 };
+
+static TEST_EVENT_MESSAGES: List = List {
+    item: Member::new("member", Shape::Text(&EVENT_MESSAGE)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(50) },
+    sensitive: false,
+};
+
+pub(super) static TEST_METRIC_FILTER_REQUEST: Structure = Structure::new(
+    "TestMetricFilterRequest",
+    &[
+        Member::new("filterPattern", Shape::Text(&FILTER_PATTERN)).required(),
+        Member::new("logEventMessages", Shape::List(&TEST_EVENT_MESSAGES)).required(),
+    ],
+);
+
+pub(super) static TEST_METRIC_FILTER_RESPONSE: Structure = Structure::new(
+    "TestMetricFilterResponse",
+    &[Member::new("matches", Shape::List(&METRIC_FILTER_MATCHES))],
+);
 
 static TIMESTAMP: Number = Number { kind: NumberKind::Long, min: Some(0.0), max: None };
 

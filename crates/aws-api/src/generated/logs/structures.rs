@@ -27,6 +27,14 @@ pub struct CreateLogStreamRequest {
 aws_wire::structure!(CreateLogStreamRequest, &schema::CREATE_LOG_STREAM_REQUEST, { 0 log_group_name, 1 log_stream_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DataSourceFilter {
+    pub name: Option<String>,
+    pub r#type: Option<String>,
+}
+
+aws_wire::structure!(DataSourceFilter, &schema::DATA_SOURCE_FILTER, { 0 name, 1 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteLogGroupRequest {
     pub log_group_name: Option<String>,
 }
@@ -169,6 +177,29 @@ pub struct InputLogEvent {
 aws_wire::structure!(InputLogEvent, &schema::INPUT_LOG_EVENT, { 0 timestamp, 1 message,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListLogGroupsRequest {
+    pub log_group_name_pattern: Option<String>,
+    pub log_group_class: Option<LogGroupClass>,
+    pub include_linked_accounts: Option<bool>,
+    pub account_identifiers: Option<Vec<String>>,
+    pub next_token: Option<String>,
+    pub limit: Option<i32>,
+    pub data_sources: Option<Vec<DataSourceFilter>>,
+    pub field_index_names: Option<Vec<String>>,
+    pub log_group_tags: Option<Vec<TagFilter>>,
+}
+
+aws_wire::structure!(ListLogGroupsRequest, &schema::LIST_LOG_GROUPS_REQUEST, { 0 log_group_name_pattern, 1 log_group_class, 2 include_linked_accounts, 3 account_identifiers, 4 next_token, 5 limit, 6 data_sources, 7 field_index_names, 8 log_group_tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListLogGroupsResponse {
+    pub log_groups: Option<Vec<LogGroupSummary>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(ListLogGroupsResponse, &schema::LIST_LOG_GROUPS_RESPONSE, { 0 log_groups, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListTagsForResourceRequest {
     pub resource_arn: Option<String>,
 }
@@ -216,6 +247,15 @@ pub struct LogGroup {
 aws_wire::structure!(LogGroup, &schema::LOG_GROUP, { 0 log_group_name, 1 creation_time, 2 retention_in_days, 3 metric_filter_count, 4 arn, 5 stored_bytes, 6 kms_key_id, 7 data_protection_status, 8 inherited_properties, 9 log_group_class, 10 log_group_arn, 11 deletion_protection_enabled, 12 bearer_token_authentication_enabled,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LogGroupSummary {
+    pub log_group_name: Option<String>,
+    pub log_group_arn: Option<String>,
+    pub log_group_class: Option<LogGroupClass>,
+}
+
+aws_wire::structure!(LogGroupSummary, &schema::LOG_GROUP_SUMMARY, { 0 log_group_name, 1 log_group_arn, 2 log_group_class,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LogStream {
     pub log_stream_name: Option<String>,
     pub creation_time: Option<i64>,
@@ -228,6 +268,15 @@ pub struct LogStream {
 }
 
 aws_wire::structure!(LogStream, &schema::LOG_STREAM, { 0 log_stream_name, 1 creation_time, 2 first_event_timestamp, 3 last_event_timestamp, 4 last_ingestion_time, 5 upload_sequence_token, 6 arn, 7 stored_bytes,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MetricFilterMatchRecord {
+    pub event_number: Option<i64>,
+    pub event_message: Option<String>,
+    pub extracted_values: Option<BTreeMap<String, String>>,
+}
+
+aws_wire::structure!(MetricFilterMatchRecord, &schema::METRIC_FILTER_MATCH_RECORD, { 0 event_number, 1 event_message, 2 extracted_values,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct OutputLogEvent {
@@ -257,6 +306,14 @@ pub struct PutLogEventsResponse {
 }
 
 aws_wire::structure!(PutLogEventsResponse, &schema::PUT_LOG_EVENTS_RESPONSE, { 0 next_sequence_token, 1 rejected_log_events_info, 2 rejected_entity_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutLogGroupDeletionProtectionRequest {
+    pub log_group_identifier: Option<String>,
+    pub deletion_protection_enabled: Option<bool>,
+}
+
+aws_wire::structure!(PutLogGroupDeletionProtectionRequest, &schema::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST, { 0 log_group_identifier, 1 deletion_protection_enabled,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PutRetentionPolicyRequest {
@@ -291,6 +348,14 @@ pub struct SearchedLogStream {
 aws_wire::structure!(SearchedLogStream, &schema::SEARCHED_LOG_STREAM, { 0 log_stream_name, 1 searched_completely,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TagFilter {
+    pub key: Option<String>,
+    pub values: Option<Vec<String>>,
+}
+
+aws_wire::structure!(TagFilter, &schema::TAG_FILTER, { 0 key, 1 values,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TagLogGroupRequest {
     pub log_group_name: Option<String>,
     pub tags: Option<BTreeMap<String, String>>,
@@ -305,6 +370,21 @@ pub struct TagResourceRequest {
 }
 
 aws_wire::structure!(TagResourceRequest, &schema::TAG_RESOURCE_REQUEST, { 0 resource_arn, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TestMetricFilterRequest {
+    pub filter_pattern: Option<String>,
+    pub log_event_messages: Option<Vec<String>>,
+}
+
+aws_wire::structure!(TestMetricFilterRequest, &schema::TEST_METRIC_FILTER_REQUEST, { 0 filter_pattern, 1 log_event_messages,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TestMetricFilterResponse {
+    pub matches: Option<Vec<MetricFilterMatchRecord>>,
+}
+
+aws_wire::structure!(TestMetricFilterResponse, &schema::TEST_METRIC_FILTER_RESPONSE, { 0 matches,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UntagLogGroupRequest {
