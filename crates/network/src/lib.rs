@@ -1,1 +1,283 @@
-//! See ARCHITECTURE.md.
+//! The network of one region on one host: a namespace with an address for each task or container, who
+//! may talk to whom, ports of the host, the way out, and names.
+//!
+//! The network is routed, not bridged: each endpoint is a namespace with one interface, whose other end
+//! is on the host with a route to its one address. So every packet between two endpoints passes the
+//! host's forward hook, where one nf_tables table of ours judges it ([`ruleset`]). One thread changes the
+//! kernel's state ([`worker`]); namespaces are made ahead of need by others ([`netns`]); a small relay
+//! answers DNS ([`dns`]). See `docs/adr/0004-routed-network.md` for why.
+//!
+//! **Invariant:** every kernel object that this crate makes carries the region's tag, and nothing without
+//! it is touched. What the process leaves behind when it dies is adopted or removed by the next
+//! [`Network::open`] with the same tag and directory.
+
+mod addr;
+mod dns;
+mod endpoint;
+mod error;
+mod groups;
+pub mod limits;
+mod names;
+mod netlink;
+mod netns;
+mod nft;
+mod publish;
+mod records;
+mod ruleset;
+mod setup;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use longshore_types::Chain;
+
+pub use crate::addr::{AddrError, Ipv4Net, MacAddr};
+pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
+pub use crate::error::NetworkError;
+pub use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
+pub use crate::names::{EndpointId, NameError, NetTag};
+pub use crate::netlink::NetlinkError;
+pub use crate::publish::{PortError, PortMapping, Protocol};
+pub use crate::ruleset::LocalService;
+
+use crate::netlink::Socket;
+use crate::netns::{Pool, Recipe};
+use crate::publish::HostPorts;
+use crate::records::Records;
+use crate::ruleset::{Plan, Table};
+use crate::worker::{Command, Reply, Worker};
+
+/// What a region's network on this host is made from.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// In the name of every kernel object.
+    pub tag: NetTag,
+    /// The region's runtime directory, such as `/run/longshore/<tag>`; namespaces are mounted below it.
+    pub run_dir: PathBuf,
+    /// The range of the VPC's addresses.
+    pub vpc: Ipv4Net,
+    /// The range for bridged containers; without one, a free part of 172.30.0.0/16.
+    pub bridge: Option<Ipv4Net>,
+    /// Namespaces to keep ready; a start that finds one costs a third of one that does not.
+    pub pool_size: usize,
+    /// Where the host's resolvers are named.
+    pub resolv_conf: PathBuf,
+    /// Services of this machine that endpoints see at an address of their own.
+    pub services: Vec<LocalService>,
+    /// Whether endpoints may reach everything that listens on the host, and not just DNS, the services
+    /// above and published ports.
+    pub is_host_open: bool,
+    /// Where host ports are taken from when any will do; without one, the host's ephemeral range.
+    pub dynamic_ports: Option<RangeInclusive<u16>>,
+}
+
+impl NetworkConfig {
+    pub fn new(tag: NetTag, run_dir: PathBuf, vpc: Ipv4Net) -> Self {
+        Self {
+            tag,
+            run_dir,
+            vpc,
+            bridge: None,
+            pool_size: 8,
+            resolv_conf: "/etc/resolv.conf".into(),
+            services: Vec::new(),
+            is_host_open: false,
+            dynamic_ports: None,
+        }
+    }
+}
+
+/// A region's network on this host. Clones share it; it stops working for new requests when the last is
+/// dropped, while endpoints that are attached live on.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: Sender<Command>,
+    host: Ipv4Addr,
+    bridge: Ipv4Net,
+    _relay: dns::Relay,
+}
+
+/// What the worker's thread hands back once it is ready.
+struct Opened {
+    host: Ipv4Addr,
+    bridge: Ipv4Net,
+    relay: dns::Bound,
+}
+
+impl Network {
+    /// Sets up what endpoints share, and adopts those that an earlier process left alive. Follow it with
+    /// [`Network::reconcile`].
+    pub async fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
+        let (commands, inbox) = channel();
+        let (ready, opened) = oneshot::channel();
+        let resolv_conf = config.resolv_conf.clone();
+        let work = move || match open_worker(&config) {
+            Ok((worker, relay)) => {
+                let (host, bridge) = (worker.table.plan().host, worker.table.plan().bridge);
+                drop(ready.send(Ok(Opened { host, bridge, relay })));
+                worker.run(&inbox);
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        };
+        thread::Builder::new()
+            .name("network".to_owned())
+            .spawn(work)
+            .map_err(|source| NetworkError::io("start the network's thread", source))?;
+        let Opened { host, bridge, relay } = opened.await.map_err(|_| NetworkError::Closed)??;
+        let relay = dns::Relay::serve(relay, resolv_conf)?;
+        Ok(Self { shared: Arc::new(Shared { commands, host, bridge, _relay: relay }) })
+    }
+
+    /// The host's own address towards endpoints; what is to be a [`LocalService`] listens here.
+    pub fn host_address(&self) -> Ipv4Addr {
+        self.shared.host
+    }
+
+    /// The range of bridged containers' addresses.
+    pub fn bridge_range(&self) -> Ipv4Net {
+        self.shared.bridge
+    }
+
+    /// Makes a namespace with the interface that the region allocated. Asking again with the same spec
+    /// gives the same namespace.
+    pub async fn attach_eni(
+        &self,
+        id: &EndpointId,
+        spec: EniSpec,
+    ) -> Result<Attached, NetworkError> {
+        self.ask(|reply| Command::AttachEni { id: id.clone(), spec, reply }).await
+    }
+
+    /// Makes a namespace with an address of this host's own range. Asking again gives the same namespace.
+    pub async fn attach_bridge(&self, id: &EndpointId) -> Result<Attached, NetworkError> {
+        self.ask(|reply| Command::AttachBridge { id: id.clone(), reply }).await
+    }
+
+    /// Leads ports of this host to a bridged endpoint: all of `wishes`, or none and the port that is
+    /// taken. The bindings are in the order of the wishes.
+    pub async fn publish(
+        &self,
+        id: &EndpointId,
+        wishes: &[PortMapping],
+    ) -> Result<Vec<Binding>, NetworkError> {
+        let wishes = wishes.to_vec();
+        self.ask(|reply| Command::Publish { id: id.clone(), wishes, reply }).await
+    }
+
+    /// Removes an endpoint and its published ports; no error if there is none of that name.
+    pub async fn detach(&self, id: &EndpointId) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::Detach { id: id.clone(), reply }).await
+    }
+
+    /// Removes every endpoint that is not in `keep`.
+    pub async fn reconcile(&self, keep: &[EndpointId]) -> Result<(), NetworkError> {
+        let keep: BTreeSet<EndpointId> = keep.iter().cloned().collect();
+        self.ask(|reply| Command::Reconcile { keep, reply }).await
+    }
+
+    /// Replaces the rules of all groups. A group of which no rules are known means the default rules.
+    pub async fn set_security_groups(
+        &self,
+        groups: Vec<SecurityGroup>,
+    ) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::SetGroups { groups, reply }).await
+    }
+
+    /// What an endpoint's interface has carried.
+    pub async fn counters(&self, id: &EndpointId) -> Result<Counters, NetworkError> {
+        self.ask(|reply| Command::Counters { id: id.clone(), reply }).await
+    }
+
+    /// Removes every trace of the region's network from this host, living endpoints included.
+    pub async fn uninstall(self) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::Uninstall { reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.commands.send(command(reply)).map_err(|_| NetworkError::Closed)?;
+        answer.await.map_err(|_| NetworkError::Closed)?
+    }
+}
+
+/// The ranges that this host has routes to, default routes aside: a new range must overlap none.
+pub fn routed_ranges() -> Vec<Ipv4Net> {
+    setup::routed_ranges()
+}
+
+fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkError> {
+    let mut route = Socket::route()?;
+    let netfilter = Socket::netfilter()?;
+    let records = Records::open(&config.run_dir)?;
+    let holder = config.tag.holder();
+    let is_ours = route.link_names()?.iter().any(|name| name == holder.as_str());
+    setup::claim_again(&mut route, config.vpc, is_ours)?;
+    let bridge = setup::bridge_range(&mut route, &records, config.bridge, is_ours)?;
+    if bridge.overlaps(config.vpc) {
+        return Err(NetworkError::RangesOverlap { first: bridge, second: config.vpc });
+    }
+    let host = bridge.nth(1).ok_or(NetworkError::RangeTooSmall { range: bridge })?;
+    setup::forward()?;
+    setup::hold_address(&mut route, &holder, host)?;
+    let relay = dns::bind(host)?;
+    let endpoints = setup::find_living(&mut route, &records, config.tag)?;
+    let ports = adopt_ports(config, &endpoints);
+    let recipe = Recipe { tag: config.tag, mtu: setup::way_out_mtu(&mut route) };
+    let table = Table::new(Plan {
+        tag: config.tag,
+        vpc: config.vpc,
+        bridge,
+        host,
+        dns_port: relay.port,
+        services: config.services.clone(),
+        is_host_open: config.is_host_open,
+    });
+    let pool = Pool::start(&recipe, config.pool_size, limits::MAKERS)?;
+    let groups = BTreeMap::new();
+    let mut worker =
+        Worker { route, netfilter, records, pool, table, ports, groups, endpoints, next_bridge: 2 };
+    worker.replace_table()?;
+    Ok((worker, relay))
+}
+
+fn adopt_ports(
+    config: &NetworkConfig,
+    endpoints: &BTreeMap<EndpointId, endpoint::Endpoint>,
+) -> HostPorts {
+    let dynamic = config.dynamic_ports.clone().unwrap_or_else(ephemeral_ports);
+    let mut ports = HostPorts::new(dynamic);
+    for endpoint in endpoints.values() {
+        for binding in endpoint.bindings() {
+            if let Err(error) = ports.adopt(binding) {
+                warn!(endpoint = %endpoint.id, error = %Chain(&error), "published port not held");
+            }
+        }
+    }
+    ports
+}
+
+/// As ECS does: the host's ephemeral range, or the one registered for dynamic ports.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    const REGISTERED: RangeInclusive<u16> = 49_153..=65_535;
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut bounds = text.split_whitespace().map(str::parse);
+    match (bounds.next(), bounds.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if first < last => first..=last,
+        _ => REGISTERED,
+    }
+}

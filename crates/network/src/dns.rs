@@ -1,0 +1,365 @@
+//! The nameserver that endpoints see: passes their questions on to the host's own resolvers.
+//!
+//! It listens on the host's address towards endpoints, on any port; the table leads the well-known
+//! addresses there. The host's `resolv.conf` is read again when it has changed, so a laptop that moves
+//! between networks needs no restart.
+//!
+//! **Invariant:** a question is answered, with SERVFAIL if no resolver does in time, or refused the same
+//! way when too many are under way; nothing is queued without bound.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::debug;
+
+use longshore_types::Chain;
+
+use crate::error::NetworkError;
+use crate::limits;
+
+const PORT: u16 = 53;
+const HEADER_LEN: usize = 12;
+const SERVFAIL: u8 = 2;
+/// Attempts to find a port that is free for UDP and TCP alike.
+const PORT_ATTEMPTS_MAX: usize = 16;
+
+/// Sockets of the relay, bound but not yet served.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+    pub(crate) port: u16,
+}
+
+/// Binds UDP and TCP on one port of `address`: 53 if it can be had, else any.
+pub(crate) fn bind(address: Ipv4Addr) -> Result<Bound, NetworkError> {
+    let mut outcome = bind_port(address, PORT);
+    for _ in 0..PORT_ATTEMPTS_MAX {
+        match &outcome {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Ok(_) | Err(_) => break,
+        }
+        outcome = bind_port(address, 0);
+    }
+    outcome.map_err(|source| NetworkError::io(format!("bind the DNS relay to {address}"), source))
+}
+
+fn bind_port(address: Ipv4Addr, port: u16) -> io::Result<Bound> {
+    let udp = std::net::UdpSocket::bind((address, port))?;
+    let port = udp.local_addr()?.port();
+    let tcp = std::net::TcpListener::bind((address, port))?;
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    Ok(Bound { udp, tcp, port })
+}
+
+/// A relay at work; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Relay {
+    /// Must be called within a tokio runtime.
+    pub(crate) fn serve(bound: Bound, resolv_conf: PathBuf) -> Result<Self, NetworkError> {
+        let failed = |source| NetworkError::io("serve the DNS relay", source);
+        let udp = Arc::new(UdpSocket::from_std(bound.udp).map_err(failed)?);
+        let tcp = TcpListener::from_std(bound.tcp).map_err(failed)?;
+        let resolvers = Arc::new(Resolvers::new(resolv_conf));
+        let datagrams = tokio::spawn(serve_udp(udp, Arc::clone(&resolvers)));
+        let streams = tokio::spawn(serve_tcp(tcp, resolvers));
+        Ok(Self { tasks: [datagrams, streams] })
+    }
+}
+
+/// The host's resolvers, as its `resolv.conf` names them now.
+#[derive(Debug)]
+struct Resolvers {
+    path: PathBuf,
+    known: Mutex<(Option<SystemTime>, Arc<[SocketAddr]>)>,
+}
+
+impl Resolvers {
+    fn new(path: PathBuf) -> Self {
+        Self { path, known: Mutex::new((None, Arc::new([]))) }
+    }
+
+    /// Looks at the file's time with each question: a `stat` costs a microsecond.
+    fn current(&self) -> Arc<[SocketAddr]> {
+        let changed = fs::metadata(&self.path).and_then(|meta| meta.modified()).ok();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.is_none() || known.0 != changed {
+            *known = (changed, read_resolvers(&self.path).into());
+        }
+        Arc::clone(&known.1)
+    }
+}
+
+fn read_resolvers(path: &Path) -> Vec<SocketAddr> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let found: Vec<SocketAddr> = nameservers(&text).collect();
+    if found.is_empty() { vec![(Ipv4Addr::LOCALHOST, PORT).into()] } else { found }
+}
+
+/// As the C library reads it: the first three `nameserver` lines; a port after `#` is for tests.
+fn nameservers(text: &str) -> impl Iterator<Item = SocketAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            if words.next() != Some("nameserver") {
+                return None;
+            }
+            let word = words.next()?;
+            let address = word.split('%').next()?.parse::<IpAddr>().map(|ip| (ip, PORT).into());
+            address.or_else(|_| word.parse::<SocketAddr>()).ok()
+        })
+        .take(limits::DNS_RESOLVERS_MAX)
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
+    let places = Arc::new(Semaphore::new(limits::DNS_QUESTIONS_MAX));
+    let mut buffer = vec![0; limits::DNS_MESSAGE_MAX];
+    loop {
+        // An error here tells of an earlier answer that could not be delivered.
+        let Ok((length, asker)) = socket.recv_from(&mut buffer).await else { continue };
+        let question = buffer[..length].to_vec();
+        if !is_question(&question) {
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            drop(socket.try_send_to(&failure(&question), asker));
+            continue;
+        };
+        let (socket, resolvers) = (Arc::clone(&socket), Arc::clone(&resolvers));
+        tokio::spawn(async move {
+            let answer = ask_all(&resolvers, &question, Transport::Udp).await;
+            drop(socket.send_to(&answer, asker).await);
+            drop(place);
+        });
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
+    let places = Arc::new(Semaphore::new(limits::DNS_CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                debug!(error = %Chain(&error), "dns connection not accepted");
+                tokio::time::sleep(limits::DNS_PATIENCE).await;
+                continue;
+            }
+        };
+        let resolvers = Arc::clone(&resolvers);
+        tokio::spawn(async move {
+            // A connection that breaks is the asker's to open again.
+            drop(answer_stream(stream, &resolvers).await);
+            drop(place);
+        });
+    }
+}
+
+async fn answer_stream(mut stream: TcpStream, resolvers: &Resolvers) -> io::Result<()> {
+    loop {
+        let question = timeout(limits::DNS_IDLE, read_framed(&mut stream)).await??;
+        if !is_question(&question) {
+            return Ok(());
+        }
+        let answer = ask_all(resolvers, &question, Transport::Tcp).await;
+        timeout(limits::DNS_IDLE, write_framed(&mut stream, &answer)).await??;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// Asks one resolver after another until one answers.
+async fn ask_all(resolvers: &Resolvers, question: &[u8], transport: Transport) -> Vec<u8> {
+    for resolver in resolvers.current().iter() {
+        let asked = async {
+            match transport {
+                Transport::Udp => ask_udp(*resolver, question).await,
+                Transport::Tcp => ask_tcp(*resolver, question).await,
+            }
+        };
+        match timeout(limits::DNS_PATIENCE, asked).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => debug!(%resolver, error = %Chain(&error), "resolver failed"),
+            Err(_) => debug!(%resolver, "resolver silent"),
+        }
+    }
+    failure(question)
+}
+
+async fn ask_udp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let any: IpAddr = match resolver {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(resolver).await?;
+    socket.send(question).await?;
+    let mut answer = vec![0; limits::DNS_MESSAGE_MAX];
+    loop {
+        let length = socket.recv(&mut answer).await?;
+        // Anything with another number is a stranger's guess.
+        if length >= HEADER_LEN && answer[..2] == question[..2] {
+            answer.truncate(length);
+            return Ok(answer);
+        }
+    }
+}
+
+async fn ask_tcp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(resolver).await?;
+    write_framed(&mut stream, question).await?;
+    read_framed(&mut stream).await
+}
+
+async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let length = stream.read_u16().await?;
+    let mut message = vec![0; usize::from(length)];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut framed = length.to_be_bytes().to_vec();
+    framed.extend_from_slice(message);
+    stream.write_all(&framed).await
+}
+
+fn is_question(message: &[u8]) -> bool {
+    const ANSWER_BIT: u8 = 0x80;
+    message.len() >= HEADER_LEN && message[2] & ANSWER_BIT == 0
+}
+
+/// SERVFAIL for `question`. The question is repeated, or the C library takes it for someone else's.
+fn failure(question: &[u8]) -> Vec<u8> {
+    const ANSWER: u8 = 0x80;
+    const KEPT: u8 = 0x79;
+    const RECURSION_AVAILABLE: u8 = 0x80;
+    let asked = question_len(question).unwrap_or(HEADER_LEN);
+    let mut answer = question[..asked].to_vec();
+    answer[2] = answer[2] & KEPT | ANSWER;
+    answer[3] = RECURSION_AVAILABLE | SERVFAIL;
+    let questions = if asked > HEADER_LEN { [0, 1] } else { [0, 0] };
+    answer[4..6].copy_from_slice(&questions);
+    answer[6..HEADER_LEN].fill(0);
+    answer
+}
+
+/// How far the header and the one question reach.
+fn question_len(message: &[u8]) -> Option<usize> {
+    if message.get(4..6)? != [0, 1] {
+        return None;
+    }
+    let mut at = HEADER_LEN;
+    loop {
+        let length = *message.get(at)?;
+        at += 1 + usize::from(length);
+        match length {
+            0 => break,
+            1..64 => {}
+            _ => return None,
+        }
+    }
+    let end = at + 4;
+    (end <= message.len()).then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn question(name: &str) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        for label in name.split('.') {
+            message.push(u8::try_from(label.len()).unwrap());
+            message.extend(label.as_bytes());
+        }
+        message.extend([0, 0, 1, 0, 1]);
+        message
+    }
+
+    #[test]
+    fn a_failure_repeats_the_question_and_nothing_else() {
+        let asked = question("example.com");
+        let mut with_option = asked.clone();
+        with_option.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
+        let answer = failure(&with_option);
+        assert_eq!(&answer[..4], &[0x12, 0x34, 0x81, 0x82]);
+        assert_eq!(&answer[4..12], &[0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(&answer[12..], &asked[12..]);
+    }
+
+    #[test]
+    fn the_first_three_resolvers_are_asked() {
+        let text = "search x\nnameserver 10.0.0.1\n nameserver  fe80::1%eth0 \nnameserver no\n\
+                    #nameserver 9.9.9.9\nnameserver 127.0.0.1:5353\nnameserver 10.0.0.4\n";
+        let found: Vec<_> = nameservers(text).collect();
+        let wanted: Vec<SocketAddr> = ["10.0.0.1:53", "[fe80::1]:53", "127.0.0.1:5353"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        assert_eq!(found, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_upsets_the_relay(message in prop::collection::vec(any::<u8>(), 0..64)) {
+            if is_question(&message) {
+                let answer = failure(&message);
+                prop_assert!(answer.len() >= HEADER_LEN && answer[..2] == message[..2]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_resolver_is_passed_over_and_silence_of_all_is_servfail() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let good = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (silent_at, good_at) = (silent.local_addr().unwrap(), good.local_addr().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        fs::write(&path, format!("nameserver {silent_at}\nnameserver {good_at}\n")).unwrap();
+        let server = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            let (length, asker) = good.recv_from(&mut buffer).await.unwrap();
+            buffer[2] |= 0x80;
+            good.send_to(&buffer[..length], asker).await.unwrap();
+        });
+        let resolvers = Resolvers::new(path.clone());
+        let answer = ask_all(&resolvers, &question("a.b"), Transport::Udp).await;
+        assert_eq!(answer[3] & 0xf, 0, "the second resolver answered");
+        server.await.unwrap();
+
+        fs::write(&path, format!("nameserver {silent_at}\n")).unwrap();
+        let later = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        let answer = ask_all(&resolvers, &question("a.b"), Transport::Udp).await;
+        assert_eq!(answer[3] & 0xf, SERVFAIL);
+    }
+}

@@ -1,0 +1,139 @@
+//! An endpoint: one namespace with one interface, and what is remembered of it across restarts.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use longshore_types::SecurityGroupId;
+
+use crate::addr::{Ipv4Net, MacAddr};
+use crate::names::{EndpointId, LinkName};
+pub use crate::publish::Binding;
+
+/// An elastic network interface as the region allocated it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniSpec {
+    pub address: Ipv4Addr,
+    /// The subnet's prefix length.
+    pub prefix: u8,
+    /// The subnet's router, the first address above its network.
+    pub gateway: Ipv4Addr,
+    pub mac: MacAddr,
+    /// Empty: only the host reaches the interface, and it may send anything anywhere.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Kept for the record: on one host the way out is by translation in either case.
+    pub assign_public_ip: bool,
+}
+
+/// A namespace that is ready for containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where the namespace is mounted; give it to the sandbox.
+    pub netns: PathBuf,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub gateway: Ipv4Addr,
+    pub mac: MacAddr,
+    /// What belongs into the containers' `resolv.conf`.
+    pub nameserver: Ipv4Addr,
+}
+
+/// What an interface has carried, seen from inside the namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    pub tx_dropped: u64,
+}
+
+/// What is written down before an endpoint is made, so that it can be found and undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix: u8,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) mac: MacAddr,
+    /// The host's end.
+    pub(crate) link: LinkName,
+    pub(crate) role: Role,
+}
+
+/// How an endpoint's traffic is judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Sorted, without repeats.
+    Eni {
+        groups: Vec<SecurityGroupId>,
+    },
+    Bridge {
+        bindings: Vec<Binding>,
+    },
+}
+
+impl Endpoint {
+    pub(crate) fn of_eni(id: EndpointId, spec: &EniSpec, link: LinkName) -> Self {
+        let mut groups = spec.security_groups.clone();
+        groups.sort();
+        groups.dedup();
+        Self {
+            id,
+            address: spec.address,
+            prefix: spec.prefix,
+            gateway: spec.gateway,
+            mac: spec.mac,
+            link,
+            role: Role::Eni { groups },
+        }
+    }
+
+    pub(crate) fn of_bridge(
+        id: EndpointId,
+        address: Ipv4Addr,
+        (range, gateway): (Ipv4Net, Ipv4Addr),
+        link: LinkName,
+    ) -> Self {
+        Self {
+            id,
+            address,
+            prefix: range.prefix(),
+            gateway,
+            mac: MacAddr::of_address(address),
+            link,
+            role: Role::Bridge { bindings: Vec::new() },
+        }
+    }
+
+    pub(crate) fn groups(&self) -> &[SecurityGroupId] {
+        match &self.role {
+            Role::Eni { groups } => groups,
+            Role::Bridge { .. } => &[],
+        }
+    }
+
+    pub(crate) fn bindings(&self) -> &[Binding] {
+        match &self.role {
+            Role::Eni { .. } => &[],
+            Role::Bridge { bindings } => bindings,
+        }
+    }
+
+    /// The same interface with the same judgement, wherever its links are.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let role = match (&self.role, &other.role) {
+            (Role::Eni { groups: ours }, Role::Eni { groups: theirs }) => ours == theirs,
+            (Role::Bridge { .. }, Role::Bridge { .. }) => true,
+            (Role::Eni { .. }, Role::Bridge { .. }) | (Role::Bridge { .. }, Role::Eni { .. }) => {
+                false
+            }
+        };
+        role && (self.address, self.prefix, self.gateway, self.mac)
+            == (other.address, other.prefix, other.gateway, other.mac)
+    }
+}

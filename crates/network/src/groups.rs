@@ -1,0 +1,69 @@
+//! Security groups: which traffic an interface lets in and out.
+//!
+//! As on EC2 a rule only ever allows, an interface's groups add up, and the answer to what was allowed
+//! is allowed. The host reaches every endpoint whatever its groups say.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use longshore_types::SecurityGroupId;
+
+use crate::addr::Ipv4Net;
+
+/// A group and its rules, complete: setting it again replaces it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityGroup {
+    pub id: SecurityGroupId,
+    pub ingress: Vec<GroupRule>,
+    pub egress: Vec<GroupRule>,
+}
+
+/// Allows some traffic with some peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRule {
+    pub traffic: Traffic,
+    pub peer: Peer,
+}
+
+/// What kind of packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Traffic {
+    All,
+    Tcp(RangeInclusive<u16>),
+    Udp(RangeInclusive<u16>),
+    /// Any type, or one type with any or one code.
+    Icmp(Option<(u8, Option<u8>)>),
+    /// Another protocol, by its number.
+    Protocol(u8),
+}
+
+/// Who is on the other side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Peer {
+    Network(Ipv4Net),
+    /// Every interface that has this group.
+    Group(SecurityGroupId),
+}
+
+impl SecurityGroup {
+    /// What a VPC's default group says, and what a group means of which nothing else is known:
+    /// members reach each other, everything may go out, nothing else comes in.
+    pub fn default_rules(id: SecurityGroupId) -> Self {
+        let all = Ipv4Net::containing(std::net::Ipv4Addr::UNSPECIFIED, 0)
+            .expect("zero bits are a valid prefix");
+        Self {
+            ingress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Group(id.clone()) }],
+            egress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Network(all) }],
+            id,
+        }
+    }
+
+    /// The groups that the rules name as peers.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &SecurityGroupId> {
+        self.ingress.iter().chain(&self.egress).filter_map(|rule| match &rule.peer {
+            Peer::Group(id) => Some(id),
+            Peer::Network(_) => None,
+        })
+    }
+}

@@ -1,0 +1,25 @@
+//! Every limit of this crate.
+
+use std::time::Duration;
+
+/// Endpoints of one region on one host; the bridge range alone holds 4,093.
+pub const ENDPOINTS_MAX: usize = 8192;
+/// As many host ports as ECS lets a container publish.
+pub const PORTS_PER_ENDPOINT_MAX: usize = 100;
+/// Commands that share one transaction.
+pub(crate) const TURN_COMMANDS_MAX: usize = 64;
+/// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.
+pub(crate) const MAKERS: usize = 2;
+
+/// DNS questions that are on their way to a resolver at one time; more are refused.
+pub(crate) const DNS_QUESTIONS_MAX: usize = 512;
+/// DNS connections over TCP at one time.
+pub(crate) const DNS_CONNECTIONS_MAX: usize = 64;
+/// How long one resolver may take before the next is asked.
+pub(crate) const DNS_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a DNS connection may be silent.
+pub(crate) const DNS_IDLE: Duration = Duration::from_secs(10);
+/// Resolvers that are asked one after another, as the C library does.
+pub(crate) const DNS_RESOLVERS_MAX: usize = 3;
+/// The largest DNS message there is.
+pub(crate) const DNS_MESSAGE_MAX: usize = 65_535;

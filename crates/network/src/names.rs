@@ -1,0 +1,190 @@
+//! What kernel objects are called. Every name carries the region's tag, so that two regions on one
+//! machine, and one region's remains and another's, can be told apart.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::addr::serde_as_text;
+
+/// Why a text is not the name it was taken for. Its text completes "… must be".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("eight lowercase hexadecimal digits")]
+    NotATag,
+    #[error("1 to 128 letters, digits, dots, hyphens and underscores, not starting with a dot")]
+    NotAnEndpoint,
+}
+
+/// Eight hex digits that tell one region's objects from another's on the same machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetTag([u8; 8]);
+
+impl NetTag {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a tag is eight ASCII digits")
+    }
+
+    /// Our table; `nft list table inet longshore_<tag>` shows it.
+    pub(crate) fn table(self) -> String {
+        format!("longshore_{self}")
+    }
+
+    /// What the names of all our interfaces to endpoints begin with.
+    pub(crate) fn link_prefix(self) -> String {
+        format!("ls{self}")
+    }
+
+    /// The interface to the `number`th endpoint.
+    pub(crate) fn link(self, number: LinkNumber) -> LinkName {
+        let mut digits = [b'0'; 5];
+        let mut rest = number.0;
+        for digit in digits.iter_mut().rev() {
+            let value = usize::try_from(rest % 36).expect("below 36");
+            *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[value];
+            rest /= 36;
+        }
+        let digits = std::str::from_utf8(&digits).expect("base 36 digits are ASCII");
+        LinkName(format!("ls{self}{digits}"))
+    }
+
+    /// The interface that holds the host's own addresses towards endpoints.
+    pub(crate) fn holder(self) -> LinkName {
+        LinkName(format!("lh{self}"))
+    }
+}
+
+impl fmt::Display for NetTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for NetTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NetTag({self})")
+    }
+}
+
+impl FromStr for NetTag {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let digits: [u8; 8] = text.as_bytes().try_into().map_err(|_| NameError::NotATag)?;
+        let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        if digits.iter().all(is_hex) { Ok(Self(digits)) } else { Err(NameError::NotATag) }
+    }
+}
+
+serde_as_text!(NetTag);
+
+/// Counts a region's interfaces; wraps around after 60 million, by when the first are long gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkNumber(u32);
+
+impl LinkNumber {
+    const END: u32 = 36_u32.pow(5);
+
+    pub(crate) fn new(number: u32) -> Self {
+        Self(number % Self::END)
+    }
+}
+
+/// The name of an interface, as the kernel takes it: at most 15 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LinkName(String);
+
+impl LinkName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name read back from the kernel, if it is that of one of `tag`'s interfaces to endpoints.
+    pub(crate) fn of_tag(name: &str, tag: NetTag) -> Option<Self> {
+        name.starts_with(&tag.link_prefix()).then(|| Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one network namespace with its interface: a task's, or a bridged container's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(Arc<str>);
+
+impl EndpointId {
+    pub const LEN_MAX: usize = 128;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<longshore_types::TaskId> for EndpointId {
+    fn from(task: longshore_types::TaskId) -> Self {
+        Self(task.to_string().into())
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointId({self})")
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = NameError;
+
+    /// The id becomes a file's name, so nothing that means something in a path is let in.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let is_fit = (1..=Self::LEN_MAX).contains(&text.len()) && !text.starts_with('.');
+        if is_fit && text.bytes().all(is_allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::NotAnEndpoint)
+        }
+    }
+}
+
+serde_as_text!(EndpointId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_kernels_fifteen_bytes() {
+        let tag: NetTag = "0a1b2c3d".parse().unwrap();
+        for number in [0, 35, 36, LinkNumber::END - 1, LinkNumber::END, u32::MAX] {
+            let name = tag.link(LinkNumber::new(number));
+            assert_eq!(name.as_str().len(), 15, "{name}");
+            assert_eq!(LinkName::of_tag(name.as_str(), tag), Some(name));
+        }
+        assert!(tag.holder().as_str().len() <= 15);
+        assert_eq!(LinkName::of_tag(tag.holder().as_str(), tag), None);
+        assert_eq!(LinkName::of_tag("eth0", tag), None);
+    }
+
+    #[test]
+    fn an_endpoint_cannot_climb_out_of_its_directory() {
+        for text in ["", ".", "..", "../x", "a/b", ".hidden", "a\0b", "é"] {
+            assert_eq!(text.parse::<EndpointId>(), Err(NameError::NotAnEndpoint), "{text}");
+        }
+        assert!("a".repeat(129).parse::<EndpointId>().is_err());
+        assert!("0a1b-web_1.2".parse::<EndpointId>().is_ok());
+        assert!("0A1B2C3D".parse::<NetTag>().is_err());
+    }
+}

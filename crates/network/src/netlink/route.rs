@@ -1,0 +1,282 @@
+//! Links, addresses, routes and neighbours: what of rtnetlink a routed network needs.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{ACK, CREATE, EXCL, NetlinkError, REPLACE, REQUEST, Requests, Socket, attributes};
+use crate::addr::{Ipv4Net, MacAddr};
+use crate::names::LinkName;
+
+const NEW_LINK: u16 = 16;
+const DEL_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const NEW_ROUTE: u16 = 24;
+const DEL_ROUTE: u16 = 25;
+const NEW_NEIGHBOUR: u16 = 28;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const LINK_HEADER_LEN: usize = 16;
+
+const FAMILY_IPV4: u8 = 2;
+const UP: u32 = 1;
+const TABLE_MAIN: u8 = 254;
+const PROTOCOL_STATIC: u8 = 4;
+const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_LINK: u8 = 253;
+const ROUTE_UNICAST: u8 = 1;
+const ROUTE_UNREACHABLE: u8 = 7;
+const NEIGHBOUR_PERMANENT: u16 = 0x80;
+/// The address brings no route of its own: all traffic goes through the gateway, and so the host.
+const ADDRESS_WITHOUT_ROUTE: u32 = 0x200;
+
+/// A link's number within its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkIndex(i32);
+
+/// The loopback link has this number in every namespace.
+pub(crate) const LOOPBACK: LinkIndex = LinkIndex(1);
+
+/// What a link has carried, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkCounters {
+    pub(crate) rx_packets: u64,
+    pub(crate) tx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) rx_errors: u64,
+    pub(crate) tx_errors: u64,
+    pub(crate) rx_dropped: u64,
+    pub(crate) tx_dropped: u64,
+}
+
+/// A pair whose far end is `eth0` in another namespace.
+#[derive(Debug)]
+pub(crate) struct VethPair<'a> {
+    pub(crate) near: &'a LinkName,
+    pub(crate) near_mac: MacAddr,
+    pub(crate) far: &'a str,
+    pub(crate) far_namespace: BorrowedFd<'a>,
+    pub(crate) mtu: u32,
+}
+
+impl Requests {
+    fn link_header(&mut self, index: i32, flags: u32) {
+        self.raw(&[0; 4]);
+        self.raw(&index.to_ne_bytes());
+        self.raw(&flags.to_ne_bytes());
+        self.raw(&flags.to_ne_bytes());
+    }
+
+    /// Makes both ends, already up.
+    pub(crate) fn add_veth(&mut self, pair: &VethPair<'_>) {
+        let flags = REQUEST | ACK | CREATE | EXCL;
+        self.message(format!("add link {}", pair.near), NEW_LINK, flags, |m| {
+            m.link_header(0, UP);
+            m.text(IFLA_IFNAME, pair.near.as_str());
+            m.attribute(IFLA_ADDRESS, &pair.near_mac.octets());
+            m.host_u32(IFLA_MTU, pair.mtu);
+            m.host_u32(IFLA_TXQLEN, 1000);
+            m.host_u32(IFLA_NUM_TX_QUEUES, 1);
+            m.host_u32(IFLA_NUM_RX_QUEUES, 1);
+            m.nested(IFLA_LINKINFO, |m| {
+                m.text(IFLA_INFO_KIND, "veth");
+                m.nested(IFLA_INFO_DATA, |m| {
+                    m.nested(VETH_INFO_PEER, |m| {
+                        m.link_header(0, UP);
+                        m.text(IFLA_IFNAME, pair.far);
+                        m.host_u32(IFLA_MTU, pair.mtu);
+                        m.host_u32(IFLA_TXQLEN, 1000);
+                        m.host_u32(IFLA_NUM_TX_QUEUES, 1);
+                        m.host_u32(IFLA_NUM_RX_QUEUES, 1);
+                        let namespace = pair.far_namespace.as_raw_fd();
+                        m.attribute(IFLA_NET_NS_FD, &namespace.to_ne_bytes());
+                    });
+                });
+            });
+        });
+    }
+
+    /// Makes a bridge that nothing is ever plugged into: it is there to hold the host's addresses.
+    pub(crate) fn add_address_holder(&mut self, name: &LinkName) {
+        let flags = REQUEST | ACK | CREATE | EXCL;
+        self.message(format!("add link {name}"), NEW_LINK, flags, |m| {
+            m.link_header(0, UP);
+            m.text(IFLA_IFNAME, name.as_str());
+            m.nested(IFLA_LINKINFO, |m| m.text(IFLA_INFO_KIND, "bridge"));
+        });
+    }
+
+    pub(crate) fn delete_link(&mut self, name: &LinkName) {
+        self.message(format!("delete link {name}"), DEL_LINK, REQUEST | ACK, |m| {
+            m.link_header(0, 0);
+            m.text(IFLA_IFNAME, name.as_str());
+        });
+    }
+
+    pub(crate) fn set_up(&mut self, link: LinkIndex) {
+        self.message("set the link up", NEW_LINK, REQUEST | ACK, |m| m.link_header(link.0, UP));
+    }
+
+    pub(crate) fn set_mac(&mut self, link: LinkIndex, mac: MacAddr) {
+        self.message(format!("set the mac address {mac}"), NEW_LINK, REQUEST | ACK, |m| {
+            m.link_header(link.0, 0);
+            m.attribute(IFLA_ADDRESS, &mac.octets());
+        });
+    }
+
+    /// Gives the link `address` with the subnet's prefix, but no route to that subnet.
+    pub(crate) fn add_address(&mut self, link: LinkIndex, address: Ipv4Addr, prefix: u8) {
+        let flags = REQUEST | ACK | CREATE | REPLACE;
+        self.message(format!("add address {address}/{prefix}"), NEW_ADDRESS, flags, |m| {
+            m.raw(&[FAMILY_IPV4, prefix, 0, SCOPE_UNIVERSE]);
+            m.raw(&link.0.to_ne_bytes());
+            m.attribute(2, &address.octets());
+            m.attribute(1, &address.octets());
+            m.host_u32(8, ADDRESS_WITHOUT_ROUTE);
+        });
+    }
+
+    fn route_header(&mut self, prefix: u8, scope: u8, kind: u8) {
+        self.raw(&[FAMILY_IPV4, prefix, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, kind]);
+        self.raw(&0_u32.to_ne_bytes());
+    }
+
+    /// `to` is on the link; our packets to it carry the address `from`, where given.
+    pub(crate) fn add_link_route(
+        &mut self,
+        link: LinkIndex,
+        to: Ipv4Addr,
+        from: Option<Ipv4Addr>,
+        exclusive: bool,
+    ) {
+        let flags = REQUEST | ACK | CREATE | if exclusive { EXCL } else { REPLACE };
+        self.message(format!("add a route to {to}"), NEW_ROUTE, flags, |m| {
+            m.route_header(32, SCOPE_LINK, ROUTE_UNICAST);
+            m.attribute(1, &to.octets());
+            m.attribute(4, &link.0.to_ne_bytes());
+            if let Some(from) = from {
+                m.attribute(7, &from.octets());
+            }
+        });
+    }
+
+    pub(crate) fn add_default_route(&mut self, link: LinkIndex, gateway: Ipv4Addr) {
+        let flags = REQUEST | ACK | CREATE | REPLACE;
+        self.message(format!("add a default route by {gateway}"), NEW_ROUTE, flags, |m| {
+            m.route_header(0, SCOPE_UNIVERSE, ROUTE_UNICAST);
+            m.attribute(4, &link.0.to_ne_bytes());
+            m.attribute(5, &gateway.octets());
+        });
+    }
+
+    /// Addresses of `range` that no endpoint has are unreachable, and do not leave by the default route.
+    pub(crate) fn add_unreachable(&mut self, range: Ipv4Net) {
+        let flags = REQUEST | ACK | CREATE | EXCL;
+        self.message(format!("claim the range {range}"), NEW_ROUTE, flags, |m| {
+            m.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
+            m.attribute(1, &range.network().octets());
+        });
+    }
+
+    pub(crate) fn delete_unreachable(&mut self, range: Ipv4Net) {
+        self.message(format!("release the range {range}"), DEL_ROUTE, REQUEST | ACK, |m| {
+            m.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
+            m.attribute(1, &range.network().octets());
+        });
+    }
+
+    pub(crate) fn delete_link_route(&mut self, to: Ipv4Addr) {
+        self.message(format!("delete the route to {to}"), DEL_ROUTE, REQUEST | ACK, |m| {
+            m.route_header(32, SCOPE_LINK, ROUTE_UNICAST);
+            m.attribute(1, &to.octets());
+        });
+    }
+
+    /// Says once and for all who has an address, so that nobody needs to ask on the link.
+    pub(crate) fn add_neighbour(&mut self, link: LinkIndex, address: Ipv4Addr, mac: MacAddr) {
+        let flags = REQUEST | ACK | CREATE | REPLACE;
+        self.message(format!("add the neighbour {address}"), NEW_NEIGHBOUR, flags, |m| {
+            m.raw(&[FAMILY_IPV4, 0, 0, 0]);
+            m.raw(&link.0.to_ne_bytes());
+            let state = NEIGHBOUR_PERMANENT.to_ne_bytes();
+            m.raw(&[state[0], state[1], 0, 0]);
+            m.attribute(1, &address.octets());
+            m.attribute(2, &mac.octets());
+        });
+    }
+}
+
+impl Socket {
+    pub(crate) fn link_index(&mut self, name: &str) -> Result<LinkIndex, NetlinkError> {
+        let answer = self.link(name)?;
+        let index = answer.get(4..8).and_then(|bytes| bytes.first_chunk());
+        Ok(LinkIndex(index.map_or(0, |bytes| i32::from_ne_bytes(*bytes))))
+    }
+
+    pub(crate) fn link_mtu(&mut self, name: &str) -> Result<Option<u32>, NetlinkError> {
+        let answer = self.link(name)?;
+        let mtu = attributes(answer.get(LINK_HEADER_LEN..).unwrap_or_default())
+            .find_map(|(kind, value)| if kind == IFLA_MTU { value.first_chunk() } else { None })
+            .map(|bytes| u32::from_ne_bytes(*bytes));
+        Ok(mtu)
+    }
+
+    pub(crate) fn link_counters(&mut self, name: &LinkName) -> Result<LinkCounters, NetlinkError> {
+        let answer = self.link(name.as_str())?;
+        let stats = attributes(answer.get(LINK_HEADER_LEN..).unwrap_or_default())
+            .find_map(|(kind, value)| (kind == IFLA_STATS64).then_some(value))
+            .unwrap_or_default();
+        let mut words = stats
+            .chunks_exact(8)
+            .map(|word| word.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)));
+        let mut next = || words.next().unwrap_or(0);
+        Ok(LinkCounters {
+            rx_packets: next(),
+            tx_packets: next(),
+            rx_bytes: next(),
+            tx_bytes: next(),
+            rx_errors: next(),
+            tx_errors: next(),
+            rx_dropped: next(),
+            tx_dropped: next(),
+        })
+    }
+
+    /// The names of all links of this socket's namespace.
+    pub(crate) fn link_names(&mut self) -> Result<Vec<String>, NetlinkError> {
+        let mut requests = Requests::default();
+        requests.message("list links", GET_LINK, REQUEST | super::DUMP, |m| m.link_header(0, 0));
+        let mut names = Vec::new();
+        self.dump(&requests, |payload| {
+            let name = attributes(payload.get(LINK_HEADER_LEN..).unwrap_or_default())
+                .find_map(|(kind, value)| (kind == IFLA_IFNAME).then_some(value));
+            if let Some(name) = name.and_then(|name| name.split_last()) {
+                names.push(String::from_utf8_lossy(name.1).into_owned());
+            }
+        })?;
+        Ok(names)
+    }
+
+    fn link(&mut self, name: &str) -> Result<Vec<u8>, NetlinkError> {
+        let mut requests = Requests::default();
+        requests.message(format!("look up link {name}"), GET_LINK, REQUEST | ACK, |m| {
+            m.link_header(0, 0);
+            m.text(IFLA_IFNAME, name);
+        });
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        self.get(&requests)?
+            .ok_or_else(|| NetlinkError::new(format!("look up link {name}"), missing()))
+    }
+}

@@ -1,0 +1,223 @@
+//! Namespaces: made on threads of their own, held open until they are wanted, mounted when they are.
+//!
+//! A prepared namespace exists through a descriptor only. It has its link and its settings, and no
+//! address yet; if the process dies it is gone, with its link, because nothing else refers to it.
+//!
+//! **Invariant:** a thread that enters a namespace does nothing else, and ends if it cannot return.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
+
+use crate::addr::MacAddr;
+use crate::error::NetworkError;
+use crate::names::{LinkName, LinkNumber, NetTag};
+use crate::netlink::route::{LOOPBACK, LinkIndex, VethPair};
+use crate::netlink::{Requests, Socket};
+
+/// The interface's name inside, as on Fargate.
+const INSIDE_NAME: &str = "eth0";
+/// The host's end of every link has this address: inside, it is the gateway's.
+pub(crate) const HOST_MAC: MacAddr = MacAddr::new([0x02, 0x4c, 0x53, 0, 0, 1]);
+/// Numbers that are tried when a link's name is taken, which only a restart can bring about.
+const NAME_ATTEMPTS_MAX: usize = 4096;
+
+/// Set inside every namespace before its link appears. As Docker does, any user may listen on any port
+/// and ping; our networks carry IPv4 only.
+const SETTINGS: &[(&str, &str)] = &[
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
+];
+
+/// A namespace with a link to the host, waiting for its address.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) namespace: File,
+    /// Speaks to the inside from wherever it is used.
+    pub(crate) inside: Socket,
+    pub(crate) inside_link: LinkIndex,
+    pub(crate) link: LinkName,
+    pub(crate) host_link: LinkIndex,
+}
+
+/// What the makers need to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) tag: NetTag,
+    pub(crate) mtu: u32,
+}
+
+/// Namespaces made ahead of need. Dropping it ends the makers.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    ready: Receiver<Result<Prepared, NetworkError>>,
+}
+
+impl Pool {
+    /// Starts `makers` threads that keep up to `size` namespaces ready.
+    pub(crate) fn start(recipe: &Recipe, size: usize, makers: usize) -> Result<Self, NetworkError> {
+        let (sender, ready) = sync_channel(size.saturating_sub(makers));
+        let number = Arc::new(AtomicU32::new(0));
+        for _ in 0..makers {
+            let (recipe, sender, number) = (recipe.clone(), sender.clone(), Arc::clone(&number));
+            thread::Builder::new()
+                .name("netns-maker".to_owned())
+                .spawn(move || keep_making(&recipe, &number, &sender))
+                .map_err(|source| {
+                    NetworkError::io("start a thread that makes namespaces", source)
+                })?;
+        }
+        Ok(Self { ready })
+    }
+
+    pub(crate) fn take(&self) -> Result<Prepared, NetworkError> {
+        let gone = || io::Error::other("the threads that make namespaces are gone");
+        self.ready.recv().map_err(|_| NetworkError::io("take a namespace", gone()))?
+    }
+}
+
+fn keep_making(
+    recipe: &Recipe,
+    number: &AtomicU32,
+    ready: &SyncSender<Result<Prepared, NetworkError>>,
+) {
+    let mut maker = match Maker::new(recipe) {
+        Ok(maker) => maker,
+        Err(error) => {
+            // Whoever waits learns why; the channel then closes.
+            drop(ready.send(Err(error)));
+            return;
+        }
+    };
+    loop {
+        let made = maker.make(number);
+        let is_lost = made.is_err() && maker.return_home().is_err();
+        if ready.send(made).is_err() || is_lost {
+            return;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Maker<'a> {
+    recipe: &'a Recipe,
+    home: File,
+    outside: Socket,
+}
+
+impl<'a> Maker<'a> {
+    fn new(recipe: &'a Recipe) -> Result<Self, NetworkError> {
+        let home = this_namespace()?;
+        Ok(Self { recipe, home, outside: Socket::route()? })
+    }
+
+    fn make(&mut self, number: &AtomicU32) -> Result<Prepared, NetworkError> {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NetworkError::io("make a network namespace", errno.into()))?;
+        let namespace = this_namespace()?;
+        for (name, value) in SETTINGS {
+            set(&format!("/proc/sys/net/{name}"), value)?;
+        }
+        let mut inside = Socket::route()?;
+        self.return_home()?;
+
+        let link = self.connect(&namespace, number)?;
+        let host_link = self.outside.link_index(link.as_str())?;
+        let inside_link = inside.link_index(INSIDE_NAME)?;
+        let mut requests = Requests::default();
+        requests.set_up(LOOPBACK);
+        inside.ask(&requests)?;
+        Ok(Prepared { namespace, inside, inside_link, link, host_link })
+    }
+
+    fn connect(&mut self, namespace: &File, number: &AtomicU32) -> Result<LinkName, NetworkError> {
+        let mut attempts = 0;
+        loop {
+            let next = LinkNumber::new(number.fetch_add(1, Ordering::Relaxed));
+            let near = self.recipe.tag.link(next);
+            let mut requests = Requests::default();
+            requests.add_veth(&VethPair {
+                near: &near,
+                near_mac: HOST_MAC,
+                far: INSIDE_NAME,
+                far_namespace: namespace.as_fd(),
+                mtu: self.recipe.mtu,
+            });
+            match self.outside.ask(&requests) {
+                Ok(()) => {
+                    let quiet = format!("/proc/sys/net/ipv6/conf/{near}/disable_ipv6");
+                    // A kernel without IPv6 has no such file, and nothing to turn off.
+                    drop(fs::write(quiet, "1"));
+                    return Ok(near);
+                }
+                Err(error) if error.is(nix::errno::Errno::EEXIST) => {
+                    attempts += 1;
+                    if attempts == NAME_ATTEMPTS_MAX {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn return_home(&self) -> Result<(), NetworkError> {
+        setns(&self.home, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NetworkError::io("return to the host's namespace", errno.into()))
+    }
+}
+
+fn this_namespace() -> Result<File, NetworkError> {
+    File::open("/proc/thread-self/ns/net")
+        .map_err(|source| NetworkError::io("open this thread's network namespace", source))
+}
+
+/// Writes a kernel setting of the calling thread's network namespace. One that this kernel does not
+/// have is nothing to set.
+pub(crate) fn set(path: &str, value: &str) -> Result<(), NetworkError> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| NetworkError::io(format!("set {path}"), source)),
+    }
+}
+
+/// Gives a namespace a name in the file system, which keeps it when all its processes are gone.
+pub(crate) fn pin(namespace: &File, path: &Path) -> Result<(), NetworkError> {
+    let failed =
+        |source| NetworkError::io(format!("mount a namespace at {}", path.display()), source);
+    File::create(path).map_err(failed)?;
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|errno| failed(errno.into()))
+}
+
+/// Takes the name away, however often it was mounted; no error if there is none.
+pub(crate) fn unpin(path: &Path) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::io(format!("unmount {}", path.display()), source);
+    while is_pinned(path) {
+        umount2(path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether a namespace is mounted there.
+pub(crate) fn is_pinned(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+}

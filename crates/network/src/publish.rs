@@ -1,0 +1,213 @@
+//! Host ports: which are ours, and keeping others from taking them.
+//!
+//! A published port is a translation in the kernel; no process of ours touches its traffic. The port is
+//! held by a socket all the same, so that nothing else on the host can take it, and so that a port which
+//! is in use is refused instead of silently shadowed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+/// A transport protocol that has ports.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// As it stands in an IP header.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A wish: this port of the container on that port of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortMapping {
+    pub container_port: u16,
+    /// 0: any free port of the dynamic range.
+    pub host_port: u16,
+    pub protocol: Protocol,
+}
+
+/// A wish granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Binding {
+    pub container_port: u16,
+    pub host_port: u16,
+    pub protocol: Protocol,
+}
+
+/// Why a host port cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The text names the port as ECS's agent does.
+    #[error("host port {port}/{protocol} is already in use")]
+    Taken { port: u16, protocol: Protocol },
+    #[error("no free {protocol} port between {first} and {last}")]
+    NoneFree { protocol: Protocol, first: u16, last: u16 },
+    #[error("failed to reserve host port {port}/{protocol}")]
+    Reserve { port: u16, protocol: Protocol, source: io::Error },
+}
+
+/// Holds a port until dropped.
+#[derive(Debug)]
+enum Hold {
+    Tcp { _listener: TcpListener },
+    Udp { _socket: UdpSocket },
+}
+
+/// The ports of this host that are published, each held by a socket.
+#[derive(Debug)]
+pub(crate) struct HostPorts {
+    dynamic: RangeInclusive<u16>,
+    next: u16,
+    held: BTreeMap<(Protocol, u16), Option<Hold>>,
+}
+
+impl HostPorts {
+    pub(crate) fn new(dynamic: RangeInclusive<u16>) -> Self {
+        Self { next: *dynamic.start(), dynamic, held: BTreeMap::new() }
+    }
+
+    /// Reserves all of `wishes`, or none of them.
+    pub(crate) fn reserve(&mut self, wishes: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
+        let mut granted = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            match self.reserve_one(wish) {
+                Ok(binding) => granted.push(binding),
+                Err(error) => {
+                    granted.iter().for_each(|binding| self.release(binding));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(granted)
+    }
+
+    /// Takes a port that was published before a restart. Somebody else may have it by now; the
+    /// translation goes first, so it stays ours all the same, and the answer says so.
+    pub(crate) fn adopt(&mut self, binding: &Binding) -> Result<(), PortError> {
+        let held = hold(binding.protocol, binding.host_port);
+        let (hold, outcome) = match held {
+            Ok(hold) => (Some(hold), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.held.insert((binding.protocol, binding.host_port), hold);
+        outcome
+    }
+
+    pub(crate) fn release(&mut self, binding: &Binding) {
+        self.held.remove(&(binding.protocol, binding.host_port));
+    }
+
+    fn reserve_one(&mut self, wish: &PortMapping) -> Result<Binding, PortError> {
+        let PortMapping { container_port, protocol, .. } = *wish;
+        let granted = |host_port| Binding { container_port, host_port, protocol };
+        if wish.host_port != 0 {
+            self.take(protocol, wish.host_port)?;
+            return Ok(granted(wish.host_port));
+        }
+        let (first, last) = (*self.dynamic.start(), *self.dynamic.end());
+        for _ in self.dynamic.clone() {
+            let port = self.next;
+            self.next = if port >= last { first } else { port + 1 };
+            match self.take(protocol, port) {
+                Ok(()) => return Ok(granted(port)),
+                Err(PortError::Taken { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Err(PortError::NoneFree { protocol, first, last })
+    }
+
+    fn take(&mut self, protocol: Protocol, port: u16) -> Result<(), PortError> {
+        if self.held.contains_key(&(protocol, port)) {
+            return Err(PortError::Taken { port, protocol });
+        }
+        self.held.insert((protocol, port), Some(hold(protocol, port)?));
+        Ok(())
+    }
+}
+
+fn hold(protocol: Protocol, port: u16) -> Result<Hold, PortError> {
+    let everywhere = (Ipv4Addr::UNSPECIFIED, port);
+    let held = match protocol {
+        Protocol::Tcp => {
+            TcpListener::bind(everywhere).map(|listener| Hold::Tcp { _listener: listener })
+        }
+        Protocol::Udp => UdpSocket::bind(everywhere).map(|socket| Hold::Udp { _socket: socket }),
+    };
+    held.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => PortError::Taken { port, protocol },
+        _ => PortError::Reserve { port, protocol, source },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(host_port: u16, protocol: Protocol) -> PortMapping {
+        PortMapping { container_port: 80, host_port, protocol }
+    }
+
+    /// A range in which nothing else of these tests binds.
+    const RANGE: RangeInclusive<u16> = 21_700..=21_709;
+
+    #[test]
+    fn a_port_in_use_by_another_process_is_named() {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = other.local_addr().unwrap().port();
+        let mut ports = HostPorts::new(RANGE);
+        let error = ports.reserve(&[wish(port, Protocol::Tcp)]).unwrap_err();
+        assert!(matches!(error, PortError::Taken { port: taken, .. } if taken == port), "{error}");
+        assert_eq!(error.to_string(), format!("host port {port}/tcp is already in use"));
+    }
+
+    #[test]
+    fn all_wishes_are_granted_or_none() {
+        let mut ports = HostPorts::new(RANGE);
+        let wishes =
+            [wish(0, Protocol::Tcp), wish(21_720, Protocol::Tcp), wish(21_720, Protocol::Tcp)];
+        assert!(ports.reserve(&wishes).is_err());
+        assert!(ports.held.is_empty());
+        let both = [wish(21_720, Protocol::Tcp), wish(21_720, Protocol::Udp)];
+        assert_eq!(ports.reserve(&both).unwrap().len(), 2, "tcp and udp do not collide");
+    }
+
+    #[test]
+    fn dynamic_ports_go_around_and_end() {
+        let mut ports = HostPorts::new(21_730..=21_732);
+        let grant = |ports: &mut HostPorts| ports.reserve(&[wish(0, Protocol::Udp)]);
+        let first = grant(&mut ports).unwrap();
+        let second = grant(&mut ports).unwrap();
+        assert_eq!((first[0].host_port, second[0].host_port), (21_730, 21_731));
+        ports.release(&first[0]);
+        assert_eq!(grant(&mut ports).unwrap()[0].host_port, 21_732, "a freed port rests a while");
+        assert_eq!(grant(&mut ports).unwrap()[0].host_port, 21_730);
+        let error = grant(&mut ports).unwrap_err();
+        assert_eq!(error.to_string(), "no free udp port between 21730 and 21732");
+    }
+}

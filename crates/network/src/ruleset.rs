@@ -1,0 +1,424 @@
+//! What our table says: a function from the endpoints and groups to rules.
+//!
+//! Four questions are asked of a packet, each in a chain of its own hook, so that being let through by
+//! one never spares it the next: is its source who it says (`guard`), may its sender send it (`egress`),
+//! may its receiver have it (`ingress`), may it reach the host itself (`input`). Endpoints are found by
+//! address in verdict maps, so their number costs nothing on the way.
+//!
+//! **Invariant:** a packet from or to one of our interfaces that no rule speaks for is dropped; a packet
+//! that has nothing to do with our interfaces is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use longshore_types::SecurityGroupId;
+
+use crate::addr::Ipv4Net;
+use crate::endpoint::{Binding, Endpoint, Role};
+use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
+use crate::names::NetTag;
+use crate::nft::expr::Rule;
+use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
+use crate::publish::Protocol;
+
+const ICMP: u8 = 1;
+const DNS_PORT: u16 = 53;
+/// Where AWS's resolver answers in every VPC.
+pub(crate) const AMAZON_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+
+const PUBLISHED: &str = "published";
+const EGRESS: &str = "egress_of";
+const INGRESS: &str = "ingress_of";
+const NAMESERVERS: &str = "nameservers";
+
+/// What does not change while the table is ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) tag: NetTag,
+    pub(crate) vpc: Ipv4Net,
+    pub(crate) bridge: Ipv4Net,
+    /// The host's own address towards endpoints.
+    pub(crate) host: Ipv4Addr,
+    /// Where on `host` the DNS relay listens.
+    pub(crate) dns_port: u16,
+    pub(crate) services: Vec<LocalService>,
+    pub(crate) is_host_open: bool,
+}
+
+/// A TCP service of this machine that every endpoint sees at an address of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalService {
+    /// Where endpoints see it, for instance 169.254.170.2 and 80.
+    pub address: Ipv4Addr,
+    pub port: u16,
+    /// Where it listens on [`crate::Network::host_address`].
+    pub listens_on: u16,
+}
+
+/// Everything that the table is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World<'a> {
+    pub(crate) groups: &'a BTreeMap<SecurityGroupId, SecurityGroup>,
+    pub(crate) endpoints: &'a BTreeMap<crate::names::EndpointId, Endpoint>,
+}
+
+/// Mirrors which groups and combinations of groups have chains in the kernel.
+#[derive(Debug)]
+pub(crate) struct Table {
+    plan: Plan,
+    /// Groups whose members are known by address, because a rule or an interface names them.
+    sets: BTreeSet<SecurityGroupId>,
+    /// Groups whose rules are there, because an interface has them.
+    chains: BTreeSet<SecurityGroupId>,
+    combinations: BTreeMap<Vec<SecurityGroupId>, u32>,
+}
+
+impl Table {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { plan, sets: BTreeSet::new(), chains: BTreeSet::new(), combinations: BTreeMap::new() }
+    }
+
+    pub(crate) fn batch(&self) -> Batch {
+        Batch::new(self.plan.tag.table())
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The whole table afresh, in place of whatever is there.
+    pub(crate) fn replace(&mut self, world: World<'_>) -> Batch {
+        let mut batch = self.batch();
+        self.sets.clear();
+        self.chains.clear();
+        self.combinations.clear();
+        batch.replace_table();
+        batch.add_map(PUBLISHED, DataType::ProtocolAndPort, DataType::AddressAndPort);
+        batch.add_map(EGRESS, DataType::Address, DataType::Verdict);
+        batch.add_map(INGRESS, DataType::Address, DataType::Verdict);
+        batch.add_set(NAMESERVERS, DataType::Address);
+        batch.add_elements(NAMESERVERS, &self.nameservers());
+        self.add_guard(&mut batch);
+        self.add_bridge_ingress(&mut batch);
+        self.add_filters(&mut batch);
+        self.add_input(&mut batch);
+        self.add_translation(&mut batch);
+        let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
+        self.add_endpoints(&mut batch, world, &endpoints);
+        batch
+    }
+
+    /// Adds what `endpoints` need; chains of groups seen for the first time included.
+    pub(crate) fn add_endpoints(
+        &mut self,
+        batch: &mut Batch,
+        world: World<'_>,
+        endpoints: &[&Endpoint],
+    ) {
+        for endpoint in endpoints {
+            if let Role::Eni { groups } = &endpoint.role {
+                self.ensure_combination(batch, world, groups);
+            }
+        }
+        let (mut egress, mut ingress) = (Vec::new(), Vec::new());
+        let mut members: BTreeMap<&SecurityGroupId, Vec<Element>> = BTreeMap::new();
+        let mut published = Vec::new();
+        for endpoint in endpoints {
+            egress.push(verdict_element(endpoint.address, self.egress_verdict(endpoint)));
+            ingress.push(verdict_element(endpoint.address, self.ingress_verdict(endpoint)));
+            for group in endpoint.groups() {
+                members.entry(group).or_default().push(address_element(endpoint.address));
+            }
+            published.extend(endpoint.bindings().iter().map(|it| published_element(endpoint, it)));
+        }
+        batch.add_elements(EGRESS, &egress);
+        batch.add_elements(INGRESS, &ingress);
+        for (group, elements) in members {
+            batch.add_elements(&members_set(group), &elements);
+        }
+        batch.add_elements(PUBLISHED, &published);
+    }
+
+    /// Removes what `endpoints` had. Chains of their groups stay until the table is replaced.
+    pub(crate) fn remove_endpoints(&self, batch: &mut Batch, endpoints: &[&Endpoint]) {
+        let (mut egress, mut ingress, mut published) = (Vec::new(), Vec::new(), Vec::new());
+        let mut members: BTreeMap<&SecurityGroupId, Vec<Element>> = BTreeMap::new();
+        for endpoint in endpoints {
+            egress.push(verdict_element(endpoint.address, self.egress_verdict(endpoint)));
+            ingress.push(verdict_element(endpoint.address, self.ingress_verdict(endpoint)));
+            for group in endpoint.groups() {
+                members.entry(group).or_default().push(address_element(endpoint.address));
+            }
+            published.extend(endpoint.bindings().iter().map(|it| published_element(endpoint, it)));
+        }
+        batch.delete_elements(PUBLISHED, &published);
+        for (group, elements) in members {
+            batch.delete_elements(&members_set(group), &elements);
+        }
+        batch.delete_elements(INGRESS, &ingress);
+        batch.delete_elements(EGRESS, &egress);
+    }
+
+    pub(crate) fn publish(batch: &mut Batch, endpoint: &Endpoint, bindings: &[Binding]) {
+        let elements: Vec<_> =
+            bindings.iter().map(|binding| published_element(endpoint, binding)).collect();
+        batch.add_elements(PUBLISHED, &elements);
+    }
+
+    fn nameservers(&self) -> Vec<Element> {
+        let vpc_dns = self.plan.vpc.nth(2);
+        [Some(AMAZON_DNS), vpc_dns, Some(self.plan.host)]
+            .into_iter()
+            .flatten()
+            .map(address_element)
+            .collect()
+    }
+
+    fn links(&self) -> String {
+        self.plan.tag.link_prefix()
+    }
+
+    /// Before anything else is made of a packet: drops what lies about its source.
+    fn add_guard(&self, batch: &mut Batch) {
+        let links = self.links();
+        let ours = || Rule::new().from_links(&links, true);
+        batch.add_base_chain("guard", filter(HookNumber::Prerouting, -300));
+        let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+        let others = Rule::new().from_links(&links, false).then(Verdict::Accept);
+        let rules = [
+            others,
+            ours().is_ipv4(false).counted().then(Verdict::Drop),
+            ours().is_spoofed().counted().then(Verdict::Drop),
+            ours().destination_in(loopback, true).counted().then(Verdict::Drop),
+        ];
+        rules.iter().for_each(|rule| batch.add_rule("guard", rule.exprs()));
+    }
+
+    /// What a bridged container lets in: published ports, and its like.
+    fn add_bridge_ingress(&self, batch: &mut Batch) {
+        batch.add_chain("bridge_in");
+        let like = Rule::new().from_links(&self.links(), true).source_in(self.plan.bridge, true);
+        let rules = [
+            Rule::new().was_redirected().then(Verdict::Accept),
+            like.then(Verdict::Accept),
+            Rule::new().counted().then(Verdict::Drop),
+        ];
+        rules.iter().for_each(|rule| batch.add_rule("bridge_in", rule.exprs()));
+    }
+
+    fn add_filters(&self, batch: &mut Batch) {
+        let links = self.links();
+        batch.add_base_chain("egress", filter(HookNumber::Forward, -1));
+        batch.add_base_chain("ingress", filter(HookNumber::Forward, 0));
+        let not_from_us = Rule::new().from_links(&links, false).then(Verdict::Accept);
+        let not_to_us = Rule::new().to_links(&links, false).then(Verdict::Accept);
+        for (chain, others) in [("egress", not_from_us), ("ingress", not_to_us)] {
+            let by_endpoint = match chain {
+                "egress" => Rule::new().source_verdict(EGRESS),
+                _ => Rule::new().destination_verdict(INGRESS),
+            };
+            let rules = [
+                others,
+                Rule::new().is_ipv4(false).counted().then(Verdict::Drop),
+                Rule::new().is_established().then(Verdict::Accept),
+                Rule::new().is_invalid().counted().then(Verdict::Drop),
+                by_endpoint,
+                Rule::new().counted().then(Verdict::Drop),
+            ];
+            rules.iter().for_each(|rule| batch.add_rule(chain, rule.exprs()));
+        }
+    }
+
+    /// What endpoints may ask of the host, and that nobody else reaches what is meant for them.
+    fn add_input(&self, batch: &mut Batch) {
+        let links = self.links();
+        let ours = || Rule::new().from_links(&links, true);
+        batch.add_base_chain("input", filter(HookNumber::Input, 0));
+        let mut rules = vec![
+            ours().is_established().then(Verdict::Accept),
+            ours().was_redirected().then(Verdict::Accept),
+            ours().protocol(ICMP).icmp(8, None).then(Verdict::Accept),
+        ];
+        if !self.plan.is_host_open {
+            rules.push(ours().counted().then(Verdict::Drop));
+        }
+        let host = Ipv4Net::containing(self.plan.host, 32).expect("32 bits are a prefix");
+        rules.push(
+            Rule::new()
+                .is_ipv4(true)
+                .from_links(&links, false)
+                .from_link("lo", false)
+                .destination_in(host, true)
+                .counted()
+                .then(Verdict::Drop),
+        );
+        rules.iter().for_each(|rule| batch.add_rule("input", rule.exprs()));
+    }
+
+    /// Services of the host, published ports, and the way out.
+    fn add_translation(&self, batch: &mut Batch) {
+        let Plan { vpc, bridge, host, dns_port, .. } = self.plan;
+        let links = self.links();
+        let ours = || Rule::new().is_ipv4(true).from_links(&links, true);
+        batch.add_base_chain("redirect", nat(HookNumber::Prerouting, -100));
+        let dns = |protocol| {
+            let asked = ours().destination_in_set(NAMESERVERS).protocol(protocol);
+            asked.ports(&(DNS_PORT..=DNS_PORT)).dnat(host, dns_port)
+        };
+        let mut rules = vec![dns(Protocol::Tcp.number()), dns(Protocol::Udp.number())];
+        for service in &self.plan.services {
+            let at = Ipv4Net::containing(service.address, 32).expect("32 bits are a prefix");
+            let asked = ours().destination_in(at, true).protocol(Protocol::Tcp.number());
+            rules.push(asked.ports(&(service.port..=service.port)).dnat(host, service.listens_on));
+        }
+        let published = Rule::new().is_ipv4(true).is_for_host().dnat_by_port(PUBLISHED);
+        rules.push(published.clone());
+        rules.iter().for_each(|rule| batch.add_rule("redirect", rule.exprs()));
+
+        batch.add_base_chain("redirect_own", nat(HookNumber::Output, -100));
+        batch.add_rule("redirect_own", published.exprs());
+
+        batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));
+        let out = |from: Ipv4Net| {
+            let leaves = Rule::new().is_ipv4(true).to_links(&links, false);
+            leaves.source_in(from, true).destination_in(from, false).masquerade()
+        };
+        let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+        let inward = || Rule::new().is_ipv4(true).to_links(&links, true);
+        let rules = [
+            out(vpc),
+            out(bridge),
+            // The answer must come back here to be translated: to a loopback address it would not,
+            // nor from a container that called itself by the host's port.
+            inward().source_in(loopback, true).snat(host),
+            inward().source_in(bridge, true).was_redirected().snat(host),
+        ];
+        rules.iter().for_each(|rule| batch.add_rule("leave", rule.exprs()));
+    }
+
+    fn ensure_combination(
+        &mut self,
+        batch: &mut Batch,
+        world: World<'_>,
+        groups: &[SecurityGroupId],
+    ) {
+        if groups.is_empty() || self.combinations.contains_key(groups) {
+            return;
+        }
+        for group in groups {
+            self.ensure_group(batch, world, group);
+        }
+        let number = u32::try_from(self.combinations.len()).expect("fewer than endpoints");
+        self.combinations.insert(groups.to_vec(), number);
+        for (chain, direction) in [(combination_in(number), "in"), (combination_out(number), "out")]
+        {
+            batch.add_chain(&chain);
+            for group in groups {
+                let jump = Verdict::Jump(group_chain(group, direction));
+                batch.add_rule(&chain, Rule::new().then(jump).exprs());
+            }
+            batch.add_rule(&chain, Rule::new().counted().then(Verdict::Drop).exprs());
+        }
+    }
+
+    fn ensure_group(&mut self, batch: &mut Batch, world: World<'_>, id: &SecurityGroupId) {
+        if !self.chains.insert(id.clone()) {
+            return;
+        }
+        let known = world.groups.get(id).cloned();
+        let group = known.unwrap_or_else(|| SecurityGroup::default_rules(id.clone()));
+        for named in group.peers().chain([id]) {
+            if self.sets.insert(named.clone()) {
+                batch.add_set(&members_set(named), DataType::Address);
+            }
+        }
+        let directions = [("in", &group.ingress), ("out", &group.egress)];
+        for (direction, rules) in directions {
+            let chain = group_chain(id, direction);
+            batch.add_chain(&chain);
+            for rule in rules {
+                batch.add_rule(&chain, group_rule(rule, direction == "in").exprs());
+            }
+        }
+    }
+
+    fn egress_verdict(&self, endpoint: &Endpoint) -> Verdict {
+        match &endpoint.role {
+            Role::Bridge { .. } => Verdict::Accept,
+            Role::Eni { groups } => match self.combinations.get(groups) {
+                Some(number) => Verdict::Goto(combination_out(*number)),
+                None => Verdict::Accept,
+            },
+        }
+    }
+
+    fn ingress_verdict(&self, endpoint: &Endpoint) -> Verdict {
+        match &endpoint.role {
+            Role::Bridge { .. } => Verdict::Goto("bridge_in".to_owned()),
+            Role::Eni { groups } => match self.combinations.get(groups) {
+                Some(number) => Verdict::Goto(combination_in(*number)),
+                None => Verdict::Drop,
+            },
+        }
+    }
+}
+
+fn filter(number: HookNumber, priority: i32) -> Hook {
+    Hook { kind: "filter", number, priority }
+}
+
+fn nat(number: HookNumber, priority: i32) -> Hook {
+    Hook { kind: "nat", number, priority }
+}
+
+fn group_rule(rule: &GroupRule, is_ingress: bool) -> Rule {
+    let matched = match (&rule.peer, is_ingress) {
+        (Peer::Network(net), true) => Rule::new().source_in(*net, true),
+        (Peer::Network(net), false) => Rule::new().destination_in(*net, true),
+        (Peer::Group(group), true) => Rule::new().source_in_set(&members_set(group)),
+        (Peer::Group(group), false) => Rule::new().destination_in_set(&members_set(group)),
+    };
+    let matched = match &rule.traffic {
+        Traffic::All => matched,
+        Traffic::Tcp(ports) => matched.protocol(Protocol::Tcp.number()).ports(ports),
+        Traffic::Udp(ports) => matched.protocol(Protocol::Udp.number()).ports(ports),
+        Traffic::Icmp(None) => matched.protocol(ICMP),
+        Traffic::Icmp(Some((kind, code))) => matched.protocol(ICMP).icmp(*kind, *code),
+        Traffic::Protocol(number) => matched.protocol(*number),
+    };
+    matched.then(Verdict::Accept)
+}
+
+fn address_element(address: Ipv4Addr) -> Element {
+    Element { key: address.octets().to_vec(), value: None }
+}
+
+fn verdict_element(address: Ipv4Addr, verdict: Verdict) -> Element {
+    Element { key: address.octets().to_vec(), value: Some(Value::Verdict(verdict)) }
+}
+
+fn published_element(endpoint: &Endpoint, binding: &Binding) -> Element {
+    let [high, low] = binding.host_port.to_be_bytes();
+    let key = vec![binding.protocol.number(), 0, 0, 0, high, low, 0, 0];
+    let mut value = endpoint.address.octets().to_vec();
+    value.extend(binding.container_port.to_be_bytes());
+    value.extend([0, 0]);
+    Element { key, value: Some(Value::Data(value)) }
+}
+
+/// Names of chains and sets keep to letters, digits and underscores, which `nft` reads unquoted.
+fn group_chain(group: &SecurityGroupId, direction: &str) -> String {
+    format!("{}_{direction}", group.as_str().replace('-', "_"))
+}
+
+fn members_set(group: &SecurityGroupId) -> String {
+    format!("members_{}", group.as_str().replace('-', "_"))
+}
+
+fn combination_in(number: u32) -> String {
+    format!("groups_{number}_in")
+}
+
+fn combination_out(number: u32) -> String {
+    format!("groups_{number}_out")
+}

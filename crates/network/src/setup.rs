@@ -1,0 +1,192 @@
+//! What is there once for a region and not once for each endpoint: the ranges, the host's own address
+//! towards endpoints, forwarding, and finding what an earlier process left.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+use tracing::{info, warn};
+
+use longshore_types::Chain;
+
+use crate::addr::Ipv4Net;
+use crate::endpoint::Endpoint;
+use crate::error::NetworkError;
+use crate::names::{EndpointId, LinkName, NetTag};
+use crate::netlink::{Requests, Socket};
+use crate::netns;
+use crate::records::Records;
+
+/// Where bridge ranges are looked for when none is configured.
+const BRIDGE_RANGES: Ipv4Net = match Ipv4Net::from_octets([172, 30, 0, 0], 16) {
+    Some(range) => range,
+    None => panic!("the range is written without host bits"),
+};
+const BRIDGE_PREFIX: u8 = 20;
+const MTU_DEFAULT: u32 = 1500;
+/// The calling thread's namespace, not that of the process's first thread.
+const ROUTE_TABLE: &str = "/proc/thread-self/net/route";
+
+/// Claims `range` for the region; `Ok(false)` if it is claimed already, by whomever.
+pub(crate) fn claim(route: &mut Socket, range: Ipv4Net) -> Result<bool, NetworkError> {
+    let mut requests = Requests::default();
+    requests.add_unreachable(range);
+    match route.ask(&requests) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::EEXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes sure that `range` is claimed by us: now, or by the process before us, as `is_ours` says.
+pub(crate) fn claim_again(
+    route: &mut Socket,
+    range: Ipv4Net,
+    is_ours: bool,
+) -> Result<(), NetworkError> {
+    if claim(route, range)? || is_ours { Ok(()) } else { Err(NetworkError::RangeTaken { range }) }
+}
+
+/// The bridge's range: the one of last time, the one configured, or the first that is free.
+pub(crate) fn bridge_range(
+    route: &mut Socket,
+    records: &Records,
+    wanted: Option<Ipv4Net>,
+    is_ours: bool,
+) -> Result<Ipv4Net, NetworkError> {
+    let chosen = match (records.bridge().filter(|_| is_ours), wanted) {
+        (Some(last), _) => {
+            claim_again(route, last, true)?;
+            last
+        }
+        (None, Some(wanted)) => {
+            claim_again(route, wanted, is_ours)?;
+            wanted
+        }
+        (None, None) => first_free(route)?,
+    };
+    records.save_bridge(chosen)?;
+    Ok(chosen)
+}
+
+fn first_free(route: &mut Socket) -> Result<Ipv4Net, NetworkError> {
+    let routed = routed_ranges();
+    let step = 1_u32 << (32 - BRIDGE_PREFIX);
+    let mut offset = 0;
+    while let Some(first) = BRIDGE_RANGES.nth(offset) {
+        let range = Ipv4Net::containing(first, BRIDGE_PREFIX).expect("20 bits are a prefix");
+        let is_free = routed.iter().all(|other| !other.overlaps(range));
+        if is_free && claim(route, range)? {
+            return Ok(range);
+        }
+        offset += step;
+    }
+    Err(NetworkError::RangeTaken { range: BRIDGE_RANGES })
+}
+
+/// The ranges that this host has routes to, default routes aside.
+pub(crate) fn routed_ranges() -> Vec<Ipv4Net> {
+    let table = fs::read_to_string(ROUTE_TABLE).unwrap_or_default();
+    table.lines().skip(1).filter_map(routed_range).filter(|range| range.prefix() > 0).collect()
+}
+
+/// One line of the kernel's route table: addresses stand there as numbers of the machine's byte order.
+fn routed_range(line: &str) -> Option<Ipv4Net> {
+    let mut fields = line.split_whitespace();
+    let address = |field: Option<&str>| {
+        let number = u32::from_str_radix(field?, 16).ok()?;
+        Some(Ipv4Addr::from(number.to_ne_bytes()))
+    };
+    let destination = address(fields.nth(1))?;
+    let mask = address(fields.nth(5))?;
+    let prefix = u8::try_from(mask.to_bits().count_ones()).ok()?;
+    Ipv4Net::containing(destination, prefix).ok()
+}
+
+/// The MTU of the way out, so that nothing needs to be broken into pieces there.
+pub(crate) fn way_out_mtu(route: &mut Socket) -> u32 {
+    let table = fs::read_to_string(ROUTE_TABLE).unwrap_or_default();
+    let link = table.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let link = fields.next()?;
+        (fields.next()? == "00000000").then(|| link.to_owned())
+    });
+    link.and_then(|link| route.link_mtu(&link).ok().flatten()).unwrap_or(MTU_DEFAULT)
+}
+
+/// Makes the link that holds the host's address towards endpoints; it may be there already.
+pub(crate) fn hold_address(
+    route: &mut Socket,
+    holder: &LinkName,
+    address: Ipv4Addr,
+) -> Result<(), NetworkError> {
+    let mut requests = Requests::default();
+    requests.add_address_holder(holder);
+    match route.ask(&requests) {
+        Err(error) if !error.is(Errno::EEXIST) => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    let index = route.link_index(holder.as_str())?;
+    let mut requests = Requests::default();
+    requests.add_address(index, address, 32);
+    requests.set_up(index);
+    route.ask(&requests)?;
+    Ok(())
+}
+
+/// Turns forwarding on. It stays on when we go: by then others may rely on it.
+pub(crate) fn forward() -> Result<(), NetworkError> {
+    const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
+    let is_on = fs::read_to_string(SETTING).is_ok_and(|text| text.trim() == "1");
+    if is_on { Ok(()) } else { netns::set(SETTING, "1") }
+}
+
+/// The endpoints that live, of those on record. Everything else that carries our tag is removed.
+pub(crate) fn find_living(
+    route: &mut Socket,
+    records: &Records,
+    tag: NetTag,
+) -> Result<BTreeMap<EndpointId, Endpoint>, NetworkError> {
+    let links = route.link_names()?;
+    let mut living = BTreeMap::new();
+    for endpoint in records.load()? {
+        let is_linked = links.iter().any(|link| link == endpoint.link.as_str());
+        if is_linked && netns::is_pinned(&records.namespace(&endpoint.id)) {
+            living.insert(endpoint.id.clone(), endpoint);
+        } else {
+            netns::unpin(&records.namespace(&endpoint.id))?;
+            records.forget(&endpoint.id)?;
+        }
+    }
+    for name in records.namespace_names()? {
+        if !living.keys().any(|id| id.as_str() == name) {
+            netns::unpin(&records.namespace_named(&name))?;
+        }
+    }
+    let strays = links.iter().filter_map(|link| LinkName::of_tag(link, tag));
+    for stray in strays.filter(|link| living.values().all(|it| it.link != *link)) {
+        let mut requests = Requests::default();
+        requests.delete_link(&stray);
+        match route.ask(&requests) {
+            Ok(()) => info!(link = %stray, "stray link removed"),
+            // Its namespace was already on its way out.
+            Err(error) if error.is(Errno::ENODEV) => {}
+            Err(error) => warn!(link = %stray, error = %Chain(&error), "stray link stays"),
+        }
+    }
+    Ok(living)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_route_table_is_read() {
+        let line = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0";
+        assert_eq!(routed_range(line), Some("192.0.2.0/24".parse().unwrap()));
+        assert_eq!(routed_range("*\t00001FAC"), None);
+        assert_eq!(routed_range(""), None);
+    }
+}

@@ -1,0 +1,465 @@
+//! The one thread that changes the kernel's state.
+//!
+//! It takes what is asked in the order of asking, does to links and namespaces what each needs, and gives
+//! the table all changes of one turn in one transaction, so that a burst of starts shares its cost.
+//!
+//! **Invariant:** `endpoints` is what the table says. A transaction that fails is answered by replacing
+//! the table from `endpoints`; if that fails too, what the turn had added is taken away again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::mpsc::Receiver;
+
+use nix::errno::Errno;
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use longshore_types::{Chain, SecurityGroupId};
+
+use crate::addr::Ipv4Net;
+use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
+use crate::error::NetworkError;
+use crate::groups::SecurityGroup;
+use crate::limits;
+use crate::names::EndpointId;
+use crate::netlink::{NetlinkError, Requests, Socket};
+use crate::netns::{self, HOST_MAC, Pool, Prepared};
+use crate::nft::Batch;
+use crate::publish::{HostPorts, PortMapping};
+use crate::records::Records;
+use crate::ruleset::{AMAZON_DNS, Table, World};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
+
+/// What can be asked of the worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    AttachEni { id: EndpointId, spec: EniSpec, reply: Reply<Attached> },
+    AttachBridge { id: EndpointId, reply: Reply<Attached> },
+    Publish { id: EndpointId, wishes: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
+    Detach { id: EndpointId, reply: Reply<()> },
+    Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
+    SetGroups { groups: Vec<SecurityGroup>, reply: Reply<()> },
+    Counters { id: EndpointId, reply: Reply<Counters> },
+    Uninstall { reply: Reply<()> },
+}
+
+/// An answer that waits for the turn's transaction.
+#[derive(Debug)]
+enum Pending {
+    Attached { attached: Attached, is_new: bool, id: EndpointId, reply: Reply<Attached> },
+    Published { id: EndpointId, bindings: Vec<Binding>, reply: Reply<Vec<Binding>> },
+    Detached { outcome: Result<(), NetworkError>, reply: Reply<()> },
+    GroupsSet { reply: Reply<()> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) route: Socket,
+    pub(crate) netfilter: Socket,
+    pub(crate) records: Records,
+    pub(crate) pool: Pool,
+    pub(crate) table: Table,
+    pub(crate) ports: HostPorts,
+    pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
+    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// Where the search for a free bridge address goes on.
+    pub(crate) next_bridge: u32,
+}
+
+/// The changes of one turn, until its transaction.
+#[derive(Debug)]
+struct Turn {
+    batch: Batch,
+    pending: Vec<Pending>,
+    must_replace: bool,
+}
+
+impl Worker {
+    /// Works until nobody can ask any more, or the network is taken down.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        while let Ok(first) = commands.recv() {
+            let batch = self.table.batch();
+            let mut turn = Turn { batch, pending: Vec::new(), must_replace: false };
+            let mut next = Some(first);
+            let mut taken = 0;
+            while let Some(command) = next {
+                if let Command::Uninstall { reply } = command {
+                    self.finish(turn);
+                    drop(reply.send(self.uninstall()));
+                    return;
+                }
+                self.begin(&mut turn, command);
+                taken += 1;
+                next =
+                    if taken < limits::TURN_COMMANDS_MAX { commands.try_recv().ok() } else { None };
+            }
+            self.finish(turn);
+        }
+    }
+
+    fn begin(&mut self, turn: &mut Turn, command: Command) {
+        match command {
+            Command::AttachEni { id, spec, reply } => {
+                let outcome = self.attach_eni(turn, &id, &spec);
+                await_turn(turn, outcome, reply, |(attached, is_new), reply| Pending::Attached {
+                    attached,
+                    is_new,
+                    id,
+                    reply,
+                });
+            }
+            Command::AttachBridge { id, reply } => {
+                let outcome = self.attach_bridge(turn, &id);
+                await_turn(turn, outcome, reply, |(attached, is_new), reply| Pending::Attached {
+                    attached,
+                    is_new,
+                    id,
+                    reply,
+                });
+            }
+            Command::Publish { id, wishes, reply } => {
+                let outcome = self.publish(turn, &id, &wishes);
+                await_turn(turn, outcome, reply, |bindings, reply| Pending::Published {
+                    id,
+                    bindings,
+                    reply,
+                });
+            }
+            Command::Detach { id, reply } => {
+                let outcome = self.remove(turn, |endpoint| endpoint.id == id);
+                turn.pending.push(Pending::Detached { outcome, reply });
+            }
+            Command::Reconcile { keep, reply } => {
+                let before = self.endpoints.len();
+                let outcome = self.remove(turn, |endpoint| !keep.contains(&endpoint.id));
+                let kept = self.endpoints.len();
+                info!(kept, removed = before - kept, "network reconciled");
+                turn.pending.push(Pending::Detached { outcome, reply });
+            }
+            Command::SetGroups { groups, reply } => {
+                self.groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
+                turn.must_replace = true;
+                turn.pending.push(Pending::GroupsSet { reply });
+            }
+            Command::Counters { id, reply } => drop(reply.send(self.counters(&id))),
+            Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
+        }
+    }
+
+    fn finish(&mut self, turn: Turn) {
+        let Turn { batch, pending, must_replace } = turn;
+        let outcome = if must_replace {
+            self.replace_table()
+        } else {
+            batch.apply(&mut self.netfilter).or_else(|error| {
+                warn!(error = %Chain(&error), "table replaced because a change was refused");
+                self.replace_table()
+            })
+        };
+        let refusal = outcome.err();
+        for answer in pending {
+            self.answer(answer, refusal.as_ref());
+        }
+    }
+
+    fn answer(&mut self, pending: Pending, refusal: Option<&NetlinkError>) {
+        let refused = refusal.map(|error| {
+            let doing = error.doing.clone();
+            NetworkError::Netlink(NetlinkError::new(doing, again(&error.source)))
+        });
+        match (pending, refused) {
+            (Pending::Attached { attached, reply, .. }, None) => drop(reply.send(Ok(attached))),
+            (Pending::Attached { id, is_new, reply, .. }, Some(error)) => {
+                if let Some(endpoint) = is_new.then(|| self.endpoints.remove(&id)).flatten() {
+                    report(&endpoint.id, self.take_down(&endpoint));
+                }
+                drop(reply.send(Err(error)));
+            }
+            (Pending::Published { bindings, reply, .. }, None) => drop(reply.send(Ok(bindings))),
+            (Pending::Published { id, bindings, reply }, Some(error)) => {
+                self.unpublish(&id, &bindings);
+                drop(reply.send(Err(error)));
+            }
+            (Pending::Detached { outcome, reply }, refused) => {
+                drop(reply.send(outcome.and(refused.map_or(Ok(()), Err))));
+            }
+            (Pending::GroupsSet { reply }, refused) => {
+                drop(reply.send(refused.map_or(Ok(()), Err)));
+            }
+        }
+    }
+
+    pub(crate) fn replace_table(&mut self) -> Result<(), NetlinkError> {
+        let world = World { groups: &self.groups, endpoints: &self.endpoints };
+        self.table.replace(world).apply(&mut self.netfilter)
+    }
+
+    fn attach_eni(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        spec: &EniSpec,
+    ) -> Result<(Attached, bool), NetworkError> {
+        let vpc = self.table.plan().vpc;
+        if !vpc.contains(spec.address) {
+            return Err(NetworkError::OutsideRange { address: spec.address, range: vpc });
+        }
+        if let Some(known) = self.endpoints.get(id) {
+            let wanted = Endpoint::of_eni(id.clone(), spec, known.link.clone());
+            return self.attached_already(known, &wanted).map(|attached| (attached, false));
+        }
+        self.attach(turn, id, |prepared| Endpoint::of_eni(id.clone(), spec, prepared.link.clone()))
+    }
+
+    fn attach_bridge(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+    ) -> Result<(Attached, bool), NetworkError> {
+        if let Some(known) = self.endpoints.get(id) {
+            return match known.role {
+                Role::Bridge { .. } => Ok((self.attached(known), false)),
+                Role::Eni { .. } => Err(NetworkError::AttachedDifferently { endpoint: id.clone() }),
+            };
+        }
+        let address = self.free_bridge_address()?;
+        let network = (self.table.plan().bridge, self.table.plan().host);
+        self.attach(turn, id, |prepared| {
+            Endpoint::of_bridge(id.clone(), address, network, prepared.link.clone())
+        })
+    }
+
+    fn attached_already(
+        &self,
+        known: &Endpoint,
+        wanted: &Endpoint,
+    ) -> Result<Attached, NetworkError> {
+        if known.is_same(wanted) {
+            Ok(self.attached(known))
+        } else {
+            Err(NetworkError::AttachedDifferently { endpoint: known.id.clone() })
+        }
+    }
+
+    fn attach(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        describe: impl FnOnce(&Prepared) -> Endpoint,
+    ) -> Result<(Attached, bool), NetworkError> {
+        if self.endpoints.len() >= limits::ENDPOINTS_MAX {
+            return Err(NetworkError::TooManyEndpoints { limit: limits::ENDPOINTS_MAX });
+        }
+        let prepared = self.pool.take()?;
+        let endpoint = describe(&prepared);
+        let holder = self.endpoints.values().find(|other| other.address == endpoint.address);
+        if let Some(holder) = holder {
+            let (address, holder) = (endpoint.address, holder.id.clone());
+            return Err(NetworkError::AddressTaken { address, holder });
+        }
+        self.records.save(&endpoint)?;
+        if let Err(error) = self.wire(&endpoint, prepared) {
+            report(id, self.take_down(&endpoint));
+            return Err(error);
+        }
+        let attached = self.attached(&endpoint);
+        let world = World { groups: &self.groups, endpoints: &self.endpoints };
+        self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
+        self.endpoints.insert(id.clone(), endpoint);
+        debug!(endpoint = %id, address = %attached.address, "endpoint attached");
+        Ok((attached, true))
+    }
+
+    /// Gives a prepared namespace its addresses and its name. Until the table knows the address,
+    /// nothing passes.
+    fn wire(&mut self, endpoint: &Endpoint, mut prepared: Prepared) -> Result<(), NetworkError> {
+        let Endpoint { address, prefix, gateway, mac, .. } = *endpoint;
+        let link = prepared.inside_link;
+        let mut inside = Requests::default();
+        inside.set_mac(link, mac);
+        inside.add_address(link, address, prefix);
+        inside.add_neighbour(link, gateway, HOST_MAC);
+        inside.add_link_route(link, gateway, None, false);
+        inside.add_default_route(link, gateway);
+        prepared.inside.ask(&inside)?;
+        let mut outside = Requests::default();
+        outside.add_neighbour(prepared.host_link, address, mac);
+        outside.add_link_route(prepared.host_link, address, Some(self.table.plan().host), true);
+        self.route.ask(&outside)?;
+        netns::pin(&prepared.namespace, &self.records.namespace(&endpoint.id))
+    }
+
+    fn attached(&self, endpoint: &Endpoint) -> Attached {
+        Attached {
+            netns: self.records.namespace(&endpoint.id),
+            address: endpoint.address,
+            prefix: endpoint.prefix,
+            gateway: endpoint.gateway,
+            mac: endpoint.mac,
+            nameserver: match endpoint.role {
+                Role::Eni { .. } => self.table.plan().vpc.nth(2).unwrap_or(AMAZON_DNS),
+                Role::Bridge { .. } => AMAZON_DNS,
+            },
+        }
+    }
+
+    fn free_bridge_address(&mut self) -> Result<Ipv4Addr, NetworkError> {
+        let range: Ipv4Net = self.table.plan().bridge;
+        let size = u32::try_from(range.size()).unwrap_or(u32::MAX);
+        let used: BTreeSet<Ipv4Addr> = self.endpoints.values().map(|it| it.address).collect();
+        for _ in 0..size {
+            let offset = self.next_bridge;
+            // The first is the network's, the second the host's, the last the broadcast address.
+            self.next_bridge = if offset + 2 >= size { 2 } else { offset + 1 };
+            match range.nth(offset) {
+                Some(address) if !used.contains(&address) => return Ok(address),
+                Some(_) | None => {}
+            }
+        }
+        Err(NetworkError::NoFreeAddress { range })
+    }
+
+    fn publish(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        wishes: &[PortMapping],
+    ) -> Result<Vec<Binding>, NetworkError> {
+        let missing = || NetworkError::NoSuchEndpoint { endpoint: id.clone() };
+        let endpoint = self.endpoints.get(id).ok_or_else(missing)?;
+        let Role::Bridge { bindings: known } = &endpoint.role else {
+            return Err(NetworkError::NotBridged { endpoint: id.clone() });
+        };
+        if known.len() + wishes.len() > limits::PORTS_PER_ENDPOINT_MAX {
+            return Err(NetworkError::TooManyPorts { limit: limits::PORTS_PER_ENDPOINT_MAX });
+        }
+        // Connections that the host makes to itself come with a loopback address.
+        let setting = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", endpoint.link);
+        netns::set(&setting, "1")?;
+        let granted = self.ports.reserve(wishes)?;
+        let mut next = endpoint.clone();
+        next.role = Role::Bridge { bindings: known.iter().chain(&granted).copied().collect() };
+        if let Err(error) = self.records.save(&next) {
+            granted.iter().for_each(|binding| self.ports.release(binding));
+            return Err(error);
+        }
+        Table::publish(&mut turn.batch, &next, &granted);
+        self.endpoints.insert(id.clone(), next);
+        Ok(granted)
+    }
+
+    fn unpublish(&mut self, id: &EndpointId, bindings: &[Binding]) {
+        bindings.iter().for_each(|binding| self.ports.release(binding));
+        if let Some(endpoint) = self.endpoints.get_mut(id) {
+            if let Role::Bridge { bindings: known } = &mut endpoint.role {
+                known.retain(|binding| !bindings.contains(binding));
+            }
+            report(id, self.records.save(endpoint));
+        }
+    }
+
+    /// Takes endpoints down, and out of the table with the turn's transaction.
+    fn remove(
+        &mut self,
+        turn: &mut Turn,
+        which: impl Fn(&Endpoint) -> bool,
+    ) -> Result<(), NetworkError> {
+        let (gone, kept) = std::mem::take(&mut self.endpoints)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, endpoint)| which(endpoint));
+        self.endpoints = kept;
+        let gone: Vec<Endpoint> = gone.into_values().collect();
+        let leaving: Vec<&Endpoint> = gone.iter().collect();
+        self.table.remove_endpoints(&mut turn.batch, &leaving);
+        let mut outcome = Ok(());
+        for endpoint in &gone {
+            endpoint.bindings().iter().for_each(|binding| self.ports.release(binding));
+            outcome = outcome.and(self.take_down(endpoint));
+        }
+        outcome
+    }
+
+    /// Removes an endpoint's route, namespace and record, whichever of them are there. The link goes
+    /// with the namespace, later and without us waiting for it.
+    fn take_down(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        let mut requests = Requests::default();
+        requests.delete_link_route(endpoint.address);
+        let routed = match self.route.ask(&requests) {
+            Err(error) if !error.is(Errno::ESRCH) => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        };
+        let unpinned = netns::unpin(&self.records.namespace(&endpoint.id));
+        let forgotten = unpinned.and_then(|()| self.records.forget(&endpoint.id));
+        routed.and(forgotten)
+    }
+
+    fn counters(&mut self, id: &EndpointId) -> Result<Counters, NetworkError> {
+        let missing = || NetworkError::NoSuchEndpoint { endpoint: id.clone() };
+        let link = &self.endpoints.get(id).ok_or_else(missing)?.link;
+        let host = self.route.link_counters(link)?;
+        // What the host's end sends is what the inside receives.
+        Ok(Counters {
+            rx_bytes: host.tx_bytes,
+            rx_packets: host.tx_packets,
+            rx_errors: host.tx_errors,
+            rx_dropped: host.tx_dropped,
+            tx_bytes: host.rx_bytes,
+            tx_packets: host.rx_packets,
+            tx_errors: host.rx_errors,
+            tx_dropped: host.rx_dropped,
+        })
+    }
+
+    /// Removes everything that carries our tag.
+    pub(crate) fn uninstall(&mut self) -> Result<(), NetworkError> {
+        let endpoints = std::mem::take(&mut self.endpoints);
+        let mut outcome: Result<(), NetworkError> = Ok(());
+        for endpoint in endpoints.values() {
+            endpoint.bindings().iter().for_each(|binding| self.ports.release(binding));
+            outcome = outcome.and(self.take_down(endpoint));
+        }
+        let mut batch = self.table.batch();
+        batch.add_table();
+        batch.delete_table();
+        outcome = outcome.and(batch.apply(&mut self.netfilter).map_err(NetworkError::from));
+        let plan = self.table.plan().clone();
+        let mut requests = Requests::default();
+        requests.delete_unreachable(plan.vpc);
+        requests.delete_unreachable(plan.bridge);
+        requests.delete_link(&plan.tag.holder());
+        for result in self.route.ask_each(&requests)? {
+            match result {
+                Err(error) if !error.is(Errno::ESRCH) && !error.is(Errno::ENODEV) => {
+                    outcome = outcome.and(Err(error.into()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        outcome.and(self.records.remove_all())
+    }
+}
+
+/// Answers a refusal at once, and anything else when the turn's transaction is through.
+fn await_turn<T, R>(
+    turn: &mut Turn,
+    outcome: Result<T, NetworkError>,
+    reply: Reply<R>,
+    pending: impl FnOnce(T, Reply<R>) -> Pending,
+) {
+    match outcome {
+        Ok(value) => turn.pending.push(pending(value, reply)),
+        Err(error) => drop(reply.send(Err(error))),
+    }
+}
+
+fn report(id: &EndpointId, outcome: Result<(), NetworkError>) {
+    if let Err(error) = outcome {
+        warn!(endpoint = %id, error = %Chain(&error), "failed to undo an endpoint");
+    }
+}
+
+/// The same error once more: one transaction's refusal answers many.
+fn again(error: &std::io::Error) -> std::io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error)
+}
