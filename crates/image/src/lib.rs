@@ -1,1 +1,35 @@
-//! See ARCHITECTURE.md.
+//! Container images on this machine: what they are called, where their bytes lie, how they get here.
+//!
+//! [`Reference`] reads names as Docker does. [`BlobStore`] keeps content by its digest; the region's
+//! registry uses it alone, [`ImageStore`] adds unpacked layers, which all images share and which
+//! overlayfs mounts as they are. [`Puller`] brings an image from a registry, [`Pusher`] takes one
+//! there, [`archive`] reads what `docker save` wrote.
+//!
+//! **Invariant:** what lies under its final name is complete, was verified against its digest and is
+//! on disk. Everything else lies in directories that are swept when the store is opened.
+
+pub mod archive;
+mod blobs;
+mod client;
+mod config;
+mod error;
+mod flight;
+mod hash;
+pub mod manifest;
+mod pull;
+mod push;
+mod reference;
+mod store;
+mod unpack;
+
+pub use blobs::{BlobError, BlobStore, BlobWriter, Mismatch};
+pub use client::{Auth, Basic, ClientConfig, ClientError, Transport};
+pub use config::{HealthCheck, ImageConfig};
+pub use error::{ImageError, PullError, PushError};
+pub use hash::Hasher;
+pub use longshore_types::{Digest, ImageTag, RepositoryName};
+pub use pull::{Event, Mirrors, Progress, Puller, PullerConfig};
+pub use push::Pusher;
+pub use reference::{Reference, ReferenceError};
+pub use store::{Collected, ImageRecord, ImageStore, Lease, PulledImage, StoreConfig};
+pub use unpack::{LayerError, LayerLimits, Ownership};

@@ -1,0 +1,201 @@
+//! Sends one HTTP request, with time limits, and says precisely why it could not.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use longshore_types::Chain;
+
+use super::ClientError;
+
+/// A read buffer large enough that loopback is not the slower for it.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A request's body.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How registries are spoken to.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub connect_ms_max: u64,
+    /// How long a registry may take to begin its answer.
+    pub answer_ms_max: u64,
+    /// How long the answer may then stand still.
+    pub silence_ms_max: u64,
+    pub retries_max: u32,
+    /// The first pause before a retry; each further one is twice as long.
+    pub retry_pause_ms: u64,
+    /// Registries, as `host` or `host:port`, that are spoken to without TLS. Loopback always is.
+    pub plain_http: Vec<String>,
+    pub user_agent: String,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_ms_max: 10_000,
+            answer_ms_max: 30_000,
+            silence_ms_max: 30_000,
+            retries_max: 4,
+            retry_pause_ms: 250,
+            plain_http: Vec::new(),
+            user_agent: concat!("longshore/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Connections to registries, shared by all pulls of a process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    config: Arc<ClientConfig>,
+    plain: Client<HttpConnector, RequestBody>,
+    /// Made when first wanted: reading the system's certificates takes a while.
+    tls: Arc<OnceLock<Client<HttpsConnector<HttpConnector>, RequestBody>>>,
+}
+
+impl Transport {
+    pub fn new(config: ClientConfig) -> Self {
+        let plain = builder().build(connector(&config));
+        Self { config: Arc::new(config), plain, tls: Arc::new(OnceLock::new()) }
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    /// Whether `host` (with or without a port) is spoken to without TLS.
+    pub(crate) fn is_plain(&self, host: &str) -> bool {
+        let name = split_port(host);
+        let is_loopback = name == "localhost"
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        is_loopback || self.config.plain_http.iter().any(|plain| plain == host || plain == name)
+    }
+
+    fn tls(&self) -> &Client<HttpsConnector<HttpConnector>, RequestBody> {
+        self.tls.get_or_init(|| {
+            let mut http = connector(&self.config);
+            http.enforce_http(false);
+            let connector = HttpsConnectorBuilder::new()
+                .with_tls_config(tls_config())
+                .https_only()
+                .enable_http1()
+                .wrap_connector(http);
+            builder().build(connector)
+        })
+    }
+
+    /// Sends `request` and waits for the head of its answer.
+    pub(crate) async fn send(
+        &self,
+        request: Request<RequestBody>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let host = host_of(request.uri());
+        let sent = if request.uri().scheme_str() == Some("https") {
+            tokio::time::timeout(limit, self.tls().request(request)).await
+        } else {
+            tokio::time::timeout(limit, self.plain.request(request)).await
+        };
+        match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classify(host, &error)),
+            Err(_) => Err(ClientError::TimedOut { host, doing: "answer" }),
+        }
+    }
+}
+
+fn builder() -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .http1_max_buf_size(READ_BYTES_MAX);
+    builder
+}
+
+fn connector(config: &ClientConfig) -> HttpConnector {
+    let mut http = HttpConnector::new();
+    http.set_connect_timeout(Some(Duration::from_millis(config.connect_ms_max)));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(Duration::from_secs(30)));
+    http
+}
+
+fn tls_config() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = || {
+        rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default protocol versions")
+    };
+    match versions().with_native_roots() {
+        Ok(config) => config.with_no_client_auth(),
+        Err(error) => {
+            tracing::warn!(%error, "no certificate authorities found, https will be refused");
+            versions().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+        }
+    }
+}
+
+/// `host:port` without its port.
+fn split_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        Some(_) | None => host,
+    }
+}
+
+fn host_of(uri: &Uri) -> String {
+    uri.authority().map_or_else(String::new, ToString::to_string)
+}
+
+fn classify(host: String, error: &hyper_util::client::legacy::Error) -> ClientError {
+    let why = Chain(error).to_string();
+    if why.contains("dns error") || why.contains("failed to lookup address") {
+        return ClientError::NoSuchHost { host: split_port(&host).to_owned() };
+    }
+    let mut cause: Option<&dyn StdError> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+            return ClientError::TimedOut { host, doing: "accept the connection" };
+        }
+        cause = error.source();
+    }
+    ClientError::Unreachable { host, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_what_is_configured_is_spoken_to_without_tls() {
+        let plain_http = vec!["10.0.0.1:5000".to_owned(), "registry.lan".to_owned()];
+        let transport = Transport::new(ClientConfig { plain_http, ..ClientConfig::default() });
+        for (host, plain) in [
+            ("127.0.0.1:4566", true),
+            ("127.1.2.3", true),
+            ("localhost:5000", true),
+            ("[::1]:5000", true),
+            ("10.0.0.1:5000", true),
+            ("registry.lan:443", true),
+            ("10.0.0.1", false),
+            ("10.0.0.2:5000", false),
+            ("docker.io", false),
+            ("localhost.example.com", false),
+        ] {
+            assert_eq!(transport.is_plain(host), plain, "{host}");
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The images of one host: manifests by their digest, unpacked layers that all images share, and
+//! which name means which image.
+//!
+//! A layer lies in `layers/<hex of its diff id>`; it gets that name when it is whole, verified and
+//! synced. An image's record is written after its last layer. What a container or a pull needs is
+//! held by a [`Lease`], which garbage collection respects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use longshore_types::{Clock, Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::blobs::{BlobError, BlobStore, replace_file, sync_parent};
+use crate::config::{ConfigFile, ImageConfig};
+use crate::error::ImageError;
+use crate::flight::Flights;
+use crate::hash::Hasher;
+use crate::reference::Reference;
+use crate::unpack::{LayerLimits, Ownership, unpack};
+
+/// A download that stood still for so long is not gone on with.
+const PARTIAL_AGE_MS_MAX: u64 = 24 * 3600 * 1000;
+/// How far an image's last use may lie from what the disk says about it.
+const LAST_USED_SLACK_MS: u64 = 60_000;
+
+/// Where and how images are kept.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    pub dir: PathBuf,
+    pub ownership: Ownership,
+    pub limits: LayerLimits,
+}
+
+impl StoreConfig {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), ownership: Ownership::default(), limits: LayerLimits::default() }
+    }
+}
+
+/// An image that is complete on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// What its name resolved to: an index's digest, or the manifest's own.
+    pub digest: Digest,
+    pub manifest: Digest,
+    pub config: Digest,
+    /// Lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// The size of the compressed layers together.
+    pub bytes: u64,
+    pub pulled_at: Timestamp,
+    pub last_used: Timestamp,
+}
+
+/// An image that can be run. Its layers stay as long as it, or a clone of it, is kept.
+#[derive(Clone, Debug)]
+pub struct PulledImage {
+    /// What describes the image to users: the digest that its name resolved to.
+    pub manifest_digest: Digest,
+    pub config: ImageConfig,
+    /// Directories for overlayfs, lowest first.
+    pub layers: Vec<PathBuf>,
+    pub lease: Lease,
+}
+
+/// What a garbage collection removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub images: usize,
+    pub layers: usize,
+}
+
+/// The images of one host. Cheap to clone; one process uses a directory.
+#[derive(Clone, Debug)]
+pub struct ImageStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: StoreConfig,
+    clock: Arc<dyn Clock>,
+    blobs: BlobStore,
+    state: Mutex<State>,
+    /// Who fetches or unpacks what at the moment, by diff id.
+    flights: Flights<Digest>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By `ImageRecord::digest`.
+    images: BTreeMap<Digest, ImageRecord>,
+    refs: BTreeMap<Reference, Digest>,
+    /// How many leases hold each diff id.
+    held: HashMap<Digest, usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefFile {
+    reference: Reference,
+    digest: Digest,
+}
+
+/// Keeps layers from being collected.
+#[derive(Clone)]
+pub struct Lease {
+    _held: Arc<Held>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+struct Held {
+    store: Arc<Inner>,
+    diff_ids: Vec<Digest>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.store.state();
+        for diff_id in &self.diff_ids {
+            if let Some(count) = state.held.get_mut(diff_id) {
+                *count -= 1;
+                if *count == 0 {
+                    state.held.remove(diff_id);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layers(&self) -> PathBuf {
+        self.config.dir.join("layers")
+    }
+
+    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
+    fn record_path(&self, digest: &Digest) -> PathBuf {
+        self.config.dir.join("images").join(format!("{}.json", digest.hex()))
+    }
+
+    fn ref_path(&self, reference: &Reference) -> PathBuf {
+        let name = Hasher::digest(reference.to_string().as_bytes()).hex();
+        self.config.dir.join("refs").join(format!("{name}.json"))
+    }
+
+    fn write_record(&self, record: &ImageRecord) -> Result<(), ImageError> {
+        let bytes = serde_json::to_vec(record).expect("a record has string keys only");
+        Ok(replace_file(&self.blobs, &self.record_path(&record.digest), &bytes)?)
+    }
+}
+
+impl ImageStore {
+    /// Opens the store, and removes what a crash left half done.
+    pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, ImageError> {
+        for name in ["layers", "images", "refs", "partial"] {
+            let path = config.dir.join(name);
+            fs::create_dir_all(&path).map_err(BlobError::io("create", &path))?;
+        }
+        let blobs = BlobStore::open(&config.dir)?;
+        let inner = Inner {
+            blobs,
+            clock,
+            state: Mutex::new(State::default()),
+            flights: Flights::default(),
+            config,
+        };
+        let state = load(&inner)?;
+        *inner.state() = state;
+        sweep_partial(&inner)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn blobs(&self) -> &BlobStore {
+        &self.inner.blobs
+    }
+
+    /// Every image, ordered by digest, with the names that mean it.
+    pub fn list(&self) -> Vec<(ImageRecord, Vec<Reference>)> {
+        let state = self.inner.state();
+        let names = |digest| {
+            let named = state.refs.iter().filter(|(_, target)| **target == digest);
+            named.map(|(reference, _)| reference.clone()).collect()
+        };
+        state.images.values().map(|record| (record.clone(), names(record.digest))).collect()
+    }
+
+    /// The image that `reference` means here, without asking any registry.
+    pub fn local(&self, reference: &Reference) -> Result<Option<PulledImage>, ImageError> {
+        let digest = match reference.digest {
+            Some(digest) => Some(digest),
+            None => self.inner.state().refs.get(reference).copied(),
+        };
+        digest.map_or(Ok(None), |digest| self.image(&digest))
+    }
+
+    /// The image with this digest (of its index or its manifest), if all of it is here.
+    pub fn image(&self, digest: &Digest) -> Result<Option<PulledImage>, ImageError> {
+        let (record, lease) = {
+            let mut state = self.inner.state();
+            let found = match state.images.get(digest) {
+                Some(record) => Some(record.digest),
+                None => state
+                    .images
+                    .values()
+                    .find(|record| record.manifest == *digest)
+                    .map(|record| record.digest),
+            };
+            let Some(record) = found.and_then(|found| state.images.get_mut(&found)) else {
+                return Ok(None);
+            };
+            record.last_used = self.inner.clock.now();
+            let record = record.clone();
+            let lease = self.hold_locked(&mut state, &record.diff_ids);
+            (record, lease)
+        };
+        let Some(bytes) = self.inner.blobs.read(&record.config)? else { return Ok(None) };
+        let Ok(config) = ConfigFile::parse(&bytes) else { return Ok(None) };
+        let layers = record.diff_ids.iter().map(|id| self.inner.layer_path(id)).collect();
+        Ok(Some(PulledImage {
+            manifest_digest: *digest,
+            config: config.into_config(),
+            layers,
+            lease,
+        }))
+    }
+
+    /// Keeps layers, present or to come, from being collected.
+    pub(crate) fn hold(&self, diff_ids: &[Digest]) -> Lease {
+        self.hold_locked(&mut self.inner.state(), diff_ids)
+    }
+
+    fn hold_locked(&self, state: &mut State, diff_ids: &[Digest]) -> Lease {
+        for diff_id in diff_ids {
+            *state.held.entry(*diff_id).or_default() += 1;
+        }
+        let diff_ids = diff_ids.to_vec();
+        Lease { _held: Arc::new(Held { store: Arc::clone(&self.inner), diff_ids }) }
+    }
+
+    pub(crate) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.inner.layer_path(diff_id).is_dir()
+    }
+
+    /// Waits until nobody else fetches this layer.
+    pub(crate) async fn enter(&self, diff_id: Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        self.inner.flights.enter(diff_id).await
+    }
+
+    /// Where the compressed bytes of a layer are collected while they arrive.
+    pub(crate) fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.inner.config.dir.join("partial").join(format!(
+            "{}-{}",
+            digest.algorithm(),
+            digest.hex()
+        ))
+    }
+
+    /// Unpacks a layer and gives it its name. Blocks.
+    pub(crate) fn add_layer(&self, compressed: File, diff_id: &Digest) -> Result<(), ImageError> {
+        let path = self.inner.layer_path(diff_id);
+        if path.is_dir() {
+            return Ok(());
+        }
+        let temp = self.inner.blobs.temp_path();
+        fs::create_dir(&temp).map_err(BlobError::io("create", &temp))?;
+        let StoreConfig { ownership, limits, .. } = self.inner.config;
+        let unpacked = unpack(compressed, &temp, diff_id, ownership, limits);
+        let named = unpacked
+            .map_err(|source| ImageError::Layer { digest: *diff_id, source: Box::new(source) })
+            .and_then(|()| Ok(fs::rename(&temp, &path).map_err(BlobError::io("name", &path))?));
+        if named.is_err() {
+            remove_tree(&temp);
+        }
+        named.and_then(|()| Ok(sync_parent(&path)?))
+    }
+
+    /// Makes an image whose parts are all here known, under `reference`.
+    pub(crate) fn record(
+        &self,
+        reference: &Reference,
+        mut record: ImageRecord,
+    ) -> Result<(), ImageError> {
+        let now = self.inner.clock.now();
+        (record.pulled_at, record.last_used) = (now, now);
+        self.inner.write_record(&record)?;
+        let digest = record.digest;
+        self.inner.state().images.insert(digest, record);
+        self.name(reference, digest)
+    }
+
+    /// Makes `reference` mean an image that is here.
+    pub(crate) fn name(&self, reference: &Reference, digest: Digest) -> Result<(), ImageError> {
+        if reference.digest.is_some() {
+            return Ok(());
+        }
+        if self.inner.state().refs.get(reference) == Some(&digest) {
+            return Ok(());
+        }
+        let file = RefFile { reference: reference.clone(), digest };
+        let bytes = serde_json::to_vec(&file).expect("a reference is text");
+        replace_file(&self.inner.blobs, &self.inner.ref_path(reference), &bytes)?;
+        self.inner.state().refs.insert(reference.clone(), digest);
+        Ok(())
+    }
+
+    /// Forgets a name. The image goes with the next collection if no other name means it.
+    pub fn unname(&self, reference: &Reference) -> Result<bool, ImageError> {
+        let known = self.inner.state().refs.remove(reference).is_some();
+        if known {
+            let path = self.inner.ref_path(reference);
+            fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
+        }
+        Ok(known)
+    }
+
+    /// Removes images that were not used for `unused_ms_min`, unless they are in `pinned` (by the
+    /// digest of index or manifest) or a lease holds them, and the layers that no image needs then.
+    /// Blocks.
+    pub fn collect(
+        &self,
+        pinned: &BTreeSet<Digest>,
+        unused_ms_min: u64,
+    ) -> Result<Collected, ImageError> {
+        let now = self.inner.clock.now();
+        let mut trash = Vec::new();
+        let mut collected = Collected::default();
+        {
+            let mut state = self.inner.state();
+            let is_idle = |state: &State, record: &ImageRecord| {
+                now.since_ms(record.last_used) >= unused_ms_min
+                    && !pinned.contains(&record.digest)
+                    && !pinned.contains(&record.manifest)
+                    && !record.diff_ids.iter().any(|diff_id| state.held.contains_key(diff_id))
+            };
+            let idle: Vec<ImageRecord> =
+                state.images.values().filter(|record| is_idle(&state, record)).cloned().collect();
+            for record in &idle {
+                self.forget(&mut state, record)?;
+                collected.images += 1;
+            }
+            let needed: BTreeSet<Digest> =
+                state.images.values().flat_map(|record| record.diff_ids.clone()).collect();
+            let names: BTreeSet<String> =
+                needed.iter().chain(state.held.keys()).map(Digest::hex).collect();
+            for path in list_dir(&self.inner.layers())? {
+                if !path.file_name().is_some_and(|name| names.contains(&*name.to_string_lossy())) {
+                    let temp = self.inner.blobs.temp_path();
+                    fs::rename(&path, &temp).map_err(BlobError::io("remove", &path))?;
+                    trash.push(temp);
+                    collected.layers += 1;
+                }
+            }
+            self.collect_blobs(&state)?;
+        }
+        trash.iter().for_each(|path| remove_tree(path));
+        self.write_last_uses()?;
+        Ok(collected)
+    }
+
+    /// The record goes first: an image without record is not there.
+    fn forget(&self, state: &mut State, record: &ImageRecord) -> Result<(), ImageError> {
+        let path = self.inner.record_path(&record.digest);
+        fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
+        state.images.remove(&record.digest);
+        let named = state.refs.iter().filter(|(_, digest)| **digest == record.digest);
+        let names: Vec<Reference> = named.map(|(reference, _)| reference.clone()).collect();
+        for name in names {
+            state.refs.remove(&name);
+            // A name that is left over means nothing at the next start.
+            fs::remove_file(self.inner.ref_path(&name)).ok();
+        }
+        Ok(())
+    }
+
+    /// Removes manifests and configurations of images that are gone. A pull that goes on holds
+    /// layers, and keeps everything.
+    fn collect_blobs(&self, state: &State) -> Result<(), ImageError> {
+        if !state.held.is_empty() {
+            return Ok(());
+        }
+        let kept: BTreeSet<Digest> = state
+            .images
+            .values()
+            .flat_map(|record| [record.digest, record.manifest, record.config])
+            .collect();
+        for digest in self.inner.blobs.list()? {
+            if !kept.contains(&digest) {
+                self.inner.blobs.remove(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down when images were last used, where the disk is far behind.
+    fn write_last_uses(&self) -> Result<(), ImageError> {
+        let records: Vec<ImageRecord> = self.inner.state().images.values().cloned().collect();
+        for record in records {
+            let path = self.inner.record_path(&record.digest);
+            let on_disk = fs::read(&path).ok();
+            let on_disk: Option<ImageRecord> =
+                on_disk.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let behind = on_disk.map_or(0, |old| record.last_used.since_ms(old.last_used));
+            if behind > LAST_USED_SLACK_MS {
+                self.inner.write_record(&record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list_dir(dir: &Path) -> Result<Vec<PathBuf>, BlobError> {
+    let entries = fs::read_dir(dir).map_err(BlobError::io("list", dir))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> =
+        paths.collect::<Result<_, _>>().map_err(BlobError::io("list", dir))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads the records and names; an image that lacks a layer is not there.
+fn load(inner: &Inner) -> Result<State, ImageError> {
+    let mut state = State::default();
+    for path in list_dir(&inner.config.dir.join("images"))? {
+        let bytes = fs::read(&path).map_err(BlobError::io("read", &path))?;
+        match serde_json::from_slice::<ImageRecord>(&bytes) {
+            Ok(record) if record.diff_ids.iter().all(|id| inner.layer_path(id).is_dir()) => {
+                state.images.insert(record.digest, record);
+            }
+            Ok(_) | Err(_) => {
+                tracing::warn!(path = %path.display(), "incomplete image forgotten");
+                fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
+            }
+        }
+    }
+    for path in list_dir(&inner.config.dir.join("refs"))? {
+        let bytes = fs::read(&path).map_err(BlobError::io("read", &path))?;
+        match serde_json::from_slice::<RefFile>(&bytes) {
+            Ok(file) if state.images.contains_key(&file.digest) => {
+                state.refs.insert(file.reference, file.digest);
+            }
+            Ok(_) | Err(_) => fs::remove_file(&path).map_err(BlobError::io("remove", &path))?,
+        }
+    }
+    Ok(state)
+}
+
+fn sweep_partial(inner: &Inner) -> Result<(), ImageError> {
+    let now = inner.clock.now();
+    for path in list_dir(&inner.config.dir.join("partial"))? {
+        let modified = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        let since_epoch = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let at = since_epoch.and_then(|since| u64::try_from(since.as_millis()).ok());
+        if now.since_ms(Timestamp(at.unwrap_or(0))) > PARTIAL_AGE_MS_MAX {
+            fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// What cannot be removed now is swept at the next start.
+fn remove_tree(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "could not remove a directory");
+    }
+}
