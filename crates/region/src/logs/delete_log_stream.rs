@@ -1,0 +1,17 @@
+//! DeleteLogStream.
+
+use ::logs::Logs;
+use aws_api::logs::DeleteLogStreamRequest;
+use aws_wire::{ApiError, Caller};
+
+use super::common::{required, to_api};
+
+pub(super) async fn delete_log_stream(
+    logs: &Logs,
+    caller: &Caller,
+    input: DeleteLogStreamRequest,
+) -> Result<(), ApiError> {
+    let group = required("logGroupName", input.log_group_name)?;
+    let stream = required("logStreamName", input.log_stream_name)?;
+    logs.delete_stream(caller.account, group, stream).await.map_err(to_api)
+}

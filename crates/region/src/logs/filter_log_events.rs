@@ -1,0 +1,62 @@
+//! FilterLogEvents.
+
+use ::logs::pattern::Pattern;
+use ::logs::{FilterQuery, FilteredEvent, Logs, PAGE_EVENTS_MAX, StreamChoice};
+use aws_api::logs::{
+    FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent, SearchedLogStream,
+};
+use aws_wire::{ApiError, Caller};
+
+use super::common::{group_of, invalid, limit, long, optional_ms, required, to_api};
+
+/// Events of several streams always come interleaved, as at Amazon since 2019.
+pub(super) async fn filter_log_events(
+    logs: &Logs,
+    caller: &Caller,
+    input: FilterLogEventsRequest,
+) -> Result<FilterLogEventsResponse, ApiError> {
+    let group = group_of(caller, input.log_group_name, input.log_group_identifier)?;
+    let streams = match (input.log_stream_names, input.log_stream_name_prefix) {
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "LogStreamNames and LogStreamNamePrefix are mutually exclusive parameters.",
+            ));
+        }
+        (Some(names), None) => {
+            let names = names.into_iter().map(|name| required("logStreamNames", Some(name)));
+            StreamChoice::Names(names.collect::<Result<_, _>>()?)
+        }
+        (None, Some(prefix)) => StreamChoice::Prefix(prefix),
+        (None, None) => StreamChoice::All,
+    };
+    let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or(""))
+        .map_err(|why| invalid(why.to_string()))?;
+    let query = FilterQuery {
+        streams,
+        start_ms: optional_ms("startTime", input.start_time)?,
+        end_ms: optional_ms("endTime", input.end_time)?,
+        pattern,
+        limit: Some(limit(input.limit, PAGE_EVENTS_MAX, PAGE_EVENTS_MAX)),
+        token: input.next_token,
+    };
+    let found = logs.filter(caller.account, &group, query).await.map_err(to_api)?;
+    let searched = found.searched.into_iter().map(|(name, is_complete)| SearchedLogStream {
+        log_stream_name: Some(name.to_string()),
+        searched_completely: Some(is_complete),
+    });
+    Ok(FilterLogEventsResponse {
+        events: Some(found.events.into_iter().map(to_wire).collect()),
+        searched_log_streams: Some(searched.collect()),
+        next_token: found.next_token,
+    })
+}
+
+fn to_wire(found: FilteredEvent) -> FilteredLogEvent {
+    FilteredLogEvent {
+        log_stream_name: Some(found.stream.to_string()),
+        timestamp: Some(long(found.event.timestamp_ms)),
+        message: Some(found.event.text()),
+        ingestion_time: Some(long(found.event.ingestion_ms)),
+        event_id: Some(found.event_id),
+    }
+}
