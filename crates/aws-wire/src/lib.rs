@@ -5,12 +5,16 @@
 //! Nothing here opens a socket or reads a clock; no input panics.
 
 pub mod caller;
+pub mod cbor;
 pub mod codec;
 pub mod debug;
 pub mod error;
 pub mod json;
+pub mod query;
+pub mod rest;
 pub mod service;
 pub mod shape;
+pub mod sigv4;
 mod timestamp;
 pub mod validate;
 

@@ -1,12 +1,21 @@
 //! A service as the router sees it, and one call of an operation.
 
+mod envelope;
+
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use longshore_types::Uuid;
 
 use crate::codec::{DecodeError, Record};
 use crate::error::ApiError;
-use crate::json;
-use crate::shape::Structure;
+use crate::query::{Dialect, Form};
+use crate::shape::{Shape, Structure};
+use crate::validate::{self, Wording};
+use crate::{cbor, json, query, rest};
+
+pub use envelope::error_answer;
 
 /// How requests and answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +41,8 @@ pub struct Service {
     pub api_version: &'static str,
     /// Of XML answers.
     pub namespace: &'static str,
+    /// How violations of the model's constraints are worded.
+    pub wording: Wording,
     /// Sorted by name.
     pub operations: &'static [Operation],
     /// Operations of the model that are not there, sorted.
@@ -50,6 +61,22 @@ pub struct Operation {
     pub status: u16,
 }
 
+impl Protocol {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::AwsJson10 => "application/x-amz-json-1.0",
+            Self::AwsJson11 => "application/x-amz-json-1.1",
+            Self::Query | Self::Ec2Query => "text/xml;charset=UTF-8",
+            Self::RestJson1 => "application/json",
+            Self::RpcV2Cbor => "application/cbor",
+        }
+    }
+
+    fn is_xml(self) -> bool {
+        matches!(self, Self::Query | Self::Ec2Query)
+    }
+}
+
 impl Service {
     pub fn operation(&self, name: &str) -> Option<&'static Operation> {
         let found = self.operations.binary_search_by(|operation| operation.name.cmp(name)).ok()?;
@@ -58,71 +85,146 @@ impl Service {
 
     /// The error for an operation that is not there: whether AWS has it makes the difference.
     pub fn unknown_operation(&self, name: &str) -> ApiError {
-        if self.absent.binary_search(&name).is_ok() {
-            return self.not_available(name);
-        }
-        match self.protocol {
-            Protocol::Query | Protocol::Ec2Query => ApiError::client(
-                "InvalidAction",
-                format!("The action {name} is not valid for this web service."),
-            ),
-            _ => ApiError::client("UnknownOperationException", ""),
-        }
-    }
-
-    fn not_available(&self, name: &str) -> ApiError {
-        let code = match self.protocol {
-            Protocol::Query | Protocol::Ec2Query => "InvalidAction",
-            _ => "UnknownOperationException",
-        };
+        let is_xml = self.protocol.is_xml();
+        let code = if is_xml { "InvalidAction" } else { "UnknownOperationException" };
         let title = self.title;
-        let message = format!("The operation {name} of {title} is not available in Longshore yet.");
+        let message = if self.absent.binary_search(&name).is_ok() {
+            format!("The operation {name} of {title} is not available in Longshore yet.")
+        } else if is_xml {
+            let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
+            format!("The action {shown} is not valid for this web service.")
+        } else {
+            String::new() // AWS says nothing here.
+        };
         ApiError::client(code, message)
     }
 }
 
-/// One request, as far as its operation's shapes are concerned.
+/// How much of an unknown operation's name is repeated to the caller.
+const NAME_SHOWN_MAX: usize = 128;
+
+/// A request as it came, its body read.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    pub path: &'a str,
+    /// Without the question mark.
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+}
+
+/// One request for one operation.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub service: &'static Service,
     pub operation: &'static Operation,
     pub protocol: Protocol,
-    pub body: &'a [u8],
+    pub inbound: Inbound<'a>,
+    /// The parameters of a query, where the router had to read them already.
+    pub form: Option<&'a Form>,
     pub request_id: Uuid,
 }
 
 /// An answer's status, headers and body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
-    pub content_type: &'static str,
+    /// Empty for an answer without a body.
+    pub content_type: Cow<'static, str>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
 }
 
 impl Call<'_> {
     /// The request's input: decoded, and checked against the model's constraints.
     pub fn input<T: Record>(&self) -> Result<T, ApiError> {
-        let decoded = json::from_slice(self.body);
-        decoded
-            .map_err(|error: DecodeError| ApiError::client("SerializationException", error.message))
+        let input: T = self.decoded().map_err(|error| malformed(self.protocol, error))?;
+        validate::check(&input, T::table(), self.service.wording)?;
+        Ok(input)
+    }
+
+    fn decoded<T: Record>(&self) -> Result<T, DecodeError> {
+        let shape = Shape::Structure(T::table());
+        let body = self.inbound.body;
+        match self.protocol {
+            Protocol::AwsJson10 | Protocol::AwsJson11 => json::from_slice(body),
+            Protocol::RpcV2Cbor => cbor::read(body, shape),
+            Protocol::RestJson1 => rest::read(self.operation, &self.inbound),
+            Protocol::Query => self.read_form(Dialect::Query),
+            Protocol::Ec2Query => self.read_form(Dialect::Ec2),
+        }
+    }
+
+    fn read_form<T: Record>(&self, dialect: Dialect) -> Result<T, DecodeError> {
+        let shape = Shape::Structure(T::table());
+        match self.form {
+            Some(form) => query::read(form, shape, dialect),
+            None => {
+                let mut form = Form::parse(self.inbound.query.as_bytes())?;
+                form.add(self.inbound.body)?;
+                query::read(&form, shape, dialect)
+            }
+        }
     }
 
     /// The answer that carries `output`.
     pub fn answer<T: Record>(&self, output: &T) -> Answer {
-        Answer {
-            status: 200,
-            content_type: "application/x-amz-json-1.1",
-            body: Bytes::from(json::to_vec(output)),
+        if self.protocol == Protocol::RestJson1 {
+            return rest::answer(output, T::table(), self.operation.status);
         }
+        let body = match self.protocol {
+            Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 => json::to_vec(output),
+            Protocol::RpcV2Cbor => cbor::to_vec(output),
+            Protocol::Query | Protocol::Ec2Query => {
+                let members = query::write_members(output, T::table());
+                envelope::wrapped(self, &members).into_bytes()
+            }
+        };
+        self.with_body(body)
     }
 
     /// The answer of an operation that has nothing to say.
     pub fn empty_answer(&self) -> Answer {
-        Answer { status: 200, content_type: "application/x-amz-json-1.1", body: Bytes::new() }
+        match self.protocol {
+            Protocol::Query | Protocol::Ec2Query => {
+                self.with_body(envelope::wrapped(self, "").into_bytes())
+            }
+            Protocol::RpcV2Cbor => self.with_body(vec![0xa0]),
+            Protocol::AwsJson10 | Protocol::AwsJson11 => self.with_body(Vec::new()),
+            Protocol::RestJson1 => Answer { status: self.operation.status, ..Answer::default() },
+        }
+    }
+
+    fn with_body(&self, body: Vec<u8>) -> Answer {
+        let mut headers = vec![];
+        if self.protocol == Protocol::RpcV2Cbor {
+            headers.push(SMITHY_PROTOCOL);
+        }
+        Answer {
+            status: 200,
+            content_type: Cow::Borrowed(self.protocol.content_type()),
+            headers,
+            body: Bytes::from(body),
+        }
     }
 
     /// The refusal of an operation that the dispatcher does not know.
     pub fn not_available(&self) -> ApiError {
         self.service.unknown_operation(self.operation.name)
     }
+}
+
+const SMITHY_PROTOCOL: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("smithy-protocol"), HeaderValue::from_static("rpc-v2-cbor"));
+
+/// The error for an input that could not be read.
+pub fn malformed(protocol: Protocol, error: DecodeError) -> ApiError {
+    let code = match protocol {
+        Protocol::Query => "MalformedInput",
+        Protocol::Ec2Query => "InvalidParameterValue",
+        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 | Protocol::RpcV2Cbor => {
+            "SerializationException"
+        }
+    };
+    ApiError::client(code, error.message)
 }

@@ -200,9 +200,21 @@ impl Pattern {
 
     /// Whether `value` matches from end to end. A pattern that our engine can't hold matches anything.
     pub fn matches(&self, value: &str) -> bool {
-        let compiled =
-            self.compiled.get_or_init(|| regex::Regex::new(&format!("^(?:{})$", self.text)).ok());
-        compiled.as_ref().is_none_or(|regex| regex.is_match(value))
+        self.regex().is_none_or(|regex| regex.is_match(value))
+    }
+
+    /// Whether our engine can hold it; a test asks this of all generated ones.
+    pub fn is_enforced(&self) -> bool {
+        self.regex().is_some()
+    }
+
+    fn regex(&self) -> Option<&regex::Regex> {
+        let compile = || {
+            // Java's classes are of ASCII, ours would be of Unicode.
+            let ascii = self.text.replace("\\w", "[A-Za-z0-9_]").replace("\\d", "[0-9]");
+            regex::Regex::new(&format!("\\A(?:{ascii})\\z")).ok()
+        };
+        self.compiled.get_or_init(compile).as_ref()
     }
 }
 

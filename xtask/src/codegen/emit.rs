@@ -26,7 +26,7 @@ pub(super) fn service(service: &Service, model: &Model) -> Result<Vec<(String, S
     let mut files = vec![
         ("mod.rs".into(), interface(service, model, has_enums)?),
         ("structures.rs".into(), structures(service, &shapes, has_enums)?),
-        ("schema.rs".into(), schema::tables(&service.title, &shapes)?),
+        ("schema.rs".into(), schema::tables(&service.title, &model.metadata.protocol, &shapes)?),
     ];
     if has_enums {
         files.push(("enums.rs".into(), enums(service, &shapes)?));
@@ -78,6 +78,7 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
          {enums}mod schema;\nmod structures;\n\n\
          use std::future::Future;\n\n\
          use aws_wire::service::{{Answer, Call, Operation, Protocol, Service}};\n\
+         use aws_wire::validate::Wording;\n\
          use aws_wire::{{ApiError, Caller}};\n\n\
          {reexport}pub use structures::*;\n\n\
          /// What the router knows of {title}.\n\
@@ -105,10 +106,16 @@ fn metadata(service: &Service, metadata: &Metadata) -> Result<String, Error> {
         }
     };
     let signing = metadata.signing_name.as_ref().unwrap_or(&metadata.endpoint_prefix);
+    let wording = match service.violations.as_str() {
+        "ecs" => "Wording::Ecs".to_owned(),
+        "ecr" => "Wording::Ecr".to_owned(),
+        "ec2" => "Wording::Ec2".to_owned(),
+        code => format!("Wording::Standard {{ code: {code:?} }}"),
+    };
     let optional = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok(format!(
         "name: {signing:?}, title: {:?}, protocol: Protocol::{protocol}, target_prefix: {:?}, \
-         api_version: {:?}, namespace: {:?},",
+         api_version: {:?}, namespace: {:?}, wording: {wording},",
         service.title,
         optional(&metadata.target_prefix),
         metadata.api_version,

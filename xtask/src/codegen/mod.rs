@@ -64,6 +64,9 @@ struct Service {
     trait_name: String,
     title: String,
     model: String,
+    /// How violations of the model's constraints are worded: `ecs`, `ecr`, `ec2`, or the code of the
+    /// standard sentence.
+    violations: String,
     operations: Vec<String>,
 }
 

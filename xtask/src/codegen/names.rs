@@ -69,7 +69,7 @@ pub(super) fn variant(value: &str) -> String {
     out
 }
 
-fn capitalised(word: &str) -> String {
+pub(super) fn capitalised(word: &str) -> String {
     let mut letters = word.chars();
     letters
         .next()

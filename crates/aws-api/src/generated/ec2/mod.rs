@@ -9,6 +9,7 @@ mod structures;
 use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
@@ -22,6 +23,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "",
     api_version: "2016-11-15",
     namespace: "http://ec2.amazonaws.com/doc/2016-11-15",
+    wording: Wording::Ec2,
     operations: &[
         Operation {
             name: "DescribeAccountAttributes",

@@ -13,12 +13,13 @@ pub(super) static ACCOUNT_ATTRIBUTE: Structure = Structure::new(
     &[
         Member::new("AttributeName", Shape::Text(&shape::TEXT)).wire("attributeName"),
         Member::new("AttributeValues", Shape::List(&ACCOUNT_ATTRIBUTE_VALUE_LIST))
-            .wire("attributeValueSet"),
+            .wire("attributeValueSet")
+            .ec2("AttributeValueSet"),
     ],
 );
 
 static ACCOUNT_ATTRIBUTE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&ACCOUNT_ATTRIBUTE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&ACCOUNT_ATTRIBUTE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -33,7 +34,9 @@ static ACCOUNT_ATTRIBUTE_NAME: Text = Text {
 };
 
 static ACCOUNT_ATTRIBUTE_NAME_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&ACCOUNT_ATTRIBUTE_NAME)).wire("attributeName"),
+    item: Member::new("member", Shape::Text(&ACCOUNT_ATTRIBUTE_NAME))
+        .wire("attributeName")
+        .ec2("AttributeName"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -45,14 +48,16 @@ pub(super) static ACCOUNT_ATTRIBUTE_VALUE: Structure = Structure::new(
 );
 
 static ACCOUNT_ATTRIBUTE_VALUE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&ACCOUNT_ATTRIBUTE_VALUE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&ACCOUNT_ATTRIBUTE_VALUE))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static ASSOCIATED_SUBNET_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -88,7 +93,9 @@ pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
     &[
         Member::new("OptInStatus", Shape::Text(&AVAILABILITY_ZONE_OPT_IN_STATUS))
             .wire("optInStatus"),
-        Member::new("Messages", Shape::List(&AVAILABILITY_ZONE_MESSAGE_LIST)).wire("messageSet"),
+        Member::new("Messages", Shape::List(&AVAILABILITY_ZONE_MESSAGE_LIST))
+            .wire("messageSet")
+            .ec2("MessageSet"),
         Member::new("RegionName", Shape::Text(&shape::TEXT)).wire("regionName"),
         Member::new("ZoneName", Shape::Text(&shape::TEXT)).wire("zoneName"),
         Member::new("ZoneId", Shape::Text(&shape::TEXT)).wire("zoneId"),
@@ -99,10 +106,14 @@ pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
         Member::new("ParentZoneId", Shape::Text(&shape::TEXT)).wire("parentZoneId"),
         Member::new("GroupLongName", Shape::Text(&shape::TEXT)).wire("groupLongName"),
         Member::new("Geography", Shape::List(&AVAILABILITY_ZONE_GEOGRAPHY_LIST))
-            .wire("geographySet"),
+            .wire("geographySet")
+            .ec2("GeographySet"),
         Member::new("SubGeography", Shape::List(&AVAILABILITY_ZONE_SUB_GEOGRAPHY_LIST))
-            .wire("subGeographySet"),
-        Member::new("State", Shape::Text(&AVAILABILITY_ZONE_STATE)).wire("zoneState"),
+            .wire("subGeographySet")
+            .ec2("SubGeographySet"),
+        Member::new("State", Shape::Text(&AVAILABILITY_ZONE_STATE))
+            .wire("zoneState")
+            .ec2("ZoneState"),
     ],
 );
 
@@ -112,14 +123,16 @@ pub(super) static AVAILABILITY_ZONE_GEOGRAPHY: Structure = Structure::new(
 );
 
 static AVAILABILITY_ZONE_GEOGRAPHY_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_GEOGRAPHY)).wire("item"),
+    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_GEOGRAPHY))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static AVAILABILITY_ZONE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -131,7 +144,9 @@ pub(super) static AVAILABILITY_ZONE_MESSAGE: Structure = Structure::new(
 );
 
 static AVAILABILITY_ZONE_MESSAGE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_MESSAGE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_MESSAGE))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -159,7 +174,9 @@ pub(super) static AVAILABILITY_ZONE_SUB_GEOGRAPHY: Structure = Structure::new(
 );
 
 static AVAILABILITY_ZONE_SUB_GEOGRAPHY_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_SUB_GEOGRAPHY)).wire("item"),
+    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_SUB_GEOGRAPHY))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -194,31 +211,36 @@ pub(super) static DESCRIBE_ACCOUNT_ATTRIBUTES_REQUEST: Structure = Structure::ne
     &[
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
         Member::new("AttributeNames", Shape::List(&ACCOUNT_ATTRIBUTE_NAME_STRING_LIST))
-            .wire("attributeName"),
+            .wire("attributeName")
+            .ec2("AttributeName"),
     ],
 );
 
 pub(super) static DESCRIBE_ACCOUNT_ATTRIBUTES_RESULT: Structure = Structure::new(
     "DescribeAccountAttributesResult",
     &[Member::new("AccountAttributes", Shape::List(&ACCOUNT_ATTRIBUTE_LIST))
-        .wire("accountAttributeSet")],
+        .wire("accountAttributeSet")
+        .ec2("AccountAttributeSet")],
 );
 
 pub(super) static DESCRIBE_AVAILABILITY_ZONES_REQUEST: Structure = Structure::new(
     "DescribeAvailabilityZonesRequest",
     &[
-        Member::new("ZoneNames", Shape::List(&ZONE_NAME_STRING_LIST)).wire("ZoneName"),
-        Member::new("ZoneIds", Shape::List(&ZONE_ID_STRING_LIST)).wire("ZoneId"),
+        Member::new("ZoneNames", Shape::List(&ZONE_NAME_STRING_LIST))
+            .wire("ZoneName")
+            .ec2("ZoneName"),
+        Member::new("ZoneIds", Shape::List(&ZONE_ID_STRING_LIST)).wire("ZoneId").ec2("ZoneId"),
         Member::new("AllAvailabilityZones", Shape::Boolean),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
     ],
 );
 
 pub(super) static DESCRIBE_AVAILABILITY_ZONES_RESULT: Structure = Structure::new(
     "DescribeAvailabilityZonesResult",
     &[Member::new("AvailabilityZones", Shape::List(&AVAILABILITY_ZONE_LIST))
-        .wire("availabilityZoneInfo")],
+        .wire("availabilityZoneInfo")
+        .ec2("AvailabilityZoneInfo")],
 );
 
 static DESCRIBE_NETWORK_INTERFACES_MAX_RESULTS: Number =
@@ -232,8 +254,9 @@ pub(super) static DESCRIBE_NETWORK_INTERFACES_REQUEST: Structure = Structure::ne
         Member::new("IncludeManagedResources", Shape::Boolean),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
         Member::new("NetworkInterfaceIds", Shape::List(&NETWORK_INTERFACE_ID_LIST))
-            .wire("NetworkInterfaceId"),
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("filter"),
+            .wire("NetworkInterfaceId")
+            .ec2("NetworkInterfaceId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("filter").ec2("Filter"),
     ],
 );
 
@@ -241,7 +264,8 @@ pub(super) static DESCRIBE_NETWORK_INTERFACES_RESULT: Structure = Structure::new
     "DescribeNetworkInterfacesResult",
     &[
         Member::new("NetworkInterfaces", Shape::List(&NETWORK_INTERFACE_LIST))
-            .wire("networkInterfaceSet"),
+            .wire("networkInterfaceSet")
+            .ec2("NetworkInterfaceSet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
     ],
 );
@@ -249,16 +273,18 @@ pub(super) static DESCRIBE_NETWORK_INTERFACES_RESULT: Structure = Structure::new
 pub(super) static DESCRIBE_REGIONS_REQUEST: Structure = Structure::new(
     "DescribeRegionsRequest",
     &[
-        Member::new("RegionNames", Shape::List(&REGION_NAME_STRING_LIST)).wire("RegionName"),
+        Member::new("RegionNames", Shape::List(&REGION_NAME_STRING_LIST))
+            .wire("RegionName")
+            .ec2("RegionName"),
         Member::new("AllRegions", Shape::Boolean),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
     ],
 );
 
 pub(super) static DESCRIBE_REGIONS_RESULT: Structure = Structure::new(
     "DescribeRegionsResult",
-    &[Member::new("Regions", Shape::List(&REGION_LIST)).wire("regionInfo")],
+    &[Member::new("Regions", Shape::List(&REGION_LIST)).wire("regionInfo").ec2("RegionInfo")],
 );
 
 static DESCRIBE_SECURITY_GROUPS_MAX_RESULTS: Number =
@@ -267,12 +293,14 @@ static DESCRIBE_SECURITY_GROUPS_MAX_RESULTS: Number =
 pub(super) static DESCRIBE_SECURITY_GROUPS_REQUEST: Structure = Structure::new(
     "DescribeSecurityGroupsRequest",
     &[
-        Member::new("GroupIds", Shape::List(&GROUP_ID_STRING_LIST)).wire("GroupId"),
-        Member::new("GroupNames", Shape::List(&GROUP_NAME_STRING_LIST)).wire("GroupName"),
+        Member::new("GroupIds", Shape::List(&GROUP_ID_STRING_LIST)).wire("GroupId").ec2("GroupId"),
+        Member::new("GroupNames", Shape::List(&GROUP_NAME_STRING_LIST))
+            .wire("GroupName")
+            .ec2("GroupName"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)),
         Member::new("MaxResults", Shape::Number(&DESCRIBE_SECURITY_GROUPS_MAX_RESULTS)),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
     ],
 );
 
@@ -280,7 +308,9 @@ pub(super) static DESCRIBE_SECURITY_GROUPS_RESULT: Structure = Structure::new(
     "DescribeSecurityGroupsResult",
     &[
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
-        Member::new("SecurityGroups", Shape::List(&SECURITY_GROUP_LIST)).wire("securityGroupInfo"),
+        Member::new("SecurityGroups", Shape::List(&SECURITY_GROUP_LIST))
+            .wire("securityGroupInfo")
+            .ec2("SecurityGroupInfo"),
     ],
 );
 
@@ -290,8 +320,10 @@ static DESCRIBE_SUBNETS_MAX_RESULTS: Number =
 pub(super) static DESCRIBE_SUBNETS_REQUEST: Structure = Structure::new(
     "DescribeSubnetsRequest",
     &[
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter"),
-        Member::new("SubnetIds", Shape::List(&SUBNET_ID_STRING_LIST)).wire("SubnetId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("SubnetIds", Shape::List(&SUBNET_ID_STRING_LIST))
+            .wire("SubnetId")
+            .ec2("SubnetId"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)),
         Member::new("MaxResults", Shape::Number(&DESCRIBE_SUBNETS_MAX_RESULTS)),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
@@ -302,7 +334,7 @@ pub(super) static DESCRIBE_SUBNETS_RESULT: Structure = Structure::new(
     "DescribeSubnetsResult",
     &[
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
-        Member::new("Subnets", Shape::List(&SUBNET_LIST)).wire("subnetSet"),
+        Member::new("Subnets", Shape::List(&SUBNET_LIST)).wire("subnetSet").ec2("SubnetSet"),
     ],
 );
 
@@ -312,8 +344,8 @@ static DESCRIBE_VPCS_MAX_RESULTS: Number =
 pub(super) static DESCRIBE_VPCS_REQUEST: Structure = Structure::new(
     "DescribeVpcsRequest",
     &[
-        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter"),
-        Member::new("VpcIds", Shape::List(&VPC_ID_STRING_LIST)).wire("VpcId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("VpcIds", Shape::List(&VPC_ID_STRING_LIST)).wire("VpcId").ec2("VpcId"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)),
         Member::new("MaxResults", Shape::Number(&DESCRIBE_VPCS_MAX_RESULTS)),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
@@ -324,7 +356,7 @@ pub(super) static DESCRIBE_VPCS_RESULT: Structure = Structure::new(
     "DescribeVpcsResult",
     &[
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
-        Member::new("Vpcs", Shape::List(&VPC_LIST)).wire("vpcSet"),
+        Member::new("Vpcs", Shape::List(&VPC_LIST)).wire("vpcSet").ec2("VpcSet"),
     ],
 );
 
@@ -332,19 +364,19 @@ pub(super) static FILTER: Structure = Structure::new(
     "Filter",
     &[
         Member::new("Name", Shape::Text(&shape::TEXT)),
-        Member::new("Values", Shape::List(&VALUE_STRING_LIST)).wire("Value"),
+        Member::new("Values", Shape::List(&VALUE_STRING_LIST)).wire("Value").ec2("Value"),
     ],
 );
 
 static FILTER_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&FILTER)).wire("Filter"),
+    item: Member::new("member", Shape::Structure(&FILTER)).wire("Filter").ec2("Filter"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static GROUP_ID_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("groupId"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("groupId").ec2("GroupId"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -359,14 +391,14 @@ pub(super) static GROUP_IDENTIFIER: Structure = Structure::new(
 );
 
 static GROUP_IDENTIFIER_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&GROUP_IDENTIFIER)).wire("item"),
+    item: Member::new("member", Shape::Structure(&GROUP_IDENTIFIER)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static GROUP_NAME_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("GroupName"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("GroupName").ec2("GroupName"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -386,7 +418,9 @@ pub(super) static IP_PERMISSION: Structure = Structure::new(
         Member::new("IpProtocol", Shape::Text(&shape::TEXT)).wire("ipProtocol"),
         Member::new("FromPort", Shape::Number(&shape::INTEGER)).wire("fromPort"),
         Member::new("ToPort", Shape::Number(&shape::INTEGER)).wire("toPort"),
-        Member::new("UserIdGroupPairs", Shape::List(&USER_ID_GROUP_PAIR_LIST)).wire("groups"),
+        Member::new("UserIdGroupPairs", Shape::List(&USER_ID_GROUP_PAIR_LIST))
+            .wire("groups")
+            .ec2("Groups"),
         Member::new("IpRanges", Shape::List(&IP_RANGE_LIST)).wire("ipRanges"),
         Member::new("Ipv6Ranges", Shape::List(&IPV6_RANGE_LIST)).wire("ipv6Ranges"),
         Member::new("PrefixListIds", Shape::List(&PREFIX_LIST_ID_LIST)).wire("prefixListIds"),
@@ -394,7 +428,7 @@ pub(super) static IP_PERMISSION: Structure = Structure::new(
 );
 
 static IP_PERMISSION_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&IP_PERMISSION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&IP_PERMISSION)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -409,7 +443,7 @@ pub(super) static IP_RANGE: Structure = Structure::new(
 );
 
 static IP_RANGE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&IP_RANGE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&IP_RANGE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -429,7 +463,9 @@ pub(super) static IPV4_PREFIX_SPECIFICATION: Structure = Structure::new(
 );
 
 static IPV4_PREFIXES_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&IPV4_PREFIX_SPECIFICATION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&IPV4_PREFIX_SPECIFICATION))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -449,7 +485,9 @@ pub(super) static IPV6_PREFIX_SPECIFICATION: Structure = Structure::new(
 );
 
 static IPV6_PREFIXES_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&IPV6_PREFIX_SPECIFICATION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&IPV6_PREFIX_SPECIFICATION))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -464,7 +502,7 @@ pub(super) static IPV6_RANGE: Structure = Structure::new(
 );
 
 static IPV6_RANGE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&IPV6_RANGE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&IPV6_RANGE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -484,10 +522,11 @@ pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
         )
         .wire("connectionTrackingConfiguration"),
         Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
-        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_LIST)).wire("groupSet"),
+        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_LIST)).wire("groupSet").ec2("GroupSet"),
         Member::new("InterfaceType", Shape::Text(&NETWORK_INTERFACE_TYPE)).wire("interfaceType"),
         Member::new("Ipv6Addresses", Shape::List(&NETWORK_INTERFACE_IPV6_ADDRESSES_LIST))
-            .wire("ipv6AddressesSet"),
+            .wire("ipv6AddressesSet")
+            .ec2("Ipv6AddressesSet"),
         Member::new("MacAddress", Shape::Text(&shape::TEXT)).wire("macAddress"),
         Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
         Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
@@ -498,9 +537,14 @@ pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
             .wire("publicIpDnsNameOptions"),
         Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
         Member::new("PrivateIpAddresses", Shape::List(&NETWORK_INTERFACE_PRIVATE_IP_ADDRESS_LIST))
-            .wire("privateIpAddressesSet"),
-        Member::new("Ipv4Prefixes", Shape::List(&IPV4_PREFIXES_LIST)).wire("ipv4PrefixSet"),
-        Member::new("Ipv6Prefixes", Shape::List(&IPV6_PREFIXES_LIST)).wire("ipv6PrefixSet"),
+            .wire("privateIpAddressesSet")
+            .ec2("PrivateIpAddressesSet"),
+        Member::new("Ipv4Prefixes", Shape::List(&IPV4_PREFIXES_LIST))
+            .wire("ipv4PrefixSet")
+            .ec2("Ipv4PrefixSet"),
+        Member::new("Ipv6Prefixes", Shape::List(&IPV6_PREFIXES_LIST))
+            .wire("ipv6PrefixSet")
+            .ec2("Ipv6PrefixSet"),
         Member::new("RequesterId", Shape::Text(&shape::TEXT)).wire("requesterId"),
         Member::new("RequesterManaged", Shape::Boolean).wire("requesterManaged"),
         Member::new("SourceDestCheck", Shape::Boolean).wire("sourceDestCheck"),
@@ -513,7 +557,8 @@ pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
         Member::new("Ipv6Address", Shape::Text(&shape::TEXT)).wire("ipv6Address"),
         Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
         Member::new("AssociatedSubnets", Shape::List(&ASSOCIATED_SUBNET_LIST))
-            .wire("associatedSubnetSet"),
+            .wire("associatedSubnetSet")
+            .ec2("AssociatedSubnetSet"),
         Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
     ],
 );
@@ -549,7 +594,7 @@ pub(super) static NETWORK_INTERFACE_ATTACHMENT: Structure = Structure::new(
 );
 
 static NETWORK_INTERFACE_ID_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -565,14 +610,16 @@ pub(super) static NETWORK_INTERFACE_IPV6_ADDRESS: Structure = Structure::new(
 );
 
 static NETWORK_INTERFACE_IPV6_ADDRESSES_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&NETWORK_INTERFACE_IPV6_ADDRESS)).wire("item"),
+    item: Member::new("member", Shape::Structure(&NETWORK_INTERFACE_IPV6_ADDRESS))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static NETWORK_INTERFACE_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&NETWORK_INTERFACE)).wire("item"),
+    item: Member::new("member", Shape::Structure(&NETWORK_INTERFACE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -591,7 +638,8 @@ pub(super) static NETWORK_INTERFACE_PRIVATE_IP_ADDRESS: Structure = Structure::n
 
 static NETWORK_INTERFACE_PRIVATE_IP_ADDRESS_LIST: List = List {
     item: Member::new("member", Shape::Structure(&NETWORK_INTERFACE_PRIVATE_IP_ADDRESS))
-        .wire("item"),
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -650,7 +698,7 @@ pub(super) static PREFIX_LIST_ID: Structure = Structure::new(
 );
 
 static PREFIX_LIST_ID_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&PREFIX_LIST_ID)).wire("item"),
+    item: Member::new("member", Shape::Structure(&PREFIX_LIST_ID)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -682,9 +730,13 @@ pub(super) static REGION: Structure = Structure::new(
     "Region",
     &[
         Member::new("OptInStatus", Shape::Text(&shape::TEXT)).wire("optInStatus"),
-        Member::new("Geography", Shape::List(&REGION_GEOGRAPHY_LIST)).wire("geographySet"),
+        Member::new("Geography", Shape::List(&REGION_GEOGRAPHY_LIST))
+            .wire("geographySet")
+            .ec2("GeographySet"),
         Member::new("RegionName", Shape::Text(&shape::TEXT)).wire("regionName"),
-        Member::new("Endpoint", Shape::Text(&shape::TEXT)).wire("regionEndpoint"),
+        Member::new("Endpoint", Shape::Text(&shape::TEXT))
+            .wire("regionEndpoint")
+            .ec2("RegionEndpoint"),
     ],
 );
 
@@ -694,21 +746,21 @@ pub(super) static REGION_GEOGRAPHY: Structure = Structure::new(
 );
 
 static REGION_GEOGRAPHY_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&REGION_GEOGRAPHY)).wire("item"),
+    item: Member::new("member", Shape::Structure(&REGION_GEOGRAPHY)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static REGION_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&REGION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&REGION)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static REGION_NAME_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("RegionName"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("RegionName").ec2("RegionName"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -720,18 +772,20 @@ pub(super) static SECURITY_GROUP: Structure = Structure::new(
         Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
         Member::new("IpPermissionsEgress", Shape::List(&IP_PERMISSION_LIST))
             .wire("ipPermissionsEgress"),
-        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
         Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
         Member::new("SecurityGroupArn", Shape::Text(&shape::TEXT)).wire("securityGroupArn"),
         Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
         Member::new("GroupName", Shape::Text(&shape::TEXT)).wire("groupName"),
-        Member::new("Description", Shape::Text(&shape::TEXT)).wire("groupDescription"),
+        Member::new("Description", Shape::Text(&shape::TEXT))
+            .wire("groupDescription")
+            .ec2("GroupDescription"),
         Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)).wire("ipPermissions"),
     ],
 );
 
 static SECURITY_GROUP_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&SECURITY_GROUP)).wire("item"),
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -755,7 +809,7 @@ pub(super) static SUBNET: Structure = Structure::new(
             Shape::List(&SUBNET_IPV6_CIDR_BLOCK_ASSOCIATION_SET),
         )
         .wire("ipv6CidrBlockAssociationSet"),
-        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
         Member::new("SubnetArn", Shape::Text(&shape::TEXT)).wire("subnetArn"),
         Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
         Member::new("EnableDns64", Shape::Boolean).wire("enableDns64"),
@@ -797,7 +851,7 @@ static SUBNET_CIDR_BLOCK_STATE_CODE: Text = Text {
 };
 
 static SUBNET_ID_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("SubnetId"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("SubnetId").ec2("SubnetId"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -817,14 +871,16 @@ pub(super) static SUBNET_IPV6_CIDR_BLOCK_ASSOCIATION: Structure = Structure::new
 );
 
 static SUBNET_IPV6_CIDR_BLOCK_ASSOCIATION_SET: List = List {
-    item: Member::new("member", Shape::Structure(&SUBNET_IPV6_CIDR_BLOCK_ASSOCIATION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&SUBNET_IPV6_CIDR_BLOCK_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static SUBNET_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&SUBNET)).wire("item"),
+    item: Member::new("member", Shape::Structure(&SUBNET)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -847,7 +903,7 @@ pub(super) static TAG: Structure = Structure::new(
 );
 
 static TAG_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&TAG)).wire("item"),
+    item: Member::new("member", Shape::Structure(&TAG)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -876,14 +932,14 @@ pub(super) static USER_ID_GROUP_PAIR: Structure = Structure::new(
 );
 
 static USER_ID_GROUP_PAIR_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&USER_ID_GROUP_PAIR)).wire("item"),
+    item: Member::new("member", Shape::Structure(&USER_ID_GROUP_PAIR)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static VALUE_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -904,7 +960,7 @@ pub(super) static VPC: Structure = Structure::new(
         Member::new("IsDefault", Shape::Boolean).wire("isDefault"),
         Member::new("EncryptionControl", Shape::Structure(&VPC_ENCRYPTION_CONTROL))
             .wire("encryptionControl"),
-        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
         Member::new("BlockPublicAccessStates", Shape::Structure(&BLOCK_PUBLIC_ACCESS_STATES))
             .wire("blockPublicAccessStates"),
         Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
@@ -925,7 +981,9 @@ pub(super) static VPC_CIDR_BLOCK_ASSOCIATION: Structure = Structure::new(
 );
 
 static VPC_CIDR_BLOCK_ASSOCIATION_SET: List = List {
-    item: Member::new("member", Shape::Structure(&VPC_CIDR_BLOCK_ASSOCIATION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&VPC_CIDR_BLOCK_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -958,7 +1016,7 @@ pub(super) static VPC_ENCRYPTION_CONTROL: Structure = Structure::new(
         Member::new("StateMessage", Shape::Text(&shape::TEXT)).wire("stateMessage"),
         Member::new("ResourceExclusions", Shape::Structure(&VPC_ENCRYPTION_CONTROL_EXCLUSIONS))
             .wire("resourceExclusions"),
-        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
     ],
 );
 
@@ -1029,7 +1087,7 @@ static VPC_ENCRYPTION_CONTROL_STATE: Text = Text {
 };
 
 static VPC_ID_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("VpcId"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("VpcId").ec2("VpcId"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -1051,14 +1109,16 @@ pub(super) static VPC_IPV6_CIDR_BLOCK_ASSOCIATION: Structure = Structure::new(
 );
 
 static VPC_IPV6_CIDR_BLOCK_ASSOCIATION_SET: List = List {
-    item: Member::new("member", Shape::Structure(&VPC_IPV6_CIDR_BLOCK_ASSOCIATION)).wire("item"),
+    item: Member::new("member", Shape::Structure(&VPC_IPV6_CIDR_BLOCK_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static VPC_LIST: List = List {
-    item: Member::new("member", Shape::Structure(&VPC)).wire("item"),
+    item: Member::new("member", Shape::Structure(&VPC)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -1073,14 +1133,14 @@ static VPC_STATE: Text = Text {
 };
 
 static ZONE_ID_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ZoneId"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ZoneId").ec2("ZoneId"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
 
 static ZONE_NAME_STRING_LIST: List = List {
-    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ZoneName"),
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ZoneName").ec2("ZoneName"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,

@@ -9,6 +9,7 @@ mod structures;
 use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
@@ -22,6 +23,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "AmazonEC2ContainerRegistry_V20150921",
     api_version: "2015-09-21",
     namespace: "",
+    wording: Wording::Ecr,
     operations: &[
         Operation {
             name: "BatchCheckLayerAvailability",

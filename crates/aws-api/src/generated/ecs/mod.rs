@@ -9,6 +9,7 @@ mod structures;
 use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
@@ -22,6 +23,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "AmazonEC2ContainerServiceV20141113",
     api_version: "2014-11-13",
     namespace: "",
+    wording: Wording::Ecs,
     operations: &[
         Operation {
             name: "CreateCluster",

@@ -9,6 +9,7 @@ mod structures;
 use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
@@ -22,6 +23,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "Logs_20140328",
     api_version: "2014-03-28",
     namespace: "",
+    wording: Wording::Standard { code: "InvalidParameterException" },
     operations: &[
         Operation {
             name: "CreateLogGroup",

@@ -8,6 +8,7 @@ mod structures;
 use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use structures::*;
@@ -20,6 +21,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "",
     api_version: "2011-06-15",
     namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+    wording: Wording::Standard { code: "ValidationError" },
     operations: &[Operation {
         name: "GetCallerIdentity",
         input: Some(&schema::GET_CALLER_IDENTITY_REQUEST),
