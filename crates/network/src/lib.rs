@@ -51,7 +51,7 @@ pub use crate::publish::{PortError, PortMapping, Protocol};
 pub use crate::ruleset::LocalService;
 
 use crate::netlink::Socket;
-use crate::netns::{Pool, Recipe};
+use crate::netns::{Pool, Reaper, Recipe};
 use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::ruleset::{Plan, Table};
@@ -113,6 +113,7 @@ struct Shared {
 }
 
 /// What the worker's thread hands back once it is ready.
+#[derive(Debug)]
 struct Opened {
     host: Ipv4Addr,
     bridge: Ipv4Net,
@@ -248,9 +249,18 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         is_host_open: config.is_host_open,
     });
     let pool = Pool::start(&recipe, config.pool_size, limits::MAKERS)?;
-    let groups = BTreeMap::new();
-    let mut worker =
-        Worker { route, netfilter, records, pool, table, ports, groups, endpoints, next_bridge: 2 };
+    let mut worker = Worker {
+        route,
+        netfilter,
+        records,
+        pool,
+        reaper: Reaper::start()?,
+        table,
+        ports,
+        groups: BTreeMap::new(),
+        endpoints,
+        next_bridge: 2,
+    };
     worker.replace_table()?;
     Ok((worker, relay))
 }

@@ -10,6 +10,8 @@ pub const PORTS_PER_ENDPOINT_MAX: usize = 100;
 pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 /// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.
 pub(crate) const MAKERS: usize = 2;
+/// How long a link may outlive its endpoint by itself before it is deleted.
+pub(crate) const LINK_LINGER: Duration = Duration::from_secs(1);
 
 /// DNS questions that are on their way to a resolver at one time; more are refused.
 pub(crate) const DNS_QUESTIONS_MAX: usize = 512;

@@ -14,12 +14,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
+use tracing::{info, warn};
+
+use longshore_types::Chain;
 
 use crate::addr::MacAddr;
 use crate::error::NetworkError;
+use crate::limits;
 use crate::names::{LinkName, LinkNumber, NetTag};
 use crate::netlink::route::{LOOPBACK, LinkIndex, VethPair};
 use crate::netlink::{Requests, Socket};
@@ -136,6 +141,7 @@ impl<'a> Maker<'a> {
         let inside_link = inside.link_index(INSIDE_NAME)?;
         let mut requests = Requests::default();
         requests.set_up(LOOPBACK);
+        requests.set_up(inside_link);
         inside.ask(&requests)?;
         Ok(Prepared { namespace, inside, inside_link, link, host_link })
     }
@@ -160,7 +166,7 @@ impl<'a> Maker<'a> {
                     drop(fs::write(quiet, "1"));
                     return Ok(near);
                 }
-                Err(error) if error.is(nix::errno::Errno::EEXIST) => {
+                Err(error) if error.is(Errno::EEXIST) => {
                     attempts += 1;
                     if attempts == NAME_ATTEMPTS_MAX {
                         return Err(error.into());
@@ -192,6 +198,52 @@ pub(crate) fn set(path: &str, value: &str) -> Result<(), NetworkError> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|source| NetworkError::io(format!("set {path}"), source)),
+    }
+}
+
+/// Sees to it that the links of endpoints that are gone go too. They do by themselves with the namespace,
+/// unless a process lingers there; those are deleted after a while, off everybody's path.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    leaving: SyncSender<LinkName>,
+}
+
+impl Reaper {
+    pub(crate) fn start() -> Result<Self, NetworkError> {
+        let (leaving, inbox) = sync_channel(limits::ENDPOINTS_MAX);
+        let mut route = Socket::route()?;
+        thread::Builder::new()
+            .name("link-reaper".to_owned())
+            .spawn(move || {
+                while let Ok(first) = inbox.recv() {
+                    thread::sleep(limits::LINK_LINGER);
+                    let links: Vec<LinkName> =
+                        [first].into_iter().chain(inbox.try_iter()).collect();
+                    reap(&mut route, &links);
+                }
+            })
+            .map_err(|source| NetworkError::io("start the thread that removes links", source))?;
+        Ok(Self { leaving })
+    }
+
+    /// Never waits: with more leaving than there can be endpoints, the rest is left to the next start.
+    pub(crate) fn see_off(&self, link: &LinkName) {
+        drop(self.leaving.try_send(link.clone()));
+    }
+}
+
+fn reap(route: &mut Socket, links: &[LinkName]) {
+    for link in links {
+        if route.link_index(link.as_str()).is_err() {
+            continue;
+        }
+        let mut requests = Requests::default();
+        requests.delete_link(link);
+        match route.ask(&requests) {
+            Ok(()) => info!(%link, "link removed from under a lingering process"),
+            Err(error) if error.is(Errno::ENODEV) => {}
+            Err(error) => warn!(%link, error = %Chain(&error), "link stays"),
+        }
     }
 }
 

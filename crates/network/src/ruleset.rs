@@ -181,14 +181,14 @@ impl Table {
     /// Before anything else is made of a packet: drops what lies about its source.
     fn add_guard(&self, batch: &mut Batch) {
         let links = self.links();
-        let ours = || Rule::new().from_links(&links, true);
+        let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("guard", filter(HookNumber::Prerouting, -300));
         let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
-        let others = Rule::new().from_links(&links, false).then(Verdict::Accept);
+        let others = Rule::new().incoming(&links, false).then(Verdict::Accept);
         let rules = [
             others,
-            ours().is_ipv4(false).counted().then(Verdict::Drop),
-            ours().is_spoofed().counted().then(Verdict::Drop),
+            ours().ipv4(false).counted().then(Verdict::Drop),
+            ours().spoofed().counted().then(Verdict::Drop),
             ours().destination_in(loopback, true).counted().then(Verdict::Drop),
         ];
         rules.iter().for_each(|rule| batch.add_rule("guard", rule.exprs()));
@@ -197,7 +197,7 @@ impl Table {
     /// What a bridged container lets in: published ports, and its like.
     fn add_bridge_ingress(&self, batch: &mut Batch) {
         batch.add_chain("bridge_in");
-        let like = Rule::new().from_links(&self.links(), true).source_in(self.plan.bridge, true);
+        let like = Rule::new().incoming(&self.links(), true).source_in(self.plan.bridge, true);
         let rules = [
             Rule::new().was_redirected().then(Verdict::Accept),
             like.then(Verdict::Accept),
@@ -210,8 +210,8 @@ impl Table {
         let links = self.links();
         batch.add_base_chain("egress", filter(HookNumber::Forward, -1));
         batch.add_base_chain("ingress", filter(HookNumber::Forward, 0));
-        let not_from_us = Rule::new().from_links(&links, false).then(Verdict::Accept);
-        let not_to_us = Rule::new().to_links(&links, false).then(Verdict::Accept);
+        let not_from_us = Rule::new().incoming(&links, false).then(Verdict::Accept);
+        let not_to_us = Rule::new().outgoing(&links, false).then(Verdict::Accept);
         for (chain, others) in [("egress", not_from_us), ("ingress", not_to_us)] {
             let by_endpoint = match chain {
                 "egress" => Rule::new().source_verdict(EGRESS),
@@ -219,9 +219,9 @@ impl Table {
             };
             let rules = [
                 others,
-                Rule::new().is_ipv4(false).counted().then(Verdict::Drop),
-                Rule::new().is_established().then(Verdict::Accept),
-                Rule::new().is_invalid().counted().then(Verdict::Drop),
+                Rule::new().ipv4(false).counted().then(Verdict::Drop),
+                Rule::new().established().then(Verdict::Accept),
+                Rule::new().invalid().counted().then(Verdict::Drop),
                 by_endpoint,
                 Rule::new().counted().then(Verdict::Drop),
             ];
@@ -232,22 +232,28 @@ impl Table {
     /// What endpoints may ask of the host, and that nobody else reaches what is meant for them.
     fn add_input(&self, batch: &mut Batch) {
         let links = self.links();
-        let ours = || Rule::new().from_links(&links, true);
+        let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("input", filter(HookNumber::Input, 0));
         let mut rules = vec![
-            ours().is_established().then(Verdict::Accept),
+            ours().established().then(Verdict::Accept),
             ours().was_redirected().then(Verdict::Accept),
             ours().protocol(ICMP).icmp(8, None).then(Verdict::Accept),
         ];
+        let host = Ipv4Net::containing(self.plan.host, 32).expect("32 bits are a prefix");
+        // Asked at the very address where it listens, the relay is reached without a translation.
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let dns = ours().destination_in(host, true).protocol(protocol.number());
+            let port = self.plan.dns_port;
+            rules.push(dns.ports(&(port..=port)).then(Verdict::Accept));
+        }
         if !self.plan.is_host_open {
             rules.push(ours().counted().then(Verdict::Drop));
         }
-        let host = Ipv4Net::containing(self.plan.host, 32).expect("32 bits are a prefix");
         rules.push(
             Rule::new()
-                .is_ipv4(true)
-                .from_links(&links, false)
-                .from_link("lo", false)
+                .ipv4(true)
+                .incoming(&links, false)
+                .incoming_exactly("lo", false)
                 .destination_in(host, true)
                 .counted()
                 .then(Verdict::Drop),
@@ -259,7 +265,7 @@ impl Table {
     fn add_translation(&self, batch: &mut Batch) {
         let Plan { vpc, bridge, host, dns_port, .. } = self.plan;
         let links = self.links();
-        let ours = || Rule::new().is_ipv4(true).from_links(&links, true);
+        let ours = || Rule::new().ipv4(true).incoming(&links, true);
         batch.add_base_chain("redirect", nat(HookNumber::Prerouting, -100));
         let dns = |protocol| {
             let asked = ours().destination_in_set(NAMESERVERS).protocol(protocol);
@@ -271,7 +277,7 @@ impl Table {
             let asked = ours().destination_in(at, true).protocol(Protocol::Tcp.number());
             rules.push(asked.ports(&(service.port..=service.port)).dnat(host, service.listens_on));
         }
-        let published = Rule::new().is_ipv4(true).is_for_host().dnat_by_port(PUBLISHED);
+        let published = Rule::new().ipv4(true).for_host().dnat_by_port(PUBLISHED);
         rules.push(published.clone());
         rules.iter().for_each(|rule| batch.add_rule("redirect", rule.exprs()));
 
@@ -280,11 +286,11 @@ impl Table {
 
         batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));
         let out = |from: Ipv4Net| {
-            let leaves = Rule::new().is_ipv4(true).to_links(&links, false);
+            let leaves = Rule::new().ipv4(true).outgoing(&links, false);
             leaves.source_in(from, true).destination_in(from, false).masquerade()
         };
         let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
-        let inward = || Rule::new().is_ipv4(true).to_links(&links, true);
+        let inward = || Rule::new().ipv4(true).outgoing(&links, true);
         let rules = [
             out(vpc),
             out(bridge),

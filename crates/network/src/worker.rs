@@ -23,11 +23,12 @@ use crate::groups::SecurityGroup;
 use crate::limits;
 use crate::names::EndpointId;
 use crate::netlink::{NetlinkError, Requests, Socket};
-use crate::netns::{self, HOST_MAC, Pool, Prepared};
+use crate::netns::{self, HOST_MAC, Pool, Prepared, Reaper};
 use crate::nft::Batch;
 use crate::publish::{HostPorts, PortMapping};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, Table, World};
+use crate::setup;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) netfilter: Socket,
     pub(crate) records: Records,
     pub(crate) pool: Pool,
+    pub(crate) reaper: Reaper,
     pub(crate) table: Table,
     pub(crate) ports: HostPorts,
     pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
@@ -390,6 +392,7 @@ impl Worker {
             Ok(()) | Err(_) => Ok(()),
         };
         let unpinned = netns::unpin(&self.records.namespace(&endpoint.id));
+        self.reaper.see_off(&endpoint.link);
         let forgotten = unpinned.and_then(|()| self.records.forget(&endpoint.id));
         routed.and(forgotten)
     }
@@ -412,7 +415,7 @@ impl Worker {
     }
 
     /// Removes everything that carries our tag.
-    pub(crate) fn uninstall(&mut self) -> Result<(), NetworkError> {
+    pub(crate) fn uninstall(mut self) -> Result<(), NetworkError> {
         let endpoints = std::mem::take(&mut self.endpoints);
         let mut outcome: Result<(), NetworkError> = Ok(());
         for endpoint in endpoints.values() {
@@ -436,7 +439,10 @@ impl Worker {
                 Ok(()) | Err(_) => {}
             }
         }
-        outcome.and(self.records.remove_all())
+        // The pool's links go with it, and the rest whether or not a process lingers on them.
+        drop(self.pool);
+        let swept = setup::remove_links(&mut self.route, plan.tag, |_| true);
+        outcome.and(swept).and(self.records.remove_all())
     }
 }
 

@@ -177,7 +177,7 @@ impl Socket {
         let mut outcome = Ok(());
         self.exchange(requests, requests.len(), |doing, code| {
             if code != 0 && outcome.is_ok() {
-                outcome = Err(refusal(doing, code));
+                outcome = Err(refusal(doing.clone(), code));
             }
         })?;
         outcome
@@ -190,7 +190,7 @@ impl Socket {
     ) -> Result<Vec<Result<(), NetlinkError>>, NetlinkError> {
         let mut outcomes = Vec::with_capacity(requests.len());
         self.exchange(requests, requests.len(), |doing, code| {
-            outcomes.push(if code == 0 { Ok(()) } else { Err(refusal(doing, code)) });
+            outcomes.push(if code == 0 { Ok(()) } else { Err(refusal(doing.clone(), code)) });
         })?;
         Ok(outcomes)
     }
@@ -212,7 +212,7 @@ impl Socket {
                 let index = usize::try_from(sequence).unwrap_or(usize::MAX);
                 if code != 0 && outcome.is_ok() {
                     let doing = requests.doings.get(index).cloned().unwrap_or_default();
-                    outcome = Err(refusal(&doing, code));
+                    outcome = Err(refusal(doing, code));
                 }
                 // A refusal of the opening mark (no permission, no commit) is the only answer there is.
                 is_over |= index >= last || index == 0;
@@ -240,7 +240,7 @@ impl Socket {
                     KIND_ERROR => {
                         let code = error_code(payload);
                         if code != 0 {
-                            return Err(refusal(&requests.doings[0], code));
+                            return Err(refusal(requests.doings[0].clone(), code));
                         }
                         is_over = true;
                     }
@@ -314,8 +314,8 @@ impl Socket {
     }
 }
 
-fn refusal(doing: &Cow<'static, str>, code: i32) -> NetlinkError {
-    NetlinkError::new(doing.clone(), io::Error::from_raw_os_error(-code))
+fn refusal(doing: Cow<'static, str>, code: i32) -> NetlinkError {
+    NetlinkError::new(doing, io::Error::from_raw_os_error(-code))
 }
 
 fn error_code(payload: &[u8]) -> i32 {

@@ -79,7 +79,7 @@ impl Requests {
         self.raw(&flags.to_ne_bytes());
     }
 
-    /// Makes both ends, already up.
+    /// Makes both ends. The near one is up; the far one cannot be before the two are joined.
     pub(crate) fn add_veth(&mut self, pair: &VethPair<'_>) {
         let flags = REQUEST | ACK | CREATE | EXCL;
         self.message(format!("add link {}", pair.near), NEW_LINK, flags, |m| {
@@ -94,7 +94,7 @@ impl Requests {
                 m.text(IFLA_INFO_KIND, "veth");
                 m.nested(IFLA_INFO_DATA, |m| {
                     m.nested(VETH_INFO_PEER, |m| {
-                        m.link_header(0, UP);
+                        m.link_header(0, 0);
                         m.text(IFLA_IFNAME, pair.far);
                         m.host_u32(IFLA_MTU, pair.mtu);
                         m.host_u32(IFLA_TXQLEN, 1000);

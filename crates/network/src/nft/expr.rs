@@ -107,25 +107,25 @@ impl Rule {
         ])
     }
 
-    pub(crate) fn is_ipv4(self, is_it: bool) -> Self {
+    pub(crate) fn ipv4(self, is_it: bool) -> Self {
         let value = vec![NFPROTO_IPV4];
         self.and([Expr::Meta { key: 15 }, Expr::Compare { is_equal: is_it, value }])
     }
 
     /// The name of the incoming interface begins with `prefix`.
-    pub(crate) fn from_links(self, prefix: &str, is_it: bool) -> Self {
+    pub(crate) fn incoming(self, prefix: &str, is_it: bool) -> Self {
         let value = prefix.as_bytes().to_vec();
         self.and([Expr::Meta { key: 6 }, Expr::Compare { is_equal: is_it, value }])
     }
 
     /// The name of the outgoing interface begins with `prefix`.
-    pub(crate) fn to_links(self, prefix: &str, is_it: bool) -> Self {
+    pub(crate) fn outgoing(self, prefix: &str, is_it: bool) -> Self {
         let value = prefix.as_bytes().to_vec();
         self.and([Expr::Meta { key: 7 }, Expr::Compare { is_equal: is_it, value }])
     }
 
     /// The incoming interface is named exactly so.
-    pub(crate) fn from_link(self, name: &str, is_it: bool) -> Self {
+    pub(crate) fn incoming_exactly(self, name: &str, is_it: bool) -> Self {
         let mut value = name.as_bytes().to_vec();
         value.resize(16, 0);
         self.and([Expr::Meta { key: 6 }, Expr::Compare { is_equal: is_it, value }])
@@ -192,11 +192,11 @@ impl Rule {
         self.and([load, Expr::Compare { is_equal: true, value }])
     }
 
-    pub(crate) fn is_established(self) -> Self {
+    pub(crate) fn established(self) -> Self {
         self.flag(Expr::Ct { key: 0 }, CT_STATE_ESTABLISHED | CT_STATE_RELATED, true)
     }
 
-    pub(crate) fn is_invalid(self) -> Self {
+    pub(crate) fn invalid(self) -> Self {
         self.flag(Expr::Ct { key: 0 }, CT_STATE_INVALID, true)
     }
 
@@ -206,13 +206,13 @@ impl Rule {
     }
 
     /// No route leads back to the packet's source by the interface on which it came.
-    pub(crate) fn is_spoofed(self) -> Self {
+    pub(crate) fn spoofed(self) -> Self {
         let value = 0_u32.to_ne_bytes().to_vec();
         self.and([Expr::FibReverseInterface, Expr::Compare { is_equal: true, value }])
     }
 
     /// The destination is one of the host's own addresses.
-    pub(crate) fn is_for_host(self) -> Self {
+    pub(crate) fn for_host(self) -> Self {
         let value = ADDRESS_TYPE_LOCAL.to_ne_bytes().to_vec();
         self.and([Expr::FibDestinationType, Expr::Compare { is_equal: true, value }])
     }

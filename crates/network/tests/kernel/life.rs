@@ -1,0 +1,164 @@
+//! Coming, going, and what is left.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use network::{Network, NetworkConfig, PortMapping, Protocol};
+
+use crate::world::{
+    HOST_OUTSIDE, OUTSIDE, at, eni, eventually, exists, id, inside, knock, on_a_host, run, serve,
+    serve_at,
+};
+
+const WEB: &str = "sg-00000000000000001";
+
+fn our_links(tag: &str) -> usize {
+    run("ip -o link").lines().filter(|line| line.contains(tag)).count()
+}
+
+#[test]
+fn nothing_is_left_of_an_endpoint_or_of_a_region() {
+    on_a_host(|world| {
+        let network = world.open();
+        run("nft add table inet somebody_elses");
+        let task =
+            world.runtime.block_on(network.attach_eni(&id("task"), eni(10, &[WEB]))).unwrap();
+        world.runtime.block_on(network.attach_bridge(&id("bridged"))).unwrap();
+        world.runtime.block_on(network.detach(&id("task"))).unwrap();
+        world.runtime.block_on(network.detach(&id("task"))).expect("twice is as good as once");
+        assert!(!exists(&task.netns));
+        assert!(!run("ip route").contains("172.31.0.10"));
+        let again =
+            world.runtime.block_on(network.attach_eni(&id("next"), eni(10, &[WEB]))).unwrap();
+        assert_eq!(again.address, task.address, "the address can be used again at once");
+
+        world.runtime.block_on(network.uninstall()).unwrap();
+        let tables = run("nft list tables");
+        assert!(!tables.contains("longshore") && tables.contains("somebody_elses"), "{tables}");
+        let routes = run("ip route");
+        assert!(!routes.contains("172.3"), "{routes}");
+        eventually("all links are gone", || our_links("0a0b0c0d") == 0);
+        assert!(!exists(&world.dir.path().join("0a0b0c0d/netns")));
+    });
+}
+
+#[test]
+fn two_regions_on_one_machine_do_not_touch_each_other() {
+    on_a_host(|world| {
+        let open = |tag, vpc| world.runtime.block_on(Network::open(world.config(tag, vpc)));
+        let first = open("aaaaaaaa", "172.31.0.0/16").unwrap();
+        let taken = open("bbbbbbbb", "172.31.0.0/16").unwrap_err();
+        assert_eq!(
+            taken.to_string(),
+            "another region on this machine uses the range 172.31.0.0/16"
+        );
+        let second = open("bbbbbbbb", "10.77.0.0/16").unwrap();
+        assert!(!first.bridge_range().overlaps(second.bridge_range()));
+        let mut spec = eni(10, &[WEB]);
+        let ours = world.runtime.block_on(first.attach_eni(&id("task"), spec.clone())).unwrap();
+        spec.address = Ipv4Addr::new(10, 77, 0, 10);
+        spec.gateway = Ipv4Addr::new(10, 77, 0, 1);
+        let theirs = world.runtime.block_on(second.attach_eni(&id("task"), spec)).unwrap();
+        serve_at(&ours, 80);
+        serve_at(&theirs, 80);
+        assert_eq!(at(&ours, || knock(theirs.address, 80)), None);
+        assert_eq!(at(&theirs, || knock(ours.address, 80)), None);
+        assert!(knock(ours.address, 80).is_some() && knock(theirs.address, 80).is_some());
+
+        let server = world.runtime.block_on(second.attach_bridge(&id("server"))).unwrap();
+        serve_at(&server, 80);
+        let wish = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
+        world.runtime.block_on(second.publish(&id("server"), &[wish])).unwrap();
+        assert!(at(&ours, || knock(HOST_OUTSIDE, 8080)).is_some(), "by a published port they meet");
+        world.runtime.block_on(first.attach_bridge(&id("server"))).unwrap();
+        let error = world.runtime.block_on(first.publish(&id("server"), &[wish])).unwrap_err();
+        assert_eq!(error.to_string(), "host port 8080/tcp is already in use");
+
+        world.runtime.block_on(first.uninstall()).unwrap();
+        assert!(knock(theirs.address, 80).is_some());
+        assert_eq!(inside(&world.outside, || knock(HOST_OUTSIDE, 8080)), Some(OUTSIDE));
+        eventually("the first region's links are gone", || our_links("aaaaaaaa") == 0);
+        assert!(our_links("bbbbbbbb") > 0);
+    });
+}
+
+const CHILD_DIR: &str = "LONGSHORE_TEST_CHILD_DIR";
+
+/// Not a test by itself: the process that the next test kills. It inherits that test's namespace.
+#[test]
+#[ignore = "run by another test as a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "the one way to hand a test process its directory")]
+fn a_process_to_be_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let vpc = "172.31.0.0/16".parse().unwrap();
+    let config = NetworkConfig::new("0a0b0c0d".parse().unwrap(), dir.into(), vpc);
+    runtime.block_on(async {
+        let network = Network::open(config).await.unwrap();
+        for last in 10..20 {
+            let name = id(&format!("task-{last}"));
+            network.attach_eni(&name, eni(last, &[WEB])).await.unwrap();
+        }
+        network.attach_bridge(&id("server")).await.unwrap();
+        let wish = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
+        network.publish(&id("server"), &[wish]).await.unwrap();
+        println!("ready");
+        // Killed somewhere in here.
+        for round in 0.. {
+            let name = id(&format!("round-{round}"));
+            network.attach_eni(&name, eni(30, &[WEB])).await.unwrap();
+            network.detach(&name).await.unwrap();
+        }
+    });
+}
+
+fn killed_child(dir: &std::path::Path, after: Duration) {
+    let mut child = Command::new("/proc/self/exe")
+        .args(["--exact", "life::a_process_to_be_killed", "--ignored", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("ready")));
+    thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn endpoints_outlive_a_killed_process_and_the_next_one_adopts_them() {
+    for after_ms in [0, 7, 23] {
+        on_a_host(|world| {
+            let config = world.config("0a0b0c0d", "172.31.0.0/16");
+            killed_child(&config.run_dir, Duration::from_millis(after_ms));
+            let file = |name: &str| File::open(config.run_dir.join("netns").join(name)).unwrap();
+            let (server, client) = (file("server"), file("task-10"));
+            serve(&server, 80);
+            serve(&file("task-11"), 80);
+            assert!(inside(&client, || knock(Ipv4Addr::new(172, 31, 0, 11), 80)).is_some());
+            assert!(inside(&world.outside, || knock(HOST_OUTSIDE, 8080)).is_some());
+            drop((server, client));
+
+            let network = world.open();
+            assert!(inside(&world.outside, || knock(HOST_OUTSIDE, 8080)).is_some());
+            assert!(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).is_err(), "held again");
+            let kept = [id("server"), id("task-10"), id("task-11")];
+            world.runtime.block_on(network.reconcile(&kept)).unwrap();
+            assert!(
+                inside(&file("task-10"), || knock(Ipv4Addr::new(172, 31, 0, 11), 80)).is_some()
+            );
+            let same = world.runtime.block_on(network.attach_eni(&id("task-10"), eni(10, &[WEB])));
+            assert_eq!(same.unwrap().address, Ipv4Addr::new(172, 31, 0, 10));
+            let mounted = std::fs::read_dir(config.run_dir.join("netns")).unwrap().count();
+            let recorded = std::fs::read_dir(config.run_dir.join("endpoints")).unwrap().count();
+            assert_eq!((mounted, recorded), (3, 3));
+            world.runtime.block_on(network.uninstall()).unwrap();
+            eventually("all links are gone", || our_links("0a0b0c0d") == 0);
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! What the kernel makes of our network: needs root, and no part of the machine's own network.
+//!
+//! Each test runs on a thread that has a network namespace of its own and plays the host there; a second
+//! namespace plays the outside. Nothing here can be seen by other tests or by the machine.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod life;
+mod names;
+mod ports;
+mod reach;
+mod world;
