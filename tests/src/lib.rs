@@ -1,1 +1,1 @@
-//! See ARCHITECTURE.md.
+//! The tests that need the whole system: `clients/` (real clients, in Python) and `src/bench/` (the figures).

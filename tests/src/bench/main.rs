@@ -1,0 +1,74 @@
+//! `cargo xtask bench`: the budgets of the design, measured on this machine, ours beside the peer's.
+//!
+//! Usage: `bench LONGSHORE_BINARY [FIGURE…]`. Starts a region of its own on loopback, asks it as clients do,
+//! and prints a table in Markdown. A peer that is not installed is said to be absent. Nothing is asserted.
+
+mod client;
+mod peers;
+mod registry;
+mod report;
+mod tasks;
+mod wire;
+mod world;
+
+use std::process::ExitCode;
+
+use report::Report;
+use world::World;
+
+/// The figures in the order they are measured: quiet ones first.
+const FIGURES: [&str; 7] = ["ready", "idle", "describe", "register", "run", "burst", "registry"];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(binary) = arguments.next() else {
+        eprintln!("usage: bench LONGSHORE_BINARY [{}]", FIGURES.join("|"));
+        return ExitCode::from(2);
+    };
+    let mut wanted: Vec<String> = arguments.collect();
+    if wanted.is_empty() {
+        wanted = FIGURES.map(str::to_owned).to_vec();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(measure(&binary, &wanted)),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(report) => {
+            println!("\n{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(binary: &str, wanted: &[String]) -> std::io::Result<Report> {
+    let mut report = Report { conditions: world::conditions(), rows: Vec::new() };
+    let mut world = World::start(binary).await?;
+    let result = figures(&mut world, wanted, &mut report).await;
+    world.stop().await;
+    result.map(|()| report)
+}
+
+async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> std::io::Result<()> {
+    for figure in FIGURES {
+        if !wanted.iter().any(|name| name == figure) {
+            continue;
+        }
+        match figure {
+            "ready" => world.report_ready(report),
+            "idle" => world.report_idle(report).await?,
+            "describe" => wire::describe_tasks(world, report).await?,
+            "register" => wire::register_task_definition(world, report).await?,
+            "run" => tasks::run_to_running(world, report).await?,
+            "burst" => tasks::burst(world, report).await?,
+            "registry" => registry::push_and_pull(world, report).await?,
+            other => return Err(std::io::Error::other(format!("no figure {other}"))),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The region under measurement, in a temporary directory, and what the kernel says of its processes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::client::{Connection, Target};
+use crate::report::Report;
+
+/// A region of the bench's own, and a busybox image in its registry.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) binary: String,
+    pub(crate) target: Target,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) subnet: String,
+    pub(crate) image: String,
+    supervisor: Child,
+    ready: Duration,
+}
+
+/// What the figures were seen under, for the head of the table.
+pub(crate) fn conditions() -> Vec<String> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+    let memory = read("/proc/meminfo");
+    let total = memory.lines().next().and_then(|line| line.split_whitespace().nth(1));
+    let gib = total.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) >> 20;
+    let cgroups = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
+    vec![format!(
+        "{cores} cores, {gib} GiB, Linux {kernel}, cgroup {cgroups}; load generator on the same machine"
+    )]
+}
+
+impl World {
+    pub(crate) async fn start(binary: &str) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("lsbench").tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let host = format!("127.0.0.1:{port}");
+        let log = std::fs::File::create(folder.path().join("up.log"))?;
+        let begun = Instant::now();
+        let supervisor = Command::new(binary)
+            .args(["up", "--listen", &host, "--region", "us-east-1", "--data-dir"])
+            .arg(data_dir(&folder))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        wait_healthy(&host).await?;
+        let ready = begun.elapsed();
+        let target = target(binary, &folder, &host)?;
+        let mut world = Self {
+            binary: binary.to_owned(),
+            image: format!("{host}/bench:1"),
+            target,
+            folder,
+            subnet: String::new(),
+            supervisor,
+            ready,
+        };
+        world.load_image()?;
+        world.subnet = world.find_subnet().await?;
+        let mut connection = Connection::open(&world.target).await?;
+        connection.ecs("CreateCluster", &json!({"clusterName": "bench"})).await?;
+        world.wait_for_agent(&mut connection).await?;
+        Ok(world)
+    }
+
+    /// Stops tasks, agent and region.
+    pub(crate) async fn stop(&mut self) {
+        let down = Command::new(&self.binary)
+            .arg("down")
+            .arg("--data-dir")
+            .arg(data_dir(&self.folder))
+            .status();
+        if !down.is_ok_and(|status| status.success()) {
+            let _ = self.supervisor.kill();
+        }
+        for _ in 0..300 {
+            if self.supervisor.try_wait().ok().flatten().is_some() {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        let _ = self.supervisor.kill();
+        let _ = self.supervisor.wait();
+    }
+
+    pub(crate) fn report_ready(&self, report: &mut Report) {
+        let ms = self.ready.as_secs_f64() * 1e3;
+        report.add(
+            "`longshore up` to the first 200 of /health, first start",
+            "< 300 ms",
+            format!("{ms:.0} ms"),
+            "–".into(),
+        );
+    }
+
+    /// Memory and CPU of region and agent together while nothing happens.
+    pub(crate) async fn report_idle(&self, report: &mut Report) -> io::Result<()> {
+        const SECONDS: u32 = 20;
+        sleep(Duration::from_secs(3)).await;
+        let (_, before) = self.usage();
+        sleep(Duration::from_secs(u64::from(SECONDS))).await;
+        let (resident_kib, after) = self.usage();
+        let share = (after - before) / f64::from(SECONDS) * 100.0;
+        let text =
+            format!("{:.1} MB resident, {share:.2} % of a core", resident_kib * 1024.0 / 1e6);
+        report.add(
+            "idle region + agent (supervisor and shims included)",
+            "≤ 60 MB, < 0.5 %",
+            text,
+            "–".into(),
+        );
+        Ok(())
+    }
+
+    /// Resident KiB and CPU seconds of the supervisor and everything below it.
+    fn usage(&self) -> (f64, f64) {
+        let mut sum = (0.0, 0.0);
+        for pid in family(self.supervisor.id(), &self.folder) {
+            let status =
+                std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let pss = status.lines().find_map(|line| line.strip_prefix("Pss:"));
+            let kib = pss.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields: Vec<&str> =
+                stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+            let ticks =
+                |at: usize| fields.get(at).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
+            sum.0 += kib.unwrap_or(0.0);
+            sum.1 += (ticks(11) + ticks(12)) / 100.0;
+        }
+        sum
+    }
+
+    /// Makes an OCI layout of Debian's static busybox and loads it as users do.
+    fn load_image(&self) -> io::Result<()> {
+        let root = self.folder.path().join("rootfs");
+        std::fs::create_dir_all(root.join("bin"))?;
+        for name in ["tmp", "etc", "proc", "sys", "dev"] {
+            std::fs::create_dir_all(root.join(name))?;
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox"))?;
+        for applet in ["sh", "sleep", "true"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+        }
+        let archive = self.folder.path().join("bench.tar");
+        crate::peers::docker_save(&root, &archive, "bench:1")?;
+        let done = Command::new(&self.binary)
+            .args(["image", "load"])
+            .arg(&archive)
+            .arg("--data-dir")
+            .arg(data_dir(&self.folder))
+            .output()?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+    }
+
+    async fn find_subnet(&self) -> io::Result<String> {
+        let mut connection = Connection::open(&self.target).await?;
+        let answer = connection.ec2("DescribeSubnets").await?;
+        let start = answer.find("<subnetId>").map(|at| at + "<subnetId>".len());
+        let end = answer.find("</subnetId>");
+        match (start, end) {
+            (Some(start), Some(end)) => Ok(answer[start..end].to_owned()),
+            _ => Err(io::Error::other("the region has no subnet")),
+        }
+    }
+
+    async fn wait_for_agent(&self, connection: &mut Connection) -> io::Result<()> {
+        for _ in 0..600 {
+            let listed = connection.ecs("ListContainerInstances", &json!({})).await;
+            if listed.is_ok_and(|answer| {
+                !answer["containerInstanceArns"].as_array().is_none_or(Vec::is_empty)
+            }) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err(io::Error::other("no agent registered within 30 s"))
+    }
+
+    /// Registers a Fargate definition that runs `command`; its ARN.
+    pub(crate) async fn define(&self, family: &str, command: &[&str]) -> io::Result<String> {
+        let mut connection = Connection::open(&self.target).await?;
+        let answer = connection
+            .ecs("RegisterTaskDefinition", &json!({
+                "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
+                "cpu": "256", "memory": "512",
+                "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "stopTimeout": 2}]}))
+            .await?;
+        Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The request that runs `count` tasks of `definition`.
+    pub(crate) fn run_request(&self, definition: &str, count: usize) -> Value {
+        json!({"cluster": "bench", "taskDefinition": definition, "launchType": "FARGATE", "count": count,
+               "networkConfiguration": {"awsvpcConfiguration": {"subnets": [self.subnet]}}})
+    }
+}
+
+fn data_dir(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+async fn wait_healthy(host: &str) -> io::Result<()> {
+    let request = format!("GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    let anyone = Target {
+        host: host.to_owned(),
+        region: String::new(),
+        access_key: String::new(),
+        secret: String::new(),
+    };
+    for _ in 0..6000 {
+        if let Ok(mut connection) = Connection::open(&anyone).await
+            && matches!(connection.raw(&request, b"").await, Ok((200, _)))
+        {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Err(io::Error::other("the region was not healthy within 30 s"))
+}
+
+/// Reads what `longshore env` prints.
+fn target(binary: &str, folder: &tempfile::TempDir, host: &str) -> io::Result<Target> {
+    let printed =
+        Command::new(binary).arg("env").arg("--data-dir").arg(data_dir(folder)).output()?;
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    let value = |name: &str| {
+        let line = printed
+            .lines()
+            .find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+        line.map(|text| text.trim_matches(['\'', '"']).to_owned()).unwrap_or_default()
+    };
+    Ok(Target {
+        host: host.to_owned(),
+        region: value("AWS_DEFAULT_REGION"),
+        access_key: value("AWS_ACCESS_KEY_ID"),
+        secret: value("AWS_SECRET_ACCESS_KEY"),
+    })
+}
+
+/// The supervisor, its descendants, and the shims that name this data directory.
+fn family(root: u32, folder: &tempfile::TempDir) -> Vec<u32> {
+    let needle = folder.path().to_string_lossy().into_owned();
+    let mut parents = Vec::new();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        parents.push((pid, parent.unwrap_or(0), command.contains(&needle)));
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&next) = found.get(at) {
+        let children = parents.iter().filter(|(pid, parent, _)| *parent == next && *pid != next);
+        let fresh: Vec<u32> =
+            children.map(|(pid, ..)| *pid).filter(|pid| !found.contains(pid)).collect();
+        found.extend(fresh);
+        at += 1;
+    }
+    let own = std::process::id();
+    found.extend(
+        parents.iter().filter(|(pid, _, named)| *named && *pid != own).map(|(pid, ..)| *pid),
+    );
+    found.sort_unstable();
+    found.dedup();
+    found
+}
