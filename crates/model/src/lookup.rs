@@ -2,18 +2,29 @@
 
 use std::sync::Arc;
 
-use longshore_types::{AccountId, ClusterName, InstanceId};
+use longshore_types::{AccountId, ClusterName, Family, InstanceId, TaskDefinitionId};
 
 use crate::cluster::Cluster;
 use crate::instance::Instance;
 use crate::rows::{Key, View};
 use crate::task::Task;
+use crate::task_definition::TaskDefinition;
 use crate::view::Index;
 
 impl View {
     /// A cluster that was not deleted.
     pub fn active_cluster(&self, account: AccountId, name: &ClusterName) -> Option<&Arc<Cluster>> {
         self.clusters.get(account, name).filter(|cluster| cluster.is_active())
+    }
+
+    /// Every revision of a family, by number.
+    pub fn revisions<'a>(
+        &'a self,
+        account: AccountId,
+        family: &Family,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<TaskDefinition>> + use<'a> {
+        let id = |revision| TaskDefinitionId { family: family.clone(), revision };
+        self.task_definitions.range(account, id(0), id(u32::MAX))
     }
 
     /// Every task of a cluster, stopped ones too, by id.

@@ -73,12 +73,26 @@ impl<R: Record> Table<R> {
         self.accounts.get(&account).into_iter().flat_map(|rows| rows.values()).map(|e| &e.row)
     }
 
+    /// The rows of one account from `first` to `last`, both included, by id.
+    pub fn range(
+        &self,
+        account: AccountId,
+        first: R::Id,
+        last: R::Id,
+    ) -> impl DoubleEndedIterator<Item = &Arc<R>> + use<'_, R> {
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |rows| rows.range(first.clone()..=last.clone()))
+            .map(|(_, entry)| &entry.row)
+    }
+
     /// The rows of one account from `first` on, by id.
     pub fn from(
         &self,
         account: AccountId,
-        first: &R::Id,
-    ) -> impl DoubleEndedIterator<Item = &Arc<R>> {
+        first: R::Id,
+    ) -> impl DoubleEndedIterator<Item = &Arc<R>> + use<'_, R> {
         self.accounts
             .get(&account)
             .into_iter()

@@ -1,1 +1,23 @@
-//! See ARCHITECTURE.md.
+//! A region: handlers of Amazon's operations, agent sessions and reconcilers around one store.
+//!
+//! A handler reads a view or makes a decision ([`region::Region::decide`]); an operation's code is
+//! in the file of its name under its service. [`errors`] turns what is refused into Amazon's codes.
+//!
+//! **Invariant:** an answer is sent only after what it says is durable.
+
+pub mod access;
+pub mod config;
+mod decide;
+pub mod ecs;
+pub mod errors;
+pub mod names;
+pub mod region;
+pub mod sts;
+pub mod tags;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use access::{Access, AccessKey, KeyPair, Keys};
+pub use config::Config;
+pub use errors::Refusal;
+pub use region::{Parts, Region, StartError};

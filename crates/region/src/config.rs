@@ -1,0 +1,82 @@
+//! What a region is told at its start: one typed tree, checked once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use longshore_types::{AccountId, RegionName, Token};
+
+/// The account that a first start creates, and whose root key `longshore env` prints.
+pub const ROOT_ACCOUNT: &str = "000000000000";
+
+/// The settings of one region.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name that ARNs and credential scopes carry. Since 0.1.
+    pub region: RegionName,
+    /// Where everything listens; answers that name an endpoint name this one. Since 0.1.
+    pub listen: SocketAddr,
+    /// Where the store, the registry, logs and keys are kept. Since 0.1.
+    pub data_dir: PathBuf,
+    /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
+    pub account_keys: Option<Token>,
+    pub limits: Limits,
+    pub retention: Retention,
+}
+
+impl Config {
+    pub fn new(region: RegionName, listen: SocketAddr, data_dir: PathBuf) -> Self {
+        Self {
+            region,
+            listen,
+            data_dir,
+            account_keys: None,
+            limits: Limits::default(),
+            retention: Retention::default(),
+        }
+    }
+
+    pub fn root_account() -> AccountId {
+        ROOT_ACCOUNT.parse().expect("twelve digits are an account id")
+    }
+}
+
+/// Capacity-like quotas, with Amazon's defaults. Since 0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub clusters_per_account_max: usize,
+    pub instances_per_cluster_max: usize,
+    /// Deregistered revisions count.
+    pub revisions_per_family_max: u32,
+    /// Fargate tasks of one account that are not stopped.
+    pub fargate_tasks_per_account_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clusters_per_account_max: 10_000,
+            instances_per_cluster_max: 5_000,
+            revisions_per_family_max: 1_000_000,
+            fargate_tasks_per_account_max: 10_000,
+        }
+    }
+}
+
+/// How long what is over stays visible. Since 0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub stopped_tasks_ms: u64,
+    pub inactive_clusters_ms: u64,
+    pub client_tokens_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const HOUR_MS: u64 = 3_600_000;
+        Self {
+            stopped_tasks_ms: HOUR_MS,
+            inactive_clusters_ms: HOUR_MS,
+            client_tokens_ms: 24 * HOUR_MS,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Amazon ECS: each operation in the file of its name.

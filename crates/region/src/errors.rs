@@ -1,0 +1,154 @@
+//! What ECS refuses, as data; its code and sentence are chosen here and nowhere else.
+//!
+//! People and tools match on these texts: most are Amazon's own, see `docs/limits.md` for the rest.
+
+use aws_wire::ApiError;
+use store::CommitError;
+
+/// The caller's mistake, or a state of the world they may ask about: safe to show in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    ClusterNotFound,
+    ClusterHasTasks,
+    ClusterHasInstances,
+    ClusterLimit {
+        max: usize,
+    },
+    /// A cluster's identifier names another account or region.
+    ForeignIdentifier {
+        what: &'static str,
+        theirs: String,
+        ours: String,
+    },
+    BadIdentifier {
+        given: String,
+    },
+    NoSuchTaskDefinition,
+    RevisionLimit {
+        max: u32,
+    },
+    TargetNotFound {
+        target: String,
+    },
+    AttributeLimit,
+    ResourceNotFound {
+        arn: String,
+    },
+    ProviderNotAssociated,
+    NotAuthorized {
+        principal: String,
+        action: String,
+    },
+    /// A parameter that breaks a rule; the sentence says which.
+    InvalidParameter(String),
+    /// A request that makes no sense as a whole; the sentence says why.
+    Client(String),
+    Throttled,
+}
+
+impl Refusal {
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::InvalidParameter(message.into())
+    }
+
+    pub fn client(message: impl Into<String>) -> Self {
+        Self::Client(message.into())
+    }
+}
+
+impl From<Refusal> for ApiError {
+    /// The one place where a refusal becomes a code. No wildcard: a new variant must choose.
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ClusterNotFound => {
+                Self::client("ClusterNotFoundException", "Cluster not found.")
+            }
+            Refusal::ClusterHasTasks => Self::client(
+                "ClusterContainsTasksException",
+                "The Cluster cannot be deleted while Tasks are active.",
+            ),
+            Refusal::ClusterHasInstances => Self::client(
+                "ClusterContainsContainerInstancesException",
+                "The Cluster cannot be deleted while Container Instances are active or draining.",
+            ),
+            Refusal::ClusterLimit { max } => Self::client(
+                "LimitExceededException",
+                format!("The limit of {max} clusters for this account has been reached."),
+            ),
+            Refusal::ForeignIdentifier { what, theirs, ours } => Self::client(
+                "InvalidParameterException",
+                format!(
+                    "Invalid identifier: Identifier is for {what} {theirs}. Your {what} is {ours}"
+                ),
+            ),
+            Refusal::BadIdentifier { given } => {
+                Self::client("InvalidParameterException", format!("Invalid identifier: {given}"))
+            }
+            Refusal::NoSuchTaskDefinition => {
+                Self::client("ClientException", "Unable to describe task definition.")
+            }
+            Refusal::RevisionLimit { max } => Self::client(
+                "LimitExceededException",
+                format!(
+                    "The limit of {max} revisions for this task definition family has been reached."
+                ),
+            ),
+            Refusal::TargetNotFound { target } => Self::client(
+                "TargetNotFoundException",
+                format!("The specified target was not found: {target}"),
+            ),
+            Refusal::AttributeLimit => Self::client(
+                "AttributeLimitExceededException",
+                "A resource can have at most 10 custom attributes.",
+            ),
+            Refusal::ResourceNotFound { arn } => Self::client(
+                "ResourceNotFoundException",
+                format!("The specified resource was not found: {arn}"),
+            ),
+            Refusal::ProviderNotAssociated => Self::client(
+                "InvalidParameterException",
+                "The specified capacity provider strategy cannot contain a capacity provider \
+                 that is not associated with the cluster.",
+            ),
+            Refusal::NotAuthorized { principal, action } => Self::client(
+                "AccessDeniedException",
+                format!(
+                    "User: {principal} is not authorized to perform: {action} because no \
+                     identity-based policy allows the {action} action"
+                ),
+            ),
+            Refusal::InvalidParameter(message) => {
+                Self::client("InvalidParameterException", message)
+            }
+            Refusal::Client(message) => Self::client("ClientException", message),
+            Refusal::Throttled => Self::client("ThrottlingException", "Rate exceeded"),
+        }
+    }
+}
+
+/// A commit that was not made. Stale ones never come here: deciders look again.
+pub fn commit_failed(error: CommitError) -> ApiError {
+    match error {
+        CommitError::Overloaded => Refusal::Throttled.into(),
+        CommitError::Stale { .. }
+        | CommitError::TooOld { .. }
+        | CommitError::TooLarge { .. }
+        | CommitError::Failed(_)
+        | CommitError::Closed => ApiError::fault("failed to commit a decision", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_our_fault_and_the_caller_learns_no_more_than_that() {
+        let disk = std::io::Error::other("No space left on device");
+        let error = commit_failed(CommitError::Failed(Arc::new(disk)));
+        assert_eq!((error.status, error.code.as_ref()), (500, "ServerException"));
+        assert!(!error.message.contains("space"));
+    }
+}

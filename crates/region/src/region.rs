@@ -1,0 +1,94 @@
+//! The region: what handlers, sessions and reconcilers share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use aws_wire::Caller;
+use logs::{Logs, LogsError};
+use longshore_types::{AccountId, Clock, IdSource, Scope};
+use model::View;
+use store::{OpenError, SqliteOptions, SqliteStore, Store};
+
+use crate::access::{Access, Keys, KeysError};
+use crate::config::Config;
+
+/// The store's file within the data directory.
+pub const STORE_FILE: &str = "region.sqlite";
+/// The directory of CloudWatch Logs within the data directory.
+pub const LOGS_DIR: &str = "logs";
+
+/// Why a region can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to create {path}")]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("failed to open the log store")]
+    Logs { source: LogsError },
+}
+
+/// The doors that a region opens and a test replaces.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub logs: Arc<Logs>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+    pub keys: Keys,
+}
+
+/// A whole region. Handlers take it by reference; it is shared as an `Arc`.
+#[derive(Debug)]
+pub struct Region {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub logs: Arc<Logs>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+    pub access: Access,
+    /// Held while a decision is made and submitted, so that deciders don't overtake each other.
+    pub(crate) deciding: Mutex<()>,
+}
+
+impl Region {
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let Parts { store, logs, clock, ids, keys } = parts;
+        let access = Access::new(keys, &config);
+        Self { config, store, logs, clock, ids, access, deciding: Mutex::new(()) }
+    }
+
+    /// Opens everything under the data directory, and creates what is not there yet.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+    ) -> Result<Self, StartError> {
+        let dir = &config.data_dir;
+        std::fs::create_dir_all(dir)
+            .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        // The store first: its lock is what tells a second region that it is one.
+        let store = SqliteStore::open(&dir.join(STORE_FILE), &SqliteOptions::default())?;
+        let keys = Keys::load_or_create(dir, ids.as_ref())?;
+        let logs = Logs::open(&dir.join(LOGS_DIR), Arc::clone(&clock))
+            .map_err(|source| StartError::Logs { source })?;
+        let parts = Parts { store: Arc::new(store), logs: Arc::new(logs), clock, ids, keys };
+        Ok(Self::new(config, parts))
+    }
+
+    /// What answers are made from: everything that is on disk.
+    pub fn view(&self) -> Arc<View> {
+        self.store.durable()
+    }
+
+    /// Where resources of the caller live.
+    pub fn scope(&self, caller: &Caller) -> Scope {
+        self.scope_of(caller.account)
+    }
+
+    pub fn scope_of(&self, account: AccountId) -> Scope {
+        Scope { region: self.config.region.clone(), account }
+    }
+}

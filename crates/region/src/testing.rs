@@ -1,0 +1,53 @@
+//! A region in memory, for tests of handlers.
+
+use std::sync::Arc;
+
+use aws_wire::{Caller, Principal};
+use longshore_types::{Clock, SeededEnv, Uuid};
+use store::MemoryStore;
+
+use crate::access::Keys;
+use crate::config::Config;
+use crate::region::{Parts, Region};
+
+/// A region on a memory store and a seeded clock. Its directory goes when it goes.
+#[derive(Debug)]
+pub(crate) struct TestRegion {
+    pub(crate) region: Arc<Region>,
+    pub(crate) env: Arc<SeededEnv>,
+    _dir: tempfile::TempDir,
+}
+
+impl TestRegion {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Arc::new(SeededEnv::from_seed(1));
+        let listen = ([127, 0, 0, 1], 4566).into();
+        let config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
+        let logs = logs::Logs::open(&dir.path().join("logs"), Arc::clone(&env) as _).unwrap();
+        let parts = Parts {
+            store: Arc::new(MemoryStore::new()),
+            logs: Arc::new(logs),
+            clock: Arc::clone(&env) as _,
+            ids: Arc::clone(&env) as _,
+            keys: Keys::mint(env.as_ref()),
+        };
+        Self { region: Arc::new(Region::new(config, parts)), env, _dir: dir }
+    }
+
+    /// The root user of the first account.
+    pub(crate) fn root(&self) -> Caller {
+        self.root_of("000000000000")
+    }
+
+    pub(crate) fn root_of(&self, account: &str) -> Caller {
+        Caller {
+            account: account.parse().unwrap(),
+            region: self.region.config.region.clone(),
+            access_key: self.region.access.keys.root.access_key_id.clone(),
+            principal: Principal::Root,
+            request_id: Uuid::mint(self.env.as_ref()),
+            now: self.env.now(),
+        }
+    }
+}
