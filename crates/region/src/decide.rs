@@ -41,7 +41,6 @@ impl Region {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "a submission and its answer, used once")]
     fn attempt<T, F>(
         &self,
         decide: &mut F,

@@ -35,6 +35,12 @@ pub enum Refusal {
         arn: String,
     },
     ProviderNotAssociated,
+    ProviderInUse,
+    /// A task definition that is fine, but asks for what this region does not have.
+    CannotRun {
+        definition: String,
+        wants: Vec<String>,
+    },
     NotAuthorized {
         principal: String,
         action: String,
@@ -109,6 +115,18 @@ impl From<Refusal> for ApiError {
                 "InvalidParameterException",
                 "The specified capacity provider strategy cannot contain a capacity provider \
                  that is not associated with the cluster.",
+            ),
+            Refusal::ProviderInUse => Self::client(
+                "ResourceInUseException",
+                "The specified capacity provider is in use and cannot be removed.",
+            ),
+            Refusal::CannotRun { definition, wants } => Self::client(
+                "UnsupportedFeatureException",
+                format!(
+                    "The task definition {definition} can not be run in this region, which does \
+                     not have: {}.",
+                    wants.join(", ")
+                ),
             ),
             Refusal::NotAuthorized { principal, action } => Self::client(
                 "AccessDeniedException",

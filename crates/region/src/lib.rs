@@ -11,6 +11,7 @@ mod decide;
 pub mod ecs;
 pub mod errors;
 pub mod names;
+pub mod paging;
 pub mod region;
 pub mod sts;
 pub mod tags;

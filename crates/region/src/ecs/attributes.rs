@@ -1,0 +1,222 @@
+//! Custom attributes of container instances: PutAttributes, DeleteAttributes, ListAttributes.
+
+use aws_api::ecs;
+use aws_api::ecs::TargetType;
+use aws_wire::{ApiError, Caller};
+use longshore_types::{ClusterName, InstanceArn, InstanceId};
+use model::instance::InstanceStatus;
+use model::{Instance, View};
+use store::Batch;
+
+use crate::errors::Refusal;
+use crate::paging::{PageRequest, page};
+use crate::region::Region;
+
+const PER_CALL_MAX: usize = 10;
+const PER_RESOURCE_MAX: usize = 10;
+const NAME_CHARS_MAX: usize = 128;
+
+/// One attribute of a request, checked, and the instance that it is for.
+struct Change {
+    instance: InstanceId,
+    name: String,
+    value: Option<String>,
+}
+
+/// Whether an attribute was put by a user, and not by an agent or the region.
+fn is_custom(name: &str) -> bool {
+    !["ecs.", "com.amazonaws.", "longshore."].iter().any(|prefix| name.starts_with(prefix))
+}
+
+pub(super) async fn handle_put(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::PutAttributesRequest,
+) -> Result<ecs::PutAttributesResponse, ApiError> {
+    let attributes = input.attributes.unwrap_or_default();
+    let given = input.cluster.as_deref();
+    let shown = region
+        .decide(|view, _| {
+            let cluster = &region.cluster(view, caller, given)?.name;
+            let changes = read(region, caller, cluster, &attributes)?;
+            let mut batch = Batch::on(view);
+            let mut shown = Vec::new();
+            for change in changes {
+                let instance = target(view, caller, cluster, &change, &mut batch)?;
+                instance.attributes.insert(change.name.clone(), change.value.clone());
+                let custom = instance.attributes.keys().filter(|name| is_custom(name)).count();
+                if PER_RESOURCE_MAX < custom {
+                    return Err(Refusal::AttributeLimit.into());
+                }
+                shown.push(show(instance, &change.name, change.value.as_deref()));
+            }
+            Ok((batch, shown))
+        })
+        .await?;
+    Ok(ecs::PutAttributesResponse { attributes: Some(shown) })
+}
+
+pub(super) async fn handle_delete(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::DeleteAttributesRequest,
+) -> Result<ecs::DeleteAttributesResponse, ApiError> {
+    let attributes = input.attributes.unwrap_or_default();
+    let given = input.cluster.as_deref();
+    let shown = region
+        .decide(|view, _| {
+            let cluster = &region.cluster(view, caller, given)?.name;
+            let changes = read(region, caller, cluster, &attributes)?;
+            let mut batch = Batch::on(view);
+            let mut shown = Vec::new();
+            for change in changes {
+                let instance = target(view, caller, cluster, &change, &mut batch)?;
+                let is_it =
+                    |value: &Option<String>| change.value.is_none() || *value == change.value;
+                if instance.attributes.get(&change.name).is_some_and(is_it) {
+                    let value = instance.attributes.remove(&change.name).flatten();
+                    shown.push(show(instance, &change.name, value.as_deref()));
+                }
+            }
+            Ok((batch, shown))
+        })
+        .await?;
+    Ok(ecs::DeleteAttributesResponse { attributes: Some(shown) })
+}
+
+pub(super) fn handle_list(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::ListAttributesRequest,
+) -> Result<ecs::ListAttributesResponse, ApiError> {
+    check_target_type(input.target_type.as_ref())?;
+    let view = region.view();
+    let cluster = region.cluster(&view, caller, input.cluster.as_deref())?;
+    let is_asked = |name: &str, value: Option<&str>| {
+        input.attribute_name.as_deref().is_none_or(|wanted| wanted == name)
+            && input.attribute_value.as_deref().is_none_or(|wanted| value == Some(wanted))
+    };
+    let instances = view
+        .instances_of_cluster(caller.account, &cluster.name)
+        .filter(|instance| instance.status != InstanceStatus::Inactive);
+    let attributes = instances.flat_map(|instance| {
+        instance.attributes.iter().filter(|(name, value)| is_asked(name, value.as_deref())).map(
+            |(name, value)| {
+                (format!("{}/{name}", instance.id), show(instance, name, value.as_deref()))
+            },
+        )
+    });
+    let page = page(PageRequest::new(&input.next_token, input.max_results), attributes)?;
+    Ok(ecs::ListAttributesResponse { attributes: Some(page.items), next_token: page.next_token })
+}
+
+fn show(instance: &Instance, name: &str, value: Option<&str>) -> ecs::Attribute {
+    ecs::Attribute {
+        name: Some(name.to_owned()),
+        value: value.map(str::to_owned),
+        target_type: Some(TargetType::ContainerInstance),
+        target_id: Some(instance.arn().to_string()),
+    }
+}
+
+fn read(
+    region: &Region,
+    caller: &Caller,
+    cluster: &ClusterName,
+    attributes: &[ecs::Attribute],
+) -> Result<Vec<Change>, ApiError> {
+    if attributes.is_empty() {
+        return Err(Refusal::invalid("Attributes can not be empty.").into());
+    }
+    if PER_CALL_MAX < attributes.len() {
+        let message = format!("At most {PER_CALL_MAX} attributes can be changed in one call.");
+        return Err(Refusal::invalid(message).into());
+    }
+    attributes.iter().map(|attribute| read_one(region, caller, cluster, attribute)).collect()
+}
+
+fn read_one(
+    region: &Region,
+    caller: &Caller,
+    cluster: &ClusterName,
+    attribute: &ecs::Attribute,
+) -> Result<Change, ApiError> {
+    check_target_type(attribute.target_type.as_ref())?;
+    let name = attribute.name.clone().unwrap_or_default();
+    check_text("name", &name, "-_./\\")?;
+    if !is_custom(&name) {
+        let message = format!("Attribute name '{name}' is reserved.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let value = attribute.value.clone().filter(|value| !value.is_empty());
+    if let Some(value) = &value {
+        check_text("value", value, "-_./@:\\ ")?;
+    }
+    let target = attribute.target_id.as_deref().unwrap_or_default();
+    let not_found = || Refusal::TargetNotFound { target: target.to_owned() };
+    let instance = if target.starts_with("arn:") {
+        let arn: InstanceArn = target.parse().map_err(|_| not_found())?;
+        region.check_scope(caller, &arn.scope)?;
+        if arn.cluster != *cluster {
+            return Err(not_found().into());
+        }
+        arn.id
+    } else {
+        target.parse().map_err(|_| not_found())?
+    };
+    Ok(Change { instance, name, value })
+}
+
+fn check_target_type(given: Option<&TargetType>) -> Result<(), ApiError> {
+    match given {
+        None | Some(TargetType::ContainerInstance) => Ok(()),
+        Some(other) => {
+            let message = format!("{other} should be one of [container-instance]");
+            Err(Refusal::invalid(message).into())
+        }
+    }
+}
+
+fn check_text(what: &str, text: &str, punctuation: &str) -> Result<(), ApiError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
+    let chars = text.chars().count();
+    if (1..=NAME_CHARS_MAX).contains(&chars) && text.chars().all(is_allowed) && text.trim() == text
+    {
+        return Ok(());
+    }
+    let message = format!(
+        "Attribute {what} '{text}' must have between 1 and {NAME_CHARS_MAX} letters, numbers or \
+         characters of {punctuation}"
+    );
+    Err(Refusal::invalid(message).into())
+}
+
+/// The instance as this batch leaves it so far.
+fn target<'b>(
+    view: &View,
+    caller: &Caller,
+    cluster: &ClusterName,
+    change: &Change,
+    batch: &'b mut Batch,
+) -> Result<&'b mut Instance, ApiError> {
+    let is_it = |row: &store::Row| match row {
+        store::Row::ContainerInstance(instance) => instance.id == change.instance,
+        _ => false,
+    };
+    let position = match batch.writes.iter().position(is_it) {
+        Some(position) => position,
+        None => {
+            let found = view
+                .instances
+                .get(caller.account, &change.instance)
+                .filter(|row| row.cluster == *cluster && row.status != InstanceStatus::Inactive)
+                .ok_or_else(|| Refusal::TargetNotFound { target: change.instance.to_string() })?;
+            batch.put(Instance::clone(found));
+            batch.writes.len() - 1
+        }
+    };
+    match &mut batch.writes[position] {
+        store::Row::ContainerInstance(instance) => Ok(std::sync::Arc::make_mut(instance)),
+        _ => unreachable!("the position is an instance's"),
+    }
+}

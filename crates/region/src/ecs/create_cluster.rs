@@ -1,0 +1,204 @@
+//! CreateCluster: a new name to gather tasks under; the same request again finds what it made.
+
+use std::collections::BTreeMap;
+
+use aws_api::ecs;
+use aws_wire::{ApiError, Caller};
+use longshore_types::{ClusterName, Timestamp};
+use model::{Cluster, ClusterStatus, Document, StrategyItem, Tags, View};
+use store::Batch;
+
+use super::account_settings::effective;
+use super::capacity::{read_providers, read_strategy};
+use super::cluster::{
+    EVERYTHING, INSIGHTS, read_configuration, read_settings, refuse_service_connect,
+};
+use crate::errors::Refusal;
+use crate::region::Region;
+use crate::tags;
+
+/// The request, checked.
+struct Wish {
+    name: ClusterName,
+    tags: Option<Tags>,
+    settings: BTreeMap<String, String>,
+    configuration: Option<Document>,
+    providers: Option<Vec<String>>,
+    strategy: Option<Vec<StrategyItem>>,
+}
+
+pub(super) async fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::CreateClusterRequest,
+) -> Result<ecs::CreateClusterResponse, ApiError> {
+    let wish = read(input)?;
+    let cluster = region
+        .decide(|view, now| {
+            let mut batch = Batch::on(view);
+            if let Some(cluster) = view.active_cluster(caller.account, &wish.name) {
+                wish.check_same_as(cluster)?;
+                return Ok((batch, Cluster::clone(cluster)));
+            }
+            let max = region.config.limits.clusters_per_account_max;
+            if max <= view.clusters.of(caller.account).filter(|c| c.is_active()).count() {
+                return Err(Refusal::ClusterLimit { max }.into());
+            }
+            let cluster = wish.grant(view, caller, now);
+            batch.put(cluster.clone());
+            Ok((batch, cluster))
+        })
+        .await?;
+    let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
+    Ok(ecs::CreateClusterResponse { cluster: Some(cluster) })
+}
+
+fn read(input: ecs::CreateClusterRequest) -> Result<Wish, ApiError> {
+    let name = match input.cluster_name.filter(|name| !name.is_empty()) {
+        None => ClusterName::default_cluster(),
+        Some(name) => name.parse().map_err(|why| {
+            Refusal::invalid(format!(
+                "Invalid cluster name '{name}': a cluster name must be {why}."
+            ))
+        })?,
+    };
+    refuse_service_connect(input.service_connect_defaults)?;
+    let is_with_providers = input.capacity_providers.is_some();
+    let providers = read_providers(input.capacity_providers)?;
+    let strategy = match input.default_capacity_provider_strategy {
+        None => None,
+        Some(items) => Some(read_strategy(items, &providers)?),
+    };
+    Ok(Wish {
+        name,
+        tags: input.tags.map(|given| tags::read(Some(given))).transpose()?,
+        settings: read_settings(input.settings)?,
+        configuration: read_configuration(input.configuration)?,
+        providers: is_with_providers.then_some(providers),
+        strategy,
+    })
+}
+
+impl Wish {
+    /// Whatever this request names must be as the cluster is.
+    fn check_same_as(&self, cluster: &Cluster) -> Result<(), ApiError> {
+        let is_same = self.tags.as_ref().is_none_or(|tags| *tags == cluster.tags)
+            && self.settings.iter().all(|(name, value)| cluster.settings.get(name) == Some(value))
+            && self
+                .configuration
+                .as_ref()
+                .is_none_or(|c| cluster.configuration.as_ref() == Some(c))
+            && self.providers.as_ref().is_none_or(|p| *p == cluster.capacity_providers)
+            && self.strategy.as_ref().is_none_or(|s| *s == cluster.default_strategy);
+        if is_same {
+            return Ok(());
+        }
+        let message = "Arguments on this idempotent request are inconsistent with arguments used \
+                       in previous request(s).";
+        Err(Refusal::invalid(message).into())
+    }
+
+    fn grant(&self, view: &View, caller: &Caller, now: Timestamp) -> Cluster {
+        let mut settings: BTreeMap<String, String> =
+            [(INSIGHTS.to_owned(), effective(view, caller, INSIGHTS))].into();
+        settings.extend(self.settings.clone());
+        Cluster {
+            account: caller.account,
+            name: self.name.clone(),
+            status: ClusterStatus::Active,
+            created_at: now,
+            deleted_at: None,
+            settings,
+            configuration: self.configuration.clone(),
+            capacity_providers: self.providers.clone().unwrap_or_default(),
+            default_strategy: self.strategy.clone().unwrap_or_default(),
+            tags: self.tags.clone().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestRegion;
+
+    async fn create(
+        world: &TestRegion,
+        input: ecs::CreateClusterRequest,
+    ) -> Result<ecs::Cluster, ApiError> {
+        let answer = handle(&world.region, &world.root(), input).await?;
+        Ok(answer.cluster.expect("an answer has a cluster"))
+    }
+
+    fn named(name: &str) -> ecs::CreateClusterRequest {
+        ecs::CreateClusterRequest { cluster_name: Some(name.to_owned()), ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn a_new_cluster_is_shown_as_amazon_shows_one() {
+        let world = TestRegion::new();
+        let cluster = create(&world, named("demo")).await.unwrap();
+        let arn = "arn:aws:ecs:us-east-1:000000000000:cluster/demo";
+        assert_eq!(cluster.cluster_arn.as_deref(), Some(arn));
+        assert_eq!(cluster.status.as_deref(), Some("ACTIVE"));
+        assert_eq!(cluster.tags, Some(vec![]));
+        assert_eq!(cluster.statistics, Some(vec![]));
+        let setting = &cluster.settings.unwrap()[0];
+        assert_eq!(setting.value.as_deref(), Some("disabled"));
+    }
+
+    #[tokio::test]
+    async fn without_a_name_it_is_the_default_cluster() {
+        let world = TestRegion::new();
+        let cluster = create(&world, ecs::CreateClusterRequest::default()).await.unwrap();
+        assert_eq!(cluster.cluster_name.as_deref(), Some("default"));
+    }
+
+    #[tokio::test]
+    async fn the_same_request_twice_makes_one_cluster() {
+        let world = TestRegion::new();
+        let first = create(&world, named("demo")).await.unwrap();
+        let seq = world.region.view().seq;
+        assert_eq!(create(&world, named("demo")).await.unwrap(), first);
+        assert_eq!(world.region.view().seq, seq);
+    }
+
+    #[tokio::test]
+    async fn another_request_with_the_same_name_is_refused() {
+        let world = TestRegion::new();
+        create(&world, named("demo")).await.unwrap();
+        let tag = ecs::Tag { key: Some("a".to_owned()), value: None };
+        let other = ecs::CreateClusterRequest { tags: Some(vec![tag]), ..named("demo") };
+        let error = create(&world, other).await.unwrap_err();
+        assert!(error.message.starts_with("Arguments on this idempotent request"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_is_refused() {
+        let world = TestRegion::new();
+        let bad_names = ["a b", "é", &"a".repeat(256)].map(named);
+        let defaults =
+            ecs::ClusterServiceConnectDefaultsRequest { namespace: Some("ns".to_owned()) };
+        let connected =
+            ecs::CreateClusterRequest { service_connect_defaults: Some(defaults), ..named("demo") };
+        let provided = ecs::CreateClusterRequest {
+            capacity_providers: Some(vec!["mine".to_owned()]),
+            ..named("demo")
+        };
+        for bad in bad_names.into_iter().chain([connected, provided]) {
+            let error = create(&world, bad).await.unwrap_err();
+            assert_eq!(error.code, "InvalidParameterException");
+        }
+    }
+
+    #[tokio::test]
+    async fn accounts_do_not_see_each_others_clusters() {
+        let world = TestRegion::new();
+        create(&world, named("demo")).await.unwrap();
+        let other = world.root_of("111111111111");
+        let name = Some("demo");
+        let view = world.region.view();
+        assert!(world.region.cluster(&view, &other, name).is_err());
+        assert!(world.region.cluster(&view, &world.root(), name).is_ok());
+    }
+}

@@ -1,0 +1,70 @@
+//! DeleteCluster: only what is empty goes; it is described as INACTIVE for a while.
+
+use aws_api::ecs;
+use aws_wire::{ApiError, Caller};
+use model::instance::InstanceStatus;
+use model::task::Phase;
+use model::{Cluster, ClusterStatus};
+use store::{Batch, Index};
+
+use super::cluster::EVERYTHING;
+use crate::errors::Refusal;
+use crate::region::Region;
+
+pub(super) async fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::DeleteClusterRequest,
+) -> Result<ecs::DeleteClusterResponse, ApiError> {
+    let given = input.cluster.as_deref().unwrap_or_default();
+    if given.is_empty() {
+        return Err(Refusal::invalid("Cluster can not be blank.").into());
+    }
+    let cluster = region
+        .decide(|view, now| {
+            let mut cluster = Cluster::clone(region.cluster(view, caller, Some(given))?);
+            let (account, name) = (caller.account, cluster.name.clone());
+            let is_here = |status| status != InstanceStatus::Inactive;
+            if view.instances_of_cluster(account, &name).any(|instance| is_here(instance.status)) {
+                return Err(Refusal::ClusterHasInstances.into());
+            }
+            if view.tasks_of_cluster(account, &name).any(|task| task.phase < Phase::Stopped) {
+                return Err(Refusal::ClusterHasTasks.into());
+            }
+            cluster.status = ClusterStatus::Inactive;
+            cluster.deleted_at = Some(now);
+            let mut batch = Batch::on(view);
+            // Whoever starts a task or registers an instance meanwhile makes this look again.
+            batch.rely(Index::ClusterTasks(account, name.clone()));
+            batch.rely(Index::ClusterInstances(account, name));
+            batch.put(cluster.clone());
+            Ok((batch, cluster))
+        })
+        .await?;
+    let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
+    Ok(ecs::DeleteClusterResponse { cluster: Some(cluster) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::create_cluster;
+    use crate::testing::TestRegion;
+
+    #[tokio::test]
+    async fn a_deleted_cluster_is_not_found_any_more() {
+        let world = TestRegion::new();
+        let input = ecs::CreateClusterRequest::default();
+        create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
+        let delete = async |name: &str| {
+            let input = ecs::DeleteClusterRequest { cluster: Some(name.to_owned()) };
+            handle(&world.region, &world.root(), input).await
+        };
+        let cluster = delete("default").await.unwrap().cluster.unwrap();
+        assert_eq!(cluster.status.as_deref(), Some("INACTIVE"));
+        let error = delete("default").await.unwrap_err();
+        assert_eq!(error.code, "ClusterNotFoundException");
+        assert_eq!(error.message, "Cluster not found.");
+        assert_eq!(delete("").await.unwrap_err().code, "InvalidParameterException");
+    }
+}

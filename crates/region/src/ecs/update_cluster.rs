@@ -1,0 +1,113 @@
+//! UpdateCluster and UpdateClusterSettings: other settings for a cluster that is there.
+
+use aws_api::ecs;
+use aws_wire::{ApiError, Caller};
+use model::{Cluster, Document};
+use store::Batch;
+
+use super::cluster::{EVERYTHING, read_configuration, read_settings, refuse_service_connect};
+use crate::errors::Refusal;
+use crate::region::Region;
+
+pub(super) async fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::UpdateClusterRequest,
+) -> Result<ecs::UpdateClusterResponse, ApiError> {
+    refuse_service_connect(input.service_connect_defaults)?;
+    let configuration = read_configuration(input.configuration)?;
+    let cluster =
+        update(region, caller, input.cluster.as_deref(), input.settings, configuration).await?;
+    Ok(ecs::UpdateClusterResponse { cluster: Some(cluster) })
+}
+
+pub(super) async fn handle_settings(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::UpdateClusterSettingsRequest,
+) -> Result<ecs::UpdateClusterSettingsResponse, ApiError> {
+    if input.settings.as_ref().is_none_or(Vec::is_empty) {
+        return Err(Refusal::invalid("Settings can not be empty.").into());
+    }
+    let cluster = update(region, caller, input.cluster.as_deref(), input.settings, None).await?;
+    Ok(ecs::UpdateClusterSettingsResponse { cluster: Some(cluster) })
+}
+
+async fn update(
+    region: &Region,
+    caller: &Caller,
+    given: Option<&str>,
+    settings: Option<Vec<ecs::ClusterSetting>>,
+    configuration: Option<Document>,
+) -> Result<ecs::Cluster, ApiError> {
+    let settings = read_settings(settings)?;
+    let cluster = region
+        .decide(|view, _| {
+            let mut cluster = Cluster::clone(region.cluster(view, caller, given)?);
+            cluster.settings.extend(settings.clone());
+            if configuration.is_some() {
+                cluster.configuration.clone_from(&configuration);
+            }
+            let mut batch = Batch::on(view);
+            batch.put(cluster.clone());
+            Ok((batch, cluster))
+        })
+        .await?;
+    region.show_cluster(&region.view(), &cluster, EVERYTHING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::create_cluster;
+    use crate::testing::TestRegion;
+
+    #[tokio::test]
+    async fn a_setting_changes_and_an_unknown_one_does_not() {
+        let world = TestRegion::new();
+        let input = ecs::CreateClusterRequest::default();
+        create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
+        let set = async |name: &str, value: &str| {
+            let setting =
+                ecs::ClusterSetting { name: Some(name.into()), value: Some(value.to_owned()) };
+            let input =
+                ecs::UpdateClusterSettingsRequest { cluster: None, settings: Some(vec![setting]) };
+            handle_settings(&world.region, &world.root(), input).await
+        };
+        let cluster = set("containerInsights", "enabled").await.unwrap().cluster.unwrap();
+        assert_eq!(cluster.settings.unwrap()[0].value.as_deref(), Some("enabled"));
+        assert!(set("containerInsights", "maybe").await.is_err());
+        let error = set("nope", "enabled").await.unwrap_err();
+        assert_eq!(error.message, "nope should be one of [containerInsights]");
+    }
+
+    #[tokio::test]
+    async fn a_configuration_comes_back_as_it_was_sent() {
+        let world = TestRegion::new();
+        let input = ecs::CreateClusterRequest::default();
+        create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
+        let configuration = ecs::ClusterConfiguration {
+            execute_command_configuration: Some(ecs::ExecuteCommandConfiguration {
+                logging: Some(ecs::ExecuteCommandLogging::Default),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let input = ecs::UpdateClusterRequest {
+            cluster: Some("default".to_owned()),
+            configuration: Some(configuration.clone()),
+            ..Default::default()
+        };
+        let answer = handle(&world.region, &world.root(), input).await.unwrap();
+        assert_eq!(answer.cluster.unwrap().configuration, Some(configuration));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_not_there_is_not_made() {
+        let world = TestRegion::new();
+        let input =
+            ecs::UpdateClusterRequest { cluster: Some("nope".to_owned()), ..Default::default() };
+        let error = handle(&world.region, &world.root(), input).await.unwrap_err();
+        assert_eq!(error.code, "ClusterNotFoundException");
+    }
+}
