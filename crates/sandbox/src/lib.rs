@@ -1,1 +1,52 @@
-//! See ARCHITECTURE.md.
+//! Running containers: an OCI runtime behind one small shim per container.
+//!
+//! The agent holds a [`Sandboxes`] and describes a container with a [`ContainerSpec`]. A shim (the
+//! same binary, started again with [`shim_main`]) creates it with libcontainer, owns its output,
+//! reaps it and keeps its exit code; it needs no agent to do so. See `docs/adr/0003`.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `sandboxes`, `pool`, `client` | the agent's side |
+//! | `shim` | the process beside the container |
+//! | `proto`, `files` | what the two say to each other, and what they leave on disk |
+//! | `spool` | the container's output on disk, and following it |
+//! | `oci`, `rootfs`, `users`, `caps`, `seccomp` | a specification turned into what the kernel needs |
+//! | `launch`, `init` | the last steps inside the container |
+//! | `cgroup` | limits and usage, both versions |
+//! | `sys` | the system calls behind all that |
+//!
+//! **Invariants:** the agent never forks; an exit code is on disk before anyone is told; a container
+//! without its shim does not run; everything made for a container carries its id, so that whoever
+//! finds it knows what to remove.
+
+mod caps;
+mod cgroup;
+mod client;
+mod error;
+mod files;
+mod ids;
+mod init;
+mod launch;
+mod oci;
+mod pool;
+mod proto;
+mod rootfs;
+mod sandboxes;
+mod seccomp;
+mod shim;
+mod spec;
+mod spool;
+mod sys;
+mod users;
+
+pub use error::SandboxError;
+pub use ids::{ContainerId, GroupId, NotAName};
+pub use nix::sys::signal::Signal;
+pub use sandboxes::Sandboxes;
+pub use shim::shim_main;
+pub use spec::{
+    ContainerSpec, DeviceBind, ExecResult, ExecSpec, Exit, FileBind, GroupLimits, IpcMode, Limits,
+    LogSink, Mount, NetMode, Phase, PidMode, Recovered, Rootfs, SandboxConfig, Seccomp, Started,
+    Stats, Tmpfs, Ulimit,
+};
+pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};

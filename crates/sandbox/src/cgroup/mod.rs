@@ -1,0 +1,235 @@
+//! Control groups of both versions behind one face.
+//!
+//! Ours are `<parent>/<group>/<container>` in every hierarchy, where `<parent>` carries the
+//! region's tag. Under version 1 each controller has its own tree and all are kept in step; under
+//! version 2 there is one. A group has limits for all its containers together, and its weight is
+//! the sum of theirs.
+//!
+//! **Invariant:** nothing outside `<parent>` is ever written to, but for switching controllers on
+//! (v2) on the way down to it.
+
+mod devices;
+mod favor;
+mod tree;
+mod v1;
+mod v2;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, SandboxError};
+use crate::ids::{ContainerId, GroupId};
+use crate::spec::{GroupLimits, Limits, Stats};
+
+pub(crate) use devices::{DeviceKind, DeviceRule, default_rules};
+pub(crate) use favor::FavorMoves;
+
+/// Where the shims themselves are: outside every container, so that a container's limits do not
+/// hit them, and outside the agent's own group, so that ending the agent does not end them.
+const SHIMS: &str = "shims";
+/// The kernel's period of CPU quotas; Docker's default too.
+const CPU_PERIOD_US: u64 = 100_000;
+/// The kernel refuses less.
+const CPU_QUOTA_US_MIN: u64 = 1_000;
+
+/// The hierarchies of this host, seen from `<parent>`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cgroups {
+    layout: Layout,
+    /// Relative to each hierarchy.
+    parent: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+enum Layout {
+    V1(Vec<v1::Hierarchy>),
+    V2(v2::Root),
+}
+
+/// One control group: a directory in each hierarchy.
+#[derive(Clone, Debug)]
+pub(crate) struct Cgroup<'a> {
+    layout: &'a Layout,
+    path: PathBuf,
+}
+
+impl Cgroups {
+    /// Reads what is mounted. With both versions mounted, the one that has the memory controller.
+    pub(crate) fn detect(parent: &Path) -> Result<Self, SandboxError> {
+        let table = fs::read_to_string("/proc/self/mountinfo").doing("read the mount table")?;
+        let hierarchies = v1::hierarchies(&table);
+        let parent = parent.strip_prefix("/").unwrap_or(parent).to_owned();
+        let layout = if hierarchies.iter().any(|hierarchy| hierarchy.has("memory")) {
+            Layout::V1(hierarchies)
+        } else {
+            Layout::V2(v2::Root::find(&table).ok_or_else(|| {
+                SandboxError::io("find a cgroup hierarchy", io::Error::from(io::ErrorKind::NotFound))
+            })?)
+        };
+        Ok(Self { layout, parent })
+    }
+
+    pub(crate) fn group(&self, group: &GroupId) -> Cgroup<'_> {
+        self.at(self.parent.join(group.as_str()))
+    }
+
+    pub(crate) fn container(&self, group: &GroupId, id: &ContainerId) -> Cgroup<'_> {
+        self.at(self.parent.join(group.as_str()).join(id.as_str()))
+    }
+
+    pub(crate) fn shims(&self) -> Cgroup<'_> {
+        self.at(self.parent.join(SHIMS))
+    }
+
+    /// Everything of this region.
+    pub(crate) fn all(&self) -> Cgroup<'_> {
+        self.at(self.parent.clone())
+    }
+
+    /// As an OCI specification wants it.
+    pub(crate) fn oci_path(&self, group: &GroupId, id: &ContainerId) -> PathBuf {
+        Path::new("/").join(&self.parent).join(group.as_str()).join(id.as_str())
+    }
+
+    fn at(&self, path: PathBuf) -> Cgroup<'_> {
+        Cgroup { layout: &self.layout, path }
+    }
+}
+
+impl Cgroup<'_> {
+    /// Makes it, ready for processes or for children.
+    pub(crate) fn make(&self) -> Result<(), SandboxError> {
+        match self.layout {
+            Layout::V1(hierarchies) => v1::make(hierarchies, &self.path),
+            Layout::V2(root) => v2::make(root, &self.path),
+        }
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.dirs().iter().any(|dir| dir.exists())
+    }
+
+    pub(crate) fn limit_group(&self, limits: &GroupLimits) -> Result<(), SandboxError> {
+        match self.layout {
+            Layout::V1(hierarchies) => v1::limit_group(hierarchies, &self.path, limits),
+            Layout::V2(root) => v2::limit_group(root, &self.path, limits),
+        }
+    }
+
+    /// Sets a container's limits and brings its group's weight up to date.
+    pub(crate) fn limit_container(
+        &self,
+        limits: &Limits,
+        devices: Option<&[DeviceRule]>,
+    ) -> Result<(), SandboxError> {
+        match self.layout {
+            Layout::V1(hierarchies) => {
+                v1::limit_container(hierarchies, &self.path, limits, devices)
+            }
+            Layout::V2(root) => v2::limit_container(root, &self.path, limits, devices),
+        }
+    }
+
+    /// Moves the calling process here.
+    pub(crate) fn join(&self) -> Result<(), SandboxError> {
+        for dir in self.dirs() {
+            fs::write(dir.join("cgroup.procs"), "0").doing_at("join cgroup", &dir)?;
+        }
+        Ok(())
+    }
+
+    /// Every process in here or below.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        self.dirs().first().map(|dir| tree::pids(dir)).unwrap_or_default()
+    }
+
+    /// Kills every process in here or below and returns when there is none left.
+    pub(crate) fn kill(&self) -> Result<(), SandboxError> {
+        self.dirs().iter().try_for_each(|dir| tree::kill(dir).doing_at("empty cgroup", dir))
+    }
+
+    /// Kills what is left and removes the directories. A missing one is fine.
+    pub(crate) fn remove(&self) -> Result<(), SandboxError> {
+        let failures = self.dirs().into_iter().filter_map(|dir| {
+            tree::kill(&dir)
+                .and_then(|()| tree::remove(&dir))
+                .doing_at("remove cgroup", &dir)
+                .err()
+        });
+        failures.last().map_or(Ok(()), Err)
+    }
+
+    /// How many processes of this very group the kernel killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        match self.layout {
+            Layout::V1(hierarchies) => v1::oom_kills(hierarchies, &self.path),
+            Layout::V2(root) => v2::oom_kills(root, &self.path),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        match self.layout {
+            Layout::V1(hierarchies) => v1::stats(hierarchies, &self.path),
+            Layout::V2(root) => v2::stats(root, &self.path),
+        }
+    }
+
+    /// The names of the groups directly below.
+    pub(crate) fn children(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.dirs().iter().flat_map(|dir| tree::children(dir)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn dirs(&self) -> Vec<PathBuf> {
+        match self.layout {
+            Layout::V1(hierarchies) => {
+                hierarchies.iter().map(|hierarchy| hierarchy.mount.join(&self.path)).collect()
+            }
+            Layout::V2(root) => vec![root.mount.join(&self.path)],
+        }
+    }
+}
+
+/// Microseconds of CPU time in a period for `millis` thousandths of a core.
+fn quota_us(millis: u32) -> u64 {
+    (u64::from(millis) * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)
+}
+
+/// Writes one limit; the kernel's refusal comes back as [`SandboxError::Limit`].
+fn set(dir: &Path, file: &str, value: &str) -> Result<(), SandboxError> {
+    fs::write(dir.join(file), value).map_err(|why| SandboxError::Limit {
+        what: file.to_owned(),
+        value: value.to_owned(),
+        why: why.to_string(),
+    })
+}
+
+/// A file holding one number; `max` is the largest.
+fn number(dir: &Path, file: &str) -> Option<u64> {
+    let text = fs::read_to_string(dir.join(file)).ok()?;
+    match text.trim() {
+        "max" => Some(u64::MAX),
+        digits => digits.parse().ok(),
+    }
+}
+
+/// The value of `key` in a file of `key value` lines.
+fn field(dir: &Path, file: &str, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(dir.join(file)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_core_is_half_a_period_and_nothing_is_below_the_kernels_least() {
+        assert_eq!(quota_us(500), 50_000);
+        assert_eq!(quota_us(2_000), 200_000);
+        assert_eq!(quota_us(1), CPU_QUOTA_US_MIN);
+    }
+}

@@ -1,0 +1,55 @@
+//! The agent's end of a conversation with a shim.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::proto::{self, Reply, Request};
+
+/// A shim that is busy creating or starting does not accept for a moment.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+const READ_BYTES: usize = 16 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, received: Vec::new() }
+    }
+
+    /// Connects to the shim at `socket`; `None` if there is none.
+    pub(crate) async fn connect(socket: &Path) -> io::Result<Option<Self>> {
+        loop {
+            match UnixStream::connect(socket).await {
+                Ok(stream) => return Ok(Some(Self::new(stream))),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
+                    io::ErrorKind::WouldBlock => tokio::time::sleep(BUSY_RETRY).await,
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Asks and waits for the answer. An end of the stream is [`io::ErrorKind::UnexpectedEof`].
+    pub(crate) async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+        self.stream.write_all(&proto::encode(request)?).await?;
+        loop {
+            if let Some((reply, length)) = proto::decode(&self.received)? {
+                self.received.drain(..length);
+                return Ok(reply);
+            }
+            self.received.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The files of one container's directory, under `<state_dir>/<id>/`.
+//!
+//! **Invariant:** each is written aside and renamed into place, so that a reader sees all of it or
+//! none; and only this module knows their names.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Doing, SandboxError};
+use crate::ids::ContainerId;
+use crate::proto::Record;
+use crate::spec::Exit;
+
+/// Where one container's files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn of(state_dir: &Path, id: &ContainerId) -> Self {
+        Self { dir: state_dir.join(id.as_str()) }
+    }
+
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The OCI bundle, with the document in it.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.dir.join("bundle")
+    }
+
+    /// Where the overlay appears, in the shim's namespace only.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.join("bundle/rootfs")
+    }
+
+    /// The runtime's own state.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.dir.join("oci")
+    }
+
+    /// Where the `/dev/shm` of a joined container appears, in the shim's namespace only.
+    pub(crate) fn shm(&self) -> PathBuf {
+        self.dir.join("shm")
+    }
+
+    pub(crate) fn console(&self) -> PathBuf {
+        self.dir.join("console.sock")
+    }
+
+    pub(crate) fn process(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("exec-{number}.json"))
+    }
+
+    pub(crate) fn document(&self) -> PathBuf {
+        self.dir.join("bundle/config.json")
+    }
+
+    /// False if it is there already.
+    pub(crate) fn create(&self) -> Result<bool, SandboxError> {
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).doing_at("create", &self.dir),
+        }
+    }
+
+    /// A missing one is fine.
+    pub(crate) fn remove(&self) -> Result<(), SandboxError> {
+        remove_tree(&self.dir)
+    }
+
+    pub(crate) fn read_record(&self) -> Result<Option<Record>, SandboxError> {
+        read(&self.dir.join("container.json"))
+    }
+
+    pub(crate) fn write_record(&self, record: &Record) -> Result<(), SandboxError> {
+        write(&self.dir.join("container.json"), record)
+    }
+
+    pub(crate) fn read_exit(&self) -> Result<Option<Exit>, SandboxError> {
+        read(&self.dir.join("exit.json"))
+    }
+
+    pub(crate) fn write_exit(&self, exit: &Exit) -> Result<(), SandboxError> {
+        write(&self.dir.join("exit.json"), exit)
+    }
+}
+
+/// Removes a directory and what is in it; a missing one is fine.
+pub(crate) fn remove_tree(dir: &Path) -> Result<(), SandboxError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing_at("remove", dir),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes `value` aside and renames it to `path`.
+///
+/// Not synced: a file that a crash of the machine could lose describes a container that the same
+/// crash ended.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
+    let text = serde_json::to_vec(value).map_err(io::Error::from).doing_at("encode", path)?;
+    let aside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .doing_at("create", &aside)?;
+    file.write_all(&text).doing_at("write", &aside)?;
+    fs::rename(&aside, path).doing_at("rename to", path)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SandboxError> {
+    match fs::read(path) {
+        Ok(text) => {
+            let value = serde_json::from_slice(&text).map_err(io::Error::from);
+            value.map(Some).doing_at("understand", path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing_at("read", path),
+    }
+}

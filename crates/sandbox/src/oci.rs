@@ -1,0 +1,409 @@
+//! A container's specification in the words of the OCI runtime specification.
+//!
+//! Written as the JSON document that the runtime reads. What the application is to be (its user,
+//! capabilities, filter, environment) is not in it: [`crate::launch`] does that, so that secrets in
+//! the environment never reach the disk.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cgroup::{DeviceKind, DeviceRule};
+use crate::error::SandboxError;
+use crate::spec::{ContainerSpec, DeviceBind, IpcMode, NetMode, PidMode};
+
+/// Docker's default size of `/dev/shm`.
+const SHM_BYTES: u64 = 64 << 20;
+/// A host's device tree is walked no deeper and no further.
+const HOST_DEVICES_MAX: usize = 1024;
+
+/// Covered, because they tell of or act on the host.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where what the specification only names was found on this host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) rootfs: PathBuf,
+    pub(crate) cgroup: PathBuf,
+    /// The namespaces of the containers that are joined.
+    pub(crate) pid_namespace: Option<PathBuf>,
+    pub(crate) ipc_namespace: Option<PathBuf>,
+    /// Their `/dev/shm`.
+    pub(crate) shm: Option<PathBuf>,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// A device of the host, as it shall be in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    path: PathBuf,
+    kind: DeviceKind,
+    major: u32,
+    minor: u32,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pub(crate) rule: DeviceRule,
+}
+
+/// The whole document.
+pub(crate) fn document(spec: &ContainerSpec, found: &Found) -> Result<Value, SandboxError> {
+    check_sysctls(spec)?;
+    let hostname = spec.hostname.clone().unwrap_or_else(|| short(spec.id.as_str()));
+    let (masked, readonly): (&[&str], &[&str]) =
+        if spec.privileged { (&[], &[]) } else { (&MASKED, &READONLY) };
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "process": process(spec)?,
+        "root": { "path": found.rootfs, "readonly": spec.rootfs.readonly },
+        "hostname": hostname,
+        "mounts": mounts(spec, found),
+        "linux": {
+            "namespaces": namespaces(spec, found),
+            "cgroupsPath": found.cgroup,
+            "sysctl": spec.sysctls,
+            "devices": found.devices.iter().map(device).collect::<Vec<_>>(),
+            "maskedPaths": masked,
+            "readonlyPaths": readonly,
+        },
+    }))
+}
+
+/// A process as the runtime needs to know it; it starts as root and [`crate::launch`] goes on.
+pub(crate) fn process(spec: &ContainerSpec) -> Result<Value, SandboxError> {
+    Ok(json!({
+        "terminal": spec.tty,
+        "user": { "uid": 0, "gid": 0 },
+        "args": spec.args,
+        "cwd": spec.cwd,
+        "rlimits": rlimits(spec)?,
+    }))
+}
+
+fn short(id: &str) -> String {
+    id.chars().filter(char::is_ascii_alphanumeric).take(12).collect()
+}
+
+fn rlimits(spec: &ContainerSpec) -> Result<Vec<Value>, SandboxError> {
+    const KNOWN: [&str; 15] = [
+        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
+        "rss", "rtprio", "rttime", "sigpending", "stack",
+    ];
+    let mut limits = Vec::new();
+    for ulimit in &spec.ulimits {
+        if !KNOWN.contains(&ulimit.name.as_str()) || ulimit.soft > ulimit.hard {
+            return Err(SandboxError::Limit {
+                what: format!("ulimit {}", ulimit.name),
+                value: format!("{}:{}", ulimit.soft, ulimit.hard),
+                why: "it is unknown, or soft is above hard".into(),
+            });
+        }
+        limits.push(json!({
+            "type": format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()),
+            "soft": ulimit.soft,
+            "hard": ulimit.hard,
+        }));
+    }
+    Ok(limits)
+}
+
+fn namespaces(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
+    let fresh = |kind: &str| json!({ "type": kind });
+    let at = |kind: &str, path: &Path| json!({ "type": kind, "path": path });
+    let mut list = vec![fresh("mount"), fresh("uts"), fresh("cgroup")];
+    match (&spec.pid, &found.pid_namespace) {
+        (PidMode::Private, _) => list.push(fresh("pid")),
+        (PidMode::Join(_), Some(path)) => list.push(at("pid", path)),
+        (PidMode::Join(_), None) | (PidMode::Host, _) => {}
+    }
+    match (&spec.ipc, &found.ipc_namespace) {
+        (IpcMode::Private | IpcMode::None, _) => list.push(fresh("ipc")),
+        (IpcMode::Join(_), Some(path)) => list.push(at("ipc", path)),
+        (IpcMode::Join(_), None) | (IpcMode::Host, _) => {}
+    }
+    match &spec.netns {
+        NetMode::Private => list.push(fresh("network")),
+        NetMode::Path(path) => list.push(at("network", path)),
+        NetMode::Host => {}
+    }
+    list
+}
+
+/// Those of every container, but for what the container itself has at the same place; then its
+/// own, parents before what is mounted into them.
+fn mounts(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
+    let mut own: Vec<(PathBuf, Value)> = Vec::new();
+    for mount in &spec.mounts {
+        let access = if mount.readonly { "ro" } else { "rw" };
+        let options = ["rbind", "rprivate", access];
+        own.push(entry(&mount.destination, "bind", &mount.source, &options));
+    }
+    for tmpfs in &spec.tmpfs {
+        let mut options: Vec<String> =
+            ["nosuid", "nodev", "noexec"].iter().map(|option| (*option).to_owned()).collect();
+        options.extend(tmpfs.size.map(|bytes| format!("size={bytes}")));
+        options.extend(tmpfs.options.iter().cloned());
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        own.push(entry(&tmpfs.destination, "tmpfs", Path::new("tmpfs"), &options));
+    }
+    for file in &spec.files {
+        let access = if file.readonly { "ro" } else { "rw" };
+        own.push(entry(&file.destination, "bind", &file.source, &["bind", "rprivate", access]));
+    }
+    own.sort_by_key(|(destination, _)| destination.components().count());
+    let is_taken = |path: &Path| own.iter().any(|(destination, _)| destination == path);
+    let mut list: Vec<Value> = defaults(spec, found)
+        .into_iter()
+        .filter(|(destination, _)| !is_taken(destination))
+        .map(|(_, mount)| mount)
+        .collect();
+    list.extend(own.into_iter().map(|(_, mount)| mount));
+    list
+}
+
+fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
+    let access = if spec.privileged { "rw" } else { "ro" };
+    let mut list = vec![
+        entry("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        entry("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        entry(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        entry("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
+        entry(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", access],
+        ),
+        entry("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ];
+    let size = format!("size={}", spec.shm_size.unwrap_or(SHM_BYTES));
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    match (&spec.ipc, &found.shm) {
+        (IpcMode::Private, _) => list.push(entry("/dev/shm", "tmpfs", "shm", &shm)),
+        (IpcMode::Host | IpcMode::Join(_), Some(path)) => {
+            list.push(entry("/dev/shm", "bind", path, &["bind", "rw"]));
+        }
+        (IpcMode::Host | IpcMode::Join(_), None) | (IpcMode::None, _) => {}
+    }
+    list
+}
+
+fn entry(
+    destination: impl AsRef<Path>,
+    kind: &str,
+    source: impl AsRef<Path>,
+    options: &[&str],
+) -> (PathBuf, Value) {
+    let (destination, source) = (destination.as_ref(), source.as_ref());
+    let mount =
+        json!({ "destination": destination, "type": kind, "source": source, "options": options });
+    (destination.to_owned(), mount)
+}
+
+fn device(device: &Device) -> Value {
+    let kind = match device.kind {
+        DeviceKind::Char => "c",
+        DeviceKind::Block => "b",
+    };
+    json!({
+        "path": device.path,
+        "type": kind,
+        "major": device.major,
+        "minor": device.minor,
+        "fileMode": device.mode,
+        "uid": device.uid,
+        "gid": device.gid,
+    })
+}
+
+/// Only what belongs to a namespace of the container may be set.
+fn check_sysctls(spec: &ContainerSpec) -> Result<(), SandboxError> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shm_rmid_forced",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+    ];
+    for name in spec.sysctls.keys() {
+        let why = if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
+            match spec.ipc {
+                IpcMode::Private | IpcMode::None => continue,
+                IpcMode::Host | IpcMode::Join(_) => "the container has no IPC namespace of its own",
+            }
+        } else if name.starts_with("net.") && !name.contains("..") && !name.contains('/') {
+            match spec.netns {
+                NetMode::Private | NetMode::Path(_) => continue,
+                NetMode::Host => "the container is in the network of the host",
+            }
+        } else {
+            "it would act on the whole host"
+        };
+        let what = format!("sysctl {name}");
+        return Err(SandboxError::Invalid { what, why: why.to_owned() });
+    }
+    Ok(())
+}
+
+/// What a container is given: those that are asked for, or all of a privileged one.
+pub(crate) fn find_devices(spec: &ContainerSpec) -> Result<Vec<Device>, SandboxError> {
+    let mut devices = Vec::new();
+    if spec.privileged {
+        walk(Path::new("/dev"), &mut devices);
+    }
+    for bind in &spec.devices {
+        devices.push(look_up(bind)?);
+    }
+    Ok(devices)
+}
+
+fn look_up(bind: &DeviceBind) -> Result<Device, SandboxError> {
+    let refused = |why: &str| SandboxError::Device { path: bind.host.clone(), why: why.to_owned() };
+    let path = std::fs::canonicalize(&bind.host).map_err(|error| refused(&error.to_string()))?;
+    let metadata = std::fs::metadata(&path).map_err(|error| refused(&error.to_string()))?;
+    let mut device =
+        describe(&bind.container, &metadata).ok_or_else(|| refused("it is not a device"))?;
+    device.rule.read = bind.read;
+    device.rule.write = bind.write;
+    device.rule.mknod = bind.mknod;
+    Ok(device)
+}
+
+fn describe(path: &Path, metadata: &std::fs::Metadata) -> Option<Device> {
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Char,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return None,
+    };
+    let number = |n: u64| u32::try_from(n).ok();
+    let (major, minor) = (
+        number(nix::sys::stat::major(metadata.rdev()))?,
+        number(nix::sys::stat::minor(metadata.rdev()))?,
+    );
+    let rule = DeviceRule {
+        kind,
+        major: Some(major),
+        minor: Some(minor),
+        read: true,
+        write: true,
+        mknod: true,
+    };
+    Some(Device {
+        path: path.to_owned(),
+        kind,
+        major,
+        minor,
+        mode: metadata.mode() & 0o777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        rule,
+    })
+}
+
+/// Every device below `dir`, but for those that the container has its own of.
+fn walk(dir: &Path, found: &mut Vec<Device>) {
+    const OWN: [&str; 12] = [
+        "pts", "shm", "mqueue", "fd", "console", "ptmx", "null", "zero", "full", "random",
+        "urandom", "tty",
+    ];
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_own = dir == Path::new("/dev") && OWN.iter().any(|own| entry.file_name() == *own);
+        let Ok(metadata) = entry.metadata() else { continue };
+        if is_own || found.len() >= HOST_DEVICES_MAX {
+            continue;
+        }
+        if metadata.is_dir() {
+            walk(&path, found);
+        } else if let Some(device) = describe(&path, &metadata) {
+            found.push(device);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Mount, Rootfs};
+
+    fn spec() -> ContainerSpec {
+        let rootfs =
+            Rootfs { lower: vec!["/l".into()], scratch: "/s".into(), readonly: true };
+        let (id, group) = ("c-1".parse().unwrap(), "g".parse().unwrap());
+        ContainerSpec::new(id, group, rootfs, vec!["true".into()])
+    }
+
+    fn destinations(spec: &ContainerSpec) -> Vec<String> {
+        let list = mounts(spec, &Found::default());
+        list.iter().map(|mount| mount["destination"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_mount_of_the_container_replaces_the_default_at_its_place() {
+        let mut spec = spec();
+        let bind = |destination: &str| Mount {
+            source: "/host".into(),
+            destination: destination.into(),
+            readonly: true,
+        };
+        spec.mounts = vec![bind("/data/inner"), bind("/data"), bind("/dev/shm")];
+        let list = destinations(&spec);
+        assert_eq!(list.iter().filter(|path| *path == "/dev/shm").count(), 1, "{list:?}");
+        let place = |path: &str| list.iter().position(|other| other == path).unwrap();
+        assert!(place("/data") < place("/data/inner"), "parents first: {list:?}");
+        assert!(place("/dev") < place("/dev/shm"), "{list:?}");
+    }
+
+    #[test]
+    fn the_environment_is_not_in_the_document() {
+        let mut spec = spec();
+        spec.env = vec![("PASSWORD".into(), "geheim".into())];
+        let text = document(&spec, &Found::default()).unwrap().to_string();
+        assert!(!text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn only_sysctls_of_the_containers_own_namespaces_are_taken() {
+        for (name, is_fine) in [
+            ("net.core.somaxconn", true),
+            ("kernel.shmmax", true),
+            ("fs.mqueue.msg_max", true),
+            ("kernel.panic", false),
+            ("vm.overcommit_memory", false),
+            ("net.../../kernel.panic", false),
+        ] {
+            let mut spec = spec();
+            spec.sysctls.insert(name.into(), "1".into());
+            assert_eq!(check_sysctls(&spec).is_ok(), is_fine, "{name}");
+        }
+        let mut spec = spec();
+        spec.netns = NetMode::Host;
+        spec.sysctls.insert("net.core.somaxconn".into(), "1".into());
+        assert!(check_sysctls(&spec).is_err());
+    }
+}

@@ -1,0 +1,427 @@
+//! The agent's door to containers.
+//!
+//! It keeps nothing in memory that matters: what there is, is in the containers' directories and
+//! in their shims, so that an agent that was killed and a new one see the same.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use longshore_types::{Clock, SystemClock};
+use nix::sys::signal::Signal;
+use tokio::time::timeout;
+
+use crate::cgroup::{Cgroups, FavorMoves};
+use crate::client::Client;
+use crate::error::{Doing, SandboxError};
+use crate::files::{self, Files};
+use crate::ids::{ContainerId, GroupId};
+use crate::pool::Pool;
+use crate::proto::{Create, Record, Reply, Request};
+use crate::spec::{
+    ContainerSpec, ExecResult, ExecSpec, Exit, GroupLimits, IpcMode, LogSink, Phase, PidMode,
+    Recovered, SandboxConfig, Started, Stats,
+};
+use crate::spool::{LogReader, Position, Watcher, seal};
+
+/// How long a shim may take to create or start a container: the disk may be slow.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// What a killed container may take to end, before its control group is emptied by force.
+const KILLED_MAX: Duration = Duration::from_secs(10);
+/// What is reported for a container whose shim was killed.
+const EXIT_LOST: i32 = 137;
+const REASON_LOST: &str = "the process that watched the container was killed, and the container with it";
+
+/// Containers of this host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sandboxes {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: SandboxConfig,
+    cgroups: Cgroups,
+    pool: Pool,
+    watcher: Mutex<Option<Watcher>>,
+    _favor: FavorMoves,
+}
+
+impl Sandboxes {
+    /// Needs root, and a tokio runtime. Containers of an earlier agent are found with
+    /// [`Sandboxes::recover`].
+    pub fn open(config: SandboxConfig) -> Result<Self, SandboxError> {
+        if !nix::unistd::geteuid().is_root() {
+            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(SandboxError::io("run containers without root", denied));
+        }
+        for dir in [&config.run_dir, &config.state_dir] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.doing_at("create", dir)?;
+        }
+        let favor = FavorMoves::on();
+        let cgroups = Cgroups::detect(&config.cgroup_parent)?;
+        cgroups.all().make()?;
+        let pool = Pool::start(
+            config.shim_command.clone(),
+            config.state_dir.join("shims.log"),
+            config.cgroup_parent.clone(),
+            config.pool_size,
+        );
+        let inner = Inner { config, cgroups, pool, watcher: Mutex::default(), _favor: favor };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes a task's control group, or sets its limits anew.
+    pub async fn create_group(
+        &self,
+        group: &GroupId,
+        limits: GroupLimits,
+    ) -> Result<(), SandboxError> {
+        let group = group.clone();
+        self.blocking(move |inner| {
+            let cgroup = inner.cgroups.group(&group);
+            cgroup.make()?;
+            cgroup.limit_group(&limits)
+        })
+        .await
+    }
+
+    /// Removes a task's control group and kills whatever is in it. A missing one is fine.
+    pub async fn remove_group(&self, group: &GroupId) -> Result<(), SandboxError> {
+        let group = group.clone();
+        self.blocking(move |inner| inner.cgroups.group(&group).remove()).await
+    }
+
+    /// Makes everything but the application itself. After an error nothing is left.
+    pub async fn create(&self, spec: ContainerSpec) -> Result<(), SandboxError> {
+        let id = spec.id.clone();
+        let files = self.files(&id);
+        let pid_of = match &spec.pid {
+            PidMode::Join(other) => Some(self.running_pid(other)?),
+            PidMode::Private | PidMode::Host => None,
+        };
+        let ipc_of = match &spec.ipc {
+            IpcMode::Join(other) => Some(self.running_pid(other)?),
+            IpcMode::Private | IpcMode::Host | IpcMode::None => None,
+        };
+        if !files.create()? {
+            return Err(SandboxError::AlreadyExists { id });
+        }
+        let made = self.create_in(&files, spec, pid_of, ipc_of).await;
+        if made.is_err() {
+            // What failed is what to tell; leftovers are found again by `recover`.
+            if let Err(error) = self.delete(&id).await {
+                tracing::warn!(container = %id, %error, "failed container could not be removed");
+            }
+        }
+        made
+    }
+
+    async fn create_in(
+        &self,
+        files: &Files,
+        spec: ContainerSpec,
+        pid_of: Option<i32>,
+        ipc_of: Option<i32>,
+    ) -> Result<(), SandboxError> {
+        let id = spec.id.clone();
+        files.write_record(&Record {
+            group: spec.group.clone(),
+            scratch: spec.rootfs.scratch.clone(),
+            spool: match &spec.log {
+                LogSink::Spool { dir, .. } => Some(dir.clone()),
+                LogSink::Discard => None,
+            },
+            shim_pid: None,
+            pid: None,
+            started_at: None,
+        })?;
+        let config = &self.inner.config;
+        let request = Request::Create(Box::new(Create {
+            state_dir: config.state_dir.clone(),
+            socket: self.socket(&id),
+            cgroup_parent: config.cgroup_parent.clone(),
+            spec,
+            pid_of,
+            ipc_of,
+        }));
+        let mut client = self.inner.pool.take().await.doing("start a shim")?;
+        match answer(&id, client.ask(&request)).await? {
+            Reply::Created { .. } => Ok(()),
+            other => Err(unexpected(&id, other)),
+        }
+    }
+
+    /// Lets the application run. Once only.
+    pub async fn start(&self, id: &ContainerId) -> Result<Started, SandboxError> {
+        match self.ask(id, &Request::Start).await? {
+            Reply::Started(started) => Ok(started),
+            other => Err(unexpected(id, other)),
+        }
+    }
+
+    /// Sends a signal to the container's first process.
+    pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), SandboxError> {
+        match self.ask(id, &Request::Signal { number: signal as i32 }).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(id, other)),
+        }
+    }
+
+    /// Waits for the container's end; also of one that an earlier agent started, and as often as
+    /// one likes.
+    pub async fn wait(&self, id: &ContainerId) -> Result<Exit, SandboxError> {
+        let files = self.files(id);
+        let mut was_refused = false;
+        loop {
+            if let Some(exit) = files.read_exit()? {
+                return Ok(exit);
+            }
+            if files.read_record()?.is_none() {
+                return Err(SandboxError::NotFound { id: id.clone() });
+            }
+            match Client::connect(&self.socket(id)).await.doing("connect to a shim")? {
+                Some(mut client) => match client.ask(&Request::Wait).await {
+                    Ok(Reply::Exited(exit)) => return Ok(exit),
+                    Ok(Reply::Failed(error)) => return Err(error),
+                    Ok(other) => return Err(unexpected(id, other)),
+                    // It ended; the next turn finds out how.
+                    Err(_) => {}
+                },
+                // The exit is on disk before the socket goes, so that the second look decides.
+                None if was_refused => return self.lost(id).await,
+                None => was_refused = true,
+            }
+        }
+    }
+
+    /// Runs a command inside a running container.
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        command: ExecSpec,
+    ) -> Result<ExecResult, SandboxError> {
+        let limit = ANSWER_MAX + Duration::from_millis(command.timeout_ms);
+        let mut client = self.connect(id).await?;
+        let asked = timeout(limit, client.ask(&Request::Exec(command))).await;
+        match understood(id, asked)? {
+            Reply::Executed(result) => Ok(result),
+            other => Err(unexpected(id, other)),
+        }
+    }
+
+    /// What the container has used so far.
+    pub async fn stats(&self, id: &ContainerId) -> Result<Stats, SandboxError> {
+        let id = id.clone();
+        self.blocking(move |inner| {
+            let record = Files::of(&inner.config.state_dir, &id).read_record()?;
+            let Some(record) = record else { return Err(SandboxError::NotFound { id }) };
+            Ok(inner.cgroups.container(&record.group, &id).stats())
+        })
+        .await
+    }
+
+    /// What all containers of a group have used so far.
+    pub async fn group_stats(&self, group: &GroupId) -> Result<Stats, SandboxError> {
+        let group = group.clone();
+        self.blocking(move |inner| Ok(inner.cgroups.group(&group).stats())).await
+    }
+
+    /// Kills the container if it runs and removes everything of it: processes, control group,
+    /// writable layer, spool. A missing one is fine.
+    pub async fn delete(&self, id: &ContainerId) -> Result<(), SandboxError> {
+        let files = self.files(id);
+        let Some(record) = files.read_record()? else { return files.remove() };
+        if files.read_exit()?.is_none() && record.pid.is_some() {
+            // It may be gone already, or its shim may; the group is emptied below in any case.
+            let _ = self.signal(id, Signal::SIGKILL).await;
+            let _ = timeout(KILLED_MAX, self.wait(id)).await;
+        }
+        let (id, socket) = (id.clone(), self.socket(id));
+        self.blocking(move |inner| {
+            inner.cgroups.container(&record.group, &id).remove()?;
+            files::remove_tree(&record.scratch)?;
+            if let Some(spool) = &record.spool {
+                files::remove_tree(spool)?;
+            }
+            match fs::remove_file(&socket) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).doing_at("remove", &socket);
+                }
+                Ok(()) | Err(_) => {}
+            }
+            // Last: as long as it is there, a new agent finds the container and tries again.
+            Files::of(&inner.config.state_dir, &id).remove()
+        })
+        .await
+    }
+
+    /// Every container that is on this host, whoever started it. One whose shim was killed is
+    /// killed too and found as exited.
+    pub async fn recover(&self) -> Result<Vec<Recovered>, SandboxError> {
+        let mut found = Vec::new();
+        let dir = &self.inner.config.state_dir;
+        for entry in fs::read_dir(dir).doing_at("list", dir)? {
+            let name = entry.doing_at("list", dir)?.file_name();
+            let Some(Ok(id)) = name.to_str().map(str::parse::<ContainerId>) else { continue };
+            match self.files(&id).read_record() {
+                Ok(Some(record)) => found.push(self.recover_one(id, record).await?),
+                // Never got as far as to be one.
+                Ok(None) if dir.join(id.as_str()).is_dir() => self.files(&id).remove()?,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(container = %id, %error, "container record is unreadable");
+                }
+            }
+        }
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    async fn recover_one(
+        &self,
+        id: ContainerId,
+        record: Record,
+    ) -> Result<Recovered, SandboxError> {
+        let mut recovered = Recovered {
+            id: id.clone(),
+            group: record.group,
+            phase: Phase::Exited,
+            pid: record.pid,
+            started_at: record.started_at,
+            exit: self.files(&id).read_exit()?,
+        };
+        if recovered.exit.is_some() {
+            return Ok(recovered);
+        }
+        match self.ask(&id, &Request::Status).await {
+            Ok(Reply::Status(status)) => {
+                recovered.phase = status.phase;
+                recovered.pid = Some(status.pid);
+                recovered.started_at = status.started_at;
+            }
+            Ok(_) | Err(_) => recovered.exit = Some(self.lost(&id).await?),
+        }
+        Ok(recovered)
+    }
+
+    /// The groups there are, for whoever wants to remove those that nobody needs.
+    pub async fn groups(&self) -> Result<Vec<GroupId>, SandboxError> {
+        self.blocking(|inner| {
+            let names = inner.cgroups.all().children();
+            Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        })
+        .await
+    }
+
+    /// Follows what a container printed into `spool`, from `from` on.
+    pub fn logs(&self, spool: &Path, from: Position) -> Result<LogReader, SandboxError> {
+        let mut watcher = self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let watcher = match &*watcher {
+            Some(watcher) => watcher.clone(),
+            None => watcher.insert(Watcher::start().doing("start watching files")?).clone(),
+        };
+        LogReader::open(&watcher, spool, from)
+    }
+
+    /// The shim is gone and left no exit: ends what is left of the container, and says so.
+    async fn lost(&self, id: &ContainerId) -> Result<Exit, SandboxError> {
+        let id = id.clone();
+        self.blocking(move |inner| {
+            let files = Files::of(&inner.config.state_dir, &id);
+            if let Some(exit) = files.read_exit()? {
+                return Ok(exit);
+            }
+            let Some(record) = files.read_record()? else {
+                return Err(SandboxError::NotFound { id });
+            };
+            let cgroup = inner.cgroups.container(&record.group, &id);
+            cgroup.kill()?;
+            let now = SystemClock.now();
+            let exit = Exit {
+                code: EXIT_LOST,
+                oom_killed: cgroup.oom_kills() > 0,
+                finished_at: now,
+                reason: Some(REASON_LOST.to_owned()),
+            };
+            files.write_exit(&exit)?;
+            if let Some(spool) = &record.spool {
+                seal(spool, now).doing_at("end the spool", spool)?;
+            }
+            tracing::warn!(container = %id, "container was killed with its shim");
+            Ok(exit)
+        })
+        .await
+    }
+
+    /// The first process of a container that is there and has not ended.
+    fn running_pid(&self, id: &ContainerId) -> Result<i32, SandboxError> {
+        let files = self.files(id);
+        let not_running = || SandboxError::NotRunning { id: id.clone() };
+        if files.read_exit()?.is_some() {
+            return Err(not_running());
+        }
+        let record = files.read_record()?;
+        record.and_then(|record| record.pid).ok_or_else(not_running)
+    }
+
+    async fn ask(&self, id: &ContainerId, request: &Request) -> Result<Reply, SandboxError> {
+        let mut client = self.connect(id).await?;
+        answer(id, client.ask(request)).await
+    }
+
+    async fn connect(&self, id: &ContainerId) -> Result<Client, SandboxError> {
+        match Client::connect(&self.socket(id)).await.doing("connect to a shim")? {
+            Some(client) => Ok(client),
+            None if self.files(id).read_record()?.is_none() => {
+                Err(SandboxError::NotFound { id: id.clone() })
+            }
+            None => Err(SandboxError::NotRunning { id: id.clone() }),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, SandboxError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|error| Err(SandboxError::io("work on files", io::Error::other(error))))
+    }
+
+    fn files(&self, id: &ContainerId) -> Files {
+        Files::of(&self.inner.config.state_dir, id)
+    }
+
+    fn socket(&self, id: &ContainerId) -> PathBuf {
+        self.inner.config.run_dir.join(id.as_str())
+    }
+}
+
+async fn answer(
+    id: &ContainerId,
+    asking: impl Future<Output = io::Result<Reply>>,
+) -> Result<Reply, SandboxError> {
+    understood(id, timeout(ANSWER_MAX, asking).await)
+}
+
+fn understood(
+    id: &ContainerId,
+    asked: Result<io::Result<Reply>, tokio::time::error::Elapsed>,
+) -> Result<Reply, SandboxError> {
+    let failed = |why: String| SandboxError::Shim { id: id.clone(), why };
+    match asked {
+        Ok(Ok(Reply::Failed(error))) => Err(error),
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed("it did not answer in time".into())),
+    }
+}
+
+fn unexpected(id: &ContainerId, reply: Reply) -> SandboxError {
+    SandboxError::Shim { id: id.clone(), why: format!("unexpected answer {reply:?}") }
+}

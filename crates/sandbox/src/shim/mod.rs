@@ -1,0 +1,115 @@
+//! The small process beside every container: its parent, its log, its memory.
+//!
+//! One thread and no async: it forks, which a threaded process must not, and it must be small and
+//! dull enough to never be what fails. It owns the container's output, reaps, and writes the exit
+//! code to disk before it tells anyone. The agent may come and go; whoever connects to the socket
+//! is served. Once the container has ended and its output is on disk, nothing is left to do, and
+//! the shim ends too.
+//!
+//! A shim is started before it is needed and waits on descriptor 0 for a container to become the
+//! shim of. If the agent ends before that, so does it.
+//!
+//! **Invariant:** from the container's end on, `exit.json` is there before any waiter is answered.
+
+mod connection;
+mod container;
+mod exec;
+mod run;
+
+use std::ffi::OsString;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::exit;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Doing, SandboxError};
+use crate::proto::{Reply, Request};
+use crate::sys;
+use connection::Connection;
+use container::Container;
+
+/// What the kernel shows as the process's name.
+const NAME: &std::ffi::CStr = c"longshore-shim";
+
+/// Serves one container and never returns. Must be called before the process has a second thread.
+/// There are no arguments yet; unknown ones are ignored, for the sake of an older agent.
+pub fn shim_main(_arguments: impl IntoIterator<Item = OsString>) -> ! {
+    let code = match serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("shim {}: {}", std::process::id(), longshore_types::Chain(&error));
+            1
+        }
+    };
+    exit(code)
+}
+
+fn serve() -> Result<(), SandboxError> {
+    // A shim is nobody's job: signals to the agent's terminal or session do not reach it.
+    let _ = nix::unistd::setsid();
+    // Nor does it keep the agent's directory busy.
+    let _ = std::env::set_current_dir("/");
+    sys::set_name(NAME);
+    sys::set_subreaper().doing("become a subreaper")?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().doing("block SIGCHLD")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&children, flags).doing("open a signal descriptor")?;
+    let mut agent = Connection::new(take_standard_input().doing("take descriptor 0")?);
+    loop {
+        let Some(request) = agent.receive()? else { return Ok(()) };
+        match request {
+            Request::Prepare { cgroup_parent } => {
+                let reply = prepare(&cgroup_parent).map_or_else(Reply::Failed, |()| Reply::Done);
+                agent.send(&reply)?;
+            }
+            Request::Create(create) => {
+                return match Container::create(*create) {
+                    Ok(container) => {
+                        agent.send(&Reply::Created { pid: container.pid() })?;
+                        run::run(container, &signals, agent)
+                    }
+                    Err(error) => agent.send(&Reply::Failed(error)),
+                };
+            }
+            Request::Start
+            | Request::Signal { .. }
+            | Request::Exec(_)
+            | Request::Wait
+            | Request::Status => {
+                let why = "this shim has no container".into();
+                let error = SandboxError::Invalid { what: "request".into(), why };
+                agent.send(&Reply::Failed(error))?;
+            }
+        }
+    }
+}
+
+/// Leaves the agent's control group, so that ending that does not end this, and touches what
+/// creating a container will need, so that it is in memory by then.
+fn prepare(cgroup_parent: &Path) -> Result<(), SandboxError> {
+    let cgroups = Cgroups::detect(cgroup_parent)?;
+    cgroups.shims().make()?;
+    cgroups.shims().join()
+}
+
+/// Moves the agent's socket away from descriptor 0, which becomes `/dev/null`.
+fn take_standard_input() -> std::io::Result<UnixStream> {
+    let null = std::fs::File::open("/dev/null")?;
+    // JUSTIFICATION: descriptor 0 was given to us by the agent and has no owner in this process.
+    // SAFETY: nothing else in this process uses standard input.
+    let given = unsafe { OwnedFd::from_raw_fd(0) };
+    let socket = given.try_clone()?;
+    std::mem::forget(given);
+    // JUSTIFICATION: replaces the open file behind number 0, which nothing owns any more.
+    // SAFETY: both descriptors are open.
+    if unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), 0) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(UnixStream::from(socket))
+}
