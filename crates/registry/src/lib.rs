@@ -1,1 +1,201 @@
-//! See ARCHITECTURE.md.
+//! The OCI distribution protocol over a [`image::BlobStore`]: what `docker push` and `pull` speak.
+//!
+//! [`Registry::handle`] answers every request below `/v2/`. Which repository has what is known by a
+//! [`Catalog`], who asks by an [`Authorizer`]; bytes lie in the blob store, and an upload is a file
+//! that outlives the process.
+//!
+//! **Invariant:** a blob or manifest is answered only if the catalog says that the caller's account
+//! has it in that repository, and is acknowledged only when file and catalog entry are durable.
+
+mod answer;
+mod auth;
+mod blobs;
+mod body;
+mod catalog;
+mod error;
+mod gate;
+mod lists;
+mod manifests;
+pub mod memory;
+mod route;
+mod uploads;
+
+pub use answer::Answer;
+pub use auth::{Authorizer, TokenKey, USER};
+pub use catalog::{Catalog, CatalogError, NewManifest, Referrer, Repository, StoredManifest};
+pub use error::RegistryError;
+pub use gate::Swept;
+pub use manifests::describe;
+pub use uploads::{Upload, UploadError, Uploads};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body::Body;
+use image::{BlobError, BlobStore, Digest};
+use longshore_types::{AccountId, Clock, IdSource};
+
+use gate::Gate;
+use route::{Endpoint, Route};
+
+/// The largest layer, as ECR has it: 42,000 MiB.
+pub const LAYER_BYTES_MAX: u64 = 42_000 << 20;
+/// The most uploads that may be open; each is a file.
+pub const UPLOADS_MAX: usize = 10_000;
+/// An upload that stood still for so long is removed.
+pub const UPLOAD_AGE_MS_MAX: u64 = 24 * 3600 * 1000;
+/// A layer that no image names is kept for so long: its manifest may be on the way.
+pub const ORPHAN_AGE_MS_MIN: u64 = 3600 * 1000;
+/// The most names in one page of a list.
+pub const PAGE_MAX: usize = 1000;
+
+/// What a registry is made of.
+#[derive(Debug)]
+pub struct Parts<C, A> {
+    /// Where blobs and uploads lie.
+    pub dir: PathBuf,
+    pub catalog: C,
+    pub authorizer: A,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// A registry. Shared as an `Arc`.
+#[derive(Debug)]
+pub struct Registry<C, A> {
+    catalog: C,
+    authorizer: A,
+    clock: Arc<dyn Clock>,
+    blobs: BlobStore,
+    uploads: Uploads,
+    gate: Gate,
+}
+
+/// A request that was let in: who asks for what.
+struct Asked<B> {
+    account: AccountId,
+    endpoint: Endpoint,
+    request: Request<B>,
+}
+
+impl<C: Catalog, A: Authorizer> Registry<C, A> {
+    pub fn open(parts: Parts<C, A>) -> Result<Self, BlobError> {
+        let Parts { dir, catalog, authorizer, clock, ids } = parts;
+        let blobs = BlobStore::open(&dir)?;
+        let uploads = Uploads::open(&dir, ids)?;
+        Ok(Self { catalog, authorizer, clock, blobs, uploads, gate: Gate::default() })
+    }
+
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    pub fn catalog(&self) -> &C {
+        &self.catalog
+    }
+
+    /// The uploads, for whoever offers them by another protocol too.
+    pub fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// Answers a request below `/v2/`.
+    pub async fn handle<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin + Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let method = request.method().clone();
+        let answer = match self.admit(request) {
+            Ok(asked) => self.dispatch(asked).await,
+            Err(error) => Err(error),
+        };
+        let mut answer = answer.unwrap_or_else(|error| error.answer());
+        let headers = answer.headers_mut();
+        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Basic realm=\"longshore\"");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if method == Method::HEAD { answer::without_body(answer) } else { answer }
+    }
+
+    /// Who asks comes first: a stranger learns nothing, not even what exists.
+    fn admit<B>(&self, request: Request<B>) -> Result<Asked<B>, RegistryError> {
+        let route = Route::parse(request.uri());
+        let credentials = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+        let account = match (credentials.and_then(auth::read_basic), &route) {
+            (Some((user, password)), _) => self.authorizer.account(&user, &password),
+            (None, Ok(Route { grant: Some(grant), endpoint: Endpoint::Blob { name, digest } })) => {
+                self.authorizer.grant(grant, name, digest)
+            }
+            (None, _) => None,
+        };
+        let account = account.ok_or(RegistryError::Unauthorized)?;
+        let Route { endpoint, grant } = route?;
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if grant.is_some() && !is_read {
+            return Err(RegistryError::Unsupported);
+        }
+        Ok(Asked { account, endpoint, request })
+    }
+
+    async fn dispatch<B>(&self, asked: Asked<B>) -> Result<Answer, RegistryError>
+    where
+        B: Body<Data = Bytes> + Unpin + Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let Asked { account, endpoint, request } = asked;
+        let method = request.method().clone();
+        let at = |name| Repository { account, name };
+        match (method, endpoint) {
+            (Method::GET | Method::HEAD, Endpoint::Base) => Ok(answer::json(StatusCode::OK, "{}")),
+            (Method::GET, Endpoint::Catalog) => self.list_repositories(account, request.uri()),
+            (Method::GET, Endpoint::Tags { name }) => self.list_tags(&at(name), request.uri()),
+            (Method::GET, Endpoint::Referrers { name, digest }) => {
+                self.list_referrers(&at(name), &digest, request.uri())
+            }
+            (Method::GET | Method::HEAD, Endpoint::Manifest { name, identifier }) => {
+                self.get_manifest(&at(name), &identifier, request.method() == Method::GET).await
+            }
+            (Method::PUT, Endpoint::Manifest { name, identifier }) => {
+                self.put_manifest(&at(name), &identifier, request).await
+            }
+            (Method::DELETE, Endpoint::Manifest { name, identifier }) => {
+                self.delete_manifest(&at(name), &identifier).await
+            }
+            (Method::GET | Method::HEAD, Endpoint::Blob { name, digest }) => {
+                self.get_blob(&at(name), &digest, request.method(), request.headers())
+            }
+            (Method::DELETE, Endpoint::Blob { name, digest }) => {
+                self.delete_blob(&at(name), &digest).await
+            }
+            (Method::POST, Endpoint::StartUpload { name }) => {
+                self.start_upload(at(name), request).await
+            }
+            (method, Endpoint::Upload { name, id }) => {
+                self.continue_upload(&at(name), id, &method, request).await
+            }
+            _ => Err(RegistryError::Unsupported),
+        }
+    }
+
+    /// Refuses what is asked of a repository that is not there.
+    fn known(&self, repository: &Repository) -> Result<(), RegistryError> {
+        if self.catalog.has_repository(repository) {
+            Ok(())
+        } else {
+            Err(CatalogError::NoRepository(repository.clone()).into())
+        }
+    }
+
+    /// The blob's length, if the repository has it.
+    fn linked(&self, repository: &Repository, digest: &Digest) -> Result<u64, RegistryError> {
+        self.known(repository)?;
+        let size = self.catalog.layer(repository, digest);
+        size.ok_or(RegistryError::BlobUnknown(*digest))
+    }
+}
