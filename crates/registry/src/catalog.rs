@@ -71,7 +71,7 @@ pub enum CatalogError {
     )]
     FixedTag { repository: Repository, tag: ImageTag },
     #[error("The image with digest '{digest}' is referenced by manifest list: '{by}'")]
-    Referenced { digest: Digest, by: Digest },
+    Referenced { digest: Box<Digest>, by: Box<Digest> },
     #[error("the limit of {max} {what} has been reached")]
     Limit { what: &'static str, max: usize },
     #[error("the catalog failed")]

@@ -6,8 +6,6 @@
 use longshore_types::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use image::BlobError;
-
 use crate::auth::Authorizer;
 use crate::catalog::Catalog;
 use crate::{ORPHAN_AGE_MS_MIN, Registry, RegistryError, UPLOAD_AGE_MS_MAX};
@@ -55,7 +53,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
             if is_young || self.catalog.digests().contains(&digest) {
                 continue;
             }
-            self.blobs.remove(&digest).map_err(BlobError::from)?;
+            self.blobs.remove(&digest)?;
             removed += 1;
         }
         Ok(removed)

@@ -160,7 +160,10 @@ impl Catalog for MemoryCatalog {
         self.change(repository, |contents| {
             let by = contents.manifests.values().find(|it| it.children.contains(&digest));
             if let Some(by) = by {
-                return Err(CatalogError::Referenced { digest, by: by.digest });
+                return Err(CatalogError::Referenced {
+                    digest: Box::new(digest),
+                    by: Box::new(by.digest),
+                });
             }
             contents.tags.retain(|_, target| *target != digest);
             Ok(contents.manifests.remove(&digest).is_some())
