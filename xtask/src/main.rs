@@ -1,6 +1,10 @@
 //! The workspace's own chores.
 
+mod check;
 mod codegen;
+mod deny;
+mod layers;
+mod metadata;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,12 +27,21 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Checks who uses whom against the table of layers.
+    Layers,
+    /// Checks licences, banned crates and sources against deny.toml.
+    Deny,
+    /// Everything that must hold of the source: format, lints, layers, generated code, licences.
+    Check,
 }
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match Arguments::parse().chore {
-        Chore::Codegen { check } => codegen::run(root, check),
+        Chore::Codegen { check } => codegen::run(root, check).map_err(|error| error.to_string()),
+        Chore::Layers => layers::run(root),
+        Chore::Deny => deny::run(root),
+        Chore::Check => check::run(root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
