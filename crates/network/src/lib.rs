@@ -15,6 +15,7 @@ mod addr;
 mod dns;
 mod endpoint;
 mod error;
+mod forgetter;
 mod groups;
 pub mod limits;
 mod names;
@@ -50,6 +51,7 @@ pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
 pub use crate::ruleset::LocalService;
 
+use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
 use crate::publish::HostPorts;
@@ -255,6 +257,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         records,
         pool,
         reaper: Reaper::start()?,
+        forgetter: Forgetter::start()?,
         table,
         ports,
         groups: BTreeMap::new(),

@@ -12,6 +12,10 @@ pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 pub(crate) const MAKERS: usize = 2;
 /// How long a link may outlive its endpoint by itself before it is deleted.
 pub(crate) const LINK_LINGER: Duration = Duration::from_secs(1);
+/// How long the connections of several endpoints are gathered before they are cleared in one walk.
+pub(crate) const FORGETTING_PAUSE: Duration = Duration::from_millis(200);
+/// How long an endpoint waits at most for its address to be cleared; a walk takes 10 ms.
+pub(crate) const FORGETTING: Duration = Duration::from_secs(5);
 
 /// DNS questions that are on their way to a resolver at one time; more are refused.
 pub(crate) const DNS_QUESTIONS_MAX: usize = 512;

@@ -19,13 +19,15 @@ use longshore_types::{Chain, SecurityGroupId};
 use crate::addr::Ipv4Net;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
+use crate::forgetter::Forgetter;
 use crate::groups::SecurityGroup;
 use crate::limits;
 use crate::names::EndpointId;
+use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, Pool, Prepared, Reaper};
 use crate::nft::Batch;
-use crate::publish::{HostPorts, PortMapping};
+use crate::publish::{HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, Table, World};
 use crate::setup;
@@ -61,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) records: Records,
     pub(crate) pool: Pool,
     pub(crate) reaper: Reaper,
+    pub(crate) forgetter: Forgetter,
     pub(crate) table: Table,
     pub(crate) ports: HostPorts,
     pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
@@ -75,6 +78,8 @@ struct Turn {
     batch: Batch,
     pending: Vec<Pending>,
     must_replace: bool,
+    /// UDP ports that are led elsewhere from now on.
+    led_ports: BTreeSet<u16>,
 }
 
 impl Worker {
@@ -82,7 +87,8 @@ impl Worker {
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
             let batch = self.table.batch();
-            let mut turn = Turn { batch, pending: Vec::new(), must_replace: false };
+            let (pending, led_ports) = (Vec::new(), BTreeSet::new());
+            let mut turn = Turn { batch, pending, must_replace: false, led_ports };
             let mut next = Some(first);
             let mut taken = 0;
             while let Some(command) = next {
@@ -150,7 +156,7 @@ impl Worker {
     }
 
     fn finish(&mut self, turn: Turn) {
-        let Turn { batch, pending, must_replace } = turn;
+        let Turn { batch, pending, must_replace, led_ports } = turn;
         let outcome = if must_replace {
             self.replace_table()
         } else {
@@ -160,6 +166,10 @@ impl Worker {
             })
         };
         let refusal = outcome.err();
+        let forgotten = Forgotten { addresses: BTreeSet::new(), udp_ports: led_ports };
+        if let Err(error) = self.netfilter.forget_connections(&forgotten) {
+            warn!(error = %Chain(&error), "old connections stay in the kernel's table");
+        }
         for answer in pending {
             self.answer(answer, refusal.as_ref());
         }
@@ -260,6 +270,7 @@ impl Worker {
             let (address, holder) = (endpoint.address, holder.id.clone());
             return Err(NetworkError::AddressTaken { address, holder });
         }
+        self.forgetter.await_forgotten(endpoint.address)?;
         self.records.save(&endpoint)?;
         if let Err(error) = self.wire(&endpoint, prepared) {
             report(id, self.take_down(&endpoint));
@@ -347,6 +358,8 @@ impl Worker {
             return Err(error);
         }
         Table::publish(&mut turn.batch, &next, &granted);
+        let udp = granted.iter().filter(|binding| binding.protocol == Protocol::Udp);
+        turn.led_ports.extend(udp.map(|binding| binding.host_port));
         self.endpoints.insert(id.clone(), next);
         Ok(granted)
     }
@@ -374,6 +387,7 @@ impl Worker {
         let gone: Vec<Endpoint> = gone.into_values().collect();
         let leaving: Vec<&Endpoint> = gone.iter().collect();
         self.table.remove_endpoints(&mut turn.batch, &leaving);
+        self.forgetter.forget(gone.iter().map(|endpoint| endpoint.address));
         let mut outcome = Ok(());
         for endpoint in &gone {
             endpoint.bindings().iter().for_each(|binding| self.ports.release(binding));

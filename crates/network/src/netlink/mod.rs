@@ -6,6 +6,7 @@
 //! **Invariant:** every message of a [`Requests`] is complete and aligned: a message or an attribute is
 //! only reachable through a closure that patches its length when it returns.
 
+pub(crate) mod conntrack;
 pub(crate) mod route;
 
 use std::borrow::Cow;

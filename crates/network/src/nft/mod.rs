@@ -23,6 +23,8 @@ const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
 const DEL_ELEMENTS: u16 = SUBSYSTEM << 8 | 14;
 
+/// What every message of netfilter begins with: family, version, subsystem.
+pub(crate) const NETFILTER_HEADER_LEN: usize = 4;
 const FAMILY_INET: u8 = 1;
 const LIST_ELEMENT: u16 = 1;
 /// Elements in one message, so that their attribute stays well below 64 KiB.

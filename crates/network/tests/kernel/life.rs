@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -43,6 +43,47 @@ fn nothing_is_left_of_an_endpoint_or_of_a_region() {
         assert!(!routes.contains("172.3"), "{routes}");
         eventually("all links are gone", || our_links("0a0b0c0d") == 0);
         assert!(!exists(&world.dir.path().join("0a0b0c0d/netns")));
+    });
+}
+
+#[test]
+fn an_address_does_not_inherit_its_predecessors_connections() {
+    on_a_host(|world| {
+        let network = world.open();
+        let attach =
+            |name, spec| world.runtime.block_on(network.attach_eni(&id(name), spec)).unwrap();
+        let peer = attach("peer", eni(10, &[WEB]));
+        let first = attach("first", eni(11, &[WEB]));
+        serve_at(&first, 80);
+        let socket = at(&peer, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+        socket.connect((first.address, 80)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let ask = || socket.send(b"?").and_then(|_| socket.recv(&mut [0; 64]));
+        ask().unwrap();
+        world.runtime.block_on(network.detach(&id("first"))).unwrap();
+        let second = attach("second", eni(11, &["sg-00000000000000002"]));
+        serve_at(&second, 80);
+        assert!(ask().is_err(), "the old connection must not reach the new holder");
+    });
+}
+
+#[test]
+fn a_udp_port_is_found_by_those_who_knocked_before_it_was_published() {
+    on_a_host(|world| {
+        let network = world.open();
+        let socket = inside(&world.outside, || UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        socket.connect((HOST_OUTSIDE, 8080)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let ask = || socket.send(b"?").and_then(|_| socket.recv(&mut [0; 64]));
+        // Somebody listens who does not answer, so that the kernel keeps the connection in mind.
+        let listener = UdpSocket::bind((HOST_OUTSIDE, 8080)).unwrap();
+        ask().unwrap_err();
+        drop(listener);
+        let server = world.runtime.block_on(network.attach_bridge(&id("server"))).unwrap();
+        serve_at(&server, 80);
+        let wish = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Udp };
+        world.runtime.block_on(network.publish(&id("server"), &[wish])).unwrap();
+        ask().unwrap();
     });
 }
 
