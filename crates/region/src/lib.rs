@@ -13,6 +13,7 @@ pub mod errors;
 pub mod names;
 pub mod paging;
 pub mod region;
+pub mod server;
 pub mod sts;
 pub mod tags;
 #[cfg(test)]
