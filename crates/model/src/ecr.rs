@@ -32,11 +32,35 @@ pub struct EcrRepository {
     pub tag_mutability: TagMutability,
     /// Wildcard patterns of tags.
     pub mutability_exclusions: Vec<String>,
-    pub scan_on_push: bool,
-    /// `AES256`, or `KMS` with its key, as it was asked for.
-    pub encryption_type: String,
-    pub kms_key: Option<String>,
     pub tags: Tags,
+}
+
+impl EcrRepository {
+    /// Whether `tag`, once it is there, may not be moved.
+    pub fn is_fixed(&self, tag: &ImageTag) -> bool {
+        let patterns = &self.mutability_exclusions;
+        let is_excluded = || patterns.iter().any(|it| wildcard_matches(it, tag.as_str()));
+        match self.tag_mutability {
+            TagMutability::Mutable => false,
+            TagMutability::Immutable => true,
+            TagMutability::MutableWithExclusion => is_excluded(),
+            TagMutability::ImmutableWithExclusion => !is_excluded(),
+        }
+    }
+}
+
+/// `*` stands for any run of characters, everything else for itself.
+fn wildcard_matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 impl Record for EcrRepository {
@@ -135,5 +159,52 @@ impl Record for EcrTag {
 
     fn id(&self) -> TagId {
         TagId { repository: self.repository.clone(), tag: self.tag.clone() }
+    }
+}
+
+/// A layer or configuration that a repository has, because it was pushed or mounted there.
+///
+/// Its bytes may be in many repositories; nobody sees them but through such a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrLayer {
+    pub account: AccountId,
+    pub repository: RepositoryName,
+    pub digest: Digest,
+    pub size: u64,
+    pub linked_at: Timestamp,
+}
+
+impl Record for EcrLayer {
+    type Id = ManifestId;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> ManifestId {
+        ManifestId { repository: self.repository.clone(), digest: self.digest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_any_run_of_characters() {
+        for (pattern, text, matches) in [
+            ("latest", "latest", true),
+            ("latest", "latest2", false),
+            ("dev-*", "dev-1", true),
+            ("dev-*", "prod-1", false),
+            ("*-rc", "1-rc", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(wildcard_matches(pattern, text), matches, "{pattern} on {text}");
+        }
     }
 }

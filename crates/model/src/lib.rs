@@ -24,7 +24,7 @@ pub mod vpc;
 
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;
-pub use ecr::{EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
+pub use ecr::{EcrLayer, EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use rows::{Key, Kind, Row, View};

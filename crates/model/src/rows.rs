@@ -198,6 +198,7 @@ rows! {
     EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";
     EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
     EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
+    EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";
 }
 
 impl fmt::Display for Key {
