@@ -54,6 +54,7 @@ pub use crate::ruleset::LocalService;
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
+use crate::nft::docker::{self, Foreign};
 use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::ruleset::{Plan, Table};
@@ -265,6 +266,12 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         next_bridge: 2,
     };
     worker.replace_table()?;
+    match docker::let_through(&mut worker.netfilter, config.tag) {
+        Ok(Foreign::Open | Foreign::LetThrough) => {}
+        Ok(Foreign::Shut) => warn!("this host drops forwarded packets: tasks reach only the host"),
+        // Whoever has an unusual filter has it on purpose.
+        Err(error) => warn!(error = %Chain(&error), "filter of others not understood"),
+    }
     Ok((worker, relay))
 }
 

@@ -26,7 +26,7 @@ use crate::names::EndpointId;
 use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, Pool, Prepared, Reaper};
-use crate::nft::Batch;
+use crate::nft::{Batch, docker};
 use crate::publish::{HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, Table, World};
@@ -441,6 +441,8 @@ impl Worker {
         batch.delete_table();
         outcome = outcome.and(batch.apply(&mut self.netfilter).map_err(NetworkError::from));
         let plan = self.table.plan().clone();
+        let retracted = docker::retract(&mut self.netfilter, plan.tag);
+        outcome = outcome.and(retracted.map_err(NetworkError::from));
         let mut requests = Requests::default();
         requests.delete_unreachable(plan.vpc);
         requests.delete_unreachable(plan.bridge);

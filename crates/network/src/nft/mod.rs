@@ -1,9 +1,11 @@
 //! nf_tables over nfnetlink: tables, chains, sets and rules laid out as the kernel reads them.
 //!
-//! [`expr`] has the expressions that rules are made of; `ruleset` says what is in our table.
+//! [`expr`] has the expressions that rules are made of, [`docker`] is about a table that is not ours, and
+//! `ruleset` says what is in ours.
 //!
 //! **Invariant:** a [`Batch`] takes effect as a whole or not at all.
 
+pub(crate) mod docker;
 pub(crate) mod expr;
 
 use std::fmt;
@@ -41,11 +43,11 @@ pub(crate) struct Hook {
 /// A place on a packet's way through the host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HookNumber {
-    Prerouting = 0,
-    Input = 1,
-    Forward = 2,
-    Output = 3,
-    Postrouting = 4,
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
 }
 
 impl HookNumber {
@@ -133,6 +135,7 @@ pub(crate) enum Value {
 
 /// Changes to one table, applied together.
 pub(crate) struct Batch {
+    family: u8,
     table: String,
     requests: Requests,
     set_id: u32,
@@ -145,10 +148,15 @@ impl fmt::Debug for Batch {
 }
 
 impl Batch {
+    /// Changes to a table of ours.
     pub(crate) fn new(table: String) -> Self {
+        Self::of(FAMILY_INET, table)
+    }
+
+    fn of(family: u8, table: String) -> Self {
         let mut requests = Requests::default();
         mark(&mut requests, BATCH_BEGIN);
-        Self { table, requests, set_id: 0 }
+        Self { family, table, requests, set_id: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -252,9 +260,9 @@ impl Batch {
     }
 
     fn message(&mut self, doing: String, kind: u16, flags: u16, fill: impl FnOnce(&mut Requests)) {
-        let table = &self.table;
+        let (family, table) = (self.family, &self.table);
         self.requests.message(doing, kind, REQUEST | flags, |m| {
-            m.raw(&[FAMILY_INET, 0, 0, 0]);
+            m.raw(&[family, 0, 0, 0]);
             m.text(1, table);
             fill(m);
         });

@@ -88,6 +88,35 @@ fn a_udp_port_is_found_by_those_who_knocked_before_it_was_published() {
 }
 
 #[test]
+fn dockers_filter_lets_our_packets_through_while_we_are_there() {
+    on_a_host(|world| {
+        run("iptables -P FORWARD DROP");
+        run("iptables -N DOCKER-USER");
+        run("iptables -A DOCKER-USER -s 10.1.2.3 -j DROP");
+        run("iptables -I FORWARD -j DOCKER-USER");
+        let before = run("iptables -S");
+        let network = world.open();
+        let attach =
+            |name, spec| world.runtime.block_on(network.attach_eni(&id(name), spec)).unwrap();
+        let (first, second) = (attach("first", eni(10, &[WEB])), attach("second", eni(11, &[WEB])));
+        serve_at(&second, 80);
+        serve(&world.outside, 80);
+        assert!(at(&first, || knock(second.address, 80)).is_some());
+        assert!(at(&first, || knock(OUTSIDE, 80)).is_some());
+        let again = world.open();
+        let during = run("iptables -S DOCKER-USER");
+        assert_eq!(
+            during.matches("ls0a0b0c0d+").count(),
+            2,
+            "said once, however often opened: {during}"
+        );
+        drop(network);
+        world.runtime.block_on(again.uninstall()).unwrap();
+        assert_eq!(run("iptables -S"), before);
+    });
+}
+
+#[test]
 fn two_regions_on_one_machine_do_not_touch_each_other() {
     on_a_host(|world| {
         let open = |tag, vpc| world.runtime.block_on(Network::open(world.config(tag, vpc)));
