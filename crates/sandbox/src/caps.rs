@@ -94,10 +94,18 @@ impl CapSet {
     );
 
     /// All that this kernel knows.
-    pub(crate) fn all() -> Self {
+    pub(crate) fn known() -> Self {
         let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap");
         let last: u32 = last.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40);
         Self(u64::MAX >> (63 - last.min(63)))
+    }
+
+    /// All that there is to give: this host may itself have been denied some.
+    pub(crate) fn all() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+        let bounding = bounding.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        Self(bounding.unwrap_or(u64::MAX) & Self::known().0)
     }
 
     /// The container's set: the default one, without what is dropped, with what is added.
@@ -109,13 +117,14 @@ impl CapSet {
             // Everything is dropped, and only what is named comes back.
             (true | false, true) => Self::NONE,
         };
+        let there = Self::all();
         for (names, is_added) in [(drop, false), (add, true)] {
             for name in names.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
                 let bit = parse(name)?.bit();
                 set.0 = if is_added { set.0 | bit } else { set.0 & !bit };
             }
         }
-        Ok(set)
+        Ok(Self(set.0 & there.0))
     }
 
     pub(crate) fn has(self, capability: Cap) -> bool {

@@ -31,7 +31,11 @@ impl Client {
                 Ok(stream) => return Ok(Some(Self::new(stream))),
                 Err(error) => match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-                    io::ErrorKind::WouldBlock => tokio::time::sleep(BUSY_RETRY).await,
+                    // Its queue is full; or it ended between our call and its answer, which the
+                    // next call finds out.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => {
+                        tokio::time::sleep(BUSY_RETRY).await;
+                    }
                     _ => return Err(error),
                 },
             }

@@ -27,14 +27,6 @@ impl Files {
         Self { dir: state_dir.join(id.as_str()) }
     }
 
-    pub(crate) fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The OCI bundle, with the document in it.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.dir.join("bundle")

@@ -18,7 +18,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, Gid, Uid, fork, setgroups, setresgid, setresuid};
 
 use crate::caps::CapSet;
@@ -208,12 +208,27 @@ fn not_executed(command: &str, path: &str, errno: nix::Error) -> SandboxError {
     SandboxError::NotExecutable { command: command.to_owned(), path: PathBuf::from(path), why }
 }
 
-/// The shim ignores and blocks signals that an application expects at their defaults.
+/// The shim, and whoever started it, may ignore or block what an application expects at its
+/// default, and that survives `execve`.
 fn forget_signal_settings() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // JUSTIFICATION: ignored signals stay ignored across exec.
-    // SAFETY: the default action has no handler that could be unsafe.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    /// The kernel's own structure; all zero is the default action.
+    #[repr(C)]
+    struct Action {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
+    let default = Action { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    for signal in 1..=64_i32 {
+        // JUSTIFICATION: the C library keeps two signals for itself and refuses to reset them.
+        // SAFETY: the structure is the kernel's, the mask's size is eight bytes, and no handler
+        // of this process is needed any more. SIGKILL and SIGSTOP fail, as they should.
+        unsafe {
+            let none = std::ptr::null_mut::<Action>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, 8_usize);
+        }
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
@@ -233,7 +248,7 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
 }
 
 fn drop_bounding(keep: CapSet) -> io::Result<()> {
-    let known = CapSet::all();
+    let known = CapSet::known();
     for number in (0..64_u32).filter(|n| known.0 >> n & 1 == 1 && keep.0 >> n & 1 == 0) {
         prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number))?;
     }

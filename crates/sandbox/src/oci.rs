@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cgroup::{DeviceKind, DeviceRule};
+use crate::cgroup::{DeviceKind, DeviceRule, View};
 use crate::error::SandboxError;
 use crate::spec::{ContainerSpec, DeviceBind, IpcMode, NetMode, PidMode};
 
@@ -41,6 +41,7 @@ const READONLY: [&str; 5] =
 pub(crate) struct Found {
     pub(crate) rootfs: PathBuf,
     pub(crate) cgroup: PathBuf,
+    pub(crate) cgroup_views: Vec<View>,
     /// The namespaces of the containers that are joined.
     pub(crate) pid_namespace: Option<PathBuf>,
     pub(crate) ipc_namespace: Option<PathBuf>,
@@ -189,14 +190,9 @@ fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         entry("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        entry(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", access],
-        ),
         entry("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
+    list.extend(cgroup_mounts(&found.cgroup_views, access));
     let size = format!("size={}", spec.shm_size.unwrap_or(SHM_BYTES));
     let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
     match (&spec.ipc, &found.shm) {
@@ -207,6 +203,24 @@ fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
         (IpcMode::Host | IpcMode::Join(_), None) | (IpcMode::None, _) => {}
     }
     list
+}
+
+/// The container's own control group where programs look for it. The runtime could mount it too,
+/// but under version 1 always writable, and a container must not lift its own limits.
+fn cgroup_mounts(views: &[View], access: &str) -> Vec<(PathBuf, Value)> {
+    const AT: &str = "/sys/fs/cgroup";
+    let bind = |at: &Path, view: &View| {
+        entry(at, "bind", &view.dir, &["bind", "nosuid", "noexec", "nodev", "relatime", access])
+    };
+    match views {
+        [unified] if unified.controller.is_empty() => vec![bind(Path::new(AT), unified)],
+        views => {
+            let options = ["nosuid", "noexec", "nodev", "mode=755", "size=64k"];
+            let mut list = vec![entry(AT, "tmpfs", "tmpfs", &options)];
+            list.extend(views.iter().map(|view| bind(&Path::new(AT).join(view.controller), view)));
+            list
+        }
+    }
 }
 
 fn entry(

@@ -208,7 +208,7 @@ impl Sandboxes {
         let limit = ANSWER_MAX + Duration::from_millis(command.timeout_ms);
         let mut client = self.connect(id).await?;
         let asked = timeout(limit, client.ask(&Request::Exec(command))).await;
-        match understood(id, asked)? {
+        match self.unless_ended(id, understood(id, asked))? {
             Reply::Executed(result) => Ok(result),
             other => Err(unexpected(id, other)),
         }
@@ -371,7 +371,22 @@ impl Sandboxes {
 
     async fn ask(&self, id: &ContainerId, request: &Request) -> Result<Reply, SandboxError> {
         let mut client = self.connect(id).await?;
-        answer(id, client.ask(request)).await
+        let answered = answer(id, client.ask(request)).await;
+        self.unless_ended(id, answered)
+    }
+
+    /// A shim that ended instead of answering did so because its container had.
+    fn unless_ended(
+        &self,
+        id: &ContainerId,
+        answered: Result<Reply, SandboxError>,
+    ) -> Result<Reply, SandboxError> {
+        match answered {
+            Err(SandboxError::Shim { .. }) if self.files(id).read_exit()?.is_some() => {
+                Err(SandboxError::NotRunning { id: id.clone() })
+            }
+            answered => answered,
+        }
     }
 
     async fn connect(&self, id: &ContainerId) -> Result<Client, SandboxError> {

@@ -47,6 +47,14 @@ enum Layout {
     V2(v2::Root),
 }
 
+/// Where programs look for limits and usage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// Empty for version 2, which has all of them in one place.
+    pub(crate) controller: &'static str,
+    pub(crate) dir: PathBuf,
+}
+
 /// One control group: a directory in each hierarchy.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroup<'a> {
@@ -104,10 +112,6 @@ impl Cgroup<'_> {
             Layout::V1(hierarchies) => v1::make(hierarchies, &self.path),
             Layout::V2(root) => v2::make(root, &self.path),
         }
-    }
-
-    pub(crate) fn exists(&self) -> bool {
-        self.dirs().iter().any(|dir| dir.exists())
     }
 
     pub(crate) fn limit_group(&self, limits: &GroupLimits) -> Result<(), SandboxError> {
@@ -172,6 +176,16 @@ impl Cgroup<'_> {
         match self.layout {
             Layout::V1(hierarchies) => v1::stats(hierarchies, &self.path),
             Layout::V2(root) => v2::stats(root, &self.path),
+        }
+    }
+
+    /// What of it a container shall see.
+    pub(crate) fn views(&self) -> Vec<View> {
+        match self.layout {
+            Layout::V1(hierarchies) => v1::views(hierarchies, &self.path),
+            Layout::V2(root) => {
+                vec![View { controller: "", dir: root.mount.join(&self.path) }]
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CPU_PERIOD_US, DeviceRule, field, number, quota_us, set, tree};
+use super::{CPU_PERIOD_US, DeviceRule, View, field, number, quota_us, set, tree};
 use crate::error::{Doing, SandboxError};
 use crate::spec::{GroupLimits, Limits, Stats};
 
@@ -166,6 +166,15 @@ fn limit_memory(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Those controllers that programs read their limits from.
+pub(super) fn views(hierarchies: &[Hierarchy], path: &Path) -> Vec<View> {
+    let controllers = ["blkio", "cpu", "cpuacct", "cpuset", "memory", "pids"];
+    let view = |controller| {
+        dir(hierarchies, controller, path).map(|dir| View { controller, dir })
+    };
+    controllers.into_iter().filter_map(view).collect()
 }
 
 pub(super) fn oom_kills(hierarchies: &[Hierarchy], path: &Path) -> u64 {

@@ -73,6 +73,7 @@ impl Container {
         let found = Found {
             rootfs: files.rootfs(),
             cgroup: cgroups.oci_path(&spec.group, &spec.id),
+            cgroup_views: cgroups.container(&spec.group, &spec.id).views(),
             pid_namespace: pid_of.map(|pid| namespace(pid, "pid")),
             ipc_namespace: ipc_of.map(|pid| namespace(pid, "ipc")),
             shm: match spec.ipc {

@@ -1,5 +1,6 @@
 //! The shim's side: append, rotate, forget the oldest.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -22,8 +23,10 @@ pub(crate) struct Writer {
     bytes: u64,
     segment_bytes_max: u64,
     total_bytes_max: u64,
-    /// Payload lost and not yet told of.
+    /// Bytes lost and not yet told of.
     dropped: u64,
+    /// What each segment that is still there tells to be lost before it.
+    told: BTreeMap<u64, u64>,
 }
 
 impl Writer {
@@ -40,6 +43,7 @@ impl Writer {
             segment_bytes_max,
             total_bytes_max: total_bytes.max(2 * segment_bytes_max),
             dropped: 0,
+            told: BTreeMap::new(),
         })
     }
 
@@ -66,6 +70,7 @@ impl Writer {
         if self.dropped > 0 {
             let lost = self.dropped.to_le_bytes();
             if self.write(Kind::Dropped, at, &lost).is_ok() {
+                *self.told.entry(self.number).or_default() += self.dropped;
                 self.dropped = 0;
             }
         }
@@ -102,7 +107,8 @@ impl Writer {
         while total + self.segment_bytes_max > self.total_bytes_max && !sizes.is_empty() {
             let (oldest, bytes) = sizes.remove(0);
             if fs::remove_file(segment_path(&self.dir, oldest)).is_ok() {
-                self.dropped = self.dropped.saturating_add(bytes);
+                let told = self.told.remove(&oldest).unwrap_or(0);
+                self.dropped = self.dropped.saturating_add(bytes).saturating_add(told);
             }
             total -= bytes;
         }

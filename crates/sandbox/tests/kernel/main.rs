@@ -1,0 +1,10 @@
+//! Containers on the real kernel. Needs root; each test owns its directories and control groups,
+//! and fails if it leaves anything behind.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod isolation;
+mod life;
+mod limits;
+mod output;
+mod world;
