@@ -8,13 +8,20 @@
 pub mod access;
 pub mod config;
 mod decide;
+pub mod ec2;
+pub mod ecr;
 pub mod ecs;
 pub mod errors;
 pub mod names;
 pub mod paging;
+pub mod payload;
+pub mod reapers;
 pub mod region;
+pub mod registry_catalog;
 pub mod server;
+pub mod sessions;
 pub mod sts;
+mod sweep;
 pub mod tags;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,29 @@
+//! DescribeTaskDefinition: one revision, or the latest active one of a family.
+
+use aws_api::ecs;
+use aws_api::ecs::TaskDefinitionField;
+use aws_wire::{ApiError, Caller};
+
+use super::show_task_definition::show;
+use crate::errors::Refusal;
+use crate::region::Region;
+use crate::tags;
+
+pub(super) fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::DescribeTaskDefinitionRequest,
+) -> Result<ecs::DescribeTaskDefinitionResponse, ApiError> {
+    let include = input.include.unwrap_or_default();
+    if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
+        return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
+    }
+    let view = region.view();
+    let given = input.task_definition.unwrap_or_default();
+    let row = region.task_definition(&view, caller, &given)?;
+    let with_tags = include.contains(&TaskDefinitionField::Tags);
+    Ok(ecs::DescribeTaskDefinitionResponse {
+        task_definition: Some(show(region, row)?),
+        tags: with_tags.then(|| tags::show(&row.tags)),
+    })
+}

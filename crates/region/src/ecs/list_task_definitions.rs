@@ -1,0 +1,54 @@
+//! ListTaskDefinitions: the ARNs of revisions, by family and number.
+
+use aws_api::ecs;
+use aws_api::ecs::SortOrder;
+use aws_wire::{ApiError, Caller};
+use model::TaskDefinitionStatus;
+
+use crate::errors::Refusal;
+use crate::paging::{PageRequest, page, page_descending};
+use crate::region::Region;
+
+pub(super) fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::ListTaskDefinitionsRequest,
+) -> Result<ecs::ListTaskDefinitionsResponse, ApiError> {
+    let status = read_status(input.status.as_ref())?;
+    let family = input.family_prefix.filter(|family| !family.is_empty());
+    let view = region.view();
+    let revisions = view
+        .task_definitions
+        .of(caller.account)
+        .filter(|row| row.status == status)
+        .filter(|row| family.as_ref().is_none_or(|family| row.id.family.as_str() == family))
+        .map(|row| (row.id.clone(), row.arn(&region.config.region).to_string()));
+    let request = PageRequest::new(&input.next_token, input.max_results);
+    let page = match input.sort {
+        None | Some(SortOrder::Asc) => page(request, revisions)?,
+        Some(SortOrder::Desc) => page_descending(request, revisions.rev())?,
+        Some(other) => {
+            return Err(Refusal::invalid(format!("{other} should be one of [ASC,DESC]")).into());
+        }
+    };
+    Ok(ecs::ListTaskDefinitionsResponse {
+        task_definition_arns: Some(page.items),
+        next_token: page.next_token,
+    })
+}
+
+fn read_status(
+    given: Option<&ecs::TaskDefinitionStatus>,
+) -> Result<TaskDefinitionStatus, ApiError> {
+    match given {
+        None | Some(ecs::TaskDefinitionStatus::Active) => Ok(TaskDefinitionStatus::Active),
+        Some(ecs::TaskDefinitionStatus::Inactive) => Ok(TaskDefinitionStatus::Inactive),
+        Some(ecs::TaskDefinitionStatus::DeleteInProgress) => {
+            Ok(TaskDefinitionStatus::DeleteInProgress)
+        }
+        Some(other) => {
+            let values = ecs::TaskDefinitionStatus::VALUES.join(",");
+            Err(Refusal::invalid(format!("{other} should be one of [{values}]")).into())
+        }
+    }
+}

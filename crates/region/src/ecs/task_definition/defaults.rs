@@ -1,0 +1,57 @@
+//! What Amazon fills in where a request is silent, so that its answer shows it.
+
+use aws_api::ecs::{ContainerDefinition, PortMapping, TransportProtocol};
+use model::NetworkMode;
+
+use super::Draft;
+
+impl Draft {
+    /// Called once, after every check.
+    pub(super) fn fill_in(&mut self) {
+        let mode = self.effective_mode();
+        let request = &mut self.request;
+        // Sizes are shown in units, however they were written.
+        request.cpu = self.cpu.map(|cpu| cpu.0.to_string());
+        request.memory = self.memory.map(|memory| memory.0.to_string());
+        request.volumes.get_or_insert_default();
+        request.placement_constraints.get_or_insert_default();
+        for container in request.container_definitions.iter_mut().flatten() {
+            fill_in_container(container, mode);
+        }
+        for volume in request.volumes.iter_mut().flatten() {
+            let has_body = volume.docker_volume_configuration.is_some()
+                || volume.efs_volume_configuration.is_some()
+                || volume.s3files_volume_configuration.is_some()
+                || volume.fsx_windows_file_server_volume_configuration.is_some()
+                || volume.configured_at_launch == Some(true);
+            if !has_body {
+                volume.host.get_or_insert_default();
+            }
+        }
+    }
+}
+
+fn fill_in_container(container: &mut ContainerDefinition, mode: NetworkMode) {
+    container.cpu.get_or_insert(0);
+    container.essential.get_or_insert(true);
+    container.environment.get_or_insert_default();
+    container.mount_points.get_or_insert_default();
+    container.volumes_from.get_or_insert_default();
+    container.system_controls.get_or_insert_default();
+    for mapping in container.port_mappings.get_or_insert_default() {
+        fill_in_mapping(mapping, mode);
+    }
+}
+
+fn fill_in_mapping(mapping: &mut PortMapping, mode: NetworkMode) {
+    mapping.protocol.get_or_insert(TransportProtocol::Tcp);
+    if mapping.container_port_range.is_some() {
+        return;
+    }
+    let is_shared = matches!(mode, NetworkMode::Awsvpc | NetworkMode::Host);
+    match (is_shared, mapping.host_port) {
+        (true, None | Some(0)) => mapping.host_port = mapping.container_port,
+        (false, None) => mapping.host_port = Some(0),
+        (_, Some(_)) => {}
+    }
+}

@@ -1,0 +1,51 @@
+//! What may be registered, as Amazon would, but not run here: RunTask names it.
+//!
+//! Every line is also in `docs/limits.md`.
+
+use super::{Draft, list, name};
+
+impl Draft {
+    pub(super) fn cannot_run(&self) -> Vec<String> {
+        let mut wants = Vec::new();
+        let mut want = |is_wanted: bool, what: String| {
+            if is_wanted {
+                wants.push(what);
+            }
+        };
+        let request = &self.request;
+        want(request.proxy_configuration.is_some(), "proxyConfiguration".to_owned());
+        let has_accelerators = !list(&request.inference_accelerators).is_empty();
+        want(has_accelerators, "inference accelerators".to_owned());
+        let family =
+            request.runtime_platform.as_ref().and_then(|p| p.operating_system_family.as_ref());
+        let is_windows = family.is_some_and(|family| family.as_str().starts_with("WINDOWS"));
+        want(is_windows, "Windows containers".to_owned());
+        want(request.enable_fault_injection == Some(true), "fault injection".to_owned());
+        for volume in list(&request.volumes) {
+            let volume_name = volume.name.as_deref().unwrap_or_default();
+            for (is_there, kind) in [
+                (volume.efs_volume_configuration.is_some(), "EFS"),
+                (volume.s3files_volume_configuration.is_some(), "S3 Files"),
+                (volume.fsx_windows_file_server_volume_configuration.is_some(), "FSx"),
+                (volume.configured_at_launch == Some(true), "configured at launch"),
+            ] {
+                want(is_there, format!("{kind} volumes (volume '{volume_name}')"));
+            }
+        }
+        for container in self.containers() {
+            let secret_options =
+                container.log_configuration.as_ref().map(|log| list(&log.secret_options));
+            let has_secrets = !list(&container.secrets).is_empty()
+                || secret_options.is_some_and(|options| !options.is_empty());
+            let is_in = |what: &str| format!("{what} (container '{}')", name(container));
+            want(has_secrets, is_in("secrets"));
+            want(!list(&container.environment_files).is_empty(), is_in("environment files"));
+            let has_credentials = container.repository_credentials.is_some();
+            want(has_credentials, is_in("registry credentials of Secrets Manager"));
+            want(container.firelens_configuration.is_some(), is_in("FireLens"));
+            want(!list(&container.resource_requirements).is_empty(), is_in("GPUs"));
+            want(!list(&container.credential_specs).is_empty(), is_in("credential specs"));
+        }
+        wants
+    }
+}
