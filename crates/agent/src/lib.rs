@@ -1,1 +1,145 @@
-//! See ARCHITECTURE.md.
+//! The agent of one host: runs the tasks that a region places here, and speaks to it as Amazon's own
+//! agent does.
+//!
+//! [`engine`] runs tasks on what [`seams`] asks of a host ([`adapters`] are the real ones); [`acs`]
+//! hears what is wanted, [`tcs`] tells how it goes, [`client`] makes the calls; [`logdriver`] ships
+//! output; [`spec`] is a task as it was asked for.
+//!
+//! **Invariants:** the agent may be killed at any point: containers go on, are found again, and no
+//! exit code is lost; it never exits because the region is away; nothing that a task asked for is
+//! left out silently.
+
+mod acs;
+pub mod adapters;
+mod client;
+mod config;
+pub mod engine;
+#[cfg(test)]
+mod fakes;
+mod housekeeping;
+mod limits;
+pub mod logdriver;
+mod poll;
+mod reason;
+mod register;
+pub mod seams;
+mod sequence;
+mod socket;
+pub mod spec;
+mod state_dir;
+mod tcs;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{Notify, Semaphore};
+
+pub use client::{Attribute, CredentialsSource, FixedCredentials};
+pub use config::{AgentConfig, Parts};
+pub use state_dir::StateError;
+
+use crate::client::{Api, RegionLink};
+use crate::engine::{Context, CredentialsBook, Engine};
+use crate::limits::STARTS_MAX;
+use crate::logdriver::LogShipping;
+use crate::poll::PollEndpoint;
+use crate::sequence::Sequence;
+use crate::state_dir::StateDir;
+
+pub(crate) const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const AGENT_HASH: &str = "longshore";
+pub(crate) const RUNTIME_VERSION: &str =
+    concat!("DockerVersion: longshore-", env!("CARGO_PKG_VERSION"));
+
+/// The agent of this host. Dropping it ends the agent and leaves the containers running.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    config: AgentConfig,
+    parts: Parts,
+    api: Api,
+    link: Arc<RegionLink>,
+    dirs: StateDir,
+    engine: Engine,
+}
+
+impl Agent {
+    /// Takes up what an earlier agent left on this host. Needs no region yet.
+    pub async fn open(config: AgentConfig, parts: Parts) -> Result<Self, StateError> {
+        let dirs = StateDir::open(&config.state_dir)?;
+        let api = Api::new(
+            config.endpoint.clone(),
+            config.region.clone(),
+            Arc::clone(&parts.credentials),
+            Arc::clone(&parts.clock),
+        );
+        let cluster = config.cluster.clone().unwrap_or_else(|| "default".to_owned());
+        let link = Arc::new(RegionLink::new(api.clone(), cluster, Arc::clone(&parts.ids)));
+        let logs = LogShipping::new(
+            Arc::clone(&parts.runtime),
+            Arc::new(api.clone()),
+            Arc::clone(&parts.clock),
+            dirs.clone(),
+        );
+        let context = Context {
+            runtime: Arc::clone(&parts.runtime),
+            images: Arc::clone(&parts.images),
+            nets: Arc::clone(&parts.nets),
+            region: Arc::clone(&link) as Arc<dyn engine::Region>,
+            logs: Arc::new(logs),
+            clock: Arc::clone(&parts.clock),
+            ids: Arc::clone(&parts.ids),
+            dirs: dirs.clone(),
+            region_name: config.region.clone(),
+            credentials: CredentialsBook::default(),
+            starts: Semaphore::new(STARTS_MAX),
+            changed: Notify::new(),
+        };
+        let engine = Engine::open(Arc::new(context)).await;
+        Ok(Self { config, parts, api, link, dirs, engine })
+    }
+
+    /// Registers with the region and serves it. Never ends by itself.
+    pub async fn run(&self) -> Result<(), StateError> {
+        let mut record = self.dirs.load_instance()?;
+        let before = record.clone();
+        let instance = register::register(&self.api, &self.config, &self.parts, &mut record).await;
+        if record != before {
+            self.dirs.save_instance(&record)?;
+        }
+        self.link.heard();
+        let clock = Arc::clone(&self.parts.clock);
+        let poll =
+            Arc::new(PollEndpoint::new(self.api.clone(), instance.clone(), Arc::clone(&clock)));
+        let heartbeat = Arc::new(Notify::new());
+        let is_inactive = Arc::new(AtomicBool::new(false));
+        let acs = acs::Acs {
+            api: self.api.clone(),
+            engine: self.engine.clone(),
+            link: Arc::clone(&self.link),
+            instance: instance.clone(),
+            poll: Arc::clone(&poll),
+            sequence: Arc::new(Sequence::new(self.dirs.clone(), record)),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&self.parts.ids),
+            heartbeat: Arc::clone(&heartbeat),
+            is_inactive: Arc::clone(&is_inactive),
+        };
+        let tcs = tcs::Tcs {
+            api: self.api.clone(),
+            engine: self.engine.clone(),
+            instance,
+            poll,
+            clock,
+            ids: Arc::clone(&self.parts.ids),
+            heartbeat,
+            is_inactive,
+        };
+        tokio::join!(acs::run(acs), tcs::run(tcs), housekeeping::run(&self.engine));
+        Ok(())
+    }
+
+    /// The tasks of this host.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}

@@ -1,0 +1,337 @@
+//! One session on the work socket.
+//!
+//! **Invariant:** a payload is acknowledged only after its tasks survive a power cut; everything is
+//! taken in again without harm when it comes twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use longshore_types::TaskArn;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tracing::{debug, warn};
+
+use super::Acs;
+use super::wire::{
+    Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Envelope, Header, Heartbeat,
+    HeartbeatAck, Manifest, ManifestTask, Outgoing, Payload, RoleCredentials,
+    RoleCredentialsMessage, StopVerification, StopVerificationAck,
+};
+use crate::client::{SubmitAttachment, draw};
+use crate::engine::{Accepted, TaskCredentials, wants_stop};
+use crate::limits::{SESSION_JITTER_MS, SESSION_MS, STARVATION_JITTER_MS, STARVATION_MS};
+use crate::socket::{Ended, Socket, classify};
+
+const OUTBOX: usize = 256;
+const EXPIRED: &str = "ConnectionExpired: Reconnect to continue";
+/// Handled by nobody, but signs of life.
+const MERELY_HEARD: [&str; 9] = [
+    "CloseMessage",
+    "ErrorMessage",
+    "ServerException",
+    "BadRequestException",
+    "InvalidClusterException",
+    "InvalidInstanceException",
+    "AccessDeniedException",
+    "InactiveInstanceException",
+    "AckRequest",
+];
+
+struct Session<'a> {
+    acs: &'a Acs,
+    /// To the socket; deeds that outlive a turn hold a clone.
+    out: mpsc::Sender<String>,
+    /// The manifest whose verification is still to come, and what we offered to stop.
+    offered: Option<(String, Vec<TaskArn>)>,
+}
+
+pub(super) async fn serve(acs: &Acs, mut socket: Socket) -> Ended {
+    let (out, mut outbox) = mpsc::channel(OUTBOX);
+    let mut session = Session { acs, out, offered: None };
+    let jitter = |max: u32| draw(&*acs.ids, u64::from(max));
+    let silence_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
+    let mut starved_at = Instant::now() + Duration::from_millis(silence_ms);
+    let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
+    loop {
+        tokio::select! {
+            frame = socket.next() => match classify(frame) {
+                Err(ended) => return ended,
+                Ok(None) => {}
+                Ok(Some(text)) => {
+                    if session.hear(&text).await {
+                        starved_at = Instant::now() + Duration::from_millis(silence_ms);
+                    }
+                }
+            },
+            Some(text) = outbox.recv() => {
+                if let Err(error) = socket.send(Message::text(text)).await {
+                    return Ended::Failed(error.to_string());
+                }
+            }
+            () = sleep_until(starved_at) => return Ended::Starved,
+            () = sleep_until(expires_at) => {
+                let frame = CloseFrame { code: CloseCode::Normal, reason: EXPIRED.into() };
+                let _ = socket.close(Some(frame)).await;
+                return Ended::Orderly;
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned + Default>(kind: &str, body: &str) -> Option<T> {
+    match serde_json::from_str(body) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            warn!(kind, error = %error, "message unreadable");
+            None
+        }
+    }
+}
+
+fn frame<T: Serialize>(kind: &'static str, message: &T) -> String {
+    serde_json::to_string(&Outgoing { kind, message }).expect("a message has string keys only")
+}
+
+impl Session<'_> {
+    /// Takes in one message; false if it is none that we know, and so no sign of life.
+    async fn hear(&mut self, text: &str) -> bool {
+        let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
+            warn!("frame unreadable");
+            return false;
+        };
+        let Some(kind) = envelope.kind else {
+            warn!(frame = text.chars().take(300).collect::<String>(), "error from the region");
+            return MERELY_HEARD.iter().any(|known| text.contains(known));
+        };
+        let body = envelope.message.map_or("{}", |message| message.get());
+        match kind.as_str() {
+            "HeartbeatMessage" => self.heartbeat(body).await,
+            "PayloadMessage" => self.payload(body).await,
+            "TaskManifestMessage" => self.manifest(body).await,
+            "TaskStopVerificationAck" => self.verified(body).await,
+            "IAMRoleCredentialsMessage" => self.credentials(body).await,
+            "AttachTaskNetworkInterfacesMessage" => self.attach(body, true).await,
+            "AttachInstanceNetworkInterfacesMessage" => self.attach(body, false).await,
+            "ConfirmAttachmentMessage" => self.confirm(body).await,
+            "StageUpdateMessage" | "PerformUpdateMessage" => {
+                let header: Header = read(&kind, body).unwrap_or_default();
+                self.answer("NackRequest", header.ack(Some("Updates are disabled"))).await;
+            }
+            other if MERELY_HEARD.contains(&other) => debug!(kind, "message heard"),
+            _ => {
+                warn!(kind, "message unknown");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {
+        let text = frame(kind, message);
+        // The socket is emptied by the same loop that calls us: waiting here would be for ever.
+        if let Err(error) = self.out.try_send(text) {
+            let out = self.out.clone();
+            if let mpsc::error::TrySendError::Full(text) = error {
+                tokio::spawn(async move { out.send(text).await });
+            }
+        }
+    }
+
+    async fn answer(&self, kind: &'static str, ack: Option<Ack>) {
+        match ack {
+            Some(ack) => self.send(kind, &ack).await,
+            None => warn!(kind, "message without an id or an address, not answered"),
+        }
+    }
+
+    async fn heartbeat(&self, body: &str) {
+        let heartbeat: Heartbeat = read("HeartbeatMessage", body).unwrap_or_default();
+        if let Some(message_id) = heartbeat.message_id {
+            self.send("HeartbeatAckRequest", &HeartbeatAck { message_id }).await;
+        }
+        self.acs.heartbeat.notify_waiters();
+    }
+
+    async fn payload(&self, body: &str) {
+        let Some(payload) = read::<Payload>("PayloadMessage", body) else { return };
+        let Some(ack) = payload.header.ack(None) else {
+            warn!("payload without an id or an address");
+            return;
+        };
+        if let Some(number) = payload.seq_num {
+            self.acs.sequence.raise(number);
+        }
+        let mut waits = Vec::new();
+        let mut is_valid = true;
+        let mut credentials = Vec::new();
+        let (stops, starts): (Vec<_>, Vec<_>) = payload.tasks.into_iter().partition(wants_stop);
+        for task in stops.into_iter().chain(starts) {
+            let given = credentials_of(&task);
+            let arn = task.get("arn").and_then(|arn| arn.as_str()).and_then(|arn| arn.parse().ok());
+            match self.acs.engine.accept(task).await {
+                Accepted::Taken(synced) => waits.push(synced),
+                Accepted::Known => {}
+                Accepted::Invalid => {
+                    is_valid = false;
+                    continue;
+                }
+            }
+            for role in [&given.application, &given.execution].into_iter().flatten() {
+                credentials.push(credentials_ack(&ack.message_id, role));
+            }
+            if let Some(arn) = arn {
+                self.acs.engine.put_credentials(&arn, given);
+            }
+        }
+        let (out, sequence) = (self.out.clone(), Arc::clone(&self.acs.sequence));
+        tokio::spawn(async move {
+            for synced in waits {
+                if synced.await.is_err() {
+                    return; // not on disk: the region shall send it again
+                }
+            }
+            let _ = tokio::task::spawn_blocking(move || sequence.save()).await;
+            if is_valid {
+                let _ = out.send(frame("AckRequest", &ack)).await;
+            }
+            for credentials in credentials {
+                let _ = out.send(frame("IAMRoleCredentialsAckRequest", &credentials)).await;
+            }
+        });
+    }
+
+    async fn manifest(&mut self, body: &str) {
+        let Some(manifest) = read::<Manifest>("TaskManifestMessage", body) else { return };
+        let Some(ack) = manifest.header.ack(None) else { return };
+        let is_new = manifest.timeline.is_some_and(|number| self.acs.sequence.raise(number));
+        if !is_new {
+            debug!("an old manifest");
+            return;
+        }
+        let sequence = Arc::clone(&self.acs.sequence);
+        tokio::task::spawn_blocking(move || sequence.save());
+        let is_listed = |arn: &TaskArn| {
+            let arn = arn.to_string();
+            manifest.tasks.iter().any(|t| t.task_arn == arn && t.desired_status == "RUNNING")
+        };
+        let surplus: Vec<TaskArn> =
+            self.acs.engine.wanted().into_iter().filter(|arn| !is_listed(arn)).collect();
+        let message_id = ack.message_id.clone();
+        self.answer("AckRequest", Some(ack)).await;
+        if !surplus.is_empty() {
+            let candidate = |arn: &TaskArn| ManifestTask {
+                task_arn: arn.to_string(),
+                task_cluster_arn: None,
+                desired_status: "STOPPED".to_owned(),
+            };
+            let stop_candidates = surplus.iter().map(candidate).collect();
+            let message = StopVerification { message_id: message_id.clone(), stop_candidates };
+            self.send("TaskStopVerificationMessage", &message).await;
+        }
+        self.offered = Some((message_id, surplus));
+    }
+
+    /// Stops what we offered and the region confirmed; once, and only for the latest manifest.
+    async fn verified(&mut self, body: &str) {
+        let Some(ack) = read::<StopVerificationAck>("TaskStopVerificationAck", body) else {
+            return;
+        };
+        let Some((_, offered)) =
+            self.offered.take_if(|(id, _)| Some(&*id) == ack.message_id.as_ref().as_deref())
+        else {
+            return;
+        };
+        for arn in offered {
+            let text = arn.to_string();
+            if ack.stop_tasks.iter().any(|task| task.task_arn == text) {
+                self.acs.engine.stop(&arn).await;
+            }
+        }
+    }
+
+    async fn credentials(&self, body: &str) {
+        let Some(message) = read::<RoleCredentialsMessage>("IAMRoleCredentialsMessage", body)
+        else {
+            return;
+        };
+        let (Some(id), Some(role), Some(arn)) = (
+            message.message_id,
+            message.role_credentials,
+            message.task_arn.and_then(|arn| arn.parse::<TaskArn>().ok()),
+        ) else {
+            return;
+        };
+        let ack = credentials_ack(&id, &role);
+        let given = match message.role_type.as_deref() {
+            Some("TaskExecution") => {
+                TaskCredentials { execution: Some(role), ..TaskCredentials::default() }
+            }
+            _ => TaskCredentials { application: Some(role), ..TaskCredentials::default() },
+        };
+        if self.acs.engine.put_credentials(&arn, given) {
+            self.send("IAMRoleCredentialsAckRequest", &ack).await;
+        }
+    }
+
+    /// Our interfaces exist from the moment they are wanted, so they are attached at once.
+    async fn attach(&self, body: &str, is_for_task: bool) {
+        let Some(message) = read::<AttachInterfaces>("AttachNetworkInterfaces", body) else {
+            return;
+        };
+        let is_valid = message.wait_timeout_ms.is_some_and(|ms| ms > 0)
+            && !message.elastic_network_interfaces.is_empty()
+            && (!is_for_task || message.task_arn.is_some());
+        let Some(ack) = message.header.ack(None).filter(|_| is_valid) else {
+            warn!("attach message incomplete");
+            return;
+        };
+        self.answer("AckRequest", Some(ack)).await;
+        for interface in message.elastic_network_interfaces {
+            let Some(attachment_arn) = interface.attachment_arn else { continue };
+            let attachment = SubmitAttachment { attachment_arn, status: "ATTACHED" };
+            let (link, task) = (Arc::clone(&self.acs.link), message.task_arn.clone());
+            tokio::spawn(async move { link.attached(task, attachment).await });
+        }
+    }
+
+    async fn confirm(&self, body: &str) {
+        let Some(message) = read::<ConfirmAttachment>("ConfirmAttachmentMessage", body) else {
+            return;
+        };
+        let parses = |arn: &Option<String>| {
+            arn.as_deref().is_some_and(|arn| longshore_types::Arn::parse(arn).is_ok())
+        };
+        let attachment = message.attachment.unwrap_or_default();
+        if parses(&message.task_arn) && parses(&attachment.attachment_arn) {
+            // What is to be attached never shows up here, so it is never reported ATTACHED.
+            self.answer("AckRequest", message.header.ack(None)).await;
+        } else {
+            warn!("confirm message incomplete");
+        }
+    }
+}
+
+fn credentials_ack(message_id: &str, role: &RoleCredentials) -> CredentialsAck {
+    CredentialsAck {
+        message_id: message_id.to_owned(),
+        credentials_id: role.credentials_id.clone(),
+        expiration: role.expiration.clone(),
+    }
+}
+
+fn credentials_of(task: &serde_json::Value) -> TaskCredentials {
+    let read = |key: &str| {
+        let role = task.get(key).filter(|role| role.is_object())?;
+        serde_json::from_value(role.clone()).ok()
+    };
+    TaskCredentials {
+        application: read("roleCredentials"),
+        execution: read("executionRoleCredentials"),
+    }
+}

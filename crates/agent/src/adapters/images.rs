@@ -1,0 +1,174 @@
+//! [`Images`] by the image store and its puller: pulls of one image share one, and an image that a
+//! registry cannot be asked about is taken as it is here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use image::{Auth, Digest, Event, Progress, PullError, PulledImage, Puller, Reference};
+use longshore_types::Chain;
+use tracing::{info, warn};
+
+use crate::seams::{Images, LocalImage};
+
+/// Images that nobody used for this long may go.
+const UNUSED_MS_MIN: u64 = 3 * 24 * 3_600_000;
+
+type Pull = Shared<BoxFuture<'static, Result<LocalImage, Arc<PullError>>>>;
+type Listener = Box<dyn FnOnce(String) + Send>;
+
+/// A pull under way, and who wants to know its digest early.
+struct Flight {
+    pull: Pull,
+    listeners: Arc<Mutex<Listeners>>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    digest: Option<String>,
+    waiting: Vec<Listener>,
+}
+
+impl Listeners {
+    fn hear(&mut self, digest: &str) {
+        self.digest = Some(digest.to_owned());
+        for listener in self.waiting.drain(..) {
+            listener(digest.to_owned());
+        }
+    }
+
+    fn add(&mut self, listener: Listener) {
+        match &self.digest {
+            Some(digest) => listener(digest.clone()),
+            None => self.waiting.push(listener),
+        }
+    }
+}
+
+/// Images of this host.
+pub struct StoreImages {
+    puller: Puller,
+    flights: Arc<Mutex<BTreeMap<Reference, Flight>>>,
+}
+
+impl std::fmt::Debug for StoreImages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreImages")
+    }
+}
+
+impl StoreImages {
+    pub fn new(puller: Puller) -> Self {
+        Self { puller, flights: Arc::default() }
+    }
+
+    fn take_off(&self, reference: &Reference, auth: Auth) -> Flight {
+        let listeners: Arc<Mutex<Listeners>> = Arc::default();
+        let (puller, wanted) = (self.puller.clone(), reference.clone());
+        let heard = Arc::clone(&listeners);
+        let flights = Arc::clone(&self.flights);
+        let pull = async move {
+            let progress = Progress::new(move |event| {
+                if let (Event::Resolved { digest, .. }, Ok(mut listeners)) = (event, heard.lock()) {
+                    listeners.hear(&digest.to_string());
+                }
+            });
+            let result = pull(&puller, &wanted, &auth, &progress).await;
+            if let Ok(mut flights) = flights.lock() {
+                flights.remove(&wanted);
+            }
+            result.map(local).map_err(Arc::new)
+        };
+        Flight { pull: pull.boxed().shared(), listeners }
+    }
+}
+
+/// Asks the registry first; if that cannot be reached, what is here will do.
+async fn pull(
+    puller: &Puller,
+    reference: &Reference,
+    auth: &Auth,
+    progress: &Progress,
+) -> Result<PulledImage, PullError> {
+    match puller.pull(reference, auth, progress).await {
+        Ok(image) => Ok(image),
+        Err(error) => {
+            let (store, wanted) = (puller.store().clone(), reference.clone());
+            let found = tokio::task::spawn_blocking(move || store.local(&wanted)).await;
+            match found {
+                Ok(Ok(Some(image))) => {
+                    info!(image = %reference, error = %error, "image taken as it is here");
+                    Ok(image)
+                }
+                Ok(Ok(None) | Err(_)) | Err(_) => Err(error),
+            }
+        }
+    }
+}
+
+fn local(image: PulledImage) -> LocalImage {
+    LocalImage {
+        digest: image.manifest_digest.to_string(),
+        config: image.config.clone(),
+        layers: image.layers.clone(),
+        lease: Arc::new(image.lease),
+    }
+}
+
+impl Images for StoreImages {
+    fn pull(
+        &self,
+        reference: Reference,
+        auth: Auth,
+        on_digest: Box<dyn FnOnce(String) + Send>,
+    ) -> BoxFuture<'_, Result<LocalImage, Arc<PullError>>> {
+        let pull = {
+            let mut flights = self.flights.lock().expect("nothing panics while it holds these");
+            // A flight that everybody left stands still for ever: nobody may join it.
+            let is_abandoned =
+                |flight: &Flight| flight.pull.strong_count().is_none_or(|count| count < 2);
+            if flights.get(&reference).is_some_and(is_abandoned) {
+                flights.remove(&reference);
+            }
+            let flight =
+                flights.entry(reference.clone()).or_insert_with(|| self.take_off(&reference, auth));
+            if let Ok(mut listeners) = flight.listeners.lock() {
+                listeners.add(on_digest);
+            }
+            flight.pull.clone()
+        };
+        Box::pin(pull)
+    }
+
+    fn find(&self, reference: Reference, digest: String) -> BoxFuture<'_, Option<LocalImage>> {
+        let store = self.puller.store().clone();
+        let find = move || {
+            let digest: Digest = digest.parse().ok()?;
+            let found = store.image(&digest);
+            match found {
+                Ok(found) => found.map(local),
+                Err(error) => {
+                    warn!(image = %reference, error = %Chain(&error), "image not readable");
+                    None
+                }
+            }
+        };
+        Box::pin(async move { tokio::task::spawn_blocking(find).await.ok().flatten() })
+    }
+
+    fn collect(&self) -> BoxFuture<'_, usize> {
+        let store = self.puller.store().clone();
+        Box::pin(async move {
+            let collect = move || store.collect(&BTreeSet::new(), UNUSED_MS_MIN);
+            match tokio::task::spawn_blocking(collect).await {
+                Ok(Ok(collected)) => collected.images,
+                Ok(Err(error)) => {
+                    warn!(error = %Chain(&error), "images not collected");
+                    0
+                }
+                Err(_) => 0,
+            }
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! [`Nets`] by the host's network.
+
+use futures_util::future::BoxFuture;
+use longshore_types::Chain;
+use network::{EndpointId, Network, NetworkError, PortMapping};
+use tracing::warn;
+
+use crate::engine::state::Binding;
+use crate::seams::{Attached, Counters, NetError, Nets};
+use crate::spec::{EniSpec, PortSpec, Protocol};
+
+/// The network of this host.
+#[derive(Clone, Debug)]
+pub struct HostNets(pub Network);
+
+fn failed(error: &NetworkError) -> NetError {
+    NetError(Chain(error).to_string())
+}
+
+fn endpoint(name: &str) -> Result<EndpointId, NetError> {
+    name.parse().map_err(|why: network::NameError| NetError(format!("{name}: {why}")))
+}
+
+fn attached(attached: network::Attached) -> Attached {
+    Attached {
+        netns: attached.netns,
+        address: attached.address,
+        nameserver: Some(attached.nameserver),
+    }
+}
+
+impl Nets for HostNets {
+    fn attach_eni(&self, name: &str, eni: EniSpec) -> BoxFuture<'_, Result<Attached, NetError>> {
+        let id = endpoint(name);
+        Box::pin(async move {
+            let spec = network::EniSpec {
+                address: eni.address,
+                prefix: eni.prefix,
+                gateway: eni.gateway,
+                mac: eni
+                    .mac
+                    .parse()
+                    .map_err(|why| NetError(format!("hardware address {}: {why}", eni.mac)))?,
+                security_groups: eni.security_groups,
+                assign_public_ip: eni.assign_public_ip,
+            };
+            let made = self.0.attach_eni(&id?, spec).await;
+            made.map(attached).map_err(|error| failed(&error))
+        })
+    }
+
+    fn attach_bridge(&self, name: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
+        let id = endpoint(name);
+        Box::pin(async move {
+            let made = self.0.attach_bridge(&id?).await;
+            made.map(attached).map_err(|error| failed(&error))
+        })
+    }
+
+    fn publish(
+        &self,
+        name: &str,
+        ports: Vec<PortSpec>,
+    ) -> BoxFuture<'_, Result<Vec<Binding>, NetError>> {
+        let id = endpoint(name);
+        let wish = |port: &PortSpec| PortMapping {
+            container_port: port.container_port,
+            host_port: port.host_port,
+            protocol: match port.protocol {
+                Protocol::Tcp => network::Protocol::Tcp,
+                Protocol::Udp => network::Protocol::Udp,
+            },
+        };
+        let wishes: Vec<PortMapping> = ports.iter().map(wish).collect();
+        Box::pin(async move {
+            let bindings = self.0.publish(&id?, &wishes).await.map_err(|error| failed(&error))?;
+            let binding = |binding: network::Binding| Binding {
+                container_port: binding.container_port,
+                host_port: binding.host_port,
+                protocol: match binding.protocol {
+                    network::Protocol::Tcp => Protocol::Tcp,
+                    network::Protocol::Udp => Protocol::Udp,
+                },
+            };
+            Ok(bindings.into_iter().map(binding).collect())
+        })
+    }
+
+    fn detach(&self, name: &str) -> BoxFuture<'_, Result<(), NetError>> {
+        let id = endpoint(name);
+        Box::pin(async move { self.0.detach(&id?).await.map_err(|error| failed(&error)) })
+    }
+
+    fn reconcile(&self, names: Vec<String>) -> BoxFuture<'_, Result<(), NetError>> {
+        Box::pin(async move {
+            let keep = names.iter().filter_map(|name| match endpoint(name) {
+                Ok(id) => Some(id),
+                Err(error) => {
+                    warn!(error = %error, "endpoint cannot be kept");
+                    None
+                }
+            });
+            let keep: Vec<EndpointId> = keep.collect();
+            self.0.reconcile(&keep).await.map_err(|error| failed(&error))
+        })
+    }
+
+    fn counters(&self, name: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
+        let id = endpoint(name);
+        Box::pin(async move {
+            let counters = self.0.counters(&id?).await.map_err(|error| failed(&error))?;
+            Ok(Counters {
+                rx_bytes: counters.rx_bytes,
+                rx_packets: counters.rx_packets,
+                rx_errors: counters.rx_errors,
+                rx_dropped: counters.rx_dropped,
+                tx_bytes: counters.tx_bytes,
+                tx_packets: counters.tx_packets,
+                tx_errors: counters.tx_errors,
+                tx_dropped: counters.tx_dropped,
+            })
+        })
+    }
+}

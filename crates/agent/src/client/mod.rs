@@ -1,0 +1,288 @@
+//! Speaking to the region: signed awsJson requests, and the operations that the agent needs.
+
+mod backoff;
+mod ecs;
+mod logs;
+mod region;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_wire::sigv4::{self, Credentials, SigningKeys};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use longshore_types::{Clock, RegionName, Token};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use backoff::Backoff;
+pub(crate) use backoff::draw;
+pub use ecs::{Attribute, PollEndpoints, Register, Resource, SubmitAttachment};
+pub use region::RegionLink;
+
+use crate::acs::wire::RoleCredentials;
+use crate::limits::{API_TIMEOUT_MS, RESPONSE_BYTES_MAX};
+
+/// Where the keys of this host come from; asked anew for each request, so they can be rotated.
+pub trait CredentialsSource: Send + Sync + Debug {
+    fn current(&self) -> Option<Credentials>;
+}
+
+/// A source that always answers the same.
+#[derive(Clone, Debug)]
+pub struct FixedCredentials(pub Credentials);
+
+impl CredentialsSource for FixedCredentials {
+    fn current(&self) -> Option<Credentials> {
+        Some(self.0.clone())
+    }
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("{code}: {message}")]
+    Refused { status: u16, code: String, message: String },
+    #[error("failed to reach {endpoint}: {why}")]
+    Unreachable { endpoint: String, why: String },
+    #[error("{endpoint} did not answer within {timeout_ms} ms")]
+    TimedOut { endpoint: String, timeout_ms: u64 },
+    #[error("answer of {operation} cannot be read: {why}")]
+    Unreadable { operation: &'static str, why: String },
+    #[error("there are no credentials")]
+    NoCredentials,
+    #[error("{0} is no usable endpoint")]
+    BadEndpoint(String),
+}
+
+impl CallError {
+    /// Whether the same call may work later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { status, code, .. } => {
+                *status >= 500
+                    || *status == 429
+                    || matches!(
+                        &**code,
+                        "ThrottlingException"
+                            | "ServerException"
+                            | "ServiceUnavailableException"
+                            | "LimitExceededException"
+                            | "RequestTimeout"
+                    )
+            }
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoCredentials => true,
+            Self::Unreadable { .. } | Self::BadEndpoint(_) => false,
+        }
+    }
+
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Unreadable { .. }
+            | Self::NoCredentials
+            | Self::BadEndpoint(_) => "",
+        }
+    }
+}
+
+/// A service of the region and the protocol it is spoken to in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service {
+    signing_name: &'static str,
+    target: &'static str,
+}
+
+pub(crate) const ECS: Service =
+    Service { signing_name: "ecs", target: "AmazonEC2ContainerServiceV20141113" };
+pub(crate) const LOGS: Service = Service { signing_name: "logs", target: "Logs_20140328" };
+pub(crate) const ECR: Service =
+    Service { signing_name: "ecr", target: "AmazonEC2ContainerRegistry_V20150921" };
+
+/// Signs and sends. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoint: Uri,
+    region: RegionName,
+    credentials: Arc<dyn CredentialsSource>,
+    clock: Arc<dyn Clock>,
+    keys: SigningKeys,
+    http: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Api {
+    pub fn new(
+        endpoint: Uri,
+        region: RegionName,
+        credentials: Arc<dyn CredentialsSource>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(10)));
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(50))
+            .build(connector);
+        let keys = SigningKeys::default();
+        Self { shared: Arc::new(Shared { endpoint, region, credentials, clock, keys, http }) }
+    }
+
+    pub fn endpoint(&self) -> &Uri {
+        &self.shared.endpoint
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// One call, signed by the host's own keys.
+    pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
+        &self,
+        service: Service,
+        operation: &'static str,
+        input: &I,
+    ) -> Result<O, CallError> {
+        self.call_as(service, operation, input, None, None).await
+    }
+
+    /// One call, signed by a role's keys if there are any, at another endpoint if one is named.
+    pub(crate) async fn call_as<I: Serialize, O: DeserializeOwned>(
+        &self,
+        service: Service,
+        operation: &'static str,
+        input: &I,
+        role: Option<&RoleCredentials>,
+        endpoint: Option<&str>,
+    ) -> Result<O, CallError> {
+        let body = serde_json::to_vec(input)
+            .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })?;
+        let uri = match endpoint {
+            None => self.shared.endpoint.clone(),
+            Some(text) => text.parse().map_err(|_| CallError::BadEndpoint(text.to_owned()))?,
+        };
+        if uri.scheme_str() != Some("http") {
+            return Err(CallError::BadEndpoint(uri.to_string()));
+        }
+        let request = self.request(service, operation, &uri, Bytes::from(body), role)?;
+        let timeout = Duration::from_millis(API_TIMEOUT_MS);
+        let answer = tokio::time::timeout(timeout, self.exchange(request, &uri)).await;
+        let (status, bytes) = answer.map_err(|_| CallError::TimedOut {
+            endpoint: uri.to_string(),
+            timeout_ms: API_TIMEOUT_MS,
+        })??;
+        if !(200..300).contains(&status) {
+            return Err(refusal(status, &bytes));
+        }
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
+    }
+
+    fn request(
+        &self,
+        service: Service,
+        operation: &'static str,
+        uri: &Uri,
+        body: Bytes,
+        role: Option<&RoleCredentials>,
+    ) -> Result<Request<Full<Bytes>>, CallError> {
+        let credentials = match role {
+            Some(role) => of_role(role),
+            None => self.shared.credentials.current().ok_or(CallError::NoCredentials)?,
+        };
+        let mut headers = HeaderMap::new();
+        let target = format!("{}.{operation}", service.target);
+        let bad = |_| CallError::BadEndpoint(uri.to_string());
+        headers.insert("x-amz-target", HeaderValue::from_str(&target).map_err(bad)?);
+        let kind = HeaderValue::from_static("application/x-amz-json-1.1");
+        headers.insert(header::CONTENT_TYPE, kind);
+        self.sign("POST", uri, &mut headers, &body, &credentials, service.signing_name);
+        let agent = concat!("longshore-agent/", env!("CARGO_PKG_VERSION"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Signs headers in place; for websockets and their frames as well.
+    pub(crate) fn sign(
+        &self,
+        method: &str,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        body: &[u8],
+        credentials: &Credentials,
+        service: &str,
+    ) {
+        let Shared { region, clock, keys, .. } = &*self.shared;
+        sigv4::sign(method, uri, headers, body, credentials, region, service, clock.now(), keys);
+    }
+
+    pub(crate) fn credentials(&self) -> Result<Credentials, CallError> {
+        self.shared.credentials.current().ok_or(CallError::NoCredentials)
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        uri: &Uri,
+    ) -> Result<(u16, Bytes), CallError> {
+        let unreachable = |why: String| CallError::Unreachable { endpoint: uri.to_string(), why };
+        let answer = self.shared.http.request(request).await;
+        let answer =
+            answer.map_err(|error| unreachable(longshore_types::Chain(&error).to_string()))?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), RESPONSE_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| unreachable(error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+fn of_role(role: &RoleCredentials) -> Credentials {
+    let token = Some(role.session_token.clone()).filter(|token| !token.is_empty());
+    Credentials {
+        access_key: role.access_key_id.clone(),
+        secret: Token::from_text(role.secret_access_key.clone()),
+        session_token: token.map(Token::from_text),
+    }
+}
+
+/// Reads `{"__type":"…#Code","message":"…"}` in all its spellings.
+fn refusal(status: u16, body: &[u8]) -> CallError {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |keys: &[&str]| {
+        keys.iter().find_map(|key| value.get(key)?.as_str()).unwrap_or_default().to_owned()
+    };
+    let code = text(&["__type", "code", "Code"]);
+    let code = code.rsplit('#').next().unwrap_or_default().to_owned();
+    CallError::Refused { status, code, message: text(&["message", "Message"]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_read_in_all_their_spellings() {
+        let error = refusal(400, br#"{"__type":"com.x#ClientException","Message":"no"}"#);
+        assert_eq!(error.to_string(), "ClientException: no");
+        assert!(!error.is_transient());
+        assert!(refusal(503, b"<html>").is_transient());
+        assert!(refusal(400, br#"{"__type":"ThrottlingException"}"#).is_transient());
+    }
+}

@@ -1,0 +1,225 @@
+//! The engine's line to the region: events that arrive in the end, and logins for its registry.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use image::{Auth, Basic};
+use longshore_types::{Chain, IdSource, TaskArn, Timestamp};
+use serde::Deserialize;
+use tokio::sync::{Notify, Semaphore};
+use tracing::{debug, warn};
+
+use super::{Api, Backoff, CallError, ECR, SubmitAttachment};
+use crate::acs::wire::RoleCredentials;
+use crate::engine::Region;
+use crate::engine::state::TaskEvent;
+use crate::limits::SUBMITS_MAX;
+use crate::spec::RegistryAuth;
+
+/// Logins are renewed this long before they end.
+const LOGIN_MARGIN_MS: u64 = 30 * 60_000;
+/// A login without a known end is used this long.
+const LOGIN_MS: u64 = 60 * 60_000;
+const LOGINS_MAX: usize = 256;
+const LOGIN_TRIES_MAX: u32 = 8;
+
+#[derive(Clone, Debug)]
+struct Login {
+    host: String,
+    basic: Basic,
+    expires_at: Timestamp,
+}
+
+/// Delivers what the engine has to say.
+#[derive(Debug)]
+pub struct RegionLink {
+    api: Api,
+    cluster: String,
+    ids: Arc<dyn IdSource>,
+    submits: Semaphore,
+    /// Rung when the region was heard again: then nobody waits out a long pause.
+    heard: Notify,
+    /// By the access key of the role, and the registry's account.
+    logins: Mutex<BTreeMap<(String, String), Login>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AuthorizationData {
+    authorization_token: String,
+    expires_at: Option<f64>,
+    proxy_endpoint: String,
+}
+
+impl RegionLink {
+    pub fn new(api: Api, cluster: String, ids: Arc<dyn IdSource>) -> Self {
+        let submits = Semaphore::new(SUBMITS_MAX);
+        Self { api, cluster, ids, submits, heard: Notify::new(), logins: Mutex::default() }
+    }
+
+    /// The region has just answered.
+    pub fn heard(&self) {
+        self.heard.notify_waiters();
+    }
+
+    async fn pause(&self, ms: u64) {
+        let heard = self.heard.notified();
+        let _ = tokio::time::timeout(Duration::from_millis(ms), heard).await;
+    }
+
+    /// Tries until the region accepts it, or says that it never will.
+    async fn persist<F: Future<Output = Result<(), CallError>>>(
+        &self,
+        what: &'static str,
+        mut call: impl FnMut() -> F,
+    ) {
+        let mut transient = Backoff::call();
+        let mut refused = Backoff::refused();
+        loop {
+            let result = match self.submits.acquire().await {
+                Ok(_permit) => call().await,
+                Err(_) => return,
+            };
+            let wait_ms = match result {
+                Ok(()) => return,
+                Err(error) if error.code() == "InvalidParameterException" => {
+                    warn!(what, error = %Chain(&error), "event refused for good");
+                    return;
+                }
+                Err(error) if error.is_transient() => {
+                    debug!(what, error = %Chain(&error), "event not delivered yet");
+                    transient.next_ms(&*self.ids)
+                }
+                Err(error) => {
+                    warn!(what, error = %Chain(&error), "event refused");
+                    refused.next_ms(&*self.ids)
+                }
+            };
+            self.pause(wait_ms).await;
+        }
+    }
+
+    /// Tells of an attachment that is there: a task's, or the instance's own.
+    pub async fn attached(&self, task: Option<String>, attachment: SubmitAttachment) {
+        let attachments = [attachment];
+        self.persist("attachment", || async {
+            match &task {
+                Some(task) => {
+                    self.api.submit_task_attachments(&self.cluster, task, &attachments).await
+                }
+                None => self.api.submit_attachment_state_changes(&self.cluster, &attachments).await,
+            }
+        })
+        .await;
+    }
+
+    async fn renew(
+        &self,
+        registry: Option<&str>,
+        role: Option<&RoleCredentials>,
+    ) -> Result<Login, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            authorization_data: Vec<AuthorizationData>,
+        }
+        let input = match registry {
+            Some(id) => serde_json::json!({ "registryIds": [id] }),
+            None => serde_json::json!({}),
+        };
+        let answer: Answer =
+            self.api.call_as(ECR, "GetAuthorizationToken", &input, role, None).await?;
+        let unreadable = |why: &str| CallError::Unreadable {
+            operation: "GetAuthorizationToken",
+            why: why.to_owned(),
+        };
+        let data = answer.authorization_data.into_iter().next();
+        let data = data.ok_or_else(|| unreadable("no authorization data"))?;
+        let basic = Basic::from_authorization_token(&data.authorization_token)
+            .ok_or_else(|| unreadable("the token is no user and password"))?;
+        let host = data.proxy_endpoint.split_once("://").map_or(&*data.proxy_endpoint, |(_, h)| h);
+        let now = self.api.clock().now();
+        let expires_at = data.expires_at.map_or(now.plus_ms(LOGIN_MS), from_seconds);
+        Ok(Login { host: host.trim_end_matches('/').to_owned(), basic, expires_at })
+    }
+
+    async fn find_login(
+        &self,
+        registry: Option<&str>,
+        role: Option<&RoleCredentials>,
+    ) -> Result<Login, CallError> {
+        let key = (
+            role.map(|role| role.access_key_id.clone()).unwrap_or_default(),
+            registry.unwrap_or_default().to_owned(),
+        );
+        let now = self.api.clock().now();
+        let known = self.logins.lock().ok().and_then(|logins| logins.get(&key).cloned());
+        if let Some(login) = known.filter(|login| now.plus_ms(LOGIN_MARGIN_MS) < login.expires_at) {
+            return Ok(login);
+        }
+        let mut backoff = Backoff::call();
+        for attempt in 1.. {
+            match self.renew(registry, role).await {
+                Err(error) if error.is_transient() && attempt < LOGIN_TRIES_MAX => {
+                    self.pause(backoff.next_ms(&*self.ids)).await;
+                }
+                Err(error) => return Err(error),
+                Ok(login) => {
+                    if let Ok(mut logins) = self.logins.lock() {
+                        if LOGINS_MAX <= logins.len() {
+                            logins.clear();
+                        }
+                        logins.insert(key, login.clone());
+                    }
+                    return Ok(login);
+                }
+            }
+        }
+        Err(CallError::NoCredentials)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what a clock shows"
+)]
+fn from_seconds(seconds: f64) -> Timestamp {
+    Timestamp((seconds.clamp(0.0, 1e11) * 1000.0) as u64)
+}
+
+impl Region for RegionLink {
+    fn tell(&self, task: TaskArn, event: TaskEvent) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let task = task.to_string();
+            self.persist("task", || {
+                self.api.submit_task_state_change(&self.cluster, &task, &event)
+            })
+            .await;
+        })
+    }
+
+    fn login(
+        &self,
+        auth: RegistryAuth,
+        role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<Auth, String>> {
+        Box::pin(async move {
+            // A name without credentials of its own may still lead to the region's registry.
+            let (registry, is_required) = match auth {
+                RegistryAuth::Ecr { registry_id, .. } => (registry_id, true),
+                RegistryAuth::None => (None, false),
+            };
+            match self.find_login(registry.as_deref(), role.as_ref()).await {
+                Ok(login) => Ok(Auth::none().with(login.host, login.basic)),
+                Err(error) if is_required => Err(Chain(&error).to_string()),
+                Err(error) => {
+                    debug!(error = %Chain(&error), "no login for the region's registry");
+                    Ok(Auth::none())
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,494 @@
+//! The deeds: each carries out one action and says, as inputs, what came of it.
+//!
+//! **Invariant:** every deed may be done again after it was cut short at any point.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use longshore_types::{Chain, Timestamp};
+use sandbox::{ContainerId, ExecSpec, GroupId, GroupLimits, SandboxError};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::health::Checks;
+use super::launch;
+use super::plan::Action;
+use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, TaskState};
+use super::step::{Created, Input, Pulled};
+use super::volumes;
+use super::worker::{Message, Worker};
+use crate::limits::{
+    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
+};
+use crate::logdriver::RunLog;
+use crate::reason;
+use crate::seams::{Attached, LocalImage, Signal};
+use crate::spec::{NetworkMode, RegistryAuth, TaskSpec};
+
+/// A deed that is over.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) action: Action,
+    pub(super) inputs: Vec<Input>,
+    pub(super) image: Option<(usize, LocalImage)>,
+}
+
+/// What a deed may look at: the task as it was when the deed was decided on.
+#[derive(Clone)]
+pub(super) struct Scene {
+    pub(super) context: Arc<Context>,
+    pub(super) spec: Arc<TaskSpec>,
+    pub(super) state: Arc<TaskState>,
+    images: BTreeMap<usize, LocalImage>,
+    own: mpsc::WeakSender<Message>,
+}
+
+impl Scene {
+    pub(super) fn container(&self, index: usize) -> &ContainerState {
+        &self.state.containers[index]
+    }
+
+    pub(super) fn image(&self, index: usize) -> Option<&LocalImage> {
+        self.images.get(&index)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    fn run_id(&self, index: usize) -> ContainerId {
+        self.container(index).run_id().parse().expect("a run's id is a file name")
+    }
+
+    pub(super) fn group_id(&self) -> GroupId {
+        self.spec.arn.id.to_string().parse().expect("a task's id is a file name")
+    }
+
+    /// The name of the interface that a container uses, if it has one of its own kind.
+    fn endpoint(&self, index: usize) -> Option<String> {
+        match self.spec.containers[index].network {
+            NetworkMode::Bridge => Some(self.container(index).runtime_id.clone()),
+            NetworkMode::Awsvpc | NetworkMode::Host | NetworkMode::None => None,
+        }
+    }
+
+    pub(super) fn run_log(&self, index: usize) -> RunLog {
+        let container = &self.spec.containers[index];
+        RunLog {
+            id: self.container(index).run_id(),
+            task: self.spec.arn.clone(),
+            container: container.name.clone(),
+            runtime_id: self.container(index).runtime_id.clone(),
+            spec: container.log.clone(),
+            is_tty: container.process.tty,
+        }
+    }
+
+    async fn tell(&self, input: Input) {
+        if let Some(own) = self.own.upgrade() {
+            let _ = own.send(Message::Input(input)).await;
+        }
+    }
+}
+
+/// The deed for one action.
+pub(super) fn begin(worker: &Worker, action: Action) -> impl Future<Output = Done> + Send + use<> {
+    let scene = Scene {
+        context: Arc::clone(&worker.context),
+        spec: Arc::clone(&worker.spec),
+        state: Arc::new(worker.state.clone()),
+        images: worker.images.clone(),
+        own: worker.own.clone(),
+    };
+    let deed: BoxFuture<'static, (Vec<Input>, Option<LocalImage>)> = match action {
+        Action::Pull(index) => Box::pin(async move { pull(&scene, index).await }),
+        other => Box::pin(async move { (plain(&scene, other).await, None) }),
+    };
+    async move {
+        let (inputs, image) = deed.await;
+        Done { action, inputs, image: action.holds().zip(image) }
+    }
+}
+
+async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
+    match action {
+        Action::Prepare => {
+            let limit = Duration::from_millis(PREPARE_MS_MAX);
+            let result = tokio::time::timeout(limit, prepare(scene)).await;
+            let late = || Err(reason::timed_out("prepared", limit));
+            vec![Input::Prepared(result.unwrap_or_else(|_| late()))]
+        }
+        Action::Create(container) => {
+            let limit = Duration::from_millis(CREATE_MS_MAX);
+            let result = tokio::time::timeout(limit, create(scene, container)).await;
+            let late = || Err(reason::timed_out("created", limit));
+            vec![Input::Created { container, result: result.unwrap_or_else(|_| late()) }]
+        }
+        Action::Start(container) => {
+            let limit = Duration::from_millis(START_MS_MAX);
+            let result = tokio::time::timeout(limit, start(scene, container)).await;
+            let late = || Err(reason::timed_out("started", limit));
+            vec![Input::Started { container, result: result.unwrap_or_else(|_| late()) }]
+        }
+        Action::Watch { container, restarts } => vec![watch(scene, container, restarts).await],
+        Action::Check { container, restarts } => check(scene, container, restarts).await,
+        Action::Signal(container) => {
+            signal(scene, container, stop_signal(scene, container)).await;
+            vec![Input::Signalled { container, at: scene.now() }]
+        }
+        Action::Kill(container) => {
+            signal(scene, container, Signal::KILL).await;
+            vec![Input::Killed { container, at: scene.now() }]
+        }
+        Action::Discard(container) => {
+            delete(scene, scene.run_id(container)).await;
+            vec![Input::Discarded { container }]
+        }
+        Action::Drain(container) => {
+            let log = scene.run_log(container);
+            follow(scene, &log);
+            let limit = Duration::from_millis(DRAIN_MS_MAX);
+            let last_line = scene.context.logs.drained(&log.id, limit).await;
+            vec![Input::Drained { container, last_line }]
+        }
+        Action::Release => {
+            release_in_time(scene.clone()).await;
+            vec![Input::Released]
+        }
+        Action::Tell(number) => {
+            if let Some(event) = scene.state.outbox.front() {
+                scene.context.region.tell(scene.spec.arn.clone(), event.clone()).await;
+            }
+            vec![Input::Told { number }]
+        }
+        Action::Pull(_) => Vec::new(),
+    }
+}
+
+async fn pull(scene: &Scene, index: usize) -> (Vec<Input>, Option<LocalImage>) {
+    scene.tell(Input::PullStarted { at: scene.now() }).await;
+    let limit = Duration::from_millis(PULL_MS_MAX);
+    let result = tokio::time::timeout(limit, pull_image(scene, index)).await;
+    let result = result.unwrap_or_else(|_| Err(reason::timed_out("pulled", limit)));
+    let at = scene.now();
+    match result {
+        Ok(image) => {
+            let container = &scene.spec.containers[index];
+            let stop_signal =
+                container.process.stop_signal.clone().or(image.config.stop_signal.clone());
+            let pulled = Pulled { digest: Some(image.digest.clone()), stop_signal };
+            (vec![Input::Pulled { container: index, at, result: Ok(pulled) }], Some(image))
+        }
+        Err(reason) => (vec![Input::Pulled { container: index, at, result: Err(reason) }], None),
+    }
+}
+
+async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
+    let container = &scene.spec.containers[index];
+    let reference: image::Reference = container
+        .image
+        .parse()
+        .map_err(|why: image::ReferenceError| reason::bad_image_name(&container.image, &why))?;
+    let role = match &container.registry {
+        RegistryAuth::Ecr { execution_role: true, .. } => {
+            scene.context.credentials.execution(&scene.spec.arn)
+        }
+        RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
+    };
+    let login = scene.context.region.login(container.registry.clone(), role).await;
+    let login = login.map_err(|why| reason::pull_auth(&container.image, &why))?;
+    let own = scene.own.clone();
+    let on_digest = Box::new(move |digest: String| {
+        if let Some(own) = own.upgrade() {
+            let input = Input::Resolved { container: index, digest };
+            // A full inbox only means that the digest is told together with the image.
+            let _ = own.try_send(Message::Input(input));
+        }
+    });
+    let pulled = scene.context.images.pull(reference, login, on_digest).await;
+    pulled.map_err(|error| reason::pull(&error))
+}
+
+async fn prepare(scene: &Scene) -> Result<Prepared, String> {
+    let context = &scene.context;
+    let task = scene.spec.arn.id.to_string();
+    let group = async {
+        let limits = GroupLimits {
+            cpu_quota: scene.spec.cpu_millis.and_then(|millis| u32::try_from(millis).ok()),
+            memory: scene.spec.memory_bytes,
+        };
+        let made = context.runtime.create_group(scene.group_id(), limits).await;
+        made.map_err(|error| reason::resources(&Chain(&error)))
+    };
+    let network = async {
+        match &scene.spec.eni {
+            None => Ok(None),
+            Some(eni) => {
+                let attached = context.nets.attach_eni(&task, eni.clone()).await;
+                attached.map(Some).map_err(|error| reason::network(&error))
+            }
+        }
+    };
+    let logs = async {
+        for (index, container) in scene.spec.containers.iter().enumerate() {
+            if container.refusal.is_none() {
+                let log = scene.run_log(index);
+                let checked = context.logs.check(&log, execution_role(scene)).await;
+                checked.map_err(|why| reason::log_driver(scene.spec.is_fargate, &why))?;
+            }
+        }
+        Ok(())
+    };
+    let volumes = async {
+        let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
+        let made = tokio::task::spawn_blocking(move || volumes::prepare(&dirs, &spec)).await;
+        made.unwrap_or_else(|error| Err(error.to_string()))
+    };
+    let ((), attached, (), ()) = tokio::try_join!(group, network, logs, volumes)?;
+    Ok(match attached {
+        Some(Attached { netns, address, nameserver }) => {
+            Prepared { netns: Some(netns), address: Some(address), nameserver }
+        }
+        None => Prepared::default(),
+    })
+}
+
+fn execution_role(scene: &Scene) -> Option<crate::acs::wire::RoleCredentials> {
+    scene.context.credentials.execution(&scene.spec.arn)
+}
+
+async fn create(scene: &Scene, index: usize) -> Result<Created, String> {
+    let _permit = scene.context.starts.acquire().await.map_err(|error| error.to_string())?;
+    let container = &scene.spec.containers[index];
+    let id = scene.run_id(index);
+    // What a killed agent may have left half made.
+    delete(scene, id.clone()).await;
+    let created = connect(scene, index).await?;
+    let launch = launch::Launch { scene, index, created: &created };
+    let spec = launch.spec(id)?;
+    let files = launch.files(&spec);
+    let previous = (0 < scene.container(index).restarts).then(|| {
+        let restarts = scene.container(index).restarts - 1;
+        ContainerState { restarts, ..scene.container(index).clone() }.run_id()
+    });
+    if let Some(previous) = &previous {
+        inherit(scene, previous, &spec.id).await;
+    }
+    let copies = launch.copies(&spec);
+    let written = tokio::task::spawn_blocking(move || {
+        launch::write_files(&files)?;
+        volumes::fill(&copies)
+    });
+    written.await.map_err(|error| error.to_string()).and_then(|written| written).map_err(
+        |why| format!("CannotCreateContainerError: container \"{}\": {why}", container.name),
+    )?;
+    let made = scene.context.runtime.create(spec).await;
+    made.map_err(|error| reason::create_or_start(&error))?;
+    Ok(created)
+}
+
+/// Gives a container in bridge mode its interface, and every container its ports.
+async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
+    let container = &scene.spec.containers[index];
+    let same_ports = || {
+        let bind = |port: &crate::spec::PortSpec| Binding {
+            container_port: port.container_port,
+            host_port: port.container_port,
+            protocol: port.protocol,
+        };
+        container.ports.iter().map(bind).collect()
+    };
+    match container.network {
+        NetworkMode::Host => Ok(Created { bindings: same_ports(), ..Created::default() }),
+        NetworkMode::Awsvpc | NetworkMode::None => Ok(Created::default()),
+        NetworkMode::Bridge => {
+            let endpoint = scene.container(index).runtime_id.clone();
+            let failed = |error: crate::seams::NetError| {
+                format!("CannotStartContainerError: failed to set up container networking: {error}")
+            };
+            let nets = &scene.context.nets;
+            let attached = nets.attach_bridge(&endpoint).await.map_err(failed)?;
+            let known = &scene.container(index).bindings;
+            let bindings = if container.ports.is_empty() {
+                Vec::new()
+            } else if known.is_empty() {
+                nets.publish(&endpoint, container.ports.clone()).await.map_err(failed)?
+            } else {
+                known.clone()
+            };
+            let Attached { netns, address, nameserver } = attached;
+            Ok(Created { address: Some(address), netns: Some(netns), nameserver, bindings })
+        }
+    }
+}
+
+/// A restarted container finds its files as it left them.
+async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
+    let containers = scene.context.dirs.containers();
+    let (from, to) = (containers.join(previous), containers.join(next.as_str()));
+    let _ = tokio::fs::remove_dir_all(to.join("layer")).await;
+    let moved = tokio::fs::rename(from.join("layer"), to.join("layer")).await;
+    if let Err(error) = moved {
+        warn!(container = previous, error = %error, "files of a restarted container are lost");
+    }
+    if let Ok(id) = previous.parse() {
+        delete_when_shipped(&scene.context, id).await;
+    }
+    let _ = tokio::fs::remove_dir(from).await;
+}
+
+async fn start(scene: &Scene, index: usize) -> Result<Timestamp, String> {
+    let _permit = scene.context.starts.acquire().await.map_err(|error| error.to_string())?;
+    follow(scene, &scene.run_log(index));
+    let started = scene.context.runtime.start(scene.run_id(index)).await;
+    started.map(|started| started.at).map_err(|error| reason::start(&error))
+}
+
+/// Sees to the output of a run; asked twice, it is still seen to once.
+fn follow(scene: &Scene, log: &RunLog) {
+    scene.context.logs.follow(log, execution_role(scene));
+}
+
+async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
+    // An agent that came back must take up the output as well.
+    follow(scene, &scene.run_log(index));
+    let id = scene.run_id(index);
+    match scene.context.runtime.wait(id).await {
+        Ok(exit) => {
+            let state = ExitState {
+                code: Some(exit.code),
+                oom_killed: exit.oom_killed,
+                at: exit.finished_at,
+            };
+            Input::Exited { container: index, restarts, exit: state, reason: exit.reason }
+        }
+        Err(error) => {
+            warn!(task = %scene.spec.arn, error = %Chain(&error), "container lost");
+            let exit = ExitState { code: None, oom_killed: false, at: scene.now() };
+            let reason = Some(format!("{}: {}", reason::VANISHED, Chain(&error)));
+            Input::Exited { container: index, restarts, exit, reason }
+        }
+    }
+}
+
+async fn check(scene: &Scene, index: usize, restarts: u32) -> Vec<Input> {
+    let Some(health) = &scene.spec.containers[index].health else {
+        return std::future::pending().await;
+    };
+    let started_at = scene.container(index).started_at.unwrap_or(scene.now());
+    let mut said = scene.container(index).health;
+    let mut checks = Checks::new(started_at, said);
+    let argv = if health.by_shell {
+        ["/bin/sh", "-c"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(health.argv.iter().cloned())
+            .collect()
+    } else {
+        health.argv.clone()
+    };
+    loop {
+        let pause = checks.pause_ms(health, scene.now());
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let exec = ExecSpec::new(argv.clone(), health.timeout_ms);
+        let result = scene.context.runtime.exec(scene.run_id(index), exec).await;
+        let is_success = matches!(&result, Ok(result) if result.exit_code == 0);
+        let verdict = checks.take(health, is_success, scene.now());
+        if verdict != said {
+            said = verdict;
+            let name = &scene.spec.containers[index].name;
+            let output = result.map(|r| String::from_utf8_lossy(&r.output).into_owned());
+            let output = output.unwrap_or_else(|error| Chain(&error).to_string());
+            info!(task = %scene.spec.arn, container = %name, health = verdict.as_str(), %output, "health changed");
+            scene.tell(Input::Checked { container: index, restarts, health: verdict }).await;
+        }
+    }
+}
+
+fn stop_signal(scene: &Scene, index: usize) -> Signal {
+    let named = scene.container(index).stop_signal.as_deref();
+    named.and_then(Signal::parse).unwrap_or(Signal::TERM)
+}
+
+async fn signal(scene: &Scene, index: usize, signal: Signal) {
+    match scene.context.runtime.signal(scene.run_id(index), signal).await {
+        // It has ended meanwhile; the watch says so.
+        Ok(()) | Err(SandboxError::NotRunning { .. } | SandboxError::NotFound { .. }) => {}
+        Err(error) => {
+            warn!(task = %scene.spec.arn, error = %Chain(&error), "signal not delivered");
+        }
+    }
+}
+
+async fn delete(scene: &Scene, id: ContainerId) {
+    delete_run(&scene.context, id).await;
+}
+
+async fn delete_run(context: &Context, id: ContainerId) {
+    match context.runtime.delete(id.clone()).await {
+        Ok(()) | Err(SandboxError::NotFound { .. }) => {}
+        Err(error) => warn!(container = %id, error = %Chain(&error), "container not deleted"),
+    }
+}
+
+/// Deletes a run, whose output goes with it: at once, or behind our back if some is still to be sent.
+pub(super) async fn delete_when_shipped(context: &Arc<Context>, id: ContainerId) {
+    match context.logs.shipped(id.as_str()) {
+        None => delete_run(context, id).await,
+        Some(shipped) => {
+            let context = Arc::clone(context);
+            tokio::spawn(async move {
+                shipped.await;
+                delete_run(&context, id).await;
+            });
+        }
+    }
+}
+
+/// What takes too long goes on behind the STOPPED event's back.
+async fn release_in_time(scene: Scene) {
+    let task = scene.spec.arn.clone();
+    let whole = tokio::spawn(async move { release(&scene).await });
+    if tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), whole).await.is_err() {
+        warn!(%task, "release takes long");
+    }
+}
+
+/// Removes everything; a failure at one thing keeps no other.
+async fn release(scene: &Scene) {
+    let context = &scene.context;
+    for (index, container) in scene.state.containers.iter().enumerate() {
+        if container.phase == Phase::Stopped {
+            delete_when_shipped(context, scene.run_id(index)).await;
+        }
+    }
+    let mut endpoints: Vec<String> =
+        (0..scene.state.containers.len()).filter_map(|index| scene.endpoint(index)).collect();
+    if scene.spec.eni.is_some() {
+        endpoints.push(scene.spec.arn.id.to_string());
+    }
+    for endpoint in endpoints {
+        if let Err(error) = context.nets.detach(&endpoint).await {
+            warn!(task = %scene.spec.arn, endpoint, error = %error, "network not released");
+        }
+    }
+    match context.runtime.remove_group(scene.group_id()).await {
+        Ok(()) | Err(SandboxError::NotFound { .. }) => {}
+        Err(error) => warn!(task = %scene.spec.arn, error = %Chain(&error), "limits not released"),
+    }
+    let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
+    let runs: Vec<String> = scene.state.containers.iter().map(ContainerState::run_id).collect();
+    let removed = tokio::task::spawn_blocking(move || {
+        volumes::remove_volumes(&dirs, &spec);
+        for run in runs {
+            launch::remove_files(&dirs, &run);
+        }
+    });
+    if let Err(error) = removed.await {
+        warn!(task = %scene.spec.arn, error = %Chain(&error), "files not removed");
+    }
+}

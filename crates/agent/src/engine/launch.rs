@@ -1,0 +1,442 @@
+//! From a task definition's container and an image to what the sandbox is asked to run.
+//!
+//! The image's defaults and the definition's wishes are merged as Docker merges them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::ImageConfig;
+use sandbox::{
+    ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, IpcMode, Limits, LogSink, NetMode,
+    PidMode, Rootfs, Seccomp, Tmpfs, Ulimit,
+};
+
+use super::act::Scene;
+use super::depend::namespace_holder;
+use super::step::Created;
+use super::volumes::{self, Copy};
+use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
+use crate::reason;
+use crate::seams::LocalImage;
+use crate::spec::{ContainerSpec, LogDriver, NetworkMode, Sharing};
+use crate::state_dir::StateDir;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One container about to be created.
+pub(super) struct Launch<'a> {
+    pub(super) scene: &'a Scene,
+    pub(super) index: usize,
+    pub(super) created: &'a Created,
+}
+
+/// Files to be written for a container before it exists.
+#[derive(Debug)]
+pub(super) struct Files {
+    dirs: Vec<PathBuf>,
+    entries: Vec<(PathBuf, String)>,
+}
+
+impl Launch<'_> {
+    fn container(&self) -> &ContainerSpec {
+        &self.scene.spec.containers[self.index]
+    }
+
+    fn image(&self) -> Result<&LocalImage, String> {
+        let missing =
+            || format!("CannotCreateContainerError: image {} is gone", self.container().image);
+        self.scene.image(self.index).ok_or_else(missing)
+    }
+
+    pub(super) fn spec(&self, id: ContainerId) -> Result<RunSpec, String> {
+        let container = self.container();
+        let image = self.image()?;
+        let config = &image.config;
+        let dir = self.scene.context.dirs.containers().join(id.as_str());
+        let args =
+            arguments(container, config).ok_or_else(|| reason::no_command(&container.image))?;
+        let process = &container.process;
+        let host = &container.host;
+        let rootfs = Rootfs {
+            lower: image.layers.clone(),
+            scratch: dir.join("layer"),
+            readonly: host.readonly_root,
+        };
+        let mut spec = RunSpec::new(id, self.scene.group_id(), rootfs, args);
+        spec.env = self.environment(config);
+        let cwd = process.working_dir.as_deref().unwrap_or(&config.working_dir);
+        spec.cwd = PathBuf::from(if cwd.is_empty() { "/" } else { cwd });
+        spec.user = process.user.clone().unwrap_or_else(|| config.user.clone());
+        spec.hostname = (container.network != NetworkMode::Host).then(|| self.hostname());
+        spec.netns = self.netns()?;
+        (spec.pid, spec.ipc) = self.namespaces()?;
+        spec.mounts =
+            volumes::mounts(&self.scene.context.dirs, &self.scene.spec, self.index, |index| {
+                self.scene
+                    .image(index)
+                    .map(|image| image.config.volumes.clone())
+                    .unwrap_or_default()
+            })?;
+        spec.tmpfs = host.tmpfs.iter().map(|(path, options)| tmpfs(path, options)).collect();
+        spec.files = ["hosts", "resolv.conf", "hostname"]
+            .into_iter()
+            .map(|name| FileBind {
+                source: dir.join(name),
+                destination: Path::new("/etc").join(name),
+                readonly: host.readonly_root,
+            })
+            .collect();
+        spec.devices = host
+            .devices
+            .iter()
+            .map(|device| DeviceBind {
+                host: device.host.clone().into(),
+                container: device.container.clone().into(),
+                read: device.permissions.contains('r'),
+                write: device.permissions.contains('w'),
+                mknod: device.permissions.contains('m'),
+            })
+            .collect();
+        spec.shm_size = host.shm_bytes;
+        spec.init = host.init;
+        spec.sysctls = host.sysctls.clone();
+        let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+        spec.ulimits = host
+            .ulimits
+            .iter()
+            .map(|u| Ulimit { name: u.name.clone(), soft: limit(u.soft), hard: limit(u.hard) })
+            .collect();
+        spec.cap_add = host.cap_add.clone();
+        spec.cap_drop = host.cap_drop.clone();
+        spec.privileged = host.privileged;
+        spec.no_new_privileges = host.no_new_privileges;
+        spec.seccomp = if host.seccomp_unconfined { Seccomp::Unconfined } else { Seccomp::Default };
+        spec.limits = limits(container);
+        spec.tty = process.tty;
+        spec.open_stdin = process.open_stdin;
+        spec.log = match container.log.driver {
+            LogDriver::None => LogSink::Discard,
+            LogDriver::Awslogs | LogDriver::JsonFile => LogSink::Spool {
+                dir: self.scene.context.dirs.spools().join(spec.id.as_str()),
+                segment_bytes_max: SPOOL_SEGMENT_BYTES_MAX,
+                total_bytes_max: LogShipping::spool_bytes_max(&container.log),
+            },
+        };
+        Ok(spec)
+    }
+
+    /// The image's, then what the platform says, then the task definition's, then those of links.
+    fn environment(&self, config: &ImageConfig) -> Vec<(String, String)> {
+        let mut env: Vec<(String, String)> = Vec::new();
+        let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
+            Some((_, known)) => value.clone_into(known),
+            None => env.push((name.to_owned(), value.to_owned())),
+        };
+        set("PATH", DEFAULT_PATH);
+        set("HOSTNAME", &self.hostname());
+        if self.container().process.tty {
+            set("TERM", "xterm");
+        }
+        for (name, value) in config.env.iter().filter_map(|pair| pair.split_once('=')) {
+            set(name, value);
+        }
+        let region = self.scene.context.region_name.as_str();
+        set("AWS_REGION", region);
+        set("AWS_DEFAULT_REGION", region);
+        for (name, value) in self.link_environment() {
+            set(&name, &value);
+        }
+        for (name, value) in &self.container().environment {
+            set(name, value);
+        }
+        env
+    }
+
+    /// The variables of Docker's legacy links: `DB_PORT_5432_TCP_ADDR` and their like.
+    fn link_environment(&self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        for link in &self.container().links {
+            let Some(address) = self.scene.container(link.to).address else { continue };
+            let alias = link.alias.to_ascii_uppercase().replace('-', "_");
+            let target = &self.scene.spec.containers[link.to];
+            env.insert(
+                format!("{alias}_NAME"),
+                format!("/{}/{}", self.container().name, link.alias),
+            );
+            let mut ports: Vec<(u16, &str)> = target
+                .ports
+                .iter()
+                .map(|port| (port.container_port, port.protocol.as_str()))
+                .collect();
+            if let Some(image) = self.scene.image(link.to) {
+                let exposed = image.config.exposed.iter().filter_map(|text| {
+                    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+                    Some((port.parse().ok()?, protocol))
+                });
+                ports.extend(exposed);
+            }
+            ports.sort_unstable();
+            ports.dedup();
+            for (position, (port, protocol)) in ports.iter().enumerate() {
+                let url = format!("{protocol}://{address}:{port}");
+                let name = format!("{alias}_PORT_{port}_{}", protocol.to_ascii_uppercase());
+                if position == 0 {
+                    env.insert(format!("{alias}_PORT"), url.clone());
+                }
+                env.insert(format!("{name}_ADDR"), address.to_string());
+                env.insert(format!("{name}_PORT"), port.to_string());
+                env.insert(format!("{name}_PROTO"), (*protocol).to_owned());
+                env.insert(name, url);
+            }
+            for (name, value) in &target.environment {
+                env.insert(format!("{alias}_ENV_{name}"), value.clone());
+            }
+        }
+        env
+    }
+
+    fn hostname(&self) -> String {
+        if let Some(name) = &self.container().process.hostname {
+            return name.clone();
+        }
+        if let Some(eni) = &self.scene.spec.eni {
+            let by_address = || format!("ip-{}", eni.address.to_string().replace('.', "-"));
+            return eni.private_dns_name.clone().unwrap_or_else(by_address);
+        }
+        // Docker's are twelve hexadecimal digits.
+        let task = self.scene.spec.arn.id.to_string();
+        format!("{}{:02x}", &task[..10], self.index & 0xff)
+    }
+
+    fn netns(&self) -> Result<NetMode, String> {
+        let missing = || reason::network(&"the network namespace is gone");
+        match self.container().network {
+            NetworkMode::Host => Ok(NetMode::Host),
+            NetworkMode::None => Ok(NetMode::Private),
+            NetworkMode::Bridge => {
+                self.created.netns.clone().map(NetMode::Path).ok_or_else(missing)
+            }
+            NetworkMode::Awsvpc => {
+                let prepared = self.scene.state.prepared.as_ref();
+                let netns = prepared.and_then(|prepared| prepared.netns.clone());
+                netns.map(NetMode::Path).ok_or_else(missing)
+            }
+        }
+    }
+
+    fn namespaces(&self) -> Result<(PidMode, IpcMode), String> {
+        let holder = match namespace_holder(&self.scene.spec) {
+            Some(holder) if holder != self.index => {
+                let id = self.scene.container(holder).run_id();
+                Some(id.parse().map_err(|why| reason::resources(&why))?)
+            }
+            Some(_) | None => None,
+        };
+        let pid = match (self.scene.spec.pid, &holder) {
+            (Sharing::Host, _) => PidMode::Host,
+            (Sharing::Task, Some(holder)) => PidMode::Join(ContainerId::clone(holder)),
+            (Sharing::Task | Sharing::Private | Sharing::None, _) => PidMode::Private,
+        };
+        let ipc = match (self.scene.spec.ipc, holder) {
+            (Sharing::Host, _) => IpcMode::Host,
+            (Sharing::None, _) => IpcMode::None,
+            (Sharing::Task, Some(holder)) => IpcMode::Join(holder),
+            (Sharing::Task | Sharing::Private, _) => IpcMode::Private,
+        };
+        Ok((pid, ipc))
+    }
+
+    pub(super) fn files(&self, spec: &RunSpec) -> Files {
+        let dir = self.scene.context.dirs.containers().join(spec.id.as_str());
+        let hostname = spec.hostname.clone().unwrap_or_default();
+        let text = |name: &str| match (name, self.container().network) {
+            ("hostname", NetworkMode::Host) => read_host("/etc/hostname"),
+            ("hostname", _) => format!("{hostname}\n"),
+            ("hosts", _) => self.hosts(&hostname),
+            (_, NetworkMode::Host | NetworkMode::None) => {
+                self.resolv(read_host("/etc/resolv.conf"))
+            }
+            (_, NetworkMode::Awsvpc | NetworkMode::Bridge) => self.resolv(String::new()),
+        };
+        let names = ["hosts", "resolv.conf", "hostname"];
+        Files {
+            entries: names.into_iter().map(|name| (dir.join(name), text(name))).collect(),
+            dirs: vec![dir, spec.rootfs.scratch.clone()],
+        }
+    }
+
+    fn hosts(&self, hostname: &str) -> String {
+        let container = self.container();
+        let mut text = match container.network {
+            NetworkMode::Host => read_host("/etc/hosts"),
+            NetworkMode::Awsvpc | NetworkMode::Bridge | NetworkMode::None => {
+                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned()
+            }
+        };
+        let prepared = self.scene.state.prepared.as_ref().and_then(|prepared| prepared.address);
+        for (name, address) in &container.host.extra_hosts {
+            let _ = writeln!(text, "{address}\t{name}");
+        }
+        for link in &container.links {
+            if let Some(address) = self.scene.container(link.to).address {
+                let name = &self.scene.spec.containers[link.to].name;
+                let _ = writeln!(text, "{address}\t{} {name}", link.alias);
+            }
+        }
+        if let Some(address) = self.created.address.or(prepared)
+            && container.network != NetworkMode::Host
+        {
+            let domain = container.process.domainname.as_deref();
+            let full = domain.map(|domain| format!("{hostname}.{domain} ")).unwrap_or_default();
+            let _ = writeln!(text, "{address}\t{full}{hostname}");
+        }
+        text
+    }
+
+    /// `base` with what the definition or the interface says instead.
+    fn resolv(&self, base: String) -> String {
+        let host = &self.container().host;
+        let eni = self.scene.spec.eni.as_ref();
+        let given = |own: &[String], of_eni: Option<&Vec<String>>| match of_eni {
+            _ if !own.is_empty() => own.to_vec(),
+            Some(list) => list.clone(),
+            None => Vec::new(),
+        };
+        let mut servers = given(&host.dns, eni.map(|eni| &eni.dns_servers));
+        let search = given(&host.dns_search, eni.map(|eni| &eni.dns_search));
+        if servers.is_empty() && base.is_empty() {
+            let of_task = self.scene.state.prepared.as_ref().and_then(|p| p.nameserver);
+            servers.extend(self.created.nameserver.or(of_task).map(|address| address.to_string()));
+        }
+        let replaced = |line: &str| match line.split_whitespace().next() {
+            Some("nameserver") => !servers.is_empty(),
+            Some("search" | "domain") => !search.is_empty(),
+            Some("options") => !host.dns_options.is_empty(),
+            Some(_) | None => false,
+        };
+        let mut text: String =
+            base.lines().filter(|line| !replaced(line)).map(|line| format!("{line}\n")).collect();
+        for server in servers {
+            let _ = writeln!(text, "nameserver {server}");
+        }
+        if !search.is_empty() {
+            let _ = writeln!(text, "search {}", search.join(" "));
+        }
+        if !host.dns_options.is_empty() {
+            let _ = writeln!(text, "options {}", host.dns_options.join(" "));
+        }
+        text
+    }
+
+    pub(super) fn copies(&self, spec: &RunSpec) -> Vec<Copy> {
+        volumes::copies(&self.scene.context.dirs, spec)
+    }
+}
+
+fn read_host(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Docker's rule: an entry point of the definition's own makes the image's command void.
+fn arguments(container: &ContainerSpec, config: &ImageConfig) -> Option<Vec<String>> {
+    let (mut args, default) = match &container.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), &[][..]),
+        None => (config.entrypoint.clone(), &config.cmd[..]),
+    };
+    args.retain(|word| !word.is_empty() || container.entrypoint.is_none());
+    match &container.command {
+        Some(command) if !command.is_empty() => args.extend(command.iter().cloned()),
+        Some(_) | None => args.extend_from_slice(default),
+    }
+    (!args.is_empty()).then_some(args)
+}
+
+fn limits(container: &ContainerSpec) -> Limits {
+    let host = &container.host;
+    let swap = match (host.memory_swap_bytes, host.memory_bytes) {
+        (Some(-1), _) => Some(u64::MAX),
+        (Some(both), Some(memory)) => {
+            u64::try_from(both).ok().map(|both| both.saturating_sub(memory))
+        }
+        (Some(_) | None, _) => None,
+    };
+    Limits {
+        cpu_shares: Some(host.cpu_shares),
+        cpu_quota: host.cpu_millis.and_then(|millis| u32::try_from(millis).ok()),
+        memory: host.memory_bytes,
+        memory_reservation: host.memory_reservation_bytes,
+        swap,
+        swappiness: host.swappiness.map(u64::from),
+        pids: host.pids_max,
+    }
+}
+
+fn tmpfs(path: &str, options: &str) -> Tmpfs {
+    let mut tmpfs = Tmpfs { destination: path.into(), size: None, options: Vec::new() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.strip_prefix("size=") {
+            Some(size) => tmpfs.size = parse_size(size).or(tmpfs.size),
+            None => tmpfs.options.push(option.to_owned()),
+        }
+    }
+    tmpfs
+}
+
+/// `64m`, `1g`, `4096`
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let (digits, shift) = match lower.as_bytes().last()? {
+        b'k' => (&lower[..lower.len() - 1], 10),
+        b'm' => (&lower[..lower.len() - 1], 20),
+        b'g' => (&lower[..lower.len() - 1], 30),
+        _ => (lower, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+pub(super) fn write_files(files: &Files) -> Result<(), String> {
+    let write = || {
+        for dir in &files.dirs {
+            fs::create_dir_all(dir)?;
+        }
+        files.entries.iter().try_for_each(|(path, text)| fs::write(path, text))
+    };
+    write().map_err(|error: std::io::Error| format!("failed to write its files: {error}"))
+}
+
+/// Removes what was written for a run, but not a log that is kept for a while.
+pub(super) fn remove_files(dirs: &StateDir, run: &str) {
+    let dir = dirs.containers().join(run);
+    let _ = fs::remove_dir_all(dir.join("layer"));
+    for name in ["hosts", "resolv.conf", "hostname"] {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    // Fails while a log is in it, which housekeeping removes.
+    let _ = fs::remove_dir(dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_docker_reads_them() {
+        for (text, size) in
+            [("64m", 64 << 20), ("1g", 1 << 30), ("10k", 10 << 10), ("7", 7), ("2MB", 2 << 20)]
+        {
+            assert_eq!(parse_size(text), Some(size), "{text}");
+        }
+        assert_eq!(parse_size("much"), None);
+        assert_eq!(parse_size(""), None);
+    }
+
+    #[test]
+    fn tmpfs_options_are_split_from_the_size() {
+        let tmpfs = tmpfs("/run", "size=2m,mode=0700,rw");
+        assert_eq!(tmpfs.size, Some(2 << 20));
+        assert_eq!(tmpfs.options, ["mode=0700", "rw"]);
+    }
+}

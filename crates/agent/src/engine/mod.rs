@@ -1,0 +1,283 @@
+//! The task engine: takes in what the region wants, runs it, and says what became of it.
+//!
+//! [`state`] is what is known of a task, [`step`] how that changes, [`plan`] what follows from it;
+//! all three are pure. A [`worker`] a task carries plans out ([`act`]).
+
+mod act;
+pub(crate) mod context;
+mod depend;
+mod event;
+mod health;
+mod launch;
+mod plan;
+mod recover;
+pub mod state;
+mod step;
+mod volumes;
+mod worker;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use longshore_types::TaskArn;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+pub use context::Region;
+pub(crate) use context::{Context, CredentialsBook, TaskCredentials};
+pub(crate) use launch::parse_size;
+pub use worker::TaskView;
+
+use self::state::{Desired, Status, TaskEvent, TaskState};
+use self::step::Input;
+use self::worker::{Message, Worker};
+use crate::acs::wire;
+use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
+use crate::spec::{self, TaskSpec};
+
+const COULD_NOT_PROGRESS: &str = "TaskStateError: Agent could not progress task's state to stopped";
+const INBOX: usize = 64;
+
+/// What became of one task of a payload.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It is ours; acknowledge it once this has answered.
+    Taken(oneshot::Receiver<()>),
+    /// There was nothing to do.
+    Known,
+    /// It cannot be read. The region was told why, and must not get an acknowledgement.
+    Invalid,
+}
+
+/// All tasks of this host.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    context: Arc<Context>,
+    tasks: Arc<Mutex<Tasks>>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    live: BTreeMap<TaskArn, Handle>,
+    /// Ended lately.
+    ended: VecDeque<TaskArn>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    inbox: mpsc::Sender<Message>,
+    shown: worker::Shown,
+}
+
+impl Engine {
+    /// Takes up what an earlier agent left, then is ready for the region's wishes.
+    pub(crate) async fn open(context: Arc<Context>) -> Self {
+        let engine = Self { context, tasks: Arc::default() };
+        recover::recover(&engine).await;
+        engine
+    }
+
+    /// Takes in one task of a payload. Handles resent ones as well as new ones.
+    pub async fn accept(&self, task: serde_json::Value) -> Accepted {
+        let arn = task.get("arn").and_then(|arn| arn.as_str()).unwrap_or_default().to_owned();
+        let wants_stop = wants_stop(&task);
+        match spec::parse_task_arn(&arn) {
+            Err(invalid) => {
+                warn!(task = arn, reason = %invalid, "task refused");
+                return Accepted::Invalid;
+            }
+            Ok(arn) => {
+                if let Some(accepted) = self.accept_known(&arn, wants_stop).await {
+                    return accepted;
+                }
+            }
+        }
+        let read = serde_json::from_value::<wire::Task>(task)
+            .map_err(|why| spec::InvalidTask::Unreadable(why.to_string()))
+            .and_then(|task| Ok((spec::parse(&task)?, task)));
+        match read {
+            Ok((spec, task)) => self.accept_new(spec, task).await,
+            Err(invalid) => {
+                warn!(task = arn, reason = %invalid, "task refused");
+                if let Ok(arn) = spec::parse_task_arn(&arn) {
+                    self.refuse(arn, invalid.to_string());
+                }
+                Accepted::Invalid
+            }
+        }
+    }
+
+    async fn accept_known(&self, arn: &TaskArn, wants_stop: bool) -> Option<Accepted> {
+        let inbox = {
+            let tasks = self.lock();
+            if tasks.ended.contains(arn) {
+                return Some(Accepted::Known);
+            }
+            tasks.live.get(arn).map(|handle| handle.inbox.clone())
+        };
+        match (inbox, wants_stop) {
+            (Some(inbox), true) => {
+                let _ = inbox.send(Message::Input(Input::StopRequested)).await;
+                Some(sync(&inbox).await)
+            }
+            (Some(inbox), false) => Some(sync(&inbox).await),
+            (None, true) => {
+                self.refuse(arn.clone(), COULD_NOT_PROGRESS.to_owned());
+                Some(Accepted::Known)
+            }
+            (None, false) => None,
+        }
+    }
+
+    async fn accept_new(&self, spec: TaskSpec, mut task: wire::Task) -> Accepted {
+        let arn = spec.arn.clone();
+        if TASKS_MAX <= self.lock().live.len() {
+            let reason = format!("ResourceInitializationError: this host runs {TASKS_MAX} tasks");
+            self.refuse(arn, reason);
+            return Accepted::Known;
+        }
+        let credentials = TaskCredentials {
+            application: task.role_credentials.take(),
+            execution: task.execution_role_credentials.take(),
+        };
+        self.context.credentials.put(&arn, credentials);
+        let state = TaskState::new(&spec, || self.draw());
+        info!(task = %arn, family = spec.family, "task accepted");
+        let inbox = self.spawn(spec, task, state, BTreeMap::new());
+        sync(&inbox).await
+    }
+
+    fn draw(&self) -> u32 {
+        let mut bytes = [0; 4];
+        self.context.ids.fill(&mut bytes);
+        u32::from_be_bytes(bytes)
+    }
+
+    /// Tells the region that a task which we never ran has stopped.
+    fn refuse(&self, task: TaskArn, reason: String) {
+        let event = TaskEvent {
+            number: 0,
+            status: Status::Stopped,
+            reason,
+            containers: Vec::new(),
+            managed_agents: Vec::new(),
+            pull_started_at: None,
+            pull_stopped_at: None,
+            execution_stopped_at: None,
+        };
+        let region = Arc::clone(&self.context.region);
+        tokio::spawn(async move { region.tell(task, event).await });
+    }
+
+    fn spawn(
+        &self,
+        spec: TaskSpec,
+        task: wire::Task,
+        state: TaskState,
+        images: BTreeMap<usize, crate::seams::LocalImage>,
+    ) -> mpsc::Sender<Message> {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let spec = Arc::new(spec);
+        let view = TaskView { spec: Arc::clone(&spec), state: state.clone() };
+        let shown = Arc::new(Mutex::new(view));
+        let arn = spec.arn.clone();
+        let worker = Worker {
+            context: Arc::clone(&self.context),
+            spec,
+            task,
+            state,
+            inbox,
+            own: sender.downgrade(),
+            shown: Arc::clone(&shown),
+            images,
+        };
+        let handle = Handle { inbox: sender.clone(), shown };
+        self.lock().live.insert(arn, handle);
+        // The worker must not keep the engine alive, nor with it its own inbox.
+        let tasks = Arc::downgrade(&self.tasks);
+        tokio::spawn(async move {
+            let ended = worker::run(worker).await;
+            if let Some(tasks) = tasks.upgrade()
+                && let Ok(mut tasks) = tasks.lock()
+            {
+                tasks.live.remove(&ended);
+                if TOMBSTONES_MAX <= tasks.ended.len() {
+                    tasks.ended.pop_front();
+                }
+                tasks.ended.push_back(ended);
+            }
+        });
+        sender
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tasks> {
+        self.tasks.lock().expect("nothing panics while it holds the tasks")
+    }
+
+    /// All tasks as they were last saved.
+    pub fn views(&self) -> Vec<TaskView> {
+        let shown: Vec<_> = self.lock().live.values().map(|h| Arc::clone(&h.shown)).collect();
+        shown.iter().filter_map(|view| view.lock().ok().map(|view| view.clone())).collect()
+    }
+
+    /// Answers after any task has changed.
+    pub async fn changed(&self) {
+        self.context.changed.notified().await;
+    }
+
+    /// Wants a task stopped, as far as it is ours.
+    pub async fn stop(&self, arn: &TaskArn) {
+        let inbox = self.lock().live.get(arn).map(|handle| handle.inbox.clone());
+        if let Some(inbox) = inbox {
+            let _ = inbox.send(Message::Input(Input::StopRequested)).await;
+        }
+    }
+
+    /// Wants all tasks stopped, and waits until nothing of them is left on the host.
+    pub async fn stop_all(&self) {
+        let arns: Vec<TaskArn> = self.lock().live.keys().cloned().collect();
+        for arn in &arns {
+            self.stop(arn).await;
+        }
+        loop {
+            let changed = self.context.changed.notified();
+            if self.views().iter().all(|view| view.state.released) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The tasks that are wanted here: what a manifest is compared with.
+    pub fn wanted(&self) -> Vec<TaskArn> {
+        let views = self.views();
+        let wanted = views.iter().filter(|view| view.state.desired == Desired::Running);
+        wanted.map(|view| view.spec.arn.clone()).collect()
+    }
+
+    /// Replaces a task's credentials; false if the task is not ours.
+    pub(crate) fn put_credentials(&self, task: &TaskArn, given: TaskCredentials) -> bool {
+        let is_ours = self.lock().live.contains_key(task);
+        if is_ours {
+            self.context.credentials.put(task, given);
+        }
+        is_ours
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+async fn sync(inbox: &mpsc::Sender<Message>) -> Accepted {
+    let (answer, synced) = oneshot::channel();
+    match inbox.send(Message::Sync(answer)).await {
+        Ok(()) => Accepted::Taken(synced),
+        // It has just ended.
+        Err(_) => Accepted::Known,
+    }
+}
+
+pub(crate) fn wants_stop(task: &serde_json::Value) -> bool {
+    task.get("desiredStatus").and_then(|status| status.as_str()) == Some("STOPPED")
+}

@@ -1,0 +1,214 @@
+//! One task's own loop: carries out what [`super::plan`] names and feeds back what came of it.
+//!
+//! **Invariant:** a state is on disk before anything that follows from it is begun, so an agent that
+//! was killed finds at least what it had caused.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use longshore_types::{Chain, TaskArn};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, error, info};
+
+use super::act::{self, Done};
+use super::context::Context;
+use super::plan::{Action, plan};
+use super::state::{Status, TaskState};
+use super::step::{Input, step};
+use crate::acs::wire;
+use crate::seams::LocalImage;
+use crate::spec::TaskSpec;
+use crate::state_dir::TaskRecord;
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Input(Input),
+    /// Answered once the task survives a power cut.
+    Sync(oneshot::Sender<()>),
+}
+
+/// A task as others may see it.
+#[derive(Clone, Debug)]
+pub struct TaskView {
+    pub spec: Arc<TaskSpec>,
+    pub state: TaskState,
+}
+
+/// Where a worker shows its task.
+pub(super) type Shown = Arc<Mutex<TaskView>>;
+
+pub(super) struct Worker {
+    pub(super) context: Arc<Context>,
+    pub(super) spec: Arc<TaskSpec>,
+    pub(super) task: wire::Task,
+    pub(super) state: TaskState,
+    pub(super) inbox: mpsc::Receiver<Message>,
+    /// For what reports more than once.
+    pub(super) own: mpsc::WeakSender<Message>,
+    pub(super) shown: Shown,
+    pub(super) images: BTreeMap<usize, LocalImage>,
+}
+
+/// Runs a task to its end; answers with its name so that it can be forgotten.
+pub(super) async fn run(mut worker: Worker) -> TaskArn {
+    let mut in_flight: BTreeMap<Action, AbortHandle> = BTreeMap::new();
+    let mut doing: JoinSet<Done> = JoinSet::new();
+    let mut is_saved = false;
+    loop {
+        if !is_saved {
+            worker.save();
+        }
+        let now = worker.context.clock.now();
+        let plan = plan(&worker.spec, &worker.state, now);
+        in_flight.retain(|action, handle| {
+            let is_over = handle.is_finished();
+            if action.is_abandoned_when_unplanned() && !plan.actions.contains(action) {
+                handle.abort();
+                return false;
+            }
+            !is_over
+        });
+        for action in plan.actions {
+            if may_begin(action, &in_flight) {
+                let deed = act::begin(&worker, action);
+                in_flight.insert(action, doing.spawn(deed));
+            }
+        }
+        if worker.state.is_finished() && in_flight.is_empty() {
+            break;
+        }
+        let sleep_ms = plan.wake_at.map(|at| at.since_ms(now).max(1));
+        let before = worker.state.clone();
+        tokio::select! {
+            done = doing.join_next(), if !doing.is_empty() => {
+                worker.finish(done, &mut in_flight);
+            }
+            message = worker.inbox.recv() => match message {
+                Some(message) => worker.hear(message),
+                // The engine is gone: the agent ends, and the containers go on.
+                None => return worker.spec.arn.clone(),
+            },
+            () = sleep(sleep_ms) => worker.take(Input::Tick),
+        }
+        worker.hear_more(&mut doing, &mut in_flight);
+        is_saved = before == worker.state;
+    }
+    worker.forget();
+    worker.spec.arn.clone()
+}
+
+/// Two deeds never handle one container at a time, and a release waits for all of them.
+fn may_begin(action: Action, in_flight: &BTreeMap<Action, AbortHandle>) -> bool {
+    if in_flight.contains_key(&action) {
+        return false;
+    }
+    let is_in_the_way = |other: &Action| match action {
+        Action::Release => !matches!(other, Action::Tell(_)),
+        Action::Tell(_) => matches!(other, Action::Tell(_)),
+        Action::Signal(_) | Action::Kill(_) | Action::Check { .. } | Action::Watch { .. } => false,
+        Action::Prepare
+        | Action::Pull(_)
+        | Action::Create(_)
+        | Action::Start(_)
+        | Action::Discard(_)
+        | Action::Drain(_) => action.holds().is_some() && action.holds() == other.holds(),
+    };
+    !in_flight.keys().any(is_in_the_way)
+}
+
+async fn sleep(ms: Option<u64>) {
+    match ms {
+        Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Worker {
+    fn take(&mut self, input: Input) {
+        let was = self.state.told;
+        let now = self.context.clock.now();
+        step(&self.spec, &mut self.state, input, now);
+        if was < self.state.told {
+            let status = self.state.told.map_or("PENDING", Status::as_str);
+            let task = &self.spec.arn;
+            debug!(%task, status, "task moved");
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => self.take(input),
+            Message::Sync(answer) => {
+                self.save();
+                let (dirs, id) = (self.context.dirs.clone(), self.spec.arn.id);
+                tokio::task::spawn_blocking(move || {
+                    match dirs.sync_task(id) {
+                        // Dropping the answer leaves the payload unacknowledged.
+                        Err(error) => error!(error = %Chain(&error), "task not synced"),
+                        Ok(()) => drop(answer.send(())),
+                    }
+                });
+            }
+        }
+    }
+
+    /// Takes in whatever else is there, so that one save serves it all.
+    fn hear_more(
+        &mut self,
+        doing: &mut JoinSet<Done>,
+        in_flight: &mut BTreeMap<Action, AbortHandle>,
+    ) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.hear(message);
+        }
+        while let Some(done) = doing.try_join_next() {
+            self.finish(Some(done), in_flight);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        done: Option<Result<Done, tokio::task::JoinError>>,
+        in_flight: &mut BTreeMap<Action, AbortHandle>,
+    ) {
+        match done {
+            Some(Ok(Done { action, inputs, image })) => {
+                in_flight.remove(&action);
+                if let Some((container, image)) = image {
+                    self.images.insert(container, image);
+                }
+                for input in inputs {
+                    self.take(input);
+                }
+            }
+            Some(Err(error)) if error.is_panic() => {
+                in_flight.retain(|_, handle| !handle.is_finished());
+                error!(task = %self.spec.arn, error = %Chain(&error), "an action panicked");
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    fn save(&mut self) {
+        let record = TaskRecord { task: self.task.clone(), state: self.state.clone() };
+        if let Err(error) = self.context.dirs.save_task(self.spec.arn.id, &record) {
+            error!(task = %self.spec.arn, error = %Chain(&error), "task not saved");
+        }
+        if let Ok(mut shown) = self.shown.lock() {
+            shown.state = record.state;
+        }
+        self.context.changed.notify_waiters();
+    }
+
+    fn forget(&self) {
+        let task = &self.spec.arn;
+        if let Err(error) = self.context.dirs.forget_task(task.id) {
+            error!(%task, error = %Chain(&error), "task not forgotten");
+        }
+        self.context.credentials.forget(task);
+        info!(%task, "task ended");
+    }
+}

@@ -1,0 +1,231 @@
+//! From pieces of output to log events: joins what was split, and splits what is too long.
+//!
+//! **Invariant:** an event carries the position up to which everything was emitted, itself included;
+//! starting again from there repeats no event of it and loses none after it.
+
+use std::collections::VecDeque;
+
+use longshore_types::Timestamp;
+use regex::bytes::Regex;
+
+use crate::seams::{Piece, Position, StdStream};
+
+/// The largest event that CloudWatch Logs takes, less what it adds for itself.
+pub const EVENT_BYTES_MAX: usize = 262_144 - EVENT_OVERHEAD;
+pub const EVENT_OVERHEAD: usize = 26;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEvent {
+    pub at: Timestamp,
+    pub text: String,
+    pub position: Position,
+}
+
+/// A line that goes on, or an event that more lines may join.
+#[derive(Debug)]
+struct Pending {
+    at: Timestamp,
+    bytes: Vec<u8>,
+    /// Where its first piece begins.
+    start: Position,
+}
+
+/// Holds what is not complete yet.
+#[derive(Debug)]
+pub struct Assembler {
+    event_start: Option<Regex>,
+    stdout: Option<Pending>,
+    stderr: Option<Pending>,
+    event: Option<Pending>,
+    /// The end of what was taken in.
+    position: Position,
+    ready: VecDeque<LogEvent>,
+}
+
+impl Assembler {
+    pub fn new(event_start: Option<Regex>, position: Position) -> Self {
+        Self {
+            event_start,
+            stdout: None,
+            stderr: None,
+            event: None,
+            position,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Takes in the next piece.
+    pub fn take(&mut self, piece: Piece) {
+        let start = std::mem::replace(&mut self.position, piece.next);
+        let slot = match piece.stream {
+            StdStream::Stdout => &mut self.stdout,
+            StdStream::Stderr => &mut self.stderr,
+        };
+        let pending = slot.get_or_insert(Pending { at: piece.at, bytes: Vec::new(), start });
+        pending.bytes.extend_from_slice(&piece.bytes);
+        if (!piece.is_partial || EVENT_BYTES_MAX <= pending.bytes.len())
+            && let Some(line) = slot.take()
+        {
+            self.line(line);
+        }
+    }
+
+    fn line(&mut self, line: Pending) {
+        let Some(event_start) = &self.event_start else {
+            self.emit(line);
+            return;
+        };
+        let begins = event_start.is_match(&line.bytes);
+        let joined =
+            self.event.as_ref().map_or(0, |event| event.bytes.len() + 1 + line.bytes.len());
+        if (begins || EVENT_BYTES_MAX < joined)
+            && let Some(event) = self.event.take()
+        {
+            self.event = Some(line);
+            self.emit(event);
+            return;
+        }
+        match &mut self.event {
+            Some(event) => {
+                event.bytes.push(b'\n');
+                event.bytes.extend_from_slice(&line.bytes);
+            }
+            None => self.event = Some(line),
+        }
+    }
+
+    fn emit(&mut self, event: Pending) {
+        let pending = [&self.stdout, &self.stderr, &self.event];
+        let position =
+            pending.into_iter().flatten().map(|p| p.start).fold(self.position, Position::min);
+        let text = String::from_utf8_lossy(&event.bytes);
+        // What is empty is no event: the service would refuse it.
+        for text in split(&text) {
+            self.ready.push_back(LogEvent { at: event.at, text: text.to_owned(), position });
+        }
+    }
+
+    /// Since when an event waits for more lines.
+    pub fn waiting_since(&self) -> Option<Timestamp> {
+        self.event.as_ref().map(|event| event.at)
+    }
+
+    /// Waits no longer for more lines of an event.
+    pub fn close_event(&mut self) {
+        if let Some(event) = self.event.take() {
+            self.emit(event);
+        }
+    }
+
+    /// There will be no more pieces.
+    pub fn close(&mut self) {
+        let mut lines: Vec<Pending> =
+            [self.stdout.take(), self.stderr.take()].into_iter().flatten().collect();
+        lines.sort_by_key(|line| line.start);
+        for line in lines {
+            self.line(line);
+        }
+        self.close_event();
+    }
+
+    pub fn next(&mut self) -> Option<LogEvent> {
+        self.ready.pop_front()
+    }
+}
+
+/// Parts of at most the largest size, cut between characters.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = if rest.len() <= EVENT_BYTES_MAX {
+            rest.len()
+        } else {
+            (0..=EVENT_BYTES_MAX)
+                .rev()
+                .find(|end| rest.is_char_boundary(*end))
+                .unwrap_or(rest.len())
+        };
+        let (part, tail) = rest.split_at(end);
+        rest = tail;
+        Some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(n: u64, stream: StdStream, is_partial: bool, text: &str) -> Piece {
+        Piece {
+            at: Timestamp(n),
+            stream,
+            is_partial,
+            bytes: text.into(),
+            next: Position { segment: 0, offset: n },
+        }
+    }
+
+    fn all(assembler: &mut Assembler) -> Vec<LogEvent> {
+        std::iter::from_fn(|| assembler.next()).collect()
+    }
+
+    #[test]
+    fn pieces_of_a_line_are_joined_though_the_other_stream_speaks_between() {
+        let mut assembler = Assembler::new(None, Position::default());
+        assembler.take(piece(1, StdStream::Stdout, true, "hel"));
+        assembler.take(piece(2, StdStream::Stderr, false, "oops"));
+        assembler.take(piece(3, StdStream::Stdout, false, "lo"));
+        let events = all(&mut assembler);
+        let texts: Vec<&str> = events.iter().map(|event| &*event.text).collect();
+        assert_eq!(texts, ["oops", "hello"]);
+        assert_eq!(events[0].position.offset, 0, "the open line must be read again");
+        assert_eq!(events[1].position.offset, 3);
+        assert_eq!(events[1].at, Timestamp(1));
+    }
+
+    #[test]
+    fn lines_that_begin_no_event_join_the_one_before() {
+        let mut assembler = Assembler::new(Some(Regex::new("^INFO").unwrap()), Position::default());
+        for (n, text) in ["INFO a", "  at b", "", "INFO c"].iter().enumerate() {
+            assembler.take(piece(n as u64 + 1, StdStream::Stdout, false, text));
+        }
+        let events = all(&mut assembler);
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].text, "INFO a\n  at b\n");
+        assert_eq!(events[0].position.offset, 3);
+        assert!(assembler.waiting_since().is_some());
+        assembler.close();
+        assert_eq!(all(&mut assembler)[0].text, "INFO c");
+    }
+
+    #[test]
+    fn a_line_longer_than_an_event_is_cut_between_characters() {
+        let mut assembler = Assembler::new(None, Position::default());
+        let text = "ü".repeat(EVENT_BYTES_MAX);
+        assembler.take(piece(1, StdStream::Stdout, false, &text));
+        let events = all(&mut assembler);
+        assert_eq!(events.len(), 2 + usize::from(EVENT_BYTES_MAX % 2 == 1));
+        assert!(events.iter().all(|event| event.text.len() <= EVENT_BYTES_MAX));
+        assert_eq!(events.iter().map(|event| event.text.len()).sum::<usize>(), text.len());
+    }
+
+    #[test]
+    fn an_empty_line_is_no_event() {
+        let mut assembler = Assembler::new(None, Position::default());
+        assembler.take(piece(1, StdStream::Stdout, false, ""));
+        assert_eq!(all(&mut assembler), []);
+    }
+
+    #[test]
+    fn what_was_said_last_without_a_line_break_is_not_lost() {
+        let mut assembler = Assembler::new(None, Position::default());
+        assembler.take(piece(1, StdStream::Stderr, true, "bye"));
+        assert_eq!(all(&mut assembler), []);
+        assembler.close();
+        let events = all(&mut assembler);
+        assert_eq!((events[0].text.as_str(), events[0].position.offset), ("bye", 1));
+    }
+}

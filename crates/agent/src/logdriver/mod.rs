@@ -1,0 +1,367 @@
+//! Log drivers: what becomes of a container's output.
+//!
+//! The shim writes output into a spool on disk, so a container never waits for us; a pipeline a run
+//! reads the spool and ships it. A pipeline belongs to nobody: it goes on after its task has ended,
+//! and a new agent takes it up where the old one stopped.
+//!
+//! **Invariant:** a position is written down only after everything before it was accepted.
+
+mod awslogs;
+mod batch;
+mod json_file;
+mod lines;
+mod options;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use longshore_types::{Clock, TaskArn};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub use lines::LogEvent;
+pub use options::LogTarget;
+
+use self::options::{AwslogsOptions, JsonOptions};
+use crate::acs::wire::RoleCredentials;
+use crate::seams::{Output, Position, Runtime};
+use crate::spec::{LogDriver, LogSpec};
+use crate::state_dir::StateDir;
+
+pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 1 << 20;
+pub const SPOOL_BYTES_MAX: u64 = 256 << 20;
+/// How much of the last line is remembered.
+const LAST_LINE_MAX: usize = 1024;
+/// How long a finished pipeline is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const CHECK_TRIES_MAX: u32 = 6;
+
+/// Why the log service refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct LogServiceError {
+    pub code: String,
+    pub message: String,
+    /// The same may work later.
+    pub is_transient: bool,
+}
+
+/// CloudWatch Logs, as far as a log driver needs it. What exists is created successfully.
+pub trait LogService: Send + Sync + Debug {
+    fn create_group(
+        &self,
+        target: LogTarget,
+        role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<(), LogServiceError>>;
+    fn create_stream(
+        &self,
+        target: LogTarget,
+        role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<(), LogServiceError>>;
+    /// Answers with the number of events that were refused.
+    fn put(
+        &self,
+        target: LogTarget,
+        role: Option<RoleCredentials>,
+        events: Vec<LogEvent>,
+    ) -> BoxFuture<'_, Result<u64, LogServiceError>>;
+}
+
+/// One run of a container, and where its output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunLog {
+    /// Also the name of its spool.
+    pub id: String,
+    pub task: TaskArn,
+    pub container: String,
+    pub runtime_id: String,
+    pub spec: LogSpec,
+    pub is_tty: bool,
+}
+
+/// What lies beside a spool: enough for another agent to go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Note {
+    task: TaskArn,
+    container: String,
+    runtime_id: String,
+    driver: String,
+    options: BTreeMap<String, String>,
+    position: Position,
+}
+
+/// How far a pipeline is.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    is_done: bool,
+    last_line: Option<String>,
+}
+
+/// All pipelines of this host.
+#[derive(Debug)]
+pub struct LogShipping {
+    runtime: Arc<dyn Runtime>,
+    service: Arc<dyn LogService>,
+    clock: Arc<dyn Clock>,
+    dirs: StateDir,
+    pipelines: Arc<Mutex<BTreeMap<String, watch::Receiver<Progress>>>>,
+}
+
+impl LogShipping {
+    pub fn new(
+        runtime: Arc<dyn Runtime>,
+        service: Arc<dyn LogService>,
+        clock: Arc<dyn Clock>,
+        dirs: StateDir,
+    ) -> Self {
+        Self { runtime, service, clock, dirs, pipelines: Arc::default() }
+    }
+
+    /// Checks a run's options, and that its stream exists or can be made.
+    pub async fn check(&self, log: &RunLog, role: Option<RoleCredentials>) -> Result<(), String> {
+        match log.spec.driver {
+            LogDriver::None => Ok(()),
+            LogDriver::JsonFile => JsonOptions::read(&log.spec.options).map(drop),
+            LogDriver::Awslogs => {
+                let options = AwslogsOptions::read(log)?;
+                self.make_stream(&options, role).await
+            }
+        }
+    }
+
+    async fn make_stream(
+        &self,
+        options: &AwslogsOptions,
+        role: Option<RoleCredentials>,
+    ) -> Result<(), String> {
+        if !options.creates_stream {
+            return Ok(());
+        }
+        let target = || options.target.clone();
+        let mut wait_ms = 200;
+        for attempt in 1.. {
+            let mut made = self.service.create_stream(target(), role.clone()).await;
+            let is_missing = |error: &LogServiceError| error.code == "ResourceNotFoundException";
+            if options.creates_group && made.as_ref().is_err_and(is_missing) {
+                made = match self.service.create_group(target(), role.clone()).await {
+                    Ok(()) => self.service.create_stream(target(), role.clone()).await,
+                    Err(error) => Err(error),
+                };
+            }
+            match made {
+                Ok(()) => break,
+                Err(error) if error.is_transient && attempt < CHECK_TRIES_MAX => {
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    wait_ms *= 2;
+                }
+                Err(error) => {
+                    return Err(format!("failed to create Cloudwatch log stream: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How much of a run's output may wait on disk.
+    pub fn spool_bytes_max(log: &LogSpec) -> u64 {
+        options::spool_bytes_max(&log.options)
+    }
+
+    /// Begins to ship a run's output, unless that is under way.
+    pub fn follow(&self, log: &RunLog, role: Option<RoleCredentials>) {
+        if log.spec.driver == LogDriver::None || self.is_followed(&log.id) {
+            return;
+        }
+        let spool = self.dirs.spools().join(&log.id);
+        if !spool.is_dir() {
+            return; // all of it was shipped by an earlier agent
+        }
+        let position = self.note_of(&log.id).map(|note| note.position).unwrap_or_default();
+        let output = match self.runtime.output(&spool, position) {
+            Ok(output) => output,
+            Err(error) => {
+                warn!(run = log.id, error = %error, "output not readable");
+                return;
+            }
+        };
+        let (sender, receiver) = watch::channel(Progress::default());
+        let Ok(mut pipelines) = self.pipelines.lock() else { return };
+        if pipelines.insert(log.id.clone(), receiver).is_some() {
+            return;
+        }
+        drop(pipelines);
+        let pipeline = Pipeline {
+            log: log.clone(),
+            output,
+            position,
+            note: NoteFile { path: self.note_path(&log.id), spool },
+            progress: sender,
+            clock: Arc::clone(&self.clock),
+        };
+        let pipelines = Arc::clone(&self.pipelines);
+        let service = Arc::clone(&self.service);
+        let file = self.dirs.containers().join(&log.id).join(format!("{}-json.log", log.id));
+        let log = log.clone();
+        tokio::spawn(async move {
+            pipeline.note.write(&log, position);
+            match log.spec.driver {
+                LogDriver::Awslogs => awslogs::ship(pipeline, service, role).await,
+                LogDriver::JsonFile => json_file::ship(pipeline, file).await,
+                LogDriver::None => {}
+            }
+            // Whoever asks a little later still learns its last line.
+            tokio::time::sleep(REMEMBERED).await;
+            if let Ok(mut pipelines) = pipelines.lock() {
+                pipelines.remove(&log.id);
+            }
+        });
+    }
+
+    fn is_followed(&self, id: &str) -> bool {
+        self.pipelines.lock().is_ok_and(|pipelines| pipelines.contains_key(id))
+    }
+
+    /// Waits until a run's output is out, but not for ever; answers with its last line.
+    pub async fn drained(&self, id: &str, limit: Duration) -> Option<String> {
+        let receiver = self.pipelines.lock().ok()?.get(id).cloned();
+        let mut receiver = receiver?;
+        let done = receiver.wait_for(|progress| progress.is_done);
+        if tokio::time::timeout(limit, done).await.is_err() {
+            warn!(run = id, "output is shipped later");
+        }
+        let progress = receiver.borrow();
+        progress.last_line.clone()
+    }
+
+    /// Answers once a run's output is out; nothing if there is nothing to wait for.
+    pub fn shipped(&self, id: &str) -> Option<BoxFuture<'static, ()>> {
+        let mut receiver = self.pipelines.lock().ok()?.get(id).cloned()?;
+        if receiver.borrow().is_done {
+            return None;
+        }
+        Some(Box::pin(async move { drop(receiver.wait_for(|progress| progress.is_done).await) }))
+    }
+
+    fn note_path(&self, id: &str) -> PathBuf {
+        self.dirs.spools().join(format!("{id}.json"))
+    }
+
+    fn note_of(&self, id: &str) -> Option<Note> {
+        serde_json::from_slice(&std::fs::read(self.note_path(id)).ok()?).ok()
+    }
+
+    /// Goes on with the spools whose tasks are gone; removes those that nothing is known of.
+    pub fn take_up_orphans(&self, runs: &BTreeSet<String>) {
+        let Ok(entries) = std::fs::read_dir(self.dirs.spools()) else { return };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Some(id) = entry.file_name().into_string().ok().filter(|_| path.is_dir()) else {
+                continue;
+            };
+            if runs.contains(&id) {
+                continue;
+            }
+            match self.note_of(&id) {
+                Some(note) => {
+                    info!(run = id, "output of an ended container is shipped");
+                    self.follow(&note.run_log(id), None);
+                }
+                None => drop(std::fs::remove_dir_all(&path)),
+            }
+        }
+    }
+}
+
+impl Note {
+    fn run_log(self, id: String) -> RunLog {
+        let driver = match self.driver.as_str() {
+            "awslogs" => LogDriver::Awslogs,
+            _ => LogDriver::JsonFile,
+        };
+        RunLog {
+            id,
+            task: self.task,
+            container: self.container,
+            runtime_id: self.runtime_id,
+            spec: LogSpec { driver, options: self.options },
+            is_tty: false,
+        }
+    }
+}
+
+/// One run's output being shipped.
+struct Pipeline {
+    log: RunLog,
+    output: Box<dyn Output>,
+    position: Position,
+    note: NoteFile,
+    progress: watch::Sender<Progress>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pipeline {
+    /// Remembers the last thing that was said.
+    fn saw(&self, line: &str) {
+        let line = line.trim_end();
+        if line.trim().is_empty() {
+            return;
+        }
+        let end = (0..=line.len().min(LAST_LINE_MAX)).rev().find(|end| line.is_char_boundary(*end));
+        let line = line[..end.unwrap_or(0)].to_owned();
+        self.progress.send_modify(|progress| progress.last_line = Some(line));
+    }
+
+    /// Everything before `position` is where it belongs.
+    fn settled(&mut self, position: Position) {
+        if position == self.position {
+            return;
+        }
+        self.position = position;
+        self.note.write(&self.log, position);
+        self.output.acknowledge(position);
+    }
+
+    fn finish(self) {
+        self.note.remove();
+        self.progress.send_modify(|progress| progress.is_done = true);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct NoteFile {
+    path: PathBuf,
+    spool: PathBuf,
+}
+
+impl NoteFile {
+    fn write(&self, log: &RunLog, position: Position) {
+        let note = Note {
+            task: log.task.clone(),
+            container: log.container.clone(),
+            runtime_id: log.runtime_id.clone(),
+            driver: match log.spec.driver {
+                LogDriver::Awslogs => "awslogs".into(),
+                LogDriver::JsonFile | LogDriver::None => "json-file".into(),
+            },
+            options: log.spec.options.clone(),
+            position,
+        };
+        let text = serde_json::to_vec(&note).expect("a note has string keys only");
+        let new = self.path.with_extension("new");
+        let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.path));
+        if let Err(error) = written {
+            warn!(run = log.id, error = %error, "position not written down");
+        }
+    }
+
+    /// The spool first: a note without a spool is harmless.
+    fn remove(&self) {
+        let _ = std::fs::remove_dir_all(&self.spool);
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,303 @@
+//! The options of the log drivers, checked as Docker checks them.
+
+use std::collections::BTreeMap;
+
+use regex::bytes::Regex;
+
+use super::{RunLog, SPOOL_BYTES_MAX};
+use crate::engine::parse_size;
+
+const KNOWN: [&str; 16] = [
+    "awslogs-create-group",
+    "awslogs-create-stream",
+    "awslogs-credentials-endpoint",
+    "awslogs-datetime-format",
+    "awslogs-endpoint",
+    "awslogs-force-flush-interval-seconds",
+    "awslogs-format",
+    "awslogs-group",
+    "awslogs-max-buffered-events",
+    "awslogs-multiline-pattern",
+    "awslogs-region",
+    "awslogs-stream",
+    "awslogs-stream-prefix",
+    "max-buffer-size",
+    "mode",
+    "tag",
+];
+const KNOWN_JSON: [&str; 9] = [
+    "compress",
+    "env",
+    "env-regex",
+    "labels",
+    "labels-regex",
+    "max-buffer-size",
+    "max-file",
+    "max-size",
+    "mode",
+];
+const NON_BLOCKING_BYTES: u64 = 10 << 20;
+const SPOOL_BYTES_MIN: u64 = 2 << 20;
+const FORCE_FLUSH_S: u64 = 5;
+/// What a json-file log is held to if nobody said a size.
+const JSON_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogTarget {
+    pub group: String,
+    pub stream: String,
+    /// Not the region's own.
+    pub endpoint: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AwslogsOptions {
+    pub(super) target: LogTarget,
+    pub(super) creates_group: bool,
+    pub(super) creates_stream: bool,
+    /// A line that it matches begins an event.
+    pub(super) event_start: Option<Regex>,
+    pub(super) force_flush_ms: u64,
+}
+
+impl AwslogsOptions {
+    pub(super) fn read(log: &RunLog) -> Result<Self, String> {
+        let options = &log.spec.options;
+        refuse_unknown(options, &KNOWN, "awslogs")?;
+        mode(options)?;
+        let get = |key: &str| options.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let group = get("awslogs-group")
+            .ok_or("must specify a value for log opt 'awslogs-group'".to_owned())?;
+        let prefixed = |prefix: &str| format!("{prefix}/{}/{}", log.container, log.task.id);
+        let stream = get("awslogs-stream")
+            .map(str::to_owned)
+            .or(get("awslogs-stream-prefix").map(prefixed))
+            .or(get("tag").filter(|tag| !tag.contains("{{")).map(str::to_owned))
+            .unwrap_or_else(|| log.runtime_id.clone());
+        let event_start = match (get("awslogs-datetime-format"), get("awslogs-multiline-pattern")) {
+            (Some(_), Some(_)) => {
+                return Err("you cannot configure log opt 'awslogs-datetime-format' and \
+                            'awslogs-multiline-pattern' at the same time"
+                    .to_owned());
+            }
+            (Some(format), None) => {
+                Some(compile("awslogs-datetime-format", &datetime_regex(format)?)?)
+            }
+            (None, Some(pattern)) => Some(compile("awslogs-multiline-pattern", pattern)?),
+            (None, None) => None,
+        };
+        let seconds = match get("awslogs-force-flush-interval-seconds") {
+            None => FORCE_FLUSH_S,
+            Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or(
+                "must specify a positive integer for log opt 'awslogs-force-flush-interval-seconds'",
+            )?,
+        };
+        Ok(Self {
+            target: LogTarget {
+                group: group.to_owned(),
+                stream,
+                endpoint: get("awslogs-endpoint").map(str::to_owned),
+            },
+            creates_group: boolean(options, "awslogs-create-group", false)?,
+            creates_stream: boolean(options, "awslogs-create-stream", true)?,
+            event_start,
+            force_flush_ms: seconds.saturating_mul(1000),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct JsonOptions {
+    pub(super) bytes_max: u64,
+    pub(super) files_max: u32,
+}
+
+impl JsonOptions {
+    pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, String> {
+        refuse_unknown(options, &KNOWN_JSON, "json-file")?;
+        mode(options)?;
+        for key in ["compress", "env", "env-regex", "labels", "labels-regex"] {
+            if options.get(key).is_some_and(|value| !matches!(&**value, "" | "false")) {
+                return Err(format!(
+                    "log opt '{key}' of the json-file log driver is not available"
+                ));
+            }
+        }
+        let files_max = match options.get("max-file") {
+            None => 1,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|n| *n > 0)
+                .ok_or_else(|| format!("max-file cannot be less than 1: {text}"))?,
+        };
+        let bytes_max = match options.get("max-size").map(String::as_str) {
+            None => JSON_BYTES_DEFAULT,
+            Some("-1") => u64::MAX,
+            Some(text) => parse_size(text)
+                .filter(|size| *size > 0)
+                .ok_or_else(|| format!("invalid value for max-size: {text}"))?,
+        };
+        if files_max > 1 && !options.contains_key("max-size") {
+            return Err("cannot set max-file without max-size".to_owned());
+        }
+        Ok(Self { bytes_max, files_max })
+    }
+}
+
+fn refuse_unknown(
+    options: &BTreeMap<String, String>,
+    known: &[&str],
+    driver: &str,
+) -> Result<(), String> {
+    match options.keys().find(|key| !known.contains(&&***key)) {
+        Some(key) => Err(format!("unknown log opt '{key}' for {driver} log driver")),
+        None => Ok(()),
+    }
+}
+
+fn boolean(options: &BTreeMap<String, String>, key: &str, default: bool) -> Result<bool, String> {
+    match options.get(key).map(String::as_str) {
+        None | Some("") => Ok(default),
+        Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(true),
+        Some("false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(false),
+        Some(text) => Err(format!("must specify valid value for log opt '{key}': {text}")),
+    }
+}
+
+/// True for non-blocking.
+fn mode(options: &BTreeMap<String, String>) -> Result<bool, String> {
+    let is_non_blocking = match options.get("mode").map(String::as_str) {
+        None | Some("" | "non-blocking") => true,
+        Some("blocking") => false,
+        Some(text) => return Err(format!("logger: driver mode \"{text}\" is not supported")),
+    };
+    if let Some(text) = options.get("max-buffer-size") {
+        if !is_non_blocking {
+            return Err(
+                "logger: max-buffer-size option is only supported with mode=non-blocking".into()
+            );
+        }
+        parse_size(text).ok_or_else(|| format!("invalid value for max-buffer-size: {text}"))?;
+    }
+    Ok(is_non_blocking)
+}
+
+/// How much output may lie on disk unshipped. In non-blocking mode the definition says so.
+pub(super) fn spool_bytes_max(options: &BTreeMap<String, String>) -> u64 {
+    match mode(options) {
+        Ok(true) => {
+            let asked = options.get("max-buffer-size").and_then(|text| parse_size(text));
+            asked.unwrap_or(NON_BLOCKING_BYTES).max(SPOOL_BYTES_MIN)
+        }
+        Ok(false) | Err(_) => SPOOL_BYTES_MAX,
+    }
+}
+
+fn compile(option: &str, pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|error| {
+        format!("awslogs could not parse log opt '{option}' \"{pattern}\": {error}")
+    })
+}
+
+/// The strftime directives that Docker knows, as what they look like in a line.
+fn datetime_regex(format: &str) -> Result<String, String> {
+    let mut pattern = String::new();
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+            continue;
+        }
+        let directive = rest.next();
+        pattern.push_str(match directive {
+            Some('A') => r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day",
+            Some('a') => r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
+            Some('B') => {
+                r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+            }
+            Some('b') => r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
+            Some('Y') => r"\d{4}",
+            Some('y' | 'd' | 'm' | 'H' | 'I' | 'M' | 'S' | 'U' | 'W') => r"\d{2}",
+            Some('e') => r"[\d ]\d",
+            Some('f') => r"\d{6}",
+            Some('L') => r"\d{3}",
+            Some('j') => r"\d{3}",
+            Some('w') => r"[0-6]",
+            Some('p') => r"[AaPp][Mm]",
+            Some('s') => r"\d{1,11}",
+            Some('Z') => r"[A-Z]{1,5}",
+            Some('z') => r"[+-]\d{4}",
+            Some('T') => r"\d{2}:\d{2}:\d{2}",
+            Some('F') => r"\d{4}-\d{2}-\d{2}",
+            Some('%') => "%",
+            Some(other) => {
+                return Err(format!("log opt 'awslogs-datetime-format': unknown directive %{other}"));
+            }
+            None => return Err("log opt 'awslogs-datetime-format' ends with a bare %".to_owned()),
+        });
+    }
+    Ok(pattern)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::spec::{LogDriver, LogSpec};
+
+    pub(in crate::logdriver) fn log(options: &[(&str, &str)]) -> RunLog {
+        let pairs = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        RunLog {
+            id: "run".into(),
+            task: "arn:aws:ecs:us-east-1:000000000000:task/demo/00112233445566778899aabbccddeeff"
+                .parse()
+                .unwrap(),
+            container: "web".into(),
+            runtime_id: "00112233445566778899aabbccddeeff-0000000001".into(),
+            spec: LogSpec { driver: LogDriver::Awslogs, options: pairs.collect() },
+            is_tty: false,
+        }
+    }
+
+    #[test]
+    fn the_stream_is_named_as_ecs_names_it() {
+        let stream = |options: &[(&str, &str)]| {
+            let mut all = vec![("awslogs-group", "g")];
+            all.extend_from_slice(options);
+            AwslogsOptions::read(&log(&all)).unwrap().target.stream
+        };
+        let prefixed = "ecs/web/00112233445566778899aabbccddeeff";
+        assert_eq!(stream(&[("awslogs-stream-prefix", "ecs")]), prefixed);
+        assert_eq!(stream(&[("awslogs-stream", "mine"), ("awslogs-stream-prefix", "ecs")]), "mine");
+        assert_eq!(stream(&[]), "00112233445566778899aabbccddeeff-0000000001");
+    }
+
+    #[test]
+    fn wrong_options_are_refused_in_dockers_words() {
+        let error = |options: &[(&str, &str)]| AwslogsOptions::read(&log(options)).unwrap_err();
+        assert_eq!(error(&[]), "must specify a value for log opt 'awslogs-group'");
+        let group = ("awslogs-group", "g");
+        assert_eq!(error(&[group, ("x", "")]), "unknown log opt 'x' for awslogs log driver");
+        assert!(error(&[group, ("mode", "maybe")]).contains("maybe"));
+        assert!(error(&[group, ("awslogs-multiline-pattern", "(")]).contains("could not parse"));
+        let both = [group, ("awslogs-multiline-pattern", "a"), ("awslogs-datetime-format", "%Y")];
+        assert!(error(&both).contains("at the same time"));
+    }
+
+    #[test]
+    fn a_date_format_finds_its_dates() {
+        let regex = compile("x", &datetime_regex("[%b %d, %Y %H:%M:%S]").unwrap()).unwrap();
+        assert!(regex.is_match(b"[May 01, 2017 19:00:01] begin"));
+        assert!(!regex.is_match(b"  at frame 3"));
+        assert!(datetime_regex("%Q").is_err());
+    }
+
+    #[test]
+    fn a_json_file_needs_a_size_to_be_rotated() {
+        let read = |pairs: &[(&str, &str)]| JsonOptions::read(&log(pairs).spec.options);
+        assert!(read(&[("max-file", "3")]).is_err());
+        let options = read(&[("max-file", "3"), ("max-size", "10k")]).unwrap();
+        assert_eq!(options, JsonOptions { bytes_max: 10 << 10, files_max: 3 });
+    }
+}

@@ -1,0 +1,202 @@
+//! The sentences that say why: AWS's leading text first, then what only this host knows.
+
+use std::time::Duration;
+
+use image::PullError;
+use longshore_types::Chain;
+use sandbox::SandboxError;
+
+use crate::engine::state::{ContainerState, StopCause, TaskState};
+use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, TASK_REASON_MAX};
+use crate::spec::TaskSpec;
+
+pub const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
+pub const VANISHED: &str = "ContainerVanishedError: The container was gone when the agent came back; its exit code is not known";
+const ESSENTIAL: &str = "Essential container in task exited";
+
+/// The reason of a task that has stopped; empty where the region knows best.
+pub fn of_task(spec: &TaskSpec, state: &TaskState) -> String {
+    let text = match &state.stop_cause {
+        None | Some(StopCause::Requested) => String::new(),
+        Some(StopCause::FailedToStart { reason }) => reason.clone(),
+        Some(StopCause::EssentialExited { container }) => {
+            let name = &spec.containers[*container].name;
+            match exit_detail(spec, *container, &state.containers[*container]) {
+                Some(detail) => format!("{ESSENTIAL}: container \"{name}\" {detail}"),
+                None => ESSENTIAL.to_owned(),
+            }
+        }
+    };
+    fit(&text, TASK_REASON_MAX)
+}
+
+/// What is worth saying of an end that was not an ordinary one.
+fn exit_detail(spec: &TaskSpec, index: usize, container: &ContainerState) -> Option<String> {
+    let exit = container.exit.as_ref()?;
+    let code = exit.code.filter(|code| *code != 0 || exit.oom_killed)?;
+    let limit = spec.containers[index].host.memory_bytes.or(spec.memory_bytes);
+    let mut text = match (exit.oom_killed, limit) {
+        (true, Some(limit)) => format!(
+            "was killed for using more memory than its limit of {} MiB (exit code {code})",
+            limit >> 20
+        ),
+        (true, None) => format!("was killed because the host is out of memory (exit code {code})"),
+        (false, _) => match signal_name(code) {
+            Some(signal) => format!("exited with code {code} ({signal})"),
+            None => format!("exited with code {code}"),
+        },
+    };
+    if let Some(line) = container.last_line.as_deref().map(str::trim).filter(|l| !l.is_empty()) {
+        text.push_str(&format!("; its last line was: {}", fit(line, LAST_LINE_MAX)));
+    }
+    Some(text)
+}
+
+fn signal_name(code: i32) -> Option<&'static str> {
+    Some(match code.checked_sub(128)? {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}
+
+/// Cuts at a character boundary and shows that it did.
+fn fit(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max.saturating_sub('…'.len_utf8()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+pub fn fit_container(text: &str) -> String {
+    fit(text, CONTAINER_REASON_MAX)
+}
+
+pub fn dependency(container: &str, why: &str) -> String {
+    format!(
+        "CannotStartContainerError: dependency graph: container \"{container}\" was not started: {why}"
+    )
+}
+
+/// A pull's failure is a whole sentence already.
+pub fn pull(error: &PullError) -> String {
+    format!("CannotPullContainerError: {error}")
+}
+
+pub fn pull_auth(image: &str, why: &dyn std::fmt::Display) -> String {
+    format!("CannotPullECRContainerError: no credentials for the registry of {image}: {why}")
+}
+
+pub fn bad_image_name(image: &str, why: &dyn std::fmt::Display) -> String {
+    format!("CannotPullContainerError: invalid reference format: {image}: {why}")
+}
+
+/// Docker's sentence for an image without anything to run.
+pub fn no_command(image: &str) -> String {
+    format!(
+        "CannotCreateContainerError: no command specified: image {image} has neither an entry point nor a command, and the task definition names none"
+    )
+}
+
+pub fn create(error: &SandboxError) -> String {
+    format!("CannotCreateContainerError: {}", Chain(error))
+}
+
+pub fn start(error: &SandboxError) -> String {
+    let lead = "CannotStartContainerError: failed to create task for container";
+    match error {
+        SandboxError::NoSuchCommand { command, looked_in } => {
+            let place = if command.contains('/') {
+                "no such file or directory".to_owned()
+            } else {
+                format!("executable file not found in $PATH ({})", looked_in.join(":"))
+            };
+            format!("{lead}: exec: \"{command}\": {place}")
+        }
+        SandboxError::NotExecutable { command, why, .. } => {
+            format!("{lead}: exec: \"{command}\": {why}")
+        }
+        SandboxError::NoSuchUser { .. }
+        | SandboxError::NoSuchGroup { .. }
+        | SandboxError::WorkingDirectory { .. }
+        | SandboxError::Mount { .. }
+        | SandboxError::Device { .. }
+        | SandboxError::Limit { .. }
+        | SandboxError::Invalid { .. }
+        | SandboxError::AlreadyExists { .. }
+        | SandboxError::NotFound { .. }
+        | SandboxError::NotRunning { .. }
+        | SandboxError::TimedOut { .. }
+        | SandboxError::Shim { .. }
+        | SandboxError::Runtime { .. }
+        | SandboxError::Io { .. } => format!("{lead}: {}", Chain(error)),
+    }
+}
+
+/// Creation finds out what Docker only finds out at the start; the user knows it by Docker's name.
+pub fn create_or_start(error: &SandboxError) -> String {
+    match error {
+        SandboxError::NoSuchCommand { .. } | SandboxError::NotExecutable { .. } => start(error),
+        _ => create(error),
+    }
+}
+
+pub fn network(error: &dyn std::fmt::Display) -> String {
+    format!("ResourceInitializationError: failed to set up the task's network: {error}")
+}
+
+pub fn resources(error: &dyn std::fmt::Display) -> String {
+    format!("ResourceInitializationError: {error}")
+}
+
+/// What ECS says on Fargate, and what Docker says elsewhere.
+pub fn log_driver(is_fargate: bool, why: &str) -> String {
+    if is_fargate {
+        format!("ResourceInitializationError: failed to validate logger args: {why}")
+    } else {
+        format!("CannotStartContainerError: failed to initialize logging driver: {why}")
+    }
+}
+
+pub fn timed_out(what: &str, after: Duration) -> String {
+    format!("DockerTimeoutError: Could not transition to {what}; timed out after waiting {after:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let text = "ä".repeat(1000);
+        let cut = fit(&text, TASK_REASON_MAX);
+        assert!(cut.len() <= TASK_REASON_MAX && cut.ends_with('…'), "{}", cut.len());
+        assert_eq!(fit("short", TASK_REASON_MAX), "short");
+    }
+
+    #[test]
+    fn a_missing_command_is_named_with_the_places_looked_in() {
+        let error = SandboxError::NoSuchCommand {
+            command: "nope".into(),
+            looked_in: vec!["/bin".into(), "/usr/bin".into()],
+        };
+        assert_eq!(
+            create_or_start(&error),
+            "CannotStartContainerError: failed to create task for container: exec: \"nope\": \
+             executable file not found in $PATH (/bin:/usr/bin)"
+        );
+    }
+}

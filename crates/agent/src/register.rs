@@ -1,0 +1,203 @@
+//! Becoming a container instance: what this host offers, said in Amazon's words.
+
+use std::time::Duration;
+
+use longshore_types::{Chain, Uuid};
+use tracing::{error, info, warn};
+
+use crate::client::{Api, Attribute, Backoff, CallError, Register, Resource};
+use crate::config::{AgentConfig, Parts};
+use crate::state_dir::InstanceRecord;
+
+const DEFAULT_CLUSTER: &str = "default";
+
+/// An instance that the region knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub arn: String,
+    pub cluster: String,
+}
+
+/// Registers, for as long as it takes. A saved instance is registered again as itself, unless the
+/// region knows nothing of it any more.
+pub async fn register(
+    api: &Api,
+    config: &AgentConfig,
+    parts: &Parts,
+    record: &mut InstanceRecord,
+) -> Registered {
+    let cluster = config.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
+    if record.cluster.as_ref().is_some_and(|saved| *saved != cluster) {
+        warn!(cluster, "cluster changed, registering as a new instance");
+        record.container_instance_arn = None;
+    }
+    let mut backoff = Backoff::start();
+    loop {
+        // One token for all tries of one registration.
+        let token = Uuid::mint(&*parts.ids).to_string();
+        let request = request(config, &cluster, record, token);
+        match try_once(api, config, &cluster, &request).await {
+            Ok(arn) => {
+                info!(instance = arn, cluster, "registered");
+                record.container_instance_arn = Some(arn.clone());
+                record.cluster = Some(cluster.clone());
+                return Registered { arn, cluster };
+            }
+            Err(failure) => {
+                let is_refused = !failure.is_transient();
+                if is_refused && record.container_instance_arn.take().is_some() {
+                    warn!(error = %Chain(&failure), "the region does not know this instance any more");
+                    continue;
+                }
+                if is_refused {
+                    error!(error = %Chain(&failure), "registration refused");
+                } else {
+                    info!(error = %Chain(&failure), "region not reached yet");
+                }
+                let wait_ms = backoff.next_ms(&*parts.ids);
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+        }
+    }
+}
+
+async fn try_once(
+    api: &Api,
+    config: &AgentConfig,
+    cluster: &str,
+    request: &Register,
+) -> Result<String, CallError> {
+    let mut answer = api.register_container_instance(request).await;
+    let is_missing = |error: &CallError| {
+        error.code() == "ClusterNotFoundException"
+            || error.to_string().contains("Cluster not found.")
+    };
+    if config.cluster.is_none() && answer.as_ref().is_err_and(is_missing) {
+        api.create_cluster(cluster).await?;
+        answer = api.register_container_instance(request).await;
+    }
+    let instance = answer?;
+    let missing = request.attributes.iter().find(|wanted| !instance.attributes.contains(wanted));
+    if let Some(missing) = missing {
+        return Err(CallError::Unreadable {
+            operation: "RegisterContainerInstance",
+            why: format!("attribute {} did not come back as it was sent", missing.name),
+        });
+    }
+    Ok(instance.container_instance_arn)
+}
+
+fn request(
+    config: &AgentConfig,
+    cluster: &str,
+    record: &InstanceRecord,
+    client_token: String,
+) -> Register {
+    let mut attributes = capabilities(config);
+    // As with Amazon's agent, the operator's own are for the first time only.
+    if record.container_instance_arn.is_none() {
+        attributes.extend(config.attributes.iter().cloned());
+    }
+    let ports = |ports: &[u16]| ports.iter().map(u16::to_string).collect();
+    Register {
+        cluster: cluster.to_owned(),
+        container_instance_arn: record.container_instance_arn.clone(),
+        client_token,
+        instance_identity_document: "",
+        instance_identity_document_signature: "",
+        total_resources: vec![
+            Resource::integer("CPU", cpus() * 1024),
+            Resource::integer("MEMORY", memory_mib().saturating_sub(config.reserved_memory_mib)),
+            Resource::strings("PORTS", ports(&config.reserved_ports)),
+            Resource::strings("PORTS_UDP", ports(&config.reserved_ports_udp)),
+        ],
+        attributes,
+    }
+}
+
+pub(crate) fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1))
+}
+
+fn memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+/// Only what is true of us, as the region places tasks by these names: no roles, no secrets yet.
+fn capabilities(config: &AgentConfig) -> Vec<Attribute> {
+    const OLD: [&str; 6] = [
+        "privileged-container",
+        "logging-driver.json-file",
+        "logging-driver.awslogs",
+        "logging-driver.none",
+        "ecr-auth",
+        "docker-remote-api.1.17",
+    ];
+    const NEW: [&str; 14] = [
+        "ecr-endpoint",
+        "container-ordering",
+        "full-sync",
+        "network.container-port-range",
+        "container-restart-policy",
+        "execution-role-ecr-pull",
+        "execution-role-awslogs",
+        "container-health-check",
+        "docker-plugin.local",
+        "task-cpu-mem-limit",
+        "increased-task-cpu-limit",
+        "task-eni",
+        "task-eni-block-instance-metadata",
+        "pid-ipc-namespace-sharing",
+    ];
+    let versions = [
+        "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.28", "1.29", "1.30",
+        "1.32",
+    ];
+    let mut all: Vec<Attribute> = OLD
+        .iter()
+        .map(|name| Attribute::flag(format!("com.amazonaws.ecs.capability.{name}")))
+        .collect();
+    all.extend(versions.iter().map(|version| {
+        Attribute::flag(format!("com.amazonaws.ecs.capability.docker-remote-api.{version}"))
+    }));
+    all.extend(NEW.iter().map(|name| Attribute::flag(format!("ecs.capability.{name}"))));
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    all.push(Attribute::with("ecs.os-type", "linux"));
+    all.push(Attribute::with("ecs.os-family", "LINUX"));
+    all.push(Attribute::with("ecs.os-type-detailed", "LINUX"));
+    all.push(Attribute::with("ecs.cpu-architecture", architecture));
+    // Interfaces are made by us as the payload says; nobody needs to attach them first.
+    all.push(Attribute::with("longshore.eni", "true"));
+    if config.is_fargate {
+        all.push(Attribute::with("longshore.fargate", "true"));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_claims_only_what_it_can_do() {
+        let uri = "http://127.0.0.1:4566".parse().unwrap();
+        let config = AgentConfig::new(uri, "us-east-1".parse().unwrap(), "/tmp".into());
+        let names: Vec<String> = capabilities(&config).into_iter().map(|a| a.name).collect();
+        assert!(names.iter().any(|name| name == "ecs.capability.task-eni"));
+        assert!(names.iter().any(|name| name == "longshore.fargate"));
+        assert!(
+            names.iter().any(|name| name == "com.amazonaws.ecs.capability.docker-remote-api.1.18")
+        );
+        for absent in ["secrets", "efs", "firelens", "task-iam-role", "cni-plugin"] {
+            assert!(!names.iter().any(|name| name.contains(absent)), "{absent}");
+        }
+        let unique: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+    }
+}

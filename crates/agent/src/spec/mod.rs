@@ -1,0 +1,284 @@
+//! What a task asks for, checked once: everything past this module works on these types.
+//!
+//! **Invariant:** indexes in a [`TaskSpec`] point into its own `containers`, and its dependencies
+//! have no cycle. A container that we cannot run as asked carries its `refusal` instead of being
+//! run in some other way.
+
+mod docker;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use longshore_types::{SecurityGroupId, TaskArn};
+
+pub use parse::{InvalidTask, parse, parse_task_arn};
+
+/// A whole task.
+#[derive(Clone, Debug)]
+pub struct TaskSpec {
+    pub arn: TaskArn,
+    pub family: String,
+    pub version: String,
+    pub containers: Vec<ContainerSpec>,
+    pub volumes: BTreeMap<String, VolumeSpec>,
+    /// Thousandths of a CPU; the task's own ceiling.
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    /// Set in `awsvpc` mode; then every container shares this interface.
+    pub eni: Option<EniSpec>,
+    pub pid: Sharing,
+    pub ipc: Sharing,
+    pub is_fargate: bool,
+}
+
+impl TaskSpec {
+    pub fn container(&self, name: &str) -> Option<usize> {
+        self.containers.iter().position(|container| container.name == name)
+    }
+}
+
+/// How a kind of namespace is shared among a task's containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    #[default]
+    Private,
+    Task,
+    Host,
+    None,
+}
+
+/// The interface of an `awsvpc` task, as the region allotted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniSpec {
+    pub id: String,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub gateway: Ipv4Addr,
+    pub mac: String,
+    pub security_groups: Vec<SecurityGroupId>,
+    pub assign_public_ip: bool,
+    pub dns_servers: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub private_dns_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// The task's own interface.
+    Awsvpc,
+    Bridge,
+    Host,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeSpec {
+    /// A directory of the host.
+    Host { path: String },
+    /// Made for this task, gone with it.
+    Task,
+    /// Outlives tasks; `autoprovision` says that it may be made when missing.
+    Shared { name: String, autoprovision: bool },
+    /// Asked for in a way that we cannot serve; the text says which.
+    Unsupported { why: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The other exists. Only for `volumesFrom`.
+    Create,
+    Start,
+    Complete,
+    Success,
+    Healthy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    pub on: usize,
+    pub condition: Condition,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub to: usize,
+    pub alias: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub volume: String,
+    pub path: String,
+    pub read_only: bool,
+}
+
+/// A directory of the host, named in hostConfig itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    pub source: String,
+    pub path: String,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumesFrom {
+    pub container: usize,
+    pub read_only: bool,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    pub container_port: u16,
+    /// Zero: any free one.
+    pub host_port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartSpec {
+    pub ignored_exit_codes: Vec<i32>,
+    pub attempt_period_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthSpec {
+    pub argv: Vec<String>,
+    /// True for `CMD-SHELL`: one word to be run by the image's shell.
+    pub by_shell: bool,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+    pub retries: u32,
+    pub start_period_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    pub driver: LogDriver,
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogDriver {
+    JsonFile,
+    Awslogs,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    pub name: String,
+    pub soft: i64,
+    pub hard: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub host: String,
+    pub container: String,
+    /// Some of `rwm`.
+    pub permissions: String,
+}
+
+/// Whether to show credentials to the image's registry, and whose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RegistryAuth {
+    #[default]
+    None,
+    Ecr {
+        registry_id: Option<String>,
+        execution_role: bool,
+    },
+}
+
+/// One container; limits in bytes, times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    pub name: String,
+    pub image: String,
+    pub command: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub environment: BTreeMap<String, String>,
+    pub essential: bool,
+    pub depends_on: Vec<Dependency>,
+    pub links: Vec<Link>,
+    pub mounts: Vec<Mount>,
+    pub volumes_from: Vec<VolumesFrom>,
+    pub ports: Vec<PortSpec>,
+    pub start_timeout_ms: Option<u64>,
+    pub stop_timeout_ms: Option<u64>,
+    pub restart: Option<RestartSpec>,
+    pub registry: RegistryAuth,
+    pub network: NetworkMode,
+    pub health: Option<HealthSpec>,
+    pub log: LogSpec,
+    pub process: ProcessSpec,
+    pub host: HostSpec,
+    /// Agents that were asked for within the container; we have none to offer.
+    pub managed_agents: Vec<String>,
+    /// The reason, prefix included, for which this container is not run at all.
+    pub refusal: Option<String>,
+}
+
+/// What Docker's `Config` says of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessSpec {
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub tty: bool,
+    pub open_stdin: bool,
+    pub stop_signal: Option<String>,
+    pub network_disabled: bool,
+}
+
+/// What Docker's `HostConfig` says of the walls around the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSpec {
+    pub cpu_shares: u64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_reservation_bytes: Option<u64>,
+    /// Memory and swap together; -1 is no limit.
+    pub memory_swap_bytes: Option<i64>,
+    pub swappiness: Option<u8>,
+    pub pids_max: Option<u64>,
+    pub privileged: bool,
+    pub readonly_root: bool,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub extra_hosts: Vec<(String, String)>,
+    pub ulimits: Vec<Ulimit>,
+    pub no_new_privileges: bool,
+    pub seccomp_unconfined: bool,
+    pub sysctls: BTreeMap<String, String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub devices: Vec<Device>,
+    pub init: bool,
+    pub shm_bytes: Option<u64>,
+    /// Path to mount options.
+    pub tmpfs: BTreeMap<String, String>,
+    pub binds: Vec<Bind>,
+}

@@ -1,0 +1,605 @@
+//! From a payload's task to a [`TaskSpec`], or to the sentence that says why not.
+
+use std::collections::BTreeMap;
+
+use longshore_types::TaskArn;
+
+use super::docker::{apply_config, apply_host_config};
+use super::{
+    Condition, ContainerSpec, Dependency, EniSpec, HostSpec, Link, LogDriver, LogSpec, Mount,
+    NetworkMode, PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, Sharing, TaskSpec,
+    VolumeSpec, VolumesFrom,
+};
+use crate::acs::wire;
+
+const MEMORY_MIB_MIN: i64 = 4;
+const CPU_SHARES_MIN: i64 = 2;
+const CPU_SHARES_MAX: i64 = 262_144;
+const RESTART_ATTEMPT_PERIOD_S: u64 = 300;
+/// A range of ports is expanded; more than this is surely a mistake.
+const PORTS_MAX: usize = 1_000;
+
+/// Why a task cannot even be looked at; its text goes into the task's `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTask {
+    #[error("UnrecogniedTaskError: Error loading task - {0}")]
+    Unreadable(String),
+    #[error("TaskDependencyError: {0}")]
+    Dependency(String),
+    #[error("ResourceInitializationError: {0}")]
+    Unavailable(String),
+}
+
+fn unreadable(why: impl std::fmt::Display) -> InvalidTask {
+    InvalidTask::Unreadable(why.to_string())
+}
+
+pub fn parse_task_arn(text: &str) -> Result<TaskArn, InvalidTask> {
+    text.parse().map_err(|why| unreadable(format!("the task's ARN must be {why}: {text}")))
+}
+
+/// Checks a task and resolves its names.
+pub fn parse(task: &wire::Task) -> Result<TaskSpec, InvalidTask> {
+    let arn = parse_task_arn(&task.arn)?;
+    refuse_unavailable(task)?;
+    let is_awsvpc = task.network_mode.as_deref() == Some("awsvpc")
+        || (task.network_mode.is_none() && !task.elastic_network_interfaces.is_empty());
+    let names: Vec<&str> = task.containers.iter().map(|container| &*container.name).collect();
+    if names.is_empty() {
+        return Err(unreadable("the task has no container"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if name.is_empty() || names[..index].contains(name) {
+            return Err(unreadable(format!("container name \"{name}\" is empty or used twice")));
+        }
+    }
+    let mut containers = Vec::with_capacity(names.len());
+    for container in &task.containers {
+        containers.push(parse_container(task, container, &names, is_awsvpc)?);
+    }
+    let spec = TaskSpec {
+        arn,
+        family: task.family.clone().unwrap_or_default(),
+        version: task.version.clone().unwrap_or_default(),
+        volumes: parse_volumes(&task.volumes)?,
+        cpu_millis: task.cpu.filter(|cpu| *cpu > 0.0).map(to_millis),
+        memory_bytes: task.memory.filter(|mib| *mib > 0).and_then(mib_to_bytes),
+        eni: if is_awsvpc { Some(parse_eni(task)?) } else { None },
+        pid: parse_sharing("pidMode", task.pid_mode.as_deref())?,
+        ipc: parse_sharing("ipcMode", task.ipc_mode.as_deref())?,
+        is_fargate: task.launch_type.as_deref().is_some_and(|kind| kind.starts_with("FARGATE")),
+        containers,
+    };
+    refuse_cycles(&spec)?;
+    Ok(spec)
+}
+
+/// What belongs to services that are not there: said at once, for the whole task.
+fn refuse_unavailable(task: &wire::Task) -> Result<(), InvalidTask> {
+    let unavailable = |what: String| Err(InvalidTask::Unavailable(what));
+    if let Some(association) = task.associations.first() {
+        let kind = association.get("type").and_then(|kind| kind.as_str()).unwrap_or("unknown");
+        return unavailable(format!("devices of type {kind} are not available on this host"));
+    }
+    if task.proxy_configuration.is_some() {
+        return unavailable("proxyConfiguration (App Mesh) is not available".into());
+    }
+    let used = ["serviceconnectdetail", "amazonebs", "s3files"];
+    for attachment in &task.attachments {
+        let kind = attachment.attachment_type.as_deref().unwrap_or_default();
+        if used.contains(&kind) {
+            return unavailable(format!("attachments of type {kind} are not available"));
+        }
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what a host can have"
+)]
+fn to_millis(cpu: f64) -> u64 {
+    (cpu.clamp(0.0, 100_000.0) * 1000.0).round() as u64
+}
+
+fn mib_to_bytes(mib: i64) -> Option<u64> {
+    u64::try_from(mib).ok()?.checked_mul(1 << 20)
+}
+
+fn parse_sharing(what: &str, text: Option<&str>) -> Result<Sharing, InvalidTask> {
+    match text {
+        None | Some("") => Ok(Sharing::Private),
+        Some("host") => Ok(Sharing::Host),
+        Some("task") => Ok(Sharing::Task),
+        Some("none") if what == "ipcMode" => Ok(Sharing::None),
+        Some(other) => Err(unreadable(format!("{what} must be host or task, not \"{other}\""))),
+    }
+}
+
+fn parse_eni(task: &wire::Task) -> Result<EniSpec, InvalidTask> {
+    let eni = task
+        .elastic_network_interfaces
+        .first()
+        .ok_or_else(|| unreadable("an awsvpc task needs an elastic network interface"))?;
+    let address = eni
+        .ipv4_addresses
+        .iter()
+        .find(|address| address.primary)
+        .or(eni.ipv4_addresses.first())
+        .ok_or_else(|| unreadable("eni message validation: no ipv4 addresses"))?;
+    let gateway = eni
+        .subnet_gateway_ipv4_address
+        .as_deref()
+        .ok_or_else(|| unreadable("eni message validation: no subnet gateway ipv4 address"))?;
+    let (gateway, prefix) = gateway
+        .split_once('/')
+        .and_then(|(host, prefix)| Some((host.parse().ok()?, prefix.parse().ok()?)))
+        .ok_or_else(|| unreadable(format!("invalid subnet gateway address: {gateway}")))?;
+    if eni.mac_address.is_empty() {
+        return Err(unreadable("eni message validation: empty mac address"));
+    }
+    let groups = eni.security_groups.iter().map(|group| {
+        group.parse().map_err(|why| unreadable(format!("a security group must be {why}")))
+    });
+    Ok(EniSpec {
+        id: eni.ec2_id.clone(),
+        address: address
+            .private_address
+            .parse()
+            .map_err(|_| unreadable(format!("invalid address: {}", address.private_address)))?,
+        prefix,
+        gateway,
+        mac: eni.mac_address.clone(),
+        security_groups: groups.collect::<Result<_, _>>()?,
+        assign_public_ip: eni.assign_public_ip.unwrap_or(true),
+        dns_servers: eni.domain_name_servers.clone(),
+        dns_search: eni.domain_name.clone(),
+        private_dns_name: eni.private_dns_name.clone(),
+    })
+}
+
+fn parse_volumes(volumes: &[wire::Volume]) -> Result<BTreeMap<String, VolumeSpec>, InvalidTask> {
+    let mut parsed = BTreeMap::new();
+    for volume in volumes {
+        let kind = volume.kind.as_deref().unwrap_or("host");
+        let spec = match kind {
+            "host" => {
+                let host = volume.host.as_ref().ok_or_else(|| {
+                    unreadable(format!("volume {} of type host has no host", volume.name))
+                })?;
+                match host.source_path.as_deref() {
+                    None | Some("") => VolumeSpec::Task,
+                    Some(path) if path.starts_with('/') => VolumeSpec::Host { path: path.into() },
+                    Some(path) => {
+                        return Err(unreadable(format!("volume path is not absolute: {path}")));
+                    }
+                }
+            }
+            "docker" => parse_docker_volume(volume)?,
+            "efs" | "fsxWindowsFileServer" | "attachment" | "s3files" => {
+                VolumeSpec::Unsupported { why: format!("volumes of type {kind} are not available") }
+            }
+            other => return Err(unreadable(format!("unrecognized volume type: {other}"))),
+        };
+        parsed.insert(volume.name.clone(), spec);
+    }
+    Ok(parsed)
+}
+
+fn parse_docker_volume(volume: &wire::Volume) -> Result<VolumeSpec, InvalidTask> {
+    let name = &volume.name;
+    let docker = volume
+        .docker_volume_configuration
+        .as_ref()
+        .ok_or_else(|| unreadable(format!("volume {name} has no dockerVolumeConfiguration")))?;
+    let driver = docker.driver.as_deref().unwrap_or("local");
+    if !matches!(driver, "local" | "") {
+        return Ok(VolumeSpec::Unsupported {
+            why: format!("volume driver {driver} is not available"),
+        });
+    }
+    if let Some(option) = docker.driver_opts.keys().next() {
+        return Ok(VolumeSpec::Unsupported {
+            why: format!("option {option} of the local volume driver is not available"),
+        });
+    }
+    match docker.scope.as_deref() {
+        None | Some("task") => Ok(VolumeSpec::Task),
+        Some("shared") => {
+            Ok(VolumeSpec::Shared { name: name.clone(), autoprovision: docker.autoprovision })
+        }
+        Some(other) => Err(unreadable(format!("volume {name}: unknown scope \"{other}\""))),
+    }
+}
+
+fn parse_container(
+    task: &wire::Task,
+    container: &wire::Container,
+    names: &[&str],
+    is_awsvpc: bool,
+) -> Result<ContainerSpec, InvalidTask> {
+    let index_of = |name: &str| names.iter().position(|other| *other == name);
+    let seconds = |value: Option<i64>| {
+        value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).map(|v| v.saturating_mul(1000))
+    };
+    let memory = container.memory.filter(|mib| *mib > 0).map(|mib| mib.max(MEMORY_MIB_MIN));
+    let shares = container.cpu.unwrap_or(0).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX);
+    let mut spec = ContainerSpec {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        command: container.command.clone(),
+        entrypoint: container.entry_point.clone(),
+        environment: container.environment.clone(),
+        essential: container.essential,
+        depends_on: Vec::new(),
+        links: Vec::new(),
+        mounts: Vec::new(),
+        volumes_from: Vec::new(),
+        ports: parse_ports(&container.port_mappings)?,
+        start_timeout_ms: seconds(container.start_timeout),
+        stop_timeout_ms: seconds(container.stop_timeout),
+        restart: container.restart_policy.as_ref().filter(|policy| policy.enabled).map(|policy| {
+            RestartSpec {
+                ignored_exit_codes: policy.ignored_exit_codes.clone(),
+                attempt_period_ms: policy
+                    .restart_attempt_period
+                    .unwrap_or(RESTART_ATTEMPT_PERIOD_S)
+                    .saturating_mul(1000),
+            }
+        }),
+        registry: RegistryAuth::None,
+        network: if is_awsvpc { NetworkMode::Awsvpc } else { mode_of(task)? },
+        health: None,
+        log: LogSpec { driver: LogDriver::JsonFile, options: BTreeMap::new() },
+        process: ProcessSpec::default(),
+        host: HostSpec {
+            cpu_shares: u64::try_from(shares).unwrap_or(2),
+            memory_bytes: memory.and_then(mib_to_bytes),
+            ..HostSpec::default()
+        },
+        managed_agents: managed_agents(container),
+        refusal: None,
+    };
+    resolve_names(&mut spec, container, index_of);
+    apply_overrides(&mut spec, container.overrides.as_deref())?;
+    apply_registry(&mut spec, container);
+    apply_docker(&mut spec, container, is_awsvpc);
+    refuse_container(&mut spec, task, container);
+    Ok(spec)
+}
+
+fn mode_of(task: &wire::Task) -> Result<NetworkMode, InvalidTask> {
+    match task.network_mode.as_deref() {
+        None | Some("" | "bridge" | "default") => Ok(NetworkMode::Bridge),
+        Some("host") => Ok(NetworkMode::Host),
+        Some("none") => Ok(NetworkMode::None),
+        Some(other) => Err(unreadable(format!("unknown network mode: {other}"))),
+    }
+}
+
+fn managed_agents(container: &wire::Container) -> Vec<String> {
+    let name = |agent: &serde_json::Value| Some(agent.get("name")?.as_str()?.to_owned());
+    container.managed_agents.iter().filter_map(name).collect()
+}
+
+fn parse_ports(mappings: &[wire::PortMapping]) -> Result<Vec<PortSpec>, InvalidTask> {
+    let mut ports = Vec::new();
+    for mapping in mappings {
+        let protocol = match mapping.protocol.as_deref() {
+            None | Some("" | "tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some(other) => return Err(unreadable(format!("unknown protocol: {other}"))),
+        };
+        let port = |value: u32| {
+            u16::try_from(value).map_err(|_| unreadable(format!("port {value} is out of range")))
+        };
+        let host_port = port(mapping.host_port.unwrap_or(0))?;
+        match (&mapping.container_port_range, mapping.container_port) {
+            (Some(range), _) => {
+                let (first, last) = range
+                    .split_once('-')
+                    .and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)))
+                    .filter(|(first, last)| 0 < *first && first <= last)
+                    .ok_or_else(|| unreadable(format!("invalid container port range: {range}")))?;
+                ports.extend((first..=last).map(|container_port| PortSpec {
+                    container_port,
+                    host_port: 0,
+                    protocol,
+                }));
+            }
+            (None, Some(value)) => {
+                ports.push(PortSpec { container_port: port(value)?, host_port, protocol });
+            }
+            (None, None) => return Err(unreadable("a port mapping has no container port")),
+        }
+        if ports.len() > PORTS_MAX {
+            return Err(unreadable(format!("more than {PORTS_MAX} ports are mapped")));
+        }
+    }
+    Ok(ports)
+}
+
+/// Turns names of containers into indexes. One that is not there can never be satisfied.
+fn resolve_names(
+    spec: &mut ContainerSpec,
+    container: &wire::Container,
+    index_of: impl Fn(&str) -> Option<usize>,
+) {
+    let mut missing = None;
+    let mut find = |name: &str| {
+        let found = index_of(name);
+        if found.is_none() {
+            missing = Some(name.to_owned());
+        }
+        found
+    };
+    for dependency in &container.depends_on {
+        let condition = match dependency.condition.as_str() {
+            "CREATE" => Condition::Create,
+            "COMPLETE" => Condition::Complete,
+            "SUCCESS" => Condition::Success,
+            "HEALTHY" => Condition::Healthy,
+            _ => Condition::Start,
+        };
+        if let Some(on) = find(&dependency.container_name) {
+            spec.depends_on.push(Dependency { on, condition });
+        }
+    }
+    for link in &container.links {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        if let Some(to) = find(name) {
+            spec.links.push(Link { to, alias: alias.to_owned() });
+            spec.depends_on.push(Dependency { on: to, condition: Condition::Start });
+        }
+    }
+    for from in &container.volumes_from {
+        if let Some(on) = find(&from.source_container) {
+            spec.volumes_from.push(VolumesFrom { container: on, read_only: from.read_only });
+            spec.depends_on.push(Dependency { on, condition: Condition::Create });
+        }
+    }
+    for mount in &container.mount_points {
+        let volume = mount.source_volume.clone().unwrap_or_default();
+        let path = mount.container_path.clone();
+        spec.mounts.push(Mount { volume, path, read_only: mount.read_only });
+    }
+    if let Some(name) = missing {
+        spec.refusal = Some(format!(
+            "CannotStartContainerError: dependency graph: container \"{}\" depends on container \
+             \"{name}\", which is not in the task",
+            spec.name
+        ));
+    }
+}
+
+fn apply_overrides(spec: &mut ContainerSpec, text: Option<&str>) -> Result<(), InvalidTask> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Overrides {
+        command: Option<Vec<String>>,
+    }
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(()) };
+    let overrides: Overrides = serde_json::from_str(text)
+        .map_err(|why| unreadable(format!("overrides of container {}: {why}", spec.name)))?;
+    if let Some(command) = overrides.command {
+        spec.command = Some(command);
+    }
+    Ok(())
+}
+
+fn apply_registry(spec: &mut ContainerSpec, container: &wire::Container) {
+    let Some(auth) = &container.registry_authentication else { return };
+    match auth.kind.as_deref() {
+        Some("ecr") => {
+            let data = auth.ecr_auth_data.clone().unwrap_or_default();
+            spec.registry = RegistryAuth::Ecr {
+                registry_id: data.registry_id.filter(|id| !id.is_empty()),
+                execution_role: data.use_execution_role,
+            };
+        }
+        Some("asm") => {
+            refuse(spec, "CannotPullContainerAuthError: credentials kept in Secrets Manager are not available yet".into());
+        }
+        _ => {}
+    }
+}
+
+fn apply_docker(spec: &mut ContainerSpec, container: &wire::Container, is_awsvpc: bool) {
+    let docker = container.docker_config.clone().unwrap_or_default();
+    let follows_health =
+        container.health_check_type.as_deref().is_some_and(|t| t.eq_ignore_ascii_case("docker"));
+    let config = docker.config.as_deref().unwrap_or("{}");
+    if let Err(why) = apply_config(spec, config, follows_health) {
+        refuse(spec, format!("DockerClientConfigError: {why}"));
+    }
+    let host_config = docker.host_config.as_deref().unwrap_or("{}");
+    if let Err(why) = apply_host_config(spec, is_awsvpc, host_config) {
+        refuse(spec, format!("HostConfigError: {why}"));
+    }
+    if spec.process.network_disabled && !is_awsvpc {
+        spec.network = NetworkMode::None;
+    }
+}
+
+fn refuse(spec: &mut ContainerSpec, reason: String) {
+    spec.refusal.get_or_insert(reason);
+}
+
+fn refuse_container(spec: &mut ContainerSpec, task: &wire::Task, container: &wire::Container) {
+    let name = &container.name;
+    if let Some(secret) = container.secrets.first() {
+        let reason = format!(
+            "ResourceInitializationError: unable to pull secrets: container \"{name}\" asks for \
+             secret \"{}\", and secrets are not available yet",
+            secret.name
+        );
+        refuse(spec, reason);
+    }
+    if !container.environment_files.is_empty() {
+        let reason = format!(
+            "ResourceInitializationError: failed to download env files: container \"{name}\" asks \
+             for an environment file, and these are not available yet"
+        );
+        refuse(spec, reason);
+    }
+    if container.firelens_configuration.is_some() {
+        refuse(
+            spec,
+            "ResourceInitializationError: firelensConfiguration is not available yet".into(),
+        );
+    }
+    if !container.credential_specs.is_empty() {
+        refuse(spec, "HostConfigError: credentialSpecs are not available on this host".into());
+    }
+    for mount in spec.mounts.clone() {
+        match task.volumes.iter().find(|volume| volume.name == mount.volume) {
+            None => {
+                let volume = &mount.volume;
+                refuse(spec, format!("HostConfigError: Invalid volume referenced: {volume}"));
+            }
+            Some(_) if !mount.path.starts_with('/') => {
+                let path = &mount.path;
+                let reason = format!(
+                    "CannotCreateContainerError: invalid mount config for type \"bind\": invalid \
+                     mount path: '{path}' mount path must be absolute"
+                );
+                refuse(spec, reason);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn refuse_cycles(spec: &TaskSpec) -> Result<(), InvalidTask> {
+    // Containers whose dependencies are all settled are settled in turn; a cycle never is.
+    let mut settled = vec![false; spec.containers.len()];
+    loop {
+        let ready: Vec<usize> = (0..spec.containers.len())
+            .filter(|&index| {
+                !settled[index] && spec.containers[index].depends_on.iter().all(|d| settled[d.on])
+            })
+            .collect();
+        if ready.is_empty() {
+            break;
+        }
+        for index in ready {
+            settled[index] = true;
+        }
+    }
+    match settled.iter().position(|is_settled| !is_settled) {
+        None => Ok(()),
+        Some(index) => Err(InvalidTask::Dependency(format!(
+            "The task's containers depend on each other in a circle that container \"{}\" is part of",
+            spec.containers[index].name
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ARN: &str =
+        "arn:aws:ecs:us-east-1:000000000000:task/demo/00112233445566778899aabbccddeeff";
+
+    fn task(container: serde_json::Value) -> wire::Task {
+        let mut container = container;
+        let defaults = json!({"name": "web", "image": "hello:1", "essential": true});
+        for (key, value) in defaults.as_object().unwrap() {
+            container.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        }
+        serde_json::from_value(json!({"arn": ARN, "containers": [container]})).unwrap()
+    }
+
+    fn only(container: serde_json::Value) -> ContainerSpec {
+        parse(&task(container)).unwrap().containers.remove(0)
+    }
+
+    #[test]
+    fn docker_strings_are_laid_over_the_payloads_own_members() {
+        let spec = only(json!({
+            "memory": 64, "cpu": 0, "healthCheckType": "docker",
+            "dockerConfig": {
+                "config": json!({"User": "nobody", "Healthcheck": {
+                    "Test": ["CMD", "true"], "Interval": 5_000_000_000_i64, "Retries": 2}}).to_string(),
+                "hostConfig": json!({"NetworkMode": "host", "CapAdd": ["NET_ADMIN"],
+                    "LogConfig": {"Type": "awslogs", "Config": {"awslogs-group": "g"}},
+                    "Tmpfs": {"/run": "size=1m"}, "ShmSize": 1 << 20}).to_string(),
+            }
+        }));
+        assert_eq!(spec.refusal, None);
+        assert_eq!(spec.host.memory_bytes, Some(64 << 20));
+        assert_eq!(spec.host.cpu_shares, 2);
+        assert_eq!(spec.network, NetworkMode::Host);
+        assert_eq!(spec.log.driver, LogDriver::Awslogs);
+        assert_eq!(spec.process.user.as_deref(), Some("nobody"));
+        let health = spec.health.unwrap();
+        assert_eq!((health.interval_ms, health.retries, health.timeout_ms), (5000, 2, 30_000));
+    }
+
+    #[test]
+    fn a_wish_that_we_cannot_grant_is_named_and_never_ignored() {
+        let host = |object: serde_json::Value| {
+            only(json!({"dockerConfig": {"hostConfig": object.to_string()}})).refusal
+        };
+        assert_eq!(
+            host(json!({"CpusetCpus": "0"})).as_deref(),
+            Some("HostConfigError: CpusetCpus=\"0\" is not supported")
+        );
+        assert_eq!(host(json!({"CpusetCpus": "", "OomKillDisable": false, "Mounts": null})), None);
+        assert!(host(json!({"LogConfig": {"Type": "splunk"}})).unwrap().contains("splunk"));
+        assert!(host(json!({"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 2}]})).is_some());
+        assert!(host(json!([])).unwrap().starts_with("HostConfigError: unable to decode"));
+        let config = only(json!({"healthCheckType": "docker"})).refusal.unwrap();
+        assert!(config.starts_with("DockerClientConfigError: "), "{config}");
+        let secret = only(json!({"secrets": [{"name": "PASSWORD"}]})).refusal.unwrap();
+        assert!(secret.contains("secrets are not available yet"), "{secret}");
+    }
+
+    #[test]
+    fn overrides_know_only_a_command() {
+        assert_eq!(only(json!({"overrides": "{}"})).command, None);
+        let spec = only(json!({"command": ["a"], "overrides": "{\"command\":[\"b\"]}"}));
+        assert_eq!(spec.command, Some(vec!["b".to_owned()]));
+        let error = parse(&task(json!({"overrides": "{\"cpu\":1}"}))).unwrap_err().to_string();
+        assert!(error.starts_with("UnrecogniedTaskError: Error loading task - "), "{error}");
+    }
+
+    #[test]
+    fn a_circle_of_dependencies_is_refused() {
+        let task: wire::Task = serde_json::from_value(json!({"arn": ARN, "containers": [
+            {"name": "a", "image": "i", "dependsOn": [{"containerName": "b", "condition": "START"}]},
+            {"name": "b", "image": "i", "dependsOn": [{"containerName": "a", "condition": "START"}]},
+        ]}))
+        .unwrap();
+        assert!(matches!(parse(&task), Err(InvalidTask::Dependency(_))));
+    }
+
+    #[test]
+    fn ports_and_volumes_are_checked() {
+        let spec =
+            only(json!({"portMappings": [{"containerPortRange": "80-82", "protocol": "udp"}]}));
+        assert_eq!(spec.ports.len(), 3);
+        assert!(parse(&task(json!({"portMappings": [{"containerPort": 70_000}]}))).is_err());
+        let refusal = only(json!({"mountPoints": [{"sourceVolume": "x", "containerPath": "/x"}]}));
+        assert_eq!(refusal.refusal.unwrap(), "HostConfigError: Invalid volume referenced: x");
+    }
+
+    #[test]
+    fn an_awsvpc_task_needs_its_interface() {
+        let mut task = task(json!({}));
+        task.network_mode = Some("awsvpc".into());
+        assert!(parse(&task).is_err());
+        task.elastic_network_interfaces = serde_json::from_value(json!([{
+            "ec2Id": "eni-0123456789abcdef0", "macAddress": "0a:00:00:00:00:01",
+            "ipv4Addresses": [{"privateAddress": "172.31.0.9", "primary": true}],
+            "subnetGatewayIpv4Address": "172.31.0.1/20",
+        }]))
+        .unwrap();
+        let eni = parse(&task).unwrap().eni.unwrap();
+        assert_eq!((eni.prefix, eni.address.to_string()), (20, "172.31.0.9".into()));
+    }
+}

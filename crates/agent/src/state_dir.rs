@@ -1,0 +1,210 @@
+//! The agent's files: one JSON file a task, and a small one for the instance.
+//!
+//! **Invariant:** a file is replaced as a whole. What was saved survives the agent; what was also
+//! synced survives the machine.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use longshore_types::TaskId;
+use serde::{Deserialize, Serialize};
+
+use crate::acs::wire;
+use crate::engine::state::TaskState;
+
+/// What could not be done to which file.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {doing} {path}")]
+pub struct StateError {
+    doing: &'static str,
+    path: String,
+    source: io::Error,
+}
+
+fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
+    move |source| StateError { doing, path: path.display().to_string(), source }
+}
+
+/// A task as it lies on disk: as it was asked for, without credentials, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub task: wire::Task,
+    pub state: TaskState,
+}
+
+/// What the agent knows of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceRecord {
+    pub container_instance_arn: Option<String>,
+    pub cluster: Option<String>,
+    /// The highest sequence number seen, of payloads and manifests alike.
+    pub sequence: i64,
+}
+
+impl Default for InstanceRecord {
+    fn default() -> Self {
+        Self { container_instance_arn: None, cluster: None, sequence: -1 }
+    }
+}
+
+/// The directories of the agent's state.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    pub fn open(root: &Path) -> Result<Self, StateError> {
+        let this = Self { root: root.to_owned() };
+        for dir in [this.tasks(), this.volumes(), this.shared(), this.spools(), this.containers()] {
+            fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+        }
+        Ok(this)
+    }
+
+    fn tasks(&self) -> PathBuf {
+        self.root.join("tasks")
+    }
+
+    /// Volumes that live as long as their task, a directory each.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Volumes that outlive tasks.
+    pub fn shared(&self) -> PathBuf {
+        self.root.join("shared-volumes")
+    }
+
+    /// Output that was not shipped yet.
+    pub fn spools(&self) -> PathBuf {
+        self.root.join("spool")
+    }
+
+    /// Writable layers, `/etc/hosts` and the like, and json-file logs; a directory a run.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    fn task_file(&self, id: TaskId) -> PathBuf {
+        self.tasks().join(format!("{id}.json"))
+    }
+
+    pub fn save_task(&self, id: TaskId, record: &TaskRecord) -> Result<(), StateError> {
+        let text = serde_json::to_vec(record).expect("a record has string keys only");
+        replace(&self.task_file(id), &text)
+    }
+
+    /// Makes what was last saved of the task survive a power cut.
+    pub fn sync_task(&self, id: TaskId) -> Result<(), StateError> {
+        let path = self.task_file(id);
+        match File::open(&path) {
+            Ok(file) => file.sync_data().map_err(failed("sync", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("open", &path)(error)),
+        }
+        sync_dir(&self.tasks())
+    }
+
+    pub fn forget_task(&self, id: TaskId) -> Result<(), StateError> {
+        let path = self.task_file(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// All tasks, and the files that could not be read as one.
+    pub fn load_tasks(&self) -> Result<(Vec<TaskRecord>, Vec<StateError>), StateError> {
+        let dir = self.tasks();
+        let mut records = Vec::new();
+        let mut unreadable = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+            let path = entry.map_err(failed("list", &dir))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            let record = fs::read(&path)
+                .and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
+            match record {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    unreadable.push(failed("read", &path)(error));
+                    let _ = fs::rename(&path, path.with_extension("unreadable"));
+                }
+            }
+        }
+        Ok((records, unreadable))
+    }
+
+    pub fn load_instance(&self) -> Result<InstanceRecord, StateError> {
+        let path = self.root.join("instance.json");
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| failed("read", &path)(e.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(InstanceRecord::default()),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    /// Synced: the same instance must come back after a power cut.
+    pub fn save_instance(&self, record: &InstanceRecord) -> Result<(), StateError> {
+        let path = self.root.join("instance.json");
+        let text = serde_json::to_vec(record).expect("a record has string keys only");
+        replace(&path, &text)?;
+        File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
+        sync_dir(&self.root)
+    }
+}
+
+fn replace(path: &Path, text: &[u8]) -> Result<(), StateError> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text)?;
+        fs::rename(&new, path)
+    };
+    write().map_err(failed("write", path))
+}
+
+fn sync_dir(path: &Path) -> Result<(), StateError> {
+    File::open(path).and_then(|dir| dir.sync_data()).map_err(failed("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_comes_back_without_credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let mut record = TaskRecord { task: wire::Task::default(), state: TaskState::default() };
+        record.task.arn = "a".into();
+        record.task.role_credentials = Some(wire::RoleCredentials::default());
+        state.save_task(TaskId::from_bytes([1; 16]), &record).unwrap();
+        state.sync_task(TaskId::from_bytes([1; 16])).unwrap();
+        std::fs::write(dir.path().join("tasks/bad.json"), "{").unwrap();
+        let (records, unreadable) = state.load_tasks().unwrap();
+        record.task.role_credentials = None;
+        assert_eq!(records, [record]);
+        assert_eq!(unreadable.len(), 1);
+        state.forget_task(TaskId::from_bytes([1; 16])).unwrap();
+        state.forget_task(TaskId::from_bytes([1; 16])).unwrap();
+        assert_eq!(state.load_tasks().unwrap().0, []);
+    }
+
+    #[test]
+    fn an_instance_that_was_never_registered_has_no_arn() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!(state.load_instance().unwrap().sequence, -1);
+        let record = InstanceRecord { sequence: 7, ..InstanceRecord::default() };
+        state.save_instance(&record).unwrap();
+        assert_eq!(state.load_instance().unwrap(), record);
+    }
+}
