@@ -149,7 +149,7 @@ impl Call<'_> {
         match self.protocol {
             Protocol::AwsJson10 | Protocol::AwsJson11 => json::from_slice(body),
             Protocol::RpcV2Cbor => cbor::read(body, shape),
-            Protocol::RestJson1 => rest::read(self.operation, &self.inbound),
+            Protocol::RestJson1 => rest::read(self.operation, &self.inbound, shape),
             Protocol::Query => self.read_form(Dialect::Query),
             Protocol::Ec2Query => self.read_form(Dialect::Ec2),
         }

@@ -21,19 +21,22 @@ pub struct Reader<'a> {
     form: &'a Form,
     dialect: Dialect,
     name: String,
+    /// The member that led here says that its list's items stand for itself.
+    is_flat: bool,
     depth: usize,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(form: &'a Form, dialect: Dialect) -> Self {
-        Self { form, dialect, name: String::new(), depth: 0 }
+        Self { form, dialect, name: String::new(), is_flat: false, depth: 0 }
     }
 
     fn at(&self, name: String) -> Result<Self> {
         if DEPTH_MAX <= self.depth {
             return Err(DecodeError::new("The request is nested too deeply"));
         }
-        Ok(Self { form: self.form, dialect: self.dialect, name, depth: self.depth + 1 })
+        let (form, dialect) = (self.form, self.dialect);
+        Ok(Self { form, dialect, name, is_flat: false, depth: self.depth + 1 })
     }
 
     /// The last part of a member's name.
@@ -65,7 +68,7 @@ impl<'a> Reader<'a> {
 
     /// Where the numbered items of a list are: their common prefix, with its dot.
     fn items(&self, list: &'static List) -> (String, BTreeSet<u32>) {
-        let is_flat = list.flattened || self.dialect == Dialect::Ec2;
+        let is_flat = self.is_flat || list.flattened || self.dialect == Dialect::Ec2;
         let prefix = if is_flat {
             format!("{}.", self.name)
         } else {
@@ -85,7 +88,9 @@ impl Decoder for Reader<'_> {
         for (index, member) in shape.members.iter().enumerate() {
             let name = self.below(self.part(member));
             if self.form.has(&name) {
-                take(index, &mut self.at(name)?)?;
+                let mut here = self.at(name)?;
+                here.is_flat = member.flattened;
+                take(index, &mut here)?;
             }
         }
         Ok(())
@@ -100,7 +105,7 @@ impl Decoder for Reader<'_> {
     }
 
     fn map(&mut self, shape: &'static Map, take: TakeEntry<'_>) -> Result<()> {
-        let entries = if shape.flattened {
+        let entries = if shape.flattened || self.is_flat {
             format!("{}.", self.name)
         } else {
             format!("{}.entry.", self.name)

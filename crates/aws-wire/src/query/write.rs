@@ -28,11 +28,13 @@ pub struct Writer<'a> {
     open: Vec<Open>,
     /// The element that the next value goes into.
     next: Option<&'static str>,
+    /// The member that comes next says that its items stand for itself.
+    next_is_flat: bool,
 }
 
 impl<'a> Writer<'a> {
     pub fn new(out: &'a mut String) -> Self {
-        Self { out, open: vec![], next: None }
+        Self { out, open: vec![], next: None, next_is_flat: false }
     }
 
     fn start(&mut self, name: &str) {
@@ -59,6 +61,7 @@ impl<'a> Writer<'a> {
     }
 
     fn enter_repeated(&mut self, is_flat: bool) {
+        let is_flat = is_flat || std::mem::take(&mut self.next_is_flat);
         match self.next {
             Some(name) if is_flat => {
                 self.next = None;
@@ -114,6 +117,7 @@ impl Encoder for Writer<'_> {
 
     fn member(&mut self, member: &'static Member) {
         self.next = Some(member.wire);
+        self.next_is_flat = member.flattened;
     }
 
     fn end_structure(&mut self, _: &'static Structure) {

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use longshore_types::Timestamp;
 
 use super::route::{self, Labels};
-use crate::codec::{DecodeError, Decoder, Record, TakeEntry, TakeItem, TakeMember};
+use crate::codec::{Decode, DecodeError, Decoder, TakeEntry, TakeItem, TakeMember};
 use crate::json;
 use crate::service::{Inbound, Operation};
 use crate::shape::{List, Location, Map, Member, NumberKind, Shape, Structure, TimestampFormat};
@@ -16,11 +16,15 @@ use crate::timestamp;
 type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Reads the input of `operation`, which fits the request's path.
-pub fn read<T: Record>(operation: &'static Operation, inbound: &Inbound<'_>) -> Result<T> {
+pub fn read<T: Decode>(
+    operation: &'static Operation,
+    inbound: &Inbound<'_>,
+    shape: Shape,
+) -> Result<T> {
     let labels = route::labels(operation.uri, inbound.path).unwrap_or_default();
     let query = query_pairs(inbound.query)?;
     let mut request = Request { labels, query, headers: inbound.headers, body: inbound.body };
-    T::decode(Shape::Structure(T::table()), &mut request)
+    T::decode(shape, &mut request)
 }
 
 fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
@@ -48,7 +52,7 @@ struct Request<'a> {
 
 impl Request<'_> {
     /// The part of the request that holds a member, if it is there.
-    fn part(&self, member: &Member, table: &Structure) -> Option<Part> {
+    fn part(&self, member: &Member) -> Option<Part> {
         let wire = member.wire;
         match member.location {
             Location::Uri => {
@@ -56,7 +60,7 @@ impl Request<'_> {
                 Some(Part::new(vec![label.1.clone()], TimestampFormat::Iso8601))
             }
             Location::QueryString if matches!(member.shape, Shape::Map(_)) => {
-                Some(Part::pairs(self.free_query(table))).filter(Part::has_pairs)
+                Some(Part::pairs(self.all_query())).filter(Part::has_pairs)
             }
             Location::QueryString => {
                 let values = self.query.iter().filter(|(name, _)| name == wire);
@@ -66,7 +70,7 @@ impl Request<'_> {
             Location::Header => {
                 let values: Vec<String> = self.header(wire);
                 let part = Part::new(values, TimestampFormat::Rfc822).of_header(member);
-                (!part.values.is_empty()).then_some(part)
+                self.headers.contains_key(wire).then_some(part)
             }
             Location::Headers => {
                 let prefix = wire.to_ascii_lowercase();
@@ -85,23 +89,16 @@ impl Request<'_> {
         values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     }
 
-    /// The query's parameters that no other member claims.
-    fn free_query(&self, table: &Structure) -> Vec<(String, Vec<String>)> {
-        let claimed = |name: &str| {
-            table.members.iter().any(|member| {
-                member.location == Location::QueryString
-                    && !matches!(member.shape, Shape::Map(_))
-                    && member.wire == name
-            })
-        };
-        let mut free: Vec<(String, Vec<String>)> = vec![];
-        for (name, value) in self.query.iter().filter(|(name, _)| !claimed(name)) {
-            match free.iter_mut().find(|(known, _)| known == name) {
+    /// All of the query's parameters: other members may name some of them as well.
+    fn all_query(&self) -> Vec<(String, Vec<String>)> {
+        let mut all: Vec<(String, Vec<String>)> = vec![];
+        for (name, value) in &self.query {
+            match all.iter_mut().find(|(known, _)| known == name) {
                 Some((_, values)) => values.push(value.clone()),
-                None => free.push((name.clone(), vec![value.clone()])),
+                None => all.push((name.clone(), vec![value.clone()])),
             }
         }
-        free
+        all
     }
 
     /// The member that is the whole body.
@@ -126,7 +123,7 @@ impl Request<'_> {
 impl Decoder for Request<'_> {
     fn structure(&mut self, table: &'static Structure, take: TakeMember<'_>) -> Result<()> {
         for (index, member) in table.members.iter().enumerate() {
-            if let Some(mut part) = self.part(member, table) {
+            if let Some(mut part) = self.part(member) {
                 take(index, &mut part)?;
             }
         }
@@ -263,7 +260,10 @@ fn list_items(line: &str, is_time: bool) -> Vec<String> {
             _ => item.push(letter),
         }
     }
-    items.push(item.trim().to_owned());
+    let last = item.trim().to_owned();
+    if !(last.is_empty() && items.is_empty()) {
+        items.push(last);
+    }
     items
 }
 
