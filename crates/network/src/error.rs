@@ -16,7 +16,7 @@ pub enum NetworkError {
     RangesOverlap { first: Ipv4Net, second: Ipv4Net },
     #[error("the range {range} is too small for a network")]
     RangeTooSmall { range: Ipv4Net },
-    #[error("another region on this machine uses the range {range}")]
+    #[error("this machine already has routes into the range {range}")]
     RangeTaken { range: Ipv4Net },
     #[error("the address {address} belongs to {holder}")]
     AddressTaken { address: Ipv4Addr, holder: EndpointId },

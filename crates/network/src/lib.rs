@@ -229,9 +229,8 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
     let netfilter = Socket::netfilter()?;
     let records = Records::open(&config.run_dir)?;
     let holder = config.tag.holder();
-    let is_ours = route.link_names()?.iter().any(|name| name == holder.as_str());
-    setup::claim_again(&mut route, config.vpc, is_ours)?;
-    let bridge = setup::bridge_range(&mut route, &records, config.bridge, is_ours)?;
+    setup::claim(&mut route, config.vpc, config.tag)?;
+    let bridge = setup::bridge_range(&mut route, &records, config.bridge, config.tag)?;
     if bridge.overlaps(config.vpc) {
         return Err(NetworkError::RangesOverlap { first: bridge, second: config.vpc });
     }

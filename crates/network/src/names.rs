@@ -27,6 +27,11 @@ impl NetTag {
         std::str::from_utf8(&self.0).expect("a tag is eight ASCII digits")
     }
 
+    /// The metric of routes that claim a range: the tag, read as the number that it is.
+    pub(crate) fn metric(self) -> u32 {
+        u32::from_str_radix(self.as_str(), 16).expect("eight hex digits are 32 bits")
+    }
+
     /// Our table; `nft list table inet longshore_<tag>` shows it.
     pub(crate) fn table(self) -> String {
         format!("longshore_{self}")

@@ -65,6 +65,7 @@ pub(crate) struct Recipe {
 /// Namespaces made ahead of need. Dropping it ends the makers.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    size: usize,
     ready: Receiver<Result<Prepared, NetworkError>>,
 }
 
@@ -82,12 +83,23 @@ impl Pool {
                     NetworkError::io("start a thread that makes namespaces", source)
                 })?;
         }
-        Ok(Self { ready })
+        Ok(Self { size, ready })
     }
 
+    /// What failed may have failed long ago: only when all that is ready has failed is it news.
     pub(crate) fn take(&self) -> Result<Prepared, NetworkError> {
         let gone = || io::Error::other("the threads that make namespaces are gone");
-        self.ready.recv().map_err(|_| NetworkError::io("take a namespace", gone()))?
+        let mut taken = Err(NetworkError::io("take a namespace", gone()));
+        for _ in 0..=self.size {
+            taken = match self.ready.recv() {
+                Ok(made) => made,
+                Err(_) => break,
+            };
+            if taken.is_ok() {
+                break;
+            }
+        }
+        taken
     }
 }
 

@@ -28,80 +28,85 @@ const MTU_DEFAULT: u32 = 1500;
 /// The calling thread's namespace, not that of the process's first thread.
 const ROUTE_TABLE: &str = "/proc/thread-self/net/route";
 
-/// Claims `range` for the region; `Ok(false)` if it is claimed already, by whomever.
-pub(crate) fn claim(route: &mut Socket, range: Ipv4Net) -> Result<bool, NetworkError> {
+/// Claims `range` for the region, if no route of anybody else leads into it. A claim that an earlier
+/// process of ours made is ours still, whatever came after it.
+pub(crate) fn claim(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(), NetworkError> {
     let mut requests = Requests::default();
-    requests.add_unreachable(range);
+    requests.add_unreachable(range, tag.metric());
     match route.ask(&requests) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is(Errno::EEXIST) => Ok(false),
-        Err(error) => Err(error.into()),
+        Ok(()) => {}
+        Err(error) if error.is(Errno::EEXIST) => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
+    let is_ours = |other: &Routed| other.range == range && other.metric == tag.metric();
+    if routes().iter().all(|other| is_ours(other) || !other.range.overlaps(range)) {
+        return Ok(());
+    }
+    let mut requests = Requests::default();
+    requests.delete_unreachable(range, tag.metric());
+    route.ask(&requests)?;
+    Err(NetworkError::RangeTaken { range })
 }
 
-/// Makes sure that `range` is claimed by us: now, or by the process before us, as `is_ours` says.
-pub(crate) fn claim_again(
-    route: &mut Socket,
-    range: Ipv4Net,
-    is_ours: bool,
-) -> Result<(), NetworkError> {
-    if claim(route, range)? || is_ours { Ok(()) } else { Err(NetworkError::RangeTaken { range }) }
-}
-
-/// The bridge's range: the one of last time, the one configured, or the first that is free.
+/// The bridge's range: the one configured, that of last time, or the first that is free.
 pub(crate) fn bridge_range(
     route: &mut Socket,
     records: &Records,
     wanted: Option<Ipv4Net>,
-    is_ours: bool,
+    tag: NetTag,
 ) -> Result<Ipv4Net, NetworkError> {
-    let chosen = match (records.bridge().filter(|_| is_ours), wanted) {
-        (Some(last), _) => {
-            claim_again(route, last, true)?;
-            last
-        }
-        (None, Some(wanted)) => {
-            claim_again(route, wanted, is_ours)?;
-            wanted
-        }
-        (None, None) => first_free(route)?,
+    let chosen = match (wanted, records.bridge()) {
+        (Some(wanted), _) => claim(route, wanted, tag).map(|()| wanted)?,
+        (None, Some(last)) if claim(route, last, tag).is_ok() => last,
+        (None, _) => first_free(route, tag)?,
     };
     records.save_bridge(chosen)?;
     Ok(chosen)
 }
 
-fn first_free(route: &mut Socket) -> Result<Ipv4Net, NetworkError> {
-    let routed = routed_ranges();
+fn first_free(route: &mut Socket, tag: NetTag) -> Result<Ipv4Net, NetworkError> {
     let step = 1_u32 << (32 - BRIDGE_PREFIX);
     let mut offset = 0;
     while let Some(first) = BRIDGE_RANGES.nth(offset) {
         let range = Ipv4Net::containing(first, BRIDGE_PREFIX).expect("20 bits are a prefix");
-        let is_free = routed.iter().all(|other| !other.overlaps(range));
-        if is_free && claim(route, range)? {
-            return Ok(range);
+        match claim(route, range, tag) {
+            Err(NetworkError::RangeTaken { .. }) => offset += step,
+            outcome => return outcome.map(|()| range),
         }
-        offset += step;
     }
     Err(NetworkError::RangeTaken { range: BRIDGE_RANGES })
 }
 
+/// A route of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Routed {
+    range: Ipv4Net,
+    metric: u32,
+}
+
 /// The ranges that this host has routes to, default routes aside.
 pub(crate) fn routed_ranges() -> Vec<Ipv4Net> {
+    routes().into_iter().map(|route| route.range).collect()
+}
+
+fn routes() -> Vec<Routed> {
     let table = fs::read_to_string(ROUTE_TABLE).unwrap_or_default();
-    table.lines().skip(1).filter_map(routed_range).filter(|range| range.prefix() > 0).collect()
+    table.lines().skip(1).filter_map(routed).filter(|route| route.range.prefix() > 0).collect()
 }
 
 /// One line of the kernel's route table: addresses stand there as numbers of the machine's byte order.
-fn routed_range(line: &str) -> Option<Ipv4Net> {
+fn routed(line: &str) -> Option<Routed> {
     let mut fields = line.split_whitespace();
     let address = |field: Option<&str>| {
         let number = u32::from_str_radix(field?, 16).ok()?;
         Some(Ipv4Addr::from(number.to_ne_bytes()))
     };
     let destination = address(fields.nth(1))?;
-    let mask = address(fields.nth(5))?;
+    let metric = fields.nth(4)?.parse().ok()?;
+    let mask = address(fields.next())?;
     let prefix = u8::try_from(mask.to_bits().count_ones()).ok()?;
-    Ipv4Net::containing(destination, prefix).ok()
+    let range = Ipv4Net::containing(destination, prefix).ok()?;
+    Some(Routed { range, metric })
 }
 
 /// The MTU of the way out, so that nothing needs to be broken into pieces there.
@@ -194,9 +199,12 @@ mod tests {
 
     #[test]
     fn a_line_of_the_route_table_is_read() {
-        let line = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0";
-        assert_eq!(routed_range(line), Some("192.0.2.0/24".parse().unwrap()));
-        assert_eq!(routed_range("*\t00001FAC"), None);
-        assert_eq!(routed_range(""), None);
+        let line = "eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0";
+        let range = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(routed(line), Some(Routed { range, metric: 100 }));
+        let claim = "*\t00001FAC\t00000000\t0201\t0\t0\t2863311530\t0000FFFF\t0\t0\t0";
+        assert_eq!(routed(claim).unwrap().metric, 0xaaaa_aaaa);
+        assert_eq!(routed("*\t00001FAC"), None);
+        assert_eq!(routed(""), None);
     }
 }

@@ -217,6 +217,10 @@ impl Worker {
         if !vpc.contains(spec.address) {
             return Err(NetworkError::OutsideRange { address: spec.address, range: vpc });
         }
+        let subnet = Ipv4Net::containing(spec.address, spec.prefix).unwrap_or(vpc);
+        if !subnet.contains(spec.gateway) || spec.gateway == spec.address {
+            return Err(NetworkError::OutsideRange { address: spec.gateway, range: subnet });
+        }
         if let Some(known) = self.endpoints.get(id) {
             let wanted = Endpoint::of_eni(id.clone(), spec, known.link.clone());
             return self.attached_already(known, &wanted).map(|attached| (attached, false));
@@ -444,8 +448,8 @@ impl Worker {
         let retracted = docker::retract(&mut self.netfilter, plan.tag);
         outcome = outcome.and(retracted.map_err(NetworkError::from));
         let mut requests = Requests::default();
-        requests.delete_unreachable(plan.vpc);
-        requests.delete_unreachable(plan.bridge);
+        requests.delete_unreachable(plan.vpc, plan.tag.metric());
+        requests.delete_unreachable(plan.bridge, plan.tag.metric());
         requests.delete_link(&plan.tag.holder());
         for result in self.route.ask_each(&requests)? {
             match result {

@@ -182,19 +182,24 @@ impl Requests {
     }
 
     /// Addresses of `range` that no endpoint has are unreachable, and do not leave by the default route.
-    pub(crate) fn add_unreachable(&mut self, range: Ipv4Net) {
+    /// The metric says whose claim it is.
+    pub(crate) fn add_unreachable(&mut self, range: Ipv4Net, metric: u32) {
         let flags = REQUEST | ACK | CREATE | EXCL;
         self.message(format!("claim the range {range}"), NEW_ROUTE, flags, |m| {
-            m.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
-            m.attribute(1, &range.network().octets());
+            m.unreachable(range, metric);
         });
     }
 
-    pub(crate) fn delete_unreachable(&mut self, range: Ipv4Net) {
+    pub(crate) fn delete_unreachable(&mut self, range: Ipv4Net, metric: u32) {
         self.message(format!("release the range {range}"), DEL_ROUTE, REQUEST | ACK, |m| {
-            m.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
-            m.attribute(1, &range.network().octets());
+            m.unreachable(range, metric);
         });
+    }
+
+    fn unreachable(&mut self, range: Ipv4Net, metric: u32) {
+        self.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
+        self.attribute(1, &range.network().octets());
+        self.host_u32(6, metric);
     }
 
     pub(crate) fn delete_link_route(&mut self, to: Ipv4Addr) {

@@ -124,7 +124,7 @@ fn two_regions_on_one_machine_do_not_touch_each_other() {
         let taken = open("bbbbbbbb", "172.31.0.0/16").unwrap_err();
         assert_eq!(
             taken.to_string(),
-            "another region on this machine uses the range 172.31.0.0/16"
+            "this machine already has routes into the range 172.31.0.0/16"
         );
         let second = open("bbbbbbbb", "10.77.0.0/16").unwrap();
         assert!(!first.bridge_range().overlaps(second.bridge_range()));
