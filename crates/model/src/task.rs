@@ -20,6 +20,7 @@ use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
 
+pub use crate::task_definition::Protocol;
 pub use step::{ContainerReport, HealthReport, Input, Report, step};
 
 /// How far a task has come. Declaration order is life order: a task never moves back.
@@ -129,23 +130,6 @@ impl fmt::Display for StopCause {
             Self::InstanceDeregistered { instance } => {
                 write!(f, "Container instance {instance} was deregistered.")
             }
-        }
-    }
-}
-
-/// A network transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
         }
     }
 }

@@ -11,6 +11,8 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store};
 
 use crate::access::{Access, Keys, KeysError};
 use crate::config::Config;
+use crate::registry_catalog::{self, RegionRegistry};
+use crate::sessions::Sessions;
 
 /// The store's file within the data directory.
 pub const STORE_FILE: &str = "region.sqlite";
@@ -28,6 +30,8 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error("failed to open the log store")]
     Logs { source: LogsError },
+    #[error("failed to open the registry")]
+    Registry { source: image::BlobError },
 }
 
 /// The doors that a region opens and a test replaces.
@@ -35,6 +39,7 @@ pub enum StartError {
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub logs: Arc<Logs>,
+    pub registry: RegionRegistry,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub keys: Keys,
@@ -46,18 +51,31 @@ pub struct Region {
     pub config: Config,
     pub store: Arc<dyn Store>,
     pub logs: Arc<Logs>,
+    pub registry: Arc<RegionRegistry>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
+    /// The agents that are connected.
+    pub sessions: Sessions,
     /// Held while a decision is made and submitted, so that deciders don't overtake each other.
     pub(crate) deciding: Mutex<()>,
 }
 
 impl Region {
     pub fn new(config: Config, parts: Parts) -> Self {
-        let Parts { store, logs, clock, ids, keys } = parts;
+        let Parts { store, logs, registry, clock, ids, keys } = parts;
         let access = Access::new(keys, &config);
-        Self { config, store, logs, clock, ids, access, deciding: Mutex::new(()) }
+        Self {
+            config,
+            store,
+            logs,
+            registry: Arc::new(registry),
+            clock,
+            ids,
+            access,
+            sessions: Sessions::default(),
+            deciding: Mutex::new(()),
+        }
     }
 
     /// Opens everything under the data directory, and creates what is not there yet.
@@ -74,7 +92,16 @@ impl Region {
         let keys = Keys::load_or_create(dir, ids.as_ref())?;
         let logs = Logs::open(&dir.join(LOGS_DIR), Arc::clone(&clock))
             .map_err(|source| StartError::Logs { source })?;
-        let parts = Parts { store: Arc::new(store), logs: Arc::new(logs), clock, ids, keys };
+        let (store, logs) = (Arc::new(store), Arc::new(logs));
+        let registry = registry_catalog::open(
+            dir,
+            Arc::clone(&store) as _,
+            &keys.registry_secret,
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+        )
+        .map_err(|source| StartError::Registry { source })?;
+        let parts = Parts { store, logs, registry, clock, ids, keys };
         Ok(Self::new(config, parts))
     }
 

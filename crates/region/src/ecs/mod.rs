@@ -36,6 +36,8 @@ mod submit_state_change;
 mod tag_resource;
 mod task_definition;
 mod task_ref;
+#[cfg(test)]
+mod task_tests;
 mod update_cluster;
 mod update_container_instances_state;
 

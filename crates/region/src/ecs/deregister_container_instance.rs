@@ -1,0 +1,63 @@
+//! DeregisterContainerInstance: an instance leaves its cluster; with `force`, whatever runs on it.
+
+use aws_api::ecs as api;
+use aws_wire::{ApiError, Caller};
+use model::instance::{Instance, InstanceStatus};
+use model::task::{Input, Launch, Task, step};
+use store::Batch;
+
+use super::instance_ref::{InstanceRef, instance_ref};
+use super::launch::put_task;
+use super::show_instance::{Include, show};
+use crate::errors::Refusal;
+use crate::region::Region;
+use crate::sessions::may_speak_for;
+
+pub(super) async fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: api::DeregisterContainerInstanceRequest,
+) -> Result<api::DeregisterContainerInstanceResponse, ApiError> {
+    let force = input.force.unwrap_or(false);
+    let (id, stopped, shown) = region
+        .decide(|view, now| {
+            let cluster = region.cluster(view, caller, input.cluster.as_deref())?;
+            let given = input.container_instance.as_deref().unwrap_or_default();
+            let found = instance_ref(region, caller, view, cluster, given)?;
+            let InstanceRef::Found(instance) = found else {
+                let message = "The referenced container instance was not found.";
+                return Err(Refusal::invalid(message).into());
+            };
+            if !may_speak_for(caller, instance) {
+                let message = "This access key does not belong to the container instance.";
+                return Err(ApiError::client("AccessDeniedException", message));
+            }
+            let tasks: Vec<&Task> =
+                view.tasks_on_instance(instance.id).map(AsRef::as_ref).collect();
+            if !force && tasks.iter().any(|task| task.launch != Launch::Fargate) {
+                return Err(Refusal::invalid("Found running tasks on the instance.").into());
+            }
+            let mut batch = Batch::on(view);
+            batch.rely(model::Index::InstanceTasks(instance.id));
+            let lost = Input::InstanceDeregistered { instance: instance.arn() };
+            let stopped: Vec<Task> =
+                tasks.iter().filter_map(|task| step(task, &lost, now)).collect();
+            for task in &stopped {
+                put_task(&mut batch, task.clone());
+            }
+            let mut next = Instance::clone(instance);
+            next.status = InstanceStatus::Inactive;
+            next.agent.connected = false;
+            next.agent.changed_at = now;
+            next.version += 1;
+            let shown = show(view, &next, Include::default());
+            batch.put(next);
+            Ok((batch, (instance.id, stopped, shown)))
+        })
+        .await?;
+    region.sessions.retire(id);
+    for task in stopped {
+        region.after_change(task.id, None, task.phase);
+    }
+    Ok(api::DeregisterContainerInstanceResponse { container_instance: Some(shown) })
+}

@@ -1,0 +1,19 @@
+//! DiscoverPollEndpoint: where an agent finds its sockets. Agents add `ws` to what is answered.
+
+use aws_api::ecs as api;
+use aws_wire::{ApiError, Caller};
+
+use crate::region::Region;
+
+pub(super) fn handle(
+    region: &Region,
+    _: &Caller,
+    _: api::DiscoverPollEndpointRequest,
+) -> Result<api::DiscoverPollEndpointResponse, ApiError> {
+    let endpoint = region.endpoint();
+    Ok(api::DiscoverPollEndpointResponse {
+        endpoint: Some(format!("{endpoint}/acs/")),
+        telemetry_endpoint: Some(format!("{endpoint}/tcs/")),
+        service_connect_endpoint: None,
+    })
+}

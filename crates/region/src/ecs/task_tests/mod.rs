@@ -1,0 +1,6 @@
+//! Tasks from the request to the stop, with fake agents on a real port.
+
+mod instances;
+mod placing;
+mod sessions;
+mod world;

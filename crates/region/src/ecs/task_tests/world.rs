@@ -1,0 +1,376 @@
+//! A region with a cluster, task definitions, a port for agents, and agents.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_api::ecs as api;
+use aws_wire::{Caller, Principal};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use longshore_types::{ContainerName, CpuUnits, MemoryMib, Timestamp};
+use model::task::Protocol;
+use model::{
+    Compatibility, ContainerNeeds, Document, NetworkMode, PortNeed, TaskDefinition,
+    TaskDefinitionStatus,
+};
+use serde_json::{Value, json};
+use store::Batch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::ecs::{
+    create_cluster, describe_container_instances, describe_tasks, register_container_instance,
+    run_task, stop_task, submit_state_change,
+};
+use crate::region::Region;
+use crate::testing::TestRegion;
+
+/// How long anything may take before a test gives up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct World {
+    pub(super) test: TestRegion,
+    address: SocketAddr,
+}
+
+/// What of a definition matters to placement.
+pub(super) struct Definition {
+    pub(super) name: &'static str,
+    pub(super) mode: NetworkMode,
+    pub(super) cpu: u32,
+    pub(super) memory: u32,
+    pub(super) port: Option<(u16, u16)>,
+}
+
+pub(super) const FARGATE: Definition =
+    Definition { name: "web:1", mode: NetworkMode::Awsvpc, cpu: 256, memory: 512, port: None };
+pub(super) const BRIDGE: Definition =
+    Definition { name: "bridge:1", mode: NetworkMode::Bridge, cpu: 256, memory: 512, port: None };
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let test = TestRegion::new();
+        crate::reapers::prepare(&test.region).await.unwrap();
+        crate::reapers::start(&test.region);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(Arc::clone(&test.region), test.node(), listener));
+        let world = Self { test, address };
+        let input = api::CreateClusterRequest {
+            cluster_name: Some("default".to_owned()),
+            ..api::CreateClusterRequest::default()
+        };
+        create_cluster::handle(world.region(), &world.root(), input).await.unwrap();
+        world.define(&FARGATE).await;
+        world.define(&BRIDGE).await;
+        world
+    }
+
+    pub(super) fn region(&self) -> &Arc<Region> {
+        &self.test.region
+    }
+
+    pub(super) fn root(&self) -> Caller {
+        self.test.root()
+    }
+
+    pub(super) async fn define(&self, definition: &Definition) {
+        let row = row(definition);
+        self.region()
+            .decide(|view, _| {
+                let mut batch = Batch::on(view);
+                batch.put(row.clone());
+                Ok((batch, ()))
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Registers an instance as the region's own agent does, or as somebody else's.
+    pub(super) async fn register(&self, caller: &Caller, cpu: i32, memory: i32) -> String {
+        let flag = |name: &str| api::Attribute {
+            name: Some(name.to_owned()),
+            value: Some("true".to_owned()),
+            ..api::Attribute::default()
+        };
+        let amount = |name: &str, amount| api::Resource {
+            name: Some(name.to_owned()),
+            r#type: Some("INTEGER".to_owned()),
+            integer_value: Some(amount),
+            ..api::Resource::default()
+        };
+        let input = api::RegisterContainerInstanceRequest {
+            attributes: Some(vec![flag("longshore.fargate"), flag("longshore.eni")]),
+            total_resources: Some(vec![amount("CPU", cpu), amount("MEMORY", memory)]),
+            ..api::RegisterContainerInstanceRequest::default()
+        };
+        let answer = register_container_instance::handle(self.region(), caller, input).await;
+        answer.unwrap().container_instance.unwrap().container_instance_arn.unwrap()
+    }
+
+    pub(super) fn url(&self, socket: &str, instance: &str) -> String {
+        let address = self.address;
+        let query = format!("containerInstanceArn={instance}&containerInstance={instance}");
+        format!("ws://{address}/{socket}/ws?{query}&agentVersion=1.0&protocolVersion=2")
+    }
+
+    pub(super) async fn connect(&self, instance: &str) -> FakeAgent {
+        let (socket, _) = connect_async(self.url("acs", instance)).await.unwrap();
+        FakeAgent { socket, instance: instance.to_owned() }
+    }
+
+    /// A connected agent of the region's own, with its manifest read.
+    pub(super) async fn agent(&self) -> FakeAgent {
+        let arn = self.register(&self.test.node(), 4096, 8192).await;
+        let mut agent = self.connect(&arn).await;
+        agent.expect("TaskManifestMessage").await;
+        agent
+    }
+
+    pub(super) async fn run(
+        &self,
+        change: impl FnOnce(&mut api::RunTaskRequest),
+    ) -> api::RunTaskResponse {
+        self.try_run(change).await.unwrap()
+    }
+
+    pub(super) async fn try_run(
+        &self,
+        change: impl FnOnce(&mut api::RunTaskRequest),
+    ) -> Result<api::RunTaskResponse, aws_wire::ApiError> {
+        let mut input = api::RunTaskRequest {
+            task_definition: Some("web".to_owned()),
+            launch_type: Some(api::LaunchType::Fargate),
+            network_configuration: Some(self.network()),
+            ..api::RunTaskRequest::default()
+        };
+        change(&mut input);
+        run_task::handle(self.region(), &self.root(), input).await
+    }
+
+    pub(super) fn network(&self) -> api::NetworkConfiguration {
+        let account = self.root().account;
+        let vpc = self.region().vpc(&self.region().view(), account).unwrap();
+        api::NetworkConfiguration {
+            awsvpc_configuration: Some(api::AwsVpcConfiguration {
+                subnets: Some(vec![vpc.subnets[0].id.to_string()]),
+                ..api::AwsVpcConfiguration::default()
+            }),
+        }
+    }
+
+    pub(super) fn describe(&self, task: &str) -> api::Task {
+        let input = api::DescribeTasksRequest {
+            tasks: Some(vec![task.to_owned()]),
+            ..api::DescribeTasksRequest::default()
+        };
+        let answer = describe_tasks::handle(self.region(), &self.root(), input).unwrap();
+        answer.tasks.unwrap().remove(0)
+    }
+
+    pub(super) fn describe_instance(&self, instance: &str) -> api::ContainerInstance {
+        let input = api::DescribeContainerInstancesRequest {
+            container_instances: Some(vec![instance.to_owned()]),
+            include: Some(vec![api::ContainerInstanceField::ContainerInstanceHealth]),
+            ..api::DescribeContainerInstancesRequest::default()
+        };
+        let answer = describe_container_instances::handle(self.region(), &self.root(), input);
+        answer.unwrap().container_instances.unwrap().remove(0)
+    }
+
+    pub(super) async fn stop(&self, task: &str, reason: &str) -> api::Task {
+        let input = api::StopTaskRequest {
+            task: Some(task.to_owned()),
+            reason: Some(reason.to_owned()),
+            ..api::StopTaskRequest::default()
+        };
+        stop_task::handle(self.region(), &self.root(), input).await.unwrap().task.unwrap()
+    }
+
+    /// What an agent submits of its task and of the container `web`.
+    pub(super) async fn submit(
+        &self,
+        task: &str,
+        status: &str,
+        exit_code: Option<i32>,
+        reason: &str,
+    ) {
+        let container = api::ContainerStateChange {
+            container_name: Some("web".to_owned()),
+            status: Some(status.to_owned()),
+            runtime_id: Some("abc".to_owned()),
+            exit_code,
+            reason: Some(reason.to_owned()),
+            ..api::ContainerStateChange::default()
+        };
+        let input = api::SubmitTaskStateChangeRequest {
+            task: Some(task.to_owned()),
+            status: Some(status.to_owned()),
+            reason: Some(String::new()),
+            containers: Some(vec![container]),
+            ..api::SubmitTaskStateChangeRequest::default()
+        };
+        submit_state_change::task(self.region(), &self.test.node(), input).await.unwrap();
+    }
+
+    /// Waits until a task is in a status; fails with what it is instead.
+    pub(super) async fn wait(&self, task: &str, status: &str) -> api::Task {
+        let mut watch = self.region().store.subscribe();
+        let waiting = async {
+            loop {
+                let task = self.describe(task);
+                if task.last_status.as_deref() == Some(status) {
+                    return task;
+                }
+                watch.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(task) => task,
+            Err(_) => panic!("{status} never came: {:?}", self.describe(task)),
+        }
+    }
+}
+
+impl TestRegion {
+    /// The agent on the region's own machine.
+    pub(super) fn node(&self) -> Caller {
+        let access_key = self.region.access.keys.node.access_key_id.clone();
+        Caller { principal: Principal::Node { instance: None }, access_key, ..self.root() }
+    }
+}
+
+async fn serve(region: Arc<Region>, caller: Caller, listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (region, caller) = (Arc::clone(&region), caller.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+                let response = crate::sessions::accept(&region, &caller, request);
+                let response = response.map(|body| Full::new(Bytes::from(body)));
+                async move { Ok::<_, std::convert::Infallible>(response) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = connection.with_upgrades().await;
+        });
+    }
+}
+
+fn row(definition: &Definition) -> TaskDefinition {
+    let Definition { name, mode, cpu, memory, port } = *definition;
+    let mapping =
+        port.map(|(container, host)| json!({"containerPort": container, "hostPort": host}));
+    let document = json!({
+        "family": name.split(':').next().unwrap(),
+        "networkMode": mode.as_str(),
+        "containerDefinitions": [{
+            "name": "web", "image": "127.0.0.1:4566/hello:1", "essential": true,
+            "healthCheck": {"command": ["CMD-SHELL", "true"]},
+            "environment": [{"name": "A", "value": "1"}],
+            "portMappings": mapping.into_iter().collect::<Vec<_>>(),
+        }],
+    });
+    let needs = ContainerNeeds {
+        name: "web".parse::<ContainerName>().unwrap(),
+        image: "127.0.0.1:4566/hello:1".to_owned(),
+        essential: true,
+        cpu: CpuUnits(0),
+        memory: None,
+        memory_reservation: None,
+        ports: port
+            .map(|(container_port, host_port)| PortNeed {
+                container_port,
+                host_port,
+                protocol: Protocol::Tcp,
+            })
+            .into_iter()
+            .collect(),
+        gpus: 0,
+    };
+    TaskDefinition {
+        account: "000000000000".parse().unwrap(),
+        id: name.parse().unwrap(),
+        status: TaskDefinitionStatus::Active,
+        document: Document::from_text(document.to_string()).unwrap(),
+        tags: model::Tags::new(),
+        registered_at: Timestamp(0),
+        registered_by: String::new(),
+        deregistered_at: None,
+        delete_requested_at: None,
+        network_mode: mode,
+        network_mode_given: true,
+        requires_compatibilities: vec![],
+        compatibilities: vec![Compatibility::Ec2, Compatibility::Fargate],
+        cpu: Some(CpuUnits(cpu)),
+        memory: Some(MemoryMib(memory)),
+        containers: vec![needs],
+        requires_attributes: vec![],
+        placement_expressions: vec![],
+        cpu_architecture: None,
+        operating_system_family: None,
+        task_role: None,
+        execution_role: None,
+        ephemeral_storage_gib: None,
+        cannot_run: vec![],
+    }
+}
+
+/// The other end of a work socket.
+pub(super) struct FakeAgent {
+    pub(super) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(super) instance: String,
+}
+
+impl FakeAgent {
+    /// The next message of a type; others are passed over.
+    pub(super) async fn expect(&mut self, kind: &str) -> Value {
+        let waiting = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        let frame: Value = serde_json::from_str(text.as_str()).unwrap();
+                        if frame["type"] == kind {
+                            return frame["message"].clone();
+                        }
+                    }
+                    other => panic!("{kind} never came: {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("no {kind} in time"))
+    }
+
+    /// The next order, unacknowledged.
+    pub(super) async fn order(&mut self) -> Value {
+        let message = self.expect("PayloadMessage").await;
+        assert_eq!(message["tasks"].as_array().unwrap().len(), 1);
+        message
+    }
+
+    pub(super) async fn ack(&mut self, message: &Value) {
+        self.say("AckRequest", json!({"messageId": message["messageId"]})).await;
+    }
+
+    pub(super) async fn say(&mut self, kind: &str, message: Value) {
+        let frame = json!({"type": kind, "message": message}).to_string();
+        self.socket.send(Message::text(frame)).await.unwrap();
+    }
+
+    /// How the region ended the socket.
+    pub(super) async fn close_code(&mut self) -> u16 {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("no close frame: {other:?}"),
+            }
+        }
+    }
+}

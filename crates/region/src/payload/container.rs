@@ -1,0 +1,142 @@
+//! One container: its definition with the overrides of the request folded in.
+
+use std::collections::BTreeMap;
+
+use aws_api::ecs as api;
+use model::task::Task;
+
+use super::wire::{
+    ContainerPayload, DependsOnPayload, EnvironmentFilePayload, MountPointPayload,
+    PortMappingPayload, RestartPolicyPayload, VolumeFromPayload,
+};
+use super::{Surroundings, docker, image, is_fargate, network_mode};
+
+/// Seconds that a container must have run before its policy starts it again, unless it says.
+const RESTART_ATTEMPT_PERIOD_S: i32 = 300;
+
+pub(super) fn of_container(
+    task: &Task,
+    definition: &api::TaskDefinition,
+    container: &api::ContainerDefinition,
+    around: &Surroundings<'_>,
+) -> ContainerPayload {
+    let name = container.name.clone().unwrap_or_default();
+    let image = container.image.clone().unwrap_or_default();
+    let changed = task.overrides.of(&name);
+    let arn = task.containers.iter().find(|each| each.name.as_str() == name);
+    let role =
+        task.overrides.execution_role_arn.as_ref().or(definition.execution_role_arn.as_ref());
+    let files = changed.and_then(|changed| changed.environment_files.as_ref());
+    ContainerPayload {
+        container_arn: arn.map(|each| task.container_arn(each)),
+        command: changed
+            .and_then(|changed| changed.command.clone())
+            .or_else(|| container.command.clone())
+            .filter(|command| !command.is_empty()),
+        entry_point: container.entry_point.clone().filter(|entry| !entry.is_empty()),
+        environment: environment(task, container),
+        environment_files: match files {
+            Some(files) => files.iter().map(environment_file).collect(),
+            None => container.environment_files.iter().flatten().map(defined_file).collect(),
+        },
+        essential: container.essential.unwrap_or(true),
+        cpu: changed.and_then(|changed| changed.cpu).or_else(|| count(container.cpu)).unwrap_or(0),
+        memory: changed
+            .and_then(|changed| changed.memory)
+            .or_else(|| count(container.memory))
+            .unwrap_or(0),
+        links: container.links.clone().unwrap_or_default(),
+        volumes_from: container.volumes_from.iter().flatten().map(volume_from).collect(),
+        mount_points: container.mount_points.iter().flatten().map(mount_point).collect(),
+        port_mappings: container
+            .port_mappings
+            .iter()
+            .flatten()
+            .map(|mapping| port_mapping(mapping, &network_mode(definition)))
+            .collect(),
+        depends_on: container.depends_on.iter().flatten().map(depends_on).collect(),
+        start_timeout: count(container.start_timeout),
+        stop_timeout: count(container.stop_timeout),
+        restart_policy: container.restart_policy.as_ref().map(restart_policy),
+        health_check_type: docker::has_health_check(container).then_some("docker"),
+        registry_authentication: image::authentication(task, &image, role.is_some(), around),
+        logs_auth_strategy: None,
+        overrides: "{}".to_owned(),
+        docker_config: docker::of_container(task, definition, container, around),
+        name,
+        image,
+    }
+}
+
+/// The definition's variables, the request's over them, and where the task runs unless they say.
+fn environment(task: &Task, container: &api::ContainerDefinition) -> BTreeMap<String, String> {
+    let platform = if is_fargate(task) { "AWS_ECS_FARGATE" } else { "AWS_ECS_EC2" };
+    let mut all = BTreeMap::from([("AWS_EXECUTION_ENV".to_owned(), platform.to_owned())]);
+    let defined = container.environment.iter().flatten();
+    all.extend(defined.filter_map(|pair| Some((pair.name.clone()?, pair.value.clone()?))));
+    let changed = task.overrides.of(container.name.as_deref().unwrap_or_default());
+    if let Some(pairs) = changed.and_then(|changed| changed.environment.as_ref()) {
+        all.extend(pairs.iter().cloned());
+    }
+    all
+}
+
+fn environment_file((r#type, value): &(String, String)) -> EnvironmentFilePayload {
+    EnvironmentFilePayload { value: value.clone(), r#type: r#type.clone() }
+}
+
+fn defined_file(file: &api::EnvironmentFile) -> EnvironmentFilePayload {
+    EnvironmentFilePayload {
+        value: file.value.clone().unwrap_or_default(),
+        r#type: file.r#type.as_ref().map_or_else(|| "s3".to_owned(), ToString::to_string),
+    }
+}
+
+fn volume_from(from: &api::VolumeFrom) -> VolumeFromPayload {
+    VolumeFromPayload {
+        source_container: from.source_container.clone().unwrap_or_default(),
+        read_only: from.read_only.unwrap_or(false),
+    }
+}
+
+fn mount_point(mount: &api::MountPoint) -> MountPointPayload {
+    MountPointPayload {
+        source_volume: mount.source_volume.clone().unwrap_or_default(),
+        container_path: mount.container_path.clone().unwrap_or_default(),
+        read_only: mount.read_only.unwrap_or(false),
+    }
+}
+
+/// A task with an address of its own, or the host's, has no ports to map: they are what they are.
+fn port_mapping(mapping: &api::PortMapping, network_mode: &str) -> PortMappingPayload {
+    let host_port = match network_mode {
+        "bridge" => mapping.host_port.or(mapping.container_port.map(|_| 0)),
+        _ => mapping.container_port,
+    };
+    PortMappingPayload {
+        container_port: mapping.container_port,
+        host_port,
+        container_port_range: mapping.container_port_range.clone(),
+        protocol: mapping.protocol.as_ref().map_or_else(|| "tcp".to_owned(), ToString::to_string),
+    }
+}
+
+fn depends_on(dependency: &api::ContainerDependency) -> DependsOnPayload {
+    DependsOnPayload {
+        container_name: dependency.container_name.clone().unwrap_or_default(),
+        condition: dependency.condition.as_ref().map_or_else(String::new, ToString::to_string),
+    }
+}
+
+fn restart_policy(policy: &api::ContainerRestartPolicy) -> RestartPolicyPayload {
+    RestartPolicyPayload {
+        enabled: policy.enabled.unwrap_or(false),
+        ignored_exit_codes: policy.ignored_exit_codes.clone().unwrap_or_default(),
+        restart_attempt_period: policy.restart_attempt_period.unwrap_or(RESTART_ATTEMPT_PERIOD_S),
+    }
+}
+
+/// A number that was checked to be none below zero when it was registered.
+fn count(number: Option<i32>) -> Option<u32> {
+    number.and_then(|number| u32::try_from(number).ok())
+}

@@ -1,0 +1,57 @@
+//! Whether an image comes from an ECR registry, and from whose.
+
+use model::task::Task;
+
+use super::Surroundings;
+use super::wire::{EcrAuthData, RegistryAuthentication};
+
+/// How the agent logs in to the image's registry; `None` if it is no ECR registry.
+pub(super) fn authentication(
+    task: &Task,
+    image: &str,
+    has_execution_role: bool,
+    around: &Surroundings<'_>,
+) -> Option<RegistryAuthentication> {
+    let (host, _) = image.split_once('/')?;
+    let own = EcrAuthData {
+        registry_id: task.scope.account.to_string(),
+        region: task.scope.region.to_string(),
+        endpoint_override: Some(around.endpoint.to_owned()),
+        use_execution_role: false,
+    };
+    let data = if host == around.registry {
+        own
+    } else {
+        let (account, region) = amazon_registry(host)?;
+        EcrAuthData {
+            registry_id: account.to_owned(),
+            region: region.to_owned(),
+            use_execution_role: has_execution_role,
+            ..own
+        }
+    };
+    Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
+}
+
+/// Account and region of `<account>.dkr.ecr.<region>.amazonaws.com`.
+fn amazon_registry(host: &str) -> Option<(&str, &str)> {
+    let (account, rest) = host.split_once(".dkr.ecr")?;
+    let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
+    let region = rest.strip_suffix(".amazonaws.com").or(rest.strip_suffix(".amazonaws.com.cn"))?;
+    let is_account = account.len() == 12 && account.bytes().all(|digit| digit.is_ascii_digit());
+    (is_account && !region.is_empty()).then_some((account, region))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amazons_registries_are_known_by_their_names() {
+        let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        assert_eq!(amazon_registry(host), Some(("123456789012", "eu-west-1")));
+        assert_eq!(amazon_registry("public.ecr.aws"), None);
+        assert_eq!(amazon_registry("1.dkr.ecr.eu-west-1.amazonaws.com"), None);
+        assert_eq!(amazon_registry("123456789012.dkr.ecr.amazonaws.com"), None);
+    }
+}

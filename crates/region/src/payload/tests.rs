@@ -1,0 +1,144 @@
+use aws_api::ecs as api;
+use longshore_types::RegionName;
+use model::task::{ContainerOverride, Overrides};
+use model::vpc::{AddressPlan, Vpc};
+use serde_json::{Value, json};
+
+use super::{Surroundings, of_stop, of_task};
+use crate::sessions::tests::task;
+
+fn vpc() -> Vpc {
+    let region: RegionName = "us-east-1".parse().unwrap();
+    AddressPlan::choose(&[], 7).unwrap().default_vpc("000000000000".parse().unwrap(), &region)
+}
+
+fn definition(container: &Value) -> api::TaskDefinition {
+    let document = json!({
+        "family": "web", "networkMode": "awsvpc",
+        "volumes": [{"name": "scratch"}, {"name": "logs", "host": {"sourcePath": "/var/log"}}],
+        "containerDefinitions": [container],
+    });
+    aws_wire::json::from_slice(document.to_string().as_bytes()).unwrap()
+}
+
+fn payload(container: &Value, overrides: Overrides, agent_is_ours: bool) -> Value {
+    let mut task = task(1);
+    task.overrides = overrides;
+    let vpc = vpc();
+    task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
+    let around = Surroundings {
+        registry: "127.0.0.1:4566",
+        endpoint: "http://127.0.0.1:4566",
+        vpc: &vpc,
+        agent_is_ours,
+    };
+    serde_json::to_value(of_task(&task, &definition(container), &around)).unwrap()
+}
+
+fn docker(payload: &Value, half: &str) -> Value {
+    let text = payload["containers"][0]["dockerConfig"][half].as_str().unwrap();
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn settings_are_in_dockers_words_and_units() {
+    let container = json!({
+        "name": "web", "image": "127.0.0.1:4566/hello:1", "essential": true, "user": "nobody",
+        "workingDirectory": "/srv", "dockerLabels": {"team": "x"}, "readonlyRootFilesystem": true,
+        "memoryReservation": 64, "cpu": 128, "memory": 256, "stopTimeout": 7,
+        "healthCheck": {"command": ["CMD-SHELL", "true"], "interval": 10, "startPeriod": 5},
+        "ulimits": [{"name": "core", "softLimit": 0, "hardLimit": 1}],
+        "linuxParameters": {
+            "initProcessEnabled": true, "sharedMemorySize": 32, "maxSwap": 64, "swappiness": 10,
+            "capabilities": {"add": ["SYS_PTRACE"], "drop": ["ALL"]},
+            "tmpfs": [{"containerPath": "/run", "size": 16, "mountOptions": ["ro"]}],
+            "devices": [{"hostPath": "/dev/null", "permissions": ["read"]}],
+        },
+        "systemControls": [{"namespace": "net.core.somaxconn", "value": "1024"}],
+        "extraHosts": [{"hostname": "a", "ipAddress": "10.0.0.1"}],
+        "dependsOn": [], "mountPoints": [{"sourceVolume": "logs", "containerPath": "/l", "readOnly": true}],
+        "logConfiguration": {"logDriver": "awslogs", "options": {
+            "awslogs-group": "g", "awslogs-stream-prefix": "p", "mode": "non-blocking"}},
+    });
+    let payload = payload(&container, Overrides::default(), true);
+    let sent = &payload["containers"][0];
+    assert_eq!(sent["essential"], true);
+    assert_eq!(
+        (&sent["cpu"], &sent["memory"], &sent["stopTimeout"]),
+        (&json!(128), &json!(256), &json!(7))
+    );
+    assert_eq!(sent["healthCheckType"], "docker");
+    assert_eq!(sent["overrides"], "{}");
+    assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["registryId"], "000000000000");
+    assert_eq!(sent["mountPoints"][0]["readOnly"], true);
+    assert_eq!(sent["dockerConfig"]["version"], "1.29");
+    let config = docker(&payload, "config");
+    assert_eq!(config["User"], "nobody");
+    assert_eq!(config["Healthcheck"]["Interval"], 10_000_000_000_i64);
+    assert_eq!(config["Healthcheck"]["Retries"], 3);
+    assert_eq!(config["Labels"]["com.amazonaws.ecs.container-name"], "web");
+    assert_eq!(config["Labels"]["team"], "x");
+    let host = docker(&payload, "hostConfig");
+    assert_eq!(host["NetworkMode"], "awsvpc");
+    assert_eq!(host["MemoryReservation"], 64 << 20);
+    assert_eq!(host["MemorySwap"], 320 << 20);
+    assert_eq!(host["CapDrop"], json!(["ALL"]));
+    assert_eq!(host["Tmpfs"]["/run"], "size=16m,ro");
+    assert_eq!(host["Devices"][0]["CgroupPermissions"], "r");
+    assert_eq!(host["Devices"][0]["PathInContainer"], "/dev/null");
+    assert_eq!(host["Sysctls"]["net.core.somaxconn"], "1024");
+    assert_eq!(host["ExtraHosts"], json!(["a:10.0.0.1"]));
+    assert_eq!(host["Ulimits"][1], json!({"Name": "nofile", "Soft": 65535, "Hard": 65535}));
+    let logs = &host["LogConfig"]["Config"];
+    let stream = format!("p/web/{}", task(1).id);
+    assert_eq!(logs["awslogs-stream"], stream.as_str());
+    assert_eq!(logs["awslogs-region"], "us-east-1");
+    assert_eq!(
+        (&logs["awslogs-stream-prefix"], &logs["awslogs-endpoint"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn overrides_are_folded_into_the_container() {
+    let container = json!({
+        "name": "web", "image": "hello", "command": ["a"], "memory": 256,
+        "environment": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+        "portMappings": [{"containerPort": 80}],
+    });
+    let changed = ContainerOverride {
+        name: "web".to_owned(),
+        command: Some(vec!["b".to_owned(), "c".to_owned()]),
+        environment: Some(vec![("B".to_owned(), "3".to_owned())]),
+        memory: Some(512),
+        ..ContainerOverride::default()
+    };
+    let overrides = Overrides { containers: vec![changed], ..Overrides::default() };
+    let payload = payload(&container, overrides, false);
+    let sent = &payload["containers"][0];
+    assert_eq!(sent["command"], json!(["b", "c"]));
+    assert_eq!(sent["memory"], 512);
+    let environment = json!({"A": "1", "B": "3", "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"});
+    assert_eq!(sent["environment"], environment);
+    assert_eq!(sent["registryAuthentication"], Value::Null);
+    assert_eq!(
+        sent["portMappings"][0],
+        json!({"containerPort": 80, "hostPort": 80, "protocol": "tcp"})
+    );
+}
+
+#[test]
+fn a_task_is_described_as_the_agent_expects() {
+    let payload = payload(&json!({"name": "web", "image": "hello"}), Overrides::default(), true);
+    assert_eq!(payload["cpu"], 0.25);
+    assert_eq!(payload["memory"], 512);
+    assert_eq!((&payload["family"], &payload["version"]), (&json!("web"), &json!("3")));
+    let eni = &payload["elasticNetworkInterfaces"][0];
+    assert_eq!(eni["subnetGatewayIpv4Address"], "172.31.0.1/20");
+    assert_eq!(eni["ipv4Addresses"], json!([{"privateAddress": "172.31.0.4", "primary": true}]));
+    assert_eq!(eni["domainNameServers"], json!(["172.31.0.2"]));
+    assert_eq!(payload["volumes"][0], json!({"name": "scratch", "type": "host", "host": {}}));
+    assert_eq!(payload["volumes"][1]["host"]["sourcePath"], "/var/log");
+    let stop = serde_json::to_value(of_stop(&task(1))).unwrap();
+    assert_eq!(stop.as_object().unwrap().len(), 2);
+}

@@ -1,0 +1,142 @@
+//! Background shells: what time does to rows. Each looks at the whole state and decides; a turn that
+//! is missed is made up by the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_wire::ApiError;
+use longshore_types::{Chain, InstanceId, Timestamp};
+use model::instance::Instance;
+use model::task::{Input, Task, step};
+use model::{Index, Key, View};
+use store::{BATCH_ROWS_MAX, Batch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::ecs::launch::put_task;
+use crate::ecs::run_task::FargateInstances;
+use crate::region::Region;
+
+/// How often rows are looked at for being over.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Tasks that are placed with one decision.
+const PLACED_AT_ONCE_MAX: usize = 100;
+/// How long a deregistered instance stays known, so that its agent is told so.
+const INACTIVE_INSTANCES_MS: u64 = 24 * 3_600_000;
+
+/// Readies the state that a crash may have left behind. To be awaited before requests are served.
+pub async fn prepare(region: &Region) -> Result<(), ApiError> {
+    region.prepare_network().await?;
+    let decide = |view: &View, now| {
+        let batch = nobody_is_connected(view, now);
+        let is_done = batch.len() < BATCH_ROWS_MAX;
+        Ok((batch, is_done))
+    };
+    while !region.decide(decide).await? {}
+    Ok(())
+}
+
+/// Starts the shells. They end with the runtime.
+pub fn start(region: &Arc<Region>) {
+    let sweeping = Arc::clone(region);
+    tokio::spawn(async move {
+        let mut turns = interval(SWEEP);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            if let Err(error) = sweep(&sweeping).await {
+                warn!(error = %Chain(&error), "sweep failed");
+            }
+        }
+    });
+    let placing = Arc::clone(region);
+    tokio::spawn(async move {
+        loop {
+            placing.sessions.room.notified().await;
+            while place_waiting(&placing).await {}
+        }
+    });
+}
+
+/// Removes what has been over for long enough.
+pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
+    region.decide(|view, now| Ok((over(region, view, now), ()))).await
+}
+
+/// No session outlives its region.
+fn nobody_is_connected(view: &View, now: Timestamp) -> Batch {
+    let mut batch = Batch::on(view);
+    let connected = view.instances.iter().filter(|row| row.agent.connected);
+    for row in connected.take(BATCH_ROWS_MAX) {
+        let mut next = Instance::clone(row);
+        next.agent.connected = false;
+        next.agent.changed_at = now;
+        next.version += 1;
+        batch.put(next);
+    }
+    batch
+}
+
+fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
+    let retention = &region.config.retention;
+    let mut batch = Batch::on(view);
+    let stopped = view.members(&Index::StoppedTasks).filter_map(|key| match key {
+        Key::Task(account, id) => view.tasks.get(*account, id).map(|task| (key, task)),
+        _ => None,
+    });
+    let is_over = |task: &Task| {
+        let stopped = task.times.stopped;
+        stopped.is_some_and(|at| now.since_ms(at) >= retention.stopped_tasks_ms)
+    };
+    let tasks = stopped.filter(|(_, task)| is_over(task)).map(|(key, _)| key.clone());
+    let tokens = view
+        .client_tokens
+        .iter()
+        .filter(|token| token.expires_at <= now)
+        .map(|token| Key::ClientToken(token.account, token.call.clone()));
+    let instances = view
+        .instances
+        .iter()
+        .filter(|row| row.status == model::instance::InstanceStatus::Inactive)
+        .filter(|row| now.since_ms(row.agent.changed_at) >= INACTIVE_INSTANCES_MS)
+        .filter(|row| view.member_count(&Index::InstanceTasks(row.id)) == 0)
+        .map(|row| Key::ContainerInstance(row.scope.account, row.id));
+    for key in tasks.chain(tokens).chain(instances).take(BATCH_ROWS_MAX) {
+        batch.delete(key);
+    }
+    batch
+}
+
+/// Places Fargate tasks that wait for room; whether there may be more to place.
+async fn place_waiting(region: &Region) -> bool {
+    let placed = region.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        let mut instances = FargateInstances::of(view);
+        let mut placed: Vec<InstanceId> = Vec::new();
+        for key in view.members(&Index::UnplacedTasks).take(PLACED_AT_ONCE_MAX) {
+            let Key::Task(account, id) = key else { continue };
+            let Some(task) = view.tasks.get(*account, id) else { continue };
+            let Some(instance) = instances.next() else { break };
+            if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
+                put_task(&mut batch, next);
+                placed.push(instance);
+            }
+        }
+        Ok((batch, placed))
+    });
+    match placed.await {
+        Ok(placed) => {
+            if !placed.is_empty() {
+                info!(tasks = placed.len(), "waiting tasks placed");
+            }
+            for instance in &placed {
+                region.sessions.nudge(*instance);
+            }
+            placed.len() == PLACED_AT_ONCE_MAX
+        }
+        Err(error) => {
+            warn!(error = %Chain(&error), "placing waiting tasks failed");
+            false
+        }
+    }
+}
