@@ -1,6 +1,7 @@
 //! Removes blobs that nobody has, safely against those that are just being pushed.
 //!
-//! Between a blob's appearance in the store and its entry in the catalog it looks abandoned. Whoever
+//! A layer without a manifest looks abandoned to who decides while the manifest is being put, and
+//! between a blob's appearance in the store and its entry in the catalog the blob does. Whoever
 //! makes such a pair holds the gate's shared side; a removal looks and removes on the exclusive side.
 
 use longshore_types::Timestamp;
@@ -34,7 +35,10 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         let now = self.clock.now();
         let uploads = self.uploads.sweep(Timestamp(now.0.saturating_sub(UPLOAD_AGE_MS_MAX)))?;
         let before = Timestamp(now.0.saturating_sub(ORPHAN_AGE_MS_MIN));
-        let layers = self.catalog.unlink_orphans(before).await?;
+        let layers = {
+            let _alone = self.gate.0.write().await;
+            self.catalog.unlink_orphans(before).await?
+        };
         let blobs = self.remove_unknown(before).await?;
         Ok(Swept { uploads, layers, blobs })
     }

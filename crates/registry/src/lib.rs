@@ -97,6 +97,10 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         &self.catalog
     }
 
+    pub fn authorizer(&self) -> &A {
+        &self.authorizer
+    }
+
     /// The uploads, for whoever offers them by another protocol too.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads

@@ -1,0 +1,17 @@
+//! DescribeRegistry. Nothing is replicated, so that there are no rules.
+
+use aws_api::ecr::{DescribeRegistryRequest, DescribeRegistryResponse, ReplicationConfiguration};
+use aws_wire::{ApiError, Caller};
+
+use crate::region::Region;
+
+pub(super) async fn describe_registry(
+    _: &Region,
+    caller: &Caller,
+    _: DescribeRegistryRequest,
+) -> Result<DescribeRegistryResponse, ApiError> {
+    Ok(DescribeRegistryResponse {
+        registry_id: Some(caller.account.to_string()),
+        replication_configuration: Some(ReplicationConfiguration { rules: Some(Vec::new()) }),
+    })
+}
