@@ -1,3 +1,139 @@
-//! See ARCHITECTURE.md.
+//! `longshore`: the command line, and the wiring of a region's processes.
+//!
+//! The same program is every process of a machine: the supervisor, the region, the agent and the
+//! shims of containers. A shim must have one thread only, so it is told apart before anything else
+//! happens. **Invariant:** the environment and the arguments are read here and nowhere else.
 
-fn main() {}
+mod cli;
+mod client;
+mod commands;
+mod data_dir;
+mod error;
+mod signals;
+mod site;
+mod supervisor;
+mod table;
+mod tasks;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use longshore_types::Chain;
+
+use cli::{Cli, Command, Image, Task};
+use commands::Surroundings;
+use data_dir::DataDir;
+use error::Error;
+
+/// The word before a shim's arguments.
+const SHIM: &str = "shim";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.nth(1).is_some_and(|word| word == SHIM) {
+        sandbox::shim_main(words);
+    }
+    let cli = Cli::parse();
+    let is_long_lived =
+        matches!(cli.command, Command::Up(_) | Command::Region(_) | Command::Agent(_));
+    start_logging(is_long_lived);
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("longshore: {}", Chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Long-lived processes log what an operator may want to know; commands only what went wrong.
+fn start_logging(is_long_lived: bool) {
+    let default = if is_long_lived { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LONGSHORE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn start(cli: Cli) -> Result<(), Error> {
+    let around = surroundings();
+    let data = data_dir(cli.data_dir, &around)?;
+    let is_supervised = match &cli.command {
+        Command::Region(args) => args.supervised,
+        Command::Agent(args) => args.supervised,
+        _ => false,
+    };
+    if is_supervised {
+        end_with_parent();
+    }
+    let mut runtime = match cli.command {
+        Command::Region(_) | Command::Agent(_) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2);
+            runtime
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build().map_err(Error::io("start the runtime"))?;
+    runtime.block_on(run(cli.command, &data, &around))
+}
+
+async fn run(command: Command, data: &DataDir, around: &Surroundings) -> Result<(), Error> {
+    match command {
+        Command::Up(args) => commands::up::run(data, around, &args).await,
+        Command::Down(args) => commands::down::run(data, around, args).await,
+        Command::Env => commands::env::run(data),
+        Command::Configure(args) => commands::configure::run(data, around, &args),
+        Command::Ps(args) => commands::ps::run(data, &args).await,
+        Command::Logs(args) => commands::logs::run(data, &args).await,
+        Command::Image(Image::Load(args)) => commands::image::load(data, &args).await,
+        Command::Image(Image::Ls) => commands::image::ls(data).await,
+        Command::Image(Image::Rm(args)) => commands::image::rm(data, &args).await,
+        Command::Image(Image::Pack(args)) => commands::pack::run(&args),
+        Command::Task(Task::Run(args)) => commands::task::run(data, &args).await,
+        Command::Task(Task::Stop(args)) => commands::task::stop(data, &args).await,
+        Command::Region(args) => commands::region::run(data, &args).await,
+        Command::Agent(args) => commands::agent::run(data, around, &args).await,
+    }
+}
+
+fn surroundings() -> Surroundings {
+    let path =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Surroundings {
+        is_root: nix::unistd::geteuid().is_root(),
+        home: path("HOME"),
+        xdg_data_home: path("XDG_DATA_HOME"),
+        aws_config_file: path("AWS_CONFIG_FILE"),
+        aws_credentials_file: path("AWS_SHARED_CREDENTIALS_FILE"),
+        program: program(),
+    }
+}
+
+/// This program. The kernel's link works even after the file was replaced by a newer one.
+fn program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from(OsString::from("/proc/self/exe")))
+}
+
+fn data_dir(named: Option<PathBuf>, around: &Surroundings) -> Result<DataDir, Error> {
+    if let Some(path) = named {
+        let path = std::path::absolute(&path);
+        return Ok(DataDir::new(path.map_err(Error::io("resolve the data directory"))?));
+    }
+    let (xdg, home) = (around.xdg_data_home.clone(), around.home.clone());
+    DataDir::default_root(around.is_root, xdg, home).map(DataDir::new_default).ok_or(Error::NoHome)
+}
+
+/// Has the kernel end this process when its supervisor ends, however that happens. Otherwise what
+/// a killed supervisor leaves behind would hold the port, and nobody would start it again.
+fn end_with_parent() {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+}

@@ -1,3 +1,160 @@
-//! See ARCHITECTURE.md.
+//! The sample task: `hello serve` answers HTTP on port 8080, `hello tick` prints a line a second.
+//!
+//! Both print what they do, which is what the log driver picks up, and both end with code 0 when
+//! they are asked to, which a program that is process 1 of its container must see to itself.
 
-fn main() {}
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use longshore_types::{Clock as _, SystemClock};
+use nix::sys::signal::{SigSet, Signal};
+
+const PORT: u16 = 8080;
+/// Longest request line that is read.
+const LINE_BYTES_MAX: u64 = 4096;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_else(|| "serve".to_owned());
+    let stop = match watch_signals() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let served = match command.as_str() {
+        "serve" => serve(&stop),
+        "tick" => {
+            tick(&stop);
+            Ok(())
+        }
+        other => {
+            eprintln!("no such command: {other}; there are serve and tick");
+            return ExitCode::from(2);
+        }
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Receives the name of the signal that asks for the end.
+///
+/// The signals are blocked before any thread starts, so that only the waiting thread gets them.
+fn watch_signals() -> nix::Result<Receiver<Signal>> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    let (told, stop) = channel();
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            // Nobody listens only if the program ends anyway.
+            let _ = told.send(signal);
+        }
+    });
+    Ok(stop)
+}
+
+fn serve(stop: &Receiver<Signal>) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+    say(&format!("{} listens on port {PORT}", host()));
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                if let Err(error) = answer(&connection) {
+                    say(&format!("a connection broke off: {error}"));
+                }
+            });
+        }
+    });
+    if let Ok(signal) = stop.recv() {
+        say(&format!("{signal}: goodbye"));
+    }
+    Ok(())
+}
+
+fn answer(mut connection: &TcpStream) -> io::Result<()> {
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let peer = connection.peer_addr()?;
+    let mut lines = BufReader::new(io::Read::take(connection, LINE_BYTES_MAX));
+    let mut request = String::new();
+    lines.read_line(&mut request)?;
+    let mut header = String::new();
+    while lines.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    say(&format!("{} from {}", request.trim(), peer.ip()));
+    let body = page();
+    write!(
+        connection,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    connection.flush()
+}
+
+fn page() -> String {
+    let variable = |name: &str| std::env::var_os(name)?.into_string().ok();
+    let metadata = variable("ECS_CONTAINER_METADATA_URI_V4").unwrap_or_else(|| "none".to_owned());
+    let region = variable("AWS_REGION").unwrap_or_else(|| "unknown".to_owned());
+    format!(
+        "hello from {}\ntime      {}\nregion    {region}\nmetadata  {metadata}\n",
+        host(),
+        SystemClock.now().iso8601(),
+    )
+}
+
+fn tick(stop: &Receiver<Signal>) {
+    for number in 1_u64.. {
+        say(&format!("tick {number}"));
+        match stop.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(signal) => return say(&format!("{signal}: goodbye")),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// A line of output. Nobody reading it is no reason to end.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_answered_with_a_page_that_names_the_host() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (connection, _) = listener.accept().unwrap();
+            answer(&connection).unwrap();
+        });
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        server.join().unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        assert!(text.contains(&format!("hello from {}", host())), "{text}");
+    }
+}

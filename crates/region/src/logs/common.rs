@@ -51,9 +51,7 @@ pub(super) fn group_of(
         )),
         (Some(name), None) => required("logGroupName", Some(name)),
         (None, Some(identifier)) => group_of_identifier(caller, &identifier),
-        (None, None) => {
-            Err(invalid("You must include either logGroupIdentifier or logGroupName."))
-        }
+        (None, None) => Err(invalid("You must include either logGroupIdentifier or logGroupName.")),
     }
 }
 
@@ -97,9 +95,7 @@ pub(super) fn class_of(wire: Option<&LogGroupClass>) -> Result<Option<GroupClass
         Some(LogGroupClass::Standard) => Ok(Some(GroupClass::Standard)),
         Some(LogGroupClass::InfrequentAccess) => Ok(Some(GroupClass::InfrequentAccess)),
         Some(LogGroupClass::Delivery) => Ok(Some(GroupClass::Delivery)),
-        Some(LogGroupClass::Unknown(other)) => {
-            Err(invalid(format!("'{other}' is not a log group class.")))
-        }
+        Some(other) => Err(invalid(format!("'{}' is not a log group class.", other.as_str()))),
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn describe_log_streams(
     let order = match input.order_by {
         None | Some(OrderBy::LogStreamName) => StreamOrder::Name,
         Some(OrderBy::LastEventTime) => StreamOrder::LastEventTime,
-        Some(OrderBy::Unknown(other)) => {
-            return Err(invalid(format!("'{other}' is not a value of orderBy.")));
+        Some(other) => {
+            return Err(invalid(format!("'{}' is not a value of orderBy.", other.as_str())));
         }
     };
     if order == StreamOrder::LastEventTime && input.log_stream_name_prefix.is_some() {

@@ -135,9 +135,7 @@ impl api::Logs for Region {
         input: api::PutLogGroupDeletionProtectionRequest,
     ) -> Result<(), ApiError> {
         put_log_group_deletion_protection::put_log_group_deletion_protection(
-            &self.logs,
-            caller,
-            &input,
+            &self.logs, caller, &input,
         )
         .await
     }

@@ -1,0 +1,260 @@
+//! The command line: what can be asked for, and nothing of how it is done.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use longshore_types::{ClusterName, RegionName};
+
+/// Where a region listens unless told otherwise: the port that people's wrappers already expect.
+pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:4566";
+
+/// An Amazon ECS that you run yourself.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Where the region keeps everything [default: /var/lib/longshore as root, else
+    /// $XDG_DATA_HOME/longshore]
+    #[arg(long, global = true, value_name = "DIR", env = "LONGSHORE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a region on this machine: the API and an agent, restarted if they die
+    Up(Up),
+    /// Stop the region of this data directory, its tasks and what they used
+    Down(Down),
+    /// Print `export` lines for the AWS CLI and SDKs
+    Env,
+    /// Write a profile into the AWS CLI's configuration
+    Configure(Configure),
+    /// Show processes and tasks
+    Ps(Ps),
+    /// Print what a task's containers wrote to CloudWatch Logs
+    Logs(Logs),
+    /// Load, list and remove images in the region's registry, without Docker
+    #[command(subcommand)]
+    Image(Image),
+    /// Run and stop tasks from a task definition file
+    #[command(subcommand)]
+    Task(Task),
+    /// Run only the region's API, in the foreground
+    Region(RegionArgs),
+    /// Run only this host's agent, in the foreground (needs root)
+    Agent(AgentArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RegionArgs {
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = LISTEN_DEFAULT)]
+    pub(crate) listen: SocketAddr,
+    /// The region's name, as it appears in ARNs
+    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
+    pub(crate) region: RegionName,
+    /// Make every 12-digit access key id the root of that account, with this secret
+    #[arg(long, value_name = "SECRET", env = "LONGSHORE_ACCOUNT_KEYS", hide_env_values = true)]
+    pub(crate) account_keys: Option<String>,
+    /// Listen beyond loopback although there is no TLS: whoever sees the traffic can read it
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// Hours for which stopped tasks stay visible
+    #[arg(long, value_name = "HOURS", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub(crate) stopped_task_hours: u64,
+    /// End when the process that started this one does
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AgentArgs {
+    /// The cluster that this host joins as a container instance
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) cluster: ClusterName,
+    /// End when the process that started this one does
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) region: RegionArgs,
+    /// The cluster that this machine joins as a container instance
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) cluster: ClusterName,
+    /// Return once the region and its agent are ready, and leave them running
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// The background half of `--detach`
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Down {
+    /// Leave containers running; the next `up` finds them again
+    #[arg(long)]
+    pub(crate) keep_tasks: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Configure {
+    /// The profile's name
+    #[arg(long, default_value = "longshore")]
+    pub(crate) profile: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Ps {
+    /// Show stopped tasks too
+    #[arg(long, short)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Logs {
+    /// Go on until the task has stopped
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only this container's lines
+    #[arg(long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// A task's id, the beginning of one, or its ARN
+    pub(crate) task: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Push an archive of `docker save`, or an OCI layout, into the region's registry
+    Load(ImageLoad),
+    /// List the images of the region's registry
+    Ls,
+    /// Remove an image, given as NAME:TAG or NAME@DIGEST
+    Rm(ImageRm),
+    /// Make an image archive of one static program, without Docker
+    Pack(ImagePack),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageLoad {
+    /// The archive or directory; `-` reads an archive from standard input
+    pub(crate) path: PathBuf,
+    /// The repository and tag to load it as [default: the name in the archive]
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageRm {
+    #[arg(required = true, value_name = "NAME:TAG")]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImagePack {
+    /// The program: statically linked, since the image holds nothing else
+    pub(crate) program: PathBuf,
+    /// The archive to write, an OCI layout
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The name in the archive
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+    /// Documents a port that the program listens on
+    #[arg(long, value_name = "PORT")]
+    pub(crate) expose: Vec<u16>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Register a task definition file and run it on Fargate
+    Run(TaskRun),
+    /// Stop a task
+    Stop(TaskStop),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TaskRun {
+    /// What `aws ecs register-task-definition --cli-input-json file://FILE` takes
+    pub(crate) file: PathBuf,
+    /// The cluster; created if it is missing
+    #[arg(long, default_value = "default")]
+    pub(crate) cluster: ClusterName,
+    /// How many tasks
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10))]
+    pub(crate) count: i32,
+    /// Do nothing if the family has a running task in the cluster; show that one
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Seconds to wait for RUNNING
+    #[arg(long, default_value_t = 120)]
+    pub(crate) wait: u64,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TaskStop {
+    /// A task's id, the beginning of one, or its ARN
+    pub(crate) task: String,
+    /// Why; shown as the task's stopped reason
+    #[arg(long, default_value = "Stopped by longshore task stop")]
+    pub(crate) reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_takes_what_scripts_rely_on() {
+        let line = "longshore up --data-dir /d --listen 127.0.0.1:0 --region eu-north-1 \
+                    --account-keys s --detach --cluster web";
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let cli = parse(&line).unwrap();
+        assert_eq!(cli.data_dir, Some(PathBuf::from("/d")));
+        let Command::Up(up) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(up.region.listen.port(), 0);
+        assert_eq!(up.region.region.as_str(), "eu-north-1");
+        assert_eq!(up.region.account_keys.as_deref(), Some("s"));
+        assert!(up.detach);
+        assert_eq!(up.cluster.as_str(), "web");
+    }
+
+    #[test]
+    fn the_data_directory_may_stand_before_or_after_the_command() {
+        for line in ["longshore --data-dir /d down", "longshore down --data-dir /d"] {
+            assert_eq!(parse(line).unwrap().data_dir, Some(PathBuf::from("/d")));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_at_the_door() {
+        for line in [
+            "longshore",
+            "longshore up --listen 4566",
+            "longshore up --region EU",
+            "longshore up --cluster a/b",
+            "longshore logs",
+            "longshore image load",
+            "longshore task run f --count 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! `longshore agent`: this host's agent, and the removal of everything it made.
+//!
+//! All names of kernel objects carry a tag made from the data directory, so that two regions on one
+//! machine never touch each other's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
+use agent::{Agent, AgentConfig, FixedCredentials, Parts};
+use aws_wire::sigv4::Credentials;
+use image::{ClientConfig, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport};
+use longshore_types::{Chain, OsIds, SystemClock};
+use network::{NetTag, Network, NetworkConfig};
+use sandbox::{SandboxConfig, Sandboxes};
+use sha2::{Digest as _, Sha256};
+use tracing::{info, warn};
+
+use crate::cli::AgentArgs;
+use crate::commands::{Surroundings, region};
+use crate::data_dir::{DataDir, RegionFile, Role};
+use crate::error::Error;
+use crate::signals;
+
+/// Containers' shims that are kept ready, and namespaces beside them.
+const POOL_SIZE: usize = 4;
+const POLL: Duration = Duration::from_millis(5);
+
+/// Where one region's things are on this host.
+struct Host {
+    tag: NetTag,
+    /// Short, since paths of sockets are limited; gone after a reboot.
+    run_dir: PathBuf,
+    /// Relative to each hierarchy of control groups.
+    cgroup_parent: PathBuf,
+    state_dir: PathBuf,
+    image_dir: PathBuf,
+}
+
+impl Host {
+    fn of(data: &DataDir) -> Result<Self, Error> {
+        let root = data.root().canonicalize();
+        let root =
+            root.map_err(|source| Error::DataDir { path: data.root().to_owned(), source })?;
+        let tag = tag_of(&root);
+        Ok(Self {
+            tag: tag.parse().map_err(Error::other("name the host's objects"))?,
+            run_dir: Path::new("/run/longshore").join(&tag),
+            cgroup_parent: Path::new("/longshore").join(&tag),
+            state_dir: root.join("agent"),
+            image_dir: root.join("agent/images"),
+        })
+    }
+
+    async fn sandboxes(&self, around: &Surroundings, pool_size: usize) -> Result<Sandboxes, Error> {
+        let config = SandboxConfig {
+            run_dir: self.run_dir.join("shims"),
+            state_dir: self.state_dir.join("sandboxes"),
+            cgroup_parent: self.cgroup_parent.clone(),
+            shim_command: vec![around.program.clone().into(), "shim".into()],
+            pool_size,
+        };
+        Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
+    }
+
+    async fn network(&self, region: &RegionFile, pool_size: usize) -> Result<Network, Error> {
+        let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
+        let mut config = NetworkConfig::new(self.tag, self.run_dir.clone(), vpc);
+        config.pool_size = pool_size;
+        Network::open(config).await.map_err(Error::other("prepare the network"))
+    }
+}
+
+/// Eight hexadecimal digits of a data directory's path.
+fn tag_of(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let hash = Sha256::digest(root.as_os_str().as_bytes());
+    hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) async fn run(
+    data: &DataDir,
+    around: &Surroundings,
+    args: &AgentArgs,
+) -> Result<(), Error> {
+    if !around.is_root {
+        return Err(Error::Refused(format!(
+            "the agent makes namespaces, control groups and mounts, which needs root; \
+             run: sudo longshore agent --data-dir {}",
+            data.root().display()
+        )));
+    }
+    data.create()?;
+    let _lock = data.take(Role::Agent)?;
+    let Some(region) = wait_for_region(data).await else { return Ok(()) };
+    let host = Host::of(data)?;
+    let keys = region::load_keys(data)?;
+    let credentials = Credentials {
+        access_key: keys.node.access_key_id,
+        secret: keys.node.secret_access_key,
+        session_token: None,
+    };
+    let clock = Arc::new(SystemClock);
+    let sandboxes = host.sandboxes(around, POOL_SIZE).await?;
+    let network = host.network(&region, POOL_SIZE).await?;
+    let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
+    let store = store.map_err(Error::other("open the image store"))?;
+    let puller_config = PullerConfig {
+        mirrors: Mirrors {
+            region_registry: Some(region.endpoint().to_string()),
+            ..Mirrors::default()
+        },
+        ..PullerConfig::default()
+    };
+    let puller = Puller::new(store, Transport::new(ClientConfig::default()), puller_config);
+    let endpoint = format!("http://{}", region.endpoint()).parse();
+    let endpoint = endpoint.map_err(Error::other("read the region's address"))?;
+    let mut config = AgentConfig::new(endpoint, region.region.clone(), host.state_dir.clone());
+    config.cluster = Some(args.cluster.to_string());
+    let parts = Parts {
+        runtime: Arc::new(SandboxRuntime(sandboxes)),
+        images: Arc::new(StoreImages::new(puller)),
+        nets: Arc::new(HostNets(network)),
+        credentials: Arc::new(FixedCredentials(credentials)),
+        clock,
+        ids: Arc::new(OsIds),
+    };
+    let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
+    info!(region = %region.region, cluster = %args.cluster, "agent ready");
+    tokio::select! {
+        ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
+        () = signals::stop() => {}
+    }
+    info!("agent stopped, containers go on");
+    Ok(())
+}
+
+/// Waits until a region runs in the data directory; `None` if asked to end before.
+async fn wait_for_region(data: &DataDir) -> Option<RegionFile> {
+    let wait = async {
+        let mut is_told = false;
+        for turn in 0_u64.. {
+            if let Ok(region) = data.running_region() {
+                return Some(region);
+            }
+            if turn == 200 && !is_told {
+                info!("waiting for the region of this data directory");
+                is_told = true;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        None
+    };
+    tokio::select! {
+        region = wait => region,
+        () = signals::stop() => None,
+    }
+}
+
+/// Kills every container of the data directory and removes all that was made for them. Failures
+/// are collected: one thing that cannot be removed must not keep the others.
+pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), Error> {
+    if !data.root().exists() {
+        return Ok(());
+    }
+    let host = Host::of(data)?;
+    let mut failures = Vec::new();
+    let mut note = |what: &str, error: &(dyn std::error::Error + 'static)| {
+        warn!(error = %Chain(error), "could not {what}");
+        failures.push(format!("{what}: {}", Chain(error)));
+    };
+    if host.state_dir.exists() {
+        match host.sandboxes(around, 0).await {
+            Ok(sandboxes) => remove_containers(&sandboxes, &mut note).await,
+            Err(error) => note("remove containers", &error),
+        }
+    }
+    if let Ok(region) = data.region() {
+        match host.network(&region, 0).await {
+            Ok(network) => {
+                if let Err(error) = network.uninstall().await {
+                    note("remove the network", &error);
+                }
+            }
+            Err(error) => note("remove the network", &error),
+        }
+    }
+    remove_cgroups(&host.cgroup_parent);
+    if host.run_dir.exists()
+        && let Err(error) = std::fs::remove_dir_all(&host.run_dir)
+    {
+        note("remove the runtime directory", &error);
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Error::message(failures.join("\n"))) }
+}
+
+async fn remove_containers(
+    sandboxes: &Sandboxes,
+    note: &mut impl FnMut(&str, &(dyn std::error::Error + 'static)),
+) {
+    match sandboxes.recover().await {
+        Ok(found) => {
+            for container in found {
+                if let Err(error) = sandboxes.delete(&container.id).await {
+                    note("remove a container", &error);
+                }
+            }
+        }
+        Err(error) => note("find containers", &error),
+    }
+    match sandboxes.groups().await {
+        Ok(groups) => {
+            for group in groups {
+                if let Err(error) = sandboxes.remove_group(&group).await {
+                    note("remove a control group", &error);
+                }
+            }
+        }
+        Err(error) => note("find control groups", &error),
+    }
+}
+
+/// Removes the empty groups that remain of the region's own, in every hierarchy.
+fn remove_cgroups(parent: &Path) {
+    let root = Path::new("/sys/fs/cgroup");
+    let relative = parent.strip_prefix("/").unwrap_or(parent);
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let hierarchies = hierarchies.map(|entry| entry.path()).chain([root.to_owned()]);
+    for hierarchy in hierarchies {
+        let ours = hierarchy.join(relative);
+        if ours.is_dir() {
+            remove_empty(&ours);
+            // Another region's may be beside ours; then this one stays.
+            let _ = ours.parent().map(std::fs::remove_dir);
+        }
+    }
+}
+
+fn remove_empty(group: &Path) {
+    let inside = std::fs::read_dir(group).into_iter().flatten().flatten();
+    inside
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .for_each(|path| remove_empty(&path));
+    // A group with a process in it stays, and with it what is above.
+    let _ = std::fs::remove_dir(group);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directorys_tag_is_eight_hex_digits_and_its_own() {
+        let tag = tag_of(Path::new("/var/lib/longshore"));
+        assert!(tag.parse::<NetTag>().is_ok(), "{tag}");
+        assert_eq!(tag, tag_of(Path::new("/var/lib/longshore")));
+        assert_ne!(tag, tag_of(Path::new("/var/lib/longshore2")));
+    }
+}

@@ -1,0 +1,50 @@
+//! One file a command. A command takes what it needs and prints to standard output; what goes wrong
+//! is an [`Error`] that `main` prints.
+
+pub(crate) mod agent;
+pub(crate) mod configure;
+pub(crate) mod down;
+pub(crate) mod env;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod pack;
+pub(crate) mod ps;
+pub(crate) mod region;
+pub(crate) mod task;
+pub(crate) mod up;
+
+use std::path::PathBuf;
+
+use aws_wire::sigv4::Credentials;
+
+use crate::client::Client;
+use crate::data_dir::DataDir;
+use crate::error::Error;
+
+/// What `main` found around the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) is_root: bool,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) xdg_data_home: Option<PathBuf>,
+    pub(crate) aws_config_file: Option<PathBuf>,
+    pub(crate) aws_credentials_file: Option<PathBuf>,
+    /// This program, for starting it again in another role.
+    pub(crate) program: PathBuf,
+}
+
+/// The root user's keys of a data directory.
+pub(crate) fn root_credentials(data: &DataDir) -> Result<Credentials, Error> {
+    let keys = region::load_keys(data)?;
+    Ok(Credentials {
+        access_key: keys.root.access_key_id,
+        secret: keys.root.secret_access_key,
+        session_token: None,
+    })
+}
+
+/// A client of the region that runs in the data directory.
+pub(crate) fn connect(data: &DataDir) -> Result<Client, Error> {
+    let running = data.running_region()?;
+    Ok(Client::new(running.endpoint(), running.region.clone(), root_credentials(data)?))
+}

@@ -1,0 +1,89 @@
+//! `longshore ps`: the processes of this data directory, and the tasks of its region.
+
+use longshore_types::{Clock as _, SystemClock, Timestamp};
+
+use crate::cli::Ps;
+use crate::commands::connect;
+use crate::data_dir::{DataDir, Role};
+use crate::error::Error;
+use crate::{table, tasks};
+
+pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
+    let rows = Role::ALL.map(|role| process_row(data, role)).to_vec();
+    print!("{}", table::render(&["PROCESS", "PID", "MEMORY", "STATE"], &rows));
+    let client = connect(data)?;
+    let found = tasks::all(&client, args.all).await?;
+    println!();
+    if found.is_empty() {
+        println!("no tasks");
+        return Ok(());
+    }
+    let now = SystemClock.now();
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|task| {
+            let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+            let cluster = task.cluster_arn.as_deref().map(tasks::id_of);
+            vec![
+                text(cluster),
+                tasks::id(task).to_owned(),
+                tasks::definition(task).to_owned(),
+                text(task.launch_type.as_ref().map(|launch| launch.as_str())),
+                tasks::status(task).to_owned(),
+                text(tasks::address(task).as_deref()),
+                age(task.stopped_at.or(task.started_at).or(task.created_at), now),
+                if task.stopped_at.is_some() { tasks::why_stopped(task) } else { String::new() },
+            ]
+        })
+        .collect();
+    let header = ["CLUSTER", "TASK", "DEFINITION", "TYPE", "STATUS", "ADDRESS", "SINCE", "REASON"];
+    print!("{}", table::render(&header, &rows));
+    Ok(())
+}
+
+fn process_row(data: &DataDir, role: Role) -> Vec<String> {
+    let pid = data.holder(role);
+    let memory =
+        pid.and_then(resident_kib).map(|kib| format!("{:.1} MiB", f64::from(kib) / 1024.0));
+    vec![
+        role.name().to_owned(),
+        pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        memory.unwrap_or_else(|| "-".to_owned()),
+        if pid.is_some() { "running" } else { "down" }.to_owned(),
+    ]
+}
+
+fn resident_kib(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// `3h`, `2m`, `45s`: the largest unit that fits.
+fn age(since: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(since) = since else { return "-".to_owned() };
+    let seconds = now.since_ms(since) / 1000;
+    let units = [("d", 86_400), ("h", 3600), ("m", 60)];
+    let fitting = units.iter().find(|(_, size)| seconds >= *size);
+    fitting
+        .map_or_else(|| format!("{seconds}s"), |(unit, size)| format!("{}{unit}", seconds / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let now = Timestamp(1_700_000_000_000);
+        let ago = |s: u64| age(Some(Timestamp(now.0 - s * 1000)), now);
+        assert_eq!([ago(5), ago(61), ago(7200), ago(200_000)], ["5s", "1m", "2h", "2d"]);
+        assert_eq!(age(None, now), "-");
+        assert_eq!(age(Some(Timestamp(now.0 + 5)), now), "0s");
+    }
+
+    #[test]
+    fn our_own_memory_can_be_seen() {
+        assert!(resident_kib(std::process::id()).unwrap() > 100);
+    }
+}

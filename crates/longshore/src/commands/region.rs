@@ -1,0 +1,120 @@
+//! `longshore region`: the API's process. It needs no root and owns the data directory.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_types::{Chain, OsIds, SystemClock, Token};
+use region::config::Config;
+use region::server::serve;
+use region::{Keys, Region, reapers};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::cli::RegionArgs;
+use crate::data_dir::{DataDir, RegionFile, Role};
+use crate::error::Error;
+use crate::signals;
+use crate::site::RegionSite;
+
+/// How often expired log events are removed from the disk. They are invisible before that.
+const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
+
+pub(crate) fn load_keys(data: &DataDir) -> Result<Keys, Error> {
+    Keys::load(data.root()).map_err(Error::other("read the region's keys"))
+}
+
+pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> {
+    check_listen(args.listen, args.insecure_listen)?;
+    data.create()?;
+    let lock = data.take(Role::Region)?;
+    let listener = bind(args.listen, data.region().ok().map(|file| file.address)).await?;
+    let address = listener.local_addr().map_err(Error::io("ask for the listener's address"))?;
+    let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
+    config.account_keys = args.account_keys.clone().map(Token::from_text);
+    config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
+    let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
+    let region = Arc::new(region.map_err(Error::other("open the region"))?);
+    reapers::prepare(&region).await.map_err(Error::other("ready the region's state"))?;
+    let vpc = region.vpc(&region.view(), Config::root_account());
+    data.write_region(&RegionFile {
+        address,
+        region: args.region.clone(),
+        pid: std::process::id(),
+        vpc: vpc.map(|vpc| vpc.block.to_string()).unwrap_or_default(),
+    })?;
+    info!(region = %args.region, %address, "region ready");
+    reapers::start(&region);
+    tokio::spawn(sweep_logs(Arc::clone(&region)));
+    let sessions = Arc::clone(&region);
+    let stop = async move {
+        signals::stop().await;
+        sessions.sessions.close();
+    };
+    serve(Arc::new(RegionSite(region)), listener, stop).await;
+    info!("region stopped");
+    drop(lock);
+    Ok(())
+}
+
+/// Without TLS only loopback is safe from listeners on the way.
+fn check_listen(address: SocketAddr, is_insecure_wanted: bool) -> Result<(), Error> {
+    if address.ip().is_loopback() || is_insecure_wanted {
+        Ok(())
+    } else {
+        Err(Error::Insecure(address))
+    }
+}
+
+/// Listens. For port 0 the port of the time before is tried first, so that a region which was
+/// killed comes back where its clients look for it.
+async fn bind(wanted: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListener, Error> {
+    if let Some(before) = before
+        && wanted.port() == 0
+        && before.ip() == wanted.ip()
+        && let Ok(listener) = TcpListener::bind(before).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(wanted).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::AddressInUse(wanted),
+        _ => Error::Listen { address: wanted, source },
+    })
+}
+
+async fn sweep_logs(region: Arc<Region>) {
+    loop {
+        if let Err(error) = region.logs.sweep().await {
+            warn!(error = %Chain(&error), "could not remove expired log events");
+        }
+        tokio::time::sleep(SWEEP_PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_loopback_only_by_name() {
+        let open: SocketAddr = "0.0.0.0:4566".parse().unwrap();
+        let text = check_listen(open, false).unwrap_err().to_string();
+        assert!(text.contains("--insecure-listen"), "{text}");
+        assert!(check_listen(open, true).is_ok());
+        assert!(check_listen("127.0.0.1:4566".parse().unwrap(), false).is_ok());
+        assert!(check_listen("[::1]:4566".parse().unwrap(), false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_and_a_free_one_is_found_again() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let first = bind(any, None).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let text = bind(address, None).await.unwrap_err().to_string();
+        assert!(text.contains(&address.to_string()), "{text}");
+        assert_ne!(bind(any, Some(address)).await.unwrap().local_addr().unwrap(), address);
+        drop(first);
+        assert_eq!(bind(any, Some(address)).await.unwrap().local_addr().unwrap(), address);
+    }
+}

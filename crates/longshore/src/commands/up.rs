@@ -1,0 +1,257 @@
+//! `longshore up`: the supervisor of one machine's region and agent.
+//!
+//! In the foreground it is the parent of both. With `--detach` it starts itself once more in the
+//! background, waits until requests are served and the agent has joined, and reports that.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use aws_api::ecs;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::cli::Up;
+use crate::client::Client;
+use crate::commands::{Surroundings, connect};
+use crate::data_dir::{DataDir, Role};
+use crate::error::Error;
+use crate::signals;
+use crate::supervisor::{self, ChildSpec, Patience};
+
+/// How long `--detach` waits.
+const READY_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+/// A log that has grown beyond this starts anew; the one before is kept.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+/// How much of a log is shown when something went wrong.
+const TAIL_BYTES: u64 = 2000;
+
+pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), Error> {
+    data.create()?;
+    if args.detach {
+        return detach(data, around, args).await;
+    }
+    if args.daemon {
+        // The session of the shell that started us must not end us with it.
+        let _ = nix::unistd::setsid();
+    }
+    let _lock = data.take(Role::Supervisor)?;
+    if !around.is_root {
+        eprintln!("{}", no_root_text(data));
+    }
+    let announce =
+        tokio::spawn(announce(data.clone(), around.is_root.then(|| args.cluster.to_string())));
+    let children = children(data, around, args);
+    let ended = supervisor::run(children, Patience::default(), signals::stop()).await;
+    announce.abort();
+    ended
+}
+
+fn no_root_text(data: &DataDir) -> String {
+    format!(
+        "the region runs without its agent: starting containers needs root.\n\
+         Tasks will stay unplaced until one joins: sudo longshore agent --data-dir {}",
+        data.root().display()
+    )
+}
+
+fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> {
+    let root = || data.root().as_os_str().to_owned();
+    let text = |text: &dyn std::fmt::Display| OsString::from(text.to_string());
+    let region = &args.region;
+    let mut region_args: Vec<OsString> = vec!["region".into(), "--data-dir".into(), root()];
+    for (name, value) in [
+        ("--listen", text(&region.listen)),
+        ("--region", text(&region.region)),
+        ("--stopped-task-hours", text(&region.stopped_task_hours)),
+    ] {
+        region_args.extend([name.into(), value]);
+    }
+    if region.insecure_listen {
+        region_args.push("--insecure-listen".into());
+    }
+    region_args.push("--supervised".into());
+    // Not as an argument: those can be read by every user of the machine.
+    let secret =
+        region.account_keys.iter().map(|secret| ("LONGSHORE_ACCOUNT_KEYS".into(), secret.into()));
+    let log = |name: &str| {
+        args.daemon.then(|| {
+            let path = data.log_file(name);
+            rotate(&path);
+            path
+        })
+    };
+    let mut children = vec![ChildSpec {
+        name: "region",
+        program: around.program.clone(),
+        args: region_args,
+        env: secret.collect(),
+        log: log("region"),
+        is_essential: true,
+    }];
+    if around.is_root {
+        let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
+        agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
+        children.push(ChildSpec {
+            name: "agent",
+            program: around.program.clone(),
+            args: agent_args,
+            env: Vec::new(),
+            log: log("agent"),
+            is_essential: false,
+        });
+    }
+    children
+}
+
+fn rotate(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
+        let _ = std::fs::rename(path, path.with_extension("log.1"));
+    }
+}
+
+/// Says once that the region is ready, and where.
+async fn announce(data: DataDir, cluster: Option<String>) {
+    let started = Instant::now();
+    loop {
+        if let Ok(true) = is_ready(&data, cluster.as_deref()).await {
+            let ms = started.elapsed().as_millis();
+            if let Ok(file) = data.running_region() {
+                eprintln!("{} is ready at http://{} after {ms} ms", file.region, file.endpoint());
+                eprintln!("use it with: eval \"$(longshore env{})\"", data_dir_flag(&data));
+            }
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What commands need to find this data directory again, if it is not the default one.
+fn data_dir_flag(data: &DataDir) -> String {
+    if data.is_default() { String::new() } else { format!(" --data-dir {}", data.root().display()) }
+}
+
+/// Whether requests are served and, if a cluster is given, a host of it is connected.
+async fn is_ready(data: &DataDir, cluster: Option<&str>) -> Result<bool, Error> {
+    let region = data.running_region()?;
+    if !Client::is_healthy(region.endpoint()).await {
+        return Ok(false);
+    }
+    let Some(cluster) = cluster else { return Ok(true) };
+    let client = connect(data)?;
+    let input = ecs::ListContainerInstancesRequest {
+        cluster: Some(cluster.to_owned()),
+        ..ecs::ListContainerInstancesRequest::default()
+    };
+    let listed: ecs::ListContainerInstancesResponse =
+        client.ecs("ListContainerInstances", &input).await?;
+    let arns = listed.container_instance_arns.unwrap_or_default();
+    if arns.is_empty() {
+        return Ok(false);
+    }
+    let input = ecs::DescribeContainerInstancesRequest {
+        cluster: Some(cluster.to_owned()),
+        container_instances: Some(arns),
+        ..ecs::DescribeContainerInstancesRequest::default()
+    };
+    let described: ecs::DescribeContainerInstancesResponse =
+        client.ecs("DescribeContainerInstances", &input).await?;
+    let instances = described.container_instances.unwrap_or_default();
+    Ok(instances.iter().any(|instance| instance.agent_connected == Some(true)))
+}
+
+async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), Error> {
+    if let Some(pid) = data.holder(Role::Supervisor) {
+        let path = data.root().to_owned();
+        return Err(Error::InUse { role: Role::Supervisor, pid: Some(pid), path });
+    }
+    let log = data.log_file("up");
+    rotate(&log);
+    let starts = ["region", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
+    let mut daemon = spawn_daemon(data, around, args, &log)?;
+    let cluster = around.is_root.then(|| args.cluster.to_string());
+    let end = Instant::now() + READY_MAX;
+    let why = loop {
+        if let Ok(true) = is_ready(data, cluster.as_deref()).await {
+            break None;
+        }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            break Some(format!("it ended with {status}"));
+        }
+        if Instant::now() >= end {
+            let what =
+                if cluster.is_some() { "its agent did not join" } else { "it did not answer" };
+            break Some(format!("{what} within {} s", READY_MAX.as_secs()));
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    if let Some(why) = why {
+        for (name, start) in starts {
+            show_tail(&data.log_file(name), start);
+        }
+        return Err(Error::message(format!("the region did not become ready: {why}")));
+    }
+    if !around.is_root {
+        eprintln!("{}", no_root_text(data));
+    }
+    let region = data.running_region()?;
+    let flag = data_dir_flag(data);
+    println!("{} is ready at http://{} (pid {})", region.region, region.endpoint(), daemon.id());
+    println!("use it with:  eval \"$(longshore env{flag})\"");
+    println!("stop it with: longshore down{flag}");
+    Ok(())
+}
+
+fn spawn_daemon(
+    data: &DataDir,
+    around: &Surroundings,
+    args: &Up,
+    log: &Path,
+) -> Result<Child, Error> {
+    let output = std::fs::OpenOptions::new().create(true).append(true).open(log);
+    let output = output.map_err(|source| Error::DataDir { path: log.to_owned(), source })?;
+    let second = output.try_clone().map_err(Error::io("open the log twice"))?;
+    let region = &args.region;
+    let mut command = Command::new(&around.program);
+    command.args(["up", "--daemon", "--data-dir"]).arg(data.root());
+    command.args(["--listen", &region.listen.to_string(), "--region", region.region.as_str()]);
+    command.args(["--cluster", args.cluster.as_str()]);
+    command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
+    if region.insecure_listen {
+        command.arg("--insecure-listen");
+    }
+    if let Some(secret) = &region.account_keys {
+        command.env("LONGSHORE_ACCOUNT_KEYS", secret);
+    }
+    // Not in whatever directory it was started from: that one may go away.
+    command.current_dir(data.root());
+    command.stdin(Stdio::null()).stdout(output).stderr(second);
+    command.spawn().map_err(Error::io("start the region in the background"))
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// Shows the end of what was written to a log since it had `start` bytes.
+fn show_tail(path: &Path, start: u64) {
+    let tail = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(start.max(len.saturating_sub(TAIL_BYTES)).min(len)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match tail() {
+        Ok(text) if !text.trim().is_empty() => {
+            eprintln!("--- {}", path.display());
+            eprintln!("{}", text.trim_end());
+        }
+        Ok(_) => {}
+        Err(error) => warn!(error = %error, "a log could not be read"),
+    }
+}

@@ -1,0 +1,247 @@
+//! The data directory as the processes of one region share it: who runs there, and where they listen.
+//!
+//! **Invariant:** a process holds its lock file for as long as it lives; the kernel lets go of it
+//! however the process ends. So a lock that can be taken means that nobody is there, whatever pid
+//! the file names.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use longshore_types::RegionName;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Where everything of one region is.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+    is_default: bool,
+}
+
+/// A process that is at most once in a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Supervisor,
+    Region,
+    Agent,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 3] = [Self::Supervisor, Self::Region, Self::Agent];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Supervisor => "up",
+            Self::Region => "region",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// What a running region says of itself, in `region.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegionFile {
+    pub(crate) address: SocketAddr,
+    pub(crate) region: RegionName,
+    pub(crate) pid: u32,
+    /// The range of the default VPC's addresses, which the agent on this machine routes.
+    pub(crate) vpc: String,
+}
+
+impl RegionFile {
+    /// Where clients on this machine reach the region.
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        SocketAddr::new(ip, self.address.port())
+    }
+}
+
+/// Held while a role is taken.
+#[derive(Debug)]
+pub(crate) struct RoleLock {
+    _file: File,
+}
+
+impl DataDir {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root, is_default: false }
+    }
+
+    /// The directory that commands use when none is named.
+    pub(crate) fn new_default(root: PathBuf) -> Self {
+        Self { root, is_default: true }
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    /// The default place: the system's for root, the user's own otherwise.
+    pub(crate) fn default_root(
+        is_root: bool,
+        xdg_data_home: Option<PathBuf>,
+        home: Option<PathBuf>,
+    ) -> Option<PathBuf> {
+        if is_root {
+            return Some(PathBuf::from("/var/lib/longshore"));
+        }
+        // The specification says to ignore relative paths.
+        let xdg = xdg_data_home.filter(|path| path.is_absolute());
+        let base = xdg.or_else(|| home.map(|home| home.join(".local/share")));
+        base.map(|base| base.join("longshore"))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Creates the directory if it is missing, for its owner only: it holds keys.
+    pub(crate) fn create(&self) -> Result<(), Error> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.root);
+        let created = created.and_then(|()| {
+            // Says early, and by name, that the disk is full or read-only.
+            tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root)?.write_all(b"probe")
+        });
+        created.map_err(|source| Error::DataDir { path: self.root.clone(), source })
+    }
+
+    pub(crate) fn log_file(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{name}.log"))
+    }
+
+    fn lock_file(&self, role: Role) -> PathBuf {
+        self.root.join(format!("{}.lock", role.name()))
+    }
+
+    fn region_file(&self) -> PathBuf {
+        self.root.join("region.json")
+    }
+
+    /// Takes a role, or says who has it.
+    pub(crate) fn take(&self, role: Role) -> Result<RoleLock, Error> {
+        let path = self.lock_file(role);
+        let failed = |source| Error::DataDir { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let path = self.root.clone();
+                return Err(Error::InUse { role, pid: read_pid(&mut file), path });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(RoleLock { _file: file })
+    }
+
+    /// The process that has a role, if it is alive.
+    pub(crate) fn holder(&self, role: Role) -> Option<u32> {
+        let mut file = File::open(self.lock_file(role)).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => read_pid(&mut file),
+            // The pid is an old one; the lock that we took ends with this function.
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
+    pub(crate) fn write_region(&self, file: &RegionFile) -> Result<(), Error> {
+        let path = self.region_file();
+        let new = path.with_extension("json.new");
+        let text = serde_json::to_string_pretty(file).expect("a region file has string keys");
+        std::fs::write(&new, text + "\n")
+            .and_then(|()| std::fs::rename(&new, &path))
+            .map_err(|source| Error::DataDir { path, source })
+    }
+
+    /// What the region of this directory last said of itself.
+    pub(crate) fn region(&self) -> Result<RegionFile, Error> {
+        let path = self.region_file();
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::DataDir {
+                path,
+                source: io::Error::new(io::ErrorKind::InvalidData, error),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoRegion { path: self.root.clone() })
+            }
+            Err(source) => Err(Error::DataDir { path, source }),
+        }
+    }
+
+    /// The region's file, if the region is alive.
+    pub(crate) fn running_region(&self) -> Result<RegionFile, Error> {
+        let pid = self.holder(Role::Region);
+        let file = self.region()?;
+        if pid == Some(file.pid) {
+            Ok(file)
+        } else {
+            Err(Error::NotRunning { path: self.root.clone() })
+        }
+    }
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_to_take_a_role_hears_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        assert_eq!(data.holder(Role::Region), None);
+        let lock = data.take(Role::Region).unwrap();
+        assert_eq!(data.holder(Role::Region), Some(std::process::id()));
+        let text = data.take(Role::Region).unwrap_err().to_string();
+        assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+        assert!(data.take(Role::Agent).is_ok(), "another role is free");
+        drop(lock);
+        assert_eq!(data.holder(Role::Region), None);
+        assert!(data.take(Role::Region).is_ok());
+    }
+
+    #[test]
+    fn a_region_that_ended_is_not_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        assert!(matches!(data.running_region(), Err(Error::NoRegion { .. })));
+        let file = RegionFile {
+            address: "0.0.0.0:4566".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            pid: std::process::id(),
+            vpc: "172.31.0.0/16".to_owned(),
+        };
+        data.write_region(&file).unwrap();
+        assert_eq!(data.region().unwrap(), file);
+        assert!(matches!(data.running_region(), Err(Error::NotRunning { .. })));
+        let _lock = data.take(Role::Region).unwrap();
+        assert_eq!(data.running_region().unwrap(), file);
+        assert_eq!(file.endpoint().to_string(), "127.0.0.1:4566");
+    }
+
+    #[test]
+    fn the_default_directory_depends_on_who_asks() {
+        let home = Some(PathBuf::from("/home/a"));
+        let root = |is_root, xdg: Option<&str>, home: &Option<PathBuf>| {
+            DataDir::default_root(is_root, xdg.map(PathBuf::from), home.clone())
+        };
+        assert_eq!(root(true, None, &home), Some("/var/lib/longshore".into()));
+        assert_eq!(root(false, Some("/x"), &home), Some("/x/longshore".into()));
+        assert_eq!(root(false, Some("x"), &home), Some("/home/a/.local/share/longshore".into()));
+        assert_eq!(root(false, None, &None), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! What can go wrong on the command line, in sentences that say how to go on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::client::ClientError;
+use crate::data_dir::Role;
+
+/// What a child answers that should not be started again: its reason will not go away by itself.
+pub(crate) const EXIT_REFUSED: u8 = 78;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot use {}", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(
+        "there is no data directory to use: neither HOME nor XDG_DATA_HOME is set; give --data-dir"
+    )]
+    NoHome,
+    #[error(
+        "{} of the data directory {} is already running{}; `longshore down` stops it",
+        role_text(*role), path.display(), pid_text(*pid)
+    )]
+    InUse { role: Role, pid: Option<u32>, path: PathBuf },
+    #[error("no region has run in {}; start one with `longshore up`", path.display())]
+    NoRegion { path: PathBuf },
+    #[error("the region of {} is not running; start it with `longshore up`", path.display())]
+    NotRunning { path: PathBuf },
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(
+        "cannot listen on {0}: the address is already in use by another process; give another with --listen"
+    )]
+    AddressInUse(SocketAddr),
+    #[error(
+        "{0} can be reached from beyond this machine and there is no TLS; say --insecure-listen if that is wanted"
+    )]
+    Insecure(SocketAddr),
+    #[error("{0}")]
+    Refused(String),
+    #[error("failed to {doing}")]
+    Io { doing: &'static str, source: std::io::Error },
+    #[error("failed to {doing}")]
+    Other { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Message(String),
+}
+
+impl Error {
+    /// A closure for `map_err`: names what was being done.
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    pub(crate) fn other<E>(doing: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Other { doing, source: source.into() }
+    }
+
+    pub(crate) fn message(text: impl Into<String>) -> Self {
+        Self::Message(text.into())
+    }
+
+    /// The process's exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::InUse { .. }
+            | Self::AddressInUse(_)
+            | Self::Listen { .. }
+            | Self::Insecure(_)
+            | Self::Refused(_)
+            | Self::DataDir { .. }
+            | Self::NoHome => EXIT_REFUSED,
+            Self::NoRegion { .. }
+            | Self::NotRunning { .. }
+            | Self::Io { .. }
+            | Self::Other { .. }
+            | Self::Client(_)
+            | Self::Message(_) => 1,
+        }
+    }
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Supervisor => "a region",
+        Role::Region => "the region",
+        Role::Agent => "the agent",
+    }
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}

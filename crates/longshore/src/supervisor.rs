@@ -1,0 +1,299 @@
+//! Keeps child processes running: starts them, starts them again when they die, stops them in order.
+//!
+//! It knows nothing of what they do. A child that ends with [`EXIT_REFUSED`] has said why and is not
+//! started again; if it is essential, the others are stopped too. The pause before a restart
+//! doubles while a child keeps dying, and is forgotten once it has lived for a while.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::error::{EXIT_REFUSED, Error};
+
+/// One process to keep running.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildSpec {
+    pub(crate) name: &'static str,
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Where its output goes; without one, where ours goes.
+    pub(crate) log: Option<PathBuf>,
+    /// Whether all end if this one refuses to run.
+    pub(crate) is_essential: bool,
+}
+
+/// How patient the supervisor is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) pause_min: Duration,
+    pub(crate) pause_max: Duration,
+    /// After living this long, a child is taken for healthy.
+    pub(crate) healthy: Duration,
+    /// How long a child may take to end when asked to.
+    pub(crate) stop: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            pause_min: Duration::from_millis(20),
+            pause_max: Duration::from_secs(5),
+            healthy: Duration::from_millis(500),
+            stop: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What became of one child, for whoever waits.
+#[derive(Debug)]
+enum Report {
+    /// It refused to run.
+    Refused { name: &'static str, is_essential: bool },
+    /// It was told to stop and has.
+    Stopped,
+}
+
+/// Keeps `children` running until `stop` completes or an essential one refuses to run. Children are
+/// stopped one after the other, the last first.
+pub(crate) async fn run(
+    children: Vec<ChildSpec>,
+    patience: Patience,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let (reports, mut inbox) = mpsc::channel(children.len().max(1));
+    let mut keepers = Vec::new();
+    for spec in children {
+        let (tell, told) = watch::channel(false);
+        let task = tokio::spawn(keep(spec, patience, told, reports.clone()));
+        keepers.push((tell, task));
+    }
+    let mut refusal = None;
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            report = inbox.recv() => match report {
+                Some(Report::Refused { name, is_essential: true }) => {
+                    refusal = Some(Error::Refused(format!("the {name} cannot run; it says why above")));
+                    break;
+                }
+                Some(Report::Refused { name, .. }) => {
+                    warn!(child = name, "going on without it");
+                }
+                Some(Report::Stopped) | None => {}
+            },
+        }
+    }
+    for (tell, task) in keepers.into_iter().rev() {
+        let _ = tell.send(true);
+        let _ = task.await;
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+/// Keeps one child running until told to stop it.
+async fn keep(
+    spec: ChildSpec,
+    patience: Patience,
+    mut stop: watch::Receiver<bool>,
+    reports: mpsc::Sender<Report>,
+) {
+    let mut pause = patience.pause_min;
+    loop {
+        let started = Instant::now();
+        match spawn(&spec) {
+            Ok(mut child) => {
+                info!(child = spec.name, pid = child.id(), "child started");
+                let status = tokio::select! {
+                    status = child.wait() => status.ok(),
+                    () = told(&mut stop) => {
+                        end(&spec, &mut child, patience.stop).await;
+                        let _ = reports.try_send(Report::Stopped);
+                        return;
+                    }
+                };
+                if has_refused(status) {
+                    let (name, is_essential) = (spec.name, spec.is_essential);
+                    let _ = reports.send(Report::Refused { name, is_essential }).await;
+                    return;
+                }
+                let status = status.map_or_else(|| "unknown".to_owned(), |s| s.to_string());
+                warn!(child = spec.name, %status, "child ended, starting it again");
+            }
+            Err(why) => error!(child = spec.name, error = %why, "child could not be started"),
+        }
+        if started.elapsed() >= patience.healthy {
+            pause = patience.pause_min;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = told(&mut stop) => return,
+        }
+        pause = (pause * 2).min(patience.pause_max);
+    }
+}
+
+/// Completes once the child is to stop; a supervisor that is gone says the same.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await.map(|_| ()));
+}
+
+fn has_refused(status: Option<ExitStatus>) -> bool {
+    status.and_then(|status| status.code()) == Some(i32::from(EXIT_REFUSED))
+}
+
+fn spawn(spec: &ChildSpec) -> std::io::Result<Child> {
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).envs(spec.env.iter().cloned()).stdin(Stdio::null());
+    if let Some(path) = &spec.log {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        command.stdout(log.try_clone()?).stderr(log);
+    }
+    command.spawn()
+}
+
+/// Asks the child to end, and makes it if it does not.
+async fn end(spec: &ChildSpec, child: &mut Child, limit: Duration) {
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    // An error means that it ended by itself, which the wait below finds.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    match tokio::time::timeout(limit, child.wait()).await {
+        Ok(_) => info!(child = spec.name, "child stopped"),
+        Err(_) => {
+            warn!(child = spec.name, "child did not end in time and is killed");
+            let _ = child.kill().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn shell(name: &'static str, script: &str) -> ChildSpec {
+        ChildSpec {
+            name,
+            program: PathBuf::from("/bin/sh"),
+            args: vec!["-c".into(), script.into()],
+            env: Vec::new(),
+            log: None,
+            is_essential: true,
+        }
+    }
+
+    fn hasty() -> Patience {
+        Patience {
+            pause_min: Duration::from_millis(1),
+            pause_max: Duration::from_millis(8),
+            healthy: Duration::from_secs(1),
+            stop: Duration::from_millis(300),
+        }
+    }
+
+    fn lines(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+        for _ in 0..4000 {
+            if is_true() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_dies_is_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("starts");
+        let child = shell("child", &format!("echo $$ >> {}; exit 1", file.display()));
+        let seen = file.clone();
+        let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
+        run(vec![child], hasty(), stop).await.unwrap();
+        let mut pids = lines(&file);
+        pids.sort();
+        pids.dedup();
+        assert!(pids.len() >= 3, "{pids:?}");
+    }
+
+    #[tokio::test]
+    async fn children_are_stopped_by_sigterm_the_last_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("order");
+        let script = |name: &str| {
+            let path = file.display();
+            format!(
+                "trap 'echo {name} ended >> {path}; exit 0' TERM; echo {name} up >> {path}; \
+                 while :; do sleep 0.01; done"
+            )
+        };
+        let children = vec![shell("first", &script("first")), shell("second", &script("second"))];
+        let seen = file.clone();
+        let stop = async move { until("both up", || lines(&seen).len() >= 2).await };
+        run(children, hasty(), stop).await.unwrap();
+        assert_eq!(lines(&file)[2..], ["second ended", "first ended"]);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_sigterm_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("trap '' TERM; echo $$ > {}; exec sleep 1000", file.display());
+        let seen = file.clone();
+        let stop = async move { until("up", || !lines(&seen).is_empty()).await };
+        run(vec![shell("stubborn", &script)], hasty(), stop).await.unwrap();
+        let pid: i32 = lines(&file)[0].parse().unwrap();
+        assert!(kill(Pid::from_raw(pid), None).is_err(), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn an_essential_child_that_refuses_to_run_ends_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("starts");
+        let refusing = format!("echo x >> {}; exit {EXIT_REFUSED}", file.display());
+        let children = vec![shell("region", &refusing), shell("agent", "exec sleep 1000")];
+        let ended = run(children, hasty(), std::future::pending()).await;
+        assert!(ended.unwrap_err().to_string().contains("region"));
+        assert_eq!(lines(&file).len(), 1, "it was not started again");
+    }
+
+    #[tokio::test]
+    async fn the_rest_goes_on_without_a_child_that_is_not_essential() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("up");
+        let mut agent = shell("agent", &format!("exit {EXIT_REFUSED}"));
+        agent.is_essential = false;
+        let region =
+            shell("region", &format!("sleep 0.05; echo up > {}; exec sleep 1000", file.display()));
+        let seen = file.clone();
+        let stop = async move { until("up", || !lines(&seen).is_empty()).await };
+        run(vec![region, agent], hasty(), stop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_child_says_goes_to_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("child.log");
+        let mut child = shell("child", "echo out; echo err >&2; exec sleep 1000");
+        child.log = Some(log.clone());
+        let seen = log.clone();
+        let stop = async move { until("both lines", || lines(&seen).len() >= 2).await };
+        run(vec![child], hasty(), stop).await.unwrap();
+        assert_eq!(lines(&log), ["out", "err"]);
+    }
+}
