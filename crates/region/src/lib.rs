@@ -31,3 +31,4 @@ pub use access::{Access, AccessKey, KeyPair, Keys};
 pub use config::Config;
 pub use errors::Refusal;
 pub use region::{Parts, Region, StartError};
+pub use server::serve_region as serve;

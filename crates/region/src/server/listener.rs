@@ -54,6 +54,7 @@ pub async fn serve<S: Site>(
         () = shutdown => {}
     }
     drop(listener);
+    server.site.closing();
     // The channel's receivers are the connections; a send can only fail without any.
     let _ = ending.send(true);
     let all = u32::try_from(limits::CONNECTIONS_MAX).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ mod answer;
 mod api;
 mod body;
 mod listener;
+mod region_site;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::access::AccessKey;
 
 pub use answer::Body;
 pub use listener::serve;
+pub use region_site::serve_region;
 
 /// A future that is boxed because its kind depends on the request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -72,6 +74,8 @@ pub trait Site: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Answer, ApiError>>;
     /// Opens an agent's socket; the request is verified.
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String>;
+    /// The region ends: open sockets are to be closed.
+    fn closing(&self) {}
     /// Anything below `/v2/`, which has a token of its own.
     fn registry(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>>;
 }
