@@ -51,3 +51,178 @@ pub(super) async fn handle(
         task_definition: Some(complete(region, &row, shape)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::{
+        delete_task_definitions, deregister_task_definition, describe_task_definition,
+        list_task_definition_families, list_task_definitions,
+    };
+    use crate::testing::TestRegion;
+
+    async fn register(world: &TestRegion, family: &str) -> ecs::TaskDefinition {
+        let container = ecs::ContainerDefinition {
+            name: Some("app".to_owned()),
+            image: Some("nginx".to_owned()),
+            memory: Some(128),
+            ..Default::default()
+        };
+        let input = ecs::RegisterTaskDefinitionRequest {
+            family: Some(family.to_owned()),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        };
+        let answer = handle(&world.region, &world.root(), input).await.unwrap();
+        answer.task_definition.unwrap()
+    }
+
+    fn describe(world: &TestRegion, given: &str) -> Result<ecs::TaskDefinition, ApiError> {
+        let input = ecs::DescribeTaskDefinitionRequest {
+            task_definition: Some(given.to_owned()),
+            ..Default::default()
+        };
+        let answer = describe_task_definition::handle(&world.region, &world.root(), input)?;
+        Ok(answer.task_definition.unwrap())
+    }
+
+    async fn deregister(world: &TestRegion, given: &str) -> Result<ecs::TaskDefinition, ApiError> {
+        let input =
+            ecs::DeregisterTaskDefinitionRequest { task_definition: Some(given.to_owned()) };
+        let answer =
+            deregister_task_definition::handle(&world.region, &world.root(), input).await?;
+        Ok(answer.task_definition.unwrap())
+    }
+
+    async fn delete(world: &TestRegion, given: &[&str]) -> ecs::DeleteTaskDefinitionsResponse {
+        let input = ecs::DeleteTaskDefinitionsRequest {
+            task_definitions: Some(given.iter().map(|&given| given.to_owned()).collect()),
+        };
+        delete_task_definitions::handle(&world.region, &world.root(), input).await.unwrap()
+    }
+
+    fn families(world: &TestRegion, status: &str) -> Vec<String> {
+        let input = ecs::ListTaskDefinitionFamiliesRequest {
+            status: Some(status.into()),
+            ..Default::default()
+        };
+        list_task_definition_families::handle(&world.region, &world.root(), input)
+            .unwrap()
+            .families
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn revisions_count_up_and_are_never_used_again() {
+        let world = TestRegion::new();
+        assert_eq!(register(&world, "web").await.revision, Some(1));
+        let second = register(&world, "web").await;
+        assert_eq!(second.revision, Some(2));
+        assert_eq!(
+            second.task_definition_arn.as_deref(),
+            Some("arn:aws:ecs:us-east-1:000000000000:task-definition/web:2")
+        );
+        deregister(&world, "web:2").await.unwrap();
+        delete(&world, &["web:2"]).await;
+        assert_eq!(world.region.sweep().await.unwrap(), 1);
+        assert!(describe(&world, "web:2").is_err());
+        assert_eq!(register(&world, "web").await.revision, Some(3));
+    }
+
+    #[tokio::test]
+    async fn what_is_described_is_what_was_answered() {
+        let world = TestRegion::new();
+        let registered = register(&world, "web").await;
+        assert_eq!(describe(&world, "web").unwrap(), registered);
+        assert_eq!(describe(&world, "web:1").unwrap(), registered);
+        let arn = registered.task_definition_arn.clone().unwrap();
+        assert_eq!(describe(&world, &arn).unwrap(), registered);
+        assert_eq!(registered.status, Some(ecs::TaskDefinitionStatus::Active));
+        let error = describe(&world, "nope").unwrap_err();
+        assert_eq!(
+            (error.code.as_ref(), error.message.as_str()),
+            ("ClientException", "Unable to describe task definition.")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_family_means_its_latest_active_revision() {
+        let world = TestRegion::new();
+        register(&world, "web").await;
+        register(&world, "web").await;
+        let gone = deregister(&world, "web:2").await.unwrap();
+        assert_eq!(gone.status, Some(ecs::TaskDefinitionStatus::Inactive));
+        assert!(gone.deregistered_at.is_some());
+        assert_eq!(describe(&world, "web").unwrap().revision, Some(1));
+        assert_eq!(describe(&world, "web:2").unwrap().status, gone.status);
+        for (given, code, message) in [
+            ("web", "ClientException", "Revision is missing."),
+            ("web:x", "InvalidParameterException", "Invalid revision number. Number: x"),
+            ("web:9", "ClientException", "Unable to describe task definition."),
+        ] {
+            let error = deregister(&world, given).await.unwrap_err();
+            assert_eq!((error.code.as_ref(), error.message.as_str()), (code, message));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_inactive_revisions_are_deleted_and_each_other_says_why_not() {
+        let world = TestRegion::new();
+        register(&world, "web").await;
+        register(&world, "web").await;
+        deregister(&world, "web:1").await.unwrap();
+        let answer = delete(&world, &["web:1", "web:2", "web", "web:7"]).await;
+        let deleted = &answer.task_definitions.unwrap()[0];
+        assert_eq!(deleted.status, Some(ecs::TaskDefinitionStatus::DeleteInProgress));
+        let failures = answer.failures.unwrap();
+        let reasons: Vec<_> = failures.iter().map(|f| f.reason.as_deref().unwrap()).collect();
+        assert!(reasons[0].starts_with("The specified task definition is still in ACTIVE status."));
+        assert!(reasons[1].starts_with("The specified task definition identifier is invalid."));
+        assert!(reasons[2].starts_with("The specified task definition does not exist."));
+        assert_eq!(failures[1].arn.as_deref(), Some("web"));
+    }
+
+    #[tokio::test]
+    async fn lists_are_by_family_and_number_both_ways() {
+        let world = TestRegion::new();
+        for _ in 0..11 {
+            register(&world, "web").await;
+        }
+        register(&world, "api").await;
+        register(&world, "webx").await;
+        let list = |input: ecs::ListTaskDefinitionsRequest| {
+            let answer =
+                list_task_definitions::handle(&world.region, &world.root(), input).unwrap();
+            let arns = answer.task_definition_arns.unwrap();
+            let short: Vec<String> =
+                arns.iter().map(|arn| arn.rsplit_once('/').unwrap().1.to_owned()).collect();
+            (short, answer.next_token)
+        };
+        let (all, _) = list(ecs::ListTaskDefinitionsRequest::default());
+        assert_eq!(
+            (all[0].as_str(), all[2].as_str(), all[10].as_str()),
+            ("api:1", "web:2", "web:10")
+        );
+        let newest = |next_token| ecs::ListTaskDefinitionsRequest {
+            family_prefix: Some("web".to_owned()),
+            sort: Some(ecs::SortOrder::Desc),
+            max_results: Some(2),
+            next_token,
+            ..Default::default()
+        };
+        let (page, token) = list(newest(None));
+        assert_eq!(page, ["web:11", "web:10"]);
+        assert_eq!(list(newest(token)).0, ["web:9", "web:8"]);
+    }
+
+    #[tokio::test]
+    async fn a_family_is_inactive_when_its_last_active_revision_goes() {
+        let world = TestRegion::new();
+        register(&world, "web").await;
+        register(&world, "api").await;
+        deregister(&world, "api:1").await.unwrap();
+        assert_eq!(families(&world, "ACTIVE"), ["web"]);
+        assert_eq!(families(&world, "INACTIVE"), ["api"]);
+        assert_eq!(families(&world, "ALL"), ["api", "web"]);
+    }
+}
