@@ -22,6 +22,7 @@ mod reference;
 mod store;
 mod unpack;
 
+pub use archive::{LoadedBlob, LoadedImage};
 pub use blobs::{BlobError, BlobStore, BlobWriter, Mismatch};
 pub use client::{Auth, Basic, ClientConfig, ClientError, Transport};
 pub use config::{HealthCheck, ImageConfig};

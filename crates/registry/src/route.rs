@@ -35,7 +35,11 @@ impl Route {
         let path = decode(uri.path());
         let path = path.strip_prefix("/v2").ok_or(RegistryError::Unsupported)?;
         let grant = query(uri).remove(GRANT);
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let mut segments = path.split('/');
+        if segments.next() != Some("") {
+            return Err(RegistryError::Unsupported);
+        }
+        let segments: Vec<&str> = segments.collect();
         let endpoint = match segments.as_slice() {
             [] | [""] => Endpoint::Base,
             ["_catalog"] => Endpoint::Catalog,
