@@ -10,7 +10,6 @@ mod commands;
 mod data_dir;
 mod error;
 mod signals;
-mod site;
 mod supervisor;
 mod table;
 mod tasks;

@@ -7,9 +7,8 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use longshore_types::{Clock as _, SystemClock};
 use nix::sys::signal::{SigSet, Signal};
 
 const PORT: u16 = 8080;
@@ -110,8 +109,15 @@ fn page() -> String {
     format!(
         "hello from {}\ntime      {}\nregion    {region}\nmetadata  {metadata}\n",
         host(),
-        SystemClock.now().iso8601(),
+        time(),
     )
+}
+
+/// The time of day in UTC.
+#[expect(clippy::disallowed_methods, reason = "a sample shows what its users would write")]
+fn time() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    format!("{:02}:{:02}:{:02} UTC", now / 3600 % 24, now / 60 % 60, now % 60)
 }
 
 fn tick(stop: &Receiver<Signal>) {

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
 use agent::{Agent, AgentConfig, FixedCredentials, Parts};
+use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
 use image::{ClientConfig, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport};
-use longshore_types::{Chain, OsIds, SystemClock};
+use longshore_types::{Chain, ClusterName, OsIds, SystemClock};
 use network::{NetTag, Network, NetworkConfig};
 use sandbox::{SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::cli::AgentArgs;
+use crate::client::Client;
 use crate::commands::{Surroundings, region};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
@@ -117,7 +119,12 @@ pub(crate) async fn run(
     let endpoint = format!("http://{}", region.endpoint()).parse();
     let endpoint = endpoint.map_err(Error::other("read the region's address"))?;
     let mut config = AgentConfig::new(endpoint, region.region.clone(), host.state_dir.clone());
-    config.cluster = Some(args.cluster.to_string());
+    if args.cluster != ClusterName::default_cluster() {
+        // Agents create the default cluster only; one that is named here is wanted as well.
+        let client = Client::new(region.endpoint(), region.region.clone(), credentials.clone());
+        create_cluster(&client, &args.cluster).await;
+        config.cluster = Some(args.cluster.to_string());
+    }
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(StoreImages::new(puller)),
@@ -134,6 +141,18 @@ pub(crate) async fn run(
     }
     info!("agent stopped, containers go on");
     Ok(())
+}
+
+/// Creates the cluster that this host joins. If that fails the agent's registration says why.
+async fn create_cluster(client: &Client, name: &ClusterName) {
+    let input = ecs::CreateClusterRequest {
+        cluster_name: Some(name.to_string()),
+        ..ecs::CreateClusterRequest::default()
+    };
+    let created = client.ecs::<_, ecs::CreateClusterResponse>("CreateCluster", &input).await;
+    if let Err(error) = created {
+        warn!(cluster = %name, error = %Chain(&error), "could not create the cluster");
+    }
 }
 
 /// Waits until a region runs in the data directory; `None` if asked to end before.

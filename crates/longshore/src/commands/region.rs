@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use longshore_types::{Chain, OsIds, SystemClock, Token};
 use region::config::Config;
-use region::server::serve;
-use region::{Keys, Region, reapers};
+use region::{Keys, Region};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -16,7 +15,6 @@ use crate::cli::RegionArgs;
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::signals;
-use crate::site::RegionSite;
 
 /// How often expired log events are removed from the disk. They are invisible before that.
 const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
@@ -36,7 +34,8 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(Error::other("open the region"))?);
-    reapers::prepare(&region).await.map_err(Error::other("ready the region's state"))?;
+    // The agent beside us needs the range before it can start.
+    region.prepare_network().await.map_err(Error::other("plan the default VPC's addresses"))?;
     let vpc = region.vpc(&region.view(), Config::root_account());
     data.write_region(&RegionFile {
         address,
@@ -45,14 +44,13 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
         vpc: vpc.map(|vpc| vpc.block.to_string()).unwrap_or_default(),
     })?;
     info!(region = %args.region, %address, "region ready");
-    reapers::start(&region);
     tokio::spawn(sweep_logs(Arc::clone(&region)));
     let sessions = Arc::clone(&region);
     let stop = async move {
         signals::stop().await;
         sessions.sessions.close();
     };
-    serve(Arc::new(RegionSite(region)), listener, stop).await;
+    region::serve(region, listener, stop).await;
     info!("region stopped");
     drop(lock);
     Ok(())

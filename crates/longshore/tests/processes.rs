@@ -1,0 +1,193 @@
+//! The program as its users start it: what it says, what it answers with, how it ends.
+//!
+//! Only the region's process is started here, which needs no root and leaves nothing in the kernel.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        command.args(words).arg("--data-dir").arg(self.data());
+        command.env_remove("LONGSHORE_DATA_DIR").env_remove("LONGSHORE_ACCOUNT_KEYS");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn region(&self, listen: &str) -> Running {
+        let mut command = self.command(&["region", "--listen", listen]);
+        let log = std::fs::File::create(self.dir.path().join("region.log")).unwrap();
+        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// Where the region with this process listens, once it says so.
+    fn address(&self, region: &Running) -> SocketAddr {
+        let file = self.data().join("region.json");
+        let pid = format!("\"pid\": {}", region.0.id());
+        for _ in 0..2000 {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if text.contains(&pid) {
+                let address = text.split("\"address\": \"").nth(1).unwrap();
+                return address.split('"').next().unwrap().parse().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no region: {}", self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("region.log")).unwrap_or_default()
+    }
+}
+
+fn health(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn terminate(process: &mut Running) -> std::process::ExitStatus {
+    let pid = process.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    process.0.wait().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_region_serves_says_where_and_ends_when_asked_to() {
+    let world = World::new();
+    let mut region = world.region("127.0.0.1:0");
+    let address = world.address(&region);
+    assert!(health(address).starts_with("HTTP/1.1 200"), "{}", world.log());
+    let env = text(&world.run(&["env"]).stdout);
+    assert!(env.contains(&format!("export AWS_ENDPOINT_URL=http://{address}\n")), "{env}");
+    assert!(env.contains("export AWS_DEFAULT_REGION=us-east-1\n"), "{env}");
+    let ps = world.run(&["ps"]);
+    assert!(ps.status.success(), "{}", text(&ps.stderr));
+    assert!(text(&ps.stdout).contains(&region.0.id().to_string()));
+    assert!(terminate(&mut region).success());
+    let after = world.run(&["ps"]);
+    assert_eq!(after.status.code(), Some(1));
+    assert!(text(&after.stderr).contains("is not running"), "{}", text(&after.stderr));
+}
+
+#[test]
+fn a_region_that_was_killed_comes_back_at_its_old_address() {
+    let world = World::new();
+    let mut region = world.region("127.0.0.1:0");
+    let address = world.address(&region);
+    region.0.kill().unwrap();
+    region.0.wait().unwrap();
+    let again = world.region("127.0.0.1:0");
+    assert_eq!(world.address(&again), address);
+    assert!(health(address).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_second_region_on_the_same_directory_hears_who_is_there() {
+    let world = World::new();
+    let region = world.region("127.0.0.1:0");
+    world.address(&region);
+    let second = world.run(&["region", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(78));
+    let said = text(&second.stderr);
+    assert!(said.contains(&format!("pid {}", region.0.id())), "{said}");
+    assert!(said.contains(&world.data().display().to_string()), "{said}");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = World::new().run(&["region", "--listen", &address]);
+    assert_eq!(refused.status.code(), Some(78));
+    let said = text(&refused.stderr);
+    assert!(said.contains(&address) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn beyond_loopback_only_by_name() {
+    let refused = World::new().run(&["region", "--listen", "0.0.0.0:0"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(text(&refused.stderr).contains("--insecure-listen"));
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let world = World::new();
+    std::fs::write(world.data(), "a file").unwrap();
+    let refused = world.run(&["region", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(text(&refused.stderr).contains(&world.data().display().to_string()));
+}
+
+#[test]
+fn commands_without_a_region_say_how_to_get_one() {
+    let world = World::new();
+    for words in [&["env"][..], &["ps"], &["logs", "x"], &["image", "ls"], &["configure"]] {
+        let refused = world.run(words);
+        assert_eq!(refused.status.code(), Some(1), "{words:?}");
+        assert!(text(&refused.stderr).contains("longshore up"), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn what_is_made_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let region = world.region("127.0.0.1:0");
+    world.address(&region);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&world.data().join("keys.json")), 0o600);
+}
+
+#[test]
+fn a_profile_is_written_for_the_aws_cli() {
+    let world = World::new();
+    let region = world.region("127.0.0.1:0");
+    let address = world.address(&region);
+    let home = tempfile::tempdir().unwrap();
+    let mut configure = world.command(&["configure"]);
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
+        configure.env_remove(name);
+    }
+    assert!(configure.env("HOME", home.path()).status().unwrap().success());
+    let config = std::fs::read_to_string(home.path().join(".aws/config")).unwrap();
+    assert!(config.contains("[profile longshore]"), "{config}");
+    assert!(config.contains(&format!("endpoint_url = http://{address}")), "{config}");
+}
