@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::archive::{LoadedBlob, LoadedImage};
 use crate::client::{Auth, Body, ClientError, Remote, Transport};
 use crate::error::PushError;
-use crate::pull::{Event, Progress};
+use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 
 /// Blobs sent at the same time.

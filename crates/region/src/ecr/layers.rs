@@ -163,7 +163,7 @@ pub(super) async fn complete_layer_upload(
     let id = upload.id();
     if let Err(refusal) = check_upload(region, &repository, &mut upload, &writer, digest) {
         upload.keep(writer);
-        return Err(refusal.into());
+        return Err(refusal);
     }
     match region.registry.finish_upload(&repository, upload, writer, digest).await {
         Ok(_) => {}
@@ -190,18 +190,18 @@ fn check_upload(
     upload: &mut Upload,
     writer: &BlobWriter,
     digest: Digest,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     let (repository, id) = (repository.clone(), upload.id());
     if writer.written() == 0 {
-        return Err(Refusal::EmptyUpload { repository, id });
+        return Err(Refusal::EmptyUpload { repository, id }.into());
     }
     let parts = upload.parts();
     let (_, all_but_last) = parts.split_last().unwrap_or((&0, &[]));
     if all_but_last.iter().any(|part| *part < PART_BYTES_MIN) {
-        return Err(Refusal::PartTooSmall { repository, id, min: PART_BYTES_MIN });
+        return Err(Refusal::PartTooSmall { repository, id, min: PART_BYTES_MIN }.into());
     }
     if region.registry.catalog().layer(&repository, &digest).is_some() {
-        return Err(Refusal::LayerExists { repository, digest });
+        return Err(Refusal::LayerExists { repository, digest }.into());
     }
     Ok(())
 }

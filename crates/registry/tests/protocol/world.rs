@@ -14,49 +14,49 @@ use longshore_types::{OsIds, SystemClock};
 use registry::memory::{MemoryCatalog, NumberAuthorizer};
 use registry::{Parts, Registry, Repository};
 
-pub type TestRegistry = Registry<MemoryCatalog, NumberAuthorizer>;
+pub(crate) type TestRegistry = Registry<MemoryCatalog, NumberAuthorizer>;
 
-pub const ACCOUNT: &str = "123456789012";
-pub const OTHER: &str = "210987654321";
+pub(crate) const ACCOUNT: &str = "123456789012";
+pub(crate) const OTHER: &str = "210987654321";
 
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub registry: Arc<TestRegistry>,
-    pub host: String,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) registry: Arc<TestRegistry>,
+    pub(crate) host: String,
     client: Client<HttpConnector, Full<Bytes>>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Got {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("the answer is JSON")
     }
 
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-pub fn repository(account: &str, name: &str) -> Repository {
+pub(crate) fn repository(account: &str, name: &str) -> Repository {
     Repository {
         account: account.parse().expect("an account"),
         name: name.parse().expect("a name"),
     }
 }
 
-pub fn open(dir: &Path, catalog: MemoryCatalog) -> TestRegistry {
+pub(crate) fn open(dir: &Path, catalog: MemoryCatalog) -> TestRegistry {
     let parts = Parts {
         dir: dir.to_owned(),
         catalog,
@@ -84,7 +84,7 @@ async fn serve(registry: Arc<TestRegistry>, listener: tokio::net::TcpListener) {
 
 impl World {
     /// A registry with the repositories `web` and `api`, and `fixed`, whose tags don't move.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let catalog = MemoryCatalog::default();
         for (account, name) in
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Another process on the same directory. The catalog is asked anew for its repositories.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.serving.abort();
         drop(self.registry);
         let catalog = MemoryCatalog::default();
@@ -115,14 +115,14 @@ impl World {
         Self::serve(self.dir, registry).await
     }
 
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Got {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Got {
         let answer = self.client.request(request).await.expect("the registry answers");
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.expect("the answer is whole").to_bytes();
         Got { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn ask_as(
+    pub(crate) async fn ask_as(
         &self,
         account: &str,
         method: Method,
@@ -142,16 +142,16 @@ impl World {
         self.send(request.body(Full::new(body.into())).expect("a request")).await
     }
 
-    pub async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Got {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Got {
         self.ask_as(ACCOUNT, method, path, &[], body).await
     }
 
-    pub async fn get(&self, path: &str) -> Got {
+    pub(crate) async fn get(&self, path: &str) -> Got {
         self.ask(Method::GET, path, "").await
     }
 
     /// Uploads a blob into `name` in one request.
-    pub async fn push_blob(&self, name: &str, bytes: &[u8]) -> Digest {
+    pub(crate) async fn push_blob(&self, name: &str, bytes: &[u8]) -> Digest {
         let digest = image::Hasher::digest(bytes);
         let path = format!("/v2/{name}/blobs/uploads/?digest={digest}");
         let got = self.ask(Method::POST, &path, bytes.to_vec()).await;
@@ -160,14 +160,19 @@ impl World {
     }
 
     /// Puts a manifest with one layer, and answers what was said to it.
-    pub async fn push_image(&self, name: &str, tag: &str, layer: &[u8]) -> (Digest, Got) {
+    pub(crate) async fn push_image(&self, name: &str, tag: &str, layer: &[u8]) -> (Digest, Got) {
         let config = self.push_blob(name, b"{\"rootfs\":{}}").await;
         let layer = self.push_blob(name, layer).await;
         let manifest = manifest(&config, &layer, "");
         self.put_manifest(name, tag, &manifest).await
     }
 
-    pub async fn put_manifest(&self, name: &str, tag: &str, manifest: &str) -> (Digest, Got) {
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &str,
+        tag: &str,
+        manifest: &str,
+    ) -> (Digest, Got) {
         let path = format!("/v2/{name}/manifests/{tag}");
         let kind = [("content-type", image::manifest::OCI_MANIFEST)];
         let got = self.ask_as(ACCOUNT, Method::PUT, &path, &kind, manifest.to_owned()).await;
@@ -176,7 +181,7 @@ impl World {
 }
 
 /// A manifest with one layer; `more` goes between its members.
-pub fn manifest(config: &Digest, layer: &Digest, more: &str) -> String {
+pub(crate) fn manifest(config: &Digest, layer: &Digest, more: &str) -> String {
     format!(
         r#"{{"schemaVersion":2,"mediaType":"{}",{more}"config":{{"mediaType":"{}","digest":"{config}","size":13}},"layers":[{{"mediaType":"{}","digest":"{layer}","size":5}}]}}"#,
         image::manifest::OCI_MANIFEST,
