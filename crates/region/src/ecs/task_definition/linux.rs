@@ -131,7 +131,7 @@ fn check_parameters(container: &ContainerDefinition, parameters: &LinuxParameter
         }
     }
     for tmpfs in list(&parameters.tmpfs) {
-        if text(&tmpfs.container_path).is_empty() || !tmpfs.size.is_some_and(|size| 0 < size) {
+        if text(&tmpfs.container_path).is_empty() || tmpfs.size.is_none_or(|size| size < 1) {
             return Err(bad("linuxParameters.tmpfs", container));
         }
         for option in list(&tmpfs.mount_options) {

@@ -30,7 +30,7 @@ use model::{Compatibility, NetworkMode};
 
 use crate::errors::Refusal;
 
-pub use size::{parse_cpu, parse_memory};
+pub(super) use size::{parse_cpu, parse_memory};
 
 /// Bytes of a definition in JSON.
 const SIZE_MAX: usize = 64 * 1024;

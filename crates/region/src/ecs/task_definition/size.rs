@@ -12,7 +12,7 @@ const CONTAINER_MEMORY_MIN: i32 = 4;
 const CPU_UNITS_MAX: u32 = 196_608;
 
 /// `256`, `.25 vCPU`, `0.5 vcpu`, `1vCPU`
-pub fn parse_cpu(text: &str) -> Result<CpuUnits, Refusal> {
+pub(in crate::ecs) fn parse_cpu(text: &str) -> Result<CpuUnits, Refusal> {
     parse_scaled(text, "vcpu", 1024)
         .filter(|units| (1..=CPU_UNITS_MAX).contains(units))
         .map(CpuUnits)
@@ -20,7 +20,7 @@ pub fn parse_cpu(text: &str) -> Result<CpuUnits, Refusal> {
 }
 
 /// `512`, `1GB`, `0.5 gb`
-pub fn parse_memory(text: &str) -> Result<MemoryMib, Refusal> {
+pub(in crate::ecs) fn parse_memory(text: &str) -> Result<MemoryMib, Refusal> {
     parse_scaled(text, "gb", 1024)
         .filter(|mib| 0 < *mib)
         .map(MemoryMib)
