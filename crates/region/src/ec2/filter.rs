@@ -135,7 +135,7 @@ pub(super) fn page<T>(
     let total = all.len();
     let page: Vec<T> = all.into_iter().skip(start).take(size).collect();
     let is_last = start + page.len() >= total;
-    let next = page.last().and_then(|last| id_of(last)).filter(|_| !is_last).map(str::to_owned);
+    let next = page.last().and_then(&id_of).filter(|_| !is_last).map(str::to_owned);
     Ok((page, next))
 }
 

@@ -4,6 +4,7 @@
 //! with an ARN is one of an instance that is known: it keeps its id, its tasks and its custom attributes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller, Principal};
@@ -11,10 +12,11 @@ use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, T
 use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
 };
-use model::task::{HostPort, Protocol};
+use model::task::{HostPort, Input, Protocol, step};
 use model::{Cluster, Index, Key, Tags, View};
 use store::Batch;
 
+use super::launch::put_task;
 use super::show_instance::{Include, attributes, show};
 use crate::errors::Refusal;
 use crate::region::Region;
@@ -63,7 +65,10 @@ pub(super) async fn handle(
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
             let row = match known {
                 Some(id) => again(view, caller, cluster, id, &offer)?,
-                None => first(region, view, caller, cluster, &offer, now)?,
+                None => {
+                    replace_lost(view, caller, &mut batch, now);
+                    first(region, view, caller, cluster, &offer, now)?
+                }
             };
             let shown = show(view, &row, Include { tags: true, health: false });
             batch.put(row);
@@ -77,6 +82,31 @@ pub(super) async fn handle(
         |each: &api::Attribute| !each.name.as_ref().is_some_and(|name| echoed.contains_key(name));
     shown.attributes = Some(sent.into_iter().chain(kept.into_iter().filter(is_other)).collect());
     Ok(api::RegisterContainerInstanceResponse { container_instance: Some(shown) })
+}
+
+/// A node's key is one host's. If that host registers afresh, what it was before is lost, and so is
+/// what ran there: otherwise those tasks would be shown as running for ever.
+fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp) {
+    if !matches!(caller.principal, Principal::Node { .. }) {
+        return;
+    }
+    let is_lost = |row: &&Arc<Instance>| {
+        row.access_key.as_deref() == Some(caller.access_key.as_str())
+            && row.status != InstanceStatus::Inactive
+            && row.agent.session > 0
+            && !row.agent.connected
+    };
+    for row in view.instances.of(caller.account).filter(is_lost) {
+        let lost = Input::InstanceDeregistered { instance: row.arn() };
+        for task in view.tasks_on_instance(row.id).filter_map(|task| step(task, &lost, now)) {
+            put_task(batch, task);
+        }
+        let mut next = Instance::clone(row);
+        next.status = InstanceStatus::Inactive;
+        next.agent.changed_at = now;
+        next.version += 1;
+        batch.put(next);
+    }
 }
 
 fn first(

@@ -15,7 +15,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     let memory = task.memory.unwrap_or(task.need.resources.memory);
     let storage = || task.ephemeral_storage_gib.and_then(|gib| i32::try_from(gib).ok());
     api::Task {
-        attachments: Some(task.interface.iter().map(|each| attachment(task, each)).collect()),
+        attachments: Some(task.interface.iter().map(attachment).collect()),
         attributes: Some(vec![api::Attribute {
             name: Some("ecs.cpu-architecture".to_owned()),
             value: Some(ARCHITECTURE.to_owned()),
@@ -65,12 +65,11 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
 /// What the region and its agents run on.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
-fn attachment(task: &Task, interface: &TaskInterface) -> api::Attachment {
+fn attachment(interface: &TaskInterface) -> api::Attachment {
     let detail = |name: &str, value: String| api::KeyValuePair {
         name: Some(name.to_owned()),
         value: Some(value),
     };
-    let _ = task;
     api::Attachment {
         id: Some(interface.attachment.to_string()),
         r#type: Some("ElasticNetworkInterface".to_owned()),

@@ -7,7 +7,7 @@
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller, Principal};
 use longshore_types::TaskArn;
-use model::task::{Binding, ContainerPhase, ContainerReport, Input, Phase, Protocol, Report, Task};
+use model::task::{Binding, ContainerPhase, ContainerReport, Input, Phase, Protocol, Report};
 use tracing::debug;
 
 use crate::errors::Refusal;

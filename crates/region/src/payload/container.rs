@@ -24,8 +24,6 @@ pub(super) fn of_container(
     let image = container.image.clone().unwrap_or_default();
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
-    let role =
-        task.overrides.execution_role_arn.as_ref().or(definition.execution_role_arn.as_ref());
     let files = changed.and_then(|changed| changed.environment_files.as_ref());
     ContainerPayload {
         container_arn: arn.map(|each| task.container_arn(each)),
@@ -58,8 +56,8 @@ pub(super) fn of_container(
         start_timeout: count(container.start_timeout),
         stop_timeout: count(container.stop_timeout),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
-        health_check_type: docker::has_health_check(container).then_some("docker"),
-        registry_authentication: image::authentication(task, &image, role.is_some(), around),
+        health_check_type: container.health_check.is_some().then_some("docker"),
+        registry_authentication: image::authentication(task, &image, around),
         logs_auth_strategy: None,
         overrides: "{}".to_owned(),
         docker_config: docker::of_container(task, definition, container, around),

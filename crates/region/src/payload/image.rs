@@ -9,7 +9,6 @@ use super::wire::{EcrAuthData, RegistryAuthentication};
 pub(super) fn authentication(
     task: &Task,
     image: &str,
-    has_execution_role: bool,
     around: &Surroundings<'_>,
 ) -> Option<RegistryAuthentication> {
     let (host, _) = image.split_once('/')?;
@@ -17,18 +16,14 @@ pub(super) fn authentication(
         registry_id: task.scope.account.to_string(),
         region: task.scope.region.to_string(),
         endpoint_override: Some(around.endpoint.to_owned()),
+        // There are no roles yet whose credentials could be sent.
         use_execution_role: false,
     };
     let data = if host == around.registry {
         own
     } else {
         let (account, region) = amazon_registry(host)?;
-        EcrAuthData {
-            registry_id: account.to_owned(),
-            region: region.to_owned(),
-            use_execution_role: has_execution_role,
-            ..own
-        }
+        EcrAuthData { registry_id: account.to_owned(), region: region.to_owned(), ..own }
     };
     Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
 }

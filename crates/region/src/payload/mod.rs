@@ -114,6 +114,8 @@ pub fn interfaces(task: &Task, around: &Surroundings<'_>) -> Option<ElasticNetwo
         domain_name: domain.into_iter().collect(),
         domain_name_servers: vec![resolver.to_string()],
         private_dns_name: interface.private_dns_name.clone(),
+        security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
+        assign_public_ip: interface.assign_public_ip,
     })
 }
 

@@ -205,6 +205,9 @@ pub struct ElasticNetworkInterface {
     pub domain_name: Vec<String>,
     pub domain_name_servers: Vec<String>,
     pub private_dns_name: String,
+    /// Ours, as is the next: Amazon's hypervisor knows it, our hosts must be told.
+    pub security_groups: Vec<String>,
+    pub assign_public_ip: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

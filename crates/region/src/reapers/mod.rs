@@ -2,6 +2,7 @@
 //! is missed is made up by the next.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_wire::ApiError;
@@ -36,8 +37,11 @@ pub async fn prepare(region: &Region) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Starts the shells. They end with the runtime.
+/// Starts the shells, once. They end with the runtime.
 pub fn start(region: &Arc<Region>) {
+    if region.sessions.started.swap(true, Ordering::SeqCst) {
+        return;
+    }
     let sweeping = Arc::clone(region);
     tokio::spawn(async move {
         let mut turns = interval(SWEEP);
@@ -60,7 +64,9 @@ pub fn start(region: &Arc<Region>) {
 
 /// Removes what has been over for long enough.
 pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
-    region.decide(|view, now| Ok((over(region, view, now), ()))).await
+    region.decide(|view, now| Ok((over(region, view, now), ()))).await?;
+    region.sweep().await?;
+    Ok(())
 }
 
 /// No session outlives its region.
@@ -89,11 +95,6 @@ fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
         stopped.is_some_and(|at| now.since_ms(at) >= retention.stopped_tasks_ms)
     };
     let tasks = stopped.filter(|(_, task)| is_over(task)).map(|(key, _)| key.clone());
-    let tokens = view
-        .client_tokens
-        .iter()
-        .filter(|token| token.expires_at <= now)
-        .map(|token| Key::ClientToken(token.account, token.call.clone()));
     let instances = view
         .instances
         .iter()
@@ -101,7 +102,7 @@ fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
         .filter(|row| now.since_ms(row.agent.changed_at) >= INACTIVE_INSTANCES_MS)
         .filter(|row| view.member_count(&Index::InstanceTasks(row.id)) == 0)
         .map(|row| Key::ContainerInstance(row.scope.account, row.id));
-    for key in tasks.chain(tokens).chain(instances).take(BATCH_ROWS_MAX) {
+    for key in tasks.chain(instances).take(BATCH_ROWS_MAX) {
         batch.delete(key);
     }
     batch

@@ -15,6 +15,7 @@ mod telemetry;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_api::ecs as api;
@@ -38,6 +39,8 @@ pub struct Sessions {
     metrics: Mutex<BTreeMap<TaskId, Value>>,
     definitions: Mutex<BTreeMap<(AccountId, TaskDefinitionId), Arc<api::TaskDefinition>>>,
     closing: watch::Sender<bool>,
+    /// Whether the background shells run already.
+    pub(crate) started: AtomicBool,
     /// Woken when a task that waits for room may find some.
     pub(crate) room: Notify,
 }
@@ -57,6 +60,7 @@ impl Default for Sessions {
             metrics: Mutex::default(),
             definitions: Mutex::default(),
             closing: watch::Sender::new(false),
+            started: AtomicBool::new(false),
             room: Notify::new(),
         }
     }

@@ -102,7 +102,12 @@ pub(super) async fn serve(
     };
     region.sessions.closed(instance.id, number);
     say_goodbye(&mut socket, &end).await;
-    info!(instance = %instance.id, session = number, end = ?end, "agent disconnected");
+    match &end {
+        End::Failed(error) => {
+            info!(instance = %instance.id, error = %Chain(error), "agent disconnected");
+        }
+        _ => info!(instance = %instance.id, end = ?end, "agent disconnected"),
+    }
     if let Err(error) = disconnected(region, instance, number).await {
         warn!(instance = %instance.id, error = %Chain(&error), "disconnect was not recorded");
     }

@@ -6,6 +6,7 @@ use longshore_types::{CpuUnits, MemoryMib};
 use model::TaskDefinition;
 use model::task::{ContainerOverride, Launch, Overrides};
 
+use crate::ecs::task_definition::{parse_cpu, parse_memory};
 use crate::errors::Refusal;
 
 /// The longest overrides, as JSON.
@@ -55,27 +56,14 @@ pub(super) fn read(
     Ok(overrides)
 }
 
-/// Task-level CPU in units; `1 vCPU` and `.5 vcpu` are understood too.
+/// Task-level CPU, in whichever unit it was written.
 pub(super) fn cpu(overrides: &Overrides) -> Option<CpuUnits> {
-    quantity(overrides.cpu.as_deref()?, "vcpu").map(CpuUnits)
+    parse_cpu(overrides.cpu.as_deref()?).ok()
 }
 
-/// Task-level memory in MiB; `2 GB` and `0.5gb` are understood too.
+/// Task-level memory, in whichever unit it was written.
 pub(super) fn memory(overrides: &Overrides) -> Option<MemoryMib> {
-    quantity(overrides.memory.as_deref()?, "gb").map(MemoryMib)
-}
-
-/// A whole number, or a decimal number of `unit`s, 1024 to each.
-fn quantity(text: &str, unit: &str) -> Option<u32> {
-    let text = text.trim().to_ascii_lowercase();
-    let Some(number) = text.strip_suffix(unit) else { return text.parse().ok() };
-    let number = number.trim();
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u32 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let digits = fraction.get(..fraction.len().min(6))?;
-    let scale = 10_u64.checked_pow(u32::try_from(digits.len()).ok()?)?;
-    let part: u64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
-    whole.checked_mul(1024)?.checked_add(u32::try_from(part * 1024 / scale).ok()?)
+    parse_memory(overrides.memory.as_deref()?).ok()
 }
 
 fn check_size(
@@ -83,15 +71,8 @@ fn check_size(
     definition: &TaskDefinition,
     kind: Launch,
 ) -> Result<(), ApiError> {
-    for (what, text, is_read) in [
-        ("CPU", &overrides.cpu, cpu(overrides).is_some()),
-        ("memory", &overrides.memory, memory(overrides).is_some()),
-    ] {
-        if let Some(text) = text.as_ref().filter(|_| !is_read) {
-            let message = format!("Invalid '{what}' setting for task: {text}");
-            return Err(Refusal::client(message).into());
-        }
-    }
+    overrides.cpu.as_deref().map(parse_cpu).transpose()?;
+    overrides.memory.as_deref().map(parse_memory).transpose()?;
     if kind != Launch::Fargate || (overrides.cpu.is_none() && overrides.memory.is_none()) {
         return Ok(());
     }
@@ -176,17 +157,6 @@ fn container(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantities_are_read_in_either_unit() {
-        assert_eq!(quantity("512", "vcpu"), Some(512));
-        assert_eq!(quantity("1 vCPU", "vcpu"), Some(1024));
-        assert_eq!(quantity(".25 vcpu", "vcpu"), Some(256));
-        assert_eq!(quantity("0.5GB", "gb"), Some(512));
-        assert_eq!(quantity("x", "gb"), None);
-        assert_eq!(quantity("99999999999 gb", "gb"), None);
-        assert_eq!(quantity("-1", "gb"), None);
-    }
 
     #[test]
     fn fargate_offers_certain_sizes() {

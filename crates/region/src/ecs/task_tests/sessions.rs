@@ -91,13 +91,22 @@ async fn an_agent_that_leaves_is_shown_as_gone() {
     assert_eq!(instance.agent_connected, Some(true));
     assert_eq!(instance.version_info.unwrap().agent_version.as_deref(), Some("1.0"));
     agent.socket.close(None).await.unwrap();
-    let mut watch = world.region().store.subscribe();
-    let gone = async {
-        while world.describe_instance(&agent.instance).agent_connected == Some(true) {
-            watch.changed().await.unwrap();
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    world.wait_disconnected(&agent.instance).await;
+}
+
+#[tokio::test]
+async fn a_host_that_lost_its_state_takes_its_old_instance_and_tasks_with_it() {
+    let world = World::new().await;
+    let mut agent = world.agent().await;
+    let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
+    agent.order().await;
+    world.submit(&task, "RUNNING", None, "").await;
+    agent.socket.close(None).await.unwrap();
+    world.wait_disconnected(&agent.instance).await;
+    let fresh = world.agent().await;
+    assert_ne!(fresh.instance, agent.instance);
+    assert_eq!(world.describe(&task).stop_code.unwrap().as_str(), "TerminationNotice");
+    assert_eq!(world.region().view().interfaces.len(), 0);
 }
 
 #[tokio::test]

@@ -218,6 +218,16 @@ impl World {
         submit_state_change::task(self.region(), &self.test.node(), input).await.unwrap();
     }
 
+    pub(super) async fn wait_disconnected(&self, instance: &str) {
+        let mut watch = self.region().store.subscribe();
+        let gone = async {
+            while self.describe_instance(instance).agent_connected == Some(true) {
+                watch.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    }
+
     /// Waits until a task is in a status; fails with what it is instead.
     pub(super) async fn wait(&self, task: &str, status: &str) -> api::Task {
         let mut watch = self.region().store.subscribe();
