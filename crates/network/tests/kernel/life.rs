@@ -57,7 +57,7 @@ fn an_address_does_not_inherit_its_predecessors_connections() {
         serve_at(&first, 80);
         let socket = at(&peer, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
         socket.connect((first.address, 80)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let ask = || socket.send(b"?").and_then(|_| socket.recv(&mut [0; 64]));
         ask().unwrap();
         world.runtime.block_on(network.detach(&id("first"))).unwrap();
@@ -73,7 +73,7 @@ fn a_udp_port_is_found_by_those_who_knocked_before_it_was_published() {
         let network = world.open();
         let socket = inside(&world.outside, || UdpSocket::bind((OUTSIDE, 0)).unwrap());
         socket.connect((HOST_OUTSIDE, 8080)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let ask = || socket.send(b"?").and_then(|_| socket.recv(&mut [0; 64]));
         // Somebody listens who does not answer, so that the kernel keeps the connection in mind.
         let listener = UdpSocket::bind((HOST_OUTSIDE, 8080)).unwrap();

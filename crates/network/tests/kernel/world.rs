@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 pub(crate) const HOST_OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// How long a packet that should arrive may take, and how long a dropped one is waited for.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// One test's machine.
 pub(crate) struct World {
