@@ -1,1 +1,575 @@
-//! x
+//! A host and a region that exist only in memory, and keep the seams' contracts.
+//!
+//! A fake container runs until it is told to end: by [`FakeRuntime::end`], or by a signal it obeys.
+//! What is created here outlives the engine, as on a real host, so a test can start another.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::future::BoxFuture;
+use image::{Auth, ImageConfig, PullError, Reference};
+use longshore_types::{Clock, TaskArn, Timestamp};
+use sandbox::{
+    ContainerId, ContainerSpec, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase, Position,
+    Recovered, SandboxError, Started, Stats,
+};
+use tokio::sync::Notify;
+
+use crate::acs::wire::RoleCredentials;
+use crate::engine::Region;
+use crate::engine::state::{Binding, TaskEvent};
+use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
+use crate::seams::{
+    Attached, Counters, Images, LocalImage, NetError, Nets, Output, OutputItem, Piece, Runtime,
+    Signal, StdStream,
+};
+use crate::spec::{EniSpec, PortSpec, RegistryAuth};
+
+pub(crate) fn position(offset: u64) -> Position {
+    let value = serde_json::json!({ "segment": 0, "offset": offset, "within": 0 });
+    serde_json::from_value(value).unwrap()
+}
+
+fn offset(position: Position) -> usize {
+    let value = serde_json::to_value(position).unwrap();
+    usize::try_from(value["offset"].as_u64().unwrap()).unwrap()
+}
+
+/// The system's clock, moved by hand as well.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock;
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        longshore_types::SystemClock.now()
+    }
+}
+
+#[derive(Debug)]
+struct Run {
+    spec: ContainerSpec,
+    phase: Phase,
+    started_at: Option<Timestamp>,
+    exit: Option<Exit>,
+    signals: Vec<Signal>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    runs: BTreeMap<String, Run>,
+    groups: BTreeMap<String, GroupLimits>,
+    /// What was printed into each spool, and whether that is all.
+    output: BTreeMap<PathBuf, (Vec<(StdStream, String)>, bool)>,
+    /// What the next start of a container of this name answers.
+    start_errors: BTreeMap<String, SandboxError>,
+    deaf: bool,
+    exec_code: i32,
+    log: Vec<String>,
+}
+
+/// Containers that exist only here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeRuntime {
+    host: Arc<Mutex<Host>>,
+    changed: Arc<Notify>,
+}
+
+impl FakeRuntime {
+    fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap()
+    }
+
+    /// The one run whose first argument is this.
+    pub(crate) fn run_named(&self, arg: &str) -> Option<String> {
+        let host = self.host();
+        let mut found = host.runs.iter().filter(|(_, run)| run.spec.args[0] == arg);
+        found.next_back().map(|(id, _)| id.clone())
+    }
+
+    pub(crate) fn is_running(&self, arg: &str) -> bool {
+        let id = self.run_named(arg);
+        let host = self.host();
+        id.is_some_and(|id| host.runs.get(&id).is_some_and(|run| run.phase == Phase::Running))
+    }
+
+    pub(crate) fn print(&self, arg: &str, line: &str) {
+        let id = self.run_named(arg).unwrap();
+        let mut host = self.host();
+        let sandbox::LogSink::Spool { dir, .. } = host.runs[&id].spec.log.clone() else { return };
+        host.output.entry(dir).or_default().0.push((StdStream::Stdout, line.to_owned()));
+        drop(host);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn end(&self, arg: &str, code: i32, oom_killed: bool) {
+        let id = self.run_named(arg).unwrap();
+        self.end_run(&id, code, oom_killed);
+    }
+
+    pub(crate) fn end_run(&self, id: &str, code: i32, oom_killed: bool) {
+        let mut host = self.host();
+        let Some(run) = host.runs.get_mut(id).filter(|run| run.phase == Phase::Running) else {
+            return;
+        };
+        run.phase = Phase::Exited;
+        run.exit = Some(Exit { code, oom_killed, finished_at: TestClock.now(), reason: None });
+        let log = run.spec.log.clone();
+        host.log.push(format!("end {id}"));
+        if let sandbox::LogSink::Spool { dir, .. } = log {
+            host.output.entry(dir).or_default().1 = true;
+        }
+        drop(host);
+        self.changed.notify_waiters();
+    }
+
+    /// The order in which containers were started and ended, by their first argument.
+    pub(crate) fn history(&self) -> Vec<String> {
+        self.host().log.clone()
+    }
+
+    pub(crate) fn fail_start(&self, arg: &str, error: SandboxError) {
+        self.host().start_errors.insert(arg.to_owned(), error);
+    }
+
+    pub(crate) fn set_deaf(&self, deaf: bool) {
+        self.host().deaf = deaf;
+    }
+
+    pub(crate) fn set_exec_code(&self, code: i32) {
+        self.host().exec_code = code;
+    }
+
+    pub(crate) fn signals(&self, arg: &str) -> Vec<Signal> {
+        let id = self.run_named(arg).unwrap();
+        self.host().runs[&id].signals.clone()
+    }
+
+    pub(crate) fn spec(&self, arg: &str) -> ContainerSpec {
+        let id = self.run_named(arg).unwrap();
+        self.host().runs[&id].spec.clone()
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        let host = self.host();
+        host.runs.is_empty() && host.groups.is_empty()
+    }
+
+    /// Puts a container there that no agent knows of.
+    pub(crate) fn plant(&self, id: &str) {
+        let rootfs = sandbox::Rootfs { lower: vec![], scratch: "/nowhere".into(), readonly: false };
+        let spec = ContainerSpec::new(
+            id.parse().unwrap(),
+            "stranger".parse().unwrap(),
+            rootfs,
+            vec!["stranger".into()],
+        );
+        let run = Run {
+            spec,
+            phase: Phase::Running,
+            started_at: Some(Timestamp(1)),
+            exit: None,
+            signals: vec![],
+        };
+        let mut host = self.host();
+        host.runs.insert(id.to_owned(), run);
+        host.groups.insert("stranger".to_owned(), GroupLimits::default());
+    }
+
+    fn missing(id: &ContainerId) -> SandboxError {
+        SandboxError::NotFound { id: id.clone() }
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn create_group(
+        &self,
+        group: GroupId,
+        limits: GroupLimits,
+    ) -> BoxFuture<'_, Result<(), SandboxError>> {
+        self.host().groups.insert(group.to_string(), limits);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove_group(&self, group: GroupId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        self.host().groups.remove(group.as_str());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn groups(&self) -> BoxFuture<'_, Result<Vec<GroupId>, SandboxError>> {
+        let groups = self.host().groups.keys().map(|name| name.parse().unwrap()).collect();
+        Box::pin(async { Ok(groups) })
+    }
+
+    fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut host = self.host();
+            if let sandbox::LogSink::Spool { dir, .. } = &spec.log {
+                std::fs::create_dir_all(dir).unwrap();
+                host.output.entry(dir.clone()).or_default();
+            }
+            assert!(host.groups.contains_key(spec.group.as_str()), "a container without a group");
+            let id = spec.id.to_string();
+            let run =
+                Run { spec, phase: Phase::Created, started_at: None, exit: None, signals: vec![] };
+            assert!(host.runs.insert(id, run).is_none(), "a container is created twice");
+            Ok(())
+        })
+    }
+
+    fn start(&self, id: ContainerId) -> BoxFuture<'_, Result<Started, SandboxError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut host = self.host();
+            let arg = host.runs.get(id.as_str()).map(|run| run.spec.args[0].clone());
+            let arg = arg.ok_or_else(|| Self::missing(&id))?;
+            if let Some(error) = host.start_errors.remove(&arg) {
+                return Err(error);
+            }
+            host.log.push(format!("start {arg}"));
+            let run = host.runs.get_mut(id.as_str()).unwrap();
+            assert_eq!(run.phase, Phase::Created, "a container is started twice");
+            let at = TestClock.now();
+            (run.phase, run.started_at) = (Phase::Running, Some(at));
+            Ok(Started { pid: 1, at })
+        })
+    }
+
+    fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async move {
+            let (dies, arg) = {
+                let mut host = self.host();
+                let deaf = host.deaf;
+                let run = host.runs.get_mut(id.as_str()).ok_or_else(|| Self::missing(&id))?;
+                if run.phase != Phase::Running {
+                    return Err(SandboxError::NotRunning { id });
+                }
+                run.signals.push(signal);
+                let arg = run.spec.args[0].clone();
+                host.log.push(format!("signal {} {arg}", signal.0));
+                (signal == Signal::KILL || !deaf, arg)
+            };
+            let _ = arg;
+            if dies {
+                self.end_run(id.as_str(), 128 + signal.0, false);
+            }
+            Ok(())
+        })
+    }
+
+    fn wait(&self, id: ContainerId) -> BoxFuture<'_, Result<Exit, SandboxError>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                {
+                    let host = self.host();
+                    let run = host.runs.get(id.as_str()).ok_or_else(|| Self::missing(&id))?;
+                    if let Some(exit) = &run.exit {
+                        return Ok(exit.clone());
+                    }
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn exec(
+        &self,
+        _id: ContainerId,
+        _exec: ExecSpec,
+    ) -> BoxFuture<'_, Result<ExecResult, SandboxError>> {
+        let exit_code = self.host().exec_code;
+        Box::pin(async move { Ok(ExecResult { exit_code, output: Vec::new() }) })
+    }
+
+    fn stats(&self, id: ContainerId) -> BoxFuture<'_, Result<Stats, SandboxError>> {
+        let is_there = self.host().runs.contains_key(id.as_str());
+        Box::pin(
+            async move { if is_there { Ok(Stats::default()) } else { Err(Self::missing(&id)) } },
+        )
+    }
+
+    fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async move {
+            self.end_run(id.as_str(), 137, false);
+            self.host().runs.remove(id.as_str());
+            Ok(())
+        })
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, SandboxError>> {
+        let host = self.host();
+        let found = host.runs.values().map(|run| Recovered {
+            id: run.spec.id.clone(),
+            group: run.spec.group.clone(),
+            phase: run.phase,
+            pid: None,
+            started_at: run.started_at,
+            exit: run.exit.clone(),
+        });
+        let found = found.collect();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn output(&self, spool: &Path, from: Position) -> io::Result<Box<dyn Output>> {
+        let spool = spool.to_owned();
+        Ok(Box::new(FakeOutput { runtime: self.clone(), spool, next: offset(from) }))
+    }
+}
+
+struct FakeOutput {
+    runtime: FakeRuntime,
+    spool: PathBuf,
+    next: usize,
+}
+
+impl Output for FakeOutput {
+    fn next(&mut self) -> BoxFuture<'_, io::Result<OutputItem>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.runtime.changed.notified();
+                {
+                    let host = self.runtime.host();
+                    let Some((lines, is_over)) = host.output.get(&self.spool) else {
+                        return Ok(OutputItem::End);
+                    };
+                    if let Some((stream, text)) = lines.get(self.next) {
+                        self.next += 1;
+                        return Ok(OutputItem::Piece(Piece {
+                            at: TestClock.now(),
+                            stream: *stream,
+                            is_partial: false,
+                            bytes: text.clone().into(),
+                            next: position(self.next as u64),
+                        }));
+                    }
+                    if *is_over {
+                        return Ok(OutputItem::End);
+                    }
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn acknowledge(&mut self, _position: Position) {}
+}
+
+/// Images that are always here, save those that are called missing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeImages {
+    pub(crate) config: ImageConfig,
+}
+
+impl FakeImages {
+    fn image(&self) -> LocalImage {
+        LocalImage {
+            digest: format!("sha256:{}", "ab".repeat(32)),
+            config: self.config.clone(),
+            layers: vec![],
+            lease: Arc::new(()),
+        }
+    }
+}
+
+impl Images for FakeImages {
+    fn pull(
+        &self,
+        image: Reference,
+        _auth: Auth,
+        on_digest: Box<dyn FnOnce(String) + Send>,
+    ) -> BoxFuture<'_, Result<LocalImage, Arc<PullError>>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if image.to_string().contains("missing") {
+                return Err(Arc::new(PullError::NotFound { image: image.to_string() }));
+            }
+            on_digest(self.image().digest);
+            Ok(self.image())
+        })
+    }
+
+    fn find(&self, _image: Reference, _digest: String) -> BoxFuture<'_, Option<LocalImage>> {
+        Box::pin(async { Some(self.image()) })
+    }
+
+    fn collect(&self) -> BoxFuture<'_, usize> {
+        Box::pin(async { 0 })
+    }
+}
+
+/// Interfaces that are only a list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeNets {
+    pub(crate) endpoints: Arc<Mutex<BTreeMap<String, Vec<Binding>>>>,
+}
+
+impl FakeNets {
+    fn attach(&self, endpoint: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
+        self.endpoints.lock().unwrap().entry(endpoint.to_owned()).or_default();
+        let netns = PathBuf::from(format!("/run/netns/{endpoint}"));
+        let address = "172.30.0.9".parse().unwrap();
+        let nameserver = Some("172.30.0.1".parse().unwrap());
+        Box::pin(async move { Ok(Attached { netns, address, nameserver }) })
+    }
+}
+
+impl Nets for FakeNets {
+    fn attach_eni(
+        &self,
+        endpoint: &str,
+        _eni: EniSpec,
+    ) -> BoxFuture<'_, Result<Attached, NetError>> {
+        self.attach(endpoint)
+    }
+
+    fn attach_bridge(&self, endpoint: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
+        self.attach(endpoint)
+    }
+
+    fn publish(
+        &self,
+        endpoint: &str,
+        ports: Vec<PortSpec>,
+    ) -> BoxFuture<'_, Result<Vec<Binding>, NetError>> {
+        let bindings: Vec<Binding> = ports
+            .iter()
+            .map(|port| Binding {
+                container_port: port.container_port,
+                host_port: if port.host_port == 0 { 49_200 } else { port.host_port },
+                protocol: port.protocol,
+            })
+            .collect();
+        let mut endpoints = self.endpoints.lock().unwrap();
+        let taken = endpoints.values().flatten().find(|known| {
+            bindings.iter().any(|b| b.host_port == known.host_port && b.host_port < 49_000)
+        });
+        let result = match taken {
+            Some(binding) => Err(NetError(format!("host port {} is taken", binding.host_port))),
+            None => {
+                endpoints.insert(endpoint.to_owned(), bindings.clone());
+                Ok(bindings)
+            }
+        };
+        Box::pin(async move { result })
+    }
+
+    fn detach(&self, endpoint: &str) -> BoxFuture<'_, Result<(), NetError>> {
+        self.endpoints.lock().unwrap().remove(endpoint);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn reconcile(&self, endpoints: Vec<String>) -> BoxFuture<'_, Result<(), NetError>> {
+        self.endpoints.lock().unwrap().retain(|name, _| endpoints.contains(name));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn counters(&self, _endpoint: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
+        Box::pin(async { Ok(Counters::default()) })
+    }
+}
+
+/// A region that notes what it is told, and can be away.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeRegion {
+    told: Arc<Mutex<Vec<(TaskArn, TaskEvent)>>>,
+    is_away: Arc<Mutex<bool>>,
+    changed: Arc<Notify>,
+    pub(crate) log_lines: Arc<Mutex<VecDeque<(String, String)>>>,
+    groups: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeRegion {
+    pub(crate) fn set_away(&self, away: bool) {
+        *self.is_away.lock().unwrap() = away;
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn told(&self) -> Vec<TaskEvent> {
+        self.told.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    pub(crate) fn make_group(&self, name: &str) {
+        self.groups.lock().unwrap().push(name.to_owned());
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log_lines.lock().unwrap().iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    async fn present(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !*self.is_away.lock().unwrap() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Region for FakeRegion {
+    fn tell(&self, task: TaskArn, event: TaskEvent) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.present().await;
+            self.told.lock().unwrap().push((task, event));
+            self.changed.notify_waiters();
+        })
+    }
+
+    fn login(
+        &self,
+        _auth: RegistryAuth,
+        _role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<Auth, String>> {
+        Box::pin(async { Ok(Auth::none()) })
+    }
+}
+
+impl LogService for FakeRegion {
+    fn create_group(
+        &self,
+        target: LogTarget,
+        _role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<(), LogServiceError>> {
+        self.make_group(&target.group);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn create_stream(
+        &self,
+        target: LogTarget,
+        _role: Option<RoleCredentials>,
+    ) -> BoxFuture<'_, Result<(), LogServiceError>> {
+        let is_there = self.groups.lock().unwrap().contains(&target.group);
+        Box::pin(async move {
+            is_there.then_some(()).ok_or_else(|| LogServiceError {
+                code: "ResourceNotFoundException".into(),
+                message: "The specified log group does not exist.".into(),
+                is_transient: false,
+            })
+        })
+    }
+
+    fn put(
+        &self,
+        target: LogTarget,
+        _role: Option<RoleCredentials>,
+        events: Vec<LogEvent>,
+    ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
+        Box::pin(async move {
+            if *self.is_away.lock().unwrap() {
+                return Err(LogServiceError {
+                    code: "RequestError".into(),
+                    message: "away".into(),
+                    is_transient: true,
+                });
+            }
+            let mut lines = self.log_lines.lock().unwrap();
+            lines.extend(events.into_iter().map(|event| (target.stream.clone(), event.text)));
+            Ok(0)
+        })
+    }
+}

@@ -9,9 +9,9 @@
 //! exit code is lost; it never exits because the region is away; nothing that a task asked for is
 //! left out silently.
 
-mod acs;
+pub mod acs;
 pub mod adapters;
-mod client;
+pub mod client;
 mod config;
 pub mod engine;
 #[cfg(test)]

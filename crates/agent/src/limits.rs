@@ -1,58 +1,58 @@
 //! Every limit of the agent, named in one place.
 
 /// How long a container may take to stop after its signal, unless it says otherwise.
-pub const STOP_TIMEOUT_MS: u64 = 30_000;
+pub(crate) const STOP_TIMEOUT_MS: u64 = 30_000;
 /// A process that outlives SIGKILL is asked again.
-pub const KILL_RETRY_MS: u64 = 5_000;
+pub(crate) const KILL_RETRY_MS: u64 = 5_000;
 /// A change of one container waits this long for company.
-pub const CONTAINER_CHANGE_MS: u64 = 250;
+pub(crate) const CONTAINER_CHANGE_MS: u64 = 250;
 /// Containers being created or started at a time, all tasks together.
-pub const STARTS_MAX: usize = 8;
+pub(crate) const STARTS_MAX: usize = 8;
 /// Events on their way to the region at a time.
-pub const SUBMITS_MAX: usize = 10;
+pub(crate) const SUBMITS_MAX: usize = 10;
 /// No step of a start may hang: each has a deadline after which it has failed.
-pub const PREPARE_MS_MAX: u64 = 60_000;
-pub const CREATE_MS_MAX: u64 = 120_000;
-pub const START_MS_MAX: u64 = 60_000;
-pub const PULL_MS_MAX: u64 = 2 * 3_600_000;
+pub(crate) const PREPARE_MS_MAX: u64 = 60_000;
+pub(crate) const CREATE_MS_MAX: u64 = 120_000;
+pub(crate) const START_MS_MAX: u64 = 60_000;
+pub(crate) const PULL_MS_MAX: u64 = 2 * 3_600_000;
 /// How long a release may hold up the STOPPED event; what is left is tried again later.
-pub const RELEASE_MS_MAX: u64 = 10_000;
+pub(crate) const RELEASE_MS_MAX: u64 = 10_000;
 /// How long the last lines of a container may hold up its end.
-pub const DRAIN_MS_MAX: u64 = 30_000;
+pub(crate) const DRAIN_MS_MAX: u64 = 30_000;
 
 /// The longest reason of a task that the region takes.
-pub const TASK_REASON_MAX: usize = 1024;
-pub const CONTAINER_REASON_MAX: usize = 1024;
+pub(crate) const TASK_REASON_MAX: usize = 1024;
+pub(crate) const CONTAINER_REASON_MAX: usize = 1024;
 /// How much of a container's last line goes into a reason.
-pub const LAST_LINE_MAX: usize = 200;
+pub(crate) const LAST_LINE_MAX: usize = 200;
 
 /// Tasks that this agent holds at a time; more are refused.
-pub const TASKS_MAX: usize = 10_000;
+pub(crate) const TASKS_MAX: usize = 10_000;
 /// Ended tasks whose ARN is remembered, so that a payload sent again starts nothing.
-pub const TOMBSTONES_MAX: usize = 4_096;
+pub(crate) const TOMBSTONES_MAX: usize = 4_096;
 
-pub const API_TIMEOUT_MS: u64 = 42_000;
-pub const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
+pub(crate) const API_TIMEOUT_MS: u64 = 42_000;
+pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
 /// A frame that is larger closes the socket.
-pub const FRAME_BYTES_MAX: usize = 4 << 20;
-pub const RESPONSE_BYTES_MAX: usize = 4 << 20;
-pub const POLL_ENDPOINT_CACHE_MS: u64 = 12 * 3_600_000;
+pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
+pub(crate) const RESPONSE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const POLL_ENDPOINT_CACHE_MS: u64 = 12 * 3_600_000;
 
-pub const STARVATION_MS: u64 = 60_000;
-pub const STARVATION_JITTER_MS: u32 = 60_000;
-pub const SESSION_MS: u64 = 30 * 60_000;
-pub const SESSION_JITTER_MS: u32 = 5 * 60_000;
-pub const INACTIVE_WAIT_MS: u64 = 3_600_000;
+pub(crate) const STARVATION_MS: u64 = 60_000;
+pub(crate) const STARVATION_JITTER_MS: u32 = 60_000;
+pub(crate) const SESSION_MS: u64 = 30 * 60_000;
+pub(crate) const SESSION_JITTER_MS: u32 = 5 * 60_000;
+pub(crate) const INACTIVE_WAIT_MS: u64 = 3_600_000;
 /// A session that lasted this long was a healthy one.
-pub const HEALTHY_SESSION_MS: u64 = 60_000;
+pub(crate) const HEALTHY_SESSION_MS: u64 = 60_000;
 /// A server that drops right after the handshake gets this many immediate tries.
-pub const IMMEDIATE_RECONNECTS_MAX: u32 = 3;
+pub(crate) const IMMEDIATE_RECONNECTS_MAX: u32 = 3;
 
-pub const METRICS_INTERVAL_MS: u64 = 20_000;
-pub const SAMPLE_INTERVAL_MS: u64 = 5_000;
-pub const METRIC_TASKS_MAX: usize = 10;
+pub(crate) const METRICS_INTERVAL_MS: u64 = 20_000;
+pub(crate) const SAMPLE_INTERVAL_MS: u64 = 5_000;
+pub(crate) const METRIC_TASKS_MAX: usize = 10;
 
 /// How often unused images and other leftovers are looked for.
-pub const HOUSEKEEPING_MS: u64 = 10 * 60_000;
+pub(crate) const HOUSEKEEPING_MS: u64 = 10 * 60_000;
 /// How long logs of the json-file driver outlive their task.
-pub const JSON_LOGS_MS: u64 = 3 * 3_600_000;
+pub(crate) const JSON_LOGS_MS: u64 = 3 * 3_600_000;

@@ -10,12 +10,12 @@ use crate::engine::state::{ContainerState, StopCause, TaskState};
 use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, TASK_REASON_MAX};
 use crate::spec::TaskSpec;
 
-pub const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
-pub const VANISHED: &str = "ContainerVanishedError: The container was gone when the agent came back; its exit code is not known";
+pub(crate) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
+pub(crate) const VANISHED: &str = "ContainerVanishedError: The container was gone when the agent came back; its exit code is not known";
 const ESSENTIAL: &str = "Essential container in task exited";
 
 /// The reason of a task that has stopped; empty where the region knows best.
-pub fn of_task(spec: &TaskSpec, state: &TaskState) -> String {
+pub(crate) fn of_task(spec: &TaskSpec, state: &TaskState) -> String {
     let text = match &state.stop_cause {
         None | Some(StopCause::Requested) => String::new(),
         Some(StopCause::FailedToStart { reason }) => reason.clone(),
@@ -81,41 +81,41 @@ fn fit(text: &str, max: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-pub fn fit_container(text: &str) -> String {
+pub(crate) fn fit_container(text: &str) -> String {
     fit(text, CONTAINER_REASON_MAX)
 }
 
-pub fn dependency(container: &str, why: &str) -> String {
+pub(crate) fn dependency(container: &str, why: &str) -> String {
     format!(
         "CannotStartContainerError: dependency graph: container \"{container}\" was not started: {why}"
     )
 }
 
 /// A pull's failure is a whole sentence already.
-pub fn pull(error: &PullError) -> String {
+pub(crate) fn pull(error: &PullError) -> String {
     format!("CannotPullContainerError: {error}")
 }
 
-pub fn pull_auth(image: &str, why: &dyn std::fmt::Display) -> String {
+pub(crate) fn pull_auth(image: &str, why: &dyn std::fmt::Display) -> String {
     format!("CannotPullECRContainerError: no credentials for the registry of {image}: {why}")
 }
 
-pub fn bad_image_name(image: &str, why: &dyn std::fmt::Display) -> String {
+pub(crate) fn bad_image_name(image: &str, why: &dyn std::fmt::Display) -> String {
     format!("CannotPullContainerError: invalid reference format: {image}: {why}")
 }
 
 /// Docker's sentence for an image without anything to run.
-pub fn no_command(image: &str) -> String {
+pub(crate) fn no_command(image: &str) -> String {
     format!(
         "CannotCreateContainerError: no command specified: image {image} has neither an entry point nor a command, and the task definition names none"
     )
 }
 
-pub fn create(error: &SandboxError) -> String {
+pub(crate) fn create(error: &SandboxError) -> String {
     format!("CannotCreateContainerError: {}", Chain(error))
 }
 
-pub fn start(error: &SandboxError) -> String {
+pub(crate) fn start(error: &SandboxError) -> String {
     let lead = "CannotStartContainerError: failed to create task for container";
     match error {
         SandboxError::NoSuchCommand { command, looked_in } => {
@@ -147,23 +147,23 @@ pub fn start(error: &SandboxError) -> String {
 }
 
 /// Creation finds out what Docker only finds out at the start; the user knows it by Docker's name.
-pub fn create_or_start(error: &SandboxError) -> String {
+pub(crate) fn create_or_start(error: &SandboxError) -> String {
     match error {
         SandboxError::NoSuchCommand { .. } | SandboxError::NotExecutable { .. } => start(error),
         _ => create(error),
     }
 }
 
-pub fn network(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn network(error: &dyn std::fmt::Display) -> String {
     format!("ResourceInitializationError: failed to set up the task's network: {error}")
 }
 
-pub fn resources(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn resources(error: &dyn std::fmt::Display) -> String {
     format!("ResourceInitializationError: {error}")
 }
 
 /// What ECS says on Fargate, and what Docker says elsewhere.
-pub fn log_driver(is_fargate: bool, why: &str) -> String {
+pub(crate) fn log_driver(is_fargate: bool, why: &str) -> String {
     if is_fargate {
         format!("ResourceInitializationError: failed to validate logger args: {why}")
     } else {
@@ -171,7 +171,7 @@ pub fn log_driver(is_fargate: bool, why: &str) -> String {
     }
 }
 
-pub fn timed_out(what: &str, after: Duration) -> String {
+pub(crate) fn timed_out(what: &str, after: Duration) -> String {
     format!("DockerTimeoutError: Could not transition to {what}; timed out after waiting {after:?}")
 }
 

@@ -13,14 +13,14 @@ const DEFAULT_CLUSTER: &str = "default";
 
 /// An instance that the region knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
+pub(crate) struct Registered {
     pub arn: String,
     pub cluster: String,
 }
 
 /// Registers, for as long as it takes. A saved instance is registered again as itself, unless the
 /// region knows nothing of it any more.
-pub async fn register(
+pub(crate) async fn register(
     api: &Api,
     config: &AgentConfig,
     parts: &Parts,

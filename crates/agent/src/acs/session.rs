@@ -243,7 +243,7 @@ impl Session<'_> {
             return;
         };
         let Some((_, offered)) =
-            self.offered.take_if(|(id, _)| Some(&*id) == ack.message_id.as_ref().as_deref())
+            self.offered.take_if(|(id, _)| Some(&*id) == ack.message_id.as_ref())
         else {
             return;
         };

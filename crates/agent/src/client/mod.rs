@@ -140,10 +140,6 @@ impl Api {
         Self { shared: Arc::new(Shared { endpoint, region, credentials, clock, keys, http }) }
     }
 
-    pub fn endpoint(&self) -> &Uri {
-        &self.shared.endpoint
-    }
-
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.shared.clock
     }

@@ -7,7 +7,7 @@ use crate::spec::{Condition, Dependency, Sharing, TaskSpec};
 
 /// What a container's dependencies allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Ready,
     /// Not yet; `until` is when a dependency's start timeout ends.
     Wait {
@@ -17,7 +17,11 @@ pub enum Verdict {
 }
 
 /// Looks at all dependencies of `index`, those for creation and those for the start.
-pub fn verdict(spec: &TaskSpec, state: &TaskState, index: usize, now: Timestamp) -> Verdict {
+pub(crate) fn verdict(spec: &TaskSpec, state: &TaskState, index: usize, now: Timestamp) -> Verdict {
+    // A container that is restarted waits for nobody again.
+    if 0 < state.containers[index].restarts {
+        return Verdict::Ready;
+    }
     let mut waits = false;
     let mut until: Option<Timestamp> = None;
     for dependency in &spec.containers[index].depends_on {
@@ -82,7 +86,7 @@ fn condition_name(condition: Condition) -> &'static str {
 }
 
 /// Whether everything that creating `index` needs of other containers is there.
-pub fn can_be_created(spec: &TaskSpec, state: &TaskState, index: usize) -> bool {
+pub(crate) fn can_be_created(spec: &TaskSpec, state: &TaskState, index: usize) -> bool {
     let reached = |other: usize, phase: Phase| phase <= state.containers[other].phase;
     let container = &spec.containers[index];
     container.volumes_from.iter().all(|from| reached(from.container, Phase::Created))
@@ -94,7 +98,7 @@ pub fn can_be_created(spec: &TaskSpec, state: &TaskState, index: usize) -> bool 
 /// The container whose process or IPC namespace the others join, if they share one.
 ///
 /// Essential if possible, as its end ends the namespace, and free of dependencies of its own.
-pub fn namespace_holder(spec: &TaskSpec) -> Option<usize> {
+pub(crate) fn namespace_holder(spec: &TaskSpec) -> Option<usize> {
     if spec.pid != Sharing::Task && spec.ipc != Sharing::Task {
         return None;
     }
@@ -105,7 +109,7 @@ pub fn namespace_holder(spec: &TaskSpec) -> Option<usize> {
 }
 
 /// Whether every container that depends on `index` is gone, so that it may be stopped in its turn.
-pub fn may_be_stopped(spec: &TaskSpec, state: &TaskState, index: usize) -> bool {
+pub(crate) fn may_be_stopped(spec: &TaskSpec, state: &TaskState, index: usize) -> bool {
     let depends = |other: usize| {
         spec.containers[other].depends_on.iter().any(|dependency| dependency.on == index)
             || (namespace_holder(spec) == Some(index) && other != index)

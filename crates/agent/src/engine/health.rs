@@ -10,7 +10,7 @@ const STARTING_INTERVAL_MS: u64 = 1_000;
 
 /// What was seen so far of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checks {
+pub(crate) struct Checks {
     started_at: Timestamp,
     failures: u32,
     verdict: Health,
@@ -18,12 +18,12 @@ pub struct Checks {
 
 impl Checks {
     /// `verdict` is what an earlier agent had found.
-    pub fn new(started_at: Timestamp, verdict: Health) -> Self {
+    pub(crate) fn new(started_at: Timestamp, verdict: Health) -> Self {
         Self { started_at, failures: 0, verdict }
     }
 
     /// Takes in one result. Failures do not count while the container is starting.
-    pub fn take(&mut self, spec: &HealthSpec, is_success: bool, now: Timestamp) -> Health {
+    pub(crate) fn take(&mut self, spec: &HealthSpec, is_success: bool, now: Timestamp) -> Health {
         if is_success {
             self.failures = 0;
             self.verdict = Health::Healthy;
@@ -41,7 +41,7 @@ impl Checks {
     }
 
     /// How long to wait before the next check.
-    pub fn pause_ms(&self, spec: &HealthSpec, now: Timestamp) -> u64 {
+    pub(crate) fn pause_ms(&self, spec: &HealthSpec, now: Timestamp) -> u64 {
         if self.is_starting(spec, now) {
             spec.interval_ms.min(STARTING_INTERVAL_MS)
         } else {

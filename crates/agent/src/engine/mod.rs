@@ -11,8 +11,12 @@ mod health;
 mod launch;
 mod plan;
 mod recover;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 mod volumes;
 mod worker;
 

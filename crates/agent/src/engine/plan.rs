@@ -9,7 +9,7 @@ use crate::spec::TaskSpec;
 
 /// One thing to do; also its own key while it is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
+pub(crate) enum Action {
     /// Make what the containers share: limits, network, volumes.
     Prepare,
     Pull(usize),
@@ -39,7 +39,7 @@ pub enum Action {
 
 impl Action {
     /// The container that must not be handled by two of these at a time.
-    pub fn holds(self) -> Option<usize> {
+    pub(crate) fn holds(self) -> Option<usize> {
         match self {
             Self::Pull(index)
             | Self::Create(index)
@@ -57,7 +57,7 @@ impl Action {
     }
 
     /// Whether it is given up as soon as it is no longer in the plan.
-    pub fn is_abandoned_when_unplanned(self) -> bool {
+    pub(crate) fn is_abandoned_when_unplanned(self) -> bool {
         match self {
             Self::Pull(_) | Self::Check { .. } | Self::Watch { .. } => true,
             Self::Prepare
@@ -74,7 +74,7 @@ impl Action {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub actions: Vec<Action>,
     /// When to look again although nothing was heard.
     pub wake_at: Option<Timestamp>,
@@ -87,7 +87,7 @@ impl Plan {
 }
 
 /// All that should be under way.
-pub fn plan(spec: &TaskSpec, state: &TaskState, now: Timestamp) -> Plan {
+pub(crate) fn plan(spec: &TaskSpec, state: &TaskState, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if let Some(event) = state.outbox.front() {
         plan.actions.push(Action::Tell(event.number));
@@ -127,6 +127,9 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
                 if state.prepared.is_some() && depend::can_be_created(spec, state, index) {
                     plan.actions.push(Action::Create(index));
                 }
+            }
+            Phase::Created if container.gave_up.is_some() => {
+                plan.actions.push(Action::Discard(index));
             }
             Phase::Created => {
                 if depend::verdict(spec, state, index, now) == Verdict::Ready {

@@ -128,6 +128,8 @@ pub struct ContainerState {
     /// What the last run of a restarted container ended with.
     pub last_exit_code: Option<i32>,
     pub reason: Option<String>,
+    /// Why it is not to be started any more, while it is created.
+    pub gave_up: Option<String>,
     pub last_line: Option<String>,
     pub restarts: u32,
     pub health: Health,

@@ -22,7 +22,7 @@ const GAVE_UP_EXIT_CODE: i32 = 143;
 
 /// Everything that can happen to a task.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The region wants it stopped.
     StopRequested,
     PullStarted {
@@ -97,13 +97,13 @@ pub enum Input {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pulled {
+pub(crate) struct Pulled {
     pub digest: Option<String>,
     pub stop_signal: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Created {
+pub(crate) struct Created {
     pub address: Option<Ipv4Addr>,
     pub netns: Option<PathBuf>,
     pub nameserver: Option<Ipv4Addr>,
@@ -111,22 +111,22 @@ pub struct Created {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     Running { started_at: Timestamp },
     Exited { started_at: Timestamp, exit: ExitState, reason: Option<String> },
 }
 
 /// Applies one input and draws all conclusions from it.
-pub fn step(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
+pub(crate) fn step(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
     let was_desired = state.desired;
-    apply(spec, state, input);
+    apply(spec, state, input, now);
     // A conclusion may be the premise of the next; each moves something forward, so this ends.
     while conclude(spec, state, now) {}
     event::collect(spec, state, now);
     assert!(was_desired <= state.desired, "a task that is to stop is never wanted again");
 }
 
-fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input) {
+fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
     match input {
         Input::StopRequested => want_stopped(state, StopCause::Requested),
         Input::PullStarted { at } => {
@@ -172,7 +172,10 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input) {
         }
         Input::Discarded { container } => {
             if let Some(container) = at_phase(state, container, Phase::Created) {
-                container.phase = Phase::Stopped;
+                match container.gave_up.take() {
+                    Some(reason) => give_up_on(container, reason, now),
+                    None => container.phase = Phase::Stopped,
+                }
             }
         }
         Input::Released => state.released = state.is_all_stopped(),
@@ -238,6 +241,8 @@ fn started(state: &mut TaskState, index: usize, result: Result<Timestamp, String
         Ok(at) => {
             container.started_at = Some(at);
             container.phase = Phase::Running;
+            container.gave_up = None;
+            container.exit = None;
             container.health = Health::Unknown;
             container.health_since = Some(at);
         }
@@ -265,6 +270,8 @@ fn exited(
     if wants_running && is_restarted(spec, index, container, &exit) {
         container.restarts += 1;
         container.last_exit_code = exit.code;
+        // Stays its last word if the task ends before it runs again.
+        container.exit = Some(exit);
         container.phase = Phase::Pulled;
         return;
     }
@@ -360,15 +367,25 @@ fn give_up(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) -> bool {
             continue;
         }
         if let Verdict::Never(why) = depend::verdict(spec, state, index, now) {
-            let container = &mut state.containers[index];
             let reason = reason::dependency(&spec.containers[index].name, &why);
-            container.exit =
-                Some(ExitState { code: Some(GAVE_UP_EXIT_CODE), oom_killed: false, at: now });
-            fail(container, reason);
+            let container = &mut state.containers[index];
+            if container.phase < Phase::Created {
+                give_up_on(container, reason, now);
+            } else if container.gave_up.is_none() {
+                // It may be starting this very moment: who discards it will know.
+                container.gave_up = Some(reason);
+            } else {
+                continue;
+            }
             is_changed = true;
         }
     }
     is_changed
+}
+
+fn give_up_on(container: &mut ContainerState, reason: String, now: Timestamp) {
+    container.exit = Some(ExitState { code: Some(GAVE_UP_EXIT_CODE), oom_killed: false, at: now });
+    fail(container, reason);
 }
 
 fn lose_essential(spec: &TaskSpec, state: &mut TaskState) -> bool {

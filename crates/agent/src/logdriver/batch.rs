@@ -4,38 +4,38 @@ use std::collections::VecDeque;
 
 use super::lines::{EVENT_OVERHEAD, LogEvent};
 
-pub const BATCH_BYTES_MAX: usize = 1_048_576;
-pub const BATCH_EVENTS_MAX: usize = 10_000;
-pub const BATCH_SPAN_MS_MAX: u64 = 24 * 3_600_000;
+pub(crate) const BATCH_BYTES_MAX: usize = 1_048_576;
+pub(crate) const BATCH_EVENTS_MAX: usize = 10_000;
+pub(crate) const BATCH_SPAN_MS_MAX: u64 = 24 * 3_600_000;
 
 /// Events on their way, oldest first.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     events: VecDeque<LogEvent>,
     bytes: usize,
 }
 
 impl Queue {
-    pub fn push(&mut self, event: LogEvent) {
+    pub(crate) fn push(&mut self, event: LogEvent) {
         self.bytes += size(&event);
         self.events.push_back(event);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether there is more than one batch can hold.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         BATCH_BYTES_MAX <= self.bytes || BATCH_EVENTS_MAX <= self.events.len()
     }
 
     /// Takes out the next batch; its events are in order of time.
-    pub fn batch(&mut self) -> Vec<LogEvent> {
+    pub(crate) fn batch(&mut self) -> Vec<LogEvent> {
         let mut batch: Vec<LogEvent> = Vec::new();
         let mut bytes = 0;
         let (mut earliest, mut latest) = (u64::MAX, 0);

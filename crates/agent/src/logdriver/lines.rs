@@ -11,8 +11,8 @@ use regex::bytes::Regex;
 use crate::seams::{Piece, Position, StdStream};
 
 /// The largest event that CloudWatch Logs takes, less what it adds for itself.
-pub const EVENT_BYTES_MAX: usize = 262_144 - EVENT_OVERHEAD;
-pub const EVENT_OVERHEAD: usize = 26;
+pub(crate) const EVENT_BYTES_MAX: usize = 262_144 - EVENT_OVERHEAD;
+pub(crate) const EVENT_OVERHEAD: usize = 26;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEvent {
@@ -32,7 +32,7 @@ struct Pending {
 
 /// Holds what is not complete yet.
 #[derive(Debug)]
-pub struct Assembler {
+pub(crate) struct Assembler {
     event_start: Option<Regex>,
     stdout: Option<Pending>,
     stderr: Option<Pending>,
@@ -43,7 +43,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(event_start: Option<Regex>, position: Position) -> Self {
+    pub(crate) fn new(event_start: Option<Regex>, position: Position) -> Self {
         Self {
             event_start,
             stdout: None,
@@ -55,7 +55,7 @@ impl Assembler {
     }
 
     /// Takes in the next piece.
-    pub fn take(&mut self, piece: Piece) {
+    pub(crate) fn take(&mut self, piece: Piece) {
         let start = std::mem::replace(&mut self.position, piece.next);
         let slot = match piece.stream {
             StdStream::Stdout => &mut self.stdout,
@@ -106,19 +106,19 @@ impl Assembler {
     }
 
     /// Since when an event waits for more lines.
-    pub fn waiting_since(&self) -> Option<Timestamp> {
+    pub(crate) fn waiting_since(&self) -> Option<Timestamp> {
         self.event.as_ref().map(|event| event.at)
     }
 
     /// Waits no longer for more lines of an event.
-    pub fn close_event(&mut self) {
+    pub(crate) fn close_event(&mut self) {
         if let Some(event) = self.event.take() {
             self.emit(event);
         }
     }
 
     /// There will be no more pieces.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let mut lines: Vec<Pending> =
             [self.stdout.take(), self.stderr.take()].into_iter().flatten().collect();
         lines.sort_by_key(|line| line.start);
@@ -128,7 +128,7 @@ impl Assembler {
         self.close_event();
     }
 
-    pub fn next(&mut self) -> Option<LogEvent> {
+    pub(crate) fn next(&mut self) -> Option<LogEvent> {
         self.ready.pop_front()
     }
 }
@@ -157,15 +157,10 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::position;
 
     fn piece(n: u64, stream: StdStream, is_partial: bool, text: &str) -> Piece {
-        Piece {
-            at: Timestamp(n),
-            stream,
-            is_partial,
-            bytes: text.into(),
-            next: Position { segment: 0, offset: n },
-        }
+        Piece { at: Timestamp(n), stream, is_partial, bytes: text.into(), next: position(n) }
     }
 
     fn all(assembler: &mut Assembler) -> Vec<LogEvent> {
@@ -181,8 +176,8 @@ mod tests {
         let events = all(&mut assembler);
         let texts: Vec<&str> = events.iter().map(|event| &*event.text).collect();
         assert_eq!(texts, ["oops", "hello"]);
-        assert_eq!(events[0].position.offset, 0, "the open line must be read again");
-        assert_eq!(events[1].position.offset, 3);
+        assert_eq!(events[0].position, position(0), "the open line must be read again");
+        assert_eq!(events[1].position, position(3));
         assert_eq!(events[1].at, Timestamp(1));
     }
 
@@ -195,7 +190,7 @@ mod tests {
         let events = all(&mut assembler);
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].text, "INFO a\n  at b\n");
-        assert_eq!(events[0].position.offset, 3);
+        assert_eq!(events[0].position, position(3));
         assert!(assembler.waiting_since().is_some());
         assembler.close();
         assert_eq!(all(&mut assembler)[0].text, "INFO c");
@@ -226,6 +221,6 @@ mod tests {
         assert_eq!(all(&mut assembler), []);
         assembler.close();
         let events = all(&mut assembler);
-        assert_eq!((events[0].text.as_str(), events[0].position.offset), ("bye", 1));
+        assert_eq!((events[0].text.as_str(), events[0].position), ("bye", position(1)));
     }
 }

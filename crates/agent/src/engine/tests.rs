@@ -1,0 +1,374 @@
+//! The engine on a host and a region that exist only in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_types::{SeededEnv, TaskArn};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
+
+use super::state::{Health, Status, TaskEvent};
+use super::{Accepted, Context, CredentialsBook, Engine};
+use crate::fakes::{FakeImages, FakeNets, FakeRegion, FakeRuntime, TestClock};
+use crate::logdriver::LogShipping;
+use crate::state_dir::StateDir;
+
+const ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/demo/00112233445566778899aabbccddeeff";
+
+struct Rig {
+    dir: tempfile::TempDir,
+    runtime: FakeRuntime,
+    nets: FakeNets,
+    region: FakeRegion,
+    engine: Engine,
+}
+
+async fn engine(
+    dir: &tempfile::TempDir,
+    runtime: &FakeRuntime,
+    nets: &FakeNets,
+    region: &FakeRegion,
+) -> Engine {
+    let dirs = StateDir::open(dir.path()).unwrap();
+    let clock = Arc::new(TestClock);
+    let logs = LogShipping::new(
+        Arc::new(runtime.clone()),
+        Arc::new(region.clone()),
+        Arc::clone(&clock) as _,
+        dirs.clone(),
+    );
+    let context = Context {
+        runtime: Arc::new(runtime.clone()),
+        images: Arc::new(FakeImages::default()),
+        nets: Arc::new(nets.clone()),
+        region: Arc::new(region.clone()),
+        logs: Arc::new(logs),
+        clock,
+        ids: Arc::new(SeededEnv::from_seed(1)),
+        dirs,
+        region_name: "us-east-1".parse().unwrap(),
+        credentials: CredentialsBook::default(),
+        starts: Semaphore::new(4),
+        changed: Notify::new(),
+    };
+    Engine::open(Arc::new(context)).await
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (runtime, nets, region) =
+            (FakeRuntime::default(), FakeNets::default(), FakeRegion::default());
+        let engine = engine(&dir, &runtime, &nets, &region).await;
+        Self { dir, runtime, nets, region, engine }
+    }
+
+    /// The agent is killed and started again.
+    async fn restart(&mut self) {
+        // Dropping the engine closes the workers' inboxes, which ends them.
+        let none = FakeRuntime::default();
+        let elsewhere = tempfile::tempdir().unwrap();
+        self.engine = engine(&elsewhere, &none, &FakeNets::default(), &FakeRegion::default()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.engine = engine(&self.dir, &self.runtime, &self.nets, &self.region).await;
+    }
+
+    async fn accept(&self, containers: Value) -> Accepted {
+        self.engine.accept(task(containers)).await
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..2_000 {
+            if is_so(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never: {what}; told {:#?}", self.region.told());
+    }
+
+    async fn until_told(&self, status: Status) -> TaskEvent {
+        self.until(status.as_str(), |rig| rig.region.told().iter().any(|e| e.status == status))
+            .await;
+        self.region.told().into_iter().rfind(|event| event.status == status).unwrap()
+    }
+}
+
+fn task(containers: Value) -> Value {
+    let mut containers = containers;
+    for container in containers.as_array_mut().unwrap() {
+        let name = container["name"].clone();
+        let object = container.as_object_mut().unwrap();
+        object.entry("image").or_insert(json!("hello"));
+        object.entry("essential").or_insert(json!(true));
+        object.entry("command").or_insert(json!([name]));
+    }
+    json!({ "arn": ARN, "family": "hello", "version": "1", "desiredStatus": "RUNNING",
+            "containers": containers })
+}
+
+fn stop() -> Value {
+    json!({ "arn": ARN, "desiredStatus": "STOPPED" })
+}
+
+#[tokio::test]
+async fn a_task_runs_ends_and_leaves_nothing_behind() {
+    let rig = Rig::new().await;
+    let Accepted::Taken(synced) = rig.accept(json!([{ "name": "web" }])).await else { panic!() };
+    synced.await.unwrap();
+    let running = rig.until_told(Status::Running).await;
+    assert!(running.containers[0].runtime_id.is_some());
+    rig.runtime.end("web", 0, false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(0));
+    assert_eq!(stopped.reason, "Essential container in task exited");
+    assert!(stopped.execution_stopped_at.is_some());
+    let statuses: Vec<Status> = rig.region.told().iter().map(|event| event.status).collect();
+    assert_eq!(statuses, [Status::Pending, Status::Running, Status::Stopped]);
+    assert!(rig.region.told()[0].containers[0].image_digest.is_some());
+    rig.until("forgotten", |rig| rig.engine.views().is_empty()).await;
+    assert!(rig.runtime.is_clean());
+    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+    // A payload that comes again starts nothing.
+    assert!(matches!(rig.accept(json!([{ "name": "web" }])).await, Accepted::Known));
+}
+
+#[tokio::test]
+async fn a_stop_asks_first_and_kills_when_time_is_up() {
+    let rig = Rig::new().await;
+    rig.runtime.set_deaf(true);
+    drop(rig.accept(json!([{ "name": "web", "stopTimeout": 1 }])).await);
+    rig.until_told(Status::Running).await;
+    drop(rig.engine.accept(stop()).await);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(137));
+    assert_eq!(stopped.reason, "", "the region knows why");
+    assert_eq!(rig.runtime.history()[1..3], ["signal 15 web", "signal 9 web"]);
+}
+
+#[tokio::test]
+async fn containers_start_in_order_and_stop_in_reverse() {
+    let rig = Rig::new().await;
+    drop(
+        rig.accept(json!([
+            { "name": "app", "dependsOn": [
+                { "containerName": "init", "condition": "SUCCESS" },
+                { "containerName": "db", "condition": "HEALTHY" }] },
+            { "name": "init", "essential": false },
+            { "name": "db", "healthCheckType": "docker", "dockerConfig": { "config":
+                json!({ "Healthcheck": { "Test": ["CMD", "true"], "Interval": 20_000_000 } })
+                    .to_string() } },
+        ]))
+        .await,
+    );
+    rig.until("init runs", |rig| rig.runtime.is_running("init")).await;
+    assert!(!rig.runtime.is_running("app"));
+    rig.runtime.end("init", 0, false);
+    rig.until_told(Status::Running).await;
+    drop(rig.engine.accept(stop()).await);
+    rig.until_told(Status::Stopped).await;
+    let history = rig.runtime.history();
+    let at = |what: &str| history.iter().position(|entry| entry == what).unwrap();
+    assert!(at("start init") < at("start app") && at("start db") < at("start app"));
+    assert!(at("signal 15 app") < at("signal 15 db"), "{history:?}");
+}
+
+#[tokio::test]
+async fn a_failed_dependency_keeps_the_dependent_from_starting_and_says_so() {
+    let rig = Rig::new().await;
+    drop(
+        rig.accept(json!([
+            { "name": "app", "dependsOn": [{ "containerName": "init", "condition": "SUCCESS" }] },
+            { "name": "init", "essential": false },
+        ]))
+        .await,
+    );
+    rig.until("init runs", |rig| rig.runtime.is_running("init")).await;
+    rig.runtime.end("init", 3, false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.starts_with("CannotStartContainerError: "), "{}", stopped.reason);
+    assert!(stopped.reason.contains("\"init\" exited with code 3"), "{}", stopped.reason);
+    assert!(!rig.runtime.history().contains(&"start app".to_owned()));
+}
+
+#[tokio::test]
+async fn what_went_wrong_is_said_precisely() {
+    let rig = Rig::new().await;
+    drop(rig.accept(json!([{ "name": "web", "image": "missing" }])).await);
+    let stopped = rig.until_told(Status::Stopped).await;
+    let reason = stopped.containers[0].reason.clone().unwrap();
+    assert!(reason.starts_with("CannotPullContainerError: failed to resolve ref"), "{reason}");
+    assert_eq!(stopped.reason, reason);
+    assert_eq!((stopped.containers[0].exit_code, &stopped.containers[0].runtime_id), (None, &None));
+
+    let rig = Rig::new().await;
+    let error = sandbox::SandboxError::NoSuchCommand {
+        command: "web".into(),
+        looked_in: vec!["/bin".into()],
+    };
+    rig.runtime.fail_start("web", error);
+    drop(rig.accept(json!([{ "name": "web" }])).await);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.contains("exec: \"web\": executable file not found"), "{stopped:?}");
+
+    let rig = Rig::new().await;
+    drop(rig.accept(json!([{ "name": "web", "memory": 64 }])).await);
+    rig.until_told(Status::Running).await;
+    rig.runtime.print("web", "allocating");
+    rig.runtime.end("web", 137, true);
+    let stopped = rig.until_told(Status::Stopped).await;
+    let reason = stopped.containers[0].reason.as_deref();
+    assert_eq!(reason, Some("OutOfMemoryError: Container killed due to memory usage"));
+    assert!(stopped.reason.starts_with("Essential container in task exited"), "{stopped:?}");
+    assert!(stopped.reason.contains("limit of 64 MiB"), "{}", stopped.reason);
+    assert!(stopped.reason.contains("its last line was: allocating"), "{}", stopped.reason);
+}
+
+#[tokio::test]
+async fn an_exit_while_the_agent_is_down_is_told_afterwards() {
+    let mut rig = Rig::new().await;
+    drop(rig.accept(json!([{ "name": "web" }])).await);
+    rig.until_told(Status::Running).await;
+    rig.region.set_away(true);
+    rig.restart().await;
+    assert!(rig.runtime.is_running("web"), "the container goes on");
+    rig.runtime.end("web", 5, false);
+    rig.restart().await;
+    rig.region.set_away(false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(5));
+    rig.until("clean", |rig| rig.runtime.is_clean()).await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_nobody_is_removed() {
+    let mut rig = Rig::new().await;
+    rig.runtime.plant("stranger-1");
+    rig.nets.endpoints.lock().unwrap().insert("stranger-1".into(), vec![]);
+    rig.restart().await;
+    assert!(rig.runtime.is_clean());
+    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_last_line_is_in_the_log_before_the_task_is_stopped() {
+    let rig = Rig::new().await;
+    rig.region.make_group("g");
+    let log = json!({ "LogConfig": { "Type": "awslogs", "Config": {
+        "awslogs-group": "g", "awslogs-stream-prefix": "ecs" } } });
+    drop(
+        rig.accept(json!([{ "name": "web", "dockerConfig": { "hostConfig": log.to_string() } }]))
+            .await,
+    );
+    rig.until_told(Status::Running).await;
+    rig.runtime.print("web", "first");
+    rig.until("first line", |rig| rig.region.lines() == ["first"]).await;
+    rig.runtime.print("web", "last");
+    rig.runtime.end("web", 1, false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(rig.region.lines(), ["first", "last"]);
+    assert!(stopped.reason.ends_with("its last line was: last"), "{}", stopped.reason);
+    let stream = rig.region.log_lines.lock().unwrap()[0].0.clone();
+    assert_eq!(stream, "ecs/web/00112233445566778899aabbccddeeff");
+}
+
+#[tokio::test]
+async fn a_missing_log_group_fails_the_start_unless_it_may_be_made() {
+    let container = |extra: Value| {
+        let mut options = json!({ "awslogs-group": "g" });
+        options.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let log = json!({ "LogConfig": { "Type": "awslogs", "Config": options } });
+        json!([{ "name": "web", "dockerConfig": { "hostConfig": log.to_string() } }])
+    };
+    let rig = Rig::new().await;
+    drop(rig.accept(container(json!({}))).await);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.contains("ResourceNotFoundException"), "{}", stopped.reason);
+    let rig = Rig::new().await;
+    drop(rig.accept(container(json!({ "awslogs-create-group": "true" }))).await);
+    rig.until_told(Status::Running).await;
+}
+
+#[tokio::test]
+async fn ports_of_the_host_are_bound_told_and_given_back() {
+    let rig = Rig::new().await;
+    let ports = json!([{ "containerPort": 80, "hostPort": 8080, "protocol": "tcp" }]);
+    drop(rig.accept(json!([{ "name": "web", "portMappings": ports }])).await);
+    let running = rig.until_told(Status::Running).await;
+    assert_eq!(running.containers[0].bindings[0].host_port, 8080);
+    drop(rig.engine.accept(stop()).await);
+    rig.until_told(Status::Stopped).await;
+    assert!(rig.nets.endpoints.lock().unwrap().is_empty(), "before STOPPED is told");
+}
+
+#[tokio::test]
+async fn a_link_is_a_name_and_variables() {
+    let rig = Rig::new().await;
+    drop(
+        rig.accept(json!([
+            { "name": "app", "links": ["db:store"] },
+            { "name": "db", "portMappings": [{ "containerPort": 5432 }] },
+        ]))
+        .await,
+    );
+    rig.until_told(Status::Running).await;
+    let spec = rig.runtime.spec("app");
+    let value = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    assert_eq!(value("STORE_PORT_5432_TCP_ADDR").as_deref(), Some("172.30.0.9"));
+    let hosts = spec.files.iter().find(|file| file.destination.ends_with("hosts")).unwrap();
+    let hosts = std::fs::read_to_string(&hosts.source).unwrap();
+    assert!(hosts.contains("172.30.0.9\tstore db"), "{hosts}");
+}
+
+#[tokio::test]
+async fn an_unknown_task_that_is_to_stop_is_reported_stopped_at_once() {
+    let rig = Rig::new().await;
+    assert!(matches!(rig.engine.accept(stop()).await, Accepted::Known));
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(stopped.reason, "TaskStateError: Agent could not progress task's state to stopped");
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_read_is_refused_with_the_reason() {
+    let rig = Rig::new().await;
+    let bad = json!({ "arn": ARN, "containers": "none" });
+    assert!(matches!(rig.engine.accept(bad).await, Accepted::Invalid));
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.starts_with("UnrecogniedTaskError: Error loading task - "));
+}
+
+#[tokio::test]
+async fn an_unhealthy_container_is_told_of_and_goes_on() {
+    let rig = Rig::new().await;
+    rig.runtime.set_exec_code(1);
+    let config = json!({ "Healthcheck": {
+        "Test": ["CMD-SHELL", "exit 1"], "Interval": 10_000_000, "Retries": 2 } });
+    drop(
+        rig.accept(json!([{ "name": "web", "healthCheckType": "docker",
+            "dockerConfig": { "config": config.to_string() } }]))
+            .await,
+    );
+    let is_unhealthy = |rig: &Rig| {
+        rig.engine.views().iter().any(|view| view.state.containers[0].health == Health::Unhealthy)
+    };
+    rig.until("unhealthy", is_unhealthy).await;
+    assert!(rig.runtime.is_running("web"));
+}
+
+#[tokio::test]
+async fn a_burst_of_tasks_starts_quickly() {
+    let rig = Rig::new().await;
+    for number in 0..200_u32 {
+        let mut task = task(json!([{ "name": "web" }]));
+        task["arn"] = json!(format!("arn:aws:ecs:us-east-1:000000000000:task/demo/{number:032x}"));
+        drop(rig.engine.accept(task).await);
+    }
+    rig.until("all run", |rig| {
+        rig.region.told().iter().filter(|event| event.status == Status::Running).count() == 200
+    })
+    .await;
+    let arns: Vec<TaskArn> = rig.engine.wanted();
+    assert_eq!(arns.len(), 200);
+    rig.engine.stop_all().await;
+    assert!(rig.runtime.is_clean());
+}
