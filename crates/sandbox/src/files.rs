@@ -1,4 +1,5 @@
-//! The files of one container's directory, under `<state_dir>/<id>/`.
+//! The files of one container: what must be found again under `<state_dir>/<id>/`, and what only
+//! serves its making and running under `<run_dir>/<id>.d/`, which is usually in memory.
 //!
 //! **Invariant:** each is written aside and renamed into place, so that a reader sees all of it or
 //! none; and only this module knows their names.
@@ -20,43 +21,44 @@ use crate::spec::Exit;
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
+    run: PathBuf,
 }
 
 impl Files {
-    pub(crate) fn of(state_dir: &Path, id: &ContainerId) -> Self {
-        Self { dir: state_dir.join(id.as_str()) }
+    pub(crate) fn of(state_dir: &Path, run_dir: &Path, id: &ContainerId) -> Self {
+        Self { dir: state_dir.join(id.as_str()), run: run_dir.join(format!("{id}.d")) }
     }
 
     /// The OCI bundle, with the document in it.
     pub(crate) fn bundle(&self) -> PathBuf {
-        self.dir.join("bundle")
+        self.run.join("bundle")
     }
 
     /// Where the overlay appears, in the shim's namespace only.
     pub(crate) fn rootfs(&self) -> PathBuf {
-        self.dir.join("bundle/rootfs")
+        self.run.join("bundle/rootfs")
     }
 
     /// The runtime's own state.
     pub(crate) fn runtime(&self) -> PathBuf {
-        self.dir.join("oci")
+        self.run.join("oci")
     }
 
     /// Where the `/dev/shm` of a joined container appears, in the shim's namespace only.
     pub(crate) fn shm(&self) -> PathBuf {
-        self.dir.join("shm")
+        self.run.join("shm")
     }
 
     pub(crate) fn console(&self) -> PathBuf {
-        self.dir.join("console.sock")
+        self.run.join("console.sock")
     }
 
     pub(crate) fn process(&self, number: u32) -> PathBuf {
-        self.dir.join(format!("exec-{number}.json"))
+        self.run.join(format!("exec-{number}.json"))
     }
 
     pub(crate) fn document(&self) -> PathBuf {
-        self.dir.join("bundle/config.json")
+        self.run.join("bundle/config.json")
     }
 
     /// False if it is there already.
@@ -70,6 +72,7 @@ impl Files {
 
     /// A missing one is fine.
     pub(crate) fn remove(&self) -> Result<(), SandboxError> {
+        remove_tree(&self.run)?;
         remove_tree(&self.dir)
     }
 

@@ -115,7 +115,8 @@ impl Launch {
         // SAFETY: the process has a single thread.
         match unsafe { fork() }.doing("fork the command")? {
             ForkResult::Child => {
-                sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).doing("unblock signals")?;
+                sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
+                    .doing("unblock signals")?;
                 die_with_parent();
                 init::own_terminal();
                 self.execute()

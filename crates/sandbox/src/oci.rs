@@ -7,6 +7,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::cgroup::{DeviceKind, DeviceRule, View};
@@ -103,8 +104,21 @@ fn short(id: &str) -> String {
 
 fn rlimits(spec: &ContainerSpec) -> Result<Vec<Value>, SandboxError> {
     const KNOWN: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let mut limits = Vec::new();
     for ulimit in &spec.ulimits {
@@ -115,13 +129,50 @@ fn rlimits(spec: &ContainerSpec) -> Result<Vec<Value>, SandboxError> {
                 why: "it is unknown, or soft is above hard".into(),
             });
         }
+        // Without the capability to raise them, our own limits are the most that can be had: a
+        // container with a little less is worth more than none.
+        let most = if may_raise_limits() { u64::MAX } else { own_hard_limit(&ulimit.name) };
+        if most < ulimit.hard {
+            tracing::warn!(limit = %ulimit.name, asked = ulimit.hard, most, "limit lowered to ours");
+        }
         limits.push(json!({
             "type": format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()),
-            "soft": ulimit.soft,
-            "hard": ulimit.hard,
+            "soft": ulimit.soft.min(most),
+            "hard": ulimit.hard.min(most),
         }));
     }
     Ok(limits)
+}
+
+/// Whether this process has `CAP_SYS_RESOURCE`, which root lacks inside some containers.
+fn may_raise_limits() -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_none_or(|capabilities| capabilities & SYS_RESOURCE != 0)
+}
+
+fn own_hard_limit(name: &str) -> u64 {
+    let resource = match name {
+        "core" => Resource::RLIMIT_CORE,
+        "cpu" => Resource::RLIMIT_CPU,
+        "data" => Resource::RLIMIT_DATA,
+        "fsize" => Resource::RLIMIT_FSIZE,
+        "locks" => Resource::RLIMIT_LOCKS,
+        "memlock" => Resource::RLIMIT_MEMLOCK,
+        "msgqueue" => Resource::RLIMIT_MSGQUEUE,
+        "nice" => Resource::RLIMIT_NICE,
+        "nofile" => Resource::RLIMIT_NOFILE,
+        "nproc" => Resource::RLIMIT_NPROC,
+        "rss" => Resource::RLIMIT_RSS,
+        "rtprio" => Resource::RLIMIT_RTPRIO,
+        "rttime" => Resource::RLIMIT_RTTIME,
+        "sigpending" => Resource::RLIMIT_SIGPENDING,
+        "stack" => Resource::RLIMIT_STACK,
+        _ => return u64::MAX,
+    };
+    getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard)
 }
 
 fn namespaces(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
@@ -366,8 +417,7 @@ mod tests {
     use crate::spec::{Mount, Rootfs};
 
     fn spec() -> ContainerSpec {
-        let rootfs =
-            Rootfs { lower: vec!["/l".into()], scratch: "/s".into(), readonly: true };
+        let rootfs = Rootfs { lower: vec!["/l".into()], scratch: "/s".into(), readonly: true };
         let (id, group) = ("c-1".parse().unwrap(), "g".parse().unwrap());
         ContainerSpec::new(id, group, rootfs, vec!["true".into()])
     }

@@ -2,12 +2,17 @@
 //!
 //! Starting a process, loading the binary and moving it to its control group take longer than
 //! everything that a container start must do after them, and none of it depends on the container.
+//!
+//! A shim runs from a read-only view of the binary. A container whose pid 1 is our init, or that
+//! manages to be run as `/proc/self/exe`, could otherwise open the host's binary through `/proc`
+//! and write to it.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -20,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::client::Client;
 use crate::proto::{Reply, Request};
+use crate::sys;
 
 /// After a failed start of a shim.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -32,12 +38,43 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Shared {
-    command: Vec<OsString>,
+    program: Program,
+    arguments: Vec<OsString>,
     log: PathBuf,
     cgroup_parent: PathBuf,
     size: usize,
     idle: Mutex<VecDeque<Client>>,
     taken: Notify,
+}
+
+/// What a shim is started from.
+#[derive(Debug)]
+enum Program {
+    /// A read-only mount of the file, attached to no path.
+    ReadOnly(OwnedFd),
+    /// The file itself, where the kernel has no such mounts (before 5.12).
+    Plain(OsString),
+}
+
+impl Program {
+    fn open(path: &OsStr) -> io::Result<Self> {
+        let terminated = CString::new(path.as_bytes())?;
+        match sys::clone_mount(&terminated).and_then(sys::make_read_only) {
+            Ok(mount) => Ok(Self::ReadOnly(mount)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "shims run from the binary itself");
+                Ok(Self::Plain(path.to_owned()))
+            }
+        }
+    }
+
+    fn path(&self) -> OsString {
+        match self {
+            Self::ReadOnly(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
+            Self::Plain(path) => path.clone(),
+        }
+    }
 }
 
 impl Drop for Pool {
@@ -49,16 +86,23 @@ impl Drop for Pool {
 impl Pool {
     /// Must be called within a tokio runtime.
     pub(crate) fn start(
-        command: Vec<OsString>,
+        command: &[OsString],
         log: PathBuf,
         cgroup_parent: PathBuf,
         size: usize,
-    ) -> Self {
-        let idle = Mutex::default();
-        let shared =
-            Arc::new(Shared { command, log, cgroup_parent, size, idle, taken: Notify::new() });
+    ) -> io::Result<Self> {
+        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let shared = Arc::new(Shared {
+            program: Program::open(program)?,
+            arguments: arguments.to_vec(),
+            log,
+            cgroup_parent,
+            size,
+            idle: Mutex::default(),
+            taken: Notify::new(),
+        });
         let refill = tokio::spawn(refill(Arc::clone(&shared))).abort_handle();
-        Self { shared, refill }
+        Ok(Self { shared, refill })
     }
 
     /// A shim to become a container's: one that waits, or else a new one.
@@ -103,11 +147,9 @@ impl Shared {
 
     /// The child has nothing of ours but the socket: no environment, no terminal.
     fn spawn(&self, socket: OwnedFd) -> io::Result<()> {
-        let (program, arguments) =
-            self.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut child = Command::new(program)
-            .args(arguments)
+        let mut child = Command::new(self.program.path())
+            .args(&self.arguments)
             .env_clear()
             .stdin(Stdio::from(socket))
             .stdout(Stdio::null())

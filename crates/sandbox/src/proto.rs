@@ -22,11 +22,15 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// To an idle shim: take your place.
-    Prepare { cgroup_parent: PathBuf },
+    Prepare {
+        cgroup_parent: PathBuf,
+    },
     /// To an idle shim, which becomes the container's for good.
     Create(Box<Create>),
     Start,
-    Signal { number: i32 },
+    Signal {
+        number: i32,
+    },
     Exec(ExecSpec),
     /// Answered once the container has ended.
     Wait,
@@ -37,6 +41,7 @@ pub(crate) enum Request {
 pub(crate) struct Create {
     pub(crate) spec: ContainerSpec,
     pub(crate) state_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) cgroup_parent: PathBuf,
     /// The main processes of the containers whose namespaces are joined.
@@ -94,9 +99,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<Option<(T,
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
     match rest.get(..length) {
-        Some(message) => {
-            Ok(Some((serde_json::from_slice(message)?, LENGTH_BYTES + length)))
-        }
+        Some(message) => Ok(Some((serde_json::from_slice(message)?, LENGTH_BYTES + length))),
         None => Ok(None),
     }
 }

@@ -74,8 +74,7 @@ fn mount_in_one_string(
     work: &Path,
     target: &Path,
 ) -> io::Result<()> {
-    let lower: Vec<String> =
-        lower.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let lower: Vec<String> = lower.iter().rev().map(|layer| layer.display().to_string()).collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         lower.join(":"),

@@ -33,7 +33,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 const KILLED_MAX: Duration = Duration::from_secs(10);
 /// What is reported for a container whose shim was killed.
 const EXIT_LOST: i32 = 137;
-const REASON_LOST: &str = "the process that watched the container was killed, and the container with it";
+const REASON_LOST: &str =
+    "the process that watched the container was killed, and the container with it";
 
 /// Containers of this host. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,6 +49,12 @@ struct Inner {
     pool: Pool,
     watcher: Mutex<Option<Watcher>>,
     _favor: FavorMoves,
+}
+
+impl Inner {
+    fn files(&self, id: &ContainerId) -> Files {
+        Files::of(&self.config.state_dir, &self.config.run_dir, id)
+    }
 }
 
 impl Sandboxes {
@@ -66,11 +73,12 @@ impl Sandboxes {
         let cgroups = Cgroups::detect(&config.cgroup_parent)?;
         cgroups.all().make()?;
         let pool = Pool::start(
-            config.shim_command.clone(),
+            &config.shim_command,
             config.state_dir.join("shims.log"),
             config.cgroup_parent.clone(),
             config.pool_size,
-        );
+        )
+        .doing("prepare to start shims")?;
         let inner = Inner { config, cgroups, pool, watcher: Mutex::default(), _favor: favor };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -143,6 +151,7 @@ impl Sandboxes {
         let config = &self.inner.config;
         let request = Request::Create(Box::new(Create {
             state_dir: config.state_dir.clone(),
+            run_dir: config.run_dir.clone(),
             socket: self.socket(&id),
             cgroup_parent: config.cgroup_parent.clone(),
             spec,
@@ -218,7 +227,7 @@ impl Sandboxes {
     pub async fn stats(&self, id: &ContainerId) -> Result<Stats, SandboxError> {
         let id = id.clone();
         self.blocking(move |inner| {
-            let record = Files::of(&inner.config.state_dir, &id).read_record()?;
+            let record = inner.files(&id).read_record()?;
             let Some(record) = record else { return Err(SandboxError::NotFound { id }) };
             Ok(inner.cgroups.container(&record.group, &id).stats())
         })
@@ -255,7 +264,7 @@ impl Sandboxes {
                 Ok(()) | Err(_) => {}
             }
             // Last: as long as it is there, a new agent finds the container and tries again.
-            Files::of(&inner.config.state_dir, &id).remove()
+            inner.files(&id).remove()
         })
         .await
     }
@@ -332,7 +341,7 @@ impl Sandboxes {
     async fn lost(&self, id: &ContainerId) -> Result<Exit, SandboxError> {
         let id = id.clone();
         self.blocking(move |inner| {
-            let files = Files::of(&inner.config.state_dir, &id);
+            let files = inner.files(&id);
             if let Some(exit) = files.read_exit()? {
                 return Ok(exit);
             }
@@ -409,7 +418,7 @@ impl Sandboxes {
     }
 
     fn files(&self, id: &ContainerId) -> Files {
-        Files::of(&self.inner.config.state_dir, id)
+        self.inner.files(id)
     }
 
     fn socket(&self, id: &ContainerId) -> PathBuf {

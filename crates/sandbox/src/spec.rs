@@ -220,7 +220,11 @@ pub struct Limits {
 pub enum LogSink {
     /// Into files that a [`crate::LogReader`] follows. When the spool is full, the oldest segment
     /// goes and is counted; the application never waits.
-    Spool { dir: PathBuf, segment_bytes_max: u64, total_bytes_max: u64 },
+    Spool {
+        dir: PathBuf,
+        segment_bytes_max: u64,
+        total_bytes_max: u64,
+    },
     Discard,
 }
 

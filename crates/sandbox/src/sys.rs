@@ -39,13 +39,17 @@ impl FsContext {
     pub(crate) fn mount(&self) -> io::Result<OwnedFd> {
         // JUSTIFICATION: libc has no wrapper for fsmount(2).
         // SAFETY: the descriptor is open, and there are no pointers.
-        let fd = unsafe {
-            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, 0)
-        };
+        let fd =
+            unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, 0) };
         owned(fd)
     }
 
-    fn config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> io::Result<()> {
+    fn config(
+        &self,
+        command: libc::c_uint,
+        key: Option<&CStr>,
+        value: Option<&CStr>,
+    ) -> io::Result<()> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         // JUSTIFICATION: libc has no wrapper for fsconfig(2).
         // SAFETY: both strings are terminated and outlive the call; null is what commands without
@@ -209,6 +213,33 @@ pub(crate) fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
     // JUSTIFICATION: libc has no wrapper for open_tree(2).
     // SAFETY: `path` is a terminated string that outlives the call.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// Makes a mount of [`clone_mount`] refuse every write, whoever asks.
+pub(crate) fn make_read_only(mount: OwnedFd) -> io::Result<OwnedFd> {
+    const READ_ONLY: u64 = 1;
+
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let attributes = Attributes { set: READ_ONLY, clear: 0, propagation: 0, user_namespace: 0 };
+    // JUSTIFICATION: libc has no wrapper for mount_setattr(2).
+    // SAFETY: the path is a terminated string, and the structure as long as said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(result).map(|()| mount)
 }
 
 /// A descriptor that the other side passes over the socket.

@@ -40,9 +40,10 @@ fn identify(
         None => (wanted, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let entry = passwd.lines().filter_map(Entry::parse).find(|entry| {
-        entry.name == user || user.parse().is_ok_and(|uid: u32| entry.uid == uid)
-    });
+    let entry = passwd
+        .lines()
+        .filter_map(Entry::parse)
+        .find(|entry| entry.name == user || user.parse().is_ok_and(|uid: u32| entry.uid == uid));
     let uid = match (&entry, user.parse::<u32>()) {
         (Some(entry), _) => entry.uid,
         (None, Ok(uid)) if i32::try_from(uid).is_ok() => uid,
@@ -109,7 +110,8 @@ fn memberships(file: &str, user: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# no:x:7:7\nweb:x:101:102::/srv/web:\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\n# no:x:7:7\nweb:x:101:102::/srv/web:\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\naudio:x:29:web,other\n9:x:42:\n";
 
     fn who(wanted: &str) -> Result<(u32, u32, Vec<u32>, String), String> {

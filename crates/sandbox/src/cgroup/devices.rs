@@ -106,7 +106,8 @@ fn program(rules: &[DeviceRule]) -> Vec<BpfInsn> {
         checks.push((KIND, kind));
         checks.extend(rule.major.map(|major| (MAJOR, number(major))));
         checks.extend(rule.minor.map(|minor| (MINOR, number(minor))));
-        let allowed = i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2;
+        let allowed =
+            i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2;
         // What is asked for beyond what is allowed must be nothing.
         checks.push((SCRATCH, 0));
         let to_next = |done: usize, after: i16| {
@@ -137,5 +138,33 @@ mod tests {
         let texts: Vec<String> = default_rules().iter().map(ToString::to_string).collect();
         assert_eq!(texts[..3], ["c *:* m", "b *:* m", "c 1:3 rwm"]);
         assert!(texts.contains(&"c 136:* rwm".to_owned()));
+    }
+    /// Version 2 can be mounted beside version 1, and programs attached to it act in any case.
+    #[test]
+    fn the_program_lets_harmless_devices_through_and_no_other() {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let Some(mount) = table
+            .lines()
+            .find(|line| line.contains(" - cgroup2 "))
+            .filter(|_| nix::unistd::geteuid().is_root())
+            .and_then(|line| line.split(' ').nth(4))
+        else {
+            eprintln!("skipped: needs root and a mounted cgroup2");
+            return;
+        };
+        let dir = Path::new(mount).join(format!("longshore-devices-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        attach(&dir, &default_rules()).unwrap();
+        let node = tempfile::tempdir().unwrap();
+        let script = format!(
+            "echo 0 > {}/cgroup.procs && head -c1 /dev/zero > /dev/null && echo zero; \
+             mknod {node}/mem c 1 1 && echo made; \
+             head -c1 {node}/mem > /dev/null 2>&1 || echo refused",
+            dir.display(),
+            node = node.path().display(),
+        );
+        let shell = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        assert_eq!(String::from_utf8_lossy(&shell.stdout), "zero\nmade\nrefused\n");
     }
 }

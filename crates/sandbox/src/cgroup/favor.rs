@@ -21,9 +21,13 @@ pub(crate) struct FavorMoves {
 
 impl FavorMoves {
     pub(crate) fn on() -> Self {
-        Self { _mount: mount().inspect_err(|error| {
-            tracing::debug!(%error, "cgroup moves cannot be favoured on this kernel");
-        }).ok() }
+        Self {
+            _mount: mount()
+                .inspect_err(|error| {
+                    tracing::debug!(%error, "cgroup moves cannot be favoured on this kernel");
+                })
+                .ok(),
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) use favor::FavorMoves;
 
 /// Where the shims themselves are: outside every container, so that a container's limits do not
 /// hit them, and outside the agent's own group, so that ending the agent does not end them.
-const SHIMS: &str = "shims";
+/// No group can have this name.
+const SHIMS: &str = ".shims";
 /// The kernel's period of CPU quotas; Docker's default too.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The kernel refuses less.
@@ -72,7 +73,10 @@ impl Cgroups {
             Layout::V1(hierarchies)
         } else {
             Layout::V2(v2::Root::find(&table).ok_or_else(|| {
-                SandboxError::io("find a cgroup hierarchy", io::Error::from(io::ErrorKind::NotFound))
+                SandboxError::io(
+                    "find a cgroup hierarchy",
+                    io::Error::from(io::ErrorKind::NotFound),
+                )
             })?)
         };
         Ok(Self { layout, parent })
@@ -155,13 +159,12 @@ impl Cgroup<'_> {
 
     /// Kills what is left and removes the directories. A missing one is fine.
     pub(crate) fn remove(&self) -> Result<(), SandboxError> {
-        let failures = self.dirs().into_iter().filter_map(|dir| {
-            tree::kill(&dir)
-                .and_then(|()| tree::remove(&dir))
-                .doing_at("remove cgroup", &dir)
-                .err()
-        });
-        failures.last().map_or(Ok(()), Err)
+        let mut failure = None;
+        for dir in self.dirs() {
+            let removed = tree::kill(&dir).and_then(|()| tree::remove(&dir));
+            failure = removed.doing_at("remove cgroup", &dir).err().or(failure);
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// How many processes of this very group the kernel killed for want of memory.
@@ -191,7 +194,8 @@ impl Cgroup<'_> {
 
     /// The names of the groups directly below.
     pub(crate) fn children(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.dirs().iter().flat_map(|dir| tree::children(dir)).collect();
+        let mut names: Vec<String> =
+            self.dirs().iter().flat_map(|dir| tree::children(dir)).collect();
         names.sort_unstable();
         names.dedup();
         names

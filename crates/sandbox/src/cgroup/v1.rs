@@ -1,6 +1,7 @@
 //! Version 1: a hierarchy for each controller, kept in step.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{CPU_PERIOD_US, DeviceRule, View, field, number, quota_us, set, tree};
@@ -41,7 +42,8 @@ pub(super) fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
             .split(',')
             .filter(is_flag)
             .filter(|option| {
-                option.starts_with("name=") || option.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                option.starts_with("name=")
+                    || option.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             })
             .filter(|option| !matches!(*option, "xattr" | "clone_children" | "noprefix"))
             .map(str::to_owned)
@@ -76,9 +78,11 @@ fn inherit_cpuset(mount: &Path, path: &Path) -> Result<(), SandboxError> {
     for component in path.components() {
         let child = parent.join(component);
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            let is_empty = fs::read_to_string(child.join(file)).is_ok_and(|text| text.trim().is_empty());
+            let is_empty =
+                fs::read_to_string(child.join(file)).is_ok_and(|text| text.trim().is_empty());
             if is_empty {
-                let value = fs::read_to_string(parent.join(file)).doing_at("read", &parent.join(file))?;
+                let value =
+                    fs::read_to_string(parent.join(file)).doing_at("read", &parent.join(file))?;
                 set(&child, file, value.trim())?;
             }
         }
@@ -123,9 +127,20 @@ pub(super) fn limit_container(
     }
     if let (Some(rules), Some(devices)) = (devices, dir(hierarchies, "devices", path)) {
         set(&devices, "devices.deny", "a")?;
-        for rule in rules {
-            set(&devices, "devices.allow", &rule.to_string())?;
-        }
+        allow(&devices.join("devices.allow"), rules)?;
+    }
+    Ok(())
+}
+
+/// Each rule is a write of its own, through one open file.
+fn allow(file: &Path, rules: &[DeviceRule]) -> Result<(), SandboxError> {
+    let mut open = File::options().write(true).open(file).doing_at("open", file)?;
+    for rule in rules {
+        open.write_all(rule.to_string().as_bytes()).map_err(|why| SandboxError::Limit {
+            what: "devices".into(),
+            value: rule.to_string(),
+            why: why.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -171,9 +186,7 @@ fn limit_memory(
 /// Those controllers that programs read their limits from.
 pub(super) fn views(hierarchies: &[Hierarchy], path: &Path) -> Vec<View> {
     let controllers = ["blkio", "cpu", "cpuacct", "cpuset", "memory", "pids"];
-    let view = |controller| {
-        dir(hierarchies, controller, path).map(|dir| View { controller, dir })
-    };
+    let view = |controller| dir(hierarchies, controller, path).map(|dir| View { controller, dir });
     controllers.into_iter().filter_map(view).collect()
 }
 

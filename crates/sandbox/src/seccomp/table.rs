@@ -38,10 +38,19 @@ pub(super) const LAST_KNOWN: c_long = new::OPEN_TREE_ATTR;
 /// A condition on one argument, compared over all 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    Equals { argument: u8, value: u64 },
+    Equals {
+        argument: u8,
+        value: u64,
+    },
     /// All of `mask`'s bits are clear.
-    Clear { argument: u8, mask: u64 },
-    Differs { argument: u8, value: u64 },
+    Clear {
+        argument: u8,
+        mask: u64,
+    },
+    Differs {
+        argument: u8,
+        value: u64,
+    },
 }
 
 /// Allowed to every container.
@@ -88,10 +97,7 @@ pub(super) const WITH_CAPABILITY: &[(Cap, &[c_long])] = &[
     (Cap::SysChroot, &[libc::SYS_chroot]),
     (Cap::SysModule, &[libc::SYS_delete_module, libc::SYS_init_module, libc::SYS_finit_module]),
     (Cap::SysPacct, &[libc::SYS_acct]),
-    (
-        Cap::SysPtrace,
-        &[libc::SYS_kcmp, libc::SYS_pidfd_getfd, libc::SYS_process_madvise],
-    ),
+    (Cap::SysPtrace, &[libc::SYS_kcmp, libc::SYS_pidfd_getfd, libc::SYS_process_madvise]),
     (Cap::SysTime, &[libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime]),
     (Cap::SysTtyConfig, &[libc::SYS_vhangup]),
     (

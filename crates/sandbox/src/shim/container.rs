@@ -62,8 +62,8 @@ pub(super) struct Container {
 
 impl Container {
     pub(super) fn create(create: Create) -> Result<Self, SandboxError> {
-        let Create { spec, state_dir, socket, cgroup_parent, pid_of, ipc_of } = create;
-        let files = Files::of(&state_dir, &spec.id);
+        let Create { spec, state_dir, run_dir, socket, cgroup_parent, pid_of, ipc_of } = create;
+        let files = Files::of(&state_dir, &run_dir, &spec.id);
         let cgroups = Cgroups::detect(&cgroup_parent)?;
         let devices = oci::find_devices(&spec)?;
         make_cgroup(&cgroups, &spec, &devices)?;

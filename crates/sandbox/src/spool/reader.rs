@@ -38,7 +38,9 @@ pub struct LogRecord {
 pub enum LogItem {
     Record(LogRecord),
     /// So much was lost here, because nobody read in time or the disk was full.
-    Dropped { bytes: u64 },
+    Dropped {
+        bytes: u64,
+    },
     /// The container is done; nothing follows, however often one asks.
     End,
 }

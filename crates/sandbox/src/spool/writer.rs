@@ -124,11 +124,7 @@ fn size(payload: &[u8]) -> u64 {
 }
 
 fn create(dir: &Path, number: u64) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(segment_path(dir, number))
+    OpenOptions::new().append(true).create_new(true).mode(0o600).open(segment_path(dir, number))
 }
 
 /// Ends a spool whose shim is gone: cuts a torn frame off and says that nothing follows. Safe to
@@ -140,8 +136,7 @@ pub(crate) fn seal(dir: &Path, at: Timestamp) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let Some(last) = numbers.last() else { return Ok(()) };
-    let mut file =
-        OpenOptions::new().read(true).append(true).open(segment_path(dir, *last))?;
+    let mut file = OpenOptions::new().read(true).append(true).open(segment_path(dir, *last))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let mut whole = 0;

@@ -120,8 +120,7 @@ async fn a_read_only_root_takes_writes_only_where_something_else_is_mounted() {
     spec.tmpfs = vec![Tmpfs { destination: "/scratch".into(), size, options: vec![] }];
     let hosts = volume.path().join("hosts");
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-    spec.files =
-        vec![FileBind { source: hosts, destination: "/etc/hosts".into(), readonly: true }];
+    spec.files = vec![FileBind { source: hosts, destination: "/etc/hosts".into(), readonly: true }];
     let (_, printed) = world.run(spec).await;
     let expected = ["volume", "tmpfs", "from the host", "127.0.0.1 localhost", "1024"];
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
@@ -227,7 +226,8 @@ async fn the_smaller_settings_reach_the_container() {
 async fn a_device_that_was_not_given_cannot_be_opened_even_if_made() {
     let Some(world) = World::open() else { return };
     world.limit(GroupLimits::default()).await;
-    let script = "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem 2>&1 >/dev/null | grep -o 'not permitted'";
+    let script =
+        "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem 2>&1 >/dev/null | grep -o 'not permitted'";
     let (_, printed) = world.run(world.shell(script)).await;
     assert_eq!(printed, "not permitted");
     world.close().await;

@@ -1,10 +1,11 @@
 //! From create to delete, through the deaths of everybody in between.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use sandbox::{ContainerId, ExecSpec, GroupLimits, Phase, SandboxError, Sandboxes, Signal};
+use tokio::time::Instant;
 
 use crate::world::{SOON, World, config};
 
@@ -65,7 +66,9 @@ async fn an_init_forwards_signals_and_leaves_no_zombies() {
     until_ready(&world, &id).await;
     let deadline = Instant::now() + SOON;
     let zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
-    while world.exec(&id, zombies).await.1 != "0" || world.exec(&id, "pgrep sleep").await.1.lines().count() > 1 {
+    while world.exec(&id, zombies).await.1 != "0"
+        || world.exec(&id, "pgrep sleep").await.1.lines().count() > 1
+    {
         assert!(Instant::now() < deadline, "zombies stay");
     }
     let (_, first) = world.exec(&id, "cat /proc/1/comm; ls /proc/1/fd | wc -l").await;
@@ -101,7 +104,8 @@ async fn a_command_runs_inside_as_the_container_does() {
     let status = "grep -E 'Seccomp:|CapBnd' /proc/self/status | cut -f2; cut -d: -f3 /proc/self/cgroup | sort -u";
     assert_eq!(world.exec(&id, status).await.1, "00000000a80425fb\n2\n/");
 
-    let mut command = ExecSpec::new(["/bin/sh", "-c", "id -u; pwd; echo $B"].map(String::from).into(), 9000);
+    let mut command =
+        ExecSpec::new(["/bin/sh", "-c", "id -u; pwd; echo $B"].map(String::from).into(), 9000);
     command.user = Some("0".into());
     command.cwd = Some("/etc".into());
     command.env = vec![("B".into(), "3".into())];
@@ -142,7 +146,9 @@ async fn a_new_agent_finds_every_container_and_its_end() {
     world.sandboxes.create(created).await.unwrap();
     let ended = world.start(world.shell("exit 9")).await;
     world.wait(&ended).await;
-    let runs = world.start(world.shell("trap 'exit 11' TERM; echo ready; while :; do sleep 0.05; done")).await;
+    let runs = world
+        .start(world.shell("trap 'exit 11' TERM; echo ready; while :; do sleep 0.05; done"))
+        .await;
     until_ready(&world, &runs).await;
 
     world.reopen();
@@ -172,6 +178,8 @@ async fn a_container_whose_shim_is_killed_is_killed_and_reported() {
     let id = world.start(world.shell(SIT)).await;
     until_ready(&world, &id).await;
     let pid = world.sandboxes.recover().await.unwrap()[0].pid.unwrap();
+    let groups = world.sandboxes.groups().await.unwrap();
+    assert_eq!(groups, [world.group.clone()], "the shims' own group is nobody's to remove");
     let waiting = {
         let (sandboxes, id) = (world.sandboxes.clone(), id.clone());
         tokio::spawn(async move { sandboxes.wait(&id).await })
@@ -209,7 +217,11 @@ async fn an_exit_code_survives_the_sigkill_of_the_agent() {
     agent.wait().await.unwrap();
     // Only now it ends, with nobody there.
     std::fs::create_dir_all(&upper).unwrap();
-    world.sandboxes.exec(&id, ExecSpec::new(vec!["touch".into(), "/tmp/go".into()], 5000)).await.unwrap();
+    world
+        .sandboxes
+        .exec(&id, ExecSpec::new(vec!["touch".into(), "/tmp/go".into()], 5000))
+        .await
+        .unwrap();
     assert_eq!(world.wait(&id).await.code, 23);
     assert_eq!(world.printed(&id).await, "bye");
     world.sandboxes.delete(&id).await.unwrap();

@@ -47,7 +47,7 @@ async fn cpu_time_follows_the_groups_quota_and_the_containers_shares() {
         ids.push(world.start(spec).await);
     }
     // Enough periods are throttled; how long that takes is the machine's business.
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let first = world.sandboxes.group_stats(&world.group).await.unwrap();
     let throttled = |stats: &Stats| stats.throttled_periods - first.throttled_periods;
     let last = loop {

@@ -9,7 +9,9 @@ async fn output_comes_whole_in_order_and_by_stream() {
     let Some(world) = World::open() else { return };
     world.limit(GroupLimits::default()).await;
     let id = world
-        .start(world.shell("for i in $(seq 1 3000); do echo line $i; done; printf half; echo e >&2"))
+        .start(
+            world.shell("for i in $(seq 1 3000); do echo line $i; done; printf half; echo e >&2"),
+        )
         .await;
     let lines = world.lines(&id).await;
     let out: Vec<&str> = lines

@@ -5,12 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbox::{
     ContainerId, ContainerSpec, ExecSpec, Exit, GroupId, GroupLimits, LogItem, LogSink, Position,
     Rootfs, SandboxConfig, Sandboxes, Stream,
 };
+use tokio::time::Instant;
 
 /// Whatever should happen soon must have happened by then.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -161,9 +162,7 @@ impl World {
     /// Removes the group and finds that nothing of this world is left.
     pub(crate) async fn close(self) {
         self.sandboxes.remove_group(&self.group).await.unwrap();
-        for recovered in self.sandboxes.recover().await.unwrap() {
-            panic!("left behind: {recovered:?}");
-        }
+        assert_eq!(self.sandboxes.recover().await.unwrap(), [], "left behind");
         let Self { sandboxes, dir, tag, .. } = self;
         drop(sandboxes);
         let deadline = Instant::now() + SOON;
@@ -173,7 +172,7 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for dir in cgroup_dirs(&tag) {
-            let _ = fs::remove_dir(dir.join("shims"));
+            let _ = fs::remove_dir(dir.join(".shims"));
             fs::remove_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         }
     }
@@ -197,11 +196,11 @@ fn leftovers(dir: &Path, tag: &str) -> Vec<String> {
     for dir in cgroup_dirs(tag) {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_dir && entry.file_name() != "shims" {
+            if is_dir && entry.file_name() != ".shims" {
                 found.push(entry.path().display().to_string());
             }
         }
-        let procs = fs::read_to_string(dir.join("shims/cgroup.procs")).unwrap_or_default();
+        let procs = fs::read_to_string(dir.join(".shims/cgroup.procs")).unwrap_or_default();
         found.extend(procs.lines().map(|pid| format!("process {pid}")));
     }
     found
