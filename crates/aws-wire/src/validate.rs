@@ -387,3 +387,6 @@ impl Encoder for Walk {
 
     fn null(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ impl<S: Site> Server<S> {
         let caller = self.verify(parts, inbound.body, service, protocol, request_id)?;
         trace.account = caller.account.to_string();
         let name = operation?;
-        let Some(service) = service else { return Err(unknown_target(protocol)) };
+        let Some(service) = service else { return Err(unknown_target(protocol, parts)) };
         trace.operation.clone_from(&name);
         let operation: &'static Operation =
             service.operation(&name).ok_or_else(|| service.unknown_operation(&name))?;
@@ -198,10 +198,14 @@ fn wrong_scope(service: &Service, protocol: Protocol) -> ApiError {
     }
 }
 
-fn unknown_target(protocol: Protocol) -> ApiError {
+/// The refusal of a signed request for a service that is not here.
+fn unknown_target(protocol: Protocol, parts: &Parts) -> ApiError {
+    let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let target: String = target.unwrap_or_else(|| parts.uri.path()).chars().take(128).collect();
+    let message = format!("{target} names no service that is available in Longshore.");
     match protocol {
-        Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", ""),
-        _ => ApiError::client("UnknownOperationException", ""),
+        Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", message),
+        _ => ApiError::client("UnknownOperationException", message),
     }
 }
 
