@@ -10,7 +10,7 @@ use model::task::{Launch, Need, Task};
 use crate::host::Host;
 use crate::query::Expression;
 use crate::refusal::Unfit;
-use crate::strategy::{Ranking, STRATEGIES_MAX, Strategy};
+use crate::strategy::{Queue, Strategy};
 
 /// What an instance must satisfy beyond having room.
 #[derive(Clone, Debug)]
@@ -44,25 +44,24 @@ pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, draw: u64) -> Pla
     let mut plan = Plan::default();
     let lasting: Vec<Option<Unfit>> =
         hosts.iter().map(|host| unfit_for_good(host, ask).err()).collect();
-    let mut ranking = Ranking::new(ask.strategies, ask.group, draw, hosts);
-    for _ in 0..count {
-        match best(hosts, &lasting, ask, &ranking) {
-            Some(index) => {
-                let host = &mut hosts[index];
-                host.take(ask.need);
-                *host.groups.entry(ask.group.to_owned()).or_default() += 1;
-                ranking.placed(host);
-                plan.placements.push(host.id());
-            }
-            None => {
-                let why = |(host, lasting): (&Host<'_>, &Option<Unfit>)| {
-                    let unfit = lasting.clone().or_else(|| unfit_for_now(host, ask).err())?;
-                    Some((host.id(), unfit))
-                };
-                plan.refusals = hosts.iter().zip(&lasting).filter_map(why).collect();
-                return plan;
-            }
-        }
+    let is_fit = |index: usize, host: &Host<'_>| {
+        lasting[index].is_none() && unfit_for_now(host, ask).is_ok()
+    };
+    let mut queue = Queue::new(ask.strategies, ask.group, draw, hosts, is_fit);
+    while plan.placements.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+        let Some(index) = queue.take() else {
+            let why = |(host, lasting): (&Host<'_>, &Option<Unfit>)| {
+                let unfit = lasting.clone().or_else(|| unfit_for_now(host, ask).err())?;
+                Some((host.id(), unfit))
+            };
+            plan.refusals = hosts.iter().zip(&lasting).filter_map(why).collect();
+            return plan;
+        };
+        let host = &mut hosts[index];
+        host.take(ask.need);
+        *host.groups.entry(ask.group.to_owned()).or_default() += 1;
+        plan.placements.push(host.id());
+        queue.placed(index, host, is_fit(index, host));
     }
     plan
 }
@@ -91,25 +90,6 @@ pub fn plan_fargate<'a>(
 /// Whether a task counts against an instance's own resources.
 pub fn is_accounted(task: &Task) -> bool {
     task.launch != Launch::Fargate
-}
-
-fn best(
-    hosts: &[Host<'_>],
-    lasting: &[Option<Unfit>],
-    ask: &Ask<'_>,
-    ranking: &Ranking<'_>,
-) -> Option<usize> {
-    let mut best: Option<([u64; STRATEGIES_MAX], InstanceId, usize)> = None;
-    for (index, (host, lasting)) in hosts.iter().zip(lasting).enumerate() {
-        if lasting.is_some() || unfit_for_now(host, ask).is_err() {
-            continue;
-        }
-        let candidate = (ranking.key(host), host.id(), index);
-        if best.is_none_or(|so_far| (candidate.0, candidate.1) < (so_far.0, so_far.1)) {
-            best = Some(candidate);
-        }
-    }
-    best.map(|(_, _, index)| index)
 }
 
 /// What no placement of this plan will change.

@@ -1,6 +1,8 @@
 //! What makes one fitting instance better than another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_types::InstanceId;
 
 use crate::host::Host;
 
@@ -27,56 +29,102 @@ pub enum Strategy {
 /// No more strategies than this are heeded; the API allows as many.
 pub const STRATEGIES_MAX: usize = 5;
 
-/// Ranks hosts for tasks of one group: the smallest key is the best place.
+type Key = [u64; STRATEGIES_MAX];
+
+/// Hosts that are alike in every attribute that tasks are spread over.
+#[derive(Debug, Default)]
+struct Cell {
+    /// The value that each of these attributes has here.
+    values: Vec<Option<String>>,
+    /// The fitting hosts, best first: only what differs within the cell is in the key.
+    hosts: BTreeSet<(Key, InstanceId, usize)>,
+}
+
+/// The fitting hosts in the order in which tasks of one group go to them: the smallest key is the
+/// best place.
+///
+/// Placing a task changes the key of one host, and the count of its attributes' values. So hosts are
+/// kept in cells of equal values, and only the heads of the cells are compared.
 #[derive(Debug)]
-pub(crate) struct Ranking<'a> {
+pub(crate) struct Queue<'a> {
     strategies: &'a [Strategy],
     group: &'a str,
     draw: u64,
+    cells: Vec<Cell>,
+    cell_of: Vec<usize>,
     /// Per strategy that spreads over an attribute: how many tasks of the group each value has.
-    spread: Vec<BTreeMap<Option<String>, u32>>,
+    spread: Vec<BTreeMap<Option<String>, u64>>,
 }
 
-impl<'a> Ranking<'a> {
+impl<'a> Queue<'a> {
     pub(crate) fn new(
         strategies: &'a [Strategy],
         group: &'a str,
         draw: u64,
         hosts: &[Host<'_>],
+        is_fit: impl Fn(usize, &Host<'_>) -> bool,
     ) -> Self {
         let strategies = &strategies[..strategies.len().min(STRATEGIES_MAX)];
-        let mut ranking = Self { strategies, group, draw, spread: Vec::new() };
-        ranking.spread = strategies
-            .iter()
-            .map(|strategy| match strategy {
-                Strategy::Spread(Field::Attribute(name)) => {
-                    let mut counts = BTreeMap::new();
-                    for host in hosts {
-                        *counts.entry(value(host, name)).or_default() += host.of_group(group);
-                    }
-                    counts
-                }
-                Strategy::Spread(Field::Instance)
-                | Strategy::BinpackCpu
-                | Strategy::BinpackMemory
-                | Strategy::Random => BTreeMap::new(),
-            })
-            .collect();
-        ranking
+        let names: Vec<&str> = strategies.iter().filter_map(Strategy::attribute).collect();
+        let mut queue = Self {
+            strategies,
+            group,
+            draw,
+            cells: Vec::new(),
+            cell_of: Vec::with_capacity(hosts.len()),
+            spread: vec![BTreeMap::new(); names.len()],
+        };
+        let mut known: BTreeMap<Vec<Option<String>>, usize> = BTreeMap::new();
+        for (index, host) in hosts.iter().enumerate() {
+            let values: Vec<_> = names.iter().map(|name| value(host, name)).collect();
+            for (counts, value) in queue.spread.iter_mut().zip(&values) {
+                *counts.entry(value.clone()).or_default() += u64::from(host.of_group(group));
+            }
+            let cell = *known.entry(values).or_insert_with_key(|values| {
+                queue.cells.push(Cell { values: values.clone(), ..Cell::default() });
+                queue.cells.len() - 1
+            });
+            queue.cell_of.push(cell);
+            if is_fit(index, host) {
+                let key = queue.key_within(host);
+                queue.cells[cell].hosts.insert((key, host.id(), index));
+            }
+        }
+        queue
     }
 
-    pub(crate) fn key(&self, host: &Host<'_>) -> [u64; STRATEGIES_MAX] {
-        let mut key = [0; STRATEGIES_MAX];
-        for (slot, (strategy, spread)) in
-            key.iter_mut().zip(self.strategies.iter().zip(&self.spread))
-        {
+    /// The best host, until it is given back with [`Queue::placed`].
+    pub(crate) fn take(&mut self) -> Option<usize> {
+        let heads = self.cells.iter().enumerate().filter_map(|(number, cell)| {
+            let (within, id, _) = cell.hosts.first()?;
+            Some((self.key(cell, *within), *id, number))
+        });
+        let (_, _, number) = heads.min()?;
+        self.cells[number].hosts.pop_first().map(|(_, _, index)| index)
+    }
+
+    /// Counts a task that was just put on the host taken, and takes the host back if it still fits.
+    pub(crate) fn placed(&mut self, index: usize, host: &Host<'_>, is_fit: bool) {
+        let number = self.cell_of[index];
+        for (counts, value) in self.spread.iter_mut().zip(&self.cells[number].values) {
+            *counts.entry(value.clone()).or_default() += 1;
+        }
+        self.draw = self.draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        if is_fit {
+            let key = self.key_within(host);
+            self.cells[number].hosts.insert((key, host.id(), index));
+        }
+    }
+
+    /// The parts of a host's key that do not follow from its cell.
+    fn key_within(&self, host: &Host<'_>) -> Key {
+        let mut key = Key::default();
+        for (slot, strategy) in key.iter_mut().zip(self.strategies) {
             *slot = match strategy {
                 Strategy::BinpackCpu => u64::from(host.left.resources.cpu.0),
                 Strategy::BinpackMemory => u64::from(host.left.resources.memory.0),
                 Strategy::Spread(Field::Instance) => u64::from(host.of_group(self.group)),
-                Strategy::Spread(Field::Attribute(name)) => {
-                    u64::from(spread.get(&value(host, name)).copied().unwrap_or(0))
-                }
+                Strategy::Spread(Field::Attribute(_)) => 0,
                 Strategy::Random => mix(self.draw, host),
             };
         }
@@ -86,14 +134,27 @@ impl<'a> Ranking<'a> {
         key
     }
 
-    /// Counts a task that was just put on `host`, and draws anew.
-    pub(crate) fn placed(&mut self, host: &Host<'_>) {
-        for (strategy, spread) in self.strategies.iter().zip(&mut self.spread) {
-            if let Strategy::Spread(Field::Attribute(name)) = strategy {
-                *spread.entry(value(host, name)).or_default() += 1;
-            }
+    /// The whole key of a cell's host.
+    fn key(&self, cell: &Cell, within: Key) -> Key {
+        let mut key = within;
+        let spreads = self.strategies.iter().enumerate().filter(|(_, s)| s.attribute().is_some());
+        for ((slot, _), (counts, value)) in spreads.zip(self.spread.iter().zip(&cell.values)) {
+            key[slot] = counts.get(value).copied().unwrap_or(0);
         }
-        self.draw = self.draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        key
+    }
+}
+
+impl Strategy {
+    /// The attribute whose values tasks are spread over.
+    fn attribute(&self) -> Option<&str> {
+        match self {
+            Self::Spread(Field::Attribute(name)) => Some(name),
+            Self::Spread(Field::Instance)
+            | Self::BinpackCpu
+            | Self::BinpackMemory
+            | Self::Random => None,
+        }
     }
 }
 
