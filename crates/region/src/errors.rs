@@ -36,11 +36,6 @@ pub enum Refusal {
     },
     ProviderNotAssociated,
     ProviderInUse,
-    /// A task definition that is fine, but asks for what this region does not have.
-    CannotRun {
-        definition: String,
-        wants: Vec<String>,
-    },
     NotAuthorized {
         principal: String,
         action: String,
@@ -119,14 +114,6 @@ impl From<Refusal> for ApiError {
             Refusal::ProviderInUse => Self::client(
                 "ResourceInUseException",
                 "The specified capacity provider is in use and cannot be removed.",
-            ),
-            Refusal::CannotRun { definition, wants } => Self::client(
-                "UnsupportedFeatureException",
-                format!(
-                    "The task definition {definition} can not be run in this region, which does \
-                     not have: {}.",
-                    wants.join(", ")
-                ),
             ),
             Refusal::NotAuthorized { principal, action } => Self::client(
                 "AccessDeniedException",
