@@ -288,8 +288,9 @@ mod tests {
         drop(listener);
         assert!(!Client::is_healthy(address).await);
         let input = ecs::ListClustersRequest::default();
-        let failed = client(address).ecs::<_, ecs::ListClustersResponse>("ListClusters", &input);
-        assert!(failed.await.unwrap_err().to_string().contains(&address.to_string()));
+        let client = client(address);
+        let failed = client.ecs::<_, ecs::ListClustersResponse>("ListClusters", &input).await;
+        assert!(failed.unwrap_err().to_string().contains(&address.to_string()));
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Error {
         Self::Message(text.into())
     }
 
+    /// Whether the region did not answer, as opposed to having refused.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Unreachable { .. } | ClientError::Http { .. }))
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

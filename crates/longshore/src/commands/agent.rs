@@ -195,14 +195,18 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
             Err(error) => note("remove containers", &error),
         }
     }
-    if let Ok(region) = data.region() {
+    // Without a runtime directory there was no network since this machine started.
+    if host.run_dir.exists()
+        && let Ok(region) = data.region()
+    {
         match host.network(&region, 0).await {
             Ok(network) => {
                 if let Err(error) = network.uninstall().await {
                     note("remove the network", &error);
                 }
             }
-            Err(error) => note("remove the network", &error),
+            // Another region has taken the range since: then nothing of ours is in it.
+            Err(error) => warn!(error = %Chain(&error), "there is no network to remove"),
         }
     }
     remove_cgroups(&host.cgroup_parent);

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
 use aws_api::{ecs, logs};
+use tokio::time::Instant;
 
 use crate::cli::Logs;
 use crate::client::{Client, ClientError};
@@ -18,6 +19,8 @@ use crate::tasks;
 
 /// How long to wait for more lines.
 const POLL: Duration = Duration::from_millis(200);
+/// How long a region may be away while its lines are followed.
+const AWAY_MAX: Duration = Duration::from_secs(30);
 /// Polls between two looks at the task.
 const POLLS_PER_LOOK: u32 = 5;
 
@@ -48,16 +51,28 @@ pub(crate) async fn run(data: &DataDir, args: &Logs) -> Result<(), Error> {
     let cluster = task.cluster_arn.clone().unwrap_or_default();
     let arns = [task.task_arn.clone().unwrap_or_default()];
     let mut is_stopped = tasks::status(&task) == "STOPPED";
+    let mut silent_since = None;
     for poll in 1.. {
-        if out.drain(&client, &mut readers).await?.is_none() {
-            return Ok(()); // nobody listens any more
+        match out.drain(&client, &mut readers).await {
+            Ok(None) => return Ok(()), // nobody listens any more
+            Ok(Some(())) => silent_since = None,
+            // A region that is being started again: the tokens hold, so nothing is lost.
+            Err(error) if args.follow && error.is_away() => {
+                let since = *silent_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > AWAY_MAX {
+                    return Err(error);
+                }
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         if !args.follow || is_stopped {
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
         if poll % POLLS_PER_LOOK == 0 {
-            let now = tasks::describe(&client, &cluster, &arns).await?;
+            let Ok(now) = tasks::describe(&client, &cluster, &arns).await else { continue };
             // The last line is there before the task is STOPPED: one more turn shows all.
             is_stopped = now.first().is_none_or(|task| tasks::status(task) == "STOPPED");
         }
