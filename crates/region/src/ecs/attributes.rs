@@ -220,3 +220,122 @@ fn target<'b>(
         _ => unreachable!("the position is an instance's"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::{Clock, Resources};
+    use model::instance::AgentState;
+
+    use super::*;
+    use crate::ecs::create_cluster;
+    use crate::testing::TestRegion;
+
+    const ID: &str = "00112233445566778899aabbccddeeff";
+
+    async fn world() -> TestRegion {
+        let world = TestRegion::new();
+        let input = ecs::CreateClusterRequest::default();
+        create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
+        let instance = Instance {
+            id: ID.parse().unwrap(),
+            scope: world.region.scope(&world.root()),
+            cluster: ClusterName::default_cluster(),
+            status: InstanceStatus::Active,
+            total: Resources::default(),
+            reserved_ports: [].into(),
+            other_resources: Vec::new(),
+            attributes: [("ecs.os-type".to_owned(), Some("linux".to_owned()))].into(),
+            tags: [].into(),
+            ec2_instance_id: None,
+            capacity_provider: None,
+            is_external: false,
+            access_key: None,
+            registered_at: world.env.now(),
+            agent: AgentState::default(),
+            health: Vec::new(),
+            version: 0,
+        };
+        let mut batch = Batch::on(&world.region.store.latest());
+        batch.put(instance);
+        world.region.store.commit(batch).await.unwrap();
+        world
+    }
+
+    fn attribute(name: &str, value: Option<&str>) -> ecs::Attribute {
+        ecs::Attribute {
+            name: Some(name.to_owned()),
+            value: value.map(str::to_owned),
+            target_type: None,
+            target_id: Some(ID.to_owned()),
+        }
+    }
+
+    async fn put(
+        world: &TestRegion,
+        attributes: Vec<ecs::Attribute>,
+    ) -> Result<Vec<ecs::Attribute>, ApiError> {
+        let input = ecs::PutAttributesRequest { cluster: None, attributes: Some(attributes) };
+        Ok(handle_put(&world.region, &world.root(), input).await?.attributes.unwrap())
+    }
+
+    fn list(world: &TestRegion, name: Option<&str>, value: Option<&str>) -> Vec<ecs::Attribute> {
+        let input = ecs::ListAttributesRequest {
+            target_type: Some(TargetType::ContainerInstance),
+            attribute_name: name.map(str::to_owned),
+            attribute_value: value.map(str::to_owned),
+            ..Default::default()
+        };
+        handle_list(&world.region, &world.root(), input).unwrap().attributes.unwrap()
+    }
+
+    #[tokio::test]
+    async fn attributes_are_put_listed_and_deleted() {
+        let world = world().await;
+        let both = vec![attribute("stack", Some("prod")), attribute("rack", None)];
+        let shown = put(&world, both).await.unwrap();
+        let arn = format!("arn:aws:ecs:us-east-1:000000000000:container-instance/default/{ID}");
+        assert_eq!(shown[0].target_id.as_deref(), Some(arn.as_str()));
+        assert_eq!(list(&world, None, None).len(), 3);
+        assert_eq!(list(&world, Some("stack"), None).len(), 1);
+        assert_eq!(list(&world, Some("stack"), Some("test")), []);
+
+        let delete = async |attribute| {
+            let input =
+                ecs::DeleteAttributesRequest { cluster: None, attributes: Some(vec![attribute]) };
+            let answer = handle_delete(&world.region, &world.root(), input).await.unwrap();
+            answer.attributes.unwrap().len()
+        };
+        assert_eq!(delete(attribute("stack", Some("test"))).await, 0, "another value stays");
+        assert_eq!(delete(attribute("stack", Some("prod"))).await, 1);
+        assert_eq!(delete(attribute("rack", None)).await, 1);
+        assert_eq!(list(&world, None, None).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_instance_has_ten_custom_attributes_at_most() {
+        let world = world().await;
+        let ten = (0..10).map(|n| attribute(&format!("a{n}"), None)).collect();
+        put(&world, ten).await.unwrap();
+        put(&world, vec![attribute("a0", Some("changed"))]).await.unwrap();
+        let error = put(&world, vec![attribute("b", None)]).await.unwrap_err();
+        assert_eq!(error.code, "AttributeLimitExceededException");
+        let eleven = (0..11).map(|n| attribute(&format!("a{n}"), None)).collect();
+        assert_eq!(put(&world, eleven).await.unwrap_err().code, "InvalidParameterException");
+    }
+
+    #[tokio::test]
+    async fn reserved_names_bad_texts_and_unknown_targets_are_refused() {
+        let world = world().await;
+        for (name, value) in
+            [("ecs.os-type", None), ("", None), ("a b", None), ("a", Some(" x")), ("a", Some("#"))]
+        {
+            let error = put(&world, vec![attribute(name, value)]).await.unwrap_err();
+            assert_eq!(error.code, "InvalidParameterException", "{name} {value:?}");
+        }
+        let other = ecs::Attribute {
+            target_id: Some("ff112233445566778899aabbccddeeff".to_owned()),
+            ..attribute("a", None)
+        };
+        assert_eq!(put(&world, vec![other]).await.unwrap_err().code, "TargetNotFoundException");
+    }
+}
