@@ -53,7 +53,6 @@ struct Run {
     phase: Phase,
     started_at: Option<Timestamp>,
     exit: Option<Exit>,
-    signals: Vec<Signal>,
 }
 
 #[derive(Debug, Default)]
@@ -141,11 +140,6 @@ impl FakeRuntime {
         self.host().exec_code = code;
     }
 
-    pub(crate) fn signals(&self, arg: &str) -> Vec<Signal> {
-        let id = self.run_named(arg).unwrap();
-        self.host().runs[&id].signals.clone()
-    }
-
     pub(crate) fn spec(&self, arg: &str) -> ContainerSpec {
         let id = self.run_named(arg).unwrap();
         self.host().runs[&id].spec.clone()
@@ -165,13 +159,7 @@ impl FakeRuntime {
             rootfs,
             vec!["stranger".into()],
         );
-        let run = Run {
-            spec,
-            phase: Phase::Running,
-            started_at: Some(Timestamp(1)),
-            exit: None,
-            signals: vec![],
-        };
+        let run = Run { spec, phase: Phase::Running, started_at: Some(Timestamp(1)), exit: None };
         let mut host = self.host();
         host.runs.insert(id.to_owned(), run);
         host.groups.insert("stranger".to_owned(), GroupLimits::default());
@@ -212,8 +200,7 @@ impl Runtime for FakeRuntime {
             }
             assert!(host.groups.contains_key(spec.group.as_str()), "a container without a group");
             let id = spec.id.to_string();
-            let run =
-                Run { spec, phase: Phase::Created, started_at: None, exit: None, signals: vec![] };
+            let run = Run { spec, phase: Phase::Created, started_at: None, exit: None };
             assert!(host.runs.insert(id, run).is_none(), "a container is created twice");
             Ok(())
         })
@@ -239,19 +226,17 @@ impl Runtime for FakeRuntime {
 
     fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
-            let (dies, arg) = {
+            let dies = {
                 let mut host = self.host();
                 let deaf = host.deaf;
                 let run = host.runs.get_mut(id.as_str()).ok_or_else(|| Self::missing(&id))?;
                 if run.phase != Phase::Running {
                     return Err(SandboxError::NotRunning { id });
                 }
-                run.signals.push(signal);
                 let arg = run.spec.args[0].clone();
                 host.log.push(format!("signal {} {arg}", signal.0));
-                (signal == Signal::KILL || !deaf, arg)
+                signal == Signal::KILL || !deaf
             };
-            let _ = arg;
             if dies {
                 self.end_run(id.as_str(), 128 + signal.0, false);
             }

@@ -44,6 +44,15 @@ impl PollEndpoint {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn learn(&self, endpoint: &str) {
+        let endpoints = PollEndpoints {
+            endpoint: Some(endpoint.to_owned()),
+            telemetry_endpoint: Some(endpoint.to_owned()),
+        };
+        *self.known.lock().unwrap() = Some((endpoints, Timestamp(u64::MAX)));
+    }
+
     /// The address did not work: ask again next time.
     pub(crate) fn forget(&self) {
         if let Ok(mut known) = self.known.lock()

@@ -1,6 +1,8 @@
 //! The work socket: hears what the region wants, and acknowledges what it took in.
 
 mod session;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::sync::Arc;
