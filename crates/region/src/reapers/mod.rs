@@ -42,6 +42,7 @@ pub fn start(region: &Arc<Region>) {
     if region.sessions.started.swap(true, Ordering::SeqCst) {
         return;
     }
+    crate::registry_catalog::start_sweeping(&region.registry);
     let sweeping = Arc::clone(region);
     tokio::spawn(async move {
         let mut turns = interval(SWEEP);
