@@ -3,4 +3,5 @@
 mod instances;
 mod placing;
 mod sessions;
+mod simulation;
 mod world;

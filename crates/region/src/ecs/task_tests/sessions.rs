@@ -200,3 +200,52 @@ async fn health_checks_and_instance_status_come_over_telemetry() {
     let id = task.rsplit('/').next().unwrap().parse().unwrap();
     assert_eq!(world.region().sessions.metrics(id).unwrap()[0]["containerName"], "web");
 }
+
+#[tokio::test]
+async fn an_order_is_on_its_way_as_soon_as_the_task_is_durable() {
+    let world = World::new().await;
+    let mut agent = world.agent().await;
+    // The first one pays for what is read once.
+    world.run(|_| {}).await;
+    agent.order().await;
+    let mut took: Vec<_> = Vec::new();
+    for _ in 0..50 {
+        world.run(|_| {}).await;
+        let answered = tokio::time::Instant::now();
+        agent.order().await;
+        took.push(answered.elapsed());
+    }
+    took.sort();
+    // Far below any timer: nothing here is polled.
+    assert!(took[25] < std::time::Duration::from_millis(20), "median {:?}", took[25]);
+    println!("answer to order: median {:?}, worst {:?}", took[25], took[49]);
+}
+
+#[tokio::test]
+async fn an_agent_that_makes_no_interfaces_is_sent_one_and_the_task_follows_once_it_is_there() {
+    let world = World::new().await;
+    // Amazon's agent, with the account's own key, and without our attributes.
+    let arn = world.register(&world.root(), 4096, 8192).await;
+    let mut agent = world.connect_as_root(&arn).await;
+    agent.expect("TaskManifestMessage").await;
+    let answer = world.run(|input| input.launch_type = Some(aws_api::ecs::LaunchType::Ec2)).await;
+    let task = answer.tasks.unwrap().remove(0);
+    let arn = task.task_arn.unwrap();
+    let attach = agent.expect("AttachTaskNetworkInterfacesMessage").await;
+    assert_eq!(attach["taskArn"], arn.as_str());
+    let attachment = attach["elasticNetworkInterfaces"][0]["attachmentArn"].as_str().unwrap();
+    agent.ack(&attach).await;
+    let change = aws_api::ecs::AttachmentStateChange {
+        attachment_arn: Some(attachment.to_owned()),
+        status: Some("ATTACHED".to_owned()),
+    };
+    let input = aws_api::ecs::SubmitTaskStateChangeRequest {
+        task: Some(arn.clone()),
+        attachments: Some(vec![change]),
+        ..Default::default()
+    };
+    let root = world.root();
+    crate::ecs::submit_state_change::task(world.region(), &root, input).await.unwrap();
+    assert_eq!(agent.order().await["tasks"][0]["arn"], arn.as_str());
+    assert_eq!(world.describe(&arn).last_status.as_deref(), Some("PENDING"));
+}

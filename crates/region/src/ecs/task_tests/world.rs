@@ -59,7 +59,8 @@ impl World {
         crate::reapers::start(&test.region);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(Arc::clone(&test.region), test.node(), listener));
+        let callers = [test.node(), test.root()];
+        tokio::spawn(serve(Arc::clone(&test.region), callers, listener));
         let world = Self { test, address };
         let input = api::CreateClusterRequest {
             cluster_name: Some("default".to_owned()),
@@ -120,7 +121,16 @@ impl World {
     }
 
     pub(super) async fn connect(&self, instance: &str) -> FakeAgent {
-        let (socket, _) = connect_async(self.url("acs", instance)).await.unwrap();
+        self.connect_to(self.url("acs", instance), instance).await
+    }
+
+    /// With the account's own key.
+    pub(super) async fn connect_as_root(&self, instance: &str) -> FakeAgent {
+        self.connect_to(format!("{}&as=root", self.url("acs", instance)), instance).await
+    }
+
+    async fn connect_to(&self, url: String, instance: &str) -> FakeAgent {
+        let (socket, _) = connect_async(url).await.unwrap();
         FakeAgent { socket, instance: instance.to_owned() }
     }
 
@@ -255,12 +265,15 @@ impl TestRegion {
     }
 }
 
-async fn serve(region: Arc<Region>, caller: Caller, listener: TcpListener) {
+/// Whose signature a request carries, its query says: all but the handshake is left out here.
+async fn serve(region: Arc<Region>, callers: [Caller; 2], listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (region, caller) = (Arc::clone(&region), caller.clone());
+        let (region, [node, root]) = (Arc::clone(&region), callers.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                let response = crate::sessions::accept(&region, &caller, request);
+                let is_root = request.uri().query().is_some_and(|query| query.contains("as=root"));
+                let caller = if is_root { &root } else { &node };
+                let response = crate::sessions::accept(&region, caller, request);
                 let response = response.map(|body| Full::new(Bytes::from(body)));
                 async move { Ok::<_, std::convert::Infallible>(response) }
             });
