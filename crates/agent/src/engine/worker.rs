@@ -64,12 +64,13 @@ pub(super) async fn run(mut worker: Worker) -> TaskArn {
         let now = worker.context.clock.now();
         let plan = plan(&worker.spec, &worker.state, now);
         in_flight.retain(|action, handle| {
-            let is_over = handle.is_finished();
-            if action.is_abandoned_when_unplanned() && !plan.actions.contains(action) {
+            let is_abandoned =
+                action.is_abandoned_when_unplanned() && !plan.actions.contains(action);
+            if is_abandoned {
                 handle.abort();
-                return false;
             }
-            !is_over
+            // One that has ended stays until its inputs are taken in, or it would begin again.
+            !is_abandoned
         });
         for action in plan.actions {
             if may_begin(action, &in_flight) {
@@ -185,7 +186,7 @@ impl Worker {
                 }
             }
             Some(Err(error)) if error.is_panic() => {
-                in_flight.retain(|_, handle| !handle.is_finished());
+                in_flight.retain(|_, handle| handle.id() != error.id());
                 error!(task = %self.spec.arn, error = %Chain(&error), "an action panicked");
             }
             Some(Err(_)) | None => {}
