@@ -40,7 +40,7 @@ def test_what_is_put_is_got_page_by_page_in_both_directions(logs, stream):
     assert [event["message"] for event in last["events"]] == [f"line {n}" for n in range(20, 25)]
     before = logs.get_log_events(**stream, limit=5, nextToken=last["nextBackwardToken"])
     assert [event["message"] for event in before["events"]] == [f"line {n}" for n in range(15, 20)]
-    put(logs, stream, ["later"])
+    put(logs, stream, ["later"], now() + 1000)
     after = logs.get_log_events(**stream, nextToken=token)
     assert [event["message"] for event in after["events"]] == ["later"]
 

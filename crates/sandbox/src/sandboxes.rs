@@ -275,7 +275,12 @@ impl Sandboxes {
         let mut found = Vec::new();
         let dir = &self.inner.config.state_dir;
         for entry in fs::read_dir(dir).doing_at("list", dir)? {
-            let name = entry.doing_at("list", dir)?.file_name();
+            let entry = entry.doing_at("list", dir)?;
+            // Beside the containers' directories lies the shims' own log.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
             let Some(Ok(id)) = name.to_str().map(str::parse::<ContainerId>) else { continue };
             match self.files(&id).read_record() {
                 Ok(Some(record)) => found.push(self.recover_one(id, record).await?),

@@ -386,14 +386,10 @@ impl Streams {
             streams.child.push(null()?);
         }
         for ours in [&mut streams.stdout, &mut streams.stderr] {
-            match &spec.log {
-                LogSink::Spool { .. } => {
-                    let (read, write) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-                    streams.child.push(write);
-                    *ours = Some(read);
-                }
-                LogSink::Discard => streams.child.push(null()?),
-            }
+            // Also where nobody wants the output: libcontainer would reopen `/dev/null` read-only.
+            let (read, write) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
+            streams.child.push(write);
+            *ours = Some(read);
         }
         Ok(streams)
     }

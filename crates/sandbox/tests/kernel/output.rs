@@ -99,6 +99,18 @@ async fn an_application_whose_output_nobody_reads_is_not_held_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_whose_output_nobody_wants_can_still_write() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let mut spec = world.shell("echo to nobody && echo to nobody >&2");
+    spec.log = LogSink::Discard;
+    let id = world.start(spec).await;
+    assert_eq!(world.wait(&id).await.code, 0);
+    world.sandboxes.delete(&id).await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_holds_the_output_open_holds_up_nobody() {
     let Some(world) = World::open() else { return };
     world.limit(GroupLimits::default()).await;
