@@ -122,6 +122,12 @@ async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
             let late = || Err(reason::timed_out("prepared", limit));
             vec![Input::Prepared(result.unwrap_or_else(|_| late()))]
         }
+        Action::OpenLog(container) => {
+            let log = scene.run_log(container);
+            let checked = scene.context.logs.check(&log, execution_role(scene)).await;
+            let result = checked.map_err(|why| reason::log_driver(scene.spec.is_fargate, &why));
+            vec![Input::LogOpened { container, result }]
+        }
         Action::Create(container) => {
             let limit = Duration::from_millis(CREATE_MS_MAX);
             let result = tokio::time::timeout(limit, create(scene, container)).await;
@@ -233,22 +239,15 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
             }
         }
     };
-    let logs = async {
-        for (index, container) in scene.spec.containers.iter().enumerate() {
-            if container.refusal.is_none() {
-                let log = scene.run_log(index);
-                let checked = context.logs.check(&log, execution_role(scene)).await;
-                checked.map_err(|why| reason::log_driver(scene.spec.is_fargate, &why))?;
-            }
-        }
-        Ok(())
-    };
     let volumes = async {
+        if scene.spec.volumes.is_empty() {
+            return Ok(());
+        }
         let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
         let made = tokio::task::spawn_blocking(move || volumes::prepare(&dirs, &spec)).await;
         made.unwrap_or_else(|error| Err(error.to_string()))
     };
-    let ((), attached, (), ()) = tokio::try_join!(group, network, logs, volumes)?;
+    let ((), attached, ()) = tokio::try_join!(group, network, volumes)?;
     Ok(match attached {
         Some(Attached { netns, address, nameserver }) => {
             Prepared { netns: Some(netns), address: Some(address), nameserver }

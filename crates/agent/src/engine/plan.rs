@@ -13,6 +13,8 @@ pub(crate) enum Action {
     /// Make what the containers share: limits, network, volumes.
     Prepare,
     Pull(usize),
+    /// See to it that its output has somewhere to go.
+    OpenLog(usize),
     Create(usize),
     Start(usize),
     /// Wait for the process to end.
@@ -47,6 +49,7 @@ impl Action {
             | Self::Discard(index)
             | Self::Drain(index) => Some(index),
             Self::Prepare
+            | Self::OpenLog(_)
             | Self::Watch { .. }
             | Self::Check { .. }
             | Self::Signal(_)
@@ -59,7 +62,7 @@ impl Action {
     /// Whether it is given up as soon as it is no longer in the plan.
     pub(crate) fn is_abandoned_when_unplanned(self) -> bool {
         match self {
-            Self::Pull(_) | Self::Check { .. } | Self::Watch { .. } => true,
+            Self::Pull(_) | Self::OpenLog(_) | Self::Check { .. } | Self::Watch { .. } => true,
             Self::Prepare
             | Self::Create(_)
             | Self::Start(_)
@@ -121,6 +124,9 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
         plan.actions.push(Action::Prepare);
     }
     for (index, container) in state.containers.iter().enumerate() {
+        if container.phase < Phase::Running && !container.has_log && container.gave_up.is_none() {
+            plan.actions.push(Action::OpenLog(index));
+        }
         match container.phase {
             Phase::Waiting => plan.actions.push(Action::Pull(index)),
             Phase::Pulled => {
@@ -132,7 +138,8 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
                 plan.actions.push(Action::Discard(index));
             }
             Phase::Created => {
-                if depend::verdict(spec, state, index, now) == Verdict::Ready {
+                let verdict = depend::verdict(spec, state, index, now);
+                if container.has_log && verdict == Verdict::Ready {
                     plan.actions.push(Action::Start(index));
                 }
             }

@@ -182,6 +182,10 @@ impl World {
                 at: self.now,
                 result: if is_failed { Err(failed()) } else { Ok(Pulled::default()) },
             },
+            Action::OpenLog(container) => Input::LogOpened {
+                container,
+                result: if is_failed { Err(failed()) } else { Ok(()) },
+            },
             Action::Create(container) => {
                 let id = self.state.containers[container].run_id();
                 if !is_failed {

@@ -111,6 +111,13 @@ pub struct Prepared {
     pub nameserver: Option<Ipv4Addr>,
 }
 
+/// Why a created container is never started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaveUp {
+    pub reason: String,
+    pub exit_code: Option<i32>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// As reported; also the name of everything that belongs to the container on this host.
@@ -128,8 +135,10 @@ pub struct ContainerState {
     /// What the last run of a restarted container ended with.
     pub last_exit_code: Option<i32>,
     pub reason: Option<String>,
+    /// Its output has somewhere to go.
+    pub has_log: bool,
     /// Why it is not to be started any more, while it is created.
-    pub gave_up: Option<String>,
+    pub gave_up: Option<GaveUp>,
     pub last_line: Option<String>,
     pub restarts: u32,
     pub health: Health,

@@ -12,7 +12,8 @@ use longshore_types::Timestamp;
 use super::depend::{self, Verdict};
 use super::event;
 use super::state::{
-    Binding, ContainerState, Desired, ExitState, Health, Phase, Prepared, StopCause, TaskState,
+    Binding, ContainerState, Desired, ExitState, GaveUp, Health, Phase, Prepared, StopCause,
+    TaskState,
 };
 use crate::reason;
 use crate::spec::TaskSpec;
@@ -39,6 +40,11 @@ pub(crate) enum Input {
         result: Result<Pulled, String>,
     },
     Prepared(Result<Prepared, String>),
+    /// Its log driver is ready, or refuses.
+    LogOpened {
+        container: usize,
+        result: Result<(), String>,
+    },
     Created {
         container: usize,
         result: Result<Created, String>,
@@ -144,6 +150,7 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
             }
             Err(reason) => want_stopped(state, StopCause::FailedToStart { reason }),
         },
+        Input::LogOpened { container, result } => log_opened(state, container, result, now),
         Input::Created { container, result } => created(state, container, result),
         Input::Started { container, result } => started(state, container, result),
         Input::Exited { container, restarts, exit, reason } => {
@@ -173,7 +180,7 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
         Input::Discarded { container } => {
             if let Some(container) = at_phase(state, container, Phase::Created) {
                 match container.gave_up.take() {
-                    Some(reason) => give_up_on(container, reason, now),
+                    Some(gave_up) => give_up_on(container, gave_up, now),
                     None => container.phase = Phase::Stopped,
                 }
             }
@@ -368,13 +375,8 @@ fn give_up(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) -> bool {
         }
         if let Verdict::Never(why) = depend::verdict(spec, state, index, now) {
             let reason = reason::dependency(&spec.containers[index].name, &why);
-            let container = &mut state.containers[index];
-            if container.phase < Phase::Created {
-                give_up_on(container, reason, now);
-            } else if container.gave_up.is_none() {
-                // It may be starting this very moment: who discards it will know.
-                container.gave_up = Some(reason);
-            } else {
+            let gave_up = GaveUp { reason, exit_code: Some(GAVE_UP_EXIT_CODE) };
+            if !give_up_or_wait(&mut state.containers[index], gave_up, now) {
                 continue;
             }
             is_changed = true;
@@ -383,9 +385,35 @@ fn give_up(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) -> bool {
     is_changed
 }
 
-fn give_up_on(container: &mut ContainerState, reason: String, now: Timestamp) {
-    container.exit = Some(ExitState { code: Some(GAVE_UP_EXIT_CODE), oom_killed: false, at: now });
-    fail(container, reason);
+/// Gives up on a container. One that exists may be starting this very moment: who discards it will
+/// know. False if that was known already.
+fn give_up_or_wait(container: &mut ContainerState, gave_up: GaveUp, now: Timestamp) -> bool {
+    if container.phase < Phase::Created {
+        give_up_on(container, gave_up, now);
+    } else if container.gave_up.is_none() {
+        container.gave_up = Some(gave_up);
+    } else {
+        return false;
+    }
+    true
+}
+
+fn give_up_on(container: &mut ContainerState, gave_up: GaveUp, now: Timestamp) {
+    if gave_up.exit_code.is_some() {
+        container.exit = Some(ExitState { code: gave_up.exit_code, oom_killed: false, at: now });
+    }
+    fail(container, gave_up.reason);
+}
+
+fn log_opened(state: &mut TaskState, index: usize, result: Result<(), String>, now: Timestamp) {
+    let Some(container) = state.containers.get_mut(index) else { return };
+    match result {
+        Ok(()) => container.has_log = true,
+        Err(reason) if container.phase < Phase::Running && !container.has_log => {
+            give_up_or_wait(container, GaveUp { reason, exit_code: None }, now);
+        }
+        Err(_) => {}
+    }
 }
 
 fn lose_essential(spec: &TaskSpec, state: &mut TaskState) -> bool {

@@ -111,6 +111,7 @@ fn may_begin(action: Action, in_flight: &BTreeMap<Action, AbortHandle>) -> bool 
         Action::Tell(_) => matches!(other, Action::Tell(_)),
         Action::Signal(_) | Action::Kill(_) | Action::Check { .. } | Action::Watch { .. } => false,
         Action::Prepare
+        | Action::OpenLog(_)
         | Action::Pull(_)
         | Action::Create(_)
         | Action::Start(_)
@@ -178,6 +179,7 @@ impl Worker {
         match done {
             Some(Ok(Done { action, inputs, image })) => {
                 in_flight.remove(&action);
+                debug!(task = %self.spec.arn, ?action, "action done");
                 if let Some((container, image)) = image {
                     self.images.insert(container, image);
                 }

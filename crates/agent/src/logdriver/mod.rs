@@ -39,7 +39,8 @@ pub const SPOOL_BYTES_MAX: u64 = 256 << 20;
 const LAST_LINE_MAX: usize = 1024;
 /// How long a finished pipeline is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
-const CHECK_TRIES_MAX: u32 = 6;
+const CHECK_TRIES_MAX: u32 = 10;
+const CHECK_WAIT_MS_MAX: u64 = 5_000;
 
 /// Why the log service refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,7 +158,7 @@ impl LogShipping {
                 Ok(()) => break,
                 Err(error) if error.is_transient && attempt < CHECK_TRIES_MAX => {
                     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                    wait_ms *= 2;
+                    wait_ms = (wait_ms * 2).min(CHECK_WAIT_MS_MAX);
                 }
                 Err(error) => {
                     return Err(format!("failed to create Cloudwatch log stream: {error}"));
