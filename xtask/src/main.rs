@@ -1,5 +1,6 @@
 //! The workspace's own chores.
 
+mod bench;
 mod check;
 mod codegen;
 mod deny;
@@ -33,6 +34,11 @@ enum Chore {
     Deny,
     /// Everything that must hold of the source: format, lints, layers, generated code, licences.
     Check,
+    /// Measures the design's budgets on this machine, beside the peers that are installed.
+    Bench {
+        /// Only these figures of the whole system; see `tests/src/bench/main.rs`.
+        figures: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Chore::Layers => layers::run(root),
         Chore::Deny => deny::run(root),
         Chore::Check => check::run(root),
+        Chore::Bench { figures } => bench::run(root, &figures).map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
