@@ -30,7 +30,6 @@ pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
     finish(Command::new(built.join("bench")).arg(built.join("longshore")).args(figures))
 }
 
-#[expect(clippy::disallowed_methods, reason = "cargo's own variable, read in this program's shell")]
 fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

@@ -9,6 +9,7 @@ use store::MemoryStore;
 use crate::access::Keys;
 use crate::config::Config;
 use crate::region::{Parts, Region};
+use crate::registry_catalog;
 
 /// A region on a memory store and a seeded clock. Its directory goes when it goes.
 #[derive(Debug)]
@@ -25,12 +26,23 @@ impl TestRegion {
         let listen = ([127, 0, 0, 1], 4566).into();
         let config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
         let logs = logs::Logs::open(&dir.path().join("logs"), Arc::clone(&env) as _).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let keys = Keys::mint(env.as_ref());
+        let registry = registry_catalog::open(
+            dir.path(),
+            Arc::clone(&store) as _,
+            &keys.registry_secret,
+            Arc::clone(&env) as _,
+            Arc::clone(&env) as _,
+        )
+        .unwrap();
         let parts = Parts {
-            store: Arc::new(MemoryStore::new()),
+            store,
             logs: Arc::new(logs),
+            registry,
             clock: Arc::clone(&env) as _,
             ids: Arc::clone(&env) as _,
-            keys: Keys::mint(env.as_ref()),
+            keys,
         };
         Self { region: Arc::new(Region::new(config, parts)), env, _dir: dir }
     }
