@@ -10,7 +10,6 @@ pub mod codec;
 pub mod debug;
 pub mod error;
 pub mod json;
-pub mod paging;
 pub mod query;
 pub mod rest;
 pub mod service;
