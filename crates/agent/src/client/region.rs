@@ -41,7 +41,7 @@ pub struct RegionLink {
     submits: Semaphore,
     /// Rung when the region was heard again: then nobody waits out a long pause.
     heard: Notify,
-    /// By the access key of the role, and the registry's account.
+    /// By the role, and the registry's account.
     logins: Mutex<BTreeMap<(String, String), Login>>,
 }
 
@@ -151,7 +151,8 @@ impl RegionLink {
         role: Option<&RoleCredentials>,
     ) -> Result<Login, CallError> {
         let key = (
-            role.map(|role| role.access_key_id.clone()).unwrap_or_default(),
+            // All tasks of a role, which belongs to one account, share a login.
+            role.map(|role| role.role_arn.clone()).unwrap_or_default(),
             registry.unwrap_or_default().to_owned(),
         );
         let now = self.api.clock().now();

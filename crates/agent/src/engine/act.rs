@@ -124,7 +124,7 @@ async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
         }
         Action::OpenLog(container) => {
             let log = scene.run_log(container);
-            let checked = scene.context.logs.check(&log, execution_role(scene)).await;
+            let checked = scene.context.logs.check(&log, &scene.context.credentials).await;
             let result = checked.map_err(|why| reason::log_driver(scene.spec.is_fargate, &why));
             vec![Input::LogOpened { container, result }]
         }
@@ -201,7 +201,8 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
         .map_err(|why: image::ReferenceError| reason::bad_image_name(&container.image, &why))?;
     let role = match &container.registry {
         RegistryAuth::Ecr { execution_role: true, .. } => {
-            scene.context.credentials.execution(&scene.spec.arn)
+            // Another key would open another account's registry: an agent that came back waits.
+            Some(scene.context.credentials.hold(&scene.spec.arn).execution().await)
         }
         RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
     };
@@ -254,10 +255,6 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
         }
         None => Prepared::default(),
     })
-}
-
-fn execution_role(scene: &Scene) -> Option<crate::acs::wire::RoleCredentials> {
-    scene.context.credentials.execution(&scene.spec.arn)
 }
 
 async fn create(scene: &Scene, index: usize) -> Result<Created, String> {
@@ -329,6 +326,7 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
 async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
     let containers = scene.context.dirs.containers();
     let (from, to) = (containers.join(previous), containers.join(next.as_str()));
+    let _ = tokio::fs::create_dir_all(&to).await;
     let _ = tokio::fs::remove_dir_all(to.join("layer")).await;
     let moved = tokio::fs::rename(from.join("layer"), to.join("layer")).await;
     if let Err(error) = moved {
@@ -349,7 +347,7 @@ async fn start(scene: &Scene, index: usize) -> Result<Timestamp, String> {
 
 /// Sees to the output of a run; asked twice, it is still seen to once.
 fn follow(scene: &Scene, log: &RunLog) {
-    scene.context.logs.follow(log, execution_role(scene));
+    scene.context.logs.follow(log, &scene.context.credentials);
 }
 
 async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use image::Auth;
@@ -52,25 +52,128 @@ pub(crate) struct TaskCredentials {
     pub(crate) execution: Option<RoleCredentials>,
 }
 
-/// The credentials of the tasks' roles. In memory only: after a restart the region sends them anew.
+/// What is known of one task's roles.
 #[derive(Debug, Default)]
-pub(crate) struct CredentialsBook(Mutex<BTreeMap<TaskArn, TaskCredentials>>);
+struct Entry {
+    given: TaskCredentials,
+    /// How many wait for the credentials, or still use them.
+    holds: usize,
+    /// Whether the task has ended: the last one to let go removes the entry.
+    is_over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    entries: Mutex<BTreeMap<TaskArn, Entry>>,
+    /// Rung whenever credentials were given.
+    given: Notify,
+}
+
+/// The credentials of the tasks' roles. In memory only: after a restart the region sends them anew.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CredentialsBook(Arc<Shared>);
+
+/// The right to a task's execution credentials, even after the task itself is forgotten.
+#[derive(Debug)]
+pub(crate) struct Held {
+    book: CredentialsBook,
+    task: TaskArn,
+}
+
+impl Held {
+    /// The credentials as they are now, once there are any.
+    pub(crate) async fn execution(&self) -> RoleCredentials {
+        loop {
+            let mut given = std::pin::pin!(self.book.0.given.notified());
+            given.as_mut().enable();
+            if let Some(role) = self.book.execution(&self.task) {
+                return role;
+            }
+            given.await;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut entries = self.book.entries();
+        let Some(entry) = entries.get_mut(&self.task) else { return };
+        entry.holds = entry.holds.saturating_sub(1);
+        if entry.is_over && entry.holds == 0 {
+            entries.remove(&self.task);
+        }
+    }
+}
 
 impl CredentialsBook {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<TaskArn, Entry>> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn put(&self, task: &TaskArn, given: TaskCredentials) {
-        let Ok(mut book) = self.0.lock() else { return };
-        let known = book.entry(task.clone()).or_default();
+        let mut entries = self.entries();
+        let known = &mut entries.entry(task.clone()).or_default().given;
         known.application = given.application.or(known.application.take());
         known.execution = given.execution.or(known.execution.take());
+        drop(entries);
+        self.0.given.notify_waiters();
     }
 
     pub(crate) fn execution(&self, task: &TaskArn) -> Option<RoleCredentials> {
-        self.0.lock().ok()?.get(task)?.execution.clone()
+        self.entries().get(task)?.given.execution.clone()
     }
 
+    /// Keeps the credentials of a task for whoever works for it.
+    pub(crate) fn hold(&self, task: &TaskArn) -> Held {
+        self.entries().entry(task.clone()).or_default().holds += 1;
+        Held { book: self.clone(), task: task.clone() }
+    }
+
+    /// Whether somebody works for the task, even if it has ended.
+    pub(crate) fn is_held(&self, task: &TaskArn) -> bool {
+        self.entries().get(task).is_some_and(|entry| 0 < entry.holds)
+    }
+
+    /// The task has ended: only what is held stays, until it is let go.
     pub(crate) fn forget(&self, task: &TaskArn) {
-        if let Ok(mut book) = self.0.lock() {
-            book.remove(task);
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(task) else { return };
+        entry.is_over = true;
+        if entry.holds == 0 {
+            entries.remove(task);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn role(id: &str) -> TaskCredentials {
+        let role = RoleCredentials { access_key_id: id.to_owned(), ..RoleCredentials::default() };
+        TaskCredentials { execution: Some(role), ..TaskCredentials::default() }
+    }
+
+    #[tokio::test]
+    async fn credentials_are_waited_for_renewed_and_kept_until_they_are_let_go() {
+        let arn = "arn:aws:ecs:us-east-1:111122223333:task/demo/0123456789abcdef0123456789abcdef";
+        let task: TaskArn = arn.parse().unwrap();
+        let book = CredentialsBook::default();
+        let held = book.hold(&task);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, held.execution()).await.is_err());
+        let giver = book.clone();
+        let given = task.clone();
+        tokio::spawn(async move { giver.put(&given, role("first")) });
+        assert_eq!(held.execution().await.access_key_id, "first");
+        book.forget(&task);
+        assert!(book.is_held(&task));
+        book.put(&task, role("second"));
+        assert_eq!(held.execution().await.access_key_id, "second");
+        drop(held);
+        assert_eq!(book.execution(&task), None);
+        assert!(!book.is_held(&task));
     }
 }

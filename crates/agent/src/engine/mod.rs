@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 pub use context::Region;
-pub(crate) use context::{Context, CredentialsBook, TaskCredentials};
+pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
 pub(crate) use launch::parse_size;
 pub use worker::TaskView;
 
@@ -261,7 +261,9 @@ impl Engine {
 
     /// Replaces a task's credentials; false if the task is not ours.
     pub(crate) fn put_credentials(&self, task: &TaskArn, given: TaskCredentials) -> bool {
-        let is_ours = self.lock().live.contains_key(task);
+        let is_live = self.lock().live.contains_key(task);
+        // The output of an ended task may still be on its way.
+        let is_ours = is_live || self.context.credentials.is_held(task);
         if is_ours {
             self.context.credentials.put(task, given);
         }

@@ -142,7 +142,7 @@ async fn sweep(engine: &Engine, tasks: &[TakenUp], strangers: Vec<Recovered>) {
         .iter()
         .flat_map(|(_, record, _)| record.state.containers.iter().map(ContainerState::run_id))
         .collect();
-    context.logs.take_up_orphans(&runs);
+    context.logs.take_up_orphans(&runs, &context.credentials);
     for stranger in strangers {
         warn!(container = %stranger.id, "container belongs to no task");
         super::act::delete_when_shipped(&engine.context, stranger.id).await;

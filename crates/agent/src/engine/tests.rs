@@ -356,6 +356,30 @@ async fn an_unhealthy_container_is_told_of_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_restarted_container_finds_its_files_again_and_nobody_is_told() {
+    let rig = Rig::new().await;
+    let policy = json!({ "enabled": true, "restartAttemptPeriod": 0, "ignoredExitCodes": [7] });
+    drop(rig.accept(json!([{ "name": "web", "restartPolicy": policy }])).await);
+    rig.until_told(Status::Running).await;
+    let scratch = rig.runtime.spec("web").rootfs.scratch;
+    std::fs::write(scratch.join("upper"), "mine").unwrap();
+    rig.runtime.end("web", 1, false);
+    let has_restarted = |rig: &Rig| {
+        let views = rig.engine.views();
+        views.iter().any(|view| view.state.containers[0].restarts == 1)
+            && rig.runtime.is_running("web")
+    };
+    rig.until("restarted", has_restarted).await;
+    let scratch = rig.runtime.spec("web").rootfs.scratch;
+    assert_eq!(std::fs::read_to_string(scratch.join("upper")).unwrap(), "mine");
+    assert_eq!(rig.region.told().len(), 2, "{:?}", rig.region.told());
+    rig.runtime.end("web", 7, false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(7));
+    rig.until("clean", |rig| rig.runtime.is_clean()).await;
+}
+
+#[tokio::test]
 async fn a_burst_of_tasks_starts_quickly() {
     let rig = Rig::new().await;
     for number in 0..200_u32 {

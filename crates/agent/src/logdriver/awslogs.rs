@@ -12,13 +12,15 @@ use super::batch::Queue;
 use super::lines::{Assembler, LogEvent};
 use super::options::AwslogsOptions;
 use super::{LogService, LogServiceError, Pipeline};
-use crate::acs::wire::RoleCredentials;
+use crate::engine::Held;
 use crate::seams::OutputItem;
 
 /// A first event waits this long for company.
 const FLUSH_MS: u64 = 100;
 /// Read ahead of what was sent; the rest waits in the spool.
 const AHEAD_BYTES_MAX: usize = 4 << 20;
+/// Credentials that ended are replaced once the region is heard again.
+const EXPIRED: &str = "ExpiredTokenException";
 const RETRY_MS_MIN: u64 = 100;
 const RETRY_MS_MAX: u64 = 5_000;
 
@@ -27,7 +29,8 @@ type Sending = BoxFuture<'static, (Vec<LogEvent>, Result<u64, LogServiceError>)>
 struct Shipper {
     pipeline: Pipeline,
     service: Arc<dyn LogService>,
-    role: Option<RoleCredentials>,
+    /// Whose credentials are used; the host's own if nobody's.
+    writer: Option<Arc<Held>>,
     options: AwslogsOptions,
     assembler: Assembler,
     queue: Queue,
@@ -39,7 +42,7 @@ struct Shipper {
 pub(super) async fn ship(
     pipeline: Pipeline,
     service: Arc<dyn LogService>,
-    role: Option<RoleCredentials>,
+    writer: Option<Held>,
 ) {
     let options = match AwslogsOptions::read(&pipeline.log) {
         Ok(options) => options,
@@ -53,7 +56,7 @@ pub(super) async fn ship(
     Shipper {
         pipeline,
         service,
-        role,
+        writer: writer.map(Arc::new),
         options,
         assembler,
         queue: Queue::default(),
@@ -157,13 +160,19 @@ impl Shipper {
     fn send(&mut self) -> Sending {
         let batch = self.queue.batch();
         self.flush_at = (!self.queue.is_empty()).then(Instant::now);
-        let (service, role) = (Arc::clone(&self.service), self.role.clone());
+        let (service, writer) = (Arc::clone(&self.service), self.writer.clone());
         let target = self.options.target.clone();
         Box::pin(async move {
             let mut wait_ms = RETRY_MS_MIN;
             loop {
-                match service.put(target.clone(), role.clone(), batch.clone()).await {
-                    Err(error) if error.is_transient => {
+                // Asked anew each time: the region replaces them while we run.
+                let role = match &writer {
+                    Some(writer) => Some(writer.execution().await),
+                    None => None,
+                };
+                let is_lent = role.is_some();
+                match service.put(target.clone(), role, batch.clone()).await {
+                    Err(error) if error.is_transient || is_lent && error.code == EXPIRED => {
                         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                         wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
                     }

@@ -29,6 +29,7 @@ pub use options::LogTarget;
 
 use self::options::{AwslogsOptions, JsonOptions};
 use crate::acs::wire::RoleCredentials;
+use crate::engine::{CredentialsBook, Held};
 use crate::seams::{Output, Position, Runtime};
 use crate::spec::{LogDriver, LogSpec};
 use crate::state_dir::StateDir;
@@ -92,6 +93,8 @@ struct Note {
     container: String,
     runtime_id: String,
     driver: String,
+    #[serde(default)]
+    execution_role: bool,
     options: BTreeMap<String, String>,
     position: Position,
 }
@@ -124,12 +127,20 @@ impl LogShipping {
     }
 
     /// Checks a run's options, and that its stream exists or can be made.
-    pub async fn check(&self, log: &RunLog, role: Option<RoleCredentials>) -> Result<(), String> {
+    pub(crate) async fn check(
+        &self,
+        log: &RunLog,
+        credentials: &CredentialsBook,
+    ) -> Result<(), String> {
         match log.spec.driver {
             LogDriver::None => Ok(()),
             LogDriver::JsonFile => JsonOptions::read(&log.spec.options).map(drop),
             LogDriver::Awslogs => {
                 let options = AwslogsOptions::read(log)?;
+                let role = match writer(log, credentials) {
+                    Some(writer) => Some(writer.execution().await),
+                    None => None,
+                };
                 self.make_stream(&options, role).await
             }
         }
@@ -174,7 +185,7 @@ impl LogShipping {
     }
 
     /// Begins to ship a run's output, unless that is under way.
-    pub fn follow(&self, log: &RunLog, role: Option<RoleCredentials>) {
+    pub(crate) fn follow(&self, log: &RunLog, credentials: &CredentialsBook) {
         if log.spec.driver == LogDriver::None || self.is_followed(&log.id) {
             return;
         }
@@ -204,6 +215,7 @@ impl LogShipping {
             progress: sender,
             clock: Arc::clone(&self.clock),
         };
+        let writer = writer(log, credentials);
         let pipelines = Arc::clone(&self.pipelines);
         let service = Arc::clone(&self.service);
         let file = self.dirs.containers().join(&log.id).join(format!("{}-json.log", log.id));
@@ -211,7 +223,7 @@ impl LogShipping {
         tokio::spawn(async move {
             pipeline.note.write(&log, position);
             match log.spec.driver {
-                LogDriver::Awslogs => awslogs::ship(pipeline, service, role).await,
+                LogDriver::Awslogs => awslogs::ship(pipeline, service, writer).await,
                 LogDriver::JsonFile => json_file::ship(pipeline, file).await,
                 LogDriver::None => {}
             }
@@ -257,7 +269,11 @@ impl LogShipping {
     }
 
     /// Goes on with the spools whose tasks are gone; removes those that nothing is known of.
-    pub fn take_up_orphans(&self, runs: &BTreeSet<String>) {
+    pub(crate) fn take_up_orphans(
+        &self,
+        runs: &BTreeSet<String>,
+        credentials: &CredentialsBook,
+    ) {
         let Ok(entries) = std::fs::read_dir(self.dirs.spools()) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
@@ -270,12 +286,19 @@ impl LogShipping {
             match self.note_of(&id) {
                 Some(note) => {
                     info!(run = id, "output of an ended container is shipped");
-                    self.follow(&note.run_log(id), None);
+                    let task = note.task.clone();
+                    self.follow(&note.run_log(id), credentials);
+                    credentials.forget(&task);
                 }
                 None => drop(std::fs::remove_dir_all(&path)),
             }
         }
     }
+}
+
+/// Whose credentials a run's log is written with; the host's own if nobody's.
+fn writer(log: &RunLog, credentials: &CredentialsBook) -> Option<Held> {
+    log.spec.execution_role.then(|| credentials.hold(&log.task))
 }
 
 impl Note {
@@ -289,7 +312,11 @@ impl Note {
             task: self.task,
             container: self.container,
             runtime_id: self.runtime_id,
-            spec: LogSpec { driver, options: self.options },
+            spec: LogSpec {
+                driver,
+                execution_role: self.execution_role,
+                options: self.options,
+            },
             is_tty: false,
         }
     }
@@ -349,6 +376,7 @@ impl NoteFile {
                 LogDriver::Awslogs => "awslogs".into(),
                 LogDriver::JsonFile | LogDriver::None => "json-file".into(),
             },
+            execution_role: log.spec.execution_role,
             options: log.spec.options.clone(),
             position,
         };

@@ -255,7 +255,11 @@ pub(super) mod tests {
                 .unwrap(),
             container: "web".into(),
             runtime_id: "00112233445566778899aabbccddeeff-0000000001".into(),
-            spec: LogSpec { driver: LogDriver::Awslogs, options: pairs.collect() },
+            spec: LogSpec {
+                driver: LogDriver::Awslogs,
+                execution_role: false,
+                options: pairs.collect(),
+            },
             is_tty: false,
         }
     }

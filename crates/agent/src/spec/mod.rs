@@ -172,6 +172,8 @@ pub struct HealthSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSpec {
     pub driver: LogDriver,
+    /// Whether the task's execution role writes the log, and not the host.
+    pub execution_role: bool,
     pub options: BTreeMap<String, String>,
 }
 

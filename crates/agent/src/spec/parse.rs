@@ -251,7 +251,11 @@ fn parse_container(
         registry: RegistryAuth::None,
         network: if is_awsvpc { NetworkMode::Awsvpc } else { mode_of(task)? },
         health: None,
-        log: LogSpec { driver: LogDriver::JsonFile, options: BTreeMap::new() },
+        log: LogSpec {
+            driver: LogDriver::JsonFile,
+            execution_role: container.logs_auth_strategy.as_deref() == Some("ExecutionRole"),
+            options: BTreeMap::new(),
+        },
         process: ProcessSpec::default(),
         host: HostSpec {
             cpu_shares: u64::try_from(shares).unwrap_or(2),
