@@ -1,9 +1,13 @@
 //! What Amazon fills in where a request is silent, so that its answer shows it.
 
-use aws_api::ecs::{ContainerDefinition, PortMapping, TransportProtocol};
+use aws_api::ecs::{ContainerDefinition, HealthCheck, PortMapping, TransportProtocol};
 use model::NetworkMode;
 
 use super::Draft;
+
+const HEALTH_INTERVAL_S: i32 = 30;
+const HEALTH_TIMEOUT_S: i32 = 5;
+const HEALTH_RETRIES: i32 = 3;
 
 impl Draft {
     /// Called once, after every check.
@@ -38,9 +42,19 @@ fn fill_in_container(container: &mut ContainerDefinition, mode: NetworkMode) {
     container.mount_points.get_or_insert_default();
     container.volumes_from.get_or_insert_default();
     container.system_controls.get_or_insert_default();
+    if let Some(check) = &mut container.health_check {
+        fill_in_health_check(check);
+    }
     for mapping in container.port_mappings.get_or_insert_default() {
         fill_in_mapping(mapping, mode);
     }
+}
+
+/// A start period that nobody asked for stays absent: none is off, and shown so.
+fn fill_in_health_check(check: &mut HealthCheck) {
+    check.interval.get_or_insert(HEALTH_INTERVAL_S);
+    check.timeout.get_or_insert(HEALTH_TIMEOUT_S);
+    check.retries.get_or_insert(HEALTH_RETRIES);
 }
 
 fn fill_in_mapping(mapping: &mut PortMapping, mode: NetworkMode) {

@@ -86,6 +86,22 @@ fn defaults_are_filled_in_as_amazon_shows_them() {
     assert_eq!(kept(&document).get("networkMode"), None);
 }
 
+#[test]
+fn a_health_check_is_kept_with_its_defaults() {
+    let check = |given: Value| {
+        let shown = kept(&with(plain(), &app("healthCheck"), given));
+        shown["containerDefinitions"][0]["healthCheck"].clone()
+    };
+    assert_eq!(
+        check(json!({"command": ["CMD-SHELL", "true"]})),
+        json!({"command": ["CMD-SHELL", "true"], "interval": 30, "timeout": 5, "retries": 3})
+    );
+    let full = json!({
+        "command": ["CMD", "true"], "interval": 5, "timeout": 2, "retries": 1, "startPeriod": 0,
+    });
+    assert_eq!(check(full.clone()), full);
+}
+
 /// Every member of `sent` is in `shown` as it was sent; `shown` may have more.
 fn is_within(sent: &Value, shown: &Value) -> bool {
     match (sent, shown) {
