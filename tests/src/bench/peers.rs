@@ -37,8 +37,10 @@ pub(crate) async fn docker_run(world: &World) -> io::Result<String> {
 
 fn dockerd(folder: &Path, namespace: &str) -> io::Result<Child> {
     let log = fs::File::create(folder.join("log"))?;
-    Command::new("ip")
-        .args(["netns", "exec", namespace, "dockerd", "--data-root"])
+    // Not `ip netns exec`, which hides the control groups.
+    Command::new("nsenter")
+        .arg(format!("--net=/var/run/netns/{namespace}"))
+        .args(["dockerd", "--data-root"])
         .arg(folder.join("data"))
         .arg("--exec-root")
         .arg(folder.join("exec"))
