@@ -9,6 +9,8 @@ pub enum Principal {
     Root,
     /// A host's agent; bound to its container instance once it has registered.
     Node { instance: Option<InstanceId> },
+    /// What a host does in a task's name, with the temporary key of that task's account.
+    TaskExecution,
 }
 
 /// The circumstances of one request. `now` is the request's one reading of the clock.

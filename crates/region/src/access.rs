@@ -9,11 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_wire::{ApiError, Caller, Principal};
-use longshore_types::{AccountId, IdSource, Token};
+use longshore_types::{AccountId, IdSource, Timestamp, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::errors::Refusal;
+use crate::temporary;
 
 /// The file's name within the data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -57,7 +58,7 @@ pub struct Keys {
     pub root: KeyPair,
     /// The agent on the region's own machine.
     pub node: KeyPair,
-    /// What registry tokens and page tokens are signed with.
+    /// What registry tokens and page tokens are signed with, and temporary keys derived from.
     pub registry_secret: Token,
 }
 
@@ -115,6 +116,9 @@ pub struct AccessKey {
     pub account: AccountId,
     pub principal: Principal,
     pub secret: Token,
+    /// Of temporary keys only, as is the next.
+    pub session_token: Option<Token>,
+    pub expires: Option<Timestamp>,
 }
 
 /// Finds access keys, and says what they may do.
@@ -149,6 +153,23 @@ const NODE_ACTIONS: &[&str] = &[
     "sts:GetCallerIdentity",
 ];
 
+/// What may be done in a task's name before and beside its containers.
+const TASK_EXECUTION_ACTIONS: &[&str] = &[
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "ecr:GetDownloadUrlForLayer",
+    "logs:CreateLogGroup",
+    "logs:CreateLogStream",
+    "logs:DescribeLogGroups",
+    "logs:DescribeLogStreams",
+    "logs:PutLogEvents",
+    "sts:GetCallerIdentity",
+];
+
+/// The role whose permissions a task's execution has when its definition names none.
+pub const TASK_EXECUTION_ROLE: &str = "ecsTaskExecutionRole";
+
 impl Access {
     pub fn new(keys: Keys, config: &Config) -> Self {
         Self { keys, account_keys: config.account_keys.clone() }
@@ -160,6 +181,8 @@ impl Access {
             account: Config::root_account(),
             principal,
             secret: pair.secret_access_key.clone(),
+            session_token: None,
+            expires: None,
         };
         let Keys { root, node, .. } = &self.keys;
         if access_key_id == root.access_key_id {
@@ -168,9 +191,19 @@ impl Access {
         if access_key_id == node.access_key_id {
             return Some(of_root_account(node, Principal::Node { instance: None }));
         }
+        if let Some(key) = temporary::read(&self.keys.registry_secret, access_key_id) {
+            return Some(AccessKey {
+                account: key.account,
+                principal: Principal::TaskExecution,
+                secret: key.secret,
+                session_token: Some(key.session_token),
+                expires: Some(key.expires),
+            });
+        }
         let secret = self.account_keys.clone()?;
         let account = access_key_id.parse().ok()?;
-        Some(AccessKey { account, principal: Principal::Root, secret })
+        let principal = Principal::Root;
+        Some(AccessKey { account, principal, secret, session_token: None, expires: None })
     }
 
     /// Whether `caller` may call `operation` of `service`: asked before any handler runs.
@@ -181,13 +214,15 @@ impl Access {
         operation: &str,
     ) -> Result<(), ApiError> {
         let action = format!("{service}:{operation}");
-        match caller.principal {
-            Principal::Root => Ok(()),
-            Principal::Node { .. } if NODE_ACTIONS.contains(&action.as_str()) => Ok(()),
-            Principal::Node { .. } => {
-                Err(Refusal::NotAuthorized { principal: principal_arn(caller), action }.into())
-            }
+        let may = match caller.principal {
+            Principal::Root => true,
+            Principal::Node { .. } => NODE_ACTIONS.contains(&action.as_str()),
+            Principal::TaskExecution => TASK_EXECUTION_ACTIONS.contains(&action.as_str()),
+        };
+        if may {
+            return Ok(());
         }
+        Err(Refusal::NotAuthorized { principal: principal_arn(caller), action }.into())
     }
 }
 
@@ -197,6 +232,10 @@ pub fn principal_arn(caller: &Caller) -> String {
     match caller.principal {
         Principal::Root => format!("arn:aws:iam::{account}:root"),
         Principal::Node { .. } => format!("arn:aws:iam::{account}:user/longshore-node"),
+        Principal::TaskExecution => {
+            let session = &caller.access_key;
+            format!("arn:aws:sts::{account}:assumed-role/{TASK_EXECUTION_ROLE}/{session}")
+        }
     }
 }
 
@@ -258,6 +297,35 @@ mod tests {
         assert_eq!(error.code, "AccessDeniedException");
         let root = Caller { principal: Principal::Root, ..caller };
         assert!(access.authorize(&root, "ecs", "RunTask").is_ok());
+    }
+
+    #[test]
+    fn a_tasks_key_writes_logs_and_fetches_images_of_its_account_and_no_more() {
+        let keys = Keys::mint(&SeededEnv::from_seed(1));
+        let access = Access::new(keys.clone(), &config());
+        let arn = "arn:aws:ecs:us-east-1:111122223333:task/demo/0123456789abcdef0123456789abcdef";
+        let key =
+            temporary::of_task(&keys.registry_secret, &arn.parse().unwrap(), Timestamp(7_200_000));
+        let found = access.find(&key.access_key_id).unwrap();
+        assert_eq!(found.account.as_str(), "111122223333");
+        assert_eq!((&found.secret, found.expires), (&key.secret, Some(key.expires)));
+        assert_eq!(found.session_token, Some(key.session_token));
+        let caller = Caller {
+            account: found.account,
+            region: "us-east-1".parse().unwrap(),
+            access_key: key.access_key_id,
+            principal: found.principal,
+            request_id: Uuid::from_random([0; 16]),
+            now: Timestamp(0),
+        };
+        assert!(access.authorize(&caller, "logs", "PutLogEvents").is_ok());
+        assert!(access.authorize(&caller, "ecr", "GetAuthorizationToken").is_ok());
+        for (service, operation) in
+            [("ecs", "RunTask"), ("ecs", "Poll"), ("logs", "GetLogEvents"), ("ecr", "PutImage")]
+        {
+            let error = access.authorize(&caller, service, operation).unwrap_err();
+            assert_eq!(error.code, "AccessDeniedException", "{operation}");
+        }
     }
 
     fn config() -> Config {

@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod sts;
 mod sweep;
 pub mod tags;
+pub mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -49,8 +49,8 @@ pub(super) async fn get_authorization_token(
 fn may_enter(caller: &Caller, account: AccountId) -> Result<(), ApiError> {
     match caller.principal {
         Principal::Node { .. } => Ok(()),
-        Principal::Root if account == caller.account => Ok(()),
-        Principal::Root => Err(Refusal::NotAuthorized {
+        Principal::Root | Principal::TaskExecution if account == caller.account => Ok(()),
+        Principal::Root | Principal::TaskExecution => Err(Refusal::NotAuthorized {
             principal: crate::access::principal_arn(caller),
             action: "ecr:GetAuthorizationToken".to_owned(),
         }

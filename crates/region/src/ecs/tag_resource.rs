@@ -118,7 +118,7 @@ impl Tagged {
 /// The account whose resource it is: an agent may ask about tasks of any.
 fn account_of(region: &Region, caller: &Caller, scope: &Scope) -> Result<AccountId, ApiError> {
     match caller.principal {
-        Principal::Root => region.check_scope(caller, scope)?,
+        Principal::Root | Principal::TaskExecution => region.check_scope(caller, scope)?,
         Principal::Node { .. } => {}
     }
     Ok(scope.account)

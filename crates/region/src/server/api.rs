@@ -127,8 +127,8 @@ impl<S: Site> Server<S> {
             found = self.site.key(id);
             found.as_ref().map(|key| KeyMaterial {
                 secret: key.secret.clone(),
-                session_token: None,
-                expires: None,
+                session_token: key.session_token.clone(),
+                expires: key.expires,
             })
         })
         .map_err(|refusal| refusal.to_api_error(protocol))?;

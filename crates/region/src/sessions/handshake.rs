@@ -119,6 +119,7 @@ pub(crate) fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
         Principal::Node { .. } => {
             is_own_account && instance.access_key.as_deref() == Some(caller.access_key.as_str())
         }
+        Principal::TaskExecution => false,
     }
 }
 

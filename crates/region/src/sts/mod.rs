@@ -14,7 +14,7 @@ impl Sts for Region {
     ) -> Result<GetCallerIdentityResponse, ApiError> {
         let user_id = match caller.principal {
             Principal::Root => caller.account.to_string(),
-            Principal::Node { .. } => caller.access_key.clone(),
+            Principal::Node { .. } | Principal::TaskExecution => caller.access_key.clone(),
         };
         Ok(GetCallerIdentityResponse {
             user_id: Some(user_id),
