@@ -9,7 +9,7 @@ use super::wire::{
     ContainerPayload, DependsOnPayload, EnvironmentFilePayload, MountPointPayload,
     PortMappingPayload, RestartPolicyPayload, VolumeFromPayload,
 };
-use super::{Surroundings, docker, image, is_fargate, network_mode};
+use super::{Surroundings, docker, image, is_fargate, network_mode, role};
 
 /// Seconds that a container must have run before its policy starts it again, unless it says.
 const RESTART_ATTEMPT_PERIOD_S: i32 = 300;
@@ -24,6 +24,9 @@ pub(super) fn of_container(
     let image = container.image.clone().unwrap_or_default();
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
+    let acts_as_role = role::is_used(task, definition, around);
+    let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
+    let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
     let files = changed.and_then(|changed| changed.environment_files.as_ref());
     ContainerPayload {
         container_arn: arn.map(|each| task.container_arn(each)),
@@ -57,8 +60,8 @@ pub(super) fn of_container(
         stop_timeout: count(container.stop_timeout),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
         health_check_type: container.health_check.is_some().then_some("docker"),
-        registry_authentication: image::authentication(task, &image, around),
-        logs_auth_strategy: None,
+        registry_authentication: image::authentication(task, &image, around, acts_as_role),
+        logs_auth_strategy: (is_awslogs && acts_as_role).then_some("ExecutionRole"),
         overrides: "{}".to_owned(),
         docker_config: docker::of_container(task, definition, container, around),
         name,

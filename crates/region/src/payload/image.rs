@@ -10,20 +10,26 @@ pub(super) fn authentication(
     task: &Task,
     image: &str,
     around: &Surroundings<'_>,
+    acts_as_role: bool,
 ) -> Option<RegistryAuthentication> {
     let (host, _) = image.split_once('/')?;
     let own = EcrAuthData {
         registry_id: task.scope.account.to_string(),
         region: task.scope.region.to_string(),
         endpoint_override: Some(around.endpoint.to_owned()),
-        // There are no roles yet whose credentials could be sent.
-        use_execution_role: false,
+        use_execution_role: acts_as_role,
     };
     let data = if host == around.registry {
         own
     } else {
         let (account, region) = amazon_registry(host)?;
-        EcrAuthData { registry_id: account.to_owned(), region: region.to_owned(), ..own }
+        EcrAuthData {
+            // A role opens its own account's registry only; a host may fetch from the others.
+            use_execution_role: acts_as_role && account == own.registry_id,
+            registry_id: account.to_owned(),
+            region: region.to_owned(),
+            ..own
+        }
     };
     Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
 }

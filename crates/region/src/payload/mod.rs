@@ -4,11 +4,12 @@
 //! Docker's JSON, so everything is folded here: overrides into the container, settings into
 //! `dockerConfig`. Our agent reads the same.
 //!
-//! **Invariant:** the same task and definition give the same payload, byte for byte.
+//! **Invariant:** the same task, definition and key give the same payload, byte for byte.
 
 mod container;
 mod docker;
 mod image;
+mod role;
 pub mod wire;
 
 use std::net::Ipv4Addr;
@@ -22,6 +23,7 @@ use crate::payload::wire::{
 };
 
 pub(crate) use docker::has_health_check;
+pub use role::Execution;
 
 /// What a payload depends on besides the task and its definition.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,8 @@ pub struct Surroundings<'a> {
     pub vpc: &'a Vpc,
     /// Whether the agent is ours, which needs no endpoints spelled out.
     pub agent_is_ours: bool,
+    /// What the task's execution is done with.
+    pub execution: &'a Execution,
 }
 
 /// A task that is wanted to run, in full.
@@ -64,6 +68,7 @@ pub fn of_task(
         launch_type: Some(task.launch.as_str()),
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
+        execution_role_credentials: Some(around.execution.credentials(task, Some(definition))),
     }
 }
 

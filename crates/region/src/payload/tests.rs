@@ -1,10 +1,10 @@
 use aws_api::ecs as api;
-use longshore_types::RegionName;
+use longshore_types::{RegionName, Timestamp, Token};
 use model::task::{ContainerOverride, Overrides};
 use model::vpc::{AddressPlan, Vpc};
 use serde_json::{Value, json};
 
-use super::{Surroundings, of_stop, of_task};
+use super::{Execution, Surroundings, of_stop, of_task};
 use crate::sessions::tests::task;
 
 fn vpc() -> Vpc {
@@ -26,11 +26,14 @@ fn payload(container: &Value, overrides: Overrides, agent_is_ours: bool) -> Valu
     task.overrides = overrides;
     let vpc = vpc();
     task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
+    let seed = Token::from_text("seed".to_owned());
+    let execution = Execution::of(&task, &seed, Timestamp(1_795_000_000_000));
     let around = Surroundings {
         registry: "127.0.0.1:4566",
         endpoint: "http://127.0.0.1:4566",
         vpc: &vpc,
         agent_is_ours,
+        execution: &execution,
     };
     serde_json::to_value(of_task(&task, &definition(container), &around)).unwrap()
 }
@@ -141,4 +144,36 @@ fn a_task_is_described_as_the_agent_expects() {
     assert_eq!(payload["volumes"][1]["host"]["sourcePath"], "/var/log");
     let stop = serde_json::to_value(of_stop(&task(1))).unwrap();
     assert_eq!(stop.as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn our_agent_acts_as_the_tasks_execution_role_and_amazons_only_as_one_that_is_named() {
+    let log = json!({"logDriver": "awslogs", "options": {"awslogs-group": "g"}});
+    let image = "127.0.0.1:4566/hello:1";
+    let container = json!({"name": "web", "image": image, "logConfiguration": log});
+    let named = Overrides {
+        execution_role_arn: Some("arn:aws:iam::000000000000:role/mine".to_owned()),
+        ..Overrides::default()
+    };
+    let synthetic = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
+    for (overrides, is_ours, role, acts) in [
+        (Overrides::default(), true, synthetic, true),
+        (Overrides::default(), false, synthetic, false),
+        (named, false, "arn:aws:iam::000000000000:role/mine", true),
+    ] {
+        let payload = payload(&container, overrides, is_ours);
+        let sent = &payload["containers"][0];
+        assert_eq!(sent["logsAuthStrategy"] == "ExecutionRole", acts);
+        assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["useExecutionRole"], acts);
+        let credentials = &payload["executionRoleCredentials"];
+        assert_eq!(credentials["roleArn"], role);
+        assert_eq!(credentials["expiration"], "2026-11-18T22:00:00.000Z");
+        for member in ["credentialsId", "accessKeyId", "secretAccessKey", "sessionToken"] {
+            assert!(credentials[member].as_str().is_some_and(|text| 20 <= text.len()), "{member}");
+        }
+    }
+    let elsewhere = "123456789012.dkr.ecr.us-east-1.amazonaws.com/hello:1";
+    let payload = payload(&json!({"name": "web", "image": elsewhere}), Overrides::default(), true);
+    let data = &payload["containers"][0]["registryAuthentication"]["ecrAuthData"];
+    assert_eq!(data["useExecutionRole"], false);
 }

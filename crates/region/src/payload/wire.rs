@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use longshore_types::Token;
 use serde::Serialize;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -39,6 +40,20 @@ pub struct TaskPayload {
     pub service_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_role_credentials: Option<RoleCredentials>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleCredentials {
+    pub credentials_id: String,
+    pub role_arn: String,
+    pub access_key_id: String,
+    pub secret_access_key: Token,
+    pub session_token: Token,
+    /// As ISO 8601 has it.
+    pub expiration: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

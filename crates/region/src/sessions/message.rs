@@ -7,7 +7,7 @@ use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::payload::wire::{ElasticNetworkInterface, TaskPayload};
+use crate::payload::wire::{ElasticNetworkInterface, RoleCredentials, TaskPayload};
 
 /// The names that go into every message to an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +24,8 @@ pub enum ToAgent {
     HeartbeatMessage(Heartbeat),
     PayloadMessage(Payload),
     AttachTaskNetworkInterfacesMessage(AttachInterfaces),
+    #[serde(rename = "IAMRoleCredentialsMessage")]
+    RoleCredentialsMessage(NewCredentials),
     TaskManifestMessage(Manifest),
     TaskStopVerificationAck(StopVerificationAck),
 }
@@ -45,6 +47,19 @@ pub struct Payload {
     pub seq_num: u64,
     /// In milliseconds since the epoch.
     pub generated_at: u64,
+}
+
+/// Replaces the credentials of a task that the agent has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewCredentials {
+    #[serde(flatten)]
+    pub to: Addressee,
+    pub message_id: String,
+    pub task_arn: String,
+    pub task_cluster_arn: String,
+    pub role_type: &'static str,
+    pub role_credentials: RoleCredentials,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

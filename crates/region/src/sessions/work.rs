@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_wire::ApiError;
 use futures_util::{SinkExt, StreamExt};
-use longshore_types::{Chain, ClusterArn, TaskArn};
+use longshore_types::{Chain, ClusterArn, TaskArn, Timestamp};
 use model::instance::InstanceStatus;
 use model::task::{Desired, Input, Phase, Task, step};
 use model::{Instance, View};
@@ -19,12 +19,13 @@ use tracing::{debug, info, warn};
 
 use super::handshake::Socket;
 use super::message::{
-    Addressee, AttachInterfaces, FromAgent, Heartbeat, Manifest, ManifestTask, Payload,
-    StopVerificationAck, ToAgent,
+    Addressee, AttachInterfaces, FromAgent, Heartbeat, Manifest, ManifestTask, NewCredentials,
+    Payload, StopVerificationAck, ToAgent,
 };
 use super::outbox::{Order, Outbox};
-use crate::payload::{self, Surroundings};
+use crate::payload::{self, Execution, Surroundings};
 use crate::region::Region;
+use crate::temporary;
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -94,6 +95,7 @@ pub(super) async fn serve(
         instance,
         outbox: Outbox::new(number, instance.makes_interfaces()),
         manifest: None,
+        credentials_sent_at: Timestamp(0),
     };
     let end = tokio::select! {
         end = session.run(&mut socket, &wake, agent.answers) => end,
@@ -170,6 +172,8 @@ struct Session<'a> {
     outbox: Outbox,
     /// The id of the last manifest, which a stop verification answers.
     manifest: Option<String>,
+    /// When all tasks here last got new credentials.
+    credentials_sent_at: Timestamp,
 }
 
 impl Session<'_> {
@@ -192,6 +196,7 @@ impl Session<'_> {
         self.send_heartbeat(socket).await?;
         heartbeat.tick().await;
         self.send_manifest(socket).await?;
+        self.send_credentials(socket).await?;
         loop {
             tokio::select! {
                 // Orders before all else: a task waits for them.
@@ -211,6 +216,10 @@ impl Session<'_> {
                         return Err(End::Silent);
                     }
                     self.send_heartbeat(socket).await?;
+                    let age_ms = self.region.clock.now().since_ms(self.credentials_sent_at);
+                    if temporary::RENEW_MS <= age_ms {
+                        self.send_credentials(socket).await?;
+                    }
                 }
                 _ = review.tick() => self.send_due(socket).await?,
             }
@@ -255,6 +264,34 @@ impl Session<'_> {
         self.send(socket, &ToAgent::TaskManifestMessage(manifest)).await
     }
 
+    /// Agents keep credentials in memory only, and those end: all of them get new ones. Our agent
+    /// may still have output of tasks that have stopped.
+    async fn send_credentials(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let view = self.region.view();
+        self.credentials_sent_at = self.region.clock.now();
+        let (id, is_ours) = (self.instance.id, self.instance.makes_interfaces());
+        let stopped = view
+            .tasks
+            .iter()
+            .filter(|task| is_ours && task.phase == Phase::Stopped && task.instance == Some(id));
+        for task in view.tasks_on_instance(id).chain(stopped) {
+            let definition = self.definition(&view, task);
+            let seed = &self.region.access.keys.registry_secret;
+            let execution = Execution::of(task, seed, self.credentials_sent_at);
+            let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+            let message = NewCredentials {
+                to: self.addressee(),
+                message_id: self.outbox.next_message_id(),
+                task_arn: task.arn().to_string(),
+                task_cluster_arn: cluster.to_string(),
+                role_type: "TaskExecution",
+                role_credentials: execution.credentials(task, definition.as_deref()),
+            };
+            self.send(socket, &ToAgent::RoleCredentialsMessage(message)).await?;
+        }
+        Ok(())
+    }
+
     async fn send_due(&mut self, socket: &mut Socket) -> Result<(), End> {
         let view = self.region.view();
         let now = self.region.clock.now();
@@ -287,11 +324,14 @@ impl Session<'_> {
             Order::Run | Order::Attach => {
                 let vpc = self.region.vpc(view, task.scope.account)?;
                 let endpoint = self.region.endpoint();
+                let seed = &self.region.access.keys.registry_secret;
+                let execution = Execution::of(task, seed, self.region.clock.now());
                 let around = Surroundings {
                     registry: &self.region.registry_host(),
                     endpoint: &endpoint,
                     vpc: &vpc,
                     agent_is_ours: self.instance.makes_interfaces(),
+                    execution: &execution,
                 };
                 if order == Order::Attach {
                     let interface = payload::interfaces(task, &around)?;
