@@ -267,6 +267,9 @@ impl Engine {
         if is_ours {
             self.context.credentials.put(task, given);
         }
+        if !is_live {
+            self.context.credentials.forget(task);
+        }
         is_ours
     }
 

@@ -39,11 +39,7 @@ struct Shipper {
     dropped: u64,
 }
 
-pub(super) async fn ship(
-    pipeline: Pipeline,
-    service: Arc<dyn LogService>,
-    writer: Option<Held>,
-) {
+pub(super) async fn ship(pipeline: Pipeline, service: Arc<dyn LogService>, writer: Option<Held>) {
     let options = match AwslogsOptions::read(&pipeline.log) {
         Ok(options) => options,
         Err(why) => {

@@ -269,11 +269,7 @@ impl LogShipping {
     }
 
     /// Goes on with the spools whose tasks are gone; removes those that nothing is known of.
-    pub(crate) fn take_up_orphans(
-        &self,
-        runs: &BTreeSet<String>,
-        credentials: &CredentialsBook,
-    ) {
+    pub(crate) fn take_up_orphans(&self, runs: &BTreeSet<String>, credentials: &CredentialsBook) {
         let Ok(entries) = std::fs::read_dir(self.dirs.spools()) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
@@ -286,9 +282,7 @@ impl LogShipping {
             match self.note_of(&id) {
                 Some(note) => {
                     info!(run = id, "output of an ended container is shipped");
-                    let task = note.task.clone();
                     self.follow(&note.run_log(id), credentials);
-                    credentials.forget(&task);
                 }
                 None => drop(std::fs::remove_dir_all(&path)),
             }
@@ -312,11 +306,7 @@ impl Note {
             task: self.task,
             container: self.container,
             runtime_id: self.runtime_id,
-            spec: LogSpec {
-                driver,
-                execution_role: self.execution_role,
-                options: self.options,
-            },
+            spec: LogSpec { driver, execution_role: self.execution_role, options: self.options },
             is_tty: false,
         }
     }
