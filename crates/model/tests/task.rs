@@ -203,7 +203,8 @@ fn no_sequence_of_inputs_moves_a_task_back() {
         }
         for turn in 0..25 {
             let input = draw(&env);
-            let now = NOW.plus_ms(turn);
+            // Our clock may be set back now and then, and agents' clocks are not ours.
+            let now = Timestamp(NOW.0 + turn - u64::from(env.below(4)));
             let Some(next) = step(&task, &input, now) else { continue };
             let at = format!("seed {seed}, turn {turn}, {input:?}");
             assert!(task.phase < Phase::Stopped, "{at}: stopped is final");
@@ -213,6 +214,8 @@ fn no_sequence_of_inputs_moves_a_task_back() {
             assert_eq!(step(&next, &input, now), None, "{at}: repeated");
             assert_eq!(next.times.stopped.is_some(), next.phase == Phase::Stopped, "{at}");
             assert!(next.desired == Desired::Running || next.stop_cause.is_some(), "{at}");
+            assert_in_order(&next.times, &at);
+            assert_stays(&task.times, &next.times, &at);
             for (was, is) in task.containers.iter().zip(&next.containers) {
                 assert!(was.seen.phase <= is.seen.phase, "{at}");
                 assert!(was.seen.exit_code.is_none() || was.seen.exit_code == is.seen.exit_code);
@@ -226,10 +229,47 @@ fn no_sequence_of_inputs_moves_a_task_back() {
     }
 }
 
+/// A task's moments as they are shown, in the order of its life.
+fn assert_in_order(times: &Times, at: &str) {
+    let Times { pull_started, pull_stopped, started, stopped, .. } = *times;
+    for end in [times.stopping, times.execution_stopped] {
+        let life = [Some(times.created), pull_started, pull_stopped, started, end, stopped];
+        let known: Vec<_> = life.into_iter().flatten().collect();
+        assert!(known.is_sorted(), "{at}: {times:?}");
+    }
+}
+
+/// What was shown once is shown for ever.
+fn assert_stays(was: &Times, is: &Times, at: &str) {
+    let all = |t: &Times| {
+        [t.pull_started, t.pull_stopped, t.started, t.stopping, t.execution_stopped, t.stopped]
+    };
+    for (was, is) in all(was).into_iter().zip(all(is)) {
+        assert!(was.is_none() || was == is, "{at}: {was:?} became {is:?}");
+    }
+}
+
+#[test]
+fn a_container_that_ends_at_once_does_not_end_before_it_started() {
+    let task = task();
+    let running = step(&task, &report(Phase::Running, vec![]), NOW.plus_ms(20)).unwrap();
+    let ended = Input::Reported(Report {
+        phase: Some(Phase::Stopped),
+        containers: vec![exited("web", 0)],
+        execution_stopped: Some(NOW.plus_ms(15)),
+        ..Report::default()
+    });
+    let stopped = step(&running, &ended, NOW.plus_ms(25)).unwrap();
+    assert_eq!(stopped.times.started, Some(NOW.plus_ms(20)));
+    assert_eq!(stopped.times.execution_stopped, stopped.times.started);
+    assert_eq!(stopped.times.stopped, Some(NOW.plus_ms(25)));
+}
+
 fn draw(env: &SeededEnv) -> Input {
     let phases = [Phase::Pending, Phase::Running, Phase::Running, Phase::Stopped];
     let instance = InstanceId::from_bytes([2; 16]);
     let some = |yes: &'static str| (env.below(2) == 0).then(|| yes.to_owned());
+    let moment = || (env.below(3) == 0).then(|| Timestamp(NOW.0 + u64::from(env.below(60)) - 20));
     match env.below(12) {
         0 => Input::Placed { instance, zone: None },
         1 => Input::Delivered,
@@ -259,7 +299,9 @@ fn draw(env: &SeededEnv) -> Input {
                 phase: (env.below(5) > 0).then(|| phases[env.below(4) as usize]),
                 reason: some("TaskStateError: no"),
                 containers: vec![one],
-                ..Report::default()
+                pull_started: moment(),
+                pull_stopped: moment(),
+                execution_stopped: moment(),
             })
         }
     }

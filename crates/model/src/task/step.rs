@@ -7,6 +7,7 @@ use longshore_types::{InstanceArn, InstanceId, Timestamp, Uuid};
 
 use super::{
     AttachmentPhase, Binding, Container, ContainerPhase, Desired, Health, Phase, StopCause, Task,
+    Times,
 };
 
 /// Everything that can happen to a task after it was made.
@@ -84,6 +85,7 @@ pub fn step(task: &Task, input: &Input, now: Timestamp) -> Option<Task> {
             stop(&mut next, now);
         }
     }
+    settle(&mut next.times, &task.times, now);
     if next == *task {
         return None;
     }
@@ -92,6 +94,31 @@ pub fn step(task: &Task, input: &Input, now: Timestamp) -> Option<Task> {
     assert!(next.desired == Desired::Running || next.stop_cause.is_some(), "a stop has a cause");
     assert!(next.phase < Phase::Stopped || next.desired == Desired::Stopped, "stopped is final");
     Some(next)
+}
+
+/// Fits the moments that are new between those that were known, which stay as they were.
+///
+/// Some are read from the agent's clock and some from ours, and a report may come late: as they are
+/// they could show a task that ended before it had started.
+fn settle(times: &mut Times, known: &Times, now: Timestamp) {
+    let fit = |new: &mut Option<Timestamp>, was: Option<Timestamp>, floor, next| {
+        if was.is_none() {
+            // The floor comes last: it holds even if our own clock was set back.
+            *new = new.map(|at| at.min(now).min(next).max(floor));
+        }
+        new.map_or(floor, |at| at.max(floor))
+    };
+    let ceiling = Timestamp(u64::MAX);
+    let ended = [known.stopping, known.execution_stopped].into_iter().flatten().min();
+    let ended = ended.unwrap_or(ceiling);
+    let started = known.started.unwrap_or(ended);
+    let pulled = known.pull_stopped.unwrap_or(started);
+    let floor = fit(&mut times.pull_started, known.pull_started, times.created, pulled);
+    let floor = fit(&mut times.pull_stopped, known.pull_stopped, floor, started);
+    let floor = fit(&mut times.started, known.started, floor, ended);
+    let stopping = fit(&mut times.stopping, known.stopping, floor, ceiling);
+    let ended = fit(&mut times.execution_stopped, known.execution_stopped, floor, ceiling);
+    fit(&mut times.stopped, known.stopped, stopping.max(ended), ceiling);
 }
 
 fn placed(task: &mut Task, instance: InstanceId, zone: Option<&str>) {
