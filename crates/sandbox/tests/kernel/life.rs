@@ -179,7 +179,11 @@ async fn a_container_whose_shim_is_killed_is_killed_and_reported() {
     until_ready(&world, &id).await;
     let pid = world.sandboxes.recover().await.unwrap()[0].pid.unwrap();
     let groups = world.sandboxes.groups().await.unwrap();
-    assert_eq!(groups, [world.group.clone()], "the shims' own group is nobody's to remove");
+    assert_eq!(
+        groups,
+        std::slice::from_ref(&world.group),
+        "the shims' own group is nobody's to remove"
+    );
     let waiting = {
         let (sandboxes, id) = (world.sandboxes.clone(), id.clone());
         tokio::spawn(async move { sandboxes.wait(&id).await })
