@@ -20,7 +20,7 @@ use super::volumes::{self, Copy};
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
 use crate::reason;
 use crate::seams::LocalImage;
-use crate::spec::{ContainerSpec, LogDriver, NetworkMode, Sharing};
+use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, Sharing};
 use crate::state_dir::StateDir;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -88,26 +88,11 @@ impl Launch<'_> {
                 readonly: host.readonly_root,
             })
             .collect();
-        spec.devices = host
-            .devices
-            .iter()
-            .map(|device| DeviceBind {
-                host: device.host.clone().into(),
-                container: device.container.clone().into(),
-                read: device.permissions.contains('r'),
-                write: device.permissions.contains('w'),
-                mknod: device.permissions.contains('m'),
-            })
-            .collect();
+        spec.devices = host.devices.iter().map(device).collect();
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
         spec.sysctls = host.sysctls.clone();
-        let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
-        spec.ulimits = host
-            .ulimits
-            .iter()
-            .map(|u| Ulimit { name: u.name.clone(), soft: limit(u.soft), hard: limit(u.hard) })
-            .collect();
+        spec.ulimits = host.ulimits.iter().map(ulimit).collect();
         spec.cap_add = host.cap_add.clone();
         spec.cap_drop = host.cap_drop.clone();
         spec.privileged = host.privileged;
@@ -371,6 +356,22 @@ fn limits(container: &ContainerSpec) -> Limits {
         swappiness: host.swappiness.map(u64::from),
         pids: host.pids_max,
     }
+}
+
+fn device(device: &Device) -> DeviceBind {
+    DeviceBind {
+        host: device.host.clone().into(),
+        container: device.container.clone().into(),
+        read: device.permissions.contains('r'),
+        write: device.permissions.contains('w'),
+        mknod: device.permissions.contains('m'),
+    }
+}
+
+/// A negative limit is none.
+fn ulimit(asked: &spec::Ulimit) -> Ulimit {
+    let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    Ulimit { name: asked.name.clone(), soft: limit(asked.soft), hard: limit(asked.hard) }
 }
 
 fn tmpfs(path: &str, options: &str) -> Tmpfs {
