@@ -28,7 +28,7 @@ impl NetTag {
     }
 
     /// The metric of routes that claim a range: the tag, read as the number that it is.
-    pub(crate) fn metric(self) -> u32 {
+    pub fn metric(self) -> u32 {
         u32::from_str_radix(self.as_str(), 16).expect("eight hex digits are 32 bits")
     }
 
@@ -38,7 +38,7 @@ impl NetTag {
     }
 
     /// What the names of all our interfaces to endpoints begin with.
-    pub(crate) fn link_prefix(self) -> String {
+    pub fn link_prefix(self) -> String {
         format!("ls{self}")
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use longshore_types::{AccountId, RegionName, Token};
 
+pub use crate::ec2::RouteMark;
+
 /// The account that a first start creates, and whose root key `longshore env` prints.
 pub const ROOT_ACCOUNT: &str = "000000000000";
 
@@ -19,6 +21,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
     pub account_keys: Option<Token>,
+    /// How to tell the own agent's routes on this host from those of others; without, a block of
+    /// addresses that was chosen once is never given up. Since 0.1.
+    pub route_mark: Option<RouteMark>,
     pub limits: Limits,
     pub retention: Retention,
 }
@@ -30,6 +35,7 @@ impl Config {
             listen,
             data_dir,
             account_keys: None,
+            route_mark: None,
             limits: Limits::default(),
             retention: Retention::default(),
         }

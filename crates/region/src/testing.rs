@@ -21,10 +21,15 @@ pub(crate) struct TestRegion {
 
 impl TestRegion {
     pub(crate) fn new() -> Self {
+        Self::with_config(|_| {})
+    }
+
+    pub(crate) fn with_config(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let env = Arc::new(SeededEnv::from_seed(1));
         let listen = ([127, 0, 0, 1], 4566).into();
-        let config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
+        let mut config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
+        change(&mut config);
         let logs = logs::Logs::open(&dir.path().join("logs"), Arc::clone(&env) as _).unwrap();
         let store = Arc::new(MemoryStore::new());
         let keys = Keys::mint(env.as_ref());

@@ -13,14 +13,15 @@ use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
 use image::{ClientConfig, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport};
 use longshore_types::{Chain, ClusterName, OsIds, SystemClock};
-use network::{NetTag, Network, NetworkConfig};
+use network::{NetTag, Network, NetworkConfig, NetworkError};
+use region::config::RouteMark;
 use sandbox::{SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::cli::AgentArgs;
 use crate::client::Client;
-use crate::commands::{Surroundings, region};
+use crate::commands::{Surroundings, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::signals;
@@ -70,8 +71,27 @@ impl Host {
         let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
         let mut config = NetworkConfig::new(self.tag, self.run_dir.clone(), vpc);
         config.pool_size = pool_size;
-        Network::open(config).await.map_err(Error::other("prepare the network"))
+        Network::open(config).await.map_err(|error| match error {
+            NetworkError::RangeTaken { range } => Error::Refused(range_taken(&range.to_string())),
+            error => Error::other("prepare the network")(error),
+        })
     }
+}
+
+/// Why tasks can have no addresses, and the two ways out.
+fn range_taken(range: &str) -> String {
+    format!(
+        "the addresses {range} of this region's tasks are used by something else on this machine, \
+         such as another region (ip route show lists it); end that, or end this region's tasks \
+         (aws ecs deregister-container-instance --force does so without an agent), and restart the \
+         region: without tasks it takes a free range"
+    )
+}
+
+/// How the routes of this data directory's agent are told from others'.
+pub(super) fn route_mark(data: &DataDir) -> Result<RouteMark, Error> {
+    let tag = Host::of(data)?.tag;
+    Ok(RouteMark { metric: tag.metric(), device_prefix: tag.link_prefix() })
 }
 
 /// Eight hexadecimal digits of a data directory's path.
@@ -97,7 +117,7 @@ pub(crate) async fn run(
     let _lock = data.take(Role::Agent)?;
     let Some(region) = wait_for_region(data).await else { return Ok(()) };
     let host = Host::of(data)?;
-    let keys = region::load_keys(data)?;
+    let keys = region_command::load_keys(data)?;
     let credentials = Credentials {
         access_key: keys.node.access_key_id,
         secret: keys.node.secret_access_key,

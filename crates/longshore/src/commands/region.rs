@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::cli::RegionArgs;
+use crate::commands::agent;
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::signals;
@@ -32,6 +33,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
+    config.route_mark = Some(agent::route_mark(data)?);
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(Error::other("open the region"))?);
     // The agent beside us needs the range before it can start.

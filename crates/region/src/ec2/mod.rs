@@ -18,8 +18,12 @@ use aws_api::ec2::{
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
 use model::View;
-use model::vpc::{AddressPlan, AddressPlanId, Vpc, region_account};
+use model::vpc::{AddressPlan, AddressPlanId, Cidr, Vpc, region_account};
 use store::Batch;
+use tracing::{info, warn};
+
+use self::routes::Route;
+pub use self::routes::RouteMark;
 
 use crate::region::Region;
 
@@ -31,19 +35,39 @@ use crate::region::Region;
 pub struct NoAddresses;
 
 impl Region {
-    /// Chooses the block of the region's addresses, once: the host's routes count at first start.
+    /// Chooses the block of the region's addresses at first start, and another one at a later start
+    /// if somebody else has taken it meanwhile. For the start only: agents are told the block once.
     pub async fn prepare_network(&self) -> Result<(), ApiError> {
-        let routes = routes::of_host();
+        self.choose_block(&routes::of_host()).await
+    }
+
+    async fn choose_block(&self, routes: &[Route]) -> Result<(), ApiError> {
+        let blocks: Vec<Cidr> = routes.iter().map(|route| route.block).collect();
         let mut seed = [0; 8];
         self.ids.fill(&mut seed);
+        let no_addresses = || ApiError::fault("failed to plan addresses", NoAddresses);
+        let lost_by = |plan: &AddressPlan| {
+            let mark = self.config.route_mark.as_ref();
+            mark.is_some_and(|mark| routes::is_lost(plan.block, routes, mark))
+        };
         let decided = self.decide(|view, _| {
             let mut batch = Batch::on(view);
-            if view.address_plans.get(region_account(), &AddressPlanId).is_none() {
-                let plan = AddressPlan::choose(&routes, u64::from_be_bytes(seed));
-                let plan =
-                    plan.ok_or_else(|| ApiError::fault("failed to plan addresses", NoAddresses))?;
-                batch.put(plan);
+            let current = view.address_plans.get(region_account(), &AddressPlanId);
+            let seed = match current {
+                None => u64::from_be_bytes(seed),
+                Some(plan) if !lost_by(plan) => return Ok((batch, ())),
+                Some(plan) if is_in_use(view) => {
+                    warn!(block = %plan.block, "addresses of tasks are taken by others on this host");
+                    return Ok((batch, ()));
+                }
+                // All ids follow from the seed: they stay.
+                Some(plan) => plan.seed,
+            };
+            let plan = AddressPlan::choose(&blocks, seed).ok_or_else(no_addresses)?;
+            if let Some(before) = current {
+                info!(before = %before.block, now = %plan.block, "addresses were taken by others");
             }
+            batch.put(plan);
             Ok((batch, ()))
         });
         decided.await
@@ -60,6 +84,11 @@ impl Region {
         self.vpc(view, caller.account)
             .ok_or_else(|| ApiError::fault("failed to find the default VPC", NoAddresses))
     }
+}
+
+/// Whether anything runs, or waits, that was told an address: an interface's, or the resolver's.
+fn is_in_use(view: &View) -> bool {
+    view.interfaces.iter().next().is_some() || view.live_tasks().next().is_some()
 }
 
 impl Ec2 for Region {

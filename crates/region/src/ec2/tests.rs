@@ -2,6 +2,10 @@ use aws_api::ec2::{
     DescribeAvailabilityZonesRequest, DescribeNetworkInterfacesRequest,
     DescribeSecurityGroupsRequest, DescribeSubnetsRequest, DescribeVpcsRequest, Ec2, Filter,
 };
+use longshore_types::{ClusterName, EniId, TaskId, Timestamp, Uuid};
+use model::View;
+use model::vpc::{Interface, Subnet, mac_of};
+use store::Batch;
 
 use crate::testing::TestRegion;
 
@@ -82,4 +86,63 @@ async fn zones_and_interfaces_are_described() {
     let request = DescribeNetworkInterfacesRequest::default();
     let none = world.region.describe_network_interfaces(&world.root(), request).await.unwrap();
     assert_eq!(none.network_interfaces, Some(vec![]));
+}
+
+/// The host's table with claims of these ranges of 172.x.0.0/16, each with its metric.
+fn table(claims: &[(u8, u32)]) -> Vec<super::routes::Route> {
+    let lines = claims.iter().map(|(second, metric)| {
+        format!("*\t0000{second:02X}AC\t00000000\t0201\t0\t0\t{metric}\t0000FFFF\n")
+    });
+    super::routes::parse(&format!("heading\n{}", lines.collect::<String>()))
+}
+
+#[tokio::test]
+async fn a_region_without_tasks_gives_way_and_keeps_its_ids() {
+    let mark = super::RouteMark { metric: 7, device_prefix: "ls00000007".to_owned() };
+    let world = TestRegion::with_config(|config| config.route_mark = Some(mark));
+    let region = &world.region;
+    let vpc = || region.vpc(&region.view(), world.root().account).unwrap();
+    region.choose_block(&table(&[])).await.unwrap();
+    let first = vpc();
+    assert_eq!(first.block.to_string(), "172.31.0.0/16");
+    // Its own claim is no reason to go, nor somebody's who came after it.
+    region.choose_block(&table(&[(31, 7)])).await.unwrap();
+    region.choose_block(&table(&[(31, 7), (31, 9)])).await.unwrap();
+    assert_eq!(vpc(), first);
+    region.choose_block(&table(&[(31, 9), (30, 8)])).await.unwrap();
+    let moved = vpc();
+    assert_eq!(moved.block.to_string(), "172.29.0.0/16");
+    assert_eq!((&moved.id, &moved.security_group), (&first.id, &first.security_group));
+    for (was, is) in first.subnets.iter().zip(&moved.subnets) {
+        assert_eq!((&was.id, &was.zone), (&is.id, &is.zone));
+        assert!(moved.block.contains(is.block.first()));
+    }
+    // An address that was given out keeps the block, whoever else uses it.
+    let subnet = &moved.subnets[0];
+    region.decide(|view, now| Ok((with_interface(&world, view, subnet, now), ()))).await.unwrap();
+    region.choose_block(&table(&[(29, 9)])).await.unwrap();
+    assert_eq!(vpc(), moved);
+}
+
+fn with_interface(world: &TestRegion, view: &View, subnet: &Subnet, now: Timestamp) -> Batch {
+    let env = world.env.as_ref();
+    let caller = world.root();
+    let address = subnet.free_address(0, |_| false).unwrap();
+    let mut batch = Batch::on(view);
+    batch.put(Interface {
+        address,
+        eni: EniId::mint(env),
+        owner: world.region.scope(&caller),
+        cluster: ClusterName::default_cluster(),
+        task: TaskId::mint(env),
+        attachment: Uuid::mint(env),
+        vpc: world.region.vpc(view, caller.account).unwrap().id,
+        subnet: subnet.id.clone(),
+        security_groups: vec![],
+        zone: subnet.zone.clone(),
+        mac: mac_of(address),
+        assign_public_ip: false,
+        created_at: now,
+    });
+    batch
 }
