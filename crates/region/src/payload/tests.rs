@@ -167,7 +167,7 @@ fn our_agent_acts_as_the_tasks_execution_role_and_amazons_only_as_one_that_is_na
         assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["useExecutionRole"], acts);
         let credentials = &payload["executionRoleCredentials"];
         assert_eq!(credentials["roleArn"], role);
-        assert_eq!(credentials["expiration"], "2026-11-18T22:00:00.000Z");
+        assert_eq!(credentials["expiration"], "2026-11-18T23:00:00.000Z");
         for member in ["credentialsId", "accessKeyId", "secretAccessKey", "sessionToken"] {
             assert!(credentials[member].as_str().is_some_and(|text| 20 <= text.len()), "{member}");
         }
