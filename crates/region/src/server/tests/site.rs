@@ -61,7 +61,9 @@ impl Site for Small {
     fn authorize(&self, caller: &Caller, _: &str, _: &str) -> Result<(), ApiError> {
         match caller.principal {
             Principal::Root => Ok(()),
-            Principal::Node { .. } | Principal::TaskExecution => Err(ApiError::client("AccessDeniedException", "No.")),
+            Principal::Node { .. } | Principal::TaskExecution => {
+                Err(ApiError::client("AccessDeniedException", "No."))
+            }
         }
     }
 
