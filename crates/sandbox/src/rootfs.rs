@@ -25,6 +25,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Mounts the overlay at `target`, in the calling process's mount namespace.
 pub(crate) fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), SandboxError> {
     let (upper, work) = (rootfs.scratch.join("upper"), rootfs.scratch.join("work"));
+    // An earlier container's: the kernel marks it as left by a mount that never synced, and refuses
+    // it. The machine has not gone down since, or nobody would ask for these files again.
+    match fs::remove_dir_all(&work) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).doing_at("remove", &work);
+        }
+        Ok(()) | Err(_) => {}
+    }
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).doing_at("create", dir)?;
     }

@@ -292,3 +292,20 @@ fn parent_of(pid: i32) -> Pid {
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     Pid::from_raw(line.trim().parse().unwrap())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_container_finds_the_files_that_the_one_before_wrote() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let first = world.shell("echo kept > /note");
+    let mut second = world.shell("cat /note");
+    second.rootfs.scratch = world.dir.path().join("scratch").join("inherited");
+    let from = first.rootfs.scratch.clone();
+    let id = world.start(first).await;
+    assert_eq!(world.wait(&id).await.code, 0);
+    std::fs::rename(from, &second.rootfs.scratch).unwrap();
+    let (exit, printed) = world.run(second).await;
+    assert_eq!((exit.code, printed.as_str()), (0, "kept"));
+    world.sandboxes.delete(&id).await.unwrap();
+    world.close().await;
+}
