@@ -50,6 +50,16 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
+/// The digits of an id, written at once: an answer of a hundred tasks prints a thousand ids.
+fn hex16<'a>(bytes: &[u8; 16], digits: &'a mut [u8; 32]) -> &'a str {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+}
+
 fn parse_hex16(text: &str) -> Option<[u8; 16]> {
     let digits = text.as_bytes();
     if digits.len() != 32 {
@@ -90,7 +100,7 @@ macro_rules! hex_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(hex16(&self.0, &mut [0; 32]))
             }
         }
 
@@ -140,11 +150,13 @@ impl Uuid {
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
+        let mut digits = [0; 32];
+        let hex = hex16(&self.0, &mut digits);
+        for (part, hyphen) in
+            [(0..8, "-"), (8..12, "-"), (12..16, "-"), (16..20, "-"), (20..32, "")]
+        {
+            f.write_str(&hex[part])?;
+            f.write_str(hyphen)?;
         }
         Ok(())
     }

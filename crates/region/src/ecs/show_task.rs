@@ -13,6 +13,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     let is_fargate = task.launch == Launch::Fargate;
     let cpu = task.cpu.unwrap_or(task.need.resources.cpu);
     let memory = task.memory.unwrap_or(task.need.resources.memory);
+    let arn = task.arn().to_string();
     let storage = || task.ephemeral_storage_gib.and_then(|gib| i32::try_from(gib).ok());
     api::Task {
         attachments: Some(task.interface.iter().map(attachment).collect()),
@@ -27,7 +28,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
         connectivity: task.times.connectivity.map(|_| api::Connectivity::Connected),
         connectivity_at: task.times.connectivity,
         container_instance_arn: task.instance_arn().map(|arn| arn.to_string()),
-        containers: Some(task.containers.iter().map(|each| container(task, each)).collect()),
+        containers: Some(task.containers.iter().map(|each| container(task, &arn, each)).collect()),
         cpu: Some(cpu.0.to_string()),
         created_at: Some(task.times.created),
         desired_status: Some(task.desired.as_str().to_owned()),
@@ -51,7 +52,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
         stopped_reason: task.stop_cause.as_ref().map(ToString::to_string),
         stopping_at: task.times.stopping,
         tags: Some(if with_tags { crate::tags::show(&task.tags) } else { vec![] }),
-        task_arn: Some(task.arn().to_string()),
+        task_arn: Some(arn),
         task_definition_arn: Some(task.definition_arn().to_string()),
         version: i64::try_from(task.version).ok(),
         ephemeral_storage: is_fargate.then(|| api::EphemeralStorage { size_in_gib: storage() }),
@@ -84,7 +85,7 @@ fn attachment(interface: &TaskInterface) -> api::Attachment {
     }
 }
 
-fn container(task: &Task, container: &Container) -> api::Container {
+fn container(task: &Task, arn: &str, container: &Container) -> api::Container {
     let seen = &container.seen;
     let interface = task.interface.iter().map(|interface| api::NetworkInterface {
         attachment_id: Some(interface.attachment.to_string()),
@@ -98,7 +99,7 @@ fn container(task: &Task, container: &Container) -> api::Container {
     };
     api::Container {
         container_arn: Some(task.container_arn(container)),
-        task_arn: Some(task.arn().to_string()),
+        task_arn: Some(arn.to_owned()),
         name: Some(container.name.to_string()),
         image: Some(container.image.clone()),
         image_digest: seen.image_digest.clone(),
