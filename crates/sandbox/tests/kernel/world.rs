@@ -172,8 +172,17 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for dir in cgroup_dirs(&tag) {
-            let _ = fs::remove_dir(dir.join(".shims"));
-            fs::remove_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+            // A spare shim that was just being started leaves its groups one after the other.
+            loop {
+                let _ = fs::remove_dir(dir.join(".shims"));
+                match fs::remove_dir(&dir) {
+                    Ok(()) => break,
+                    Err(error) => {
+                        assert!(Instant::now() < deadline, "{}: {error}", dir.display());
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
         }
     }
 }
