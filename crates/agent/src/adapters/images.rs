@@ -2,6 +2,8 @@
 //! registry cannot be asked about is taken as it is here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -49,6 +51,8 @@ impl Listeners {
 /// Images of this host.
 pub struct StoreImages {
     puller: Puller,
+    /// Logins for other registries, as `docker login` writes them; read at each pull.
+    logins: Option<PathBuf>,
     flights: Arc<Mutex<BTreeMap<Reference, Flight>>>,
 }
 
@@ -60,12 +64,36 @@ impl std::fmt::Debug for StoreImages {
 
 impl StoreImages {
     pub fn new(puller: Puller) -> Self {
-        Self { puller, flights: Arc::default() }
+        Self { puller, logins: None, flights: Arc::default() }
+    }
+
+    /// Shows other registries the logins of this file, if it is there: Docker's `config.json`.
+    #[must_use]
+    pub fn with_logins(mut self, file: PathBuf) -> Self {
+        self.logins = Some(file);
+        self
+    }
+
+    fn known_logins(&self) -> Auth {
+        let Some(file) = &self.logins else { return Auth::none() };
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Auth::none(),
+            Err(error) => {
+                warn!(file = %file.display(), %error, "logins of registries not read");
+                return Auth::none();
+            }
+        };
+        Auth::from_docker_config(&text).unwrap_or_else(|error| {
+            warn!(file = %file.display(), %error, "logins of registries are not as docker writes them");
+            Auth::none()
+        })
     }
 
     fn take_off(&self, reference: &Reference, auth: Auth) -> Flight {
         let listeners: Arc<Mutex<Listeners>> = Arc::default();
         let (puller, wanted) = (self.puller.clone(), reference.clone());
+        let auth = auth.or(self.known_logins());
         let heard = Arc::clone(&listeners);
         let flights = Arc::clone(&self.flights);
         let pull = async move {

@@ -55,8 +55,47 @@ impl Auth {
         self
     }
 
+    /// Reads the file that `docker login` writes, `config.json`. Entries of credential helpers, which
+    /// hold no secret, are passed over.
+    pub fn from_docker_config(text: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(default)]
+            auths: BTreeMap<String, Entry>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            #[serde(default)]
+            auth: String,
+        }
+        let file: File = serde_json::from_str(text)?;
+        let known = file.auths.into_iter().filter_map(|(server, entry)| {
+            Some((registry_of(&server), Basic::from_authorization_token(&entry.auth)?))
+        });
+        Ok(Self { hosts: known.collect() })
+    }
+
+    /// These, and `other`'s for registries that are not among them.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (host, basic) in other.hosts {
+            self.hosts.entry(host).or_insert(basic);
+        }
+        self
+    }
+
     pub(crate) fn for_host(&self, host: &str) -> Option<&Basic> {
         self.hosts.get(host)
+    }
+}
+
+/// The registry's name in image references; Docker files some under an address.
+fn registry_of(server: &str) -> String {
+    let host = server.trim_start_matches("https://").trim_start_matches("http://");
+    let host = host.split('/').next().unwrap_or(host);
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -123,6 +162,19 @@ impl TokenAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_docker_login_wrote_is_read() {
+        let text = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "YTpi"}, "r.example:5000": {"auth": "Yzpk"},
+            "helped.example": {}}, "credHelpers": {"x": "y"}}"#;
+        let auth = Auth::from_docker_config(text)
+            .unwrap()
+            .or(Auth::none().with("docker.io", Basic::new("no", "no")));
+        assert_eq!(auth.for_host("docker.io"), Some(&Basic::new("a", "b")));
+        assert_eq!(auth.for_host("r.example:5000"), Some(&Basic::new("c", "d")));
+        assert_eq!(auth.for_host("helped.example"), None);
+        assert!(Auth::from_docker_config("nonsense").is_err());
+    }
 
     #[test]
     fn challenges_are_read() {

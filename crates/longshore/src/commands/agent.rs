@@ -147,7 +147,9 @@ pub(crate) async fn run(
     }
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
-        images: Arc::new(StoreImages::new(puller)),
+        images: Arc::new(
+            StoreImages::new(puller).with_logins(data.root().join("registry-auth.json")),
+        ),
         nets: Arc::new(HostNets(network)),
         credentials: Arc::new(FixedCredentials(credentials)),
         clock,
