@@ -43,6 +43,8 @@ impl Connection {
         let count = loop {
             match self.stream.read(&mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It left without having read our last answer.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break 0,
                 result => break result?,
             }
         };

@@ -66,7 +66,10 @@ fn serve() -> Result<(), SandboxError> {
         match request {
             Request::Prepare { cgroup_parent } => {
                 let reply = prepare(&cgroup_parent).map_or_else(Reply::Failed, |()| Reply::Done);
-                agent.send(&reply)?;
+                // An agent that is gone by now needs no spare shim.
+                if agent.send(&reply).is_err() {
+                    return Ok(());
+                }
             }
             Request::Create(create) => {
                 return match Container::create(*create) {
