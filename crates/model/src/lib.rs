@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** nothing here does IO or reads a clock, and no count is stored that can be derived.
 
+pub mod capacity_provider;
 pub mod cluster;
 pub mod document;
 pub mod ecr;
@@ -14,6 +15,7 @@ pub mod idempotency;
 pub mod instance;
 mod lookup;
 pub mod rows;
+pub mod service;
 pub mod settings;
 pub mod table;
 pub mod tags;
@@ -22,12 +24,17 @@ pub mod task_definition;
 pub mod view;
 pub mod vpc;
 
+pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;
 pub use ecr::{EcrLayer, EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use rows::{Key, Kind, Row, View};
+pub use service::{
+    Deployment, DeploymentKey, RevisionKey, Service, ServiceEvents, ServiceId, ServiceRevision,
+    TaskSet,
+};
 pub use settings::{AccountSetting, SettingId, SettingPrincipal};
 pub use table::{Record, Table, Versioned};
 pub use tags::Tags;

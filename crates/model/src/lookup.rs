@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use longshore_types::{AccountId, ClusterName, Family, InstanceId, TaskDefinitionId};
+use longshore_types::{
+    AccountId, ClusterName, DeploymentId, Family, InstanceId, RevisionId, TaskDefinitionId,
+};
 
 use crate::cluster::Cluster;
 use crate::instance::Instance;
 use crate::rows::{Key, View};
+use crate::service::{
+    Deployment, DeploymentKey, RevisionKey, Service, ServiceId, ServiceRevision, TaskSet,
+};
 use crate::task::Task;
 use crate::task_definition::TaskDefinition;
 use crate::view::Index;
@@ -54,6 +59,69 @@ impl View {
     ) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
         self.members(&Index::ClusterInstances(account, cluster.clone()))
             .filter_map(|key| self.instance_at(key))
+    }
+
+    /// Tasks of a service that its reconciler looks at, by id.
+    pub fn tasks_of_service<'a>(
+        &'a self,
+        account: AccountId,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
+        self.tasks_in(&Index::ServiceTasks(account, service.clone()))
+    }
+
+    /// A service's deployments of all ranks, by id.
+    pub fn deployments_of<'a>(
+        &'a self,
+        account: AccountId,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = &'a Arc<Deployment>> + use<'a> {
+        let key = |id| DeploymentKey { service: service.clone(), id: DeploymentId(id) };
+        self.deployments.range(account, key(0), key(u64::MAX))
+    }
+
+    /// A service's task sets, by id.
+    pub fn task_sets_of<'a>(
+        &'a self,
+        account: AccountId,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = &'a Arc<TaskSet>> + use<'a> {
+        let key = |id| DeploymentKey { service: service.clone(), id: DeploymentId(id) };
+        self.task_sets.range(account, key(0), key(u64::MAX))
+    }
+
+    /// A service's revisions, by id.
+    pub fn revisions_of<'a>(
+        &'a self,
+        account: AccountId,
+        service: &ServiceId,
+    ) -> impl Iterator<Item = &'a Arc<ServiceRevision>> + use<'a> {
+        let key = |id| RevisionKey { service: service.clone(), id: RevisionId(id) };
+        self.service_revisions.range(account, key(0), key(u64::MAX))
+    }
+
+    /// One revision of a service.
+    pub fn revision_of(
+        &self,
+        account: AccountId,
+        service: &ServiceId,
+        id: RevisionId,
+    ) -> Option<&Arc<ServiceRevision>> {
+        self.service_revisions.get(account, &RevisionKey { service: service.clone(), id })
+    }
+
+    /// Every service of a cluster, deleted ones too, by name.
+    pub fn services_of_cluster<'a>(
+        &'a self,
+        account: AccountId,
+        cluster: &ClusterName,
+    ) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
+        self.members(&Index::ClusterServices(account, cluster.clone())).filter_map(
+            |key| match key {
+                Key::Service(account, id) => self.services.get(*account, id),
+                _ => None,
+            },
+        )
     }
 
     fn instance_at(&self, key: &Key) -> Option<&Arc<Instance>> {

@@ -191,6 +191,12 @@ rows! {
     TaskDefinition(crate::task_definition::TaskDefinition), task_definitions, "task-definition";
     ContainerInstance(crate::instance::Instance), instances, "container-instance";
     Task(crate::task::Task), tasks, "task";
+    Service(crate::service::Service), services, "service";
+    ServiceRevision(crate::service::ServiceRevision), service_revisions, "service-revision";
+    Deployment(crate::service::Deployment), deployments, "deployment";
+    TaskSet(crate::service::TaskSet), task_sets, "task-set";
+    ServiceEvents(crate::service::ServiceEvents), service_events, "service-events";
+    CapacityProvider(crate::capacity_provider::CapacityProvider), capacity_providers, "capacity-provider";
     Interface(crate::vpc::Interface), interfaces, "interface";
     AddressPlan(crate::vpc::AddressPlan), address_plans, "address-plan";
     AccountSetting(crate::settings::AccountSetting), account_settings, "account-setting";

@@ -10,12 +10,13 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use longshore_types::{
-    AccountId, ClusterName, ContainerName, CpuUnits, EniId, InstanceArn, InstanceId, MemoryMib,
-    Resources, Scope, SecurityGroupId, SubnetId, TaskArn, TaskDefinitionArn, TaskDefinitionId,
-    TaskId, Timestamp, Uuid,
+    AccountId, ClusterName, ContainerName, CpuUnits, DeploymentId, EniId, InstanceArn, InstanceId,
+    MemoryMib, Resources, Scope, SecurityGroupId, ServiceName, SubnetId, TaskArn,
+    TaskDefinitionArn, TaskDefinitionId, TaskId, Timestamp, Uuid,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::service::ServiceId;
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
@@ -101,6 +102,18 @@ pub enum StopCause {
     InstanceDeregistered { instance: InstanceArn },
     /// The agent ended it for a reason of its own after it had run.
     AgentStopped { reason: String },
+    /// Its service has more tasks than it shall have, or another revision.
+    ServiceScaled { deployment: DeploymentId },
+    /// Its service found it unhealthy.
+    Unhealthy { service: ServiceName },
+    /// Its instance drains, and its service has it elsewhere.
+    InstanceDraining { instance: InstanceArn },
+    /// Its service moves it to another zone.
+    ZoneRebalanced { service: ServiceName },
+    /// Its instance has not been heard of for too long.
+    InstanceLost { instance: InstanceArn },
+    /// The Spot capacity that it ran on is needed elsewhere.
+    SpotInterrupted,
 }
 
 /// What `StopTask` shows when its caller gave no reason.
@@ -114,6 +127,12 @@ impl StopCause {
             Self::FailedToStart { .. } => "TaskFailedToStart",
             Self::InstanceDeregistered { .. } => "TerminationNotice",
             Self::AgentStopped { .. } => "EssentialContainerExited",
+            Self::ServiceScaled { .. }
+            | Self::Unhealthy { .. }
+            | Self::InstanceDraining { .. }
+            | Self::ZoneRebalanced { .. } => "ServiceSchedulerInitiated",
+            Self::InstanceLost { .. } => "TerminationNotice",
+            Self::SpotInterrupted => "SpotInterruption",
         }
     }
 }
@@ -130,6 +149,20 @@ impl fmt::Display for StopCause {
             Self::InstanceDeregistered { instance } => {
                 write!(f, "Container instance {instance} was deregistered.")
             }
+            Self::ServiceScaled { deployment } => {
+                write!(f, "Scaling activity initiated by (deployment {deployment})")
+            }
+            Self::Unhealthy { .. } => f.write_str("Task failed container health checks"),
+            Self::InstanceDraining { instance } => {
+                write!(f, "Container instance {instance} is draining.")
+            }
+            Self::ZoneRebalanced { .. } => {
+                f.write_str("Task stopped to keep the service balanced across Availability Zones.")
+            }
+            Self::InstanceLost { instance } => {
+                write!(f, "Container instance {instance} has not been heard of for too long.")
+            }
+            Self::SpotInterrupted => f.write_str("Your Spot Task was interrupted."),
         }
     }
 }
@@ -213,6 +246,9 @@ pub struct Container {
     pub cpu: Option<CpuUnits>,
     pub memory: Option<MemoryMib>,
     pub memory_reservation: Option<MemoryMib>,
+    /// The digest that is run whatever the image's tag means by now; set for services' tasks.
+    #[serde(default)]
+    pub pinned_digest: Option<String>,
     /// Whether its definition has a health check.
     pub is_health_checked: bool,
     /// Written from the agent's reports only.
@@ -316,6 +352,19 @@ impl Overrides {
     }
 }
 
+/// The service that made a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskService {
+    pub name: ServiceName,
+    /// The deployment or task set that it was made for.
+    pub deployment: DeploymentId,
+    /// Written by the service's reconciler: it has seen that the task was running.
+    pub is_seen_running: bool,
+    /// Written by the service's reconciler, once it has taken in that the task has stopped.
+    pub is_settled: bool,
+}
+
 /// When what happened, in the order of a task's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -345,6 +394,12 @@ pub struct Task {
     pub platform_family: Option<String>,
     pub group: String,
     pub started_by: Option<String>,
+    /// Set for tasks that a service made.
+    #[serde(default)]
+    pub service: Option<TaskService>,
+    /// Until when it is protected from being stopped by its service.
+    #[serde(default)]
+    pub protected_until: Option<Timestamp>,
     pub tags: Tags,
     /// Task-level CPU, after overrides.
     pub cpu: Option<CpuUnits>,
@@ -403,6 +458,11 @@ impl Task {
         self.instance.is_some() && self.phase < Phase::Stopped
     }
 
+    /// Whether its service may not stop it now.
+    pub fn is_protected(&self, now: Timestamp) -> bool {
+        self.protected_until.is_some_and(|until| now < until)
+    }
+
     /// Waits for an instance to be placed on.
     pub fn is_unplaced(&self) -> bool {
         self.instance.is_none() && self.desired == Desired::Running && self.phase < Phase::Stopped
@@ -456,6 +516,10 @@ impl Record for Task {
         }
         if self.is_unplaced() {
             indexes.push(Index::UnplacedTasks);
+        }
+        if let Some(service) = self.service.as_ref().filter(|service| !service.is_settled) {
+            let id = ServiceId { cluster: self.cluster.clone(), name: service.name.clone() };
+            indexes.push(Index::ServiceTasks(self.scope.account, id));
         }
         indexes
     }

@@ -7,6 +7,7 @@ use longshore_types::{AccountId, ClusterName, InstanceId, SubnetId};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Key;
+use crate::service::ServiceId;
 
 /// A position in the commit order.
 #[derive(
@@ -46,6 +47,13 @@ pub enum Index {
     StoppedTasks,
     /// Active instances that take Fargate tasks, whosever cluster they are in.
     FargateInstances,
+    /// Every service of a cluster, deleted ones too.
+    ClusterServices(AccountId, ClusterName),
+    /// Every service of the region that is not inactive.
+    LiveServices,
+    /// Tasks of a service that its reconciler looks at: those that are not stopped, and those that
+    /// have stopped and were not taken in by it yet.
+    ServiceTasks(AccountId, ServiceId),
     /// Every network interface of a subnet.
     SubnetInterfaces(AccountId, SubnetId),
 }

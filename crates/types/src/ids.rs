@@ -29,6 +29,12 @@ pub enum IdError {
     WrongResource,
     #[error("an id such as {0}-0123456789abcdef0")]
     NotPrefixed(&'static str),
+    #[error("a number of up to 19 digits")]
+    NotANumber,
+    #[error("an id such as ecs-svc/1234567890123456789")]
+    NotADeployment,
+    #[error("21 letters, digits, hyphens and underscores")]
+    NotAServiceDeployment,
 }
 
 /// Serialises a type as the text that `Display` prints and `FromStr` reads.
@@ -303,6 +309,10 @@ name_id!(
 name_id!(
     /// A container's name within its task definition.
     ContainerName, 255
+);
+name_id!(
+    /// A service's name within its cluster.
+    ServiceName, 255
 );
 
 impl ClusterName {

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod env;
 pub mod ids;
 pub mod oci;
+pub mod services;
 pub mod units;
 
 pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
@@ -18,7 +19,11 @@ pub use chain::Chain;
 pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
     AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, RegionName,
-    SecurityGroupId, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
+    SecurityGroupId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
+pub use services::{
+    CapacityProviderArn, DeploymentId, RevisionId, ServiceArn, ServiceDeploymentArn,
+    ServiceDeploymentId, ServiceRevisionArn, TaskSetArn,
+};
 pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};

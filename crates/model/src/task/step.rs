@@ -34,6 +34,12 @@ pub enum Input {
     InstanceDeregistered {
         instance: InstanceArn,
     },
+    /// Nobody expects its instance to come back: the task counts as stopped.
+    InstanceLost {
+        instance: InstanceArn,
+    },
+    /// The control plane wants it stopped, for the cause that is given.
+    Unwanted(StopCause),
 }
 
 /// What an agent says of a task. Lists only the containers that changed.
@@ -84,6 +90,12 @@ pub fn step(task: &Task, input: &Input, now: Timestamp) -> Option<Task> {
             want_stopped(&mut next, || StopCause::InstanceDeregistered { instance }, now);
             stop(&mut next, now);
         }
+        Input::InstanceLost { instance } => {
+            let instance = instance.clone();
+            want_stopped(&mut next, || StopCause::InstanceLost { instance }, now);
+            stop(&mut next, now);
+        }
+        Input::Unwanted(cause) => unwanted(&mut next, cause, now),
     }
     settle(&mut next.times, &task.times, now);
     if next == *task {
@@ -264,7 +276,11 @@ fn health_reported(task: &mut Task, verdicts: &[HealthReport]) {
 
 fn stop_requested(task: &mut Task, reason: Option<&str>, now: Timestamp) {
     let reason = reason.filter(|reason| !reason.is_empty()).map(str::to_owned);
-    want_stopped(task, || StopCause::Requested { reason }, now);
+    unwanted(task, &StopCause::Requested { reason }, now);
+}
+
+fn unwanted(task: &mut Task, cause: &StopCause, now: Timestamp) {
+    want_stopped(task, || cause.clone(), now);
     if task.instance.is_none() {
         // Never placed: there is no agent to wait for.
         stop(task, now);

@@ -1,0 +1,78 @@
+//! Capacity providers: named pools of container instances that strategies spread tasks over.
+//!
+//! `FARGATE` and `FARGATE_SPOT` are every account's and have no row. A provider of one's own names an
+//! Auto Scaling group; the instances that say they belong to that group are its pool.
+
+use longshore_types::{AccountId, CapacityProviderArn, Scope, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::table::Record;
+use crate::tags::Tags;
+
+/// The attribute by which an instance says to which Auto Scaling group it belongs.
+pub const GROUP_ATTRIBUTE: &str = "longshore.auto-scaling-group";
+
+/// A provider's life, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ProviderStatus {
+    Active,
+    /// Deleted, and still described for a while; the name is free again.
+    Inactive,
+}
+
+/// `managedScaling`: with it, tasks without room wait for instances to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedScaling {
+    pub is_enabled: bool,
+    /// In percent of the group's capacity, 1 to 100.
+    pub target_capacity_percent: u32,
+    /// 1 to 10,000 instances.
+    pub step_min: u32,
+    /// 1 to 10,000 instances.
+    pub step_max: u32,
+    pub instance_warmup_s: u32,
+}
+
+/// A capacity provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CapacityProvider {
+    pub scope: Scope,
+    pub name: String,
+    pub status: ProviderStatus,
+    /// The ARN of the Auto Scaling group, as it was sent.
+    pub group_arn: String,
+    pub scaling: ManagedScaling,
+    pub protects_instances: bool,
+    pub drains_instances: bool,
+    /// `UPDATE_COMPLETE` and the like; none for one that was never changed.
+    pub update_status: Option<String>,
+    pub tags: Tags,
+    pub created_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl CapacityProvider {
+    pub fn arn(&self) -> CapacityProviderArn {
+        CapacityProviderArn { scope: self.scope.clone(), name: self.name.clone() }
+    }
+
+    /// The group's name: what follows `autoScalingGroupName/` in the ARN.
+    pub fn group_name(&self) -> &str {
+        self.group_arn.rsplit_once("autoScalingGroupName/").map_or("", |(_, name)| name)
+    }
+}
+
+impl Record for CapacityProvider {
+    type Id = String;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+}

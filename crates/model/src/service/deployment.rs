@@ -1,0 +1,247 @@
+//! A deployment: bringing a service from what it has to one revision.
+//!
+//! One row is shown in two ways: as one of the service's `deployments`, and as a service deployment,
+//! the record of a whole rollout. A rollback is a deployment of its own among the former, and part of
+//! the record of the one that it undoes.
+
+use std::fmt;
+
+use longshore_types::{
+    AccountId, ClusterName, DeploymentId, RevisionId, Scope, ServiceDeploymentArn,
+    ServiceDeploymentId, ServiceName, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{DeploymentSettings, ServiceId};
+use crate::table::Record;
+
+/// Names a deployment or task set within its account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeploymentKey {
+    pub service: ServiceId,
+    pub id: DeploymentId,
+}
+
+impl fmt::Display for DeploymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.id)
+    }
+}
+
+/// How a deployment stands among those of its service, in life order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Rank {
+    /// The latest: its revision is what the service shall have.
+    Primary,
+    /// Superseded; its tasks go as those of the primary come.
+    Active,
+    /// Without tasks, no longer shown with the service.
+    Gone,
+}
+
+impl Rank {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "PRIMARY",
+            Self::Active => "ACTIVE",
+            Self::Gone => "INACTIVE",
+        }
+    }
+}
+
+/// `rolloutState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Rollout {
+    InProgress,
+    Completed,
+    Failed,
+}
+
+impl Rollout {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "IN_PROGRESS",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// The status of a service deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ServiceDeploymentStatus {
+    Pending,
+    InProgress,
+    StopRequested,
+    Stopped,
+    Successful,
+    RollbackRequested,
+    RollbackInProgress,
+    RollbackSuccessful,
+    RollbackFailed,
+}
+
+impl ServiceDeploymentStatus {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::InProgress => "IN_PROGRESS",
+            Self::StopRequested => "STOP_REQUESTED",
+            Self::Stopped => "STOPPED",
+            Self::Successful => "SUCCESSFUL",
+            Self::RollbackRequested => "ROLLBACK_REQUESTED",
+            Self::RollbackInProgress => "ROLLBACK_IN_PROGRESS",
+            Self::RollbackSuccessful => "ROLLBACK_SUCCESSFUL",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+        }
+    }
+
+    /// Whether nothing more will become of it.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Stopped | Self::Successful | Self::RollbackSuccessful | Self::RollbackFailed => {
+                true
+            }
+            Self::Pending
+            | Self::InProgress
+            | Self::StopRequested
+            | Self::RollbackRequested
+            | Self::RollbackInProgress => false,
+        }
+    }
+}
+
+/// A revision that the service had when the deployment began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRevision {
+    pub revision: RevisionId,
+    pub requested: u32,
+    pub running: u32,
+    pub pending: u32,
+}
+
+/// Why a deployment is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RollbackCause {
+    /// Its tasks kept failing.
+    Breaker,
+    /// `StopServiceDeployment`.
+    Requested,
+}
+
+/// How a deployment is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    pub cause: RollbackCause,
+    pub started_at: Timestamp,
+    /// What is gone back to.
+    pub revision: RevisionId,
+    /// The deployment that does it.
+    pub by: DeploymentId,
+}
+
+/// Tasks that found no room when they were last tried, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shortage {
+    pub tasks: u32,
+    /// `12 instances: 7 too little memory (512 MiB needed, 128 free at most), 2 draining`
+    pub tally: String,
+    pub since: Timestamp,
+}
+
+/// What a deployment waits for. Derived whenever it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Tasks were made and have not said yet that they run.
+    Starting { tasks: u32 },
+    /// Tasks run, and their health checks have not passed yet.
+    Healthy { tasks: u32 },
+    /// Tasks find no room.
+    Room(Shortage),
+    /// Tasks of before are being stopped.
+    Stopping { tasks: u32 },
+    /// No more tasks may start until others have stopped, and none may be stopped until others run.
+    Limits { healthy_min: u32, max: u32 },
+    /// Tasks kept failing; the next try is at this time.
+    Backoff { until: Timestamp },
+    /// Protected tasks of before may not be stopped.
+    Protected { tasks: u32 },
+    /// Done but for being watched for a while.
+    Bake { until: Timestamp },
+}
+
+/// A deployment. Made by requests and by rollbacks; all that changes is the reconciler's, but for
+/// the wish to stop, which is a request's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    pub scope: Scope,
+    pub cluster: ClusterName,
+    pub service: ServiceName,
+    pub id: DeploymentId,
+    /// Its name as a record. None for one that undoes another and is part of that one's record.
+    pub record: Option<ServiceDeploymentId>,
+    /// The deployment that this one undoes.
+    pub undoes: Option<DeploymentId>,
+    pub revision: RevisionId,
+    pub sources: Vec<SourceRevision>,
+    /// As they were when it began.
+    pub settings: DeploymentSettings,
+    pub rank: Rank,
+    pub rollout: Rollout,
+    /// Why it failed or was stopped; what it waits for is derived.
+    pub rollout_reason: Option<String>,
+    pub status: ServiceDeploymentStatus,
+    pub status_reason: Option<String>,
+    pub rollback: Option<Rollback>,
+    /// Whether the breaker tripped.
+    pub is_tripped: bool,
+    /// Tasks of it that failed in a row: those that the breaker counts.
+    pub failures: u32,
+    pub last_failure_at: Option<Timestamp>,
+    /// Whether one of its tasks has been running: the breaker counts otherwise from then on.
+    pub has_run: bool,
+    pub shortage: Option<Shortage>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    /// When the last of its tasks was there, if it is to be watched for a while.
+    pub baking_since: Option<Timestamp>,
+    pub stopped_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Grows by one with every change.
+    pub version: u64,
+}
+
+impl Deployment {
+    pub fn service_id(&self) -> ServiceId {
+        ServiceId { cluster: self.cluster.clone(), name: self.service.clone() }
+    }
+
+    pub fn key(&self) -> DeploymentKey {
+        DeploymentKey { service: self.service_id(), id: self.id }
+    }
+
+    /// The ARN of the record, if it has one of its own.
+    pub fn arn(&self) -> Option<ServiceDeploymentArn> {
+        let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
+        let id = self.record.clone()?;
+        Some(ServiceDeploymentArn { scope, cluster, service: self.service.clone(), id })
+    }
+}
+
+impl Record for Deployment {
+    type Id = DeploymentKey;
+
+    fn account(&self) -> AccountId {
+        self.scope.account
+    }
+
+    fn id(&self) -> DeploymentKey {
+        self.key()
+    }
+}
