@@ -66,6 +66,8 @@ struct Host {
     deaf: bool,
     exec_code: i32,
     log: Vec<String>,
+    /// How often each run was created.
+    created: BTreeMap<String, u32>,
 }
 
 /// Containers that exist only here.
@@ -126,6 +128,11 @@ impl FakeRuntime {
     /// The order in which containers were started and ended, by their first argument.
     pub(crate) fn history(&self) -> Vec<String> {
         self.host().log.clone()
+    }
+
+    /// How often each run was created, whatever became of it.
+    pub(crate) fn created(&self) -> BTreeMap<String, u32> {
+        self.host().created.clone()
     }
 
     pub(crate) fn fail_start(&self, arg: &str, error: SandboxError) {
@@ -200,6 +207,7 @@ impl Runtime for FakeRuntime {
             }
             assert!(host.groups.contains_key(spec.group.as_str()), "a container without a group");
             let id = spec.id.to_string();
+            *host.created.entry(id.clone()).or_default() += 1;
             let run = Run { spec, phase: Phase::Created, started_at: None, exit: None };
             assert!(host.runs.insert(id, run).is_none(), "a container is created twice");
             Ok(())

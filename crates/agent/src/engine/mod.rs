@@ -17,6 +17,8 @@ pub mod state;
 mod step;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 mod volumes;
 mod worker;
 

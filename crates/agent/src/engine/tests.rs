@@ -29,6 +29,15 @@ async fn engine(
     nets: &FakeNets,
     region: &FakeRegion,
 ) -> Engine {
+    Engine::open(Arc::new(context(dir, runtime, nets, region))).await
+}
+
+pub(super) fn context(
+    dir: &tempfile::TempDir,
+    runtime: &FakeRuntime,
+    nets: &FakeNets,
+    region: &FakeRegion,
+) -> Context {
     let dirs = StateDir::open(dir.path()).unwrap();
     let clock = Arc::new(TestClock);
     let logs = LogShipping::new(
@@ -37,7 +46,7 @@ async fn engine(
         Arc::clone(&clock) as _,
         dirs.clone(),
     );
-    let context = Context {
+    Context {
         runtime: Arc::new(runtime.clone()),
         images: Arc::new(FakeImages::default()),
         nets: Arc::new(nets.clone()),
@@ -50,8 +59,7 @@ async fn engine(
         credentials: CredentialsBook::default(),
         starts: Semaphore::new(4),
         changed: Notify::new(),
-    };
-    Engine::open(Arc::new(context)).await
+    }
 }
 
 impl Rig {
@@ -94,7 +102,7 @@ impl Rig {
     }
 }
 
-fn task(containers: Value) -> Value {
+pub(super) fn task(containers: Value) -> Value {
     let mut containers = containers;
     for container in containers.as_array_mut().unwrap() {
         let name = container["name"].clone();

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longshore_types::{Chain, TaskArn};
+use longshore_types::{Chain, TaskArn, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::{debug, error, info};
 
 use super::act::{self, Done};
@@ -54,38 +54,22 @@ pub(super) struct Worker {
 
 /// Runs a task to its end; answers with its name so that it can be forgotten.
 pub(super) async fn run(mut worker: Worker) -> TaskArn {
-    let mut in_flight: BTreeMap<Action, AbortHandle> = BTreeMap::new();
-    let mut doing: JoinSet<Done> = JoinSet::new();
+    let mut deeds = Deeds::default();
     let mut is_saved = false;
     loop {
         if !is_saved {
             worker.save();
         }
         let now = worker.context.clock.now();
-        let plan = plan(&worker.spec, &worker.state, now);
-        in_flight.retain(|action, handle| {
-            let is_abandoned =
-                action.is_abandoned_when_unplanned() && !plan.actions.contains(action);
-            if is_abandoned {
-                handle.abort();
-            }
-            // One that has ended stays until its inputs are taken in, or it would begin again.
-            !is_abandoned
-        });
-        for action in plan.actions {
-            if may_begin(action, &in_flight) {
-                let deed = act::begin(&worker, action);
-                in_flight.insert(action, doing.spawn(deed));
-            }
-        }
-        if worker.state.is_finished() && in_flight.is_empty() {
+        let wake_at = worker.set_going(&mut deeds, now);
+        if worker.state.is_finished() && deeds.in_flight.is_empty() {
             break;
         }
-        let sleep_ms = plan.wake_at.map(|at| at.since_ms(now).max(1));
+        let sleep_ms = wake_at.map(|at| at.since_ms(now).max(1));
         let before = worker.state.clone();
         tokio::select! {
-            done = doing.join_next(), if !doing.is_empty() => {
-                worker.finish(done, &mut in_flight);
+            done = deeds.doing.join_next(), if !deeds.doing.is_empty() => {
+                worker.finish(done, &mut deeds);
             }
             message = worker.inbox.recv() => match message {
                 Some(message) => worker.hear(message),
@@ -94,31 +78,55 @@ pub(super) async fn run(mut worker: Worker) -> TaskArn {
             },
             () = sleep(sleep_ms) => worker.take(Input::Tick),
         }
-        worker.hear_more(&mut doing, &mut in_flight);
+        worker.hear_more(&mut deeds);
         is_saved = before == worker.state;
     }
     worker.forget();
     worker.spec.arn.clone()
 }
 
-/// Two deeds never handle one container at a time, and a release waits for all of them.
-fn may_begin(action: Action, in_flight: &BTreeMap<Action, AbortHandle>) -> bool {
-    if in_flight.contains_key(&action) {
-        return false;
+/// What is being done.
+///
+/// **Invariant:** an action stays in flight until its result was taken in, even if it has ended: the
+/// state does not know of its result before, so it is still planned, and would begin again.
+#[derive(Debug, Default)]
+pub(super) struct Deeds {
+    pub(super) in_flight: BTreeMap<Action, AbortHandle>,
+    doing: JoinSet<Done>,
+}
+
+impl Deeds {
+    /// Two deeds never handle one container at a time, and a release waits for all of them.
+    fn may_begin(&self, action: Action) -> bool {
+        if self.in_flight.contains_key(&action) {
+            return false;
+        }
+        let is_in_the_way = |other: &Action| match action {
+            Action::Release => !matches!(other, Action::Tell(_)),
+            Action::Tell(_) => matches!(other, Action::Tell(_)),
+            Action::Signal(_) | Action::Kill(_) | Action::Check { .. } | Action::Watch { .. } => {
+                false
+            }
+            Action::Prepare
+            | Action::OpenLog(_)
+            | Action::Pull(_)
+            | Action::Create(_)
+            | Action::Start(_)
+            | Action::Discard(_)
+            | Action::Drain(_) => action.holds().is_some() && action.holds() == other.holds(),
+        };
+        !self.in_flight.keys().any(is_in_the_way)
     }
-    let is_in_the_way = |other: &Action| match action {
-        Action::Release => !matches!(other, Action::Tell(_)),
-        Action::Tell(_) => matches!(other, Action::Tell(_)),
-        Action::Signal(_) | Action::Kill(_) | Action::Check { .. } | Action::Watch { .. } => false,
-        Action::Prepare
-        | Action::OpenLog(_)
-        | Action::Pull(_)
-        | Action::Create(_)
-        | Action::Start(_)
-        | Action::Discard(_)
-        | Action::Drain(_) => action.holds().is_some() && action.holds() == other.holds(),
-    };
-    !in_flight.keys().any(is_in_the_way)
+
+    fn abandon_unplanned(&mut self, planned: &[Action]) {
+        self.in_flight.retain(|action, handle| {
+            let is_abandoned = action.is_abandoned_when_unplanned() && !planned.contains(action);
+            if is_abandoned {
+                handle.abort();
+            }
+            !is_abandoned
+        });
+    }
 }
 
 async fn sleep(ms: Option<u64>) {
@@ -129,7 +137,20 @@ async fn sleep(ms: Option<u64>) {
 }
 
 impl Worker {
-    fn take(&mut self, input: Input) {
+    /// Begins what is planned and not under way; when to look again although nothing was heard.
+    pub(super) fn set_going(&self, deeds: &mut Deeds, now: Timestamp) -> Option<Timestamp> {
+        let plan = plan(&self.spec, &self.state, now);
+        deeds.abandon_unplanned(&plan.actions);
+        for action in plan.actions {
+            if deeds.may_begin(action) {
+                let handle = deeds.doing.spawn(act::begin(self, action));
+                deeds.in_flight.insert(action, handle);
+            }
+        }
+        plan.wake_at
+    }
+
+    pub(super) fn take(&mut self, input: Input) {
         let was = self.state.told;
         let now = self.context.clock.now();
         step(&self.spec, &mut self.state, input, now);
@@ -158,27 +179,19 @@ impl Worker {
     }
 
     /// Takes in whatever else is there, so that one save serves it all.
-    fn hear_more(
-        &mut self,
-        doing: &mut JoinSet<Done>,
-        in_flight: &mut BTreeMap<Action, AbortHandle>,
-    ) {
+    pub(super) fn hear_more(&mut self, deeds: &mut Deeds) {
         while let Ok(message) = self.inbox.try_recv() {
             self.hear(message);
         }
-        while let Some(done) = doing.try_join_next() {
-            self.finish(Some(done), in_flight);
+        while let Some(done) = deeds.doing.try_join_next() {
+            self.finish(Some(done), deeds);
         }
     }
 
-    fn finish(
-        &mut self,
-        done: Option<Result<Done, tokio::task::JoinError>>,
-        in_flight: &mut BTreeMap<Action, AbortHandle>,
-    ) {
+    fn finish(&mut self, done: Option<Result<Done, JoinError>>, deeds: &mut Deeds) {
         match done {
             Some(Ok(Done { action, inputs, image })) => {
-                in_flight.remove(&action);
+                deeds.in_flight.remove(&action);
                 debug!(task = %self.spec.arn, ?action, "action done");
                 if let Some((container, image)) = image {
                     self.images.insert(container, image);
@@ -188,7 +201,7 @@ impl Worker {
                 }
             }
             Some(Err(error)) if error.is_panic() => {
-                in_flight.retain(|_, handle| handle.id() != error.id());
+                deeds.in_flight.retain(|_, handle| handle.id() != error.id());
                 error!(task = %self.spec.arn, error = %Chain(&error), "an action panicked");
             }
             Some(Err(_)) | None => {}
