@@ -27,6 +27,7 @@ fn container(name: &str, essential: bool) -> Container {
         cpu: None,
         memory: None,
         memory_reservation: None,
+        pinned_digest: None,
         is_health_checked: true,
         seen: SeenContainer::default(),
     }
@@ -45,6 +46,8 @@ fn task() -> Task {
         platform_family: None,
         group: "family:web".to_owned(),
         started_by: None,
+        service: None,
+        protected_until: None,
         tags: Tags::default(),
         cpu: Some(CpuUnits(256)),
         memory: None,

@@ -77,12 +77,12 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
         "//! {title}: its operations and their shapes.\n\n{HEADER}\
          {enums}mod schema;\nmod structures;\n\n\
          use std::future::Future;\n\n\
-         use aws_wire::service::{{Answer, Call, Operation, Protocol, Service}};\n\
+         use aws_wire::service::{{Answer, Call, Operation, Protocol}};\n\
          use aws_wire::validate::Wording;\n\
          use aws_wire::{{ApiError, Caller}};\n\n\
          {reexport}pub use structures::*;\n\n\
          /// What the router knows of {title}.\n\
-         pub static SERVICE: Service = Service {{ {} operations: &[{operations}], absent: &[{absent}] }};\n\n\
+         pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {{ {} operations: &[{operations}], absent: &[{absent}] }};\n\n\
          /// The operations of {title} that are there.\n\
          pub trait {trait_name}: Send + Sync {{ {methods} }}\n\n\
          /// Reads a request, has it done, and writes the answer.\n\

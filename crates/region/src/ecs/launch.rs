@@ -170,6 +170,8 @@ impl<'v> Launch<'v> {
             platform_family: is_fargate.then(|| "Linux".to_owned()),
             group: self.group.clone(),
             started_by: self.started_by.clone(),
+            service: None,
+            protected_until: None,
             tags: self.tags.clone(),
             cpu: self.cpu,
             memory: self.memory,
@@ -200,6 +202,7 @@ impl<'v> Launch<'v> {
             cpu: Some(cpu.map_or(needs.cpu, CpuUnits)),
             memory: memory.map(MemoryMib).or(needs.memory),
             memory_reservation: memory_reservation.map(MemoryMib).or(needs.memory_reservation),
+            pinned_digest: None,
             is_health_checked: self.is_health_checked(needs),
             seen: SeenContainer::default(),
         }

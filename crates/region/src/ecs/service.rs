@@ -7,12 +7,36 @@ use super::*;
 use crate::region::Region;
 
 impl ecs::Ecs for Region {
+    async fn create_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: ecs::CreateCapacityProviderRequest,
+    ) -> Result<ecs::CreateCapacityProviderResponse, ApiError> {
+        capacity_provider::handle_create(self, caller, input).await
+    }
+
     async fn create_cluster(
         &self,
         caller: &Caller,
         input: ecs::CreateClusterRequest,
     ) -> Result<ecs::CreateClusterResponse, ApiError> {
         create_cluster::handle(self, caller, input).await
+    }
+
+    async fn create_service(
+        &self,
+        caller: &Caller,
+        input: ecs::CreateServiceRequest,
+    ) -> Result<ecs::CreateServiceResponse, ApiError> {
+        create_service::handle(self, caller, input).await
+    }
+
+    async fn create_task_set(
+        &self,
+        caller: &Caller,
+        input: ecs::CreateTaskSetRequest,
+    ) -> Result<ecs::CreateTaskSetResponse, ApiError> {
+        task_sets::handle_create(self, caller, input).await
     }
 
     async fn delete_account_setting(
@@ -31,6 +55,14 @@ impl ecs::Ecs for Region {
         attributes::handle_delete(self, caller, input).await
     }
 
+    async fn delete_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: ecs::DeleteCapacityProviderRequest,
+    ) -> Result<ecs::DeleteCapacityProviderResponse, ApiError> {
+        capacity_provider::handle_delete(self, caller, input).await
+    }
+
     async fn delete_cluster(
         &self,
         caller: &Caller,
@@ -39,12 +71,28 @@ impl ecs::Ecs for Region {
         delete_cluster::handle(self, caller, input).await
     }
 
+    async fn delete_service(
+        &self,
+        caller: &Caller,
+        input: ecs::DeleteServiceRequest,
+    ) -> Result<ecs::DeleteServiceResponse, ApiError> {
+        delete_service::handle(self, caller, input).await
+    }
+
     async fn delete_task_definitions(
         &self,
         caller: &Caller,
         input: ecs::DeleteTaskDefinitionsRequest,
     ) -> Result<ecs::DeleteTaskDefinitionsResponse, ApiError> {
         delete_task_definitions::handle(self, caller, input).await
+    }
+
+    async fn delete_task_set(
+        &self,
+        caller: &Caller,
+        input: ecs::DeleteTaskSetRequest,
+    ) -> Result<ecs::DeleteTaskSetResponse, ApiError> {
+        task_sets::handle_delete(self, caller, input).await
     }
 
     async fn deregister_container_instance(
@@ -87,12 +135,44 @@ impl ecs::Ecs for Region {
         describe_container_instances::handle(self, caller, input)
     }
 
+    async fn describe_service_deployments(
+        &self,
+        caller: &Caller,
+        input: ecs::DescribeServiceDeploymentsRequest,
+    ) -> Result<ecs::DescribeServiceDeploymentsResponse, ApiError> {
+        service_deployments::handle_describe(self, caller, input).await
+    }
+
+    async fn describe_service_revisions(
+        &self,
+        caller: &Caller,
+        input: ecs::DescribeServiceRevisionsRequest,
+    ) -> Result<ecs::DescribeServiceRevisionsResponse, ApiError> {
+        describe_service_revisions::handle(self, caller, input).await
+    }
+
+    async fn describe_services(
+        &self,
+        caller: &Caller,
+        input: ecs::DescribeServicesRequest,
+    ) -> Result<ecs::DescribeServicesResponse, ApiError> {
+        describe_services::handle(self, caller, input).await
+    }
+
     async fn describe_task_definition(
         &self,
         caller: &Caller,
         input: ecs::DescribeTaskDefinitionRequest,
     ) -> Result<ecs::DescribeTaskDefinitionResponse, ApiError> {
         describe_task_definition::handle(self, caller, input)
+    }
+
+    async fn describe_task_sets(
+        &self,
+        caller: &Caller,
+        input: ecs::DescribeTaskSetsRequest,
+    ) -> Result<ecs::DescribeTaskSetsResponse, ApiError> {
+        task_sets::handle_describe(self, caller, input).await
     }
 
     async fn describe_tasks(
@@ -109,6 +189,14 @@ impl ecs::Ecs for Region {
         input: ecs::DiscoverPollEndpointRequest,
     ) -> Result<ecs::DiscoverPollEndpointResponse, ApiError> {
         discover_poll_endpoint::handle(self, caller, input)
+    }
+
+    async fn get_task_protection(
+        &self,
+        caller: &Caller,
+        input: ecs::GetTaskProtectionRequest,
+    ) -> Result<ecs::GetTaskProtectionResponse, ApiError> {
+        task_protection::handle_get(self, caller, input).await
     }
 
     async fn list_account_settings(
@@ -141,6 +229,22 @@ impl ecs::Ecs for Region {
         input: ecs::ListContainerInstancesRequest,
     ) -> Result<ecs::ListContainerInstancesResponse, ApiError> {
         list_container_instances::handle(self, caller, input)
+    }
+
+    async fn list_service_deployments(
+        &self,
+        caller: &Caller,
+        input: ecs::ListServiceDeploymentsRequest,
+    ) -> Result<ecs::ListServiceDeploymentsResponse, ApiError> {
+        service_deployments::handle_list(self, caller, input).await
+    }
+
+    async fn list_services(
+        &self,
+        caller: &Caller,
+        input: ecs::ListServicesRequest,
+    ) -> Result<ecs::ListServicesResponse, ApiError> {
+        list_services::handle(self, caller, input).await
     }
 
     async fn list_tags_for_resource(
@@ -239,6 +343,14 @@ impl ecs::Ecs for Region {
         start_task::handle(self, caller, input).await
     }
 
+    async fn stop_service_deployment(
+        &self,
+        caller: &Caller,
+        input: ecs::StopServiceDeploymentRequest,
+    ) -> Result<ecs::StopServiceDeploymentResponse, ApiError> {
+        service_deployments::handle_stop(self, caller, input).await
+    }
+
     async fn stop_task(
         &self,
         caller: &Caller,
@@ -287,6 +399,14 @@ impl ecs::Ecs for Region {
         tag_resource::handle_untag(self, caller, input).await
     }
 
+    async fn update_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: ecs::UpdateCapacityProviderRequest,
+    ) -> Result<ecs::UpdateCapacityProviderResponse, ApiError> {
+        capacity_provider::handle_update(self, caller, input).await
+    }
+
     async fn update_cluster(
         &self,
         caller: &Caller,
@@ -309,5 +429,37 @@ impl ecs::Ecs for Region {
         input: ecs::UpdateContainerInstancesStateRequest,
     ) -> Result<ecs::UpdateContainerInstancesStateResponse, ApiError> {
         update_container_instances_state::handle(self, caller, input).await
+    }
+
+    async fn update_service(
+        &self,
+        caller: &Caller,
+        input: ecs::UpdateServiceRequest,
+    ) -> Result<ecs::UpdateServiceResponse, ApiError> {
+        update_service::handle(self, caller, input).await
+    }
+
+    async fn update_service_primary_task_set(
+        &self,
+        caller: &Caller,
+        input: ecs::UpdateServicePrimaryTaskSetRequest,
+    ) -> Result<ecs::UpdateServicePrimaryTaskSetResponse, ApiError> {
+        task_sets::handle_update_primary(self, caller, input).await
+    }
+
+    async fn update_task_protection(
+        &self,
+        caller: &Caller,
+        input: ecs::UpdateTaskProtectionRequest,
+    ) -> Result<ecs::UpdateTaskProtectionResponse, ApiError> {
+        task_protection::handle_update(self, caller, input).await
+    }
+
+    async fn update_task_set(
+        &self,
+        caller: &Caller,
+        input: ecs::UpdateTaskSetRequest,
+    ) -> Result<ecs::UpdateTaskSetResponse, ApiError> {
+        task_sets::handle_update(self, caller, input).await
     }
 }

@@ -38,6 +38,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    AccessType {
+    Public = "PUBLIC",
+    Private = "PRIVATE",
+    }
+}
+
+aws_wire::enumeration! {
     AgentUpdateStatus {
     Pending = "PENDING",
     Staging = "STAGING",
@@ -65,6 +72,13 @@ aws_wire::enumeration! {
 
 aws_wire::enumeration! {
     AutoRepairActionsStatus {
+    Enabled = "ENABLED",
+    Disabled = "DISABLED",
+    }
+}
+
+aws_wire::enumeration! {
+    AvailabilityZoneRebalancing {
     Enabled = "ENABLED",
     Disabled = "DISABLED",
     }
@@ -210,6 +224,68 @@ aws_wire::enumeration! {
     Intel = "intel",
     Amd = "amd",
     AmazonWebServices = "amazon-web-services",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentControllerType {
+    Ecs = "ECS",
+    CodeDeploy = "CODE_DEPLOY",
+    External = "EXTERNAL",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentLifecycleHookAction {
+    Rollback = "ROLLBACK",
+    Continue = "CONTINUE",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentLifecycleHookStage {
+    ReconcileService = "RECONCILE_SERVICE",
+    PreScaleUp = "PRE_SCALE_UP",
+    PostScaleUp = "POST_SCALE_UP",
+    TestTrafficShift = "TEST_TRAFFIC_SHIFT",
+    PostTestTrafficShift = "POST_TEST_TRAFFIC_SHIFT",
+    PreProductionTrafficShift = "PRE_PRODUCTION_TRAFFIC_SHIFT",
+    ProductionTrafficShift = "PRODUCTION_TRAFFIC_SHIFT",
+    PostProductionTrafficShift = "POST_PRODUCTION_TRAFFIC_SHIFT",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentLifecycleHookStatus {
+    AwaitingAction = "AWAITING_ACTION",
+    InProgress = "IN_PROGRESS",
+    Succeeded = "SUCCEEDED",
+    Failed = "FAILED",
+    TimedOut = "TIMED_OUT",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentLifecycleHookTargetType {
+    AwsLambda = "AWS_LAMBDA",
+    Pause = "PAUSE",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentRolloutState {
+    Completed = "COMPLETED",
+    Failed = "FAILED",
+    InProgress = "IN_PROGRESS",
+    }
+}
+
+aws_wire::enumeration! {
+    DeploymentStrategy {
+    Rolling = "ROLLING",
+    BlueGreen = "BLUE_GREEN",
+    Linear = "LINEAR",
+    Canary = "CANARY",
     }
 }
 
@@ -368,6 +444,16 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ManagedResourceStatus {
+    Provisioning = "PROVISIONING",
+    Active = "ACTIVE",
+    Deprovisioning = "DEPROVISIONING",
+    Deleted = "DELETED",
+    Failed = "FAILED",
+    }
+}
+
+aws_wire::enumeration! {
     ManagedScalingStatus {
     Enabled = "ENABLED",
     Disabled = "DISABLED",
@@ -455,6 +541,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ResourceManagementType {
+    Customer = "CUSTOMER",
+    Ecs = "ECS",
+    }
+}
+
+aws_wire::enumeration! {
     ResourceType {
     Gpu = "GPU",
     InferenceAccelerator = "InferenceAccelerator",
@@ -462,9 +555,80 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ScaleUnit {
+    Percent = "PERCENT",
+    }
+}
+
+aws_wire::enumeration! {
+    SchedulingStrategy {
+    Replica = "REPLICA",
+    Daemon = "DAEMON",
+    }
+}
+
+aws_wire::enumeration! {
     Scope {
     Task = "task",
     Shared = "shared",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceConnectAccessLoggingFormat {
+    Text = "TEXT",
+    Json = "JSON",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceConnectIncludeQueryParameters {
+    Disabled = "DISABLED",
+    Enabled = "ENABLED",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceDeploymentLifecycleStage {
+    ReconcileService = "RECONCILE_SERVICE",
+    PreScaleUp = "PRE_SCALE_UP",
+    ScaleUp = "SCALE_UP",
+    PostScaleUp = "POST_SCALE_UP",
+    TestTrafficShift = "TEST_TRAFFIC_SHIFT",
+    PostTestTrafficShift = "POST_TEST_TRAFFIC_SHIFT",
+    ProductionTrafficShift = "PRODUCTION_TRAFFIC_SHIFT",
+    PostProductionTrafficShift = "POST_PRODUCTION_TRAFFIC_SHIFT",
+    BakeTime = "BAKE_TIME",
+    CleanUp = "CLEAN_UP",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceDeploymentRollbackMonitorsStatus {
+    Triggered = "TRIGGERED",
+    Monitoring = "MONITORING",
+    MonitoringComplete = "MONITORING_COMPLETE",
+    Disabled = "DISABLED",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceDeploymentStatus {
+    Pending = "PENDING",
+    Successful = "SUCCESSFUL",
+    Stopped = "STOPPED",
+    StopRequested = "STOP_REQUESTED",
+    InProgress = "IN_PROGRESS",
+    RollbackRequested = "ROLLBACK_REQUESTED",
+    RollbackInProgress = "ROLLBACK_IN_PROGRESS",
+    RollbackSuccessful = "ROLLBACK_SUCCESSFUL",
+    RollbackFailed = "ROLLBACK_FAILED",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceField {
+    Tags = "TAGS",
     }
 }
 
@@ -495,6 +659,20 @@ aws_wire::enumeration! {
     SortOrder {
     Asc = "ASC",
     Desc = "DESC",
+    }
+}
+
+aws_wire::enumeration! {
+    StabilityStatus {
+    SteadyState = "STEADY_STATE",
+    Stabilizing = "STABILIZING",
+    }
+}
+
+aws_wire::enumeration! {
+    StopServiceDeploymentStopType {
+    Abort = "ABORT",
+    Rollback = "ROLLBACK",
     }
 }
 
@@ -544,6 +722,12 @@ aws_wire::enumeration! {
     Ext4 = "ext4",
     Xfs = "xfs",
     Ntfs = "ntfs",
+    }
+}
+
+aws_wire::enumeration! {
+    TaskSetField {
+    Tags = "TAGS",
     }
 }
 

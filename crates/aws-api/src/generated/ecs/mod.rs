@@ -8,7 +8,7 @@ mod structures;
 
 use std::future::Future;
 
-use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
@@ -16,7 +16,7 @@ pub use enums::*;
 pub use structures::*;
 
 /// What the router knows of Amazon ECS.
-pub static SERVICE: Service = Service {
+pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     name: "ecs",
     title: "Amazon ECS",
     protocol: Protocol::AwsJson11,
@@ -26,9 +26,36 @@ pub static SERVICE: Service = Service {
     wording: Wording::Ecs,
     operations: &[
         Operation {
+            name: "CreateCapacityProvider",
+            input: Some(&schema::CREATE_CAPACITY_PROVIDER_REQUEST),
+            output: Some(&schema::CREATE_CAPACITY_PROVIDER_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateCluster",
             input: Some(&schema::CREATE_CLUSTER_REQUEST),
             output: Some(&schema::CREATE_CLUSTER_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateService",
+            input: Some(&schema::CREATE_SERVICE_REQUEST),
+            output: Some(&schema::CREATE_SERVICE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateTaskSet",
+            input: Some(&schema::CREATE_TASK_SET_REQUEST),
+            output: Some(&schema::CREATE_TASK_SET_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -53,6 +80,15 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "DeleteCapacityProvider",
+            input: Some(&schema::DELETE_CAPACITY_PROVIDER_REQUEST),
+            output: Some(&schema::DELETE_CAPACITY_PROVIDER_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteCluster",
             input: Some(&schema::DELETE_CLUSTER_REQUEST),
             output: Some(&schema::DELETE_CLUSTER_RESPONSE),
@@ -62,9 +98,27 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "DeleteService",
+            input: Some(&schema::DELETE_SERVICE_REQUEST),
+            output: Some(&schema::DELETE_SERVICE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteTaskDefinitions",
             input: Some(&schema::DELETE_TASK_DEFINITIONS_REQUEST),
             output: Some(&schema::DELETE_TASK_DEFINITIONS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteTaskSet",
+            input: Some(&schema::DELETE_TASK_SET_REQUEST),
+            output: Some(&schema::DELETE_TASK_SET_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -116,9 +170,45 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "DescribeServiceDeployments",
+            input: Some(&schema::DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST),
+            output: Some(&schema::DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeServiceRevisions",
+            input: Some(&schema::DESCRIBE_SERVICE_REVISIONS_REQUEST),
+            output: Some(&schema::DESCRIBE_SERVICE_REVISIONS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeServices",
+            input: Some(&schema::DESCRIBE_SERVICES_REQUEST),
+            output: Some(&schema::DESCRIBE_SERVICES_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeTaskDefinition",
             input: Some(&schema::DESCRIBE_TASK_DEFINITION_REQUEST),
             output: Some(&schema::DESCRIBE_TASK_DEFINITION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeTaskSets",
+            input: Some(&schema::DESCRIBE_TASK_SETS_REQUEST),
+            output: Some(&schema::DESCRIBE_TASK_SETS_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -137,6 +227,15 @@ pub static SERVICE: Service = Service {
             name: "DiscoverPollEndpoint",
             input: Some(&schema::DISCOVER_POLL_ENDPOINT_REQUEST),
             output: Some(&schema::DISCOVER_POLL_ENDPOINT_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetTaskProtection",
+            input: Some(&schema::GET_TASK_PROTECTION_REQUEST),
+            output: Some(&schema::GET_TASK_PROTECTION_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -173,6 +272,24 @@ pub static SERVICE: Service = Service {
             name: "ListContainerInstances",
             input: Some(&schema::LIST_CONTAINER_INSTANCES_REQUEST),
             output: Some(&schema::LIST_CONTAINER_INSTANCES_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListServiceDeployments",
+            input: Some(&schema::LIST_SERVICE_DEPLOYMENTS_REQUEST),
+            output: Some(&schema::LIST_SERVICE_DEPLOYMENTS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListServices",
+            input: Some(&schema::LIST_SERVICES_REQUEST),
+            output: Some(&schema::LIST_SERVICES_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -287,6 +404,15 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "StopServiceDeployment",
+            input: Some(&schema::STOP_SERVICE_DEPLOYMENT_REQUEST),
+            output: Some(&schema::STOP_SERVICE_DEPLOYMENT_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "StopTask",
             input: Some(&schema::STOP_TASK_REQUEST),
             output: Some(&schema::STOP_TASK_RESPONSE),
@@ -341,6 +467,15 @@ pub static SERVICE: Service = Service {
             status: 200,
         },
         Operation {
+            name: "UpdateCapacityProvider",
+            input: Some(&schema::UPDATE_CAPACITY_PROVIDER_REQUEST),
+            output: Some(&schema::UPDATE_CAPACITY_PROVIDER_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UpdateCluster",
             input: Some(&schema::UPDATE_CLUSTER_REQUEST),
             output: Some(&schema::UPDATE_CLUSTER_RESPONSE),
@@ -367,57 +502,89 @@ pub static SERVICE: Service = Service {
             uri: "/",
             status: 200,
         },
+        Operation {
+            name: "UpdateService",
+            input: Some(&schema::UPDATE_SERVICE_REQUEST),
+            output: Some(&schema::UPDATE_SERVICE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateServicePrimaryTaskSet",
+            input: Some(&schema::UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST),
+            output: Some(&schema::UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateTaskProtection",
+            input: Some(&schema::UPDATE_TASK_PROTECTION_REQUEST),
+            output: Some(&schema::UPDATE_TASK_PROTECTION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateTaskSet",
+            input: Some(&schema::UPDATE_TASK_SET_REQUEST),
+            output: Some(&schema::UPDATE_TASK_SET_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
     ],
     absent: &[
         "ContinueServiceDeployment",
-        "CreateCapacityProvider",
         "CreateDaemon",
         "CreateExpressGatewayService",
-        "CreateService",
-        "CreateTaskSet",
-        "DeleteCapacityProvider",
         "DeleteDaemon",
         "DeleteDaemonTaskDefinition",
         "DeleteExpressGatewayService",
-        "DeleteService",
-        "DeleteTaskSet",
         "DescribeDaemon",
         "DescribeDaemonDeployments",
         "DescribeDaemonRevisions",
         "DescribeDaemonTaskDefinition",
         "DescribeExpressGatewayService",
-        "DescribeServiceDeployments",
-        "DescribeServiceRevisions",
-        "DescribeServices",
-        "DescribeTaskSets",
         "ExecuteCommand",
-        "GetTaskProtection",
         "ListDaemonDeployments",
         "ListDaemonTaskDefinitions",
         "ListDaemons",
-        "ListServiceDeployments",
-        "ListServices",
         "ListServicesByNamespace",
         "RegisterDaemonTaskDefinition",
-        "StopServiceDeployment",
-        "UpdateCapacityProvider",
         "UpdateContainerAgent",
         "UpdateDaemon",
         "UpdateExpressGatewayService",
-        "UpdateService",
-        "UpdateServicePrimaryTaskSet",
-        "UpdateTaskProtection",
-        "UpdateTaskSet",
     ],
 };
 
 /// The operations of Amazon ECS that are there.
 pub trait Ecs: Send + Sync {
+    fn create_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: CreateCapacityProviderRequest,
+    ) -> impl Future<Output = Result<CreateCapacityProviderResponse, ApiError>> + Send;
     fn create_cluster(
         &self,
         caller: &Caller,
         input: CreateClusterRequest,
     ) -> impl Future<Output = Result<CreateClusterResponse, ApiError>> + Send;
+    fn create_service(
+        &self,
+        caller: &Caller,
+        input: CreateServiceRequest,
+    ) -> impl Future<Output = Result<CreateServiceResponse, ApiError>> + Send;
+    fn create_task_set(
+        &self,
+        caller: &Caller,
+        input: CreateTaskSetRequest,
+    ) -> impl Future<Output = Result<CreateTaskSetResponse, ApiError>> + Send;
     fn delete_account_setting(
         &self,
         caller: &Caller,
@@ -428,16 +595,31 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: DeleteAttributesRequest,
     ) -> impl Future<Output = Result<DeleteAttributesResponse, ApiError>> + Send;
+    fn delete_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: DeleteCapacityProviderRequest,
+    ) -> impl Future<Output = Result<DeleteCapacityProviderResponse, ApiError>> + Send;
     fn delete_cluster(
         &self,
         caller: &Caller,
         input: DeleteClusterRequest,
     ) -> impl Future<Output = Result<DeleteClusterResponse, ApiError>> + Send;
+    fn delete_service(
+        &self,
+        caller: &Caller,
+        input: DeleteServiceRequest,
+    ) -> impl Future<Output = Result<DeleteServiceResponse, ApiError>> + Send;
     fn delete_task_definitions(
         &self,
         caller: &Caller,
         input: DeleteTaskDefinitionsRequest,
     ) -> impl Future<Output = Result<DeleteTaskDefinitionsResponse, ApiError>> + Send;
+    fn delete_task_set(
+        &self,
+        caller: &Caller,
+        input: DeleteTaskSetRequest,
+    ) -> impl Future<Output = Result<DeleteTaskSetResponse, ApiError>> + Send;
     fn deregister_container_instance(
         &self,
         caller: &Caller,
@@ -463,11 +645,31 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: DescribeContainerInstancesRequest,
     ) -> impl Future<Output = Result<DescribeContainerInstancesResponse, ApiError>> + Send;
+    fn describe_service_deployments(
+        &self,
+        caller: &Caller,
+        input: DescribeServiceDeploymentsRequest,
+    ) -> impl Future<Output = Result<DescribeServiceDeploymentsResponse, ApiError>> + Send;
+    fn describe_service_revisions(
+        &self,
+        caller: &Caller,
+        input: DescribeServiceRevisionsRequest,
+    ) -> impl Future<Output = Result<DescribeServiceRevisionsResponse, ApiError>> + Send;
+    fn describe_services(
+        &self,
+        caller: &Caller,
+        input: DescribeServicesRequest,
+    ) -> impl Future<Output = Result<DescribeServicesResponse, ApiError>> + Send;
     fn describe_task_definition(
         &self,
         caller: &Caller,
         input: DescribeTaskDefinitionRequest,
     ) -> impl Future<Output = Result<DescribeTaskDefinitionResponse, ApiError>> + Send;
+    fn describe_task_sets(
+        &self,
+        caller: &Caller,
+        input: DescribeTaskSetsRequest,
+    ) -> impl Future<Output = Result<DescribeTaskSetsResponse, ApiError>> + Send;
     fn describe_tasks(
         &self,
         caller: &Caller,
@@ -478,6 +680,11 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: DiscoverPollEndpointRequest,
     ) -> impl Future<Output = Result<DiscoverPollEndpointResponse, ApiError>> + Send;
+    fn get_task_protection(
+        &self,
+        caller: &Caller,
+        input: GetTaskProtectionRequest,
+    ) -> impl Future<Output = Result<GetTaskProtectionResponse, ApiError>> + Send;
     fn list_account_settings(
         &self,
         caller: &Caller,
@@ -498,6 +705,16 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: ListContainerInstancesRequest,
     ) -> impl Future<Output = Result<ListContainerInstancesResponse, ApiError>> + Send;
+    fn list_service_deployments(
+        &self,
+        caller: &Caller,
+        input: ListServiceDeploymentsRequest,
+    ) -> impl Future<Output = Result<ListServiceDeploymentsResponse, ApiError>> + Send;
+    fn list_services(
+        &self,
+        caller: &Caller,
+        input: ListServicesRequest,
+    ) -> impl Future<Output = Result<ListServicesResponse, ApiError>> + Send;
     fn list_tags_for_resource(
         &self,
         caller: &Caller,
@@ -558,6 +775,11 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: StartTaskRequest,
     ) -> impl Future<Output = Result<StartTaskResponse, ApiError>> + Send;
+    fn stop_service_deployment(
+        &self,
+        caller: &Caller,
+        input: StopServiceDeploymentRequest,
+    ) -> impl Future<Output = Result<StopServiceDeploymentResponse, ApiError>> + Send;
     fn stop_task(
         &self,
         caller: &Caller,
@@ -588,6 +810,11 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: UntagResourceRequest,
     ) -> impl Future<Output = Result<UntagResourceResponse, ApiError>> + Send;
+    fn update_capacity_provider(
+        &self,
+        caller: &Caller,
+        input: UpdateCapacityProviderRequest,
+    ) -> impl Future<Output = Result<UpdateCapacityProviderResponse, ApiError>> + Send;
     fn update_cluster(
         &self,
         caller: &Caller,
@@ -603,6 +830,26 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: UpdateContainerInstancesStateRequest,
     ) -> impl Future<Output = Result<UpdateContainerInstancesStateResponse, ApiError>> + Send;
+    fn update_service(
+        &self,
+        caller: &Caller,
+        input: UpdateServiceRequest,
+    ) -> impl Future<Output = Result<UpdateServiceResponse, ApiError>> + Send;
+    fn update_service_primary_task_set(
+        &self,
+        caller: &Caller,
+        input: UpdateServicePrimaryTaskSetRequest,
+    ) -> impl Future<Output = Result<UpdateServicePrimaryTaskSetResponse, ApiError>> + Send;
+    fn update_task_protection(
+        &self,
+        caller: &Caller,
+        input: UpdateTaskProtectionRequest,
+    ) -> impl Future<Output = Result<UpdateTaskProtectionResponse, ApiError>> + Send;
+    fn update_task_set(
+        &self,
+        caller: &Caller,
+        input: UpdateTaskSetRequest,
+    ) -> impl Future<Output = Result<UpdateTaskSetResponse, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -612,9 +859,24 @@ pub async fn dispatch<S: Ecs + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "CreateCapacityProvider" => {
+            let input = call.input()?;
+            let output = service.create_capacity_provider(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateCluster" => {
             let input = call.input()?;
             let output = service.create_cluster(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateService" => {
+            let input = call.input()?;
+            let output = service.create_service(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateTaskSet" => {
+            let input = call.input()?;
+            let output = service.create_task_set(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DeleteAccountSetting" => {
@@ -627,14 +889,29 @@ pub async fn dispatch<S: Ecs + ?Sized>(
             let output = service.delete_attributes(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DeleteCapacityProvider" => {
+            let input = call.input()?;
+            let output = service.delete_capacity_provider(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteCluster" => {
             let input = call.input()?;
             let output = service.delete_cluster(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DeleteService" => {
+            let input = call.input()?;
+            let output = service.delete_service(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteTaskDefinitions" => {
             let input = call.input()?;
             let output = service.delete_task_definitions(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteTaskSet" => {
+            let input = call.input()?;
+            let output = service.delete_task_set(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DeregisterContainerInstance" => {
@@ -662,9 +939,29 @@ pub async fn dispatch<S: Ecs + ?Sized>(
             let output = service.describe_container_instances(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeServiceDeployments" => {
+            let input = call.input()?;
+            let output = service.describe_service_deployments(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeServiceRevisions" => {
+            let input = call.input()?;
+            let output = service.describe_service_revisions(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeServices" => {
+            let input = call.input()?;
+            let output = service.describe_services(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeTaskDefinition" => {
             let input = call.input()?;
             let output = service.describe_task_definition(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeTaskSets" => {
+            let input = call.input()?;
+            let output = service.describe_task_sets(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeTasks" => {
@@ -675,6 +972,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         "DiscoverPollEndpoint" => {
             let input = call.input()?;
             let output = service.discover_poll_endpoint(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetTaskProtection" => {
+            let input = call.input()?;
+            let output = service.get_task_protection(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ListAccountSettings" => {
@@ -695,6 +997,16 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         "ListContainerInstances" => {
             let input = call.input()?;
             let output = service.list_container_instances(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListServiceDeployments" => {
+            let input = call.input()?;
+            let output = service.list_service_deployments(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListServices" => {
+            let input = call.input()?;
+            let output = service.list_services(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ListTagsForResource" => {
@@ -757,6 +1069,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
             let output = service.start_task(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "StopServiceDeployment" => {
+            let input = call.input()?;
+            let output = service.stop_service_deployment(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "StopTask" => {
             let input = call.input()?;
             let output = service.stop_task(caller, input).await?;
@@ -787,6 +1104,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
             let output = service.untag_resource(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "UpdateCapacityProvider" => {
+            let input = call.input()?;
+            let output = service.update_capacity_provider(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "UpdateCluster" => {
             let input = call.input()?;
             let output = service.update_cluster(caller, input).await?;
@@ -800,6 +1122,26 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         "UpdateContainerInstancesState" => {
             let input = call.input()?;
             let output = service.update_container_instances_state(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateService" => {
+            let input = call.input()?;
+            let output = service.update_service(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateServicePrimaryTaskSet" => {
+            let input = call.input()?;
+            let output = service.update_service_primary_task_set(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateTaskProtection" => {
+            let input = call.input()?;
+            let output = service.update_task_protection(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateTaskSet" => {
+            let input = call.input()?;
+            let output = service.update_task_set(caller, input).await?;
             Ok(call.answer(&output))
         }
         _ => Err(call.not_available()),

@@ -82,6 +82,24 @@ static ACCELERATOR_TYPE_SET: List = List {
     sensitive: false,
 };
 
+static ACCESS_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["PUBLIC", "PRIVATE"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static ADVANCED_CONFIGURATION: Structure = Structure::new(
+    "AdvancedConfiguration",
+    &[
+        Member::new("alternateTargetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("productionListenerRule", Shape::Text(&shape::TEXT)),
+        Member::new("testListenerRule", Shape::Text(&shape::TEXT)),
+        Member::new("roleArn", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 static AGENT_UPDATE_STATUS: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -200,6 +218,23 @@ pub(super) static AUTO_SCALING_GROUP_PROVIDER: Structure = Structure::new(
     ],
 );
 
+pub(super) static AUTO_SCALING_GROUP_PROVIDER_UPDATE: Structure = Structure::new(
+    "AutoScalingGroupProviderUpdate",
+    &[
+        Member::new("managedScaling", Shape::Structure(&MANAGED_SCALING)),
+        Member::new("managedTerminationProtection", Shape::Text(&MANAGED_TERMINATION_PROTECTION)),
+        Member::new("managedDraining", Shape::Text(&MANAGED_DRAINING)),
+    ],
+);
+
+static AVAILABILITY_ZONE_REBALANCING: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ENABLED", "DISABLED"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static AWS_VPC_CONFIGURATION: Structure = Structure::new(
     "AwsVpcConfiguration",
     &[
@@ -240,6 +275,14 @@ static CPU_ARCHITECTURE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static CANARY_CONFIGURATION: Structure = Structure::new(
+    "CanaryConfiguration",
+    &[
+        Member::new("canaryPercent", Shape::Number(&shape::DOUBLE)),
+        Member::new("canaryBakeTimeInMinutes", Shape::Number(&shape::INTEGER)),
+    ],
+);
 
 static CAPACITY_OPTION_TYPE: Text = Text {
     limits: Limits::NONE,
@@ -574,6 +617,22 @@ pub(super) static CONTAINER_DEPENDENCY: Structure = Structure::new(
     ],
 );
 
+pub(super) static CONTAINER_IMAGE: Structure = Structure::new(
+    "ContainerImage",
+    &[
+        Member::new("containerName", Shape::Text(&shape::TEXT)),
+        Member::new("imageDigest", Shape::Text(&shape::TEXT)),
+        Member::new("image", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static CONTAINER_IMAGES: List = List {
+    item: Member::new("member", Shape::Structure(&CONTAINER_IMAGE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static CONTAINER_INSTANCE: Structure = Structure::new(
     "ContainerInstance",
     &[
@@ -708,6 +767,25 @@ static CPU_MANUFACTURER_SET: List = List {
     sensitive: false,
 };
 
+pub(super) static CREATE_CAPACITY_PROVIDER_REQUEST: Structure = Structure::new(
+    "CreateCapacityProviderRequest",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)).required(),
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("autoScalingGroupProvider", Shape::Structure(&AUTO_SCALING_GROUP_PROVIDER)),
+        Member::new(
+            "managedInstancesProvider",
+            Shape::Structure(&CREATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION),
+        ),
+        Member::new("tags", Shape::List(&TAGS)),
+    ],
+);
+
+pub(super) static CREATE_CAPACITY_PROVIDER_RESPONSE: Structure = Structure::new(
+    "CreateCapacityProviderResponse",
+    &[Member::new("capacityProvider", Shape::Structure(&CAPACITY_PROVIDER))],
+);
+
 pub(super) static CREATE_CLUSTER_REQUEST: Structure = Structure::new(
     "CreateClusterRequest",
     &[
@@ -726,6 +804,83 @@ pub(super) static CREATE_CLUSTER_REQUEST: Structure = Structure::new(
 
 pub(super) static CREATE_CLUSTER_RESPONSE: Structure =
     Structure::new("CreateClusterResponse", &[Member::new("cluster", Shape::Structure(&CLUSTER))]);
+
+pub(super) static CREATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION: Structure = Structure::new(
+    "CreateManagedInstancesProviderConfiguration",
+    &[
+        Member::new("infrastructureRoleArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("instanceLaunchTemplate", Shape::Structure(&INSTANCE_LAUNCH_TEMPLATE))
+            .required(),
+        Member::new("propagateTags", Shape::Text(&PROPAGATE_MI_TAGS)),
+        Member::new("infrastructureOptimization", Shape::Structure(&INFRASTRUCTURE_OPTIMIZATION)),
+        Member::new("autoRepairConfiguration", Shape::Structure(&AUTO_REPAIR_CONFIGURATION)),
+    ],
+);
+
+pub(super) static CREATE_SERVICE_REQUEST: Structure = Structure::new(
+    "CreateServiceRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("serviceName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("availabilityZoneRebalancing", Shape::Text(&AVAILABILITY_ZONE_REBALANCING)),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new("desiredCount", Shape::Number(&shape::INTEGER)),
+        Member::new("clientToken", Shape::Text(&shape::TEXT)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("role", Shape::Text(&shape::TEXT)),
+        Member::new("deploymentConfiguration", Shape::Structure(&DEPLOYMENT_CONFIGURATION)),
+        Member::new("placementConstraints", Shape::List(&PLACEMENT_CONSTRAINTS)),
+        Member::new("placementStrategy", Shape::List(&PLACEMENT_STRATEGIES)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("healthCheckGracePeriodSeconds", Shape::Number(&shape::INTEGER)),
+        Member::new("schedulingStrategy", Shape::Text(&SCHEDULING_STRATEGY)),
+        Member::new("deploymentController", Shape::Structure(&DEPLOYMENT_CONTROLLER)),
+        Member::new("tags", Shape::List(&TAGS)),
+        Member::new("enableECSManagedTags", Shape::Boolean),
+        Member::new("propagateTags", Shape::Text(&PROPAGATE_TAGS)),
+        Member::new("enableExecuteCommand", Shape::Boolean),
+        Member::new(
+            "serviceConnectConfiguration",
+            Shape::Structure(&SERVICE_CONNECT_CONFIGURATION),
+        ),
+        Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
+        Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+    ],
+);
+
+pub(super) static CREATE_SERVICE_RESPONSE: Structure =
+    Structure::new("CreateServiceResponse", &[Member::new("service", Shape::Structure(&SERVICE))]);
+
+pub(super) static CREATE_TASK_SET_REQUEST: Structure = Structure::new(
+    "CreateTaskSetRequest",
+    &[
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("externalId", Shape::Text(&shape::TEXT)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)).required(),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("scale", Shape::Structure(&SCALE)),
+        Member::new("clientToken", Shape::Text(&shape::TEXT)),
+        Member::new("tags", Shape::List(&TAGS)),
+    ],
+);
+
+pub(super) static CREATE_TASK_SET_RESPONSE: Structure =
+    Structure::new("CreateTaskSetResponse", &[Member::new("taskSet", Shape::Structure(&TASK_SET))]);
+
+pub(super) static CREATED_AT: Structure = Structure::new(
+    "CreatedAt",
+    &[Member::new("before", Shape::Timestamp(None)), Member::new("after", Shape::Timestamp(None))],
+);
 
 pub(super) static DELETE_ACCOUNT_SETTING_REQUEST: Structure = Structure::new(
     "DeleteAccountSettingRequest",
@@ -753,6 +908,19 @@ pub(super) static DELETE_ATTRIBUTES_RESPONSE: Structure = Structure::new(
     &[Member::new("attributes", Shape::List(&ATTRIBUTES))],
 );
 
+pub(super) static DELETE_CAPACITY_PROVIDER_REQUEST: Structure = Structure::new(
+    "DeleteCapacityProviderRequest",
+    &[
+        Member::new("capacityProvider", Shape::Text(&shape::TEXT)).required(),
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static DELETE_CAPACITY_PROVIDER_RESPONSE: Structure = Structure::new(
+    "DeleteCapacityProviderResponse",
+    &[Member::new("capacityProvider", Shape::Structure(&CAPACITY_PROVIDER))],
+);
+
 pub(super) static DELETE_CLUSTER_REQUEST: Structure = Structure::new(
     "DeleteClusterRequest",
     &[Member::new("cluster", Shape::Text(&shape::TEXT)).required()],
@@ -760,6 +928,18 @@ pub(super) static DELETE_CLUSTER_REQUEST: Structure = Structure::new(
 
 pub(super) static DELETE_CLUSTER_RESPONSE: Structure =
     Structure::new("DeleteClusterResponse", &[Member::new("cluster", Shape::Structure(&CLUSTER))]);
+
+pub(super) static DELETE_SERVICE_REQUEST: Structure = Structure::new(
+    "DeleteServiceRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("force", Shape::Boolean),
+    ],
+);
+
+pub(super) static DELETE_SERVICE_RESPONSE: Structure =
+    Structure::new("DeleteServiceResponse", &[Member::new("service", Shape::Structure(&SERVICE))]);
 
 pub(super) static DELETE_TASK_DEFINITIONS_REQUEST: Structure = Structure::new(
     "DeleteTaskDefinitionsRequest",
@@ -773,6 +953,222 @@ pub(super) static DELETE_TASK_DEFINITIONS_RESPONSE: Structure = Structure::new(
         Member::new("failures", Shape::List(&FAILURES)),
     ],
 );
+
+pub(super) static DELETE_TASK_SET_REQUEST: Structure = Structure::new(
+    "DeleteTaskSetRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("taskSet", Shape::Text(&shape::TEXT)).required(),
+        Member::new("force", Shape::Boolean),
+    ],
+);
+
+pub(super) static DELETE_TASK_SET_RESPONSE: Structure =
+    Structure::new("DeleteTaskSetResponse", &[Member::new("taskSet", Shape::Structure(&TASK_SET))]);
+
+pub(super) static DEPLOYMENT: Structure = Structure::new(
+    "Deployment",
+    &[
+        Member::new("id", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&shape::TEXT)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("desiredCount", Shape::Number(&shape::INTEGER)),
+        Member::new("pendingCount", Shape::Number(&shape::INTEGER)),
+        Member::new("runningCount", Shape::Number(&shape::INTEGER)),
+        Member::new("failedTasks", Shape::Number(&shape::INTEGER)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("platformFamily", Shape::Text(&shape::TEXT)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("rolloutState", Shape::Text(&DEPLOYMENT_ROLLOUT_STATE)),
+        Member::new("rolloutStateReason", Shape::Text(&shape::TEXT)),
+        Member::new(
+            "serviceConnectConfiguration",
+            Shape::Structure(&SERVICE_CONNECT_CONFIGURATION),
+        ),
+        Member::new("serviceConnectResources", Shape::List(&SERVICE_CONNECT_SERVICE_RESOURCE_LIST)),
+        Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
+        Member::new("fargateEphemeralStorage", Shape::Structure(&DEPLOYMENT_EPHEMERAL_STORAGE)),
+        Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+    ],
+);
+
+pub(super) static DEPLOYMENT_ALARMS: Structure = Structure::new(
+    "DeploymentAlarms",
+    &[
+        Member::new("alarmNames", Shape::List(&STRING_LIST)).required(),
+        Member::new("rollback", Shape::Boolean).required(),
+        Member::new("enable", Shape::Boolean).required(),
+    ],
+);
+
+pub(super) static DEPLOYMENT_CIRCUIT_BREAKER: Structure = Structure::new(
+    "DeploymentCircuitBreaker",
+    &[
+        Member::new("enable", Shape::Boolean).required(),
+        Member::new("rollback", Shape::Boolean).required(),
+    ],
+);
+
+pub(super) static DEPLOYMENT_CONFIGURATION: Structure = Structure::new(
+    "DeploymentConfiguration",
+    &[
+        Member::new("deploymentCircuitBreaker", Shape::Structure(&DEPLOYMENT_CIRCUIT_BREAKER)),
+        Member::new("maximumPercent", Shape::Number(&shape::INTEGER)),
+        Member::new("minimumHealthyPercent", Shape::Number(&shape::INTEGER)),
+        Member::new("alarms", Shape::Structure(&DEPLOYMENT_ALARMS)),
+        Member::new("strategy", Shape::Text(&DEPLOYMENT_STRATEGY)),
+        Member::new("bakeTimeInMinutes", Shape::Number(&shape::INTEGER)),
+        Member::new("lifecycleHooks", Shape::List(&DEPLOYMENT_LIFECYCLE_HOOK_LIST)),
+        Member::new("linearConfiguration", Shape::Structure(&LINEAR_CONFIGURATION)),
+        Member::new("canaryConfiguration", Shape::Structure(&CANARY_CONFIGURATION)),
+    ],
+);
+
+pub(super) static DEPLOYMENT_CONTROLLER: Structure = Structure::new(
+    "DeploymentController",
+    &[Member::new("type", Shape::Text(&DEPLOYMENT_CONTROLLER_TYPE)).required()],
+);
+
+static DEPLOYMENT_CONTROLLER_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ECS", "CODE_DEPLOY", "EXTERNAL"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static DEPLOYMENT_EPHEMERAL_STORAGE: Structure = Structure::new(
+    "DeploymentEphemeralStorage",
+    &[Member::new("kmsKeyId", Shape::Text(&shape::TEXT))],
+);
+
+pub(super) static DEPLOYMENT_LIFECYCLE_HOOK: Structure = Structure::new(
+    "DeploymentLifecycleHook",
+    &[
+        Member::new("targetType", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE)),
+        Member::new("hookTargetArn", Shape::Text(&shape::TEXT)),
+        Member::new("roleArn", Shape::Text(&shape::TEXT)),
+        Member::new("lifecycleStages", Shape::List(&DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST)),
+        Member::new("hookDetails", Shape::Document),
+        Member::new(
+            "timeoutConfiguration",
+            Shape::Structure(&DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION),
+        ),
+    ],
+);
+
+static DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ROLLBACK", "CONTINUE"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL: Structure = Structure::new(
+    "DeploymentLifecycleHookDetail",
+    &[
+        Member::new("hookId", Shape::Text(&shape::TEXT)),
+        Member::new("targetType", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE)),
+        Member::new("targetArn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_STATUS)),
+        Member::new("expiresAt", Shape::Timestamp(None)),
+        Member::new("timeoutAction", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_ACTION)),
+    ],
+);
+
+static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&DEPLOYMENT_LIFECYCLE_HOOK_DETAIL)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DEPLOYMENT_LIFECYCLE_HOOK_DURATION: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(20160.0) };
+
+static DEPLOYMENT_LIFECYCLE_HOOK_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&DEPLOYMENT_LIFECYCLE_HOOK)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DEPLOYMENT_LIFECYCLE_HOOK_STAGE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "RECONCILE_SERVICE",
+        "PRE_SCALE_UP",
+        "POST_SCALE_UP",
+        "TEST_TRAFFIC_SHIFT",
+        "POST_TEST_TRAFFIC_SHIFT",
+        "PRE_PRODUCTION_TRAFFIC_SHIFT",
+        "PRODUCTION_TRAFFIC_SHIFT",
+        "POST_PRODUCTION_TRAFFIC_SHIFT",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_STAGE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DEPLOYMENT_LIFECYCLE_HOOK_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["AWAITING_ACTION", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT"],
+    sensitive: false,
+    json_value: false,
+};
+
+static DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["AWS_LAMBDA", "PAUSE"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Structure = Structure::new(
+    "DeploymentLifecycleHookTimeoutConfiguration",
+    &[
+        Member::new("timeoutInMinutes", Shape::Number(&DEPLOYMENT_LIFECYCLE_HOOK_DURATION)),
+        Member::new("action", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_ACTION)),
+    ],
+);
+
+static DEPLOYMENT_ROLLOUT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["COMPLETED", "FAILED", "IN_PROGRESS"],
+    sensitive: false,
+    json_value: false,
+};
+
+static DEPLOYMENT_STRATEGY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ROLLING", "BLUE_GREEN", "LINEAR", "CANARY"],
+    sensitive: false,
+    json_value: false,
+};
+
+static DEPLOYMENTS: List = List {
+    item: Member::new("member", Shape::Structure(&DEPLOYMENT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static DEREGISTER_CONTAINER_INSTANCE_REQUEST: Structure = Structure::new(
     "DeregisterContainerInstanceRequest",
@@ -851,6 +1247,49 @@ pub(super) static DESCRIBE_CONTAINER_INSTANCES_RESPONSE: Structure = Structure::
     ],
 );
 
+pub(super) static DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST: Structure = Structure::new(
+    "DescribeServiceDeploymentsRequest",
+    &[Member::new("serviceDeploymentArns", Shape::List(&STRING_LIST)).required()],
+);
+
+pub(super) static DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE: Structure = Structure::new(
+    "DescribeServiceDeploymentsResponse",
+    &[
+        Member::new("serviceDeployments", Shape::List(&SERVICE_DEPLOYMENTS)),
+        Member::new("failures", Shape::List(&FAILURES)),
+    ],
+);
+
+pub(super) static DESCRIBE_SERVICE_REVISIONS_REQUEST: Structure = Structure::new(
+    "DescribeServiceRevisionsRequest",
+    &[Member::new("serviceRevisionArns", Shape::List(&STRING_LIST)).required()],
+);
+
+pub(super) static DESCRIBE_SERVICE_REVISIONS_RESPONSE: Structure = Structure::new(
+    "DescribeServiceRevisionsResponse",
+    &[
+        Member::new("serviceRevisions", Shape::List(&SERVICE_REVISIONS)),
+        Member::new("failures", Shape::List(&FAILURES)),
+    ],
+);
+
+pub(super) static DESCRIBE_SERVICES_REQUEST: Structure = Structure::new(
+    "DescribeServicesRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("services", Shape::List(&STRING_LIST)).required(),
+        Member::new("include", Shape::List(&SERVICE_FIELD_LIST)),
+    ],
+);
+
+pub(super) static DESCRIBE_SERVICES_RESPONSE: Structure = Structure::new(
+    "DescribeServicesResponse",
+    &[
+        Member::new("services", Shape::List(&SERVICES)),
+        Member::new("failures", Shape::List(&FAILURES)),
+    ],
+);
+
 pub(super) static DESCRIBE_TASK_DEFINITION_REQUEST: Structure = Structure::new(
     "DescribeTaskDefinitionRequest",
     &[
@@ -864,6 +1303,24 @@ pub(super) static DESCRIBE_TASK_DEFINITION_RESPONSE: Structure = Structure::new(
     &[
         Member::new("taskDefinition", Shape::Structure(&TASK_DEFINITION)),
         Member::new("tags", Shape::List(&TAGS)),
+    ],
+);
+
+pub(super) static DESCRIBE_TASK_SETS_REQUEST: Structure = Structure::new(
+    "DescribeTaskSetsRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("taskSets", Shape::List(&STRING_LIST)),
+        Member::new("include", Shape::List(&TASK_SET_FIELD_LIST)),
+    ],
+);
+
+pub(super) static DESCRIBE_TASK_SETS_RESPONSE: Structure = Structure::new(
+    "DescribeTaskSetsResponse",
+    &[
+        Member::new("taskSets", Shape::List(&TASK_SETS)),
+        Member::new("failures", Shape::List(&FAILURES)),
     ],
 );
 
@@ -956,6 +1413,9 @@ pub(super) static DOCKER_VOLUME_CONFIGURATION: Structure = Structure::new(
     ],
 );
 
+static DURATION: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: Some(2147483647.0) };
+
 static EBS_RESOURCE_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -979,6 +1439,17 @@ static EBS_TAG_SPECIFICATIONS: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static ECS_MANAGED_RESOURCES: Structure = Structure::new(
+    "ECSManagedResources",
+    &[
+        Member::new("ingressPaths", Shape::List(&MANAGED_INGRESS_PATHS)),
+        Member::new("autoScaling", Shape::Structure(&MANAGED_AUTO_SCALING)),
+        Member::new("metricAlarms", Shape::List(&MANAGED_METRIC_ALARMS)),
+        Member::new("serviceSecurityGroups", Shape::List(&MANAGED_SECURITY_GROUPS)),
+        Member::new("logGroups", Shape::List(&MANAGED_LOG_GROUPS)),
+    ],
+);
 
 pub(super) static EFS_AUTHORIZATION_CONFIG: Structure = Structure::new(
     "EFSAuthorizationConfig",
@@ -1154,6 +1625,22 @@ static FIRELENS_CONFIGURATION_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static GET_TASK_PROTECTION_REQUEST: Structure = Structure::new(
+    "GetTaskProtectionRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("tasks", Shape::List(&STRING_LIST)),
+    ],
+);
+
+pub(super) static GET_TASK_PROTECTION_RESPONSE: Structure = Structure::new(
+    "GetTaskProtectionResponse",
+    &[
+        Member::new("protectedTasks", Shape::List(&PROTECTED_TASKS)),
+        Member::new("failures", Shape::List(&FAILURES)),
+    ],
+);
+
 static GPU_IDS: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)),
     flattened: false,
@@ -1308,6 +1795,29 @@ pub(super) static INSTANCE_LAUNCH_TEMPLATE: Structure = Structure::new(
     ],
 );
 
+pub(super) static INSTANCE_LAUNCH_TEMPLATE_UPDATE: Structure = Structure::new(
+    "InstanceLaunchTemplateUpdate",
+    &[
+        Member::new("ec2InstanceProfileArn", Shape::Text(&shape::TEXT)),
+        Member::new(
+            "networkConfiguration",
+            Shape::Structure(&MANAGED_INSTANCES_NETWORK_CONFIGURATION),
+        ),
+        Member::new(
+            "storageConfiguration",
+            Shape::Structure(&MANAGED_INSTANCES_STORAGE_CONFIGURATION),
+        ),
+        Member::new("instanceMetadataTagsPropagation", Shape::Boolean),
+        Member::new(
+            "localStorageConfiguration",
+            Shape::Structure(&MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION),
+        ),
+        Member::new("monitoring", Shape::Text(&MANAGED_INSTANCES_MONITORING_OPTIONS)),
+        Member::new("instanceRequirements", Shape::Structure(&INSTANCE_REQUIREMENTS_REQUEST)),
+        Member::new("capacityReservations", Shape::Structure(&CAPACITY_RESERVATION_REQUEST)),
+    ],
+);
+
 pub(super) static INSTANCE_REQUIREMENTS_REQUEST: Structure = Structure::new(
     "InstanceRequirementsRequest",
     &[
@@ -1385,6 +1895,14 @@ static LAUNCH_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static LINEAR_CONFIGURATION: Structure = Structure::new(
+    "LinearConfiguration",
+    &[
+        Member::new("stepPercent", Shape::Number(&shape::DOUBLE)),
+        Member::new("stepBakeTimeInMinutes", Shape::Number(&shape::INTEGER)),
+    ],
+);
 
 pub(super) static LINUX_PARAMETERS: Structure = Structure::new(
     "LinuxParameters",
@@ -1474,6 +1992,46 @@ pub(super) static LIST_CONTAINER_INSTANCES_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static LIST_SERVICE_DEPLOYMENTS_REQUEST: Structure = Structure::new(
+    "ListServiceDeploymentsRequest",
+    &[
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::List(&SERVICE_DEPLOYMENT_STATUS_LIST)),
+        Member::new("createdAt", Shape::Structure(&CREATED_AT)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+pub(super) static LIST_SERVICE_DEPLOYMENTS_RESPONSE: Structure = Structure::new(
+    "ListServiceDeploymentsResponse",
+    &[
+        Member::new("serviceDeployments", Shape::List(&SERVICE_DEPLOYMENTS_BRIEF)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static LIST_SERVICES_REQUEST: Structure = Structure::new(
+    "ListServicesRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("schedulingStrategy", Shape::Text(&SCHEDULING_STRATEGY)),
+        Member::new("resourceManagementType", Shape::Text(&RESOURCE_MANAGEMENT_TYPE)),
+    ],
+);
+
+pub(super) static LIST_SERVICES_RESPONSE: Structure = Structure::new(
+    "ListServicesResponse",
+    &[
+        Member::new("serviceArns", Shape::List(&STRING_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static LIST_TAGS_FOR_RESOURCE_REQUEST: Structure = Structure::new(
     "ListTagsForResourceRequest",
     &[Member::new("resourceArn", Shape::Text(&shape::TEXT)).required()],
@@ -1542,6 +2100,24 @@ pub(super) static LIST_TASKS_RESPONSE: Structure = Structure::new(
         Member::new("nextToken", Shape::Text(&shape::TEXT)),
     ],
 );
+
+pub(super) static LOAD_BALANCER: Structure = Structure::new(
+    "LoadBalancer",
+    &[
+        Member::new("targetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("loadBalancerName", Shape::Text(&shape::TEXT)),
+        Member::new("containerName", Shape::Text(&shape::TEXT)),
+        Member::new("containerPort", Shape::Number(&shape::INTEGER)),
+        Member::new("advancedConfiguration", Shape::Structure(&ADVANCED_CONFIGURATION)),
+    ],
+);
+
+static LOAD_BALANCERS: List = List {
+    item: Member::new("member", Shape::Structure(&LOAD_BALANCER)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static LOCAL_STORAGE: Text = Text {
     limits: Limits::NONE,
@@ -1642,12 +2218,75 @@ static MANAGED_AGENTS: List = List {
     sensitive: false,
 };
 
+static MANAGED_APPLICATION_AUTO_SCALING_POLICIES: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_APPLICATION_AUTO_SCALING_POLICY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static MANAGED_APPLICATION_AUTO_SCALING_POLICY: Structure = Structure::new(
+    "ManagedApplicationAutoScalingPolicy",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("policyType", Shape::Text(&shape::TEXT)).required(),
+        Member::new("targetValue", Shape::Number(&shape::DOUBLE)).required(),
+        Member::new("metric", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static MANAGED_AUTO_SCALING: Structure = Structure::new(
+    "ManagedAutoScaling",
+    &[
+        Member::new("scalableTarget", Shape::Structure(&MANAGED_SCALABLE_TARGET)),
+        Member::new(
+            "applicationAutoScalingPolicies",
+            Shape::List(&MANAGED_APPLICATION_AUTO_SCALING_POLICIES),
+        ),
+    ],
+);
+
+pub(super) static MANAGED_CERTIFICATE: Structure = Structure::new(
+    "ManagedCertificate",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("domainName", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
 static MANAGED_DRAINING: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["ENABLED", "DISABLED"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static MANAGED_INGRESS_PATH: Structure = Structure::new(
+    "ManagedIngressPath",
+    &[
+        Member::new("accessType", Shape::Text(&ACCESS_TYPE)).required(),
+        Member::new("endpoint", Shape::Text(&shape::TEXT)).required(),
+        Member::new("loadBalancer", Shape::Structure(&MANAGED_LOAD_BALANCER)),
+        Member::new("loadBalancerSecurityGroups", Shape::List(&MANAGED_SECURITY_GROUPS)),
+        Member::new("certificate", Shape::Structure(&MANAGED_CERTIFICATE)),
+        Member::new("listener", Shape::Structure(&MANAGED_LISTENER)),
+        Member::new("rule", Shape::Structure(&MANAGED_LISTENER_RULE)),
+        Member::new("targetGroups", Shape::List(&MANAGED_TARGET_GROUPS)),
+    ],
+);
+
+static MANAGED_INGRESS_PATHS: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_INGRESS_PATH)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION: Structure = Structure::new(
@@ -1687,6 +2326,94 @@ pub(super) static MANAGED_INSTANCES_STORAGE_CONFIGURATION: Structure = Structure
     &[Member::new("storageSizeGiB", Shape::Number(&TASK_VOLUME_STORAGE_GIB))],
 );
 
+pub(super) static MANAGED_LISTENER: Structure = Structure::new(
+    "ManagedListener",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+    ],
+);
+
+pub(super) static MANAGED_LISTENER_RULE: Structure = Structure::new(
+    "ManagedListenerRule",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+    ],
+);
+
+pub(super) static MANAGED_LOAD_BALANCER: Structure = Structure::new(
+    "ManagedLoadBalancer",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("scheme", Shape::Text(&shape::TEXT)).required(),
+        Member::new("subnetIds", Shape::List(&STRING_LIST)),
+        Member::new("securityGroupIds", Shape::List(&STRING_LIST)),
+    ],
+);
+
+pub(super) static MANAGED_LOG_GROUP: Structure = Structure::new(
+    "ManagedLogGroup",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("logGroupName", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+static MANAGED_LOG_GROUPS: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_LOG_GROUP)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static MANAGED_METRIC_ALARM: Structure = Structure::new(
+    "ManagedMetricAlarm",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+    ],
+);
+
+static MANAGED_METRIC_ALARMS: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_METRIC_ALARM)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static MANAGED_RESOURCE_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["PROVISIONING", "ACTIVE", "DEPROVISIONING", "DELETED", "FAILED"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static MANAGED_SCALABLE_TARGET: Structure = Structure::new(
+    "ManagedScalableTarget",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("minCapacity", Shape::Number(&shape::INTEGER)).required(),
+        Member::new("maxCapacity", Shape::Number(&shape::INTEGER)).required(),
+    ],
+);
+
 pub(super) static MANAGED_SCALING: Structure = Structure::new(
     "ManagedScaling",
     &[
@@ -1715,6 +2442,23 @@ static MANAGED_SCALING_STEP_SIZE: Number =
 static MANAGED_SCALING_TARGET_CAPACITY: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(100.0) };
 
+pub(super) static MANAGED_SECURITY_GROUP: Structure = Structure::new(
+    "ManagedSecurityGroup",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+    ],
+);
+
+static MANAGED_SECURITY_GROUPS: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_SECURITY_GROUP)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static MANAGED_STORAGE_CONFIGURATION: Structure = Structure::new(
     "ManagedStorageConfiguration",
     &[
@@ -1722,6 +2466,26 @@ pub(super) static MANAGED_STORAGE_CONFIGURATION: Structure = Structure::new(
         Member::new("fargateEphemeralStorageKmsKeyId", Shape::Text(&shape::TEXT)),
     ],
 );
+
+pub(super) static MANAGED_TARGET_GROUP: Structure = Structure::new(
+    "ManagedTargetGroup",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&MANAGED_RESOURCE_STATUS)).required(),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)).required(),
+        Member::new("healthCheckPath", Shape::Text(&shape::TEXT)).required(),
+        Member::new("healthCheckPort", Shape::Number(&shape::INTEGER)).required(),
+        Member::new("port", Shape::Number(&shape::INTEGER)).required(),
+    ],
+);
+
+static MANAGED_TARGET_GROUPS: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_TARGET_GROUP)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static MANAGED_TERMINATION_PROTECTION: Text = Text {
     limits: Limits::NONE,
@@ -1942,6 +2706,9 @@ static PORT_MAPPING_LIST: List = List {
     sensitive: false,
 };
 
+static PORT_NUMBER: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: Some(65535.0) };
+
 static PROPAGATE_MI_TAGS: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -1956,6 +2723,22 @@ static PROPAGATE_TAGS: Text = Text {
     values: &["TASK_DEFINITION", "SERVICE", "NONE"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static PROTECTED_TASK: Structure = Structure::new(
+    "ProtectedTask",
+    &[
+        Member::new("taskArn", Shape::Text(&shape::TEXT)),
+        Member::new("protectionEnabled", Shape::Boolean),
+        Member::new("expirationDate", Shape::Timestamp(None)),
+    ],
+);
+
+static PROTECTED_TASKS: List = List {
+    item: Member::new("member", Shape::Structure(&PROTECTED_TASK)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static PROXY_CONFIGURATION: Structure = Structure::new(
@@ -2100,6 +2883,11 @@ static REQUIRES_ATTRIBUTES: List = List {
     sensitive: false,
 };
 
+pub(super) static RESOLVED_CONFIGURATION: Structure = Structure::new(
+    "ResolvedConfiguration",
+    &[Member::new("loadBalancers", Shape::List(&SERVICE_REVISION_LOAD_BALANCERS))],
+);
+
 pub(super) static RESOURCE: Structure = Structure::new(
     "Resource",
     &[
@@ -2111,6 +2899,14 @@ pub(super) static RESOURCE: Structure = Structure::new(
         Member::new("stringSetValue", Shape::List(&STRING_LIST)),
     ],
 );
+
+static RESOURCE_MANAGEMENT_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["CUSTOMER", "ECS"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static RESOURCE_REQUIREMENT: Structure = Structure::new(
     "ResourceRequirement",
@@ -2141,6 +2937,15 @@ static RESOURCES: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static ROLLBACK: Structure = Structure::new(
+    "Rollback",
+    &[
+        Member::new("reason", Shape::Text(&shape::TEXT)),
+        Member::new("startedAt", Shape::Timestamp(None)),
+        Member::new("serviceRevisionArn", Shape::Text(&shape::TEXT)),
+    ],
+);
 
 pub(super) static RUN_TASK_REQUEST: Structure = Structure::new(
     "RunTaskRequest",
@@ -2190,6 +2995,30 @@ pub(super) static S3_FILES_VOLUME_CONFIGURATION: Structure = Structure::new(
     ],
 );
 
+pub(super) static SCALE: Structure = Structure::new(
+    "Scale",
+    &[
+        Member::new("value", Shape::Number(&shape::DOUBLE)),
+        Member::new("unit", Shape::Text(&SCALE_UNIT)),
+    ],
+);
+
+static SCALE_UNIT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["PERCENT"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SCHEDULING_STRATEGY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["REPLICA", "DAEMON"],
+    sensitive: false,
+    json_value: false,
+};
+
 static SCOPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2208,6 +3037,478 @@ pub(super) static SECRET: Structure = Structure::new(
 
 static SECRET_LIST: List = List {
     item: Member::new("member", Shape::Structure(&SECRET)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE: Structure = Structure::new(
+    "Service",
+    &[
+        Member::new("serviceArn", Shape::Text(&shape::TEXT)),
+        Member::new("serviceName", Shape::Text(&shape::TEXT)),
+        Member::new("clusterArn", Shape::Text(&shape::TEXT)),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new("status", Shape::Text(&shape::TEXT)),
+        Member::new("desiredCount", Shape::Number(&shape::INTEGER)),
+        Member::new("runningCount", Shape::Number(&shape::INTEGER)),
+        Member::new("pendingCount", Shape::Number(&shape::INTEGER)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("platformFamily", Shape::Text(&shape::TEXT)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("deploymentConfiguration", Shape::Structure(&DEPLOYMENT_CONFIGURATION)),
+        Member::new("taskSets", Shape::List(&TASK_SETS)),
+        Member::new("deployments", Shape::List(&DEPLOYMENTS)),
+        Member::new("roleArn", Shape::Text(&shape::TEXT)),
+        Member::new("events", Shape::List(&SERVICE_EVENTS)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("currentServiceDeployment", Shape::Text(&shape::TEXT)),
+        Member::new("currentServiceRevisions", Shape::List(&SERVICE_CURRENT_REVISION_SUMMARY_LIST)),
+        Member::new("placementConstraints", Shape::List(&PLACEMENT_CONSTRAINTS)),
+        Member::new("placementStrategy", Shape::List(&PLACEMENT_STRATEGIES)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("healthCheckGracePeriodSeconds", Shape::Number(&shape::INTEGER)),
+        Member::new("schedulingStrategy", Shape::Text(&SCHEDULING_STRATEGY)),
+        Member::new("deploymentController", Shape::Structure(&DEPLOYMENT_CONTROLLER)),
+        Member::new("tags", Shape::List(&TAGS)),
+        Member::new("createdBy", Shape::Text(&shape::TEXT)),
+        Member::new("enableECSManagedTags", Shape::Boolean),
+        Member::new("propagateTags", Shape::Text(&PROPAGATE_TAGS)),
+        Member::new("enableExecuteCommand", Shape::Boolean),
+        Member::new("availabilityZoneRebalancing", Shape::Text(&AVAILABILITY_ZONE_REBALANCING)),
+        Member::new("resourceManagementType", Shape::Text(&RESOURCE_MANAGEMENT_TYPE)),
+    ],
+);
+
+pub(super) static SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Structure = Structure::new(
+    "ServiceConnectAccessLogConfiguration",
+    &[
+        Member::new("format", Shape::Text(&SERVICE_CONNECT_ACCESS_LOGGING_FORMAT)).required(),
+        Member::new(
+            "includeQueryParameters",
+            Shape::Text(&SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS),
+        ),
+    ],
+);
+
+static SERVICE_CONNECT_ACCESS_LOGGING_FORMAT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["TEXT", "JSON"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SERVICE_CONNECT_CLIENT_ALIAS: Structure = Structure::new(
+    "ServiceConnectClientAlias",
+    &[
+        Member::new("port", Shape::Number(&PORT_NUMBER)).required(),
+        Member::new("dnsName", Shape::Text(&shape::TEXT)),
+        Member::new("testTrafficRules", Shape::Structure(&SERVICE_CONNECT_TEST_TRAFFIC_RULES)),
+    ],
+);
+
+static SERVICE_CONNECT_CLIENT_ALIAS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_CONNECT_CLIENT_ALIAS)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_CONNECT_CONFIGURATION: Structure = Structure::new(
+    "ServiceConnectConfiguration",
+    &[
+        Member::new("enabled", Shape::Boolean).required(),
+        Member::new("namespace", Shape::Text(&shape::TEXT)),
+        Member::new("services", Shape::List(&SERVICE_CONNECT_SERVICE_LIST)),
+        Member::new("logConfiguration", Shape::Structure(&LOG_CONFIGURATION)),
+        Member::new(
+            "accessLogConfiguration",
+            Shape::Structure(&SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION),
+        ),
+    ],
+);
+
+static SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["DISABLED", "ENABLED"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SERVICE_CONNECT_SERVICE: Structure = Structure::new(
+    "ServiceConnectService",
+    &[
+        Member::new("portName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("discoveryName", Shape::Text(&shape::TEXT)),
+        Member::new("clientAliases", Shape::List(&SERVICE_CONNECT_CLIENT_ALIAS_LIST)),
+        Member::new("ingressPortOverride", Shape::Number(&PORT_NUMBER)),
+        Member::new("timeout", Shape::Structure(&TIMEOUT_CONFIGURATION)),
+        Member::new("tls", Shape::Structure(&SERVICE_CONNECT_TLS_CONFIGURATION)),
+    ],
+);
+
+static SERVICE_CONNECT_SERVICE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_CONNECT_SERVICE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_CONNECT_SERVICE_RESOURCE: Structure = Structure::new(
+    "ServiceConnectServiceResource",
+    &[
+        Member::new("discoveryName", Shape::Text(&shape::TEXT)),
+        Member::new("discoveryArn", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SERVICE_CONNECT_SERVICE_RESOURCE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_CONNECT_SERVICE_RESOURCE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES: Structure = Structure::new(
+    "ServiceConnectTestTrafficHeaderMatchRules",
+    &[Member::new("exact", Shape::Text(&shape::TEXT)).required()],
+);
+
+pub(super) static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Structure = Structure::new(
+    "ServiceConnectTestTrafficHeaderRules",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)).required(),
+        Member::new("value", Shape::Structure(&SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES)),
+    ],
+);
+
+pub(super) static SERVICE_CONNECT_TEST_TRAFFIC_RULES: Structure = Structure::new(
+    "ServiceConnectTestTrafficRules",
+    &[Member::new("header", Shape::Structure(&SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES))
+        .required()],
+);
+
+pub(super) static SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY: Structure = Structure::new(
+    "ServiceConnectTlsCertificateAuthority",
+    &[Member::new("awsPcaAuthorityArn", Shape::Text(&shape::TEXT))],
+);
+
+pub(super) static SERVICE_CONNECT_TLS_CONFIGURATION: Structure = Structure::new(
+    "ServiceConnectTlsConfiguration",
+    &[
+        Member::new(
+            "issuerCertificateAuthority",
+            Shape::Structure(&SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY),
+        )
+        .required(),
+        Member::new("kmsKey", Shape::Text(&shape::TEXT)),
+        Member::new("roleArn", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static SERVICE_CURRENT_REVISION_SUMMARY: Structure = Structure::new(
+    "ServiceCurrentRevisionSummary",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("requestedTaskCount", Shape::Number(&shape::INTEGER)),
+        Member::new("runningTaskCount", Shape::Number(&shape::INTEGER)),
+        Member::new("pendingTaskCount", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+static SERVICE_CURRENT_REVISION_SUMMARY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_CURRENT_REVISION_SUMMARY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_DEPLOYMENT: Structure = Structure::new(
+    "ServiceDeployment",
+    &[
+        Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT)),
+        Member::new("serviceArn", Shape::Text(&shape::TEXT)),
+        Member::new("clusterArn", Shape::Text(&shape::TEXT)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("startedAt", Shape::Timestamp(None)),
+        Member::new("finishedAt", Shape::Timestamp(None)),
+        Member::new("stoppedAt", Shape::Timestamp(None)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+        Member::new("sourceServiceRevisions", Shape::List(&SERVICE_REVISIONS_SUMMARY_LIST)),
+        Member::new("targetServiceRevision", Shape::Structure(&SERVICE_REVISION_SUMMARY)),
+        Member::new("status", Shape::Text(&SERVICE_DEPLOYMENT_STATUS)),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+        Member::new("lifecycleStage", Shape::Text(&SERVICE_DEPLOYMENT_LIFECYCLE_STAGE)),
+        Member::new("lifecycleHookDetails", Shape::List(&DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST)),
+        Member::new("deploymentConfiguration", Shape::Structure(&DEPLOYMENT_CONFIGURATION)),
+        Member::new("rollback", Shape::Structure(&ROLLBACK)),
+        Member::new(
+            "deploymentCircuitBreaker",
+            Shape::Structure(&SERVICE_DEPLOYMENT_CIRCUIT_BREAKER),
+        ),
+        Member::new("alarms", Shape::Structure(&SERVICE_DEPLOYMENT_ALARMS)),
+    ],
+);
+
+pub(super) static SERVICE_DEPLOYMENT_ALARMS: Structure = Structure::new(
+    "ServiceDeploymentAlarms",
+    &[
+        Member::new("status", Shape::Text(&SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS)),
+        Member::new("alarmNames", Shape::List(&STRING_LIST)),
+        Member::new("triggeredAlarmNames", Shape::List(&STRING_LIST)),
+    ],
+);
+
+pub(super) static SERVICE_DEPLOYMENT_BRIEF: Structure = Structure::new(
+    "ServiceDeploymentBrief",
+    &[
+        Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT)),
+        Member::new("serviceArn", Shape::Text(&shape::TEXT)),
+        Member::new("clusterArn", Shape::Text(&shape::TEXT)),
+        Member::new("startedAt", Shape::Timestamp(None)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("finishedAt", Shape::Timestamp(None)),
+        Member::new("targetServiceRevisionArn", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&SERVICE_DEPLOYMENT_STATUS)),
+        Member::new("statusReason", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static SERVICE_DEPLOYMENT_CIRCUIT_BREAKER: Structure = Structure::new(
+    "ServiceDeploymentCircuitBreaker",
+    &[
+        Member::new("status", Shape::Text(&SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS)),
+        Member::new("failureCount", Shape::Number(&shape::INTEGER)),
+        Member::new("threshold", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+static SERVICE_DEPLOYMENT_LIFECYCLE_STAGE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "RECONCILE_SERVICE",
+        "PRE_SCALE_UP",
+        "SCALE_UP",
+        "POST_SCALE_UP",
+        "TEST_TRAFFIC_SHIFT",
+        "POST_TEST_TRAFFIC_SHIFT",
+        "PRODUCTION_TRAFFIC_SHIFT",
+        "POST_PRODUCTION_TRAFFIC_SHIFT",
+        "BAKE_TIME",
+        "CLEAN_UP",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["TRIGGERED", "MONITORING", "MONITORING_COMPLETE", "DISABLED"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVICE_DEPLOYMENT_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "PENDING",
+        "SUCCESSFUL",
+        "STOPPED",
+        "STOP_REQUESTED",
+        "IN_PROGRESS",
+        "ROLLBACK_REQUESTED",
+        "ROLLBACK_IN_PROGRESS",
+        "ROLLBACK_SUCCESSFUL",
+        "ROLLBACK_FAILED",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVICE_DEPLOYMENT_STATUS_LIST: List = List {
+    item: Member::new("member", Shape::Text(&SERVICE_DEPLOYMENT_STATUS)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVICE_DEPLOYMENTS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_DEPLOYMENT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVICE_DEPLOYMENTS_BRIEF: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_DEPLOYMENT_BRIEF)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_EVENT: Structure = Structure::new(
+    "ServiceEvent",
+    &[
+        Member::new("id", Shape::Text(&shape::TEXT)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("message", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SERVICE_EVENTS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_EVENT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVICE_FIELD: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["TAGS"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVICE_FIELD_LIST: List = List {
+    item: Member::new("member", Shape::Text(&SERVICE_FIELD)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Structure = Structure::new(
+    "ServiceManagedEBSVolumeConfiguration",
+    &[
+        Member::new("encrypted", Shape::Boolean),
+        Member::new("kmsKeyId", Shape::Text(&shape::TEXT)),
+        Member::new("volumeType", Shape::Text(&shape::TEXT)),
+        Member::new("sizeInGiB", Shape::Number(&shape::INTEGER)),
+        Member::new("snapshotId", Shape::Text(&shape::TEXT)),
+        Member::new("volumeInitializationRate", Shape::Number(&shape::INTEGER)),
+        Member::new("iops", Shape::Number(&shape::INTEGER)),
+        Member::new("throughput", Shape::Number(&shape::INTEGER)),
+        Member::new("tagSpecifications", Shape::List(&EBS_TAG_SPECIFICATIONS)),
+        Member::new("roleArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("filesystemType", Shape::Text(&TASK_FILESYSTEM_TYPE)),
+    ],
+);
+
+static SERVICE_REGISTRIES: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_REGISTRY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_REGISTRY: Structure = Structure::new(
+    "ServiceRegistry",
+    &[
+        Member::new("registryArn", Shape::Text(&shape::TEXT)),
+        Member::new("port", Shape::Number(&shape::INTEGER)),
+        Member::new("containerName", Shape::Text(&shape::TEXT)),
+        Member::new("containerPort", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+pub(super) static SERVICE_REVISION: Structure = Structure::new(
+    "ServiceRevision",
+    &[
+        Member::new("serviceRevisionArn", Shape::Text(&shape::TEXT)),
+        Member::new("serviceArn", Shape::Text(&shape::TEXT)),
+        Member::new("clusterArn", Shape::Text(&shape::TEXT)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("platformFamily", Shape::Text(&shape::TEXT)),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("containerImages", Shape::List(&CONTAINER_IMAGES)),
+        Member::new("guardDutyEnabled", Shape::Boolean),
+        Member::new(
+            "serviceConnectConfiguration",
+            Shape::Structure(&SERVICE_CONNECT_CONFIGURATION),
+        ),
+        Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
+        Member::new("fargateEphemeralStorage", Shape::Structure(&DEPLOYMENT_EPHEMERAL_STORAGE)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+        Member::new("resolvedConfiguration", Shape::Structure(&RESOLVED_CONFIGURATION)),
+        Member::new("ecsManagedResources", Shape::Structure(&ECS_MANAGED_RESOURCES)),
+    ],
+);
+
+pub(super) static SERVICE_REVISION_LOAD_BALANCER: Structure = Structure::new(
+    "ServiceRevisionLoadBalancer",
+    &[
+        Member::new("targetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("productionListenerRule", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SERVICE_REVISION_LOAD_BALANCERS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_REVISION_LOAD_BALANCER)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_REVISION_SUMMARY: Structure = Structure::new(
+    "ServiceRevisionSummary",
+    &[
+        Member::new("arn", Shape::Text(&shape::TEXT)),
+        Member::new("requestedTaskCount", Shape::Number(&shape::INTEGER)),
+        Member::new("runningTaskCount", Shape::Number(&shape::INTEGER)),
+        Member::new("pendingTaskCount", Shape::Number(&shape::INTEGER)),
+        Member::new("requestedTestTrafficWeight", Shape::Number(&shape::DOUBLE)),
+        Member::new("requestedProductionTrafficWeight", Shape::Number(&shape::DOUBLE)),
+    ],
+);
+
+static SERVICE_REVISIONS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_REVISION)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVICE_REVISIONS_SUMMARY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_REVISION_SUMMARY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SERVICE_VOLUME_CONFIGURATION: Structure = Structure::new(
+    "ServiceVolumeConfiguration",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)).required(),
+        Member::new(
+            "managedEBSVolume",
+            Shape::Structure(&SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION),
+        ),
+    ],
+);
+
+static SERVICE_VOLUME_CONFIGURATIONS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_VOLUME_CONFIGURATION)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVICES: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -2266,6 +3567,14 @@ static SORT_ORDER: Text = Text {
     json_value: false,
 };
 
+static STABILITY_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["STEADY_STATE", "STABILIZING"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static START_TASK_REQUEST: Structure = Structure::new(
     "StartTaskRequest",
     &[
@@ -2295,6 +3604,27 @@ static STATISTICS: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+pub(super) static STOP_SERVICE_DEPLOYMENT_REQUEST: Structure = Structure::new(
+    "StopServiceDeploymentRequest",
+    &[
+        Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("stopType", Shape::Text(&STOP_SERVICE_DEPLOYMENT_STOP_TYPE)),
+    ],
+);
+
+pub(super) static STOP_SERVICE_DEPLOYMENT_RESPONSE: Structure = Structure::new(
+    "StopServiceDeploymentResponse",
+    &[Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT))],
+);
+
+static STOP_SERVICE_DEPLOYMENT_STOP_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ABORT", "ROLLBACK"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static STOP_TASK_REQUEST: Structure = Structure::new(
@@ -2651,6 +3981,59 @@ pub(super) static TASK_OVERRIDE: Structure = Structure::new(
     ],
 );
 
+pub(super) static TASK_SET: Structure = Structure::new(
+    "TaskSet",
+    &[
+        Member::new("id", Shape::Text(&shape::TEXT)),
+        Member::new("taskSetArn", Shape::Text(&shape::TEXT)),
+        Member::new("serviceArn", Shape::Text(&shape::TEXT)),
+        Member::new("clusterArn", Shape::Text(&shape::TEXT)),
+        Member::new("startedBy", Shape::Text(&shape::TEXT)),
+        Member::new("externalId", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&shape::TEXT)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("computedDesiredCount", Shape::Number(&shape::INTEGER)),
+        Member::new("pendingCount", Shape::Number(&shape::INTEGER)),
+        Member::new("runningCount", Shape::Number(&shape::INTEGER)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+        Member::new("launchType", Shape::Text(&LAUNCH_TYPE)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("platformFamily", Shape::Text(&shape::TEXT)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new("scale", Shape::Structure(&SCALE)),
+        Member::new("stabilityStatus", Shape::Text(&STABILITY_STATUS)),
+        Member::new("stabilityStatusAt", Shape::Timestamp(None)),
+        Member::new("tags", Shape::List(&TAGS)),
+        Member::new("fargateEphemeralStorage", Shape::Structure(&DEPLOYMENT_EPHEMERAL_STORAGE)),
+    ],
+);
+
+static TASK_SET_FIELD: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["TAGS"],
+    sensitive: false,
+    json_value: false,
+};
+
+static TASK_SET_FIELD_LIST: List = List {
+    item: Member::new("member", Shape::Text(&TASK_SET_FIELD)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TASK_SETS: List = List {
+    item: Member::new("member", Shape::Structure(&TASK_SET)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static TASK_STOP_CODE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2690,6 +4073,14 @@ static TASKS: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static TIMEOUT_CONFIGURATION: Structure = Structure::new(
+    "TimeoutConfiguration",
+    &[
+        Member::new("idleTimeoutSeconds", Shape::Number(&DURATION)),
+        Member::new("perRequestTimeoutSeconds", Shape::Number(&DURATION)),
+    ],
+);
 
 pub(super) static TMPFS: Structure = Structure::new(
     "Tmpfs",
@@ -2773,6 +4164,27 @@ pub(super) static UNTAG_RESOURCE_REQUEST: Structure = Structure::new(
 
 pub(super) static UNTAG_RESOURCE_RESPONSE: Structure = Structure::new("UntagResourceResponse", &[]);
 
+pub(super) static UPDATE_CAPACITY_PROVIDER_REQUEST: Structure = Structure::new(
+    "UpdateCapacityProviderRequest",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)).required(),
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new(
+            "autoScalingGroupProvider",
+            Shape::Structure(&AUTO_SCALING_GROUP_PROVIDER_UPDATE),
+        ),
+        Member::new(
+            "managedInstancesProvider",
+            Shape::Structure(&UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION),
+        ),
+    ],
+);
+
+pub(super) static UPDATE_CAPACITY_PROVIDER_RESPONSE: Structure = Structure::new(
+    "UpdateCapacityProviderResponse",
+    &[Member::new("capacityProvider", Shape::Structure(&CAPACITY_PROVIDER))],
+);
+
 pub(super) static UPDATE_CLUSTER_REQUEST: Structure = Structure::new(
     "UpdateClusterRequest",
     &[
@@ -2818,6 +4230,97 @@ pub(super) static UPDATE_CONTAINER_INSTANCES_STATE_RESPONSE: Structure = Structu
         Member::new("failures", Shape::List(&FAILURES)),
     ],
 );
+
+pub(super) static UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION: Structure = Structure::new(
+    "UpdateManagedInstancesProviderConfiguration",
+    &[
+        Member::new("infrastructureRoleArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("instanceLaunchTemplate", Shape::Structure(&INSTANCE_LAUNCH_TEMPLATE_UPDATE))
+            .required(),
+        Member::new("propagateTags", Shape::Text(&PROPAGATE_MI_TAGS)),
+        Member::new("infrastructureOptimization", Shape::Structure(&INFRASTRUCTURE_OPTIMIZATION)),
+        Member::new("autoRepairConfiguration", Shape::Structure(&AUTO_REPAIR_CONFIGURATION)),
+    ],
+);
+
+pub(super) static UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST: Structure = Structure::new(
+    "UpdateServicePrimaryTaskSetRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("primaryTaskSet", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE: Structure = Structure::new(
+    "UpdateServicePrimaryTaskSetResponse",
+    &[Member::new("taskSet", Shape::Structure(&TASK_SET))],
+);
+
+pub(super) static UPDATE_SERVICE_REQUEST: Structure = Structure::new(
+    "UpdateServiceRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("desiredCount", Shape::Number(&shape::INTEGER)),
+        Member::new("taskDefinition", Shape::Text(&shape::TEXT)),
+        Member::new("capacityProviderStrategy", Shape::List(&CAPACITY_PROVIDER_STRATEGY)),
+        Member::new("deploymentConfiguration", Shape::Structure(&DEPLOYMENT_CONFIGURATION)),
+        Member::new("availabilityZoneRebalancing", Shape::Text(&AVAILABILITY_ZONE_REBALANCING)),
+        Member::new("networkConfiguration", Shape::Structure(&NETWORK_CONFIGURATION)),
+        Member::new("placementConstraints", Shape::List(&PLACEMENT_CONSTRAINTS)),
+        Member::new("placementStrategy", Shape::List(&PLACEMENT_STRATEGIES)),
+        Member::new("platformVersion", Shape::Text(&shape::TEXT)),
+        Member::new("forceNewDeployment", Shape::Boolean),
+        Member::new("healthCheckGracePeriodSeconds", Shape::Number(&shape::INTEGER)),
+        Member::new("deploymentController", Shape::Structure(&DEPLOYMENT_CONTROLLER)),
+        Member::new("enableExecuteCommand", Shape::Boolean),
+        Member::new("enableECSManagedTags", Shape::Boolean),
+        Member::new("loadBalancers", Shape::List(&LOAD_BALANCERS)),
+        Member::new("propagateTags", Shape::Text(&PROPAGATE_TAGS)),
+        Member::new("serviceRegistries", Shape::List(&SERVICE_REGISTRIES)),
+        Member::new(
+            "serviceConnectConfiguration",
+            Shape::Structure(&SERVICE_CONNECT_CONFIGURATION),
+        ),
+        Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
+        Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+    ],
+);
+
+pub(super) static UPDATE_SERVICE_RESPONSE: Structure =
+    Structure::new("UpdateServiceResponse", &[Member::new("service", Shape::Structure(&SERVICE))]);
+
+pub(super) static UPDATE_TASK_PROTECTION_REQUEST: Structure = Structure::new(
+    "UpdateTaskProtectionRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("tasks", Shape::List(&STRING_LIST)).required(),
+        Member::new("protectionEnabled", Shape::Boolean).required(),
+        Member::new("expiresInMinutes", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+pub(super) static UPDATE_TASK_PROTECTION_RESPONSE: Structure = Structure::new(
+    "UpdateTaskProtectionResponse",
+    &[
+        Member::new("protectedTasks", Shape::List(&PROTECTED_TASKS)),
+        Member::new("failures", Shape::List(&FAILURES)),
+    ],
+);
+
+pub(super) static UPDATE_TASK_SET_REQUEST: Structure = Structure::new(
+    "UpdateTaskSetRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)).required(),
+        Member::new("service", Shape::Text(&shape::TEXT)).required(),
+        Member::new("taskSet", Shape::Text(&shape::TEXT)).required(),
+        Member::new("scale", Shape::Structure(&SCALE)).required(),
+    ],
+);
+
+pub(super) static UPDATE_TASK_SET_RESPONSE: Structure =
+    Structure::new("UpdateTaskSetResponse", &[Member::new("taskSet", Shape::Structure(&TASK_SET))]);
 
 pub(super) static V_CPU_COUNT_RANGE_REQUEST: Structure = Structure::new(
     "VCpuCountRangeRequest",
@@ -2877,6 +4380,22 @@ static VOLUME_FROM_LIST: List = List {
 
 static VOLUME_LIST: List = List {
     item: Member::new("member", Shape::Structure(&VOLUME)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static VPC_LATTICE_CONFIGURATION: Structure = Structure::new(
+    "VpcLatticeConfiguration",
+    &[
+        Member::new("roleArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("targetGroupArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("portName", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+static VPC_LATTICE_CONFIGURATIONS: List = List {
+    item: Member::new("member", Shape::Structure(&VPC_LATTICE_CONFIGURATION)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,

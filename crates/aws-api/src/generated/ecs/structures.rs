@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_wire::Document;
 use longshore_types::Timestamp;
 
 use super::enums::*;
@@ -24,6 +25,16 @@ pub struct AcceleratorTotalMemoryMiBRequest {
 }
 
 aws_wire::structure!(AcceleratorTotalMemoryMiBRequest, &schema::ACCELERATOR_TOTAL_MEMORY_MIB_REQUEST, { 0 min, 1 max,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AdvancedConfiguration {
+    pub alternate_target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+    pub test_listener_rule: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+aws_wire::structure!(AdvancedConfiguration, &schema::ADVANCED_CONFIGURATION, { 0 alternate_target_group_arn, 1 production_listener_rule, 2 test_listener_rule, 3 role_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Attachment {
@@ -71,6 +82,15 @@ pub struct AutoScalingGroupProvider {
 aws_wire::structure!(AutoScalingGroupProvider, &schema::AUTO_SCALING_GROUP_PROVIDER, { 0 auto_scaling_group_arn, 1 managed_scaling, 2 managed_termination_protection, 3 managed_draining,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AutoScalingGroupProviderUpdate {
+    pub managed_scaling: Option<ManagedScaling>,
+    pub managed_termination_protection: Option<ManagedTerminationProtection>,
+    pub managed_draining: Option<ManagedDraining>,
+}
+
+aws_wire::structure!(AutoScalingGroupProviderUpdate, &schema::AUTO_SCALING_GROUP_PROVIDER_UPDATE, { 0 managed_scaling, 1 managed_termination_protection, 2 managed_draining,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AwsVpcConfiguration {
     pub subnets: Option<Vec<String>>,
     pub security_groups: Option<Vec<String>>,
@@ -86,6 +106,14 @@ pub struct BaselineEbsBandwidthMbpsRequest {
 }
 
 aws_wire::structure!(BaselineEbsBandwidthMbpsRequest, &schema::BASELINE_EBS_BANDWIDTH_MBPS_REQUEST, { 0 min, 1 max,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CanaryConfiguration {
+    pub canary_percent: Option<f64>,
+    pub canary_bake_time_in_minutes: Option<i32>,
+}
+
+aws_wire::structure!(CanaryConfiguration, &schema::CANARY_CONFIGURATION, { 0 canary_percent, 1 canary_bake_time_in_minutes,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct CapacityProvider {
@@ -252,6 +280,15 @@ pub struct ContainerDependency {
 aws_wire::structure!(ContainerDependency, &schema::CONTAINER_DEPENDENCY, { 0 container_name, 1 condition,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ContainerImage {
+    pub container_name: Option<String>,
+    pub image_digest: Option<String>,
+    pub image: Option<String>,
+}
+
+aws_wire::structure!(ContainerImage, &schema::CONTAINER_IMAGE, { 0 container_name, 1 image_digest, 2 image,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ContainerInstance {
     pub container_instance_arn: Option<String>,
     pub ec2_instance_id: Option<String>,
@@ -320,6 +357,24 @@ pub struct ContainerStateChange {
 aws_wire::structure!(ContainerStateChange, &schema::CONTAINER_STATE_CHANGE, { 0 container_name, 1 image_digest, 2 runtime_id, 3 exit_code, 4 network_bindings, 5 reason, 6 status,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateCapacityProviderRequest {
+    pub name: Option<String>,
+    pub cluster: Option<String>,
+    pub auto_scaling_group_provider: Option<AutoScalingGroupProvider>,
+    pub managed_instances_provider: Option<CreateManagedInstancesProviderConfiguration>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(CreateCapacityProviderRequest, &schema::CREATE_CAPACITY_PROVIDER_REQUEST, { 0 name, 1 cluster, 2 auto_scaling_group_provider, 3 managed_instances_provider, 4 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateCapacityProviderResponse {
+    pub capacity_provider: Option<CapacityProvider>,
+}
+
+aws_wire::structure!(CreateCapacityProviderResponse, &schema::CREATE_CAPACITY_PROVIDER_RESPONSE, { 0 capacity_provider,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateClusterRequest {
     pub cluster_name: Option<String>,
     pub tags: Option<Vec<Tag>>,
@@ -338,6 +393,90 @@ pub struct CreateClusterResponse {
 }
 
 aws_wire::structure!(CreateClusterResponse, &schema::CREATE_CLUSTER_RESPONSE, { 0 cluster,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateManagedInstancesProviderConfiguration {
+    pub infrastructure_role_arn: Option<String>,
+    pub instance_launch_template: Option<InstanceLaunchTemplate>,
+    pub propagate_tags: Option<PropagateMITags>,
+    pub infrastructure_optimization: Option<InfrastructureOptimization>,
+    pub auto_repair_configuration: Option<AutoRepairConfiguration>,
+}
+
+aws_wire::structure!(CreateManagedInstancesProviderConfiguration, &schema::CREATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION, { 0 infrastructure_role_arn, 1 instance_launch_template, 2 propagate_tags, 3 infrastructure_optimization, 4 auto_repair_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateServiceRequest {
+    pub cluster: Option<String>,
+    pub service_name: Option<String>,
+    pub task_definition: Option<String>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub desired_count: Option<i32>,
+    pub client_token: Option<String>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub role: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub tags: Option<Vec<Tag>>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub enable_execute_command: Option<bool>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+aws_wire::structure!(CreateServiceRequest, &schema::CREATE_SERVICE_REQUEST, { 0 cluster, 1 service_name, 2 task_definition, 3 availability_zone_rebalancing, 4 load_balancers, 5 service_registries, 6 desired_count, 7 client_token, 8 launch_type, 9 capacity_provider_strategy, 10 platform_version, 11 role, 12 deployment_configuration, 13 placement_constraints, 14 placement_strategy, 15 network_configuration, 16 health_check_grace_period_seconds, 17 scheduling_strategy, 18 deployment_controller, 19 tags, 20 enable_ecs_managed_tags, 21 propagate_tags, 22 enable_execute_command, 23 service_connect_configuration, 24 volume_configurations, 25 vpc_lattice_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateServiceResponse {
+    pub service: Option<Service>,
+}
+
+aws_wire::structure!(CreateServiceResponse, &schema::CREATE_SERVICE_RESPONSE, { 0 service,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateTaskSetRequest {
+    pub service: Option<String>,
+    pub cluster: Option<String>,
+    pub external_id: Option<String>,
+    pub task_definition: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub scale: Option<Scale>,
+    pub client_token: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(CreateTaskSetRequest, &schema::CREATE_TASK_SET_REQUEST, { 0 service, 1 cluster, 2 external_id, 3 task_definition, 4 network_configuration, 5 load_balancers, 6 service_registries, 7 launch_type, 8 capacity_provider_strategy, 9 platform_version, 10 scale, 11 client_token, 12 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+aws_wire::structure!(CreateTaskSetResponse, &schema::CREATE_TASK_SET_RESPONSE, { 0 task_set,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreatedAt {
+    pub before: Option<Timestamp>,
+    pub after: Option<Timestamp>,
+}
+
+aws_wire::structure!(CreatedAt, &schema::CREATED_AT, { 0 before, 1 after,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteAccountSettingRequest {
@@ -370,6 +509,21 @@ pub struct DeleteAttributesResponse {
 aws_wire::structure!(DeleteAttributesResponse, &schema::DELETE_ATTRIBUTES_RESPONSE, { 0 attributes,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteCapacityProviderRequest {
+    pub capacity_provider: Option<String>,
+    pub cluster: Option<String>,
+}
+
+aws_wire::structure!(DeleteCapacityProviderRequest, &schema::DELETE_CAPACITY_PROVIDER_REQUEST, { 0 capacity_provider, 1 cluster,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteCapacityProviderResponse {
+    pub capacity_provider: Option<CapacityProvider>,
+}
+
+aws_wire::structure!(DeleteCapacityProviderResponse, &schema::DELETE_CAPACITY_PROVIDER_RESPONSE, { 0 capacity_provider,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteClusterRequest {
     pub cluster: Option<String>,
 }
@@ -382,6 +536,22 @@ pub struct DeleteClusterResponse {
 }
 
 aws_wire::structure!(DeleteClusterResponse, &schema::DELETE_CLUSTER_RESPONSE, { 0 cluster,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteServiceRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub force: Option<bool>,
+}
+
+aws_wire::structure!(DeleteServiceRequest, &schema::DELETE_SERVICE_REQUEST, { 0 cluster, 1 service, 2 force,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteServiceResponse {
+    pub service: Option<Service>,
+}
+
+aws_wire::structure!(DeleteServiceResponse, &schema::DELETE_SERVICE_RESPONSE, { 0 service,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteTaskDefinitionsRequest {
@@ -397,6 +567,128 @@ pub struct DeleteTaskDefinitionsResponse {
 }
 
 aws_wire::structure!(DeleteTaskDefinitionsResponse, &schema::DELETE_TASK_DEFINITIONS_RESPONSE, { 0 task_definitions, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteTaskSetRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub task_set: Option<String>,
+    pub force: Option<bool>,
+}
+
+aws_wire::structure!(DeleteTaskSetRequest, &schema::DELETE_TASK_SET_REQUEST, { 0 cluster, 1 service, 2 task_set, 3 force,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+aws_wire::structure!(DeleteTaskSetResponse, &schema::DELETE_TASK_SET_RESPONSE, { 0 task_set,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Deployment {
+    pub id: Option<String>,
+    pub status: Option<String>,
+    pub task_definition: Option<String>,
+    pub desired_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub failed_tasks: Option<i32>,
+    pub created_at: Option<Timestamp>,
+    pub updated_at: Option<Timestamp>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub launch_type: Option<LaunchType>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub rollout_state: Option<DeploymentRolloutState>,
+    pub rollout_state_reason: Option<String>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_connect_resources: Option<Vec<ServiceConnectServiceResource>>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+aws_wire::structure!(Deployment, &schema::DEPLOYMENT, { 0 id, 1 status, 2 task_definition, 3 desired_count, 4 pending_count, 5 running_count, 6 failed_tasks, 7 created_at, 8 updated_at, 9 capacity_provider_strategy, 10 launch_type, 11 platform_version, 12 platform_family, 13 network_configuration, 14 rollout_state, 15 rollout_state_reason, 16 service_connect_configuration, 17 service_connect_resources, 18 volume_configurations, 19 fargate_ephemeral_storage, 20 vpc_lattice_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentAlarms {
+    pub alarm_names: Option<Vec<String>>,
+    pub rollback: Option<bool>,
+    pub enable: Option<bool>,
+}
+
+aws_wire::structure!(DeploymentAlarms, &schema::DEPLOYMENT_ALARMS, { 0 alarm_names, 1 rollback, 2 enable,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentCircuitBreaker {
+    pub enable: Option<bool>,
+    pub rollback: Option<bool>,
+}
+
+aws_wire::structure!(DeploymentCircuitBreaker, &schema::DEPLOYMENT_CIRCUIT_BREAKER, { 0 enable, 1 rollback,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentConfiguration {
+    pub deployment_circuit_breaker: Option<DeploymentCircuitBreaker>,
+    pub maximum_percent: Option<i32>,
+    pub minimum_healthy_percent: Option<i32>,
+    pub alarms: Option<DeploymentAlarms>,
+    pub strategy: Option<DeploymentStrategy>,
+    pub bake_time_in_minutes: Option<i32>,
+    pub lifecycle_hooks: Option<Vec<DeploymentLifecycleHook>>,
+    pub linear_configuration: Option<LinearConfiguration>,
+    pub canary_configuration: Option<CanaryConfiguration>,
+}
+
+aws_wire::structure!(DeploymentConfiguration, &schema::DEPLOYMENT_CONFIGURATION, { 0 deployment_circuit_breaker, 1 maximum_percent, 2 minimum_healthy_percent, 3 alarms, 4 strategy, 5 bake_time_in_minutes, 6 lifecycle_hooks, 7 linear_configuration, 8 canary_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentController {
+    pub r#type: Option<DeploymentControllerType>,
+}
+
+aws_wire::structure!(DeploymentController, &schema::DEPLOYMENT_CONTROLLER, { 0 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentEphemeralStorage {
+    pub kms_key_id: Option<String>,
+}
+
+aws_wire::structure!(DeploymentEphemeralStorage, &schema::DEPLOYMENT_EPHEMERAL_STORAGE, { 0 kms_key_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHook {
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    pub hook_target_arn: Option<String>,
+    pub role_arn: Option<String>,
+    pub lifecycle_stages: Option<Vec<DeploymentLifecycleHookStage>>,
+    pub hook_details: Option<Document>,
+    pub timeout_configuration: Option<DeploymentLifecycleHookTimeoutConfiguration>,
+}
+
+aws_wire::structure!(DeploymentLifecycleHook, &schema::DEPLOYMENT_LIFECYCLE_HOOK, { 0 target_type, 1 hook_target_arn, 2 role_arn, 3 lifecycle_stages, 4 hook_details, 5 timeout_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHookDetail {
+    pub hook_id: Option<String>,
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    pub target_arn: Option<String>,
+    pub status: Option<DeploymentLifecycleHookStatus>,
+    pub expires_at: Option<Timestamp>,
+    pub timeout_action: Option<DeploymentLifecycleHookAction>,
+}
+
+aws_wire::structure!(DeploymentLifecycleHookDetail, &schema::DEPLOYMENT_LIFECYCLE_HOOK_DETAIL, { 0 hook_id, 1 target_type, 2 target_arn, 3 status, 4 expires_at, 5 timeout_action,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHookTimeoutConfiguration {
+    pub timeout_in_minutes: Option<i32>,
+    pub action: Option<DeploymentLifecycleHookAction>,
+}
+
+aws_wire::structure!(DeploymentLifecycleHookTimeoutConfiguration, &schema::DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION, { 0 timeout_in_minutes, 1 action,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeregisterContainerInstanceRequest {
@@ -482,6 +774,53 @@ pub struct DescribeContainerInstancesResponse {
 aws_wire::structure!(DescribeContainerInstancesResponse, &schema::DESCRIBE_CONTAINER_INSTANCES_RESPONSE, { 0 container_instances, 1 failures,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceDeploymentsRequest {
+    pub service_deployment_arns: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribeServiceDeploymentsRequest, &schema::DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST, { 0 service_deployment_arns,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceDeploymentsResponse {
+    pub service_deployments: Option<Vec<ServiceDeployment>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(DescribeServiceDeploymentsResponse, &schema::DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE, { 0 service_deployments, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceRevisionsRequest {
+    pub service_revision_arns: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribeServiceRevisionsRequest, &schema::DESCRIBE_SERVICE_REVISIONS_REQUEST, { 0 service_revision_arns,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceRevisionsResponse {
+    pub service_revisions: Option<Vec<ServiceRevision>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(DescribeServiceRevisionsResponse, &schema::DESCRIBE_SERVICE_REVISIONS_RESPONSE, { 0 service_revisions, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServicesRequest {
+    pub cluster: Option<String>,
+    pub services: Option<Vec<String>>,
+    pub include: Option<Vec<ServiceField>>,
+}
+
+aws_wire::structure!(DescribeServicesRequest, &schema::DESCRIBE_SERVICES_REQUEST, { 0 cluster, 1 services, 2 include,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServicesResponse {
+    pub services: Option<Vec<Service>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(DescribeServicesResponse, &schema::DESCRIBE_SERVICES_RESPONSE, { 0 services, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeTaskDefinitionRequest {
     pub task_definition: Option<String>,
     pub include: Option<Vec<TaskDefinitionField>>,
@@ -496,6 +835,24 @@ pub struct DescribeTaskDefinitionResponse {
 }
 
 aws_wire::structure!(DescribeTaskDefinitionResponse, &schema::DESCRIBE_TASK_DEFINITION_RESPONSE, { 0 task_definition, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTaskSetsRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub task_sets: Option<Vec<String>>,
+    pub include: Option<Vec<TaskSetField>>,
+}
+
+aws_wire::structure!(DescribeTaskSetsRequest, &schema::DESCRIBE_TASK_SETS_REQUEST, { 0 cluster, 1 service, 2 task_sets, 3 include,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTaskSetsResponse {
+    pub task_sets: Option<Vec<TaskSet>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(DescribeTaskSetsResponse, &schema::DESCRIBE_TASK_SETS_RESPONSE, { 0 task_sets, 1 failures,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeTasksRequest {
@@ -559,6 +916,17 @@ pub struct EBSTagSpecification {
 }
 
 aws_wire::structure!(EBSTagSpecification, &schema::EBS_TAG_SPECIFICATION, { 0 resource_type, 1 tags, 2 propagate_tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ECSManagedResources {
+    pub ingress_paths: Option<Vec<ManagedIngressPath>>,
+    pub auto_scaling: Option<ManagedAutoScaling>,
+    pub metric_alarms: Option<Vec<ManagedMetricAlarm>>,
+    pub service_security_groups: Option<Vec<ManagedSecurityGroup>>,
+    pub log_groups: Option<Vec<ManagedLogGroup>>,
+}
+
+aws_wire::structure!(ECSManagedResources, &schema::ECS_MANAGED_RESOURCES, { 0 ingress_paths, 1 auto_scaling, 2 metric_alarms, 3 service_security_groups, 4 log_groups,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EFSAuthorizationConfig {
@@ -649,6 +1017,22 @@ pub struct FirelensConfiguration {
 aws_wire::structure!(FirelensConfiguration, &schema::FIRELENS_CONFIGURATION, { 0 r#type, 1 options,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetTaskProtectionRequest {
+    pub cluster: Option<String>,
+    pub tasks: Option<Vec<String>>,
+}
+
+aws_wire::structure!(GetTaskProtectionRequest, &schema::GET_TASK_PROTECTION_REQUEST, { 0 cluster, 1 tasks,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetTaskProtectionResponse {
+    pub protected_tasks: Option<Vec<ProtectedTask>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(GetTaskProtectionResponse, &schema::GET_TASK_PROTECTION_RESPONSE, { 0 protected_tasks, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct HealthCheck {
     pub command: Option<Vec<String>>,
     pub interval: Option<i32>,
@@ -725,6 +1109,20 @@ pub struct InstanceLaunchTemplate {
 aws_wire::structure!(InstanceLaunchTemplate, &schema::INSTANCE_LAUNCH_TEMPLATE, { 0 ec2_instance_profile_arn, 1 network_configuration, 2 storage_configuration, 3 local_storage_configuration, 4 monitoring, 5 capacity_option_type, 6 instance_metadata_tags_propagation, 7 instance_requirements, 8 fips_enabled, 9 capacity_reservations,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct InstanceLaunchTemplateUpdate {
+    pub ec2_instance_profile_arn: Option<String>,
+    pub network_configuration: Option<ManagedInstancesNetworkConfiguration>,
+    pub storage_configuration: Option<ManagedInstancesStorageConfiguration>,
+    pub instance_metadata_tags_propagation: Option<bool>,
+    pub local_storage_configuration: Option<ManagedInstancesLocalStorageConfiguration>,
+    pub monitoring: Option<ManagedInstancesMonitoringOptions>,
+    pub instance_requirements: Option<InstanceRequirementsRequest>,
+    pub capacity_reservations: Option<CapacityReservationRequest>,
+}
+
+aws_wire::structure!(InstanceLaunchTemplateUpdate, &schema::INSTANCE_LAUNCH_TEMPLATE_UPDATE, { 0 ec2_instance_profile_arn, 1 network_configuration, 2 storage_configuration, 3 instance_metadata_tags_propagation, 4 local_storage_configuration, 5 monitoring, 6 instance_requirements, 7 capacity_reservations,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InstanceRequirementsRequest {
     pub v_cpu_count: Option<VCpuCountRangeRequest>,
     pub memory_mib: Option<MemoryMiBRequest>,
@@ -769,6 +1167,14 @@ pub struct KeyValuePair {
 }
 
 aws_wire::structure!(KeyValuePair, &schema::KEY_VALUE_PAIR, { 0 name, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LinearConfiguration {
+    pub step_percent: Option<f64>,
+    pub step_bake_time_in_minutes: Option<i32>,
+}
+
+aws_wire::structure!(LinearConfiguration, &schema::LINEAR_CONFIGURATION, { 0 step_percent, 1 step_bake_time_in_minutes,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct LinuxParameters {
@@ -859,6 +1265,46 @@ pub struct ListContainerInstancesResponse {
 aws_wire::structure!(ListContainerInstancesResponse, &schema::LIST_CONTAINER_INSTANCES_RESPONSE, { 0 container_instance_arns, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListServiceDeploymentsRequest {
+    pub service: Option<String>,
+    pub cluster: Option<String>,
+    pub status: Option<Vec<ServiceDeploymentStatus>>,
+    pub created_at: Option<CreatedAt>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(ListServiceDeploymentsRequest, &schema::LIST_SERVICE_DEPLOYMENTS_REQUEST, { 0 service, 1 cluster, 2 status, 3 created_at, 4 next_token, 5 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServiceDeploymentsResponse {
+    pub service_deployments: Option<Vec<ServiceDeploymentBrief>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(ListServiceDeploymentsResponse, &schema::LIST_SERVICE_DEPLOYMENTS_RESPONSE, { 0 service_deployments, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesRequest {
+    pub cluster: Option<String>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub resource_management_type: Option<ResourceManagementType>,
+}
+
+aws_wire::structure!(ListServicesRequest, &schema::LIST_SERVICES_REQUEST, { 0 cluster, 1 next_token, 2 max_results, 3 launch_type, 4 scheduling_strategy, 5 resource_management_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesResponse {
+    pub service_arns: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(ListServicesResponse, &schema::LIST_SERVICES_RESPONSE, { 0 service_arns, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListTagsForResourceRequest {
     pub resource_arn: Option<String>,
 }
@@ -934,6 +1380,17 @@ pub struct ListTasksResponse {
 aws_wire::structure!(ListTasksResponse, &schema::LIST_TASKS_RESPONSE, { 0 task_arns, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LoadBalancer {
+    pub target_group_arn: Option<String>,
+    pub load_balancer_name: Option<String>,
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+    pub advanced_configuration: Option<AdvancedConfiguration>,
+}
+
+aws_wire::structure!(LoadBalancer, &schema::LOAD_BALANCER, { 0 target_group_arn, 1 load_balancer_name, 2 container_name, 3 container_port, 4 advanced_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LogConfiguration {
     pub log_driver: Option<LogDriver>,
     pub options: Option<BTreeMap<String, String>>,
@@ -961,6 +1418,52 @@ pub struct ManagedAgentStateChange {
 }
 
 aws_wire::structure!(ManagedAgentStateChange, &schema::MANAGED_AGENT_STATE_CHANGE, { 0 container_name, 1 managed_agent_name, 2 status, 3 reason,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedApplicationAutoScalingPolicy {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub policy_type: Option<String>,
+    pub target_value: Option<f64>,
+    pub metric: Option<String>,
+}
+
+aws_wire::structure!(ManagedApplicationAutoScalingPolicy, &schema::MANAGED_APPLICATION_AUTO_SCALING_POLICY, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 policy_type, 5 target_value, 6 metric,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedAutoScaling {
+    pub scalable_target: Option<ManagedScalableTarget>,
+    pub application_auto_scaling_policies: Option<Vec<ManagedApplicationAutoScalingPolicy>>,
+}
+
+aws_wire::structure!(ManagedAutoScaling, &schema::MANAGED_AUTO_SCALING, { 0 scalable_target, 1 application_auto_scaling_policies,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedCertificate {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub domain_name: Option<String>,
+}
+
+aws_wire::structure!(ManagedCertificate, &schema::MANAGED_CERTIFICATE, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 domain_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedIngressPath {
+    pub access_type: Option<AccessType>,
+    pub endpoint: Option<String>,
+    pub load_balancer: Option<ManagedLoadBalancer>,
+    pub load_balancer_security_groups: Option<Vec<ManagedSecurityGroup>>,
+    pub certificate: Option<ManagedCertificate>,
+    pub listener: Option<ManagedListener>,
+    pub rule: Option<ManagedListenerRule>,
+    pub target_groups: Option<Vec<ManagedTargetGroup>>,
+}
+
+aws_wire::structure!(ManagedIngressPath, &schema::MANAGED_INGRESS_PATH, { 0 access_type, 1 endpoint, 2 load_balancer, 3 load_balancer_security_groups, 4 certificate, 5 listener, 6 rule, 7 target_groups,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ManagedInstancesLocalStorageConfiguration {
@@ -996,6 +1499,72 @@ pub struct ManagedInstancesStorageConfiguration {
 aws_wire::structure!(ManagedInstancesStorageConfiguration, &schema::MANAGED_INSTANCES_STORAGE_CONFIGURATION, { 0 storage_size_gib,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ManagedListener {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(ManagedListener, &schema::MANAGED_LISTENER, { 0 arn, 1 status, 2 status_reason, 3 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedListenerRule {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(ManagedListenerRule, &schema::MANAGED_LISTENER_RULE, { 0 arn, 1 status, 2 status_reason, 3 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedLoadBalancer {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub scheme: Option<String>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub security_group_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(ManagedLoadBalancer, &schema::MANAGED_LOAD_BALANCER, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 scheme, 5 subnet_ids, 6 security_group_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedLogGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub log_group_name: Option<String>,
+}
+
+aws_wire::structure!(ManagedLogGroup, &schema::MANAGED_LOG_GROUP, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 log_group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedMetricAlarm {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(ManagedMetricAlarm, &schema::MANAGED_METRIC_ALARM, { 0 arn, 1 status, 2 status_reason, 3 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedScalableTarget {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub min_capacity: Option<i32>,
+    pub max_capacity: Option<i32>,
+}
+
+aws_wire::structure!(ManagedScalableTarget, &schema::MANAGED_SCALABLE_TARGET, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 min_capacity, 5 max_capacity,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ManagedScaling {
     pub status: Option<ManagedScalingStatus>,
     pub target_capacity: Option<i32>,
@@ -1007,12 +1576,35 @@ pub struct ManagedScaling {
 aws_wire::structure!(ManagedScaling, &schema::MANAGED_SCALING, { 0 status, 1 target_capacity, 2 minimum_scaling_step_size, 3 maximum_scaling_step_size, 4 instance_warmup_period,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ManagedSecurityGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(ManagedSecurityGroup, &schema::MANAGED_SECURITY_GROUP, { 0 arn, 1 status, 2 status_reason, 3 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ManagedStorageConfiguration {
     pub kms_key_id: Option<String>,
     pub fargate_ephemeral_storage_kms_key_id: Option<String>,
 }
 
 aws_wire::structure!(ManagedStorageConfiguration, &schema::MANAGED_STORAGE_CONFIGURATION, { 0 kms_key_id, 1 fargate_ephemeral_storage_kms_key_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedTargetGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub health_check_path: Option<String>,
+    pub health_check_port: Option<i32>,
+    pub port: Option<i32>,
+}
+
+aws_wire::structure!(ManagedTargetGroup, &schema::MANAGED_TARGET_GROUP, { 0 arn, 1 status, 2 status_reason, 3 updated_at, 4 health_check_path, 5 health_check_port, 6 port,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct MemoryGiBPerVCpuRequest {
@@ -1118,6 +1710,15 @@ pub struct PortMapping {
 }
 
 aws_wire::structure!(PortMapping, &schema::PORT_MAPPING, { 0 container_port, 1 host_port, 2 protocol, 3 name, 4 app_protocol, 5 container_port_range,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ProtectedTask {
+    pub task_arn: Option<String>,
+    pub protection_enabled: Option<bool>,
+    pub expiration_date: Option<Timestamp>,
+}
+
+aws_wire::structure!(ProtectedTask, &schema::PROTECTED_TASK, { 0 task_arn, 1 protection_enabled, 2 expiration_date,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ProxyConfiguration {
@@ -1252,6 +1853,13 @@ pub struct RepositoryCredentials {
 aws_wire::structure!(RepositoryCredentials, &schema::REPOSITORY_CREDENTIALS, { 0 credentials_parameter,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ResolvedConfiguration {
+    pub load_balancers: Option<Vec<ServiceRevisionLoadBalancer>>,
+}
+
+aws_wire::structure!(ResolvedConfiguration, &schema::RESOLVED_CONFIGURATION, { 0 load_balancers,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Resource {
     pub name: Option<String>,
     pub r#type: Option<String>,
@@ -1270,6 +1878,15 @@ pub struct ResourceRequirement {
 }
 
 aws_wire::structure!(ResourceRequirement, &schema::RESOURCE_REQUIREMENT, { 0 value, 1 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Rollback {
+    pub reason: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub service_revision_arn: Option<String>,
+}
+
+aws_wire::structure!(Rollback, &schema::ROLLBACK, { 0 reason, 1 started_at, 2 service_revision_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RunTaskRequest {
@@ -1323,12 +1940,304 @@ pub struct S3FilesVolumeConfiguration {
 aws_wire::structure!(S3FilesVolumeConfiguration, &schema::S3_FILES_VOLUME_CONFIGURATION, { 0 file_system_arn, 1 root_directory, 2 transit_encryption_port, 3 access_point_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Scale {
+    pub value: Option<f64>,
+    pub unit: Option<ScaleUnit>,
+}
+
+aws_wire::structure!(Scale, &schema::SCALE, { 0 value, 1 unit,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Secret {
     pub name: Option<String>,
     pub value_from: Option<String>,
 }
 
 aws_wire::structure!(Secret, &schema::SECRET, { 0 name, 1 value_from,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Service {
+    pub service_arn: Option<String>,
+    pub service_name: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub status: Option<String>,
+    pub desired_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub task_definition: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub task_sets: Option<Vec<TaskSet>>,
+    pub deployments: Option<Vec<Deployment>>,
+    pub role_arn: Option<String>,
+    pub events: Option<Vec<ServiceEvent>>,
+    pub created_at: Option<Timestamp>,
+    pub current_service_deployment: Option<String>,
+    pub current_service_revisions: Option<Vec<ServiceCurrentRevisionSummary>>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub tags: Option<Vec<Tag>>,
+    pub created_by: Option<String>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub enable_execute_command: Option<bool>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub resource_management_type: Option<ResourceManagementType>,
+}
+
+aws_wire::structure!(Service, &schema::SERVICE, { 0 service_arn, 1 service_name, 2 cluster_arn, 3 load_balancers, 4 service_registries, 5 status, 6 desired_count, 7 running_count, 8 pending_count, 9 launch_type, 10 capacity_provider_strategy, 11 platform_version, 12 platform_family, 13 task_definition, 14 deployment_configuration, 15 task_sets, 16 deployments, 17 role_arn, 18 events, 19 created_at, 20 current_service_deployment, 21 current_service_revisions, 22 placement_constraints, 23 placement_strategy, 24 network_configuration, 25 health_check_grace_period_seconds, 26 scheduling_strategy, 27 deployment_controller, 28 tags, 29 created_by, 30 enable_ecs_managed_tags, 31 propagate_tags, 32 enable_execute_command, 33 availability_zone_rebalancing, 34 resource_management_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectAccessLogConfiguration {
+    pub format: Option<ServiceConnectAccessLoggingFormat>,
+    pub include_query_parameters: Option<ServiceConnectIncludeQueryParameters>,
+}
+
+aws_wire::structure!(ServiceConnectAccessLogConfiguration, &schema::SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION, { 0 format, 1 include_query_parameters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectClientAlias {
+    pub port: Option<i32>,
+    pub dns_name: Option<String>,
+    pub test_traffic_rules: Option<ServiceConnectTestTrafficRules>,
+}
+
+aws_wire::structure!(ServiceConnectClientAlias, &schema::SERVICE_CONNECT_CLIENT_ALIAS, { 0 port, 1 dns_name, 2 test_traffic_rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectConfiguration {
+    pub enabled: Option<bool>,
+    pub namespace: Option<String>,
+    pub services: Option<Vec<ServiceConnectService>>,
+    pub log_configuration: Option<LogConfiguration>,
+    pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
+}
+
+aws_wire::structure!(ServiceConnectConfiguration, &schema::SERVICE_CONNECT_CONFIGURATION, { 0 enabled, 1 namespace, 2 services, 3 log_configuration, 4 access_log_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectService {
+    pub port_name: Option<String>,
+    pub discovery_name: Option<String>,
+    pub client_aliases: Option<Vec<ServiceConnectClientAlias>>,
+    pub ingress_port_override: Option<i32>,
+    pub timeout: Option<TimeoutConfiguration>,
+    pub tls: Option<ServiceConnectTlsConfiguration>,
+}
+
+aws_wire::structure!(ServiceConnectService, &schema::SERVICE_CONNECT_SERVICE, { 0 port_name, 1 discovery_name, 2 client_aliases, 3 ingress_port_override, 4 timeout, 5 tls,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectServiceResource {
+    pub discovery_name: Option<String>,
+    pub discovery_arn: Option<String>,
+}
+
+aws_wire::structure!(ServiceConnectServiceResource, &schema::SERVICE_CONNECT_SERVICE_RESOURCE, { 0 discovery_name, 1 discovery_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderMatchRules {
+    pub exact: Option<String>,
+}
+
+aws_wire::structure!(ServiceConnectTestTrafficHeaderMatchRules, &schema::SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES, { 0 exact,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderRules {
+    pub name: Option<String>,
+    pub value: Option<ServiceConnectTestTrafficHeaderMatchRules>,
+}
+
+aws_wire::structure!(ServiceConnectTestTrafficHeaderRules, &schema::SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES, { 0 name, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficRules {
+    pub header: Option<ServiceConnectTestTrafficHeaderRules>,
+}
+
+aws_wire::structure!(ServiceConnectTestTrafficRules, &schema::SERVICE_CONNECT_TEST_TRAFFIC_RULES, { 0 header,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTlsCertificateAuthority {
+    pub aws_pca_authority_arn: Option<String>,
+}
+
+aws_wire::structure!(ServiceConnectTlsCertificateAuthority, &schema::SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY, { 0 aws_pca_authority_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTlsConfiguration {
+    pub issuer_certificate_authority: Option<ServiceConnectTlsCertificateAuthority>,
+    pub kms_key: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+aws_wire::structure!(ServiceConnectTlsConfiguration, &schema::SERVICE_CONNECT_TLS_CONFIGURATION, { 0 issuer_certificate_authority, 1 kms_key, 2 role_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceCurrentRevisionSummary {
+    pub arn: Option<String>,
+    pub requested_task_count: Option<i32>,
+    pub running_task_count: Option<i32>,
+    pub pending_task_count: Option<i32>,
+}
+
+aws_wire::structure!(ServiceCurrentRevisionSummary, &schema::SERVICE_CURRENT_REVISION_SUMMARY, { 0 arn, 1 requested_task_count, 2 running_task_count, 3 pending_task_count,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeployment {
+    pub service_deployment_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub stopped_at: Option<Timestamp>,
+    pub updated_at: Option<Timestamp>,
+    pub source_service_revisions: Option<Vec<ServiceRevisionSummary>>,
+    pub target_service_revision: Option<ServiceRevisionSummary>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+    pub lifecycle_stage: Option<ServiceDeploymentLifecycleStage>,
+    pub lifecycle_hook_details: Option<Vec<DeploymentLifecycleHookDetail>>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub rollback: Option<Rollback>,
+    pub deployment_circuit_breaker: Option<ServiceDeploymentCircuitBreaker>,
+    pub alarms: Option<ServiceDeploymentAlarms>,
+}
+
+aws_wire::structure!(ServiceDeployment, &schema::SERVICE_DEPLOYMENT, { 0 service_deployment_arn, 1 service_arn, 2 cluster_arn, 3 created_at, 4 started_at, 5 finished_at, 6 stopped_at, 7 updated_at, 8 source_service_revisions, 9 target_service_revision, 10 status, 11 status_reason, 12 lifecycle_stage, 13 lifecycle_hook_details, 14 deployment_configuration, 15 rollback, 16 deployment_circuit_breaker, 17 alarms,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentAlarms {
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub alarm_names: Option<Vec<String>>,
+    pub triggered_alarm_names: Option<Vec<String>>,
+}
+
+aws_wire::structure!(ServiceDeploymentAlarms, &schema::SERVICE_DEPLOYMENT_ALARMS, { 0 status, 1 alarm_names, 2 triggered_alarm_names,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentBrief {
+    pub service_deployment_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub created_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub target_service_revision_arn: Option<String>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+}
+
+aws_wire::structure!(ServiceDeploymentBrief, &schema::SERVICE_DEPLOYMENT_BRIEF, { 0 service_deployment_arn, 1 service_arn, 2 cluster_arn, 3 started_at, 4 created_at, 5 finished_at, 6 target_service_revision_arn, 7 status, 8 status_reason,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentCircuitBreaker {
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub failure_count: Option<i32>,
+    pub threshold: Option<i32>,
+}
+
+aws_wire::structure!(ServiceDeploymentCircuitBreaker, &schema::SERVICE_DEPLOYMENT_CIRCUIT_BREAKER, { 0 status, 1 failure_count, 2 threshold,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceEvent {
+    pub id: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub message: Option<String>,
+}
+
+aws_wire::structure!(ServiceEvent, &schema::SERVICE_EVENT, { 0 id, 1 created_at, 2 message,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceManagedEBSVolumeConfiguration {
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+    pub volume_type: Option<String>,
+    pub size_in_gib: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub volume_initialization_rate: Option<i32>,
+    pub iops: Option<i32>,
+    pub throughput: Option<i32>,
+    pub tag_specifications: Option<Vec<EBSTagSpecification>>,
+    pub role_arn: Option<String>,
+    pub filesystem_type: Option<TaskFilesystemType>,
+}
+
+aws_wire::structure!(ServiceManagedEBSVolumeConfiguration, &schema::SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION, { 0 encrypted, 1 kms_key_id, 2 volume_type, 3 size_in_gib, 4 snapshot_id, 5 volume_initialization_rate, 6 iops, 7 throughput, 8 tag_specifications, 9 role_arn, 10 filesystem_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRegistry {
+    pub registry_arn: Option<String>,
+    pub port: Option<i32>,
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+}
+
+aws_wire::structure!(ServiceRegistry, &schema::SERVICE_REGISTRY, { 0 registry_arn, 1 port, 2 container_name, 3 container_port,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevision {
+    pub service_revision_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub task_definition: Option<String>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub launch_type: Option<LaunchType>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub container_images: Option<Vec<ContainerImage>>,
+    pub guard_duty_enabled: Option<bool>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub created_at: Option<Timestamp>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+    pub resolved_configuration: Option<ResolvedConfiguration>,
+    pub ecs_managed_resources: Option<ECSManagedResources>,
+}
+
+aws_wire::structure!(ServiceRevision, &schema::SERVICE_REVISION, { 0 service_revision_arn, 1 service_arn, 2 cluster_arn, 3 task_definition, 4 capacity_provider_strategy, 5 launch_type, 6 platform_version, 7 platform_family, 8 load_balancers, 9 service_registries, 10 network_configuration, 11 container_images, 12 guard_duty_enabled, 13 service_connect_configuration, 14 volume_configurations, 15 fargate_ephemeral_storage, 16 created_at, 17 vpc_lattice_configurations, 18 resolved_configuration, 19 ecs_managed_resources,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionLoadBalancer {
+    pub target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+}
+
+aws_wire::structure!(ServiceRevisionLoadBalancer, &schema::SERVICE_REVISION_LOAD_BALANCER, { 0 target_group_arn, 1 production_listener_rule,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionSummary {
+    pub arn: Option<String>,
+    pub requested_task_count: Option<i32>,
+    pub running_task_count: Option<i32>,
+    pub pending_task_count: Option<i32>,
+    pub requested_test_traffic_weight: Option<f64>,
+    pub requested_production_traffic_weight: Option<f64>,
+}
+
+aws_wire::structure!(ServiceRevisionSummary, &schema::SERVICE_REVISION_SUMMARY, { 0 arn, 1 requested_task_count, 2 running_task_count, 3 pending_task_count, 4 requested_test_traffic_weight, 5 requested_production_traffic_weight,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceVolumeConfiguration {
+    pub name: Option<String>,
+    pub managed_ebs_volume: Option<ServiceManagedEBSVolumeConfiguration>,
+}
+
+aws_wire::structure!(ServiceVolumeConfiguration, &schema::SERVICE_VOLUME_CONFIGURATION, { 0 name, 1 managed_ebs_volume,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Setting {
@@ -1366,6 +2275,21 @@ pub struct StartTaskResponse {
 }
 
 aws_wire::structure!(StartTaskResponse, &schema::START_TASK_RESPONSE, { 0 tasks, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StopServiceDeploymentRequest {
+    pub service_deployment_arn: Option<String>,
+    pub stop_type: Option<StopServiceDeploymentStopType>,
+}
+
+aws_wire::structure!(StopServiceDeploymentRequest, &schema::STOP_SERVICE_DEPLOYMENT_REQUEST, { 0 service_deployment_arn, 1 stop_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StopServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+aws_wire::structure!(StopServiceDeploymentResponse, &schema::STOP_SERVICE_DEPLOYMENT_RESPONSE, { 0 service_deployment_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct StopTaskRequest {
@@ -1601,12 +2525,51 @@ pub struct TaskOverride {
 aws_wire::structure!(TaskOverride, &schema::TASK_OVERRIDE, { 0 container_overrides, 1 cpu, 2 inference_accelerator_overrides, 3 execution_role_arn, 4 memory, 5 task_role_arn, 6 ephemeral_storage,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TaskSet {
+    pub id: Option<String>,
+    pub task_set_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub started_by: Option<String>,
+    pub external_id: Option<String>,
+    pub status: Option<String>,
+    pub task_definition: Option<String>,
+    pub computed_desired_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub created_at: Option<Timestamp>,
+    pub updated_at: Option<Timestamp>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub scale: Option<Scale>,
+    pub stability_status: Option<StabilityStatus>,
+    pub stability_status_at: Option<Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+}
+
+aws_wire::structure!(TaskSet, &schema::TASK_SET, { 0 id, 1 task_set_arn, 2 service_arn, 3 cluster_arn, 4 started_by, 5 external_id, 6 status, 7 task_definition, 8 computed_desired_count, 9 pending_count, 10 running_count, 11 created_at, 12 updated_at, 13 launch_type, 14 capacity_provider_strategy, 15 platform_version, 16 platform_family, 17 network_configuration, 18 load_balancers, 19 service_registries, 20 scale, 21 stability_status, 22 stability_status_at, 23 tags, 24 fargate_ephemeral_storage,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TaskVolumeConfiguration {
     pub name: Option<String>,
     pub managed_ebs_volume: Option<TaskManagedEBSVolumeConfiguration>,
 }
 
 aws_wire::structure!(TaskVolumeConfiguration, &schema::TASK_VOLUME_CONFIGURATION, { 0 name, 1 managed_ebs_volume,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TimeoutConfiguration {
+    pub idle_timeout_seconds: Option<i32>,
+    pub per_request_timeout_seconds: Option<i32>,
+}
+
+aws_wire::structure!(TimeoutConfiguration, &schema::TIMEOUT_CONFIGURATION, { 0 idle_timeout_seconds, 1 per_request_timeout_seconds,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Tmpfs {
@@ -1646,6 +2609,23 @@ aws_wire::structure!(UntagResourceRequest, &schema::UNTAG_RESOURCE_REQUEST, { 0 
 pub struct UntagResourceResponse {}
 
 aws_wire::structure!(UntagResourceResponse, &schema::UNTAG_RESOURCE_RESPONSE, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateCapacityProviderRequest {
+    pub name: Option<String>,
+    pub cluster: Option<String>,
+    pub auto_scaling_group_provider: Option<AutoScalingGroupProviderUpdate>,
+    pub managed_instances_provider: Option<UpdateManagedInstancesProviderConfiguration>,
+}
+
+aws_wire::structure!(UpdateCapacityProviderRequest, &schema::UPDATE_CAPACITY_PROVIDER_REQUEST, { 0 name, 1 cluster, 2 auto_scaling_group_provider, 3 managed_instances_provider,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateCapacityProviderResponse {
+    pub capacity_provider: Option<CapacityProvider>,
+}
+
+aws_wire::structure!(UpdateCapacityProviderResponse, &schema::UPDATE_CAPACITY_PROVIDER_RESPONSE, { 0 capacity_provider,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateClusterRequest {
@@ -1697,6 +2677,103 @@ pub struct UpdateContainerInstancesStateResponse {
 aws_wire::structure!(UpdateContainerInstancesStateResponse, &schema::UPDATE_CONTAINER_INSTANCES_STATE_RESPONSE, { 0 container_instances, 1 failures,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct UpdateManagedInstancesProviderConfiguration {
+    pub infrastructure_role_arn: Option<String>,
+    pub instance_launch_template: Option<InstanceLaunchTemplateUpdate>,
+    pub propagate_tags: Option<PropagateMITags>,
+    pub infrastructure_optimization: Option<InfrastructureOptimization>,
+    pub auto_repair_configuration: Option<AutoRepairConfiguration>,
+}
+
+aws_wire::structure!(UpdateManagedInstancesProviderConfiguration, &schema::UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION, { 0 infrastructure_role_arn, 1 instance_launch_template, 2 propagate_tags, 3 infrastructure_optimization, 4 auto_repair_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServicePrimaryTaskSetRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub primary_task_set: Option<String>,
+}
+
+aws_wire::structure!(UpdateServicePrimaryTaskSetRequest, &schema::UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST, { 0 cluster, 1 service, 2 primary_task_set,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServicePrimaryTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+aws_wire::structure!(UpdateServicePrimaryTaskSetResponse, &schema::UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE, { 0 task_set,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub desired_count: Option<i32>,
+    pub task_definition: Option<String>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub platform_version: Option<String>,
+    pub force_new_deployment: Option<bool>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub enable_execute_command: Option<bool>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+aws_wire::structure!(UpdateServiceRequest, &schema::UPDATE_SERVICE_REQUEST, { 0 cluster, 1 service, 2 desired_count, 3 task_definition, 4 capacity_provider_strategy, 5 deployment_configuration, 6 availability_zone_rebalancing, 7 network_configuration, 8 placement_constraints, 9 placement_strategy, 10 platform_version, 11 force_new_deployment, 12 health_check_grace_period_seconds, 13 deployment_controller, 14 enable_execute_command, 15 enable_ecs_managed_tags, 16 load_balancers, 17 propagate_tags, 18 service_registries, 19 service_connect_configuration, 20 volume_configurations, 21 vpc_lattice_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceResponse {
+    pub service: Option<Service>,
+}
+
+aws_wire::structure!(UpdateServiceResponse, &schema::UPDATE_SERVICE_RESPONSE, { 0 service,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskProtectionRequest {
+    pub cluster: Option<String>,
+    pub tasks: Option<Vec<String>>,
+    pub protection_enabled: Option<bool>,
+    pub expires_in_minutes: Option<i32>,
+}
+
+aws_wire::structure!(UpdateTaskProtectionRequest, &schema::UPDATE_TASK_PROTECTION_REQUEST, { 0 cluster, 1 tasks, 2 protection_enabled, 3 expires_in_minutes,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskProtectionResponse {
+    pub protected_tasks: Option<Vec<ProtectedTask>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+aws_wire::structure!(UpdateTaskProtectionResponse, &schema::UPDATE_TASK_PROTECTION_RESPONSE, { 0 protected_tasks, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskSetRequest {
+    pub cluster: Option<String>,
+    pub service: Option<String>,
+    pub task_set: Option<String>,
+    pub scale: Option<Scale>,
+}
+
+aws_wire::structure!(UpdateTaskSetRequest, &schema::UPDATE_TASK_SET_REQUEST, { 0 cluster, 1 service, 2 task_set, 3 scale,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+aws_wire::structure!(UpdateTaskSetResponse, &schema::UPDATE_TASK_SET_RESPONSE, { 0 task_set,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VCpuCountRangeRequest {
     pub min: Option<i32>,
     pub max: Option<i32>,
@@ -1734,3 +2811,12 @@ pub struct VolumeFrom {
 }
 
 aws_wire::structure!(VolumeFrom, &schema::VOLUME_FROM, { 0 source_container, 1 read_only,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpcLatticeConfiguration {
+    pub role_arn: Option<String>,
+    pub target_group_arn: Option<String>,
+    pub port_name: Option<String>,
+}
+
+aws_wire::structure!(VpcLatticeConfiguration, &schema::VPC_LATTICE_CONFIGURATION, { 0 role_arn, 1 target_group_arn, 2 port_name,  });

@@ -8,7 +8,7 @@ mod structures;
 
 use std::future::Future;
 
-use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
@@ -16,7 +16,7 @@ pub use enums::*;
 pub use structures::*;
 
 /// What the router knows of Amazon CloudWatch Logs.
-pub static SERVICE: Service = Service {
+pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     name: "logs",
     title: "Amazon CloudWatch Logs",
     protocol: Protocol::AwsJson11,

@@ -7,14 +7,14 @@ mod structures;
 
 use std::future::Future;
 
-use aws_wire::service::{Answer, Call, Operation, Protocol, Service};
+use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
 use aws_wire::{ApiError, Caller};
 
 pub use structures::*;
 
 /// What the router knows of AWS STS.
-pub static SERVICE: Service = Service {
+pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     name: "sts",
     title: "AWS STS",
     protocol: Protocol::Query,
