@@ -36,6 +36,8 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use client::{Attribute, CredentialsSource, FixedCredentials};
 pub use config::{AgentConfig, Parts};
+pub use register::capabilities;
+pub use socket::Ended;
 pub use state_dir::StateError;
 
 use crate::client::{Api, RegionLink};

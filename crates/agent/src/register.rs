@@ -93,7 +93,12 @@ fn request(
     record: &InstanceRecord,
     client_token: String,
 ) -> Register {
-    let mut attributes = capabilities(config);
+    let mut attributes = capabilities();
+    // Interfaces are made by us as the payload says; nobody needs to attach them first.
+    attributes.push(Attribute::with("longshore.eni", "true"));
+    if config.is_fargate {
+        attributes.push(Attribute::with("longshore.fargate", "true"));
+    }
     // As with Amazon's agent, the operator's own are for the first time only.
     if record.container_instance_arn.is_none() {
         attributes.extend(config.attributes.iter().cloned());
@@ -127,7 +132,7 @@ fn memory_mib() -> u64 {
 }
 
 /// Only what is true of us, as the region places tasks by these names: no roles, no secrets yet.
-fn capabilities(config: &AgentConfig) -> Vec<Attribute> {
+pub fn capabilities() -> Vec<Attribute> {
     const OLD: [&str; 6] = [
         "privileged-container",
         "logging-driver.json-file",
@@ -172,11 +177,6 @@ fn capabilities(config: &AgentConfig) -> Vec<Attribute> {
     all.push(Attribute::with("ecs.os-family", "LINUX"));
     all.push(Attribute::with("ecs.os-type-detailed", "LINUX"));
     all.push(Attribute::with("ecs.cpu-architecture", architecture));
-    // Interfaces are made by us as the payload says; nobody needs to attach them first.
-    all.push(Attribute::with("longshore.eni", "true"));
-    if config.is_fargate {
-        all.push(Attribute::with("longshore.fargate", "true"));
-    }
     all
 }
 
@@ -188,7 +188,8 @@ mod tests {
     fn an_instance_claims_only_what_it_can_do() {
         let uri = "http://127.0.0.1:4566".parse().unwrap();
         let config = AgentConfig::new(uri, "us-east-1".parse().unwrap(), "/tmp".into());
-        let names: Vec<String> = capabilities(&config).into_iter().map(|a| a.name).collect();
+        let request = request(&config, "default", &InstanceRecord::default(), "token".to_owned());
+        let names: Vec<String> = request.attributes.into_iter().map(|a| a.name).collect();
         assert!(names.iter().any(|name| name == "ecs.capability.task-eni"));
         assert!(names.iter().any(|name| name == "longshore.fargate"));
         assert!(

@@ -18,13 +18,14 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// How a session ended, or why there was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// Closed as sessions are, or its time was up: connect again at once.
     Orderly,
     /// Nothing was heard for too long.
     Starved,
     /// The region says that it knows no such instance any more.
     Inactive,
+    /// Anything else, in words.
     Failed(String),
 }
 

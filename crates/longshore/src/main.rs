@@ -18,8 +18,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use aws_wire::sigv4::Credentials;
 use clap::Parser as _;
-use longshore_types::Chain;
+use longshore_types::{Chain, Token};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use cli::{Cli, Command, Image, Task};
 use commands::Surroundings;
@@ -70,6 +72,9 @@ fn start(cli: Cli) -> Result<(), Error> {
     if is_supervised {
         end_with_parent();
     }
+    if matches!(cli.command, Command::Region(_) | Command::Simulate(_)) {
+        raise_open_files();
+    }
     let mut runtime = match cli.command {
         Command::Region(_) | Command::Agent(_) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -98,6 +103,7 @@ async fn run(command: Command, data: &DataDir, around: &Surroundings) -> Result<
         Command::Task(Task::Stop(args)) => commands::task::stop(data, &args).await,
         Command::Region(args) => commands::region::run(data, &args).await,
         Command::Agent(args) => commands::agent::run(data, around, &args).await,
+        Command::Simulate(args) => commands::simulate::run(around, &args).await,
     }
 }
 
@@ -110,7 +116,31 @@ fn surroundings() -> Surroundings {
         xdg_data_home: path("XDG_DATA_HOME"),
         aws_config_file: path("AWS_CONFIG_FILE"),
         aws_credentials_file: path("AWS_SHARED_CREDENTIALS_FILE"),
+        aws_credentials: aws_credentials(),
+        aws_region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
         program: program(),
+    }
+}
+
+fn text(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
+fn aws_credentials() -> Option<Credentials> {
+    Some(Credentials {
+        access_key: text("AWS_ACCESS_KEY_ID")?,
+        secret: Token::from_text(text("AWS_SECRET_ACCESS_KEY")?),
+        session_token: text("AWS_SESSION_TOKEN").map(Token::from_text),
+    })
+}
+
+/// Each agent holds connections open, and what processes may hold by default is too little for a
+/// large fleet. The kernel's limit stays as it is.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

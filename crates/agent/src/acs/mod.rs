@@ -4,6 +4,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod work_socket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,9 @@ use crate::limits::{HEALTHY_SESSION_MS, IMMEDIATE_RECONNECTS_MAX, INACTIVE_WAIT_
 use crate::poll::PollEndpoint;
 use crate::register::Registered;
 use crate::sequence::Sequence;
-use crate::socket::{self, Ended};
+use crate::socket::Ended;
+
+pub use work_socket::WorkSocket;
 
 /// What a session needs.
 #[derive(Clone, Debug)]
@@ -82,20 +85,9 @@ pub(crate) async fn run(acs: Acs) {
     }
 }
 
-async fn connect(acs: &Acs, wants_credentials: bool) -> Result<socket::Socket, Ended> {
+async fn connect(acs: &Acs, wants_credentials: bool) -> Result<WorkSocket, Ended> {
     let endpoints = acs.poll.get().await.map_err(|error| Ended::Failed(error.to_string()))?;
     let endpoint = endpoints.endpoint.ok_or(Ended::Failed("no endpoint".to_owned()))?;
-    let credentials = if wants_credentials { "true" } else { "false" };
-    let query = [
-        ("agentHash", crate::AGENT_HASH),
-        ("agentVersion", crate::AGENT_VERSION),
-        ("clusterArn", &*acs.instance.cluster),
-        ("containerInstanceArn", &*acs.instance.arn),
-        ("dockerVersion", crate::RUNTIME_VERSION),
-        ("protocolVersion", "2"),
-        ("sendCredentials", credentials),
-        ("seqNum", "1"),
-    ];
-    let uri = socket::socket_uri(&endpoint, &query).map_err(Ended::Failed)?;
-    socket::connect(&acs.api, &uri).await
+    let Registered { arn, cluster } = &acs.instance;
+    WorkSocket::open(&acs.api, &endpoint, cluster, arn, wants_credentials).await
 }

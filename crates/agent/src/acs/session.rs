@@ -6,30 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use longshore_types::TaskArn;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::{debug, warn};
 
-use super::Acs;
 use super::wire::{
     Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Envelope, Header, Heartbeat,
-    HeartbeatAck, Manifest, ManifestTask, Outgoing, Payload, RoleCredentials,
-    RoleCredentialsMessage, StopVerification, StopVerificationAck,
+    HeartbeatAck, Manifest, ManifestTask, Payload, RoleCredentials, RoleCredentialsMessage,
+    StopVerification, StopVerificationAck,
 };
+use super::work_socket::frame;
+use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, draw};
 use crate::engine::{Accepted, TaskCredentials, wants_stop};
 use crate::limits::{SESSION_JITTER_MS, SESSION_MS, STARVATION_JITTER_MS, STARVATION_MS};
-use crate::socket::{Ended, Socket, classify};
+use crate::socket::Ended;
 
 const OUTBOX: usize = 256;
-const EXPIRED: &str = "ConnectionExpired: Reconnect to continue";
 /// Handled by nobody, but signs of life.
 const MERELY_HEARD: [&str; 9] = [
     "CloseMessage",
@@ -51,7 +47,7 @@ struct Session<'a> {
     offered: Option<(String, Vec<TaskArn>)>,
 }
 
-pub(super) async fn serve(acs: &Acs, mut socket: Socket) -> Ended {
+pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
     let mut session = Session { acs, out, offered: None };
     let jitter = |max: u32| draw(&*acs.ids, u64::from(max));
@@ -60,26 +56,21 @@ pub(super) async fn serve(acs: &Acs, mut socket: Socket) -> Ended {
     let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
     loop {
         tokio::select! {
-            frame = socket.next() => match classify(frame) {
+            text = socket.next() => match text {
                 Err(ended) => return ended,
-                Ok(None) => {}
-                Ok(Some(text)) => {
+                Ok(text) => {
                     if session.hear(&text).await {
                         starved_at = Instant::now() + Duration::from_millis(silence_ms);
                     }
                 }
             },
             Some(text) = outbox.recv() => {
-                if let Err(error) = socket.send(Message::text(text)).await {
-                    return Ended::Failed(error.to_string());
+                if let Err(ended) = socket.send_text(text).await {
+                    return ended;
                 }
             }
             () = sleep_until(starved_at) => return Ended::Starved,
-            () = sleep_until(expires_at) => {
-                let frame = CloseFrame { code: CloseCode::Normal, reason: EXPIRED.into() };
-                let _ = socket.close(Some(frame)).await;
-                return Ended::Orderly;
-            }
+            () = sleep_until(expires_at) => return socket.expire().await,
         }
     }
 }
@@ -92,10 +83,6 @@ fn read<T: DeserializeOwned + Default>(kind: &str, body: &str) -> Option<T> {
             None
         }
     }
-}
-
-fn frame<T: Serialize>(kind: &'static str, message: &T) -> String {
-    serde_json::to_string(&Outgoing { kind, message }).expect("a message has string keys only")
 }
 
 impl Session<'_> {

@@ -1,5 +1,6 @@
 //! The operations of ECS that an agent calls.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, CallError, ECS};
@@ -136,6 +137,15 @@ struct SubmitManagedAgent<'a> {
 }
 
 impl Api {
+    /// Any operation of ECS, with the members that the caller cares about.
+    pub async fn ecs<I: Serialize, O: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        input: &I,
+    ) -> Result<O, CallError> {
+        self.call(ECS, operation, input).await
+    }
+
     pub async fn register_container_instance(
         &self,
         input: &Register,

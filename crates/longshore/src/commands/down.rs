@@ -104,6 +104,8 @@ mod tests {
             xdg_data_home: None,
             aws_config_file: None,
             aws_credentials_file: None,
+            aws_credentials: None,
+            aws_region: None,
             program: "/bin/false".into(),
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod pack;
 pub(crate) mod ps;
 pub(crate) mod region;
+pub(crate) mod simulate;
 pub(crate) mod task;
 pub(crate) mod up;
 
@@ -29,6 +30,9 @@ pub(crate) struct Surroundings {
     pub(crate) xdg_data_home: Option<PathBuf>,
     pub(crate) aws_config_file: Option<PathBuf>,
     pub(crate) aws_credentials_file: Option<PathBuf>,
+    /// From `AWS_ACCESS_KEY_ID` and its companions.
+    pub(crate) aws_credentials: Option<Credentials>,
+    pub(crate) aws_region: Option<String>,
     /// This program, for starting it again in another role.
     pub(crate) program: PathBuf,
 }

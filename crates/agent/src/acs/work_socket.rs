@@ -1,0 +1,77 @@
+//! An open work socket: text frames in and out, and how it ends.
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Serialize;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::wire::Outgoing;
+use crate::client::Api;
+use crate::socket::{self, Ended, Socket, classify};
+
+const EXPIRED: &str = "ConnectionExpired: Reconnect to continue";
+
+/// One session's socket.
+#[derive(Debug)]
+pub struct WorkSocket {
+    socket: Socket,
+}
+
+impl WorkSocket {
+    /// Opens the socket of an instance, at the endpoint that DiscoverPollEndpoint named.
+    pub async fn open(
+        api: &Api,
+        endpoint: &str,
+        cluster: &str,
+        instance: &str,
+        wants_credentials: bool,
+    ) -> Result<Self, Ended> {
+        let query = [
+            ("agentHash", crate::AGENT_HASH),
+            ("agentVersion", crate::AGENT_VERSION),
+            ("clusterArn", cluster),
+            ("containerInstanceArn", instance),
+            ("dockerVersion", crate::RUNTIME_VERSION),
+            ("protocolVersion", "2"),
+            ("sendCredentials", if wants_credentials { "true" } else { "false" }),
+            ("seqNum", "1"),
+        ];
+        let uri = socket::socket_uri(endpoint, &query).map_err(Ended::Failed)?;
+        Ok(Self { socket: socket::connect(api, &uri).await? })
+    }
+
+    /// The next text; may be dropped while it waits, and nothing is lost.
+    pub async fn next(&mut self) -> Result<String, Ended> {
+        loop {
+            if let Some(text) = classify(self.socket.next().await)? {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// Sends one message.
+    pub async fn send<T: Serialize>(
+        &mut self,
+        kind: &'static str,
+        message: &T,
+    ) -> Result<(), Ended> {
+        self.send_text(frame(kind, message)).await
+    }
+
+    pub(super) async fn send_text(&mut self, text: String) -> Result<(), Ended> {
+        let sent = self.socket.send(Message::text(text)).await;
+        sent.map_err(|error| Ended::Failed(error.to_string()))
+    }
+
+    /// Ends the session as agents do whose session has lasted long enough.
+    pub async fn expire(&mut self) -> Ended {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: EXPIRED.into() };
+        let _ = self.socket.close(Some(frame)).await;
+        Ended::Orderly
+    }
+}
+
+pub(super) fn frame<T: Serialize>(kind: &'static str, message: &T) -> String {
+    serde_json::to_string(&Outgoing { kind, message }).expect("a message has string keys only")
+}

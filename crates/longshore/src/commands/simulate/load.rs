@@ -1,0 +1,277 @@
+//! What is asked of the region: a cluster, a definition, tasks or a service, and their end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use agent::client::{Api, CallError};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, FuturesUnordered};
+use longshore_types::{TaskArn, TaskId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::agent::MARK;
+use super::board::Board;
+use super::fleet::Target;
+use crate::error::Error;
+
+/// The container of the definition.
+const CONTAINER: &str = "main";
+/// StopTask calls at a time.
+const STOPS_AT_ONCE: usize = 64;
+/// The service's name within its cluster.
+const SERVICE: &str = "simulated";
+
+/// Who asks for what.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) cluster: String,
+    /// Whether the cluster is ours alone, and goes with us.
+    pub(super) is_own_cluster: bool,
+    /// The family of the definition, and the mark of our tasks.
+    pub(super) name: String,
+    pub(super) cpu: u64,
+    pub(super) memory_mib: u64,
+    pub(super) strategies: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RunTask {
+    tasks: Vec<StartedTask>,
+    failures: Vec<Failure>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StartedTask {
+    task_arn: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Failure {
+    reason: String,
+    detail: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Listed {
+    task_arns: Vec<String>,
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Clusters {
+    clusters: Vec<Counts>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Counts {
+    running_tasks_count: u64,
+}
+
+impl Load {
+    pub(super) async fn create_cluster(&self, api: &Api) -> Result<(), CallError> {
+        let input = json!({ "clusterName": self.cluster });
+        api.ecs::<_, Value>("CreateCluster", &input).await.map(drop)
+    }
+
+    pub(super) async fn delete_cluster(&self, api: &Api) -> Result<(), CallError> {
+        let input = json!({ "cluster": self.cluster });
+        api.ecs::<_, Value>("DeleteCluster", &input).await.map(drop)
+    }
+
+    pub(super) async fn register_definition(&self, api: &Api) -> Result<(), CallError> {
+        let input = json!({
+            "family": self.name, "requiresCompatibilities": ["EC2"], "networkMode": "bridge",
+            "containerDefinitions": [{
+                "name": CONTAINER, "image": "longshore.invalid/simulated:1", "essential": true,
+                "cpu": self.cpu, "memory": self.memory_mib, "command": ["sleep", "infinity"],
+            }],
+        });
+        api.ecs::<_, Value>("RegisterTaskDefinition", &input).await.map(drop)
+    }
+
+    pub(super) async fn delete_definition(&self, api: &Api) -> Result<(), CallError> {
+        let definition = format!("{}:1", self.name);
+        let input = json!({ "taskDefinition": definition });
+        api.ecs::<_, Value>("DeregisterTaskDefinition", &input).await?;
+        let input = json!({ "taskDefinitions": [definition] });
+        api.ecs::<_, Value>("DeleteTaskDefinitions", &input).await.map(drop)
+    }
+
+    /// Runs `count` tasks, `per_call` with a call, over `connections` at once.
+    pub(super) async fn run_tasks(
+        &self,
+        target: &Target,
+        board: &Board,
+        count: usize,
+        per_call: usize,
+        connections: usize,
+    ) -> Result<(), Error> {
+        let left = AtomicUsize::new(count);
+        let mut workers: FuturesUnordered<_> =
+            (0..connections).map(|_| self.run_some(target.api(), board, &left, per_call)).collect();
+        while let Some(ended) = workers.next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// One connection: call after call until nothing is left.
+    async fn run_some(
+        &self,
+        api: Api,
+        board: &Board,
+        left: &AtomicUsize,
+        per_call: usize,
+    ) -> Result<(), Error> {
+        let mut constraints = Vec::new();
+        if !self.is_own_cluster {
+            let expression = format!("attribute:{MARK} == true");
+            constraints.push(json!({ "type": "memberOf", "expression": expression }));
+        }
+        let mut input = json!({
+            "cluster": self.cluster, "taskDefinition": self.name, "launchType": "EC2",
+            "startedBy": self.name, "placementStrategy": self.strategies,
+            "placementConstraints": constraints,
+        });
+        loop {
+            let take = |left: usize| (left > 0).then(|| left.saturating_sub(per_call));
+            let Ok(before) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
+                return Ok(());
+            };
+            let count = before.min(per_call);
+            input["count"] = json!(count);
+            let asked = Instant::now();
+            let answer: RunTask =
+                api.ecs("RunTask", &input).await.map_err(Error::other("run tasks"))?;
+            let now = Instant::now();
+            board.called(now - asked);
+            for id in answer.tasks.iter().filter_map(|task| id_of(&task.task_arn)) {
+                board.accepted(id, now);
+            }
+            if answer.tasks.len() < count {
+                return Err(Error::message(refused(&answer, count)));
+            }
+        }
+    }
+
+    pub(super) async fn create_service(&self, api: &Api, count: usize) -> Result<(), CallError> {
+        let mut constraints = Vec::new();
+        if !self.is_own_cluster {
+            let expression = format!("attribute:{MARK} == true");
+            constraints.push(json!({ "type": "memberOf", "expression": expression }));
+        }
+        let input = json!({
+            "cluster": self.cluster, "serviceName": self.service(), "taskDefinition": self.name,
+            "desiredCount": count, "launchType": "EC2", "placementStrategy": self.strategies,
+            "placementConstraints": constraints,
+        });
+        api.ecs::<_, Value>("CreateService", &input).await.map(drop)
+    }
+
+    /// Nothing is wanted any more: the service stops its tasks.
+    pub(super) async fn delete_service(&self, api: &Api) -> Result<(), CallError> {
+        let input = json!({ "cluster": self.cluster, "service": self.service(), "force": true });
+        api.ecs::<_, Value>("DeleteService", &input).await.map(drop)
+    }
+
+    fn service(&self) -> String {
+        if self.is_own_cluster { SERVICE.to_owned() } else { self.name.clone() }
+    }
+
+    /// Tasks of the definition that are wanted to run, whoever started them.
+    pub(super) async fn running(&self, api: &Api) -> Result<Vec<String>, CallError> {
+        let mut arns = Vec::new();
+        let mut input = json!({ "cluster": self.cluster, "family": self.name, "maxResults": 100 });
+        loop {
+            let page: Listed = api.ecs("ListTasks", &input).await?;
+            arns.extend(page.task_arns);
+            match page.next_token {
+                Some(token) => input["nextToken"] = json!(token),
+                None => return Ok(arns),
+            }
+        }
+    }
+
+    /// Asks for the end of each task. One that has ended by itself meanwhile is no failure.
+    pub(super) async fn stop(&self, api: &Api, tasks: Vec<String>) -> Result<(), CallError> {
+        let stops = tasks.into_iter().map(|task| async move {
+            let input =
+                json!({ "cluster": self.cluster, "task": task, "reason": "Simulation over" });
+            api.ecs::<_, Value>("StopTask", &input).await
+        });
+        let mut stops = stream::iter(stops).buffer_unordered(STOPS_AT_ONCE);
+        while let Some(stopped) = stops.next().await {
+            match stopped {
+                Err(error) if error.code() != "InvalidParameterException" => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// How many tasks the region itself says are running in the cluster.
+    pub(super) async fn counted(&self, api: &Api) -> Result<u64, CallError> {
+        let input = json!({ "clusters": [self.cluster] });
+        let answer: Clusters = api.ecs("DescribeClusters", &input).await?;
+        Ok(answer.clusters.first().map_or(0, |cluster| cluster.running_tasks_count))
+    }
+}
+
+fn id_of(arn: &str) -> Option<TaskId> {
+    arn.parse::<TaskArn>().ok().map(|arn| arn.id)
+}
+
+fn refused(answer: &RunTask, wanted: usize) -> String {
+    let missing = wanted - answer.tasks.len();
+    let why = answer.failures.first().map(|failure| {
+        let detail = Some(failure.detail.as_str()).filter(|detail| !detail.is_empty());
+        let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+        format!("{}{detail}", failure.reason)
+    });
+    format!(
+        "the region placed {missing} of {wanted} tasks nowhere: {}",
+        why.unwrap_or_else(|| "it did not say why".to_owned())
+    )
+}
+
+/// A strategy as it is written on the command line: `random`, `binpack=memory`, `spread=FIELD`.
+pub(crate) fn strategy(text: &str) -> Result<Value, String> {
+    match text.split_once('=') {
+        None if text == "random" => Ok(json!({ "type": "random" })),
+        Some((kind @ ("spread" | "binpack"), field)) if !field.is_empty() => {
+            Ok(json!({ "type": kind, "field": field }))
+        }
+        _ => Err(format!("'{text}' is none of random, binpack=FIELD and spread=FIELD")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strategies_are_read_as_they_are_written() {
+        assert_eq!(strategy("random").unwrap(), json!({ "type": "random" }));
+        let zone = strategy("spread=attribute:ecs.availability-zone").unwrap();
+        assert_eq!(zone, json!({ "type": "spread", "field": "attribute:ecs.availability-zone" }));
+        for bad in ["", "spread", "spread=", "binpack", "first=cpu", "random=1"] {
+            assert!(strategy(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_how_many_and_why() {
+        let failure =
+            Failure { reason: "RESOURCE:MEMORY".to_owned(), detail: "3 memory".to_owned() };
+        let answer = RunTask { tasks: Vec::new(), failures: vec![failure] };
+        let text = refused(&answer, 2);
+        assert_eq!(text, "the region placed 2 of 2 tasks nowhere: RESOURCE:MEMORY (3 memory)");
+    }
+}

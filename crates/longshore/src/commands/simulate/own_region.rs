@@ -1,0 +1,102 @@
+//! A region for the simulation alone: the same program, a directory of its own, any free port.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use agent::FixedCredentials;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+use super::fleet::Target;
+use super::usage::Usage;
+use crate::client::Client;
+use crate::commands::root_credentials;
+use crate::data_dir::DataDir;
+use crate::error::Error;
+
+const READY_MAX: Duration = Duration::from_secs(30);
+const END_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Ends, with everything it kept, when it is dropped.
+#[derive(Debug)]
+pub(super) struct OwnRegion {
+    child: Child,
+    pub(super) target: Target,
+    _dir: tempfile::TempDir,
+}
+
+impl OwnRegion {
+    pub(super) async fn start(program: &Path) -> Result<Self, Error> {
+        let dir = tempfile::Builder::new().prefix("longshore-simulate").tempdir();
+        let dir = dir.map_err(Error::io("create a directory for the region"))?;
+        let data = DataDir::new(dir.path().join("data"));
+        let log_path = dir.path().join("region.log");
+        let log = std::fs::File::create(&log_path).map_err(Error::io("create the region's log"))?;
+        let mut command = Command::new(program);
+        command.args(["region", "--listen", "127.0.0.1:0", "--supervised", "--data-dir"]);
+        command.arg(data.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // Not of our group: a terminal's ctrl-c is for us, and we end it in our own time.
+        command.process_group(0);
+        // Thousands of sessions come and go; what the operator wants to see are warnings.
+        command.env("LONGSHORE_LOG", "warn").env_remove("LONGSHORE_ACCOUNT_KEYS");
+        let mut child = command.spawn().map_err(Error::io("start a region"))?;
+        match ready(&data, &mut child, &log_path).await {
+            Ok(target) => Ok(Self { child, target, _dir: dir }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// What the region's process has used so far.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
+    }
+
+    /// Has it end as a region does.
+    pub(super) async fn stop(mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let end = Instant::now() + END_MAX;
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for OwnRegion {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn ready(data: &DataDir, child: &mut Child, log: &Path) -> Result<Target, Error> {
+    let end = Instant::now() + READY_MAX;
+    loop {
+        if let Ok(file) = data.running_region()
+            && Client::is_healthy(file.endpoint()).await
+        {
+            let endpoint = format!("http://{}", file.endpoint()).parse();
+            return Ok(Target {
+                endpoint: endpoint.map_err(Error::other("read the region's address"))?,
+                region: file.region,
+                credentials: FixedCredentials(root_credentials(data)?),
+            });
+        }
+        let has_ended = !matches!(child.try_wait(), Ok(None));
+        if has_ended || end <= Instant::now() {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let last = text.lines().last().unwrap_or("it said nothing");
+            return Err(Error::message(format!("the region did not become ready: {last}")));
+        }
+        sleep(POLL).await;
+    }
+}

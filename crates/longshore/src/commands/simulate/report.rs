@@ -1,0 +1,120 @@
+//! What a simulation came to, in lines for people; the last one ends in its rate.
+
+use std::fmt;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount};
+
+use super::board::Spread;
+use super::usage::Usage;
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) agents: usize,
+    pub(super) joined_in: Duration,
+    pub(super) reconnects: u64,
+    pub(super) tasks: usize,
+    /// How they were asked for.
+    pub(super) by: String,
+    pub(super) calls: Option<Spread>,
+    pub(super) to_running: Spread,
+    /// From the first call to the last acknowledged RUNNING.
+    pub(super) running_in: Duration,
+    /// Of the region's process, if it is ours: before and after the tasks came up.
+    pub(super) region: Option<(Usage, Usage)>,
+    /// Of this process, which is all agents and all callers.
+    pub(super) own_cpu: Duration,
+    pub(super) stopped: u64,
+    pub(super) stopped_in: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let agents = HumanCount(count(self.agents));
+        write!(f, "agents             {agents} in 3 zones, joined in {}", ms(self.joined_in))?;
+        match self.reconnects {
+            0 => writeln!(f)?,
+            again => writeln!(f, "; sessions lost and opened again: {again}")?,
+        }
+        writeln!(f, "tasks              {} {}", HumanCount(count(self.tasks)), self.by)?;
+        if let Some(calls) = &self.calls {
+            let of = HumanCount(count(calls.count));
+            writeln!(f, "RunTask answered   {} ({of} calls)", spread(calls))?;
+        }
+        writeln!(f, "accepted → RUNNING {}", spread(&self.to_running))?;
+        if let Some((before, after)) = &self.region {
+            let cpu = after.cpu.saturating_sub(before.cpu);
+            writeln!(
+                f,
+                "region             {} resident, {} at most; CPU {}, {} a task",
+                HumanBytes(after.resident_bytes),
+                HumanBytes(after.resident_bytes_max),
+                ms(cpu),
+                micros(cpu, self.tasks),
+            )?;
+        }
+        let (all, each) = (ms(self.own_cpu), micros(self.own_cpu, self.tasks));
+        writeln!(f, "agents and callers CPU {all}, {each} a task")?;
+        let stopped = HumanCount(self.stopped);
+        let rate = rate(self.stopped, self.stopped_in);
+        writeln!(f, "stopped again      {stopped} in {}: {rate} a second", ms(self.stopped_in))?;
+        let tasks = HumanCount(count(self.tasks));
+        let rate = self::rate(count(self.tasks), self.running_in);
+        write!(f, "{tasks} tasks RUNNING, durably, in {}: {rate} tasks/s", ms(self.running_in))
+    }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Short durations with their decimals, long ones in seconds.
+fn ms(took: Duration) -> String {
+    if took < Duration::from_secs(1) {
+        format!("{:.1} ms", took.as_secs_f64() * 1e3)
+    } else {
+        format!("{:.2} s", took.as_secs_f64())
+    }
+}
+
+fn micros(took: Duration, tasks: usize) -> String {
+    let each = took.as_micros() / u128::try_from(tasks.max(1)).unwrap_or(u128::MAX);
+    format!("{each} µs")
+}
+
+fn spread(spread: &Spread) -> String {
+    format!("p50 {}, p99 {}", ms(spread.p50), ms(spread.p99))
+}
+
+/// Rounded down, so that no more is said than was seen.
+fn rate(count: u64, took: Duration) -> u128 {
+    u128::from(count) * 1_000_000 / took.as_micros().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_ends_in_the_rate() {
+        let report = Report {
+            agents: 1_000,
+            tasks: 10_000,
+            by: "by RunTask".to_owned(),
+            running_in: Duration::from_millis(2_500),
+            region: Some((
+                Usage::default(),
+                Usage { cpu: Duration::from_secs(1), ..Usage::default() },
+            )),
+            stopped: 10_000,
+            stopped_in: Duration::from_secs(4),
+            ..Report::default()
+        };
+        let text = report.to_string();
+        let last = text.lines().last().unwrap();
+        assert_eq!(last, "10,000 tasks RUNNING, durably, in 2.50 s: 4000 tasks/s");
+        assert!(text.contains("100 µs a task"), "{text}");
+        assert!(text.contains("2500 a second"), "{text}");
+    }
+}
