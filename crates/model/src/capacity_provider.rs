@@ -42,13 +42,16 @@ pub struct CapacityProvider {
     pub scope: Scope,
     pub name: String,
     pub status: ProviderStatus,
-    /// The ARN of the Auto Scaling group, as it was sent.
+    /// The ARN of the Auto Scaling group, or its name, as it was sent.
     pub group_arn: String,
     pub scaling: ManagedScaling,
     pub protects_instances: bool,
     pub drains_instances: bool,
     /// `UPDATE_COMPLETE` and the like; none for one that was never changed.
     pub update_status: Option<String>,
+    /// Why it could not be deleted.
+    #[serde(default)]
+    pub update_status_reason: Option<String>,
     pub tags: Tags,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
@@ -59,9 +62,14 @@ impl CapacityProvider {
         CapacityProviderArn { scope: self.scope.clone(), name: self.name.clone() }
     }
 
-    /// The group's name: what follows `autoScalingGroupName/` in the ARN.
+    pub fn is_active(&self) -> bool {
+        self.status == ProviderStatus::Active
+    }
+
+    /// The group's name: what follows `autoScalingGroupName/` in the ARN, if it is one.
     pub fn group_name(&self) -> &str {
-        self.group_arn.rsplit_once("autoScalingGroupName/").map_or("", |(_, name)| name)
+        let name = self.group_arn.rsplit_once(":autoScalingGroupName/");
+        name.map_or(self.group_arn.as_str(), |(_, name)| name)
     }
 }
 

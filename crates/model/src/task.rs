@@ -16,7 +16,7 @@ use longshore_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::service::ServiceId;
+use crate::service::{PlacementRule, PlacementWish, ServiceId};
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
@@ -365,6 +365,18 @@ pub struct TaskService {
     pub is_settled: bool,
 }
 
+/// What is kept of a task that waits for room: what its place must be like, and why there was none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Of the request that made it. The task definition's, and its service's, come on top.
+    pub constraints: Vec<PlacementRule>,
+    /// Of the request that made it; for a service's task those of the service count.
+    pub strategies: Vec<PlacementWish>,
+    /// What kept it from a place when one was last looked for.
+    pub tally: String,
+}
+
 /// When what happened, in the order of a task's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -413,6 +425,9 @@ pub struct Task {
 
     /// Where it was placed. Written once.
     pub instance: Option<InstanceId>,
+    /// Set while it waits for a place among the instances of a capacity provider.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// Written by the control plane only.
     pub desired: Desired,
     pub stop_cause: Option<StopCause>,

@@ -57,6 +57,7 @@ fn task() -> Task {
         need: Need { resources: Resources::default(), ports: vec![] },
         zone: None,
         instance: Some(InstanceId::from_bytes([1; 16])),
+        waiting: None,
         desired: Desired::Running,
         stop_cause: None,
         phase: Phase::Provisioning,

@@ -136,6 +136,7 @@ fn settle(times: &mut Times, known: &Times, now: Timestamp) {
 fn placed(task: &mut Task, instance: InstanceId, zone: Option<&str>) {
     if task.instance.is_none() && task.desired == Desired::Running {
         task.instance = Some(instance);
+        task.waiting = None;
         if task.zone.is_none() {
             task.zone = zone.map(str::to_owned);
         }

@@ -181,6 +181,7 @@ impl<'v> Launch<'v> {
             need: self.need.clone(),
             zone,
             instance: place.instance,
+            waiting: None,
             desired: Desired::Running,
             stop_cause: None,
             phase: if waits { Phase::Provisioning } else { Phase::Pending },

@@ -34,6 +34,7 @@ pub(crate) fn task(seed: u64) -> Task {
         need: Need::default(),
         zone: None,
         instance: Some(InstanceId::from_bytes([1; 16])),
+        waiting: None,
         desired: Desired::Running,
         stop_cause: None,
         phase: Phase::Provisioning,
