@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use model::{Dep, Key, Row, Seq, View};
 use tokio::sync::oneshot;
 
+use crate::feed::Change;
+
 /// The rows that a decision writes, and what it was based on.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -46,6 +48,12 @@ impl Batch {
 
     pub fn len(&self) -> usize {
         self.writes.len() + self.deletes.len()
+    }
+
+    /// What it changes if it is commit `seq`.
+    pub(crate) fn changes(&self, seq: Seq) -> impl Iterator<Item = Change> {
+        let written = self.writes.iter().map(Row::key);
+        written.chain(self.deletes.iter().cloned()).map(move |key| Change { seq, key })
     }
 }
 

@@ -9,6 +9,7 @@
 //! acknowledged one survives SIGKILL and power loss. [`memory`] and [`sqlite`] pass one suite.
 
 mod batch;
+mod feed;
 mod ledger;
 pub mod memory;
 pub mod sqlite;
@@ -22,6 +23,7 @@ use model::View;
 use tokio::sync::watch;
 
 pub use batch::{Batch, CommitError, Pending};
+pub use feed::{Change, Changed, Changes};
 pub use memory::MemoryStore;
 pub use model::{Dep, Index, Key, Kind, Row, Seq};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};
@@ -34,6 +36,9 @@ pub const BATCHES_WAITING_MAX: usize = 65_536;
 
 /// The most batches that are written with one sync of the disk.
 pub const GROUP_BATCHES_MAX: usize = 4096;
+
+/// The most changed rows that wait for one watcher; one that lags more is told to look at everything.
+pub const CHANGES_WAITING_MAX: usize = 65_536;
 
 /// Keeps the region's rows.
 pub trait Store: Send + Sync + fmt::Debug {
@@ -49,6 +54,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Wakes whoever watches each time that the durable state has moved on.
     fn subscribe(&self) -> watch::Receiver<Seq>;
+
+    /// Tells which rows change from now on, each once its commit is durable.
+    fn changes(&self) -> Changes;
 
     /// Submits and waits until it is on disk.
     fn commit(

@@ -6,6 +6,7 @@ use model::View;
 use tokio::sync::watch;
 
 use crate::batch::{Batch, CommitError, Pending};
+use crate::feed::{Changes, Feed};
 use crate::ledger::Ledger;
 use crate::{Seq, Store};
 
@@ -14,6 +15,7 @@ use crate::{Seq, Store};
 pub struct MemoryStore {
     ledger: Mutex<Ledger>,
     durable_seq: watch::Sender<Seq>,
+    feed: Feed,
 }
 
 impl MemoryStore {
@@ -21,6 +23,7 @@ impl MemoryStore {
         Self {
             ledger: Mutex::new(Ledger::new(View::default())),
             durable_seq: watch::Sender::default(),
+            feed: Feed::default(),
         }
     }
 
@@ -51,11 +54,21 @@ impl Store for MemoryStore {
         ledger.make_durable(view);
         if !batch.is_empty() {
             self.durable_seq.send_replace(seq);
+            if self.feed.is_watched() {
+                // Under the lock, so that watchers hear of commits in their order.
+                self.feed.tell(&batch.changes(seq).collect::<Vec<_>>());
+            }
         }
         Ok(Pending::ready(seq))
     }
 
     fn subscribe(&self) -> watch::Receiver<Seq> {
         self.durable_seq.subscribe()
+    }
+
+    fn changes(&self) -> Changes {
+        // Under the lock: what a view taken later does not have, is told.
+        let _ledger = self.ledger();
+        self.feed.watch()
     }
 }

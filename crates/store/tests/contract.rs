@@ -1,13 +1,15 @@
 //! The contract that every store keeps, and what only the durable one can show.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use longshore_types::{AccountId, ClusterName, Timestamp};
 use model::{AccountSetting, Cluster, ClusterStatus, SettingId, SettingPrincipal};
 use store::{
-    Batch, CommitError, Key, MemoryStore, OpenError, Seq, SqliteOptions, SqliteStore, Store,
+    Batch, CHANGES_WAITING_MAX, Change, Changed, CommitError, Key, MemoryStore, OpenError, Seq,
+    SqliteOptions, SqliteStore, Store,
 };
 
 /// Runs `case` on a fresh store of every sort.
@@ -105,6 +107,75 @@ async fn watchers_are_woken_by_what_is_durable() {
         let seq = store.commit(put(&*store, cluster("a"))).await.unwrap();
         watcher.changed().await.unwrap();
         assert_eq!(*watcher.borrow(), seq);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_each_row_that_was_written_or_removed() {
+    on_every_store(async |store| {
+        store.commit(put(&*store, cluster("before"))).await.unwrap();
+        let changes = store.changes();
+        assert!(changes.take().is_empty(), "it hears of what comes after it");
+        let first = store.commit(put(&*store, cluster("a"))).await.unwrap();
+        let mut removal = put(&*store, cluster("b"));
+        removal.delete(key("a"));
+        let second = store.commit(removal).await.unwrap();
+
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            match changes.next().await {
+                Changed::Rows(rows) => told.extend(rows),
+                Changed::Everything => panic!("nothing was undone, and few rows changed"),
+            }
+        }
+        assert_eq!(told[0], Change { seq: first, key: key("a") });
+        let rest: BTreeSet<Key> = told[1..].iter().map(|change| change.key.clone()).collect();
+        assert_eq!(rest, [key("a"), key("b")].into());
+        assert!(told[1..].iter().all(|change| change.seq == second));
+        assert_eq!(names(&*store), ["b", "before"]);
+        assert!(changes.take().is_empty(), "told once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_watcher_is_told_is_durable_already() {
+    on_every_store(async |store| {
+        let changes = store.changes();
+        for n in 0..50 {
+            let _pending = store.submit(put(&*store, cluster(&format!("c{n}")))).unwrap();
+        }
+        let mut told = 0;
+        while told < 50 {
+            let Changed::Rows(rows) = changes.next().await else { panic!("few rows changed") };
+            let durable = store.durable();
+            for change in &rows {
+                assert!(change.seq <= durable.seq && durable.row(&change.key).is_some());
+            }
+            told += rows.len();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_lags_is_told_to_look_at_everything() {
+    on_every_store(async |store| {
+        let (lagging, other) = (store.changes(), store.changes());
+        let rows = store::BATCH_ROWS_MAX;
+        for _ in 0..=CHANGES_WAITING_MAX / rows {
+            let mut batch = Batch::on(&store.latest());
+            for n in 0..rows {
+                batch.put(cluster(&format!("c{n}")));
+            }
+            store.commit(batch).await.unwrap();
+            assert!(matches!(other.take(), Changed::Rows(_)), "others are not concerned");
+        }
+        assert_eq!(lagging.take(), Changed::Everything);
+        store.commit(put(&*store, cluster("a"))).await.unwrap();
+        let Changed::Rows(rows) = lagging.next().await else { panic!("it has caught up") };
+        assert_eq!(rows.last().map(|change| &change.key), Some(&key("a")));
     })
     .await;
 }
@@ -239,11 +310,13 @@ async fn a_decision_that_saw_what_was_undone_must_look_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region.sqlite");
     let store = SqliteStore::open(&path, &SqliteOptions { pages_max: Some(4) }).unwrap();
+    let changes = store.changes();
     let mut big = cluster("big");
     big.tags = [("k".to_owned(), "v".repeat(100_000))].into();
     let pending = store.submit(put(&store, big)).unwrap();
     let saw_it = store.latest();
     assert!(matches!(pending.await.unwrap_err(), CommitError::Failed(_)));
+    assert_eq!(changes.next().await, Changed::Everything, "who decided on it must look again");
     if saw_it.clusters.len() == 1 {
         let mut batch = Batch::on(&saw_it);
         batch.put(setting(1));

@@ -17,6 +17,7 @@ use model::View;
 use tokio::sync::{oneshot, watch};
 
 use crate::batch::{Batch, CommitError, Pending};
+use crate::feed::{Changes, Feed};
 use crate::ledger::Ledger;
 use crate::{BATCHES_WAITING_MAX, Seq, Store};
 
@@ -60,6 +61,7 @@ fn owner_text(owner: Option<&str>) -> String {
 struct Shared {
     ledger: Mutex<Ledger>,
     durable_seq: watch::Sender<Seq>,
+    feed: Feed,
     waiting: AtomicUsize,
 }
 
@@ -87,6 +89,7 @@ impl SqliteStore {
         let view = file::load(path, &connection)?;
         let shared = Arc::new(Shared {
             durable_seq: watch::Sender::new(view.seq),
+            feed: Feed::default(),
             ledger: Mutex::new(Ledger::new(view)),
             waiting: AtomicUsize::new(0),
         });
@@ -133,6 +136,12 @@ impl Store for SqliteStore {
 
     fn subscribe(&self) -> watch::Receiver<Seq> {
         self.shared.durable_seq.subscribe()
+    }
+
+    fn changes(&self) -> Changes {
+        // Under the lock: what a view taken later does not have, is told.
+        let _ledger = self.shared.ledger();
+        self.shared.feed.watch()
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use crate::GROUP_BATCHES_MAX;
 use crate::batch::CommitError;
+use crate::feed::Change;
 
 /// An accepted batch.
 #[derive(Debug)]
@@ -27,8 +28,10 @@ pub(super) struct Work {
 /// What a group leaves of a row.
 enum Fate {
     Written(Seq, Row),
-    Deleted,
+    Deleted(Seq),
 }
+
+type Fates = BTreeMap<Key, Fate>;
 
 type WriteError = Box<dyn Error + Send + Sync>;
 
@@ -50,7 +53,7 @@ impl Writer {
             let mut group = vec![first];
             group.extend(self.works.try_iter().take(GROUP_BATCHES_MAX - 1));
             match self.write(&mut group) {
-                Ok(()) => self.acknowledge(group),
+                Ok(fates) => self.acknowledge(group, fates),
                 Err(error) => self.refuse(group, error.into()),
             }
         }
@@ -60,31 +63,40 @@ impl Writer {
     }
 
     /// Only the last word on each row is written: the group is durable as a whole.
-    fn write(&mut self, group: &mut [Work]) -> Result<(), WriteError> {
+    fn write(&mut self, group: &mut [Work]) -> Result<Fates, WriteError> {
         let mut fates = BTreeMap::new();
         for work in group {
             let seq = work.view.seq;
             let deletes = std::mem::take(&mut work.deletes);
-            fates.extend(deletes.into_iter().map(|key| (key, Fate::Deleted)));
+            fates.extend(deletes.into_iter().map(|key| (key, Fate::Deleted(seq))));
             let writes = std::mem::take(&mut work.writes);
             fates.extend(writes.into_iter().map(|row| (row.key(), Fate::Written(seq, row))));
         }
         if fates.is_empty() {
-            return Ok(());
+            return Ok(fates);
         }
         let transaction = self.connection.transaction()?;
         for (key, fate) in &fates {
             apply(&transaction, key, fate)?;
         }
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        Ok(fates)
     }
 
-    fn acknowledge(&self, group: Vec<Work>) {
+    fn acknowledge(&self, group: Vec<Work>, fates: Fates) {
         let Some(last) = group.last() else { return };
         let (view, seq) = (Arc::clone(&last.view), last.view.seq);
-        self.shared.ledger().make_durable(view);
+        let is_watched = {
+            let mut ledger = self.shared.ledger();
+            ledger.make_durable(view);
+            // Asked under the lock: who watches from now on sees these rows in its first view.
+            self.shared.feed.is_watched()
+        };
         self.shared.waiting.fetch_sub(group.len(), Ordering::Relaxed);
         self.shared.durable_seq.send_replace(seq);
+        if is_watched {
+            self.shared.feed.tell(&changes(fates));
+        }
         for work in group {
             // Whoever asked may have gone; it is written all the same.
             let _ = work.answer.send(Ok(work.view.seq));
@@ -103,10 +115,21 @@ impl Writer {
         };
         self.shared.waiting.fetch_sub(group.len(), Ordering::Relaxed);
         self.shared.durable_seq.send_replace(seq);
+        self.shared.feed.tell_everything();
         for work in group {
             let _ = work.answer.send(Err(CommitError::Failed(Arc::clone(&error))));
         }
     }
+}
+
+fn changes(fates: Fates) -> Vec<Change> {
+    let fates = fates.into_iter();
+    let change = |(key, fate)| match fate {
+        Fate::Written(seq, _) | Fate::Deleted(seq) => Change { seq, key },
+    };
+    let mut changes: Vec<Change> = fates.map(change).collect();
+    changes.sort_by_key(|change| change.seq);
+    changes
 }
 
 fn apply(connection: &Connection, key: &Key, fate: &Fate) -> Result<(), WriteError> {
@@ -120,7 +143,7 @@ fn apply(connection: &Connection, key: &Key, fate: &Fate) -> Result<(), WriteErr
             )?;
             statement.execute(params![kind, account.as_str(), id, seq, row.to_json()?])?;
         }
-        Fate::Deleted => {
+        Fate::Deleted(_) => {
             let mut statement = connection
                 .prepare_cached("DELETE FROM rows WHERE kind = ?1 AND account = ?2 AND id = ?3")?;
             statement.execute(params![kind, account.as_str(), id])?;
