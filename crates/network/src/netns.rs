@@ -259,6 +259,41 @@ fn reap(route: &mut Socket, links: &[LinkName]) {
     }
 }
 
+/// Makes the directory of all namespaces one mount, with theirs inside: whoever copies the host's
+/// mounts, as every container's start does, can let go of them all at once. They are nobody else's to
+/// see either.
+pub(crate) fn set_apart(dir: &Path) -> Result<(), NetworkError> {
+    let failed = |errno: Errno| NetworkError::io(format!("mount {}", dir.display()), errno.into());
+    if is_mount(dir)? {
+        return Ok(());
+    }
+    let (none, flags) = (None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC);
+    mount(Some(dir), dir, none, flags, none).map_err(failed)?;
+    let flags = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(none, dir, none, flags, none).map_err(failed)
+}
+
+/// Undoes [`set_apart`].
+pub(crate) fn put_back(dir: &Path) -> Result<(), NetworkError> {
+    if is_mount(dir)? {
+        umount2(dir, MntFlags::MNT_DETACH).map_err(|errno| {
+            NetworkError::io(format!("unmount {}", dir.display()), errno.into())
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether something is mounted at this very directory.
+fn is_mount(dir: &Path) -> Result<bool, NetworkError> {
+    let failed = |source| NetworkError::io(format!("look for {}", dir.display()), source);
+    let dir = fs::canonicalize(dir).map_err(failed)?;
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")
+        .map_err(|source| NetworkError::io("read the mount table", source))?;
+    // The kernel writes blanks and backslashes of a path in octal.
+    let escaped = dir.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
+    Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(escaped.as_str())))
+}
+
 /// Gives a namespace a name in the file system, which keeps it when all its processes are gone.
 pub(crate) fn pin(namespace: &File, path: &Path) -> Result<(), NetworkError> {
     let failed =

@@ -9,6 +9,7 @@ use crate::addr::Ipv4Net;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::names::EndpointId;
+use crate::netns;
 
 /// Where a region's network keeps its files.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ impl Records {
             fs::create_dir_all(&dir)
                 .map_err(|source| NetworkError::io(format!("make {}", dir.display()), source))?;
         }
+        netns::set_apart(&records.namespaces())?;
         Ok(records)
     }
 
@@ -85,6 +87,7 @@ impl Records {
 
     pub(crate) fn remove_all(&self) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::io("remove the network's files", source);
+        netns::put_back(&self.namespaces())?;
         for dir in [self.namespaces(), self.endpoints()] {
             fs::remove_dir_all(dir).map_err(failed)?;
         }

@@ -43,6 +43,8 @@ pub(crate) struct Found {
     pub(crate) rootfs: PathBuf,
     pub(crate) cgroup: PathBuf,
     pub(crate) cgroup_views: Vec<View>,
+    /// Of a network that is joined, as long as its descriptor is open.
+    pub(crate) network_namespace: Option<PathBuf>,
     /// The namespaces of the containers that are joined.
     pub(crate) pid_namespace: Option<PathBuf>,
     pub(crate) ipc_namespace: Option<PathBuf>,
@@ -191,7 +193,9 @@ fn namespaces(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
     }
     match &spec.netns {
         NetMode::Private => list.push(fresh("network")),
-        NetMode::Path(path) => list.push(at("network", path)),
+        NetMode::Path(path) => {
+            list.push(at("network", found.network_namespace.as_ref().unwrap_or(path)));
+        }
         NetMode::Host => {}
     }
     list

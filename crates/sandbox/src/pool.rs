@@ -1,7 +1,8 @@
-//! Shims that are started before they are needed.
+//! Shims that are there before they are needed.
 //!
 //! Starting a process, loading the binary and moving it to its control group take longer than
 //! everything that a container start must do after them, and none of it depends on the container.
+//! One shim, the nursery, does it once; the others are forked from it.
 //!
 //! A shim runs from a read-only view of the binary. A container whose pid 1 is our init, or that
 //! manages to be run as `/proc/self/exe`, could otherwise open the host's binary through `/proc`
@@ -40,11 +41,20 @@ pub(crate) struct Pool {
 struct Shared {
     program: Program,
     arguments: Vec<OsString>,
-    log: PathBuf,
-    cgroup_parent: PathBuf,
+    places: Places,
     size: usize,
     idle: Mutex<VecDeque<Client>>,
     taken: Notify,
+    /// As long as this conversation lasts, so does the nursery.
+    nursery: tokio::sync::Mutex<Option<Client>>,
+}
+
+/// Where shims write, listen and live.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) log: PathBuf,
+    pub(crate) spares_at: PathBuf,
+    pub(crate) cgroup_parent: PathBuf,
 }
 
 /// What a shim is started from.
@@ -85,21 +95,16 @@ impl Drop for Pool {
 
 impl Pool {
     /// Must be called within a tokio runtime.
-    pub(crate) fn start(
-        command: &[OsString],
-        log: PathBuf,
-        cgroup_parent: PathBuf,
-        size: usize,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(command: &[OsString], places: Places, size: usize) -> io::Result<Self> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let shared = Arc::new(Shared {
             program: Program::open(program)?,
             arguments: arguments.to_vec(),
-            log,
-            cgroup_parent,
+            places,
             size,
             idle: Mutex::default(),
             taken: Notify::new(),
+            nursery: tokio::sync::Mutex::default(),
         });
         let refill = tokio::spawn(refill(Arc::clone(&shared))).abort_handle();
         Ok(Self { shared, refill })
@@ -133,21 +138,43 @@ async fn refill(shared: Arc<Shared>) {
 
 impl Shared {
     async fn make(&self) -> io::Result<Client> {
+        let mut nursery = self.nursery.lock().await;
+        if nursery.is_some()
+            && let Some(spare) = self.spare().await?
+        {
+            return Ok(spare);
+        }
+        // The first time, or whoever was there has died.
+        *nursery = None;
+        *nursery = Some(self.open_nursery().await?);
+        let gone = || io::Error::other("the process that makes shims has ended");
+        self.spare().await?.ok_or_else(gone)
+    }
+
+    /// Another child of the nursery; `None` if there is no nursery.
+    async fn spare(&self) -> io::Result<Option<Client>> {
+        let Some(mut client) = Client::connect(&self.places.spares_at).await? else {
+            return Ok(None);
+        };
+        match client.ask(&Request::Ready).await {
+            Ok(reply) => done(reply).map(|()| Some(client)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn open_nursery(&self) -> io::Result<Client> {
         let (ours, theirs) = StdUnixStream::pair()?;
         self.spawn(theirs.into())?;
         ours.set_nonblocking(true)?;
         let mut client = Client::new(UnixStream::from_std(ours)?);
-        let cgroup_parent = self.cgroup_parent.clone();
-        match client.ask(&Request::Prepare { cgroup_parent }).await? {
-            Reply::Done => Ok(client),
-            Reply::Failed(error) => Err(io::Error::other(error)),
-            other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
-        }
+        let Places { cgroup_parent, spares_at, .. } = self.places.clone();
+        done(client.ask(&Request::Nurse { cgroup_parent, spares_at }).await?)?;
+        Ok(client)
     }
 
     /// The child has nothing of ours but the socket: no environment, no terminal.
     fn spawn(&self, socket: OwnedFd) -> io::Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = OpenOptions::new().create(true).append(true).open(&self.places.log)?;
         let mut child = Command::new(self.program.path())
             .args(&self.arguments)
             .env_clear()
@@ -158,6 +185,14 @@ impl Shared {
         // It outlives us, usually; if not, it must not stay a zombie.
         tokio::spawn(async move { child.wait().await });
         Ok(())
+    }
+}
+
+fn done(reply: Reply) -> io::Result<()> {
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Failed(error) => Err(io::Error::other(error)),
+        other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
     }
 }
 

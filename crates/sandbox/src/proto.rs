@@ -21,11 +21,14 @@ const LENGTH_BYTES: usize = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// To an idle shim: take your place.
-    Prepare {
+    /// To a fresh shim: become the nursery, which makes a spare shim of each connection to this socket.
+    Nurse {
         cgroup_parent: PathBuf,
+        spares_at: PathBuf,
     },
-    /// To an idle shim, which becomes the container's for good.
+    /// To a spare shim: are you there?
+    Ready,
+    /// To a spare shim, which becomes the container's for good.
     Create(Box<Create>),
     Start,
     Signal {
@@ -43,7 +46,6 @@ pub(crate) struct Create {
     pub(crate) state_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
     pub(crate) socket: PathBuf,
-    pub(crate) cgroup_parent: PathBuf,
     /// The main processes of the containers whose namespaces are joined.
     pub(crate) pid_of: Option<i32>,
     pub(crate) ipc_of: Option<i32>,

@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
 use crate::ids::{ContainerId, GroupId};
-use crate::pool::Pool;
+use crate::pool::{Places, Pool};
 use crate::proto::{Create, Record, Reply, Request};
 use crate::spec::{
     ContainerSpec, ExecResult, ExecSpec, Exit, GroupLimits, IpcMode, LogSink, Phase, PidMode,
@@ -74,8 +74,12 @@ impl Sandboxes {
         cgroups.all().make()?;
         let pool = Pool::start(
             &config.shim_command,
-            config.state_dir.join("shims.log"),
-            config.cgroup_parent.clone(),
+            Places {
+                log: config.state_dir.join("shims.log"),
+                // No container can have this name.
+                spares_at: config.run_dir.join(".spares"),
+                cgroup_parent: config.cgroup_parent.clone(),
+            },
             config.pool_size,
         )
         .doing("prepare to start shims")?;
@@ -153,7 +157,6 @@ impl Sandboxes {
             state_dir: config.state_dir.clone(),
             run_dir: config.run_dir.clone(),
             socket: self.socket(&id),
-            cgroup_parent: config.cgroup_parent.clone(),
             spec,
             pid_of,
             ipc_of,

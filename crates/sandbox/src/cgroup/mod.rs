@@ -44,6 +44,7 @@ pub(crate) struct Cgroups {
 
 #[derive(Clone, Debug)]
 enum Layout {
+    /// Those with controllers first.
     V1(Vec<v1::Hierarchy>),
     V2(v2::Root),
 }
@@ -61,13 +62,17 @@ pub(crate) struct View {
 pub(crate) struct Cgroup<'a> {
     layout: &'a Layout,
     path: PathBuf,
+    /// Whether hierarchies without controllers have it too: they limit nothing, but whoever ends a
+    /// service of the host kills what is in its group there.
+    is_everywhere: bool,
 }
 
 impl Cgroups {
     /// Reads what is mounted. With both versions mounted, the one that has the memory controller.
     pub(crate) fn detect(parent: &Path) -> Result<Self, SandboxError> {
         let table = fs::read_to_string("/proc/self/mountinfo").doing("read the mount table")?;
-        let hierarchies = v1::hierarchies(&table);
+        let mut hierarchies = v1::hierarchies(&table);
+        hierarchies.sort_by_key(|hierarchy| !hierarchy.has_controllers());
         let parent = parent.strip_prefix("/").unwrap_or(parent).to_owned();
         let layout = if hierarchies.iter().any(|hierarchy| hierarchy.has("memory")) {
             Layout::V1(hierarchies)
@@ -83,20 +88,20 @@ impl Cgroups {
     }
 
     pub(crate) fn group(&self, group: &GroupId) -> Cgroup<'_> {
-        self.at(self.parent.join(group.as_str()))
+        self.at(self.parent.join(group.as_str()), false)
     }
 
     pub(crate) fn container(&self, group: &GroupId, id: &ContainerId) -> Cgroup<'_> {
-        self.at(self.parent.join(group.as_str()).join(id.as_str()))
+        self.at(self.parent.join(group.as_str()).join(id.as_str()), false)
     }
 
     pub(crate) fn shims(&self) -> Cgroup<'_> {
-        self.at(self.parent.join(SHIMS))
+        self.at(self.parent.join(SHIMS), true)
     }
 
     /// Everything of this region.
     pub(crate) fn all(&self) -> Cgroup<'_> {
-        self.at(self.parent.clone())
+        self.at(self.parent.clone(), true)
     }
 
     /// As an OCI specification wants it.
@@ -104,8 +109,8 @@ impl Cgroups {
         Path::new("/").join(&self.parent).join(group.as_str()).join(id.as_str())
     }
 
-    fn at(&self, path: PathBuf) -> Cgroup<'_> {
-        Cgroup { layout: &self.layout, path }
+    fn at(&self, path: PathBuf, is_everywhere: bool) -> Cgroup<'_> {
+        Cgroup { layout: &self.layout, path, is_everywhere }
     }
 }
 
@@ -113,14 +118,14 @@ impl Cgroup<'_> {
     /// Makes it, ready for processes or for children.
     pub(crate) fn make(&self) -> Result<(), SandboxError> {
         match self.layout {
-            Layout::V1(hierarchies) => v1::make(hierarchies, &self.path),
+            Layout::V1(all) => v1::make(self.of(all), &self.path),
             Layout::V2(root) => v2::make(root, &self.path),
         }
     }
 
     pub(crate) fn limit_group(&self, limits: &GroupLimits) -> Result<(), SandboxError> {
         match self.layout {
-            Layout::V1(hierarchies) => v1::limit_group(hierarchies, &self.path, limits),
+            Layout::V1(all) => v1::limit_group(self.of(all), &self.path, limits),
             Layout::V2(root) => v2::limit_group(root, &self.path, limits),
         }
     }
@@ -132,9 +137,7 @@ impl Cgroup<'_> {
         devices: Option<&[DeviceRule]>,
     ) -> Result<(), SandboxError> {
         match self.layout {
-            Layout::V1(hierarchies) => {
-                v1::limit_container(hierarchies, &self.path, limits, devices)
-            }
+            Layout::V1(all) => v1::limit_container(self.of(all), &self.path, limits, devices),
             Layout::V2(root) => v2::limit_container(root, &self.path, limits, devices),
         }
     }
@@ -170,14 +173,14 @@ impl Cgroup<'_> {
     /// How many processes of this very group the kernel killed for want of memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         match self.layout {
-            Layout::V1(hierarchies) => v1::oom_kills(hierarchies, &self.path),
+            Layout::V1(all) => v1::oom_kills(self.of(all), &self.path),
             Layout::V2(root) => v2::oom_kills(root, &self.path),
         }
     }
 
     pub(crate) fn stats(&self) -> Stats {
         match self.layout {
-            Layout::V1(hierarchies) => v1::stats(hierarchies, &self.path),
+            Layout::V1(all) => v1::stats(self.of(all), &self.path),
             Layout::V2(root) => v2::stats(root, &self.path),
         }
     }
@@ -185,7 +188,7 @@ impl Cgroup<'_> {
     /// What of it a container shall see.
     pub(crate) fn views(&self) -> Vec<View> {
         match self.layout {
-            Layout::V1(hierarchies) => v1::views(hierarchies, &self.path),
+            Layout::V1(all) => v1::views(self.of(all), &self.path),
             Layout::V2(root) => {
                 vec![View { controller: "", dir: root.mount.join(&self.path) }]
             }
@@ -201,10 +204,19 @@ impl Cgroup<'_> {
         names
     }
 
+    /// The hierarchies that have this group.
+    fn of<'h>(&self, all: &'h [v1::Hierarchy]) -> &'h [v1::Hierarchy] {
+        if self.is_everywhere {
+            all
+        } else {
+            &all[..all.partition_point(v1::Hierarchy::has_controllers)]
+        }
+    }
+
     fn dirs(&self) -> Vec<PathBuf> {
         match self.layout {
-            Layout::V1(hierarchies) => {
-                hierarchies.iter().map(|hierarchy| hierarchy.mount.join(&self.path)).collect()
+            Layout::V1(all) => {
+                self.of(all).iter().map(|hierarchy| hierarchy.mount.join(&self.path)).collect()
             }
             Layout::V2(root) => vec![root.mount.join(&self.path)],
         }

@@ -25,6 +25,10 @@ impl Hierarchy {
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
+
+    pub(super) fn has_controllers(&self) -> bool {
+        self.controllers.iter().any(|name| !name.starts_with("name="))
+    }
 }
 
 /// The hierarchies in a mount table, each once.

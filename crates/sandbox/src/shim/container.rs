@@ -11,7 +11,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use libcontainer::container::Container as OciContainer;
 use libcontainer::container::builder::ContainerBuilder;
@@ -19,7 +18,7 @@ use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use longshore_types::{Chain, Clock, SystemClock, Timestamp};
 use nix::fcntl::OFlag;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
@@ -32,11 +31,11 @@ use crate::launch::Launch;
 use crate::oci::{self, Found};
 use crate::proto::{Create, Record, Status};
 use crate::rootfs::{self, Root};
-use crate::seccomp::Filter;
-use crate::spec::{ContainerSpec, IpcMode, LogSink, Phase, PidMode, Seccomp, Started};
+use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Seccomp, Started};
 use crate::sys;
 use crate::users;
 
+use super::nursery::Heirloom;
 use super::run::Output;
 
 #[derive(Debug)]
@@ -61,10 +60,15 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn create(create: Create) -> Result<Self, SandboxError> {
-        let Create { spec, state_dir, run_dir, socket, cgroup_parent, pid_of, ipc_of } = create;
+    pub(super) fn create(create: Create, heirloom: &Heirloom) -> Result<Self, SandboxError> {
+        let Create { spec, state_dir, run_dir, socket, pid_of, ipc_of } = create;
         let files = Files::of(&state_dir, &run_dir, &spec.id);
-        let cgroups = Cgroups::detect(&cgroup_parent)?;
+        let cgroups = heirloom.cgroups.clone();
+        // Its mount is not there where the runtime works: see `forget_namespaces`.
+        let network = match &spec.netns {
+            NetMode::Path(path) => Some(File::open(path).doing_at("open", path)?),
+            NetMode::Private | NetMode::Host => None,
+        };
         let devices = oci::find_devices(&spec)?;
         make_cgroup(&cgroups, &spec, &devices)?;
         for dir in [files.rootfs(), files.runtime()] {
@@ -74,6 +78,9 @@ impl Container {
             rootfs: files.rootfs(),
             cgroup: cgroups.oci_path(&spec.group, &spec.id),
             cgroup_views: cgroups.container(&spec.group, &spec.id).views(),
+            network_namespace: network
+                .as_ref()
+                .map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))),
             pid_namespace: pid_of.map(|pid| namespace(pid, "pid")),
             ipc_namespace: ipc_of.map(|pid| namespace(pid, "ipc")),
             shm: match spec.ipc {
@@ -92,7 +99,8 @@ impl Container {
         let host = File::open("/proc/self/ns/mnt").doing("open the mount namespace")?;
         let made = in_private_namespace(&spec, &files, ipc_of).and_then(|identity| {
             let streams = Streams::open(&spec, &files)?;
-            Self::run_runtime(&spec, &files, identity, streams)
+            let launch = |report: &OwnedFd| launch(&spec, identity, heirloom, report);
+            Self::run_runtime(&spec, &files, launch, streams)
         });
         setns(&host, CloneFlags::CLONE_NEWNS).doing("return to the host's mount namespace")?;
         let (oci, launch, report, streams) = made?;
@@ -123,11 +131,11 @@ impl Container {
     fn run_runtime(
         spec: &ContainerSpec,
         files: &Files,
-        identity: users::Identity,
+        launch: impl FnOnce(&OwnedFd) -> Result<Launch, SandboxError>,
         streams: Streams,
     ) -> Result<(OciContainer, Launch, OwnedFd, Streams), SandboxError> {
         let (report, report_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-        let launch = launch(spec, identity, &report_in)?;
+        let launch = launch(&report_in)?;
         let Streams { child, console, .. } = &streams;
         let copy = |fd: &OwnedFd| fd.try_clone().doing("copy a descriptor");
         let mut builder = ContainerBuilder::new(spec.id.to_string(), SyscallType::default())
@@ -277,6 +285,7 @@ fn in_private_namespace(
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .doing("detach from the host's mounts")?;
+    forget_namespaces(spec, files);
     rootfs::mount_overlay(&spec.rootfs, &files.rootfs())?;
     if let Some(pid) = ipc_of {
         borrow_shm(pid, &files.shm())?;
@@ -287,6 +296,20 @@ fn in_private_namespace(
         why: error.to_string(),
     })?;
     users::resolve(&root, &spec.user, &spec.additional_gids)
+}
+
+/// Takes the mounts of all other tasks' namespaces out of this one, where they lie in one place:
+/// they would be copied, listed and torn down again with every container, the more of them there
+/// are the longer.
+fn forget_namespaces(spec: &ContainerSpec, files: &Files) {
+    let NetMode::Path(path) = &spec.netns else { return };
+    let Some(dir) = path.parent() else { return };
+    let is_needed = |path: &Path| path.starts_with(dir);
+    if is_needed(&files.rootfs()) || is_needed(&spec.rootfs.scratch) || dir == Path::new("/") {
+        return;
+    }
+    // A directory that is not a mount of its own hides nothing else, and stays.
+    let _ = umount2(dir, MntFlags::MNT_DETACH);
 }
 
 /// Mounts the `/dev/shm` of process `pid` at `target`: taken in its namespace, put down in ours.
@@ -306,6 +329,7 @@ fn borrow_shm(pid: i32, target: &Path) -> Result<(), SandboxError> {
 fn launch(
     spec: &ContainerSpec,
     identity: users::Identity,
+    heirloom: &Heirloom,
     report: &OwnedFd,
 ) -> Result<Launch, SandboxError> {
     let capabilities = if spec.privileged {
@@ -314,7 +338,7 @@ fn launch(
         CapSet::resolve(&spec.cap_add, &spec.cap_drop)?
     };
     let filter = match (spec.privileged, spec.seccomp) {
-        (false, Seccomp::Default) => Some(Rc::new(Filter::for_capabilities(capabilities))),
+        (false, Seccomp::Default) => Some(heirloom.filter(capabilities)),
         (true, _) | (false, Seccomp::Unconfined) => None,
     };
     Ok(Launch {

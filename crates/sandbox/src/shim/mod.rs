@@ -6,31 +6,31 @@
 //! is served. Once the container has ended and its output is on disk, nothing is left to do, and
 //! the shim ends too.
 //!
-//! A shim is started before it is needed and waits on descriptor 0 for a container to become the
-//! shim of. If the agent ends before that, so does it.
+//! A shim is there before it is needed: forked by the [`nursery`] when the agent connects to it, it
+//! waits for a container to become the shim of. If the agent ends before that, so does it.
 //!
 //! **Invariant:** from the container's end on, `exit.json` is there before any waiter is answered.
 
 mod connection;
 mod container;
 mod exec;
+mod nursery;
 mod run;
 
 use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::exit;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::cgroup::Cgroups;
 use crate::error::{Doing, SandboxError};
 use crate::proto::{Reply, Request};
 use crate::sys;
 use connection::Connection;
 use container::Container;
+use nursery::{Heirloom, Nursery};
 
 /// What the kernel shows as the process's name.
 const NAME: &std::ffi::CStr = c"longshore-shim";
@@ -54,25 +54,46 @@ fn serve() -> Result<(), SandboxError> {
     // Nor does it keep the agent's directory busy.
     let _ = std::env::set_current_dir("/");
     sys::set_name(NAME);
-    sys::set_subreaper().doing("become a subreaper")?;
-    let mut children = SigSet::empty();
-    children.add(Signal::SIGCHLD);
-    children.thread_block().doing("block SIGCHLD")?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let signals = SignalFd::with_flags(&children, flags).doing("open a signal descriptor")?;
     let mut agent = Connection::new(take_standard_input().doing("take descriptor 0")?);
+    let nursery = loop {
+        let Some(request) = agent.receive()? else { return Ok(()) };
+        match request {
+            Request::Nurse { cgroup_parent, spares_at } => {
+                let nursery = match Nursery::open(&cgroup_parent, spares_at) {
+                    Ok(nursery) => nursery,
+                    Err(error) => return agent.send(&Reply::Failed(error)),
+                };
+                // An agent that is gone by now needs no shims.
+                if agent.send(&Reply::Done).is_err() {
+                    return Ok(());
+                }
+                break nursery;
+            }
+            other => refuse(&mut agent, &other)?,
+        }
+    };
+    match nursery.run(agent)? {
+        None => Ok(()),
+        Some((agent, heirloom)) => wait_for_container(agent, &heirloom),
+    }
+}
+
+/// A spare shim's life until it has a container.
+fn wait_for_container(mut agent: Connection, heirloom: &Heirloom) -> Result<(), SandboxError> {
+    let _ = nix::unistd::setsid();
+    sys::set_subreaper().doing("become a subreaper")?;
+    let signals = child_signals()?;
     loop {
         let Some(request) = agent.receive()? else { return Ok(()) };
         match request {
-            Request::Prepare { cgroup_parent } => {
-                let reply = prepare(&cgroup_parent).map_or_else(Reply::Failed, |()| Reply::Done);
+            Request::Ready => {
                 // An agent that is gone by now needs no spare shim.
-                if agent.send(&reply).is_err() {
+                if agent.send(&Reply::Done).is_err() {
                     return Ok(());
                 }
             }
             Request::Create(create) => {
-                return match Container::create(*create) {
+                return match Container::create(*create, heirloom) {
                     Ok(container) => {
                         agent.send(&Reply::Created { pid: container.pid() })?;
                         run::run(container, &signals, agent)
@@ -80,25 +101,33 @@ fn serve() -> Result<(), SandboxError> {
                     Err(error) => agent.send(&Reply::Failed(error)),
                 };
             }
-            Request::Start
-            | Request::Signal { .. }
-            | Request::Exec(_)
-            | Request::Wait
-            | Request::Status => {
-                let why = "this shim has no container".into();
-                let error = SandboxError::Invalid { what: "request".into(), why };
-                agent.send(&Reply::Failed(error))?;
-            }
+            other => refuse(&mut agent, &other)?,
         }
     }
 }
 
-/// Leaves the agent's control group, so that ending that does not end this, and touches what
-/// creating a container will need, so that it is in memory by then.
-fn prepare(cgroup_parent: &Path) -> Result<(), SandboxError> {
-    let cgroups = Cgroups::detect(cgroup_parent)?;
-    cgroups.shims().make()?;
-    cgroups.shims().join()
+fn refuse(agent: &mut Connection, request: &Request) -> Result<(), SandboxError> {
+    let why = match request {
+        Request::Start
+        | Request::Signal { .. }
+        | Request::Exec(_)
+        | Request::Wait
+        | Request::Status => "this shim has no container",
+        Request::Nurse { .. } | Request::Ready | Request::Create(_) => {
+            "this shim is not asked for that at this point"
+        }
+    };
+    let error = SandboxError::Invalid { what: "request".into(), why: why.into() };
+    agent.send(&Reply::Failed(error))
+}
+
+/// The ends of children, to be read instead of being interrupted by them.
+fn child_signals() -> Result<SignalFd, SandboxError> {
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().doing("block SIGCHLD")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&children, flags).doing("open a signal descriptor")
 }
 
 /// Moves the agent's socket away from descriptor 0, which becomes `/dev/null`.

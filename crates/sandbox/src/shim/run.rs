@@ -226,10 +226,12 @@ impl Shim {
                 }
                 Err(error) => Err(error),
             },
-            Request::Prepare { .. } | Request::Create(_) => Err(SandboxError::Invalid {
-                what: "request".into(),
-                why: "this shim has its container".into(),
-            }),
+            Request::Nurse { .. } | Request::Ready | Request::Create(_) => {
+                Err(SandboxError::Invalid {
+                    what: "request".into(),
+                    why: "this shim has its container".into(),
+                })
+            }
         };
         self.answer(index, &reply.unwrap_or_else(Reply::Failed));
     }

@@ -7,4 +7,5 @@ mod isolation;
 mod life;
 mod limits;
 mod output;
+mod shims;
 mod world;
