@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use longshore_types::AccountId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +34,13 @@ pub trait Record: Serialize + DeserializeOwned + fmt::Debug {
 pub struct Versioned<T> {
     pub seq: Seq,
     pub row: Arc<T>,
+}
+
+/// Two are equal if they are the same row as of the same commit.
+impl<T> PartialEq for Versioned<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq && Arc::ptr_eq(&self.row, &other.row)
+    }
 }
 
 impl<T> Clone for Versioned<T> {
@@ -107,6 +115,34 @@ impl<R: Record> Table<R> {
 
     pub(crate) fn iter_versioned(&self) -> impl Iterator<Item = &Versioned<R>> {
         self.accounts.values().flat_map(|rows| rows.values())
+    }
+
+    /// The rows that differ from those of another picture, as they were there and as they are here.
+    ///
+    /// What both pictures share is not looked at, so this costs little more than what changed.
+    pub fn changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<R>>, Option<&'a Arc<R>>)> {
+        before.accounts.diff(&self.accounts).flat_map(|account| {
+            let (old, new) = match account {
+                DiffItem::Add(_, new) => (None, Some(new)),
+                DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), Some(new)),
+                DiffItem::Remove(_, old) => (Some(old), None),
+            };
+            let both = old.zip(new).into_iter().flat_map(|(old, new)| old.diff(new));
+            let both = both.map(|row| match row {
+                DiffItem::Add(_, new) => (None, Some(&new.row)),
+                DiffItem::Update { old: (_, old), new: (_, new) } => {
+                    (Some(&old.row), Some(&new.row))
+                }
+                DiffItem::Remove(_, old) => (Some(&old.row), None),
+            });
+            let gone = old.filter(|_| new.is_none()).into_iter().flat_map(OrdMap::values);
+            let come = new.filter(|_| old.is_none()).into_iter().flat_map(OrdMap::values);
+            let gone = gone.map(|entry| (Some(&entry.row), None));
+            both.chain(gone).chain(come.map(|entry| (None, Some(&entry.row))))
+        })
     }
 
     /// The accounts that have a row of this kind.

@@ -14,23 +14,49 @@ use crate::query::Facts;
 pub struct Host<'a> {
     pub instance: &'a Instance,
     pub left: Remaining,
+    /// Its tasks, running or on the way there.
+    pub tasks: u32,
     /// Its tasks that are running.
     pub running: u32,
     /// How many of its tasks belong to which group.
     pub groups: BTreeMap<String, u32>,
 }
 
+/// A task in as far as it takes of an instance's own resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupant<'a> {
+    pub instance: InstanceId,
+    pub need: &'a Need,
+    pub group: &'a str,
+    pub is_running: bool,
+}
+
+impl<'a> Occupant<'a> {
+    /// `None` if the task takes of no instance: Fargate's are accounted elsewhere.
+    pub fn of(task: &'a Task) -> Option<Self> {
+        let instance =
+            task.instance.filter(|_| task.launch != Launch::Fargate && task.occupies())?;
+        let is_running = task.phase == Phase::Running;
+        Some(Self { instance, need: &task.need, group: &task.group, is_running })
+    }
+}
+
 impl<'a> Host<'a> {
-    /// `tasks` are those that occupy the instance; Fargate's are accounted elsewhere.
+    /// The instance with those of the tasks that are on it.
     pub fn new<'t>(instance: &'a Instance, tasks: impl IntoIterator<Item = &'t Task>) -> Self {
-        let mut host =
-            Self { instance, left: instance.remaining([]), running: 0, groups: BTreeMap::new() };
-        for task in tasks {
-            if task.launch != Launch::Fargate && task.occupies() {
-                host.take(&task.need);
-                *host.groups.entry(task.group.clone()).or_default() += 1;
-                host.running += u32::from(task.phase == Phase::Running);
-            }
+        let occupants = tasks.into_iter().filter_map(Occupant::of);
+        Self::with(instance, occupants.filter(|each| each.instance == instance.id))
+    }
+
+    pub fn with<'t>(
+        instance: &'a Instance,
+        occupants: impl IntoIterator<Item = Occupant<'t>>,
+    ) -> Self {
+        let left = instance.remaining([]);
+        let mut host = Self { instance, left, tasks: 0, running: 0, groups: BTreeMap::new() };
+        for occupant in occupants {
+            host.take(occupant.need, occupant.group);
+            host.running += u32::from(occupant.is_running);
         }
         host
     }
@@ -46,22 +72,16 @@ impl<'a> Host<'a> {
 
     /// What the query language may ask of it.
     pub fn facts(&self) -> Facts<'_> {
-        Facts {
-            attributes: &self.instance.attributes,
-            agent_connected: self.instance.agent.connected,
-            agent_version: self.instance.agent.version.as_deref(),
-            ec2_instance_id: self.instance.ec2_instance_id.as_deref(),
-            registered_at: self.instance.registered_at,
-            running_tasks: self.running,
-            groups: &self.groups,
-        }
+        Facts::of(self.instance, self.running, &self.groups)
     }
 
     /// Takes what a task needs, held at nothing left.
-    pub(crate) fn take(&mut self, need: &Need) {
+    pub(crate) fn take(&mut self, need: &Need, group: &str) {
         let left = &mut self.left.resources;
         left.cpu.0 = left.cpu.0.saturating_sub(need.resources.cpu.0);
         left.memory.0 = left.memory.0.saturating_sub(need.resources.memory.0);
         self.left.taken_ports.extend(need.ports.iter().copied());
+        self.tasks += 1;
+        *self.groups.entry(group.to_owned()).or_default() += 1;
     }
 }

@@ -1,23 +1,42 @@
 //! Placement: hosts and what is asked of them in, a plan and the refusals out.
 //!
+//! [`plan`] looks at every host for every task: for a few hosts, and as the plain statement of what a
+//! [`crate::Fleet`] must answer too.
+//!
 //! **Invariant:** a plan never gives away what a host has not left: not CPU, not memory, no port twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use longshore_types::InstanceId;
 use model::RequiredAttribute;
-use model::instance::InstanceStatus;
-use model::task::{Launch, Need, Task};
+use model::task::Need;
 
+use crate::fit::{by_facts, by_nature, by_room, is_in_pool};
 use crate::host::Host;
 use crate::query::Expression;
-use crate::refusal::Unfit;
-use crate::strategy::{Queue, Strategy};
+use crate::refusal::{Refusals, Unfit};
+use crate::strategy::Field;
+use crate::strategy::{Key, Order, Strategy, lot, next_draw, points, ring, values_hash};
 
 /// What an instance must satisfy beyond having room.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
     /// No other task of the group may be there.
     DistinctInstance,
     MemberOf(Expression),
+}
+
+/// The instances that an ask looks at. Others are not even among the refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pool<'a> {
+    /// Those of launch type EC2, of whichever capacity provider or of none.
+    #[default]
+    Own,
+    /// Those of launch type EXTERNAL.
+    External,
+    /// Those of one Auto Scaling group, which is to say of one capacity provider.
+    Group(&'a str),
 }
 
 /// What is asked: room for tasks that are all alike.
@@ -25,6 +44,7 @@ pub enum Constraint {
 pub struct Ask<'a> {
     pub need: &'a Need,
     pub group: &'a str,
+    pub pool: Pool<'a>,
     pub requires: &'a [RequiredAttribute],
     pub constraints: &'a [Constraint],
     pub strategies: &'a [Strategy],
@@ -35,107 +55,117 @@ pub struct Ask<'a> {
 pub struct Plan {
     /// One entry a task that was placed, in the order of placing.
     pub placements: Vec<InstanceId>,
-    /// Why each host refused the first task that fitted nowhere; empty if all were placed.
-    pub refusals: Vec<(InstanceId, Unfit)>,
+    /// Why each host refused the first task that fitted nowhere; `None` if all were placed.
+    pub refusals: Option<Arc<Refusals>>,
 }
 
 /// Finds places for `count` tasks. `draw` stands for chance. Ties go to the lowest id.
-pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, draw: u64) -> Plan {
+pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut draw: u64) -> Plan {
     let mut plan = Plan::default();
-    let lasting: Vec<Option<Unfit>> =
-        hosts.iter().map(|host| unfit_for_good(host, ask).err()).collect();
-    let is_fit = |index: usize, host: &Host<'_>| {
-        lasting[index].is_none() && unfit_for_now(host, ask).is_ok()
-    };
-    let mut queue = Queue::new(ask.strategies, ask.group, draw, hosts, is_fit);
-    while plan.placements.len() < usize::try_from(count).unwrap_or(usize::MAX) {
-        let Some(index) = queue.take() else {
-            let why = |(host, lasting): (&Host<'_>, &Option<Unfit>)| {
-                let unfit = lasting.clone().or_else(|| unfit_for_now(host, ask).err())?;
-                Some((host.id(), unfit))
-            };
-            plan.refusals = hosts.iter().zip(&lasting).filter_map(why).collect();
+    for _ in 0..count {
+        let Some(index) = best(hosts, ask, draw) else {
+            let why = |host: &Host<'_>| Some((host.id(), fit(host, ask).err()?));
+            let considered = hosts.iter().filter(|host| is_in_pool(host.instance, ask.pool));
+            plan.refusals = Some(Arc::new(Refusals::of(considered.filter_map(why).collect())));
             return plan;
         };
-        let host = &mut hosts[index];
-        host.take(ask.need);
-        *host.groups.entry(ask.group.to_owned()).or_default() += 1;
-        plan.placements.push(host.id());
-        queue.placed(index, host, is_fit(index, host));
+        hosts[index].take(ask.need, ask.group);
+        plan.placements.push(hosts[index].id());
+        draw = next_draw(draw);
     }
     plan
 }
 
-/// Whether `host` would take one such task, or the first reason against it. Strategies play no part.
+/// Whether `host` would take one such task, or the first reason against it. Neither pool nor
+/// strategies play a part.
 pub fn fit(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
-    unfit_for_good(host, ask)?;
-    unfit_for_now(host, ask)
+    by_nature(host.instance, ask.requires)?;
+    by_facts(ask.constraints, &host.facts())?;
+    by_room(
+        host.left.resources,
+        |port| host.left.taken_ports.contains(port),
+        || host.of_group(ask.group),
+        ask.need,
+        ask.is_distinct(),
+    )
 }
 
-/// The instance for a Fargate task: connected, under its ceiling, and with the fewest such tasks.
-pub fn plan_fargate<'a>(
-    hosts: impl IntoIterator<Item = (&'a model::Instance, usize)>,
-    tasks_max: usize,
-) -> Option<InstanceId> {
-    hosts
-        .into_iter()
-        .filter(|(instance, tasks)| {
-            let is_active = instance.status == InstanceStatus::Active;
-            is_active && instance.agent.connected && instance.takes_fargate() && *tasks < tasks_max
-        })
-        .min_by_key(|(instance, tasks)| (*tasks, instance.id))
-        .map(|(instance, _)| instance.id)
-}
-
-/// Whether a task counts against an instance's own resources.
-pub fn is_accounted(task: &Task) -> bool {
-    task.launch != Launch::Fargate
-}
-
-/// What no placement of this plan will change.
-fn unfit_for_good(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
-    match host.instance.status {
-        InstanceStatus::Active => {}
-        InstanceStatus::Draining => return Err(Unfit::Draining),
-        InstanceStatus::Inactive => return Err(Unfit::Inactive),
+/// The index of the best host, if any would do.
+fn best(hosts: &[Host<'_>], ask: &Ask<'_>, draw: u64) -> Option<usize> {
+    let order = Order::of(ask.strategies);
+    let counts: Vec<BTreeMap<Option<&str>, u32>> =
+        order.ranks.iter().map(|rank| count_values(hosts, ask.group, rank)).collect();
+    let would_do = |host: &Host<'_>| is_in_pool(host.instance, ask.pool) && fit(host, ask).is_ok();
+    let fitting = hosts.iter().enumerate().filter(|(_, host)| would_do(host));
+    let keyed: Vec<(Key, usize)> =
+        fitting.map(|(index, host)| (key(host, ask.group, &order, &counts), index)).collect();
+    let (smallest, _) = keyed.iter().min()?;
+    let equals = keyed.iter().filter(|(key, _)| key == smallest).map(|(_, index)| *index);
+    if order.is_random {
+        by_chance(hosts, &order, draw, equals)
+    } else {
+        equals.min_by_key(|index| hosts[*index].id())
     }
-    if !host.instance.agent.connected {
-        return Err(Unfit::AgentDisconnected);
-    }
-    for required in ask.requires {
-        let has = host.instance.attributes.get(&required.name);
-        let is_met = match (&required.value, has) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(wanted), Some(value)) => value.as_ref() == Some(wanted),
-        };
-        if !is_met {
-            return Err(Unfit::Attribute { name: required.name.clone() });
+}
+
+/// How many tasks of the group each value of the rank's attribute has.
+fn count_values<'h>(
+    hosts: &'h [Host<'_>],
+    group: &str,
+    rank: &Strategy,
+) -> BTreeMap<Option<&'h str>, u32> {
+    let mut counts = BTreeMap::new();
+    if let Some(name) = rank.attribute() {
+        for host in hosts {
+            *counts.entry(value(host, name)).or_default() += host.of_group(group);
         }
     }
-    let facts = host.facts();
-    let is_member = ask.constraints.iter().all(|constraint| match constraint {
-        Constraint::MemberOf(expression) => expression.matches(&facts),
-        Constraint::DistinctInstance => true,
-    });
-    if is_member { Ok(()) } else { Err(Unfit::MemberOf) }
+    counts
 }
 
-/// What changes as tasks are placed.
-fn unfit_for_now(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
-    let (left, need) = (host.left.resources, ask.need.resources);
-    if left.cpu < need.cpu {
-        return Err(Unfit::Cpu { needed: need.cpu.0, free: left.cpu.0 });
+fn key(
+    host: &Host<'_>,
+    group: &str,
+    order: &Order<'_>,
+    counts: &[BTreeMap<Option<&str>, u32>],
+) -> Key {
+    let mut key = Key::default();
+    for ((slot, rank), counts) in key.iter_mut().zip(order.ranks).zip(counts) {
+        *slot = match rank {
+            Strategy::BinpackCpu => host.left.resources.cpu.0,
+            Strategy::BinpackMemory => host.left.resources.memory.0,
+            Strategy::Spread(Field::Instance) => host.of_group(group),
+            Strategy::Spread(Field::Attribute(name)) => {
+                counts.get(&value(host, name)).copied().unwrap_or(0)
+            }
+            Strategy::Random => 0,
+        };
     }
-    if left.memory < need.memory {
-        return Err(Unfit::Memory { needed: need.memory.0, free: left.memory.0 });
+    key
+}
+
+/// Of hosts that are equal: first the values of their attributes are drawn, then one of the hosts.
+fn by_chance(
+    hosts: &[Host<'_>],
+    order: &Order<'_>,
+    draw: u64,
+    equals: impl Iterator<Item = usize>,
+) -> Option<usize> {
+    let mut cells: BTreeMap<_, Vec<(u32, InstanceId, usize)>> = BTreeMap::new();
+    for index in equals {
+        let host = &hosts[index];
+        let names = order.ranks.iter().filter_map(Strategy::attribute);
+        let values: Vec<Option<&str>> = names.map(|name| value(host, name)).collect();
+        let lot = lot(draw, values_hash(values.iter().copied()));
+        cells.entry((lot, values)).or_default().push((ring(host.id()), host.id(), index));
     }
-    if let Some(taken) = ask.need.ports.iter().find(|port| host.left.taken_ports.contains(port)) {
-        return Err(Unfit::Port(*taken));
-    }
-    let is_distinct = ask.constraints.iter().any(|c| matches!(c, Constraint::DistinctInstance));
-    if is_distinct && host.of_group(ask.group) > 0 {
-        return Err(Unfit::DistinctInstance);
-    }
-    Ok(())
+    let (_, mut cell) = cells.pop_first()?;
+    cell.sort_unstable();
+    let after = |point: u32| cell.iter().find(|(at, ..)| point <= *at).or(cell.first());
+    let drawn = points(draw).into_iter().filter_map(after);
+    drawn.min_by_key(|(_, id, index)| (hosts[*index].tasks, *id)).map(|(_, _, index)| *index)
+}
+
+fn value<'h>(host: &'h Host<'_>, attribute: &str) -> Option<&'h str> {
+    host.instance.attributes.get(attribute)?.as_deref()
 }

@@ -9,10 +9,12 @@
 mod eval;
 mod parse;
 
+use std::sync::Arc;
+
 use longshore_types::Timestamp;
 use regex::Regex;
 
-pub use eval::Facts;
+pub use eval::{Facts, Groups};
 
 /// The longest expression that is read.
 pub const EXPRESSION_CHARS_MAX: usize = 2000;
@@ -62,6 +64,14 @@ impl Subject {
             Self::TaskGroup => "task:group",
         }
     }
+
+    fn reach(&self) -> Reach {
+        match self {
+            Self::Attribute(_) | Self::AgentConnected | Self::AgentVersion => Reach::Kind,
+            Self::Ec2InstanceId | Self::RegisteredAt => Reach::Instance,
+            Self::RunningTasksCount | Self::TaskGroup => Reach::Tasks,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +109,47 @@ pub(crate) enum Node {
     Test(Subject, Test),
 }
 
-/// An expression that was understood.
+impl Node {
+    fn reach(&self) -> Reach {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => {
+                nodes.iter().map(Self::reach).max().unwrap_or(Reach::Kind)
+            }
+            Self::Not(node) => node.reach(),
+            Self::Test(subject, _) => subject.reach(),
+        }
+    }
+}
+
+/// How much of an instance an expression looks at, from what changes least to what every task changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// What many instances have alike: attributes and the agent.
+    Kind,
+    /// What one instance has for good: its ids and when it came.
+    Instance,
+    /// Its tasks.
+    Tasks,
+}
+
+/// An expression that was understood. Two are equal if their texts are.
 #[derive(Clone, Debug)]
-pub struct Expression(Node);
+pub struct Expression(Arc<Parsed>);
+
+#[derive(Debug)]
+struct Parsed {
+    text: String,
+    node: Node,
+    reach: Reach,
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for Expression {}
 
 impl std::str::FromStr for Expression {
     type Err = QueryError;
@@ -110,12 +158,23 @@ impl std::str::FromStr for Expression {
         if text.chars().count() > EXPRESSION_CHARS_MAX {
             return Err(QueryError::TooLong);
         }
-        parse::expression(text).map(Self)
+        let node = parse::expression(text)?;
+        let reach = node.reach();
+        Ok(Self(Arc::new(Parsed { text: text.to_owned(), node, reach })))
     }
 }
 
 impl Expression {
     pub fn matches(&self, facts: &Facts<'_>) -> bool {
-        eval::holds(&self.0, facts)
+        eval::holds(&self.0.node, facts)
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    pub(crate) fn reach(&self) -> Reach {
+        self.0.reach
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use longshore_types::InstanceId;
 use model::task::{HostPort, Protocol};
 
 /// Why one instance cannot take one task. Ordered from least to most nearly fitting.
@@ -45,6 +46,23 @@ impl Unfit {
     }
 }
 
+impl Unfit {
+    /// What a service's event says of the closest matching instance.
+    pub fn event_clause(&self) -> String {
+        match self {
+            Self::Cpu { .. } => "has insufficient CPU units available".to_owned(),
+            Self::Memory { .. } => "has insufficient memory available".to_owned(),
+            Self::Port(_) => "is already using a port required by your task".to_owned(),
+            Self::Attribute { .. } => "is missing an attribute required by your task".to_owned(),
+            Self::Inactive
+            | Self::Draining
+            | Self::AgentDisconnected
+            | Self::MemberOf
+            | Self::DistinctInstance => format!("encountered error \"{}\"", self.wire_reason()),
+        }
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,15 +85,19 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// Reasons with how many instances gave them.
+/// Why nothing took a task: what each instance said, and how many said alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusals(Vec<(Unfit, u32)>);
+pub struct Refusals {
+    each: Vec<(InstanceId, Unfit)>,
+    tally: Vec<(Unfit, u32)>,
+}
 
 impl Refusals {
     /// Gathers equal reasons; shortages of one kind are one reason, with the most that was free.
-    pub fn tally<'a>(unfits: impl IntoIterator<Item = &'a Unfit>) -> Self {
+    pub fn of(mut each: Vec<(InstanceId, Unfit)>) -> Self {
+        each.sort_unstable_by_key(|(id, _)| *id);
         let mut tally: BTreeMap<Unfit, (Unfit, u32)> = BTreeMap::new();
-        for unfit in unfits {
+        for (_, unfit) in &each {
             let alike = match unfit {
                 Unfit::Cpu { needed, .. } => Unfit::Cpu { needed: *needed, free: 0 },
                 Unfit::Memory { needed, .. } => Unfit::Memory { needed: *needed, free: 0 },
@@ -88,25 +110,45 @@ impl Refusals {
                 | Unfit::Port(_) => unfit.clone(),
             };
             let (nearest, count) = tally.entry(alike).or_insert_with(|| (unfit.clone(), 0));
-            *nearest = nearest.clone().max(unfit.clone());
+            if *nearest < *unfit {
+                *nearest = unfit.clone();
+            }
             *count += 1;
         }
-        let mut reasons: Vec<_> = tally.into_values().collect();
-        reasons.sort_by(|(a, many), (b, fewer)| fewer.cmp(many).then_with(|| a.cmp(b)));
-        Self(reasons)
+        let mut tally: Vec<_> = tally.into_values().collect();
+        tally.sort_by(|(a, many), (b, fewer)| fewer.cmp(many).then_with(|| a.cmp(b)));
+        Self { each, tally }
     }
 
+    /// What each instance said, by id.
+    pub fn each(&self) -> &[(InstanceId, Unfit)] {
+        &self.each
+    }
+
+    /// How many instances gave which reason, the most frequent first.
+    pub fn tally(&self) -> &[(Unfit, u32)] {
+        &self.tally
+    }
+
+    /// The instance that came nearest to taking the task, and what it lacks.
+    pub fn nearest(&self) -> Option<(InstanceId, &Unfit)> {
+        // Of equals the first, which has the lowest id.
+        let nearest = self.each.iter().rev().max_by(|(_, a), (_, b)| a.cmp(b))?;
+        Some((nearest.0, &nearest.1))
+    }
+
+    /// Whether there was no instance to look at.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.each.is_empty()
     }
 }
 
 impl fmt::Display for Refusals {
     /// `3 instances: 2 too little memory (512 MiB needed, 128 free at most), 1 draining`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: u32 = self.0.iter().map(|(_, count)| count).sum();
+        let total = self.each.len();
         write!(f, "{total} instance{}", if total == 1 { "" } else { "s" })?;
-        for (index, (unfit, count)) in self.0.iter().enumerate() {
+        for (index, (unfit, count)) in self.tally.iter().enumerate() {
             let joint = if index == 0 { ":" } else { "," };
             write!(f, "{joint} {count} {unfit}")?;
         }
@@ -121,12 +163,24 @@ mod tests {
     #[test]
     fn the_sentence_counts_alike_reasons_and_names_the_nearest_miss() {
         let memory = |free| Unfit::Memory { needed: 512, free };
-        let unfits = [memory(64), Unfit::Draining, memory(128)];
+        let id = |number| InstanceId::from_bytes([number; 16]);
+        let each = vec![(id(3), memory(128)), (id(1), memory(64)), (id(2), Unfit::Draining)];
+        let refusals = Refusals::of(each);
         assert_eq!(
-            Refusals::tally(&unfits).to_string(),
+            refusals.to_string(),
             "3 instances: 2 too little memory (512 MiB needed, 128 free at most), 1 draining"
         );
-        assert_eq!(Refusals::tally(&unfits[1..2]).to_string(), "1 instance: 1 draining");
-        assert_eq!(Refusals::tally([]).to_string(), "0 instances");
+        assert_eq!(refusals.nearest(), Some((id(3), &memory(128))));
+        assert_eq!(memory(1).event_clause(), "has insufficient memory available");
+        let one = Refusals::of(vec![(id(1), Unfit::Draining)]);
+        assert_eq!(one.to_string(), "1 instance: 1 draining");
+        assert_eq!(Refusals::default().to_string(), "0 instances");
+    }
+
+    #[test]
+    fn of_instances_that_miss_as_nearly_the_lowest_id_is_named() {
+        let id = |number| InstanceId::from_bytes([number; 16]);
+        let refusals = Refusals::of(vec![(id(2), Unfit::Draining), (id(1), Unfit::Draining)]);
+        assert_eq!(refusals.nearest(), Some((id(1), &Unfit::Draining)));
     }
 }

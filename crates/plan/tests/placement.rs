@@ -7,7 +7,7 @@ use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, S
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{HostPort, Need, Protocol};
 use model::{RequiredAttribute, Tags};
-use plan::{Ask, Constraint, Field, Host, Refusals, Strategy, Unfit, plan, plan_fargate};
+use plan::{Ask, Constraint, FargatePool, Field, Host, Pool, Strategy, Unfit, plan};
 use proptest::prelude::{Just, any, prop_oneof, proptest};
 
 fn id(number: u8) -> InstanceId {
@@ -45,7 +45,7 @@ fn need(cpu: u32, memory: u32) -> Need {
 }
 
 fn ask<'a>(need: &'a Need, constraints: &'a [Constraint], strategies: &'a [Strategy]) -> Ask<'a> {
-    Ask { need, group: "family:web", requires: &[], constraints, strategies }
+    Ask { need, group: "family:web", pool: Pool::Own, requires: &[], constraints, strategies }
 }
 
 fn hosts(instances: &[Instance]) -> Vec<Host<'_>> {
@@ -72,7 +72,8 @@ fn each_instance_says_why_it_refused() {
     let requires = [RequiredAttribute { name: "disk".to_owned(), value: None }];
     let ask = Ask { requires: &requires, ..ask(&need, &[], &[]) };
     let plan = plan(&mut hosts(&instances), &ask, 1, 0);
-    let reasons: Vec<_> = plan.refusals.iter().map(|(_, unfit)| unfit.wire_reason()).collect();
+    let refusals = plan.refusals.unwrap();
+    let reasons: Vec<_> = refusals.each().iter().map(|(_, unfit)| unfit.wire_reason()).collect();
     let expected = [
         "INACTIVE",
         "AGENT",
@@ -83,8 +84,10 @@ fn each_instance_says_why_it_refused() {
         "ATTRIBUTE",
     ];
     assert_eq!(reasons, expected);
-    let sentence = Refusals::tally(plan.refusals.iter().map(|(_, unfit)| unfit)).to_string();
+    let sentence = refusals.to_string();
     assert!(sentence.contains("1 with tcp port 80 taken"), "{sentence}");
+    let udp = Unfit::Port(HostPort { protocol: Protocol::Udp, port: 53 });
+    assert_eq!(refusals.nearest(), Some((id(6), &udp)));
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn binpack_fills_the_fullest_instance_that_still_takes_it() {
     let need = need(10, 512);
     let plan = plan(&mut hosts(&instances), &ask(&need, &[], &[Strategy::BinpackMemory]), 4, 9);
     assert_eq!(plan.placements, [id(2), id(2), id(1), id(1)]);
-    assert_eq!(plan.refusals, []);
+    assert_eq!(plan.refusals, None);
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn distinct_instances_take_one_each_and_then_say_so() {
     let plan = plan(&mut hosts(&instances), &ask(&need, &constraints, &[]), 3, 5);
     assert_eq!(plan.placements.len(), 2);
     let distinct = [(id(1), Unfit::DistinctInstance), (id(2), Unfit::DistinctInstance)];
-    assert_eq!(plan.refusals, distinct);
+    assert_eq!(plan.refusals.unwrap().each(), distinct);
 }
 
 #[test]
@@ -136,9 +139,18 @@ fn fargate_goes_to_the_least_loaded_instance_that_takes_it() {
     for each in &mut instances[..2] {
         each.attributes.insert("longshore.fargate".to_owned(), Some("true".to_owned()));
     }
-    let all = || instances.iter().zip([5, 3, 0]);
-    assert_eq!(plan_fargate(all(), 10), Some(id(2)));
-    assert_eq!(plan_fargate(all(), 3), None);
+    let mut pool = FargatePool::default();
+    for each in &instances {
+        pool.change_instance(each.id, Some(each));
+    }
+    let placed: Vec<_> = (0..5).map(|_| pool.place(2)).collect();
+    assert_eq!(placed, [Some(id(1)), Some(id(2)), Some(id(1)), Some(id(2)), None]);
+    pool.give_back();
+    instances[0].agent.connected = false;
+    pool.change_instance(id(1), Some(&instances[0]));
+    assert_eq!(pool.place(2), Some(id(2)));
+    pool.change_instance(id(2), None);
+    assert_eq!(pool.place(2), None);
 }
 
 fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {
@@ -169,7 +181,7 @@ proptest! {
             let before = hosts.clone();
             let made = plan(&mut hosts, &ask(&need, &[], &strategies), count, draw);
             assert_eq!(made, plan(&mut before.clone(), &ask(&need, &[], &strategies), count, draw));
-            assert_eq!(made.placements.len() < count as usize, !made.refusals.is_empty());
+            assert_eq!(made.placements.len() < count as usize, made.refusals.is_some());
             for id in made.placements {
                 let (so_far_cpu, so_far_memory, ports) = taken.entry(id).or_default();
                 *so_far_cpu += cpu;

@@ -12,6 +12,7 @@ pub mod ec2;
 pub mod ecr;
 pub mod ecs;
 pub mod errors;
+pub(crate) mod fleet;
 pub mod logs;
 pub mod names;
 pub mod paging;

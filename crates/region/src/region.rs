@@ -11,6 +11,7 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store};
 
 use crate::access::{Access, Keys, KeysError};
 use crate::config::Config;
+use crate::fleet::Fleets;
 use crate::registry_catalog::{self, RegionRegistry};
 use crate::sessions::Sessions;
 
@@ -59,6 +60,8 @@ pub struct Region {
     pub sessions: Sessions,
     /// Held while a decision is made and submitted, so that deciders don't overtake each other.
     pub(crate) deciding: Mutex<()>,
+    /// Where tasks go, kept from decision to decision.
+    pub(crate) fleets: Fleets,
 }
 
 impl Region {
@@ -75,6 +78,7 @@ impl Region {
             access,
             sessions: Sessions::default(),
             deciding: Mutex::new(()),
+            fleets: Fleets::default(),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use longshore_types::Timestamp;
+use model::Instance;
 
 use super::{Compare, Node, Subject, Test, Value};
 
@@ -16,8 +18,34 @@ pub struct Facts<'a> {
     pub ec2_instance_id: Option<&'a str>,
     pub registered_at: Timestamp,
     pub running_tasks: u32,
-    /// How many tasks of which group it has.
-    pub groups: &'a BTreeMap<String, u32>,
+    /// The groups that it has tasks of.
+    pub groups: &'a dyn Groups,
+}
+
+/// The groups that an instance has tasks of.
+pub trait Groups: fmt::Debug {
+    /// Whether `test` holds for any of them.
+    fn any(&self, test: &mut dyn FnMut(&str) -> bool) -> bool;
+}
+
+impl Groups for BTreeMap<String, u32> {
+    fn any(&self, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.iter().any(|(group, count)| *count > 0 && test(group))
+    }
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(instance: &'a Instance, running_tasks: u32, groups: &'a dyn Groups) -> Self {
+        Self {
+            attributes: &instance.attributes,
+            agent_connected: instance.agent.connected,
+            agent_version: instance.agent.version.as_deref(),
+            ec2_instance_id: instance.ec2_instance_id.as_deref(),
+            registered_at: instance.registered_at,
+            running_tasks,
+            groups,
+        }
+    }
 }
 
 /// What a subject is for one instance. An attribute may be there and have no value.
@@ -27,7 +55,7 @@ enum Actual<'a> {
     Bool(bool),
     Count(u32),
     Time(Timestamp),
-    Groups(&'a BTreeMap<String, u32>),
+    Groups(&'a dyn Groups),
 }
 
 pub(super) fn holds(node: &Node, facts: &Facts<'_>) -> bool {
@@ -70,7 +98,7 @@ fn passes(actual: &Actual<'_>, test: &Test) -> bool {
         Test::In(values) => values.iter().any(|value| is_equal(actual, value)),
         Test::Matches(pattern) => match actual {
             Actual::Text(text) => pattern.is_match(text),
-            Actual::Groups(groups) => present(groups).any(|group| pattern.is_match(group)),
+            Actual::Groups(groups) => groups.any(&mut |group| pattern.is_match(group)),
             Actual::Missing | Actual::Bool(_) | Actual::Count(_) | Actual::Time(_) => false,
         },
     }
@@ -80,7 +108,7 @@ fn is_equal(actual: &Actual<'_>, value: &Value) -> bool {
     match (actual, value) {
         (Actual::Text(text), Value::Text(wanted)) => text == wanted,
         (Actual::Bool(is), Value::Bool(wanted)) => is == wanted,
-        (Actual::Groups(groups), Value::Text(wanted)) => present(groups).any(|g| g == wanted),
+        (Actual::Groups(groups), Value::Text(wanted)) => groups.any(&mut |group| group == wanted),
         (_, _) => order(actual, value) == Some(Ordering::Equal),
     }
 }
@@ -92,10 +120,6 @@ fn order(actual: &Actual<'_>, value: &Value) -> Option<Ordering> {
         (Actual::Time(time), Value::Time(wanted)) => Some(time.cmp(wanted)),
         (_, _) => None,
     }
-}
-
-fn present(groups: &BTreeMap<String, u32>) -> impl Iterator<Item = &str> {
-    groups.iter().filter(|(_, count)| **count > 0).map(|(group, _)| group.as_str())
 }
 
 /// Numbers and dotted versions by value, all else by its characters.

@@ -33,7 +33,7 @@ use store::Batch;
 use crate::errors::Refusal;
 use crate::region::Region;
 
-pub(super) use capacity::{Capacity, share};
+pub(super) use capacity::Capacity;
 pub(super) use network::NetworkWish;
 
 /// The platform that Fargate tasks are shown on.

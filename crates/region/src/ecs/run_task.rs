@@ -3,19 +3,17 @@
 //! Fargate tasks always get a row: one that finds no room waits as PROVISIONING for the next
 //! instance. Tasks for a cluster's own instances are placed now or named in `failures`.
 
-use std::collections::BTreeMap;
-
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
 use longshore_types::{InstanceId, Timestamp};
-use model::instance::{Instance, InstanceStatus};
 use model::task::{Launch as LaunchType, Task};
-use model::{ClientToken, ClientTokenId, Cluster, Index, Key, View};
-use plan::{Ask, Constraint, Field, Host, Refusals, Strategy};
+use model::{ClientToken, ClientTokenId, Cluster, Key, View};
+use plan::capacity::share;
+use plan::{Ask, Constraint, Field, Pool, Strategy};
 use sha2::{Digest, Sha256};
 use store::Batch;
 
-use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_tasks, put_task, share};
+use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_tasks, put_task};
 use super::show_task::show;
 use crate::errors::Refusal;
 use crate::region::Region;
@@ -24,8 +22,6 @@ const COUNT_MAX: usize = 10;
 const CONSTRAINTS_MAX: usize = 10;
 const STRATEGIES_MAX: usize = 5;
 const TOKEN_CHARS_MAX: usize = 64;
-/// Fargate tasks that one instance takes.
-pub(crate) const FARGATE_TASKS_PER_INSTANCE_MAX: usize = 10_000;
 
 /// What one decision came to.
 struct Outcome {
@@ -110,7 +106,7 @@ fn decide(
             (places, vec![])
         }
         LaunchType::Ec2 | LaunchType::External => {
-            instance_places(caller, input, cluster, &launch, count, view, &mut batch, now)?
+            instance_places(region, caller, input, cluster, &launch, count, view, &mut batch, now)?
         }
     };
     let mut tasks = Vec::with_capacity(places.len());
@@ -183,14 +179,14 @@ fn fargate_places(
     }
     let providers = match capacity {
         Capacity::Launch(_) => vec![None; count],
-        Capacity::Strategy(strategy) => share(strategy, count)
+        Capacity::Strategy(strategy) => share(strategy, |_| 0, count)
             .into_iter()
             .map(|item| Some(item.capacity_provider.clone()))
             .collect(),
     };
-    let mut instances = FargateInstances::of(view);
+    let mut instances = region.fargate(view);
     let place =
-        |capacity_provider| Place { instance: instances.next(), zone: None, capacity_provider };
+        |capacity_provider| Place { instance: instances.place(), zone: None, capacity_provider };
     Ok(providers.into_iter().map(place).collect())
 }
 
@@ -198,34 +194,9 @@ fn is_given<T>(list: Option<&[T]>) -> bool {
     list.is_some_and(|list| !list.is_empty())
 }
 
-/// The instances that take Fargate tasks, with how many they have.
-pub(crate) struct FargateInstances<'v>(Vec<(&'v Instance, usize)>);
-
-impl<'v> FargateInstances<'v> {
-    pub(crate) fn of(view: &'v View) -> Self {
-        let keys = view.members(&Index::FargateInstances);
-        let instances = keys.filter_map(|key| match key {
-            Key::ContainerInstance(account, id) => view.instances.get(*account, id),
-            _ => None,
-        });
-        let count = |instance: &Instance| view.member_count(&Index::InstanceTasks(instance.id));
-        Self(instances.map(|instance| (instance.as_ref(), count(instance))).collect())
-    }
-
-    /// The place of the next task, counted at once; `None` if no instance is connected.
-    pub(crate) fn next(&mut self) -> Option<InstanceId> {
-        let hosts = self.0.iter().copied();
-        let id = plan::plan_fargate(hosts, FARGATE_TASKS_PER_INSTANCE_MAX)?;
-        let chosen = self.0.iter_mut().find(|(instance, _)| instance.id == id);
-        if let Some((_, tasks)) = chosen {
-            *tasks += 1;
-        }
-        Some(id)
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "part of one decision")]
 fn instance_places(
+    region: &Region,
     caller: &Caller,
     input: &api::RunTaskRequest,
     cluster: &Cluster,
@@ -237,43 +208,35 @@ fn instance_places(
 ) -> Result<(Vec<Place>, Vec<api::Failure>), ApiError> {
     let constraints = constraints(input, launch)?;
     let strategies = strategies(input.placement_strategy.as_deref().unwrap_or_default())?;
-    let wants_external = launch.kind == LaunchType::External;
-    let instances: Vec<&Instance> = view
-        .instances_of_cluster(caller.account, &cluster.name)
-        .map(AsRef::as_ref)
-        .filter(|instance| instance.status != InstanceStatus::Inactive)
-        .filter(|instance| instance.is_external == wants_external)
-        .collect();
-    if !instances.iter().any(|instance| instance.status == InstanceStatus::Active) {
+    let pool = match launch.kind {
+        LaunchType::External => Pool::External,
+        LaunchType::Ec2 | LaunchType::Fargate => Pool::Own,
+    };
+    let mut fleet = region.fleet(view, caller.account, &cluster.name);
+    if !fleet.has_active(pool) {
         let message = "No Container Instances were found in your cluster.";
         return Err(Refusal::invalid(message).into());
     }
-    let mut hosts: Vec<Host<'_>> = instances
-        .iter()
-        .map(|instance| Host::new(instance, view.tasks_on_instance(instance.id).map(AsRef::as_ref)))
-        .collect();
     let ask = Ask {
         need: &launch.need,
         group: &launch.group,
+        pool,
         requires: &launch.definition.requires_attributes,
         constraints: &constraints,
         strategies: &strategies,
     };
     let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-    let made = plan::plan(&mut hosts, &ask, wanted, now.0 ^ view.seq.0.rotate_left(32));
-    let rows: BTreeMap<InstanceId, &Instance> =
-        instances.iter().map(|instance| (instance.id, *instance)).collect();
-    let places = made.placements.iter().map(|id| {
-        batch.rely(Key::ContainerInstance(caller.account, *id));
-        batch.rely(Index::InstanceTasks(*id));
-        let zone = rows.get(id).and_then(|row| row.zone()).map(str::to_owned);
+    let made = fleet.place_in(batch, &ask, wanted, now.0 ^ view.seq.0.rotate_left(32));
+    let place = |id: &InstanceId| {
+        let zone = fleet.instance(*id).and_then(|row| row.zone()).map(str::to_owned);
         Place { instance: Some(*id), zone, capacity_provider: None }
-    });
-    let places = places.collect();
-    let sentence = Refusals::tally(made.refusals.iter().map(|(_, unfit)| unfit)).to_string();
-    let failures = made.refusals.iter().filter_map(|(id, unfit)| {
+    };
+    let places = made.placements.iter().map(place).collect();
+    let Some(refusals) = made.refusals else { return Ok((places, vec![])) };
+    let sentence = refusals.to_string();
+    let failures = refusals.each().iter().filter_map(|(id, unfit)| {
         Some(api::Failure {
-            arn: Some(rows.get(id)?.arn().to_string()),
+            arn: Some(fleet.instance(*id)?.arn().to_string()),
             reason: Some(unfit.wire_reason().to_owned()),
             detail: Some(sentence.clone()),
         })

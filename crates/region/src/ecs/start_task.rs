@@ -5,7 +5,7 @@ use aws_wire::{ApiError, Caller};
 use model::Key;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Launch as LaunchType, Task};
-use plan::{Ask, Host, Unfit};
+use plan::{Ask, Host, Pool, Unfit};
 use store::Batch;
 
 use super::instance_ref::{InstanceRef, instance_ref};
@@ -117,6 +117,7 @@ fn fit(host: &Host<'_>, launch: &Launch<'_>) -> Result<(), Unfit> {
     let ask = Ask {
         need: &launch.need,
         group: &launch.group,
+        pool: Pool::Own,
         requires: &launch.definition.requires_attributes,
         constraints: &[],
         strategies: &[],

@@ -15,7 +15,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::ecs::launch::put_task;
-use crate::ecs::run_task::FargateInstances;
 use crate::region::Region;
 
 /// How often rows are looked at for being over.
@@ -115,12 +114,12 @@ fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
 async fn place_waiting(region: &Region) -> bool {
     let placed = region.decide(|view, now| {
         let mut batch = Batch::on(view);
-        let mut instances = FargateInstances::of(view);
+        let mut instances = region.fargate(view);
         let mut placed: Vec<InstanceId> = Vec::new();
         for key in view.members(&Index::UnplacedTasks).take(PLACED_AT_ONCE_MAX) {
             let Key::Task(account, id) = key else { continue };
             let Some(task) = view.tasks.get(*account, id) else { continue };
-            let Some(instance) = instances.next() else { break };
+            let Some(instance) = instances.place() else { break };
             if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
                 put_task(&mut batch, next);
                 placed.push(instance);

@@ -1,0 +1,334 @@
+//! The hosts that would do for one shape of ask, best first, kept current from ask to ask.
+//!
+//! Placing a task changes the key of one host, and how many tasks of the group its attributes' values
+//! have. So hosts are kept in cells of equal values, sorted by what differs within a cell, and only the
+//! heads of the cells are compared.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_types::InstanceId;
+use model::Instance;
+
+use super::groups::GroupId;
+use super::hosts::{ClassId, Hosts, Slot, SlotId};
+use super::shape::Shape;
+use crate::fit::{by_facts, by_nature, by_room, is_in_pool};
+use crate::placement::Ask;
+use crate::query::{Facts, Reach};
+use crate::refusal::{Refusals, Unfit};
+use crate::strategy::{Field, Key, Strategy, lot, points, values_hash};
+
+/// Classes that are no more are swept out once there are so many more than classes that are.
+const DEAD_CLASSES_MAX: usize = 64;
+
+/// A host's place in its cell: what differs within the cell, where it stands on the ring, its id.
+type Place = (Key, u32, InstanceId, SlotId);
+
+const LOWEST_ID: InstanceId = InstanceId::from_bytes([0; 16]);
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    shape: Shape,
+    /// Of the present ask. The same name may get another number once its tasks are gone.
+    group: GroupId,
+    synced: u64,
+    entries: Vec<Entry>,
+    cells: Vec<Cell>,
+    cell_of: BTreeMap<Vec<Option<String>>, usize>,
+    kinds: BTreeMap<ClassId, Kind>,
+    /// One a rank; without content where the rank has no attribute.
+    parts: Vec<Part>,
+    refusals: Option<(u64, Arc<Refusals>)>,
+}
+
+/// What the queue knows of a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// Its place in the cell, if it would do.
+    place: Option<Place>,
+    class: ClassId,
+    cell: usize,
+    is_kind_fit: bool,
+}
+
+/// What follows for all hosts of a class.
+#[derive(Debug)]
+struct Kind {
+    is_in_pool: bool,
+    verdict: Result<(), Unfit>,
+    cell: usize,
+}
+
+/// Hosts that are alike in every attribute that tasks are spread over.
+#[derive(Debug)]
+struct Cell {
+    names: Vec<Option<String>>,
+    /// Per rank, the number that the value has in its part.
+    values: Vec<usize>,
+    hash: u64,
+    hosts: BTreeSet<Place>,
+}
+
+/// How many tasks of the group each value of an attribute has.
+#[derive(Debug, Default)]
+struct Part {
+    numbers: BTreeMap<Option<String>, usize>,
+    counts: Vec<u32>,
+}
+
+impl Queue {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self {
+            group: GroupId::MIN,
+            synced: 0,
+            entries: Vec::new(),
+            cells: Vec::new(),
+            cell_of: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            parts: shape.ranks.iter().map(|_| Part::default()).collect(),
+            refusals: None,
+            shape,
+        }
+    }
+
+    pub(super) fn is_of(&self, ask: &Ask<'_>) -> bool {
+        self.shape.is_of(ask)
+    }
+
+    /// Makes it current, for an ask of `group`.
+    pub(super) fn begin(&mut self, hosts: &Hosts, group: GroupId) {
+        self.group = group;
+        if hosts.class_count() + DEAD_CLASSES_MAX < self.kinds.len() {
+            self.clear();
+        }
+        self.entries.resize(hosts.slots(), Entry::default());
+        if self.synced == 0 {
+            self.fill(hosts);
+        } else {
+            for (id, slot) in hosts.changed_after(self.synced) {
+                self.refresh(id, slot, hosts);
+            }
+        }
+        self.synced = hosts.version;
+        self.count_values(hosts);
+    }
+
+    /// The best host for the next task.
+    pub(super) fn best(&self, hosts: &Hosts, draw: u64) -> Option<SlotId> {
+        let mut best: Option<(Key, u64, &Cell, &Place)> = None;
+        for cell in &self.cells {
+            let Some(head) = cell.hosts.first() else { continue };
+            let key = self.whole_key(cell, head.0);
+            let lot = if self.shape.is_random { lot(draw, cell.hash) } else { 0 };
+            let is_better = best.as_ref().is_none_or(|(best_key, best_lot, other, place)| {
+                let by_rank = (key, lot).cmp(&(*best_key, *best_lot));
+                let tie = || match self.shape.is_random {
+                    true => cell.names.cmp(&other.names),
+                    false => head.2.cmp(&place.2),
+                };
+                by_rank.then_with(tie) == Ordering::Less
+            });
+            if is_better {
+                best = Some((key, lot, cell, head));
+            }
+        }
+        let (_, _, cell, head) = best?;
+        if !self.shape.is_random {
+            return Some(head.3);
+        }
+        let after = |point: u32| {
+            let next = cell.hosts.range((head.0, point, LOWEST_ID, SlotId::MIN)..).next();
+            next.filter(|place| place.0 == head.0).unwrap_or(head)
+        };
+        let drawn = points(draw).into_iter().map(after);
+        drawn.min_by_key(|place| (hosts.slot(place.3).load.tasks, place.2)).map(|place| place.3)
+    }
+
+    /// A task of the present ask was just put on the host.
+    pub(super) fn placed(&mut self, id: SlotId, hosts: &Hosts) {
+        let cell = &self.cells[self.entries[id.index()].cell];
+        for (part, value) in self.parts.iter_mut().zip(&cell.values) {
+            if let Some(count) = part.counts.get_mut(*value) {
+                *count += 1;
+            }
+        }
+        self.refresh(id, hosts.slot(id), hosts);
+        self.synced = hosts.version;
+    }
+
+    /// Why each host in the pool refuses. Made once for as long as nothing changes.
+    pub(super) fn refusals(&mut self, hosts: &Hosts) -> Arc<Refusals> {
+        if let Some((version, refusals)) = &self.refusals
+            && *version == hosts.version
+        {
+            return Arc::clone(refusals);
+        }
+        let why = |(_, slot): (SlotId, &Slot)| {
+            let kind = self.kinds.get(&slot.class).filter(|kind| kind.is_in_pool)?;
+            let verdict = kind.verdict.clone();
+            let unfit = verdict.and_then(|()| self.fit_now(slot, hosts)).err()?;
+            Some((slot.id, unfit))
+        };
+        let refusals = Arc::new(Refusals::of(hosts.iter().filter_map(why).collect()));
+        self.refusals = Some((hosts.version, Arc::clone(&refusals)));
+        refusals
+    }
+
+    /// The host of the slot is gone.
+    pub(super) fn forget(&mut self, id: SlotId) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            let entry = std::mem::take(entry);
+            if let Some(place) = entry.place {
+                self.cells[entry.cell].hosts.remove(&place);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.synced = 0;
+        self.entries.clear();
+        self.cells.clear();
+        self.cell_of.clear();
+        self.kinds.clear();
+        self.parts.iter_mut().for_each(|part| *part = Part::default());
+    }
+
+    /// Looks at every host, and sorts each cell at once.
+    fn fill(&mut self, hosts: &Hosts) {
+        let mut places: Vec<Vec<Place>> = Vec::new();
+        for (id, slot) in hosts.iter() {
+            let entry = self.judge(id, slot, hosts);
+            self.entries[id.index()] = entry;
+            places.resize(self.cells.len(), Vec::new());
+            places[entry.cell].extend(entry.place);
+        }
+        for (cell, places) in self.cells.iter_mut().zip(places) {
+            cell.hosts = places.into_iter().collect();
+        }
+    }
+
+    fn refresh(&mut self, id: SlotId, slot: &Slot, hosts: &Hosts) {
+        let before = self.entries[id.index()];
+        let now = self.judge(id, slot, hosts);
+        if before.place != now.place || before.cell != now.cell {
+            if let Some(place) = before.place {
+                self.cells[before.cell].hosts.remove(&place);
+            }
+            if let Some(place) = now.place {
+                self.cells[now.cell].hosts.insert(place);
+            }
+        }
+        self.entries[id.index()] = now;
+    }
+
+    /// What is to be known of the slot now.
+    fn judge(&mut self, id: SlotId, slot: &Slot, hosts: &Hosts) -> Entry {
+        let mut entry = self.entries[id.index()];
+        if entry.class != slot.class {
+            let (cell, is_kind_fit) = self.kind(slot.class, &slot.instance);
+            entry = Entry { place: None, class: slot.class, cell, is_kind_fit };
+        }
+        let would_do = entry.is_kind_fit && self.fit_now(slot, hosts).is_ok();
+        entry.place = would_do.then(|| {
+            let ring = if self.shape.is_random { slot.ring } else { 0 };
+            (self.key_within(slot), ring, slot.id, id)
+        });
+        entry
+    }
+
+    /// The cell of a class, and whether its hosts would do but for their ids and tasks.
+    fn kind(&mut self, class: ClassId, sample: &Instance) -> (usize, bool) {
+        if let Some(kind) = self.kinds.get(&class) {
+            return (kind.cell, kind.is_in_pool && kind.verdict.is_ok());
+        }
+        let is_in_pool = is_in_pool(sample, self.shape.pool());
+        let mut verdict = by_nature(sample, &self.shape.requires);
+        if verdict.is_ok() && self.shape.reach == Reach::Kind {
+            let no_groups = BTreeMap::<String, u32>::new();
+            verdict = by_facts(&self.shape.constraints, &Facts::of(sample, 0, &no_groups));
+        }
+        let cell = self.cell(sample);
+        let is_kind_fit = is_in_pool && verdict.is_ok();
+        self.kinds.insert(class, Kind { is_in_pool, verdict, cell });
+        (cell, is_kind_fit)
+    }
+
+    fn cell(&mut self, sample: &Instance) -> usize {
+        let value = |name| sample.attributes.get(name).cloned().flatten();
+        let ranks = &self.shape.ranks;
+        let names: Vec<Option<String>> =
+            ranks.iter().filter_map(Strategy::attribute).map(value).collect();
+        if let Some(cell) = self.cell_of.get(&names) {
+            return *cell;
+        }
+        let values = ranks.iter().zip(&mut self.parts).map(|(rank, part)| {
+            let Some(name) = rank.attribute() else { return 0 };
+            let next = part.numbers.len();
+            let number = *part.numbers.entry(value(name)).or_insert(next);
+            part.counts.resize(part.numbers.len(), 0);
+            number
+        });
+        let values = values.collect();
+        let hash = values_hash(names.iter().map(Option::as_deref));
+        let cell = self.cells.len();
+        self.cell_of.insert(names.clone(), cell);
+        self.cells.push(Cell { names, values, hash, hosts: BTreeSet::new() });
+        cell
+    }
+
+    /// The part of the verdict that differs between hosts of one class.
+    fn fit_now(&self, slot: &Slot, hosts: &Hosts) -> Result<(), Unfit> {
+        if Reach::Kind < self.shape.reach {
+            hosts.with_facts(slot, |facts| by_facts(&self.shape.constraints, facts))?;
+        }
+        by_room(
+            slot.left,
+            |port| slot.has_port_taken(port),
+            || slot.of_group(self.group),
+            &self.shape.need,
+            self.shape.is_distinct,
+        )
+    }
+
+    /// The parts of a host's key that do not follow from its cell.
+    fn key_within(&self, slot: &Slot) -> Key {
+        let mut key = Key::default();
+        for (part, rank) in key.iter_mut().zip(&self.shape.ranks) {
+            *part = match rank {
+                Strategy::BinpackCpu => slot.left.cpu.0,
+                Strategy::BinpackMemory => slot.left.memory.0,
+                Strategy::Spread(Field::Instance) => slot.of_group(self.group),
+                Strategy::Spread(Field::Attribute(_)) | Strategy::Random => 0,
+            };
+        }
+        key
+    }
+
+    fn whole_key(&self, cell: &Cell, within: Key) -> Key {
+        let mut key = within;
+        for ((slot, part), value) in key.iter_mut().zip(&self.parts).zip(&cell.values) {
+            if let Some(count) = part.counts.get(*value) {
+                *slot = *count;
+            }
+        }
+        key
+    }
+
+    /// Counts the group's tasks by the values of each rank's attribute.
+    fn count_values(&mut self, hosts: &Hosts) {
+        self.parts.iter_mut().for_each(|part| part.counts.fill(0));
+        if self.parts.iter().all(|part| part.counts.is_empty()) {
+            return;
+        }
+        for (class, sample, tasks) in hosts.spread(self.group) {
+            let (cell, _) = self.kind(class, sample);
+            for (part, value) in self.parts.iter_mut().zip(&self.cells[cell].values) {
+                if let Some(count) = part.counts.get_mut(*value) {
+                    *count += tasks;
+                }
+            }
+        }
+    }
+}
