@@ -26,6 +26,8 @@ pub(crate) const CONTAINER_REASON_MAX: usize = 1024;
 /// How much of a container's last line goes into a reason.
 pub(crate) const LAST_LINE_MAX: usize = 200;
 
+/// A task's file is written anew before it grows beyond this.
+pub(crate) const TASK_LOG_BYTES_MAX: usize = 128 << 10;
 /// Tasks that this agent holds at a time; more are refused.
 pub(crate) const TASKS_MAX: usize = 10_000;
 /// Ended tasks whose ARN is remembered, so that a payload sent again starts nothing.
@@ -35,6 +37,8 @@ pub(crate) const API_TIMEOUT_MS: u64 = 42_000;
 pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
 /// A frame that is larger closes the socket.
 pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Read from a socket at a time; held for as long as it is open.
+pub(crate) const READ_BUFFER_BYTES: usize = 16 << 10;
 pub(crate) const RESPONSE_BYTES_MAX: usize = 4 << 20;
 pub(crate) const POLL_ENDPOINT_CACHE_MS: u64 = 12 * 3_600_000;
 

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::client::Api;
-use crate::limits::{FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS};
+use crate::limits::{FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, READ_BUFFER_BYTES};
 
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
@@ -84,6 +84,7 @@ async fn handshake(api: &Api, uri: &Uri) -> Result<Socket, Ended> {
         .map_err(|error| failed(&error))?;
     request.headers_mut().extend(headers);
     let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
     let socket = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;

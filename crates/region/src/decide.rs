@@ -51,6 +51,8 @@ impl Region {
         let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.store.latest();
         let (batch, answer) = decide(&view, self.clock.now())?;
+        // The store changes in place what nobody looks at.
+        drop(view);
         Ok((self.store.submit(batch), answer))
     }
 }

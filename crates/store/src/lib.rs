@@ -31,11 +31,8 @@ pub use sqlite::{OpenError, SqliteOptions, SqliteStore};
 /// The most rows that one batch may write and delete.
 pub const BATCH_ROWS_MAX: usize = 500;
 
-/// The most batches that may wait for the disk; more are refused.
+/// The most batches that may wait for the disk, and so are written with one sync; more are refused.
 pub const BATCHES_WAITING_MAX: usize = 65_536;
-
-/// The most batches that are written with one sync of the disk.
-pub const GROUP_BATCHES_MAX: usize = 4096;
 
 /// The most changed rows that wait for one watcher; one that lags more is told to look at everything.
 pub const CHANGES_WAITING_MAX: usize = 65_536;

@@ -24,6 +24,8 @@ pub const WORK_PATH: &str = "/acs/ws";
 pub const TELEMETRY_PATH: &str = "/tcs/ws";
 /// The largest frame that an agent may send; Amazon's agent keeps to 1 MiB.
 const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Read at a time, and held by every socket for as long as it is open.
+const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// Answers a verified request to open a socket, and serves it once the answer is out.
 ///
@@ -140,6 +142,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Socket> {
     match upgrade.await {
         Ok(upgraded) => {
             let config = WebSocketConfig::default()
+                .read_buffer_size(READ_BUFFER_BYTES)
                 .max_message_size(Some(FRAME_BYTES_MAX))
                 .max_frame_size(Some(FRAME_BYTES_MAX));
             let io = TokioIo::new(upgraded);

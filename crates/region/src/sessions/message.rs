@@ -6,6 +6,7 @@
 use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::payload::wire::{ElasticNetworkInterface, RoleCredentials, TaskPayload};
 
@@ -113,10 +114,17 @@ impl ToAgent {
 
 /// A frame before its message is looked at.
 #[derive(Debug, Deserialize)]
-struct Envelope {
+struct Envelope<'a> {
     r#type: String,
-    #[serde(default)]
-    message: Value,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+impl<'a> Envelope<'a> {
+    /// The message, or an empty one.
+    fn read<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.message.map_or("{}", RawValue::get))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,25 +164,25 @@ pub enum FromAgent {
 
 impl FromAgent {
     pub fn from_text(text: &str) -> Result<Self, serde_json::Error> {
-        let Envelope { r#type, message } = serde_json::from_str(text)?;
-        Ok(match r#type.as_str() {
+        let envelope: Envelope<'_> = serde_json::from_str(text)?;
+        Ok(match envelope.r#type.as_str() {
             "AckRequest" => {
-                let Acknowledged { message_id, .. } = serde_json::from_value(message)?;
+                let Acknowledged { message_id, .. } = envelope.read()?;
                 Self::Ack { message_id }
             }
             "NackRequest" => {
-                let Acknowledged { message_id, reason } = serde_json::from_value(message)?;
+                let Acknowledged { message_id, reason } = envelope.read()?;
                 Self::Nack { message_id, reason }
             }
             "HeartbeatAckRequest" => Self::HeartbeatAck,
             "TaskStopVerificationMessage" => {
-                let said: StopVerification = serde_json::from_value(message)?;
+                let said: StopVerification = envelope.read()?;
                 Self::StopVerification {
                     message_id: said.message_id,
                     candidates: said.stop_candidates,
                 }
             }
-            _ => Self::Other { kind: r#type },
+            _ => Self::Other { kind: envelope.r#type },
         })
     }
 }
@@ -232,12 +240,13 @@ impl Telemetry {
     /// A frame is a signed block of headers, an empty line, and the JSON; the JSON alone will do.
     pub fn from_frame(frame: &str) -> Result<Self, serde_json::Error> {
         let text = frame.split_once("\r\n\r\n").map_or(frame, |(_, text)| text);
-        let Envelope { r#type, message } = serde_json::from_str(text)?;
-        Ok(match r#type.as_str() {
-            "PublishMetricsRequest" => Self::Metrics(published(message)?.task_metrics),
-            "PublishHealthRequest" => Self::Health(published(message)?.tasks),
-            "PublishInstanceStatusRequest" => Self::InstanceStatus(published(message)?.statuses),
-            _ => Self::Other { kind: r#type },
+        let envelope: Envelope<'_> = serde_json::from_str(text)?;
+        let published = || envelope.read::<Published>();
+        Ok(match envelope.r#type.as_str() {
+            "PublishMetricsRequest" => Self::Metrics(published()?.task_metrics),
+            "PublishHealthRequest" => Self::Health(published()?.tasks),
+            "PublishInstanceStatusRequest" => Self::InstanceStatus(published()?.statuses),
+            _ => Self::Other { kind: envelope.r#type },
         })
     }
 
@@ -250,10 +259,6 @@ impl Telemetry {
             Self::Other { .. } => None,
         }
     }
-}
-
-fn published(message: Value) -> Result<Published, serde_json::Error> {
-    serde_json::from_value(message)
 }
 
 /// The frame that acknowledges telemetry.

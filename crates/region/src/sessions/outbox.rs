@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use longshore_types::{TaskId, Timestamp};
+use longshore_types::{AccountId, TaskId, Timestamp};
 use model::task::{AttachmentPhase, Desired, Phase, Task};
 
 /// How long an acknowledgement may take before the message is sent again.
@@ -27,6 +27,7 @@ pub(super) enum Order {
 
 #[derive(Debug)]
 struct Sent {
+    account: AccountId,
     order: Order,
     message_id: String,
     at: Timestamp,
@@ -106,16 +107,18 @@ impl Outbox {
     }
 
     /// Remembers that `order` left in the message `message_id`.
-    pub(super) fn sent(&mut self, task: TaskId, order: Order, message_id: String, now: Timestamp) {
-        self.sent.insert(task, Sent { order, message_id, at: now, is_acknowledged: false });
+    pub(super) fn sent(&mut self, task: &Task, order: Order, message_id: String, now: Timestamp) {
+        let account = task.scope.account;
+        let sent = Sent { account, order, message_id, at: now, is_acknowledged: false };
+        self.sent.insert(task.id, sent);
     }
 
     /// The task whose message was acknowledged, and what it said.
-    pub(super) fn acknowledged(&mut self, message_id: &str) -> Option<(TaskId, Order)> {
+    pub(super) fn acknowledged(&mut self, message_id: &str) -> Option<(AccountId, TaskId, Order)> {
         let found = self.sent.iter_mut().find(|(_, sent)| sent.message_id == message_id);
         let (task, sent) = found.filter(|(_, sent)| !sent.is_acknowledged)?;
         sent.is_acknowledged = true;
-        Some((*task, sent.order))
+        Some((sent.account, *task, sent.order))
     }
 }
 
@@ -136,11 +139,14 @@ mod tests {
         let tasks = [task(1)];
         assert_eq!(orders(&mut outbox, &tasks, NOW), [Order::Run]);
         let message = outbox.next_message_id();
-        outbox.sent(tasks[0].id, Order::Run, message.clone(), NOW);
+        outbox.sent(&tasks[0], Order::Run, message.clone(), NOW);
         assert_eq!(orders(&mut outbox, &tasks, NOW), []);
         let later = NOW.plus_ms(RESEND_AFTER_MS);
         assert_eq!(orders(&mut outbox, &tasks, later), [Order::Run]);
-        assert_eq!(outbox.acknowledged(&message), Some((tasks[0].id, Order::Run)));
+        assert_eq!(
+            outbox.acknowledged(&message),
+            Some((tasks[0].scope.account, tasks[0].id, Order::Run))
+        );
         assert_eq!(outbox.acknowledged(&message), None);
         assert_eq!(orders(&mut outbox, &tasks, later), []);
     }
@@ -149,7 +155,7 @@ mod tests {
     fn a_stop_follows_whatever_was_sent_before() {
         let mut outbox = Outbox::new(1, true);
         let mut tasks = [task(1)];
-        outbox.sent(tasks[0].id, Order::Run, "m".to_owned(), NOW);
+        outbox.sent(&tasks[0], Order::Run, "m".to_owned(), NOW);
         tasks[0].desired = Desired::Stopped;
         assert_eq!(orders(&mut outbox, &tasks, NOW), [Order::Stop]);
         tasks[0].phase = Phase::Stopped;

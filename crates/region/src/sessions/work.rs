@@ -227,11 +227,7 @@ impl Session<'_> {
     }
 
     async fn send(&self, socket: &mut Socket, message: &ToAgent) -> Result<(), End> {
-        match timeout(SEND_MAX, socket.send(Message::text(message.to_text()))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(End::Failed(error)),
-            Err(_) => Err(End::Stuck),
-        }
+        sending(socket.send(Message::text(message.to_text()))).await
     }
 
     async fn send_heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
@@ -297,16 +293,21 @@ impl Session<'_> {
         let now = self.region.clock.now();
         let tasks: Vec<&Task> =
             view.tasks_on_instance(self.instance.id).map(|task| task.as_ref()).collect();
-        for (task, order) in self.outbox.due(tasks, now) {
+        let due = self.outbox.due(tasks, now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        for (task, order) in due {
             let message_id = self.outbox.next_message_id();
             let Some(message) = self.message(&view, task, order, message_id.clone()) else {
                 continue;
             };
-            self.send(socket, &message).await?;
+            sending(socket.feed(Message::text(message.to_text()))).await?;
             debug!(task = %task.id, instance = %self.instance.id, ?order, "order sent");
-            self.outbox.sent(task.id, order, message_id, now);
+            self.outbox.sent(task, order, message_id, now);
         }
-        Ok(())
+        // All of them leave together.
+        sending(socket.flush()).await
     }
 
     /// One task a message, since an agent acknowledges whole messages only.
@@ -389,14 +390,13 @@ impl Session<'_> {
     }
 
     async fn acknowledged(&mut self, message_id: &str) {
-        let Some((id, Order::Run)) = self.outbox.acknowledged(message_id) else { return };
-        let view = self.region.store.latest();
-        let Some(task) = view.tasks_on_instance(self.instance.id).find(|task| task.id == id) else {
+        let Some((account, id, Order::Run)) = self.outbox.acknowledged(message_id) else { return };
+        // That it was delivered is news only of a task that waits for it; a report may have come first.
+        let waiting = self.region.store.latest().tasks.get(account, &id).cloned();
+        let waiting = waiting.filter(|task| task.phase < Phase::Pending);
+        let Some(task) = waiting.filter(|task| task.instance == Some(self.instance.id)) else {
             return;
         };
-        if task.phase >= Phase::Pending {
-            return;
-        }
         if let Err(error) = self.region.feed(&task.arn(), &Input::Delivered).await {
             warn!(task = %id, error = %Chain(&error), "delivery was not recorded");
         }
@@ -430,6 +430,15 @@ impl Session<'_> {
     }
 }
 
+/// Waits until a frame has left, but not for ever.
+async fn sending(leaving: impl Future<Output = Result<(), SocketError>>) -> Result<(), End> {
+    match timeout(SEND_MAX, leaving).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(End::Failed(error)),
+        Err(_) => Err(End::Stuck),
+    }
+}
+
 fn listed(task: &Task) -> ManifestTask {
     let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
     ManifestTask {
@@ -447,7 +456,10 @@ impl Region {
                 let mut batch = Batch::on(view);
                 let row = view.tasks.get(task.scope.account, &task.id);
                 let next = row.and_then(|row| step(row, input, now));
-                let outcome = next.as_ref().map(|next| (next.instance, next.phase));
+                let outcome = row.zip(next.as_ref()).map(|(row, next)| {
+                    let instance = next.instance.filter(|_| is_news_to_agent(row, next));
+                    (instance, next.phase)
+                });
                 if let Some(next) = next {
                     crate::ecs::launch::put_task(&mut batch, next);
                 }
@@ -475,4 +487,12 @@ impl Region {
             self.sessions.room.notify_one();
         }
     }
+}
+
+/// Whether the agent is to be told something else than before. What it reported itself, it knows.
+fn is_news_to_agent(before: &Task, now: &Task) -> bool {
+    let interface = |task: &Task| task.interface.as_ref().map(|interface| interface.phase);
+    before.desired != now.desired
+        || before.instance != now.instance
+        || interface(before) != interface(now)
 }

@@ -119,15 +119,14 @@ impl Store for SqliteStore {
         }
         // Accepting and queueing are one step, so that the queue is in the order of commits.
         let mut ledger = self.shared.ledger();
-        let view = ledger.accept(&batch)?;
-        let seq = view.seq;
+        let seq = ledger.accept(&batch)?.seq;
         if batch.is_empty() && ledger.is_settled() {
             return Ok(Pending::ready(seq));
         }
         let (answer, receiver) = oneshot::channel();
         let Batch { writes, deletes, .. } = batch;
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        if queue.send(Work { view, writes, deletes, answer }).is_err() {
+        if queue.send(Work { seq, writes, deletes, answer }).is_err() {
             ledger.roll_back();
             return Err(CommitError::Closed);
         }

@@ -11,15 +11,14 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use crate::GROUP_BATCHES_MAX;
 use crate::batch::CommitError;
 use crate::feed::Change;
 
 /// An accepted batch.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// The state once it is written; its position is the batch's.
-    pub(super) view: Arc<View>,
+    /// The batch's position in the order of commits.
+    pub(super) seq: Seq,
     pub(super) writes: Vec<Row>,
     pub(super) deletes: Vec<Key>,
     pub(super) answer: oneshot::Sender<Result<Seq, CommitError>>,
@@ -50,10 +49,9 @@ impl Writer {
     /// Runs until the store is dropped and everything that waits is written.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.works.recv() {
-            let mut group = vec![first];
-            group.extend(self.works.try_iter().take(GROUP_BATCHES_MAX - 1));
+            let (mut group, view) = self.group(first);
             match self.write(&mut group) {
-                Ok(fates) => self.acknowledge(group, fates),
+                Ok(fates) => self.acknowledge(group, view, fates),
                 Err(error) => self.refuse(group, error.into()),
             }
         }
@@ -62,11 +60,23 @@ impl Writer {
         }
     }
 
+    /// Everything that waits, and the state once it is written.
+    ///
+    /// Batches do not carry their states: as long as nobody holds the latest one, the next batch
+    /// changes it in place, and only the first one after this copies what it touches.
+    fn group(&self, first: Work) -> (Vec<Work>, Arc<View>) {
+        // Under the lock nothing is added: what waits now is what the latest state has.
+        let ledger = self.shared.ledger();
+        let mut group = vec![first];
+        group.extend(self.works.try_iter());
+        (group, ledger.latest())
+    }
+
     /// Only the last word on each row is written: the group is durable as a whole.
     fn write(&mut self, group: &mut [Work]) -> Result<Fates, WriteError> {
         let mut fates = BTreeMap::new();
         for work in group {
-            let seq = work.view.seq;
+            let seq = work.seq;
             let deletes = std::mem::take(&mut work.deletes);
             fates.extend(deletes.into_iter().map(|key| (key, Fate::Deleted(seq))));
             let writes = std::mem::take(&mut work.writes);
@@ -83,9 +93,8 @@ impl Writer {
         Ok(fates)
     }
 
-    fn acknowledge(&self, group: Vec<Work>, fates: Fates) {
-        let Some(last) = group.last() else { return };
-        let (view, seq) = (Arc::clone(&last.view), last.view.seq);
+    fn acknowledge(&self, group: Vec<Work>, view: Arc<View>, fates: Fates) {
+        let seq = view.seq;
         let is_watched = {
             let mut ledger = self.shared.ledger();
             ledger.make_durable(view);
@@ -99,7 +108,7 @@ impl Writer {
         }
         for work in group {
             // Whoever asked may have gone; it is written all the same.
-            let _ = work.answer.send(Ok(work.view.seq));
+            let _ = work.answer.send(Ok(work.seq));
         }
     }
 
