@@ -31,7 +31,10 @@ pub use deployment::{
     Deployment, DeploymentKey, Gate, Rank, Rollback, RollbackCause, Rollout,
     ServiceDeploymentStatus, Shortage, SourceRevision,
 };
-pub use event::{Happening, SERVICE_EVENTS_MAX, ServiceEvent, ServiceEvents};
+pub use event::{
+    CompletedDeployment, EVENT_TASKS_MAX, Happening, SERVICE_EVENTS_MAX, ServiceEvent,
+    ServiceEvents, ServiceNotes,
+};
 pub use settings::{
     Breaker, BreakerThreshold, DeploymentSettings, PlacementRule, PlacementWish, Propagate,
 };

@@ -359,7 +359,8 @@ pub struct TaskService {
     pub name: ServiceName,
     /// The deployment or task set that it was made for.
     pub deployment: DeploymentId,
-    /// Written by the service's reconciler: it has seen that the task was running.
+    /// Written by the service's reconciler: it has seen the task running for long enough, or with
+    /// its health checks passed, to count on it.
     pub is_seen_running: bool,
     /// Written by the service's reconciler, once it has taken in that the task has stopped.
     pub is_settled: bool,

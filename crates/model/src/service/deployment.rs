@@ -203,6 +203,13 @@ pub struct Deployment {
     /// Tasks of it that failed in a row: those that the breaker counts.
     pub failures: u32,
     pub last_failure_at: Option<Timestamp>,
+    /// Why the last of them failed, for people.
+    #[serde(default)]
+    pub last_failure: Option<String>,
+    /// Tries after one another that brought no task that lasted: the pause before the next grows
+    /// with it.
+    #[serde(default)]
+    pub streak: u32,
     /// Whether one of its tasks has been running: the breaker counts otherwise from then on.
     pub has_run: bool,
     pub shortage: Option<Shortage>,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use longshore_types::{
-    AccountId, ClusterName, DeploymentId, Scope, ServiceName, TaskId, Timestamp, Uuid,
+    AccountId, ClusterName, DeploymentId, RevisionId, Scope, ServiceName, TaskId, Timestamp, Uuid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,17 @@ use crate::table::Record;
 
 /// The latest so many events are kept.
 pub const SERVICE_EVENTS_MAX: usize = 100;
+/// One event names no more tasks than this.
+pub const EVENT_TASKS_MAX: usize = 50;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Happening {
-    SteadyState,
-    /// The task set is named with an external controller.
+    /// The task set is named with an external controller, here and below.
+    SteadyState {
+        task_set: Option<DeploymentId>,
+    },
     Started {
         task_set: Option<DeploymentId>,
         tasks: Vec<TaskId>,
@@ -56,6 +60,18 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// That these tasks were started, in as many events as it takes.
+    pub fn started(task_set: Option<DeploymentId>, tasks: &[TaskId]) -> Vec<Self> {
+        let parts = tasks.chunks(EVENT_TASKS_MAX);
+        parts.map(|tasks| Self::Started { task_set, tasks: tasks.to_vec() }).collect()
+    }
+
+    /// That these tasks were stopped, in as many events as it takes.
+    pub fn stopped(task_set: Option<DeploymentId>, tasks: &[TaskId]) -> Vec<Self> {
+        let parts = tasks.chunks(EVENT_TASKS_MAX);
+        parts.map(|tasks| Self::Stopped { task_set, tasks: tasks.to_vec() }).collect()
+    }
+
     /// The sentence that `events[].message` shows.
     pub fn message(&self, service: &ServiceName) -> String {
         let tasks = |tasks: &[TaskId]| {
@@ -68,7 +84,9 @@ impl Happening {
         };
         const MORE: &str = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide.";
         match self {
-            Self::SteadyState => format!("(service {service}) has reached a steady state."),
+            Self::SteadyState { task_set } => {
+                format!("{} has reached a steady state.", who(task_set))
+            }
             Self::Started { task_set, tasks: started } => {
                 let (who, many) = (who(task_set), started.len());
                 format!("{who} has started {many} tasks: {}.", tasks(started))
@@ -122,6 +140,31 @@ pub struct ServiceEvents {
     pub cluster: ClusterName,
     pub service: ServiceName,
     pub events: Vec<ServiceEvent>,
+    /// What the reconciler remembers from turn to turn.
+    #[serde(default)]
+    pub notes: ServiceNotes,
+}
+
+/// What a service's reconciler remembers, so that it says each thing once and finds its way back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceNotes {
+    /// When it was last said that the service is steady; none while it is not.
+    pub steady_said_at: Option<Timestamp>,
+    /// The deployment whose tasks were said to keep failing.
+    pub failing_said: Option<DeploymentId>,
+    /// The deployment that was said to be unable to move within the limits.
+    pub stuck_said: Option<DeploymentId>,
+    /// The last deployment that was completed: what a rollback goes back to.
+    pub completed: Option<CompletedDeployment>,
+}
+
+/// A deployment that was completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompletedDeployment {
+    pub deployment: DeploymentId,
+    pub revision: RevisionId,
 }
 
 impl ServiceEvents {

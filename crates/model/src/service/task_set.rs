@@ -49,10 +49,19 @@ pub struct TaskSet {
     /// Of the service's desired count, in hundredths of a percent: 0 to 10,000.
     pub scale_basis_points: u32,
     pub tags: Tags,
-    /// Tasks that failed in a row. Written by the reconciler.
+    /// Tries after one another that brought no task that lasted. Written by the reconciler.
     pub failures: u32,
     /// Written by the reconciler.
     pub last_failure_at: Option<Timestamp>,
+    /// Why the last of them failed, for people. Written by the reconciler.
+    #[serde(default)]
+    pub last_failure: Option<String>,
+    /// Whether all its tasks are there and nothing else is under way. Written by the reconciler.
+    #[serde(default)]
+    pub is_steady: bool,
+    /// When it last became steady or ceased to be. Written by the reconciler.
+    #[serde(default)]
+    pub steadiness_changed_at: Option<Timestamp>,
     /// Written by the reconciler.
     pub shortage: Option<Shortage>,
     pub created_at: Timestamp,
@@ -73,6 +82,11 @@ impl TaskSet {
     pub fn arn(&self) -> TaskSetArn {
         let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
         TaskSetArn { scope, cluster, service: self.service.clone(), id: self.id }
+    }
+
+    /// The word that `stabilityStatus` shows.
+    pub const fn stability(&self) -> &'static str {
+        if self.is_steady { "STEADY_STATE" } else { "STABILIZING" }
     }
 
     /// How many tasks it shall have of a service that desires so many, rounded up.
