@@ -260,3 +260,12 @@ class Cluster:
 @pytest.fixture
 def cluster(region, box):
     return Cluster(region, box)
+
+
+@pytest.fixture
+def services(region, box):
+    """A cluster whose services are gone after the test."""
+    from services import ServiceCluster
+    cluster = ServiceCluster(region, box)
+    yield cluster
+    cluster.clean_up()

@@ -1,0 +1,234 @@
+"""Terraform with Amazon's own provider: apply, no difference afterwards, an update, and nothing left.
+
+Skipped, with the reason, where Terraform or the provider can not be had.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import unique
+
+PROVIDERS = [os.environ.get("LONGSHORE_TERRAFORM_PLUGINS", ""), "/opt/tf-plugins", "~/.terraform.d/plugins",
+             "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins"]
+
+MAIN = """
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+
+variable "endpoint" { type = string }
+variable "image" { type = string }
+variable "name" { type = string }
+variable "subnet" { type = string }
+variable "text" { type = string }
+variable "desired" { type = number }
+
+provider "aws" {
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+  skip_requesting_account_id  = true
+  endpoints {
+    ec2  = var.endpoint
+    ecr  = var.endpoint
+    ecs  = var.endpoint
+    logs = var.endpoint
+    sts  = var.endpoint
+  }
+  default_tags {
+    tags = { managed-by = "terraform" }
+  }
+}
+
+resource "aws_ecs_cluster" "main" {
+  name = var.name
+  setting {
+    name  = "containerInsights"
+    value = "disabled"
+  }
+}
+
+resource "aws_ecs_capacity_provider" "pool" {
+  name = "${var.name}-pool"
+  auto_scaling_group_provider {
+    auto_scaling_group_arn         = "arn:aws:autoscaling:eu-north-1:000000000000:autoScalingGroup:5f6f8f4e-0000-4000-8000-000000000000:autoScalingGroupName/${var.name}"
+    managed_termination_protection = "DISABLED"
+    managed_scaling {
+      status                    = "ENABLED"
+      target_capacity           = var.text == "one" ? 100 : 80
+      minimum_scaling_step_size = 1
+      maximum_scaling_step_size = 10
+    }
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "main" {
+  cluster_name       = aws_ecs_cluster.main.name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT", aws_ecs_capacity_provider.pool.name]
+  default_capacity_provider_strategy {
+    capacity_provider = "FARGATE"
+    weight            = 1
+    base              = 1
+  }
+}
+
+resource "aws_ecs_task_definition" "web" {
+  family                   = var.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = 256
+  memory                   = 512
+  container_definitions = jsonencode([{
+    name        = "main"
+    image       = var.image
+    essential   = true
+    stopTimeout = 2
+    command     = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done # ${var.text}"]
+  }])
+}
+
+resource "aws_ecs_service" "web" {
+  name                  = "${var.name}-web"
+  cluster               = aws_ecs_cluster.main.id
+  task_definition       = aws_ecs_task_definition.web.arn
+  desired_count         = var.desired
+  launch_type           = "FARGATE"
+  wait_for_steady_state = true
+  propagate_tags        = "SERVICE"
+  network_configuration {
+    subnets          = [var.subnet]
+    assign_public_ip = true
+  }
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+}
+
+resource "aws_ecs_service" "strategy" {
+  name            = "${var.name}-strategy"
+  cluster         = aws_ecs_cluster.main.id
+  task_definition = aws_ecs_task_definition.web.arn
+  desired_count   = 1
+  capacity_provider_strategy {
+    capacity_provider = "FARGATE_SPOT"
+    weight            = 1
+  }
+  network_configuration {
+    subnets = [var.subnet]
+  }
+  depends_on = [aws_ecs_cluster_capacity_providers.main]
+}
+
+resource "aws_ecs_service" "outside" {
+  name          = "${var.name}-outside"
+  cluster       = aws_ecs_cluster.main.id
+  desired_count = 2
+  deployment_controller {
+    type = "EXTERNAL"
+  }
+}
+
+resource "aws_ecs_task_set" "blue" {
+  service                   = aws_ecs_service.outside.id
+  cluster                   = aws_ecs_cluster.main.id
+  task_definition           = aws_ecs_task_definition.web.arn
+  launch_type               = "FARGATE"
+  external_id               = "blue"
+  wait_until_stable         = true
+  wait_until_stable_timeout = "2m"
+  force_delete              = true
+  network_configuration {
+    subnets = [var.subnet]
+  }
+  scale {
+    unit  = "PERCENT"
+    value = 50
+  }
+}
+
+output "service" { value = aws_ecs_service.web.id }
+"""
+
+
+class Terraform:
+    """A working directory, and the environment that every command has."""
+
+    def __init__(self, folder, region, variables):
+        self.folder, self.region = folder, region
+        (folder / "main.tf").write_text(MAIN)
+        (folder / "cli.tfrc").write_text("disable_checkpoint = true\n")
+        self.environment = {**region.shell(), "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1",
+                            "TF_CLI_CONFIG_FILE": str(folder / "cli.tfrc"), "AWS_EC2_METADATA_DISABLED": "true",
+                            **{f"TF_VAR_{name}": str(value) for name, value in variables.items()}}
+        # The provider takes its endpoint from the configuration.
+        self.environment.pop("AWS_ENDPOINT_URL", None)
+
+    def run(self, *words, expect=0, **variables):
+        environment = {**self.environment, **{f"TF_VAR_{name}": str(value) for name, value in variables.items()}}
+        done = subprocess.run(["terraform", *words, "-no-color"], cwd=self.folder, env=environment, text=True,
+                              capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+        assert done.returncode == expect, f"terraform {' '.join(words)}: {done.returncode}\n{done.stdout[-6000:]}\n" \
+            f"{done.stderr[-4000:]}\n{self.region.tail()}"
+        return done.stdout
+
+
+def plugin_folder():
+    """Where this machine keeps providers: none means that Terraform must fetch it."""
+    for name in filter(None, PROVIDERS):
+        folder = Path(name).expanduser()
+        if any(folder.glob("*/hashicorp/aws")):
+            return folder
+    return None
+
+
+@pytest.fixture
+def terraform(region, box, tmp_path):
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+    subnet = region.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "image": box, "name": unique("tf"),
+                                        "subnet": subnet, "text": "one", "desired": 2})
+    folder = plugin_folder()
+    words = [f"-plugin-dir={folder}"] if folder else []
+    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
+                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    return made
+
+
+def test_terraform_applies_finds_no_difference_updates_and_destroys(terraform, region):
+    name = terraform.environment["TF_VAR_name"]
+    ecs = region.client("ecs")
+    terraform.run("apply", "-auto-approve")
+    terraform.run("plan", "-detailed-exitcode")  # 0: no difference
+    state = {f"{r['type']}.{r['name']}": r["values"] for r in
+             json.loads(terraform.run("show", "-json"))["values"]["root_module"]["resources"]}
+    web = ecs.describe_services(cluster=name, services=[f"{name}-web"])["services"][0]
+    assert (web["runningCount"], len(web["deployments"])) == (2, 1), web
+    assert web["deployments"][0]["rolloutState"] == "COMPLETED"
+    assert state["aws_ecs_service.web"]["id"] == web["serviceArn"]
+    assert state["aws_ecs_task_set.blue"]["stability_status"] == "STEADY_STATE"
+
+    terraform.run("apply", "-auto-approve", text="two", desired=3)
+    terraform.run("plan", "-detailed-exitcode", text="two", desired=3)
+    web = ecs.describe_services(cluster=name, services=[f"{name}-web"])["services"][0]
+    assert (web["runningCount"], len(web["deployments"])) == (3, 1), web
+    assert web["taskDefinition"].endswith(f"/{name}:2"), web["taskDefinition"]
+    provider = ecs.describe_capacity_providers(capacityProviders=[f"{name}-pool"])["capacityProviders"][0]
+    assert provider["autoScalingGroupProvider"]["managedScaling"]["targetCapacity"] == 80
+
+    terraform.run("destroy", "-auto-approve", text="two", desired=3)
+    assert ecs.describe_clusters(clusters=[name])["clusters"][0]["status"] == "INACTIVE"
+    left = ecs.describe_capacity_providers(capacityProviders=[f"{name}-pool"])
+    assert left["failures"] or left["capacityProviders"][0]["status"] == "INACTIVE"
