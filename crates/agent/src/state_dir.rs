@@ -1,9 +1,13 @@
-//! The agent's files: one JSON file a task, and a small one for the instance.
+//! The agent's files: one a task, and a small one for the instance.
 //!
-//! **Invariant:** a file is replaced as a whole. What was saved survives the agent; what was also
-//! synced survives the machine.
+//! A task changes a dozen times within a second or two, and each time it must be on disk before
+//! anything follows from it. So its file is a log of JSON lines: first the task as it was asked for,
+//! then its states, of which the last one counts.
+//!
+//! **Invariant:** a line without its end was never written. What was saved survives the agent; what
+//! was also synced survives the machine.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acs::wire;
 use crate::engine::state::TaskState;
+use crate::limits::TASK_LOG_BYTES_MAX;
 
 /// What could not be done to which file.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +32,7 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> 
 }
 
 /// A task as it lies on disk: as it was asked for, without credentials, and what became of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TaskRecord {
     pub task: wire::Task,
     pub state: TaskState,
@@ -92,9 +97,10 @@ impl StateDir {
         self.tasks().join(format!("{id}.json"))
     }
 
-    pub fn save_task(&self, id: TaskId, record: &TaskRecord) -> Result<(), StateError> {
-        let text = serde_json::to_vec(record).expect("a record has string keys only");
-        replace(&self.task_file(id), &text)
+    /// What keeps a task's states. Nothing is written before the first of them.
+    pub fn task_log(&self, id: TaskId, task: &wire::Task) -> TaskLog {
+        let head = line(task);
+        TaskLog { path: self.task_file(id), head, bytes: 0 }
     }
 
     /// Makes what was last saved of the task survive a power cut.
@@ -129,8 +135,7 @@ impl StateDir {
                 let _ = fs::remove_file(&path);
                 continue;
             }
-            let record = fs::read(&path)
-                .and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
+            let record = fs::read(&path).and_then(|text| read_log(&text));
             match record {
                 Ok(record) => records.push(record),
                 Err(error) => {
@@ -161,6 +166,48 @@ impl StateDir {
     }
 }
 
+/// A task's file as long as the task goes on.
+#[derive(Debug)]
+pub struct TaskLog {
+    path: PathBuf,
+    head: Vec<u8>,
+    /// What is in the file; nothing that could be gone on with after a failure.
+    bytes: usize,
+}
+
+impl TaskLog {
+    pub fn save(&mut self, state: &TaskState) -> Result<(), StateError> {
+        let line = line(state);
+        let bytes = std::mem::take(&mut self.bytes) + line.len();
+        if bytes == line.len() || TASK_LOG_BYTES_MAX < bytes {
+            let text = [&self.head[..], &line[..]].concat();
+            replace(&self.path, &text)?;
+            self.bytes = text.len();
+        } else {
+            append(&self.path, &line)?;
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(value).expect("what is saved has string keys only");
+    text.push(b'\n');
+    text
+}
+
+/// The task and its last whole state. What a crash of the machine left of the lines after a synced
+/// one may be anything.
+fn read_log(text: &[u8]) -> io::Result<TaskRecord> {
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let task = serde_json::from_slice(lines.next().unwrap_or_default())?;
+    let whole = lines.rev().filter(|line| line.ends_with(b"\n"));
+    let state = whole.filter_map(|line| serde_json::from_slice(line).ok()).next();
+    let state = state.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no state"))?;
+    Ok(TaskRecord { task, state })
+}
+
 fn replace(path: &Path, text: &[u8]) -> Result<(), StateError> {
     let new = path.with_extension("new");
     let write = || {
@@ -169,6 +216,11 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), StateError> {
         fs::rename(&new, path)
     };
     write().map_err(failed("write", path))
+}
+
+fn append(path: &Path, text: &[u8]) -> Result<(), StateError> {
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.and_then(|mut file| file.write_all(text)).map_err(failed("write", path))
 }
 
 fn sync_dir(path: &Path) -> Result<(), StateError> {
@@ -186,7 +238,9 @@ mod tests {
         let mut record = TaskRecord { task: wire::Task::default(), state: TaskState::default() };
         record.task.arn = "a".into();
         record.task.role_credentials = Some(wire::RoleCredentials::default());
-        state.save_task(TaskId::from_bytes([1; 16]), &record).unwrap();
+        let mut log = state.task_log(TaskId::from_bytes([1; 16]), &record.task);
+        log.save(&TaskState { events: 7, ..TaskState::default() }).unwrap();
+        log.save(&record.state).unwrap();
         state.sync_task(TaskId::from_bytes([1; 16])).unwrap();
         std::fs::write(dir.path().join("tasks/bad.json"), "{").unwrap();
         let (records, unreadable) = state.load_tasks().unwrap();
@@ -196,6 +250,31 @@ mod tests {
         state.forget_task(TaskId::from_bytes([1; 16])).unwrap();
         state.forget_task(TaskId::from_bytes([1; 16])).unwrap();
         assert_eq!(state.load_tasks().unwrap().0, []);
+    }
+
+    #[test]
+    fn the_last_whole_state_counts_and_the_file_stays_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = StateDir::open(dir.path()).unwrap();
+        let id = TaskId::from_bytes([2; 16]);
+        let task = wire::Task { arn: "a".into(), ..wire::Task::default() };
+        let mut log = dirs.task_log(id, &task);
+        let state = |events| TaskState { events, ..TaskState::default() };
+        let path = dirs.task_file(id);
+        for events in 0..2_000 {
+            log.save(&state(events)).unwrap();
+            assert!(fs::metadata(&path).unwrap().len() <= TASK_LOG_BYTES_MAX as u64);
+        }
+        assert_eq!(dirs.load_tasks().unwrap().0[0].state, state(1_999));
+        // The machine went down in the middle of a line, or left something else in its place.
+        for rest in [&br#"{"desired":"Run"#[..], b"\0\0\0\0\n", b"\0\0\0"] {
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(rest).unwrap();
+            let (records, unreadable) = dirs.load_tasks().unwrap();
+            assert_eq!((records[0].state.events, unreadable.len()), (1_999, 0));
+        }
+        // Whoever goes on with it starts a new file.
+        dirs.task_log(id, &task).save(&state(5)).unwrap();
+        assert_eq!(dirs.load_tasks().unwrap().0, [TaskRecord { task, state: state(5) }]);
     }
 
     #[test]

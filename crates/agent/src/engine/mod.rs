@@ -149,7 +149,7 @@ impl Engine {
         self.context.credentials.put(&arn, credentials);
         let state = TaskState::new(&spec, || self.draw());
         info!(task = %arn, family = spec.family, "task accepted");
-        let inbox = self.spawn(spec, task, state, BTreeMap::new());
+        let inbox = self.spawn(spec, &task, state, BTreeMap::new());
         sync(&inbox).await
     }
 
@@ -178,19 +178,19 @@ impl Engine {
     fn spawn(
         &self,
         spec: TaskSpec,
-        task: wire::Task,
+        task: &wire::Task,
         state: TaskState,
         images: BTreeMap<usize, crate::seams::LocalImage>,
     ) -> mpsc::Sender<Message> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let spec = Arc::new(spec);
-        let view = TaskView { spec: Arc::clone(&spec), state: state.clone() };
+        let view = TaskView { spec: Arc::clone(&spec), state: Arc::new(state.clone()) };
         let shown = Arc::new(Mutex::new(view));
         let arn = spec.arn.clone();
         let worker = Worker {
             context: Arc::clone(&self.context),
+            log: self.context.dirs.task_log(spec.arn.id, task),
             spec,
-            task,
             state,
             inbox,
             own: sender.downgrade(),

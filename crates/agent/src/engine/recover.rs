@@ -54,7 +54,7 @@ pub(super) async fn recover(engine: &Engine) {
         info!(tasks = tasks.len(), "tasks found again");
     }
     for (spec, record, images) in tasks {
-        engine.spawn(spec, record.task, record.state, images);
+        engine.spawn(spec, &record.task, record.state, images);
     }
 }
 

@@ -42,11 +42,12 @@ impl Turns {
             number
         });
         let (sender, inbox) = mpsc::channel(64);
-        let view = TaskView { spec: Arc::clone(&spec), state: state.clone() };
+        let view = TaskView { spec: Arc::clone(&spec), state: Arc::new(state.clone()) };
+        let context = Arc::new(context(&dir, &runtime, &FakeNets::default(), &region));
         let worker = Worker {
-            context: Arc::new(context(&dir, &runtime, &FakeNets::default(), &region)),
+            log: context.dirs.task_log(spec.arn.id, &task),
+            context,
             spec,
-            task,
             state,
             inbox,
             own: sender.downgrade(),

@@ -17,10 +17,9 @@ use super::context::Context;
 use super::plan::{Action, plan};
 use super::state::{Status, TaskState};
 use super::step::{Input, step};
-use crate::acs::wire;
 use crate::seams::LocalImage;
 use crate::spec::TaskSpec;
-use crate::state_dir::TaskRecord;
+use crate::state_dir::TaskLog;
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub(super) enum Message {
 #[derive(Clone, Debug)]
 pub struct TaskView {
     pub spec: Arc<TaskSpec>,
-    pub state: TaskState,
+    pub state: Arc<TaskState>,
 }
 
 /// Where a worker shows its task.
@@ -43,7 +42,7 @@ pub(super) type Shown = Arc<Mutex<TaskView>>;
 pub(super) struct Worker {
     pub(super) context: Arc<Context>,
     pub(super) spec: Arc<TaskSpec>,
-    pub(super) task: wire::Task,
+    pub(super) log: TaskLog,
     pub(super) state: TaskState,
     pub(super) inbox: mpsc::Receiver<Message>,
     /// For what reports more than once.
@@ -209,12 +208,11 @@ impl Worker {
     }
 
     fn save(&mut self) {
-        let record = TaskRecord { task: self.task.clone(), state: self.state.clone() };
-        if let Err(error) = self.context.dirs.save_task(self.spec.arn.id, &record) {
+        if let Err(error) = self.log.save(&self.state) {
             error!(task = %self.spec.arn, error = %Chain(&error), "task not saved");
         }
         if let Ok(mut shown) = self.shown.lock() {
-            shown.state = record.state;
+            shown.state = Arc::new(self.state.clone());
         }
         self.context.changed.notify_waiters();
     }
