@@ -26,8 +26,23 @@ pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
     if figures.is_empty() {
         finish(cargo().args(["bench", "-p", "plan", "-p", "aws-api"]))?;
     }
+    let hello = hello(root, &mut cargo())?;
     let built = target(root).join("release");
-    finish(Command::new(built.join("bench")).arg(built.join("longshore")).args(figures))
+    finish(Command::new(built.join("bench")).arg(built.join("longshore")).arg(hello).args(figures))
+}
+
+/// The sample as `./run` builds it: statically linked, since its image holds nothing else, and in a
+/// directory of its own, since other flags would make cargo build everything anew.
+fn hello(root: &Path, cargo: &mut Command) -> Result<PathBuf, BenchError> {
+    let told = Command::new("rustc").arg("-vV").output();
+    let told = told.map_err(|source| BenchError::Spawn { what: "rustc -vV".to_owned(), source })?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or_else(|| BenchError::Failed { what: "rustc -vV".to_owned() })?;
+    let folder = target(root).join("static");
+    let build = ["build", "--release", "--locked", "-p", "hello", "--target", host, "--target-dir"];
+    finish(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").args(build).arg(&folder))?;
+    Ok(folder.join(host).join("release/hello"))
 }
 
 fn target(root: &Path) -> PathBuf {

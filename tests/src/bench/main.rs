@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: the budgets of the design, measured on this machine, ours beside the peer's.
 //!
-//! Usage: `bench LONGSHORE_BINARY [FIGURE…]`. Starts a region of its own on loopback, asks it as clients do,
+//! Usage: `bench LONGSHORE_BINARY HELLO_BINARY [FIGURE…]`; the sample is statically linked. Starts a region of its own on loopback, asks it as clients do,
 //! and prints a table in Markdown. A peer that is not installed is said to be absent. Nothing is asserted.
 
 mod client;
+mod engine;
 mod peers;
 mod registry;
 mod report;
+mod services;
+mod swarm;
 mod tasks;
 mod wire;
 mod world;
@@ -17,12 +20,13 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 7] = ["ready", "idle", "describe", "register", "run", "burst", "registry"];
+const FIGURES: [&str; 9] =
+    ["ready", "idle", "describe", "register", "run", "burst", "scale", "replace", "registry"];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let Some(binary) = arguments.next() else {
-        eprintln!("usage: bench LONGSHORE_BINARY [{}]", FIGURES.join("|"));
+    let (Some(binary), Some(hello)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: bench LONGSHORE_BINARY HELLO_BINARY [{}]", FIGURES.join("|"));
         return ExitCode::from(2);
     };
     let mut wanted: Vec<String> = arguments.collect();
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(measure(&binary, &wanted)),
+        Ok(runtime) => runtime.block_on(measure(&binary, &hello, &wanted)),
         Err(error) => Err(error),
     };
     match result {
@@ -46,9 +50,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn measure(binary: &str, wanted: &[String]) -> std::io::Result<Report> {
+async fn measure(binary: &str, hello: &str, wanted: &[String]) -> std::io::Result<Report> {
     let mut report = Report { conditions: world::conditions(), rows: Vec::new() };
-    let mut world = World::start(binary).await?;
+    let mut world = World::start(binary, hello).await?;
     let result = figures(&mut world, wanted, &mut report).await;
     world.stop().await;
     result.map(|()| report)
@@ -66,6 +70,8 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "register" => wire::register_task_definition(world, report).await?,
             "run" => tasks::run_to_running(world, report).await?,
             "burst" => tasks::burst(world, report).await?,
+            "scale" => services::scale_and_roll(world, report).await?,
+            "replace" => services::replace(world, report).await?,
             "registry" => registry::push_and_pull(world, report).await?,
             other => return Err(std::io::Error::other(format!("no figure {other}"))),
         }

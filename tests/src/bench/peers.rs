@@ -1,77 +1,45 @@
 //! What stands beside our figures in the same run: Docker Engine, runc, docker-registry from Debian.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::engine::Engine;
 use crate::report::spread;
 use crate::world::World;
 
-/// `docker run -d` of the same command, in a network namespace of its own so that the host's rules stay.
+/// `docker run -d` of the same command, one after the other.
 pub(crate) async fn docker_run(world: &World) -> io::Result<String> {
-    let folder = world.folder.path().join("docker");
-    fs::create_dir_all(&folder)?;
-    let namespace = format!("lsbench{}", std::process::id());
-    run(Command::new("ip").args(["netns", "add", &namespace]))?;
-    let mut daemon = dockerd(&folder, &namespace)?;
-    let measured = docker_runs(world, &folder).await;
-    // The daemon is ended by its own id, and its containers with it.
-    let _ = Command::new("kill").arg(daemon.id().to_string()).status();
-    for _ in 0..100 {
-        if daemon.try_wait()?.is_some() {
-            break;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    let _ = daemon.kill();
-    let _ = daemon.wait();
-    let _ = Command::new("ip").args(["netns", "delete", &namespace]).status();
+    let mut engine = Engine::start(world.folder.path().join("docker")).await?;
+    let measured = docker_runs(world, &engine);
+    engine.stop().await;
     measured
 }
 
-fn dockerd(folder: &Path, namespace: &str) -> io::Result<Child> {
-    let log = fs::File::create(folder.join("log"))?;
-    // Not `ip netns exec`, which hides the control groups.
-    Command::new("nsenter")
-        .arg(format!("--net=/var/run/netns/{namespace}"))
-        .args(["dockerd", "--data-root"])
-        .arg(folder.join("data"))
-        .arg("--exec-root")
-        .arg(folder.join("exec"))
-        .arg("--pidfile")
-        .arg(folder.join("pid"))
-        .arg("-H")
-        .arg(format!("unix://{}/sock", folder.display()))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-}
-
-async fn docker_runs(world: &World, folder: &Path) -> io::Result<String> {
-    let host = format!("unix://{}/sock", folder.display());
-    let docker = |words: &[&str]| run(Command::new("docker").args(["-H", &host]).args(words));
-    let end = Instant::now() + Duration::from_secs(30);
-    while docker(&["version"]).is_err() {
-        if end < Instant::now() {
-            return Err(io::Error::other("absent: dockerd did not start"));
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
+fn docker_runs(world: &World, engine: &Engine) -> io::Result<String> {
     let archive = world.folder.path().join("bench.tar");
-    docker(&["load", "-i", &archive.to_string_lossy()])?;
+    engine.docker(&["load", "-i", &archive.to_string_lossy()])?;
     let mut seconds = Vec::new();
     let mut names = Vec::new();
     for serial in 0..21 {
         let name = format!("b{serial}");
         let begun = Instant::now();
-        docker(&["run", "-d", "--name", &name, "-m", "512m", "bench:1", "/bin/sleep", "300"])?;
+        engine.docker(&[
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "-m",
+            "512m",
+            "bench:1",
+            "/bin/sleep",
+            "300",
+        ])?;
         if serial > 0 {
             seconds.push(begun.elapsed().as_secs_f64());
         }
@@ -79,7 +47,7 @@ async fn docker_runs(world: &World, folder: &Path) -> io::Result<String> {
     }
     let mut remove = vec!["rm", "-f"];
     remove.extend(names.iter().map(String::as_str));
-    docker(&remove)?;
+    engine.docker(&remove)?;
     Ok(spread(&mut seconds))
 }
 
@@ -136,7 +104,7 @@ fn runc_start(world: &World, name: &str) -> io::Result<()> {
                   "resources": {"memory": {"limit": 536_870_912_u64}, "cpu": {"quota": 25_000, "period": 100_000}}},
     });
     fs::write(bundle.join("config.json"), config.to_string())?;
-    run(Command::new("runc").args(["run", "-d", "--bundle"]).arg(&bundle).arg(name)).map(drop)
+    run(Command::new("runc").args(["run", "-d", "--bundle"]).arg(&bundle).arg(name))
 }
 
 fn runc_remove(count: usize) -> io::Result<()> {
@@ -147,23 +115,24 @@ fn runc_remove(count: usize) -> io::Result<()> {
 }
 
 /// Runs a command to its end; a missing program reads "absent", a failure its standard error.
-fn run(command: &mut Command) -> io::Result<Output> {
-    let program = command.get_program().to_string_lossy().into_owned();
+pub(crate) fn run(command: &mut Command) -> io::Result<()> {
     // Detached containers would keep a pipe open: files instead.
-    let errors = tempfile::tempfile()?;
-    let status =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?).status();
-    match status {
-        Ok(status) if status.success() => {
-            Ok(Output { status, stdout: Vec::new(), stderr: Vec::new() })
-        }
-        Ok(_) => {
-            use std::io::{Read, Seek};
-            let (mut errors, mut text) = (errors, String::new());
-            errors.rewind()?;
-            errors.read_to_string(&mut text)?;
-            Err(io::Error::other(format!("{program}: {}", text.trim())))
-        }
+    finish(command.stdout(Stdio::null()))
+}
+
+/// What a command prints to its standard output.
+pub(crate) fn output(command: &mut Command) -> io::Result<String> {
+    let mut printed = tempfile::tempfile()?;
+    finish(command.stdout(printed.try_clone()?))?;
+    contents(&mut printed)
+}
+
+fn finish(command: &mut Command) -> io::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut errors = tempfile::tempfile()?;
+    match command.stdin(Stdio::null()).stderr(errors.try_clone()?).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(io::Error::other(format!("{program}: {}", contents(&mut errors)?.trim()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(io::Error::other(format!("absent: {program}")))
         }
@@ -171,8 +140,20 @@ fn run(command: &mut Command) -> io::Result<Output> {
     }
 }
 
+fn contents(file: &mut fs::File) -> io::Result<String> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Packs a root file system as `docker save` would, with tar from the system.
-pub(crate) fn docker_save(root: &Path, archive: &Path, tag: &str) -> io::Result<()> {
+pub(crate) fn docker_save(
+    root: &Path,
+    archive: &Path,
+    tag: &str,
+    entry_point: &[&str],
+) -> io::Result<()> {
     let folder = tempfile::tempdir()?;
     let layer = folder.path().join("layer.tar");
     run(Command::new("tar")
@@ -183,7 +164,7 @@ pub(crate) fn docker_save(root: &Path, archive: &Path, tag: &str) -> io::Result<
         .arg("."))?;
     let digest = hex::encode(Sha256::digest(fs::read(&layer)?));
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Entrypoint": entry_point},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]}});
     fs::write(folder.path().join("config.json"), config.to_string())?;
     let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]);
@@ -193,5 +174,4 @@ pub(crate) fn docker_save(root: &Path, archive: &Path, tag: &str) -> io::Result<
         "config.json",
         "layer.tar",
     ]))
-    .map(drop)
 }

@@ -38,7 +38,7 @@ pub(crate) fn conditions() -> Vec<String> {
 }
 
 impl World {
-    pub(crate) async fn start(binary: &str) -> io::Result<Self> {
+    pub(crate) async fn start(binary: &str, hello: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("lsbench").tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let host = format!("127.0.0.1:{port}");
@@ -63,7 +63,8 @@ impl World {
             supervisor,
             ready,
         };
-        world.load_image()?;
+        world.load_busybox()?;
+        world.load_hello(Path::new(hello))?;
         world.subnet = world.find_subnet().await?;
         let mut connection = Connection::open(&world.target).await?;
         connection.ecs("CreateCluster", &json!({"clusterName": "bench"})).await?;
@@ -139,8 +140,8 @@ impl World {
         sum
     }
 
-    /// Makes an OCI layout of Debian's static busybox and loads it as users do.
-    fn load_image(&self) -> io::Result<()> {
+    /// Makes an image of Debian's static busybox and loads it as users do.
+    fn load_busybox(&self) -> io::Result<()> {
         let root = self.folder.path().join("rootfs");
         std::fs::create_dir_all(root.join("bin"))?;
         for name in ["tmp", "etc", "proc", "sys", "dev"] {
@@ -150,18 +151,27 @@ impl World {
         for applet in ["sh", "sleep", "true"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
-        let archive = self.folder.path().join("bench.tar");
-        crate::peers::docker_save(&root, &archive, "bench:1")?;
-        let done = Command::new(&self.binary)
-            .args(["image", "load"])
-            .arg(&archive)
-            .arg("--data-dir")
-            .arg(data_dir(&self.folder))
-            .output()?;
-        if done.status.success() {
-            return Ok(());
-        }
-        Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+        self.load(&root, "bench", &[])
+    }
+
+    /// The same of the sample.
+    fn load_hello(&self, hello: &Path) -> io::Result<()> {
+        let root = self.folder.path().join("hello");
+        std::fs::create_dir_all(&root)?;
+        std::fs::copy(hello, root.join("hello"))?;
+        self.load(&root, "hello", &["/hello"])
+    }
+
+    fn load(&self, root: &Path, name: &str, entry_point: &[&str]) -> io::Result<()> {
+        let archive = self.folder.path().join(format!("{name}.tar"));
+        crate::peers::docker_save(root, &archive, &format!("{name}:1"), entry_point)?;
+        crate::peers::run(
+            Command::new(&self.binary)
+                .args(["image", "load"])
+                .arg(&archive)
+                .arg("--data-dir")
+                .arg(data_dir(&self.folder)),
+        )
     }
 
     async fn find_subnet(&self) -> io::Result<String> {
@@ -196,6 +206,20 @@ impl World {
                 "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
                 "cpu": "256", "memory": "512",
                 "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "stopTimeout": 2}]}))
+            .await?;
+        Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Registers a Fargate definition of the sample; its ARN.
+    pub(crate) async fn define_hello(&self, family: &str, revision: &str) -> io::Result<String> {
+        let mut connection = Connection::open(&self.target).await?;
+        let image = format!("{}/hello:1", self.target.host);
+        let answer = connection
+            .ecs("RegisterTaskDefinition", &json!({
+                "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
+                "cpu": "256", "memory": "512",
+                "containerDefinitions": [{"name": "web", "image": image, "command": ["serve"], "stopTimeout": 10,
+                                          "environment": [{"name": "REVISION", "value": revision}]}]}))
             .await?;
         Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
     }
