@@ -18,6 +18,9 @@ pub enum ClusterStatus {
     Inactive,
 }
 
+/// The capacity providers that every account has.
+pub const FARGATE_PROVIDERS: [&str; 2] = ["FARGATE", "FARGATE_SPOT"];
+
 /// One item of a capacity provider strategy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +28,12 @@ pub struct StrategyItem {
     pub capacity_provider: String,
     pub weight: u32,
     pub base: u32,
+}
+
+impl StrategyItem {
+    pub fn is_fargate(&self) -> bool {
+        FARGATE_PROVIDERS.contains(&self.capacity_provider.as_str())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -121,6 +121,27 @@ pub enum RevisionCapacity {
     Strategy(Vec<StrategyItem>),
 }
 
+impl RevisionCapacity {
+    /// On what kind of capacity the tasks run: a strategy's providers are all of one kind, and those
+    /// of one's own are made of instances.
+    pub fn launch(&self) -> Launch {
+        match self {
+            Self::Launch(launch) => *launch,
+            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => Launch::Fargate,
+            Self::Strategy(_) => Launch::Ec2,
+        }
+    }
+
+    /// The providers that a strategy names.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        let items = match self {
+            Self::Launch(_) => &[],
+            Self::Strategy(items) => items.as_slice(),
+        };
+        items.iter().map(|item| item.capacity_provider.as_str())
+    }
+}
+
 /// A service. Written by its callers' requests, but for what says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

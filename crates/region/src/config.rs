@@ -24,6 +24,10 @@ pub struct Config {
     /// How to tell the own agent's routes on this host from those of others; without, a block of
     /// addresses that was chosen once is never given up. Since 0.1.
     pub route_mark: Option<RouteMark>,
+    /// How long an instance's agent may be away before its tasks count as stopped and services replace
+    /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
+    /// does. A restart of the region begins the wait anew. Since 0.2.
+    pub instance_silence_ms: u64,
     pub limits: Limits,
     pub retention: Retention,
 }
@@ -36,6 +40,7 @@ impl Config {
             data_dir,
             account_keys: None,
             route_mark: None,
+            instance_silence_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),
         }
@@ -55,6 +60,16 @@ pub struct Limits {
     pub revisions_per_family_max: u32,
     /// Fargate tasks of one account that are not stopped.
     pub fargate_tasks_per_account_max: usize,
+    /// Capacity providers of one's own.
+    pub capacity_providers_per_account_max: usize,
+    /// Capacity providers that one cluster is associated with, Fargate's among them.
+    pub capacity_providers_per_cluster_max: usize,
+    /// Tasks of a cluster that wait for room among the instances of a capacity provider.
+    pub waiting_tasks_per_cluster_max: usize,
+    /// Services of a cluster that are not inactive.
+    pub services_per_cluster_max: usize,
+    /// What a service may desire.
+    pub tasks_per_service_max: u32,
 }
 
 impl Default for Limits {
@@ -64,6 +79,11 @@ impl Default for Limits {
             instances_per_cluster_max: 5_000,
             revisions_per_family_max: 1_000_000,
             fargate_tasks_per_account_max: 10_000,
+            capacity_providers_per_account_max: 1_000,
+            capacity_providers_per_cluster_max: 20,
+            waiting_tasks_per_cluster_max: 300,
+            services_per_cluster_max: 5_000,
+            tasks_per_service_max: 5_000,
         }
     }
 }
@@ -73,6 +93,10 @@ impl Default for Limits {
 pub struct Retention {
     pub stopped_tasks_ms: u64,
     pub inactive_clusters_ms: u64,
+    pub inactive_services_ms: u64,
+    /// Deployments of a service that are over, and the revisions that only they name.
+    pub past_deployments_ms: u64,
+    pub inactive_capacity_providers_ms: u64,
     pub client_tokens_ms: u64,
 }
 
@@ -82,6 +106,9 @@ impl Default for Retention {
         Self {
             stopped_tasks_ms: HOUR_MS,
             inactive_clusters_ms: HOUR_MS,
+            inactive_services_ms: HOUR_MS,
+            past_deployments_ms: 90 * 24 * HOUR_MS,
+            inactive_capacity_providers_ms: HOUR_MS,
             client_tokens_ms: 24 * HOUR_MS,
         }
     }

@@ -109,7 +109,8 @@ impl From<Refusal> for ApiError {
             Refusal::ProviderNotAssociated => Self::client(
                 "InvalidParameterException",
                 "The specified capacity provider strategy cannot contain a capacity provider \
-                 that is not associated with the cluster.",
+                 that is not associated with the cluster. Associate the capacity provider with the \
+                 cluster or specify a valid capacity provider and try again.",
             ),
             Refusal::ProviderInUse => Self::client(
                 "ResourceInUseException",

@@ -1,4 +1,5 @@
-//! Takes away what is over: deleted clusters, expired client tokens, deleted task definitions.
+//! Takes away what is over: deleted clusters and capacity providers, expired client tokens, deleted
+//! task definitions.
 //!
 //! Called now and then by whoever keeps the region's time; calling it twice changes nothing.
 
@@ -46,6 +47,12 @@ impl Region {
                 !view.tasks.of(row.account).any(|task| is_its(task))
             })
             .map(|row| Key::TaskDefinition(row.account, row.id.clone()));
-        clusters.chain(tokens).chain(definitions).collect()
+        let providers_kept_ms = self.config.retention.inactive_capacity_providers_ms;
+        let providers = view
+            .capacity_providers
+            .iter()
+            .filter(|row| row.deleted_at.is_some_and(|at| providers_kept_ms <= now.since_ms(at)))
+            .map(|row| Key::CapacityProvider(row.scope.account, row.name.clone()));
+        clusters.chain(tokens).chain(definitions).chain(providers).collect()
     }
 }

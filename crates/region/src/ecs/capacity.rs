@@ -1,36 +1,91 @@
-//! Capacity providers: the two that every account has, and strategies that name them.
+//! Capacity providers as requests name them: one by one, a cluster's, and in strategies.
+//!
+//! Those of Fargate are every account's. One of one's own stands for the instances that say they
+//! belong to its Auto Scaling group: see [`super::pool`].
+
+use std::sync::Arc;
 
 use aws_api::ecs;
-use aws_wire::ApiError;
-use model::StrategyItem;
+use aws_wire::{ApiError, Caller};
+use longshore_types::{AccountId, CapacityProviderArn};
+use model::cluster::FARGATE_PROVIDERS;
+use model::{CapacityProvider, Key, StrategyItem, View};
+use store::Batch;
 
 use crate::errors::Refusal;
-
-/// The providers of every account.
-pub const PROVIDERS: [&str; 2] = ["FARGATE", "FARGATE_SPOT"];
+use crate::region::Region;
 
 const STRATEGY_ITEMS_MAX: usize = 20;
 const BASE_MAX: u32 = 100_000;
 const WEIGHT_MAX: u32 = 1_000;
 
-/// Whether there is a provider of this name.
-pub fn is_provider(name: &str) -> bool {
-    PROVIDERS.contains(&name)
+/// Whether a provider is one of those that every account has.
+pub fn is_fargate(name: &str) -> bool {
+    FARGATE_PROVIDERS.contains(&name)
 }
 
-/// Reads and checks the providers that a cluster is to be associated with.
-pub fn read_providers(names: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
+/// The name in a name or an ARN.
+pub(super) fn provider_name(
+    region: &Region,
+    caller: &Caller,
+    given: &str,
+) -> Result<String, ApiError> {
+    if !given.starts_with("arn:") {
+        return Ok(given.to_owned());
+    }
+    let arn: CapacityProviderArn =
+        given.parse().map_err(|_| Refusal::BadIdentifier { given: given.to_owned() })?;
+    region.check_scope(caller, &arn.scope)?;
+    Ok(arn.name)
+}
+
+/// A provider of one's own that was not deleted.
+pub(super) fn own_provider<'v>(
+    view: &'v View,
+    account: AccountId,
+    name: &str,
+) -> Option<&'v Arc<CapacityProvider>> {
+    view.capacity_providers.get(account, &name.to_owned()).filter(|provider| provider.is_active())
+}
+
+/// Reads the providers that a cluster is to be associated with, each once.
+pub(super) fn read_providers(
+    region: &Region,
+    caller: &Caller,
+    given: Option<Vec<String>>,
+) -> Result<Vec<String>, ApiError> {
     let mut providers: Vec<String> = Vec::new();
-    for name in names.unwrap_or_default() {
-        if !is_provider(&name) {
-            let message = format!("The specified capacity provider '{name}' was not found.");
-            return Err(Refusal::invalid(message).into());
-        }
+    for given in given.unwrap_or_default() {
+        let name = provider_name(region, caller, &given)?;
         if !providers.contains(&name) {
             providers.push(name);
         }
     }
+    if region.config.limits.capacity_providers_per_cluster_max < providers.len() {
+        let message = "The maximum number of capacity providers per cluster has been exceeded.";
+        return Err(Refusal::invalid(message).into());
+    }
     Ok(providers)
+}
+
+/// Refuses providers that are not there; those that are, stay so until the batch is written.
+pub(super) fn check_providers(
+    view: &View,
+    account: AccountId,
+    providers: &[String],
+    batch: &mut Batch,
+) -> Result<(), ApiError> {
+    for name in providers.iter().filter(|name| !is_fargate(name)) {
+        if own_provider(view, account, name).is_none() {
+            let message = format!(
+                "The specified capacity provider '{name}' was not found. Specify a valid name or \
+                 ARN and try again."
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+        batch.rely(Key::CapacityProvider(account, name.clone()));
+    }
+    Ok(())
 }
 
 /// Reads and checks a strategy over the providers that a cluster is `associated` with.
@@ -62,6 +117,13 @@ pub fn read_strategy(
     if 1 < strategy.len() && strategy.iter().all(|item| item.weight == 0) {
         let message =
             "At least one capacity provider of a strategy must have a weight greater than zero.";
+        return Err(Refusal::invalid(message).into());
+    }
+    let of_fargate = strategy.iter().filter(|item| item.is_fargate()).count();
+    if of_fargate != 0 && of_fargate != strategy.len() {
+        let message = "A capacity provider strategy cannot contain a mix of capacity providers \
+                       using Auto Scaling groups and Fargate providers. Specify one or the other \
+                       and try again.";
         return Err(Refusal::invalid(message).into());
     }
     Ok(strategy)
@@ -105,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_strategy_is_checked_against_the_cluster_and_itself() {
-        let both = PROVIDERS.map(str::to_owned);
+        let both = FARGATE_PROVIDERS.map(str::to_owned);
         let item = |name: &str, weight, base| ecs::CapacityProviderStrategyItem {
             capacity_provider: Some(name.to_owned()),
             weight,
@@ -123,6 +185,19 @@ mod tests {
         assert!(read(vec![item("FARGATE", Some(1001), None)]).is_err());
         assert!(read(vec![item("FARGATE", Some(1), Some(-1))]).is_err());
         let error = read_strategy(vec![item("FARGATE", Some(1), None)], &[]).unwrap_err();
-        assert!(error.message.contains("not associated"), "{error}");
+        assert_eq!(
+            error.message,
+            "The specified capacity provider strategy cannot contain a capacity provider that is \
+             not associated with the cluster. Associate the capacity provider with the cluster or \
+             specify a valid capacity provider and try again."
+        );
+        let mixed = vec![item("FARGATE", Some(1), None), item("mine", Some(1), None)];
+        let error = read_strategy(mixed, &["FARGATE".to_owned(), "mine".to_owned()]).unwrap_err();
+        assert_eq!(error.code, "InvalidParameterException");
+        assert_eq!(
+            error.message,
+            "A capacity provider strategy cannot contain a mix of capacity providers using Auto \
+             Scaling groups and Fargate providers. Specify one or the other and try again."
+        );
     }
 }

@@ -9,7 +9,7 @@ use model::{Cluster, ClusterStatus, Document, StrategyItem, Tags, View};
 use store::Batch;
 
 use super::account_settings::effective;
-use super::capacity::{read_providers, read_strategy};
+use super::capacity::{check_providers, read_providers, read_strategy};
 use super::cluster::{
     EVERYTHING, INSIGHTS, read_configuration, read_settings, refuse_service_connect,
 };
@@ -32,7 +32,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: ecs::CreateClusterRequest,
 ) -> Result<ecs::CreateClusterResponse, ApiError> {
-    let wish = read(input)?;
+    let wish = read(region, caller, input)?;
     let cluster = region
         .decide(|view, now| {
             let mut batch = Batch::on(view);
@@ -45,6 +45,7 @@ pub(super) async fn handle(
                 return Err(Refusal::ClusterLimit { max }.into());
             }
             let cluster = wish.grant(view, caller, now);
+            check_providers(view, caller.account, &cluster.capacity_providers, &mut batch)?;
             batch.put(cluster.clone());
             Ok((batch, cluster))
         })
@@ -53,7 +54,11 @@ pub(super) async fn handle(
     Ok(ecs::CreateClusterResponse { cluster: Some(cluster) })
 }
 
-fn read(input: ecs::CreateClusterRequest) -> Result<Wish, ApiError> {
+fn read(
+    region: &Region,
+    caller: &Caller,
+    input: ecs::CreateClusterRequest,
+) -> Result<Wish, ApiError> {
     let name = match input.cluster_name.filter(|name| !name.is_empty()) {
         None => ClusterName::default_cluster(),
         Some(name) => name.parse().map_err(|why| {
@@ -64,7 +69,7 @@ fn read(input: ecs::CreateClusterRequest) -> Result<Wish, ApiError> {
     };
     refuse_service_connect(input.service_connect_defaults)?;
     let is_with_providers = input.capacity_providers.is_some();
-    let providers = read_providers(input.capacity_providers)?;
+    let providers = read_providers(region, caller, input.capacity_providers)?;
     let strategy = match input.default_capacity_provider_strategy {
         None => None,
         Some(items) => Some(read_strategy(items, &providers)?),

@@ -28,6 +28,7 @@ mod list_services;
 mod list_task_definition_families;
 mod list_task_definitions;
 mod list_tasks;
+mod pool;
 mod put_cluster_capacity_providers;
 mod register_container_instance;
 mod register_task_definition;

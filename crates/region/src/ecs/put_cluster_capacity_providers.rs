@@ -1,13 +1,18 @@
 //! PutClusterCapacityProviders: which providers a cluster has, and how tasks are spread by default.
 
+use std::collections::BTreeSet;
+
 use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
-use model::Cluster;
+use longshore_types::AccountId;
+use model::service::{Rank, ServiceStatus};
 use model::task::Phase;
+use model::{Cluster, Service, View};
 use store::{Batch, Index};
 
-use super::capacity::{read_providers, read_strategy};
+use super::capacity::{check_providers, read_providers, read_strategy};
 use super::cluster::EVERYTHING;
+use super::pool;
 use crate::errors::Refusal;
 use crate::region::Region;
 
@@ -16,7 +21,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: ecs::PutClusterCapacityProvidersRequest,
 ) -> Result<ecs::PutClusterCapacityProvidersResponse, ApiError> {
-    let providers = read_providers(input.capacity_providers)?;
+    let providers = read_providers(region, caller, input.capacity_providers)?;
     let items = input.default_capacity_provider_strategy.unwrap_or_default();
     let strategy = read_strategy(items, &providers)?;
     let given = input.cluster.as_deref();
@@ -24,15 +29,13 @@ pub(super) async fn handle(
         .decide(|view, _| {
             let mut cluster = Cluster::clone(region.cluster(view, caller, given)?);
             let mut batch = Batch::on(view);
+            check_providers(view, caller.account, &providers, &mut batch)?;
             batch.rely(Index::ClusterTasks(caller.account, cluster.name.clone()));
-            for provider in cluster.capacity_providers.iter().filter(|p| !providers.contains(p)) {
-                let is_in_use = view
-                    .tasks_of_cluster(caller.account, &cluster.name)
-                    .filter(|task| task.phase < Phase::Stopped)
-                    .any(|task| task.capacity_provider.as_ref() == Some(provider));
-                if is_in_use {
-                    return Err(Refusal::ProviderInUse.into());
-                }
+            batch.rely(Index::ClusterServices(caller.account, cluster.name.clone()));
+            let used = used_providers(view, &cluster);
+            let is_kept = |name: &&String| providers.contains(name);
+            if cluster.capacity_providers.iter().filter(|p| !is_kept(p)).any(|p| used.contains(p)) {
+                return Err(Refusal::ProviderInUse.into());
             }
             cluster.capacity_providers.clone_from(&providers);
             cluster.default_strategy.clone_from(&strategy);
@@ -40,8 +43,37 @@ pub(super) async fn handle(
             Ok((batch, cluster))
         })
         .await?;
+    pool::settle(region, caller.account, &cluster.name).await?;
     let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
     Ok(ecs::PutClusterCapacityProvidersResponse { cluster: Some(cluster) })
+}
+
+/// The providers that tasks run on, or that a service would start tasks on.
+fn used_providers(view: &View, cluster: &Cluster) -> BTreeSet<String> {
+    let account = cluster.account;
+    let tasks = view
+        .tasks_of_cluster(account, &cluster.name)
+        .filter(|task| task.phase < Phase::Stopped)
+        .filter_map(|task| task.capacity_provider.clone());
+    let services = view
+        .services_of_cluster(account, &cluster.name)
+        .filter(|service| service.status < ServiceStatus::Inactive)
+        .flat_map(|service| providers_of(view, account, service));
+    tasks.chain(services).collect()
+}
+
+fn providers_of(view: &View, account: AccountId, service: &Service) -> Vec<String> {
+    let id = service.key();
+    let deployments = view.deployments_of(account, &id).filter(|each| each.rank < Rank::Gone);
+    let revisions = deployments.map(|each| each.revision).chain(service.revision);
+    let of_revisions = revisions
+        .filter_map(|revision| view.revision_of(account, &id, revision))
+        .map(|row| &row.capacity);
+    let of_sets = view.task_sets_of(account, &id).map(|set| &set.capacity);
+    of_revisions
+        .chain(of_sets)
+        .flat_map(|capacity| capacity.providers().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 #[cfg(test)]
@@ -50,28 +82,58 @@ mod tests {
     use crate::ecs::create_cluster;
     use crate::testing::TestRegion;
 
-    #[tokio::test]
-    async fn a_default_strategy_names_only_providers_of_the_cluster() {
+    async fn put(
+        world: &TestRegion,
+        providers: &[&str],
+        default: &str,
+    ) -> Result<ecs::Cluster, ApiError> {
+        let item = ecs::CapacityProviderStrategyItem {
+            capacity_provider: Some(default.to_owned()),
+            weight: Some(1),
+            base: None,
+        };
+        let input = ecs::PutClusterCapacityProvidersRequest {
+            cluster: Some("default".to_owned()),
+            capacity_providers: Some(providers.iter().map(|&name| name.to_owned()).collect()),
+            default_capacity_provider_strategy: Some(vec![item]),
+        };
+        Ok(handle(&world.region, &world.root(), input).await?.cluster.unwrap())
+    }
+
+    async fn world() -> TestRegion {
         let world = TestRegion::new();
         let input = ecs::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
-        let put = async |provider: &str| {
-            let item = ecs::CapacityProviderStrategyItem {
-                capacity_provider: Some("FARGATE".to_owned()),
-                weight: Some(1),
-                base: None,
-            };
-            let input = ecs::PutClusterCapacityProvidersRequest {
-                cluster: Some("default".to_owned()),
-                capacity_providers: Some(vec![provider.to_owned()]),
-                default_capacity_provider_strategy: Some(vec![item]),
-            };
-            handle(&world.region, &world.root(), input).await
-        };
-        let cluster = put("FARGATE").await.unwrap().cluster.unwrap();
+        world
+    }
+
+    #[tokio::test]
+    async fn a_default_strategy_names_only_providers_of_the_cluster() {
+        let world = world().await;
+        let cluster = put(&world, &["FARGATE"], "FARGATE").await.unwrap();
         assert_eq!(cluster.capacity_providers, Some(vec!["FARGATE".to_owned()]));
         assert_eq!(cluster.default_capacity_provider_strategy.unwrap()[0].weight, Some(1));
-        let error = put("FARGATE_SPOT").await.unwrap_err();
+        let error = put(&world, &["FARGATE_SPOT"], "FARGATE").await.unwrap_err();
         assert!(error.message.contains("not associated with the cluster"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn providers_that_are_not_there_or_too_many_are_refused() {
+        let world = world().await;
+        let error = put(&world, &["mine"], "mine").await.unwrap_err();
+        assert_eq!(error.code, "InvalidParameterException");
+        assert_eq!(
+            error.message,
+            "The specified capacity provider 'mine' was not found. Specify a valid name or ARN and \
+             try again."
+        );
+        let many: Vec<String> = (0..21).map(|n| format!("p{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let error = put(&world, &many, "p0").await.unwrap_err();
+        assert_eq!(error.code, "InvalidParameterException");
+        assert_eq!(
+            error.message,
+            "The maximum number of capacity providers per cluster has been exceeded."
+        );
     }
 }

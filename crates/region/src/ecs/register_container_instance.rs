@@ -17,6 +17,7 @@ use model::{Cluster, Index, Key, Tags, View};
 use store::Batch;
 
 use super::launch::put_task;
+use super::pool;
 use super::show_instance::{Include, attributes, show};
 use crate::errors::Refusal;
 use crate::region::Region;
@@ -63,13 +64,14 @@ pub(super) async fn handle(
             let cluster = region.cluster(view, caller, input.cluster.as_deref())?;
             let mut batch = Batch::on(view);
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
-            let row = match known {
+            let mut row = match known {
                 Some(id) => again(view, caller, cluster, id, &offer)?,
                 None => {
                     replace_lost(view, caller, &mut batch, now);
                     first(region, view, caller, cluster, &offer, now)?
                 }
             };
+            row.capacity_provider = pool::provider_of(view, cluster, &row);
             let shown = show(view, &row, Include { tags: true, health: false });
             batch.put(row);
             Ok((batch, shown))

@@ -4,4 +4,4 @@ mod instances;
 mod placing;
 mod sessions;
 mod simulation;
-mod world;
+pub(super) mod world;
