@@ -174,6 +174,32 @@ pub enum Gate {
     Bake { until: Timestamp },
 }
 
+impl fmt::Display for Gate {
+    /// What follows "waiting for": `2 tasks to run`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks = |many: &u32| if *many == 1 { "1 task".into() } else { format!("{many} tasks") };
+        match self {
+            Self::Starting { tasks: many } => write!(f, "{} to run", tasks(many)),
+            Self::Healthy { tasks: many } => write!(f, "{} to be healthy", tasks(many)),
+            Self::Room(Shortage { tasks: many, tally, .. }) => {
+                write!(f, "room for {} ({tally})", tasks(many))
+            }
+            Self::Stopping { tasks: many } => write!(f, "{} to stop", tasks(many)),
+            Self::Limits { healthy_min, max } => write!(
+                f,
+                "minimumHealthyPercent or maximumPercent to be changed: no fewer than {} may be \
+                 healthy and there may be no more than {max}",
+                tasks(healthy_min)
+            ),
+            Self::Backoff { until } => write!(f, "the next try at {until}"),
+            Self::Protected { tasks: many } => {
+                write!(f, "the protection of {} to end", tasks(many))
+            }
+            Self::Bake { until } => write!(f, "its bake time to end at {until}"),
+        }
+    }
+}
+
 /// A deployment. Made by requests and by rollbacks; all that changes is the reconciler's, but for
 /// the wish to stop, which is a request's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

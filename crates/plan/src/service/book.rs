@@ -1,0 +1,495 @@
+//! What the tasks' fates mean for their deployments: failures, the breaker, rollbacks, completion.
+
+use std::collections::BTreeSet;
+
+use longshore_types::{DeploymentId, TaskId, Timestamp};
+use model::service::{
+    CompletedDeployment, Deployment, Happening, Rank, Rollback, RollbackCause, Rollout,
+    ServiceDeploymentStatus, SourceRevision,
+};
+use model::task::{Desired, Phase, StopCause, Task};
+
+use super::census::{Census, Standing, count, is_health_checked};
+use super::gates::desired_count;
+use super::limits::{EARLY_END_MS, FAST_TRIES, breaker_threshold};
+use super::turn::{Plan, Tracked, Turn};
+
+/// What the end of a task says of its deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Nothing: somebody wanted it, or its instance went.
+    Blameless,
+    NeverRan,
+    /// It ended by itself before it could be counted on.
+    EndedEarly,
+    Unhealthy,
+}
+
+fn ending(task: &Task) -> Ending {
+    match &task.stop_cause {
+        Some(StopCause::FailedToStart { .. }) => Ending::NeverRan,
+        Some(StopCause::EssentialContainerExited { .. } | StopCause::AgentStopped { .. }) => {
+            let Some(started) = task.times.started else { return Ending::NeverRan };
+            let ended = task.times.stopping.or(task.times.stopped).unwrap_or(started);
+            let is_seen = task.service.as_ref().is_some_and(|service| service.is_seen_running);
+            let was_healthy = is_seen && is_health_checked(task);
+            if ended.since_ms(started) < EARLY_END_MS && !was_healthy {
+                Ending::EndedEarly
+            } else {
+                Ending::Blameless
+            }
+        }
+        Some(StopCause::Unhealthy { .. }) => Ending::Unhealthy,
+        Some(
+            StopCause::Requested { .. }
+            | StopCause::InstanceDeregistered { .. }
+            | StopCause::ServiceScaled { .. }
+            | StopCause::InstanceDraining { .. }
+            | StopCause::ZoneRebalanced { .. }
+            | StopCause::InstanceLost { .. }
+            | StopCause::SpotInterrupted,
+        )
+        | None => Ending::Blameless,
+    }
+}
+
+/// How the account of a task that failed its health checks reads.
+const UNHEALTHY: &str = "task failed container health checks";
+
+/// Why a task failed, without the full stop.
+fn account(task: &Task) -> String {
+    match &task.stop_cause {
+        Some(StopCause::EssentialContainerExited { container, exit_code: Some(code) }) => {
+            format!("container {container} exited with code {code}")
+        }
+        Some(StopCause::Unhealthy { .. }) => UNHEALTHY.to_owned(),
+        Some(cause) => cause.to_string().trim_end_matches('.').to_owned(),
+        None => "the task stopped".to_owned(),
+    }
+}
+
+fn stopped_at(task: &Task) -> Timestamp {
+    task.times.stopped.unwrap_or(task.times.created)
+}
+
+/// Counts one more try if the task was made after the last one had failed: those that were started
+/// together fail together.
+fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) {
+    let at = stopped_at(task);
+    if last.is_none_or(|last| last <= task.times.created) {
+        *streak = streak.saturating_add(1);
+    }
+    *last = Some(last.map_or(at, |last| last.max(at)));
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// Takes in how tasks have ended, and which can be counted on by now.
+    pub(super) fn take_in(&mut self) {
+        self.settle();
+        self.census = self.look();
+        if self.mark_seen() {
+            // Those that were in doubt only because of earlier failures are not any more.
+            self.census = self.look();
+            self.mark_seen();
+        }
+    }
+
+    fn look(&self) -> Census<'a> {
+        let deployments =
+            self.deployments.iter().filter(|row| row.is.streak > 0).map(|row| row.is.id);
+        let task_sets =
+            self.task_sets.iter().filter(|row| row.is.failures > 0).map(|row| row.is.id);
+        let cautious: BTreeSet<DeploymentId> = deployments.chain(task_sets).collect();
+        Census::of(self.picture, &cautious)
+    }
+
+    /// Takes in each task that has stopped, once.
+    fn settle(&mut self) {
+        let is_of_service = |task: &&Task| task.service.is_some();
+        let all = || self.picture.tasks.iter().copied().filter(is_of_service);
+        let mut ended: Vec<&'a Task> = all()
+            .filter(|task| {
+                let is_settled = task.service.as_ref().is_some_and(|service| service.is_settled);
+                task.phase == Phase::Stopped && !is_settled
+            })
+            .collect();
+        ended.sort_by_key(|task| (stopped_at(task), task.id));
+        let proven: BTreeSet<DeploymentId> = all()
+            .filter(|task| task.phase == Phase::Running && task.desired == Desired::Running)
+            .filter_map(|task| task.service.as_ref())
+            .filter(|service| service.is_seen_running)
+            .map(|service| service.deployment)
+            .collect();
+        for task in ended {
+            self.verdict.settled.push(task.id);
+            let Some(service) = &task.service else { continue };
+            let ending = ending(task);
+            if ending == Ending::Blameless {
+                continue;
+            }
+            let is_proven = proven.contains(&service.deployment);
+            let id = service.deployment;
+            if let Some(row) = self.deployments.iter_mut().find(|row| row.is.id == id) {
+                charge(&mut row.is, task, ending, is_proven);
+            }
+            if let Some(row) = self.task_sets.iter_mut().find(|row| row.is.id == id) {
+                let set = &mut row.is;
+                set.last_failure = Some(account(task));
+                count_try(&mut set.failures, &mut set.last_failure_at, task);
+            }
+        }
+    }
+
+    /// Marks tasks that can be counted on; whether that ended a row of failures.
+    fn mark_seen(&mut self) -> bool {
+        let mut proven: BTreeSet<DeploymentId> = BTreeSet::new();
+        let mut running: BTreeSet<DeploymentId> = BTreeSet::new();
+        let mut seen: Vec<TaskId> = Vec::new();
+        for member in self.census.but(None) {
+            if member.is_running() {
+                running.insert(member.deployment);
+            }
+            let is_known = member.task.service.as_ref().is_some_and(|each| each.is_seen_running);
+            if member.standing == Standing::Healthy && !is_known {
+                proven.insert(member.deployment);
+                seen.push(member.task.id);
+            }
+        }
+        self.seen.extend(seen);
+        let mut is_ended = false;
+        for row in &mut self.deployments {
+            let deployment = &mut row.is;
+            deployment.has_run |= running.contains(&deployment.id);
+            if proven.contains(&deployment.id) {
+                is_ended |= deployment.streak > 0;
+                deployment.streak = 0;
+                let breaker = self.picture.service.deployment.breaker;
+                if breaker.and_then(|breaker| breaker.resets_on_healthy_task).unwrap_or(true) {
+                    deployment.failures = 0;
+                }
+            }
+        }
+        for row in self.task_sets.iter_mut().filter(|row| proven.contains(&row.is.id)) {
+            is_ended |= row.is.failures > 0;
+            row.is.failures = 0;
+        }
+        is_ended
+    }
+
+    /// Brings the deployments' own lives forward: superseded, stopped, failed, undone.
+    pub(super) fn follow_deployments(&mut self) {
+        let now = self.now();
+        let Some(at) = self.primary() else { return };
+        let primary = self.deployments[at].is.id;
+        for row in &mut self.deployments {
+            if row.is.id != primary && row.is.rank == Rank::Primary {
+                row.is.rank = Rank::Active;
+            }
+        }
+        let deployment = &mut self.deployments[at].is;
+        deployment.started_at.get_or_insert(now);
+        match deployment.status {
+            ServiceDeploymentStatus::Pending => {
+                deployment.status = ServiceDeploymentStatus::InProgress;
+            }
+            ServiceDeploymentStatus::StopRequested => {
+                end(deployment, ServiceDeploymentStatus::Stopped, "Stopped by request.", now);
+                deployment.stopped_at = Some(now);
+                fail(deployment, "ECS deployment stopped by request.");
+            }
+            ServiceDeploymentStatus::RollbackRequested => {
+                fail(deployment, "ECS deployment stopped by request.");
+                self.roll_back(at, RollbackCause::Requested);
+            }
+            ServiceDeploymentStatus::InProgress
+            | ServiceDeploymentStatus::Stopped
+            | ServiceDeploymentStatus::Successful
+            | ServiceDeploymentStatus::RollbackInProgress
+            | ServiceDeploymentStatus::RollbackSuccessful
+            | ServiceDeploymentStatus::RollbackFailed => {}
+        }
+        self.trip();
+        self.supersede();
+    }
+
+    /// Ends the primary deployment if too many of its tasks have failed.
+    fn trip(&mut self) {
+        let Some(at) = self.primary() else { return };
+        let Some(breaker) = self.picture.service.deployment.breaker.filter(|each| each.is_enabled)
+        else {
+            return;
+        };
+        let threshold = breaker_threshold(&breaker, desired_count(self.picture));
+        let now = self.now();
+        let deployment = &mut self.deployments[at].is;
+        if deployment.rollout != Rollout::InProgress || deployment.failures < threshold {
+            return;
+        }
+        let is_unhealthy = deployment.last_failure.as_deref() == Some(UNHEALTHY);
+        let why = if is_unhealthy {
+            "tasks failed container health checks"
+        } else {
+            "tasks failed to start"
+        };
+        let id = deployment.id;
+        deployment.is_tripped = true;
+        fail(deployment, &format!("ECS deployment circuit breaker: {why}."));
+        self.say(Happening::DeploymentFailed { deployment: id, why: why.to_owned() });
+        let undone = self.deployments.iter().position(|row| is_undone_by(&row.is, id));
+        if let Some(undone) = undone {
+            let last = self.deployments[at].is.last_failure.clone();
+            let undone = &mut self.deployments[undone].is;
+            let reason = with_last(&format!("The rollback failed: {why}."), last.as_deref());
+            end(undone, ServiceDeploymentStatus::RollbackFailed, &reason, now);
+        } else if breaker.rolls_back && self.notes.completed.is_some() {
+            self.roll_back(at, RollbackCause::Breaker);
+        } else {
+            let deployment = &mut self.deployments[at].is;
+            let reason = format!("Service deployment failed: {why}.");
+            let reason = with_last(&reason, deployment.last_failure.as_deref());
+            deployment.stopped_at = Some(now);
+            end(deployment, ServiceDeploymentStatus::Stopped, &reason, now);
+        }
+    }
+
+    /// Goes back to the last deployment that was completed: to itself if it is still there, so that
+    /// its tasks stay, and to its revision otherwise.
+    fn roll_back(&mut self, at: usize, cause: RollbackCause) {
+        let now = self.now();
+        let bad = &mut self.deployments[at].is;
+        let Some(target) = self.notes.completed.filter(|each| each.deployment != bad.id) else {
+            let why = "There is no completed deployment to go back to.";
+            end(bad, ServiceDeploymentStatus::RollbackFailed, why, now);
+            return;
+        };
+        bad.rank = Rank::Active;
+        bad.status = ServiceDeploymentStatus::RollbackInProgress;
+        let why = match cause {
+            RollbackCause::Breaker => {
+                "Service deployment rolled back because the circuit breaker threshold was exceeded."
+            }
+            RollbackCause::Requested => {
+                "Service deployment rolled back because of a request to stop it."
+            }
+        };
+        bad.status_reason = Some(with_last(why, bad.last_failure.as_deref()));
+        let reason = match cause {
+            RollbackCause::Breaker => "circuit breaker: rolling back to deploymentId",
+            RollbackCause::Requested => "stopped by request: rolling back to deploymentId",
+        };
+        let bad = bad.clone();
+        let known = self.deployments.iter().position(|row| row.is.id == target.deployment);
+        let mut next = match known {
+            Some(known) => self.deployments[known].is.clone(),
+            None => self.undoing(&bad, target),
+        };
+        next.rank = Rank::Primary;
+        next.rollout = Rollout::InProgress;
+        next.rollout_reason = Some(format!("ECS deployment {reason} {}.", target.deployment));
+        next.is_tripped = false;
+        next.failures = 0;
+        next.streak = 0;
+        next.baking_since = None;
+        let by = next.id;
+        let rollback = Rollback { cause, started_at: now, revision: target.revision, by };
+        self.deployments[at].is.rollback = Some(rollback);
+        match known {
+            Some(known) => self.deployments[known].is = next,
+            None => self.deployments.push(Tracked { was: None, is: next }),
+        }
+        let service = self.service.get_or_insert_with(|| self.picture.service.clone());
+        service.revision = Some(target.revision);
+        self.say(Happening::RollingBack { to: by });
+    }
+
+    fn undoing(&self, bad: &Deployment, target: CompletedDeployment) -> Deployment {
+        let now = self.now();
+        Deployment {
+            id: self.picture.rollback_id,
+            record: None,
+            undoes: Some(bad.id),
+            revision: target.revision,
+            sources: self.sources(),
+            settings: self.picture.service.deployment.clone(),
+            rank: Rank::Primary,
+            rollout: Rollout::InProgress,
+            rollout_reason: None,
+            status: ServiceDeploymentStatus::InProgress,
+            status_reason: None,
+            rollback: None,
+            is_tripped: false,
+            failures: 0,
+            last_failure_at: None,
+            last_failure: None,
+            streak: 0,
+            has_run: false,
+            shortage: None,
+            created_at: now,
+            started_at: Some(now),
+            updated_at: now,
+            baking_since: None,
+            stopped_at: None,
+            finished_at: None,
+            version: 1,
+            ..bad.clone()
+        }
+    }
+
+    /// The revisions that the service has tasks of.
+    fn sources(&self) -> Vec<SourceRevision> {
+        let of = |row: &Tracked<'_, Deployment>| {
+            let members = self.census.of_deployment(row.is.id);
+            let wanted = || members.iter().filter(|member| member.is_wanted());
+            let source = SourceRevision {
+                revision: row.is.revision,
+                requested: count(wanted()),
+                running: count(wanted().filter(|member| member.is_running())),
+                pending: count(wanted().filter(|member| !member.is_running())),
+            };
+            (source.requested > 0).then_some(source)
+        };
+        self.deployments.iter().filter_map(of).collect()
+    }
+
+    /// Ends the records of deployments that were in progress when a newer one began.
+    fn supersede(&mut self) {
+        let Some(primary) = self.primary().map(|at| self.deployments[at].is.id) else { return };
+        let now = self.now();
+        for row in self.deployments.iter_mut().filter(|row| row.is.id != primary) {
+            let deployment = &mut row.is;
+            deployment.shortage = None;
+            if deployment.status.is_final() || is_undone_by(deployment, primary) {
+                continue;
+            }
+            let reason = format!("Superseded by deployment {primary}.");
+            deployment.stopped_at = Some(now);
+            deployment.rollout_reason.get_or_insert_with(|| {
+                format!("ECS deployment {} superseded by {primary}.", deployment.id)
+            });
+            end(deployment, ServiceDeploymentStatus::Stopped, &reason, now);
+        }
+    }
+
+    /// Carries out the plan for the tasks, and what follows from it for the deployments.
+    pub(super) fn carry_out(&mut self, plan: &Plan) {
+        self.move_tasks(plan, None);
+        if let Some(at) = self.primary() {
+            if plan.is_settled {
+                self.complete(at);
+            }
+            let deployment = &mut self.deployments[at].is;
+            if plan.needed == 0 {
+                deployment.shortage = None;
+            }
+            self.note_failing(at);
+            self.note_stuck(at, plan);
+        }
+        for row in &mut self.deployments {
+            let is_empty = self.census.of_deployment(row.is.id).is_empty();
+            if row.is.rank == Rank::Active && is_empty {
+                row.is.rank = Rank::Gone;
+            }
+        }
+        let is_completed =
+            self.primary().is_some_and(|at| self.deployments[at].is.rollout == Rollout::Completed);
+        self.note_steadiness(plan.is_settled && is_completed);
+    }
+
+    /// Every task of a deployment is there: it is done, or watched for a while before it is.
+    fn complete(&mut self, at: usize) {
+        let now = self.now();
+        let bake_minutes = self.picture.service.deployment.bake_minutes.unwrap_or(0);
+        let deployment = &mut self.deployments[at].is;
+        if deployment.rollout != Rollout::InProgress {
+            return;
+        }
+        if bake_minutes > 0 {
+            let since = *deployment.baking_since.get_or_insert(now);
+            let until = since.plus_ms(u64::from(bake_minutes) * 60_000);
+            if now < until {
+                self.wake_at(Some(until));
+                return;
+            }
+        }
+        deployment.rollout = Rollout::Completed;
+        deployment.rollout_reason = None;
+        if !deployment.status.is_final() {
+            deployment.status = ServiceDeploymentStatus::Successful;
+            deployment.finished_at = Some(now);
+        }
+        let (id, revision) = (deployment.id, deployment.revision);
+        for row in self.deployments.iter_mut().filter(|row| is_undone_by(&row.is, id)) {
+            row.is.status = ServiceDeploymentStatus::RollbackSuccessful;
+            row.is.finished_at = Some(now);
+        }
+        self.notes.completed = Some(CompletedDeployment { deployment: id, revision });
+        self.say(Happening::DeploymentCompleted { deployment: id });
+    }
+
+    fn note_failing(&mut self, at: usize) {
+        let deployment = &self.deployments[at].is;
+        let (id, streak, why) = (deployment.id, deployment.streak, deployment.last_failure.clone());
+        if streak > FAST_TRIES && self.notes.failing_said != Some(id) {
+            self.notes.failing_said = Some(id);
+            self.say(Happening::Failing { why });
+        } else if streak == 0 {
+            self.notes.failing_said = None;
+        }
+    }
+
+    fn note_stuck(&mut self, at: usize, plan: &Plan) {
+        let id = self.deployments[at].is.id;
+        if !plan.is_stuck {
+            self.notes.stuck_said = None;
+        } else if self.notes.stuck_said != Some(id) {
+            self.notes.stuck_said = Some(id);
+            let why = STUCK.to_owned();
+            self.say(Happening::Stuck { why });
+        }
+    }
+}
+
+/// ECS's words when the percentages leave no move.
+const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
+                     deployment configuration. Update the minimumHealthyPercent or maximumPercent \
+                     value and try again.";
+
+/// Whether `by` is at undoing the deployment.
+pub(super) fn is_undone_by(deployment: &Deployment, by: DeploymentId) -> bool {
+    deployment.status == ServiceDeploymentStatus::RollbackInProgress
+        && deployment.rollback.as_ref().is_some_and(|rollback| rollback.by == by)
+}
+
+/// Counts a failure of the primary deployment's.
+fn charge(deployment: &mut Deployment, task: &Task, ending: Ending, is_proven: bool) {
+    if deployment.rank != Rank::Primary || deployment.rollout == Rollout::Failed {
+        return;
+    }
+    deployment.last_failure = Some(account(task));
+    count_try(&mut deployment.streak, &mut deployment.last_failure_at, task);
+    // As long as another runs, one that never did is no sign of a bad revision.
+    let is_excused = ending == Ending::NeverRan && is_proven;
+    if deployment.rollout == Rollout::InProgress && !is_excused {
+        deployment.failures = deployment.failures.saturating_add(1);
+    }
+}
+
+fn fail(deployment: &mut Deployment, reason: &str) {
+    deployment.rollout = Rollout::Failed;
+    deployment.rollout_reason = Some(reason.to_owned());
+    deployment.shortage = None;
+}
+
+fn end(deployment: &mut Deployment, status: ServiceDeploymentStatus, reason: &str, now: Timestamp) {
+    deployment.status = status;
+    deployment.status_reason = Some(reason.to_owned());
+    deployment.finished_at = Some(now);
+}
+
+/// The sentence, and how the last task failed.
+fn with_last(sentence: &str, last: Option<&str>) -> String {
+    match last {
+        Some(last) => format!("{sentence} The last task: {last}."),
+        None => sentence.to_owned(),
+    }
+}

@@ -1,0 +1,91 @@
+//! What a turn is decided from, and what it decides.
+
+use longshore_types::{DeploymentId, InstanceArn, InstanceId, TaskId, Timestamp};
+use model::instance::InstanceStatus;
+use model::service::{Deployment, DeploymentKey, Happening, Service, ServiceNotes, TaskSet};
+use model::task::{StopCause, Task};
+
+/// A service and all that a decision about it looks at.
+#[derive(Clone, Debug)]
+pub struct Picture<'a> {
+    pub service: &'a Service,
+    /// Those that are not gone; in any order.
+    pub deployments: Vec<&'a Deployment>,
+    pub task_sets: Vec<&'a TaskSet>,
+    /// Those that are not stopped, and those that have stopped and are not settled.
+    pub tasks: Vec<&'a Task>,
+    /// For daemons every instance of the cluster; otherwise at least those that tasks of the service
+    /// are on and that are not active.
+    pub hosts: Vec<ServiceHost>,
+    /// The zones that have instances for the service. Only rebalancing looks at them.
+    pub zones: Vec<String>,
+    pub notes: ServiceNotes,
+    /// A fresh name, used if a deployment is rolled back.
+    pub rollback_id: DeploymentId,
+    pub now: Timestamp,
+}
+
+/// An instance as a service's reconciler sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceHost {
+    pub id: InstanceId,
+    pub arn: InstanceArn,
+    pub status: InstanceStatus,
+    pub is_connected: bool,
+    /// Whether it meets the constraints and requirements of the primary deployment's tasks; whether
+    /// there is room is not asked. Only daemons look at it.
+    pub accepts: bool,
+    /// Tasks on it that are not stopped and not daemons: daemons leave last.
+    pub other_tasks: u32,
+}
+
+/// Where tasks are to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the service's strategies want them.
+    Anywhere,
+    /// In this zone or not at all: without room there, nothing is short.
+    Zone(String),
+    /// On this instance or not at all.
+    On(InstanceId),
+}
+
+/// Tasks to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Or task set.
+    pub deployment: DeploymentId,
+    pub tasks: u32,
+    pub place: Place,
+}
+
+/// What one turn decides. Rows are whole and already counted up; only those that change are here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub starts: Vec<Start>,
+    pub stops: Vec<(TaskId, StopCause)>,
+    /// Tasks whose end was taken in: their `is_settled` is to be set.
+    pub settled: Vec<TaskId>,
+    /// Tasks that can be counted on by now: their `is_seen_running` is to be set.
+    pub seen_running: Vec<TaskId>,
+    pub deployments: Vec<Deployment>,
+    /// The deployment that undoes another.
+    pub new_deployment: Option<Deployment>,
+    pub service: Option<Service>,
+    pub task_sets: Vec<TaskSet>,
+    /// Deleted task sets without tasks: their rows are to be removed.
+    pub gone_task_sets: Vec<DeploymentKey>,
+    pub notes: Option<ServiceNotes>,
+    /// All but `Started` and `Unplaceable`, which are the shell's to say.
+    pub happenings: Vec<Happening>,
+    /// Unless something changes before.
+    pub look_again_at: Option<Timestamp>,
+}
+
+impl Verdict {
+    /// Whether nothing is to be done and nothing to be written.
+    pub fn is_idle(&self) -> bool {
+        let quiet = Self { look_again_at: self.look_again_at, ..Self::default() };
+        *self == quiet
+    }
+}

@@ -1,0 +1,239 @@
+//! One turn of a service's reconciler: the rows as they become, and the verdict as it grows.
+
+use std::collections::BTreeSet;
+
+use longshore_types::{DeploymentId, TaskId, Timestamp};
+use model::service::{
+    Deployment, Happening, Rank, Rollout, Service, ServiceDeploymentStatus, ServiceNotes,
+    ServiceStatus, TaskSet,
+};
+use model::task::StopCause;
+
+use super::census::{Census, Leave, Member};
+use super::limits::{STEADY_AGAIN_MS, backoff_ms};
+use super::picture::{Picture, Start, Verdict};
+
+/// A row as it was, if it was, and as it becomes.
+#[derive(Debug)]
+pub(super) struct Tracked<'a, T> {
+    pub(super) was: Option<&'a T>,
+    pub(super) is: T,
+}
+
+/// Why a task is stopped that could stay by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// There is a newer deployment, or there are more tasks than desired.
+    Scaled,
+    /// Another zone has one instead.
+    Rebalanced,
+}
+
+/// What becomes of the tasks of a deployment and of those before it, or of those of a task set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) starts: Vec<Start>,
+    pub(super) stops: Vec<(TaskId, StopCause)>,
+    /// Tasks that are missing, whether or not they may be started now.
+    pub(super) needed: u32,
+    pub(super) desired: u32,
+    /// Every desired task is there and can be counted on, and no other is.
+    pub(super) is_settled: bool,
+    /// Neither may a task start, nor may one be stopped, and nothing is under way.
+    pub(super) is_stuck: bool,
+    /// Tasks that would be stopped, were they not protected.
+    pub(super) protected: u32,
+    pub(super) protected_until: Option<Timestamp>,
+    /// When the next try is, if the last ones failed and tasks are missing.
+    pub(super) backoff_until: Option<Timestamp>,
+}
+
+impl Plan {
+    pub(super) fn stop(
+        &mut self,
+        turn: &Turn<'_, '_>,
+        member: &Member<'_>,
+        by: DeploymentId,
+        why: Why,
+    ) {
+        let service = turn.picture.service.name.clone();
+        let cause = match (&member.leave, why) {
+            (Some(Leave::Unhealthy), _) => StopCause::Unhealthy { service },
+            (Some(Leave::Draining(instance)), _) => {
+                StopCause::InstanceDraining { instance: instance.clone() }
+            }
+            (None, Why::Scaled) => StopCause::ServiceScaled { deployment: by },
+            (None, Why::Rebalanced) => StopCause::ZoneRebalanced { service },
+        };
+        self.stops.push((member.task.id, cause));
+    }
+
+    /// Notes that a task would be stopped, were it not protected.
+    pub(super) fn spare(&mut self, member: &Member<'_>) {
+        self.protected += 1;
+        self.protected_until = earlier(self.protected_until, member.task.protected_until);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Turn<'p, 'a> {
+    pub(super) picture: &'p Picture<'a>,
+    /// By age.
+    pub(super) deployments: Vec<Tracked<'a, Deployment>>,
+    pub(super) task_sets: Vec<Tracked<'a, TaskSet>>,
+    pub(super) service: Option<Service>,
+    pub(super) notes: ServiceNotes,
+    pub(super) census: Census<'a>,
+    pub(super) seen: BTreeSet<TaskId>,
+    pub(super) verdict: Verdict,
+}
+
+impl<'p, 'a> Turn<'p, 'a> {
+    pub(super) fn new(picture: &'p Picture<'a>) -> Self {
+        let track = |row: &&'a Deployment| Tracked { was: Some(*row), is: (*row).clone() };
+        let mut deployments: Vec<_> = picture.deployments.iter().map(track).collect();
+        deployments.sort_by_key(|row| (row.is.created_at, row.is.id));
+        let track = |row: &&'a TaskSet| Tracked { was: Some(*row), is: (*row).clone() };
+        let mut task_sets: Vec<_> = picture.task_sets.iter().map(track).collect();
+        task_sets.sort_by_key(|row| (row.is.created_at, row.is.id));
+        Self {
+            picture,
+            deployments,
+            task_sets,
+            service: None,
+            notes: picture.notes.clone(),
+            census: Census::default(),
+            seen: BTreeSet::new(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.picture.now
+    }
+
+    pub(super) fn say(&mut self, what: Happening) {
+        self.verdict.happenings.push(what);
+    }
+
+    pub(super) fn wake_at(&mut self, at: Option<Timestamp>) {
+        self.verdict.look_again_at = earlier(self.verdict.look_again_at, at);
+    }
+
+    /// Where the primary deployment is.
+    pub(super) fn primary(&self) -> Option<usize> {
+        self.deployments.iter().rposition(|row| row.is.rank == Rank::Primary)
+    }
+
+    /// When a deployment or task set may try again, if its last tries failed.
+    pub(super) fn next_try(&self, streak: u32, last: Option<Timestamp>) -> Option<Timestamp> {
+        let at = last?.plus_ms(backoff_ms(streak));
+        (self.now() < at).then_some(at)
+    }
+
+    /// Takes the plan for the tasks into the verdict.
+    pub(super) fn move_tasks(&mut self, plan: &Plan, task_set: Option<DeploymentId>) {
+        let stopped: Vec<TaskId> = plan.stops.iter().map(|(task, _)| *task).collect();
+        for (task, cause) in &plan.stops {
+            if matches!(cause, StopCause::Unhealthy { .. }) {
+                self.say(Happening::Unhealthy { task: *task });
+            }
+        }
+        self.verdict.happenings.extend(Happening::stopped(task_set, &stopped));
+        self.verdict.starts.extend(plan.starts.iter().cloned());
+        self.verdict.stops.extend(plan.stops.iter().cloned());
+        self.wake_at(plan.backoff_until);
+        self.wake_at(plan.protected_until);
+    }
+
+    /// Says that the service is steady when it has become so, and now and then while it stays so.
+    pub(super) fn note_steadiness(&mut self, is_steady: bool) {
+        if !is_steady {
+            self.notes.steady_said_at = None;
+            return;
+        }
+        let is_due = |said: Timestamp| said.plus_ms(STEADY_AGAIN_MS) <= self.now();
+        if self.notes.steady_said_at.is_none_or(is_due) {
+            self.say(Happening::SteadyState { task_set: None });
+            self.notes.steady_said_at = Some(self.now());
+        }
+        let next = self.notes.steady_said_at.map(|said| said.plus_ms(STEADY_AGAIN_MS));
+        self.wake_at(next);
+    }
+
+    /// Stops every task of a deleted service, and ends the service after the last.
+    pub(super) fn wind_down(&mut self) {
+        let mut plan = Plan::default();
+        for member in self.census.but(None).filter(|member| member.is_wanted()) {
+            let cause = StopCause::ServiceScaled { deployment: member.deployment };
+            plan.stops.push((member.task.id, cause));
+        }
+        self.move_tasks(&plan, None);
+        let now = self.now();
+        let is_empty = self.census.but(None).next().is_none();
+        for row in &mut self.deployments {
+            let deployment = &mut row.is;
+            if !deployment.status.is_final() {
+                deployment.status = ServiceDeploymentStatus::Stopped;
+                deployment.status_reason = Some("The service was deleted.".to_owned());
+                deployment.stopped_at.get_or_insert(now);
+                deployment.finished_at.get_or_insert(now);
+            }
+            if deployment.rollout == Rollout::InProgress {
+                deployment.rollout = Rollout::Failed;
+                deployment.rollout_reason = Some("The service was deleted.".to_owned());
+            }
+            deployment.shortage = None;
+            if is_empty {
+                deployment.rank = Rank::Gone;
+            }
+        }
+        if is_empty {
+            self.verdict.gone_task_sets =
+                self.task_sets.drain(..).map(|row| row.is.key()).collect();
+            let service = self.service.get_or_insert_with(|| self.picture.service.clone());
+            service.status = ServiceStatus::Inactive;
+        }
+    }
+
+    /// The rows that changed, counted up, and all that was decided.
+    pub(super) fn verdict(mut self) -> Verdict {
+        let now = self.now();
+        self.wake_at(self.census.look_again_at);
+        for Tracked { was, mut is } in self.deployments {
+            match was {
+                None => self.verdict.new_deployment = Some(is),
+                Some(was) if *was != is => {
+                    is.updated_at = now;
+                    is.version += 1;
+                    self.verdict.deployments.push(is);
+                }
+                Some(_) => {}
+            }
+        }
+        for Tracked { was, mut is } in self.task_sets {
+            if was.is_none_or(|was| *was != is) {
+                is.updated_at = now;
+                is.version += 1;
+                self.verdict.task_sets.push(is);
+            }
+        }
+        if let Some(mut service) = self.service.filter(|service| service != self.picture.service) {
+            service.version += 1;
+            self.verdict.service = Some(service);
+        }
+        if self.notes != self.picture.notes {
+            self.verdict.notes = Some(self.notes);
+        }
+        self.verdict.seen_running = self.seen.into_iter().collect();
+        self.verdict
+    }
+}
+
+/// The earlier of two moments, each of which may be none.
+pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
