@@ -11,6 +11,7 @@ pub enum Refusal {
     ClusterNotFound,
     ClusterHasTasks,
     ClusterHasInstances,
+    ClusterHasServices,
     ClusterLimit {
         max: usize,
     },
@@ -24,6 +25,9 @@ pub enum Refusal {
         given: String,
     },
     NoSuchTaskDefinition,
+    ServiceNotFound,
+    ServiceNotActive,
+    ServiceDeploymentNotFound,
     RevisionLimit {
         max: u32,
     },
@@ -44,6 +48,10 @@ pub enum Refusal {
     InvalidParameter(String),
     /// A request that makes no sense as a whole; the sentence says why.
     Client(String),
+    /// Something that Amazon has and this region does not; the sentence names it.
+    Unsupported(String),
+    /// What is there now does not allow it; the sentence says why.
+    Conflict(String),
     Throttled,
 }
 
@@ -54,6 +62,14 @@ impl Refusal {
 
     pub fn client(message: impl Into<String>) -> Self {
         Self::Client(message.into())
+    }
+
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::Unsupported(message.into())
+    }
+
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict(message.into())
     }
 }
 
@@ -72,6 +88,10 @@ impl From<Refusal> for ApiError {
                 "ClusterContainsContainerInstancesException",
                 "The Cluster cannot be deleted while Container Instances are active or draining.",
             ),
+            Refusal::ClusterHasServices => Self::client(
+                "ClusterContainsServicesException",
+                "The Cluster cannot be deleted while Services are active.",
+            ),
             Refusal::ClusterLimit { max } => Self::client(
                 "LimitExceededException",
                 format!("The limit of {max} clusters for this account has been reached."),
@@ -87,6 +107,15 @@ impl From<Refusal> for ApiError {
             }
             Refusal::NoSuchTaskDefinition => {
                 Self::client("ClientException", "Unable to describe task definition.")
+            }
+            Refusal::ServiceNotFound => {
+                Self::client("ServiceNotFoundException", "Service not found.")
+            }
+            Refusal::ServiceNotActive => {
+                Self::client("ServiceNotActiveException", "Service was not ACTIVE.")
+            }
+            Refusal::ServiceDeploymentNotFound => {
+                Self::client("ServiceDeploymentNotFoundException", "Service deployment not found.")
             }
             Refusal::RevisionLimit { max } => Self::client(
                 "LimitExceededException",
@@ -127,6 +156,8 @@ impl From<Refusal> for ApiError {
                 Self::client("InvalidParameterException", message)
             }
             Refusal::Client(message) => Self::client("ClientException", message),
+            Refusal::Unsupported(message) => Self::client("UnsupportedFeatureException", message),
+            Refusal::Conflict(message) => Self::client("ConflictException", message),
             Refusal::Throttled => Self::client("ThrottlingException", "Rate exceeded"),
         }
     }

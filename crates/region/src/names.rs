@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use longshore_types::{
-    ClusterArn, ClusterName, Family, Scope, TaskDefinitionArn, TaskDefinitionId,
+    Arn, ClusterArn, ClusterName, Family, Scope, ServiceArn, ServiceName, TaskDefinitionArn,
+    TaskDefinitionId,
 };
-use model::{Cluster, TaskDefinition, TaskDefinitionStatus, View};
+use model::{Cluster, Service, ServiceId, TaskDefinition, TaskDefinitionStatus, View};
 
 use crate::errors::Refusal;
 use crate::region::Region;
@@ -51,6 +52,54 @@ impl Region {
         view.active_cluster(caller.account, &name).ok_or_else(|| Refusal::ClusterNotFound.into())
     }
 
+    /// The service of a cluster that a request names: by name, or by ARN with or without the cluster.
+    pub fn service_id(
+        &self,
+        caller: &Caller,
+        cluster: &ClusterName,
+        given: &str,
+    ) -> Result<ServiceId, ApiError> {
+        let bad = || Refusal::BadIdentifier { given: given.to_owned() };
+        let id = |name: ServiceName| ServiceId { cluster: cluster.clone(), name };
+        if given.is_empty() {
+            return Err(Refusal::invalid("Service can not be blank.").into());
+        }
+        if !given.starts_with("arn:") {
+            return given.parse().map(id).map_err(|_| bad().into());
+        }
+        if let Ok(arn) = given.parse::<ServiceArn>() {
+            self.check_scope(caller, &arn.scope)?;
+            if arn.cluster != *cluster {
+                return Err(Refusal::ForeignIdentifier {
+                    what: "cluster",
+                    theirs: arn.cluster.to_string(),
+                    ours: cluster.to_string(),
+                }
+                .into());
+            }
+            return Ok(id(arn.service));
+        }
+        // The short format says nothing of the cluster.
+        let arn = Arn::parse(given).map_err(|_| bad())?;
+        let name = arn.resource.strip_prefix("service/").filter(|_| arn.service == "ecs");
+        let region = arn.region.parse().map_err(|_| bad())?;
+        let account = arn.account.parse().map_err(|_| bad())?;
+        self.check_scope(caller, &Scope { region, account })?;
+        name.and_then(|name| name.parse().ok()).map(id).ok_or_else(|| bad().into())
+    }
+
+    /// The service that a request names, in whatever state it is.
+    pub fn service<'v>(
+        &self,
+        view: &'v View,
+        caller: &Caller,
+        cluster: &Cluster,
+        given: &str,
+    ) -> Result<&'v Arc<Service>, ApiError> {
+        let id = self.service_id(caller, &cluster.name, given)?;
+        view.services.get(caller.account, &id).ok_or_else(|| Refusal::ServiceNotFound.into())
+    }
+
     /// Refuses what lies in another account or region.
     pub fn check_scope(&self, caller: &Caller, scope: &Scope) -> Result<(), ApiError> {
         let ours = self.scope(caller);
@@ -86,7 +135,7 @@ impl Region {
                 return Ok(TaskDefinitionRef::Revision(arn.id));
             }
             // An ARN without a revision means the latest one.
-            let arn = longshore_types::Arn::parse(given)
+            let arn = Arn::parse(given)
                 .map_err(|_| Refusal::BadIdentifier { given: given.to_owned() })?;
             path = arn
                 .resource

@@ -1,17 +1,52 @@
-//! Not answered yet.
+//! DescribeServices: up to ten, deleted ones for a while too; what is not there is a failure.
 
-use aws_api::ecs;
+use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
 
+use super::failure;
+use super::show_service::{Shown, is_visible};
+use crate::errors::Refusal;
 use crate::region::Region;
 
+const SERVICES_MAX: usize = 10;
+
 pub(super) async fn handle(
-    _region: &Region,
-    _caller: &Caller,
-    _input: ecs::DescribeServicesRequest,
-) -> Result<ecs::DescribeServicesResponse, ApiError> {
-    Err(ApiError::client(
-        "UnsupportedFeatureException",
-        "This region does not have DescribeServices yet.",
-    ))
+    region: &Region,
+    caller: &Caller,
+    input: api::DescribeServicesRequest,
+) -> Result<api::DescribeServicesResponse, ApiError> {
+    let view = region.view();
+    let cluster = region.cluster(&view, caller, input.cluster.as_deref())?;
+    let asked = input.services.unwrap_or_default();
+    if asked.is_empty() {
+        return Err(Refusal::invalid("Services cannot be empty.").into());
+    }
+    if SERVICES_MAX < asked.len() {
+        let message = format!("Services can have at most {SERVICES_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let include = input.include.unwrap_or_default();
+    if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
+        return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
+    }
+    let with_tags = include.contains(&api::ServiceField::Tags);
+    let (kept_ms, now) = (region.config.retention.inactive_services_ms, region.clock.now());
+    let (mut services, mut failures) = (Vec::new(), Vec::new());
+    for given in asked {
+        let row = region.service(&view, caller, cluster, &given).ok();
+        match row.filter(|row| is_visible(row, kept_ms, now)) {
+            Some(row) => services.push(Shown::of(&view, row).show(with_tags)?),
+            None => failures.push(failure(missing_arn(region, caller, given), "MISSING")),
+        }
+    }
+    Ok(api::DescribeServicesResponse { services: Some(services), failures: Some(failures) })
+}
+
+/// A name is shown as an ARN of the short format, an ARN as it was given.
+fn missing_arn(region: &Region, caller: &Caller, given: String) -> String {
+    if given.starts_with("arn:") {
+        return given;
+    }
+    let scope = region.scope(caller);
+    format!("arn:aws:ecs:{}:{}:service/{given}", scope.region, scope.account)
 }

@@ -34,7 +34,7 @@ use crate::errors::Refusal;
 use crate::region::Region;
 
 pub(super) use capacity::Capacity;
-pub(super) use network::NetworkWish;
+pub(super) use network::{NetworkWish, read as read_network};
 
 /// The platform that Fargate tasks are shown on.
 const PLATFORM_VERSION: &str = "1.4.0";
@@ -302,7 +302,7 @@ pub(crate) fn put_task(batch: &mut Batch, task: Task) {
     batch.put(task);
 }
 
-fn definition<'v>(
+pub(super) fn definition<'v>(
     region: &Region,
     view: &'v View,
     caller: &aws_wire::Caller,
@@ -327,7 +327,10 @@ fn definition<'v>(
 }
 
 /// Refuses what this region, or this kind of capacity, cannot run.
-fn check_runnable(definition: &TaskDefinition, kind: LaunchType) -> Result<(), ApiError> {
+pub(super) fn check_runnable(
+    definition: &TaskDefinition,
+    kind: LaunchType,
+) -> Result<(), ApiError> {
     if !definition.cannot_run.is_empty() {
         let what = definition.cannot_run.join(", ");
         let message = format!(
@@ -348,7 +351,10 @@ fn check_runnable(definition: &TaskDefinition, kind: LaunchType) -> Result<(), A
     Err(Refusal::invalid(message).into())
 }
 
-fn platform_version_of(kind: LaunchType, given: Option<&str>) -> Result<Option<String>, ApiError> {
+pub(super) fn platform_version_of(
+    kind: LaunchType,
+    given: Option<&str>,
+) -> Result<Option<String>, ApiError> {
     match (kind, given) {
         (LaunchType::Fargate, None | Some("" | "LATEST" | PLATFORM_VERSION)) => {
             Ok(Some(PLATFORM_VERSION.to_owned()))

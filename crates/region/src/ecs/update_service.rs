@@ -1,17 +1,311 @@
-//! Not answered yet.
+//! UpdateService: changes what is promised; where tasks have to look different, a deployment begins.
+//!
+//! The task definition, the network, the capacity and the platform version make a new revision and
+//! with it a deployment, if they change or a deployment is forced. Counts, percentages, placement,
+//! grace and flags count from the next task on.
 
-use aws_api::ecs;
+use std::sync::Arc;
+
+use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use longshore_types::Timestamp;
+use model::service::{
+    Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceDeploymentStatus,
+    ServiceStatus, SourceRevision,
+};
+use model::task::Launch;
+use model::{Cluster, Index, Key, Service, ServiceRevision, TaskDefinitionStatus, View};
+use store::Batch;
 
+use super::create_service::{DAEMON_COUNT, DAEMON_STRATEGY, first_step, read_rebalancing};
+use super::service_spec::unsupported::Ties;
+use super::service_spec::{
+    Workload, read_capacity, read_constraints, read_definition, read_desired, read_grace,
+    read_propagate, read_settings, read_strategies, show_constraints, show_network,
+    show_strategies,
+};
+use super::show_service::Shown;
+use crate::errors::Refusal;
 use crate::region::Region;
 
 pub(super) async fn handle(
-    _region: &Region,
-    _caller: &Caller,
-    _input: ecs::UpdateServiceRequest,
-) -> Result<ecs::UpdateServiceResponse, ApiError> {
-    Err(ApiError::client(
-        "UnsupportedFeatureException",
-        "This region does not have UpdateService yet.",
-    ))
+    region: &Region,
+    caller: &Caller,
+    input: api::UpdateServiceRequest,
+) -> Result<api::UpdateServiceResponse, ApiError> {
+    let service = region.decide(|view, now| decide(region, caller, &input, view, now)).await?;
+    let view = region.view();
+    // What is shown may have been changed again meanwhile.
+    let row = view.services.get(caller.account, &service.key());
+    let service = row.map_or(&service, |row| row.as_ref());
+    Ok(api::UpdateServiceResponse { service: Some(Shown::of(&view, service).show(false)?) })
+}
+
+fn decide(
+    region: &Region,
+    caller: &Caller,
+    input: &api::UpdateServiceRequest,
+    view: &View,
+    now: Timestamp,
+) -> Result<(Batch, Service), ApiError> {
+    let mut batch = Batch::on(view);
+    let cluster = region.cluster(view, caller, input.cluster.as_deref())?;
+    let given = input.service.as_deref().unwrap_or_default();
+    let before = region.service(view, caller, cluster, given)?;
+    if before.status != ServiceStatus::Active {
+        return Err(Refusal::ServiceNotActive.into());
+    }
+    check_ties(input)?;
+    check_controller(input, before)?;
+    let revision =
+        before.revision.and_then(|id| view.revision_of(caller.account, &before.key(), id));
+    let workload = match revision {
+        None => None,
+        Some(revision) => next_workload(region, view, caller, cluster, revision, input)?,
+    };
+    let kind = match (&workload, revision) {
+        (Some(workload), _) => workload.kind(),
+        (None, Some(revision)) => revision.capacity.launch(),
+        (None, None) => Launch::Ec2,
+    };
+    let mut service = change(region, view, caller, before, workload.as_ref(), kind, input)?;
+    if let Some(workload) = workload {
+        batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
+        batch.rely(Key::TaskDefinition(caller.account, workload.definition.id.clone()));
+        deploy(region, view, &mut batch, &mut service, &workload, now)?;
+    }
+    if service != **before {
+        service.version += 1;
+        batch.put(service.clone());
+    }
+    Ok((batch, service))
+}
+
+fn check_ties(input: &api::UpdateServiceRequest) -> Result<(), ApiError> {
+    Ties {
+        load_balancers: input.load_balancers.as_deref(),
+        service_registries: input.service_registries.as_deref(),
+        service_connect: input.service_connect_configuration.as_ref(),
+        volumes: input.volume_configurations.as_deref(),
+        vpc_lattice: input.vpc_lattice_configurations.as_deref(),
+    }
+    .check()
+}
+
+/// A service keeps its controller; with an external one, much is its task sets' affair.
+fn check_controller(input: &api::UpdateServiceRequest, service: &Service) -> Result<(), ApiError> {
+    let asked = input.deployment_controller.as_ref().and_then(|given| given.r#type.as_ref());
+    if let Some(asked) = asked
+        && asked.as_str() != service.controller.as_str()
+    {
+        let message = format!(
+            "Changing the deployment controller to {asked} is not supported by this region: a \
+             service keeps the controller that it was created with."
+        );
+        return Err(Refusal::unsupported(message).into());
+    }
+    if service.controller == Controller::Ecs {
+        return Ok(());
+    }
+    let is_text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    for (is_given, what) in [
+        (is_text(&input.task_definition), "update task definition"),
+        (input.network_configuration.is_some(), "update network parameters"),
+        (is_text(&input.platform_version), "update platform version"),
+        (input.capacity_provider_strategy.is_some(), "update capacity provider strategy"),
+        (input.force_new_deployment == Some(true), "force a new deployment"),
+    ] {
+        if is_given {
+            let message = format!(
+                "Unable to {what} on services with an EXTERNAL deployment controller. Use task \
+                 sets instead."
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+    }
+    Ok(())
+}
+
+/// What the tasks shall look like, if they shall be replaced.
+fn next_workload(
+    region: &Region,
+    view: &View,
+    caller: &Caller,
+    cluster: &Cluster,
+    revision: &ServiceRevision,
+    input: &api::UpdateServiceRequest,
+) -> Result<Option<Workload>, ApiError> {
+    let is_forced = input.force_new_deployment == Some(true);
+    let given = input.task_definition.as_deref().filter(|given| !given.is_empty());
+    let platform = input.platform_version.as_deref().filter(|given| !given.is_empty());
+    let is_asked = is_forced
+        || given.is_some()
+        || platform.is_some()
+        || input.capacity_provider_strategy.is_some()
+        || input.network_configuration.is_some();
+    if !is_asked {
+        return Ok(None);
+    }
+    let definition = match given {
+        Some(given) => read_definition(region, view, caller, Some(given))?,
+        None => {
+            let row = view.task_definitions.get(caller.account, &revision.definition);
+            Arc::clone(row.ok_or(Refusal::NoSuchTaskDefinition)?)
+        }
+    };
+    let capacity = match input.capacity_provider_strategy.as_deref() {
+        None => revision.capacity.clone(),
+        // Back from providers to the launch type that they stand for.
+        Some([]) => RevisionCapacity::Launch(revision.capacity.launch()),
+        Some(items) => read_capacity(None, Some(items), cluster)?,
+    };
+    let is_fargate = capacity.launch() == Launch::Fargate;
+    let platform = platform.or(revision.platform_version.as_deref().filter(|_| is_fargate));
+    let network = match &input.network_configuration {
+        Some(given) => Some(given.clone()),
+        None => show_network(revision.network.as_ref())?,
+    };
+    let active = definition.status == TaskDefinitionStatus::Active;
+    let workload =
+        Workload::new(region, view, caller, definition, capacity, platform, network.as_ref())?;
+    if !is_forced && workload.is_that_of(revision) {
+        return Ok(None);
+    }
+    if !active {
+        return Err(Refusal::client("TaskDefinition is inactive").into());
+    }
+    Ok(Some(workload))
+}
+
+/// The service with everything that needs no deployment.
+fn change(
+    region: &Region,
+    view: &View,
+    caller: &Caller,
+    before: &Service,
+    workload: Option<&Workload>,
+    kind: Launch,
+    input: &api::UpdateServiceRequest,
+) -> Result<Service, ApiError> {
+    let mut service = before.clone();
+    let is_daemon = service.scheduling == Scheduling::Daemon;
+    let refuse = |message: &str| Err(Refusal::invalid(message).into());
+    if let Some(count) = input.desired_count {
+        if is_daemon {
+            return refuse(DAEMON_COUNT);
+        }
+        service.desired_count = read_desired(region, count)?;
+    }
+    if is_daemon && input.placement_strategy.as_ref().is_some_and(|given| !given.is_empty()) {
+        return refuse(DAEMON_STRATEGY);
+    }
+    if is_daemon && kind == Launch::Fargate {
+        return refuse(
+            "The daemon scheduling strategy does not support the FARGATE launch type. Change the \
+             launch type and try again",
+        );
+    }
+    service.deployment = read_settings(
+        input.deployment_configuration.as_ref(),
+        &service.deployment,
+        service.scheduling,
+        service.controller,
+    )?;
+    place(view, caller, &mut service, workload, kind, input)?;
+    if let Some(grace) = read_grace(input.health_check_grace_period_seconds)? {
+        service.health_check_grace_s = Some(grace);
+    }
+    if let Some(propagate) = &input.propagate_tags {
+        service.propagate = read_propagate(propagate)?;
+    }
+    if let Some(is_on) = input.enable_ecs_managed_tags {
+        service.enable_managed_tags = is_on;
+    }
+    if let Some(is_on) = input.enable_execute_command {
+        service.enable_execute_command = is_on;
+    }
+    let kept = match service.is_zone_rebalanced {
+        true => api::AvailabilityZoneRebalancing::Enabled,
+        false => api::AvailabilityZoneRebalancing::Disabled,
+    };
+    let wanted = input.availability_zone_rebalancing.as_ref().unwrap_or(&kept);
+    service.is_zone_rebalanced = read_rebalancing(Some(wanted), &service, kind, false)?;
+    Ok(service)
+}
+
+/// Placement is read again even if it stays: the capacity or the definition may not.
+fn place(
+    view: &View,
+    caller: &Caller,
+    service: &mut Service,
+    workload: Option<&Workload>,
+    kind: Launch,
+    input: &api::UpdateServiceRequest,
+) -> Result<(), ApiError> {
+    let current = || {
+        let id = service.revision?;
+        let revision = view.revision_of(caller.account, &service.key(), id)?;
+        view.task_definitions.get(caller.account, &revision.definition)
+    };
+    let definition = workload.map(|workload| &workload.definition).or_else(current);
+    let defined = definition.map_or(0, |row| row.placement_expressions.len());
+    let constraints = match &input.placement_constraints {
+        Some(given) => given.clone(),
+        None => show_constraints(&service.constraints),
+    };
+    let strategies = match &input.placement_strategy {
+        Some(given) => given.clone(),
+        None => show_strategies(&service.strategies),
+    };
+    service.constraints = read_constraints(&constraints, defined, kind)?;
+    service.strategies = read_strategies(&strategies, kind)?;
+    Ok(())
+}
+
+/// Begins a deployment; the one before steps back.
+fn deploy(
+    region: &Region,
+    view: &View,
+    batch: &mut Batch,
+    service: &mut Service,
+    workload: &Workload,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let (account, id) = (service.scope.account, service.key());
+    let revision = workload.revision(region, view, service.scope.clone(), &id, now)?;
+    let shown = Shown::of(view, service);
+    let live = || view.deployments_of(account, &id).filter(|row| row.rank < Rank::Gone);
+    let sources = live().map(|row| {
+        let counts = shown.counts(row);
+        SourceRevision {
+            revision: row.revision,
+            requested: counts.desired,
+            running: counts.running,
+            pending: counts.pending,
+        }
+    });
+    let sources: Vec<SourceRevision> = sources.collect();
+    let deployment = first_step(region, service, &revision, sources, now);
+    for row in live().filter(|row| row.rank == Rank::Primary) {
+        batch.put(superseded(row, &deployment, now));
+    }
+    batch.rely(Index::ServiceTasks(account, id));
+    service.revision = Some(revision.id);
+    batch.put(revision);
+    batch.put(deployment);
+    Ok(())
+}
+
+fn superseded(row: &Deployment, by: &Deployment, now: Timestamp) -> Deployment {
+    let mut row = row.clone();
+    row.rank = Rank::Active;
+    row.updated_at = now;
+    row.version += 1;
+    if !row.status.is_final() {
+        row.status = ServiceDeploymentStatus::Stopped;
+        row.status_reason = Some(format!("Superseded by deployment {}.", by.id));
+        row.stopped_at = Some(now);
+        row.finished_at = Some(now);
+    }
+    row
 }

@@ -41,7 +41,7 @@ impl NetworkWish {
 }
 
 /// `None` for tasks without an interface of their own.
-pub(super) fn read(
+pub(in crate::ecs) fn read(
     given: Option<&api::NetworkConfiguration>,
     definition: &TaskDefinition,
     kind: Launch,
