@@ -183,6 +183,11 @@ impl Call<'_> {
         self.with_body(body)
     }
 
+    /// The answer with a body that is written already, in the call's protocol.
+    pub fn written_answer(&self, body: Vec<u8>) -> Answer {
+        self.with_body(body)
+    }
+
     /// The answer of an operation that has nothing to say.
     pub fn empty_answer(&self) -> Answer {
         match self.protocol {

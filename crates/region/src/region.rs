@@ -11,6 +11,7 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store};
 
 use crate::access::{Access, Keys, KeysError};
 use crate::config::Config;
+use crate::ecs::shown_tasks::ShownTasks;
 use crate::fleet::Fleets;
 use crate::registry_catalog::{self, RegionRegistry};
 use crate::sessions::Sessions;
@@ -58,6 +59,7 @@ pub struct Region {
     pub access: Access,
     /// The agents that are connected.
     pub sessions: Sessions,
+    pub(crate) shown_tasks: ShownTasks,
     /// Held while a decision is made and submitted, so that deciders don't overtake each other.
     pub(crate) deciding: Mutex<()>,
     /// Where tasks go, kept from decision to decision.
@@ -77,6 +79,7 @@ impl Region {
             ids,
             access,
             sessions: Sessions::default(),
+            shown_tasks: ShownTasks::default(),
             deciding: Mutex::new(()),
             fleets: Fleets::default(),
         }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_api::{ec2, ecr, ecs, logs, sts};
-use aws_wire::service::{Answer, Call, Service};
+use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::{Body, BoxFuture, Site, serve};
 use crate::access::AccessKey;
+use crate::ecs::describe_tasks;
 use crate::region::Region;
 use crate::{reapers, sessions};
 
@@ -66,6 +67,10 @@ impl Site for Region {
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
         match call.service.name {
+            "ecs" if is_in_json(call, "DescribeTasks") => {
+                let answer = describe_tasks::handle_json(self, caller, call);
+                Box::pin(std::future::ready(answer))
+            }
             "ecs" => Box::pin(ecs::dispatch(self, caller, call)),
             "ecr" => Box::pin(ecr::dispatch(self, caller, call)),
             "logs" => Box::pin(logs::dispatch(self, caller, call)),
@@ -86,4 +91,9 @@ impl Site for Region {
     fn registry(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move { self.registry.handle(request).await })
     }
+}
+
+fn is_in_json(call: &Call<'_>, operation: &str) -> bool {
+    let is_json = matches!(call.protocol, Protocol::AwsJson10 | Protocol::AwsJson11);
+    is_json && call.operation.name == operation
 }
