@@ -114,9 +114,9 @@ def test_a_provider_is_described_changed_and_kept_while_it_is_used(services, pro
     assert changed["autoScalingGroupProvider"]["managedScaling"]["targetCapacity"] == 80
     refused(ecs.create_capacity_provider, "InvalidParameterException", name=provider,
             autoScalingGroupProvider={"autoScalingGroupArn": GROUP + "other"})
-    refused(ecs.create_capacity_provider, "InvalidParameterException", name="fargate-mine",
+    refused(ecs.create_capacity_provider, "ClientException", name="fargate-mine",
             autoScalingGroupProvider={"autoScalingGroupArn": GROUP + "other"})
-    refused(ecs.delete_capacity_provider, "InvalidParameterException", capacityProvider="FARGATE")
+    refused(ecs.delete_capacity_provider, "ClientException", "reserved", capacityProvider="FARGATE")
     missing = ecs.describe_capacity_providers(capacityProviders=["never-was"])
     assert only(missing["failures"])["reason"] == "MISSING"
     definition = services.define(services.idle(), fargate=False)

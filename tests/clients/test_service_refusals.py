@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from conftest import unique
 from services import only, refused
 
 WEB = {"name": "web", "image": "web:1", "memory": 64}
@@ -14,8 +15,8 @@ class Account:
     """An account of its own, with a cluster and definitions of each kind; nothing of it ever runs."""
 
     def __init__(self, region):
-        self.ecs = region.client("ecs", account=str(random.randrange(10**11, 10**12)))
-        ec2 = region.client("ec2")
+        account = str(random.randrange(10**11, 10**12))
+        self.ecs, ec2 = (region.client(service, account=account) for service in ("ecs", "ec2"))
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
         self.network = {"awsvpcConfiguration": {"subnets": [subnet]}}
         self.ecs.create_cluster(clusterName="c")
@@ -55,7 +56,7 @@ def filled(account, arguments):
     (EC2, {"serviceName": "no spaces"}, INVALID, ""),
     (EC2, {"serviceName": "x" * 256}, INVALID, ""),
     (EC2, {"taskDefinition": None}, INVALID, "TaskDefinition can not be blank."),
-    (EC2, {"taskDefinition": "never-was"}, CLIENT, "Unable to describe task definition."),
+    (EC2, {"taskDefinition": "never-was"}, CLIENT, "TaskDefinition not found."),
     (EC2, {"taskDefinition": "off:1"}, CLIENT, "TaskDefinition is inactive"),
     (EC2, {"desiredCount": -1}, INVALID, ""),
     (EC2, {"desiredCount": None}, INVALID, ""),
@@ -64,7 +65,6 @@ def filled(account, arguments):
     (EC2, {"schedulingStrategy": "DAEMON"}, INVALID, "The daemon scheduling strategy does not support a desired count for services. Remove the desired count value and try again"),
     (EC2, {"schedulingStrategy": "DAEMON", "desiredCount": None, "placementStrategy": [{"type": "random"}]}, INVALID,
      "The daemon scheduling strategy does not support placement strategies. Remove the placement strategy and try again"),
-    (EC2, {"schedulingStrategy": "DAEMON", "desiredCount": None, "placementConstraints": [{"type": "distinctInstance"}]}, INVALID, ""),
     (EC2, {"schedulingStrategy": "DAEMON", "desiredCount": None, "deploymentConfiguration": {"maximumPercent": 150}}, INVALID, ""),
     (FARGATE, {"schedulingStrategy": "DAEMON", "desiredCount": None}, INVALID, ""),
     (EC2, {"platformVersion": "1.4.0"}, INVALID, "The platform version must be null when specifying an EC2 launch type."),
@@ -108,12 +108,13 @@ def filled(account, arguments):
     (EC2, {"deploymentConfiguration": {"alarms": {"alarmNames": ["a"], "enable": True, "rollback": True}}}, None, "alarms"),
 ])
 def test_create_service_refuses(account, base, change, code, part):
-    arguments = filled(account, {"cluster": "c", "serviceName": "refused", **base, **change})
+    name = unique("refused")
+    arguments = filled(account, {"cluster": "c", "serviceName": name, **base, **change})
     if code is None:
         refused_by_name(account.ecs.create_service, part, **arguments)
     else:
         refused(account.ecs.create_service, code, part, **arguments)
-    left = account.ecs.describe_services(cluster="c", services=["refused"])
+    left = account.ecs.describe_services(cluster="c", services=[name])
     assert only(left["failures"])["reason"] == "MISSING", "what is refused leaves nothing"
 
 
@@ -129,7 +130,7 @@ def refused_by_name(call, part, **arguments):
 @pytest.mark.parametrize("service, change, code, part", [
     ("ec2", {"cluster": "never-was"}, "ClusterNotFoundException", "Cluster not found."),
     ("never-was", {"desiredCount": 1}, "ServiceNotFoundException", "Service not found."),
-    ("ec2", {"taskDefinition": "never-was"}, CLIENT, "Unable to describe task definition."),
+    ("ec2", {"taskDefinition": "never-was"}, CLIENT, "TaskDefinition not found."),
     ("ec2", {"taskDefinition": "off:1"}, CLIENT, "TaskDefinition is inactive"),
     ("ec2", {"desiredCount": -1}, INVALID, ""),
     ("ec2", {"platformVersion": "1.4.0"}, INVALID, ""),
@@ -187,7 +188,7 @@ REVISION = "arn:aws:ecs:eu-north-1:000000000000:service-revision/c/ec2/498030646
     ("create_task_set", {"cluster": "never-was", "service": "external", "taskDefinition": "ec2"}, "ClusterNotFoundException", "Cluster not found."),
     ("create_task_set", {"cluster": "c", "service": "never-was", "taskDefinition": "ec2"}, "ServiceNotFoundException", "Service not found."),
     ("create_task_set", {"cluster": "c", "service": "ec2", "taskDefinition": "ec2"}, INVALID, ""),
-    ("create_task_set", {"cluster": "c", "service": "external", "taskDefinition": "never-was"}, CLIENT, "Unable to describe task definition."),
+    ("create_task_set", {"cluster": "c", "service": "external", "taskDefinition": "never-was"}, CLIENT, "TaskDefinition not found."),
     ("create_task_set", {"cluster": "c", "service": "external", "taskDefinition": "ec2", "scale": {"value": 101, "unit": "PERCENT"}}, INVALID, ""),
     ("create_task_set", {"cluster": "c", "service": "external", "taskDefinition": "fargate", "launchType": "FARGATE"}, INVALID,
      "Network Configuration must be provided when networkMode 'awsvpc' is specified."),
@@ -198,18 +199,18 @@ REVISION = "arn:aws:ecs:eu-north-1:000000000000:service-revision/c/ec2/498030646
     ("describe_task_sets", {"cluster": "c", "service": "never-was"}, "ServiceNotFoundException", "Service not found."),
     ("describe_task_sets", {"cluster": "c", "service": "ec2"}, INVALID, ""),
     ("get_task_protection", {"cluster": "never-was"}, "ClusterNotFoundException", "Cluster not found."),
-    ("update_task_protection", {"cluster": "never-was", "tasks": ["x"], "protectionEnabled": True}, "ClusterNotFoundException", "Cluster not found."),
+    ("update_task_protection", {"cluster": "never-was", "tasks": ["0" * 32], "protectionEnabled": True}, "ClusterNotFoundException", "Cluster not found."),
     ("update_task_protection", {"cluster": "c", "tasks": ["0" * 32] * 11, "protectionEnabled": True}, INVALID, ""),
-    ("create_capacity_provider", {"name": "no spaces", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, INVALID, ""),
-    ("create_capacity_provider", {"name": "aws-mine", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, INVALID, ""),
-    ("create_capacity_provider", {"name": "ecs-mine", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, INVALID, ""),
+    ("create_capacity_provider", {"name": "no spaces", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, CLIENT, "The specified capacity provider name is invalid."),
+    ("create_capacity_provider", {"name": "aws-mine", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, CLIENT, "The specified capacity provider name is invalid."),
+    ("create_capacity_provider", {"name": "ecs-mine", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}}, CLIENT, "The specified capacity provider name is invalid."),
     ("create_capacity_provider", {"name": "p", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP, "managedScaling": {"targetCapacity": 101}}}, INVALID, ""),
     ("create_capacity_provider", {"name": "p", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP, "managedTerminationProtection": "ENABLED", "managedScaling": {"status": "DISABLED"}}}, INVALID, ""),
     ("create_capacity_provider", {"name": "p"}, INVALID, ""),
-    ("update_capacity_provider", {"name": "never-was", "autoScalingGroupProvider": {"managedScaling": {"status": "ENABLED"}}}, INVALID, ""),
-    ("update_capacity_provider", {"name": "FARGATE", "autoScalingGroupProvider": {"managedScaling": {"status": "ENABLED"}}}, INVALID, ""),
-    ("delete_capacity_provider", {"capacityProvider": "never-was"}, INVALID, ""),
-    ("delete_capacity_provider", {"capacityProvider": "FARGATE_SPOT"}, INVALID, ""),
+    ("update_capacity_provider", {"name": "never-was", "autoScalingGroupProvider": {"managedScaling": {"status": "ENABLED"}}}, CLIENT, "The specified capacity provider does not exist."),
+    ("update_capacity_provider", {"name": "FARGATE", "autoScalingGroupProvider": {"managedScaling": {"status": "ENABLED"}}}, CLIENT, "reserved"),
+    ("delete_capacity_provider", {"capacityProvider": "never-was"}, CLIENT, "The specified capacity provider does not exist."),
+    ("delete_capacity_provider", {"capacityProvider": "FARGATE_SPOT"}, CLIENT, "reserved"),
     ("put_cluster_capacity_providers", {"cluster": "never-was", "capacityProviders": [], "defaultCapacityProviderStrategy": []}, "ClusterNotFoundException", "Cluster not found."),
     ("put_cluster_capacity_providers", {"cluster": "c", "capacityProviders": ["never-was"], "defaultCapacityProviderStrategy": []}, INVALID, ""),
     ("put_cluster_capacity_providers", {"cluster": "c", "capacityProviders": ["FARGATE"], "defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]}, INVALID,
