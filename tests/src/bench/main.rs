@@ -9,6 +9,7 @@ mod peers;
 mod registry;
 mod report;
 mod services;
+mod simulate;
 mod swarm;
 mod tasks;
 mod wire;
@@ -20,8 +21,10 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 9] =
-    ["ready", "idle", "describe", "register", "run", "burst", "scale", "replace", "registry"];
+const FIGURES: [&str; 10] = [
+    "ready", "idle", "simulate", "describe", "register", "run", "burst", "scale", "replace",
+    "registry",
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -66,6 +69,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
         match figure {
             "ready" => world.report_ready(report),
             "idle" => world.report_idle(report).await?,
+            "simulate" => simulate::tasks_to_running(world, report)?,
             "describe" => wire::describe_tasks(world, report).await?,
             "register" => wire::register_task_definition(world, report).await?,
             "run" => tasks::run_to_running(world, report).await?,
