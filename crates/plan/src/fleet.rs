@@ -28,6 +28,8 @@ use groups::GroupId;
 use hosts::Hosts;
 use queues::Queues;
 
+pub use queues::Limits;
+
 /// A cluster's instances, and queues for what is asked of them.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -45,6 +47,10 @@ struct Placed {
 }
 
 impl Fleet {
+    pub fn within(limits: Limits) -> Self {
+        Self { queues: Queues::within(limits), ..Self::default() }
+    }
+
     /// Takes an instance in, or what is new about one; its tasks stay.
     pub fn put_instance(&mut self, instance: Arc<Instance>) {
         self.hosts.put(instance);
@@ -86,7 +92,7 @@ impl Fleet {
             return plan;
         }
         let group = self.hosts.groups.enter(ask.group);
-        let queue = self.queues.of(ask, self.hosts.len());
+        let queue = self.queues.of(ask, group, &self.hosts);
         queue.begin(&self.hosts, group);
         let mut need = None;
         for _ in 0..count {

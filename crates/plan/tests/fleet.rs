@@ -9,6 +9,7 @@ use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{HostPort, Need, Protocol};
 use model::{RequiredAttribute, Tags};
+use plan::fleet::Limits;
 use plan::{Ask, Constraint, Field, Fleet, Host, Occupant, Plan, Pool, Strategy, plan};
 use proptest::prelude::{Just, Strategy as _, any, prop_oneof, proptest};
 use proptest::sample::Index;
@@ -124,7 +125,6 @@ enum Step {
 }
 
 /// The plain picture beside the fleet.
-#[derive(Default)]
 struct World {
     instances: BTreeMap<InstanceId, Instance>,
     /// Few, so that a queue is asked again after changes.
@@ -134,6 +134,15 @@ struct World {
 }
 
 impl World {
+    fn new(limits: Limits, wishes: Vec<Wish>, sketches: Vec<Sketch>) -> Self {
+        let fleet = Fleet::within(limits);
+        let mut world = Self { instances: BTreeMap::new(), wishes, tasks: vec![], fleet };
+        for (number, sketch) in (0..).zip(sketches) {
+            world.take(&Step::Put(number, sketch));
+        }
+        world
+    }
+
     fn scan(&self, ask: &Ask<'_>, count: u32, draw: u64) -> Plan {
         let mut hosts: Vec<Host<'_>> = self.instances.values().map(|row| self.host(row)).collect();
         plan(&mut hosts, ask, count, draw)
@@ -279,6 +288,13 @@ fn wish() -> impl proptest::strategy::Strategy<Value = Wish> {
     )
 }
 
+/// What a fleet keeps must not matter.
+fn limits() -> impl proptest::strategy::Strategy<Value = Limits> {
+    (0_usize..30, 1_usize..4, 0_usize..8).prop_map(|(held_hosts_max, queues_min, guests_max)| {
+        Limits { held_hosts_max, queues_min, guests_max }
+    })
+}
+
 fn step() -> impl proptest::strategy::Strategy<Value = Step> {
     prop_oneof![
         1 => (0_u8..12, sketch()).prop_map(|(number, sketch)| Step::Put(number, sketch)),
@@ -293,14 +309,12 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
 proptest! {
     #[test]
     fn a_fleet_answers_as_the_scan_does_whatever_happened_before(
+        limits in limits(),
         first in proptest::collection::vec(sketch(), 1..10),
         wishes in proptest::collection::vec(wish(), 1..5),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut world = World { wishes, ..World::default() };
-        for (number, sketch) in (0..).zip(first) {
-            world.take(&Step::Put(number, sketch));
-        }
+        let mut world = World::new(limits, wishes, first);
         for step in steps {
             world.take(&step);
         }
@@ -308,14 +322,12 @@ proptest! {
 
     #[test]
     fn no_instance_of_a_fleet_is_ever_overcommitted(
+        limits in limits(),
         first in proptest::collection::vec(sketch(), 1..10),
         wishes in proptest::collection::vec(wish(), 1..8),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut world = World { wishes, ..World::default() };
-        for (number, sketch) in (0..).zip(first) {
-            world.take(&Step::Put(number, sketch));
-        }
+        let mut world = World::new(limits, wishes, first);
         // Instances keep their size here: whoever shrinks one overcommits it himself.
         for step in steps.into_iter().filter(|step| !matches!(step, Step::Put(..))) {
             world.take(&step);

@@ -21,6 +21,9 @@ use store::Batch;
 
 use crate::region::Region;
 
+#[cfg(test)]
+mod tests;
+
 /// Fargate tasks that one instance takes.
 const FARGATE_TASKS_PER_INSTANCE_MAX: u32 = 10_000;
 /// Fleets that nobody asked for through so many others are let go.
@@ -67,19 +70,12 @@ impl Region {
         account: AccountId,
         cluster: &ClusterName,
     ) -> Draft<'_> {
-        let mut kept = self.fleets.at(view);
-        let at = (account, cluster.clone());
-        kept.open(view, &at);
-        Draft { kept, at }
+        self.fleets.draft(view, account, cluster)
     }
 
     /// The instances that take Fargate tasks, whosever they are.
     pub(crate) fn fargate(&self, view: &View) -> FargateDraft<'_> {
-        let mut kept = self.fleets.at(view);
-        if kept.fargate.is_none() {
-            kept.fargate = Some(fargate_of(view));
-        }
-        FargateDraft(kept)
+        self.fleets.fargate(view)
     }
 }
 
@@ -149,6 +145,21 @@ impl Drop for FargateDraft<'_> {
 }
 
 impl Fleets {
+    fn draft(&self, view: &View, account: AccountId, cluster: &ClusterName) -> Draft<'_> {
+        let mut kept = self.at(view);
+        let at = (account, cluster.clone());
+        kept.open(view, &at);
+        Draft { kept, at }
+    }
+
+    fn fargate(&self, view: &View) -> FargateDraft<'_> {
+        let mut kept = self.at(view);
+        if kept.fargate.is_none() {
+            kept.fargate = Some(fargate_of(view));
+        }
+        FargateDraft(kept)
+    }
+
     /// What is kept, brought to `view`.
     fn at(&self, view: &View) -> MutexGuard<'_, Kept> {
         let mut kept = self.0.lock().unwrap_or_else(|poisoned| {
@@ -203,16 +214,24 @@ impl Kept {
         }
     }
 
-    /// A task stays in its cluster for life.
     fn change_task(&mut self, before: Option<&Task>, now: Option<&Task>) {
         if let Some(pool) = &mut self.fargate {
             pool.change_task(before, now);
         }
-        if let Some(task) = now.or(before)
-            && let Some(cluster) =
-                self.clusters.get_mut(&(task.scope.account, task.cluster.clone()))
-        {
-            cluster.fleet.change_task(before.and_then(Occupant::of), now.and_then(Occupant::of));
+        let at = |task: &Task| (task.scope.account, task.cluster.clone());
+        let mut change = |at, before: Option<&Task>, now: Option<&Task>| {
+            if let Some(cluster) = self.clusters.get_mut(&at) {
+                let (before, now) = (before.and_then(Occupant::of), now.and_then(Occupant::of));
+                cluster.fleet.change_task(before, now);
+            }
+        };
+        match (before.map(at), now.map(at)) {
+            (Some(from), Some(to)) if from != to => {
+                change(from, before, None);
+                change(to, None, now);
+            }
+            (Some(at), _) | (None, Some(at)) => change(at, before, now),
+            (None, None) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Groups by number: a host has counts for many of them, and names are long.
 //!
 //! **Invariant:** a group is known for as long as it has a task; its number is never given again.
+//! So what was counted for a number that is gone, is nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +10,6 @@ use crate::query;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupId(u32);
-
-impl GroupId {
-    pub(super) const MIN: Self = Self(0);
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Groups {

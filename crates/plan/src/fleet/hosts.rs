@@ -4,7 +4,7 @@
 //! walks it until a slot that has not changed since.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::{CpuUnits, InstanceId, MemoryMib, Resources};
@@ -22,6 +22,7 @@ pub(super) struct SlotId(u32);
 
 impl SlotId {
     pub(super) const MIN: Self = Self(0);
+    const MAX: Self = Self(u32::MAX);
 
     pub(super) fn index(self) -> usize {
         self.0 as usize
@@ -79,6 +80,8 @@ pub(super) struct Hosts {
     pub(super) groups: Groups,
     /// How many tasks of a group are on hosts of a class.
     spread: BTreeMap<(GroupId, ClassId), u32>,
+    /// The hosts that have tasks of a group.
+    places: BTreeSet<(GroupId, SlotId)>,
     newest: Option<SlotId>,
     pub(super) version: u64,
 }
@@ -193,6 +196,12 @@ impl Hosts {
         })
     }
 
+    /// The hosts that have tasks of the group.
+    pub(super) fn places(&self, group: GroupId) -> impl Iterator<Item = SlotId> {
+        let range = (group, SlotId::MIN)..=(group, SlotId::MAX);
+        self.places.range(range).map(|(_, slot)| *slot)
+    }
+
     /// What the query language may ask of a host; `ask` gets it.
     pub(super) fn with_facts<T>(&self, slot: &Slot, ask: impl FnOnce(&Facts<'_>) -> T) -> T {
         let groups = self.groups.named(&slot.load.groups);
@@ -224,6 +233,7 @@ impl Hosts {
         let host = self.slots[slot.index()].take()?;
         for (group, count) in &host.load.groups {
             add(&mut self.spread, (*group, host.class), -i64::from(*count));
+            self.places.remove(&(*group, slot));
         }
         self.leave_class(host.class);
         if 0 < host.load.tasks {
@@ -244,8 +254,11 @@ impl Hosts {
         let host = self.slot_mut(slot);
         host.load.put(need, group, is_running);
         host.count_left();
-        let class = host.class;
+        let (class, is_first) = (host.class, host.of_group(group) == 1);
         add(&mut self.spread, (group, class), 1);
+        if is_first {
+            self.places.insert((group, slot));
+        }
         self.touch(slot);
     }
 
@@ -261,8 +274,11 @@ impl Hosts {
             let host = self.slot_mut(slot);
             host.load.take_off(need, group, is_running);
             host.count_left();
-            let class = host.class;
+            let (class, was_last) = (host.class, host.of_group(group) == 0);
             add(&mut self.spread, (group, class), -1);
+            if was_last {
+                self.places.remove(&(group, slot));
+            }
             self.touch(slot);
         } else if let Some(load) = self.strays.get_mut(&id) {
             load.take_off(need, group, is_running);
@@ -297,6 +313,7 @@ impl Hosts {
         let load = self.strays.remove(&instance.id).unwrap_or_default();
         for (group, count) in &load.groups {
             add(&mut self.spread, (*group, class), i64::from(*count));
+            self.places.insert((*group, slot));
         }
         self.slots[slot.index()] = Some(Slot {
             id: instance.id,

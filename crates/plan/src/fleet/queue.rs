@@ -3,6 +3,9 @@
 //! Placing a task changes the key of one host, and how many tasks of the group its attributes' values
 //! have. So hosts are kept in cells of equal values, sorted by what differs within a cell, and only the
 //! heads of the cells are compared.
+//!
+//! Groups may share a queue even if an instance is worse for having their tasks: the queue then holds each
+//! host as one without, and the few hosts that the present group is on are guests, judged for each ask.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +35,9 @@ const LOWEST_ID: InstanceId = InstanceId::from_bytes([0; 16]);
 pub(super) struct Queue {
     shape: Shape,
     /// Of the present ask. The same name may get another number once its tasks are gone.
-    group: GroupId,
+    group: Option<GroupId>,
+    /// The hosts that the group is on, by slot; none if the queue is the group's own.
+    guests: Vec<Guest>,
     synced: u64,
     entries: Vec<Entry>,
     cells: Vec<Cell>,
@@ -40,7 +45,33 @@ pub(super) struct Queue {
     kinds: BTreeMap<ClassId, Kind>,
     /// One a rank; without content where the rank has no attribute.
     parts: Vec<Part>,
-    refusals: Option<(u64, Arc<Refusals>)>,
+    refusals: Option<Refused>,
+}
+
+/// Why all refused, and for which version of the hosts and group this holds.
+#[derive(Debug)]
+struct Refused {
+    version: u64,
+    group: Option<GroupId>,
+    refusals: Arc<Refusals>,
+}
+
+/// A host as it is for the present group.
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    slot: SlotId,
+    cell: usize,
+    place: Option<Place>,
+}
+
+/// A host that may be the best.
+#[derive(Clone, Copy)]
+struct Candidate<'q> {
+    key: Key,
+    lot: u64,
+    cell: &'q Cell,
+    place: &'q Place,
+    is_guest: bool,
 }
 
 /// What the queue knows of a slot.
@@ -81,7 +112,8 @@ struct Part {
 impl Queue {
     pub(super) fn new(shape: Shape) -> Self {
         Self {
-            group: GroupId::MIN,
+            group: None,
+            guests: Vec::new(),
             synced: 0,
             entries: Vec::new(),
             cells: Vec::new(),
@@ -93,13 +125,13 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_of(&self, ask: &Ask<'_>) -> bool {
-        self.shape.is_of(ask)
+    pub(super) fn is_of(&self, ask: &Ask<'_>, is_own: bool) -> bool {
+        self.shape.is_of(ask, is_own)
     }
 
     /// Makes it current, for an ask of `group`.
     pub(super) fn begin(&mut self, hosts: &Hosts, group: GroupId) {
-        self.group = group;
+        self.group = Some(group);
         if hosts.class_count() + DEAD_CLASSES_MAX < self.kinds.len() {
             self.clear();
         }
@@ -112,38 +144,81 @@ impl Queue {
             }
         }
         self.synced = hosts.version;
-        self.count_values(hosts);
+        self.count_values(hosts, group);
+        self.guests.clear();
+        if self.shape.is_watching && !self.shape.is_own() {
+            let mut guests = std::mem::take(&mut self.guests);
+            guests.extend(hosts.places(group).map(|id| self.guest(id, hosts)));
+            self.guests = guests;
+        }
     }
 
     /// The best host for the next task.
     pub(super) fn best(&self, hosts: &Hosts, draw: u64) -> Option<SlotId> {
-        let mut best: Option<(Key, u64, &Cell, &Place)> = None;
-        for cell in &self.cells {
-            let Some(head) = cell.hosts.first() else { continue };
-            let key = self.whole_key(cell, head.0);
-            let lot = if self.shape.is_random { lot(draw, cell.hash) } else { 0 };
-            let is_better = best.as_ref().is_none_or(|(best_key, best_lot, other, place)| {
-                let by_rank = (key, lot).cmp(&(*best_key, *best_lot));
-                let tie = || match self.shape.is_random {
-                    true => cell.names.cmp(&other.names),
-                    false => head.2.cmp(&place.2),
-                };
-                by_rank.then_with(tie) == Ordering::Less
-            });
-            if is_better {
-                best = Some((key, lot, cell, head));
-            }
-        }
-        let (_, _, cell, head) = best?;
+        let candidate = |cell, place, is_guest| self.candidate(cell, place, is_guest, draw);
+        let heads = self.cells.iter().filter_map(|cell| {
+            let head = cell.hosts.iter().find(|place| !self.is_guest(place.3))?;
+            Some(candidate(cell, head, false))
+        });
+        let guests = self.guests.iter().filter_map(|guest| {
+            Some(candidate(&self.cells[guest.cell], guest.place.as_ref()?, true))
+        });
+        let best = heads.chain(guests).reduce(|best, other| {
+            if self.compare(&other, &best) == Ordering::Less { other } else { best }
+        })?;
         if !self.shape.is_random {
-            return Some(head.3);
+            return Some(best.place.3);
         }
-        let after = |point: u32| {
-            let next = cell.hosts.range((head.0, point, LOWEST_ID, SlotId::MIN)..).next();
-            next.filter(|place| place.0 == head.0).unwrap_or(head)
-        };
-        let drawn = points(draw).into_iter().map(after);
+        let drawn = points(draw).into_iter().map(|point| self.after(point, &best));
         drawn.min_by_key(|place| (hosts.slot(place.3).load.tasks, place.2)).map(|place| place.3)
+    }
+
+    fn candidate<'q>(
+        &self,
+        cell: &'q Cell,
+        place: &'q Place,
+        is_guest: bool,
+        draw: u64,
+    ) -> Candidate<'q> {
+        let lot = if self.shape.is_random { lot(draw, cell.hash) } else { 0 };
+        Candidate { key: self.whole_key(cell, place.0), lot, cell, place, is_guest }
+    }
+
+    fn compare(&self, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
+        let by_key = (a.key, a.lot).cmp(&(b.key, b.lot));
+        let by_cell = || {
+            if self.shape.is_random { a.cell.names.cmp(&b.cell.names) } else { Ordering::Equal }
+        };
+        by_key.then_with(by_cell).then_with(|| a.place.2.cmp(&b.place.2))
+    }
+
+    /// Of the hosts that are as good as `best`, the first on the ring from `point` on.
+    ///
+    /// A guest is never as good as a host that is none: either it is unfit, for it has a task of the
+    /// group, or it has more tasks of the group.
+    fn after<'q>(&'q self, point: u32, best: &Candidate<'q>) -> &'q Place {
+        let within = best.place.0;
+        if best.is_guest {
+            let places = self.guests.iter().filter_map(|guest| guest.place.as_ref());
+            let equals = places.filter(|place| {
+                place.0 == within && std::ptr::eq(self.cell_at(place.3), best.cell)
+            });
+            return equals
+                .min_by_key(|place| (place.1 < point, place.1, place.2))
+                .unwrap_or(best.place);
+        }
+        let from = (within, point, LOWEST_ID, SlotId::MIN);
+        let equals = best.cell.hosts.range(from..).take_while(|place| place.0 == within);
+        let mut others = equals.filter(|place| !self.is_guest(place.3));
+        others.next().unwrap_or(best.place)
+    }
+
+    fn cell_at(&self, id: SlotId) -> &Cell {
+        &self.cells[self.entries[id.index()].cell]
+    }
+
+    fn is_guest(&self, id: SlotId) -> bool {
+        self.guests.binary_search_by_key(&id, |guest| guest.slot).is_ok()
     }
 
     /// A task of the present ask was just put on the host.
@@ -156,23 +231,31 @@ impl Queue {
         }
         self.refresh(id, hosts.slot(id), hosts);
         self.synced = hosts.version;
+        if self.shape.is_watching && !self.shape.is_own() {
+            let guest = self.guest(id, hosts);
+            match self.guests.binary_search_by_key(&id, |guest| guest.slot) {
+                Ok(at) => self.guests[at] = guest,
+                Err(at) => self.guests.insert(at, guest),
+            }
+        }
     }
 
     /// Why each host in the pool refuses. Made once for as long as nothing changes.
     pub(super) fn refusals(&mut self, hosts: &Hosts) -> Arc<Refusals> {
-        if let Some((version, refusals)) = &self.refusals
-            && *version == hosts.version
+        let (version, group) = (hosts.version, self.group.filter(|_| self.shape.is_distinct));
+        if let Some(refused) = &self.refusals
+            && (refused.version, refused.group) == (version, group)
         {
-            return Arc::clone(refusals);
+            return Arc::clone(&refused.refusals);
         }
         let why = |(_, slot): (SlotId, &Slot)| {
             let kind = self.kinds.get(&slot.class).filter(|kind| kind.is_in_pool)?;
             let verdict = kind.verdict.clone();
-            let unfit = verdict.and_then(|()| self.fit_now(slot, hosts)).err()?;
+            let unfit = verdict.and_then(|()| self.fit_now(slot, hosts, self.group)).err()?;
             Some((slot.id, unfit))
         };
         let refusals = Arc::new(Refusals::of(hosts.iter().filter_map(why).collect()));
-        self.refusals = Some((hosts.version, Arc::clone(&refusals)));
+        self.refusals = Some(Refused { version, group, refusals: Arc::clone(&refusals) });
         refusals
     }
 
@@ -230,12 +313,31 @@ impl Queue {
             let (cell, is_kind_fit) = self.kind(slot.class, &slot.instance);
             entry = Entry { place: None, class: slot.class, cell, is_kind_fit };
         }
-        let would_do = entry.is_kind_fit && self.fit_now(slot, hosts).is_ok();
-        entry.place = would_do.then(|| {
-            let ring = if self.shape.is_random { slot.ring } else { 0 };
-            (self.key_within(slot), ring, slot.id, id)
-        });
+        let group = self.group.filter(|_| self.shape.is_own());
+        entry.place = self.place(id, slot, hosts, entry.is_kind_fit, group);
         entry
+    }
+
+    /// The host as it is for the present group.
+    fn guest(&self, id: SlotId, hosts: &Hosts) -> Guest {
+        let Entry { cell, is_kind_fit, .. } = self.entries[id.index()];
+        let place = self.place(id, hosts.slot(id), hosts, is_kind_fit, self.group);
+        Guest { slot: id, cell, place }
+    }
+
+    fn place(
+        &self,
+        id: SlotId,
+        slot: &Slot,
+        hosts: &Hosts,
+        is_kind_fit: bool,
+        group: Option<GroupId>,
+    ) -> Option<Place> {
+        let would_do = is_kind_fit && self.fit_now(slot, hosts, group).is_ok();
+        would_do.then(|| {
+            let ring = if self.shape.is_random { slot.ring } else { 0 };
+            (self.key_within(slot, group), ring, slot.id, id)
+        })
     }
 
     /// The cell of a class, and whether its hosts would do but for their ids and tasks.
@@ -278,28 +380,29 @@ impl Queue {
         cell
     }
 
-    /// The part of the verdict that differs between hosts of one class.
-    fn fit_now(&self, slot: &Slot, hosts: &Hosts) -> Result<(), Unfit> {
+    /// The part of the verdict that differs between hosts of one class. Without a group, as if the
+    /// host had no task of it.
+    fn fit_now(&self, slot: &Slot, hosts: &Hosts, group: Option<GroupId>) -> Result<(), Unfit> {
         if Reach::Kind < self.shape.reach {
             hosts.with_facts(slot, |facts| by_facts(&self.shape.constraints, facts))?;
         }
         by_room(
             slot.left,
             |port| slot.has_port_taken(port),
-            || slot.of_group(self.group),
+            || group.map_or(0, |group| slot.of_group(group)),
             &self.shape.need,
             self.shape.is_distinct,
         )
     }
 
     /// The parts of a host's key that do not follow from its cell.
-    fn key_within(&self, slot: &Slot) -> Key {
+    fn key_within(&self, slot: &Slot, group: Option<GroupId>) -> Key {
         let mut key = Key::default();
         for (part, rank) in key.iter_mut().zip(&self.shape.ranks) {
             *part = match rank {
                 Strategy::BinpackCpu => slot.left.cpu.0,
                 Strategy::BinpackMemory => slot.left.memory.0,
-                Strategy::Spread(Field::Instance) => slot.of_group(self.group),
+                Strategy::Spread(Field::Instance) => group.map_or(0, |group| slot.of_group(group)),
                 Strategy::Spread(Field::Attribute(_)) | Strategy::Random => 0,
             };
         }
@@ -317,12 +420,12 @@ impl Queue {
     }
 
     /// Counts the group's tasks by the values of each rank's attribute.
-    fn count_values(&mut self, hosts: &Hosts) {
+    fn count_values(&mut self, hosts: &Hosts, group: GroupId) {
         self.parts.iter_mut().for_each(|part| part.counts.fill(0));
         if self.parts.iter().all(|part| part.counts.is_empty()) {
             return;
         }
-        for (class, sample, tasks) in hosts.spread(self.group) {
+        for (class, sample, tasks) in hosts.spread(group) {
             let (cell, _) = self.kind(class, sample);
             for (part, value) in self.parts.iter_mut().zip(&self.cells[cell].values) {
                 if let Some(count) = part.counts.get_mut(*value) {

@@ -2,18 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use super::hosts::SlotId;
+use super::groups::GroupId;
+use super::hosts::{Hosts, SlotId};
 use super::queue::Queue;
-use super::shape::{Shape, fingerprint};
+use super::shape::{Shape, fingerprint, is_watching};
 use crate::placement::Ask;
 
-/// How many hosts all queues of a fleet may hold together: some 60 MB.
-const HELD_HOSTS_MAX: usize = 1 << 19;
-/// So many queues are kept however large the fleet is.
-const QUEUES_MIN: usize = 8;
+/// How much a fleet keeps. Its answers do not depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many hosts all queues of a fleet hold together.
+    pub held_hosts_max: usize,
+    /// So many queues are kept however large the fleet is.
+    pub queues_min: usize,
+    /// A group that is on more hosts gets queues of its own, where it matters which hosts they are.
+    pub guests_max: usize,
+}
+
+impl Default for Limits {
+    /// Some 60 MB at most.
+    fn default() -> Self {
+        Self { held_hosts_max: 1 << 19, queues_min: 8, guests_max: 64 }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Queues {
+    limits: Limits,
     held: BTreeMap<u64, Held>,
     asks: u64,
 }
@@ -25,19 +40,22 @@ struct Held {
 }
 
 impl Queues {
-    /// The queue for asks like this one in a fleet of `hosts`.
-    pub(super) fn of(&mut self, ask: &Ask<'_>, hosts: usize) -> &mut Queue {
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// The queue for asks like this one, whose group has that number.
+    pub(super) fn of(&mut self, ask: &Ask<'_>, group: GroupId, hosts: &Hosts) -> &mut Queue {
         self.asks += 1;
-        let print = fingerprint(ask);
-        let is_there = self.held.get(&print).is_some_and(|held| held.queue.is_of(ask));
+        let is_own = is_watching(ask) && self.is_on_many(group, hosts);
+        let print = fingerprint(ask, is_own);
+        let is_there = self.held.get(&print).is_some_and(|held| held.queue.is_of(ask, is_own));
         if !is_there {
-            self.make_room(hosts);
+            self.held.remove(&print);
+            self.make_room(hosts.len());
         }
-        let new = || Held { queue: Queue::new(Shape::of(ask)), used: 0 };
+        let new = || Held { queue: Queue::new(Shape::of(ask, is_own)), used: 0 };
         let held = self.held.entry(print).or_insert_with(new);
-        if !held.queue.is_of(ask) {
-            *held = new();
-        }
         held.used = self.asks;
         &mut held.queue
     }
@@ -49,8 +67,12 @@ impl Queues {
         }
     }
 
+    fn is_on_many(&self, group: GroupId, hosts: &Hosts) -> bool {
+        hosts.places(group).nth(self.limits.guests_max).is_some()
+    }
+
     fn make_room(&mut self, hosts: usize) {
-        let most = (HELD_HOSTS_MAX / hosts.max(1)).max(QUEUES_MIN);
+        let most = (self.limits.held_hosts_max / hosts.max(1)).max(self.limits.queues_min);
         while most <= self.held.len() {
             let oldest = self.held.iter().min_by_key(|(_, held)| held.used);
             let Some(oldest) = oldest.map(|(print, _)| *print) else { break };

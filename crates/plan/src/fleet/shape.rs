@@ -1,7 +1,8 @@
 //! What makes two asks alike: the same instances would do for both, in the same order.
 //!
-//! The group plays a part only where the fit or the order of single instances depends on it. How a
-//! group is spread over zones is counted apart, so that all groups share a queue.
+//! How a group is spread over zones is counted apart, so that all groups share a queue. Where the fit or
+//! the order of single instances depends on the group, small groups share one too, and their own
+//! instances are looked at singly; a group that is on many instances has a shape to itself.
 
 use model::RequiredAttribute;
 use model::task::{Need, Protocol};
@@ -19,7 +20,10 @@ pub(super) struct Shape {
     pub(super) constraints: Vec<Constraint>,
     pub(super) ranks: Vec<Strategy>,
     pub(super) is_random: bool,
+    /// Of a shape that is for one group alone.
     group: Option<String>,
+    /// Whether single instances are better or worse for having tasks of the group.
+    pub(super) is_watching: bool,
     pub(super) is_distinct: bool,
     pub(super) reach: Reach,
 }
@@ -32,7 +36,7 @@ enum OwnPool {
 }
 
 impl Shape {
-    pub(super) fn of(ask: &Ask<'_>) -> Self {
+    pub(super) fn of(ask: &Ask<'_>, is_own: bool) -> Self {
         let order = Order::of(ask.strategies);
         let reaches = expressions(ask.constraints).map(|expression| expression.reach());
         Self {
@@ -46,7 +50,8 @@ impl Shape {
             constraints: ask.constraints.to_vec(),
             ranks: order.ranks.to_vec(),
             is_random: order.is_random,
-            group: watched_group(ask).map(str::to_owned),
+            group: is_own.then(|| ask.group.to_owned()),
+            is_watching: is_watching(ask),
             is_distinct: ask.is_distinct(),
             reach: reaches.max().unwrap_or(Reach::Kind),
         }
@@ -60,7 +65,12 @@ impl Shape {
         }
     }
 
-    pub(super) fn is_of(&self, ask: &Ask<'_>) -> bool {
+    /// Whether it is for one group alone.
+    pub(super) fn is_own(&self) -> bool {
+        self.group.is_some()
+    }
+
+    pub(super) fn is_of(&self, ask: &Ask<'_>, is_own: bool) -> bool {
         let order = Order::of(ask.strategies);
         self.need == *ask.need
             && self.pool() == ask.pool
@@ -68,19 +78,18 @@ impl Shape {
             && self.constraints == ask.constraints
             && self.ranks == order.ranks
             && self.is_random == order.is_random
-            && self.group.as_deref() == watched_group(ask)
+            && self.group.as_deref() == is_own.then_some(ask.group)
     }
 }
 
-/// The group, if single instances are better or worse for it.
-fn watched_group<'a>(ask: &Ask<'a>) -> Option<&'a str> {
+/// Whether single instances are better or worse for having tasks of the ask's group.
+pub(super) fn is_watching(ask: &Ask<'_>) -> bool {
     let ranks = Order::of(ask.strategies).ranks;
-    let is_spread = ranks.contains(&Strategy::Spread(Field::Instance));
-    (is_spread || ask.is_distinct()).then_some(ask.group)
+    ranks.contains(&Strategy::Spread(Field::Instance)) || ask.is_distinct()
 }
 
 /// A number that asks of one shape have in common, and others hardly.
-pub(super) fn fingerprint(ask: &Ask<'_>) -> u64 {
+pub(super) fn fingerprint(ask: &Ask<'_>, is_own: bool) -> u64 {
     let mut print = Print(0);
     print.number(u64::from(ask.need.resources.cpu.0));
     print.number(u64::from(ask.need.resources.memory.0));
@@ -117,8 +126,8 @@ pub(super) fn fingerprint(ask: &Ask<'_>) -> u64 {
             Strategy::Random => print.number(8),
         }
     }
-    if let Some(group) = watched_group(ask) {
-        print.text(group);
+    if is_own {
+        print.text(ask.group);
     }
     print.0
 }
