@@ -103,6 +103,48 @@ def test_another_accounts_image_is_not_there(region):
         region.client("ecr", account=ACCOUNT).get_authorization_token(registryIds=[OTHER])
 
 
+def why_not(task):
+    assert task["stopCode"] == "TaskFailedToStart", task
+    return task["containers"][0].get("reason", "") + " | " + task["stoppedReason"]
+
+
+def test_a_cloud_name_of_another_accounts_image_is_denied(region):
+    repository = unique("theirs")
+    push(region, OTHER, repository)
+    tenant = Tenant(region, ACCOUNT)
+    image = f"{OTHER}.dkr.ecr.eu-north-1.amazonaws.com/{repository}:v1"
+    reason = why_not(tenant.until(tenant.run(image, "true"), "STOPPED"))
+    assert "CannotPullECRContainerError" in reason and "AccessDeniedException" in reason, reason
+    assert "is not authorized to perform: ecr:" in reason, reason
+
+
+def test_a_cloud_name_of_ones_own_or_of_nobody_here_means_ones_own_image(region):
+    repository = unique("mine")
+    push(region, ACCOUNT, repository)
+    tenant = Tenant(region, ACCOUNT)
+    for number in [ACCOUNT, "999988887777"]:
+        image = f"{number}.dkr.ecr.eu-north-1.amazonaws.com/{repository}:v1"
+        task = tenant.until(tenant.run(image, "echo", number), "STOPPED")
+        assert task["containers"][0].get("exitCode") == 0, task
+        assert tenant.lines(task["taskArn"]) == [number]
+
+
+def test_an_image_that_another_account_has_run_here_is_still_not_ones_own(region):
+    repository = unique("secret")
+    theirs = Tenant(region, OTHER)
+    image = push(region, OTHER, repository)
+    task = theirs.until(theirs.run(image, "true"), "STOPPED")
+    assert task["containers"][0].get("exitCode") == 0, task
+    tenant = Tenant(region, ACCOUNT)
+    # The first two names led to it before; the last is of the account that the region itself belongs to.
+    names = [image, f"{OTHER}.dkr.ecr.eu-north-1.amazonaws.com/{repository}:v1"]
+    own = unique("root")
+    push(region, None, own)
+    names.append(f"{own}:v1")
+    for name in names:
+        assert "CannotPull" in why_not(tenant.until(tenant.run(name, "true"), "STOPPED")), name
+
+
 def test_lines_go_on_in_their_account_after_the_agent_came_back(region):
     tenant = Tenant(region, ACCOUNT)
     image = push(region, ACCOUNT, unique("app"))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
-use longshore_types::{Clock, TaskArn, Timestamp};
+use longshore_types::{AccountId, Clock, TaskArn, Timestamp};
 use sandbox::{
     ContainerId, ContainerSpec, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase, Position,
     Recovered, SandboxError, Started, Stats,
@@ -514,6 +514,7 @@ impl Region for FakeRegion {
 
     fn login(
         &self,
+        _account: AccountId,
         _auth: RegistryAuth,
         _role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, String>> {

@@ -27,7 +27,7 @@ use crate::manifest::{
 use crate::mirrors::Mirrors;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
-use crate::store::{ImageRecord, ImageStore, PulledImage};
+use crate::store::{ImageRecord, ImageStore, Name, PulledImage};
 
 /// Tells a digest without the manifest itself.
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -154,7 +154,12 @@ impl Puller {
                 break;
             }
             let source = Source::new(&self.inner.transport, candidate, reference, auth);
-            match self.pull_from(&source, reference, progress).await {
+            let by_owner = self.inner.config.mirrors.is_by_owner(&source.reference);
+            let name = Name {
+                reference: reference.clone(),
+                only_for: auth.owner().filter(|_| by_owner).map(str::to_owned),
+            };
+            match self.pull_from(&source, &name, progress).await {
                 Ok(image) => return Ok(image),
                 Err(error) if is_mirror => {
                     tracing::debug!(image = %shown, mirror = %source.reference, %error, "not at the mirror");
@@ -188,13 +193,13 @@ impl Puller {
     async fn pull_from(
         &self,
         source: &Source,
-        reference: &Reference,
+        name: &Name,
         progress: &Progress,
     ) -> Result<PulledImage, PullError> {
         let digest = self.resolve_digest(source).await?;
         if let Some(image) = self.present(&source.shown, digest).await? {
-            let (store, reference) = (self.inner.store.clone(), reference.clone());
-            blocking(move || store.name(&reference, digest))
+            let (store, name) = (self.inner.store.clone(), name.clone());
+            blocking(move || store.name(&name, digest))
                 .await
                 .map_err(|error| source.store_failed(error))?;
             return Ok(image);
@@ -218,9 +223,9 @@ impl Puller {
             pulled_at: longshore_types::Timestamp(0),
             last_used: longshore_types::Timestamp(0),
         };
-        let (store, reference) = (self.inner.store.clone(), reference.clone());
+        let (store, name) = (self.inner.store.clone(), name.clone());
         let image = blocking(move || {
-            store.record(&reference, record)?;
+            store.record(&name, record)?;
             store.image(&digest)
         });
         let image = image.await.map_err(|error| source.store_failed(error))?;

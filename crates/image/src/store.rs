@@ -93,15 +93,32 @@ struct Inner {
 struct State {
     /// By `ImageRecord::digest`.
     images: BTreeMap<Digest, ImageRecord>,
-    refs: BTreeMap<Reference, Digest>,
+    refs: BTreeMap<Reference, Meaning>,
     /// How many leases hold each diff id.
     held: HashMap<Digest, usize>,
+}
+
+/// What a name means, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Meaning {
+    digest: Digest,
+    only_for: Option<String>,
+}
+
+/// What an image is to be found under again.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) reference: Reference,
+    /// Whose name it is, where others may mean something else by it.
+    pub(crate) only_for: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct RefFile {
     reference: Reference,
     digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    only_for: Option<String>,
 }
 
 /// Keeps layers from being collected.
@@ -192,17 +209,26 @@ impl ImageStore {
     pub fn list(&self) -> Vec<(ImageRecord, Vec<Reference>)> {
         let state = self.inner.state();
         let names = |digest| {
-            let named = state.refs.iter().filter(|(_, target)| **target == digest);
+            let named = state.refs.iter().filter(|(_, target)| target.digest == digest);
             named.map(|(reference, _)| reference.clone()).collect()
         };
         state.images.values().map(|record| (record.clone(), names(record.digest))).collect()
     }
 
-    /// The image that `reference` means here, without asking any registry.
-    pub fn local(&self, reference: &Reference) -> Result<Option<PulledImage>, ImageError> {
+    /// The image that `reference` means here to `owner`, without asking any registry.
+    pub fn local(
+        &self,
+        reference: &Reference,
+        owner: Option<&str>,
+    ) -> Result<Option<PulledImage>, ImageError> {
+        let is_known =
+            |meaning: &&Meaning| meaning.only_for.is_none() || meaning.only_for.as_deref() == owner;
         let digest = match reference.digest {
             Some(digest) => Some(digest),
-            None => self.inner.state().refs.get(reference).copied(),
+            None => {
+                let state = self.inner.state();
+                state.refs.get(reference).filter(is_known).map(|meaning| meaning.digest)
+            }
         };
         digest.map_or(Ok(None), |digest| self.image(&digest))
     }
@@ -288,32 +314,30 @@ impl ImageStore {
         named.and_then(|()| Ok(sync_parent(&path)?))
     }
 
-    /// Makes an image whose parts are all here known, under `reference`.
-    pub(crate) fn record(
-        &self,
-        reference: &Reference,
-        mut record: ImageRecord,
-    ) -> Result<(), ImageError> {
+    /// Makes an image whose parts are all here known, under `name`.
+    pub(crate) fn record(&self, name: &Name, mut record: ImageRecord) -> Result<(), ImageError> {
         let now = self.inner.clock.now();
         (record.pulled_at, record.last_used) = (now, now);
         self.inner.write_record(&record)?;
         let digest = record.digest;
         self.inner.state().images.insert(digest, record);
-        self.name(reference, digest)
+        self.name(name, digest)
     }
 
-    /// Makes `reference` mean an image that is here.
-    pub(crate) fn name(&self, reference: &Reference, digest: Digest) -> Result<(), ImageError> {
+    /// Makes a name mean an image that is here.
+    pub(crate) fn name(&self, name: &Name, digest: Digest) -> Result<(), ImageError> {
+        let Name { reference, only_for } = name;
+        let meaning = Meaning { digest, only_for: only_for.clone() };
         if reference.digest.is_some() {
             return Ok(());
         }
-        if self.inner.state().refs.get(reference) == Some(&digest) {
+        if self.inner.state().refs.get(reference) == Some(&meaning) {
             return Ok(());
         }
-        let file = RefFile { reference: reference.clone(), digest };
+        let file = RefFile { reference: reference.clone(), digest, only_for: only_for.clone() };
         let bytes = serde_json::to_vec(&file).expect("a reference is text");
         replace_file(&self.inner.blobs, &self.inner.ref_path(reference), &bytes)?;
-        self.inner.state().refs.insert(reference.clone(), digest);
+        self.inner.state().refs.insert(reference.clone(), meaning);
         Ok(())
     }
 
@@ -376,7 +400,7 @@ impl ImageStore {
         let path = self.inner.record_path(&record.digest);
         fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
         state.images.remove(&record.digest);
-        let named = state.refs.iter().filter(|(_, digest)| **digest == record.digest);
+        let named = state.refs.iter().filter(|(_, meaning)| meaning.digest == record.digest);
         let names: Vec<Reference> = named.map(|(reference, _)| reference.clone()).collect();
         for name in names {
             state.refs.remove(&name);
@@ -450,7 +474,8 @@ fn load(inner: &Inner) -> Result<State, ImageError> {
         let bytes = fs::read(&path).map_err(BlobError::io("read", &path))?;
         match serde_json::from_slice::<RefFile>(&bytes) {
             Ok(file) if state.images.contains_key(&file.digest) => {
-                state.refs.insert(file.reference, file.digest);
+                let RefFile { reference, digest, only_for } = file;
+                state.refs.insert(reference, Meaning { digest, only_for });
             }
             Ok(_) | Err(_) => fs::remove_file(&path).map_err(BlobError::io("remove", &path))?,
         }

@@ -1,8 +1,9 @@
 //! The files of one container: what must be found again under `<state_dir>/<id>/`, and what only
 //! serves its making and running under `<run_dir>/<id>.d/`, which is usually in memory.
 //!
-//! **Invariant:** each is written aside and renamed into place, so that a reader sees all of it or
-//! none; and only this module knows their names.
+//! **Invariant:** a reader sees all of a file or none: each is written aside and renamed into place.
+//! The record, which is written several times while a container starts, is a line that is added to
+//! the lines before it; the last whole one counts. Only this module knows the files' names.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -77,11 +78,19 @@ impl Files {
     }
 
     pub(crate) fn read_record(&self) -> Result<Option<Record>, SandboxError> {
-        read(&self.dir.join("container.json"))
+        let path = self.dir.join("container.json");
+        let Some(text) = read_text(&path)? else { return Ok(None) };
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').rev();
+        let Some(last) = lines.find(|line| line.ends_with(b"\n")) else { return Ok(None) };
+        understand(&path, last).map(Some)
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), SandboxError> {
-        write(&self.dir.join("container.json"), record)
+        let path = self.dir.join("container.json");
+        let mut line = encode(&path, record)?;
+        line.push(b'\n');
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(&line)).doing_at("write", &path)
     }
 
     pub(crate) fn read_exit(&self) -> Result<Option<Exit>, SandboxError> {
@@ -106,7 +115,7 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<(), SandboxError> {
 /// Not synced: a file that a crash of the machine could lose describes a container that the same
 /// crash ended.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
-    let text = serde_json::to_vec(value).map_err(io::Error::from).doing_at("encode", path)?;
+    let text = encode(path, value)?;
     let aside = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -120,12 +129,22 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxEr
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SandboxError> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    understand(path, &text).map(Some)
+}
+
+fn read_text(path: &Path) -> Result<Option<Vec<u8>>, SandboxError> {
     match fs::read(path) {
-        Ok(text) => {
-            let value = serde_json::from_slice(&text).map_err(io::Error::from);
-            value.map(Some).doing_at("understand", path)
-        }
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).doing_at("read", path),
     }
+}
+
+fn understand<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, SandboxError> {
+    serde_json::from_slice(text).map_err(io::Error::from).doing_at("understand", path)
+}
+
+fn encode(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, SandboxError> {
+    serde_json::to_vec(value).map_err(io::Error::from).doing_at("encode", path)
 }

@@ -1,5 +1,7 @@
-//! [`Images`] by the image store and its puller: pulls of one image share one, and an image that a
-//! registry cannot be asked about is taken as it is here.
+//! [`Images`] by the image store and its puller: pulls of one image for one account share one, and an
+//! image that a registry cannot be asked about is taken as it is here.
+//!
+//! **Invariant:** what an account may not fetch, it does not get because another one has fetched it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -19,6 +21,9 @@ const UNUSED_MS_MIN: u64 = 3 * 24 * 3_600_000;
 
 type Pull = Shared<BoxFuture<'static, Result<LocalImage, Arc<PullError>>>>;
 type Listener = Box<dyn FnOnce(String) + Send>;
+
+/// An image, and who may see it: the region's registry has other images for other accounts.
+type Wanted = (Reference, Option<String>);
 
 /// A pull under way, and who wants to know its digest early.
 struct Flight {
@@ -53,7 +58,7 @@ pub struct StoreImages {
     puller: Puller,
     /// Logins for other registries, as `docker login` writes them; read at each pull.
     logins: Option<PathBuf>,
-    flights: Arc<Mutex<BTreeMap<Reference, Flight>>>,
+    flights: Arc<Mutex<BTreeMap<Wanted, Flight>>>,
 }
 
 impl std::fmt::Debug for StoreImages {
@@ -90,9 +95,9 @@ impl StoreImages {
         })
     }
 
-    fn take_off(&self, reference: &Reference, auth: Auth) -> Flight {
+    fn take_off(&self, wanted: Wanted, auth: Auth) -> Flight {
         let listeners: Arc<Mutex<Listeners>> = Arc::default();
-        let (puller, wanted) = (self.puller.clone(), reference.clone());
+        let puller = self.puller.clone();
         let auth = auth.or(self.known_logins());
         let heard = Arc::clone(&listeners);
         let flights = Arc::clone(&self.flights);
@@ -102,7 +107,7 @@ impl StoreImages {
                     listeners.hear(&digest.to_string());
                 }
             });
-            let result = pull(&puller, &wanted, &auth, &progress).await;
+            let result = pull(&puller, &wanted.0, &auth, &progress).await;
             if let Ok(mut flights) = flights.lock() {
                 flights.remove(&wanted);
             }
@@ -121,9 +126,13 @@ async fn pull(
 ) -> Result<PulledImage, PullError> {
     match puller.pull(reference, auth, progress).await {
         Ok(image) => Ok(image),
+        // The registry has spoken.
+        Err(error) if !is_out_of_reach(&error) => Err(error),
         Err(error) => {
             let (store, wanted) = (puller.store().clone(), reference.clone());
-            let found = tokio::task::spawn_blocking(move || store.local(&wanted)).await;
+            let owner = auth.owner().map(str::to_owned);
+            let found = move || store.local(&wanted, owner.as_deref());
+            let found = tokio::task::spawn_blocking(found).await;
             match found {
                 Ok(Ok(Some(image))) => {
                     info!(image = %reference, error = %error, "image taken as it is here");
@@ -132,6 +141,24 @@ async fn pull(
                 Ok(Ok(None) | Err(_)) | Err(_) => Err(error),
             }
         }
+    }
+}
+
+fn is_out_of_reach(error: &PullError) -> bool {
+    match error {
+        PullError::Unreachable { .. }
+        | PullError::TimedOut { .. }
+        | PullError::NoSuchHost { .. } => true,
+        PullError::Refused { .. } => error.is_transient(),
+        PullError::NotFound { .. }
+        | PullError::Denied { .. }
+        | PullError::NoPlatform { .. }
+        | PullError::Manifest { .. }
+        | PullError::Config { .. }
+        | PullError::Digest { .. }
+        | PullError::NoSpace { .. }
+        | PullError::Layer { .. }
+        | PullError::Store { .. } => false,
     }
 }
 
@@ -156,11 +183,12 @@ impl Images for StoreImages {
             // A flight that everybody left stands still for ever: nobody may join it.
             let is_abandoned =
                 |flight: &Flight| flight.pull.strong_count().is_none_or(|count| count < 2);
-            if flights.get(&reference).is_some_and(is_abandoned) {
-                flights.remove(&reference);
+            let wanted = (reference, auth.owner().map(str::to_owned));
+            if flights.get(&wanted).is_some_and(is_abandoned) {
+                flights.remove(&wanted);
             }
             let flight =
-                flights.entry(reference.clone()).or_insert_with(|| self.take_off(&reference, auth));
+                flights.entry(wanted.clone()).or_insert_with(|| self.take_off(wanted, auth));
             if let Ok(mut listeners) = flight.listeners.lock() {
                 listeners.add(on_digest);
             }

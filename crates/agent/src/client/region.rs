@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use image::{Auth, Basic};
-use longshore_types::{Chain, IdSource, TaskArn, Timestamp};
+use longshore_types::{AccountId, Chain, IdSource, TaskArn, Timestamp};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
@@ -32,6 +32,15 @@ struct Login {
     expires_at: Timestamp,
 }
 
+/// What a login is good for. A role's name is the task definition's word and may be any account's, so
+/// it says nothing about whose login it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LoginKey {
+    account: AccountId,
+    as_role: bool,
+    registry: Option<String>,
+}
+
 /// Delivers what the engine has to say.
 #[derive(Debug)]
 pub struct RegionLink {
@@ -41,8 +50,7 @@ pub struct RegionLink {
     submits: Semaphore,
     /// Rung when the region was heard again: then nobody waits out a long pause.
     heard: Notify,
-    /// By the role, and the registry's account.
-    logins: Mutex<BTreeMap<(String, String), Login>>,
+    logins: Mutex<BTreeMap<LoginKey, Login>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -147,14 +155,9 @@ impl RegionLink {
 
     async fn find_login(
         &self,
-        registry: Option<&str>,
+        key: LoginKey,
         role: Option<&RoleCredentials>,
     ) -> Result<Login, CallError> {
-        let key = (
-            // All tasks of a role, which belongs to one account, share a login.
-            role.map(|role| role.role_arn.clone()).unwrap_or_default(),
-            registry.unwrap_or_default().to_owned(),
-        );
         let now = self.api.clock().now();
         let known = self.logins.lock().ok().and_then(|logins| logins.get(&key).cloned());
         if let Some(login) = known.filter(|login| now.plus_ms(LOGIN_MARGIN_MS) < login.expires_at) {
@@ -162,7 +165,7 @@ impl RegionLink {
         }
         let mut backoff = Backoff::call();
         for attempt in 1.. {
-            match self.renew(registry, role).await {
+            match self.renew(key.registry.as_deref(), role).await {
                 Err(error) if error.is_transient() && attempt < LOGIN_TRIES_MAX => {
                     self.pause(backoff.next_ms(&*self.ids)).await;
                 }
@@ -204,6 +207,7 @@ impl Region for RegionLink {
 
     fn login(
         &self,
+        account: AccountId,
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, String>> {
@@ -213,12 +217,14 @@ impl Region for RegionLink {
                 RegistryAuth::Ecr { registry_id, .. } => (registry_id, true),
                 RegistryAuth::None => (None, false),
             };
-            match self.find_login(registry.as_deref(), role.as_ref()).await {
-                Ok(login) => Ok(Auth::none().with(login.host, login.basic)),
+            let key = LoginKey { account, as_role: role.is_some(), registry };
+            let none = Auth::none().owned_by(account.to_string());
+            match self.find_login(key, role.as_ref()).await {
+                Ok(login) => Ok(none.with(login.host, login.basic)),
                 Err(error) if is_required => Err(Chain(&error).to_string()),
                 Err(error) => {
                     debug!(error = %Chain(&error), "no login for the region's registry");
-                    Ok(Auth::none())
+                    Ok(none)
                 }
             }
         })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use image::Auth;
 use longshore_types::{Chain, Timestamp};
 use sandbox::{ContainerId, ExecSpec, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
@@ -22,7 +23,8 @@ use super::step::{Created, Input, Pulled};
 use super::volumes;
 use super::worker::{Message, Worker};
 use crate::limits::{
-    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
+    CREATE_MS_MAX, DRAIN_MS_MAX, EXECUTION_ROLE_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX,
+    RELEASE_MS_MAX, START_MS_MAX,
 };
 use crate::logdriver::RunLog;
 use crate::reason;
@@ -199,14 +201,24 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
         .image
         .parse()
         .map_err(|why: image::ReferenceError| reason::bad_image_name(&container.image, &why))?;
+    // Another key would open another account's registry: an agent that came back waits for the task's.
+    let held = scene.context.credentials.hold(&scene.spec.arn);
     let role = match &container.registry {
-        RegistryAuth::Ecr { execution_role: true, .. } => {
-            // Another key would open another account's registry: an agent that came back waits.
-            Some(scene.context.credentials.hold(&scene.spec.arn).execution().await)
+        RegistryAuth::Ecr { execution_role: true, .. } => Some(held.execution().await),
+        RegistryAuth::Ecr { .. } => None,
+        // Where a task gets none, its image is in nobody's registry.
+        RegistryAuth::None => {
+            let limit = Duration::from_millis(EXECUTION_ROLE_MS_MAX);
+            tokio::time::timeout(limit, held.execution()).await.ok()
         }
-        RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
     };
-    let login = scene.context.region.login(container.registry.clone(), role).await;
+    let login = match (&container.registry, role) {
+        (RegistryAuth::None, None) => Ok(Auth::none()),
+        (registry, role) => {
+            let account = scene.spec.arn.scope.account;
+            scene.context.region.login(account, registry.clone(), role).await
+        }
+    };
     let login = login.map_err(|why| reason::pull_auth(&container.image, &why))?;
     let own = scene.own.clone();
     let on_digest = Box::new(move |digest: String| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use image::Auth;
-use longshore_types::{Clock, IdSource, RegionName, TaskArn};
+use longshore_types::{AccountId, Clock, IdSource, RegionName, TaskArn};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::TaskEvent;
@@ -20,9 +20,10 @@ use crate::state_dir::StateDir;
 pub trait Region: Send + Sync + Debug {
     /// Answers once the region accepted the event, or will never: tries for as long as it takes.
     fn tell(&self, task: TaskArn, event: TaskEvent) -> BoxFuture<'_, ()>;
-    /// Credentials for the registry of an image.
+    /// Credentials of a task's account for the registry of an image.
     fn login(
         &self,
+        account: AccountId,
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, String>>;

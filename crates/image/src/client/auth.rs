@@ -41,6 +41,7 @@ impl fmt::Debug for Basic {
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
     hosts: BTreeMap<String, Basic>,
+    owner: Option<String>,
 }
 
 impl Auth {
@@ -53,6 +54,18 @@ impl Auth {
     pub fn with(mut self, host: impl Into<String>, basic: Basic) -> Self {
         self.hosts.insert(host.into(), basic);
         self
+    }
+
+    /// Whose credentials these are. The region's registry shows each owner different images under the
+    /// same name, so what is found there is found for this owner only.
+    #[must_use]
+    pub fn owned_by(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     /// Reads the file that `docker login` writes, `config.json`. Entries of credential helpers, which
@@ -72,7 +85,7 @@ impl Auth {
         let known = file.auths.into_iter().filter_map(|(server, entry)| {
             Some((registry_of(&server), Basic::from_authorization_token(&entry.auth)?))
         });
-        Ok(Self { hosts: known.collect() })
+        Ok(Self { hosts: known.collect(), owner: None })
     }
 
     /// These, and `other`'s for registries that are not among them.

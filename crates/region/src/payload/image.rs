@@ -1,5 +1,6 @@
 //! Whether an image comes from an ECR registry, and from whose.
 
+use longshore_types::AccountId;
 use model::task::Task;
 
 use super::Surroundings;
@@ -23,15 +24,24 @@ pub(super) fn authentication(
         own
     } else {
         let (account, region) = amazon_registry(host)?;
+        let is_own = account == own.registry_id;
+        // A number that nobody here has is an account in the cloud: its images are looked for in the
+        // task's own registry. One that somebody has is theirs, and the task's key does not open it.
+        let is_elsewhere = around.agent_is_ours && !has_repositories(account, around);
         EcrAuthData {
-            // A role opens its own account's registry only; a host may fetch from the others.
-            use_execution_role: acts_as_role && account == own.registry_id,
-            registry_id: account.to_owned(),
+            // Amazon's agent is a host of the task's account, and may fetch as one.
+            use_execution_role: acts_as_role && (is_own || around.agent_is_ours),
+            registry_id: if is_elsewhere { own.registry_id } else { account.to_owned() },
             region: region.to_owned(),
             ..own
         }
     };
     Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
+}
+
+fn has_repositories(account: &str, around: &Surroundings<'_>) -> bool {
+    let account = account.parse::<AccountId>();
+    account.is_ok_and(|account| around.view.ecr_repositories.of(account).next().is_some())
 }
 
 /// Account and region of `<account>.dkr.ecr.<region>.amazonaws.com`.

@@ -4,7 +4,7 @@
 //! Docker's JSON, so everything is folded here: overrides into the container, settings into
 //! `dockerConfig`. Our agent reads the same.
 //!
-//! **Invariant:** the same task, definition and key give the same payload, byte for byte.
+//! **Invariant:** the same task, definition, view and key give the same payload, byte for byte.
 
 mod container;
 mod docker;
@@ -15,6 +15,7 @@ pub mod wire;
 use std::net::Ipv4Addr;
 
 use aws_api::ecs as api;
+use model::View;
 use model::task::{Desired, Launch, Task};
 use model::vpc::Vpc;
 
@@ -30,6 +31,8 @@ pub use role::Execution;
 pub struct Surroundings<'a> {
     /// The address that the region's registry is reached at: `127.0.0.1:4566`.
     pub registry: &'a str,
+    /// Whose images are here.
+    pub view: &'a View,
     /// The endpoint of the region: `http://127.0.0.1:4566`.
     pub endpoint: &'a str,
     /// The network part of the task's account.

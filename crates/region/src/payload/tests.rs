@@ -1,7 +1,12 @@
+use std::sync::Arc;
+
 use aws_api::ecs as api;
 use longshore_types::{RegionName, Timestamp, Token};
+use model::ecr::{EcrRepository, TagMutability};
+use model::tags::Tags;
 use model::task::{ContainerOverride, Overrides};
 use model::vpc::{AddressPlan, Vpc};
+use model::{Row, Seq, View};
 use serde_json::{Value, json};
 
 use super::{Execution, Surroundings, of_stop, of_task};
@@ -22,6 +27,15 @@ fn definition(container: &Value) -> api::TaskDefinition {
 }
 
 fn payload(container: &Value, overrides: Overrides, agent_is_ours: bool) -> Value {
+    payload_seen(container, overrides, agent_is_ours, &View::default())
+}
+
+fn payload_seen(
+    container: &Value,
+    overrides: Overrides,
+    agent_is_ours: bool,
+    view: &View,
+) -> Value {
     let mut task = task(1);
     task.overrides = overrides;
     let vpc = vpc();
@@ -30,6 +44,7 @@ fn payload(container: &Value, overrides: Overrides, agent_is_ours: bool) -> Valu
     let execution = Execution::of(&task, &seed, Timestamp(1_795_000_000_000));
     let around = Surroundings {
         registry: "127.0.0.1:4566",
+        view,
         endpoint: "http://127.0.0.1:4566",
         vpc: &vpc,
         agent_is_ours,
@@ -172,8 +187,32 @@ fn our_agent_acts_as_the_tasks_execution_role_and_amazons_only_as_one_that_is_na
             assert!(credentials[member].as_str().is_some_and(|text| 20 <= text.len()), "{member}");
         }
     }
-    let elsewhere = "123456789012.dkr.ecr.us-east-1.amazonaws.com/hello:1";
-    let payload = payload(&json!({"name": "web", "image": elsewhere}), Overrides::default(), true);
-    let data = &payload["containers"][0]["registryAuthentication"]["ecrAuthData"];
-    assert_eq!(data["useExecutionRole"], false);
+}
+
+#[test]
+fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobodys_here_at_home() {
+    let image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/hello:1";
+    let container = json!({"name": "web", "image": image});
+    let mut others = View::default();
+    let repository = EcrRepository {
+        account: "123456789012".parse().unwrap(),
+        name: "any".parse().unwrap(),
+        created_at: Timestamp(1),
+        tag_mutability: TagMutability::Mutable,
+        mutability_exclusions: Vec::new(),
+        tags: Tags::default(),
+    };
+    others.put(Seq(1), &Row::EcrRepository(Arc::new(repository)));
+    for (view, is_ours, registry, as_role) in [
+        (&View::default(), true, "000000000000", true),
+        (&others, true, "123456789012", true),
+        (&others, false, "123456789012", false),
+    ] {
+        let payload = payload_seen(&container, Overrides::default(), is_ours, view);
+        let data = &payload["containers"][0]["registryAuthentication"]["ecrAuthData"];
+        assert_eq!(
+            (&data["registryId"], &data["useExecutionRole"]),
+            (&json!(registry), &json!(as_role))
+        );
+    }
 }

@@ -329,6 +329,7 @@ impl Session<'_> {
                 let execution = Execution::of(task, seed, self.region.clock.now());
                 let around = Surroundings {
                     registry: &self.region.registry_host(),
+                    view,
                     endpoint: &endpoint,
                     vpc: &vpc,
                     agent_is_ours: self.instance.makes_interfaces(),

@@ -93,7 +93,7 @@ async fn an_image_goes_from_an_archive_to_the_registry_to_layers_on_disk() {
     let done = events.lock().unwrap().iter().filter(|e| matches!(e, Event::Done { .. })).count();
     assert_eq!(done, 2);
     assert_eq!(std::fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
-    let local = puller.store().local(&reference).unwrap().unwrap();
+    let local = puller.store().local(&reference, None).unwrap().unwrap();
     assert_eq!(local.manifest_digest, image.manifest_digest);
 }
 
@@ -211,7 +211,7 @@ async fn names_of_amazons_registry_are_found_in_the_regions_own() {
         let reference: Reference = name.parse().unwrap();
         let image = puller.pull(&reference, &login(&world), &Progress::none()).await.unwrap();
         assert_eq!(image.layers.len(), 2, "{name}");
-        assert!(puller.store().local(&reference).unwrap().is_some());
+        assert!(puller.store().local(&reference, None).unwrap().is_some());
     }
     let absent: Reference = "123456789012.dkr.ecr.us-east-1.amazonaws.com/web:9".parse().unwrap();
     let error = puller.pull(&absent, &login(&world), &Progress::none()).await.unwrap_err();
@@ -236,6 +236,6 @@ async fn collection_takes_what_is_idle_and_spares_what_is_held_or_pinned() {
     let collected = store.collect(&BTreeSet::new(), 5_000).unwrap();
     assert_eq!((collected.images, collected.layers), (1, 2));
     assert!(!layers[0].exists());
-    assert!(store.local(&reference).unwrap().is_none());
+    assert!(store.local(&reference, None).unwrap().is_none());
     assert!(store.blobs().list().unwrap().is_empty());
 }
