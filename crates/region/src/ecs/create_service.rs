@@ -42,7 +42,7 @@ pub(super) async fn handle(
     let id = region.decide(|view, now| decide(region, caller, &input, view, now)).await?;
     let view = region.view();
     let service = view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)?;
-    Ok(api::CreateServiceResponse { service: Some(Shown::of(&view, service).show(true)?) })
+    Ok(api::CreateServiceResponse { service: Some(Shown::of(region, &view, service).show(true)?) })
 }
 
 fn decide(

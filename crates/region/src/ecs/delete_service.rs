@@ -48,6 +48,6 @@ pub(super) async fn handle(
             Ok((batch, service))
         })
         .await?;
-    let shown = Shown::of(&region.view(), &service).show(false)?;
+    let shown = Shown::of(region, &region.view(), &service).show(false)?;
     Ok(api::DeleteServiceResponse { service: Some(shown) })
 }

@@ -35,7 +35,7 @@ pub(super) async fn handle(
     for given in asked {
         let row = region.service(&view, caller, cluster, &given).ok();
         match row.filter(|row| is_visible(row, kept_ms, now)) {
-            Some(row) => services.push(Shown::of(&view, row).show(with_tags)?),
+            Some(row) => services.push(Shown::of(region, &view, row).show(with_tags)?),
             None => failures.push(failure(missing_arn(region, caller, given), "MISSING")),
         }
     }

@@ -1,55 +1,35 @@
 //! A service as answers show it. Every count is made here, from the tasks that there are.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_api::ecs as api;
 use aws_wire::ApiError;
-use longshore_types::{ClusterArn, Scope, TaskDefinitionArn, TaskDefinitionId, Timestamp};
-use model::service::{
-    Controller, Propagate, Rank, RevisionCapacity, Rollout, Scheduling, ServiceStatus,
+use longshore_types::{
+    ClusterArn, DeploymentId, Scope, TaskDefinitionArn, TaskDefinitionId, Timestamp,
 };
-use model::task::{Desired, Phase, Task};
+use model::service::{
+    Controller, Gate, Propagate, Rank, RevisionCapacity, Rollout, ServiceDeploymentStatus,
+    ServiceStatus, TaskSet,
+};
 use model::{Deployment, Service, ServiceRevision, View};
+use plan::service::{self as promise, BreakerView, Counts, Picture};
 
 use super::capacity::show_strategy;
 use super::service_spec::{
     resolved_platform, show_constraints, show_network, show_settings, show_strategies,
 };
+use crate::region::Region;
 use crate::tags;
 
 /// A service's rows, gathered once for everything that is shown of it.
-#[derive(Debug)]
 pub(super) struct Shown<'v> {
     pub(super) view: &'v View,
     pub(super) service: &'v Service,
-    /// Those that are shown with the service: the primary one first, then the latest.
-    deployments: Vec<&'v Arc<Deployment>>,
-    tasks: Vec<&'v Arc<Task>>,
-}
-
-/// Tasks of a service, or of one deployment or task set of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) desired: u32,
-    pub(super) pending: u32,
-    pub(super) running: u32,
-}
-
-impl Counts {
-    fn of<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> Self {
-        let mut counts = Self::default();
-        for task in tasks.filter(|task| task.phase < Phase::Stopped) {
-            match task.phase {
-                Phase::Running => counts.running += 1,
-                Phase::Provisioning | Phase::Pending | Phase::Activating => {
-                    counts.pending += u32::from(task.desired == Desired::Running);
-                }
-                Phase::Deactivating | Phase::Stopping | Phase::Deprovisioning | Phase::Stopped => {}
-            }
-            counts.desired += u32::from(task.desired == Desired::Running);
-        }
-        counts
-    }
+    picture: Picture<'v>,
+    /// What deployments that are under way wait for.
+    gates: BTreeMap<DeploymentId, Vec<Gate>>,
 }
 
 pub(super) fn amount(count: u32) -> Option<i32> {
@@ -57,26 +37,48 @@ pub(super) fn amount(count: u32) -> Option<i32> {
 }
 
 impl<'v> Shown<'v> {
-    pub(super) fn of(view: &'v View, service: &'v Service) -> Self {
-        let (account, id) = (service.scope.account, service.key());
-        let mut deployments: Vec<_> =
-            view.deployments_of(account, &id).filter(|row| row.rank < Rank::Gone).collect();
-        deployments.sort_by_key(|row| (row.rank, std::cmp::Reverse((row.created_at, row.id))));
-        let tasks = view.tasks_of_service(account, &id).collect();
-        Self { view, service, deployments, tasks }
+    pub(super) fn of(region: &Region, view: &'v View, service: &'v Service) -> Self {
+        let mut picture = draw(region, view, service);
+        // The primary one first, then the latest.
+        picture.deployments.sort_by_key(|row| (row.rank, Reverse((row.created_at, row.id))));
+        let is_under_way = picture.deployments.iter().any(|row| row.rollout == Rollout::InProgress);
+        let gates = if is_under_way { promise::gates(&picture) } else { BTreeMap::new() };
+        Self { view, service, picture, gates }
     }
 
-    /// What there is of one deployment or task set.
     pub(super) fn counts(&self, deployment: &Deployment) -> Counts {
-        let is_its = |task: &&&Arc<Task>| {
-            task.service.as_ref().is_some_and(|service| service.deployment == deployment.id)
-        };
-        let mut counts = Counts::of(self.tasks.iter().filter(is_its).copied());
-        let is_whole = deployment.rank == Rank::Primary && deployment.rollout != Rollout::Failed;
-        if is_whole && self.service.scheduling == Scheduling::Replica {
-            counts.desired = self.service.desired_count;
+        promise::counts(&self.picture, deployment)
+    }
+
+    pub(super) fn breaker(&self, deployment: &Deployment) -> BreakerView {
+        promise::breaker(self.service, deployment, promise::desired_count(&self.picture))
+    }
+
+    /// What a deployment's record says of its status: what it waits for, while it is under way.
+    pub(super) fn status_reason(&self, deployment: &Deployment) -> Option<String> {
+        let gates = |id| self.gates.get(&id).map_or(&[][..], Vec::as_slice);
+        match deployment.status {
+            ServiceDeploymentStatus::Pending
+            | ServiceDeploymentStatus::InProgress
+            | ServiceDeploymentStatus::StopRequested
+            | ServiceDeploymentStatus::RollbackRequested => {
+                Some(promise::rollout_reason(deployment, gates(deployment.id)))
+            }
+            ServiceDeploymentStatus::RollbackInProgress => {
+                let by = deployment.rollback.as_ref().map(|rollback| rollback.by);
+                let waits = by.map_or(&[][..], gates).iter().map(Gate::to_string);
+                let waits: Vec<String> = waits.collect();
+                let reason = deployment.status_reason.clone().unwrap_or_default();
+                Some(match waits.is_empty() {
+                    true => reason,
+                    false => format!("{reason} Waiting for {}.", waits.join("; ")),
+                })
+            }
+            ServiceDeploymentStatus::Stopped
+            | ServiceDeploymentStatus::Successful
+            | ServiceDeploymentStatus::RollbackSuccessful
+            | ServiceDeploymentStatus::RollbackFailed => deployment.status_reason.clone(),
         }
-        counts
     }
 
     pub(super) fn revision(&self, deployment: &Deployment) -> Option<&'v Arc<ServiceRevision>> {
@@ -94,11 +96,7 @@ impl<'v> Shown<'v> {
 
     pub(super) fn show(&self, with_tags: bool) -> Result<api::Service, ApiError> {
         let service = self.service;
-        let counts = Counts::of(self.tasks.iter().copied());
-        let desired = match service.scheduling {
-            Scheduling::Replica => service.desired_count,
-            Scheduling::Daemon => counts.desired,
-        };
+        let counts = promise::service_counts(&self.picture);
         let is_on = |flag: bool| match flag {
             true => api::AvailabilityZoneRebalancing::Enabled,
             false => api::AvailabilityZoneRebalancing::Disabled,
@@ -110,11 +108,14 @@ impl<'v> Shown<'v> {
             load_balancers: Some(vec![]),
             service_registries: Some(vec![]),
             status: Some(service.status.as_str().to_owned()),
-            desired_count: amount(desired),
+            desired_count: amount(counts.desired),
             running_count: amount(counts.running),
             pending_count: amount(counts.pending),
             deployment_configuration: Some(show_settings(&service.deployment, service.controller)),
-            task_sets: (service.controller == Controller::External).then(Vec::new),
+            task_sets: match service.controller {
+                Controller::Ecs => None,
+                Controller::External => Some(self.task_sets()?),
+            },
             deployments: Some(self.deployments()?),
             role_arn: service.role.clone(),
             events: Some(self.events()),
@@ -157,7 +158,13 @@ impl<'v> Shown<'v> {
         if self.service.status == ServiceStatus::Inactive {
             return Ok(vec![]);
         }
-        self.deployments.iter().map(|row| self.deployment(row)).collect()
+        self.picture.deployments.iter().map(|row| self.deployment(row)).collect()
+    }
+
+    fn task_sets(&self) -> Result<Vec<api::TaskSet>, ApiError> {
+        let sets = self.picture.task_sets.iter().copied();
+        let counts = |set: &TaskSet| promise::task_set_counts(&self.picture, set);
+        super::task_sets::show_all(self.service, sets, counts)
     }
 
     fn deployment(&self, row: &Deployment) -> Result<api::Deployment, ApiError> {
@@ -188,12 +195,7 @@ impl<'v> Shown<'v> {
     }
 
     fn rollout_reason(&self, row: &Deployment) -> String {
-        match (&row.rollout_reason, row.rollout) {
-            (Some(reason), _) => reason.clone(),
-            (None, Rollout::InProgress) => format!("ECS deployment {} in progress.", row.id),
-            (None, Rollout::Completed) => format!("ECS deployment {} completed.", row.id),
-            (None, Rollout::Failed) => format!("ECS deployment {} failed.", row.id),
-        }
+        promise::rollout_reason(row, self.gates.get(&row.id).map_or(&[], Vec::as_slice))
     }
 
     /// Newest first.
@@ -212,7 +214,8 @@ impl<'v> Shown<'v> {
 
     /// The record of the primary deployment, or of the one that it undoes.
     fn current_deployment(&self) -> Option<String> {
-        let primary = self.deployments.iter().find(|row| row.rank == Rank::Primary)?;
+        let deployments = &self.picture.deployments;
+        let primary = deployments.iter().find(|row| row.rank == Rank::Primary)?;
         let undone = || {
             let (account, id) = (self.service.scope.account, self.service.key());
             let undone = primary.undoes?;
@@ -222,7 +225,7 @@ impl<'v> Shown<'v> {
     }
 
     fn current_revisions(&self) -> Vec<api::ServiceCurrentRevisionSummary> {
-        let summary = |row: &&Arc<Deployment>| {
+        let summary = |row: &&Deployment| {
             let counts = self.counts(row);
             Some(api::ServiceCurrentRevisionSummary {
                 arn: Some(self.revision(row)?.arn().to_string()),
@@ -231,7 +234,7 @@ impl<'v> Shown<'v> {
                 pending_task_count: amount(counts.pending),
             })
         };
-        self.deployments.iter().filter_map(summary).collect()
+        self.picture.deployments.iter().filter_map(summary).collect()
     }
 }
 
@@ -267,4 +270,24 @@ pub(super) fn definition_arn(scope: &Scope, id: &TaskDefinitionId) -> String {
 pub(super) fn is_visible(service: &Service, kept_ms: u64, now: Timestamp) -> bool {
     let is_over = |deleted_at: Timestamp| kept_ms <= now.since_ms(deleted_at);
     service.status < ServiceStatus::Inactive || !service.deleted_at.is_some_and(is_over)
+}
+
+fn draw<'v>(region: &Region, view: &'v View, service: &'v Service) -> Picture<'v> {
+    let (account, id) = (service.scope.account, service.key());
+    let deployments = view.deployments_of(account, &id).map(AsRef::as_ref);
+    Picture {
+        service,
+        deployments: deployments.filter(|row| row.rank < Rank::Gone).collect(),
+        task_sets: view.task_sets_of(account, &id).map(AsRef::as_ref).collect(),
+        tasks: view.tasks_of_service(account, &id).map(AsRef::as_ref).collect(),
+        hosts: vec![],
+        zones: vec![],
+        notes: view
+            .service_events
+            .get(account, &id)
+            .map(|row| row.notes.clone())
+            .unwrap_or_default(),
+        rollback_id: DeploymentId(0),
+        now: region.clock.now(),
+    }
 }

@@ -10,8 +10,7 @@ use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
 use longshore_types::Timestamp;
 use model::service::{
-    Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceDeploymentStatus,
-    ServiceStatus, SourceRevision,
+    Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceStatus, SourceRevision,
 };
 use model::task::Launch;
 use model::{Cluster, Index, Key, Service, ServiceRevision, TaskDefinitionStatus, View};
@@ -38,7 +37,7 @@ pub(super) async fn handle(
     // What is shown may have been changed again meanwhile.
     let row = view.services.get(caller.account, &service.key());
     let service = row.map_or(&service, |row| row.as_ref());
-    Ok(api::UpdateServiceResponse { service: Some(Shown::of(&view, service).show(false)?) })
+    Ok(api::UpdateServiceResponse { service: Some(Shown::of(region, &view, service).show(false)?) })
 }
 
 fn decide(
@@ -273,7 +272,7 @@ fn deploy(
 ) -> Result<(), ApiError> {
     let (account, id) = (service.scope.account, service.key());
     let revision = workload.revision(region, view, service.scope.clone(), &id, now)?;
-    let shown = Shown::of(view, service);
+    let shown = Shown::of(region, view, service);
     let live = || view.deployments_of(account, &id).filter(|row| row.rank < Rank::Gone);
     let sources = live().map(|row| {
         let counts = shown.counts(row);
@@ -287,25 +286,16 @@ fn deploy(
     let sources: Vec<SourceRevision> = sources.collect();
     let deployment = first_step(region, service, &revision, sources, now);
     for row in live().filter(|row| row.rank == Rank::Primary) {
-        batch.put(superseded(row, &deployment, now));
+        // What becomes of its record is the reconciler's to say.
+        let mut row = Deployment::clone(row);
+        row.rank = Rank::Active;
+        row.updated_at = now;
+        row.version += 1;
+        batch.put(row);
     }
     batch.rely(Index::ServiceTasks(account, id));
     service.revision = Some(revision.id);
     batch.put(revision);
     batch.put(deployment);
     Ok(())
-}
-
-fn superseded(row: &Deployment, by: &Deployment, now: Timestamp) -> Deployment {
-    let mut row = row.clone();
-    row.rank = Rank::Active;
-    row.updated_at = now;
-    row.version += 1;
-    if !row.status.is_final() {
-        row.status = ServiceDeploymentStatus::Stopped;
-        row.status_reason = Some(format!("Superseded by deployment {}.", by.id));
-        row.stopped_at = Some(now);
-        row.finished_at = Some(now);
-    }
-    row
 }
