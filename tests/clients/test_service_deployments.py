@@ -376,6 +376,6 @@ def test_a_killed_container_in_the_midst_of_a_rollout_changes_nothing_of_its_end
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    services.steady(name, 3)
+    services.steady(name, 3, 120)
     assert {task["taskDefinitionArn"] for task in services.tasks(name)} == {new}
     assert services.rollouts(name)[0]["status"] == "SUCCESSFUL"

@@ -13,9 +13,10 @@ use crate::world::World;
 
 /// Tasks of the service that is scaled and rolled.
 pub(crate) const TASKS: usize = 50;
-/// Containers that are killed one after the other, and how many stand beside each.
-pub(crate) const KILLS: usize = 20;
-pub(crate) const CREW: usize = 3;
+/// Tasks of the service whose containers are killed, each once, one after the other.
+pub(crate) const CREW: usize = 20;
+/// How old they are by then: what ends soon after its start has failed to start, and is tried again later.
+pub(crate) const AGE: Duration = Duration::from_secs(45);
 /// How long a figure may take before it counts as broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -148,27 +149,27 @@ impl<'w> Service<'w> {
     async fn replacements(&self) -> io::Result<Vec<f64>> {
         self.update(json!({"desiredCount": CREW})).await?;
         self.wait_steady(CREW).await?;
+        sleep(AGE).await;
         let mut connection = Connection::open(&self.world.target).await?;
+        let mut before = self.running(&mut connection).await?;
         let mut seconds = Vec::new();
-        for _ in 0..KILLS {
-            let before = self.running(&mut connection).await?;
-            let victim = before.first().ok_or_else(|| io::Error::other("no task runs"))?;
-            let process = process_of(victim)?;
+        for victim in before.clone() {
+            let process = process_of(&victim)?;
             let begun = Instant::now();
             kill(process)?;
             let end = begun + PATIENCE;
-            loop {
+            let fresh = loop {
                 let now = self.running(&mut connection).await?;
-                if now.iter().any(|arn| !before.contains(arn)) {
-                    break;
+                if let Some(fresh) = now.into_iter().find(|arn| !before.contains(arn)) {
+                    break fresh;
                 }
                 if end < Instant::now() {
                     return Err(io::Error::other("no replacement in time"));
                 }
                 sleep(Duration::from_millis(1)).await;
-            }
+            };
             seconds.push(begun.elapsed().as_secs_f64());
-            self.wait_steady(CREW).await?;
+            before.push(fresh);
             sleep(Duration::from_millis(500)).await;
         }
         Ok(seconds)

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::engine::Engine;
-use crate::services::{CREW, KILLS, PATIENCE, TASKS, kill};
+use crate::services::{AGE, CREW, PATIENCE, TASKS, kill};
 use crate::world::World;
 
 /// `/tasks?filters={"service":["x"]}`
@@ -90,11 +90,11 @@ impl Swarm {
 
     pub(crate) async fn replacements(&mut self) -> io::Result<Vec<f64>> {
         self.scale(CREW).await?;
+        sleep(AGE).await;
+        let containers = self.engine.docker_says(&["ps", "-q"])?;
         let mut seconds = Vec::new();
-        for _ in 0..KILLS {
+        for container in containers.lines() {
             let before = self.running().await?;
-            let containers = self.engine.docker_says(&["ps", "-q"])?;
-            let container = containers.lines().next().unwrap_or_default();
             let pid = self.engine.docker_says(&["inspect", "-f", "{{.State.Pid}}", container])?;
             let pid = pid.trim().parse().map_err(io::Error::other)?;
             let begun = Instant::now();
