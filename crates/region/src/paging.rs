@@ -1,7 +1,8 @@
 //! Pages of a list: how many, from where, and the token for the next.
 //!
 //! A token names the last item that was shown, not a position: items that come and go between two
-//! calls neither shift a page nor show one twice.
+//! calls neither shift a page nor show one twice. It is not authenticated, because it opens nothing: it
+//! only says where to go on among what the caller may see anyway.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -144,6 +145,33 @@ mod tests {
         assert_eq!(first.items, [4, 3]);
         let second = page_descending(request(first.next_token.as_deref(), 2), all).unwrap();
         assert_eq!(second.items, [2, 1]);
+    }
+
+    #[test]
+    fn a_token_that_somebody_made_up_is_refused_or_shows_what_could_be_seen_anyway() {
+        let own: Vec<u32> = (10..20).collect();
+        let env = longshore_types::SeededEnv::from_seed(1);
+        let mut tokens: Vec<String> = ["", "0", "15", "4294967295", "4294967296", "-1", "a", "1 5"]
+            .iter()
+            .map(|text| URL_SAFE_NO_PAD.encode(text))
+            .collect();
+        for _ in 0..2_000 {
+            let bytes = (0..env.below(12)).map(|_| u8::try_from(env.below(256)).unwrap());
+            let bytes: Vec<u8> = bytes.collect();
+            tokens.push(URL_SAFE_NO_PAD.encode(&bytes));
+            tokens.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let mut refused = 0;
+        for token in tokens {
+            match page(request(Some(&token), 4), own.iter().map(|n| (*n, *n))) {
+                Err(_) => refused += 1,
+                Ok(page) => {
+                    let from = page.items.first().map_or(own.len(), |n| *n as usize - 10);
+                    assert_eq!(page.items, own[from..own.len().min(from + 4)], "{token}");
+                }
+            }
+        }
+        assert!(refused > 2_000, "{refused}");
     }
 
     #[test]

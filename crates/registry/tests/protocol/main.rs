@@ -1,6 +1,8 @@
 //! The distribution protocol over a real port.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod front;
+mod hardships;
 mod transfer;
 mod world;
 

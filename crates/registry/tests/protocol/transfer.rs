@@ -53,7 +53,7 @@ fn transport() -> Transport {
     Transport::new(quick)
 }
 
-fn puller(dir: &Path, env: &Arc<SeededEnv>, mirrors: Mirrors) -> Puller {
+pub(crate) fn puller(dir: &Path, env: &Arc<SeededEnv>, mirrors: Mirrors) -> Puller {
     let config = StoreConfig { ownership: Ownership::Ignore, ..StoreConfig::new(dir) };
     let store = ImageStore::open(config, Arc::clone(env) as _).unwrap();
     let platform = image::manifest::Platform::linux("amd64");
@@ -61,11 +61,11 @@ fn puller(dir: &Path, env: &Arc<SeededEnv>, mirrors: Mirrors) -> Puller {
     Puller::new(store, transport(), config)
 }
 
-fn login(world: &World) -> Auth {
+pub(crate) fn login(world: &World) -> Auth {
     Auth::none().with(world.host.clone(), Basic::new("AWS", ACCOUNT))
 }
 
-async fn push(world: &World, name: &str, architecture: &str) -> Reference {
+pub(crate) async fn push(world: &World, name: &str, architecture: &str) -> Reference {
     let images = docker_save(world.dir.path(), architecture);
     assert_eq!(images[0].names, ["hello:1"]);
     let reference: Reference = format!("{}/{name}", world.host).parse().unwrap();
