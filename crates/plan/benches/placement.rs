@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, Scope, Timestamp};
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{HostPort, Need, Protocol};
@@ -22,6 +23,8 @@ const SERVICES: u32 = 1_000;
 /// Tasks of a kind's own that come and go.
 const LIVING: u32 = 500;
 
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
 /// A kind of ask: what it wants, and how the figures name it.
 struct Kind {
     name: &'static str,
@@ -29,6 +32,17 @@ struct Kind {
     group: String,
     constraints: Vec<Constraint>,
     strategies: Vec<Strategy>,
+}
+
+/// One kind for each of the services that the fleet has tasks of already.
+fn services() -> Vec<Kind> {
+    let service = |number: u32| {
+        let kinds = kinds().into_iter();
+        let mut all = kinds.filter(|kind| kind.name == "spread zone, spread instance");
+        let kind = all.next().expect("it is there");
+        Kind { group: format!("service:{number}"), ..kind }
+    };
+    (0..SERVICES).map(service).collect()
 }
 
 /// A fleet, and the tasks that a bench has put on it.
@@ -213,8 +227,30 @@ fn placements(criterion: &mut Criterion) {
                 });
             });
         }
+        measure_services(&mut group, hosts, tasks);
         group.finish();
     }
+}
+
+fn measure_services(group: &mut Group<'_>, hosts: u32, tasks: u32) {
+    let (kinds, requires) = (services(), requires());
+    let mut world = World::new(hosts, tasks);
+    let mut number = 0;
+    let mut turn = |world: &mut World| {
+        let Kind { need, group, constraints, strategies, .. } = &kinds[number];
+        let (pool, requires) = (Pool::Own, &requires);
+        world.place(&Ask { need, group, pool, requires, constraints, strategies }, number);
+        number = (number + 1) % kinds.len();
+    };
+    for _ in 0..LIVING {
+        turn(&mut world);
+    }
+    group.bench_function("1000 services in turn, spread zone and instance", |bencher| {
+        bencher.iter(|| {
+            turn(&mut world);
+            world.end_one(&kinds);
+        });
+    });
 }
 
 /// Asks for more than any instance has: what a refusal costs while nothing changes, and while it does.

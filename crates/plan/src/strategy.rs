@@ -75,15 +75,21 @@ impl<'a> Order<'a> {
 
 /// Where an instance stands on the ring.
 pub(crate) fn ring(id: InstanceId) -> u32 {
+    let (high, low) = halves(id);
+    split(mix(high ^ low.rotate_left(32))).0
+}
+
+/// An id as two numbers, in the order of ids.
+pub(crate) fn halves(id: InstanceId) -> (u64, u64) {
     let bytes = id.to_bytes();
-    let (low, high) = bytes.split_at(8);
+    let (high, low) = bytes.split_at(8);
     let half = |part: &[u8]| part.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-    halves(mix(half(low) ^ half(high).rotate_left(32))).0
+    (half(high), half(low))
 }
 
 /// The two points of the ring that a draw names.
 pub(crate) fn points(draw: u64) -> [u32; 2] {
-    let (high, low) = halves(mix(draw));
+    let (high, low) = split(mix(draw));
     [high, low]
 }
 
@@ -117,7 +123,7 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn halves(number: u64) -> (u32, u32) {
+fn split(number: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }

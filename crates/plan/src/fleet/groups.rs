@@ -79,4 +79,8 @@ impl query::Groups for Named<'_> {
         let known = self.counts.keys().filter_map(|id| self.groups.known.get(id));
         known.map(|group| group.name.as_ref()).any(test)
     }
+
+    fn has(&self, group: &str) -> bool {
+        self.groups.id_of(group).is_some_and(|id| self.counts.contains_key(&id))
+    }
 }

@@ -14,7 +14,7 @@ use model::task::{HostPort, Need};
 
 use super::groups::{GroupId, Groups};
 use crate::query::Facts;
-use crate::strategy::ring;
+use crate::strategy::{halves, ring};
 
 /// Where a host is kept. Given again once its host is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ pub(super) struct Slot {
     pub(super) left: Resources,
     pub(super) load: Load,
     pub(super) ring: u32,
+    /// The id as numbers in its order.
+    pub(super) order: (u64, u64),
     pub(super) changed: u64,
     newer: Option<SlotId>,
     older: Option<SlotId>,
@@ -322,6 +324,7 @@ impl Hosts {
             left: Resources::default(),
             load,
             ring: ring(instance.id),
+            order: halves(instance.id),
             changed: 0,
             newer: None,
             older: None,

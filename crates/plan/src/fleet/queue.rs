@@ -11,7 +11,6 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_types::InstanceId;
 use model::Instance;
 
 use super::groups::GroupId;
@@ -26,10 +25,23 @@ use crate::strategy::{Field, Key, Strategy, lot, points, values_hash};
 /// Classes that are no more are swept out once there are so many more than classes that are.
 const DEAD_CLASSES_MAX: usize = 64;
 
-/// A host's place in its cell: what differs within the cell, where it stands on the ring, its id.
-type Place = (Key, u32, InstanceId, SlotId);
+/// A host's place in its cell. Small, and of whole numbers: that is what most of the time goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    within: Within,
+    /// Where it stands on the ring, where chance decides.
+    ring: u32,
+    id: (u64, u64),
+    slot: SlotId,
+}
 
-const LOWEST_ID: InstanceId = InstanceId::from_bytes([0; 16]);
+/// The parts of a key that differ within a cell, two to a number: in the order of the key.
+type Within = (u64, u64, u32);
+
+fn pack([a, b, c, d, e]: Key) -> Within {
+    let two = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+    (two(a, b), two(c, d), e)
+}
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -67,7 +79,7 @@ struct Guest {
 /// A host that may be the best.
 #[derive(Clone, Copy)]
 struct Candidate<'q> {
-    key: Key,
+    key: Within,
     lot: u64,
     cell: &'q Cell,
     place: &'q Place,
@@ -157,7 +169,7 @@ impl Queue {
     pub(super) fn best(&self, hosts: &Hosts, draw: u64) -> Option<SlotId> {
         let candidate = |cell, place, is_guest| self.candidate(cell, place, is_guest, draw);
         let heads = self.cells.iter().filter_map(|cell| {
-            let head = cell.hosts.iter().find(|place| !self.is_guest(place.3))?;
+            let head = cell.hosts.iter().find(|place| !self.is_guest(place.slot))?;
             Some(candidate(cell, head, false))
         });
         let guests = self.guests.iter().filter_map(|guest| {
@@ -167,10 +179,11 @@ impl Queue {
             if self.compare(&other, &best) == Ordering::Less { other } else { best }
         })?;
         if !self.shape.is_random {
-            return Some(best.place.3);
+            return Some(best.place.slot);
         }
         let drawn = points(draw).into_iter().map(|point| self.after(point, &best));
-        drawn.min_by_key(|place| (hosts.slot(place.3).load.tasks, place.2)).map(|place| place.3)
+        let fewest = drawn.min_by_key(|place| (hosts.slot(place.slot).load.tasks, place.id));
+        fewest.map(|place| place.slot)
     }
 
     fn candidate<'q>(
@@ -181,7 +194,7 @@ impl Queue {
         draw: u64,
     ) -> Candidate<'q> {
         let lot = if self.shape.is_random { lot(draw, cell.hash) } else { 0 };
-        Candidate { key: self.whole_key(cell, place.0), lot, cell, place, is_guest }
+        Candidate { key: self.whole_key(cell, place.within), lot, cell, place, is_guest }
     }
 
     fn compare(&self, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
@@ -189,7 +202,7 @@ impl Queue {
         let by_cell = || {
             if self.shape.is_random { a.cell.names.cmp(&b.cell.names) } else { Ordering::Equal }
         };
-        by_key.then_with(by_cell).then_with(|| a.place.2.cmp(&b.place.2))
+        by_key.then_with(by_cell).then_with(|| a.place.id.cmp(&b.place.id))
     }
 
     /// Of the hosts that are as good as `best`, the first on the ring from `point` on.
@@ -197,19 +210,19 @@ impl Queue {
     /// A guest is never as good as a host that is none: either it is unfit, for it has a task of the
     /// group, or it has more tasks of the group.
     fn after<'q>(&'q self, point: u32, best: &Candidate<'q>) -> &'q Place {
-        let within = best.place.0;
+        let within = best.place.within;
         if best.is_guest {
             let places = self.guests.iter().filter_map(|guest| guest.place.as_ref());
             let equals = places.filter(|place| {
-                place.0 == within && std::ptr::eq(self.cell_at(place.3), best.cell)
+                place.within == within && std::ptr::eq(self.cell_at(place.slot), best.cell)
             });
             return equals
-                .min_by_key(|place| (place.1 < point, place.1, place.2))
+                .min_by_key(|place| (place.ring < point, place.ring, place.id))
                 .unwrap_or(best.place);
         }
-        let from = (within, point, LOWEST_ID, SlotId::MIN);
-        let equals = best.cell.hosts.range(from..).take_while(|place| place.0 == within);
-        let mut others = equals.filter(|place| !self.is_guest(place.3));
+        let from = Place { within, ring: point, id: (0, 0), slot: SlotId::MIN };
+        let equals = best.cell.hosts.range(from..).take_while(|place| place.within == within);
+        let mut others = equals.filter(|place| !self.is_guest(place.slot));
         others.next().unwrap_or(best.place)
     }
 
@@ -336,7 +349,7 @@ impl Queue {
         let would_do = is_kind_fit && self.fit_now(slot, hosts, group).is_ok();
         would_do.then(|| {
             let ring = if self.shape.is_random { slot.ring } else { 0 };
-            (self.key_within(slot, group), ring, slot.id, id)
+            Place { within: self.key_within(slot, group), ring, id: slot.order, slot: id }
         })
     }
 
@@ -396,7 +409,7 @@ impl Queue {
     }
 
     /// The parts of a host's key that do not follow from its cell.
-    fn key_within(&self, slot: &Slot, group: Option<GroupId>) -> Key {
+    fn key_within(&self, slot: &Slot, group: Option<GroupId>) -> Within {
         let mut key = Key::default();
         for (part, rank) in key.iter_mut().zip(&self.shape.ranks) {
             *part = match rank {
@@ -406,17 +419,17 @@ impl Queue {
                 Strategy::Spread(Field::Attribute(_)) | Strategy::Random => 0,
             };
         }
-        key
+        pack(key)
     }
 
-    fn whole_key(&self, cell: &Cell, within: Key) -> Key {
-        let mut key = within;
-        for ((slot, part), value) in key.iter_mut().zip(&self.parts).zip(&cell.values) {
-            if let Some(count) = part.counts.get(*value) {
-                *slot = *count;
-            }
+    /// The counts of the cell's values are in the key where those within a cell have nothing.
+    fn whole_key(&self, cell: &Cell, within: Within) -> Within {
+        let mut counts = Key::default();
+        for ((slot, part), value) in counts.iter_mut().zip(&self.parts).zip(&cell.values) {
+            *slot = part.counts.get(*value).copied().unwrap_or(0);
         }
-        key
+        let (a, b, c) = pack(counts);
+        (a | within.0, b | within.1, c | within.2)
     }
 
     /// Counts the group's tasks by the values of each rank's attribute.

@@ -22,7 +22,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Some 60 MB at most.
     fn default() -> Self {
-        Self { held_hosts_max: 1 << 19, queues_min: 8, guests_max: 64 }
+        Self { held_hosts_max: 1 << 19, queues_min: 8, guests_max: 256 }
     }
 }
 
@@ -31,6 +31,8 @@ pub(super) struct Queues {
     limits: Limits,
     held: BTreeMap<u64, Held>,
     asks: u64,
+    /// The ask that the last queue was made for.
+    made_at: u64,
 }
 
 #[derive(Debug)]
@@ -47,12 +49,15 @@ impl Queues {
     /// The queue for asks like this one, whose group has that number.
     pub(super) fn of(&mut self, ask: &Ask<'_>, group: GroupId, hosts: &Hosts) -> &mut Queue {
         self.asks += 1;
-        let is_own = is_watching(ask) && self.is_on_many(group, hosts);
+        let most = (self.limits.held_hosts_max / hosts.len().max(1)).max(self.limits.queues_min);
+        let is_own = is_watching(ask) && self.is_on_many(group, hosts) && self.takes_own(ask, most);
         let print = fingerprint(ask, is_own);
-        let is_there = self.held.get(&print).is_some_and(|held| held.queue.is_of(ask, is_own));
-        if !is_there {
+        if !self.holds(print, ask, is_own) {
             self.held.remove(&print);
-            self.make_room(hosts.len());
+            while most <= self.held.len() {
+                self.drop_oldest();
+            }
+            self.made_at = self.asks;
         }
         let new = || Held { queue: Queue::new(Shape::of(ask, is_own)), used: 0 };
         let held = self.held.entry(print).or_insert_with(new);
@@ -71,12 +76,20 @@ impl Queues {
         hosts.places(group).nth(self.limits.guests_max).is_some()
     }
 
-    fn make_room(&mut self, hosts: usize) {
-        let most = (self.limits.held_hosts_max / hosts.max(1)).max(self.limits.queues_min);
-        while most <= self.held.len() {
-            let oldest = self.held.iter().min_by_key(|(_, held)| held.used);
-            let Some(oldest) = oldest.map(|(print, _)| *print) else { break };
-            self.held.remove(&oldest);
-        }
+    fn holds(&self, print: u64, ask: &Ask<'_>, is_own: bool) -> bool {
+        self.held.get(&print).is_some_and(|held| held.queue.is_of(ask, is_own))
+    }
+
+    /// Whether the group has a queue to itself or gets one. Where there are too many groups for that, one
+    /// now and then does: to make a queue costs as much as many asks do that go without.
+    fn takes_own(&self, ask: &Ask<'_>, most: usize) -> bool {
+        let since = usize::try_from(self.asks - self.made_at).unwrap_or(usize::MAX);
+        self.held.len() < most || most < since || self.holds(fingerprint(ask, true), ask, true)
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.held.iter().min_by_key(|(_, held)| held.used);
+        let oldest = oldest.map(|(print, _)| *print);
+        oldest.and_then(|oldest| self.held.remove(&oldest));
     }
 }

@@ -26,11 +26,17 @@ pub struct Facts<'a> {
 pub trait Groups: fmt::Debug {
     /// Whether `test` holds for any of them.
     fn any(&self, test: &mut dyn FnMut(&str) -> bool) -> bool;
+
+    fn has(&self, group: &str) -> bool;
 }
 
 impl Groups for BTreeMap<String, u32> {
     fn any(&self, test: &mut dyn FnMut(&str) -> bool) -> bool {
         self.iter().any(|(group, count)| *count > 0 && test(group))
+    }
+
+    fn has(&self, group: &str) -> bool {
+        self.get(group).is_some_and(|count| *count > 0)
     }
 }
 
@@ -108,7 +114,7 @@ fn is_equal(actual: &Actual<'_>, value: &Value) -> bool {
     match (actual, value) {
         (Actual::Text(text), Value::Text(wanted)) => text == wanted,
         (Actual::Bool(is), Value::Bool(wanted)) => is == wanted,
-        (Actual::Groups(groups), Value::Text(wanted)) => groups.any(&mut |group| group == wanted),
+        (Actual::Groups(groups), Value::Text(wanted)) => groups.has(wanted),
         (_, _) => order(actual, value) == Some(Ordering::Equal),
     }
 }
