@@ -13,6 +13,7 @@ pub mod host;
 pub mod placement;
 pub mod query;
 pub mod refusal;
+pub mod scaling;
 pub mod service;
 pub mod strategy;
 

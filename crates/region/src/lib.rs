@@ -29,6 +29,7 @@ pub mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) mod waiting;
 pub use access::{Access, AccessKey, KeyPair, Keys};
 pub use config::Config;
 pub use errors::Refusal;

@@ -40,7 +40,7 @@ pub(super) fn provider_name(
 }
 
 /// A provider of one's own that was not deleted.
-pub(super) fn own_provider<'v>(
+pub(crate) fn own_provider<'v>(
     view: &'v View,
     account: AccountId,
     name: &str,

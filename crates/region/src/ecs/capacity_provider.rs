@@ -35,7 +35,7 @@ const UNMANAGED: ManagedScaling = ManagedScaling {
     instance_warmup_s: 300,
 };
 
-pub(super) async fn handle_create(
+pub(crate) async fn handle_create(
     region: &Region,
     caller: &Caller,
     input: ecs::CreateCapacityProviderRequest,
@@ -78,7 +78,7 @@ pub(super) async fn handle_create(
     Ok(ecs::CreateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
 }
 
-pub(super) async fn handle_update(
+pub(crate) async fn handle_update(
     region: &Region,
     caller: &Caller,
     input: ecs::UpdateCapacityProviderRequest,
@@ -111,7 +111,7 @@ pub(super) async fn handle_update(
 }
 
 /// One that a cluster has stays; ECS answers that with the provider, and why it was not deleted.
-pub(super) async fn handle_delete(
+pub(crate) async fn handle_delete(
     region: &Region,
     caller: &Caller,
     input: ecs::DeleteCapacityProviderRequest,

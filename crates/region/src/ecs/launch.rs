@@ -9,6 +9,7 @@
 mod capacity;
 mod network;
 mod overrides;
+pub(crate) mod rules;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

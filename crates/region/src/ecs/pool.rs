@@ -60,6 +60,7 @@ pub(super) async fn settle(
         })
         .await?
     {}
+    region.sessions.room.notify_one();
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use super::pool;
 use crate::errors::Refusal;
 use crate::region::Region;
 
-pub(super) async fn handle(
+pub(crate) async fn handle(
     region: &Region,
     caller: &Caller,
     input: ecs::PutClusterCapacityProvidersRequest,

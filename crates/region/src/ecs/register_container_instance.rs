@@ -40,7 +40,7 @@ struct Offer {
     ec2_instance_id: Option<String>,
 }
 
-pub(super) async fn handle(
+pub(crate) async fn handle(
     region: &Region,
     caller: &Caller,
     input: api::RegisterContainerInstanceRequest,

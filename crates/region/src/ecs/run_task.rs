@@ -1,32 +1,55 @@
 //! RunTask: places tasks, gives them addresses, and answers once they are durable.
 //!
 //! Fargate tasks always get a row: one that finds no room waits as PROVISIONING for the next
-//! instance. Tasks for a cluster's own instances are placed now or named in `failures`.
+//! instance. Tasks for a cluster's own instances are placed now or named in `failures`; for those of a
+//! capacity provider with managed scaling they may wait, see [`providers`].
+
+mod providers;
 
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
 use longshore_types::{InstanceId, Timestamp};
-use model::task::{Launch as LaunchType, Task};
+use model::service::{PlacementRule, PlacementWish};
+use model::task::{Launch as LaunchType, Task, Waiting};
 use model::{ClientToken, ClientTokenId, Cluster, Key, View};
 use plan::capacity::share;
-use plan::{Ask, Constraint, Field, Pool, Strategy};
+use plan::{Ask, Pool, Refusals};
 use sha2::{Digest, Sha256};
 use store::Batch;
 
+use super::launch::rules;
 use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_tasks, put_task};
+use super::service_spec::{read_constraints, read_strategies};
 use super::show_task::show;
 use crate::errors::Refusal;
+use crate::fleet::Draft;
 use crate::region::Region;
 
 const COUNT_MAX: usize = 10;
-const CONSTRAINTS_MAX: usize = 10;
-const STRATEGIES_MAX: usize = 5;
 const TOKEN_CHARS_MAX: usize = 64;
 
 /// What one decision came to.
 struct Outcome {
     tasks: Vec<Task>,
     failures: Vec<api::Failure>,
+}
+
+/// Where one task goes, or what is known of why it has to wait.
+struct Found {
+    place: Place,
+    waiting: Option<Waiting>,
+}
+
+/// Everything that placing looks at.
+struct Asked<'a> {
+    region: &'a Region,
+    view: &'a View,
+    cluster: &'a Cluster,
+    launch: &'a Launch<'a>,
+    rules: Vec<PlacementRule>,
+    wishes: Vec<PlacementWish>,
+    /// Stands for chance.
+    draw: u64,
 }
 
 pub(super) async fn handle(
@@ -100,18 +123,31 @@ fn decide(
     let platform = input.platform_version.as_deref();
     let launch = Launch::read(region, view, caller, cluster, capacity.kind(), platform, common)?;
     batch.rely(Key::TaskDefinition(caller.account, launch.definition.id.clone()));
-    let (places, failures) = match capacity.kind() {
-        LaunchType::Fargate => {
-            let places = fargate_places(region, caller, input, &capacity, count, view)?;
-            (places, vec![])
-        }
-        LaunchType::Ec2 | LaunchType::External => {
-            instance_places(region, caller, input, cluster, &launch, count, view, &mut batch, now)?
-        }
+    let given = input.placement_constraints.as_deref().unwrap_or_default();
+    let defined = launch.definition.placement_expressions.len();
+    let asked = Asked {
+        region,
+        view,
+        cluster,
+        launch: &launch,
+        rules: read_constraints(given, defined, launch.kind)?,
+        wishes: read_strategies(
+            input.placement_strategy.as_deref().unwrap_or_default(),
+            launch.kind,
+        )?,
+        draw: now.0 ^ view.seq.0.rotate_left(32),
     };
-    let mut tasks = Vec::with_capacity(places.len());
-    for place in places {
-        let task = launch.make(region, view, &mut batch, place, now)?;
+    let (found, failures) = match &capacity {
+        _ if capacity.kind() == LaunchType::Fargate => {
+            (fargate_places(&asked, &capacity, count)?, vec![])
+        }
+        Capacity::Strategy(strategy) => providers::places(&asked, strategy, count, &mut batch)?,
+        Capacity::Launch(_) => instance_places(&asked, count, &mut batch)?,
+    };
+    let mut tasks = Vec::with_capacity(found.len());
+    for Found { place, waiting } in found {
+        let mut task = launch.make(region, view, &mut batch, place, now)?;
+        task.waiting = waiting;
         tasks.push(task.clone());
         put_task(&mut batch, task);
     }
@@ -156,24 +192,13 @@ fn token(caller: &Caller, input: &api::RunTaskRequest) -> Result<Option<ClientTo
 }
 
 fn fargate_places(
-    region: &Region,
-    caller: &Caller,
-    input: &api::RunTaskRequest,
+    asked: &Asked<'_>,
     capacity: &Capacity,
     count: usize,
-    view: &View,
-) -> Result<Vec<Place>, ApiError> {
-    for (what, is_given) in [
-        ("constraints", is_given(input.placement_constraints.as_deref())),
-        ("strategies", is_given(input.placement_strategy.as_deref())),
-    ] {
-        if is_given {
-            let message = format!("Placement {what} are not supported with FARGATE launch type.");
-            return Err(Refusal::invalid(message).into());
-        }
-    }
+) -> Result<Vec<Found>, ApiError> {
+    let Asked { region, view, cluster, .. } = asked;
     let max = region.config.limits.fargate_tasks_per_account_max;
-    if fargate_tasks(view, caller.account) + count > max {
+    if fargate_tasks(view, cluster.account) + count > max {
         let message = "You've reached the limit on the number of tasks you can run concurrently.";
         return Err(Refusal::client(message).into());
     }
@@ -185,34 +210,27 @@ fn fargate_places(
             .collect(),
     };
     let mut instances = region.fargate(view);
-    let place =
-        |capacity_provider| Place { instance: instances.place(), zone: None, capacity_provider };
-    Ok(providers.into_iter().map(place).collect())
+    let find = |capacity_provider| {
+        let place = Place { instance: instances.place(), zone: None, capacity_provider };
+        Found { place, waiting: None }
+    };
+    Ok(providers.into_iter().map(find).collect())
 }
 
-fn is_given<T>(list: Option<&[T]>) -> bool {
-    list.is_some_and(|list| !list.is_empty())
-}
-
-#[expect(clippy::too_many_arguments, reason = "part of one decision")]
+/// Places on the instances of a launch type, and why not if that is so.
 fn instance_places(
-    region: &Region,
-    caller: &Caller,
-    input: &api::RunTaskRequest,
-    cluster: &Cluster,
-    launch: &Launch<'_>,
+    asked: &Asked<'_>,
     count: usize,
-    view: &View,
     batch: &mut Batch,
-    now: Timestamp,
-) -> Result<(Vec<Place>, Vec<api::Failure>), ApiError> {
-    let constraints = constraints(input, launch)?;
-    let strategies = strategies(input.placement_strategy.as_deref().unwrap_or_default())?;
-    let pool = match launch.kind {
+) -> Result<(Vec<Found>, Vec<api::Failure>), ApiError> {
+    let pool = match asked.launch.kind {
         LaunchType::External => Pool::External,
         LaunchType::Ec2 | LaunchType::Fargate => Pool::Own,
     };
-    let mut fleet = region.fleet(view, caller.account, &cluster.name);
+    let constraints = rules::constraints(asked.launch.definition, &asked.rules)?;
+    let strategies = rules::strategies(&asked.wishes);
+    let Asked { region, view, cluster, launch, .. } = asked;
+    let mut fleet = region.fleet(view, cluster.account, &cluster.name);
     if !fleet.has_active(pool) {
         let message = "No Container Instances were found in your cluster.";
         return Err(Refusal::invalid(message).into());
@@ -226,105 +244,30 @@ fn instance_places(
         strategies: &strategies,
     };
     let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-    let made = fleet.place_in(batch, &ask, wanted, now.0 ^ view.seq.0.rotate_left(32));
-    let place = |id: &InstanceId| {
-        let zone = fleet.instance(*id).and_then(|row| row.zone()).map(str::to_owned);
-        Place { instance: Some(*id), zone, capacity_provider: None }
-    };
-    let places = made.placements.iter().map(place).collect();
-    let Some(refusals) = made.refusals else { return Ok((places, vec![])) };
+    let made = fleet.place_in(batch, &ask, wanted, asked.draw);
+    let find = |id: &InstanceId| Found { place: at(&fleet, *id, None), waiting: None };
+    let found = made.placements.iter().map(find).collect();
+    let failures = made.refusals.map_or_else(Vec::new, |refusals| failures(&fleet, &refusals));
+    Ok((found, failures))
+}
+
+fn at(fleet: &Draft<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Place {
+    Place {
+        instance: Some(id),
+        zone: fleet.instance(id).and_then(|row| row.zone()).map(str::to_owned),
+        capacity_provider: capacity_provider.map(str::to_owned),
+    }
+}
+
+/// What each instance said, with the sentence that counts them.
+fn failures(fleet: &Draft<'_>, refusals: &Refusals) -> Vec<api::Failure> {
     let sentence = refusals.to_string();
-    let failures = refusals.each().iter().filter_map(|(id, unfit)| {
+    let failure = |(id, unfit): &(InstanceId, plan::Unfit)| {
         Some(api::Failure {
             arn: Some(fleet.instance(*id)?.arn().to_string()),
             reason: Some(unfit.wire_reason().to_owned()),
             detail: Some(sentence.clone()),
         })
-    });
-    Ok((places, failures.collect()))
-}
-
-/// The definition's expressions and the request's constraints together.
-fn constraints(
-    input: &api::RunTaskRequest,
-    launch: &Launch<'_>,
-) -> Result<Vec<Constraint>, ApiError> {
-    let given = input.placement_constraints.as_deref().unwrap_or_default();
-    if given.len() > CONSTRAINTS_MAX {
-        let message = format!("placementConstraints can have at most {CONSTRAINTS_MAX} items.");
-        return Err(Refusal::invalid(message).into());
-    }
-    let defined = launch.definition.placement_expressions.iter();
-    let mut constraints: Vec<Constraint> =
-        defined.map(|expression| member_of(expression)).collect::<Result<_, _>>()?;
-    for each in given {
-        constraints.push(match (&each.r#type, each.expression.as_deref()) {
-            (Some(api::PlacementConstraintType::DistinctInstance), None | Some("")) => {
-                Constraint::DistinctInstance
-            }
-            (Some(api::PlacementConstraintType::DistinctInstance), Some(_)) => {
-                let message = "The distinctInstance constraint does not take an expression.";
-                return Err(Refusal::invalid(message).into());
-            }
-            (Some(api::PlacementConstraintType::MemberOf), Some(expression))
-                if !expression.is_empty() =>
-            {
-                member_of(expression)?
-            }
-            (Some(api::PlacementConstraintType::MemberOf), _) => {
-                let message = "The memberOf constraint requires an expression.";
-                return Err(Refusal::invalid(message).into());
-            }
-            (_, _) => {
-                let message =
-                    "Placement constraint type should be one of [distinctInstance,memberOf]";
-                return Err(Refusal::invalid(message).into());
-            }
-        });
-    }
-    Ok(constraints)
-}
-
-fn member_of(expression: &str) -> Result<Constraint, ApiError> {
-    expression
-        .parse()
-        .map(Constraint::MemberOf)
-        .map_err(|why| Refusal::invalid(format!("Invalid expression '{expression}': {why}")).into())
-}
-
-fn strategies(given: &[api::PlacementStrategy]) -> Result<Vec<Strategy>, ApiError> {
-    if given.len() > STRATEGIES_MAX {
-        let message = format!("placementStrategy can have at most {STRATEGIES_MAX} items.");
-        return Err(Refusal::invalid(message).into());
-    }
-    given.iter().map(strategy).collect()
-}
-
-fn strategy(given: &api::PlacementStrategy) -> Result<Strategy, ApiError> {
-    let field = given.field.as_deref().unwrap_or_default();
-    let invalid = |what: &str| {
-        let message =
-            format!("The field '{field}' is not valid for the {what} placement strategy.");
-        Err(Refusal::invalid(message).into())
     };
-    match &given.r#type {
-        Some(api::PlacementStrategyType::Random) if field.is_empty() => Ok(Strategy::Random),
-        Some(api::PlacementStrategyType::Random) => invalid("random"),
-        Some(api::PlacementStrategyType::Binpack) => match field.to_ascii_lowercase().as_str() {
-            "cpu" => Ok(Strategy::BinpackCpu),
-            "memory" => Ok(Strategy::BinpackMemory),
-            _ => invalid("binpack"),
-        },
-        Some(api::PlacementStrategyType::Spread) => match field {
-            "instanceId" | "host" => Ok(Strategy::Spread(Field::Instance)),
-            _ => match field.strip_prefix("attribute:").filter(|name| !name.is_empty()) {
-                Some(name) => Ok(Strategy::Spread(Field::Attribute(name.to_owned()))),
-                None => invalid("spread"),
-            },
-        },
-        _ => {
-            let message = "Placement strategy type should be one of [random,spread,binpack]";
-            Err(Refusal::invalid(message).into())
-        }
-    }
+    refusals.each().iter().filter_map(failure).collect()
 }

@@ -7,6 +7,8 @@ use model::task::{
     Protocol, Task, TaskInterface,
 };
 
+use crate::waiting::NO_FARGATE;
+
 /// `include: TAGS` decides about the tags.
 pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
@@ -17,11 +19,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     let storage = || task.ephemeral_storage_gib.and_then(|gib| i32::try_from(gib).ok());
     api::Task {
         attachments: Some(task.interface.iter().map(attachment).collect()),
-        attributes: Some(vec![api::Attribute {
-            name: Some("ecs.cpu-architecture".to_owned()),
-            value: Some(ARCHITECTURE.to_owned()),
-            ..api::Attribute::default()
-        }]),
+        attributes: Some(attributes(task)),
         availability_zone: task.zone.clone(),
         capacity_provider_name: task.capacity_provider.clone(),
         cluster_arn: Some(cluster.to_string()),
@@ -63,8 +61,29 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     }
 }
 
+/// The attribute that tells why a task is not placed yet.
+const WAITING_ATTRIBUTE: &str = "longshore.waits-for";
 /// What the region and its agents run on.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
+/// What a waiting task waits for is told as one of its attributes: ECS has no other place for it.
+fn attributes(task: &Task) -> Vec<api::Attribute> {
+    let attribute = |name: &str, value: &str| api::Attribute {
+        name: Some(name.to_owned()),
+        value: Some(value.to_owned()),
+        ..api::Attribute::default()
+    };
+    let mut all = vec![attribute("ecs.cpu-architecture", ARCHITECTURE)];
+    match &task.waiting {
+        _ if !task.is_unplaced() => {}
+        Some(waiting) => all.push(attribute(WAITING_ATTRIBUTE, &waiting.tally)),
+        None if task.launch == Launch::Fargate => {
+            all.push(attribute(WAITING_ATTRIBUTE, NO_FARGATE))
+        }
+        None => {}
+    }
+    all
+}
 
 fn attachment(interface: &TaskInterface) -> api::Attachment {
     let detail = |name: &str, value: String| api::KeyValuePair {

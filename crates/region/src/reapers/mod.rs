@@ -6,21 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_wire::ApiError;
-use longshore_types::{Chain, InstanceId, Timestamp};
+use longshore_types::{Chain, Timestamp};
 use model::instance::Instance;
-use model::task::{Input, Task, step};
+use model::task::Task;
 use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::ecs::launch::put_task;
 use crate::region::Region;
+use crate::waiting::{self, Told};
 
 /// How often rows are looked at for being over.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Tasks that are placed with one decision.
-const PLACED_AT_ONCE_MAX: usize = 100;
 /// How long a deregistered instance stays known, so that its agent is told so.
 const INACTIVE_INSTANCES_MS: u64 = 24 * 3_600_000;
 
@@ -58,8 +56,9 @@ pub fn start(region: &Arc<Region>) {
     let placing = Arc::clone(region);
     tokio::spawn(async move {
         loop {
+        let mut told = Told::default();
             placing.sessions.room.notified().await;
-            while place_waiting(&placing).await {}
+            waiting::turn(&placing, &mut told).await;
         }
     });
 }
@@ -108,38 +107,4 @@ fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
         batch.delete(key);
     }
     batch
-}
-
-/// Places Fargate tasks that wait for room; whether there may be more to place.
-async fn place_waiting(region: &Region) -> bool {
-    let placed = region.decide(|view, now| {
-        let mut batch = Batch::on(view);
-        let mut instances = region.fargate(view);
-        let mut placed: Vec<InstanceId> = Vec::new();
-        for key in view.members(&Index::UnplacedTasks).take(PLACED_AT_ONCE_MAX) {
-            let Key::Task(account, id) = key else { continue };
-            let Some(task) = view.tasks.get(*account, id) else { continue };
-            let Some(instance) = instances.place() else { break };
-            if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
-                put_task(&mut batch, next);
-                placed.push(instance);
-            }
-        }
-        Ok((batch, placed))
-    });
-    match placed.await {
-        Ok(placed) => {
-            if !placed.is_empty() {
-                info!(tasks = placed.len(), "waiting tasks placed");
-            }
-            for instance in &placed {
-                region.sessions.nudge(*instance);
-            }
-            placed.len() == PLACED_AT_ONCE_MAX
-        }
-        Err(error) => {
-            warn!(error = %Chain(&error), "placing waiting tasks failed");
-            false
-        }
-    }
 }

@@ -50,11 +50,12 @@ impl Capacity {
         }
     }
 
-    /// The providers there are, are Fargate's.
+    /// The providers of a strategy are all of one kind; those of one's own are made of instances.
     pub(in crate::ecs) fn kind(&self) -> Launch {
         match self {
             Self::Launch(launch) => *launch,
-            Self::Strategy(_) => Launch::Fargate,
+            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => Launch::Fargate,
+            Self::Strategy(_) => Launch::Ec2,
         }
     }
 }

@@ -4,4 +4,4 @@ mod instances;
 mod placing;
 mod sessions;
 mod simulation;
-pub(super) mod world;
+pub(crate) mod world;

@@ -31,29 +31,29 @@ use crate::region::Region;
 use crate::testing::TestRegion;
 
 /// How long anything may take before a test gives up.
-pub(in crate::ecs) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(in crate::ecs) struct World {
-    pub(in crate::ecs) test: TestRegion,
+pub(crate) struct World {
+    pub(crate) test: TestRegion,
     address: SocketAddr,
 }
 
 /// What of a definition matters to placement.
-pub(in crate::ecs) struct Definition {
-    pub(in crate::ecs) name: &'static str,
-    pub(in crate::ecs) mode: NetworkMode,
-    pub(in crate::ecs) cpu: u32,
-    pub(in crate::ecs) memory: u32,
-    pub(in crate::ecs) port: Option<(u16, u16)>,
+pub(crate) struct Definition {
+    pub(crate) name: &'static str,
+    pub(crate) mode: NetworkMode,
+    pub(crate) cpu: u32,
+    pub(crate) memory: u32,
+    pub(crate) port: Option<(u16, u16)>,
 }
 
-pub(in crate::ecs) const FARGATE: Definition =
+pub(crate) const FARGATE: Definition =
     Definition { name: "web:1", mode: NetworkMode::Awsvpc, cpu: 256, memory: 512, port: None };
-pub(in crate::ecs) const BRIDGE: Definition =
+pub(crate) const BRIDGE: Definition =
     Definition { name: "bridge:1", mode: NetworkMode::Bridge, cpu: 256, memory: 512, port: None };
 
 impl World {
-    pub(in crate::ecs) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let test = TestRegion::new();
         crate::reapers::prepare(&test.region).await.unwrap();
         crate::reapers::start(&test.region);
@@ -72,15 +72,15 @@ impl World {
         world
     }
 
-    pub(in crate::ecs) fn region(&self) -> &Arc<Region> {
+    pub(crate) fn region(&self) -> &Arc<Region> {
         &self.test.region
     }
 
-    pub(in crate::ecs) fn root(&self) -> Caller {
+    pub(crate) fn root(&self) -> Caller {
         self.test.root()
     }
 
-    pub(in crate::ecs) async fn define(&self, definition: &Definition) {
+    pub(crate) async fn define(&self, definition: &Definition) {
         let row = row(definition);
         self.region()
             .decide(|view, _| {
@@ -93,7 +93,7 @@ impl World {
     }
 
     /// Registers an instance as the region's own agent does, or as somebody else's.
-    pub(in crate::ecs) async fn register(&self, caller: &Caller, cpu: i32, memory: i32) -> String {
+    pub(crate) async fn register(&self, caller: &Caller, cpu: i32, memory: i32) -> String {
         let flag = |name: &str| api::Attribute {
             name: Some(name.to_owned()),
             value: Some("true".to_owned()),
@@ -114,18 +114,18 @@ impl World {
         answer.unwrap().container_instance.unwrap().container_instance_arn.unwrap()
     }
 
-    pub(in crate::ecs) fn url(&self, socket: &str, instance: &str) -> String {
+    pub(crate) fn url(&self, socket: &str, instance: &str) -> String {
         let address = self.address;
         let query = format!("containerInstanceArn={instance}&containerInstance={instance}");
         format!("ws://{address}/{socket}/ws?{query}&agentVersion=1.0&protocolVersion=2")
     }
 
-    pub(in crate::ecs) async fn connect(&self, instance: &str) -> FakeAgent {
+    pub(crate) async fn connect(&self, instance: &str) -> FakeAgent {
         self.connect_to(self.url("acs", instance), instance).await
     }
 
     /// With the account's own key.
-    pub(in crate::ecs) async fn connect_as_root(&self, instance: &str) -> FakeAgent {
+    pub(crate) async fn connect_as_root(&self, instance: &str) -> FakeAgent {
         self.connect_to(format!("{}&as=root", self.url("acs", instance)), instance).await
     }
 
@@ -135,21 +135,21 @@ impl World {
     }
 
     /// A connected agent of the region's own, with its manifest read.
-    pub(in crate::ecs) async fn agent(&self) -> FakeAgent {
+    pub(crate) async fn agent(&self) -> FakeAgent {
         let arn = self.register(&self.test.node(), 4096, 8192).await;
         let mut agent = self.connect(&arn).await;
         agent.expect("TaskManifestMessage").await;
         agent
     }
 
-    pub(in crate::ecs) async fn run(
+    pub(crate) async fn run(
         &self,
         change: impl FnOnce(&mut api::RunTaskRequest),
     ) -> api::RunTaskResponse {
         self.try_run(change).await.unwrap()
     }
 
-    pub(in crate::ecs) async fn try_run(
+    pub(crate) async fn try_run(
         &self,
         change: impl FnOnce(&mut api::RunTaskRequest),
     ) -> Result<api::RunTaskResponse, aws_wire::ApiError> {
@@ -163,7 +163,7 @@ impl World {
         run_task::handle(self.region(), &self.root(), input).await
     }
 
-    pub(in crate::ecs) fn network(&self) -> api::NetworkConfiguration {
+    pub(crate) fn network(&self) -> api::NetworkConfiguration {
         let account = self.root().account;
         let vpc = self.region().vpc(&self.region().view(), account).unwrap();
         api::NetworkConfiguration {
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    pub(in crate::ecs) fn describe(&self, task: &str) -> api::Task {
+    pub(crate) fn describe(&self, task: &str) -> api::Task {
         let input = api::DescribeTasksRequest {
             tasks: Some(vec![task.to_owned()]),
             ..api::DescribeTasksRequest::default()
@@ -183,7 +183,7 @@ impl World {
         answer.tasks.unwrap().remove(0)
     }
 
-    pub(in crate::ecs) fn describe_instance(&self, instance: &str) -> api::ContainerInstance {
+    pub(crate) fn describe_instance(&self, instance: &str) -> api::ContainerInstance {
         let input = api::DescribeContainerInstancesRequest {
             container_instances: Some(vec![instance.to_owned()]),
             include: Some(vec![api::ContainerInstanceField::ContainerInstanceHealth]),
@@ -193,7 +193,7 @@ impl World {
         answer.unwrap().container_instances.unwrap().remove(0)
     }
 
-    pub(in crate::ecs) async fn stop(&self, task: &str, reason: &str) -> api::Task {
+    pub(crate) async fn stop(&self, task: &str, reason: &str) -> api::Task {
         let input = api::StopTaskRequest {
             task: Some(task.to_owned()),
             reason: Some(reason.to_owned()),
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// What an agent submits of its task and of the container `web`.
-    pub(in crate::ecs) async fn submit(
+    pub(crate) async fn submit(
         &self,
         task: &str,
         status: &str,
@@ -228,7 +228,7 @@ impl World {
         submit_state_change::task(self.region(), &self.test.node(), input).await.unwrap();
     }
 
-    pub(in crate::ecs) async fn wait_disconnected(&self, instance: &str) {
+    pub(crate) async fn wait_disconnected(&self, instance: &str) {
         let mut watch = self.region().store.subscribe();
         let gone = async {
             while self.describe_instance(instance).agent_connected == Some(true) {
@@ -239,7 +239,7 @@ impl World {
     }
 
     /// Waits until a task is in a status; fails with what it is instead.
-    pub(in crate::ecs) async fn wait(&self, task: &str, status: &str) -> api::Task {
+    pub(crate) async fn wait(&self, task: &str, status: &str) -> api::Task {
         let mut watch = self.region().store.subscribe();
         let waiting = async {
             loop {
@@ -259,7 +259,7 @@ impl World {
 
 impl TestRegion {
     /// The agent on the region's own machine.
-    pub(in crate::ecs) fn node(&self) -> Caller {
+    pub(crate) fn node(&self) -> Caller {
         let access_key = self.region.access.keys.node.access_key_id.clone();
         Caller { principal: Principal::Node { instance: None }, access_key, ..self.root() }
     }
@@ -344,14 +344,14 @@ fn row(definition: &Definition) -> TaskDefinition {
 }
 
 /// The other end of a work socket.
-pub(in crate::ecs) struct FakeAgent {
-    pub(in crate::ecs) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    pub(in crate::ecs) instance: String,
+pub(crate) struct FakeAgent {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) instance: String,
 }
 
 impl FakeAgent {
     /// The next message of a type; others are passed over.
-    pub(in crate::ecs) async fn expect(&mut self, kind: &str) -> Value {
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let waiting = async {
             loop {
                 match self.socket.next().await {
@@ -371,23 +371,23 @@ impl FakeAgent {
     }
 
     /// The next order, unacknowledged.
-    pub(in crate::ecs) async fn order(&mut self) -> Value {
+    pub(crate) async fn order(&mut self) -> Value {
         let message = self.expect("PayloadMessage").await;
         assert_eq!(message["tasks"].as_array().unwrap().len(), 1);
         message
     }
 
-    pub(in crate::ecs) async fn ack(&mut self, message: &Value) {
+    pub(crate) async fn ack(&mut self, message: &Value) {
         self.say("AckRequest", json!({"messageId": message["messageId"]})).await;
     }
 
-    pub(in crate::ecs) async fn say(&mut self, kind: &str, message: Value) {
+    pub(crate) async fn say(&mut self, kind: &str, message: Value) {
         let frame = json!({"type": kind, "message": message}).to_string();
         self.socket.send(Message::text(frame)).await.unwrap();
     }
 
     /// How the region ended the socket.
-    pub(in crate::ecs) async fn close_code(&mut self) -> u16 {
+    pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
             match tokio::time::timeout(PATIENCE, self.socket.next()).await.unwrap() {
                 Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),

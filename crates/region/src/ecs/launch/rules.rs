@@ -1,0 +1,42 @@
+//! Placement rules as rows keep them, made into what placement asks.
+
+use aws_wire::ApiError;
+use model::TaskDefinition;
+use model::service::{PlacementRule, PlacementWish};
+use plan::{Constraint, Field, Strategy};
+
+use crate::errors::Refusal;
+
+/// The definition's expressions and the rules of whoever makes the tasks, together.
+pub(crate) fn constraints<'r>(
+    definition: &TaskDefinition,
+    rules: impl IntoIterator<Item = &'r PlacementRule>,
+) -> Result<Vec<Constraint>, ApiError> {
+    let defined = definition.placement_expressions.iter().map(|expression| member_of(expression));
+    let given = rules.into_iter().map(|rule| match rule {
+        PlacementRule::DistinctInstance => Ok(Constraint::DistinctInstance),
+        PlacementRule::MemberOf(expression) => member_of(expression),
+    });
+    defined.chain(given).collect()
+}
+
+fn member_of(expression: &str) -> Result<Constraint, ApiError> {
+    expression
+        .parse()
+        .map(Constraint::MemberOf)
+        .map_err(|why| Refusal::invalid(format!("Invalid expression '{expression}': {why}")).into())
+}
+
+/// In the order in which they count.
+pub(crate) fn strategies(wishes: &[PlacementWish]) -> Vec<Strategy> {
+    let strategy = |wish: &PlacementWish| match wish {
+        PlacementWish::Random => Strategy::Random,
+        PlacementWish::BinpackCpu => Strategy::BinpackCpu,
+        PlacementWish::BinpackMemory => Strategy::BinpackMemory,
+        PlacementWish::Spread(field) => Strategy::Spread(match field.strip_prefix("attribute:") {
+            Some(name) => Field::Attribute(name.to_owned()),
+            None => Field::Instance,
+        }),
+    };
+    wishes.iter().map(strategy).collect()
+}

@@ -1,0 +1,194 @@
+//! CreateTaskSet: another part of a service, with a revision and capacity of its own.
+
+use aws_api::ecs as api;
+use aws_wire::{ApiError, Caller};
+use longshore_types::{DeploymentId, Timestamp};
+use model::service::{TaskSet, TaskSetStatus};
+use model::task::Launch;
+use model::{ClientToken, ClientTokenId, DeploymentKey, Key, Service, View};
+use sha2::{Digest, Sha256};
+use store::Batch;
+
+use super::{read_scale, scope_text, service_of, show_changed};
+use crate::ecs::service_spec::unsupported::Ties;
+use crate::ecs::service_spec::{Workload, read_capacity, read_definition};
+use crate::errors::Refusal;
+use crate::region::Region;
+use crate::tags;
+
+const TASK_SETS_MAX: usize = 5;
+const TOKEN_CHARS_MAX: usize = 36;
+const EXTERNAL_ID_CHARS_MAX: usize = 255;
+
+pub(in crate::ecs) async fn handle(
+    region: &Region,
+    caller: &Caller,
+    input: api::CreateTaskSetRequest,
+) -> Result<api::CreateTaskSetResponse, ApiError> {
+    Ties {
+        load_balancers: input.load_balancers.as_deref(),
+        service_registries: input.service_registries.as_deref(),
+        ..Ties::default()
+    }
+    .check()?;
+    let set = region.decide(|view, now| decide(region, caller, &input, view, now)).await?;
+    Ok(api::CreateTaskSetResponse { task_set: Some(show_changed(region, &set)?) })
+}
+
+fn decide(
+    region: &Region,
+    caller: &Caller,
+    input: &api::CreateTaskSetRequest,
+    view: &View,
+    now: Timestamp,
+) -> Result<(Batch, TaskSet), ApiError> {
+    let mut batch = Batch::on(view);
+    let given = (input.cluster.as_deref(), input.service.as_deref());
+    let service = service_of(region, view, caller, given.0, given.1)?;
+    batch.rely(Key::Cluster(caller.account, service.cluster.clone()));
+    batch.rely(Key::Service(caller.account, service.key()));
+    let token = token(caller, input, service, region, now)?;
+    if let Some(token) = &token
+        && let Some(set) = earlier_use(view, token, service, now)?
+    {
+        return Ok((batch, set));
+    }
+    let set = read(region, view, caller, input, service, now)?;
+    let others = view.task_sets_of(caller.account, &service.key()).count();
+    if TASK_SETS_MAX <= others {
+        let message = format!(
+            "{others} deployments exist on the service. Unable to create new TaskSet since this \
+             exceeds the maximum limit."
+        );
+        return Err(Refusal::invalid(message).into());
+    }
+    batch.rely(Key::TaskDefinition(caller.account, set.definition.clone()));
+    batch.put(set.clone());
+    // Of two that come at once, one sees the other.
+    batch.put(Service { version: service.version + 1, ..Service::clone(service) });
+    if let Some(token) = token {
+        batch.put(ClientToken { made: vec![set.id.to_string()], ..token });
+    }
+    Ok((batch, set))
+}
+
+fn read(
+    region: &Region,
+    view: &View,
+    caller: &Caller,
+    input: &api::CreateTaskSetRequest,
+    service: &Service,
+    now: Timestamp,
+) -> Result<TaskSet, ApiError> {
+    let cluster = view.active_cluster(caller.account, &service.cluster);
+    let cluster = cluster.ok_or(Refusal::ClusterNotFound)?;
+    let strategy = input.capacity_provider_strategy.as_deref();
+    let workload = Workload::new(
+        region,
+        view,
+        caller,
+        read_definition(region, view, caller, input.task_definition.as_deref())?,
+        read_capacity(input.launch_type.as_ref(), strategy, cluster)?,
+        input.platform_version.as_deref(),
+        input.network_configuration.as_ref(),
+    )?;
+    check_placement(service, workload.kind())?;
+    Ok(TaskSet {
+        scope: service.scope.clone(),
+        cluster: service.cluster.clone(),
+        service: service.name.clone(),
+        id: DeploymentId::mint(region.ids.as_ref()),
+        external_id: external_id(input.external_id.as_deref())?,
+        status: TaskSetStatus::Active,
+        definition: workload.definition.id.clone(),
+        capacity: workload.capacity,
+        platform_version: workload.platform_version,
+        platform_family: workload.platform_family,
+        network: workload.network,
+        scale_basis_points: input.scale.as_ref().map_or(Ok(0), read_scale)?,
+        tags: tags::read(input.tags.clone())?,
+        failures: 0,
+        last_failure_at: None,
+        last_failure: None,
+        is_steady: false,
+        steadiness_changed_at: None,
+        shortage: None,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    })
+}
+
+/// Fargate chooses its places itself.
+fn check_placement(service: &Service, kind: Launch) -> Result<(), ApiError> {
+    let what = match kind {
+        Launch::Ec2 | Launch::External => return Ok(()),
+        Launch::Fargate if !service.constraints.is_empty() => "constraints",
+        Launch::Fargate if !service.strategies.is_empty() => "strategies",
+        Launch::Fargate => return Ok(()),
+    };
+    let message = format!("Placement {what} are not supported with FARGATE launch type.");
+    Err(Refusal::invalid(message).into())
+}
+
+fn external_id(given: Option<&str>) -> Result<Option<String>, ApiError> {
+    match given {
+        None | Some("") => Ok(None),
+        Some(given) if given.chars().count() <= EXTERNAL_ID_CHARS_MAX => Ok(Some(given.to_owned())),
+        Some(_) => {
+            let message =
+                format!("externalId must have at most {EXTERNAL_ID_CHARS_MAX} characters.");
+            Err(Refusal::invalid(message).into())
+        }
+    }
+}
+
+fn token(
+    caller: &Caller,
+    input: &api::CreateTaskSetRequest,
+    service: &Service,
+    region: &Region,
+    now: Timestamp,
+) -> Result<Option<ClientToken>, ApiError> {
+    let Some(token) = input.client_token.clone().filter(|token| !token.is_empty()) else {
+        return Ok(None);
+    };
+    let is_ascii = token.bytes().all(|byte| (33..=126).contains(&byte));
+    if !is_ascii || token.len() > TOKEN_CHARS_MAX {
+        let message = format!(
+            "clientToken must have at most {TOKEN_CHARS_MAX} ASCII characters from 33 to 126."
+        );
+        return Err(Refusal::invalid(message).into());
+    }
+    let request = api::CreateTaskSetRequest { client_token: None, ..input.clone() };
+    let scope = scope_text(&service.cluster, &service.key());
+    Ok(Some(ClientToken {
+        account: caller.account,
+        call: ClientTokenId { operation: format!("CreateTaskSet {scope}"), token },
+        request_digest: hex::encode(Sha256::digest(aws_wire::json::to_vec(&request))),
+        made: vec![],
+        expires_at: now.plus_ms(region.config.retention.client_tokens_ms),
+    }))
+}
+
+/// The task set that an earlier use of the token made, if it is still there.
+fn earlier_use(
+    view: &View,
+    token: &ClientToken,
+    service: &Service,
+    now: Timestamp,
+) -> Result<Option<TaskSet>, ApiError> {
+    let earlier = view.client_tokens.get(token.account, &token.call);
+    let Some(earlier) = earlier.filter(|earlier| now < earlier.expires_at) else {
+        return Ok(None);
+    };
+    if earlier.request_digest != token.request_digest {
+        let message = "Arguments on this idempotent request are inconsistent with arguments used \
+                       in previous request(s).";
+        return Err(Refusal::invalid(message).into());
+    }
+    let id = earlier.made.first().and_then(|id| id.parse().ok());
+    let key = id.map(|id| DeploymentKey { service: service.key(), id });
+    let set = key.and_then(|key| view.task_sets.get(token.account, &key));
+    Ok(set.map(|set| TaskSet::clone(set)))
+}
