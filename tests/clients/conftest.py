@@ -4,6 +4,7 @@ Every test makes its own cluster, families and log groups, so that tests do not 
 A test that must break the region (crash, restart) starts its own with `start_region`.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -63,11 +65,16 @@ class Region:
 
     def up(self):
         self.log = open(self.data_dir.with_suffix(".up.log"), "ab")
-        self.process = subprocess.Popen(
-            [binary(), "up", "--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self.port}",
-             "--region", "eu-north-1", "--account-keys", "swordfish", *self.extra],
-            stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        wait_for("the region's health", self.is_healthy, 30)
+        # One after the other: a region takes a range of addresses that nobody on the machine uses yet.
+        with open(Path(tempfile.gettempdir()) / "longshore-tests.lock", "w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self.process = subprocess.Popen(
+                [binary(), "up", "--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self.port}",
+                 "--region", "eu-north-1", "--account-keys", "swordfish", *self.extra],
+                stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+            wait_for("the region's health", self.is_healthy, 30)
+            wait_for("the agent, or its end", lambda: any(
+                words in self.tail() for words in ("agent ready", "going on without it")), 30)
         self.variables = self.env()
         return self
 
