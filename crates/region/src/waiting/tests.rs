@@ -77,9 +77,10 @@ async fn instance(world: &World, group: &str, memory: i32) -> FakeAgent {
         total_resources: Some(vec![amount("CPU", 4096), amount("MEMORY", memory)]),
         ..Default::default()
     };
-    let answer = register_container_instance::handle(world.region(), &world.root(), input).await;
+    let answer =
+        register_container_instance::handle(world.region(), &world.test.node(), input).await;
     let arn = answer.unwrap().container_instance.unwrap().container_instance_arn.unwrap();
-    let mut agent = world.connect_as_root(&arn).await;
+    let mut agent = world.connect(&arn).await;
     agent.expect("TaskManifestMessage").await;
     agent
 }
