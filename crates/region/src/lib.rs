@@ -21,6 +21,7 @@ pub mod reapers;
 pub mod region;
 pub mod registry_catalog;
 pub mod server;
+mod services;
 pub mod sessions;
 pub mod sts;
 mod sweep;
@@ -28,8 +29,8 @@ pub mod tags;
 pub mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;
-
 pub(crate) mod waiting;
+
 pub use access::{Access, AccessKey, KeyPair, Keys};
 pub use config::Config;
 pub use errors::Refusal;

@@ -10,6 +10,7 @@ mod capacity;
 mod network;
 mod overrides;
 pub(crate) mod rules;
+mod service;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use longshore_types::{
 };
 use model::task::{
     AttachmentPhase, Container, ContainerOverride, Desired, HostPort, Launch as LaunchType, Need,
-    Overrides, Phase, SeenContainer, Task, TaskInterface, Times,
+    Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService, Times,
 };
 use model::vpc::{self, Interface, Subnet, Vpc, region_account};
 use model::{
-    ClientToken, Cluster, Compatibility, ContainerNeeds, Index, Key, NetworkMode, Tags,
-    TaskDefinition, TaskDefinitionStatus, View,
+    ClientToken, Cluster, Compatibility, ContainerNeeds, Index, Key, NetworkMode, ServiceRevision,
+    Tags, TaskDefinition, TaskDefinitionStatus, View,
 };
 use store::Batch;
 
@@ -36,6 +37,7 @@ use crate::region::Region;
 
 pub(super) use capacity::Capacity;
 pub(super) use network::{NetworkWish, read as read_network};
+pub(crate) use service::Part;
 
 /// The platform that Fargate tasks are shown on.
 const PLATFORM_VERSION: &str = "1.4.0";
@@ -61,34 +63,38 @@ pub(super) struct Common {
 
 /// Everything that makes the tasks of one request alike.
 #[derive(Debug)]
-pub(super) struct Launch<'v> {
-    pub(super) scope: Scope,
-    pub(super) cluster: ClusterName,
-    pub(super) definition: &'v TaskDefinition,
-    pub(super) kind: LaunchType,
+pub(crate) struct Launch<'v> {
+    pub(crate) scope: Scope,
+    pub(crate) cluster: ClusterName,
+    pub(crate) definition: &'v TaskDefinition,
+    pub(crate) kind: LaunchType,
     platform_version: Option<String>,
-    pub(super) group: String,
+    pub(crate) group: String,
     started_by: Option<String>,
     tags: Tags,
     overrides: Overrides,
     enable_execute_command: bool,
     network: Option<NetworkWish>,
     vpc: Vpc,
-    pub(super) need: Need,
+    pub(crate) need: Need,
     cpu: Option<CpuUnits>,
     memory: Option<MemoryMib>,
     /// The definition as it was registered.
     document: Arc<api::TaskDefinition>,
+    /// For tasks that a service makes.
+    service: Option<TaskService>,
+    /// Its digests are what images are pinned to.
+    revision: Option<Arc<ServiceRevision>>,
 }
 
 /// Where one task goes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// `None`: it waits for room.
-    pub(super) instance: Option<InstanceId>,
-    /// The instance's zone; a task with an interface is in its subnet's.
-    pub(super) zone: Option<String>,
-    pub(super) capacity_provider: Option<String>,
+    pub(crate) instance: Option<InstanceId>,
+    /// The instance's zone, or the one that is preferred; a task with an interface is in its subnet's.
+    pub(crate) zone: Option<String>,
+    pub(crate) capacity_provider: Option<String>,
 }
 
 impl<'v> Launch<'v> {
@@ -133,11 +139,13 @@ impl<'v> Launch<'v> {
                 .definition(definition)
                 .map_err(|error| ApiError::fault("failed to read the task definition", error))?,
             definition,
+            service: None,
+            revision: None,
         })
     }
 
     /// A task's row, and the address it gets in `batch`.
-    pub(super) fn make(
+    pub(crate) fn make(
         &self,
         region: &Region,
         view: &View,
@@ -150,7 +158,10 @@ impl<'v> Launch<'v> {
         let containers = self.definition.containers.iter().map(|each| self.container(each, region));
         let interface = match &self.network {
             None => None,
-            Some(wish) => Some(self.interface(wish, region, view, batch, id, now)?),
+            Some(wish) => {
+                let zone = place.zone.as_deref();
+                Some(self.interface(wish, region, view, batch, id, zone, now)?)
+            }
         };
         let (zone, interface) = match interface {
             Some((zone, interface)) => (Some(zone), Some(interface)),
@@ -171,7 +182,7 @@ impl<'v> Launch<'v> {
             platform_family: is_fargate.then(|| "Linux".to_owned()),
             group: self.group.clone(),
             started_by: self.started_by.clone(),
-            service: None,
+            service: self.service.clone(),
             protected_until: None,
             tags: self.tags.clone(),
             cpu: self.cpu,
@@ -204,10 +215,14 @@ impl<'v> Launch<'v> {
             cpu: Some(cpu.map_or(needs.cpu, CpuUnits)),
             memory: memory.map(MemoryMib).or(needs.memory),
             memory_reservation: memory_reservation.map(MemoryMib).or(needs.memory_reservation),
-            pinned_digest: None,
+            pinned_digest: self.digest_of(needs).map(str::to_owned),
             is_health_checked: self.is_health_checked(needs),
             seen: SeenContainer::default(),
         }
+    }
+
+    fn digest_of(&self, needs: &ContainerNeeds) -> Option<&str> {
+        self.revision.as_ref()?.digest_of(needs.name.as_str())
     }
 
     fn is_health_checked(&self, needs: &ContainerNeeds) -> bool {
@@ -216,7 +231,9 @@ impl<'v> Launch<'v> {
         named.any(crate::payload::has_health_check)
     }
 
-    /// A free address in one of the subnets that were named; the draw follows from the task's id.
+    /// A free address in one of the subnets that were named, in the zone if there is one; the draw
+    /// follows from the task's id.
+    #[expect(clippy::too_many_arguments, reason = "part of one decision")]
     fn interface(
         &self,
         wish: &NetworkWish,
@@ -224,23 +241,26 @@ impl<'v> Launch<'v> {
         view: &View,
         batch: &mut Batch,
         task: TaskId,
+        zone: Option<&str>,
         now: Timestamp,
     ) -> Result<(String, TaskInterface), ApiError> {
         let bytes = task.to_bytes();
         let draw = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-        let taken_now: Vec<Ipv4Addr> = batch
+        let taken_now: Vec<&Interface> = batch
             .writes
             .iter()
             .filter_map(|row| match row {
-                model::Row::Interface(interface) => Some(interface.address),
+                model::Row::Interface(interface) => Some(interface.as_ref()),
                 _ => None,
             })
             .collect();
         let is_taken = |address: Ipv4Addr| {
             view.interfaces.get(region_account(), &address).is_some()
-                || taken_now.contains(&address)
+                || taken_now.iter().any(|taken| taken.address == address)
         };
-        let subnets = wish.subnets_by_draw(&self.vpc, view, self.scope.account, draw);
+        let mut subnets =
+            wish.subnets_by_draw(&self.vpc, view, self.scope.account, &taken_now, draw);
+        subnets.sort_by_key(|subnet| zone.is_some_and(|zone| subnet.zone != zone));
         let (subnet, address) = subnets
             .into_iter()
             .find_map(|subnet| Some((subnet, subnet.free_address(draw, is_taken)?)))
@@ -463,7 +483,7 @@ fn ports(definition: &TaskDefinition) -> Vec<HostPort> {
 }
 
 /// How many Fargate tasks an account has that are not stopped.
-pub(super) fn fargate_tasks(view: &View, account: AccountId) -> usize {
+pub(crate) fn fargate_tasks(view: &View, account: AccountId) -> usize {
     // Almost always far below any limit: then nobody needs to be counted.
     let live = view.member_count(&Index::LiveTasks);
     if live < FEW {

@@ -12,13 +12,13 @@ use longshore_types::{AccountId, TaskId, Timestamp};
 use model::task::{AttachmentPhase, Desired, Phase, Task};
 
 /// How long an acknowledgement may take before the message is sent again.
-pub(super) const RESEND_AFTER_MS: u64 = 10_000;
+pub(crate) const RESEND_AFTER_MS: u64 = 10_000;
 /// Bits of a sequence number that count within a session.
 const SESSION_SHIFT: u32 = 24;
 
 /// What an agent is to be told of a task. The order is that of a task's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// An agent that does not make interfaces itself waits for one to appear.
     Attach,
     Run,
@@ -36,7 +36,7 @@ struct Sent {
 
 /// What was sent in this session, by task.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     agent_makes_interfaces: bool,
     sent: BTreeMap<TaskId, Sent>,
     last_sequence: u64,
@@ -46,7 +46,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// `session` must be larger than that of every earlier session of the instance.
-    pub(super) fn new(session: u32, agent_makes_interfaces: bool) -> Self {
+    pub(crate) fn new(session: u32, agent_makes_interfaces: bool) -> Self {
         Self {
             agent_makes_interfaces,
             sent: BTreeMap::new(),
@@ -56,19 +56,19 @@ impl Outbox {
         }
     }
 
-    pub(super) fn next_sequence(&mut self) -> u64 {
+    pub(crate) fn next_sequence(&mut self) -> u64 {
         self.last_sequence += 1;
         self.last_sequence
     }
 
     /// Unique for the instance, without chance.
-    pub(super) fn next_message_id(&mut self) -> String {
+    pub(crate) fn next_message_id(&mut self) -> String {
         self.messages += 1;
         format!("{:08x}-{:012x}", self.session, self.messages)
     }
 
     /// What must be sent now, given every task that occupies the instance.
-    pub(super) fn due<'a, T>(&mut self, tasks: T, now: Timestamp) -> Vec<(&'a Task, Order)>
+    pub(crate) fn due<'a, T>(&mut self, tasks: T, now: Timestamp) -> Vec<(&'a Task, Order)>
     where
         T: IntoIterator<Item = &'a Task> + Clone,
     {
@@ -107,14 +107,14 @@ impl Outbox {
     }
 
     /// Remembers that `order` left in the message `message_id`.
-    pub(super) fn sent(&mut self, task: &Task, order: Order, message_id: String, now: Timestamp) {
+    pub(crate) fn sent(&mut self, task: &Task, order: Order, message_id: String, now: Timestamp) {
         let account = task.scope.account;
         let sent = Sent { account, order, message_id, at: now, is_acknowledged: false };
         self.sent.insert(task.id, sent);
     }
 
     /// The task whose message was acknowledged, and what it said.
-    pub(super) fn acknowledged(&mut self, message_id: &str) -> Option<(AccountId, TaskId, Order)> {
+    pub(crate) fn acknowledged(&mut self, message_id: &str) -> Option<(AccountId, TaskId, Order)> {
         let found = self.sent.iter_mut().find(|(_, sent)| sent.message_id == message_id);
         let (task, sent) = found.filter(|(_, sent)| !sent.is_acknowledged)?;
         sent.is_acknowledged = true;

@@ -40,7 +40,7 @@ const ATTACH_WAIT_MS: u64 = 180_000;
 
 /// What an agent says of itself when it connects.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Agent {
+pub(crate) struct Agent {
     version: Option<String>,
     hash: Option<String>,
     docker_version: Option<String>,
@@ -127,7 +127,11 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
 }
 
 /// Writes that the agent is there, and takes the next session number.
-async fn connected(region: &Region, instance: &Instance, agent: &Agent) -> Result<u32, ApiError> {
+pub(crate) async fn connected(
+    region: &Region,
+    instance: &Instance,
+    agent: &Agent,
+) -> Result<u32, ApiError> {
     let decided = region.decide(|view, now| {
         let row = view.instances.get(instance.scope.account, &instance.id);
         let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
@@ -150,7 +154,11 @@ async fn connected(region: &Region, instance: &Instance, agent: &Agent) -> Resul
 }
 
 /// Writes that the agent is gone, unless a later session has it.
-async fn disconnected(region: &Region, instance: &Instance, number: u32) -> Result<(), ApiError> {
+pub(crate) async fn disconnected(
+    region: &Region,
+    instance: &Instance,
+    number: u32,
+) -> Result<(), ApiError> {
     let decided = region.decide(|view, now| {
         let mut batch = Batch::on(view);
         let row = view.instances.get(instance.scope.account, &instance.id);

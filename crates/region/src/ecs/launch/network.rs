@@ -4,7 +4,7 @@ use aws_api::ecs as api;
 use aws_wire::ApiError;
 use longshore_types::{AccountId, SecurityGroupId, SubnetId};
 use model::task::Launch;
-use model::vpc::{Subnet, Vpc};
+use model::vpc::{Interface, Subnet, Vpc};
 use model::{Index, NetworkMode, TaskDefinition, View};
 
 use crate::errors::Refusal;
@@ -27,6 +27,7 @@ impl NetworkWish {
         vpc: &'v Vpc,
         view: &View,
         account: AccountId,
+        taken_now: &[&Interface],
         draw: u64,
     ) -> Vec<&'v Subnet> {
         let mut subnets: Vec<&Subnet> =
@@ -34,7 +35,8 @@ impl NetworkWish {
         let turn = usize::try_from(draw % 1_024).unwrap_or(0) % subnets.len().max(1);
         subnets.rotate_left(turn);
         subnets.sort_by_key(|subnet| {
-            view.member_count(&Index::SubnetInterfaces(account, subnet.id.clone()))
+            let now = taken_now.iter().filter(|taken| taken.subnet == subnet.id).count();
+            now + view.member_count(&Index::SubnetInterfaces(account, subnet.id.clone()))
         });
         subnets
     }

@@ -1,0 +1,85 @@
+//! Whole regions in one process, driven by a seed: callers that change their minds, agents that lose,
+//! delay, repeat and reorder what they say, hosts that vanish and come back, restarts of the region.
+//!
+//! After each move of the shell the invariants are checked; then the disturbances end, and every promise
+//! must be kept. The same seed gives the same history. A failure names its seed:
+//! `LONGSHORE_SIM_SEED=<n>` plays that one world, `LONGSHORE_SIM_SEEDS=<count>` so many fresh ones.
+
+mod agents;
+mod callers;
+mod checks;
+mod promises;
+mod world;
+
+use longshore_types::{IdSource, OsIds};
+
+use world::World;
+
+/// Worlds that found something once, or that show much.
+const SAVED: &[u64] = &[0, 1, 2, 3, 4, 5, 6, 7];
+/// Fresh worlds of a run that says nothing else.
+const FRESH: u64 = 24;
+/// Disturbances in one world.
+const DISTURBANCES: u32 = 60;
+
+#[tokio::test]
+async fn every_promise_is_kept_in_the_end_whatever_happens_on_the_way() {
+    if let Some(seed) = number("LONGSHORE_SIM_SEED") {
+        play(seed).await;
+        return;
+    }
+    for seed in SAVED {
+        play(*seed).await;
+    }
+    let base = fresh_base();
+    for seed in base..base + number("LONGSHORE_SIM_SEEDS").unwrap_or(FRESH) {
+        play(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_history() {
+    let base = fresh_base();
+    for seed in [SAVED[0], base, base + 1] {
+        let (one, other) = (play(seed).await, play(seed).await);
+        assert_eq!(one, other, "seed {seed}");
+    }
+}
+
+/// Plays one world; what it leaves, in one number.
+async fn play(seed: u64) -> u64 {
+    let _named = Named(seed);
+    let mut world = World::new(seed).await;
+    for _ in 0..DISTURBANCES {
+        world.disturb().await;
+        let ms = u64::from(world.draw.below(4_000));
+        world.pass(ms).await;
+    }
+    world.calm_down().await;
+    world.check_promises().await;
+    world.wind_up().await;
+    world.history()
+}
+
+/// Says which world it was, should it end in a panic.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with LONGSHORE_SIM_SEED={}", self.0);
+        }
+    }
+}
+
+/// Where a run's fresh seeds begin: small enough to be typed.
+fn fresh_base() -> u64 {
+    let mut bytes = [0; 4];
+    OsIds.fill(&mut bytes);
+    1_000 + u64::from(u32::from_be_bytes(bytes))
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a test is told what to play")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}

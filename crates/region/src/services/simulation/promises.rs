@@ -1,0 +1,193 @@
+//! What must be so in the end, once callers and agents behave.
+
+use aws_api::ecs::{self as api, Ecs};
+use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
+use model::task::{Desired, Phase, Task};
+use model::{Index, View};
+
+use super::checks::{check_instances, check_interfaces};
+use super::world::{CLUSTER, SILENCE_MS, World};
+
+/// Long enough for every pause between tries, protection and silence.
+const CALM_MS: u64 = 40 * 60_000;
+
+impl World {
+    /// Ends the disturbances: agents come back for good, hosts are active, and there is room.
+    pub(super) async fn calm_down(&mut self) {
+        self.is_calm = true;
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].is_retired {
+                continue;
+            }
+            // Some never come back.
+            if !self.hosts[host].is_up && self.below(2) == 0 {
+                let remembers = self.below(2) == 0;
+                self.come_back(host, remembers);
+            }
+            self.set_status(host, Some(api::ContainerInstanceStatus::Active)).await;
+        }
+        // One after another in both kinds of pool.
+        for _ in 0..8 {
+            self.new_host(false).await;
+        }
+        self.new_host(true).await;
+        // Half of those whose tasks can't run are mended.
+        for name in self.services.clone() {
+            if self.below(2) == 0 {
+                let good = if self.is_net(&name) { "netgood:3" } else { "good:3" };
+                self.update_one(&name, |input| input.task_definition = Some(good.to_owned())).await;
+            }
+        }
+        self.pass(CALM_MS).await;
+        self.look_twice().await;
+    }
+
+    pub(super) async fn check_promises(&self) {
+        let (view, at) = (self.view(), format!("seed {} in the end", self.seed));
+        for service in view.services.iter() {
+            match service.status {
+                ServiceStatus::Active => self.check_active(&at, &view, service).await,
+                ServiceStatus::Draining => panic!("{at}: {} never ended", service.name),
+                ServiceStatus::Inactive => {
+                    let tasks = view.tasks_of_service(service.scope.account, &service.key());
+                    assert_eq!(tasks.count(), 0, "{at}: {} left tasks", service.name);
+                }
+            }
+        }
+        check_instances(&at, &view);
+        check_interfaces(&at, &view);
+        for task in view.live_tasks() {
+            let is_ending = task.desired == Desired::Stopped;
+            assert!(!is_ending, "{at}: task {} never stopped: {task:?}", task.id);
+            self.check_home(&at, task);
+        }
+        assert_eq!(view.member_count(&Index::UnplacedTasks), 0, "{at}: tasks wait");
+    }
+
+    /// What runs there according to the region, runs there; and nothing else does.
+    fn check_home(&self, at: &str, task: &Task) {
+        let host = self.hosts.iter().find(|host| Some(host.id) == task.instance);
+        let host = host.unwrap_or_else(|| panic!("{at}: task {} is nowhere", task.id));
+        if task.phase == Phase::Running {
+            let local = host.tasks.get(&task.id);
+            let phase = local.map(|local| local.phase);
+            assert_eq!(phase, Some(Phase::Running), "{at}: task {} does not run", task.id);
+        }
+        for (id, local) in &host.tasks {
+            if local.phase == Phase::Running && host.session.is_some() {
+                let view = self.view();
+                let row = view.tasks.get(task.scope.account, id);
+                let is_known = row.is_some_and(|row| row.phase < Phase::Stopped);
+                assert!(is_known, "{at}: {id} runs, and the region does not know");
+            }
+        }
+    }
+
+    async fn check_active(&self, at: &str, view: &View, service: &Service) {
+        let (account, id) = (service.scope.account, service.key());
+        let name = &service.name;
+        if service.controller == Controller::External {
+            for set in view.task_sets_of(account, &id) {
+                let desired = set.desired(service.desired_count);
+                let running = running(view, service, |task| {
+                    task.service.as_ref().is_some_and(|of| of.deployment == set.id)
+                });
+                assert_eq!(running, desired, "{at}: task set {} of {name}", set.id);
+            }
+            return;
+        }
+        let mut deployments = view.deployments_of(account, &id);
+        let primary = deployments.find(|row| row.rank == Rank::Primary).unwrap();
+        let revision = view.revision_of(account, &id, primary.revision).unwrap();
+        let family = revision.definition.family.to_string();
+        let behaves = !matches!(family.trim_start_matches("net"), "bad" | "crashy");
+        if !behaves {
+            // It goes on trying, or was given up for good.
+            return;
+        }
+        if primary.rollout == Rollout::Failed {
+            return;
+        }
+        let shown = self.describe(name.as_str()).await;
+        let events = || {
+            let said = shown.events.iter().flatten().rev().filter_map(|each| each.message.clone());
+            said.collect::<Vec<_>>().join("\n")
+        };
+        let desired = match service.scheduling {
+            Scheduling::Replica => i32::try_from(service.desired_count).unwrap(),
+            Scheduling::Daemon => shown.desired_count.unwrap(),
+        };
+        assert_eq!(
+            shown.running_count,
+            Some(desired),
+            "{at}: {name} ({family}): {primary:?}\n{}\n{:#?}",
+            events(),
+            view.tasks_of_service(account, &id).collect::<Vec<_>>()
+        );
+        assert_eq!(shown.pending_count, Some(0), "{at}: {name}");
+        assert_eq!(primary.rollout, Rollout::Completed, "{at}: {name}: {}", events());
+        assert_eq!(primary.shortage, None, "{at}: {name}");
+        let all = running(view, service, |_| true);
+        assert_eq!(i32::try_from(all), Ok(desired), "{at}: {name} has others' tasks");
+        if service.scheduling == Scheduling::Daemon {
+            let mut hosts: Vec<_> =
+                view.tasks_of_service(account, &id).filter_map(|task| task.instance).collect();
+            hosts.sort_unstable();
+            let count = hosts.len();
+            hosts.dedup();
+            assert_eq!(hosts.len(), count, "{at}: {name} has two on one instance");
+        }
+    }
+
+    async fn describe(&self, name: &str) -> api::Service {
+        let input = api::DescribeServicesRequest {
+            cluster: Some(CLUSTER.to_owned()),
+            services: Some(vec![name.to_owned()]),
+            ..api::DescribeServicesRequest::default()
+        };
+        let answer = Ecs::describe_services(self.region.as_ref(), &self.root(), input).await;
+        answer.unwrap().services.unwrap().remove(0)
+    }
+
+    /// Deletes everything: nothing is left behind.
+    pub(super) async fn wind_up(&mut self) {
+        let root = self.root();
+        for name in self.services.clone() {
+            let input = api::DeleteServiceRequest {
+                cluster: Some(CLUSTER.to_owned()),
+                service: Some(name),
+                force: Some(true),
+            };
+            let answer = Ecs::delete_service(self.region.as_ref(), &root, input).await;
+            self.answered("DeleteService", answer);
+        }
+        for task in self.view().live_tasks().filter(|task| task.service.is_none()) {
+            let input = api::StopTaskRequest {
+                cluster: Some(CLUSTER.to_owned()),
+                task: Some(task.arn().to_string()),
+                ..api::StopTaskRequest::default()
+            };
+            let answer = Ecs::stop_task(self.region.as_ref(), &root, input).await;
+            self.answered("StopTask", answer);
+        }
+        self.pass(3 * SILENCE_MS).await;
+        let (view, seed) = (self.view(), self.seed);
+        let left: Vec<_> = view.live_tasks().collect();
+        assert!(left.is_empty(), "seed {seed}: {left:#?}");
+        assert_eq!(view.interfaces.len(), 0, "seed {seed}");
+        assert_eq!(view.member_count(&Index::LiveServices), 0, "seed {seed}");
+        for host in self.hosts.iter().filter(|host| host.session.is_some()) {
+            let running = host.tasks.values().filter(|local| local.phase == Phase::Running);
+            assert_eq!(running.count(), 0, "seed {seed}: containers were left on {}", host.id);
+        }
+        self.pass(2 * 3_600_000).await;
+        crate::reapers::sweep(&self.region).await.unwrap();
+        assert_eq!(self.view().tasks.len(), 0, "seed {seed}: tasks are kept for ever");
+    }
+}
+
+fn running(view: &View, service: &Service, is_it: impl Fn(&Task) -> bool) -> u32 {
+    let tasks = view.tasks_of_service(service.scope.account, &service.key());
+    let count = tasks.filter(|task| task.phase == Phase::Running && is_it(task)).count();
+    u32::try_from(count).unwrap()
+}

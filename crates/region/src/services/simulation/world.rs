@@ -1,0 +1,303 @@
+//! The world itself: a region on a store that outlives it, a clock, and what is to come.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use aws_api::ecs::{self as api, Ecs};
+use aws_wire::{ApiError, Caller, Principal};
+use futures_util::FutureExt;
+use longshore_types::{Clock, SeededEnv, Timestamp, Uuid};
+use model::View;
+use store::{MemoryStore, Store};
+
+use super::agents::{Event, Host};
+use super::checks::Watch;
+use crate::access::Keys;
+use crate::config::Config;
+use crate::region::{Parts, Region};
+use crate::registry_catalog;
+use crate::services::Shell;
+use crate::waiting::{self, Told};
+
+pub(super) const CLUSTER: &str = "sim";
+/// Jobs that the shell may do at one moment before it counts as running in circles.
+const JOBS_MAX: u32 = 5_000;
+/// How long an agent may be away.
+pub(super) const SILENCE_MS: u64 = 60_000;
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    /// Disturbances are drawn from here, ids from the region's own.
+    pub(super) draw: SeededEnv,
+    pub(super) env: Arc<SeededEnv>,
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) region: Arc<Region>,
+    pub(super) shell: Shell,
+    pub(super) told: Told,
+    pub(super) hosts: Vec<Host>,
+    pub(super) events: BTreeMap<(Timestamp, u64), Event>,
+    pub(super) events_made: u64,
+    /// Names of services that were ever made.
+    pub(super) services: Vec<String>,
+    /// Whether callers and agents behave.
+    pub(super) is_calm: bool,
+    pub(super) watch: Watch,
+    keys: Keys,
+    logs: Arc<logs::Logs>,
+    dir: tempfile::TempDir,
+    hasher: DefaultHasher,
+}
+
+impl World {
+    pub(super) async fn new(seed: u64) -> Self {
+        let env = Arc::new(SeededEnv::from_seed(seed));
+        let store = Arc::new(MemoryStore::new());
+        let dir = tempfile::tempdir().unwrap();
+        let logs = logs::Logs::open(&dir.path().join("logs"), Arc::clone(&env) as _).unwrap();
+        let (logs, keys) = (Arc::new(logs), Keys::mint(env.as_ref()));
+        let region = open(&env, &store, &keys, &logs, &dir);
+        let mut world = Self {
+            seed,
+            draw: SeededEnv::from_seed(seed.rotate_left(32) ^ 0x51ab),
+            shell: Shell::new(&region),
+            env,
+            store,
+            region,
+            told: Told::default(),
+            hosts: vec![],
+            events: BTreeMap::new(),
+            events_made: 0,
+            services: vec![],
+            is_calm: false,
+            watch: Watch::default(),
+            keys,
+            logs,
+            dir,
+            hasher: DefaultHasher::new(),
+        };
+        crate::reapers::prepare(&world.region).await.unwrap();
+        world.furnish().await;
+        world
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        self.store.latest()
+    }
+
+    pub(super) fn root(&self) -> Caller {
+        self.caller(&self.keys.root.access_key_id.clone(), Principal::Root)
+    }
+
+    pub(super) fn caller(&self, key: &str, principal: Principal) -> Caller {
+        Caller {
+            account: Config::root_account(),
+            region: self.region.config.region.clone(),
+            access_key: key.to_owned(),
+            principal,
+            request_id: Uuid::mint(&self.draw),
+            now: self.now(),
+        }
+    }
+
+    /// A number in `0..bound`.
+    pub(super) fn below(&self, bound: u32) -> u32 {
+        self.draw.below(bound)
+    }
+
+    /// True once in `times`, but never once callers and agents behave.
+    pub(super) fn mishap(&self, times: u32) -> bool {
+        !self.is_calm && self.draw.below(times) == 0
+    }
+
+    pub(super) fn pick<'t, T>(&self, from: &'t [T]) -> Option<&'t T> {
+        let count = u32::try_from(from.len()).unwrap();
+        (count > 0).then(|| &from[self.below(count) as usize])
+    }
+
+    /// What a caller is answered; a fault of ours is never it.
+    pub(super) fn answered<T>(&self, what: &str, answer: Result<T, ApiError>) -> Option<T> {
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                assert!(error.status < 500, "seed {}: {what}: {error:?}", self.seed);
+                None
+            }
+        }
+    }
+
+    pub(super) fn later(&mut self, ms: u64, event: Event) {
+        self.events_made += 1;
+        self.events.insert((self.now().plus_ms(ms), self.events_made), event);
+    }
+
+    /// Lets time pass, with all that happens meanwhile.
+    pub(super) async fn pass(&mut self, ms: u64) {
+        let until = self.now().plus_ms(ms);
+        self.settle().await;
+        while let Some(at) = self.next_moment().filter(|at| *at <= until) {
+            let ms = at.since_ms(self.now());
+            self.env.advance_ms(ms);
+            while let Some(entry) =
+                self.events.first_entry().filter(|entry| entry.key().0 <= self.env.now())
+            {
+                let event = entry.remove();
+                self.happen(event).await;
+            }
+            self.settle().await;
+        }
+        let rest = until.since_ms(self.now());
+        self.env.advance_ms(rest);
+        self.settle().await;
+        self.remember();
+    }
+
+    fn next_moment(&self) -> Option<Timestamp> {
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        [event, self.shell.next_alarm()].into_iter().flatten().min()
+    }
+
+    /// Has the shells do what they are woken for, and checks each step.
+    pub(super) async fn settle(&mut self) {
+        let mut jobs = 0;
+        loop {
+            let before = self.view();
+            let is_woken = self.region.sessions.room.notified().now_or_never().is_some();
+            if is_woken {
+                waiting::turn(&self.region, &mut self.told).await;
+            } else if !self.shell.step().await {
+                break;
+            }
+            jobs += 1;
+            assert!(jobs < JOBS_MAX, "seed {}: the shell runs in circles", self.seed);
+            self.check_step(&before);
+        }
+        self.send_orders();
+    }
+
+    /// The region is killed and starts again on what is durable.
+    pub(super) async fn restart(&mut self) {
+        self.region = open(&self.env, &self.store, &self.keys, &self.logs, &self.dir);
+        self.told = Told::default();
+        self.shell = Shell::new(&self.region);
+        crate::reapers::prepare(&self.region).await.unwrap();
+        self.region.sessions.room.notify_one();
+        for index in 0..self.hosts.len() {
+            self.hosts[index].session = None;
+            let ms = u64::from(50 + self.below(3_000));
+            self.later(ms, Event::Connect { host: index });
+        }
+    }
+
+    /// A shell that knows nothing finds nothing to do that the old one did not: no wake-up was lost.
+    pub(super) async fn look_twice(&mut self) {
+        self.settle().await;
+        let before = self.view();
+        let mut second = Shell::new(&self.region);
+        while second.step().await {}
+        let after = self.view();
+        assert!(
+            before.seq == after.seq,
+            "seed {} at {}: a wake-up was lost: {}",
+            self.seed,
+            self.now(),
+            super::checks::difference(&before, &after)
+        );
+    }
+
+    /// Takes what is there into the history.
+    fn remember(&mut self) {
+        let view = self.view();
+        view.seq.hash(&mut self.hasher);
+        for task in view.tasks.iter() {
+            (task.id, task.phase, task.desired, task.instance, task.version).hash(&mut self.hasher);
+        }
+        for row in view.deployments.iter() {
+            (row.id.0, row.rank, row.rollout, row.version).hash(&mut self.hasher);
+        }
+    }
+
+    pub(super) fn history(&self) -> u64 {
+        let mut hasher = self.hasher.clone();
+        for (_, row) in self.view().rows() {
+            row.to_json().unwrap().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Makes what every world begins with: a cluster with a provider, and task definitions.
+    async fn furnish(&mut self) {
+        let root = self.root();
+        let cluster = api::CreateClusterRequest {
+            cluster_name: Some(CLUSTER.to_owned()),
+            capacity_providers: Some(vec!["FARGATE".to_owned(), "FARGATE_SPOT".to_owned()]),
+            ..api::CreateClusterRequest::default()
+        };
+        Ecs::create_cluster(self.region.as_ref(), &root, cluster).await.unwrap();
+        let group = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:\
+                     a2d7d7f1-52c5-4c8a-8f2c-2d2b9b3c6f5e:autoScalingGroupName/pool";
+        let provider = api::CreateCapacityProviderRequest {
+            name: Some("pool".to_owned()),
+            auto_scaling_group_provider: Some(api::AutoScalingGroupProvider {
+                auto_scaling_group_arn: Some(group.to_owned()),
+                managed_scaling: Some(api::ManagedScaling {
+                    status: Some(api::ManagedScalingStatus::Enabled),
+                    ..api::ManagedScaling::default()
+                }),
+                ..api::AutoScalingGroupProvider::default()
+            }),
+            ..api::CreateCapacityProviderRequest::default()
+        };
+        Ecs::create_capacity_provider(self.region.as_ref(), &root, provider).await.unwrap();
+        let providers = ["FARGATE", "FARGATE_SPOT", "pool"].map(str::to_owned).to_vec();
+        let associate = api::PutClusterCapacityProvidersRequest {
+            cluster: Some(CLUSTER.to_owned()),
+            capacity_providers: Some(providers),
+            default_capacity_provider_strategy: Some(vec![]),
+        };
+        Ecs::put_cluster_capacity_providers(self.region.as_ref(), &root, associate).await.unwrap();
+        for (family, revisions) in super::callers::FAMILIES {
+            for _ in 0..*revisions {
+                let input = super::callers::definition(family);
+                Ecs::register_task_definition(self.region.as_ref(), &root, input).await.unwrap();
+            }
+        }
+        for _ in 0..2 {
+            self.new_host(false).await;
+        }
+        self.new_host(true).await;
+    }
+}
+
+fn open(
+    env: &Arc<SeededEnv>,
+    store: &Arc<MemoryStore>,
+    keys: &Keys,
+    logs: &Arc<logs::Logs>,
+    dir: &tempfile::TempDir,
+) -> Arc<Region> {
+    let listen = ([127, 0, 0, 1], 4566).into();
+    let mut config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
+    config.instance_silence_ms = SILENCE_MS;
+    let registry = registry_catalog::open(
+        dir.path(),
+        Arc::clone(store) as _,
+        &keys.registry_secret,
+        Arc::clone(env) as _,
+        Arc::clone(env) as _,
+    )
+    .unwrap();
+    let parts = Parts {
+        store: Arc::clone(store) as _,
+        logs: Arc::clone(logs),
+        registry,
+        clock: Arc::clone(env) as _,
+        ids: Arc::clone(env) as _,
+        keys: keys.clone(),
+    };
+    Arc::new(Region::new(config, parts))
+}
