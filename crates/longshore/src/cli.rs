@@ -249,6 +249,9 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "MS", default_value_t = 0,
           value_parser = clap::value_parser!(u64).range(..=600_000))]
     pub(crate) start_ms: u64,
+    /// Report each task as PENDING first, as agents do that look up an image's digest
+    #[arg(long)]
+    pub(crate) pull: bool,
     /// Seconds to keep all tasks running before they are stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) hold: u64,

@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -36,13 +36,16 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
+fn start(data: &Path) -> Child {
+    let mut start = command(&["region", "--listen", "127.0.0.1:0", "--data-dir"]);
+    start.arg(data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data: PathBuf = dir.path().join("data");
-        let mut start = command(&["region", "--listen", "127.0.0.1:0", "--data-dir"]);
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let region = start.arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let region = start(&data);
         let mut world = Self { dir, region, env: Vec::new() };
         wait_for("a region", || {
             let env = command(&["env", "--data-dir"]).arg(&data).output().unwrap();
@@ -53,6 +56,13 @@ impl World {
             !world.env.is_empty() && TcpStream::connect(world.address()).is_ok()
         });
         world
+    }
+
+    /// Kills the region, and starts it again: it takes its old address.
+    fn kill_and_start_again(&mut self) {
+        self.region.kill().unwrap();
+        self.region.wait().unwrap();
+        self.region = start(&self.dir.path().join("data"));
     }
 
     fn var(&self, name: &str) -> &str {
@@ -68,6 +78,13 @@ impl World {
         simulate.args(words).envs(self.env.iter().cloned());
         simulate.stdout(Stdio::piped()).stderr(Stdio::piped());
         simulate
+    }
+
+    /// Tasks that run in the first cluster, if there is one.
+    fn running(&self) -> u64 {
+        let clusters = self.ecs("ListClusters", &json!({}))["clusterArns"].clone();
+        let answer = self.ecs("DescribeClusters", &json!({ "clusters": clusters }));
+        answer["clusters"][0]["runningTasksCount"].as_u64().unwrap_or(0)
     }
 
     /// A signed call, on a connection of its own.
@@ -163,11 +180,7 @@ fn an_interrupt_removes_what_was_made() {
     let world = World::new();
     let words = ["--agents", "4", "--tasks", "20", "--hold", "600"];
     let mut simulate = world.simulate(&words).spawn().unwrap();
-    wait_for("running tasks", || {
-        let clusters = world.ecs("ListClusters", &json!({}))["clusterArns"].clone();
-        let answer = world.ecs("DescribeClusters", &json!({ "clusters": clusters }));
-        answer["clusters"][0]["runningTasksCount"] == 20
-    });
+    wait_for("running tasks", || world.running() == 20);
     let pid = simulate.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let mut said = String::new();
@@ -176,7 +189,17 @@ fn an_interrupt_removes_what_was_made() {
     assert!(said.contains("interrupted"), "{said}");
     assert_eq!(world.count("ListClusters", "clusterArns", &json!({})), 0);
     assert_eq!(world.count("ListTaskDefinitions", "taskDefinitionArns", &json!({})), 0);
-    assert!(world.dir.path().exists());
+}
+
+#[test]
+fn a_region_that_is_killed_on_the_way_is_waited_for() {
+    let mut world = World::new();
+    let words = ["--agents", "4", "--tasks", "20", "--start-ms", "300", "--count-per-call", "1"];
+    let simulate = world.simulate(&words).args(["--connections", "2", "--pull"]).spawn().unwrap();
+    wait_for("a task that runs", || world.running() > 0);
+    world.kill_and_start_again();
+    assert_rate(&simulate.wait_with_output().unwrap());
+    assert_eq!(world.count("ListClusters", "clusterArns", &json!({})), 0);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(super) struct Manner {
     pub(super) memory_mib: u64,
     /// How long a task takes from the payload to RUNNING.
     pub(super) start: Duration,
+    /// Whether a task is said to be PENDING once its image's digest is known.
+    pub(super) pulls: bool,
 }
 
 /// An agent that the region knows.
@@ -82,9 +84,11 @@ struct Held {
 
 impl Held {
     /// What the region has still to be told.
-    fn news(&self) -> Option<Status> {
+    fn news(&self, pulls: bool) -> Option<Status> {
         let now = if self.is_stop_wanted {
             Status::Stopped
+        } else if pulls && self.told.is_none() {
+            Status::Pending
         } else if self.is_started {
             Status::Running
         } else {
@@ -370,7 +374,7 @@ impl SimulatedAgent {
         while tellings.len() < REPORTS_AT_ONCE {
             let Some(id) = self.due.pop_front() else { return };
             let Some(held) = self.tasks.get_mut(&id) else { continue };
-            let Some(status) = held.news() else { continue };
+            let Some(status) = held.news(self.manner.pulls) else { continue };
             held.is_telling = true;
             let (arn, event) = (held.arn.clone(), event(held, status));
             let link = Arc::clone(&self.link);
@@ -392,10 +396,12 @@ impl SimulatedAgent {
                 if let Some(held) = self.tasks.get_mut(&id) {
                     held.told = Some(status);
                     held.is_telling = false;
-                    // It may be wanted otherwise by now.
+                    // It may have come further by now, or be wanted otherwise.
                     self.due.push_back(id);
                 }
-                self.board.running(id, now);
+                if status == Status::Running {
+                    self.board.running(id, now);
+                }
             }
         }
     }
@@ -412,14 +418,14 @@ fn read<'a, T: Deserialize<'a> + Default>(body: &'a str) -> T {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// What the real agent would say of a task without ports whose image was here already.
+/// What the real agent would say of a task without ports. Without a pull it knows no digest.
 fn event(held: &Held, status: Status) -> TaskEvent {
     let has_run = status == Status::Running || held.told == Some(Status::Running);
     let change = |name: &String| ContainerChange {
         name: name.clone(),
         status,
         runtime_id: has_run.then(|| format!("{}-{name}", held.arn.id)),
-        image_digest: has_run.then(|| IMAGE_DIGEST.to_owned()),
+        image_digest: (status == Status::Pending).then(|| IMAGE_DIGEST.to_owned()),
         exit_code: (has_run && status == Status::Stopped).then_some(137),
         reason: None,
         bindings: Vec::new(),
@@ -433,5 +439,45 @@ fn event(held: &Held, status: Status) -> TaskEvent {
         pull_started_at: None,
         pull_stopped_at: None,
         execution_stopped_at: (status == Status::Stopped).then(|| SystemClock.now()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(told: Option<Status>) -> Held {
+        let arn = "arn:aws:ecs:us-east-1:000000000000:task/c/0123456789abcdef0123456789abcdef";
+        Held {
+            arn: arn.parse().unwrap(),
+            containers: vec!["main".to_owned()],
+            is_stop_wanted: false,
+            is_started: true,
+            told,
+            is_telling: false,
+        }
+    }
+
+    #[test]
+    fn a_task_is_told_of_step_by_step_and_each_step_once() {
+        assert_eq!(held(None).news(false), Some(Status::Running));
+        assert_eq!(held(None).news(true), Some(Status::Pending));
+        assert_eq!(held(Some(Status::Pending)).news(true), Some(Status::Running));
+        assert_eq!(held(Some(Status::Running)).news(true), None);
+        let starting = Held { is_started: false, ..held(None) };
+        assert_eq!(starting.news(false), None);
+        let telling = Held { is_telling: true, ..held(None) };
+        assert_eq!(telling.news(false), None);
+        for told in [None, Some(Status::Pending), Some(Status::Running)] {
+            let unwanted = Held { is_stop_wanted: true, ..held(told) };
+            assert_eq!(unwanted.news(true), Some(Status::Stopped));
+        }
+    }
+
+    #[test]
+    fn a_task_that_never_ran_has_no_exit_code() {
+        assert_eq!(event(&held(None), Status::Stopped).containers[0].exit_code, None);
+        let ran = event(&held(Some(Status::Running)), Status::Stopped);
+        assert_eq!(ran.containers[0].exit_code, Some(137));
     }
 }

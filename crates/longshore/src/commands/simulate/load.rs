@@ -1,18 +1,20 @@
 //! What is asked of the region: a cluster, a definition, tasks or a service, and their end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use agent::client::{Api, CallError};
+use agent::client::{Api, Backoff, CallError};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
-use longshore_types::{TaskArn, TaskId};
+use longshore_types::{OsIds, TaskArn, TaskId, Uuid};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::agent::MARK;
 use super::board::Board;
-use super::fleet::Target;
+use super::fleet::{STUCK_AFTER, Target};
 use crate::error::Error;
 
 /// The container of the definition.
@@ -77,12 +79,12 @@ struct Counts {
 impl Load {
     pub(super) async fn create_cluster(&self, api: &Api) -> Result<(), CallError> {
         let input = json!({ "clusterName": self.cluster });
-        api.ecs::<_, Value>("CreateCluster", &input).await.map(drop)
+        call::<Value>(api, "CreateCluster", &input).await.map(drop)
     }
 
     pub(super) async fn delete_cluster(&self, api: &Api) -> Result<(), CallError> {
         let input = json!({ "cluster": self.cluster });
-        api.ecs::<_, Value>("DeleteCluster", &input).await.map(drop)
+        call::<Value>(api, "DeleteCluster", &input).await.map(drop)
     }
 
     pub(super) async fn register_definition(&self, api: &Api) -> Result<(), CallError> {
@@ -93,15 +95,15 @@ impl Load {
                 "cpu": self.cpu, "memory": self.memory_mib, "command": ["sleep", "infinity"],
             }],
         });
-        api.ecs::<_, Value>("RegisterTaskDefinition", &input).await.map(drop)
+        call::<Value>(api, "RegisterTaskDefinition", &input).await.map(drop)
     }
 
     pub(super) async fn delete_definition(&self, api: &Api) -> Result<(), CallError> {
         let definition = format!("{}:1", self.name);
         let input = json!({ "taskDefinition": definition });
-        api.ecs::<_, Value>("DeregisterTaskDefinition", &input).await?;
+        call::<Value>(api, "DeregisterTaskDefinition", &input).await?;
         let input = json!({ "taskDefinitions": [definition] });
-        api.ecs::<_, Value>("DeleteTaskDefinitions", &input).await.map(drop)
+        call::<Value>(api, "DeleteTaskDefinitions", &input).await.map(drop)
     }
 
     /// Runs `count` tasks, `per_call` with a call, over `connections` at once.
@@ -147,9 +149,11 @@ impl Load {
             };
             let count = before.min(per_call);
             input["count"] = json!(count);
+            // As the SDKs do it, so that a call may be made again.
+            input["clientToken"] = json!(Uuid::mint(&OsIds).to_string());
             let asked = Instant::now();
-            let answer: RunTask =
-                api.ecs("RunTask", &input).await.map_err(Error::other("run tasks"))?;
+            let answer = call(&api, "RunTask", &input).await;
+            let answer: RunTask = answer.map_err(Error::other("run tasks"))?;
             let now = Instant::now();
             board.called(now - asked);
             for id in answer.tasks.iter().filter_map(|task| id_of(&task.task_arn)) {
@@ -172,13 +176,13 @@ impl Load {
             "desiredCount": count, "launchType": "EC2", "placementStrategy": self.strategies,
             "placementConstraints": constraints,
         });
-        api.ecs::<_, Value>("CreateService", &input).await.map(drop)
+        call::<Value>(api, "CreateService", &input).await.map(drop)
     }
 
     /// Nothing is wanted any more: the service stops its tasks.
     pub(super) async fn delete_service(&self, api: &Api) -> Result<(), CallError> {
         let input = json!({ "cluster": self.cluster, "service": self.service(), "force": true });
-        api.ecs::<_, Value>("DeleteService", &input).await.map(drop)
+        call::<Value>(api, "DeleteService", &input).await.map(drop)
     }
 
     fn service(&self) -> String {
@@ -190,7 +194,7 @@ impl Load {
         let mut arns = Vec::new();
         let mut input = json!({ "cluster": self.cluster, "family": self.name, "maxResults": 100 });
         loop {
-            let page: Listed = api.ecs("ListTasks", &input).await?;
+            let page: Listed = call(api, "ListTasks", &input).await?;
             arns.extend(page.task_arns);
             match page.next_token {
                 Some(token) => input["nextToken"] = json!(token),
@@ -204,7 +208,7 @@ impl Load {
         let stops = tasks.into_iter().map(|task| async move {
             let input =
                 json!({ "cluster": self.cluster, "task": task, "reason": "Simulation over" });
-            api.ecs::<_, Value>("StopTask", &input).await
+            call::<Value>(api, "StopTask", &input).await
         });
         let mut stops = stream::iter(stops).buffer_unordered(STOPS_AT_ONCE);
         while let Some(stopped) = stops.next().await {
@@ -219,8 +223,25 @@ impl Load {
     /// How many tasks the region itself says are running in the cluster.
     pub(super) async fn counted(&self, api: &Api) -> Result<u64, CallError> {
         let input = json!({ "clusters": [self.cluster] });
-        let answer: Clusters = api.ecs("DescribeClusters", &input).await?;
+        let answer: Clusters = call(api, "DescribeClusters", &input).await?;
         Ok(answer.clusters.first().map_or(0, |cluster| cluster.running_tasks_count))
+    }
+}
+
+/// Calls, and calls again while the region cannot be reached: it may be starting anew.
+async fn call<O: DeserializeOwned>(
+    api: &Api,
+    operation: &'static str,
+    input: &Value,
+) -> Result<O, CallError> {
+    let (began, mut backoff) = (Instant::now(), Backoff::call());
+    loop {
+        match api.ecs(operation, input).await {
+            Err(error) if error.is_transient() && began.elapsed() < STUCK_AFTER => {
+                sleep(Duration::from_millis(backoff.next_ms(&OsIds))).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -210,6 +210,7 @@ impl<'a> Simulation<'a> {
             cpu: self.args.instance_cpu,
             memory_mib: self.args.instance_memory,
             start: Duration::from_millis(self.args.start_ms),
+            pulls: self.args.pull,
         };
         let bar = bar("agents", agents);
         let progress = |joined: usize| bar.set_position(joined as u64);
