@@ -112,6 +112,14 @@ impl Fleet {
         plan
     }
 
+    /// Counts a task as if it were there, until [`Fleet::give_back`].
+    pub fn assume(&mut self, task: Occupant<'_>) {
+        let group = self.hosts.groups.enter(task.group);
+        self.hosts.put_on(task.instance, task.need, group, false);
+        let need = Arc::new(task.need.clone());
+        self.placed.push(Placed { instance: task.instance, need, group });
+    }
+
     /// Undoes what was placed since the last time: whoever made the tasks tells of them as tasks,
     /// and whoever could not make them says nothing.
     pub fn give_back(&mut self) {

@@ -15,7 +15,7 @@ use longshore_types::{AccountId, ClusterName, InstanceId};
 use model::instance::{Instance, InstanceStatus};
 use model::table::Table;
 use model::task::Task;
-use model::{Index, Key, Seq, View};
+use model::{Index, Key, Row, Seq, View};
 use plan::{Ask, FargatePool, Fleet, Occupant, Plan, Pool};
 use store::Batch;
 
@@ -51,11 +51,16 @@ struct Cluster {
 
 /// A cluster's instances as one decision sees them, with what it has placed so far.
 ///
-/// One decision takes one draft and drops it before it ends: while it lives nobody else gets one.
+/// While a draft lives nobody else gets one. A decision that takes one after the other puts the tasks that
+/// it made into its batch in between: that is where the next one finds them.
 #[derive(Debug)]
 pub(crate) struct Draft<'r> {
     kept: MutexGuard<'r, Kept>,
     at: (AccountId, ClusterName),
+    /// How many of the batch's writes were looked at.
+    read: usize,
+    /// What was placed here and was not yet among the batch's writes.
+    unwritten: Vec<(InstanceId, String)>,
 }
 
 /// The instances that take Fargate tasks, as one decision sees them. As a [`Draft`] otherwise.
@@ -80,15 +85,10 @@ impl Region {
 }
 
 impl Draft<'_> {
-    /// Finds places for `count` tasks that are alike, and counts them as taken. `draw` stands for chance.
-    pub(crate) fn place(&mut self, ask: &Ask<'_>, count: u32, draw: u64) -> Plan {
-        match self.kept.clusters.get_mut(&self.at) {
-            Some(cluster) => cluster.fleet.place(ask, count, draw),
-            None => Plan::default(),
-        }
-    }
-
-    /// As [`Draft::place`]; the batch relies on the instances that were chosen, and on no others.
+    /// Finds places for `count` tasks that are alike, beside those that the batch has already, and counts
+    /// them as taken. `draw` stands for chance.
+    ///
+    /// The batch relies on the instances that were chosen, and on no others.
     pub(crate) fn place_in(
         &mut self,
         batch: &mut Batch,
@@ -96,7 +96,10 @@ impl Draft<'_> {
         count: u32,
         draw: u64,
     ) -> Plan {
-        let plan = self.place(ask, count, draw);
+        self.read(batch);
+        let Some(cluster) = self.kept.clusters.get_mut(&self.at) else { return Plan::default() };
+        let plan = cluster.fleet.place(ask, count, draw);
+        self.unwritten.extend(plan.placements.iter().map(|id| (*id, ask.group.to_owned())));
         let mut chosen = plan.placements.clone();
         chosen.sort_unstable();
         chosen.dedup();
@@ -105,6 +108,30 @@ impl Draft<'_> {
             batch.rely(Index::InstanceTasks(id));
         }
         plan
+    }
+
+    /// Counts the tasks that the batch puts on instances and that were not placed here. What the batch
+    /// stops, is not taken for stopped yet.
+    fn read(&mut self, batch: &Batch) {
+        let kept = &mut *self.kept;
+        let Some(cluster) = kept.clusters.get_mut(&self.at) else { return };
+        for row in &batch.writes[self.read..] {
+            let Row::Task(task) = row else { continue };
+            let Some(occupant) = Occupant::of(task) else { continue };
+            let before = kept.tasks.get(task.scope.account, &task.id);
+            let is_there = before.is_some_and(|before| Occupant::of(before).is_some());
+            if is_there || (task.scope.account, &task.cluster) != (self.at.0, &self.at.1) {
+                continue;
+            }
+            let is_same = |(id, group): &(InstanceId, String)| {
+                *id == occupant.instance && group == occupant.group
+            };
+            match self.unwritten.iter().position(is_same) {
+                Some(at) => drop(self.unwritten.swap_remove(at)),
+                None => cluster.fleet.assume(occupant),
+            }
+        }
+        self.read = batch.writes.len();
     }
 
     /// Whether there is an instance in the pool that takes new tasks at all.
@@ -149,7 +176,7 @@ impl Fleets {
         let mut kept = self.at(view);
         let at = (account, cluster.clone());
         kept.open(view, &at);
-        Draft { kept, at }
+        Draft { kept, at, read: 0, unwritten: Vec::new() }
     }
 
     fn fargate(&self, view: &View) -> FargateDraft<'_> {
@@ -158,6 +185,11 @@ impl Fleets {
             kept.fargate = Some(fargate_of(view));
         }
         FargateDraft(kept)
+    }
+
+    /// Goes along with the region, so that an old view is not held for those who may ask some day.
+    pub(crate) fn follow(&self, view: &View) {
+        drop(self.at(view));
     }
 
     /// What is kept, brought to `view`.

@@ -91,7 +91,11 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
             let need = need(512, 512);
             let pool = if number == 0 { Pool::Own } else { Pool::External };
             let ask = Ask { need: &need, group, pool, requires: &[], constraints, strategies };
-            answers.push(format!("{:?} {:?}", draft.has_active(pool), draft.place(&ask, 6, 7)));
+            answers.push(format!(
+                "{:?} {:?}",
+                draft.has_active(pool),
+                draft.place_in(&mut Batch::on(view), &ask, 6, 7)
+            ));
         }
     }
     let mut fargate = fleets.fargate(view);
@@ -154,27 +158,72 @@ fn change(view: &mut View, draw: &SeededEnv) {
     }
 }
 
-#[test]
-fn what_a_draft_placed_counts_until_it_is_dropped() {
-    let draw = SeededEnv::from_seed(1);
+/// A region with one instance that has room for two tasks of [`need`]`(1024, 512)`.
+fn small() -> View {
     let mut view = View::default();
     view.seq = Seq(1);
-    let mut row = instance(0, &draw);
+    let mut row = instance(0, &SeededEnv::from_seed(1));
     row.status = InstanceStatus::Active;
     row.agent.connected = true;
     row.is_external = false;
     view.put(Seq(1), &Row::from(row));
-    let fleets = Fleets::default();
-    let need = need(2048, 512);
-    let (requires, constraints, strategies) = (&[], &[], &[]);
-    let ask =
-        Ask { need: &need, group: "service:0", pool: Pool::Own, requires, constraints, strategies };
+    view
+}
+
+fn ask(need: &Need) -> Ask<'_> {
+    let group = "service:0";
+    Ask { need, group, pool: Pool::Own, requires: &[], constraints: &[], strategies: &[] }
+}
+
+fn placed(number: u64, need: &Need) -> Task {
+    Task {
+        cluster: cluster(0),
+        instance: Some(id(0)),
+        launch: Launch::Ec2,
+        group: "service:0".to_owned(),
+        need: need.clone(),
+        phase: Phase::Pending,
+        ..sample_task(number)
+    }
+}
+
+#[test]
+fn what_a_draft_placed_counts_until_it_is_dropped() {
+    let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
     for _ in 0..2 {
         let mut draft = fleets.draft(&view, account(), &cluster(0));
         let mut batch = Batch::on(&view);
-        assert_eq!(draft.place_in(&mut batch, &ask, 1, 1).placements, [id(0)]);
+        assert_eq!(draft.place_in(&mut batch, &ask(&need), 2, 1).placements, [id(0), id(0)]);
         let row = Key::ContainerInstance(account(), id(0)).into();
         assert_eq!(batch.relied_on, [row, Index::InstanceTasks(id(0)).into()]);
-        assert_eq!(draft.place(&ask, 1, 1).placements, []);
+        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
     }
+}
+
+#[test]
+fn a_second_draft_of_a_decision_finds_what_the_first_one_placed() {
+    let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
+    let mut batch = Batch::on(&view);
+    for number in 0..2 {
+        let mut draft = fleets.draft(&view, account(), &cluster(0));
+        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
+        batch.put(placed(number, &need));
+    }
+    let mut draft = fleets.draft(&view, account(), &cluster(0));
+    assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
+    drop(draft);
+    let mut draft = fleets.draft(&view, account(), &cluster(0));
+    assert_eq!(draft.place_in(&mut Batch::on(&view), &ask(&need), 3, 1).placements.len(), 2);
+}
+
+#[test]
+fn a_task_that_was_placed_and_written_is_counted_once() {
+    let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
+    let mut batch = Batch::on(&view);
+    let mut draft = fleets.draft(&view, account(), &cluster(0));
+    for number in 0..2 {
+        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
+        batch.put(placed(number, &need));
+    }
+    assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
 }

@@ -67,6 +67,7 @@ pub fn start(region: &Arc<Region>) {
 pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
     region.decide(|view, now| Ok((over(region, view, now), ()))).await?;
     region.sweep().await?;
+    region.fleets.follow(&region.store.latest());
     Ok(())
 }
 
