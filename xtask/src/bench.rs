@@ -15,20 +15,30 @@ pub(crate) enum BenchError {
     Failed { what: String },
 }
 
-/// Builds for release, then measures `figures`, or all of them and criterion's if none is named.
+/// What criterion measures: the name of the figure, the package, and its bench.
+const PURE: [(&str, &str, &str); 2] =
+    [("placement", "plan", "placement"), ("decoding", "aws-api", "register")];
+
+/// Measures `figures`, or all there are if none is named.
 pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
     let cargo = || {
         let mut command = Command::new("cargo");
         command.current_dir(root);
         command
     };
-    finish(cargo().args(["build", "--release", "-p", "longshore", "-p", "longshore-tests"]))?;
-    if figures.is_empty() {
-        finish(cargo().args(["bench", "-p", "plan", "-p", "aws-api"]))?;
+    let is_wanted = |name: &str| figures.is_empty() || figures.iter().any(|each| each == name);
+    for (_, package, bench) in PURE.iter().filter(|(name, ..)| is_wanted(name)) {
+        finish(cargo().args(["bench", "-p", package, "--bench", bench]))?;
     }
+    let is_pure = |figure: &str| PURE.iter().any(|(name, ..)| *name == figure);
+    let whole: Vec<&String> = figures.iter().filter(|figure| !is_pure(figure)).collect();
+    if whole.is_empty() && !figures.is_empty() {
+        return Ok(());
+    }
+    finish(cargo().args(["build", "--release", "-p", "longshore", "-p", "longshore-tests"]))?;
     let hello = hello(root, &mut cargo())?;
     let built = target(root).join("release");
-    finish(Command::new(built.join("bench")).arg(built.join("longshore")).arg(hello).args(figures))
+    finish(Command::new(built.join("bench")).arg(built.join("longshore")).arg(hello).args(whole))
 }
 
 /// The sample as `./run` builds it: statically linked, since its image holds nothing else, and in a

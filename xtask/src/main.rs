@@ -36,7 +36,8 @@ enum Chore {
     Check,
     /// Measures the design's budgets on this machine, beside the peers that are installed.
     Bench {
-        /// Only these figures of the whole system; see `tests/src/bench/main.rs`.
+        /// Only these figures: `placement` and `decoding` of the pure parts, or figures of the whole
+        /// system; see `tests/src/bench/main.rs`.
         figures: Vec<String>,
     },
 }
