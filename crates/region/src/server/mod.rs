@@ -37,8 +37,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub mod limits {
     use std::time::Duration;
 
-    /// Connections that are open at once; more wait in the kernel's queue.
-    pub const CONNECTIONS_MAX: usize = 4096;
+    /// Connections that are open at once, agents' sockets aside; more wait in the kernel's queue.
+    /// Thousands of agents keep one open each.
+    pub const CONNECTIONS_MAX: usize = 16_384;
     /// All of a request's headers together.
     pub const HEADERS_BYTES_MAX: usize = 64 << 10;
     /// How many headers a request may have.

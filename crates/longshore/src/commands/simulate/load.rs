@@ -65,6 +65,24 @@ struct Listed {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Services {
+    services: Vec<Service>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Service {
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Clusters {
     clusters: Vec<Counts>,
@@ -183,6 +201,14 @@ impl Load {
     pub(super) async fn delete_service(&self, api: &Api) -> Result<(), CallError> {
         let input = json!({ "cluster": self.cluster, "service": self.service(), "force": true });
         call::<Value>(api, "DeleteService", &input).await.map(drop)
+    }
+
+    /// The newest of the service's events.
+    pub(super) async fn last_event(&self, api: &Api) -> Result<Option<String>, CallError> {
+        let input = json!({ "cluster": self.cluster, "services": [self.service()] });
+        let answer: Services = call(api, "DescribeServices", &input).await?;
+        let service = answer.services.into_iter().next();
+        Ok(service.and_then(|service| Some(service.events.into_iter().next()?.message)))
     }
 
     fn service(&self) -> String {

@@ -242,7 +242,9 @@ impl<'a> Simulation<'a> {
                 }
             }
         }
-        self.wait(&bar, Board::running_count, tasks as u64).await?;
+        if let Err(error) = self.wait(&bar, Board::running_count, tasks as u64).await {
+            return Err(self.explained(error).await);
+        }
         self.board.accept_all(began);
         bar.finish_and_clear();
         Ok(())
@@ -273,6 +275,17 @@ impl<'a> Simulation<'a> {
                 )));
             }
             sleep(TICK).await;
+        }
+    }
+
+    /// Adds what the service last said of itself.
+    async fn explained(&self, error: Error) -> Error {
+        if !self.made.service {
+            return error;
+        }
+        match self.load.last_event(&self.api).await {
+            Ok(Some(event)) => Error::message(format!("{error}; the service says: {event}")),
+            Ok(None) | Err(_) => error,
         }
     }
 
