@@ -135,6 +135,20 @@ impl FakeRuntime {
         self.host().created.clone()
     }
 
+    /// The machine starts anew: every process is gone, and so is what lives in the kernel.
+    pub(crate) fn reboot(&self) {
+        let mut host = self.host();
+        host.groups.clear();
+        for run in host.runs.values_mut().filter(|run| run.phase == Phase::Running) {
+            run.phase = Phase::Exited;
+            let reason = Some("the host was restarted while the container ran".to_owned());
+            let finished_at = TestClock.now();
+            run.exit = Some(Exit { code: 137, oom_killed: false, finished_at, reason });
+        }
+        host.runs.retain(|_, run| run.phase == Phase::Exited);
+        host.output.values_mut().for_each(|(_, is_over)| *is_over = true);
+    }
+
     pub(crate) fn fail_start(&self, arg: &str, error: SandboxError) {
         self.host().start_errors.insert(arg.to_owned(), error);
     }

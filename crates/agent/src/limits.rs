@@ -14,8 +14,6 @@ pub(crate) const SUBMITS_MAX: usize = 10;
 pub(crate) const PREPARE_MS_MAX: u64 = 60_000;
 pub(crate) const CREATE_MS_MAX: u64 = 120_000;
 pub(crate) const START_MS_MAX: u64 = 60_000;
-/// How long an image in no registry of the region's waits for a key that might open one.
-pub(crate) const EXECUTION_ROLE_MS_MAX: u64 = 10_000;
 pub(crate) const PULL_MS_MAX: u64 = 2 * 3_600_000;
 /// How long a release may hold up the STOPPED event; what is left is tried again later.
 pub(crate) const RELEASE_MS_MAX: u64 = 10_000;

@@ -41,6 +41,7 @@ async fn measure(burst: usize, at_once: usize) {
         cgroup_parent: PathBuf::from(format!("/longshore/starts-{}", std::process::id())),
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         pool_size: 4,
+        boot_id: String::new(),
     })
     .expect("sandboxes open");
     let group: GroupId = "group".parse().expect("a name");

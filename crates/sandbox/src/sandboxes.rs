@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,10 +30,13 @@ use crate::spool::{LogReader, Position, Watcher, seal};
 
 /// How long a shim may take to create or start a container: the disk may be slow.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// The file that names the boot of the last recovery.
+const BOOT: &str = "boot-id";
 /// What a killed container may take to end, before its control group is emptied by force.
 const KILLED_MAX: Duration = Duration::from_secs(10);
 /// What is reported for a container whose shim was killed.
 const EXIT_LOST: i32 = 137;
+const REASON_REBOOT: &str = "the host was restarted while the container ran";
 const REASON_LOST: &str =
     "the process that watched the container was killed, and the container with it";
 
@@ -47,6 +51,8 @@ struct Inner {
     config: SandboxConfig,
     cgroups: Cgroups,
     pool: Pool,
+    /// The machine has started anew since somebody last recovered: nothing of before is left.
+    has_rebooted: AtomicBool,
     watcher: Mutex<Option<Watcher>>,
     _favor: FavorMoves,
 }
@@ -83,7 +89,10 @@ impl Sandboxes {
             config.pool_size,
         )
         .doing("prepare to start shims")?;
-        let inner = Inner { config, cgroups, pool, watcher: Mutex::default(), _favor: favor };
+        let known = fs::read_to_string(config.state_dir.join(BOOT)).ok();
+        let has_rebooted = AtomicBool::new(known.is_some_and(|known| known != config.boot_id));
+        let watcher = Mutex::default();
+        let inner = Inner { config, cgroups, pool, has_rebooted, watcher, _favor: favor };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -205,7 +214,7 @@ impl Sandboxes {
                     Err(_) => {}
                 },
                 // The exit is on disk before the socket goes, so that the second look decides.
-                None if was_refused => return self.lost(id).await,
+                None if was_refused => return self.lost(id, REASON_LOST).await,
                 None => was_refused = true,
             }
         }
@@ -273,7 +282,7 @@ impl Sandboxes {
     }
 
     /// Every container that is on this host, whoever started it. One whose shim was killed is
-    /// killed too and found as exited.
+    /// killed too and found as exited, and so is one from before the machine started anew.
     pub async fn recover(&self) -> Result<Vec<Recovered>, SandboxError> {
         let mut found = Vec::new();
         let dir = &self.inner.config.state_dir;
@@ -296,6 +305,9 @@ impl Sandboxes {
             }
         }
         found.sort_by(|one, other| one.id.cmp(&other.id));
+        let boot = dir.join(BOOT);
+        fs::write(&boot, &self.inner.config.boot_id).doing_at("write", &boot)?;
+        self.inner.has_rebooted.store(false, Ordering::Relaxed);
         Ok(found)
     }
 
@@ -315,13 +327,18 @@ impl Sandboxes {
         if recovered.exit.is_some() {
             return Ok(recovered);
         }
+        if self.inner.has_rebooted.load(Ordering::Relaxed) {
+            // Its pids and sockets may be somebody else's by now.
+            recovered.exit = Some(self.lost(&id, REASON_REBOOT).await?);
+            return Ok(recovered);
+        }
         match self.ask(&id, &Request::Status).await {
             Ok(Reply::Status(status)) => {
                 recovered.phase = status.phase;
                 recovered.pid = Some(status.pid);
                 recovered.started_at = status.started_at;
             }
-            Ok(_) | Err(_) => recovered.exit = Some(self.lost(&id).await?),
+            Ok(_) | Err(_) => recovered.exit = Some(self.lost(&id, REASON_LOST).await?),
         }
         Ok(recovered)
     }
@@ -346,7 +363,7 @@ impl Sandboxes {
     }
 
     /// The shim is gone and left no exit: ends what is left of the container, and says so.
-    async fn lost(&self, id: &ContainerId) -> Result<Exit, SandboxError> {
+    async fn lost(&self, id: &ContainerId, why: &'static str) -> Result<Exit, SandboxError> {
         let id = id.clone();
         self.blocking(move |inner| {
             let files = inner.files(&id);
@@ -363,13 +380,13 @@ impl Sandboxes {
                 code: EXIT_LOST,
                 oom_killed: cgroup.oom_kills() > 0,
                 finished_at: now,
-                reason: Some(REASON_LOST.to_owned()),
+                reason: Some(why.to_owned()),
             };
             files.write_exit(&exit)?;
             if let Some(spool) = &record.spool {
                 seal(spool, now).doing_at("end the spool", spool)?;
             }
-            tracing::warn!(container = %id, "container was killed with its shim");
+            tracing::warn!(container = %id, why, "container was lost");
             Ok(exit)
         })
         .await

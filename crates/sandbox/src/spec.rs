@@ -23,6 +23,8 @@ pub struct SandboxConfig {
     pub shim_command: Vec<OsString>,
     /// How many shims are kept ready.
     pub pool_size: usize,
+    /// Names this run of the machine's kernel: what another one had is gone.
+    pub boot_id: String,
 }
 
 /// Limits of a group, over all its containers.

@@ -104,6 +104,9 @@ pub struct Task {
     pub role_credentials: Option<RoleCredentials>,
     #[serde(skip_serializing)]
     pub execution_role_credentials: Option<RoleCredentials>,
+    /// Ours, for the disk: the credentials themselves are not written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_credentials_id: Option<String>,
     pub elastic_network_interfaces: Vec<NetworkInterface>,
     pub network_mode: Option<String>,
     pub pid_mode: Option<String>,

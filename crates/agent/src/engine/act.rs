@@ -23,8 +23,7 @@ use super::step::{Created, Input, Pulled};
 use super::volumes;
 use super::worker::{Message, Worker};
 use crate::limits::{
-    CREATE_MS_MAX, DRAIN_MS_MAX, EXECUTION_ROLE_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX,
-    RELEASE_MS_MAX, START_MS_MAX,
+    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
 };
 use crate::logdriver::RunLog;
 use crate::reason;
@@ -205,12 +204,9 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
     let held = scene.context.credentials.hold(&scene.spec.arn);
     let role = match &container.registry {
         RegistryAuth::Ecr { execution_role: true, .. } => Some(held.execution().await),
-        RegistryAuth::Ecr { .. } => None,
-        // Where a task gets none, its image is in nobody's registry.
-        RegistryAuth::None => {
-            let limit = Duration::from_millis(EXECUTION_ROLE_MS_MAX);
-            tokio::time::timeout(limit, held.execution()).await.ok()
-        }
+        // A name without a host may mean the account's own image.
+        RegistryAuth::None if scene.spec.has_execution_role => Some(held.execution().await),
+        RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
     };
     let login = match (&container.registry, role) {
         (RegistryAuth::None, None) => Ok(Auth::none()),

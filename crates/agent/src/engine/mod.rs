@@ -146,6 +146,8 @@ impl Engine {
             application: task.role_credentials.take(),
             execution: task.execution_role_credentials.take(),
         };
+        task.execution_credentials_id =
+            credentials.execution.as_ref().map(|role| role.credentials_id.clone());
         self.context.credentials.put(&arn, credentials);
         let state = TaskState::new(&spec, || self.draw());
         info!(task = %arn, family = spec.family, "task accepted");

@@ -249,6 +249,32 @@ async fn an_exit_while_the_agent_is_down_is_told_afterwards() {
 }
 
 #[tokio::test]
+async fn tasks_of_before_a_restart_of_the_host_are_told_stopped_with_the_reason() {
+    let mut rig = Rig::new().await;
+    let ports = json!([{ "containerPort": 80, "hostPort": 8080, "protocol": "tcp" }]);
+    drop(
+        rig.accept(json!([
+            { "name": "web", "portMappings": ports },
+            { "name": "late", "dependsOn": [{ "containerName": "web", "condition": "COMPLETE" }] },
+        ]))
+        .await,
+    );
+    rig.until("web runs", |rig| rig.runtime.is_running("web")).await;
+    rig.region.set_away(true);
+    rig.runtime.reboot();
+    // The namespaces are gone; what the network remembers of them it finds out by itself.
+    rig.restart().await;
+    rig.region.set_away(false);
+    let stopped = rig.until_told(Status::Stopped).await;
+    let web = stopped.containers.iter().find(|container| container.name == "web").unwrap();
+    assert_eq!(web.exit_code, Some(137));
+    assert!(web.reason.as_deref().unwrap().contains("the host was restarted"), "{web:?}");
+    assert!(!rig.runtime.history().contains(&"start late".to_owned()));
+    rig.until("clean", |rig| rig.runtime.is_clean()).await;
+    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_belongs_to_nobody_is_removed() {
     let mut rig = Rig::new().await;
     rig.runtime.plant("stranger-1");

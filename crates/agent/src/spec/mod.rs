@@ -4,6 +4,7 @@
 //! have no cycle. A container that we cannot run as asked carries its `refusal` instead of being
 //! run in some other way.
 
+mod container;
 mod docker;
 mod parse;
 
@@ -29,6 +30,8 @@ pub struct TaskSpec {
     pub eni: Option<EniSpec>,
     pub pid: Sharing,
     pub ipc: Sharing,
+    /// The region gives it an execution role, if not now then after a restart of the agent.
+    pub has_execution_role: bool,
     pub is_fargate: bool,
 }
 

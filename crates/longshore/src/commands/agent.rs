@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
-use agent::{Agent, AgentConfig, FixedCredentials, Parts};
+use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts};
 use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
 use image::{ClientConfig, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport};
@@ -63,6 +63,7 @@ impl Host {
             cgroup_parent: self.cgroup_parent.clone(),
             shim_command: vec![around.program.clone().into(), "shim".into()],
             pool_size,
+            boot_id: boot_id(),
         };
         Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
     }
@@ -76,6 +77,12 @@ impl Host {
             error => Error::other("prepare the network")(error),
         })
     }
+}
+
+/// The kernel's name for this run of the machine.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// Why tasks can have no addresses, and the two ways out.
@@ -145,6 +152,8 @@ pub(crate) async fn run(
         create_cluster(&client, &args.cluster).await;
         config.cluster = Some(args.cluster.to_string());
     }
+    let said = args.host.attributes().into_iter();
+    config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(

@@ -198,6 +198,35 @@ async fn a_container_whose_shim_is_killed_is_killed_and_reported() {
     world.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ran_before_a_restart_of_the_machine_has_ended_and_says_why() {
+    let Some(mut world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let ended = world.start(world.shell("exit 3")).await;
+    world.wait(&ended).await;
+    let running = world.start(world.shell(SIT)).await;
+    until_ready(&world, &running).await;
+    let found = world.sandboxes.recover().await.unwrap();
+    let pid = found.iter().find(|each| each.id == running).unwrap().pid.unwrap();
+    // As far as a process can tell, this is what a power cut does.
+    kill(parent_of(pid), Signal::SIGKILL).unwrap();
+    world.reopen_after_reboot();
+    let found = world.sandboxes.recover().await.unwrap();
+    let exit = |id| found.iter().find(|each| each.id == id).unwrap().exit.clone().unwrap();
+    assert_eq!((exit(ended.clone()).code, exit(ended.clone()).reason), (3, None), "known before");
+    assert!(found.iter().all(|each| each.phase == Phase::Exited));
+    let reason = exit(running.clone()).reason.unwrap();
+    assert!(reason.contains("the host was restarted"), "{reason}");
+    // What comes after it is not of before.
+    let next = world.start(world.shell(SIT)).await;
+    let found = world.sandboxes.recover().await.unwrap();
+    assert_eq!(found.iter().find(|each| each.id == next).unwrap().phase, Phase::Running);
+    for id in [ended, running, next] {
+        world.sandboxes.delete(&id).await.unwrap();
+    }
+    world.close().await;
+}
+
 /// The agent is this test's own second process: started anew with a file to write to, it starts a
 /// container and is then killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,6 +74,13 @@ impl World {
         self.sandboxes = Sandboxes::open(config(self.dir.path(), &self.tag)).unwrap();
     }
 
+    /// As an agent sees it after the machine has started anew.
+    pub(crate) fn reopen_after_reboot(&mut self) {
+        let config = config(self.dir.path(), &self.tag);
+        let config = SandboxConfig { boot_id: "another one".into(), ..config };
+        self.sandboxes = Sandboxes::open(config).unwrap();
+    }
+
     pub(crate) async fn limit(&self, limits: GroupLimits) {
         self.sandboxes.create_group(&self.group, limits).await.unwrap();
     }
@@ -195,7 +202,7 @@ fn leftovers(dir: &Path, tag: &str) -> Vec<String> {
         mounts.lines().filter(|line| line.contains(&here)).map(str::to_owned).collect();
     for part in ["scratch", "spool", "state", "run"] {
         for entry in fs::read_dir(dir.join(part)).into_iter().flatten().flatten() {
-            if entry.file_name() != "shims.log" {
+            if !["shims.log", "boot-id"].iter().any(|name| entry.file_name() == *name) {
                 found.push(entry.path().display().to_string());
             }
         }
@@ -222,6 +229,7 @@ pub(crate) fn config(dir: &Path, tag: &str) -> SandboxConfig {
         cgroup_parent: PathBuf::from("/longshore").join(tag),
         shim_command: vec![env!("CARGO_BIN_EXE_longshore-shim").into()],
         pool_size: 1,
+        boot_id: "this one".into(),
     }
 }
 
