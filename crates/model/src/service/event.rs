@@ -1,5 +1,6 @@
 //! What happened to a service, in ECS's own sentences.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use longshore_types::{
@@ -151,8 +152,8 @@ pub struct ServiceEvents {
 pub struct ServiceNotes {
     /// When it was last said that the service is steady; none while it is not.
     pub steady_said_at: Option<Timestamp>,
-    /// The deployment whose tasks were said to keep failing.
-    pub failing_said: Option<DeploymentId>,
+    /// The deployments and task sets whose tasks were said to keep failing.
+    pub failing_said: BTreeSet<DeploymentId>,
     /// The deployment that was said to be unable to move within the limits.
     pub stuck_said: Option<DeploymentId>,
     /// The last deployment that was completed: what a rollback goes back to.

@@ -11,7 +11,7 @@ use model::task::{Desired, Phase, StopCause, Task};
 
 use super::census::{Census, Standing, count, is_health_checked};
 use super::gates::desired_count;
-use super::limits::{EARLY_END_MS, FAST_TRIES, breaker_threshold};
+use super::limits::{EARLY_END_MS, breaker_threshold};
 use super::turn::{Plan, Tracked, Turn};
 
 /// What the end of a task says of its deployment.
@@ -288,7 +288,8 @@ impl<'a> Turn<'_, 'a> {
         next.rollout_reason = Some(format!("ECS deployment {reason} {}.", target.deployment));
         next.is_tripped = false;
         next.failures = 0;
-        next.streak = 0;
+        // It may try at once; its tasks are doubted as before.
+        next.last_failure_at = None;
         next.baking_since = None;
         let by = next.id;
         let rollback = Rollback { cause, started_at: now, revision: target.revision, by };
@@ -381,12 +382,16 @@ impl<'a> Turn<'_, 'a> {
             if plan.needed == 0 {
                 deployment.shortage = None;
             }
-            self.note_failing(at);
+            let row = &self.deployments[at].is;
+            let (id, streak, why) = (row.id, row.streak, row.last_failure.clone());
+            self.note_failing(id, streak, why);
             self.note_stuck(at, plan);
         }
         for row in &mut self.deployments {
+            // One that is being undone is still to be told how that ended.
+            let is_over = row.is.status.is_final();
             let is_empty = self.census.of_deployment(row.is.id).is_empty();
-            if row.is.rank == Rank::Active && is_empty {
+            if row.is.rank == Rank::Active && is_over && is_empty {
                 row.is.rank = Rank::Gone;
             }
         }
@@ -424,17 +429,6 @@ impl<'a> Turn<'_, 'a> {
         }
         self.notes.completed = Some(CompletedDeployment { deployment: id, revision });
         self.say(Happening::DeploymentCompleted { deployment: id });
-    }
-
-    fn note_failing(&mut self, at: usize) {
-        let deployment = &self.deployments[at].is;
-        let (id, streak, why) = (deployment.id, deployment.streak, deployment.last_failure.clone());
-        if streak > FAST_TRIES && self.notes.failing_said != Some(id) {
-            self.notes.failing_said = Some(id);
-            self.say(Happening::Failing { why });
-        } else if streak == 0 {
-            self.notes.failing_said = None;
-        }
     }
 
     fn note_stuck(&mut self, at: usize, plan: &Plan) {

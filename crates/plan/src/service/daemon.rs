@@ -75,14 +75,16 @@ pub(super) fn plan_service(turn: &Turn<'_, '_>) -> Plan {
         plan.backoff_until = waits_until;
     }
     let has_old = turn.census.but(Some(primary.id)).next().is_some();
+    let is_stopping = turn.census.but(None).any(|member| !member.is_wanted());
     let is_quiet = plan.starts.is_empty() && plan.stops.is_empty();
-    plan.is_settled = is_quiet && is_whole && !has_old;
+    plan.is_settled = is_quiet && is_whole && !has_old && !is_stopping;
     plan.is_stuck = is_quiet
         && is_going
         && waits_until.is_none()
         && plan.needed > 0
         && plan.protected == 0
-        && !is_under_way;
+        && !is_under_way
+        && !is_stopping;
     plan
 }
 

@@ -4,7 +4,7 @@ use longshore_types::DeploymentId;
 use model::service::{Happening, TaskSet, TaskSetStatus};
 use model::task::StopCause;
 
-use super::limits::{FAST_TRIES, Sizes};
+use super::limits::Sizes;
 use super::rolling::{Line, plan};
 use super::turn::{Plan, Turn};
 
@@ -74,12 +74,7 @@ fn note_task_set(turn: &mut Turn<'_, '_>, at: usize, plan: &Plan) {
     if plan.is_settled && !was_steady {
         turn.say(Happening::SteadyState { task_set: Some(id) });
     }
-    if failures > FAST_TRIES && turn.notes.failing_said != Some(id) {
-        turn.notes.failing_said = Some(id);
-        turn.say(Happening::Failing { why });
-    } else if failures == 0 && turn.notes.failing_said == Some(id) {
-        turn.notes.failing_said = None;
-    }
+    turn.note_failing(id, failures, why);
 }
 
 /// Stops tasks whose task set is no more.

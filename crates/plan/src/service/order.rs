@@ -21,9 +21,10 @@ pub(super) fn termination<'a, 't>(members: &[&'a Member<'t>], count: usize) -> V
             break;
         }
         // What went before has a lower standing: the rest is what the balance is about.
-        let rest = members.iter().copied().filter(|member| {
-            member.standing > class || member.standing == class || member.is_protected
-        });
+        let rest = members
+            .iter()
+            .copied()
+            .filter(|member| member.standing >= class || member.is_protected);
         let mut shelves = Shelves::of(rest, class);
         while picked.len() < count
             && let Some(member) = shelves.take()

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use longshore_types::DeploymentId;
-use model::service::{Rollout, Shortage};
+use model::service::{Deployment, Rollout, Shortage};
 
 use super::census::{Leave, Member, Standing, count};
 use super::limits::Sizes;
@@ -38,6 +38,8 @@ pub(super) struct Line<'l, 'a> {
 pub(super) fn decide(turn: &mut Turn<'_, '_>) {
     let plan = plan_service(turn);
     turn.carry_out(&plan);
+    let start = turn.primary().and_then(|at| even_zones(turn, &turn.deployments[at].is, &plan));
+    turn.verdict.starts.extend(start);
 }
 
 /// What becomes of the tasks of a rolling service.
@@ -56,7 +58,7 @@ pub(super) fn plan_service(turn: &Turn<'_, '_>) -> Plan {
         streak: primary.streak,
         last_failure_at: primary.last_failure_at,
         shortage: primary.shortage.as_ref(),
-        is_rebalanced: service.is_zone_rebalanced && primary.rollout == Rollout::Completed,
+        is_rebalanced: service.is_zone_rebalanced,
     };
     plan(turn, &line)
 }
@@ -120,17 +122,17 @@ pub(super) fn plan(turn: &Turn<'_, '_>, line: &Line<'_, '_>) -> Plan {
 
     let without_room = line.shortage.map_or(0, |shortage| shortage.tasks).min(starting);
     let missing = if may_start { needed - starting + without_room } else { 0 };
-    stop_some(turn, line, &staying, missing.saturating_sub(stopping), &mut plan);
-    if line.is_rebalanced && plan.starts.is_empty() && plan.stops.is_empty() {
-        even_zones(turn, line, &staying, room, &mut plan);
-    }
+    let moved = moved_to_other_zone(turn, line, &staying);
+    stop_some(turn, line, &staying, moved, missing.saturating_sub(stopping), &mut plan);
 
     let is_quiet = plan.starts.is_empty() && plan.stops.is_empty();
     let healthy = count(staying.iter().filter(|member| member.standing == Standing::Healthy));
+    // One that is on its way to another zone leaves the service as steady as it is.
+    let coming = u32::from(moved.is_some());
     plan.is_settled = is_quiet
-        && healthy == line.sizes.desired
         && line.old.is_empty()
-        && count(line.own.iter().filter(|member| member.is_wanted())) == healthy;
+        && healthy >= line.sizes.desired
+        && count(line.own.iter()) == line.sizes.desired + coming;
     let is_under_way = staying.iter().any(|member| member.standing < Standing::Healthy);
     plan.is_stuck = is_quiet
         && may_start
@@ -152,6 +154,7 @@ fn stop_some<'l, 'a>(
     turn: &Turn<'_, 'a>,
     line: &'l Line<'_, 'a>,
     staying: &[&'l Member<'a>],
+    moved: Option<&'l Member<'a>>,
     in_the_way: u32,
     plan: &mut Plan,
 ) {
@@ -161,11 +164,11 @@ fn stop_some<'l, 'a>(
     }
     let mut in_the_way = in_the_way;
     // One by one: the next only when what came for the last can be counted on.
-    let is_changing = line.own.iter().any(|member| {
-        !member.is_wanted() || (member.leave.is_none() && member.standing < Standing::Healthy)
-    });
+    let is_changing = !plan.starts.is_empty()
+        || line.own.iter().any(|member| {
+            !member.is_wanted() || (member.leave.is_none() && member.standing < Standing::Healthy)
+        });
     let mut failing_left = u32::from(!is_changing);
-    let moved = moved_to_other_zone(turn, line, staying);
     for member in candidates(line, staying, moved, plan) {
         let standing = member.standing;
         let is_own_failing = member.leave == Some(Leave::Unhealthy) && member.deployment == line.id;
@@ -225,28 +228,27 @@ fn candidates<'l, 'a>(
     all.into_iter().map(|(_, _, _, member)| member).collect()
 }
 
-/// Moves one task from the fullest zone to the emptiest: first starts one there, and once that can be
-/// counted on there is one too many.
-fn even_zones<'a>(
-    turn: &Turn<'_, 'a>,
-    line: &Line<'_, 'a>,
-    staying: &[&Member<'a>],
-    room: u32,
-    plan: &mut Plan,
-) {
-    let is_steady = line.old.is_empty()
-        && count(line.own.iter()) == line.sizes.desired
-        && staying.iter().all(|member| member.standing == Standing::Healthy)
-        && count(staying.iter()) == line.sizes.desired;
-    if is_steady
-        && room > 0
-        && turn.next_try(line.streak, line.last_failure_at).is_none()
-        && let Some(zones) = zones(turn, staying)
-        && let Some((poorest, fewest)) = zones.iter().min_by_key(|(_, tasks)| **tasks)
-        && zones.values().max().is_some_and(|most| most - fewest > 1)
+/// Moves one task of a settled service from the fullest zone to the emptiest: first starts one there,
+/// and once that can be counted on there is one too many.
+fn even_zones(turn: &Turn<'_, '_>, primary: &Deployment, plan: &Plan) -> Option<Start> {
+    let service = turn.picture.service;
+    let members: Vec<&Member<'_>> = turn.census.of_deployment(primary.id).iter().collect();
+    let is_whole = plan.is_settled && count(members.iter()) == plan.desired;
+    let has_room = Sizes::of(&service.deployment, plan.desired).ceiling > plan.desired;
+    let waits_until = turn.next_try(primary.streak, primary.last_failure_at);
+    if !service.is_zone_rebalanced
+        || primary.rollout != Rollout::Completed
+        || !is_whole
+        || !has_room
+        || waits_until.is_some()
     {
-        push_starts(plan, line.id, 1, Place::Zone((*poorest).to_owned()));
+        return None;
     }
+    let zones = zones(turn, &members)?;
+    let (poorest, fewest) = zones.iter().min_by_key(|(_, tasks)| **tasks)?;
+    let most = zones.values().max()?;
+    let place = Place::Zone((*poorest).to_owned());
+    (most - fewest > 1).then_some(Start { deployment: primary.id, tasks: 1, place })
 }
 
 /// The task that goes because one was started in a poorer zone: not the new one, although that does
@@ -262,16 +264,19 @@ fn moved_to_other_zone<'l, 'a>(
     }
     let zones = zones(turn, staying)?;
     let most = zones.values().max()?;
-    let newest = staying.iter().max_by_key(|member| (member.task.times.created, member.task.id))?;
+    let (healthy, coming): (Vec<&Member<'_>>, Vec<&Member<'_>>) =
+        staying.iter().partition(|member| member.standing == Standing::Healthy);
+    let newest = match coming[..] {
+        [] => healthy.iter().copied().max_by_key(|each| (each.task.times.created, each.task.id))?,
+        [one] => one,
+        _ => return None,
+    };
     let of_newest = zones.get(newest.task.zone.as_deref()?)?;
-    let healthy: Vec<&Member<'_>> = staying
-        .iter()
-        .copied()
-        .filter(|member| member.standing == Standing::Healthy && member.task.id != newest.task.id)
-        .collect();
+    let others: Vec<&Member<'_>> =
+        healthy.into_iter().filter(|member| member.task.id != newest.task.id).collect();
     // Without the new one its zone would have two fewer than the fullest.
     let is_move = of_newest < most;
-    is_move.then(|| termination(&healthy, 1).first().copied())?
+    is_move.then(|| termination(&others, 1).first().copied())?
 }
 
 /// How many of the tasks each zone has; none if that of some task is not known.

@@ -1,1 +1,10 @@
+//! The reconciler in a toy world that runs tasks, loses them, delays them and fails them.
 
+mod breaker;
+mod daemons;
+mod lives;
+mod rules;
+mod scale_in;
+mod worlds;
+
+mod world;

@@ -10,7 +10,7 @@ use model::service::{
 use model::task::StopCause;
 
 use super::census::{Census, Leave, Member};
-use super::limits::{STEADY_AGAIN_MS, backoff_ms};
+use super::limits::{FAST_TRIES, STEADY_AGAIN_MS, backoff_ms};
 use super::picture::{Picture, Start, Verdict};
 
 /// A row as it was, if it was, and as it becomes.
@@ -146,6 +146,27 @@ impl<'p, 'a> Turn<'p, 'a> {
         self.wake_at(plan.protected_until);
     }
 
+    /// Says once that the tasks of a deployment or task set keep failing.
+    pub(super) fn note_failing(&mut self, id: DeploymentId, streak: u32, why: Option<String>) {
+        if streak == 0 {
+            self.notes.failing_said.remove(&id);
+        } else if streak > FAST_TRIES && self.notes.failing_said.insert(id) {
+            self.say(Happening::Failing { why });
+        }
+    }
+
+    /// Forgets what was said of deployments and task sets that are no more.
+    fn forget_the_gone(&mut self) {
+        let deployments = self.deployments.iter().map(|row| (row.is.id, row.is.rank));
+        let task_sets = self.task_sets.iter().map(|row| (row.is.id, Rank::Primary));
+        let known: BTreeSet<DeploymentId> = deployments
+            .chain(task_sets)
+            .filter(|(_, rank)| *rank == Rank::Primary)
+            .map(|(id, _)| id)
+            .collect();
+        self.notes.failing_said.retain(|id| known.contains(id));
+    }
+
     /// Says that the service is steady when it has become so, and now and then while it stays so.
     pub(super) fn note_steadiness(&mut self, is_steady: bool) {
         if !is_steady {
@@ -200,6 +221,7 @@ impl<'p, 'a> Turn<'p, 'a> {
     pub(super) fn verdict(mut self) -> Verdict {
         let now = self.now();
         self.wake_at(self.census.look_again_at);
+        self.forget_the_gone();
         for Tracked { was, mut is } in self.deployments {
             match was {
                 None => self.verdict.new_deployment = Some(is),
