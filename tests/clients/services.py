@@ -25,7 +25,7 @@ def refused(call, code, part="", **arguments):
 
 def only(items):
     assert len(items) == 1, items
-    return items[0]
+    return next(iter(items))
 
 
 def brief(message):

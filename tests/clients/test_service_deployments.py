@@ -300,10 +300,11 @@ def test_a_protected_task_holds_up_the_end_of_a_rollout(services):
     held = sorted(services.arns(name))[0]
     services.ecs.update_task_protection(cluster=services.name, tasks=[held], protectionEnabled=True)
     services.update(name, taskDefinition=new)
-    service = services.until_service("all but the protected", name, lambda s: len(s["deployments"]) == 2 and (
+    services.until_service("all but the protected", name, lambda s: len(s["deployments"]) == 2 and (
         s["deployments"][0]["runningCount"] == 2 and s["deployments"][1]["runningCount"] == 1))
     assert held in services.arns(name)
-    assert "protect" in service["deployments"][0]["rolloutStateReason"].lower(), service["deployments"]
+    services.until_service("the gate by its name", name, lambda s: (
+        "protect" in s["deployments"][0]["rolloutStateReason"].lower()))
     services.ecs.update_task_protection(cluster=services.name, tasks=[held], protectionEnabled=False)
     services.steady(name, 2)
     assert held not in services.arns(name)

@@ -15,8 +15,8 @@ class Account:
     """An account of its own, with a cluster and definitions of each kind; nothing of it ever runs."""
 
     def __init__(self, region):
-        account = str(random.randrange(10**11, 10**12))
-        self.ecs, ec2 = (region.client(service, account=account) for service in ("ecs", "ec2"))
+        self.id = str(random.randrange(10**11, 10**12))
+        self.ecs, ec2 = (region.client(service, account=self.id) for service in ("ecs", "ec2"))
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
         self.network = {"awsvpcConfiguration": {"subnets": [subnet]}}
         self.ecs.create_cluster(clusterName="c")
@@ -162,8 +162,8 @@ def test_update_service_refuses(account, service, change, code, part):
         assert [d["id"] for d in then["deployments"]] == [d["id"] for d in now["deployments"]], "nothing has begun"
 
 
-UNKNOWN = "arn:aws:ecs:eu-north-1:000000000000:service-deployment/c/ec2/NCWGC2ZR-taawPAYrIaU5"
-REVISION = "arn:aws:ecs:eu-north-1:000000000000:service-revision/c/ec2/4980306466373577095"
+UNKNOWN = "arn:aws:ecs:eu-north-1:{account}:service-deployment/c/ec2/NCWGC2ZR-taawPAYrIaU5"
+REVISION = "arn:aws:ecs:eu-north-1:{account}:service-revision/c/ec2/4980306466373577095"
 
 
 @pytest.mark.parametrize("operation, arguments, code, part", [
@@ -221,13 +221,14 @@ REVISION = "arn:aws:ecs:eu-north-1:000000000000:service-revision/c/ec2/498030646
         {"capacityProvider": "FARGATE", "weight": 1001}]}, INVALID, ""),
 ])
 def test_the_operations_of_services_refuse(account, operation, arguments, code, part):
+    arguments = {key: value.format(account=account.id) if value is UNKNOWN else value for key, value in arguments.items()}
     refused(getattr(account.ecs, operation), code, part, **arguments)
 
 
 def test_unknown_deployments_and_revisions_are_failures(account):
-    answer = account.ecs.describe_service_deployments(serviceDeploymentArns=[UNKNOWN])
+    answer = account.ecs.describe_service_deployments(serviceDeploymentArns=[UNKNOWN.format(account=account.id)])
     assert answer["serviceDeployments"] == [] and only(answer["failures"])["reason"] == "MISSING"
-    answer = account.ecs.describe_service_revisions(serviceRevisionArns=[REVISION])
+    answer = account.ecs.describe_service_revisions(serviceRevisionArns=[REVISION.format(account=account.id)])
     assert answer["serviceRevisions"] == [] and only(answer["failures"])["reason"] == "MISSING"
 
 

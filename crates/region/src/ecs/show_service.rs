@@ -11,9 +11,9 @@ use longshore_types::{
 };
 use model::service::{
     Controller, Gate, Propagate, Rank, RevisionCapacity, Rollout, ServiceDeploymentStatus,
-    ServiceStatus, TaskSet,
+    ServiceStatus, TaskSet, TaskSetStatus,
 };
-use model::{Deployment, Service, ServiceRevision, View};
+use model::{Deployment, Document, Service, ServiceRevision, View};
 use plan::service::{self as promise, BreakerView, Counts, Picture};
 
 use super::capacity::show_strategy;
@@ -21,6 +21,7 @@ use super::service_spec::{
     resolved_platform, show_constraints, show_network, show_settings, show_strategies,
 };
 use crate::region::Region;
+use crate::services::look_around;
 use crate::tags;
 
 /// A service's rows, gathered once for everything that is shown of it.
@@ -30,6 +31,15 @@ pub(super) struct Shown<'v> {
     picture: Picture<'v>,
     /// What deployments that are under way wait for.
     gates: BTreeMap<DeploymentId, Vec<Gate>>,
+}
+
+/// What tasks look like.
+struct Work<'a> {
+    definition: &'a TaskDefinitionId,
+    capacity: &'a RevisionCapacity,
+    platform_version: Option<&'a String>,
+    platform_family: Option<&'a String>,
+    network: Option<&'a Document>,
 }
 
 pub(super) fn amount(count: u32) -> Option<i32> {
@@ -89,9 +99,28 @@ impl<'v> Shown<'v> {
         )
     }
 
-    fn current_revision(&self) -> Option<&'v Arc<ServiceRevision>> {
-        let id = self.service.revision?;
-        self.view.revision_of(self.service.scope.account, &self.service.key(), id)
+    /// What the service's tasks look like: as its revision says, or its primary task set.
+    fn work(&self) -> Option<Work<'_>> {
+        if let Some(id) = self.service.revision {
+            let service = self.service;
+            let row = self.view.revision_of(service.scope.account, &service.key(), id)?;
+            return Some(Work {
+                definition: &row.definition,
+                capacity: &row.capacity,
+                platform_version: row.platform_version.as_ref(),
+                platform_family: row.platform_family.as_ref(),
+                network: row.network.as_ref(),
+            });
+        }
+        let mut sets = self.picture.task_sets.iter();
+        let row = sets.find(|set| set.status == TaskSetStatus::Primary)?;
+        Some(Work {
+            definition: &row.definition,
+            capacity: &row.capacity,
+            platform_version: row.platform_version.as_ref(),
+            platform_family: row.platform_family.as_ref(),
+            network: row.network.as_ref(),
+        })
     }
 
     pub(super) fn show(&self, with_tags: bool) -> Result<api::Service, ApiError> {
@@ -142,14 +171,14 @@ impl<'v> Shown<'v> {
             resource_management_type: Some(api::ResourceManagementType::Customer),
             ..api::Service::default()
         };
-        if let Some(revision) = self.current_revision() {
-            let capacity = ShownCapacity::of(&revision.capacity);
+        if let Some(work) = self.work() {
+            let capacity = ShownCapacity::of(work.capacity);
             shown.launch_type = capacity.launch_type;
             shown.capacity_provider_strategy = capacity.strategy;
-            shown.platform_version = revision.platform_version.clone();
-            shown.platform_family = revision.platform_family.clone();
-            shown.task_definition = Some(definition_arn(&service.scope, &revision.definition));
-            shown.network_configuration = show_network(revision.network.as_ref())?;
+            shown.platform_version = work.platform_version.cloned();
+            shown.platform_family = work.platform_family.cloned();
+            shown.task_definition = Some(definition_arn(&service.scope, work.definition));
+            shown.network_configuration = show_network(work.network)?;
         }
         Ok(shown)
     }
@@ -267,7 +296,7 @@ pub(super) fn definition_arn(scope: &Scope, id: &TaskDefinitionId) -> String {
 }
 
 /// Whether a service that was deleted is still shown.
-pub(super) fn is_visible(service: &Service, kept_ms: u64, now: Timestamp) -> bool {
+pub(crate) fn is_visible(service: &Service, kept_ms: u64, now: Timestamp) -> bool {
     let is_over = |deleted_at: Timestamp| kept_ms <= now.since_ms(deleted_at);
     service.status < ServiceStatus::Inactive || !service.deleted_at.is_some_and(is_over)
 }
@@ -275,7 +304,7 @@ pub(super) fn is_visible(service: &Service, kept_ms: u64, now: Timestamp) -> boo
 fn draw<'v>(region: &Region, view: &'v View, service: &'v Service) -> Picture<'v> {
     let (account, id) = (service.scope.account, service.key());
     let deployments = view.deployments_of(account, &id).map(AsRef::as_ref);
-    Picture {
+    let mut picture = Picture {
         service,
         deployments: deployments.filter(|row| row.rank < Rank::Gone).collect(),
         task_sets: view.task_sets_of(account, &id).map(AsRef::as_ref).collect(),
@@ -289,5 +318,7 @@ fn draw<'v>(region: &Region, view: &'v View, service: &'v Service) -> Picture<'v
             .unwrap_or_default(),
         rollback_id: DeploymentId(0),
         now: region.clock.now(),
-    }
+    };
+    look_around(region, view, &mut picture);
+    picture
 }

@@ -33,6 +33,7 @@ use tracing::warn;
 
 use crate::region::Region;
 use lost::Silences;
+pub(crate) use picture::look_around;
 use queue::{Done, Queue, Who};
 use wake::Wakes;
 

@@ -47,14 +47,19 @@ pub(super) fn draw<'v>(
         rollback_id,
         now,
     };
-    match service.scheduling {
-        Scheduling::Daemon => picture.hosts = every_host(view, &picture),
+    look_around(region, view, &mut picture);
+    Some(Drawn { picture, is_cut })
+}
+
+/// Adds the instances and zones that matter to the service.
+pub(crate) fn look_around(region: &Region, view: &View, picture: &mut Picture<'_>) {
+    match picture.service.scheduling {
+        Scheduling::Daemon => picture.hosts = every_host(view, picture),
         Scheduling::Replica => picture.hosts = hosts_of_tasks(view, &picture.tasks),
     }
-    if service.is_zone_rebalanced {
-        picture.zones = zones(region, view, &picture);
+    if picture.service.is_zone_rebalanced {
+        picture.zones = zones(region, view, picture);
     }
-    Some(Drawn { picture, is_cut })
 }
 
 /// The service's tasks, without more ended ones than a turn takes in.
