@@ -1,14 +1,23 @@
-//! Takes away what is over: deleted clusters and capacity providers, expired client tokens, deleted
-//! task definitions.
+//! Takes away what is over: deleted clusters, services and capacity providers, expired client tokens,
+//! deleted task definitions.
 //!
 //! Called now and then by whoever keeps the region's time; calling it twice changes nothing.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use aws_wire::ApiError;
-use longshore_types::Timestamp;
-use model::{Key, TaskDefinitionStatus, View};
+use longshore_types::{RevisionId, Timestamp};
+use model::service::{Rank, ServiceStatus};
+use model::{Deployment, Key, Record as _, Service, TaskDefinition, TaskDefinitionStatus, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
+use crate::ecs::show_service::is_visible;
 use crate::region::Region;
+
+/// Past deployments of one service that are kept.
+const PAST_DEPLOYMENTS_MAX: usize = 100;
 
 impl Region {
     /// Removes what nobody can see or use any more; says how many rows went.
@@ -40,6 +49,7 @@ impl Region {
             .task_definitions
             .iter()
             .filter(|row| row.status == TaskDefinitionStatus::DeleteInProgress)
+            .filter(|row| !is_promised(view, row))
             .filter(|row| {
                 let is_its = |task: &model::Task| {
                     task.scope.account == row.account && task.definition == row.id
@@ -53,6 +63,81 @@ impl Region {
             .iter()
             .filter(|row| row.deleted_at.is_some_and(|at| providers_kept_ms <= now.since_ms(at)))
             .map(|row| Key::CapacityProvider(row.scope.account, row.name.clone()));
-        clusters.chain(tokens).chain(definitions).chain(providers).collect()
+        let mut keys: Vec<Key> =
+            clusters.chain(tokens).chain(definitions).chain(providers).collect();
+        for service in view.services.iter() {
+            self.over_of_service(view, service, now, &mut keys);
+        }
+        keys
     }
+
+    /// What is over of one service: all of it, or deployments of long ago.
+    fn over_of_service(&self, view: &View, service: &Service, now: Timestamp, keys: &mut Vec<Key>) {
+        let (account, id) = (service.scope.account, service.key());
+        let retention = &self.config.retention;
+        let deployments: Vec<_> = view.deployments_of(account, &id).collect();
+        if !is_visible(service, retention.inactive_services_ms, now) {
+            let sets = view.task_sets_of(account, &id).map(|row| Key::TaskSet(account, row.id()));
+            keys.extend(sets);
+            keys.extend(deployments.iter().map(|row| Key::Deployment(account, row.id())));
+            let revisions = view.revisions_of(account, &id);
+            keys.extend(revisions.map(|row| Key::ServiceRevision(account, row.id())));
+            keys.push(Key::ServiceEvents(account, id.clone()));
+            // The last: what is cut off is found again by it.
+            keys.push(Key::Service(account, id));
+            return;
+        }
+        let is_over = |row: &Deployment| {
+            let ended_at = row.finished_at.or(row.stopped_at).unwrap_or(row.updated_at);
+            let is_of_another = row.created_at < service.created_at;
+            is_of_another || retention.past_deployments_ms <= now.since_ms(ended_at)
+        };
+        let mut past: Vec<_> =
+            deployments.iter().filter(|row| row.rank == Rank::Gone).copied().collect();
+        past.sort_by_key(|row| Reverse((row.created_at, row.id)));
+        let many = past.split_off(past.len().min(PAST_DEPLOYMENTS_MAX));
+        let over: Vec<_> = past.into_iter().filter(|row| is_over(row)).chain(many).collect();
+        if over.is_empty() {
+            return;
+        }
+        let left = deployments.iter().filter(|row| !over.iter().any(|gone| gone.id == row.id));
+        let mut named: BTreeSet<RevisionId> = left
+            .flat_map(|row| {
+                let sources = row.sources.iter().map(|source| source.revision);
+                let target = row.rollback.as_ref().map(|rollback| rollback.revision);
+                sources.chain(target).chain([row.revision])
+            })
+            .collect();
+        named.extend(service.revision);
+        named.extend(completed(view, service));
+        keys.extend(over.iter().map(|row| Key::Deployment(account, row.id())));
+        let revisions = view.revisions_of(account, &id).filter(|row| !named.contains(&row.id));
+        keys.extend(revisions.map(|row| Key::ServiceRevision(account, row.id())));
+    }
+}
+
+/// The revision that a rollback would go back to.
+fn completed(view: &View, service: &Service) -> Option<RevisionId> {
+    let events = view.service_events.get(service.scope.account, &service.key())?;
+    events.notes.completed.as_ref().map(|completed| completed.revision)
+}
+
+/// Whether a service may still make tasks of the definition.
+fn is_promised(view: &View, definition: &TaskDefinition) -> bool {
+    let account = definition.account;
+    let is_live = |service: &&Arc<Service>| service.status < ServiceStatus::Inactive;
+    view.services.of(account).filter(is_live).any(|service| {
+        let id = service.key();
+        let deployments = view.deployments_of(account, &id);
+        let revisions = deployments
+            .filter(|row| row.rank < Rank::Gone)
+            .map(|row| row.revision)
+            .chain(service.revision)
+            .chain(completed(view, service));
+        let mut definitions = revisions
+            .filter_map(|revision| view.revision_of(account, &id, revision))
+            .map(|revision| &revision.definition)
+            .chain(view.task_sets_of(account, &id).map(|set| &set.definition));
+        definitions.any(|named| *named == definition.id)
+    })
 }

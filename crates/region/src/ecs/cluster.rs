@@ -6,8 +6,9 @@ use aws_api::ecs;
 use aws_api::ecs::ClusterField;
 use aws_wire::{ApiError, json};
 use model::instance::InstanceStatus;
+use model::service::{ServiceStatus, TaskSetStatus};
 use model::task::{Launch, Phase};
-use model::{Cluster, Document, Task, View};
+use model::{Cluster, Document, Service, Task, View};
 
 use super::capacity::show_strategy;
 use crate::errors::Refusal;
@@ -90,7 +91,7 @@ impl Region {
             registered_container_instances_count: Some(counts.instances),
             running_tasks_count: Some(counts.running.values().sum()),
             pending_tasks_count: Some(counts.pending.values().sum()),
-            active_services_count: Some(0),
+            active_services_count: Some(counts.services),
             statistics: Some(Vec::new()),
             tags: Some(Vec::new()),
             settings: Some(Vec::new()),
@@ -130,6 +131,10 @@ struct Counts {
     instances: i32,
     running: BTreeMap<Launch, i32>,
     pending: BTreeMap<Launch, i32>,
+    /// Active ones; those whose task sets have no primary yet run on nothing.
+    services: i32,
+    active_services: BTreeMap<Launch, i32>,
+    draining_services: BTreeMap<Launch, i32>,
 }
 
 impl Counts {
@@ -151,6 +156,19 @@ impl Counts {
                 *counts.pending.entry(task.launch).or_default() += 1;
             }
         }
+        for service in view.services_of_cluster(cluster.account, &cluster.name) {
+            let by_launch = match service.status {
+                ServiceStatus::Active => {
+                    counts.services += 1;
+                    &mut counts.active_services
+                }
+                ServiceStatus::Draining => &mut counts.draining_services,
+                ServiceStatus::Inactive => continue,
+            };
+            if let Some(launch) = launch_of(view, service) {
+                *by_launch.entry(launch).or_default() += 1;
+            }
+        }
         counts
     }
 
@@ -163,12 +181,12 @@ impl Counts {
             ("pendingFargateTasksCount", of(&self.pending, Launch::Fargate)),
             ("runningExternalTasksCount", of(&self.running, Launch::External)),
             ("pendingExternalTasksCount", of(&self.pending, Launch::External)),
-            ("activeEC2ServiceCount", 0),
-            ("activeFargateServiceCount", 0),
-            ("drainingEC2ServiceCount", 0),
-            ("drainingFargateServiceCount", 0),
-            ("activeExternalServiceCount", 0),
-            ("drainingExternalServiceCount", 0),
+            ("activeEC2ServiceCount", of(&self.active_services, Launch::Ec2)),
+            ("activeFargateServiceCount", of(&self.active_services, Launch::Fargate)),
+            ("drainingEC2ServiceCount", of(&self.draining_services, Launch::Ec2)),
+            ("drainingFargateServiceCount", of(&self.draining_services, Launch::Fargate)),
+            ("activeExternalServiceCount", of(&self.active_services, Launch::External)),
+            ("drainingExternalServiceCount", of(&self.draining_services, Launch::External)),
         ]
         .map(|(name, count)| ecs::KeyValuePair {
             name: Some(name.to_owned()),
@@ -176,6 +194,16 @@ impl Counts {
         })
         .to_vec()
     }
+}
+
+/// On what a service's tasks run: as its revision says, or its primary task set.
+fn launch_of(view: &View, service: &Service) -> Option<Launch> {
+    let (account, id) = (service.scope.account, service.key());
+    if let Some(revision) = service.revision {
+        return Some(view.revision_of(account, &id, revision)?.capacity.launch());
+    }
+    let primary = view.task_sets_of(account, &id).find(|set| set.status == TaskSetStatus::Primary);
+    primary.map(|set| set.capacity.launch())
 }
 
 fn is_pending(task: &Task) -> bool {

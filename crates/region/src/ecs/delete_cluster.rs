@@ -3,6 +3,7 @@
 use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
 use model::instance::InstanceStatus;
+use model::service::ServiceStatus;
 use model::task::Phase;
 use model::{Cluster, ClusterStatus};
 use store::{Batch, Index};
@@ -28,13 +29,19 @@ pub(super) async fn handle(
             if view.instances_of_cluster(account, &name).any(|instance| is_here(instance.status)) {
                 return Err(Refusal::ClusterHasInstances.into());
             }
+            let mut services = view.services_of_cluster(account, &name);
+            if services.any(|service| service.status < ServiceStatus::Inactive) {
+                return Err(Refusal::ClusterHasServices.into());
+            }
             if view.tasks_of_cluster(account, &name).any(|task| task.phase < Phase::Stopped) {
                 return Err(Refusal::ClusterHasTasks.into());
             }
             cluster.status = ClusterStatus::Inactive;
             cluster.deleted_at = Some(now);
             let mut batch = Batch::on(view);
-            // Whoever starts a task or registers an instance meanwhile makes this look again.
+            // Whoever starts a task, creates a service or registers an instance meanwhile makes this
+            // look again.
+            batch.rely(Index::ClusterServices(account, name.clone()));
             batch.rely(Index::ClusterTasks(account, name.clone()));
             batch.rely(Index::ClusterInstances(account, name));
             batch.put(cluster.clone());

@@ -2,7 +2,7 @@
 
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
-use longshore_types::InstanceId;
+use longshore_types::{InstanceId, ServiceName};
 use model::task::{Desired, Task};
 
 use super::instance_ref::{InstanceRef, instance_ref};
@@ -39,14 +39,17 @@ pub(super) fn handle(
             }
         },
     };
-    let group = input.service_name.as_deref().map(|name| {
-        let name = name.rsplit('/').next().unwrap_or(name);
-        format!("service:{name}")
-    });
+    let service = match input.service_name.as_deref() {
+        None | Some("") => None,
+        Some(given) => Some(region.service(&view, caller, cluster, given)?.name.clone()),
+    };
+    let is_of = |task: &Task, name: &ServiceName| {
+        task.service.as_ref().is_some_and(|its| its.name == *name)
+    };
     let passes = |task: &Task| {
         desired == Some(task.desired)
             && instance.is_none_or(|id| task.instance_arn().is_some() && task.instance == Some(id))
-            && group.as_ref().is_none_or(|group| task.group == *group)
+            && service.as_ref().is_none_or(|name| is_of(task, name))
             && is_or_absent(input.family.as_deref(), task.definition.family.as_str())
             && is_or_absent(input.started_by.as_deref(), task.started_by.as_deref().unwrap_or(""))
             && input.launch_type.as_ref().is_none_or(|kind| kind.as_str() == task.launch.as_str())

@@ -36,8 +36,10 @@ pub(crate) mod run_task;
 mod service;
 mod service_deployments;
 pub(crate) mod service_spec;
+#[cfg(test)]
+mod service_tests;
 mod show_instance;
-mod show_service;
+pub(crate) mod show_service;
 mod show_task;
 pub(crate) mod show_task_definition;
 pub(crate) mod shown_tasks;

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use aws_api::ecs;
 use aws_wire::{ApiError, Caller, Principal};
-use longshore_types::{AccountId, Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
+use longshore_types::{
+    AccountId, Arn, CapacityProviderArn, ClusterArn, InstanceArn, Scope, ServiceArn, TaskArn,
+    TaskDefinitionArn, TaskSetArn,
+};
 use model::instance::InstanceStatus;
-use model::{Row, Tags, View};
+use model::service::ServiceStatus;
+use model::{DeploymentKey, Row, ServiceId, Tags, View};
 use store::Batch;
 
 use crate::errors::Refusal;
@@ -80,6 +84,9 @@ enum Tagged {
     Definition(Arc<model::TaskDefinition>),
     Instance(Arc<model::Instance>),
     Task(Arc<model::Task>),
+    Service(Arc<model::Service>),
+    TaskSet(Arc<model::TaskSet>),
+    Provider(Arc<model::CapacityProvider>),
 }
 
 impl Tagged {
@@ -89,6 +96,9 @@ impl Tagged {
             Self::Definition(row) => &row.tags,
             Self::Instance(row) => &row.tags,
             Self::Task(row) => &row.tags,
+            Self::Service(row) => &row.tags,
+            Self::TaskSet(row) => &row.tags,
+            Self::Provider(row) => &row.tags,
         }
     }
 
@@ -108,6 +118,22 @@ impl Tagged {
                 row.into()
             }
             Self::Task(mut row) => {
+                Arc::make_mut(&mut row).tags = tags;
+                row.into()
+            }
+            Self::Service(mut row) => {
+                let service = Arc::make_mut(&mut row);
+                service.tags = tags;
+                service.version += 1;
+                row.into()
+            }
+            Self::TaskSet(mut row) => {
+                let set = Arc::make_mut(&mut row);
+                set.tags = tags;
+                set.version += 1;
+                row.into()
+            }
+            Self::Provider(mut row) => {
                 Arc::make_mut(&mut row).tags = tags;
                 row.into()
             }
@@ -163,9 +189,47 @@ fn find(region: &Region, view: &View, caller: &Caller, text: &str) -> Result<Tag
             let row = view.tasks.get(account, &arn.id);
             row.filter(|row| row.cluster == arn.cluster).map(|row| Tagged::Task(Arc::clone(row)))
         }
+        "service" | "task-set" | "capacity-provider" => {
+            find_of_services(region, view, caller, kind, text)?
+        }
         _ => return Err(invalid().into()),
     };
     found.ok_or_else(|| gone().into())
+}
+
+/// Services and what belongs to them.
+fn find_of_services(
+    region: &Region,
+    view: &View,
+    caller: &Caller,
+    kind: &str,
+    text: &str,
+) -> Result<Option<Tagged>, ApiError> {
+    let invalid = |_| Refusal::BadIdentifier { given: text.to_owned() };
+    match kind {
+        "service" => {
+            let arn: ServiceArn = text.parse().map_err(invalid)?;
+            let account = account_of(region, caller, &arn.scope)?;
+            let id = ServiceId { cluster: arn.cluster, name: arn.service };
+            let row = view.services.get(account, &id);
+            let row = row.filter(|row| row.status < ServiceStatus::Inactive);
+            Ok(row.map(|row| Tagged::Service(Arc::clone(row))))
+        }
+        "task-set" => {
+            let arn: TaskSetArn = text.parse().map_err(invalid)?;
+            let account = account_of(region, caller, &arn.scope)?;
+            let service = ServiceId { cluster: arn.cluster, name: arn.service };
+            let row = view.task_sets.get(account, &DeploymentKey { service, id: arn.id });
+            Ok(row.map(|row| Tagged::TaskSet(Arc::clone(row))))
+        }
+        _ => {
+            let arn: CapacityProviderArn = text.parse().map_err(invalid)?;
+            let account = account_of(region, caller, &arn.scope)?;
+            let row = view.capacity_providers.get(account, &arn.name);
+            let row = row.filter(|row| row.is_active());
+            Ok(row.map(|row| Tagged::Provider(Arc::clone(row))))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! Services as their callers meet them; no reconciler runs, so that what is written stays as it is.
+
+mod creating;
+mod deleting;
+mod placing;
+mod rollouts;
+mod settings;
+mod updating;
+mod world;
