@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+import images
 from conftest import unique, wait_for
-from services import only, refused
+from services import ServiceCluster, only, refused
 
 GROUP = "arn:aws:autoscaling:eu-north-1:000000000000:autoScalingGroup:5f6f8f4e-0000-4000-8000-000000000000:autoScalingGroupName/"
 
@@ -66,38 +67,39 @@ def instance_of(services):
     return only(services.ecs.list_container_instances(cluster="default")["containerInstanceArns"])
 
 
-@pytest.fixture
-def join(services, provider):
-    """Makes the machine's instance one of the provider's group."""
-    attribute = {"name": "longshore.auto-scaling-group", "targetId": instance_of(services)}
-    yield lambda: services.ecs.put_attributes(cluster="default", attributes=[{**attribute, "value": provider}])
-    services.ecs.delete_attributes(cluster="default", attributes=[attribute])
-
-
-def test_tasks_wait_for_a_provider_until_an_instance_joins(services, provider, join):
+def test_tasks_wait_for_a_provider_until_an_instance_of_its_group_can_take_them(start_region, tmp_path):
+    region = start_region("--auto-scaling-group", "pool", name="pool")
+    region.run("image", "load", str(images.docker_save(tmp_path / "box.tar", "box:1")))
+    services = ServiceCluster(region, f"127.0.0.1:{region.port}/box:1")
+    ecs, where = services.ecs, "default"
+    instance = wait_for("the instance", lambda: ecs.list_container_instances(cluster=where)["containerInstanceArns"], 10)[0]
+    turn = lambda status: ecs.update_container_instances_state(
+        cluster=where, containerInstances=[instance], status=status)
+    ecs.create_capacity_provider(name="mine", autoScalingGroupProvider={
+        "autoScalingGroupArn": GROUP + "pool", "managedScaling": {"status": "ENABLED"}})
+    ecs.put_cluster_capacity_providers(cluster=where, capacityProviders=["mine"], defaultCapacityProviderStrategy=[])
+    turn("DRAINING")
     definition = services.define({**services.idle(), "memory": 32}, fargate=False)
-    strategy = [{"capacityProvider": provider, "weight": 1}]
-    alone = services.ecs.run_task(cluster="default", taskDefinition=definition, capacityProviderStrategy=strategy)
+    strategy = [{"capacityProvider": "mine", "weight": 1}]
+    alone = ecs.run_task(cluster=where, taskDefinition=definition, capacityProviderStrategy=strategy)
     assert alone["failures"] == []
     task = only(alone["tasks"])
-    assert (task["lastStatus"], task["capacityProviderName"]) == ("PROVISIONING", provider)
-    name = services.create(definition, 2, fargate=False, cluster="default", capacityProviderStrategy=strategy)
-    services.until_service("waiting tasks", name, lambda s: s["pendingCount"] == 2, cluster="default")
-    waiting = services.tasks(name, cluster="default")
+    assert (task["lastStatus"], task["capacityProviderName"]) == ("PROVISIONING", "mine")
+    name = services.create(definition, 2, fargate=False, cluster=where, capacityProviderStrategy=strategy)
+    services.until_service("waiting tasks", name, lambda s: s["pendingCount"] == 2, cluster=where)
+    waiting = services.tasks(name, cluster=where)
     assert {each["lastStatus"] for each in waiting} == {"PROVISIONING"}
-    reason = only(services.service(name, "default")["deployments"])["rolloutStateReason"]
-    assert "in progress." in reason and len(reason) > len("ECS deployment ecs-svc/0000000000000000000 in progress."), reason
-    join()
-    services.steady(name, 2, cluster="default")
-    assert services.arns(name, cluster="default") == {each["taskArn"] for each in waiting}, "they waited, none was made anew"
-    for each in services.tasks(name, cluster="default"):
-        assert each["capacityProviderName"] == provider and each["containerInstanceArn"] == instance_of(services)
-    services.until(task["taskArn"], "RUNNING", cluster="default")
-    described = only(services.ecs.describe_container_instances(
-        cluster="default", containerInstances=[instance_of(services)])["containerInstances"])
-    assert described["capacityProviderName"] == provider
-    services.ecs.stop_task(cluster="default", task=task["taskArn"])
-    services.until(task["taskArn"], "STOPPED", cluster="default")
+    services.until_service("what they wait for", name, lambda s: (
+        "draining" in s["deployments"][0]["rolloutStateReason"].lower()), 10, cluster=where)
+    turn("ACTIVE")
+    services.steady(name, 2, cluster=where)
+    assert services.arns(name, cluster=where) == {each["taskArn"] for each in waiting}, "they waited, none was made anew"
+    for each in services.tasks(name, cluster=where):
+        assert (each["capacityProviderName"], each["containerInstanceArn"]) == ("mine", instance)
+    services.until(task["taskArn"], "RUNNING", cluster=where)
+    described = only(ecs.describe_container_instances(cluster=where, containerInstances=[instance])["containerInstances"])
+    assert described["capacityProviderName"] == "mine"
+    region.down()
 
 
 def test_a_provider_is_described_changed_and_kept_while_it_is_used(services, provider):
@@ -112,7 +114,7 @@ def test_a_provider_is_described_changed_and_kept_while_it_is_used(services, pro
     changed = ecs.update_capacity_provider(name=provider, autoScalingGroupProvider={
         "managedScaling": {"status": "ENABLED", "targetCapacity": 80}})["capacityProvider"]
     assert changed["autoScalingGroupProvider"]["managedScaling"]["targetCapacity"] == 80
-    refused(ecs.create_capacity_provider, "InvalidParameterException", name=provider,
+    refused(ecs.create_capacity_provider, "ClientException", "already exists", name=provider,
             autoScalingGroupProvider={"autoScalingGroupArn": GROUP + "other"})
     refused(ecs.create_capacity_provider, "ClientException", name="fargate-mine",
             autoScalingGroupProvider={"autoScalingGroupArn": GROUP + "other"})
@@ -133,8 +135,8 @@ def test_constraints_decide_where_and_say_why_not(services):
     distinct = services.create(definition, 2, fargate=False, cluster="default",
                                placementConstraints=[{"type": "distinctInstance"}])
     message = services.saw(distinct, "was unable to place a task", cluster="default")
-    service = services.service(distinct, "default")
-    assert service["runningCount"] == 1 and service["placementConstraints"] == [{"type": "distinctInstance"}], message
+    service = services.until_service("the one that fits", distinct, lambda s: s["runningCount"] == 1, cluster="default")
+    assert service["placementConstraints"] == [{"type": "distinctInstance"}], message
     member = services.create(definition, 1, fargate=False, cluster="default", placementStrategy=[
         {"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "binpack", "field": "memory"}],
         placementConstraints=[{"type": "memberOf", "expression": "attribute:stack == services-test"}])

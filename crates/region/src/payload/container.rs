@@ -21,9 +21,10 @@ pub(super) fn of_container(
     around: &Surroundings<'_>,
 ) -> ContainerPayload {
     let name = container.name.clone().unwrap_or_default();
-    let image = container.image.clone().unwrap_or_default();
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
+    let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
+    let image = image::exact(container.image.as_deref().unwrap_or_default(), pinned);
     let acts_as_role = role::is_used(task, definition, around);
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");

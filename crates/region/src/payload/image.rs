@@ -1,10 +1,18 @@
-//! Whether an image comes from an ECR registry, and from whose.
+//! Which image it is exactly, and whether it comes from an ECR registry, and from whose.
 
 use longshore_types::AccountId;
 use model::task::Task;
 
 use super::Surroundings;
 use super::wire::{EcrAuthData, RegistryAuthentication};
+
+/// The image's name with the digest that a service's revision is pinned to: `web:1@sha256:…`.
+pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
+    match pinned.filter(|_| !image.contains('@')) {
+        Some(digest) => format!("{image}@{digest}"),
+        None => image.to_owned(),
+    }
+}
 
 /// How the agent logs in to the image's registry; `None` if it is no ECR registry.
 pub(super) fn authentication(
@@ -56,6 +64,13 @@ fn amazon_registry(host: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pinned_image_is_named_with_its_digest_once() {
+        assert_eq!(exact("web:1", None), "web:1");
+        assert_eq!(exact("web:1", Some("sha256:ab")), "web:1@sha256:ab");
+        assert_eq!(exact("web@sha256:ab", Some("sha256:ab")), "web@sha256:ab");
+    }
 
     #[test]
     fn amazons_registries_are_known_by_their_names() {
