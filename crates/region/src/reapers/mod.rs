@@ -53,10 +53,11 @@ pub fn start(region: &Arc<Region>) {
             }
         }
     });
+    tokio::spawn(crate::services::Shell::new(region).run());
     let placing = Arc::clone(region);
     tokio::spawn(async move {
-        loop {
         let mut told = Told::default();
+        loop {
             placing.sessions.room.notified().await;
             waiting::turn(&placing, &mut told).await;
         }

@@ -206,7 +206,8 @@ impl<'t> Turn<'t> {
         let is_shortage_new = self.write_rows(batch);
         self.write_events(batch);
         let service = self.verdict.service.as_ref().unwrap_or(self.picture.service);
-        let is_again = self.is_cut || is_shortage_new;
+        // A task that was never anywhere has stopped already, and is to be taken in.
+        let is_again = self.is_cut || is_shortage_new || !self.outcome.over.is_empty();
         let rests_until = if is_again { Timestamp(0) } else { rest(self.picture, self.now) };
         let interest = interest(service, &self.lacks);
         let is_quiet = batch.is_empty();

@@ -2,7 +2,7 @@
 //!
 //! An agent repeats what it was not heard saying, and keeps its tasks when it is away, as real ones do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_api::ecs::{self as api, Ecs};
 use aws_wire::{Caller, Principal};
@@ -115,7 +115,7 @@ impl World {
         let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][self.hosts.len() % 3];
         let attribute = |name: &str, value: &str| api::Attribute {
             name: Some(name.to_owned()),
-            value: Some(value.to_owned()),
+            value: (!value.is_empty()).then(|| value.to_owned()),
             ..api::Attribute::default()
         };
         let mut attributes =
@@ -125,6 +125,11 @@ impl World {
         } else if self.hosts.len().is_multiple_of(2) {
             attributes.push(attribute("longshore.auto-scaling-group", "pool"));
         }
+        // Its agent can do whatever a task may ask for.
+        let view = self.view();
+        let required = view.task_definitions.iter().flat_map(|row| &row.requires_attributes);
+        let names: BTreeSet<&str> = required.map(|required| required.name.as_str()).collect();
+        attributes.extend(names.into_iter().map(|name| attribute(name, "")));
         let amount = |name: &str, amount| api::Resource {
             name: Some(name.to_owned()),
             r#type: Some("INTEGER".to_owned()),

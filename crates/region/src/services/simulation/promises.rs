@@ -1,9 +1,13 @@
 //! What must be so in the end, once callers and agents behave.
 
+use std::sync::Arc;
+
 use aws_api::ecs::{self as api, Ecs};
+use model::instance::{Instance, InstanceStatus};
 use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
 use model::task::{Desired, Phase, Task};
 use model::{Index, View};
+use plan::service::Sizes;
 
 use super::checks::{check_instances, check_interfaces};
 use super::world::{CLUSTER, SILENCE_MS, World};
@@ -105,7 +109,10 @@ impl World {
             // It goes on trying, or was given up for good.
             return;
         }
-        if primary.rollout == Rollout::Failed {
+        let sizes = Sizes::of(&service.deployment, service.desired_count);
+        let may_not_move =
+            sizes.floor == sizes.ceiling && service.scheduling == Scheduling::Replica;
+        if primary.rollout == Rollout::Failed || may_not_move && sizes.desired > 0 {
             return;
         }
         let shown = self.describe(name.as_str()).await;
@@ -115,7 +122,7 @@ impl World {
         };
         let desired = match service.scheduling {
             Scheduling::Replica => i32::try_from(service.desired_count).unwrap(),
-            Scheduling::Daemon => shown.desired_count.unwrap(),
+            Scheduling::Daemon => self.daemons_due(),
         };
         assert_eq!(
             shown.running_count,
@@ -137,6 +144,14 @@ impl World {
             hosts.dedup();
             assert_eq!(hosts.len(), count, "{at}: {name} has two on one instance");
         }
+    }
+
+    /// On how many instances daemons can run.
+    fn daemons_due(&self) -> i32 {
+        let view = self.view();
+        let is_fit =
+            |row: &&Arc<Instance>| row.status == InstanceStatus::Active && row.agent.connected;
+        i32::try_from(view.instances.iter().filter(is_fit).count()).unwrap()
     }
 
     async fn describe(&self, name: &str) -> api::Service {
@@ -181,7 +196,11 @@ impl World {
             assert_eq!(running.count(), 0, "seed {seed}: containers were left on {}", host.id);
         }
         self.pass(2 * 3_600_000).await;
-        crate::reapers::sweep(&self.region).await.unwrap();
+        let mut seq = None;
+        while seq != Some(self.view().seq) {
+            seq = Some(self.view().seq);
+            crate::reapers::sweep(&self.region).await.unwrap();
+        }
         assert_eq!(self.view().tasks.len(), 0, "seed {seed}: tasks are kept for ever");
     }
 }
