@@ -35,4 +35,4 @@ pub use access::{Access, AccessKey, KeyPair, Keys};
 pub use config::Config;
 pub use errors::Refusal;
 pub use region::{Parts, Region, StartError};
-pub use server::serve_region as serve;
+pub use server::{NotReady, serve_region as serve};

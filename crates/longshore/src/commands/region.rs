@@ -52,7 +52,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
         signals::stop().await;
         sessions.sessions.close();
     };
-    region::serve(region, listener, stop).await;
+    region::serve(region, listener, stop).await.map_err(Error::other("start the region"))?;
     info!("region stopped");
     drop(lock);
     Ok(())

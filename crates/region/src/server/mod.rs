@@ -28,7 +28,7 @@ use crate::access::AccessKey;
 
 pub use answer::Body;
 pub use listener::serve;
-pub use region_site::serve_region;
+pub use region_site::{NotReady, serve_region};
 
 /// A future that is boxed because its kind depends on the request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

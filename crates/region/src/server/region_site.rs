@@ -8,9 +8,8 @@ use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use longshore_types::{Chain, RegionName, Timestamp, Uuid};
+use longshore_types::{RegionName, Timestamp, Uuid};
 use tokio::net::TcpListener;
-use tracing::error;
 
 use super::{Body, BoxFuture, Site, serve};
 use crate::access::AccessKey;
@@ -18,18 +17,21 @@ use crate::ecs::describe_tasks;
 use crate::region::Region;
 use crate::{reapers, sessions};
 
+/// Why a region never served.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to ready the region for requests")]
+pub struct NotReady(#[source] ApiError);
+
 /// Readies the region, starts what works in its background, and serves it until `shutdown` is done.
 pub async fn serve_region(
     region: Arc<Region>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-) {
-    if let Err(failed) = reapers::prepare(&region).await {
-        error!(error = %Chain(&failed), "failed to ready the region");
-        return;
-    }
+) -> Result<(), NotReady> {
+    reapers::prepare(&region).await.map_err(NotReady)?;
     reapers::start(&region);
     serve(region, listener, shutdown).await;
+    Ok(())
 }
 
 /// The services of a region.
@@ -96,4 +98,53 @@ impl Site for Region {
 fn is_in_json(call: &Call<'_>, operation: &str) -> bool {
     let is_json = matches!(call.protocol, Protocol::AwsJson10 | Protocol::AwsJson11);
     is_json && call.operation.name == operation
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::Chain;
+    use store::{Batch, Changes, CommitError, MemoryStore, Pending, Store};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::testing::TestRegion;
+
+    /// A store that can be read.
+    #[derive(Debug, Default)]
+    struct ReadOnly(MemoryStore);
+
+    impl Store for ReadOnly {
+        fn latest(&self) -> Arc<model::View> {
+            self.0.latest()
+        }
+
+        fn durable(&self) -> Arc<model::View> {
+            self.0.durable()
+        }
+
+        fn submit(&self, _batch: Batch) -> Result<Pending, CommitError> {
+            Err(CommitError::Closed)
+        }
+
+        fn subscribe(&self) -> watch::Receiver<model::Seq> {
+            self.0.subscribe()
+        }
+
+        fn changes(&self) -> Changes {
+            self.0.changes()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_region_that_cannot_be_readied_says_so_and_serves_nothing() {
+        let mut test = TestRegion::new();
+        Arc::get_mut(&mut test.region).unwrap().store = Arc::new(ReadOnly::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = serve_region(test.region, listener, std::future::pending()).await;
+        let error = served.unwrap_err();
+        let text = Chain(&error).to_string();
+        assert!(text.starts_with("failed to ready the region for requests: "), "{text}");
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens");
+    }
 }
