@@ -1,6 +1,5 @@
 //! Why an instance would not do: the reason on the wire, and the sentence for people.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use longshore_types::InstanceId;
@@ -47,6 +46,15 @@ impl Unfit {
 }
 
 impl Unfit {
+    /// Whether both lack the same, be it more of it or less.
+    fn is_alike(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cpu { needed: a, .. }, Self::Cpu { needed: b, .. })
+            | (Self::Memory { needed: a, .. }, Self::Memory { needed: b, .. }) => a == b,
+            (a, b) => a == b,
+        }
+    }
+
     /// What a service's event says of the closest matching instance.
     pub fn event_clause(&self) -> String {
         match self {
@@ -96,28 +104,34 @@ impl Refusals {
     /// Gathers equal reasons; shortages of one kind are one reason, with the most that was free.
     pub fn of(mut each: Vec<(InstanceId, Unfit)>) -> Self {
         each.sort_unstable_by_key(|(id, _)| *id);
-        let mut tally: BTreeMap<Unfit, (Unfit, u32)> = BTreeMap::new();
+        let mut tally: Vec<(&Unfit, u32)> = Vec::new();
         for (_, unfit) in &each {
-            let alike = match unfit {
-                Unfit::Cpu { needed, .. } => Unfit::Cpu { needed: *needed, free: 0 },
-                Unfit::Memory { needed, .. } => Unfit::Memory { needed: *needed, free: 0 },
-                Unfit::Inactive
-                | Unfit::Draining
-                | Unfit::AgentDisconnected
-                | Unfit::Attribute { .. }
-                | Unfit::MemberOf
-                | Unfit::DistinctInstance
-                | Unfit::Port(_) => unfit.clone(),
-            };
-            let (nearest, count) = tally.entry(alike).or_insert_with(|| (unfit.clone(), 0));
-            if *nearest < *unfit {
-                *nearest = unfit.clone();
+            match tally.iter_mut().find(|(other, _)| other.is_alike(unfit)) {
+                Some((nearest, count)) => {
+                    *nearest = (*nearest).max(unfit);
+                    *count += 1;
+                }
+                None => tally.push((unfit, 1)),
             }
-            *count += 1;
         }
-        let mut tally: Vec<_> = tally.into_values().collect();
+        let mut tally: Vec<_> =
+            tally.into_iter().map(|(unfit, count)| (unfit.clone(), count)).collect();
         tally.sort_by(|(a, many), (b, fewer)| fewer.cmp(many).then_with(|| a.cmp(b)));
         Self { each, tally }
+    }
+
+    /// The same, but for instances that say something else by now, or nothing.
+    pub(crate) fn but(&self, changes: impl Iterator<Item = (InstanceId, Option<Unfit>)>) -> Self {
+        let mut each = self.each.clone();
+        for (id, unfit) in changes {
+            match (each.binary_search_by_key(&id, |(id, _)| *id), unfit) {
+                (Ok(at), Some(unfit)) => each[at].1 = unfit,
+                (Err(at), Some(unfit)) => each.insert(at, (id, unfit)),
+                (Ok(at), None) => drop(each.remove(at)),
+                (Err(_), None) => {}
+            }
+        }
+        Self::of(each)
     }
 
     /// What each instance said, by id.

@@ -253,27 +253,39 @@ impl Queue {
         }
     }
 
-    /// Why each host in the pool refuses. Made once for as long as nothing changes.
+    /// Why each host in the pool refuses. Of hosts that did not change since this was asked last, it
+    /// is known.
     pub(super) fn refusals(&mut self, hosts: &Hosts) -> Arc<Refusals> {
         let (version, group) = (hosts.version, self.group.filter(|_| self.shape.is_distinct));
-        if let Some(refused) = &self.refusals
-            && (refused.version, refused.group) == (version, group)
-        {
-            return Arc::clone(&refused.refusals);
-        }
-        let why = |(_, slot): (SlotId, &Slot)| {
-            let kind = self.kinds.get(&slot.class).filter(|kind| kind.is_in_pool)?;
-            let verdict = kind.verdict.clone();
-            let unfit = verdict.and_then(|()| self.fit_now(slot, hosts, self.group)).err()?;
-            Some((slot.id, unfit))
+        let known = self.refusals.take().filter(|known| known.group == group);
+        let refusals = match known {
+            Some(known) if known.version == version => known.refusals,
+            Some(known) => {
+                let changed = hosts.changed_after(known.version);
+                let changes = changed.map(|(_, slot)| (slot.id, self.unfit(slot, hosts)));
+                Arc::new(known.refusals.but(changes))
+            }
+            None => {
+                let why = |(_, slot): (SlotId, &Slot)| Some((slot.id, self.unfit(slot, hosts)?));
+                Arc::new(Refusals::of(hosts.iter().filter_map(why).collect()))
+            }
         };
-        let refusals = Arc::new(Refusals::of(hosts.iter().filter_map(why).collect()));
         self.refusals = Some(Refused { version, group, refusals: Arc::clone(&refusals) });
         refusals
     }
 
+    /// Why the host refuses; nothing if it would do, or is not looked at.
+    fn unfit(&self, slot: &Slot, hosts: &Hosts) -> Option<Unfit> {
+        let kind = self.kinds.get(&slot.class).filter(|kind| kind.is_in_pool)?;
+        match &kind.verdict {
+            Ok(()) => self.fit_now(slot, hosts, self.group).err(),
+            Err(unfit) => Some(unfit.clone()),
+        }
+    }
+
     /// The host of the slot is gone.
     pub(super) fn forget(&mut self, id: SlotId) {
+        self.refusals = None;
         if let Some(entry) = self.entries.get_mut(id.index()) {
             let entry = std::mem::take(entry);
             if let Some(place) = entry.place {
