@@ -24,7 +24,7 @@ use super::service_spec::{
     self as spec, Workload, ZONE_FIELD, read_capacity, read_constraints, read_definition,
     read_desired, read_grace, read_propagate, read_settings, read_strategies,
 };
-use super::show_service::Shown;
+use super::show_service::{Shown, as_written};
 use crate::access::principal_arn;
 use crate::errors::Refusal;
 use crate::region::Region;
@@ -39,8 +39,12 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::CreateServiceRequest,
 ) -> Result<api::CreateServiceResponse, ApiError> {
-    let id = region.decide(|view, now| decide(region, caller, &input, view, now)).await?;
-    let view = region.view();
+    let decide = |view: &View, now| {
+        let (batch, id) = decide(region, caller, &input, view, now)?;
+        let view = as_written(view, &batch);
+        Ok((batch, (view, id)))
+    };
+    let (view, id) = region.decide(decide).await?;
     let service = view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)?;
     Ok(api::CreateServiceResponse { service: Some(Shown::of(region, &view, service).show(true)?) })
 }

@@ -6,7 +6,7 @@ use model::service::{Scheduling, ServiceStatus, TaskSetStatus};
 use model::{Index, Service};
 use store::Batch;
 
-use super::show_service::Shown;
+use super::show_service::{Shown, as_written};
 use crate::errors::Refusal;
 use crate::region::Region;
 
@@ -17,7 +17,7 @@ pub(super) async fn handle(
 ) -> Result<api::DeleteServiceResponse, ApiError> {
     let given = input.service.unwrap_or_default();
     let is_forced = input.force.unwrap_or(false);
-    let service = region
+    let (view, service) = region
         .decide(|view, now| {
             let mut batch = Batch::on(view);
             let cluster = region.cluster(view, caller, input.cluster.as_deref())?;
@@ -25,7 +25,7 @@ pub(super) async fn handle(
             match service.status {
                 ServiceStatus::Active => {}
                 // Asked for twice, done once.
-                ServiceStatus::Draining => return Ok((batch, service)),
+                ServiceStatus::Draining => return Ok((batch, (view.clone(), service))),
                 ServiceStatus::Inactive => return Err(Refusal::ServiceNotFound.into()),
             }
             if service.scheduling == Scheduling::Replica && !is_forced {
@@ -45,9 +45,10 @@ pub(super) async fn handle(
             service.version += 1;
             batch.rely(Index::ServiceTasks(caller.account, service.key()));
             batch.put(service.clone());
-            Ok((batch, service))
+            let view = as_written(view, &batch);
+            Ok((batch, (view, service)))
         })
         .await?;
-    let shown = Shown::of(region, &region.view(), &service).show(false)?;
+    let shown = Shown::of(region, &view, &service).show(false)?;
     Ok(api::DeleteServiceResponse { service: Some(shown) })
 }

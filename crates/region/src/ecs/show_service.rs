@@ -15,6 +15,7 @@ use model::service::{
 };
 use model::{Deployment, Document, Service, ServiceRevision, View};
 use plan::service::{self as promise, BreakerView, Counts, Picture};
+use store::Batch;
 
 use super::capacity::show_strategy;
 use super::service_spec::{
@@ -31,6 +32,19 @@ pub(super) struct Shown<'v> {
     picture: Picture<'v>,
     /// What deployments that are under way wait for.
     gates: BTreeMap<DeploymentId, Vec<Gate>>,
+}
+
+/// The view that a batch will have made of the one that it was decided on: what an answer shows,
+/// however quick the reconciler was.
+pub(super) fn as_written(view: &View, batch: &Batch) -> View {
+    let (mut view, seq) = (view.clone(), view.seq.next());
+    for key in &batch.deletes {
+        view.remove(seq, key);
+    }
+    for row in &batch.writes {
+        view.put(seq, row);
+    }
+    view
 }
 
 /// What tasks look like.

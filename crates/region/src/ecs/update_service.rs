@@ -23,7 +23,7 @@ use super::service_spec::{
     read_propagate, read_settings, read_strategies, show_constraints, show_network,
     show_strategies,
 };
-use super::show_service::Shown;
+use super::show_service::{Shown, as_written};
 use crate::errors::Refusal;
 use crate::region::Region;
 
@@ -32,12 +32,14 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::UpdateServiceRequest,
 ) -> Result<api::UpdateServiceResponse, ApiError> {
-    let service = region.decide(|view, now| decide(region, caller, &input, view, now)).await?;
-    let view = region.view();
-    // What is shown may have been changed again meanwhile.
-    let row = view.services.get(caller.account, &service.key());
-    let service = row.map_or(&service, |row| row.as_ref());
-    Ok(api::UpdateServiceResponse { service: Some(Shown::of(region, &view, service).show(false)?) })
+    let decide = |view: &View, now| {
+        let (batch, service) = decide(region, caller, &input, view, now)?;
+        let view = as_written(view, &batch);
+        Ok((batch, (view, service)))
+    };
+    let (view, service) = region.decide(decide).await?;
+    let service = Shown::of(region, &view, &service).show(false)?;
+    Ok(api::UpdateServiceResponse { service: Some(service) })
 }
 
 fn decide(
@@ -274,14 +276,15 @@ fn deploy(
     let revision = workload.revision(region, view, service.scope.clone(), &id, now)?;
     let shown = Shown::of(region, view, service);
     let live = || view.deployments_of(account, &id).filter(|row| row.rank < Rank::Gone);
-    let sources = live().map(|row| {
+    let sources = live().filter_map(|row| {
         let counts = shown.counts(row);
-        SourceRevision {
+        let is_there = row.rank == Rank::Primary || counts.running + counts.pending > 0;
+        is_there.then_some(SourceRevision {
             revision: row.revision,
             requested: counts.desired,
             running: counts.running,
             pending: counts.pending,
-        }
+        })
     });
     let sources: Vec<SourceRevision> = sources.collect();
     let deployment = first_step(region, service, &revision, sources, now);
