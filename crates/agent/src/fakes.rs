@@ -486,9 +486,17 @@ pub(crate) struct FakeRegion {
     changed: Arc<Notify>,
     pub(crate) log_lines: Arc<Mutex<VecDeque<(String, String)>>>,
     groups: Arc<Mutex<Vec<String>>>,
+    /// Access keys that are no longer good.
+    expired: Arc<Mutex<Vec<String>>>,
+    /// The key of each put, `""` for the host's own, and whether it was good.
+    pub(crate) puts: Arc<Mutex<Vec<(String, bool)>>>,
 }
 
 impl FakeRegion {
+    pub(crate) fn expire(&self, access_key: &str) {
+        self.expired.lock().unwrap().push(access_key.to_owned());
+    }
+
     pub(crate) fn set_away(&self, away: bool) {
         *self.is_away.lock().unwrap() = away;
         self.changed.notify_waiters();
@@ -564,10 +572,20 @@ impl LogService for FakeRegion {
     fn put(
         &self,
         target: LogTarget,
-        _role: Option<RoleCredentials>,
+        role: Option<RoleCredentials>,
         events: Vec<LogEvent>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
+            let key = role.map(|role| role.access_key_id).unwrap_or_default();
+            let is_good = !self.expired.lock().unwrap().contains(&key);
+            self.puts.lock().unwrap().push((key, is_good));
+            if !is_good {
+                return Err(LogServiceError {
+                    code: "ExpiredTokenException".into(),
+                    message: "The security token included in the request is expired".into(),
+                    is_transient: false,
+                });
+            }
             if *self.is_away.lock().unwrap() {
                 return Err(LogServiceError {
                     code: "RequestError".into(),

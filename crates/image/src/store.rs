@@ -205,6 +205,12 @@ impl ImageStore {
         &self.inner.blobs
     }
 
+    /// How much of the disk is free for us; nothing if the kernel does not say.
+    pub fn free_percent(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.inner.config.dir).ok()?;
+        disk.f_bavail.saturating_mul(100).checked_div(disk.f_blocks)
+    }
+
     /// Every image, ordered by digest, with the names that mean it.
     pub fn list(&self) -> Vec<(ImageRecord, Vec<Reference>)> {
         let state = self.inner.state();

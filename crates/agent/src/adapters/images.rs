@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use image::{Auth, Digest, Event, Progress, PullError, PulledImage, Puller, Reference};
+use image::{Auth, Digest, Event, ImageStore, Progress, PullError, PulledImage, Puller, Reference};
 use longshore_types::Chain;
 use tracing::{info, warn};
 
@@ -18,6 +18,9 @@ use crate::seams::{Images, LocalImage};
 
 /// Images that nobody used for this long may go.
 const UNUSED_MS_MIN: u64 = 3 * 24 * 3_600_000;
+/// The same where little is left of the disk.
+const UNUSED_MS_MIN_WHEN_SHORT: u64 = 3_600_000;
+const FREE_PERCENT_MIN: u64 = 15;
 
 type Pull = Shared<BoxFuture<'static, Result<LocalImage, Arc<PullError>>>>;
 type Listener = Box<dyn FnOnce(String) + Send>;
@@ -144,6 +147,16 @@ async fn pull(
     }
 }
 
+fn unused_ms_min(store: &ImageStore) -> u64 {
+    match store.free_percent() {
+        Some(free) if free < FREE_PERCENT_MIN => {
+            info!(free, "disk is nearly full, unused images go early");
+            UNUSED_MS_MIN_WHEN_SHORT
+        }
+        Some(_) | None => UNUSED_MS_MIN,
+    }
+}
+
 fn is_out_of_reach(error: &PullError) -> bool {
     match error {
         PullError::Unreachable { .. }
@@ -216,7 +229,8 @@ impl Images for StoreImages {
     fn collect(&self) -> BoxFuture<'_, usize> {
         let store = self.puller.store().clone();
         Box::pin(async move {
-            let collect = move || store.collect(&BTreeSet::new(), UNUSED_MS_MIN);
+            // What is in use has a lease.
+            let collect = move || store.collect(&BTreeSet::new(), unused_ms_min(&store));
             match tokio::task::spawn_blocking(collect).await {
                 Ok(Ok(collected)) => collected.images,
                 Ok(Err(error)) => {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::{Health, Status, TaskEvent};
-use super::{Accepted, Context, CredentialsBook, Engine};
+use super::{Accepted, Context, CredentialsBook, Engine, TaskCredentials};
 use crate::fakes::{FakeImages, FakeNets, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
 use crate::state_dir::StateDir;
@@ -304,6 +304,49 @@ async fn the_last_line_is_in_the_log_before_the_task_is_stopped() {
     assert!(stopped.reason.ends_with("its last line was: last"), "{}", stopped.reason);
     let stream = rig.region.log_lines.lock().unwrap()[0].0.clone();
     assert_eq!(stream, "ecs/web/00112233445566778899aabbccddeeff");
+}
+
+fn execution_role(key: &str) -> Value {
+    json!({ "credentialsId": "c", "roleArn": "arn:aws:iam::000000000000:role/r",
+            "accessKeyId": key, "secretAccessKey": "s", "sessionToken": "t",
+            "expiration": "2026-01-01T00:00:00Z" })
+}
+
+#[tokio::test]
+async fn lines_wait_for_the_next_key_when_the_one_they_are_written_with_has_expired() {
+    let rig = Rig::new().await;
+    rig.region.make_group("g");
+    let log = json!({ "LogConfig": { "Type": "awslogs", "Config": {
+        "awslogs-group": "g", "awslogs-stream-prefix": "ecs" } } });
+    let mut task = task(json!([{ "name": "web", "logsAuthStrategy": "ExecutionRole",
+        "dockerConfig": { "hostConfig": log.to_string() } }]));
+    task["executionRoleCredentials"] = execution_role("first");
+    drop(rig.engine.accept(task).await);
+    rig.until_told(Status::Running).await;
+    rig.runtime.print("web", "one");
+    rig.until("first line", |rig| rig.region.lines() == ["one"]).await;
+    rig.region.expire("first");
+    rig.runtime.print("web", "two");
+    let is_refused = |rig: &Rig| rig.region.puts.lock().unwrap().contains(&("first".into(), false));
+    rig.until("refused", is_refused).await;
+    let next: crate::acs::wire::RoleCredentials =
+        serde_json::from_value(execution_role("second")).unwrap();
+    let given = TaskCredentials { application: None, execution: Some(next) };
+    assert!(rig.engine.put_credentials(&ARN.parse().unwrap(), given));
+    rig.until("second line", |rig| rig.region.lines() == ["one", "two"]).await;
+    assert_eq!(rig.region.puts.lock().unwrap().last(), Some(&("second".to_owned(), true)));
+    // Also when the task is over by the time the key expires: no line is lost with it.
+    rig.region.expire("second");
+    rig.runtime.print("web", "three");
+    rig.runtime.end("web", 0, false);
+    let is_refused =
+        |rig: &Rig| rig.region.puts.lock().unwrap().contains(&("second".into(), false));
+    rig.until("refused again", is_refused).await;
+    let next = serde_json::from_value(execution_role("third")).unwrap();
+    let given = TaskCredentials { application: None, execution: Some(next) };
+    assert!(rig.engine.put_credentials(&ARN.parse().unwrap(), given));
+    rig.until_told(Status::Stopped).await;
+    assert_eq!(rig.region.lines(), ["one", "two", "three"]);
 }
 
 #[tokio::test]
