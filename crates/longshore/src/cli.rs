@@ -78,9 +78,63 @@ pub(crate) struct AgentArgs {
     /// The cluster that this host joins as a container instance
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) cluster: ClusterName,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+}
+
+/// What a host says of itself when it joins a cluster; later joins change nothing of it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct HostArgs {
+    /// The Auto Scaling group that this machine belongs to: the capacity provider that names the
+    /// group places its tasks here
+    #[arg(long, value_name = "NAME")]
+    pub(crate) auto_scaling_group: Option<String>,
+    /// An attribute of this machine, for placement constraints and strategies; may be given several
+    /// times
+    #[arg(long = "instance-attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) instance_attributes: Vec<(String, String)>,
+}
+
+/// The attribute by which an instance says to which Auto Scaling group it belongs.
+const GROUP_ATTRIBUTE: &str = "longshore.auto-scaling-group";
+
+impl HostArgs {
+    /// All that is said, as attributes.
+    pub(crate) fn attributes(&self) -> Vec<(String, String)> {
+        let group = self.auto_scaling_group.iter();
+        let group = group.map(|group| (GROUP_ATTRIBUTE.to_owned(), group.clone()));
+        self.instance_attributes.iter().cloned().chain(group).collect()
+    }
+
+    /// The same again, for another process.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let attributes = self.attributes().into_iter();
+        attributes
+            .flat_map(|(name, value)| {
+                ["--instance-attribute".to_owned(), format!("{name}={value}")]
+            })
+            .collect()
+    }
+}
+
+/// `NAME=VALUE`, in the characters that ECS allows.
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let check = |what: &str, text: &str, punctuation: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
+        if (1..=128).contains(&text.chars().count()) && text.chars().all(is_allowed) {
+            return Ok(());
+        }
+        Err(format!(
+            "a {what} has between 1 and 128 letters, digits or characters of {punctuation}"
+        ))
+    };
+    check("name", name, "-_./\\")?;
+    check("value", value, "-_./@:\\ ")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Args, Clone, Debug)]
@@ -90,6 +144,8 @@ pub(crate) struct Up {
     /// The cluster that this machine joins as a container instance
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) cluster: ClusterName,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
     /// Return once the region and its agent are ready, and leave them running
     #[arg(long)]
     pub(crate) detach: bool,
@@ -317,6 +373,26 @@ mod tests {
         assert_eq!(up.region.account_keys.as_deref(), Some("s"));
         assert!(up.detach);
         assert_eq!(up.cluster.as_str(), "web");
+    }
+
+    #[test]
+    fn what_a_host_says_of_itself_reaches_its_agent() {
+        let host = |line: &str| match parse(line)?.command {
+            Command::Agent(agent) => Ok::<_, clap::Error>(agent.host),
+            Command::Up(up) => Ok(up.host),
+            other => panic!("{other:?}"),
+        };
+        let line = "longshore up --auto-scaling-group web --instance-attribute stack=prod";
+        let said = host(line).unwrap();
+        let expected = [("stack", "prod"), ("longshore.auto-scaling-group", "web")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(said.attributes(), expected);
+        let line = format!("longshore agent {}", said.to_args().join(" "));
+        assert_eq!(host(&line).unwrap().attributes(), expected);
+        for bad in ["x", "=x", "x=", "a=#"] {
+            let line = format!("longshore agent --instance-attribute {bad}");
+            assert!(host(&line).is_err(), "{bad}");
+        }
     }
 
     #[test]

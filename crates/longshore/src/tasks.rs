@@ -147,6 +147,13 @@ pub(crate) fn status(task: &ecs::Task) -> &str {
     task.last_status.as_deref().unwrap_or("UNKNOWN")
 }
 
+/// Why a task has no place yet, as the region tells in one of its attributes.
+pub(crate) fn waits_for(task: &ecs::Task) -> Option<&str> {
+    let mut attributes = task.attributes.iter().flatten();
+    let found = attributes.find(|each| each.name.as_deref() == Some("longshore.waits-for"));
+    found.and_then(|each| each.value.as_deref())
+}
+
 /// Why a stopped task stopped, with what its containers say.
 pub(crate) fn why_stopped(task: &ecs::Task) -> String {
     let mut text = task.stopped_reason.clone().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `longshore ps`: the processes of this data directory, and the tasks of its region.
 
+use aws_api::ecs;
 use longshore_types::{Clock as _, SystemClock, Timestamp};
 
 use crate::cli::Ps;
@@ -32,13 +33,21 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
                 tasks::status(task).to_owned(),
                 text(tasks::address(task).as_deref()),
                 age(task.stopped_at.or(task.started_at).or(task.created_at), now),
-                if task.stopped_at.is_some() { tasks::why_stopped(task) } else { String::new() },
+                reason(task),
             ]
         })
         .collect();
     let header = ["CLUSTER", "TASK", "DEFINITION", "TYPE", "STATUS", "ADDRESS", "SINCE", "REASON"];
     print!("{}", table::render(&header, &rows));
     Ok(())
+}
+
+/// Why a task stopped, or what one that has no place yet waits for.
+fn reason(task: &ecs::Task) -> String {
+    if task.stopped_at.is_some() {
+        return tasks::why_stopped(task);
+    }
+    tasks::waits_for(task).map(|why| format!("waits for room: {why}")).unwrap_or_default()
 }
 
 fn process_row(data: &DataDir, role: Role) -> Vec<String> {

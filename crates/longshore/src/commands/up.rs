@@ -95,6 +95,7 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     if around.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
+        agent_args.extend(args.host.to_args().into_iter().map(OsString::from));
         children.push(ChildSpec {
             name: "agent",
             program: around.program.clone(),
