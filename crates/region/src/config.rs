@@ -66,6 +66,8 @@ pub struct Limits {
     pub capacity_providers_per_cluster_max: usize,
     /// Tasks of a cluster that wait for room among the instances of a capacity provider.
     pub waiting_tasks_per_cluster_max: usize,
+    /// How long such a task waits if no service made it.
+    pub task_waits_ms_max: u64,
     /// Services of a cluster that are not inactive.
     pub services_per_cluster_max: usize,
     /// What a service may desire.
@@ -82,6 +84,7 @@ impl Default for Limits {
             capacity_providers_per_account_max: 1_000,
             capacity_providers_per_cluster_max: 20,
             waiting_tasks_per_cluster_max: 300,
+            task_waits_ms_max: 30 * 60_000,
             services_per_cluster_max: 5_000,
             tasks_per_service_max: 5_000,
         }

@@ -14,10 +14,10 @@ use longshore_types::{AccountId, Chain, ClusterName, InstanceId, Resources, Task
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
 use model::service::{PlacementRule, PlacementWish, Scheduling};
-use model::task::{Input, Launch, Need, Task, Waiting, step};
+use model::task::{Input, Launch, Need, StopCause, Task, Waiting, step};
 use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
 use plan::scaling::{Reservation, wanted_instances};
-use plan::{Ask, Pool};
+use plan::{Ask, Pool, Strategy};
 use store::Batch;
 use tracing::{info, warn};
 
@@ -190,7 +190,10 @@ impl<'t> Turn<'t> {
         let definition = definition.ok_or_else(|| format!("{} is gone", task.definition))?;
         let (given, wishes) = rules_of(self.view, task);
         let constraints = rules::constraints(definition, given).map_err(|error| error.message)?;
-        let strategies = rules::strategies(wishes);
+        let strategies = match task.service.is_some() && wishes.is_empty() {
+            true => vec![Strategy::of_services()],
+            false => rules::strategies(wishes),
+        };
         let ask = Ask {
             need: &task.need,
             group: &task.group,
@@ -220,6 +223,30 @@ impl<'t> Turn<'t> {
         next.version += 1;
         put_task(self.batch, next);
     }
+}
+
+/// Ends the waiting of tasks that nobody replaces and for which no room came in time: as ECS does it,
+/// they stop. Says how many.
+pub(crate) fn give_up(view: &View, batch: &mut Batch, waits_ms_max: u64, now: Timestamp) -> usize {
+    let is_over = |task: &&Arc<Task>| {
+        let waited_ms = now.since_ms(task.times.created);
+        task.service.is_none() && task.launch != Launch::Fargate && waits_ms_max <= waited_ms
+    };
+    let mut ended = 0;
+    for task in unplaced(view).filter(is_over).take(PLACED_AT_ONCE_MAX) {
+        let tally = task.waiting.as_ref().map_or(NO_INSTANCES, |waiting| waiting.tally.as_str());
+        let provider = task.capacity_provider.as_deref().unwrap_or_default();
+        let reason = format!(
+            "Task failed to start: capacity provider {provider} had no room for it in time ({tally})"
+        );
+        let input = Input::Unwanted(StopCause::FailedToStart { reason });
+        if let Some(next) = step(task, &input, now) {
+            warn!(task = %next.id, %provider, %tally, "task waited for room in vain");
+            put_task(batch, next);
+            ended += 1;
+        }
+    }
+    ended
 }
 
 /// Whether what keeps one task from a place keeps the other.

@@ -28,7 +28,7 @@ fn is_custom(name: &str) -> bool {
     !["ecs.", "com.amazonaws.", "longshore."].iter().any(|prefix| name.starts_with(prefix))
 }
 
-pub(super) async fn handle_put(
+pub(crate) async fn handle_put(
     region: &Region,
     caller: &Caller,
     input: ecs::PutAttributesRequest,
@@ -53,6 +53,7 @@ pub(super) async fn handle_put(
             Ok((batch, shown))
         })
         .await?;
+    region.sessions.room.notify_one();
     Ok(ecs::PutAttributesResponse { attributes: Some(shown) })
 }
 
@@ -81,6 +82,7 @@ pub(super) async fn handle_delete(
             Ok((batch, shown))
         })
         .await?;
+    region.sessions.room.notify_one();
     Ok(ecs::DeleteAttributesResponse { attributes: Some(shown) })
 }
 

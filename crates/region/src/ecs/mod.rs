@@ -1,7 +1,7 @@
 //! Amazon ECS: each operation in the file of its name.
 
 pub mod account_settings;
-mod attributes;
+pub(crate) mod attributes;
 pub mod capacity;
 pub(crate) mod capacity_provider;
 mod cluster;
@@ -28,7 +28,7 @@ mod list_services;
 mod list_task_definition_families;
 mod list_task_definitions;
 mod list_tasks;
-mod pool;
+pub(crate) mod pool;
 pub(crate) mod put_cluster_capacity_providers;
 pub(crate) mod register_container_instance;
 mod register_task_definition;

@@ -64,6 +64,17 @@ pub(super) async fn settle(
     Ok(())
 }
 
+/// The same for every cluster: a region may have ended between a change and what follows from it.
+pub(crate) async fn settle_all(region: &Region) -> Result<(), ApiError> {
+    let view = region.store.latest();
+    let is_unsettled =
+        |cluster: &&Arc<Cluster>| cluster.is_active() && strangers(&view, cluster).next().is_some();
+    for cluster in view.clusters.iter().filter(is_unsettled) {
+        settle(region, cluster.account, &cluster.name).await?;
+    }
+    Ok(())
+}
+
 /// Instances whose row does not say what follows from the rest.
 fn strangers<'v>(view: &'v View, cluster: &'v Cluster) -> impl Iterator<Item = &'v Arc<Instance>> {
     view.instances_of_cluster(cluster.account, &cluster.name)

@@ -14,6 +14,7 @@ use store::{BATCH_ROWS_MAX, Batch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
+use crate::ecs::pool;
 use crate::region::Region;
 use crate::waiting::{self, Told};
 
@@ -33,7 +34,7 @@ pub async fn prepare(region: &Region) -> Result<(), ApiError> {
         Ok((batch, is_done))
     };
     while !region.decide(decide).await? {}
-    Ok(())
+    pool::settle_all(region).await
 }
 
 /// Starts the shells, once. They end with the runtime.
@@ -68,6 +69,14 @@ pub fn start(region: &Arc<Region>) {
 pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
     region.decide(|view, now| Ok((over(region, view, now), ()))).await?;
     region.sweep().await?;
+    let waits_ms_max = region.config.limits.task_waits_ms_max;
+    region
+        .decide(|view, now| {
+            let mut batch = Batch::on(view);
+            waiting::give_up(view, &mut batch, waits_ms_max, now);
+            Ok((batch, ()))
+        })
+        .await?;
     region.fleets.follow(&region.store.latest());
     Ok(())
 }

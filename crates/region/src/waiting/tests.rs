@@ -231,3 +231,57 @@ async fn what_is_missing_is_known_as_a_number_of_instances() {
         Wish { provider: "web".to_owned(), group: "web".to_owned(), instances: 1, wanted: 5 };
     assert_eq!(wishes, [expected], "two tasks fit on one instance, eight wait");
 }
+
+#[tokio::test]
+async fn a_task_waits_for_half_an_hour_and_says_in_the_end_what_was_missing() {
+    let world = world(&[("web", true)]).await;
+    let arn = arns(&run(&world, vec![item("web", 1, 0)], 1).await.unwrap()).remove(0);
+    world.test.env.advance_ms(30 * 60_000 - 1);
+    crate::reapers::sweep(world.region()).await.unwrap();
+    assert_eq!(world.describe(&arn).last_status.as_deref(), Some("PROVISIONING"));
+    world.test.env.advance_ms(1);
+    crate::reapers::sweep(world.region()).await.unwrap();
+    let task = world.describe(&arn);
+    assert_eq!(task.last_status.as_deref(), Some("STOPPED"));
+    assert_eq!(task.stop_code, Some(api::TaskStopCode::TaskFailedToStart));
+    assert_eq!(
+        task.stopped_reason.as_deref(),
+        Some(
+            "Task failed to start: capacity provider web had no room for it in time (no instance \
+             belongs to the capacity provider)"
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_attribute_that_is_put_makes_an_instance_a_place() {
+    let world = world(&[("web", true)]).await;
+    let answer = world.try_run(|input| {
+        input.task_definition = Some("bridge".to_owned());
+        input.launch_type = None;
+        input.network_configuration = None;
+        input.capacity_provider_strategy = Some(vec![item("web", 1, 0)]);
+        input.placement_constraints = Some(vec![api::PlacementConstraint {
+            r#type: Some(api::PlacementConstraintType::MemberOf),
+            expression: Some("attribute:rack == one".to_owned()),
+        }]);
+    });
+    let arn = arns(&answer.await.unwrap()).remove(0);
+    let agent = instance(&world, "web", 8192).await;
+    let mut watch = world.region().store.subscribe();
+    while why(&world.describe(&arn)) == Some(NO_INSTANCES) {
+        watch.changed().await.unwrap();
+    }
+    assert_eq!(why(&world.describe(&arn)), Some("1 instance: 1 outside a memberOf constraint"));
+    let input = api::PutAttributesRequest {
+        cluster: None,
+        attributes: Some(vec![api::Attribute {
+            name: Some("rack".to_owned()),
+            value: Some("one".to_owned()),
+            target_id: Some(agent.instance.clone()),
+            ..Default::default()
+        }]),
+    };
+    crate::ecs::attributes::handle_put(world.region(), &world.root(), input).await.unwrap();
+    assert_eq!(placed(&world, &arn).await, agent.instance);
+}
