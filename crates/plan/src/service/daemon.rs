@@ -48,7 +48,7 @@ pub(super) fn plan_service(turn: &Turn<'_, '_>) -> Plan {
         }
     }
     let mut state = State { turn, primary: primary.id, plan: &mut plan, replaceable: Vec::new() };
-    let (mut healthy, mut is_whole, mut is_under_way) = (0, true, false);
+    let (mut healthy, mut hopeful, mut is_whole, mut is_under_way) = (0, 0, true, false);
     for host in &turn.picture.hosts {
         let members = by_host.get(&host.id).map_or(&[][..], Vec::as_slice);
         if !is_eligible(host) {
@@ -56,7 +56,8 @@ pub(super) fn plan_service(turn: &Turn<'_, '_>) -> Plan {
             continue;
         }
         let kept = state.tidy(members);
-        healthy += count(members.iter().filter(|member| member.standing == Standing::Healthy));
+        healthy += count(members.iter().filter(|member| member.standing >= Standing::Healthy));
+        hopeful += count(members.iter().filter(|member| member.standing >= Standing::Unproven));
         is_under_way |= members.iter().any(|member| member.standing < Standing::Healthy);
         let is_own = kept.is_some_and(|kept| kept.deployment == primary.id && kept.stays());
         is_whole &= !host.is_connected
@@ -69,7 +70,7 @@ pub(super) fn plan_service(turn: &Turn<'_, '_>) -> Plan {
         }
     }
     if is_going && waits_until.is_none() {
-        state.replace(healthy, &sizes);
+        state.replace(healthy, hopeful, &sizes);
     }
     if is_going && plan.needed > 0 {
         plan.backoff_until = waits_until;
@@ -143,15 +144,16 @@ impl<'s, 'a> State<'s, '_, 'a> {
         kept
     }
 
-    /// Stops tasks of deployments before, as far as the floor allows.
-    fn replace(&mut self, healthy: u32, sizes: &Sizes) {
-        let mut healthy = healthy;
+    /// Stops tasks of deployments before, as far as the floor allows: it holds for the healthy ones,
+    /// and for those that may be.
+    fn replace(&mut self, mut healthy: u32, mut hopeful: u32, sizes: &Sizes) {
         let mut replaceable = std::mem::take(&mut self.replaceable);
         replaceable.sort_by_key(|member| (member.standing, member.task.id));
         for member in replaceable {
             let is_healthy = member.standing == Standing::Healthy;
-            if !is_healthy || healthy > sizes.floor {
+            if hopeful > sizes.floor && (!is_healthy || healthy > sizes.floor) {
                 healthy -= u32::from(is_healthy);
+                hopeful -= 1;
                 self.stop(member);
             }
         }

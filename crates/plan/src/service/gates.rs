@@ -128,7 +128,9 @@ fn gates_of(
     let mut gates = Vec::new();
     let will_start: u32 = plan.starts.iter().map(|start| start.tasks).sum();
     let without_room = shortage.map_or(0, |shortage| shortage.tasks);
+    let waiting = of_waiting(with(Standing::Pending).map(|member| member.task));
     let starting = count(with(Standing::Pending)) + will_start.saturating_sub(without_room);
+    let starting = starting - waiting.as_ref().map_or(0, |shortage| shortage.tasks);
     if starting > 0 {
         gates.push(Gate::Starting { tasks: starting });
     }
@@ -137,6 +139,7 @@ fn gates_of(
         gates.push(Gate::Healthy { tasks: unproven });
     }
     gates.extend(shortage.filter(|_| plan.needed > 0).cloned().map(Gate::Room));
+    gates.extend(waiting.map(Gate::Room));
     gates.extend(plan.backoff_until.map(|until| Gate::Backoff { until }));
     let before = turn.census.but(Some(id)).filter(|_| turn.task_sets.is_empty());
     let going = plan.stops.len();
@@ -153,6 +156,15 @@ fn gates_of(
         gates.push(Gate::Limits { healthy_min: floor, max: ceiling });
     }
     gates
+}
+
+/// The tasks that are made already and wait for a place, with why the oldest has none.
+fn of_waiting<'t>(tasks: impl Iterator<Item = &'t Task>) -> Option<Shortage> {
+    let waiting: Vec<&Task> = tasks.filter(|task| task.waiting.is_some()).collect();
+    let oldest = waiting.iter().min_by_key(|task| (task.times.created, task.id))?;
+    let tally = oldest.waiting.as_ref().map(|waiting| waiting.tally.clone()).unwrap_or_default();
+    let since = oldest.times.created;
+    Some(Shortage { tasks: count(waiting.iter()), tally, since })
 }
 
 /// `rolloutStateReason`, and `statusReason` of a service deployment that is not done yet.

@@ -12,13 +12,20 @@ use longshore_types::InstanceId;
 
 use super::census::{Member, Standing};
 
-/// The first `count` to go of those that may, most dispensable first. The protected ones may not, but
+/// The first `count` to go of those that may, in groups with the most dispensable first. The protected ones may not, but
 /// they count where balance is looked at.
 pub(super) fn termination<'a, 't>(members: &[&'a Member<'t>], count: usize) -> Vec<&'a Member<'t>> {
     let mut picked: Vec<&'a Member<'t>> = Vec::new();
     for class in [Standing::Pending, Standing::Failing, Standing::Unproven, Standing::Healthy] {
         if picked.len() >= count {
             break;
+        }
+        let may_go = |member: &&&'a Member<'t>| member.standing == class && !member.is_protected;
+        let of_class = members.iter().filter(may_go).copied();
+        if picked.len() + of_class.clone().count() <= count {
+            // All of them go: there is nothing to weigh.
+            picked.extend(of_class);
+            continue;
         }
         // What went before has a lower standing: the rest is what the balance is about.
         let rest = members

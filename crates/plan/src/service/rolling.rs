@@ -169,7 +169,9 @@ fn stop_some<'l, 'a>(
             !member.is_wanted() || (member.leave.is_none() && member.standing < Standing::Healthy)
         });
     let mut failing_left = u32::from(!is_changing);
-    for member in candidates(line, staying, moved, plan) {
+    // Each stop of a running task either takes one above what is desired or makes way for one.
+    let most = levels.running.saturating_sub(line.sizes.desired).saturating_add(in_the_way);
+    for member in candidates(line, staying, moved, most as usize, plan) {
         let standing = member.standing;
         let is_own_failing = member.leave == Some(Leave::Unhealthy) && member.deployment == line.id;
         let is_one_by_one = is_own_failing && levels.judged() <= line.sizes.desired;
@@ -199,6 +201,7 @@ fn candidates<'l, 'a>(
     line: &'l Line<'_, 'a>,
     staying: &[&'l Member<'a>],
     moved: Option<&'l Member<'a>>,
+    most_running: usize,
     plan: &mut Plan,
 ) -> Vec<&'l Member<'a>> {
     let old: Vec<&Member<'_>> =
@@ -207,7 +210,9 @@ fn candidates<'l, 'a>(
         line.own.iter().filter(|member| member.is_wanted() && member.leave.is_some()).collect();
     let surplus = staying.len().saturating_sub(line.sizes.desired as usize);
     let mut all: Vec<(Standing, u8, usize, &Member<'_>)> = Vec::new();
-    for (group, members, many) in [(0, &old, old.len()), (1, &leaving, leaving.len())] {
+    let pending = old.iter().filter(|member| !member.is_running()).count();
+    let many_old = pending.saturating_add(most_running);
+    for (group, members, many) in [(0, &old, many_old), (1, &leaving, leaving.len())] {
         let protected = members.iter().filter(|member| member.is_protected);
         let ordered = termination(members, many).into_iter().chain(protected.copied());
         all.extend(ordered.enumerate().map(|(at, member)| (member.standing, group, at, member)));

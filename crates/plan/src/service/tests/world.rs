@@ -267,6 +267,17 @@ impl World {
                 && task.phase == Phase::Running
                 && task.health() != Health::Unhealthy
         };
+        // Daemons of instances that shall have none do not count.
+        let shall_have_none: Vec<InstanceId> = self
+            .hosts
+            .iter()
+            .filter(|(host, _)| host.status != InstanceStatus::Active || !host.accepts)
+            .filter(|_| self.service.scheduling == Scheduling::Daemon)
+            .map(|(host, _)| host.id)
+            .collect();
+        let is_well = |task: &&Task| {
+            is_well(task) && task.instance.is_none_or(|id| !shall_have_none.contains(&id))
+        };
         let is_stopped = |task: &Task| verdict.stops.iter().any(|(id, _)| *id == task.id);
         let well = self.tasks.values().filter(is_well).count();
         let stopped_well = self.tasks.values().filter(is_well).filter(|task| is_stopped(task));
@@ -281,7 +292,7 @@ impl World {
                 let after = unstopped + started as usize;
                 assert!(after <= sizes.ceiling as usize, "{after} over {sizes:?}");
             }
-            if stopped_well > 0 && self.service.scheduling == Scheduling::Replica {
+            if stopped_well > 0 {
                 let left = well - stopped_well;
                 assert!(left >= sizes.floor as usize, "{left} left, under {sizes:?}");
             }
