@@ -187,8 +187,9 @@ impl<'a> Simulation<'a> {
                 "the region acknowledged {tasks} tasks as RUNNING, and counts {counted}"
             )));
         }
-        sleep(Duration::from_secs(hold)).await;
+        let held = self.hold(Duration::from_secs(hold)).await;
         Ok(Report {
+            held,
             agents,
             joined_in,
             reconnects: self.board.reconnect_count(),
@@ -201,6 +202,15 @@ impl<'a> Simulation<'a> {
             own_cpu: after.1.cpu.saturating_sub(before.1.cpu),
             ..Report::default()
         })
+    }
+
+    /// Keeps everything as it is, and says what share of a core the region took for that.
+    async fn hold(&self, hold: Duration) -> Option<(Duration, f64)> {
+        let before = self.region_usage();
+        sleep(hold).await;
+        let (before, after) = before.zip(self.region_usage())?;
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        (!hold.is_zero()).then(|| (hold, cpu.as_secs_f64() / hold.as_secs_f64()))
     }
 
     async fn join(&mut self) -> Result<(), Error> {

@@ -23,6 +23,8 @@ pub(super) struct Report {
     pub(super) running_in: Duration,
     /// Of the region's process, if it is ours: before and after the tasks came up.
     pub(super) region: Option<(Usage, Usage)>,
+    /// How long everything was held, and the share of a core that the region took meanwhile.
+    pub(super) held: Option<(Duration, f64)>,
     /// Of this process, which is all agents and all callers.
     pub(super) own_cpu: Duration,
     pub(super) stopped: u64,
@@ -53,6 +55,10 @@ impl fmt::Display for Report {
                 ms(cpu),
                 micros(cpu, self.tasks),
             )?;
+        }
+        if let Some((held, share)) = self.held {
+            let percent = share * 100.0;
+            writeln!(f, "held for {:<9} region CPU {percent:.2} % of a core", ms(held))?;
         }
         let (all, each) = (ms(self.own_cpu), micros(self.own_cpu, self.tasks));
         writeln!(f, "agents and callers CPU {all}, {each} a task")?;
@@ -107,6 +113,7 @@ mod tests {
                 Usage::default(),
                 Usage { cpu: Duration::from_secs(1), ..Usage::default() },
             )),
+            held: Some((Duration::from_secs(60), 0.0125)),
             stopped: 10_000,
             stopped_in: Duration::from_secs(4),
             ..Report::default()
@@ -115,6 +122,7 @@ mod tests {
         let last = text.lines().last().unwrap();
         assert_eq!(last, "10,000 tasks RUNNING, durably, in 2.50 s: 4000 tasks/s");
         assert!(text.contains("100 µs a task"), "{text}");
+        assert!(text.contains("held for 60.00 s   region CPU 1.25 % of a core\n"), "{text}");
         assert!(text.contains("2500 a second"), "{text}");
     }
 }
