@@ -73,6 +73,48 @@ def test_a_full_disk_refuses_writes_and_loses_nothing(small_disk, tmp_path):
         region.down()
 
 
+def run_to_the_end(region, image):
+    ecs, subnet = region.client("ecs"), region.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    ecs.register_task_definition(
+        family="f", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
+        containerDefinitions=[{"name": "main", "image": image, "command": ["true"]}])
+    task, = ecs.run_task(taskDefinition="f", launchType="FARGATE", networkConfiguration={
+        "awsvpcConfiguration": {"subnets": [subnet]}})["tasks"]
+
+    def stopped():
+        found, = ecs.describe_tasks(tasks=[task["taskArn"]])["tasks"]
+        return found if found["lastStatus"] == "STOPPED" else None
+    return wait_for("the task's end", stopped, 60)
+
+
+def test_an_image_that_does_not_fit_on_the_disk_fails_its_task_and_leaves_nothing(tmp_path):
+    data = tmp_path / "data"
+    store = data / "agent" / "images"
+    store.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", store], check=True)
+    region = None
+    try:
+        region = Region(data, free_port()).up()
+        big = images.busybox_layer({"big": b"x" * (40 << 20)})
+        region.run("image", "load", str(images.oci_layout(tmp_path / "big.tar", "big:1", [big])))
+        region.run("image", "load", str(images.docker_save(tmp_path / "box.tar", "box:1")))
+        task = run_to_the_end(region, f"127.0.0.1:{region.port}/big:1")
+        reason = task["containers"][0]["reason"]
+        assert task["stopCode"] == "TaskFailedToStart", task
+        assert reason.startswith("CannotPullContainerError: ") and "no space left on device" in reason, reason
+        assert task["stoppedReason"] == reason
+        # Its manifest may stay for the next try; of the layer nothing does.
+        held = lambda: sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+        wait_for("nothing half left", lambda: held() < 65536 and not list((store / "layers").iterdir()), 10)
+        # What fits is not kept from running.
+        task = run_to_the_end(region, f"127.0.0.1:{region.port}/box:1")
+        assert task["containers"][0].get("exitCode") == 0, task
+    finally:
+        if region:
+            region.down()
+        subprocess.run(["umount", "-l", store], check=True)
+
+
 def writes(ecs):
     try:
         return ecs.register_task_definition(family="after", containerDefinitions=TASK)
