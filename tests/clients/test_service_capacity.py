@@ -141,8 +141,9 @@ def test_constraints_decide_where_and_say_why_not(services):
         {"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "binpack", "field": "memory"}],
         placementConstraints=[{"type": "memberOf", "expression": "attribute:stack == services-test"}])
     services.saw(member, "was unable to place a task", cluster="default")
-    assert services.service(member, "default")["placementStrategy"] == [
-        {"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "binpack", "field": "memory"}]
+    shown = services.service(member, "default")["placementStrategy"]
+    assert [(each["type"], each["field"].lower()) for each in shown] == [
+        ("spread", "attribute:ecs.availability-zone"), ("binpack", "memory")]
     attribute = {"name": "stack", "targetId": instance}
     services.ecs.put_attributes(cluster="default", attributes=[{**attribute, "value": "services-test"}])
     try:
