@@ -181,6 +181,8 @@ fn check_ties(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
         service_connect: input.service_connect_configuration.as_ref(),
         volumes: input.volume_configurations.as_deref(),
         vpc_lattice: input.vpc_lattice_configurations.as_deref(),
+        gateway_connectors: input.gateway_connectors.as_deref(),
+        monitoring: input.monitoring.as_ref(),
     }
     .check()
 }

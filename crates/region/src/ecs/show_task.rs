@@ -54,6 +54,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
         task_definition_arn: Some(task.definition_arn().to_string()),
         version: i64::try_from(task.version).ok(),
         ephemeral_storage: is_fargate.then(|| api::EphemeralStorage { size_in_gib: storage() }),
+        trusted_execution_summary: None,
         fargate_ephemeral_storage: is_fargate.then(|| api::TaskEphemeralStorage {
             size_in_gib: storage(),
             ..api::TaskEphemeralStorage::default()
@@ -134,6 +135,8 @@ fn container(task: &Task, arn: &str, container: &Container) -> api::Container {
         memory: container.memory.map(|memory| memory.0.to_string()),
         memory_reservation: container.memory_reservation.map(|memory| memory.0.to_string()),
         gpu_ids: None,
+        gpu_sharing_strategy: None,
+        neuron_device_ids: None,
     }
 }
 

@@ -173,5 +173,6 @@ aws_wire::enumeration! {
     VpcState {
     Pending = "pending",
     Available = "available",
+    Deleting = "deleting",
     }
 }

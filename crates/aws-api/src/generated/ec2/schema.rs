@@ -1057,6 +1057,10 @@ pub(super) static VPC_ENCRYPTION_CONTROL_EXCLUSIONS: Structure = Structure::new(
             .wire("vpcLattice"),
         Member::new("ElasticFileSystem", Shape::Structure(&VPC_ENCRYPTION_CONTROL_EXCLUSION))
             .wire("elasticFileSystem"),
+        Member::new("GlobalAccelerator", Shape::Structure(&VPC_ENCRYPTION_CONTROL_EXCLUSION))
+            .wire("globalAccelerator"),
+        Member::new("ApiGatewayV2", Shape::Structure(&VPC_ENCRYPTION_CONTROL_EXCLUSION))
+            .wire("apiGatewayV2"),
     ],
 );
 
@@ -1127,7 +1131,7 @@ static VPC_LIST: List = List {
 static VPC_STATE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
-    values: &["pending", "available"],
+    values: &["pending", "available", "deleting"],
     sensitive: false,
     json_value: false,
 };

@@ -570,9 +570,11 @@ pub struct VpcEncryptionControlExclusions {
     pub lambda: Option<VpcEncryptionControlExclusion>,
     pub vpc_lattice: Option<VpcEncryptionControlExclusion>,
     pub elastic_file_system: Option<VpcEncryptionControlExclusion>,
+    pub global_accelerator: Option<VpcEncryptionControlExclusion>,
+    pub api_gateway_v2: Option<VpcEncryptionControlExclusion>,
 }
 
-aws_wire::structure!(VpcEncryptionControlExclusions, &schema::VPC_ENCRYPTION_CONTROL_EXCLUSIONS, { 0 internet_gateway, 1 egress_only_internet_gateway, 2 nat_gateway, 3 virtual_private_gateway, 4 vpc_peering, 5 lambda, 6 vpc_lattice, 7 elastic_file_system,  });
+aws_wire::structure!(VpcEncryptionControlExclusions, &schema::VPC_ENCRYPTION_CONTROL_EXCLUSIONS, { 0 internet_gateway, 1 egress_only_internet_gateway, 2 nat_gateway, 3 virtual_private_gateway, 4 vpc_peering, 5 lambda, 6 vpc_lattice, 7 elastic_file_system, 8 global_accelerator, 9 api_gateway_v2,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct VpcIpv6CidrBlockAssociation {

@@ -102,6 +102,7 @@ aws_wire::enumeration! {
     FindingsUnavailable = "FINDINGS_UNAVAILABLE",
     LimitExceeded = "LIMIT_EXCEEDED",
     ImageArchived = "IMAGE_ARCHIVED",
+    ImageSizeExceeded = "IMAGE_SIZE_EXCEEDED",
     }
 }
 

@@ -140,6 +140,9 @@ pub(super) static CREATE_REPOSITORY_RESPONSE: Structure = Structure::new(
     &[Member::new("repository", Shape::Structure(&REPOSITORY))],
 );
 
+pub(super) static DELETE_REPLICATION: Structure =
+    Structure::new("DeleteReplication", &[Member::new("enabled", Shape::Boolean).required()]);
+
 pub(super) static DELETE_REPOSITORY_REQUEST: Structure = Structure::new(
     "DeleteRepositoryRequest",
     &[
@@ -692,13 +695,14 @@ pub(super) static REPLICATION_RULE: Structure = Structure::new(
     &[
         Member::new("destinations", Shape::List(&REPLICATION_DESTINATION_LIST)).required(),
         Member::new("repositoryFilters", Shape::List(&REPOSITORY_FILTER_LIST)),
+        Member::new("deleteReplication", Shape::Structure(&DELETE_REPLICATION)),
     ],
 );
 
 static REPLICATION_RULE_LIST: List = List {
     item: Member::new("member", Shape::Structure(&REPLICATION_RULE)),
     flattened: false,
-    limits: Limits { min: Some(0), max: Some(10) },
+    limits: Limits { min: Some(0), max: Some(25) },
     sensitive: false,
 };
 
@@ -789,6 +793,7 @@ static SCAN_STATUS: Text = Text {
         "FINDINGS_UNAVAILABLE",
         "LIMIT_EXCEEDED",
         "IMAGE_ARCHIVED",
+        "IMAGE_SIZE_EXCEEDED",
     ],
     sensitive: false,
     json_value: false,

@@ -112,6 +112,13 @@ pub struct CreateRepositoryResponse {
 aws_wire::structure!(CreateRepositoryResponse, &schema::CREATE_REPOSITORY_RESPONSE, { 0 repository,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteReplication {
+    pub enabled: Option<bool>,
+}
+
+aws_wire::structure!(DeleteReplication, &schema::DELETE_REPLICATION, { 0 enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteRepositoryRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -440,9 +447,10 @@ aws_wire::structure!(ReplicationDestination, &schema::REPLICATION_DESTINATION, {
 pub struct ReplicationRule {
     pub destinations: Option<Vec<ReplicationDestination>>,
     pub repository_filters: Option<Vec<RepositoryFilter>>,
+    pub delete_replication: Option<DeleteReplication>,
 }
 
-aws_wire::structure!(ReplicationRule, &schema::REPLICATION_RULE, { 0 destinations, 1 repository_filters,  });
+aws_wire::structure!(ReplicationRule, &schema::REPLICATION_RULE, { 0 destinations, 1 repository_filters, 2 delete_replication,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Repository {

@@ -26,6 +26,8 @@ aws_wire::enumeration! {
     A10g = "a10g",
     H100 = "h100",
     T4g = "t4g",
+    L40s = "l40s",
+    L4 = "l4",
     }
 }
 
@@ -67,6 +69,12 @@ aws_wire::enumeration! {
     AssignPublicIp {
     Enabled = "ENABLED",
     Disabled = "DISABLED",
+    }
+}
+
+aws_wire::enumeration! {
+    AttestationPolicyStatus {
+    Configured = "CONFIGURED",
     }
 }
 
@@ -347,6 +355,33 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    GatewayConnectorHealthCheckProtocol {
+    Http = "HTTP",
+    Https = "HTTPS",
+    }
+}
+
+aws_wire::enumeration! {
+    GatewayRouteStatus {
+    Active = "ACTIVE",
+    CreateInProgress = "CREATE_IN_PROGRESS",
+    CreateFailed = "CREATE_FAILED",
+    UpdateInProgress = "UPDATE_IN_PROGRESS",
+    UpdateFailed = "UPDATE_FAILED",
+    DeleteInProgress = "DELETE_IN_PROGRESS",
+    DeleteFailed = "DELETE_FAILED",
+    }
+}
+
+aws_wire::enumeration! {
+    GpuSharingMode {
+    Idle = "IDLE",
+    NvidiaMps = "NVIDIA_MPS",
+    Dedicated = "DEDICATED",
+    }
+}
+
+aws_wire::enumeration! {
     HealthStatus {
     Healthy = "HEALTHY",
     Unhealthy = "UNHEALTHY",
@@ -375,6 +410,7 @@ aws_wire::enumeration! {
     ContainerRuntime = "CONTAINER_RUNTIME",
     AcceleratedCompute = "ACCELERATED_COMPUTE",
     Daemon = "DAEMON",
+    AgentConnectivity = "AGENT_CONNECTIVITY",
     }
 }
 
@@ -383,6 +419,14 @@ aws_wire::enumeration! {
     Host = "host",
     Task = "task",
     None_ = "none",
+    }
+}
+
+aws_wire::enumeration! {
+    IsolationMode {
+    Shared = "SHARED",
+    IsolatedSandbox = "ISOLATED_SANDBOX",
+    ConfidentialSandbox = "CONFIDENTIAL_SANDBOX",
     }
 }
 
@@ -516,6 +560,7 @@ aws_wire::enumeration! {
 aws_wire::enumeration! {
     PlatformDeviceType {
     Gpu = "GPU",
+    NeuronDevice = "NEURON_DEVICE",
     }
 }
 
@@ -551,6 +596,7 @@ aws_wire::enumeration! {
     ResourceType {
     Gpu = "GPU",
     InferenceAccelerator = "InferenceAccelerator",
+    NeuronDevice = "NeuronDevice",
     }
 }
 
@@ -578,6 +624,13 @@ aws_wire::enumeration! {
     ServiceConnectAccessLoggingFormat {
     Text = "TEXT",
     Json = "JSON",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceConnectContainerLogLevel {
+    Debug = "debug",
+    Info = "info",
     }
 }
 
@@ -629,6 +682,13 @@ aws_wire::enumeration! {
 aws_wire::enumeration! {
     ServiceField {
     Tags = "TAGS",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceRevisionCleanup {
+    Blocking = "BLOCKING",
+    Deferred = "DEFERRED",
     }
 }
 
@@ -739,6 +799,15 @@ aws_wire::enumeration! {
     ServiceSchedulerInitiated = "ServiceSchedulerInitiated",
     SpotInterruption = "SpotInterruption",
     TerminationNotice = "TerminationNotice",
+    InfrastructureHealth = "InfrastructureHealth",
+    }
+}
+
+aws_wire::enumeration! {
+    ThresholdType {
+    Count = "COUNT",
+    BoundedPercent = "BOUNDED_PERCENT",
+    UnboundedPercent = "UNBOUNDED_PERCENT",
     }
 }
 

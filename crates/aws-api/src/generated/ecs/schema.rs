@@ -47,6 +47,8 @@ static ACCELERATOR_NAME: Text = Text {
         "a10g",
         "h100",
         "t4g",
+        "l40s",
+        "l4",
     ],
     sensitive: false,
     json_value: false,
@@ -88,6 +90,13 @@ static ACCESS_TYPE: Text = Text {
     values: &["PUBLIC", "PRIVATE"],
     sensitive: false,
     json_value: false,
+};
+
+static ACCESS_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&ACCESS_TYPE)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(2) },
+    sensitive: false,
 };
 
 pub(super) static ADVANCED_CONFIGURATION: Structure = Structure::new(
@@ -176,6 +185,14 @@ static ATTACHMENTS: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static ATTESTATION_POLICY_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["CONFIGURED"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static ATTRIBUTE: Structure = Structure::new(
@@ -536,6 +553,8 @@ pub(super) static CONTAINER: Structure = Structure::new(
         Member::new("memory", Shape::Text(&shape::TEXT)),
         Member::new("memoryReservation", Shape::Text(&shape::TEXT)),
         Member::new("gpuIds", Shape::List(&GPU_IDS)),
+        Member::new("neuronDeviceIds", Shape::List(&NEURON_DEVICE_IDS)),
+        Member::new("gpuSharingStrategy", Shape::Structure(&SHARING_STRATEGY)),
     ],
 );
 
@@ -654,6 +673,7 @@ pub(super) static CONTAINER_INSTANCE: Structure = Structure::new(
         Member::new("attachments", Shape::List(&ATTACHMENTS)),
         Member::new("tags", Shape::List(&TAGS)),
         Member::new("healthStatus", Shape::Structure(&CONTAINER_INSTANCE_HEALTH_STATUS)),
+        Member::new("gpuDevices", Shape::List(&GPU_DEVICES)),
     ],
 );
 
@@ -849,6 +869,8 @@ pub(super) static CREATE_SERVICE_REQUEST: Structure = Structure::new(
         ),
         Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
         Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+        Member::new("gatewayConnectors", Shape::List(&GATEWAY_CONNECTOR_LIST)),
+        Member::new("monitoring", Shape::Structure(&MONITORING_CONFIGURATION)),
     ],
 );
 
@@ -1011,6 +1033,8 @@ pub(super) static DEPLOYMENT_CIRCUIT_BREAKER: Structure = Structure::new(
     &[
         Member::new("enable", Shape::Boolean).required(),
         Member::new("rollback", Shape::Boolean).required(),
+        Member::new("resetOnHealthyTask", Shape::Boolean),
+        Member::new("thresholdConfiguration", Shape::Structure(&THRESHOLD_CONFIGURATION)),
     ],
 );
 
@@ -1026,6 +1050,7 @@ pub(super) static DEPLOYMENT_CONFIGURATION: Structure = Structure::new(
         Member::new("lifecycleHooks", Shape::List(&DEPLOYMENT_LIFECYCLE_HOOK_LIST)),
         Member::new("linearConfiguration", Shape::Structure(&LINEAR_CONFIGURATION)),
         Member::new("canaryConfiguration", Shape::Structure(&CANARY_CONFIGURATION)),
+        Member::new("earlySuccessCriteria", Shape::Structure(&DEPLOYMENT_EARLY_SUCCESS_CRITERIA)),
     ],
 );
 
@@ -1041,6 +1066,15 @@ static DEPLOYMENT_CONTROLLER_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static DEPLOYMENT_EARLY_SUCCESS_CRITERIA: Structure = Structure::new(
+    "DeploymentEarlySuccessCriteria",
+    &[
+        Member::new("enable", Shape::Boolean).required(),
+        Member::new("healthyPercent", Shape::Number(&HEALTHY_PERCENT_INTEGER)),
+        Member::new("sourceServiceRevisionCleanup", Shape::Text(&SERVICE_REVISION_CLEANUP)),
+    ],
+);
 
 pub(super) static DEPLOYMENT_EPHEMERAL_STORAGE: Structure = Structure::new(
     "DeploymentEphemeralStorage",
@@ -1448,6 +1482,7 @@ pub(super) static ECS_MANAGED_RESOURCES: Structure = Structure::new(
         Member::new("metricAlarms", Shape::List(&MANAGED_METRIC_ALARMS)),
         Member::new("serviceSecurityGroups", Shape::List(&MANAGED_SECURITY_GROUPS)),
         Member::new("logGroups", Shape::List(&MANAGED_LOG_GROUPS)),
+        Member::new("gatewayConnections", Shape::List(&GATEWAY_CONNECTION_LIST)),
     ],
 );
 
@@ -1625,6 +1660,134 @@ static FIRELENS_CONFIGURATION_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static GATEWAY_CONNECTION: Structure = Structure::new(
+    "GatewayConnection",
+    &[
+        Member::new("gatewayArn", Shape::Text(&shape::TEXT)),
+        Member::new("gatewayRouteArn", Shape::Text(&shape::TEXT)),
+        Member::new("portName", Shape::Text(&shape::TEXT)),
+        Member::new("serviceUrl", Shape::Text(&shape::TEXT)),
+        Member::new("accessType", Shape::Text(&ACCESS_TYPE)),
+        Member::new("status", Shape::Text(&GATEWAY_ROUTE_STATUS)),
+        Member::new("resources", Shape::Structure(&GATEWAY_CONNECTION_RESOURCES)),
+    ],
+);
+
+pub(super) static GATEWAY_CONNECTION_ALB_RESOURCES: Structure = Structure::new(
+    "GatewayConnectionAlbResources",
+    &[
+        Member::new("acmCertificateArn", Shape::Text(&shape::TEXT)),
+        Member::new("loadBalancerArn", Shape::Text(&shape::TEXT)),
+        Member::new("loadBalancerSecurityGroupArns", Shape::List(&STRING_LIST)),
+        Member::new("listenerArn", Shape::Text(&shape::TEXT)),
+        Member::new("listenerRuleArn", Shape::Text(&shape::TEXT)),
+        Member::new("testListenerRuleArn", Shape::Text(&shape::TEXT)),
+        Member::new("targetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("alternateTargetGroupArn", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static GATEWAY_CONNECTION_ALB_RESOURCES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&GATEWAY_CONNECTION_ALB_RESOURCES)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(1) },
+    sensitive: false,
+};
+
+static GATEWAY_CONNECTION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&GATEWAY_CONNECTION)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(5) },
+    sensitive: false,
+};
+
+pub(super) static GATEWAY_CONNECTION_RESOURCES: Structure = Structure::new(
+    "GatewayConnectionResources",
+    &[Member::new("hostSharedAlb", Shape::List(&GATEWAY_CONNECTION_ALB_RESOURCES_LIST))],
+);
+
+pub(super) static GATEWAY_CONNECTOR: Structure = Structure::new(
+    "GatewayConnector",
+    &[
+        Member::new("portName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("healthCheck", Shape::Structure(&GATEWAY_CONNECTOR_HEALTH_CHECK)),
+        Member::new("filters", Shape::Structure(&GATEWAY_CONNECTOR_FILTERS)),
+        Member::new(
+            "deregistrationDelay",
+            Shape::Structure(&GATEWAY_CONNECTOR_DEREGISTRATION_DELAY),
+        ),
+    ],
+);
+
+pub(super) static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY: Structure = Structure::new(
+    "GatewayConnectorDeregistrationDelay",
+    &[Member::new(
+        "timeoutSeconds",
+        Shape::Number(&GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER),
+    )],
+);
+
+static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: Some(3600.0) };
+
+pub(super) static GATEWAY_CONNECTOR_FILTERS: Structure = Structure::new(
+    "GatewayConnectorFilters",
+    &[Member::new("accessTypes", Shape::List(&ACCESS_TYPE_LIST))],
+);
+
+pub(super) static GATEWAY_CONNECTOR_HEALTH_CHECK: Structure = Structure::new(
+    "GatewayConnectorHealthCheck",
+    &[
+        Member::new("healthCheckProtocol", Shape::Text(&GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL)),
+        Member::new("healthCheckPort", Shape::Number(&shape::INTEGER)),
+        Member::new("healthCheckPath", Shape::Text(&shape::TEXT)),
+        Member::new("healthCheckTimeoutSeconds", Shape::Number(&shape::INTEGER)),
+        Member::new("healthCheckIntervalSeconds", Shape::Number(&shape::INTEGER)),
+        Member::new("healthyThresholdCount", Shape::Number(&shape::INTEGER)),
+        Member::new("unhealthyThresholdCount", Shape::Number(&shape::INTEGER)),
+        Member::new("matcher", Shape::Structure(&GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER)),
+    ],
+);
+
+pub(super) static GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER: Structure = Structure::new(
+    "GatewayConnectorHealthCheckMatcher",
+    &[
+        Member::new("httpCode", Shape::Text(&shape::TEXT)),
+        Member::new("grpcCode", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["HTTP", "HTTPS"],
+    sensitive: false,
+    json_value: false,
+};
+
+static GATEWAY_CONNECTOR_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&GATEWAY_CONNECTOR)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(1) },
+    sensitive: false,
+};
+
+static GATEWAY_ROUTE_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "ACTIVE",
+        "CREATE_IN_PROGRESS",
+        "CREATE_FAILED",
+        "UPDATE_IN_PROGRESS",
+        "UPDATE_FAILED",
+        "DELETE_IN_PROGRESS",
+        "DELETE_FAILED",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static GET_TASK_PROTECTION_REQUEST: Structure = Structure::new(
     "GetTaskProtectionRequest",
     &[
@@ -1641,11 +1804,37 @@ pub(super) static GET_TASK_PROTECTION_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static GPU_DEVICE: Structure = Structure::new(
+    "GpuDevice",
+    &[
+        Member::new("gpuId", Shape::Text(&shape::TEXT)),
+        Member::new("sharingMode", Shape::Text(&GPU_SHARING_MODE)),
+        Member::new("totalMemoryInMiB", Shape::Number(&shape::INTEGER)),
+        Member::new("remainingMemoryInMiB", Shape::Number(&shape::INTEGER)),
+        Member::new("containerCount", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+static GPU_DEVICES: List = List {
+    item: Member::new("member", Shape::Structure(&GPU_DEVICE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static GPU_IDS: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static GPU_SHARING_MODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["IDLE", "NVIDIA_MPS", "DEDICATED"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static HEALTH_CHECK: Structure = Structure::new(
@@ -1666,6 +1855,9 @@ static HEALTH_STATUS: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static HEALTHY_PERCENT_INTEGER: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: Some(100.0) };
 
 pub(super) static HOST_ENTRY: Structure = Structure::new(
     "HostEntry",
@@ -1764,7 +1956,7 @@ static INSTANCE_HEALTH_CHECK_STATE: Text = Text {
 static INSTANCE_HEALTH_CHECK_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
-    values: &["CONTAINER_RUNTIME", "ACCELERATED_COMPUTE", "DAEMON"],
+    values: &["CONTAINER_RUNTIME", "ACCELERATED_COMPUTE", "DAEMON", "AGENT_CONNECTIVITY"],
     sensitive: false,
     json_value: false,
 };
@@ -1792,6 +1984,7 @@ pub(super) static INSTANCE_LAUNCH_TEMPLATE: Structure = Structure::new(
         Member::new("instanceRequirements", Shape::Structure(&INSTANCE_REQUIREMENTS_REQUEST)),
         Member::new("fipsEnabled", Shape::Boolean),
         Member::new("capacityReservations", Shape::Structure(&CAPACITY_RESERVATION_REQUEST)),
+        Member::new("nitroEnclavesEnabled", Shape::Boolean),
     ],
 );
 
@@ -1868,6 +2061,14 @@ static IPC_MODE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["host", "task", "none"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ISOLATION_MODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["SHARED", "ISOLATED_SANDBOX", "CONFIDENTIAL_SANDBOX"],
     sensitive: false,
     json_value: false,
 };
@@ -2511,6 +2712,44 @@ pub(super) static MEMORY_MIB_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static METRIC_CONFIGURATION: Structure = Structure::new(
+    "MetricConfiguration",
+    &[
+        Member::new("metricNames", Shape::List(&METRIC_NAMES_LIST)).required(),
+        Member::new("resolutionSeconds", Shape::Number(&METRIC_RESOLUTION_SECONDS)).required(),
+    ],
+);
+
+static METRIC_CONFIGURATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&METRIC_CONFIGURATION)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(5) },
+    sensitive: false,
+};
+
+static METRIC_NAME: Text = Text {
+    limits: Limits { min: Some(1), max: Some(255) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static METRIC_NAMES_LIST: List = List {
+    item: Member::new("member", Shape::Text(&METRIC_NAME)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(5) },
+    sensitive: false,
+};
+
+static METRIC_RESOLUTION_SECONDS: Number =
+    Number { kind: NumberKind::Integer, min: Some(20.0), max: Some(60.0) };
+
+pub(super) static MONITORING_CONFIGURATION: Structure = Structure::new(
+    "MonitoringConfiguration",
+    &[Member::new("metricConfigurations", Shape::List(&METRIC_CONFIGURATION_LIST))],
+);
+
 pub(super) static MOUNT_POINT: Structure = Structure::new(
     "MountPoint",
     &[
@@ -2590,6 +2829,30 @@ static NETWORK_MODE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static NEURON_DEVICE_IDS: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static NVIDIA_MPS_ALLOCATION: Structure = Structure::new(
+    "NvidiaMpsAllocation",
+    &[
+        Member::new("memory", Shape::Number(&NVIDIA_MPS_ALLOCATION_MEMORY_INTEGER)).required(),
+        Member::new(
+            "maxComputePercent",
+            Shape::Number(&NVIDIA_MPS_ALLOCATION_MAX_COMPUTE_PERCENT_INTEGER),
+        ),
+    ],
+);
+
+static NVIDIA_MPS_ALLOCATION_MAX_COMPUTE_PERCENT_INTEGER: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(100.0) };
+
+static NVIDIA_MPS_ALLOCATION_MEMORY_INTEGER: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: None };
 
 static OS_FAMILY: Text = Text {
     limits: Limits::NONE,
@@ -2675,7 +2938,7 @@ pub(super) static PLATFORM_DEVICE: Structure = Structure::new(
 static PLATFORM_DEVICE_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
-    values: &["GPU"],
+    values: &["GPU", "NEURON_DEVICE"],
     sensitive: false,
     json_value: false,
 };
@@ -2859,6 +3122,10 @@ pub(super) static REGISTER_TASK_DEFINITION_REQUEST: Structure = Structure::new(
         Member::new("ephemeralStorage", Shape::Structure(&EPHEMERAL_STORAGE)),
         Member::new("runtimePlatform", Shape::Structure(&RUNTIME_PLATFORM)),
         Member::new("enableFaultInjection", Shape::Boolean),
+        Member::new(
+            "trustedExecutionConfiguration",
+            Shape::Structure(&TRUSTED_EXECUTION_CONFIGURATION),
+        ),
     ],
 );
 
@@ -2885,7 +3152,13 @@ static REQUIRES_ATTRIBUTES: List = List {
 
 pub(super) static RESOLVED_CONFIGURATION: Structure = Structure::new(
     "ResolvedConfiguration",
-    &[Member::new("loadBalancers", Shape::List(&SERVICE_REVISION_LOAD_BALANCERS))],
+    &[
+        Member::new("loadBalancers", Shape::List(&SERVICE_REVISION_LOAD_BALANCERS)),
+        Member::new(
+            "vpcLatticeConfigurations",
+            Shape::List(&SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS),
+        ),
+    ],
 );
 
 pub(super) static RESOURCE: Structure = Structure::new(
@@ -2911,8 +3184,9 @@ static RESOURCE_MANAGEMENT_TYPE: Text = Text {
 pub(super) static RESOURCE_REQUIREMENT: Structure = Structure::new(
     "ResourceRequirement",
     &[
-        Member::new("value", Shape::Text(&shape::TEXT)).required(),
+        Member::new("value", Shape::Text(&shape::TEXT)),
         Member::new("type", Shape::Text(&RESOURCE_TYPE)).required(),
+        Member::new("sharingStrategy", Shape::Structure(&SHARING_STRATEGY)),
     ],
 );
 
@@ -2926,7 +3200,7 @@ static RESOURCE_REQUIREMENTS: List = List {
 static RESOURCE_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
-    values: &["GPU", "InferenceAccelerator"],
+    values: &["GPU", "InferenceAccelerator", "NeuronDevice"],
     sensitive: false,
     json_value: false,
 };
@@ -2983,6 +3257,11 @@ pub(super) static RUNTIME_PLATFORM: Structure = Structure::new(
         Member::new("cpuArchitecture", Shape::Text(&CPU_ARCHITECTURE)),
         Member::new("operatingSystemFamily", Shape::Text(&OS_FAMILY)),
     ],
+);
+
+pub(super) static RUNTIME_PLATFORM_OVERRIDE: Structure = Structure::new(
+    "RuntimePlatformOverride",
+    &[Member::new("cpuArchitecture", Shape::Text(&shape::TEXT))],
 );
 
 pub(super) static S3_FILES_VOLUME_CONFIGURATION: Structure = Structure::new(
@@ -3129,8 +3408,32 @@ pub(super) static SERVICE_CONNECT_CONFIGURATION: Structure = Structure::new(
             "accessLogConfiguration",
             Shape::Structure(&SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION),
         ),
+        Member::new(
+            "containerConfigurations",
+            Shape::List(&SERVICE_CONNECT_CONTAINER_CONFIGURATIONS),
+        ),
     ],
 );
+
+pub(super) static SERVICE_CONNECT_CONTAINER_CONFIGURATION: Structure = Structure::new(
+    "ServiceConnectContainerConfiguration",
+    &[Member::new("logLevel", Shape::Text(&SERVICE_CONNECT_CONTAINER_LOG_LEVEL))],
+);
+
+static SERVICE_CONNECT_CONTAINER_CONFIGURATIONS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_CONNECT_CONTAINER_CONFIGURATION)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(10) },
+    sensitive: false,
+};
+
+static SERVICE_CONNECT_CONTAINER_LOG_LEVEL: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["debug", "info"],
+    sensitive: false,
+    json_value: false,
+};
 
 static SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Text = Text {
     limits: Limits::NONE,
@@ -3445,8 +3748,19 @@ pub(super) static SERVICE_REVISION: Structure = Structure::new(
         Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
         Member::new("resolvedConfiguration", Shape::Structure(&RESOLVED_CONFIGURATION)),
         Member::new("ecsManagedResources", Shape::Structure(&ECS_MANAGED_RESOURCES)),
+        Member::new("overrides", Shape::Structure(&SERVICE_REVISION_OVERRIDES)),
+        Member::new("gatewayConnectors", Shape::List(&GATEWAY_CONNECTOR_LIST)),
+        Member::new("monitoring", Shape::Structure(&MONITORING_CONFIGURATION)),
     ],
 );
+
+static SERVICE_REVISION_CLEANUP: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["BLOCKING", "DEFERRED"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static SERVICE_REVISION_LOAD_BALANCER: Structure = Structure::new(
     "ServiceRevisionLoadBalancer",
@@ -3463,6 +3777,11 @@ static SERVICE_REVISION_LOAD_BALANCERS: List = List {
     sensitive: false,
 };
 
+pub(super) static SERVICE_REVISION_OVERRIDES: Structure = Structure::new(
+    "ServiceRevisionOverrides",
+    &[Member::new("runtimePlatform", Shape::Structure(&RUNTIME_PLATFORM_OVERRIDE))],
+);
+
 pub(super) static SERVICE_REVISION_SUMMARY: Structure = Structure::new(
     "ServiceRevisionSummary",
     &[
@@ -3474,6 +3793,21 @@ pub(super) static SERVICE_REVISION_SUMMARY: Structure = Structure::new(
         Member::new("requestedProductionTrafficWeight", Shape::Number(&shape::DOUBLE)),
     ],
 );
+
+pub(super) static SERVICE_REVISION_VPC_LATTICE_CONFIGURATION: Structure = Structure::new(
+    "ServiceRevisionVpcLatticeConfiguration",
+    &[
+        Member::new("targetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("productionListenerRule", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_REVISION_VPC_LATTICE_CONFIGURATION)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static SERVICE_REVISIONS: List = List {
     item: Member::new("member", Shape::Structure(&SERVICE_REVISION)),
@@ -3558,6 +3892,11 @@ static SETTINGS: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static SHARING_STRATEGY: Structure = Structure::new(
+    "SharingStrategy",
+    &[Member::new("nvidiaMps", Shape::Structure(&NVIDIA_MPS_ALLOCATION))],
+);
 
 static SORT_ORDER: Text = Text {
     limits: Limits::NONE,
@@ -3815,6 +4154,7 @@ pub(super) static TASK: Structure = Structure::new(
         Member::new("version", Shape::Number(&shape::LONG)),
         Member::new("ephemeralStorage", Shape::Structure(&EPHEMERAL_STORAGE)),
         Member::new("fargateEphemeralStorage", Shape::Structure(&TASK_EPHEMERAL_STORAGE)),
+        Member::new("trustedExecutionSummary", Shape::Structure(&TRUSTED_EXECUTION_SUMMARY)),
     ],
 );
 
@@ -3847,6 +4187,10 @@ pub(super) static TASK_DEFINITION: Structure = Structure::new(
         Member::new("registeredBy", Shape::Text(&shape::TEXT)),
         Member::new("ephemeralStorage", Shape::Structure(&EPHEMERAL_STORAGE)),
         Member::new("enableFaultInjection", Shape::Boolean),
+        Member::new(
+            "trustedExecutionConfiguration",
+            Shape::Structure(&TRUSTED_EXECUTION_CONFIGURATION),
+        ),
     ],
 );
 
@@ -4044,6 +4388,7 @@ static TASK_STOP_CODE: Text = Text {
         "ServiceSchedulerInitiated",
         "SpotInterruption",
         "TerminationNotice",
+        "InfrastructureHealth",
     ],
     sensitive: false,
     json_value: false,
@@ -4072,6 +4417,22 @@ static TASKS: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+pub(super) static THRESHOLD_CONFIGURATION: Structure = Structure::new(
+    "ThresholdConfiguration",
+    &[
+        Member::new("type", Shape::Text(&THRESHOLD_TYPE)).required(),
+        Member::new("value", Shape::Number(&shape::INTEGER)).required(),
+    ],
+);
+
+static THRESHOLD_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["COUNT", "BOUNDED_PERCENT", "UNBOUNDED_PERCENT"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static TIMEOUT_CONFIGURATION: Structure = Structure::new(
@@ -4113,6 +4474,22 @@ static TRANSPORT_PROTOCOL: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static TRUSTED_EXECUTION_CONFIGURATION: Structure = Structure::new(
+    "TrustedExecutionConfiguration",
+    &[
+        Member::new("isolationMode", Shape::Text(&ISOLATION_MODE)).required(),
+        Member::new("attestationPolicy", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static TRUSTED_EXECUTION_SUMMARY: Structure = Structure::new(
+    "TrustedExecutionSummary",
+    &[
+        Member::new("isolationMode", Shape::Text(&ISOLATION_MODE)).required(),
+        Member::new("attestationPolicyStatus", Shape::Text(&ATTESTATION_POLICY_STATUS)),
+    ],
+);
 
 pub(super) static ULIMIT: Structure = Structure::new(
     "Ulimit",
@@ -4285,6 +4662,8 @@ pub(super) static UPDATE_SERVICE_REQUEST: Structure = Structure::new(
         ),
         Member::new("volumeConfigurations", Shape::List(&SERVICE_VOLUME_CONFIGURATIONS)),
         Member::new("vpcLatticeConfigurations", Shape::List(&VPC_LATTICE_CONFIGURATIONS)),
+        Member::new("gatewayConnectors", Shape::List(&GATEWAY_CONNECTOR_LIST)),
+        Member::new("monitoring", Shape::Structure(&MONITORING_CONFIGURATION)),
     ],
 );
 
@@ -4385,12 +4764,22 @@ static VOLUME_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static VPC_LATTICE_ADVANCED_CONFIGURATION: Structure = Structure::new(
+    "VpcLatticeAdvancedConfiguration",
+    &[
+        Member::new("alternateTargetGroupArn", Shape::Text(&shape::TEXT)),
+        Member::new("productionListenerRule", Shape::Text(&shape::TEXT)),
+        Member::new("testListenerRule", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static VPC_LATTICE_CONFIGURATION: Structure = Structure::new(
     "VpcLatticeConfiguration",
     &[
         Member::new("roleArn", Shape::Text(&shape::TEXT)).required(),
         Member::new("targetGroupArn", Shape::Text(&shape::TEXT)).required(),
         Member::new("portName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("advancedConfiguration", Shape::Structure(&VPC_LATTICE_ADVANCED_CONFIGURATION)),
     ],
 );
 

@@ -219,9 +219,11 @@ pub struct Container {
     pub memory: Option<String>,
     pub memory_reservation: Option<String>,
     pub gpu_ids: Option<Vec<String>>,
+    pub neuron_device_ids: Option<Vec<String>>,
+    pub gpu_sharing_strategy: Option<SharingStrategy>,
 }
 
-aws_wire::structure!(Container, &schema::CONTAINER, { 0 container_arn, 1 task_arn, 2 name, 3 image, 4 image_digest, 5 runtime_id, 6 last_status, 7 exit_code, 8 reason, 9 network_bindings, 10 network_interfaces, 11 health_status, 12 managed_agents, 13 cpu, 14 memory, 15 memory_reservation, 16 gpu_ids,  });
+aws_wire::structure!(Container, &schema::CONTAINER, { 0 container_arn, 1 task_arn, 2 name, 3 image, 4 image_digest, 5 runtime_id, 6 last_status, 7 exit_code, 8 reason, 9 network_bindings, 10 network_interfaces, 11 health_status, 12 managed_agents, 13 cpu, 14 memory, 15 memory_reservation, 16 gpu_ids, 17 neuron_device_ids, 18 gpu_sharing_strategy,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ContainerDefinition {
@@ -308,9 +310,10 @@ pub struct ContainerInstance {
     pub attachments: Option<Vec<Attachment>>,
     pub tags: Option<Vec<Tag>>,
     pub health_status: Option<ContainerInstanceHealthStatus>,
+    pub gpu_devices: Option<Vec<GpuDevice>>,
 }
 
-aws_wire::structure!(ContainerInstance, &schema::CONTAINER_INSTANCE, { 0 container_instance_arn, 1 ec2_instance_id, 2 capacity_provider_name, 3 version, 4 version_info, 5 remaining_resources, 6 registered_resources, 7 status, 8 status_reason, 9 agent_connected, 10 running_tasks_count, 11 pending_tasks_count, 12 agent_update_status, 13 attributes, 14 registered_at, 15 attachments, 16 tags, 17 health_status,  });
+aws_wire::structure!(ContainerInstance, &schema::CONTAINER_INSTANCE, { 0 container_instance_arn, 1 ec2_instance_id, 2 capacity_provider_name, 3 version, 4 version_info, 5 remaining_resources, 6 registered_resources, 7 status, 8 status_reason, 9 agent_connected, 10 running_tasks_count, 11 pending_tasks_count, 12 agent_update_status, 13 attributes, 14 registered_at, 15 attachments, 16 tags, 17 health_status, 18 gpu_devices,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ContainerInstanceHealthStatus {
@@ -433,9 +436,11 @@ pub struct CreateServiceRequest {
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub monitoring: Option<MonitoringConfiguration>,
 }
 
-aws_wire::structure!(CreateServiceRequest, &schema::CREATE_SERVICE_REQUEST, { 0 cluster, 1 service_name, 2 task_definition, 3 availability_zone_rebalancing, 4 load_balancers, 5 service_registries, 6 desired_count, 7 client_token, 8 launch_type, 9 capacity_provider_strategy, 10 platform_version, 11 role, 12 deployment_configuration, 13 placement_constraints, 14 placement_strategy, 15 network_configuration, 16 health_check_grace_period_seconds, 17 scheduling_strategy, 18 deployment_controller, 19 tags, 20 enable_ecs_managed_tags, 21 propagate_tags, 22 enable_execute_command, 23 service_connect_configuration, 24 volume_configurations, 25 vpc_lattice_configurations,  });
+aws_wire::structure!(CreateServiceRequest, &schema::CREATE_SERVICE_REQUEST, { 0 cluster, 1 service_name, 2 task_definition, 3 availability_zone_rebalancing, 4 load_balancers, 5 service_registries, 6 desired_count, 7 client_token, 8 launch_type, 9 capacity_provider_strategy, 10 platform_version, 11 role, 12 deployment_configuration, 13 placement_constraints, 14 placement_strategy, 15 network_configuration, 16 health_check_grace_period_seconds, 17 scheduling_strategy, 18 deployment_controller, 19 tags, 20 enable_ecs_managed_tags, 21 propagate_tags, 22 enable_execute_command, 23 service_connect_configuration, 24 volume_configurations, 25 vpc_lattice_configurations, 26 gateway_connectors, 27 monitoring,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct CreateServiceResponse {
@@ -625,9 +630,11 @@ aws_wire::structure!(DeploymentAlarms, &schema::DEPLOYMENT_ALARMS, { 0 alarm_nam
 pub struct DeploymentCircuitBreaker {
     pub enable: Option<bool>,
     pub rollback: Option<bool>,
+    pub reset_on_healthy_task: Option<bool>,
+    pub threshold_configuration: Option<ThresholdConfiguration>,
 }
 
-aws_wire::structure!(DeploymentCircuitBreaker, &schema::DEPLOYMENT_CIRCUIT_BREAKER, { 0 enable, 1 rollback,  });
+aws_wire::structure!(DeploymentCircuitBreaker, &schema::DEPLOYMENT_CIRCUIT_BREAKER, { 0 enable, 1 rollback, 2 reset_on_healthy_task, 3 threshold_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeploymentConfiguration {
@@ -640,9 +647,10 @@ pub struct DeploymentConfiguration {
     pub lifecycle_hooks: Option<Vec<DeploymentLifecycleHook>>,
     pub linear_configuration: Option<LinearConfiguration>,
     pub canary_configuration: Option<CanaryConfiguration>,
+    pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
 }
 
-aws_wire::structure!(DeploymentConfiguration, &schema::DEPLOYMENT_CONFIGURATION, { 0 deployment_circuit_breaker, 1 maximum_percent, 2 minimum_healthy_percent, 3 alarms, 4 strategy, 5 bake_time_in_minutes, 6 lifecycle_hooks, 7 linear_configuration, 8 canary_configuration,  });
+aws_wire::structure!(DeploymentConfiguration, &schema::DEPLOYMENT_CONFIGURATION, { 0 deployment_circuit_breaker, 1 maximum_percent, 2 minimum_healthy_percent, 3 alarms, 4 strategy, 5 bake_time_in_minutes, 6 lifecycle_hooks, 7 linear_configuration, 8 canary_configuration, 9 early_success_criteria,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeploymentController {
@@ -650,6 +658,15 @@ pub struct DeploymentController {
 }
 
 aws_wire::structure!(DeploymentController, &schema::DEPLOYMENT_CONTROLLER, { 0 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentEarlySuccessCriteria {
+    pub enable: Option<bool>,
+    pub healthy_percent: Option<i32>,
+    pub source_service_revision_cleanup: Option<ServiceRevisionCleanup>,
+}
+
+aws_wire::structure!(DeploymentEarlySuccessCriteria, &schema::DEPLOYMENT_EARLY_SUCCESS_CRITERIA, { 0 enable, 1 healthy_percent, 2 source_service_revision_cleanup,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeploymentEphemeralStorage {
@@ -924,9 +941,10 @@ pub struct ECSManagedResources {
     pub metric_alarms: Option<Vec<ManagedMetricAlarm>>,
     pub service_security_groups: Option<Vec<ManagedSecurityGroup>>,
     pub log_groups: Option<Vec<ManagedLogGroup>>,
+    pub gateway_connections: Option<Vec<GatewayConnection>>,
 }
 
-aws_wire::structure!(ECSManagedResources, &schema::ECS_MANAGED_RESOURCES, { 0 ingress_paths, 1 auto_scaling, 2 metric_alarms, 3 service_security_groups, 4 log_groups,  });
+aws_wire::structure!(ECSManagedResources, &schema::ECS_MANAGED_RESOURCES, { 0 ingress_paths, 1 auto_scaling, 2 metric_alarms, 3 service_security_groups, 4 log_groups, 5 gateway_connections,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EFSAuthorizationConfig {
@@ -1017,6 +1035,86 @@ pub struct FirelensConfiguration {
 aws_wire::structure!(FirelensConfiguration, &schema::FIRELENS_CONFIGURATION, { 0 r#type, 1 options,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnection {
+    pub gateway_arn: Option<String>,
+    pub gateway_route_arn: Option<String>,
+    pub port_name: Option<String>,
+    pub service_url: Option<String>,
+    pub access_type: Option<AccessType>,
+    pub status: Option<GatewayRouteStatus>,
+    pub resources: Option<GatewayConnectionResources>,
+}
+
+aws_wire::structure!(GatewayConnection, &schema::GATEWAY_CONNECTION, { 0 gateway_arn, 1 gateway_route_arn, 2 port_name, 3 service_url, 4 access_type, 5 status, 6 resources,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectionAlbResources {
+    pub acm_certificate_arn: Option<String>,
+    pub load_balancer_arn: Option<String>,
+    pub load_balancer_security_group_arns: Option<Vec<String>>,
+    pub listener_arn: Option<String>,
+    pub listener_rule_arn: Option<String>,
+    pub test_listener_rule_arn: Option<String>,
+    pub target_group_arn: Option<String>,
+    pub alternate_target_group_arn: Option<String>,
+}
+
+aws_wire::structure!(GatewayConnectionAlbResources, &schema::GATEWAY_CONNECTION_ALB_RESOURCES, { 0 acm_certificate_arn, 1 load_balancer_arn, 2 load_balancer_security_group_arns, 3 listener_arn, 4 listener_rule_arn, 5 test_listener_rule_arn, 6 target_group_arn, 7 alternate_target_group_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectionResources {
+    pub host_shared_alb: Option<Vec<GatewayConnectionAlbResources>>,
+}
+
+aws_wire::structure!(GatewayConnectionResources, &schema::GATEWAY_CONNECTION_RESOURCES, { 0 host_shared_alb,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnector {
+    pub port_name: Option<String>,
+    pub health_check: Option<GatewayConnectorHealthCheck>,
+    pub filters: Option<GatewayConnectorFilters>,
+    pub deregistration_delay: Option<GatewayConnectorDeregistrationDelay>,
+}
+
+aws_wire::structure!(GatewayConnector, &schema::GATEWAY_CONNECTOR, { 0 port_name, 1 health_check, 2 filters, 3 deregistration_delay,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorDeregistrationDelay {
+    pub timeout_seconds: Option<i32>,
+}
+
+aws_wire::structure!(GatewayConnectorDeregistrationDelay, &schema::GATEWAY_CONNECTOR_DEREGISTRATION_DELAY, { 0 timeout_seconds,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorFilters {
+    pub access_types: Option<Vec<AccessType>>,
+}
+
+aws_wire::structure!(GatewayConnectorFilters, &schema::GATEWAY_CONNECTOR_FILTERS, { 0 access_types,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorHealthCheck {
+    pub health_check_protocol: Option<GatewayConnectorHealthCheckProtocol>,
+    pub health_check_port: Option<i32>,
+    pub health_check_path: Option<String>,
+    pub health_check_timeout_seconds: Option<i32>,
+    pub health_check_interval_seconds: Option<i32>,
+    pub healthy_threshold_count: Option<i32>,
+    pub unhealthy_threshold_count: Option<i32>,
+    pub matcher: Option<GatewayConnectorHealthCheckMatcher>,
+}
+
+aws_wire::structure!(GatewayConnectorHealthCheck, &schema::GATEWAY_CONNECTOR_HEALTH_CHECK, { 0 health_check_protocol, 1 health_check_port, 2 health_check_path, 3 health_check_timeout_seconds, 4 health_check_interval_seconds, 5 healthy_threshold_count, 6 unhealthy_threshold_count, 7 matcher,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorHealthCheckMatcher {
+    pub http_code: Option<String>,
+    pub grpc_code: Option<String>,
+}
+
+aws_wire::structure!(GatewayConnectorHealthCheckMatcher, &schema::GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER, { 0 http_code, 1 grpc_code,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetTaskProtectionRequest {
     pub cluster: Option<String>,
     pub tasks: Option<Vec<String>>,
@@ -1031,6 +1129,17 @@ pub struct GetTaskProtectionResponse {
 }
 
 aws_wire::structure!(GetTaskProtectionResponse, &schema::GET_TASK_PROTECTION_RESPONSE, { 0 protected_tasks, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GpuDevice {
+    pub gpu_id: Option<String>,
+    pub sharing_mode: Option<GpuSharingMode>,
+    pub total_memory_in_mib: Option<i32>,
+    pub remaining_memory_in_mib: Option<i32>,
+    pub container_count: Option<i32>,
+}
+
+aws_wire::structure!(GpuDevice, &schema::GPU_DEVICE, { 0 gpu_id, 1 sharing_mode, 2 total_memory_in_mib, 3 remaining_memory_in_mib, 4 container_count,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct HealthCheck {
@@ -1104,9 +1213,10 @@ pub struct InstanceLaunchTemplate {
     pub instance_requirements: Option<InstanceRequirementsRequest>,
     pub fips_enabled: Option<bool>,
     pub capacity_reservations: Option<CapacityReservationRequest>,
+    pub nitro_enclaves_enabled: Option<bool>,
 }
 
-aws_wire::structure!(InstanceLaunchTemplate, &schema::INSTANCE_LAUNCH_TEMPLATE, { 0 ec2_instance_profile_arn, 1 network_configuration, 2 storage_configuration, 3 local_storage_configuration, 4 monitoring, 5 capacity_option_type, 6 instance_metadata_tags_propagation, 7 instance_requirements, 8 fips_enabled, 9 capacity_reservations,  });
+aws_wire::structure!(InstanceLaunchTemplate, &schema::INSTANCE_LAUNCH_TEMPLATE, { 0 ec2_instance_profile_arn, 1 network_configuration, 2 storage_configuration, 3 local_storage_configuration, 4 monitoring, 5 capacity_option_type, 6 instance_metadata_tags_propagation, 7 instance_requirements, 8 fips_enabled, 9 capacity_reservations, 10 nitro_enclaves_enabled,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct InstanceLaunchTemplateUpdate {
@@ -1623,6 +1733,21 @@ pub struct MemoryMiBRequest {
 aws_wire::structure!(MemoryMiBRequest, &schema::MEMORY_MIB_REQUEST, { 0 min, 1 max,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct MetricConfiguration {
+    pub metric_names: Option<Vec<String>>,
+    pub resolution_seconds: Option<i32>,
+}
+
+aws_wire::structure!(MetricConfiguration, &schema::METRIC_CONFIGURATION, { 0 metric_names, 1 resolution_seconds,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MonitoringConfiguration {
+    pub metric_configurations: Option<Vec<MetricConfiguration>>,
+}
+
+aws_wire::structure!(MonitoringConfiguration, &schema::MONITORING_CONFIGURATION, { 0 metric_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct MountPoint {
     pub source_volume: Option<String>,
     pub container_path: Option<String>,
@@ -1674,6 +1799,14 @@ pub struct NetworkInterfaceCountRequest {
 }
 
 aws_wire::structure!(NetworkInterfaceCountRequest, &schema::NETWORK_INTERFACE_COUNT_REQUEST, { 0 min, 1 max,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NvidiaMpsAllocation {
+    pub memory: Option<i32>,
+    pub max_compute_percent: Option<i32>,
+}
+
+aws_wire::structure!(NvidiaMpsAllocation, &schema::NVIDIA_MPS_ALLOCATION, { 0 memory, 1 max_compute_percent,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PlacementConstraint {
@@ -1833,9 +1966,10 @@ pub struct RegisterTaskDefinitionRequest {
     pub ephemeral_storage: Option<EphemeralStorage>,
     pub runtime_platform: Option<RuntimePlatform>,
     pub enable_fault_injection: Option<bool>,
+    pub trusted_execution_configuration: Option<TrustedExecutionConfiguration>,
 }
 
-aws_wire::structure!(RegisterTaskDefinitionRequest, &schema::REGISTER_TASK_DEFINITION_REQUEST, { 0 family, 1 task_role_arn, 2 execution_role_arn, 3 network_mode, 4 container_definitions, 5 volumes, 6 placement_constraints, 7 requires_compatibilities, 8 cpu, 9 memory, 10 tags, 11 pid_mode, 12 ipc_mode, 13 proxy_configuration, 14 inference_accelerators, 15 ephemeral_storage, 16 runtime_platform, 17 enable_fault_injection,  });
+aws_wire::structure!(RegisterTaskDefinitionRequest, &schema::REGISTER_TASK_DEFINITION_REQUEST, { 0 family, 1 task_role_arn, 2 execution_role_arn, 3 network_mode, 4 container_definitions, 5 volumes, 6 placement_constraints, 7 requires_compatibilities, 8 cpu, 9 memory, 10 tags, 11 pid_mode, 12 ipc_mode, 13 proxy_configuration, 14 inference_accelerators, 15 ephemeral_storage, 16 runtime_platform, 17 enable_fault_injection, 18 trusted_execution_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RegisterTaskDefinitionResponse {
@@ -1855,9 +1989,10 @@ aws_wire::structure!(RepositoryCredentials, &schema::REPOSITORY_CREDENTIALS, { 0
 #[derive(Clone, Default, PartialEq)]
 pub struct ResolvedConfiguration {
     pub load_balancers: Option<Vec<ServiceRevisionLoadBalancer>>,
+    pub vpc_lattice_configurations: Option<Vec<ServiceRevisionVpcLatticeConfiguration>>,
 }
 
-aws_wire::structure!(ResolvedConfiguration, &schema::RESOLVED_CONFIGURATION, { 0 load_balancers,  });
+aws_wire::structure!(ResolvedConfiguration, &schema::RESOLVED_CONFIGURATION, { 0 load_balancers, 1 vpc_lattice_configurations,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Resource {
@@ -1875,9 +2010,10 @@ aws_wire::structure!(Resource, &schema::RESOURCE, { 0 name, 1 r#type, 2 double_v
 pub struct ResourceRequirement {
     pub value: Option<String>,
     pub r#type: Option<ResourceType>,
+    pub sharing_strategy: Option<SharingStrategy>,
 }
 
-aws_wire::structure!(ResourceRequirement, &schema::RESOURCE_REQUIREMENT, { 0 value, 1 r#type,  });
+aws_wire::structure!(ResourceRequirement, &schema::RESOURCE_REQUIREMENT, { 0 value, 1 r#type, 2 sharing_strategy,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Rollback {
@@ -1928,6 +2064,13 @@ pub struct RuntimePlatform {
 }
 
 aws_wire::structure!(RuntimePlatform, &schema::RUNTIME_PLATFORM, { 0 cpu_architecture, 1 operating_system_family,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RuntimePlatformOverride {
+    pub cpu_architecture: Option<String>,
+}
+
+aws_wire::structure!(RuntimePlatformOverride, &schema::RUNTIME_PLATFORM_OVERRIDE, { 0 cpu_architecture,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct S3FilesVolumeConfiguration {
@@ -2020,9 +2163,17 @@ pub struct ServiceConnectConfiguration {
     pub services: Option<Vec<ServiceConnectService>>,
     pub log_configuration: Option<LogConfiguration>,
     pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
+    pub container_configurations: Option<Vec<ServiceConnectContainerConfiguration>>,
 }
 
-aws_wire::structure!(ServiceConnectConfiguration, &schema::SERVICE_CONNECT_CONFIGURATION, { 0 enabled, 1 namespace, 2 services, 3 log_configuration, 4 access_log_configuration,  });
+aws_wire::structure!(ServiceConnectConfiguration, &schema::SERVICE_CONNECT_CONFIGURATION, { 0 enabled, 1 namespace, 2 services, 3 log_configuration, 4 access_log_configuration, 5 container_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectContainerConfiguration {
+    pub log_level: Option<ServiceConnectContainerLogLevel>,
+}
+
+aws_wire::structure!(ServiceConnectContainerConfiguration, &schema::SERVICE_CONNECT_CONTAINER_CONFIGURATION, { 0 log_level,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ServiceConnectService {
@@ -2207,9 +2358,12 @@ pub struct ServiceRevision {
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
     pub resolved_configuration: Option<ResolvedConfiguration>,
     pub ecs_managed_resources: Option<ECSManagedResources>,
+    pub overrides: Option<ServiceRevisionOverrides>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub monitoring: Option<MonitoringConfiguration>,
 }
 
-aws_wire::structure!(ServiceRevision, &schema::SERVICE_REVISION, { 0 service_revision_arn, 1 service_arn, 2 cluster_arn, 3 task_definition, 4 capacity_provider_strategy, 5 launch_type, 6 platform_version, 7 platform_family, 8 load_balancers, 9 service_registries, 10 network_configuration, 11 container_images, 12 guard_duty_enabled, 13 service_connect_configuration, 14 volume_configurations, 15 fargate_ephemeral_storage, 16 created_at, 17 vpc_lattice_configurations, 18 resolved_configuration, 19 ecs_managed_resources,  });
+aws_wire::structure!(ServiceRevision, &schema::SERVICE_REVISION, { 0 service_revision_arn, 1 service_arn, 2 cluster_arn, 3 task_definition, 4 capacity_provider_strategy, 5 launch_type, 6 platform_version, 7 platform_family, 8 load_balancers, 9 service_registries, 10 network_configuration, 11 container_images, 12 guard_duty_enabled, 13 service_connect_configuration, 14 volume_configurations, 15 fargate_ephemeral_storage, 16 created_at, 17 vpc_lattice_configurations, 18 resolved_configuration, 19 ecs_managed_resources, 20 overrides, 21 gateway_connectors, 22 monitoring,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ServiceRevisionLoadBalancer {
@@ -2218,6 +2372,13 @@ pub struct ServiceRevisionLoadBalancer {
 }
 
 aws_wire::structure!(ServiceRevisionLoadBalancer, &schema::SERVICE_REVISION_LOAD_BALANCER, { 0 target_group_arn, 1 production_listener_rule,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionOverrides {
+    pub runtime_platform: Option<RuntimePlatformOverride>,
+}
+
+aws_wire::structure!(ServiceRevisionOverrides, &schema::SERVICE_REVISION_OVERRIDES, { 0 runtime_platform,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ServiceRevisionSummary {
@@ -2230,6 +2391,14 @@ pub struct ServiceRevisionSummary {
 }
 
 aws_wire::structure!(ServiceRevisionSummary, &schema::SERVICE_REVISION_SUMMARY, { 0 arn, 1 requested_task_count, 2 running_task_count, 3 pending_task_count, 4 requested_test_traffic_weight, 5 requested_production_traffic_weight,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionVpcLatticeConfiguration {
+    pub target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+}
+
+aws_wire::structure!(ServiceRevisionVpcLatticeConfiguration, &schema::SERVICE_REVISION_VPC_LATTICE_CONFIGURATION, { 0 target_group_arn, 1 production_listener_rule,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ServiceVolumeConfiguration {
@@ -2248,6 +2417,13 @@ pub struct Setting {
 }
 
 aws_wire::structure!(Setting, &schema::SETTING, { 0 name, 1 value, 2 principal_arn, 3 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SharingStrategy {
+    pub nvidia_mps: Option<NvidiaMpsAllocation>,
+}
+
+aws_wire::structure!(SharingStrategy, &schema::SHARING_STRATEGY, { 0 nvidia_mps,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct StartTaskRequest {
@@ -2434,9 +2610,10 @@ pub struct Task {
     pub version: Option<i64>,
     pub ephemeral_storage: Option<EphemeralStorage>,
     pub fargate_ephemeral_storage: Option<TaskEphemeralStorage>,
+    pub trusted_execution_summary: Option<TrustedExecutionSummary>,
 }
 
-aws_wire::structure!(Task, &schema::TASK, { 0 attachments, 1 attributes, 2 availability_zone, 3 capacity_provider_name, 4 cluster_arn, 5 connectivity, 6 connectivity_at, 7 container_instance_arn, 8 containers, 9 cpu, 10 created_at, 11 desired_status, 12 enable_execute_command, 13 execution_stopped_at, 14 group, 15 health_status, 16 inference_accelerators, 17 last_status, 18 launch_type, 19 memory, 20 overrides, 21 platform_version, 22 platform_family, 23 pull_started_at, 24 pull_stopped_at, 25 started_at, 26 started_by, 27 stop_code, 28 stopped_at, 29 stopped_reason, 30 stopping_at, 31 tags, 32 task_arn, 33 task_definition_arn, 34 version, 35 ephemeral_storage, 36 fargate_ephemeral_storage,  });
+aws_wire::structure!(Task, &schema::TASK, { 0 attachments, 1 attributes, 2 availability_zone, 3 capacity_provider_name, 4 cluster_arn, 5 connectivity, 6 connectivity_at, 7 container_instance_arn, 8 containers, 9 cpu, 10 created_at, 11 desired_status, 12 enable_execute_command, 13 execution_stopped_at, 14 group, 15 health_status, 16 inference_accelerators, 17 last_status, 18 launch_type, 19 memory, 20 overrides, 21 platform_version, 22 platform_family, 23 pull_started_at, 24 pull_stopped_at, 25 started_at, 26 started_by, 27 stop_code, 28 stopped_at, 29 stopped_reason, 30 stopping_at, 31 tags, 32 task_arn, 33 task_definition_arn, 34 version, 35 ephemeral_storage, 36 fargate_ephemeral_storage, 37 trusted_execution_summary,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct TaskDefinition {
@@ -2466,9 +2643,10 @@ pub struct TaskDefinition {
     pub registered_by: Option<String>,
     pub ephemeral_storage: Option<EphemeralStorage>,
     pub enable_fault_injection: Option<bool>,
+    pub trusted_execution_configuration: Option<TrustedExecutionConfiguration>,
 }
 
-aws_wire::structure!(TaskDefinition, &schema::TASK_DEFINITION, { 0 task_definition_arn, 1 container_definitions, 2 family, 3 task_role_arn, 4 execution_role_arn, 5 network_mode, 6 revision, 7 volumes, 8 status, 9 requires_attributes, 10 placement_constraints, 11 compatibilities, 12 runtime_platform, 13 requires_compatibilities, 14 cpu, 15 memory, 16 inference_accelerators, 17 pid_mode, 18 ipc_mode, 19 proxy_configuration, 20 registered_at, 21 deregistered_at, 22 delete_requested_at, 23 registered_by, 24 ephemeral_storage, 25 enable_fault_injection,  });
+aws_wire::structure!(TaskDefinition, &schema::TASK_DEFINITION, { 0 task_definition_arn, 1 container_definitions, 2 family, 3 task_role_arn, 4 execution_role_arn, 5 network_mode, 6 revision, 7 volumes, 8 status, 9 requires_attributes, 10 placement_constraints, 11 compatibilities, 12 runtime_platform, 13 requires_compatibilities, 14 cpu, 15 memory, 16 inference_accelerators, 17 pid_mode, 18 ipc_mode, 19 proxy_configuration, 20 registered_at, 21 deregistered_at, 22 delete_requested_at, 23 registered_by, 24 ephemeral_storage, 25 enable_fault_injection, 26 trusted_execution_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct TaskDefinitionPlacementConstraint {
@@ -2564,6 +2742,14 @@ pub struct TaskVolumeConfiguration {
 aws_wire::structure!(TaskVolumeConfiguration, &schema::TASK_VOLUME_CONFIGURATION, { 0 name, 1 managed_ebs_volume,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ThresholdConfiguration {
+    pub r#type: Option<ThresholdType>,
+    pub value: Option<i32>,
+}
+
+aws_wire::structure!(ThresholdConfiguration, &schema::THRESHOLD_CONFIGURATION, { 0 r#type, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TimeoutConfiguration {
     pub idle_timeout_seconds: Option<i32>,
     pub per_request_timeout_seconds: Option<i32>,
@@ -2587,6 +2773,22 @@ pub struct TotalLocalStorageGBRequest {
 }
 
 aws_wire::structure!(TotalLocalStorageGBRequest, &schema::TOTAL_LOCAL_STORAGE_GB_REQUEST, { 0 min, 1 max,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TrustedExecutionConfiguration {
+    pub isolation_mode: Option<IsolationMode>,
+    pub attestation_policy: Option<String>,
+}
+
+aws_wire::structure!(TrustedExecutionConfiguration, &schema::TRUSTED_EXECUTION_CONFIGURATION, { 0 isolation_mode, 1 attestation_policy,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TrustedExecutionSummary {
+    pub isolation_mode: Option<IsolationMode>,
+    pub attestation_policy_status: Option<AttestationPolicyStatus>,
+}
+
+aws_wire::structure!(TrustedExecutionSummary, &schema::TRUSTED_EXECUTION_SUMMARY, { 0 isolation_mode, 1 attestation_policy_status,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Ulimit {
@@ -2727,9 +2929,11 @@ pub struct UpdateServiceRequest {
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub monitoring: Option<MonitoringConfiguration>,
 }
 
-aws_wire::structure!(UpdateServiceRequest, &schema::UPDATE_SERVICE_REQUEST, { 0 cluster, 1 service, 2 desired_count, 3 task_definition, 4 capacity_provider_strategy, 5 deployment_configuration, 6 availability_zone_rebalancing, 7 network_configuration, 8 placement_constraints, 9 placement_strategy, 10 platform_version, 11 force_new_deployment, 12 health_check_grace_period_seconds, 13 deployment_controller, 14 enable_execute_command, 15 enable_ecs_managed_tags, 16 load_balancers, 17 propagate_tags, 18 service_registries, 19 service_connect_configuration, 20 volume_configurations, 21 vpc_lattice_configurations,  });
+aws_wire::structure!(UpdateServiceRequest, &schema::UPDATE_SERVICE_REQUEST, { 0 cluster, 1 service, 2 desired_count, 3 task_definition, 4 capacity_provider_strategy, 5 deployment_configuration, 6 availability_zone_rebalancing, 7 network_configuration, 8 placement_constraints, 9 placement_strategy, 10 platform_version, 11 force_new_deployment, 12 health_check_grace_period_seconds, 13 deployment_controller, 14 enable_execute_command, 15 enable_ecs_managed_tags, 16 load_balancers, 17 propagate_tags, 18 service_registries, 19 service_connect_configuration, 20 volume_configurations, 21 vpc_lattice_configurations, 22 gateway_connectors, 23 monitoring,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateServiceResponse {
@@ -2813,10 +3017,20 @@ pub struct VolumeFrom {
 aws_wire::structure!(VolumeFrom, &schema::VOLUME_FROM, { 0 source_container, 1 read_only,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct VpcLatticeAdvancedConfiguration {
+    pub alternate_target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+    pub test_listener_rule: Option<String>,
+}
+
+aws_wire::structure!(VpcLatticeAdvancedConfiguration, &schema::VPC_LATTICE_ADVANCED_CONFIGURATION, { 0 alternate_target_group_arn, 1 production_listener_rule, 2 test_listener_rule,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VpcLatticeConfiguration {
     pub role_arn: Option<String>,
     pub target_group_arn: Option<String>,
     pub port_name: Option<String>,
+    pub advanced_configuration: Option<VpcLatticeAdvancedConfiguration>,
 }
 
-aws_wire::structure!(VpcLatticeConfiguration, &schema::VPC_LATTICE_CONFIGURATION, { 0 role_arn, 1 target_group_arn, 2 port_name,  });
+aws_wire::structure!(VpcLatticeConfiguration, &schema::VPC_LATTICE_CONFIGURATION, { 0 role_arn, 1 target_group_arn, 2 port_name, 3 advanced_configuration,  });

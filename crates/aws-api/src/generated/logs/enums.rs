@@ -34,6 +34,7 @@ aws_wire::enumeration! {
     Standard = "STANDARD",
     InfrequentAccess = "INFREQUENT_ACCESS",
     Delivery = "DELIVERY",
+    Essentials = "ESSENTIALS",
     }
 }
 

@@ -262,6 +262,7 @@ pub(super) static FILTER_LOG_EVENTS_REQUEST: Structure = Structure::new(
         Member::new("filterPattern", Shape::Text(&FILTER_PATTERN)),
         Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
         Member::new("limit", Shape::Number(&EVENTS_LIMIT)),
+        Member::new("startFromHead", Shape::Boolean),
         Member::new("interleaved", Shape::Boolean),
         Member::new("unmask", Shape::Boolean),
     ],
@@ -428,13 +429,14 @@ pub(super) static LOG_GROUP: Structure = Structure::new(
         Member::new("logGroupArn", Shape::Text(&shape::TEXT)),
         Member::new("deletionProtectionEnabled", Shape::Boolean),
         Member::new("bearerTokenAuthenticationEnabled", Shape::Boolean),
+        Member::new("retentionPolicyName", Shape::Text(&shape::TEXT)),
     ],
 );
 
 static LOG_GROUP_CLASS: Text = Text {
     limits: Limits::NONE,
     pattern: None,
-    values: &["STANDARD", "INFREQUENT_ACCESS", "DELIVERY"],
+    values: &["STANDARD", "INFREQUENT_ACCESS", "DELIVERY", "ESSENTIALS"],
     sensitive: false,
     json_value: false,
 };

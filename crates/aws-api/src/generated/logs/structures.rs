@@ -118,11 +118,12 @@ pub struct FilterLogEventsRequest {
     pub filter_pattern: Option<String>,
     pub next_token: Option<String>,
     pub limit: Option<i32>,
+    pub start_from_head: Option<bool>,
     pub interleaved: Option<bool>,
     pub unmask: Option<bool>,
 }
 
-aws_wire::structure!(FilterLogEventsRequest, &schema::FILTER_LOG_EVENTS_REQUEST, { 0 log_group_name, 1 log_group_identifier, 2 log_stream_names, 3 log_stream_name_prefix, 4 start_time, 5 end_time, 6 filter_pattern, 7 next_token, 8 limit, 9 interleaved, 10 unmask,  });
+aws_wire::structure!(FilterLogEventsRequest, &schema::FILTER_LOG_EVENTS_REQUEST, { 0 log_group_name, 1 log_group_identifier, 2 log_stream_names, 3 log_stream_name_prefix, 4 start_time, 5 end_time, 6 filter_pattern, 7 next_token, 8 limit, 9 start_from_head, 10 interleaved, 11 unmask,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct FilterLogEventsResponse {
@@ -242,9 +243,10 @@ pub struct LogGroup {
     pub log_group_arn: Option<String>,
     pub deletion_protection_enabled: Option<bool>,
     pub bearer_token_authentication_enabled: Option<bool>,
+    pub retention_policy_name: Option<String>,
 }
 
-aws_wire::structure!(LogGroup, &schema::LOG_GROUP, { 0 log_group_name, 1 creation_time, 2 retention_in_days, 3 metric_filter_count, 4 arn, 5 stored_bytes, 6 kms_key_id, 7 data_protection_status, 8 inherited_properties, 9 log_group_class, 10 log_group_arn, 11 deletion_protection_enabled, 12 bearer_token_authentication_enabled,  });
+aws_wire::structure!(LogGroup, &schema::LOG_GROUP, { 0 log_group_name, 1 creation_time, 2 retention_in_days, 3 metric_filter_count, 4 arn, 5 stored_bytes, 6 kms_key_id, 7 data_protection_status, 8 inherited_properties, 9 log_group_class, 10 log_group_arn, 11 deletion_protection_enabled, 12 bearer_token_authentication_enabled, 13 retention_policy_name,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct LogGroupSummary {

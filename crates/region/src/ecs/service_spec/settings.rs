@@ -2,7 +2,9 @@
 
 use aws_api::ecs as api;
 use aws_wire::ApiError;
-use model::service::{Breaker, Controller, DeploymentSettings, Propagate, Scheduling};
+use model::service::{
+    Breaker, BreakerThreshold, Controller, DeploymentSettings, Propagate, Scheduling,
+};
 
 use super::unsupported;
 use crate::errors::Refusal;
@@ -11,6 +13,8 @@ use crate::region::Region;
 const HEALTHY_PERCENT_MAX: u32 = 100;
 const PERCENT_MAX: u32 = 10_000;
 const BAKE_MINUTES_MAX: u32 = 1_440;
+/// Of a breaker: tasks, or percent of the desired count.
+const THRESHOLD_MAX: u32 = 10_000;
 
 fn refuse<T>(message: impl Into<String>) -> Result<T, ApiError> {
     Err(Refusal::invalid(message).into())
@@ -47,15 +51,48 @@ pub(in crate::ecs) fn read_settings(
         settings.bake_minutes = (minutes != 0).then_some(minutes);
     }
     if let Some(breaker) = &given.deployment_circuit_breaker {
-        settings.breaker = Some(Breaker {
-            is_enabled: breaker.enable.unwrap_or(false),
-            rolls_back: breaker.rollback.unwrap_or(false),
-            resets_on_healthy_task: None,
-            threshold: None,
-        });
+        settings.breaker = Some(read_breaker(breaker)?);
     }
     check(&settings, scheduling, controller)?;
     Ok(settings)
+}
+
+fn read_breaker(given: &api::DeploymentCircuitBreaker) -> Result<Breaker, ApiError> {
+    Ok(Breaker {
+        is_enabled: given.enable.unwrap_or(false),
+        rolls_back: given.rollback.unwrap_or(false),
+        resets_on_healthy_task: given.reset_on_healthy_task,
+        threshold: given.threshold_configuration.as_ref().map(read_threshold).transpose()?,
+    })
+}
+
+fn read_threshold(given: &api::ThresholdConfiguration) -> Result<BreakerThreshold, ApiError> {
+    let value = match given.value.map(u32::try_from) {
+        Some(Ok(value)) if (1..=THRESHOLD_MAX).contains(&value) => value,
+        _ => {
+            return refuse(format!(
+                "The value of thresholdConfiguration must be between 1 and {THRESHOLD_MAX}."
+            ));
+        }
+    };
+    match given.r#type.as_ref().map(api::ThresholdType::as_str) {
+        Some("COUNT") => Ok(BreakerThreshold::Count(value)),
+        Some("BOUNDED_PERCENT") => Ok(BreakerThreshold::BoundedPercent(value)),
+        Some("UNBOUNDED_PERCENT") => Ok(BreakerThreshold::Percent(value)),
+        _ => refuse(
+            "The type of thresholdConfiguration should be one of \
+             [COUNT,BOUNDED_PERCENT,UNBOUNDED_PERCENT]",
+        ),
+    }
+}
+
+fn show_threshold(threshold: BreakerThreshold) -> api::ThresholdConfiguration {
+    let (kind, value) = match threshold {
+        BreakerThreshold::Count(value) => ("COUNT", value),
+        BreakerThreshold::BoundedPercent(value) => ("BOUNDED_PERCENT", value),
+        BreakerThreshold::Percent(value) => ("UNBOUNDED_PERCENT", value),
+    };
+    api::ThresholdConfiguration { r#type: Some(kind.into()), value: i32::try_from(value).ok() }
 }
 
 fn bounded(what: &str, value: i32, max: u32) -> Result<u32, ApiError> {
@@ -117,6 +154,10 @@ pub(in crate::ecs) fn show_settings(
         deployment_circuit_breaker: is_rolling.then(|| api::DeploymentCircuitBreaker {
             enable: Some(breaker.is_some_and(|breaker| breaker.is_enabled)),
             rollback: Some(breaker.is_some_and(|breaker| breaker.rolls_back)),
+            reset_on_healthy_task: breaker.and_then(|breaker| breaker.resets_on_healthy_task),
+            threshold_configuration: breaker
+                .and_then(|breaker| breaker.threshold)
+                .map(show_threshold),
         }),
         maximum_percent: amount(settings.percent_max),
         minimum_healthy_percent: amount(settings.healthy_percent_min),

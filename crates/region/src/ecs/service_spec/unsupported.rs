@@ -23,6 +23,8 @@ pub(in crate::ecs) struct Ties<'a> {
     pub(in crate::ecs) service_connect: Option<&'a api::ServiceConnectConfiguration>,
     pub(in crate::ecs) volumes: Option<&'a [api::ServiceVolumeConfiguration]>,
     pub(in crate::ecs) vpc_lattice: Option<&'a [api::VpcLatticeConfiguration]>,
+    pub(in crate::ecs) gateway_connectors: Option<&'a [api::GatewayConnector]>,
+    pub(in crate::ecs) monitoring: Option<&'a api::MonitoringConfiguration>,
 }
 
 impl Ties<'_> {
@@ -41,6 +43,13 @@ impl Ties<'_> {
         }
         if is_given(self.vpc_lattice) {
             return refuse("vpcLatticeConfigurations", "it has no VPC Lattice");
+        }
+        if is_given(self.gateway_connectors) {
+            return refuse("gatewayConnectors", "it has no gateways");
+        }
+        let metrics = self.monitoring.and_then(|each| each.metric_configurations.as_deref());
+        if is_given(metrics) {
+            return refuse("monitoring", "it has no CloudWatch metrics");
         }
         Ok(())
     }
@@ -63,6 +72,12 @@ pub(super) fn check_deployment(given: &api::DeploymentConfiguration) -> Result<(
     }
     if given.alarms.as_ref().is_some_and(|alarms| alarms.enable == Some(true)) {
         return refuse("deploymentConfiguration.alarms", "it has no CloudWatch alarms");
+    }
+    if given.early_success_criteria.as_ref().is_some_and(|early| early.enable == Some(true)) {
+        return refuse(
+            "deploymentConfiguration.earlySuccessCriteria",
+            "its deployments succeed once all their tasks are there",
+        );
     }
     if is_given(given.lifecycle_hooks.as_deref()) {
         return refuse(

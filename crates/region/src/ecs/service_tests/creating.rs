@@ -235,6 +235,15 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
         input.vpc_lattice_configurations = Some(vec![Default::default()]);
     };
     refuse(lattice, "vpcLatticeConfigurations").await;
+    let connectors = |input: &mut api::CreateServiceRequest| {
+        input.gateway_connectors = Some(vec![Default::default()]);
+    };
+    refuse(connectors, "gatewayConnectors").await;
+    let monitoring = |input: &mut api::CreateServiceRequest| {
+        let metric_configurations = Some(vec![Default::default()]);
+        input.monitoring = Some(api::MonitoringConfiguration { metric_configurations });
+    };
+    refuse(monitoring, "monitoring").await;
     let code_deploy = |input: &mut api::CreateServiceRequest| {
         let r#type = Some(api::DeploymentControllerType::CodeDeploy);
         input.deployment_controller = Some(api::DeploymentController { r#type });
@@ -246,6 +255,8 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
         input.service_registries = Some(vec![]);
         input.volume_configurations = Some(vec![]);
         input.vpc_lattice_configurations = Some(vec![]);
+        input.gateway_connectors = Some(vec![]);
+        input.monitoring = Some(api::MonitoringConfiguration::default());
         input.role = text("");
         input.service_connect_configuration =
             Some(api::ServiceConnectConfiguration { enabled: Some(false), ..Default::default() });

@@ -88,7 +88,11 @@ async fn records_are_listed_newest_first_and_by_filter() {
 #[tokio::test]
 async fn a_record_tells_from_what_to_what_and_how_far() {
     let world = World::new().await;
-    let breaker = api::DeploymentCircuitBreaker { enable: Some(true), rollback: Some(true) };
+    let breaker = api::DeploymentCircuitBreaker {
+        enable: Some(true),
+        rollback: Some(true),
+        ..Default::default()
+    };
     let made = world.create(|input| {
         input.desired_count = Some(10);
         input.deployment_configuration = Some(api::DeploymentConfiguration {

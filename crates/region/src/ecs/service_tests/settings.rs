@@ -49,6 +49,10 @@ async fn strategies_alarms_and_hooks_are_refused_by_name() {
     let message = "deploymentConfiguration.alarms is not supported by this region: it has no \
                    CloudWatch alarms.";
     refused(create(alarms).await, "UnsupportedFeatureException", message);
+    let early = api::DeploymentEarlySuccessCriteria { enable: Some(true), ..Default::default() };
+    let early =
+        api::DeploymentConfiguration { early_success_criteria: Some(early), ..Default::default() };
+    assert_eq!(create(early).await.unwrap_err().code, "UnsupportedFeatureException");
     let hooks = api::DeploymentConfiguration {
         lifecycle_hooks: Some(vec![Default::default()]),
         ..Default::default()
@@ -121,7 +125,11 @@ async fn with_an_external_controller_the_work_is_the_task_sets_affair() {
         external(input);
         input.task_definition = None;
     };
-    let breaker = api::DeploymentCircuitBreaker { enable: Some(true), rollback: Some(true) };
+    let breaker = api::DeploymentCircuitBreaker {
+        enable: Some(true),
+        rollback: Some(true),
+        ..Default::default()
+    };
     let made = world.create(|input| {
         bare(input);
         input.deployment_configuration = Some(api::DeploymentConfiguration {
@@ -146,7 +154,29 @@ async fn with_an_external_controller_the_work_is_the_task_sets_affair() {
 #[tokio::test]
 async fn a_breaker_is_kept_and_shown() {
     let world = World::new().await;
-    let breaker = api::DeploymentCircuitBreaker { enable: Some(true), rollback: Some(true) };
+    let threshold = |kind: &str, value| api::ThresholdConfiguration {
+        r#type: Some(kind.into()),
+        value: Some(value),
+    };
+    for bad in [threshold("COUNT", 0), threshold("HALF", 1), threshold("COUNT", -1)] {
+        let breaker = api::DeploymentCircuitBreaker {
+            enable: Some(true),
+            threshold_configuration: Some(bad),
+            ..Default::default()
+        };
+        let settings = api::DeploymentConfiguration {
+            deployment_circuit_breaker: Some(breaker),
+            ..Default::default()
+        };
+        let made = world.create(|input| input.deployment_configuration = Some(settings)).await;
+        assert_eq!(made.unwrap_err().code, INVALID);
+    }
+    let breaker = api::DeploymentCircuitBreaker {
+        enable: Some(true),
+        rollback: Some(true),
+        reset_on_healthy_task: Some(false),
+        threshold_configuration: Some(threshold("UNBOUNDED_PERCENT", 20)),
+    };
     let settings = api::DeploymentConfiguration {
         deployment_circuit_breaker: Some(breaker.clone()),
         ..Default::default()

@@ -167,6 +167,7 @@ impl Draft {
             ephemeral_storage: request.ephemeral_storage,
             runtime_platform: request.runtime_platform,
             enable_fault_injection: request.enable_fault_injection,
+            trusted_execution_configuration: request.trusted_execution_configuration,
             ..Default::default()
         }
     }

@@ -21,6 +21,8 @@ impl Draft {
         let is_windows = family.is_some_and(|family| family.as_str().starts_with("WINDOWS"));
         want(is_windows, "Windows containers".to_owned());
         want(request.enable_fault_injection == Some(true), "fault injection".to_owned());
+        let is_trusted = request.trusted_execution_configuration.is_some();
+        want(is_trusted, "trustedExecutionConfiguration".to_owned());
         for volume in list(&request.volumes) {
             let volume_name = volume.name.as_deref().unwrap_or_default();
             for (is_there, kind) in [
