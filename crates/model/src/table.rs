@@ -172,3 +172,54 @@ impl<R: Record> Table<R> {
         removed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use longshore_types::SeededEnv;
+
+    use super::*;
+    use crate::settings::{AccountSetting, SettingId, SettingPrincipal};
+
+    #[test]
+    fn the_changes_between_two_pictures_lead_from_one_to_the_other() {
+        let draw = SeededEnv::from_seed(7);
+        let mut table = Table::<AccountSetting>::default();
+        let mut known = BTreeMap::new();
+        let mut before = table.clone();
+        for turn in 0..3_000 {
+            let row = setting(draw.below(3), draw.below(400));
+            if draw.below(3) == 0 {
+                table.remove(row.account, &row.setting);
+            } else {
+                table.insert(Seq(turn), Arc::new(row));
+            }
+            if draw.below(20) == 0 {
+                for (old, new) in table.changes_since(&before) {
+                    if let Some(old) = old {
+                        let was: Option<Arc<AccountSetting>> = known.remove(&key(old));
+                        assert!(was.is_some_and(|was| Arc::ptr_eq(&was, old)), "turn {turn}");
+                    }
+                    if let Some(new) = new {
+                        let was = known.insert(key(new), Arc::clone(new));
+                        assert!(was.is_none(), "turn {turn}");
+                    }
+                }
+                assert!(known.values().eq(table.iter()), "turn {turn}");
+                before = table.clone();
+            }
+        }
+    }
+
+    fn key(row: &AccountSetting) -> (AccountId, SettingId) {
+        (row.account, row.setting.clone())
+    }
+
+    fn setting(account: u32, number: u32) -> AccountSetting {
+        let account = format!("{account:012}").parse().unwrap();
+        let name = format!("setting-{number:04}");
+        let setting = SettingId { principal: SettingPrincipal::Default, name };
+        AccountSetting { account, setting, value: String::new() }
+    }
+}
