@@ -164,6 +164,17 @@ fn in_a_region_of_others_nothing_is_left() {
 }
 
 #[test]
+fn a_service_brings_up_the_tasks_as_well_and_goes_again() {
+    let world = World::new();
+    let words = ["--agents", "4", "--tasks", "20", "--service", "--hold", "1"];
+    let done = world.simulate(&words).args(["--strategy", "binpack=memory"]).output().unwrap();
+    assert_rate(&done);
+    let said = text(&done.stdout);
+    assert!(said.contains("as one service"), "{said}");
+    assert_eq!(world.count("ListClusters", "clusterArns", &json!({})), 0);
+}
+
+#[test]
 fn in_a_cluster_of_others_tasks_keep_to_the_pretended_hosts_and_the_cluster_stays() {
     let world = World::new();
     world.ecs("CreateCluster", &json!({ "clusterName": "shop" }));
