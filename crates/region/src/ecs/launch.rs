@@ -482,20 +482,17 @@ fn ports(definition: &TaskDefinition) -> Vec<HostPort> {
     ports
 }
 
-/// How many Fargate tasks an account has that are not stopped.
-pub(crate) fn fargate_tasks(view: &View, account: AccountId) -> usize {
-    // Almost always far below any limit: then nobody needs to be counted.
+/// How many of `wanted` more Fargate tasks an account may have, if it may have `max` in all.
+pub(crate) fn fargate_room(view: &View, account: AccountId, max: usize, wanted: usize) -> usize {
+    // Almost always far below the limit: then nobody needs to be counted.
     let live = view.member_count(&Index::LiveTasks);
-    if live < FEW {
-        return live;
+    if live + wanted <= max {
+        return wanted;
     }
     let is_counted =
-        |task: &&Arc<Task>| task.launch == LaunchType::Fargate && task.phase < Phase::Stopped;
-    view.tasks.of(account).filter(is_counted).count()
+        |task: &&Arc<Task>| task.scope.account == account && task.launch == LaunchType::Fargate;
+    wanted.min(max.saturating_sub(view.live_tasks().filter(is_counted).count()))
 }
-
-/// Below so many live tasks in the region, an account's are not told apart.
-const FEW: usize = 1_000;
 
 /// The tasks that an earlier use of the token made, or a conflict if its request was another.
 pub(super) fn earlier_use<'v>(

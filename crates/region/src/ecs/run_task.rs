@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use store::Batch;
 
 use super::launch::rules;
-use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_tasks, put_task};
+use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_room, put_task};
 use super::service_spec::{read_constraints, read_strategies};
 use super::show_task::show;
 use crate::errors::Refusal;
@@ -198,7 +198,7 @@ fn fargate_places(
 ) -> Result<Vec<Found>, ApiError> {
     let Asked { region, view, cluster, .. } = asked;
     let max = region.config.limits.fargate_tasks_per_account_max;
-    if fargate_tasks(view, cluster.account) + count > max {
+    if fargate_room(view, cluster.account, max, count) < count {
         let message = "You've reached the limit on the number of tasks you can run concurrently.";
         return Err(Refusal::client(message).into());
     }

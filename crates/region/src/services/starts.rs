@@ -15,7 +15,7 @@ use store::Batch;
 
 use super::picture;
 use crate::ecs::capacity::own_provider;
-use crate::ecs::launch::{Launch, Part, Place, fargate_tasks, put_task};
+use crate::ecs::launch::{Launch, Part, Place, fargate_room, put_task};
 use crate::region::Region;
 use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
 
@@ -202,8 +202,9 @@ impl Maker<'_> {
         made: &mut Made,
     ) -> Result<(), ApiError> {
         let max = self.region.config.limits.fargate_tasks_per_account_max;
-        let taken = fargate_tasks(self.view, self.service.scope.account) + self.fargate_made;
-        let count = providers.len().min(max.saturating_sub(taken));
+        let account = self.service.scope.account;
+        let wanted = providers.len() + self.fargate_made;
+        let count = fargate_room(self.view, account, max, wanted).saturating_sub(self.fargate_made);
         let mut zones = Zones::of(launch, self.tasks, at);
         let places: Vec<Option<InstanceId>> = {
             let mut draft = self.region.fargate(self.view);

@@ -4,7 +4,7 @@
 //! which its task is marked as taken in. What does not fit the batch is left to the next turn; tasks
 //! that are left to it are started or stopped by no more than what the reconciler then says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_wire::ApiError;
 use longshore_types::{AccountId, DeploymentId, InstanceId, TaskId, Timestamp, Uuid};
@@ -256,7 +256,7 @@ impl<'t> Turn<'t> {
             changed.insert(task.id, task);
         }
         let rows_max = BATCH_ROWS_MAX.saturating_sub(self.rows_kept() + batch.len());
-        let mut stopped: Vec<TaskId> = Vec::new();
+        let mut stopped: BTreeSet<TaskId> = BTreeSet::new();
         for (id, cause) in &self.verdict.stops {
             // A task that was never placed gives its address back at once.
             if rows_max < changed.len() + stopped.len() + 2 {
@@ -266,7 +266,7 @@ impl<'t> Turn<'t> {
             let next =
                 row(id).and_then(|row| step(&row, &Input::Unwanted(cause.clone()), self.now));
             let Some(next) = next else { continue };
-            stopped.push(*id);
+            stopped.insert(*id);
             self.outcome.nudged.extend(next.instance);
             if next.phase == Phase::Stopped {
                 self.outcome.over.push(*id);
@@ -289,7 +289,7 @@ impl<'t> Turn<'t> {
     }
 
     /// Says what the reconciler says, less what was left to the next turn.
-    fn say_what_stopped(&mut self, stopped: &[TaskId]) {
+    fn say_what_stopped(&mut self, stopped: &BTreeSet<TaskId>) {
         for what in std::mem::take(&mut self.verdict.happenings) {
             match what {
                 Happening::Stopped { task_set, tasks } => {

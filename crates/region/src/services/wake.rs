@@ -87,6 +87,7 @@ impl Wakes {
                     changed(*account, &service);
                 }
                 freed(view, task, seq, queue);
+                placed(task, seq, queue);
             }
             Key::ContainerInstance(account, id) => {
                 self.instance(view, seq, *account, *id, queue, silences);
@@ -170,6 +171,15 @@ fn concerns_its_service(task: &Task) -> bool {
     Phase::Running <= task.phase || task.desired == Desired::Stopped
 }
 
+/// A task that waited leaves its place among those that wait.
+fn placed(task: &Task, seq: Seq, queue: &mut Queue) {
+    let is_on_its_way = task.instance.is_some() && task.phase < Phase::Running;
+    if is_on_its_way && task.capacity_provider.is_some() {
+        let account = task.scope.account;
+        queue.wake_watching(account, &task.cluster, seq, |interest| interest.lacks_quota);
+    }
+}
+
 /// A task that has stopped leaves room, and one fewer that counts.
 fn freed(view: &View, task: &Task, seq: Seq, queue: &mut Queue) {
     let is_fresh = task.service.as_ref().is_none_or(|service| !service.is_settled);
@@ -185,7 +195,8 @@ fn freed(view: &View, task: &Task, seq: Seq, queue: &mut Queue) {
             interest.lacks_room || (drains && interest.is_daemon)
         });
     }
-    if task.launch == Launch::Fargate || task.interface.is_some() {
+    let waited = task.instance.is_none() && task.capacity_provider.is_some();
+    if task.launch == Launch::Fargate || task.interface.is_some() || waited {
         queue.wake_lacking_quota(account, seq);
     }
 }

@@ -69,7 +69,7 @@ fn definitions(is_net: bool) -> &'static [&'static str] {
 impl World {
     /// Something happens.
     pub(super) async fn disturb(&mut self) {
-        match self.below(40) {
+        match self.below(46) {
             0..=4 => self.create_service().await,
             5..=8 => self.scale().await,
             9..=13 => self.deploy().await,
@@ -93,6 +93,9 @@ impl World {
             35 | 36 => self.look_twice().await,
             // Much later.
             37 => self.pass(SILENCE_MS / 2).await,
+            38 => self.deregister_definition().await,
+            39..=41 => self.look_at_services().await,
+            42 => self.rebalance().await,
             _ => {}
         }
     }
@@ -176,6 +179,7 @@ impl World {
                 input.capacity_provider_strategy =
                     Some(vec![provider("FARGATE", 1, 1), provider("FARGATE_SPOT", 2, 0)]);
             }
+            3 => input.placement_constraints = self.any_constraint(),
             _ => {
                 input.placement_strategy = self.any_strategy();
             }
@@ -185,6 +189,20 @@ impl World {
         if self.answered("CreateService", answer).is_some() && !is_known {
             self.services.push(name);
         }
+    }
+
+    fn any_constraint(&self) -> Option<Vec<api::PlacementConstraint>> {
+        let constraint = match self.below(2) {
+            0 => api::PlacementConstraint {
+                r#type: Some(api::PlacementConstraintType::DistinctInstance),
+                expression: None,
+            },
+            _ => api::PlacementConstraint {
+                r#type: Some(api::PlacementConstraintType::MemberOf),
+                expression: Some("attribute:ecs.availability-zone != us-east-1c".to_owned()),
+            },
+        };
+        Some(vec![constraint])
     }
 
     fn any_strategy(&self) -> Option<Vec<api::PlacementStrategy>> {
@@ -245,6 +263,55 @@ impl World {
         let root = self.root();
         let answer = Ecs::update_service(self.region.as_ref(), &root, input).await;
         self.answered("UpdateService", answer);
+    }
+
+    async fn rebalance(&mut self) {
+        let kinds =
+            [api::AvailabilityZoneRebalancing::Enabled, api::AvailabilityZoneRebalancing::Disabled];
+        let wish = self.pick(&kinds).cloned();
+        self.update(|input| input.availability_zone_rebalancing = wish).await;
+    }
+
+    /// A service whose revision has it goes on with it.
+    async fn deregister_definition(&mut self) {
+        let name = *self.pick(&["good:1", "netgood:1", "sick:1"]).unwrap();
+        let input = api::DeregisterTaskDefinitionRequest { task_definition: Some(name.to_owned()) };
+        let root = self.root();
+        let answer = Ecs::deregister_task_definition(self.region.as_ref(), &root, input).await;
+        self.answered("DeregisterTaskDefinition", answer);
+    }
+
+    /// Whatever the state, it can be told of.
+    async fn look_at_services(&mut self) {
+        let Some(name) = self.any_service() else { return };
+        let (root, region) = (self.root(), self.region.as_ref());
+        let input = api::DescribeServicesRequest {
+            cluster: Some(CLUSTER.to_owned()),
+            services: Some(vec![name.clone()]),
+            ..api::DescribeServicesRequest::default()
+        };
+        let answer = Ecs::describe_services(region, &root, input).await;
+        let answer = self.answered("DescribeServices", answer).unwrap();
+        for shown in answer.services.iter().flatten() {
+            let rank = |it: &&api::Deployment| it.status.as_deref() == Some("PRIMARY");
+            let primaries = shown.deployments.iter().flatten().filter(rank).count();
+            assert!(primaries <= 1, "seed {}: {name} shows {primaries} primaries", self.seed);
+            let (running, pending) = (shown.running_count, shown.pending_count);
+            assert!(running.is_some() && pending.is_some(), "seed {}: {name}", self.seed);
+        }
+        let input = api::ListServiceDeploymentsRequest {
+            cluster: Some(CLUSTER.to_owned()),
+            service: Some(name.clone()),
+            ..api::ListServiceDeploymentsRequest::default()
+        };
+        let answer = Ecs::list_service_deployments(region, &root, input).await;
+        self.answered("ListServiceDeployments", answer);
+        let input = api::ListTasksRequest {
+            cluster: Some(CLUSTER.to_owned()),
+            service_name: Some(name),
+            ..api::ListTasksRequest::default()
+        };
+        self.answered("ListTasks", Ecs::list_tasks(region, &root, input).await);
     }
 
     async fn stop_deployment(&mut self) {

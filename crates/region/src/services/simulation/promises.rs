@@ -5,12 +5,12 @@ use std::sync::Arc;
 use aws_api::ecs::{self as api, Ecs};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
-use model::task::{Desired, Phase, Task};
+use model::task::{Desired, Launch, Phase, Task};
 use model::{Index, View};
 use plan::service::Sizes;
 
 use super::checks::{check_instances, check_interfaces};
-use super::world::{CLUSTER, SILENCE_MS, World};
+use super::world::{CLUSTER, FARGATE_TASKS_MAX, SILENCE_MS, World};
 
 /// Long enough for every pause between tries, protection and silence.
 const CALM_MS: u64 = 40 * 60_000;
@@ -107,12 +107,19 @@ impl World {
         let behaves = !matches!(family.trim_start_matches("net"), "bad" | "crashy");
         if !behaves {
             // It goes on trying, or was given up for good.
+            let is_watched = service.deployment.breaker.is_some_and(|breaker| breaker.is_enabled);
+            let is_due = is_watched && service.desired_count > 0 && !self.is_at_fargate_limit();
+            let is_open = primary.rollout == Rollout::InProgress;
+            assert!(!is_due || !is_open, "{at}: {name} ({family}) goes on: {primary:?}");
             return;
         }
         let sizes = Sizes::of(&service.deployment, service.desired_count);
         let may_not_move =
             sizes.floor == sizes.ceiling && service.scheduling == Scheduling::Replica;
         if primary.rollout == Rollout::Failed || may_not_move && sizes.desired > 0 {
+            return;
+        }
+        if revision.capacity.launch() == Launch::Fargate && self.is_at_fargate_limit() {
             return;
         }
         let shown = self.describe(name.as_str()).await;
@@ -134,6 +141,8 @@ impl World {
         assert_eq!(shown.pending_count, Some(0), "{at}: {name}");
         assert_eq!(primary.rollout, Rollout::Completed, "{at}: {name}: {}", events());
         assert_eq!(primary.shortage, None, "{at}: {name}");
+        let others = view.deployments_of(account, &id).filter(|row| row.rank == Rank::Active);
+        assert_eq!(others.count(), 0, "{at}: {name} has deployments of before");
         let all = running(view, service, |_| true);
         assert_eq!(i32::try_from(all), Ok(desired), "{at}: {name} has others' tasks");
         if service.scheduling == Scheduling::Daemon {
@@ -144,6 +153,13 @@ impl World {
             hosts.dedup();
             assert_eq!(hosts.len(), count, "{at}: {name} has two on one instance");
         }
+    }
+
+    /// Whether the account has as many Fargate tasks as it may have.
+    fn is_at_fargate_limit(&self) -> bool {
+        let view = self.view();
+        let live = view.live_tasks().filter(|task| task.launch == Launch::Fargate);
+        FARGATE_TASKS_MAX <= live.count()
     }
 
     /// On how many instances daemons can run.

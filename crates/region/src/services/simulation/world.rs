@@ -26,6 +26,10 @@ const JOBS_MAX: u32 = 5_000;
 /// How long an agent may be away.
 pub(super) const SILENCE_MS: u64 = 60_000;
 
+/// Few, so that they are reached.
+pub(super) const FARGATE_TASKS_MAX: usize = 16;
+const WAITING_TASKS_MAX: usize = 4;
+
 pub(super) struct World {
     pub(super) seed: u64,
     /// Disturbances are drawn from here, ids from the region's own.
@@ -172,6 +176,10 @@ impl World {
             } else if !self.shell.step().await {
                 break;
             }
+            if self.mishap(400) {
+                // Killed between two commits of a turn.
+                self.restart().await;
+            }
             jobs += 1;
             assert!(jobs < JOBS_MAX, "seed {}: the shell runs in circles", self.seed);
             self.check_step(&before);
@@ -283,6 +291,8 @@ fn open(
     let listen = ([127, 0, 0, 1], 4566).into();
     let mut config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
     config.instance_silence_ms = SILENCE_MS;
+    config.limits.fargate_tasks_per_account_max = FARGATE_TASKS_MAX;
+    config.limits.waiting_tasks_per_cluster_max = WAITING_TASKS_MAX;
     let registry = registry_catalog::open(
         dir.path(),
         Arc::clone(store) as _,
