@@ -7,8 +7,8 @@ use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
-    Controller, Deployment, PlacementRule, PlacementWish, Rank, Rollout, Scheduling,
-    ServiceDeploymentStatus, ServiceNotes, ServiceStatus, SourceRevision,
+    Controller, Deployment, PlacementRule, PlacementWish, Rank, RevisionCapacity, Rollout,
+    Scheduling, ServiceDeploymentStatus, ServiceNotes, ServiceStatus, SourceRevision,
 };
 use model::task::Launch;
 use model::{
@@ -125,7 +125,7 @@ fn read(
         }
     };
     let kind = workload.as_ref().map_or(Launch::Ec2, Workload::kind);
-    check_daemon(input, scheduling, kind)?;
+    check_daemon(input, scheduling, workload.as_ref())?;
     let defined = workload.as_ref().map_or(0, |it| it.definition.placement_expressions.len());
     let constraints = read_constraints(
         input.placement_constraints.as_deref().unwrap_or_default(),
@@ -267,7 +267,7 @@ fn check_external(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
 fn check_daemon(
     input: &api::CreateServiceRequest,
     scheduling: Scheduling,
-    kind: Launch,
+    workload: Option<&Workload>,
 ) -> Result<(), ApiError> {
     if scheduling != Scheduling::Daemon {
         return Ok(());
@@ -279,13 +279,23 @@ fn check_daemon(
     if input.placement_strategy.as_ref().is_some_and(|strategy| !strategy.is_empty()) {
         return refuse(DAEMON_STRATEGY);
     }
-    if kind == Launch::Fargate {
-        return refuse(
+    workload.map_or(Ok(()), check_daemon_capacity)
+}
+
+/// Daemons are on the cluster's instances, whichever pools these belong to.
+pub(super) fn check_daemon_capacity(workload: &Workload) -> Result<(), ApiError> {
+    let message = match workload.capacity {
+        RevisionCapacity::Strategy(_) => {
+            "Specifying a capacity provider strategy is not supported when you create a service \
+             using the DAEMON scheduling strategy."
+        }
+        RevisionCapacity::Launch(Launch::Fargate) => {
             "The daemon scheduling strategy does not support the FARGATE launch type. Change the \
-             launch type and try again",
-        );
-    }
-    Ok(())
+             launch type and try again"
+        }
+        RevisionCapacity::Launch(Launch::Ec2 | Launch::External) => return Ok(()),
+    };
+    Err(Refusal::invalid(message).into())
 }
 
 pub(super) const DAEMON_COUNT: &str = "The daemon scheduling strategy does not support a desired \

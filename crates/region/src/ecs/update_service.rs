@@ -16,7 +16,9 @@ use model::task::Launch;
 use model::{Cluster, Index, Key, Service, ServiceRevision, TaskDefinitionStatus, View};
 use store::Batch;
 
-use super::create_service::{DAEMON_COUNT, DAEMON_STRATEGY, first_step, read_rebalancing};
+use super::create_service::{
+    DAEMON_COUNT, DAEMON_STRATEGY, check_daemon_capacity, first_step, read_rebalancing,
+};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
     Workload, read_capacity, read_constraints, read_definition, read_desired, read_grace,
@@ -202,11 +204,8 @@ fn change(
     if is_daemon && input.placement_strategy.as_ref().is_some_and(|given| !given.is_empty()) {
         return refuse(DAEMON_STRATEGY);
     }
-    if is_daemon && kind == Launch::Fargate {
-        return refuse(
-            "The daemon scheduling strategy does not support the FARGATE launch type. Change the \
-             launch type and try again",
-        );
+    if let Some(workload) = workload.filter(|_| is_daemon) {
+        check_daemon_capacity(workload)?;
     }
     service.deployment = read_settings(
         input.deployment_configuration.as_ref(),

@@ -88,6 +88,19 @@ async fn daemons_have_rules_of_their_own() {
         daemon(input);
     });
     assert_eq!(made.await.unwrap_err().code, INVALID);
+    world.with_providers().await;
+    let fargate = world.on_fargate();
+    let made = world.create(|input| {
+        fargate(input);
+        daemon(input);
+        input.launch_type = None;
+        let capacity_provider = text("FARGATE");
+        let item = api::CapacityProviderStrategyItem { capacity_provider, ..Default::default() };
+        input.capacity_provider_strategy = Some(vec![item]);
+    });
+    let message = "Specifying a capacity provider strategy is not supported when you create a \
+                   service using the DAEMON scheduling strategy.";
+    refused(made.await, INVALID, message);
     let made = world.create(|input| {
         daemon(input);
         input.deployment_configuration = Some(percents(0, 200));
