@@ -16,7 +16,7 @@ use sha2::Sha256;
 const HOURS: u64 = 12;
 const HOUR_MS: u64 = 3_600_000;
 /// After so long a task is sent a new one.
-pub const RENEW_MS: u64 = HOURS / 2 * HOUR_MS;
+const RENEW_MS: u64 = HOURS / 2 * HOUR_MS;
 const PREFIX: &str = "ASIA";
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Of five bits each: 40 of the account, 20 of the hour and 20 of the task.
@@ -66,6 +66,11 @@ pub fn read(seed: &Token, access_key_id: &str) -> Option<TemporaryKey> {
     }
     let account = format!("{digits:012}").parse().ok()?;
     Some(complete(seed, account, number >> 20 & PART_MAX, access_key_id.to_owned()))
+}
+
+/// Whether who was sent a key at `sent_at` needs the next one.
+pub fn is_due(sent_at: Timestamp, now: Timestamp) -> bool {
+    RENEW_MS <= now.since_ms(sent_at)
 }
 
 /// What a task's credentials are called: the same for as long as it lives.
@@ -136,6 +141,30 @@ mod tests {
         let elsewhere = read(&seed("b"), &key.access_key_id).unwrap();
         assert_ne!(key.secret, elsewhere.secret);
         assert_ne!(key.secret.reveal(), &key.session_token.reveal()[..40]);
+    }
+
+    #[test]
+    fn a_task_of_days_is_renewed_four_times_a_day_and_never_without_a_key() {
+        let task = task("111122223333", '1');
+        let key = |now| of_task(&seed("a"), &task, now);
+        // A socket looks once a minute; the worst hour for a key to be made in is a full one.
+        for start in [NOW.0 / HOUR_MS * HOUR_MS, NOW.0 / HOUR_MS * HOUR_MS + HOUR_MS - 1] {
+            let (mut sent_at, mut held) = (Timestamp(start), key(Timestamp(start)));
+            let mut keys = 1;
+            for minute in 1..=3 * 24 * 60 {
+                let now = Timestamp(start + minute * 60_000);
+                assert!(now < held.expires, "without a key at minute {minute}");
+                if is_due(sent_at, now) {
+                    let next = key(now);
+                    assert_ne!(next.access_key_id, held.access_key_id);
+                    // The old one is good for whatever is on its way.
+                    assert!(HOUR_MS < held.expires.since_ms(now));
+                    (sent_at, held) = (now, next);
+                    keys += 1;
+                }
+            }
+            assert_eq!(keys, 13);
+        }
     }
 
     #[test]

@@ -40,6 +40,15 @@ async fn health_needs_no_signature_and_everything_else_does() {
     }
 }
 
+#[tokio::test]
+async fn a_temporary_key_is_good_until_the_moment_it_ends() {
+    let region = Running::start().await;
+    let with = |key| signed("ecs").access_key(key).target(LIST).body("{}");
+    assert_eq!(region.send(&with("ASIALIVE")).await.status, 200);
+    let got = region.send(&with("ASIAOVER")).await;
+    assert_eq!((got.status, got.code()), (400, "ExpiredTokenException".into()));
+}
+
 /// What is done to a good request, and the code that each kind of service answers.
 #[tokio::test]
 async fn whoever_tampers_is_told_so_in_the_services_own_words() {

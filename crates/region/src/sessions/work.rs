@@ -224,8 +224,8 @@ impl Session<'_> {
                         return Err(End::Silent);
                     }
                     self.send_heartbeat(socket).await?;
-                    let age_ms = self.region.clock.now().since_ms(self.credentials_sent_at);
-                    if temporary::RENEW_MS <= age_ms {
+                    let now = self.region.clock.now();
+                    if temporary::is_due(self.credentials_sent_at, now) {
                         self.send_credentials(socket).await?;
                     }
                 }
