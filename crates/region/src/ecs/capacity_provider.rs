@@ -243,7 +243,7 @@ impl Settings {
             let message = "The managed termination protection setting for the capacity provider \
                            is invalid. To enable managed termination protection for a capacity \
                            provider, managed scaling must be enabled.";
-            return Err(Refusal::client(message).into());
+            return Err(Refusal::invalid(message).into());
         }
         Ok(self)
     }

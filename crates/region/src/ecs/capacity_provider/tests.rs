@@ -189,7 +189,7 @@ async fn scaling_has_ranges_and_protection_needs_it() {
         assert!(error.message.contains(what), "{error}");
     }
     let error = create(&world, with(None, true)).await.unwrap_err();
-    assert_eq!(error.code, "ClientException");
+    assert_eq!(error.code, "InvalidParameterException");
     assert!(error.message.starts_with("The managed termination protection setting"), "{error}");
     create(&world, with(Some(scaling(None, None, None)), true)).await.unwrap();
 }
