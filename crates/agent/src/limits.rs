@@ -47,8 +47,8 @@ pub(crate) const STARVATION_JITTER_MS: u32 = 60_000;
 pub(crate) const SESSION_MS: u64 = 30 * 60_000;
 pub(crate) const SESSION_JITTER_MS: u32 = 5 * 60_000;
 pub(crate) const INACTIVE_WAIT_MS: u64 = 3_600_000;
-/// A session that lasted this long was a healthy one.
-pub(crate) const HEALTHY_SESSION_MS: u64 = 60_000;
+/// A session that lasted this long was a healthy one, and not dropped right after the handshake.
+pub(crate) const HEALTHY_SESSION_MS: u64 = 1_000;
 /// A server that drops right after the handshake gets this many immediate tries.
 pub(crate) const IMMEDIATE_RECONNECTS_MAX: u32 = 3;
 

@@ -19,9 +19,9 @@ impl Backoff {
         Self { first_ms, max_ms, factor, jitter, next_ms: first_ms }
     }
 
-    /// Of the work socket.
+    /// Of the work socket: a region that comes back does not wait long for its hosts.
     pub const fn acs() -> Self {
-        Self::new(250, 120_000, 150, 20)
+        Self::new(250, 10_000, 150, 20)
     }
 
     /// Of the telemetry socket.
