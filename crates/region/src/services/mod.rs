@@ -20,13 +20,14 @@ mod turn;
 mod wake;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::ApiError;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use longshore_types::{AccountId, Chain, InstanceId, Timestamp};
 use store::{Changed, Changes};
 use tracing::warn;
@@ -88,7 +89,7 @@ impl Shell {
             self.absorb_waiting();
             while under_way.len() < TURNS_AT_ONCE_MAX {
                 let Some(job) = self.next_job() else { break };
-                under_way.push(Box::pin(work(Arc::clone(&self.region), job)));
+                under_way.push(Box::pin(guarded(Arc::clone(&self.region), job)));
             }
             let sleep = self.time_to_next_alarm();
             tokio::select! {
@@ -163,6 +164,21 @@ impl Shell {
         })
     }
 }
+
+/// A defect that shows with one service is not to stop the others.
+async fn guarded(region: Arc<Region>, job: Job) -> Outcome {
+    let error = ApiError::fault("failed to finish a turn", TurnPanicked);
+    let panicked = match &job {
+        Job::Turn(who) => Outcome::Turn(who.clone(), Err(error)),
+        Job::GiveUp(account, id) => Outcome::GiveUp(*account, *id, Err(error)),
+    };
+    AssertUnwindSafe(work(region, job)).catch_unwind().await.unwrap_or(panicked)
+}
+
+/// What is left of a panic, whose message is in the log already.
+#[derive(Debug, thiserror::Error)]
+#[error("the turn panicked")]
+struct TurnPanicked;
 
 async fn work(region: Arc<Region>, job: Job) -> Outcome {
     match job {

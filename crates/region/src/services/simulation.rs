@@ -11,14 +11,16 @@ mod checks;
 mod promises;
 mod world;
 
+use aws_api::ecs::{self as api, Ecs};
 use longshore_types::{IdSource, OsIds};
+use model::task::Phase;
 
 use world::World;
 
 /// Worlds that found something once, or that show much.
 const SAVED: &[u64] = &[0, 1, 2, 3, 4, 5, 6, 7];
 /// Fresh worlds of a run that says nothing else.
-const FRESH: u64 = 24;
+const FRESH: u64 = 32;
 /// Disturbances in one world.
 const DISTURBANCES: u32 = 60;
 
@@ -44,6 +46,38 @@ async fn the_same_seed_gives_the_same_history() {
         let (one, other) = (play(seed).await, play(seed).await);
         assert_eq!(one, other, "seed {seed}");
     }
+}
+
+/// More tasks than one batch has rows, up and down again.
+#[tokio::test]
+async fn a_large_service_is_started_stopped_and_taken_in_by_several_turns() {
+    const TASKS: i32 = 700;
+    let mut world = World::new(1).await;
+    world.is_calm = true;
+    world.join(false, TASKS * 256, TASKS * 512).await;
+    world.pass(1_000).await;
+    let input = api::CreateServiceRequest {
+        cluster: Some(world::CLUSTER.to_owned()),
+        service_name: Some("large".to_owned()),
+        task_definition: Some("good".to_owned()),
+        desired_count: Some(TASKS),
+        ..api::CreateServiceRequest::default()
+    };
+    let root = world.root();
+    Ecs::create_service(world.region.as_ref(), &root, input).await.unwrap();
+    world.pass(10_000).await;
+    let running = |world: &World| {
+        let view = world.view();
+        view.live_tasks().filter(|task| task.phase == Phase::Running).count()
+    };
+    assert_eq!(i32::try_from(running(&world)), Ok(TASKS));
+    world.update_one("large", |input| input.desired_count = Some(0)).await;
+    world.pass(10_000).await;
+    let view = world.view();
+    assert_eq!(view.live_tasks().count(), 0);
+    let service = view.services.iter().next().unwrap();
+    let left = view.tasks_of_service(service.scope.account, &service.key());
+    assert_eq!(left.count(), 0, "every end was taken in");
 }
 
 /// Plays one world; what it leaves, in one number.

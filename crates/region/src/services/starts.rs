@@ -35,6 +35,8 @@ pub(super) struct Lack {
     /// Why, with all that was looked at.
     pub(super) tally: String,
     pub(super) event: Happening,
+    /// What the event says is missing, whatever else has changed.
+    pub(super) clause: String,
     /// Whether it is no instance's room that is missing.
     pub(super) is_quota: bool,
     /// Whether nobody is to be told: another place was only wished for.
@@ -44,22 +46,27 @@ pub(super) struct Lack {
 impl Lack {
     fn of_room(tasks: u32, refusals: &Refusals) -> Self {
         let tally = refusals.to_string();
-        let why = match refusals.nearest() {
-            Some((id, unfit)) => format!(
-                "The closest matching (container-instance {id}) {}. Looked at {tally}.",
-                unfit.event_clause()
-            ),
-            None => "Reason: No Container Instances were found in your cluster.".to_owned(),
+        let (why, clause) = match refusals.nearest() {
+            Some((id, unfit)) => {
+                let clause = unfit.event_clause();
+                let nearest = format!("The closest matching (container-instance {id}) {clause}.");
+                (format!("{nearest} Looked at {tally}."), clause)
+            }
+            None => {
+                let why = "Reason: No Container Instances were found in your cluster.";
+                (why.to_owned(), why.to_owned())
+            }
         };
         let event = Happening::Unplaceable { why };
-        Self { tasks, tally, event, is_quota: false, is_silent: false }
+        Self { tasks, tally, event, clause, is_quota: false, is_silent: false }
     }
 
     fn of_quota(tasks: u32, why: &str) -> Self {
         let said = why.trim_end_matches('.');
         let event =
             Happening::Stuck { why: format!("was unable to place a task. Reason: {said}.") };
-        Self { tasks, tally: said.to_owned(), event, is_quota: true, is_silent: false }
+        let (tally, clause) = (said.to_owned(), said.to_owned());
+        Self { tasks, tally, event, clause, is_quota: true, is_silent: false }
     }
 }
 

@@ -31,6 +31,9 @@ const TASKS_PER_REST_MS: usize = 10;
 const REST_MS_MAX: u64 = 100;
 /// A turn that did nothing is not followed by another sooner than this, unless something changes.
 const IDLE_MS_MIN: u64 = 20;
+/// A shortage that only changes its numbers is said again after this long at the earliest: else many
+/// instances that come one by one would drive all other events out.
+const SAID_AGAIN_MS: u64 = 5 * 60_000;
 /// Tasks of a deployment that are asked which images they run.
 const WITNESSES_MAX: usize = 3;
 
@@ -416,11 +419,34 @@ impl<'t> Turn<'t> {
         let tasks = lacks.clone().map(|(_, lack)| lack.tasks).sum();
         let (_, first) = lacks.clone().next()?;
         let tally = first.tally.clone();
-        if before.is_none_or(|before| before.tally != tally) {
+        if before.is_none_or(|before| before.tally != tally && self.is_news(first)) {
             self.happenings.push(first.event.clone());
         }
         let since = before.map_or(self.now, |before| before.since);
         Some(Shortage { tasks, tally, since })
+    }
+
+    /// Whether it is another thing that is missing than was said last, or long since.
+    fn is_news(&self, lack: &Lack) -> bool {
+        let service = self.picture.service.key();
+        let row = self.view.service_events.get(self.account, &service);
+        let said =
+            row.into_iter().flat_map(|row| row.events.iter().rev()).find_map(|event| match &event
+                .what
+            {
+                Happening::Unplaceable { why } | Happening::Stuck { why } => Some((event.at, why)),
+                Happening::SteadyState { .. }
+                | Happening::Started { .. }
+                | Happening::Stopped { .. }
+                | Happening::Unhealthy { .. }
+                | Happening::Failing { .. }
+                | Happening::DeploymentCompleted { .. }
+                | Happening::DeploymentFailed { .. }
+                | Happening::RollingBack { .. } => None,
+            });
+        said.is_none_or(|(at, why)| {
+            SAID_AGAIN_MS <= self.now.since_ms(at) || !why.contains(&lack.clause)
+        })
     }
 
     fn write_events(&mut self, batch: &mut Batch) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_api::ecs::{self as api, Ecs};
 use aws_wire::{Caller, Principal};
-use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId, Timestamp};
+use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Desired, Health, HealthReport, Input, Phase, Task};
 
@@ -110,6 +110,11 @@ pub(super) enum Step {
 impl World {
     /// A machine joins the cluster and connects.
     pub(super) async fn new_host(&mut self, is_fargate: bool) {
+        self.join(is_fargate, 2048, 4096).await;
+    }
+
+    /// As [`World::new_host`], with so much CPU and memory.
+    pub(super) async fn join(&mut self, is_fargate: bool, cpu: i32, memory: i32) {
         let key = format!("NODE{}", self.hosts.len());
         let caller = self.node(&key);
         let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][self.hosts.len() % 3];
@@ -139,7 +144,7 @@ impl World {
         let input = api::RegisterContainerInstanceRequest {
             cluster: Some(CLUSTER.to_owned()),
             attributes: Some(attributes),
-            total_resources: Some(vec![amount("CPU", 2048), amount("MEMORY", 4096)]),
+            total_resources: Some(vec![amount("CPU", cpu), amount("MEMORY", memory)]),
             ..api::RegisterContainerInstanceRequest::default()
         };
         let answer = Ecs::register_container_instance(self.region.as_ref(), &caller, input).await;
@@ -513,14 +518,6 @@ impl World {
 
     pub(super) fn is_fargate(&self, host: usize) -> bool {
         self.hosts[host].is_fargate
-    }
-
-    /// Since when the region holds the agent for away.
-    pub(super) fn away_since(&self, host: usize) -> Option<Timestamp> {
-        let host = &self.hosts[host];
-        let view = self.view();
-        let row = view.instances.get(host.arn.scope.account, &host.id)?;
-        (!row.agent.connected).then_some(row.agent.changed_at)
     }
 }
 
