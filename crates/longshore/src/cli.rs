@@ -294,7 +294,7 @@ pub(crate) struct Simulate {
     /// Tasks asked for with one call of RunTask
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = number(10))]
     pub(crate) count_per_call: usize,
-    /// Ask for the tasks as one service, not by RunTask
+    /// Ask for the tasks as a service, not by RunTask; as several if there are more than 5,000
     #[arg(long, conflicts_with_all = ["connections", "count_per_call"])]
     pub(crate) service: bool,
     /// Placement: random, binpack=cpu, binpack=memory, spread=FIELD; may be given several times

@@ -21,8 +21,8 @@ use crate::error::Error;
 const CONTAINER: &str = "main";
 /// StopTask calls at a time.
 const STOPS_AT_ONCE: usize = 64;
-/// The service's name within its cluster.
-const SERVICE: &str = "simulated";
+/// Tasks of one service at most; more are shared between several.
+const SERVICE_TASKS_MAX: usize = 5_000;
 
 /// Who asks for what.
 #[derive(Clone, Debug)]
@@ -150,15 +150,10 @@ impl Load {
         left: &AtomicUsize,
         per_call: usize,
     ) -> Result<(), Error> {
-        let mut constraints = Vec::new();
-        if !self.is_own_cluster {
-            let expression = format!("attribute:{MARK} == true");
-            constraints.push(json!({ "type": "memberOf", "expression": expression }));
-        }
         let mut input = json!({
             "cluster": self.cluster, "taskDefinition": self.name, "launchType": "EC2",
             "startedBy": self.name, "placementStrategy": self.strategies,
-            "placementConstraints": constraints,
+            "placementConstraints": self.constraints(),
         });
         loop {
             let take = |left: usize| (left > 0).then(|| left.saturating_sub(per_call));
@@ -183,36 +178,53 @@ impl Load {
         }
     }
 
-    pub(super) async fn create_service(&self, api: &Api, count: usize) -> Result<(), CallError> {
-        let mut constraints = Vec::new();
-        if !self.is_own_cluster {
-            let expression = format!("attribute:{MARK} == true");
-            constraints.push(json!({ "type": "memberOf", "expression": expression }));
+    /// Asks for `count` tasks as one service, or as several if they are more than one may have.
+    pub(super) async fn create_services(&self, api: &Api, count: usize) -> Result<(), CallError> {
+        let constraints = self.constraints();
+        for (number, tasks) in shares(count).enumerate() {
+            let input = json!({
+                "cluster": self.cluster, "serviceName": self.service(number), "desiredCount": tasks,
+                "taskDefinition": self.name, "launchType": "EC2",
+                "placementStrategy": self.strategies, "placementConstraints": constraints,
+            });
+            call::<Value>(api, "CreateService", &input).await?;
         }
-        let input = json!({
-            "cluster": self.cluster, "serviceName": self.service(), "taskDefinition": self.name,
-            "desiredCount": count, "launchType": "EC2", "placementStrategy": self.strategies,
-            "placementConstraints": constraints,
-        });
-        call::<Value>(api, "CreateService", &input).await.map(drop)
+        Ok(())
     }
 
-    /// Nothing is wanted any more: the service stops its tasks.
-    pub(super) async fn delete_service(&self, api: &Api) -> Result<(), CallError> {
-        let input = json!({ "cluster": self.cluster, "service": self.service(), "force": true });
-        call::<Value>(api, "DeleteService", &input).await.map(drop)
+    /// Nothing is wanted any more: the services of `count` tasks stop them. Those that are not there
+    /// are passed over.
+    pub(super) async fn delete_services(&self, api: &Api, count: usize) -> Result<(), CallError> {
+        for (number, _) in shares(count).enumerate() {
+            let service = self.service(number);
+            let input = json!({ "cluster": self.cluster, "service": service, "force": true });
+            match call::<Value>(api, "DeleteService", &input).await {
+                Err(error) if error.code() != "ServiceNotFoundException" => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
-    /// The newest of the service's events.
+    /// The newest of the first service's events.
     pub(super) async fn last_event(&self, api: &Api) -> Result<Option<String>, CallError> {
-        let input = json!({ "cluster": self.cluster, "services": [self.service()] });
+        let input = json!({ "cluster": self.cluster, "services": [self.service(0)] });
         let answer: Services = call(api, "DescribeServices", &input).await?;
         let service = answer.services.into_iter().next();
         Ok(service.and_then(|service| Some(service.events.into_iter().next()?.message)))
     }
 
-    fn service(&self) -> String {
-        if self.is_own_cluster { SERVICE.to_owned() } else { self.name.clone() }
+    fn service(&self, number: usize) -> String {
+        format!("{}-{}", self.name, number + 1)
+    }
+
+    /// In a cluster of others, tasks keep to the pretended hosts.
+    fn constraints(&self) -> Vec<Value> {
+        if self.is_own_cluster {
+            return Vec::new();
+        }
+        let expression = format!("attribute:{MARK} == true");
+        vec![json!({ "type": "memberOf", "expression": expression })]
     }
 
     /// Tasks of the definition that are wanted to run, whoever started them.
@@ -252,6 +264,11 @@ impl Load {
         let answer: Clusters = call(api, "DescribeClusters", &input).await?;
         Ok(answer.clusters.first().map_or(0, |cluster| cluster.running_tasks_count))
     }
+}
+
+/// How many tasks each service gets.
+pub(super) fn shares(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).step_by(SERVICE_TASKS_MAX).map(move |from| (count - from).min(SERVICE_TASKS_MAX))
 }
 
 /// Calls, and calls again while the region cannot be reached: it may be starting anew.
@@ -311,6 +328,13 @@ mod tests {
         for bad in ["", "spread", "spread=", "binpack", "first=cpu", "random=1"] {
             assert!(strategy(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn more_tasks_than_a_service_may_have_are_shared_between_several() {
+        assert_eq!(shares(20).collect::<Vec<_>>(), [20]);
+        assert_eq!(shares(5_000).collect::<Vec<_>>(), [5_000]);
+        assert_eq!(shares(12_000).collect::<Vec<_>>(), [5_000, 5_000, 2_000]);
     }
 
     #[test]

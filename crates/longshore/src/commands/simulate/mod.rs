@@ -26,7 +26,7 @@ use tokio::time::{Instant, interval, sleep};
 use self::agent::Manner;
 use self::board::Board;
 use self::fleet::{Fleet, STUCK_AFTER, Target, files_needed};
-use self::load::Load;
+use self::load::{Load, shares};
 use self::own_region::OwnRegion;
 use self::report::Report;
 use self::usage::Usage;
@@ -238,7 +238,7 @@ impl<'a> Simulation<'a> {
         let bar = bar("RUNNING", tasks);
         if service {
             self.made.service = true;
-            let created = self.load.create_service(&self.api, tasks).await;
+            let created = self.load.create_services(&self.api, tasks).await;
             created.map_err(Error::other("create a service"))?;
         } else {
             let run =
@@ -304,9 +304,12 @@ impl<'a> Simulation<'a> {
     }
 
     fn by(&self) -> String {
-        let Simulate { count_per_call, connections, service, .. } = *self.args;
+        let Simulate { count_per_call, connections, service, tasks, .. } = *self.args;
         if service {
-            "as one service".to_owned()
+            match shares(tasks).count() {
+                1 => "as one service".to_owned(),
+                several => format!("as {several} services"),
+            }
         } else {
             format!("by RunTask, {count_per_call} a call over {connections} connections")
         }
@@ -331,7 +334,7 @@ impl<'a> Simulation<'a> {
     async fn stop_tasks(&mut self) -> Result<(u64, Duration), Error> {
         let began = Instant::now();
         if std::mem::take(&mut self.made.service) {
-            let deleted = self.load.delete_service(&self.api).await;
+            let deleted = self.load.delete_services(&self.api, self.args.tasks).await;
             deleted.map_err(Error::other("delete the service"))?;
         }
         let running = self.load.running(&self.api).await;
