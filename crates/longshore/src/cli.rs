@@ -68,6 +68,11 @@ pub(crate) struct RegionArgs {
     #[arg(long, value_name = "HOURS", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=8760))]
     pub(crate) stopped_task_hours: u64,
+    /// Minutes for which a host's agent may be away before its tasks count as stopped and services
+    /// start others elsewhere
+    #[arg(long, value_name = "MINUTES", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=1440))]
+    pub(crate) host_silence_minutes: u64,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,

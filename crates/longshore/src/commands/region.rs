@@ -33,6 +33,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
+    config.instance_silence_ms = args.host_silence_minutes * 60_000;
     config.route_mark = Some(agent::route_mark(data)?);
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(Error::other("open the region"))?);

@@ -67,6 +67,7 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
         ("--listen", text(&region.listen)),
         ("--region", text(&region.region)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
+        ("--host-silence-minutes", text(&region.host_silence_minutes)),
     ] {
         region_args.extend([name.into(), value]);
     }
@@ -221,6 +222,7 @@ fn spawn_daemon(
     command.args(["--listen", &region.listen.to_string(), "--region", region.region.as_str()]);
     command.args(["--cluster", args.cluster.as_str()]);
     command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
+    command.args(["--host-silence-minutes", &region.host_silence_minutes.to_string()]);
     if region.insecure_listen {
         command.arg("--insecure-listen");
     }

@@ -17,8 +17,8 @@ use model::task::Phase;
 
 use world::World;
 
-/// Worlds that found something once, or that show much.
-const SAVED: &[u64] = &[0, 1, 2, 3, 4, 5, 6, 7];
+/// Worlds that found something once.
+const SAVED: &[u64] = &[4, 7, 20, 67, 98, 108, 1231];
 /// Fresh worlds of a run that says nothing else.
 const FRESH: u64 = 32;
 /// Disturbances in one world.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use longshore_types::{InstanceId, Resources, TaskId};
-use model::service::{Controller, Rank, Scheduling, Service, ServiceStatus};
+use model::service::{Controller, Rank, Scheduling, Service, ServiceStatus, Shortage};
 use model::task::{Desired, Health, Launch, Phase, StopCause, Task};
-use model::{Key, View};
+use model::{Deployment, Key, Row, TaskSet, View};
 use plan::service::Sizes;
 
 use super::world::World;
@@ -135,6 +135,35 @@ pub(super) fn check_interfaces(at: &str, view: &View) {
     let distinct: BTreeSet<_> = addresses.iter().collect();
     assert_eq!(distinct.len(), addresses.len(), "{at}: an address was given twice");
     assert_eq!(view.interfaces.len(), addresses.len(), "{at}: an interface has no task");
+}
+
+/// Whether nothing was done between the two, but for writing down why tasks find no room.
+pub(super) fn only_tallies_differ(before: &View, after: &View) -> bool {
+    let shortage = |row: &Option<Shortage>| row.as_ref().map(|shortage| shortage.tasks);
+    after.rows().filter(|(seq, _)| before.seq < *seq).all(|(_, row)| match &row {
+        Row::ServiceEvents(_) => true,
+        Row::Deployment(is) => {
+            before.deployments.get(is.scope.account, &is.key()).is_some_and(|was| {
+                let told = Deployment {
+                    shortage: is.shortage.clone(),
+                    updated_at: is.updated_at,
+                    version: is.version,
+                    ..Deployment::clone(was)
+                };
+                told == **is && shortage(&was.shortage) == shortage(&is.shortage)
+            })
+        }
+        Row::TaskSet(is) => before.task_sets.get(is.scope.account, &is.key()).is_some_and(|was| {
+            let told = TaskSet {
+                shortage: is.shortage.clone(),
+                updated_at: is.updated_at,
+                version: is.version,
+                ..TaskSet::clone(was)
+            };
+            told == **is && shortage(&was.shortage) == shortage(&is.shortage)
+        }),
+        _ => false,
+    })
 }
 
 /// What differs, for people.
