@@ -96,7 +96,7 @@ def test_a_hundred_kills_in_the_midst_of_rollouts_change_nothing_of_their_ends(o
             updated = insist(lambda: own.update(name, taskDefinition=target))
             if kind in ("roll", "twice"):
                 at = 1 - at
-            for _ in range(min(KILLS - kills, chance.randint(1, 5))):
+            for _ in range(min(KILLS - kills, chance.randint(2, 7))):
                 time.sleep(chance.choice([0, chance.uniform(0, 0.05), chance.uniform(0, 0.5)]))
                 kill(region)
                 kills += 1
@@ -131,8 +131,10 @@ def end_is_right(own, name, definition, marker, when):
     try:
         wait_for("the right end", lambda: insist(lambda: [right()])[0], 90)
     except pytest.fail.Exception:
-        pytest.fail(f"{when}: {json.dumps([own.service(name), own.rollouts(name)[:2]], default=str, indent=1)}"
-                    f"\n{own.region.tail()}")
+        ends = [(task["taskArn"], task.get("stoppedReason"), [each.get("reason") for each in task["containers"]])
+                for task in own.tasks(name, "STOPPED")][-8:]
+        last = json.dumps([own.service(name), own.rollouts(name)[:2], ends], default=str, indent=1)
+        pytest.fail(f"{when}: {last}\n{own.region.tail()}")
     tasks = own.tasks(name)
     assert [task["taskDefinitionArn"] for task in tasks] == [definition] * TASKS, when
     assert len({own.address(task) for task in tasks}) == TASKS, when
