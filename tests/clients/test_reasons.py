@@ -69,3 +69,11 @@ def test_an_image_with_no_entry_point(region, cluster, tmp_path):
     container["image"] = f"127.0.0.1:{region.port}/empty:1"
     _, detail, _ = failed(cluster, container)
     assert "command" in detail.lower() or "entrypoint" in detail.lower(), detail
+
+
+def test_an_exit_is_told_with_its_code_and_last_line(cluster):
+    arn, = cluster.run(cluster.define(cluster.container("sh", "-c", "echo no luck; exit 3")))
+    task = cluster.until(arn, "STOPPED")
+    assert task["stoppedReason"] == "Essential container in task exited"
+    told = {each["name"]: each["value"] for each in task["attributes"]}["longshore.stopped-because"]
+    assert "exited with code 3" in told and told.endswith("its last line was: no luck"), told

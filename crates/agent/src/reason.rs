@@ -22,7 +22,7 @@ pub(crate) fn of_task(spec: &TaskSpec, state: &TaskState) -> String {
         Some(StopCause::EssentialExited { container }) => {
             let name = &spec.containers[*container].name;
             match exit_detail(spec, *container, &state.containers[*container]) {
-                Some(detail) => format!("{ESSENTIAL}: container \"{name}\" {detail}"),
+                Some(detail) => format!("{ESSENTIAL}: container {name} {detail}"),
                 None => ESSENTIAL.to_owned(),
             }
         }

@@ -149,14 +149,20 @@ pub(crate) fn status(task: &ecs::Task) -> &str {
 
 /// Why a task has no place yet, as the region tells in one of its attributes.
 pub(crate) fn waits_for(task: &ecs::Task) -> Option<&str> {
+    attribute(task, "longshore.waits-for")
+}
+
+fn attribute<'t>(task: &'t ecs::Task, name: &str) -> Option<&'t str> {
     let mut attributes = task.attributes.iter().flatten();
-    let found = attributes.find(|each| each.name.as_deref() == Some("longshore.waits-for"));
-    found.and_then(|each| each.value.as_deref())
+    attributes.find(|each| each.name.as_deref() == Some(name))?.value.as_deref()
 }
 
 /// Why a stopped task stopped, with what its containers say.
 pub(crate) fn why_stopped(task: &ecs::Task) -> String {
     let mut text = task.stopped_reason.clone().unwrap_or_default();
+    if let Some(detail) = attribute(task, "longshore.stopped-because") {
+        return format!("{text}: {detail}");
+    }
     for container in task.containers.iter().flatten() {
         let name = container.name.as_deref().unwrap_or_default();
         if let Some(reason) = &container.reason {

@@ -95,7 +95,13 @@ pub enum StopCause {
     /// Somebody called `StopTask`.
     Requested { reason: Option<String> },
     /// A container that the task cannot be without exited.
-    EssentialContainerExited { container: ContainerName, exit_code: Option<i32> },
+    EssentialContainerExited {
+        container: ContainerName,
+        exit_code: Option<i32>,
+        /// What else its agent knows of it: the signal, the limit that was hit, its last line.
+        #[serde(default)]
+        detail: Option<String>,
+    },
     /// It never ran; `reason` is the agent's sentence, or ours.
     FailedToStart { reason: String },
     /// Its instance was deregistered by force.
@@ -115,6 +121,9 @@ pub enum StopCause {
     /// The Spot capacity that it ran on is needed elsewhere.
     SpotInterrupted,
 }
+
+/// What a task shows that could not go on without one of its containers.
+pub const ESSENTIAL_CONTAINER_EXITED: &str = "Essential container in task exited";
 
 /// What `StopTask` shows when its caller gave no reason.
 pub const STOPPED_BY_USER: &str = "Task stopped by user";
@@ -142,9 +151,7 @@ impl fmt::Display for StopCause {
         match self {
             Self::Requested { reason: Some(reason) } => f.write_str(reason),
             Self::Requested { reason: None } => f.write_str(STOPPED_BY_USER),
-            Self::EssentialContainerExited { .. } => {
-                f.write_str("Essential container in task exited")
-            }
+            Self::EssentialContainerExited { .. } => f.write_str(ESSENTIAL_CONTAINER_EXITED),
             Self::FailedToStart { reason } | Self::AgentStopped { reason } => f.write_str(reason),
             Self::InstanceDeregistered { instance } => {
                 write!(f, "Container instance {instance} was deregistered.")

@@ -171,8 +171,19 @@ fn an_exit_of_an_essential_container_is_the_end_before_the_task_says_so() {
     let exited = StopCause::EssentialContainerExited {
         container: "web".parse().unwrap(),
         exit_code: Some(1),
+        detail: None,
     };
     assert_eq!(dying.stop_cause, Some(exited));
+    let reason = "Essential container in task exited: container web exited with code 1; its last line was: no";
+    let last = Report {
+        phase: Some(Phase::Stopped),
+        reason: Some(reason.to_owned()),
+        ..Report::default()
+    };
+    let cause = after(&dying, &[Input::Reported(last)]).stop_cause.unwrap();
+    assert_eq!(cause.to_string(), "Essential container in task exited");
+    let StopCause::EssentialContainerExited { detail, .. } = cause else { panic!("{cause:?}") };
+    assert_eq!(detail.unwrap(), "container web exited with code 1; its last line was: no");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use longshore_types::{InstanceArn, InstanceId, Timestamp, Uuid};
 
 use super::{
-    AttachmentPhase, Binding, Container, ContainerPhase, Desired, Health, Phase, StopCause, Task,
-    Times,
+    AttachmentPhase, Binding, Container, ContainerPhase, Desired, ESSENTIAL_CONTAINER_EXITED,
+    Health, Phase, StopCause, Task, Times,
 };
 
 /// Everything that can happen to a task after it was made.
@@ -179,6 +179,7 @@ fn reported(task: &mut Task, report: &Report, now: Timestamp) {
     match report.phase {
         Some(Phase::Stopped) => {
             want_stopped_as_reported(task, report, had_run, now);
+            add_detail(task, report);
             stop(task, now);
         }
         Some(phase) => {
@@ -235,6 +236,7 @@ fn essential_exit(task: &Task) -> Option<StopCause> {
     Some(StopCause::EssentialContainerExited {
         container: first.name.clone(),
         exit_code: first.seen.exit_code,
+        detail: None,
     })
 }
 
@@ -258,11 +260,20 @@ fn want_stopped_as_reported(task: &mut Task, report: &Report, had_run: bool, now
         (true, _, None, Some(reason)) | (true, Some(reason), None, None) => {
             StopCause::AgentStopped { reason }
         }
-        (true, None, None, None) => essential_exit(task).unwrap_or(StopCause::AgentStopped {
-            reason: "Essential container in task exited".to_owned(),
-        }),
+        (true, None, None, None) => essential_exit(task)
+            .unwrap_or(StopCause::AgentStopped { reason: ESSENTIAL_CONTAINER_EXITED.to_owned() }),
     };
     want_stopped(task, || cause, now);
+}
+
+/// Agents end a sentence of their own after the one that is always shown.
+fn add_detail(task: &mut Task, report: &Report) {
+    let said =
+        report.reason.as_deref().and_then(|reason| reason.strip_prefix(ESSENTIAL_CONTAINER_EXITED));
+    let said = said.and_then(|rest| rest.strip_prefix(": ")).filter(|said| !said.is_empty());
+    if let Some(StopCause::EssentialContainerExited { detail, .. }) = &mut task.stop_cause {
+        *detail = said.map(str::to_owned);
+    }
 }
 
 fn health_reported(task: &mut Task, verdicts: &[HealthReport]) {

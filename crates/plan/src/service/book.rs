@@ -59,7 +59,10 @@ const UNHEALTHY: &str = "task failed container health checks";
 /// Why a task failed, without the full stop.
 fn account(task: &Task) -> String {
     match &task.stop_cause {
-        Some(StopCause::EssentialContainerExited { container, exit_code: Some(code) }) => {
+        Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) => {
+            detail.trim_end_matches('.').to_owned()
+        }
+        Some(StopCause::EssentialContainerExited { container, exit_code: Some(code), .. }) => {
             format!("container {container} exited with code {code}")
         }
         Some(StopCause::Unhealthy { .. }) => UNHEALTHY.to_owned(),

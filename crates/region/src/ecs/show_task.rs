@@ -4,7 +4,7 @@ use aws_api::ecs as api;
 use longshore_types::ClusterArn;
 use model::task::{
     Binding, Container, ContainerOverride, ContainerPhase, Health, Launch, Overrides, Phase,
-    Protocol, Task, TaskInterface,
+    Protocol, StopCause, Task, TaskInterface,
 };
 
 use crate::waiting::NO_FARGATE;
@@ -64,10 +64,13 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
 
 /// The attribute that tells why a task is not placed yet.
 const WAITING_ATTRIBUTE: &str = "longshore.waits-for";
+/// The attribute that tells what is known of an end beyond `stoppedReason`.
+const STOPPED_ATTRIBUTE: &str = "longshore.stopped-because";
 /// What the region and its agents run on.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
-/// What a waiting task waits for is told as one of its attributes: ECS has no other place for it.
+/// What a waiting task waits for, and how exactly one ended, is told in attributes: ECS has no other
+/// place for it.
 fn attributes(task: &Task) -> Vec<api::Attribute> {
     let attribute = |name: &str, value: &str| api::Attribute {
         name: Some(name.to_owned()),
@@ -82,6 +85,10 @@ fn attributes(task: &Task) -> Vec<api::Attribute> {
             all.push(attribute(WAITING_ATTRIBUTE, NO_FARGATE))
         }
         None => {}
+    }
+    if let Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) = &task.stop_cause
+    {
+        all.push(attribute(STOPPED_ATTRIBUTE, detail));
     }
     all
 }
