@@ -18,9 +18,9 @@ use model::task::Phase;
 use world::World;
 
 /// Worlds that found something once.
-const SAVED: &[u64] = &[4, 7, 20, 67, 98, 108, 1231];
+const SAVED: &[u64] = &[4, 7, 20, 67, 98, 108, 1231, 1373, 1511];
 /// Fresh worlds of a run that says nothing else.
-const FRESH: u64 = 32;
+const FRESH: u64 = 64;
 /// Disturbances in one world.
 const DISTURBANCES: u32 = 60;
 

@@ -14,6 +14,7 @@ use model::{Index, Key, Seq, ServiceId, View};
 use store::{Change, Changed};
 
 use super::lost::Silences;
+use super::picture::instance_of;
 use super::queue::{Queue, Who};
 
 /// What is remembered of instances, to tell changes that matter from others.
@@ -171,29 +172,30 @@ fn concerns_its_service(task: &Task) -> bool {
     Phase::Running <= task.phase || task.desired == Desired::Stopped
 }
 
-/// A task that waited leaves its place among those that wait.
+/// A task that waited leaves its place among those that wait. It may run by the time this is told.
 fn placed(task: &Task, seq: Seq, queue: &mut Queue) {
-    let is_on_its_way = task.instance.is_some() && task.phase < Phase::Running;
-    if is_on_its_way && task.capacity_provider.is_some() {
+    let has_place = task.instance.is_some() && task.phase <= Phase::Running;
+    if has_place && task.capacity_provider.is_some() {
         let account = task.scope.account;
         queue.wake_watching(account, &task.cluster, seq, |interest| interest.lacks_quota);
     }
 }
 
-/// A task that has stopped leaves room, and one fewer that counts.
+/// A task that has stopped leaves room, and one fewer that counts. It may be taken in by its service
+/// already when this is told.
 fn freed(view: &View, task: &Task, seq: Seq, queue: &mut Queue) {
-    let is_fresh = task.service.as_ref().is_none_or(|service| !service.is_settled);
-    if task.phase < Phase::Stopped || !is_fresh {
+    if task.phase < Phase::Stopped {
         return;
     }
     let account = task.scope.account;
-    if let Some(id) = task.instance.filter(|_| task.launch != Launch::Fargate) {
-        // Daemons leave an instance that drains after all others.
-        let instance = view.instances.get(account, &id);
-        let drains = instance.is_some_and(|row| row.status == InstanceStatus::Draining);
-        queue.wake_watching(account, &task.cluster, seq, |interest| {
-            interest.lacks_room || (drains && interest.is_daemon)
-        });
+    if task.launch != Launch::Fargate && task.instance.is_some() {
+        queue.wake_watching(account, &task.cluster, seq, |interest| interest.lacks_room);
+    }
+    // Daemons leave an instance that drains after all others, whosever those were.
+    let instance = task.instance.and_then(|id| instance_of(view, id));
+    if let Some(row) = instance.filter(|row| row.status == InstanceStatus::Draining) {
+        let (owner, cluster) = (row.scope.account, &row.cluster);
+        queue.wake_watching(owner, cluster, seq, |interest| interest.is_daemon);
     }
     let waited = task.instance.is_none() && task.capacity_provider.is_some();
     if task.launch == Launch::Fargate || task.interface.is_some() || waited {
