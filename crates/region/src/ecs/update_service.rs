@@ -226,12 +226,10 @@ fn change(
     if let Some(is_on) = input.enable_execute_command {
         service.enable_execute_command = is_on;
     }
-    let kept = match service.is_zone_rebalanced {
-        true => api::AvailabilityZoneRebalancing::Enabled,
-        false => api::AvailabilityZoneRebalancing::Disabled,
-    };
-    let wanted = input.availability_zone_rebalancing.as_ref().unwrap_or(&kept);
-    service.is_zone_rebalanced = read_rebalancing(Some(wanted), &service, kind, false)?;
+    // It stays as it is, unless the service is no longer one whose zones can be balanced: most have
+    // it on by default, and nobody should have to turn off what they never asked for.
+    let (asked, kept) = (input.availability_zone_rebalancing.as_ref(), service.is_zone_rebalanced);
+    service.is_zone_rebalanced = read_rebalancing(asked, &service, kind, kept)?;
     Ok(service)
 }
 

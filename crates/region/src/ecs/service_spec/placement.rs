@@ -59,6 +59,11 @@ pub(in crate::ecs) fn read_strategies(
     given: &[api::PlacementStrategy],
     kind: Launch,
 ) -> Result<Vec<PlacementWish>, ApiError> {
+    // "To remove an existing placement strategy, specify an empty object."
+    let given = match given {
+        [only] if only.r#type.is_none() && only.field.as_ref().is_none_or(String::is_empty) => &[],
+        given => given,
+    };
     if kind == Launch::Fargate && !given.is_empty() {
         let message = "Placement strategies are not supported with FARGATE launch type.";
         return Err(Refusal::invalid(message).into());

@@ -120,3 +120,25 @@ async fn zones_are_rebalanced_only_where_that_can_be() {
     let off = api::AvailabilityZoneRebalancing::Disabled;
     assert_eq!(made.availability_zone_rebalancing, Some(off), "the default is on where it can be");
 }
+
+#[tokio::test]
+async fn a_service_that_zones_no_longer_fit_is_not_refused_but_stops_balancing_them() {
+    let world = World::new().await;
+    let on = api::AvailabilityZoneRebalancing::Enabled;
+    let made = world.create(|_| ()).await.unwrap();
+    assert_eq!(made.availability_zone_rebalancing, Some(on.clone()));
+    let random = || Some(vec![strategy("random", None)]);
+    let asked = world.update(|input| {
+        input.placement_strategy = random();
+        input.availability_zone_rebalancing = Some(on);
+    });
+    assert_eq!(asked.await.unwrap_err().code, INVALID, "who asks for both is told");
+    let updated = world.update(|input| input.placement_strategy = random()).await.unwrap();
+    let off = api::AvailabilityZoneRebalancing::Disabled;
+    assert_eq!(updated.availability_zone_rebalancing, Some(off.clone()));
+    assert_eq!(updated.placement_strategy, random());
+    let empty = api::PlacementStrategy { r#type: None, field: None };
+    let updated = world.update(|input| input.placement_strategy = Some(vec![empty])).await.unwrap();
+    assert_eq!(updated.placement_strategy, Some(vec![]), "an empty object removes them");
+    assert_eq!(updated.availability_zone_rebalancing, Some(off), "nobody asked for it again");
+}
