@@ -111,6 +111,20 @@ impl Queue {
 
     /// Wakes the services of an account, in whichever cluster, that wait for a quota.
     pub(super) fn wake_lacking_quota(&mut self, account: AccountId, seq: Seq) {
+        self.wake_account(account, seq, |interest| interest.lacks_quota);
+    }
+
+    /// Wakes the services of an account, in whichever cluster, that miss anything at all.
+    pub(super) fn wake_short(&mut self, account: AccountId, seq: Seq) {
+        self.wake_account(account, seq, |interest| interest.lacks_room || interest.lacks_quota);
+    }
+
+    fn wake_account(
+        &mut self,
+        account: AccountId,
+        seq: Seq,
+        is_concerned: impl Fn(Interest) -> bool,
+    ) {
         let clusters: Vec<ClusterName> = self
             .watching
             .keys()
@@ -118,7 +132,7 @@ impl Queue {
             .map(|(_, cluster)| cluster.clone())
             .collect();
         for cluster in clusters {
-            self.wake_watching(account, &cluster, seq, |interest| interest.lacks_quota);
+            self.wake_watching(account, &cluster, seq, &is_concerned);
         }
     }
 

@@ -91,14 +91,15 @@ impl Wakes {
                 placed(task, seq, queue);
             }
             Key::ContainerInstance(account, id) => {
-                self.instance(view, seq, *account, *id, queue, silences);
+                self.instance(view, *account, *id, queue, silences);
             }
+            // With managed scaling tasks wait that had no room before.
+            Key::CapacityProvider(account, _) => queue.wake_short(*account, seq),
             Key::Cluster(..)
             | Key::TaskFamily(..)
             | Key::TaskDefinition(..)
             | Key::ServiceRevision(..)
             | Key::ServiceEvents(..)
-            | Key::CapacityProvider(..)
             | Key::Interface(..)
             | Key::AddressPlan(..)
             | Key::AccountSetting(..)
@@ -110,10 +111,11 @@ impl Wakes {
         }
     }
 
+    /// What is remembered is the row as it is by now, so whoever is woken is to look at no less: it will
+    /// not be told of that change again.
     fn instance(
         &mut self,
         view: &View,
-        seq: Seq,
         account: AccountId,
         id: InstanceId,
         queue: &mut Queue,
@@ -135,6 +137,7 @@ impl Wakes {
                 new.insert(seen);
             }
         }
+        let seq = view.seq;
         for task in view.tasks_on_instance(id) {
             if let Some(service) = service_of(task) {
                 queue.changed(&Who { account: task.scope.account, service }, seq);
