@@ -16,6 +16,8 @@ mod queue;
 #[cfg(test)]
 mod simulation;
 mod starts;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod wake;
 

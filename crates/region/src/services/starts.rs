@@ -23,7 +23,8 @@ use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) tasks: Vec<Task>,
-    pub(super) lack: Option<Lack>,
+    /// What was missing: each provider of a strategy may lack something of its own.
+    pub(super) lacks: Vec<Lack>,
     /// More would have been made, had the batch taken more rows.
     pub(super) is_cut: bool,
 }
@@ -108,8 +109,8 @@ impl Maker<'_> {
             Ok(launch) => launch,
             Err(error) if error.fault.is_some() => return Err(error),
             Err(error) => {
-                let lack = Some(Lack::of_quota(start.tasks, &error.message));
-                return Ok(Made { lack, ..Made::default() });
+                let lacks = vec![Lack::of_quota(start.tasks, &error.message)];
+                return Ok(Made { lacks, ..Made::default() });
             }
         };
         batch.rely(Key::TaskDefinition(self.service.scope.account, part.definition.clone()));
@@ -147,8 +148,8 @@ impl Maker<'_> {
                 }
             }
         }
-        if let (Where::Zone(_), Some(lack)) = (&start.place, &mut made.lack) {
-            lack.is_silent = true;
+        if let Where::Zone(_) = &start.place {
+            made.lacks.iter_mut().for_each(|lack| lack.is_silent = true);
         }
         Ok(made)
     }
@@ -191,7 +192,7 @@ impl Maker<'_> {
         };
         let host = Host::new(instance, self.view.tasks_on_instance(id).map(AsRef::as_ref));
         if let Err(unfit) = plan::fit(&host, &ask) {
-            made.lack = Some(Lack::of_room(1, &Refusals::of(vec![(id, unfit)])));
+            made.lacks.push(Lack::of_room(1, &Refusals::of(vec![(id, unfit)])));
             return Ok(());
         }
         let zone = instance.zone().map(str::to_owned);
@@ -231,7 +232,7 @@ impl Maker<'_> {
         }
         if count < providers.len() {
             let why = "You've reached the limit on the number of tasks you can run concurrently";
-            made.lack = Some(Lack::of_quota(narrow(providers.len() - count), why));
+            made.lacks.push(Lack::of_quota(narrow(providers.len() - count), why));
         }
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Maker<'_> {
         let provider = own_provider(self.view, self.service.scope.account, name);
         let Some(provider) = provider else {
             let why = format!("The capacity provider {name} is gone");
-            made.lack = Some(Lack::of_quota(narrow(count), &why));
+            made.lacks.push(Lack::of_quota(narrow(count), &why));
             return Ok(());
         };
         let whose = Whose {
@@ -310,7 +311,7 @@ impl Maker<'_> {
                 self.leave_waiting(batch, launch, provider, count - placed, &refusals, made)
             }
             None => {
-                made.lack = Some(Lack::of_room(narrow(count - placed), &refusals));
+                made.lacks.push(Lack::of_room(narrow(count - placed), &refusals));
                 Ok(())
             }
         }
@@ -347,7 +348,7 @@ impl Maker<'_> {
         }
         if allowed < count {
             let why = format!("{max} tasks of the cluster wait for room already");
-            made.lack = Some(Lack::of_quota(narrow(count - allowed), &why));
+            made.lacks.push(Lack::of_quota(narrow(count - allowed), &why));
         }
         Ok(())
     }
@@ -384,7 +385,7 @@ impl Maker<'_> {
             Err(error) if error.fault.is_some() => Err(error),
             // No address is free.
             Err(error) => {
-                made.lack = Some(Lack::of_quota(narrow(still_wanted), &error.message));
+                made.lacks.push(Lack::of_quota(narrow(still_wanted), &error.message));
                 Ok(false)
             }
         }

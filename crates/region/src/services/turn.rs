@@ -336,7 +336,7 @@ impl<'t> Turn<'t> {
                 started.entry(start.deployment).or_default().push(task.id);
             }
             self.outcome.started += made.tasks.len();
-            self.lacks.extend(made.lack.map(|lack| (start.deployment, lack)));
+            self.lacks.extend(made.lacks.into_iter().map(|lack| (start.deployment, lack)));
         }
         for (id, tasks) in started {
             let task_set = is_external.then_some(id);
@@ -361,14 +361,35 @@ impl<'t> Turn<'t> {
     /// Writes what became of the service, its deployments and its task sets; whether tasks were found
     /// to be short that were not before, or the other way round.
     fn write_rows(&mut self, batch: &mut Batch) -> bool {
-        let mut deployments: BTreeMap<DeploymentId, Deployment> = BTreeMap::new();
-        let changed = std::mem::take(&mut self.verdict.deployments);
-        for row in changed.into_iter().chain(self.verdict.new_deployment.take()) {
-            deployments.insert(row.id, row);
+        let (deployments, is_new) = self.deployments();
+        let (sets, is_new_of_set) = self.task_sets();
+        let gone = std::mem::take(&mut self.verdict.gone_task_sets);
+        // Beside the service and its events.
+        let rows_max = BATCH_ROWS_MAX.saturating_sub(batch.len() + sets.len() + gone.len() + 2);
+        self.is_cut |= rows_max < deployments.len();
+        batch.writes.extend(deployments.into_iter().take(rows_max).map(Row::from));
+        batch.writes.extend(sets.into_iter().map(Row::from));
+        batch.deletes.extend(gone.into_iter().map(|key| Key::TaskSet(self.account, key)));
+        // With tasks left to take in, it is not over.
+        let is_over = |row: &Service| row.status == ServiceStatus::Inactive;
+        if self.is_cut && self.verdict.service.as_ref().is_some_and(is_over) {
+            self.verdict.service = None;
         }
+        if let Some(service) = &self.verdict.service {
+            batch.put(service.clone());
+        }
+        is_new || is_new_of_set
+    }
+
+    /// The deployments that changed, the primary one first: the others may be left to the next turn.
+    fn deployments(&mut self) -> (Vec<Deployment>, bool) {
+        let new = self.verdict.new_deployment.take();
+        let changed = std::mem::take(&mut self.verdict.deployments).into_iter().chain(new.clone());
+        let mut deployments: BTreeMap<DeploymentId, Deployment> =
+            changed.map(|row| (row.id, row)).collect();
         let mut is_new = false;
-        for known in &self.picture.deployments {
-            let now = deployments.get(&known.id).map_or(*known, |row| row);
+        for known in self.picture.deployments.iter().copied().chain(&new) {
+            let now = deployments.get(&known.id).unwrap_or(known);
             let shortage = self.shortage(known.id, now.shortage.as_ref());
             if shortage != now.shortage && now.rank < Rank::Gone {
                 is_new |= tasks_of(shortage.as_ref()) != tasks_of(now.shortage.as_ref());
@@ -379,15 +400,20 @@ impl<'t> Turn<'t> {
                 deployments.insert(known.id, next);
             }
         }
-        let mut sets: BTreeMap<DeploymentId, TaskSet> = BTreeMap::new();
-        for row in std::mem::take(&mut self.verdict.task_sets) {
-            sets.insert(row.id, row);
-        }
-        let gone = std::mem::take(&mut self.verdict.gone_task_sets);
-        for known in &self.picture.task_sets {
-            let now = sets.get(&known.id).map_or(*known, |row| row);
+        let mut deployments: Vec<Deployment> = deployments.into_values().collect();
+        deployments.sort_by_key(|row| row.rank != Rank::Primary);
+        (deployments, is_new)
+    }
+
+    /// The task sets that changed.
+    fn task_sets(&mut self) -> (Vec<TaskSet>, bool) {
+        let changed = std::mem::take(&mut self.verdict.task_sets).into_iter();
+        let mut sets: BTreeMap<DeploymentId, TaskSet> = changed.map(|row| (row.id, row)).collect();
+        let mut is_new = false;
+        for known in self.picture.task_sets.iter().copied() {
+            let now = sets.get(&known.id).unwrap_or(known);
             let shortage = self.shortage(known.id, now.shortage.as_ref());
-            if shortage != now.shortage && !gone.contains(&known.key()) {
+            if shortage != now.shortage && !self.verdict.gone_task_sets.contains(&known.key()) {
                 is_new |= tasks_of(shortage.as_ref()) != tasks_of(now.shortage.as_ref());
                 let mut next = now.clone();
                 next.shortage = shortage;
@@ -396,18 +422,7 @@ impl<'t> Turn<'t> {
                 sets.insert(known.id, next);
             }
         }
-        batch.writes.extend(deployments.into_values().map(Row::from));
-        batch.writes.extend(sets.into_values().map(Row::from));
-        batch.deletes.extend(gone.into_iter().map(|key| Key::TaskSet(self.account, key)));
-        // With tasks left to take in, it is not over.
-        let is_over = |row: &Service| row.status == ServiceStatus::Inactive;
-        if self.is_cut && self.verdict.service.as_ref().is_some_and(is_over) {
-            self.verdict.service = None;
-        }
-        if let Some(service) = &self.verdict.service {
-            batch.put(service.clone());
-        }
-        is_new
+        (sets.into_values().collect(), is_new)
     }
 
     /// What is short of a deployment or task set from now on; what is new is said.

@@ -1,0 +1,221 @@
+use std::sync::Arc;
+
+use aws_api::ecs::{self as api, Ecs};
+use longshore_types::{Clock as _, DeploymentId};
+use model::instance::Instance;
+use model::service::{CompletedDeployment, Deployment, Rank, ServiceDeploymentStatus};
+use model::{Key, Row, Seq, ServiceEvents, ServiceId, View};
+use store::Change;
+
+use super::queue::Interest;
+use super::*;
+use crate::testing::TestRegion;
+
+struct World {
+    test: TestRegion,
+    shell: Shell,
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+impl World {
+    /// A cluster without instances, and tasks of 256 CPU units.
+    async fn new() -> Self {
+        let test = TestRegion::new();
+        crate::reapers::prepare(&test.region).await.unwrap();
+        let shell = Shell::new(&test.region);
+        let (region, root) = (Arc::clone(&test.region), test.root());
+        Ecs::create_cluster(region.as_ref(), &root, Default::default()).await.unwrap();
+        let container = api::ContainerDefinition {
+            name: text("app"),
+            image: text("127.0.0.1:4566/hello:1"),
+            ..Default::default()
+        };
+        let input = api::RegisterTaskDefinitionRequest {
+            family: text("bridge"),
+            cpu: text("256"),
+            memory: text("512"),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        };
+        Ecs::register_task_definition(region.as_ref(), &root, input).await.unwrap();
+        Self { test, shell }
+    }
+
+    fn region(&self) -> &Region {
+        &self.test.region
+    }
+
+    /// Providers of groups without instances, whose size nobody manages.
+    async fn with_providers(&self, names: &[&str]) {
+        for name in names {
+            let input = api::CreateCapacityProviderRequest {
+                name: text(name),
+                auto_scaling_group_provider: Some(api::AutoScalingGroupProvider {
+                    auto_scaling_group_arn: text(name),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            Ecs::create_capacity_provider(self.region(), &self.test.root(), input).await.unwrap();
+        }
+        let input = api::PutClusterCapacityProvidersRequest {
+            cluster: text("default"),
+            capacity_providers: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            default_capacity_provider_strategy: Some(vec![]),
+        };
+        let (region, root) = (self.region(), self.test.root());
+        Ecs::put_cluster_capacity_providers(region, &root, input).await.unwrap();
+    }
+
+    async fn create(&self, tasks: i32, change: impl FnOnce(&mut api::CreateServiceRequest)) {
+        let mut input = api::CreateServiceRequest {
+            service_name: text("web"),
+            task_definition: text("bridge"),
+            desired_count: Some(tasks),
+            ..Default::default()
+        };
+        change(&mut input);
+        Ecs::create_service(self.region(), &self.test.root(), input).await.unwrap();
+    }
+
+    /// Everything that is due now.
+    async fn settle(&mut self) {
+        while self.shell.step().await {}
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.test.region.view()
+    }
+
+    fn id(&self) -> ServiceId {
+        ServiceId { cluster: "default".parse().unwrap(), name: "web".parse().unwrap() }
+    }
+
+    /// Deployments that still matter, the primary one first.
+    fn deployments(&self) -> Vec<Deployment> {
+        let view = self.view();
+        let rows = view.deployments_of(self.test.root().account, &self.id());
+        let mut rows: Vec<_> = rows.map(|row| Deployment::clone(row)).collect();
+        rows.retain(|row| row.rank < Rank::Gone);
+        rows.sort_by_key(|row| row.rank != Rank::Primary);
+        rows
+    }
+
+    async fn put(&self, rows: Vec<Row>) {
+        let put = |view: &View, _| {
+            let mut batch = store::Batch::on(view);
+            batch.writes.clone_from(&rows);
+            Ok((batch, ()))
+        };
+        self.region().decide(put).await.unwrap();
+    }
+}
+
+fn item(name: &str) -> api::CapacityProviderStrategyItem {
+    let capacity_provider = text(name);
+    api::CapacityProviderStrategyItem { capacity_provider, weight: Some(1), base: None }
+}
+
+#[tokio::test]
+async fn what_each_provider_of_a_strategy_lacks_is_counted() {
+    let mut world = World::new().await;
+    world.with_providers(&["one", "two"]).await;
+    let strategy = vec![item("one"), item("two")];
+    world.create(4, |input| input.capacity_provider_strategy = Some(strategy)).await;
+    world.settle().await;
+    let shortage = world.deployments().remove(0).shortage;
+    assert_eq!(shortage.map(|shortage| shortage.tasks), Some(4));
+}
+
+#[tokio::test]
+async fn a_service_looks_again_when_its_provider_changes() {
+    let mut world = World::new().await;
+    world.with_providers(&["one"]).await;
+    world.create(2, |input| input.capacity_provider_strategy = Some(vec![item("one")])).await;
+    world.settle().await;
+    assert_eq!(world.view().live_tasks().count(), 0);
+    let input = api::UpdateCapacityProviderRequest {
+        name: text("one"),
+        auto_scaling_group_provider: Some(api::AutoScalingGroupProviderUpdate {
+            managed_scaling: Some(api::ManagedScaling {
+                status: Some(api::ManagedScalingStatus::Enabled),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Ecs::update_capacity_provider(world.region(), &world.test.root(), input).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.view().live_tasks().count(), 2, "they wait for the group to grow");
+}
+
+#[tokio::test]
+async fn more_deployments_than_a_batch_has_rows_end_one_after_the_other() {
+    let mut world = World::new().await;
+    world.create(1, |_| {}).await;
+    for _ in 0..store::BATCH_ROWS_MAX + 50 {
+        let input = api::UpdateServiceRequest {
+            service: text("web"),
+            force_new_deployment: Some(true),
+            ..Default::default()
+        };
+        Ecs::update_service(world.region(), &world.test.root(), input).await.unwrap();
+    }
+    world.settle().await;
+    let deployments = world.deployments();
+    assert_eq!(deployments.len(), 1);
+    assert!(deployments[0].shortage.is_some(), "it was its turn");
+}
+
+#[tokio::test]
+async fn a_rollback_that_finds_no_room_says_so_at_once() {
+    let mut world = World::new().await;
+    world.create(2, |_| {}).await;
+    world.settle().await;
+    let mut bad = world.deployments().remove(0);
+    bad.status = ServiceDeploymentStatus::RollbackRequested;
+    let view = world.view();
+    let events = view.service_events.get(world.test.root().account, &world.id()).unwrap();
+    let mut events = ServiceEvents::clone(events);
+    let deployment = DeploymentId::mint(world.test.env.as_ref());
+    events.notes.completed = Some(CompletedDeployment { deployment, revision: bad.revision });
+    world.put(vec![bad.clone().into(), events.into()]).await;
+    world.settle().await;
+    let next = world.deployments().remove(0);
+    assert_eq!(next.undoes, Some(bad.id));
+    assert_eq!(next.shortage.map(|shortage| shortage.tasks), Some(2));
+}
+
+#[tokio::test]
+async fn what_an_instance_became_while_an_earlier_change_of_it_was_told_wakes_too() {
+    let world = World::new().await;
+    let input = api::RegisterContainerInstanceRequest::default();
+    let (region, root) = (world.region(), world.test.root());
+    Ecs::register_container_instance(region, &root, input).await.unwrap();
+    let mut view = View::clone(&world.view());
+    let mut instance = Instance::clone(view.instances.iter().next().unwrap());
+    let who = Who { account: root.account, service: world.id() };
+    let (mut wakes, mut queue) = (Wakes::default(), Queue::default());
+    let mut silences = Silences::default();
+    wakes.absorb(&view, Changed::Everything, &mut queue, &mut silences);
+    // A daemon has seen the instance come, and not what became of it next.
+    let first = view.seq.next();
+    queue.changed(&who, first);
+    queue.next(world.test.env.now());
+    let interest = Some(Interest { is_daemon: true, ..Interest::default() });
+    queue.done(&who, Done { looked_at: first, interest, ..Done::default() });
+    instance.agent.connected = true;
+    let second = Seq(first.0 + 1);
+    view.put(second, &Row::from(instance.clone()));
+    view.seq = second;
+    let key = Key::ContainerInstance(root.account, instance.id);
+    for seq in [first, second] {
+        let rows = vec![Change { seq, key: key.clone() }];
+        wakes.absorb(&view, Changed::Rows(rows), &mut queue, &mut silences);
+    }
+    assert_eq!(queue.next(world.test.env.now()), Some(who));
+}
