@@ -26,6 +26,13 @@ import images
 
 REPO = Path(__file__).resolve().parents[2]
 
+# The longest tests, alone in their files, begin before the others when files are shared among workers.
+FIRST = ["test_terraform.py", "test_service_kills.py"]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
 
 def binary():
     named = os.environ.get("LONGSHORE_BIN")

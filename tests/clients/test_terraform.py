@@ -212,8 +212,8 @@ def test_terraform_applies_finds_no_difference_updates_and_destroys(terraform, r
     ecs = region.client("ecs")
     terraform.run("apply", "-auto-approve")
     terraform.run("plan", "-detailed-exitcode")  # 0: no difference
-    state = {f"{r['type']}.{r['name']}": r["values"] for r in
-             json.loads(terraform.run("show", "-json"))["values"]["root_module"]["resources"]}
+    resources = json.loads((terraform.folder / "terraform.tfstate").read_text())["resources"]
+    state = {f"{each['type']}.{each['name']}": each["instances"][0]["attributes"] for each in resources}
     web = ecs.describe_services(cluster=name, services=[f"{name}-web"])["services"][0]
     assert (web["runningCount"], len(web["deployments"])) == (2, 1), web
     assert web["deployments"][0]["rolloutState"] == "COMPLETED"
