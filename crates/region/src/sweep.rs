@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
-use longshore_types::{RevisionId, Timestamp};
+use longshore_types::{AccountId, RevisionId, TaskDefinitionId, Timestamp};
 use model::service::{Rank, ServiceStatus};
-use model::{Deployment, Key, Record as _, Service, TaskDefinition, TaskDefinitionStatus, View};
+use model::{Deployment, Key, Record as _, Service, TaskDefinitionStatus, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::ecs::show_service::is_visible;
@@ -45,17 +45,14 @@ impl Region {
             .iter()
             .filter(|row| row.expires_at <= now)
             .map(|row| Key::ClientToken(row.account, row.call.clone()));
-        let definitions = view
+        let mut ending = view
             .task_definitions
             .iter()
             .filter(|row| row.status == TaskDefinitionStatus::DeleteInProgress)
-            .filter(|row| !is_promised(view, row))
-            .filter(|row| {
-                let is_its = |task: &model::Task| {
-                    task.scope.account == row.account && task.definition == row.id
-                };
-                !view.tasks.of(row.account).any(|task| is_its(task))
-            })
+            .peekable();
+        let named = ending.peek().map(|_| named_definitions(view)).unwrap_or_default();
+        let definitions = ending
+            .filter(|row| !named.contains(&(row.account, &row.id)))
             .map(|row| Key::TaskDefinition(row.account, row.id.clone()));
         let providers_kept_ms = self.config.retention.inactive_capacity_providers_ms;
         let providers = view
@@ -122,22 +119,25 @@ fn completed(view: &View, service: &Service) -> Option<RevisionId> {
     events.notes.completed.as_ref().map(|completed| completed.revision)
 }
 
-/// Whether a service may still make tasks of the definition.
-fn is_promised(view: &View, definition: &TaskDefinition) -> bool {
-    let account = definition.account;
+/// The definitions of tasks that are known, and those that services may still make tasks of.
+fn named_definitions(view: &View) -> BTreeSet<(AccountId, &TaskDefinitionId)> {
+    let tasks = view.tasks.iter().map(|task| (task.scope.account, &task.definition));
     let is_live = |service: &&Arc<Service>| service.status < ServiceStatus::Inactive;
-    view.services.of(account).filter(is_live).any(|service| {
-        let id = service.key();
+    let promised = view.services.iter().filter(is_live).flat_map(|service| {
+        let (account, id) = (service.scope.account, service.key());
         let deployments = view.deployments_of(account, &id);
-        let revisions = deployments
+        let revisions: BTreeSet<RevisionId> = deployments
             .filter(|row| row.rank < Rank::Gone)
             .map(|row| row.revision)
             .chain(service.revision)
-            .chain(completed(view, service));
-        let mut definitions = revisions
+            .chain(completed(view, service))
+            .collect();
+        let definitions = revisions
+            .into_iter()
             .filter_map(|revision| view.revision_of(account, &id, revision))
-            .map(|revision| &revision.definition)
-            .chain(view.task_sets_of(account, &id).map(|set| &set.definition));
-        definitions.any(|named| *named == definition.id)
-    })
+            .map(|revision| &revision.definition);
+        let sets = view.task_sets_of(account, &id).map(|set| &set.definition);
+        definitions.chain(sets).map(|definition| (account, definition)).collect::<Vec<_>>()
+    });
+    tasks.chain(promised).collect()
 }

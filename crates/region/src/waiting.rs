@@ -378,14 +378,17 @@ impl Told {
     }
 }
 
-/// Places what can be placed, and tells how many instances are missing for the rest.
-pub(crate) async fn turn(region: &Region, told: &mut Told) {
+/// Places what can be placed, and tells how many instances are missing for the rest; `false` if a pool
+/// could not be looked at, and is to be looked at again.
+pub(crate) async fn turn(region: &Region, told: &mut Told) -> bool {
+    let mut is_done = true;
     loop {
         let mut has_more = false;
         for pool in pools(&region.store.latest()) {
             match take(region, &pool).await {
                 Ok(placed) => has_more |= placed.has_more,
                 Err(error) => {
+                    is_done = false;
                     warn!(?pool, error = %Chain(&error), "placing waiting tasks failed");
                 }
             }
@@ -395,6 +398,7 @@ pub(crate) async fn turn(region: &Region, told: &mut Told) {
         }
     }
     told.tell(&region.store.latest());
+    is_done
 }
 
 async fn take(region: &Region, pool: &WaitingPool) -> Result<Placed, ApiError> {

@@ -20,6 +20,10 @@ use crate::waiting::{self, Told};
 
 /// How often rows are looked at for being over.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Batches that one look takes away: more rows a second than a busy region leaves behind.
+const BATCHES_A_SWEEP_MAX: usize = 50;
+/// How long after placing waiting tasks failed it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long a deregistered instance stays known, so that its agent is told so.
 const INACTIVE_INSTANCES_MS: u64 = 24 * 3_600_000;
 
@@ -60,15 +64,30 @@ pub fn start(region: &Arc<Region>) {
         let mut told = Told::default();
         loop {
             placing.sessions.room.notified().await;
-            waiting::turn(&placing, &mut told).await;
+            while !waiting::turn(&placing, &mut told).await {
+                tokio::time::sleep(RETRY).await;
+            }
         }
     });
 }
 
 /// Removes what has been over for long enough.
 pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
-    region.decide(|view, now| Ok((over(region, view, now), ()))).await?;
-    region.sweep().await?;
+    for _ in 0..BATCHES_A_SWEEP_MAX {
+        let decide = |view: &View, now| {
+            let batch = over(region, view, now);
+            let rows = batch.len();
+            Ok((batch, rows))
+        };
+        if region.decide(decide).await? < BATCH_ROWS_MAX {
+            break;
+        }
+    }
+    for _ in 0..BATCHES_A_SWEEP_MAX {
+        if region.sweep().await? < BATCH_ROWS_MAX {
+            break;
+        }
+    }
     let waits_ms_max = region.config.limits.task_waits_ms_max;
     region
         .decide(|view, now| {

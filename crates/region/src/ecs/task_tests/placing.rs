@@ -1,5 +1,8 @@
 use aws_api::ecs as api;
-use model::NetworkMode;
+use longshore_types::TaskId;
+use model::task::Task;
+use model::{NetworkMode, Row, View};
+use store::{BATCH_ROWS_MAX, Batch};
 
 use super::world::{BRIDGE, Definition, World};
 use crate::ecs::list_tasks;
@@ -167,6 +170,29 @@ async fn a_task_that_stopped_long_ago_is_forgotten() {
     let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
     world.stop(&task, "").await;
     assert_eq!(world.describe(&task).stop_code.unwrap().as_str(), "UserInitiated");
+    world.test.env.advance_ms(3_600_000);
+    crate::reapers::sweep(world.region()).await.unwrap();
+    assert_eq!(world.region().view().tasks.len(), 0);
+}
+
+#[tokio::test]
+async fn more_tasks_than_a_batch_has_rows_are_forgotten_at_once() {
+    let world = World::new().await;
+    let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
+    world.stop(&task, "").await;
+    let view = world.region().view();
+    let task = view.tasks.iter().next().unwrap();
+    let many: Vec<Task> = (0..2 * BATCH_ROWS_MAX)
+        .map(|_| Task { id: TaskId::mint(world.test.env.as_ref()), ..Task::clone(task) })
+        .collect();
+    for some in many.chunks(BATCH_ROWS_MAX) {
+        let put = |view: &View, _| {
+            let mut batch = Batch::on(view);
+            batch.writes.extend(some.iter().cloned().map(Row::from));
+            Ok((batch, ()))
+        };
+        world.region().decide(put).await.unwrap();
+    }
     world.test.env.advance_ms(3_600_000);
     crate::reapers::sweep(world.region()).await.unwrap();
     assert_eq!(world.region().view().tasks.len(), 0);
