@@ -32,9 +32,27 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    fn is_any(self) -> bool {
-        self.is_daemon || self.is_rebalanced || self.lacks_room || self.lacks_quota
+    fn has(self, topic: Topic) -> bool {
+        match topic {
+            Topic::Daemon => self.is_daemon,
+            Topic::Zones => self.is_rebalanced,
+            Topic::Room => self.lacks_room,
+            Topic::Quota => self.lacks_quota,
+        }
     }
+}
+
+/// What services may be interested in, each as [`Interest`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    Daemon,
+    Zones,
+    Room,
+    Quota,
+}
+
+impl Topic {
+    const ALL: [Self; 4] = [Self::Daemon, Self::Zones, Self::Room, Self::Quota];
 }
 
 /// What a turn came to.
@@ -74,8 +92,8 @@ pub(super) struct Queue {
     services: BTreeMap<Who, State>,
     ready: BTreeMap<Ticket, Who>,
     alarms: BTreeSet<(Timestamp, Who)>,
-    /// Those with any [`Interest`].
-    watching: BTreeMap<(AccountId, ClusterName), BTreeSet<Who>>,
+    /// Whoever is interested in a topic, by cluster: most changes concern few of many services.
+    watching: BTreeMap<Topic, BTreeMap<(AccountId, ClusterName), BTreeSet<Who>>>,
     tickets: u64,
 }
 
@@ -90,49 +108,37 @@ impl Queue {
         self.settle(who);
     }
 
-    /// Wakes the services of a cluster whose interest says so.
-    pub(super) fn wake_watching(
+    /// Wakes the services of a cluster that are interested in any of the topics.
+    pub(super) fn wake_cluster(
         &mut self,
         account: AccountId,
         cluster: &ClusterName,
         seq: Seq,
-        is_concerned: impl Fn(Interest) -> bool,
+        topics: &[Topic],
     ) {
-        let Some(watching) = self.watching.get(&(account, cluster.clone())) else { return };
-        let concerned: Vec<Who> = watching
-            .iter()
-            .filter(|who| self.services.get(who).is_some_and(|state| is_concerned(state.interest)))
-            .cloned()
-            .collect();
+        let at = (account, cluster.clone());
+        let by_cluster = topics.iter().filter_map(|topic| self.watching.get(topic)?.get(&at));
+        let concerned: BTreeSet<Who> = by_cluster.flatten().cloned().collect();
         for who in concerned {
             self.changed(&who, seq);
         }
     }
 
-    /// Wakes the services of an account, in whichever cluster, that wait for a quota.
-    pub(super) fn wake_lacking_quota(&mut self, account: AccountId, seq: Seq) {
-        self.wake_account(account, seq, |interest| interest.lacks_quota);
-    }
-
-    /// Wakes the services of an account, in whichever cluster, that miss anything at all.
-    pub(super) fn wake_short(&mut self, account: AccountId, seq: Seq) {
-        self.wake_account(account, seq, |interest| interest.lacks_room || interest.lacks_quota);
-    }
-
-    fn wake_account(
+    /// Wakes the services of an account, or of all, in whichever cluster.
+    pub(super) fn wake_everywhere(
         &mut self,
-        account: AccountId,
+        account: Option<AccountId>,
         seq: Seq,
-        is_concerned: impl Fn(Interest) -> bool,
+        topics: &[Topic],
     ) {
-        let clusters: Vec<ClusterName> = self
-            .watching
-            .keys()
-            .filter(|(owner, _)| *owner == account)
-            .map(|(_, cluster)| cluster.clone())
+        let by_cluster = topics.iter().filter_map(|topic| self.watching.get(topic)).flatten();
+        let is_meant = |owner: AccountId| account.is_none_or(|account| account == owner);
+        let concerned: BTreeSet<Who> = by_cluster
+            .filter(|((owner, _), _)| is_meant(*owner))
+            .flat_map(|(_, watching)| watching.iter().cloned())
             .collect();
-        for cluster in clusters {
-            self.wake_watching(account, &cluster, seq, &is_concerned);
+        for who in concerned {
+            self.changed(&who, seq);
         }
     }
 
@@ -163,22 +169,16 @@ impl Queue {
         state.is_in_turn = false;
         state.looked_at = state.looked_at.max(done.looked_at);
         state.rests_until = done.rests_until;
+        let before = state.interest;
         state.interest = done.interest.unwrap_or_default();
+        let after = state.interest;
         // What changed before the turn looked, it has seen.
         state.changed_at = state.changed_at.filter(|seq| done.looked_at < *seq);
         if done.is_cut {
             state.changed_at = Some(done.looked_at.next());
         }
-        let (is_watching, is_changed) = (state.interest.is_any(), state.changed_at.is_some());
-        let at = (who.account, who.service.cluster.clone());
-        if is_watching {
-            self.watching.entry(at).or_default().insert(who.clone());
-        } else if let Some(watching) = self.watching.get_mut(&at) {
-            watching.remove(who);
-            if watching.is_empty() {
-                self.watching.remove(&at);
-            }
-        }
+        let is_changed = state.changed_at.is_some();
+        self.watch(who, before, after);
         if done.interest.is_none() && !is_changed {
             self.services.remove(who);
             return;
@@ -186,6 +186,23 @@ impl Queue {
         self.settle(who);
         if let Some(at) = done.again_at {
             self.ring_at(who, at);
+        }
+    }
+
+    fn watch(&mut self, who: &Who, before: Interest, after: Interest) {
+        for topic in Topic::ALL.into_iter().filter(|topic| before.has(*topic) != after.has(*topic))
+        {
+            let at = (who.account, who.service.cluster.clone());
+            let by_cluster = self.watching.entry(topic).or_default();
+            let watching = by_cluster.entry(at.clone()).or_default();
+            if after.has(topic) {
+                watching.insert(who.clone());
+            } else {
+                watching.remove(who);
+                if watching.is_empty() {
+                    by_cluster.remove(&at);
+                }
+            }
         }
     }
 
@@ -307,12 +324,29 @@ mod tests {
             queue.done(&who(name), Done { interest: Some(interest), ..done(1) });
         }
         let Who { account, service } = who("a");
-        queue.wake_watching(account, &service.cluster, Seq(2), |it| it.lacks_room || it.is_daemon);
+        queue.wake_cluster(account, &service.cluster, Seq(2), &[Topic::Room, Topic::Daemon]);
         assert_eq!(queue.next(NOW), Some(who("c")));
         assert_eq!(queue.next(NOW), Some(who("a")));
         assert_eq!(queue.next(NOW), None);
         queue.done(&who("a"), Done { interest: None, ..done(2) });
-        queue.wake_watching(account, &service.cluster, Seq(3), |it| it.lacks_room);
+        queue.wake_cluster(account, &service.cluster, Seq(3), &[Topic::Room]);
         assert_eq!(queue.next(NOW), None, "it is gone");
+    }
+
+    #[test]
+    fn what_all_accounts_share_wakes_those_of_each() {
+        let mut queue = Queue::default();
+        let other = Who { account: "111111111111".parse().unwrap(), ..who("a") };
+        let interest = Some(Interest { lacks_quota: true, ..Interest::default() });
+        for who in [&who("a"), &other] {
+            queue.changed(who, Seq(1));
+            queue.next(NOW);
+            queue.done(who, Done { interest, ..done(1) });
+        }
+        queue.wake_everywhere(Some(other.account), Seq(2), &[Topic::Quota]);
+        assert_eq!((queue.next(NOW), queue.next(NOW)), (Some(other.clone()), None));
+        queue.done(&other, Done { interest, ..done(2) });
+        queue.wake_everywhere(None, Seq(3), &[Topic::Quota]);
+        assert_eq!((queue.next(NOW), queue.next(NOW)), (Some(who("a")), Some(other)));
     }
 }

@@ -15,7 +15,7 @@ use store::{Change, Changed};
 
 use super::lost::Silences;
 use super::picture::instance_of;
-use super::queue::{Queue, Who};
+use super::queue::{Queue, Topic, Who};
 
 /// What is remembered of instances, to tell changes that matter from others.
 #[derive(Debug, Default)]
@@ -94,7 +94,9 @@ impl Wakes {
                 self.instance(view, *account, *id, queue, silences);
             }
             // With managed scaling tasks wait that had no room before.
-            Key::CapacityProvider(account, _) => queue.wake_short(*account, seq),
+            Key::CapacityProvider(account, _) => {
+                queue.wake_everywhere(Some(*account), seq, &[Topic::Room, Topic::Quota]);
+            }
             Key::Cluster(..)
             | Key::TaskFamily(..)
             | Key::TaskDefinition(..)
@@ -143,9 +145,8 @@ impl Wakes {
                 queue.changed(&Who { account: task.scope.account, service }, seq);
             }
         }
-        queue.wake_watching(account, &row.cluster, seq, |interest| {
-            interest.is_daemon || interest.is_rebalanced || interest.lacks_room
-        });
+        let topics = [Topic::Daemon, Topic::Zones, Topic::Room];
+        queue.wake_cluster(account, &row.cluster, seq, &topics);
     }
 }
 
@@ -180,7 +181,7 @@ fn placed(task: &Task, seq: Seq, queue: &mut Queue) {
     let has_place = task.instance.is_some() && task.phase <= Phase::Running;
     if has_place && task.capacity_provider.is_some() {
         let account = task.scope.account;
-        queue.wake_watching(account, &task.cluster, seq, |interest| interest.lacks_quota);
+        queue.wake_cluster(account, &task.cluster, seq, &[Topic::Quota]);
     }
 }
 
@@ -192,16 +193,19 @@ fn freed(view: &View, task: &Task, seq: Seq, queue: &mut Queue) {
     }
     let account = task.scope.account;
     if task.launch != Launch::Fargate && task.instance.is_some() {
-        queue.wake_watching(account, &task.cluster, seq, |interest| interest.lacks_room);
+        queue.wake_cluster(account, &task.cluster, seq, &[Topic::Room]);
     }
     // Daemons leave an instance that drains after all others, whosever those were.
     let instance = task.instance.and_then(|id| instance_of(view, id));
     if let Some(row) = instance.filter(|row| row.status == InstanceStatus::Draining) {
         let (owner, cluster) = (row.scope.account, &row.cluster);
-        queue.wake_watching(owner, cluster, seq, |interest| interest.is_daemon);
+        queue.wake_cluster(owner, cluster, seq, &[Topic::Daemon]);
     }
     let waited = task.instance.is_none() && task.capacity_provider.is_some();
-    if task.launch == Launch::Fargate || task.interface.is_some() || waited {
-        queue.wake_lacking_quota(account, seq);
+    if task.interface.is_some() {
+        // Addresses are the region's, whoever has them.
+        queue.wake_everywhere(None, seq, &[Topic::Quota]);
+    } else if task.launch == Launch::Fargate || waited {
+        queue.wake_everywhere(Some(account), seq, &[Topic::Quota]);
     }
 }
