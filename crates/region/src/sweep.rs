@@ -107,9 +107,10 @@ impl Region {
             .collect();
         named.extend(service.revision);
         named.extend(completed(view, service));
-        keys.extend(over.iter().map(|row| Key::Deployment(account, row.id())));
         let revisions = view.revisions_of(account, &id).filter(|row| !named.contains(&row.id));
         keys.extend(revisions.map(|row| Key::ServiceRevision(account, row.id())));
+        // The last: revisions that are cut off are found again by them.
+        keys.extend(over.iter().map(|row| Key::Deployment(account, row.id())));
     }
 }
 

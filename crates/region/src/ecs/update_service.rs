@@ -40,6 +40,8 @@ pub(super) async fn handle(
         Ok((batch, (view, service)))
     };
     let (view, service) = region.decide(decide).await?;
+    // Tasks that wait for room are placed by the rules that hold now.
+    region.sessions.room.notify_one();
     let service = Shown::of(region, &view, &service).show(false)?;
     Ok(api::UpdateServiceResponse { service: Some(service) })
 }

@@ -219,3 +219,19 @@ async fn what_an_instance_became_while_an_earlier_change_of_it_was_told_wakes_to
     }
     assert_eq!(queue.next(world.test.env.now()), Some(who));
 }
+
+#[tokio::test]
+async fn waiting_tasks_are_looked_at_again_when_their_service_changes() {
+    let world = World::new().await;
+    world.create(1, |_| {}).await;
+    let is_woken = || world.region().sessions.room.notified().now_or_never().is_some();
+    is_woken();
+    assert!(!is_woken());
+    let input = api::UpdateServiceRequest {
+        service: text("web"),
+        placement_constraints: Some(vec![]),
+        ..Default::default()
+    };
+    Ecs::update_service(world.region(), &world.test.root(), input).await.unwrap();
+    assert!(is_woken());
+}
