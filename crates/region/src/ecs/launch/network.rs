@@ -64,6 +64,9 @@ pub(in crate::ecs) fn read(
             "Network Configuration is not valid for the given networkMode of this task definition.",
         );
     }
+    if given.assign_public_ip.as_ref().is_some_and(|wish| !wish.is_known()) {
+        return refuse("assignPublicIp should be one of [ENABLED,DISABLED]");
+    }
     let assign_public_ip = given.assign_public_ip == Some(api::AssignPublicIp::Enabled);
     if assign_public_ip && kind != Launch::Fargate {
         return refuse("Assign public IP is not supported for this launch type.");

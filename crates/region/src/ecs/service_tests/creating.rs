@@ -304,3 +304,16 @@ async fn services_are_listed_ten_at_a_time_and_by_filter() {
     let message = "launch type should be one of [EC2,FARGATE,EXTERNAL]";
     refused(list(unknown, None).await, INVALID, message);
 }
+
+#[tokio::test]
+async fn a_public_address_is_on_or_off_and_nothing_else() {
+    let world = World::new().await;
+    let fargate = world.on_fargate();
+    let made = world.create(|input| {
+        fargate(input);
+        let network = input.network_configuration.as_mut().unwrap();
+        let awsvpc = network.awsvpc_configuration.as_mut().unwrap();
+        awsvpc.assign_public_ip = Some("MAYBE".into());
+    });
+    refused(made.await, INVALID, "assignPublicIp should be one of [ENABLED,DISABLED]");
+}
