@@ -3,6 +3,7 @@
 mod breaker;
 mod daemons;
 mod lives;
+mod reports;
 mod rules;
 mod scale_in;
 mod worlds;

@@ -16,10 +16,11 @@ use model::service::{
     ServiceStatus, Shortage, TaskSet, TaskSetStatus,
 };
 use model::task::{
-    Container, ContainerPhase, ContainerReport, Desired, Health, HealthReport, Input, Launch, Need,
-    Overrides, Phase, Report, SeenContainer, StopCause, Task, TaskService, Times, step,
+    Container, Desired, Health, Input, Launch, Need, Overrides, Phase, SeenContainer, StopCause,
+    Task, TaskService, Times, step,
 };
 
+use super::reports::{health, running, stopped};
 use crate::service::{Picture, Place, ServiceHost, Sizes, Verdict, reconcile};
 
 /// What becomes of a task of a revision.
@@ -581,29 +582,4 @@ impl World {
     pub(super) fn host_mut(&mut self, id: InstanceId) -> &mut ServiceHost {
         &mut self.hosts.iter_mut().find(|(host, _)| host.id == id).unwrap().0
     }
-}
-
-fn running() -> Input {
-    Input::Reported(Report { phase: Some(Phase::Running), ..Report::default() })
-}
-
-fn stopped(reason: Option<&str>, exit_code: Option<i32>) -> Input {
-    let container = ContainerReport {
-        name: "app".to_owned(),
-        phase: Some(ContainerPhase::Stopped),
-        runtime_id: None,
-        image_digest: None,
-        exit_code,
-        reason: reason.map(str::to_owned),
-        bindings: Vec::new(),
-    };
-    Input::Reported(Report {
-        phase: Some(Phase::Stopped),
-        containers: vec![container],
-        ..Report::default()
-    })
-}
-
-fn health(health: Health) -> Input {
-    Input::HealthReported(vec![HealthReport { container: "app".to_owned(), health }])
 }
