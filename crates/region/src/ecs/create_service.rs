@@ -494,7 +494,8 @@ fn forget(view: &View, caller: &Caller, id: &ServiceId, batch: &mut Batch) {
     let revisions =
         view.revisions_of(account, id).map(|row| Key::ServiceRevision(account, row.id()));
     let task_sets = view.task_sets_of(account, id).map(|row| Key::TaskSet(account, row.id()));
-    let keys = task_sets.chain(deployments).chain(revisions);
+    // Deployments last: what is left is found by them.
+    let keys = task_sets.chain(revisions).chain(deployments);
     batch.deletes.extend(keys.take(BATCH_ROWS_MAX - ROOM_LEFT));
 }
 
