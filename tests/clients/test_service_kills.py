@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import images
 from conftest import wait_for
-from services import ServiceCluster, only, processes_with
+from services import ServiceCluster, processes_with
 
 KILLS = int(os.environ.get("LONGSHORE_ROLLOUT_KILLS", "100"))
 SEED = int(os.environ.get("LONGSHORE_SEED", "0")) or random.randrange(10**9)
