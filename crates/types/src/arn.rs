@@ -49,7 +49,11 @@ impl<'a> Arn<'a> {
     }
 
     /// The scope of an ARN of `service`, and what follows `kind/` in it.
-    pub(crate) fn of(text: &'a str, service: &str, kind: &str) -> Result<(Scope, &'a str), IdError> {
+    pub(crate) fn of(
+        text: &'a str,
+        service: &str,
+        kind: &str,
+    ) -> Result<(Scope, &'a str), IdError> {
         let arn = Self::parse(text)?;
         if arn.service != service {
             return Err(IdError::WrongResource);

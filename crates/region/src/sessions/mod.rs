@@ -27,11 +27,11 @@ use tokio::sync::{Notify, watch};
 use crate::region::Region;
 
 pub(crate) use handshake::may_speak_for;
+pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 #[cfg(test)]
 pub(crate) use outbox::{Order, Outbox, RESEND_AFTER_MS};
 #[cfg(test)]
 pub(crate) use work::{Agent, connected, disconnected};
-pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 
 /// Task definitions that are kept decoded.
 const DEFINITIONS_MAX: usize = 1_000;
