@@ -12,13 +12,13 @@ use model::service::{
 };
 use model::task::Launch;
 use model::{
-    ClientToken, ClientTokenId, Cluster, Key, NetworkMode, Record as _, Service, ServiceEvents,
-    ServiceId, ServiceRevision, View,
+    ClientToken, Cluster, Key, NetworkMode, Record as _, Service, ServiceEvents, ServiceId,
+    ServiceRevision, View,
 };
-use sha2::{Digest, Sha256};
 use store::{BATCH_ROWS_MAX, Batch};
 
 use super::account_settings::effective;
+use super::client_token;
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
     self as spec, Workload, ZONE_FIELD, read_capacity, read_constraints, read_definition,
@@ -534,24 +534,12 @@ fn token(
     region: &Region,
     now: Timestamp,
 ) -> Result<Option<ClientToken>, ApiError> {
-    let Some(token) = input.client_token.clone().filter(|token| !token.is_empty()) else {
+    let Some(token) = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)? else {
         return Ok(None);
     };
-    let is_ascii = token.bytes().all(|byte| (33..=126).contains(&byte));
-    if !is_ascii || token.len() > TOKEN_CHARS_MAX {
-        let message = format!(
-            "clientToken must have at most {TOKEN_CHARS_MAX} ASCII characters from 33 to 126."
-        );
-        return Err(Refusal::invalid(message).into());
-    }
     let request = api::CreateServiceRequest { client_token: None, ..input.clone() };
-    Ok(Some(ClientToken {
-        account: caller.account,
-        call: ClientTokenId { operation: format!("CreateService {}", cluster.name), token },
-        request_digest: hex::encode(Sha256::digest(aws_wire::json::to_vec(&request))),
-        made: vec![],
-        expires_at: now.plus_ms(region.config.retention.client_tokens_ms),
-    }))
+    let operation = format!("CreateService {}", cluster.name);
+    Ok(Some(client_token::row(region, caller, operation, token, &request, now)))
 }
 
 /// The service that an earlier use of the token made, if it is still there.
@@ -561,15 +549,7 @@ fn earlier_use(
     cluster: &Cluster,
     now: Timestamp,
 ) -> Result<Option<ServiceId>, ApiError> {
-    let earlier = view.client_tokens.get(token.account, &token.call);
-    let Some(earlier) = earlier.filter(|earlier| now < earlier.expires_at) else {
-        return Ok(None);
-    };
-    if earlier.request_digest != token.request_digest {
-        let message = "Arguments on this idempotent request are inconsistent with arguments used \
-                       in previous request(s).";
-        return Err(Refusal::invalid(message).into());
-    }
+    let Some(earlier) = client_token::earlier_same(view, token, now)? else { return Ok(None) };
     let name = earlier.made.first().and_then(|name| name.parse().ok());
     let id = name.map(|name| ServiceId { cluster: cluster.name.clone(), name });
     let is_there = |id: &ServiceId| {

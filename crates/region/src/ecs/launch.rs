@@ -32,6 +32,7 @@ use model::{
 };
 use store::Batch;
 
+use super::client_token;
 use crate::errors::Refusal;
 use crate::region::Region;
 
@@ -500,10 +501,7 @@ pub(super) fn earlier_use<'v>(
     token: &ClientToken,
     now: Timestamp,
 ) -> Result<Option<Vec<&'v Task>>, ApiError> {
-    let earlier = view.client_tokens.get(token.account, &token.call);
-    let Some(earlier) = earlier.filter(|earlier| now < earlier.expires_at) else {
-        return Ok(None);
-    };
+    let Some(earlier) = client_token::earlier(view, token, now) else { return Ok(None) };
     let tasks: Vec<&Task> = earlier
         .made
         .iter()

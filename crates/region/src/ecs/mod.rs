@@ -4,6 +4,7 @@ pub mod account_settings;
 pub(crate) mod attributes;
 pub mod capacity;
 pub(crate) mod capacity_provider;
+mod client_token;
 mod cluster;
 mod create_cluster;
 pub(crate) mod create_service;

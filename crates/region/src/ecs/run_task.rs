@@ -17,6 +17,7 @@ use plan::{Ask, Pool, Refusals};
 use sha2::{Digest, Sha256};
 use store::Batch;
 
+use super::client_token;
 use super::launch::rules;
 use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_room, put_task};
 use super::service_spec::{read_constraints, read_strategies};
@@ -170,16 +171,9 @@ fn count(given: Option<i32>) -> Result<usize, ApiError> {
 
 /// The token with the digest of all else in the request; its cluster and expiry come later.
 fn token(caller: &Caller, input: &api::RunTaskRequest) -> Result<Option<ClientToken>, ApiError> {
-    let Some(token) = input.client_token.clone().filter(|token| !token.is_empty()) else {
+    let Some(token) = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)? else {
         return Ok(None);
     };
-    let is_ascii = token.bytes().all(|byte| (33..=126).contains(&byte));
-    if !is_ascii || token.len() > TOKEN_CHARS_MAX {
-        let message = format!(
-            "clientToken must have at most {TOKEN_CHARS_MAX} ASCII characters from 33 to 126."
-        );
-        return Err(Refusal::invalid(message).into());
-    }
     let request = api::RunTaskRequest { client_token: None, ..input.clone() };
     let digest = Sha256::digest(aws_wire::json::to_vec(&request));
     Ok(Some(ClientToken {

@@ -5,11 +5,11 @@ use aws_wire::{ApiError, Caller};
 use longshore_types::{DeploymentId, Timestamp};
 use model::service::{TaskSet, TaskSetStatus};
 use model::task::Launch;
-use model::{ClientToken, ClientTokenId, DeploymentKey, Key, Service, View};
-use sha2::{Digest, Sha256};
+use model::{ClientToken, DeploymentKey, Key, Service, View};
 use store::Batch;
 
 use super::{read_scale, scope_text, service_of, show_changed};
+use crate::ecs::client_token;
 use crate::ecs::service_spec::unsupported::Ties;
 use crate::ecs::service_spec::{Workload, read_capacity, read_definition};
 use crate::errors::Refusal;
@@ -150,25 +150,13 @@ fn token(
     region: &Region,
     now: Timestamp,
 ) -> Result<Option<ClientToken>, ApiError> {
-    let Some(token) = input.client_token.clone().filter(|token| !token.is_empty()) else {
+    let Some(token) = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)? else {
         return Ok(None);
     };
-    let is_ascii = token.bytes().all(|byte| (33..=126).contains(&byte));
-    if !is_ascii || token.len() > TOKEN_CHARS_MAX {
-        let message = format!(
-            "clientToken must have at most {TOKEN_CHARS_MAX} ASCII characters from 33 to 126."
-        );
-        return Err(Refusal::invalid(message).into());
-    }
     let request = api::CreateTaskSetRequest { client_token: None, ..input.clone() };
     let scope = scope_text(&service.cluster, &service.key());
-    Ok(Some(ClientToken {
-        account: caller.account,
-        call: ClientTokenId { operation: format!("CreateTaskSet {scope}"), token },
-        request_digest: hex::encode(Sha256::digest(aws_wire::json::to_vec(&request))),
-        made: vec![],
-        expires_at: now.plus_ms(region.config.retention.client_tokens_ms),
-    }))
+    let operation = format!("CreateTaskSet {scope}");
+    Ok(Some(client_token::row(region, caller, operation, token, &request, now)))
 }
 
 /// The task set that an earlier use of the token made, if it is still there.
@@ -178,15 +166,7 @@ fn earlier_use(
     service: &Service,
     now: Timestamp,
 ) -> Result<Option<TaskSet>, ApiError> {
-    let earlier = view.client_tokens.get(token.account, &token.call);
-    let Some(earlier) = earlier.filter(|earlier| now < earlier.expires_at) else {
-        return Ok(None);
-    };
-    if earlier.request_digest != token.request_digest {
-        let message = "Arguments on this idempotent request are inconsistent with arguments used \
-                       in previous request(s).";
-        return Err(Refusal::invalid(message).into());
-    }
+    let Some(earlier) = client_token::earlier_same(view, token, now)? else { return Ok(None) };
     let id = earlier.made.first().and_then(|id| id.parse().ok());
     let key = id.map(|id| DeploymentKey { service: service.key(), id });
     let set = key.and_then(|key| view.task_sets.get(token.account, &key));
