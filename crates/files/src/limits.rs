@@ -1,0 +1,17 @@
+//! What is bounded here, and by how much.
+
+/// How often a lookup is repeated that a rename elsewhere disturbed.
+pub const LOOKUPS_MAX: u32 = 64;
+
+/// How many directories deep a tree is gone into at once while it is removed. What lies deeper is
+/// moved up first, so that no tree needs more descriptors or stack than this.
+pub const REMOVE_DEPTH_MAX: usize = 32;
+
+/// How deep a tree may be that is copied.
+pub const COPY_DEPTH_MAX: usize = 200;
+
+/// How many names one look at the modes of a data directory goes through at most.
+pub const MEND_NAMES_MAX: usize = 4096;
+
+/// The longest name of a file in a directory, as the kernel's own.
+pub const NAME_BYTES_MAX: usize = 255;
