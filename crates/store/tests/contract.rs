@@ -263,15 +263,16 @@ fn someone_elses_database_and_a_text_file_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_later_release_is_refused() {
+async fn a_file_of_a_later_release_is_refused_by_that_releases_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region.sqlite");
     drop(open(&path));
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    connection.execute_batch("UPDATE about SET value = '7.8.9'; PRAGMA user_version = 99").unwrap();
     drop(connection);
     let error = SqliteStore::open(&path, &SqliteOptions::default()).unwrap_err();
     assert!(matches!(error, OpenError::TooNew { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("was written by release 7.8.9"), "{error}");
 }
 
 #[tokio::test]

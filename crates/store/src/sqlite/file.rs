@@ -1,4 +1,4 @@
-//! The file: its lock, its schema, and reading it at the start.
+//! The file: its lock, how it is written, and reading it at the start.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,24 +8,7 @@ use std::time::Duration;
 use model::{Kind, Row, Seq, View};
 use rusqlite::Connection;
 
-use super::{OpenError, SqliteOptions};
-
-/// `LSRG`: tells `file` and people whose database this is.
-const APPLICATION_ID: i64 = 0x4c53_5247;
-
-/// Grows with every change of the tables.
-const SCHEMA_VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-    CREATE TABLE rows (
-        kind    TEXT NOT NULL,
-        account TEXT NOT NULL,
-        id      TEXT NOT NULL,
-        seq     INTEGER NOT NULL,  -- the commit that wrote it
-        value   TEXT NOT NULL,     -- JSON
-        PRIMARY KEY (kind, account, id)
-    ) STRICT;
-";
+use super::{OpenError, SqliteOptions, schema};
 
 /// Held for as long as the store is open; the kernel lets go of it whatever happens to us.
 #[derive(Debug)]
@@ -74,36 +57,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
-    prepare(path, &mut connection)?;
+    schema::prepare(path, &mut connection)?;
     configure(&connection, options).map_err(failed)?;
     Ok(connection)
-}
-
-fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Open { path: path.to_owned(), source };
-    let number = |connection: &Connection, sql| {
-        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed)
-    };
-    let tables = number(connection, "SELECT count(*) FROM sqlite_schema")?;
-    let application = number(connection, "PRAGMA application_id")?;
-    let version = number(connection, "PRAGMA user_version")?;
-    match (tables, application, version) {
-        (0, 0, 0) => {
-            let transaction = connection.transaction().map_err(failed)?;
-            transaction.execute_batch(SCHEMA).map_err(failed)?;
-            transaction
-                .execute_batch(&format!(
-                    "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-                ))
-                .map_err(failed)?;
-            transaction.commit().map_err(failed)
-        }
-        (_, APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
-        (_, APPLICATION_ID, found) => {
-            Err(OpenError::TooNew { path: path.to_owned(), found, known: SCHEMA_VERSION })
-        }
-        _ => Err(OpenError::NotOurs { path: path.to_owned() }),
-    }
 }
 
 fn configure(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {

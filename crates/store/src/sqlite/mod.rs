@@ -5,6 +5,7 @@
 //! accepted and is not on disk is undone and refused, and the store goes on.
 
 mod file;
+mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -38,8 +39,13 @@ pub enum OpenError {
     InUse { path: PathBuf, owner: Option<String> },
     #[error("{path} is a database, but not a region's")]
     NotOurs { path: PathBuf },
-    #[error("{path} has schema version {found}; this release knows versions up to {known}")]
-    TooNew { path: PathBuf, found: i64, known: i64 },
+    #[error(
+        "{path} was written by {}, with schema version {found}; this is release {} and knows \
+         versions up to {known}: start the newer release again, or restore a copy of before it",
+        release_text(.release.as_deref()),
+        env!("CARGO_PKG_VERSION")
+    )]
+    TooNew { path: PathBuf, found: i64, known: i64, release: Option<String> },
     #[error("{path} has a row that can't be read: {kind} {id}")]
     BadRow { path: PathBuf, kind: String, id: String, source: serde_json::Error },
     #[error("{path} has a row of a kind that this release doesn't know: {kind} {id}")]
@@ -54,6 +60,10 @@ pub enum OpenError {
 
 fn owner_text(owner: Option<&str>) -> String {
     owner.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+fn release_text(release: Option<&str>) -> String {
+    release.map_or_else(|| "a newer release".to_owned(), |name| format!("release {name}"))
 }
 
 /// What submitters and the writer share.

@@ -1,0 +1,119 @@
+//! The tables' version, and the steps that raise an older file to it.
+//!
+//! **Invariant:** a release opens the file of every release before it. A change that older releases
+//! could not read (a table, a column, a row's member with a new meaning, a word of an enum) is a step
+//! here with the next number and a test on a stored corpus (`tests/corpus`); a step is never edited
+//! once it was released. A member that came later and has a default needs none.
+//!
+//! Steps run in one transaction with the new version number, so a file is at one version or another
+//! and never between. A file of a newer version is refused by the name of the release that wrote it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Transaction};
+
+use super::OpenError;
+
+/// `LSRG`: tells `file` and people whose database this is.
+const APPLICATION_ID: i64 = 0x4c53_5247;
+
+/// What brings a file to a version from the one before.
+struct Step {
+    version: i64,
+    run: fn(&Transaction<'_>) -> Result<(), rusqlite::Error>,
+}
+
+/// In order; the last one's number is the version of this release.
+const STEPS: &[Step] =
+    &[Step { version: 1, run: create_rows }, Step { version: 2, run: create_about }];
+
+/// The version that this release writes.
+pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;
+
+/// The release that this is, for whoever finds a file that is too new.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+fn create_rows(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    transaction.execute_batch(
+        "CREATE TABLE rows (
+            kind    TEXT NOT NULL,
+            account TEXT NOT NULL,
+            id      TEXT NOT NULL,
+            seq     INTEGER NOT NULL,  -- the commit that wrote it
+            value   TEXT NOT NULL,     -- JSON
+            PRIMARY KEY (kind, account, id)
+        ) STRICT;",
+    )
+}
+
+/// `release`: the one that raised the file to its version.
+fn create_about(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    transaction.execute_batch(
+        "CREATE TABLE about (
+            name  TEXT NOT NULL PRIMARY KEY,
+            value TEXT NOT NULL
+        ) STRICT;",
+    )
+}
+
+/// Creates the tables of a new file, raises an older one, and refuses one that is not ours or newer.
+pub(super) fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let number = |connection: &Connection, sql| {
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed)
+    };
+    let tables = number(connection, "SELECT count(*) FROM sqlite_schema")?;
+    let application = number(connection, "PRAGMA application_id")?;
+    let version = number(connection, "PRAGMA user_version")?;
+    match (tables, application, version) {
+        (0, 0, 0) => raise(connection, 0).map_err(failed),
+        (_, APPLICATION_ID, VERSION) => Ok(()),
+        (_, APPLICATION_ID, older) if (1..VERSION).contains(&older) => {
+            raise(connection, older).map_err(failed)?;
+            tracing::info!(path = %path.display(), from = older, to = VERSION, "store raised");
+            Ok(())
+        }
+        (_, APPLICATION_ID, found) if found > VERSION => {
+            let release = writer_of(connection).map_err(failed)?;
+            Err(OpenError::TooNew { path: path.to_owned(), found, known: VERSION, release })
+        }
+        _ => Err(OpenError::NotOurs { path: path.to_owned() }),
+    }
+}
+
+/// Runs every step after `from`, all or none.
+fn raise(connection: &mut Connection, from: i64) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    for step in STEPS.iter().filter(|step| step.version > from) {
+        (step.run)(&transaction)?;
+    }
+    transaction.execute_batch(&format!(
+        "INSERT OR REPLACE INTO about (name, value) VALUES ('release', '{RELEASE}');
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+    ))?;
+    transaction.commit()
+}
+
+/// The release that last raised the file, if it says so.
+fn writer_of(connection: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let has_about = connection
+        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'about'", [], |_| Ok(()))
+        .optional()?;
+    if has_about.is_none() {
+        return Ok(None);
+    }
+    connection
+        .query_row("SELECT value FROM about WHERE name = 'release'", [], |row| row.get(0))
+        .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_are_numbered_without_a_gap() {
+        let numbers: Vec<i64> = STEPS.iter().map(|step| step.version).collect();
+        assert_eq!(numbers, (1..=VERSION).collect::<Vec<_>>());
+    }
+}
