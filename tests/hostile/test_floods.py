@@ -1,0 +1,97 @@
+"""A container that takes all there is of something: it ends, or is bounded, and its neighbours notice nothing."""
+
+import shutil
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import Cluster, Region, free_port, probe_image, wait_for
+
+
+@pytest.fixture
+def neighbour(cluster):
+    """A task that answers to itself meanwhile; ends with 7 when it is asked to, undisturbed till then."""
+    arn, = cluster.run(cluster.define(cluster.container("probe", "hold", "7")))
+    cluster.until(arn, "RUNNING")
+    yield arn
+    assert cluster.describe(arn)["lastStatus"] == "RUNNING"
+    cluster.ecs.stop_task(cluster=cluster.name, task=arn)
+    assert cluster.until(arn, "STOPPED")["containers"][0]["exitCode"] == 7
+
+
+@pytest.mark.parametrize("fargate", [True, False], ids=["fargate", "ec2"])
+def test_forks_end_at_the_tasks_limit(probe, neighbour, fargate):
+    seen = probe("forks", 9000, 1, fargate=fargate, seconds=120)
+    made, why = seen.one("forks").split(" ", 1) if seen.all("forks") else (0, "killed")
+    assert int(made) < 9000 and why in ("EAGAIN", "killed"), seen
+
+
+def test_memory_ends_at_the_tasks_limit(probe, neighbour):
+    seen = probe("memory", 2048, seconds=120)
+    assert "2048 no end" not in seen.all("memory"), seen
+    container = seen.task["containers"][0]
+    assert container["exitCode"] == 137 and "OutOfMemory" in container.get("reason", ""), seen.task
+
+
+@pytest.mark.parametrize("where", ["/dev/shm/x", "/run/x"])
+def test_memory_behind_files_is_the_tasks_own(probe, neighbour, where):
+    more = {} if where.startswith("/dev/shm") else {"linuxParameters": {"tmpfs": [{"containerPath": "/run", "size": 4096}]}}
+    seen = probe("disk", where, 3000, fargate=False, memory=128, seconds=120, **more)
+    assert "3000 no end" not in seen.all("disk"), (seen, seen.task)
+
+
+def test_output_without_end_is_bounded_and_the_task_goes_on(region, cluster, neighbour):
+    spool = region.data_dir / "agent"
+    used = lambda: int(subprocess.run(["du", "-sm", spool], capture_output=True, text=True).stdout.split()[0])
+    before = used()
+    arn, = cluster.run(cluster.define(cluster.container("probe", "lines", "400000", "1000", name="main")))
+    cluster.until(arn, "STOPPED", 180)
+    assert used() - before < 200, "400 MB of output do not lie on the host"
+
+
+@pytest.fixture
+def small(start_region, tmp_path_factory):
+    """A region whose data directory is a disk of 700 MB."""
+    place = tmp_path_factory.mktemp("small")
+    image, disk = place / "disk.img", place / "disk"
+    subprocess.run(["truncate", "-s", "700M", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    disk.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    region = Region(disk / "data", free_port()).up()
+    region.run("image", "load", str(probe_image(place / "probe.tar")))
+    yield Cluster(region, f"127.0.0.1:{region.port}/probe:1"), disk
+    region.down()
+    subprocess.run(["umount", "-l", disk], check=True)
+    image.unlink()
+
+
+@pytest.mark.parametrize("what", ["writable layer", "volume"])
+def test_a_disk_that_a_task_fills_leaves_room_for_stopping_and_for_others(small, what):
+    cluster, disk = small
+    neighbour, = cluster.run(cluster.define(cluster.container("probe", "hold", "7")))
+    cluster.until(neighbour, "RUNNING")
+    more = {"mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}]} if what == "volume" else {}
+    task = {"volumes": [{"name": "v"}]} if what == "volume" else {}
+    container = cluster.container("sh", "-c", "probe disk $0 4000; exec probe hold 3", "/v/x" if what == "volume" else "/x", **more)
+    filler, = cluster.run(cluster.define(container, **task))
+
+    def has_filled():
+        if cluster.describe(filler)["lastStatus"] == "STOPPED":
+            return True
+        try:
+            return any(line.startswith("disk:") for line in cluster.lines(filler))
+        except ClientError:
+            return False  # no line yet, or none can be stored
+    wait_for("the filler to have filled, or to be stopped", has_filled, 120)
+    assert shutil.disk_usage(disk).free > 8 << 20, "room is kept for the agent and for stopping"
+    # Others begin and end, definitions are registered, and the filler is stopped and said to be.
+    assert cluster.run(cluster.define(cluster.container("true")))
+    cluster.ecs.stop_task(cluster=cluster.name, task=filler)
+    task = cluster.until(filler, "STOPPED", 60)
+    assert task["stoppedReason"], task
+    cluster.ecs.stop_task(cluster=cluster.name, task=neighbour)
+    assert cluster.until(neighbour, "STOPPED")["containers"][0]["exitCode"] == 7
+    again, = cluster.run(cluster.define(cluster.container("true")))
+    assert cluster.until(again, "STOPPED")["containers"][0]["exitCode"] == 0
