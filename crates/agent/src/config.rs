@@ -26,6 +26,9 @@ pub struct AgentConfig {
     pub reserved_ports_udp: Vec<u16>,
     /// Memory that is not offered to tasks.
     pub reserved_memory_mib: u64,
+    /// Hosts besides the region, as `host` or `host:port`, that logs may be sent to, with the credentials of
+    /// the task's account.
+    pub log_endpoints: Vec<String>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
 }
@@ -42,6 +45,7 @@ impl AgentConfig {
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],
             reserved_ports_udp: Vec::new(),
             reserved_memory_mib: 0,
+            log_endpoints: Vec::new(),
             is_fargate: true,
         }
     }

@@ -573,7 +573,7 @@ impl LogService for FakeRegion {
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
-        events: Vec<LogEvent>,
+        events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
             let key = role.map(|role| role.access_key_id).unwrap_or_default();
@@ -594,7 +594,7 @@ impl LogService for FakeRegion {
                 });
             }
             let mut lines = self.log_lines.lock().unwrap();
-            lines.extend(events.into_iter().map(|event| (target.stream.clone(), event.text)));
+            lines.extend(events.iter().map(|event| (target.stream.clone(), event.text.clone())));
             Ok(0)
         })
     }

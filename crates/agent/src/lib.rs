@@ -73,6 +73,7 @@ impl Agent {
             config.region.clone(),
             Arc::clone(&parts.credentials),
             Arc::clone(&parts.clock),
+            config.log_endpoints.clone(),
         );
         let cluster = config.cluster.clone().unwrap_or_else(|| "default".to_owned());
         let link = Arc::new(RegionLink::new(api.clone(), cluster, Arc::clone(&parts.ids)));

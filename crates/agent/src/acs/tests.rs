@@ -67,6 +67,7 @@ impl Rig {
             "us-east-1".parse().unwrap(),
             Arc::new(FixedCredentials(credentials)),
             Arc::clone(&clock),
+            Vec::new(),
         );
         let (runtime, region) = (FakeRuntime::default(), FakeRegion::default());
         let logs = LogShipping::new(

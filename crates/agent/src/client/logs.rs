@@ -1,5 +1,7 @@
 //! CloudWatch Logs, as far as the awslogs driver needs it.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,8 @@ fn failed(error: &CallError) -> LogServiceError {
         | CallError::TimedOut { .. }
         | CallError::Unreadable { .. }
         | CallError::NoCredentials
-        | CallError::BadEndpoint(_) => LogServiceError {
+        | CallError::BadEndpoint(_)
+        | CallError::ForeignEndpoint(_) => LogServiceError {
             code: "RequestError".to_owned(),
             message: error.to_string(),
             is_transient: error.is_transient(),
@@ -64,6 +67,10 @@ fn exists_or(result: Result<serde_json::Value, CallError>) -> Result<(), LogServ
 }
 
 impl LogService for Api {
+    fn check(&self, target: &LogTarget) -> Result<(), LogServiceError> {
+        self.admit(target.endpoint.as_deref()).map(drop).map_err(|error| failed(&error))
+    }
+
     fn create_group(
         &self,
         target: LogTarget,
@@ -93,7 +100,7 @@ impl LogService for Api {
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
-        events: Vec<LogEvent>,
+        events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
             let log_events = events

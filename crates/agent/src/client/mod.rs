@@ -58,6 +58,11 @@ pub enum CallError {
     NoCredentials,
     #[error("{0} is no usable endpoint")]
     BadEndpoint(String),
+    #[error(
+        "{0} is not this region's endpoint, and this host's agent was not told to allow it \
+         (longshore agent --allow-log-endpoint HOST[:PORT])"
+    )]
+    ForeignEndpoint(String),
 }
 
 impl CallError {
@@ -77,7 +82,7 @@ impl CallError {
                     )
             }
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoCredentials => true,
-            Self::Unreadable { .. } | Self::BadEndpoint(_) => false,
+            Self::Unreadable { .. } | Self::BadEndpoint(_) | Self::ForeignEndpoint(_) => false,
         }
     }
 
@@ -88,7 +93,8 @@ impl CallError {
             | Self::TimedOut { .. }
             | Self::Unreadable { .. }
             | Self::NoCredentials
-            | Self::BadEndpoint(_) => "",
+            | Self::BadEndpoint(_)
+            | Self::ForeignEndpoint(_) => "",
         }
     }
 }
@@ -115,6 +121,8 @@ pub struct Api {
 #[derive(Debug)]
 struct Shared {
     endpoint: Uri,
+    /// Other hosts that are shown credentials when a task names them.
+    log_endpoints: Vec<String>,
     region: RegionName,
     credentials: Arc<dyn CredentialsSource>,
     clock: Arc<dyn Clock>,
@@ -128,6 +136,7 @@ impl Api {
         region: RegionName,
         credentials: Arc<dyn CredentialsSource>,
         clock: Arc<dyn Clock>,
+        log_endpoints: Vec<String>,
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -137,7 +146,17 @@ impl Api {
             .pool_idle_timeout(Duration::from_secs(50))
             .build(connector);
         let keys = SigningKeys::default();
-        Self { shared: Arc::new(Shared { endpoint, region, credentials, clock, keys, http }) }
+        Self {
+            shared: Arc::new(Shared {
+                endpoint,
+                log_endpoints,
+                region,
+                credentials,
+                clock,
+                keys,
+                http,
+            }),
+        }
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -165,13 +184,7 @@ impl Api {
     ) -> Result<O, CallError> {
         let body = serde_json::to_vec(input)
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })?;
-        let uri = match endpoint {
-            None => self.shared.endpoint.clone(),
-            Some(text) => text.parse().map_err(|_| CallError::BadEndpoint(text.to_owned()))?,
-        };
-        if uri.scheme_str() != Some("http") {
-            return Err(CallError::BadEndpoint(uri.to_string()));
-        }
+        let uri = self.admit(endpoint)?;
         let request = self.request(service, operation, &uri, Bytes::from(body), role)?;
         let timeout = Duration::from_millis(API_TIMEOUT_MS);
         let answer = tokio::time::timeout(timeout, self.exchange(request, &uri)).await;
@@ -185,6 +198,31 @@ impl Api {
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         serde_json::from_slice(&bytes)
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
+    }
+
+    /// Where a request goes that a task may name an endpoint for. Credentials go to the region, and to
+    /// nobody else whom the host's owner has not named.
+    pub(crate) fn admit(&self, endpoint: Option<&str>) -> Result<Uri, CallError> {
+        let own = &self.shared.endpoint;
+        let Some(text) = endpoint else { return Ok(own.clone()) };
+        let bad = || CallError::BadEndpoint(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| bad())?;
+        let host = uri.host().ok_or_else(bad)?.to_ascii_lowercase();
+        let authority = uri.authority().ok_or_else(bad)?;
+        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
+            return Err(bad());
+        }
+        let port = uri.port_u16().unwrap_or(80);
+        let is_own = own.host().is_some_and(|own| own.eq_ignore_ascii_case(&host))
+            && own.port_u16().unwrap_or(80) == port;
+        let numbered = format!("{host}:{port}");
+        let is_allowed = |allowed: &String| {
+            allowed.eq_ignore_ascii_case(&host) || allowed.eq_ignore_ascii_case(&numbered)
+        };
+        if is_own || self.shared.log_endpoints.iter().any(is_allowed) {
+            return Ok(uri);
+        }
+        Err(CallError::ForeignEndpoint(text.to_owned()))
     }
 
     fn request(
@@ -271,7 +309,51 @@ fn refusal(status: u16, body: &[u8]) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use longshore_types::SystemClock;
+
     use super::*;
+
+    #[test]
+    fn credentials_go_to_the_region_and_to_whom_the_hosts_owner_has_named() {
+        let credentials = FixedCredentials(Credentials {
+            access_key: "a".into(),
+            secret: Token::from_text("b".into()),
+            session_token: None,
+        });
+        let api = Api::new(
+            "http://127.0.0.1:4566".parse().unwrap(),
+            "us-east-1".parse().unwrap(),
+            Arc::new(credentials),
+            Arc::new(SystemClock),
+            vec!["logs.lan".into(), "10.0.0.9:8080".into()],
+        );
+        assert_eq!(api.admit(None).unwrap(), "http://127.0.0.1:4566/");
+        for endpoint in [
+            "http://127.0.0.1:4566",
+            "http://127.0.0.1:4566/",
+            "http://logs.lan",
+            "http://LOGS.lan:99/x",
+            "http://10.0.0.9:8080",
+        ] {
+            assert!(api.admit(Some(endpoint)).is_ok(), "{endpoint}");
+        }
+        for endpoint in [
+            "http://127.0.0.1:45660",
+            "http://127.0.0.1",
+            "http://127.0.0.1:4566@169.254.169.254",
+            "http://x@127.0.0.1:4566",
+            "http://169.254.169.254/latest",
+            "http://[::1]:4566",
+            "http://10.0.0.9",
+            "http://logs.lan.evil.example",
+            "https://logs.eu-north-1.amazonaws.com",
+            "unix:///var/run/x",
+            "",
+        ] {
+            let error = api.admit(Some(endpoint)).unwrap_err();
+            assert!(!error.is_transient(), "{endpoint}: {error}");
+        }
+    }
 
     #[test]
     fn errors_are_read_in_all_their_spellings() {

@@ -8,7 +8,8 @@ use longshore_types::Chain;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::batch::Queue;
+use super::batch::{self, Queue};
+use super::budget::{Budget, Share};
 use super::lines::{Assembler, LogEvent};
 use super::options::AwslogsOptions;
 use super::{LogService, LogServiceError, Pipeline};
@@ -17,14 +18,13 @@ use crate::seams::OutputItem;
 
 /// A first event waits this long for company.
 const FLUSH_MS: u64 = 100;
-/// Read ahead of what was sent; the rest waits in the spool.
-const AHEAD_BYTES_MAX: usize = 4 << 20;
 /// Credentials that ended are replaced once the region is heard again.
 const EXPIRED: &str = "ExpiredTokenException";
 const RETRY_MS_MIN: u64 = 100;
 const RETRY_MS_MAX: u64 = 5_000;
 
-type Sending = BoxFuture<'static, (Vec<LogEvent>, Result<u64, LogServiceError>)>;
+type Sent = (Arc<Vec<LogEvent>>, Result<u64, LogServiceError>);
+type Sending = BoxFuture<'static, Sent>;
 
 struct Shipper {
     pipeline: Pipeline,
@@ -34,12 +34,20 @@ struct Shipper {
     options: AwslogsOptions,
     assembler: Assembler,
     queue: Queue,
+    share: Share,
+    /// What the batch takes that is being sent.
+    sending_cost: usize,
     /// When what is in the queue is to go.
     flush_at: Option<Instant>,
     dropped: u64,
 }
 
-pub(super) async fn ship(pipeline: Pipeline, service: Arc<dyn LogService>, writer: Option<Held>) {
+pub(super) async fn ship(
+    pipeline: Pipeline,
+    service: Arc<dyn LogService>,
+    writer: Option<Held>,
+    budget: Budget,
+) {
     let options = match AwslogsOptions::read(&pipeline.log) {
         Ok(options) => options,
         Err(why) => {
@@ -56,6 +64,8 @@ pub(super) async fn ship(pipeline: Pipeline, service: Arc<dyn LogService>, write
         options,
         assembler,
         queue: Queue::default(),
+        share: budget.join(),
+        sending_cost: 0,
         flush_at: None,
         dropped: 0,
     }
@@ -68,7 +78,9 @@ impl Shipper {
         let mut sending: Option<Sending> = None;
         let mut is_over = false;
         loop {
+            self.share.hold(self.held());
             let is_due = is_over
+                || self.share.is_crowded()
                 || self.queue.is_full()
                 || self.flush_at.is_some_and(|at| at <= Instant::now());
             if sending.is_none() && is_due && !self.queue.is_empty() {
@@ -77,7 +89,9 @@ impl Shipper {
             if is_over && sending.is_none() && self.queue.is_empty() {
                 break;
             }
-            let may_read = !is_over && self.queue.bytes() < AHEAD_BYTES_MAX;
+            let may_read = !is_over && self.share.has_room();
+            // A line that is longer than what everybody has: nothing can be sent before it goes on.
+            let needs_seat = self.share.is_crowded() && sending.is_none() && self.queue.is_empty();
             let wake_at = self.wake_at(sending.is_some());
             tokio::select! {
                 item = self.pipeline.output.next(), if may_read => match item {
@@ -91,6 +105,7 @@ impl Shipper {
                     sending = None;
                     self.sent(sent);
                 }
+                () = self.share.take_seat(), if needs_seat => {}
                 () = sleep_until(wake_at) => self.close_waiting_event(),
             }
         }
@@ -98,6 +113,10 @@ impl Shipper {
             warn!(run = self.pipeline.log.id, events = self.dropped, "log events dropped");
         }
         self.pipeline.finish();
+    }
+
+    fn held(&self) -> usize {
+        self.queue.cost() + self.sending_cost + self.assembler.pending_bytes()
     }
 
     /// Takes in one item; true at the end.
@@ -154,7 +173,8 @@ impl Shipper {
 
     /// Sends the next batch for as long as it takes, unless the service will never have it.
     fn send(&mut self) -> Sending {
-        let batch = self.queue.batch();
+        let batch = Arc::new(self.queue.batch());
+        self.sending_cost = batch.iter().map(batch::cost).sum();
         self.flush_at = (!self.queue.is_empty()).then(Instant::now);
         let (service, writer) = (Arc::clone(&self.service), self.writer.clone());
         let target = self.options.target.clone();
@@ -167,7 +187,7 @@ impl Shipper {
                     None => None,
                 };
                 let is_lent = role.is_some();
-                match service.put(target.clone(), role, batch.clone()).await {
+                match service.put(target.clone(), role, Arc::clone(&batch)).await {
                     Err(error) if error.is_transient || is_lent && error.code == EXPIRED => {
                         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                         wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
@@ -178,7 +198,8 @@ impl Shipper {
         })
     }
 
-    fn sent(&mut self, (batch, result): (Vec<LogEvent>, Result<u64, LogServiceError>)) {
+    fn sent(&mut self, (batch, result): Sent) {
+        self.sending_cost = 0;
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         match result {
             Ok(refused) => self.dropped += refused,

@@ -105,6 +105,12 @@ impl Assembler {
         }
     }
 
+    /// Bytes of lines and events that are not complete yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        let pending = [&self.stdout, &self.stderr, &self.event];
+        pending.into_iter().flatten().map(|pending| pending.bytes.capacity()).sum()
+    }
+
     /// Since when an event waits for more lines.
     pub(crate) fn waiting_since(&self) -> Option<Timestamp> {
         self.event.as_ref().map(|event| event.at)

@@ -8,9 +8,12 @@
 
 mod awslogs;
 mod batch;
+mod budget;
 mod json_file;
 mod lines;
 mod options;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -27,6 +30,7 @@ use tracing::{info, warn};
 pub use lines::LogEvent;
 pub use options::LogTarget;
 
+use self::budget::Budget;
 use self::options::{AwslogsOptions, JsonOptions};
 use crate::acs::wire::RoleCredentials;
 use crate::engine::{CredentialsBook, Held};
@@ -55,6 +59,10 @@ pub struct LogServiceError {
 
 /// CloudWatch Logs, as far as a log driver needs it. What exists is created successfully.
 pub trait LogService: Send + Sync + Debug {
+    /// Whether lines may be sent there at all.
+    fn check(&self, _target: &LogTarget) -> Result<(), LogServiceError> {
+        Ok(())
+    }
     fn create_group(
         &self,
         target: LogTarget,
@@ -70,7 +78,7 @@ pub trait LogService: Send + Sync + Debug {
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
-        events: Vec<LogEvent>,
+        events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>>;
 }
 
@@ -113,6 +121,7 @@ pub struct LogShipping {
     service: Arc<dyn LogService>,
     clock: Arc<dyn Clock>,
     dirs: StateDir,
+    budget: Budget,
     pipelines: Arc<Mutex<BTreeMap<String, watch::Receiver<Progress>>>>,
 }
 
@@ -123,7 +132,8 @@ impl LogShipping {
         clock: Arc<dyn Clock>,
         dirs: StateDir,
     ) -> Self {
-        Self { runtime, service, clock, dirs, pipelines: Arc::default() }
+        let budget = Budget::default();
+        Self { runtime, service, clock, dirs, budget, pipelines: Arc::default() }
     }
 
     /// Checks a run's options, and that its stream exists or can be made.
@@ -137,6 +147,8 @@ impl LogShipping {
             LogDriver::JsonFile => JsonOptions::read(&log.spec.options).map(drop),
             LogDriver::Awslogs => {
                 let options = AwslogsOptions::read(log)?;
+                let refused = self.service.check(&options.target);
+                refused.map_err(|error| format!("failed to send to Cloudwatch: {error}"))?;
                 let role = match writer(log, credentials) {
                     Some(writer) => Some(writer.execution().await),
                     None => None,
@@ -217,13 +229,13 @@ impl LogShipping {
         };
         let writer = writer(log, credentials);
         let pipelines = Arc::clone(&self.pipelines);
-        let service = Arc::clone(&self.service);
+        let (service, budget) = (Arc::clone(&self.service), self.budget.clone());
         let file = self.dirs.containers().join(&log.id).join(format!("{}-json.log", log.id));
         let log = log.clone();
         tokio::spawn(async move {
             pipeline.note.write(&log, position);
             match log.spec.driver {
-                LogDriver::Awslogs => awslogs::ship(pipeline, service, writer).await,
+                LogDriver::Awslogs => awslogs::ship(pipeline, service, writer, budget).await,
                 LogDriver::JsonFile => json_file::ship(pipeline, file).await,
                 LogDriver::None => {}
             }

@@ -19,7 +19,7 @@ pub(super) async fn handle(
     mut input: ecs::RegisterTaskDefinitionRequest,
 ) -> Result<ecs::RegisterTaskDefinitionResponse, ApiError> {
     let tags = tags::read(input.tags.take())?;
-    let draft = Draft::read(input)?;
+    let draft = Draft::read(input, region.endpoint())?;
     let family = draft.family.clone();
     let (row, shape) = draft.into_row(caller.account, tags, principal_arn(caller))?;
     let row = region

@@ -14,7 +14,7 @@ use super::{segment_path, segments};
 use crate::error::{Doing, SandboxError};
 
 /// How much is read from a segment at once.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Stream {
@@ -99,6 +99,10 @@ impl LogReader {
         loop {
             if let Some(item) = self.try_next()? {
                 return Ok(item);
+            }
+            if self.unread().is_empty() {
+                // There may be hundreds of readers, and most of them wait.
+                self.buffer = Vec::new();
             }
             self.watch.changed().await;
         }

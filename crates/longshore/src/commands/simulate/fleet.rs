@@ -34,7 +34,7 @@ impl Target {
     pub(super) fn api(&self) -> Api {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let credentials = Arc::new(self.credentials.clone());
-        Api::new(self.endpoint.clone(), self.region.clone(), credentials, clock)
+        Api::new(self.endpoint.clone(), self.region.clone(), credentials, clock, Vec::new())
     }
 }
 

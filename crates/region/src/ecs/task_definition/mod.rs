@@ -50,11 +50,16 @@ pub(super) struct Draft {
     compatibilities: Vec<Compatibility>,
     cpu: Option<CpuUnits>,
     memory: Option<MemoryMib>,
+    /// Of this region: `http://127.0.0.1:4566`.
+    endpoint: String,
     request: ecs::RegisterTaskDefinitionRequest,
 }
 
 impl Draft {
-    pub(super) fn read(request: ecs::RegisterTaskDefinitionRequest) -> Result<Self, Refusal> {
+    pub(super) fn read(
+        request: ecs::RegisterTaskDefinitionRequest,
+        endpoint: String,
+    ) -> Result<Self, Refusal> {
         check_size(&request)?;
         let mut draft = Self {
             family: read_family(request.family.as_deref())?,
@@ -68,6 +73,7 @@ impl Draft {
                 .filter(|t| !t.is_empty())
                 .map(parse_memory)
                 .transpose()?,
+            endpoint,
             request,
         };
         draft.check()?;

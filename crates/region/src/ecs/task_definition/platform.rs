@@ -1,6 +1,8 @@
 //! What each launch type allows, and which ones a definition is compatible with.
 
-use aws_api::ecs::{ContainerDefinition, IpcMode, LogDriver, PidMode, ResourceType, UlimitName};
+use aws_api::ecs::{
+    ContainerDefinition, IpcMode, LogConfiguration, LogDriver, PidMode, ResourceType, UlimitName,
+};
 use model::{Compatibility, NetworkMode};
 
 use super::{Check, Draft, list, name, text};
@@ -94,7 +96,7 @@ fn check_fargate(draft: &Draft) -> Check {
             return Err(unsupported("fsxWindowsFileServerVolumeConfiguration"));
         }
     }
-    draft.containers().iter().try_for_each(check_fargate_container)
+    draft.containers().iter().try_for_each(|container| check_fargate_container(draft, container))
 }
 
 fn check_fargate_size(draft: &Draft) -> Check {
@@ -133,7 +135,7 @@ fn check_fargate_modes(draft: &Draft) -> Check {
     }
 }
 
-fn check_fargate_container(container: &ContainerDefinition) -> Check {
+fn check_fargate_container(draft: &Draft, container: &ContainerDefinition) -> Check {
     if container.privileged == Some(true) {
         return Err(unsupported("privileged"));
     }
@@ -162,7 +164,7 @@ fn check_fargate_container(container: &ContainerDefinition) -> Check {
         }
     }
     check_fargate_linux(container)?;
-    check_fargate_logging(container)
+    check_fargate_logging(draft, container)
 }
 
 fn check_fargate_linux(container: &ContainerDefinition) -> Check {
@@ -185,7 +187,7 @@ fn check_fargate_linux(container: &ContainerDefinition) -> Check {
     Ok(())
 }
 
-fn check_fargate_logging(container: &ContainerDefinition) -> Check {
+fn check_fargate_logging(draft: &Draft, container: &ContainerDefinition) -> Check {
     let Some(log) = &container.log_configuration else { return Ok(()) };
     match &log.log_driver {
         Some(LogDriver::Awslogs) => {
@@ -195,11 +197,24 @@ fn check_fargate_logging(container: &ContainerDefinition) -> Check {
                     "Log driver awslogs requires options: awslogs-stream-prefix",
                 ));
             }
-            Ok(())
+            check_endpoint(draft, log)
         }
         None | Some(LogDriver::Splunk | LogDriver::Awsfirelens) => Ok(()),
         Some(other) => Err(unsupported(&format!("log driver {other}"))),
     }
+}
+
+/// Where lines go is the host's business, and its agent holds keys: nobody may send it elsewhere.
+fn check_endpoint(draft: &Draft, log: &LogConfiguration) -> Check {
+    let given = log.options.as_ref().and_then(|options| options.get("awslogs-endpoint"));
+    let given = given.map(|endpoint| endpoint.trim_end_matches('/')).unwrap_or_default();
+    if given.is_empty() || given.eq_ignore_ascii_case(&draft.endpoint) {
+        return Ok(());
+    }
+    Err(unsupported(&format!(
+        "log driver option awslogs-endpoint with another endpoint than this region's, {}",
+        draft.endpoint
+    )))
 }
 
 fn unsupported(what: &str) -> Refusal {

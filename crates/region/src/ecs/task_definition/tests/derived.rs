@@ -162,7 +162,7 @@ proptest! {
     #[test]
     fn no_document_panics(bytes in "\\{(\"(family|cpu|memory|networkMode|containerDefinitions|volumes)\":(\"[a-z0-9 .]{0,8}\"|\\[\\{\"name\":\"[a-z]{0,3}\",\"image\":\"x\",\"cpu\":-?[0-9]{1,9}\\}\\]),){0,4}\"family\":\"a\"\\}") {
         if let Ok(request) = json::from_slice::<ecs::RegisterTaskDefinitionRequest>(bytes.as_bytes()) {
-            let _ = Draft::read(request);
+            let _ = Draft::read(request, String::new());
         }
     }
 }

@@ -52,7 +52,7 @@ fn with(mut good: Value, path: &str, value: Value) -> Value {
 
 fn read(document: &Value) -> Result<Draft, Refusal> {
     let bytes = serde_json::to_vec(document).unwrap();
-    Draft::read(json::from_slice(&bytes).unwrap())
+    Draft::read(json::from_slice(&bytes).unwrap(), "http://127.0.0.1:4566".to_owned())
 }
 
 fn accepts(document: &Value) {

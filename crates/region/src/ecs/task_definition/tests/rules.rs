@@ -183,12 +183,24 @@ fn fargate_refuses_what_it_can_not_do_in_its_own_words() {
                        "options": {"awslogs-group": "g", "awslogs-region": "r"}}),
                 "awslogs-stream-prefix",
             ),
+            (
+                "logConfiguration",
+                awslogs_to("http://169.254.169.254"),
+                "awslogs-endpoint with another endpoint than this region's, http://127.0.0.1:4566",
+            ),
+            ("logConfiguration", awslogs_to("http://127.0.0.1:45660"), "awslogs-endpoint"),
+            (
+                "logConfiguration",
+                awslogs_to("http://127.0.0.1:4566@evil.example"),
+                "awslogs-endpoint",
+            ),
             ("resourceRequirements", json!([{"type": "GPU", "value": "1"}]), "GPU"),
         ],
     );
     accepts_app(
         &fargate(),
         &[
+            ("logConfiguration", awslogs_to("http://127.0.0.1:4566/")),
             ("ulimits", json!([{"name": "nofile", "softLimit": 1024, "hardLimit": 4096}])),
             ("linuxParameters", json!({"initProcessEnabled": true})),
             ("linuxParameters", json!({"capabilities": {"add": ["SYS_PTRACE"], "drop": ["ALL"]}})),
@@ -455,6 +467,11 @@ fn health_checks_restarts_and_limits_have_ranges() {
             ("systemControls", json!([{"namespace": "net.core.x"}]), "systemControls"),
         ],
     );
+}
+
+fn awslogs_to(endpoint: &str) -> Value {
+    json!({"logDriver": "awslogs", "options": {"awslogs-group": "g", "awslogs-region": "r",
+           "awslogs-stream-prefix": "p", "awslogs-endpoint": endpoint}})
 }
 
 #[test]
