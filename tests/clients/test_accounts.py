@@ -145,6 +145,29 @@ def test_an_image_that_another_account_has_run_here_is_still_not_ones_own(region
         assert "CannotPull" in why_not(tenant.until(tenant.run(name, "true"), "STOPPED")), name
 
 
+def test_a_cached_image_runs_by_its_digest_only_where_its_account_has_it_now(region):
+    repository = unique("secret")
+    theirs, tenant = Tenant(region, OTHER), Tenant(region, ACCOUNT)
+    image = push(region, OTHER, repository)
+    task = theirs.until(theirs.run(image, "true"), "STOPPED")
+    digest = task["containers"][0]["imageDigest"]
+    host = image.split("/")[0]
+    own = unique("own")
+    for name in [own, repository]:
+        region.client("ecr", account=ACCOUNT).create_repository(repositoryName=name)
+    names = [f"{host}/{repository}@{digest}", f"{host}/{own}@{digest}", f"{host}/{unique('none')}@{digest}",
+             f"{host}/{own}:v1@{digest}", f"{repository}@{digest}",
+             *(f"{number}.dkr.ecr.eu-north-1.amazonaws.com/{repository}@{digest}" for number in [ACCOUNT, OTHER])]
+    for name in names:
+        assert "CannotPull" in why_not(tenant.until(tenant.run(name, "true"), "STOPPED")), name
+    pinned = f"{host}/{repository}@{digest}"
+    task = theirs.until(theirs.run(pinned, "true"), "STOPPED")
+    assert task["containers"][0].get("exitCode") == 0, task
+    region.client("ecr", account=OTHER).delete_repository(repositoryName=repository, force=True)
+    for name in [pinned, image]:
+        assert "CannotPull" in why_not(theirs.until(theirs.run(name, "true"), "STOPPED")), name
+
+
 def test_lines_go_on_in_their_account_after_the_agent_came_back(region):
     tenant = Tenant(region, ACCOUNT)
     image = push(region, ACCOUNT, unique("app"))

@@ -84,7 +84,7 @@ def registry(tmp_path):
 def test_a_private_image_is_pulled_over_https_with_what_docker_login_wrote(registry, start_region, monkeypatch):
     host, authority, asked = registry
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    region = start_region(name="other")
+    region = start_region("--allow-registry", host, name="other")
     cluster = Cluster(region, f"{host}/team/box:1")
     definition = cluster.define(cluster.container("echo", "from elsewhere"))
 

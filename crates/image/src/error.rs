@@ -39,6 +39,11 @@ pub enum PullError {
     Denied { image: String, host: String, why: String },
     #[error("failed to resolve ref {image}: dial tcp: lookup {host}: no such host")]
     NoSuchHost { image: String, host: String },
+    #[error(
+        "failed to pull {image}: registry {host} is not asked: {why}, and this host's agent was not \
+         told to allow it (longshore agent --allow-registry HOST[:PORT])"
+    )]
+    NotAllowed { image: String, host: String, why: String },
     #[error("failed to pull {image}: failed to reach registry {host}: {why}")]
     Unreachable { image: String, host: String, why: String },
     #[error("failed to pull {image}: i/o timeout while waiting for registry {host} to {doing}")]
@@ -85,7 +90,26 @@ impl PullError {
             Self::Refused { status, .. } => *status >= 500 || *status == 429,
             Self::NotFound { .. }
             | Self::Denied { .. }
+            | Self::NotAllowed { .. }
             | Self::NoSuchHost { .. }
+            | Self::NoPlatform { .. }
+            | Self::Manifest { .. }
+            | Self::Config { .. }
+            | Self::Digest { .. }
+            | Self::NoSpace { .. }
+            | Self::Layer { .. }
+            | Self::Store { .. } => false,
+        }
+    }
+
+    /// Whether the registry has not spoken: it could not be asked, or is not itself at the moment.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoSuchHost { .. } => true,
+            Self::Refused { .. } => self.is_transient(),
+            Self::NotFound { .. }
+            | Self::Denied { .. }
+            | Self::NotAllowed { .. }
             | Self::NoPlatform { .. }
             | Self::Manifest { .. }
             | Self::Config { .. }
@@ -100,6 +124,7 @@ impl PullError {
         let image = image.to_owned();
         match error {
             ClientError::NoSuchHost { host } => Self::NoSuchHost { image, host },
+            ClientError::NotAllowed { host, why } => Self::NotAllowed { image, host, why },
             ClientError::TimedOut { host, doing } => Self::TimedOut { image, host, doing },
             ClientError::Denied { host, why } => Self::Denied { image, host, why },
             ClientError::Status { status: 404, .. } => Self::NotFound { image },

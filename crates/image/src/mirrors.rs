@@ -16,11 +16,6 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// Whether what a name means there depends on who asks.
-    pub(crate) fn is_by_owner(&self, found_at: &Reference) -> bool {
-        self.region_registry.as_ref() == Some(&found_at.registry)
-    }
-
     /// Where an image is looked for, in order; its own name comes last.
     pub fn candidates(&self, reference: &Reference) -> Vec<Reference> {
         let mut found = Vec::new();

@@ -2,6 +2,10 @@
 //!
 //! Nothing is fetched twice: layers that are here are used as they are, the same layer wanted by
 //! two pulls is fetched by one of them, and a fetch that broke off goes on where it stopped.
+//!
+//! **Invariant:** what is here is used only for whom a registry that has given it, byte by byte, says now
+//! that they may have it. A digest alone opens nothing: whoever knows one may know it from somebody
+//! else, and a registry of their own will say yes to anything.
 
 mod fetch;
 
@@ -27,7 +31,7 @@ use crate::manifest::{
 use crate::mirrors::Mirrors;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
-use crate::store::{ImageRecord, ImageStore, Name, PulledImage};
+use crate::store::{ImageRecord, ImageStore, PulledImage, Right};
 
 /// Tells a digest without the manifest itself.
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -81,9 +85,8 @@ struct Source {
 
 impl Source {
     fn new(transport: &Transport, reference: Reference, shown: &Reference, auth: &Auth) -> Self {
-        let basic = auth.for_host(&reference.registry).cloned();
         Self {
-            remote: Remote::new(transport, reference.api_host(), basic),
+            remote: Remote::new(transport, &reference, auth),
             shown: shown.to_string(),
             scope: format!("repository:{}:pull", reference.repository),
             reference,
@@ -136,11 +139,6 @@ impl Puller {
         progress: &Progress,
     ) -> Result<PulledImage, PullError> {
         let shown = reference.to_string();
-        if let Some(digest) = &reference.digest
-            && let Some(image) = self.present(&shown, *digest).await?
-        {
-            return Ok(image);
-        }
         let mut first_failure: Option<PullError> = None;
         for candidate in self.inner.config.mirrors.candidates(reference) {
             let is_mirror = candidate != *reference;
@@ -154,19 +152,23 @@ impl Puller {
                 break;
             }
             let source = Source::new(&self.inner.transport, candidate, reference, auth);
-            let by_owner = self.inner.config.mirrors.is_by_owner(&source.reference);
-            let name = Name {
-                reference: reference.clone(),
-                only_for: auth.owner().filter(|_| by_owner).map(str::to_owned),
-            };
-            match self.pull_from(&source, &name, progress).await {
+            let right = Right::new(reference, auth.owner(), source.remote.host());
+            let error = match self.pull_from(&source, &right, progress).await {
                 Ok(image) => return Ok(image),
-                Err(error) if is_mirror => {
-                    tracing::debug!(image = %shown, mirror = %source.reference, %error, "not at the mirror");
-                    first_failure.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            // What it gave before it does not take back by being out of reach.
+            if error.is_out_of_reach()
+                && let Some(image) = self.known(&source, &right).await?
+            {
+                tracing::info!(image = %shown, %error, "image taken as it is here");
+                return Ok(image);
             }
+            if !is_mirror {
+                return Err(error);
+            }
+            tracing::debug!(image = %shown, mirror = %source.reference, %error, "not at the mirror");
+            first_failure.get_or_insert(error);
         }
         Err(first_failure.unwrap_or(PullError::NotFound { image: shown }))
     }
@@ -184,22 +186,38 @@ impl Puller {
         Err(failure)
     }
 
-    async fn present(&self, shown: &str, digest: Digest) -> Result<Option<PulledImage>, PullError> {
-        let store = self.inner.store.clone();
-        let found = blocking(move || store.image(&digest)).await;
-        found.map_err(|error| PullError::of_store(shown, error))
+    /// The image of this digest, if all of it is here and came from this registry.
+    async fn present(
+        &self,
+        source: &Source,
+        digest: Digest,
+    ) -> Result<Option<PulledImage>, PullError> {
+        let (store, host) = (self.inner.store.clone(), source.remote.host().to_owned());
+        let found = blocking(move || store.image_from(&digest, &host)).await;
+        found.map_err(|error| source.store_failed(error))
+    }
+
+    /// What was pulled with this right before.
+    async fn known(
+        &self,
+        source: &Source,
+        right: &Right,
+    ) -> Result<Option<PulledImage>, PullError> {
+        let (store, right) = (self.inner.store.clone(), right.clone());
+        let found = blocking(move || store.known(&right)).await;
+        found.map_err(|error| source.store_failed(error))
     }
 
     async fn pull_from(
         &self,
         source: &Source,
-        name: &Name,
+        right: &Right,
         progress: &Progress,
     ) -> Result<PulledImage, PullError> {
         let digest = self.resolve_digest(source).await?;
-        if let Some(image) = self.present(&source.shown, digest).await? {
-            let (store, name) = (self.inner.store.clone(), name.clone());
-            blocking(move || store.name(&name, digest))
+        if let Some(image) = self.present(source, digest).await? {
+            let (store, right) = (self.inner.store.clone(), right.clone());
+            blocking(move || store.note(&right, digest))
                 .await
                 .map_err(|error| source.store_failed(error))?;
             return Ok(image);
@@ -219,26 +237,29 @@ impl Puller {
             manifest: resolved.manifest_digest,
             config: resolved.manifest.config.digest,
             diff_ids,
+            layers: layers.iter().map(|layer| layer.digest).collect(),
+            given_by: [source.remote.host().to_owned()].into(),
             bytes: layers.iter().map(|layer| layer.size).sum(),
             pulled_at: longshore_types::Timestamp(0),
             last_used: longshore_types::Timestamp(0),
         };
-        let (store, name) = (self.inner.store.clone(), name.clone());
+        let (store, right) = (self.inner.store.clone(), right.clone());
         let image = blocking(move || {
-            store.record(&name, record)?;
+            store.record(&right, record)?;
             store.image(&digest)
         });
         let image = image.await.map_err(|error| source.store_failed(error))?;
         image.ok_or_else(|| source.store_failed(ImageError::Worker))
     }
 
+    /// Which image is meant, after the registry has said that it may be had.
     async fn resolve_digest(&self, source: &Source) -> Result<Digest, PullError> {
-        if let Some(digest) = source.reference.digest {
-            return Ok(digest);
-        }
         let tag = source.reference.identifier();
         let headers = [(ACCEPT, ACCEPTED.join(", "))];
         let head = source.get(Method::HEAD, "manifests", &tag, &headers).await;
+        if let (Some(digest), Ok(_)) = (source.reference.digest, &head) {
+            return Ok(digest);
+        }
         let told = match &head {
             Ok(response) => response.headers().get(CONTENT_DIGEST).and_then(|d| d.to_str().ok()),
             // Its answer has no body that would say why, so it is asked again in full.
@@ -249,7 +270,7 @@ impl Puller {
             return Ok(digest);
         }
         let (bytes, _) = self.get_manifest(source, &tag).await?;
-        Ok(Hasher::digest(&bytes))
+        Ok(source.reference.digest.unwrap_or_else(|| Hasher::digest(&bytes)))
     }
 
     async fn get_manifest(

@@ -62,9 +62,8 @@ impl Pusher {
         auth: &Auth,
         progress: &Progress,
     ) -> Result<(), PushError> {
-        let basic = auth.for_host(&reference.registry).cloned();
         let target = Target {
-            remote: Remote::new(&self.transport, reference.api_host(), basic),
+            remote: Remote::new(&self.transport, reference, auth),
             scope: format!("repository:{}:pull,push", reference.repository),
             reference: reference.clone(),
         };

@@ -2,7 +2,8 @@
 //! which name means which image.
 //!
 //! A layer lies in `layers/<hex of its diff id>`; it gets that name when it is whole, verified and
-//! synced. An image's record is written after its last layer. What a container or a pull needs is
+//! synced. An image's record is written after its last layer; it says which registries have given all of
+//! it, and beside it lies who pulled it by which name. What a container or a pull needs is
 //! held by a [`Lease`], which garbage collection respects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,7 @@ use crate::error::ImageError;
 use crate::flight::Flights;
 use crate::hash::Hasher;
 use crate::reference::Reference;
-use crate::unpack::{LayerLimits, Ownership, unpack};
+use crate::unpack::{LayerLimits, Ownership, unpack, verify};
 
 /// A download that stood still for so long is not gone on with.
 const PARTIAL_AGE_MS_MAX: u64 = 24 * 3600 * 1000;
@@ -49,6 +50,12 @@ pub struct ImageRecord {
     pub config: Digest,
     /// Lowest first.
     pub diff_ids: Vec<Digest>,
+    /// As they came, in the same order.
+    #[serde(default)]
+    pub layers: Vec<Digest>,
+    /// The registries that have given all of it.
+    #[serde(default)]
+    pub given_by: BTreeSet<String>,
     /// The size of the compressed layers together.
     pub bytes: u64,
     pub pulled_at: Timestamp,
@@ -93,32 +100,53 @@ struct Inner {
 struct State {
     /// By `ImageRecord::digest`.
     images: BTreeMap<Digest, ImageRecord>,
-    refs: BTreeMap<Reference, Meaning>,
+    rights: BTreeMap<Named, Meaning>,
+    /// Which registry gave which layer as which blob.
+    given: BTreeSet<Given>,
     /// How many leases hold each diff id.
     held: HashMap<Digest, usize>,
 }
 
-/// What a name means, and to whom.
+/// A registry's host, a blob, and the diff id that it unpacked to.
+type Given = (String, Digest, Digest);
+
+/// A name, and who uses it.
+type Named = (Reference, Option<String>);
+
+/// What a name means to whom, and which registry said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meaning {
     digest: Digest,
-    only_for: Option<String>,
+    at: String,
 }
 
-/// What an image is to be found under again.
+/// That somebody may have what a name means at a registry.
 #[derive(Clone, Debug)]
-pub(crate) struct Name {
-    pub(crate) reference: Reference,
-    /// Whose name it is, where others may mean something else by it.
-    pub(crate) only_for: Option<String>,
+pub(crate) struct Right {
+    named: Named,
+    at: String,
 }
 
+impl Right {
+    pub(crate) fn new(reference: &Reference, owner: Option<&str>, at: &str) -> Self {
+        let mut reference = reference.clone();
+        if reference.digest.is_some() {
+            // It means nothing beside a digest.
+            reference.tag = None;
+        }
+        Self { named: (reference, owner.map(str::to_owned)), at: at.to_owned() }
+    }
+}
+
+/// Kept beside the images, so that a registry that is out of reach holds up nobody whom it has served.
 #[derive(Serialize, Deserialize)]
-struct RefFile {
+struct RightFile {
     reference: Reference,
     digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     only_for: Option<String>,
+    #[serde(default)]
+    at: String,
 }
 
 /// Keeps layers from being collected.
@@ -169,8 +197,9 @@ impl Inner {
         self.config.dir.join("images").join(format!("{}.json", digest.hex()))
     }
 
-    fn ref_path(&self, reference: &Reference) -> PathBuf {
-        let name = Hasher::digest(reference.to_string().as_bytes()).hex();
+    fn right_path(&self, (reference, owner): &Named) -> PathBuf {
+        let owner = owner.as_deref().unwrap_or_default();
+        let name = Hasher::digest(format!("{reference}\n{owner}").as_bytes()).hex();
         self.config.dir.join("refs").join(format!("{name}.json"))
     }
 
@@ -215,40 +244,51 @@ impl ImageStore {
     pub fn list(&self) -> Vec<(ImageRecord, Vec<Reference>)> {
         let state = self.inner.state();
         let names = |digest| {
-            let named = state.refs.iter().filter(|(_, target)| target.digest == digest);
-            named.map(|(reference, _)| reference.clone()).collect()
+            let named = state.rights.iter().filter(|(_, meaning)| meaning.digest == digest);
+            let names: BTreeSet<_> = named.map(|((reference, _), _)| reference.clone()).collect();
+            names.into_iter().collect()
         };
         state.images.values().map(|record| (record.clone(), names(record.digest))).collect()
     }
 
-    /// The image that `reference` means here to `owner`, without asking any registry.
-    pub fn local(
-        &self,
-        reference: &Reference,
-        owner: Option<&str>,
-    ) -> Result<Option<PulledImage>, ImageError> {
-        let is_known =
-            |meaning: &&Meaning| meaning.only_for.is_none() || meaning.only_for.as_deref() == owner;
-        let digest = match reference.digest {
-            Some(digest) => Some(digest),
-            None => {
-                let state = self.inner.state();
-                state.refs.get(reference).filter(is_known).map(|meaning| meaning.digest)
-            }
+    /// The image that was pulled with this right, without asking any registry.
+    pub(crate) fn known(&self, right: &Right) -> Result<Option<PulledImage>, ImageError> {
+        let digest = {
+            let state = self.inner.state();
+            let meaning = state.rights.get(&right.named).filter(|meaning| meaning.at == right.at);
+            meaning.map(|meaning| meaning.digest)
         };
-        digest.map_or(Ok(None), |digest| self.image(&digest))
+        digest.map_or(Ok(None), |digest| self.image_from(&digest, &right.at))
+    }
+
+    /// The image with this digest, if all of it is here and `host` has given all of it.
+    pub(crate) fn image_from(
+        &self,
+        digest: &Digest,
+        host: &str,
+    ) -> Result<Option<PulledImage>, ImageError> {
+        self.find(digest, |record| record.given_by.contains(host))
     }
 
     /// The image with this digest (of its index or its manifest), if all of it is here.
     pub fn image(&self, digest: &Digest) -> Result<Option<PulledImage>, ImageError> {
+        self.find(digest, |_| true)
+    }
+
+    fn find(
+        &self,
+        digest: &Digest,
+        is_wanted: impl Fn(&ImageRecord) -> bool,
+    ) -> Result<Option<PulledImage>, ImageError> {
         let (record, lease) = {
             let mut state = self.inner.state();
-            let found = match state.images.get(digest) {
+            let whole = state.images.get(digest).filter(|record| is_wanted(record));
+            let found = match whole {
                 Some(record) => Some(record.digest),
                 None => state
                     .images
                     .values()
-                    .find(|record| record.manifest == *digest)
+                    .find(|record| record.manifest == *digest && is_wanted(record))
                     .map(|record| record.digest),
             };
             let Some(record) = found.and_then(|found| state.images.get_mut(&found)) else {
@@ -287,74 +327,106 @@ impl ImageStore {
         self.inner.layer_path(diff_id).is_dir()
     }
 
+    /// Whether `host` has given this layer as this blob.
+    pub(crate) fn was_given(&self, host: &str, blob: &Digest, diff_id: &Digest) -> bool {
+        self.inner.state().given.contains(&(host.to_owned(), *blob, *diff_id))
+    }
+
     /// Waits until nobody else fetches this layer.
     pub(crate) async fn enter(&self, diff_id: Digest) -> tokio::sync::OwnedMutexGuard<()> {
         self.inner.flights.enter(diff_id).await
     }
 
     /// Where the compressed bytes of a layer are collected while they arrive.
-    pub(crate) fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.inner.config.dir.join("partial").join(format!(
-            "{}-{}",
-            digest.algorithm(),
-            digest.hex()
-        ))
+    pub(crate) fn partial_path(&self, host: &str, digest: &Digest) -> PathBuf {
+        let name = Hasher::digest(format!("{host}\n{digest}").as_bytes()).hex();
+        self.inner.config.dir.join("partial").join(name)
     }
 
-    /// Unpacks a layer and gives it its name. Blocks.
-    pub(crate) fn add_layer(&self, compressed: File, diff_id: &Digest) -> Result<(), ImageError> {
+    /// Unpacks a layer that `host` gave as `blob`, and gives it its name; one that is here is verified only.
+    /// Blocks.
+    pub(crate) fn add_layer(
+        &self,
+        compressed: File,
+        diff_id: &Digest,
+        host: &str,
+        blob: &Digest,
+    ) -> Result<(), ImageError> {
         let path = self.inner.layer_path(diff_id);
         if path.is_dir() {
-            return Ok(());
+            let checked = verify(compressed, diff_id, self.inner.config.limits);
+            checked.map_err(|source| ImageError::Layer {
+                digest: *diff_id,
+                source: Box::new(source),
+            })?;
+        } else {
+            self.unpack_layer(compressed, diff_id, &path)?;
         }
+        self.inner.state().given.insert((host.to_owned(), *blob, *diff_id));
+        Ok(())
+    }
+
+    fn unpack_layer(
+        &self,
+        compressed: File,
+        diff_id: &Digest,
+        path: &Path,
+    ) -> Result<(), ImageError> {
         let temp = self.inner.blobs.temp_path();
         fs::create_dir(&temp).map_err(BlobError::io("create", &temp))?;
         let StoreConfig { ownership, limits, .. } = self.inner.config;
         let unpacked = unpack(compressed, &temp, diff_id, ownership, limits);
         let named = unpacked
             .map_err(|source| ImageError::Layer { digest: *diff_id, source: Box::new(source) })
-            .and_then(|()| Ok(fs::rename(&temp, &path).map_err(BlobError::io("name", &path))?));
+            .and_then(|()| Ok(fs::rename(&temp, path).map_err(BlobError::io("name", path))?));
         if named.is_err() {
             remove_tree(&temp);
         }
-        named.and_then(|()| Ok(sync_parent(&path)?))
+        named.and_then(|()| Ok(sync_parent(path)?))
     }
 
-    /// Makes an image whose parts are all here known, under `name`.
-    pub(crate) fn record(&self, name: &Name, mut record: ImageRecord) -> Result<(), ImageError> {
+    /// Makes an image whose parts are all here known, and that it may be had by `right`.
+    pub(crate) fn record(&self, right: &Right, mut record: ImageRecord) -> Result<(), ImageError> {
         let now = self.inner.clock.now();
         (record.pulled_at, record.last_used) = (now, now);
+        if let Some(known) = self.inner.state().images.get(&record.digest)
+            && known.manifest == record.manifest
+            && known.layers == record.layers
+        {
+            record.given_by.extend(known.given_by.iter().cloned());
+        }
         self.inner.write_record(&record)?;
         let digest = record.digest;
         self.inner.state().images.insert(digest, record);
-        self.name(name, digest)
+        self.note(right, digest)
     }
 
-    /// Makes a name mean an image that is here.
-    pub(crate) fn name(&self, name: &Name, digest: Digest) -> Result<(), ImageError> {
-        let Name { reference, only_for } = name;
-        let meaning = Meaning { digest, only_for: only_for.clone() };
-        if reference.digest.is_some() {
+    /// Remembers which image was had by a right.
+    pub(crate) fn note(&self, right: &Right, digest: Digest) -> Result<(), ImageError> {
+        let Right { named, at } = right;
+        let meaning = Meaning { digest, at: at.clone() };
+        if self.inner.state().rights.get(named) == Some(&meaning) {
             return Ok(());
         }
-        if self.inner.state().refs.get(reference) == Some(&meaning) {
-            return Ok(());
-        }
-        let file = RefFile { reference: reference.clone(), digest, only_for: only_for.clone() };
+        let (reference, only_for) = named.clone();
+        let file = RightFile { reference, digest, only_for, at: at.clone() };
         let bytes = serde_json::to_vec(&file).expect("a reference is text");
-        replace_file(&self.inner.blobs, &self.inner.ref_path(reference), &bytes)?;
-        self.inner.state().refs.insert(reference.clone(), meaning);
+        replace_file(&self.inner.blobs, &self.inner.right_path(named), &bytes)?;
+        self.inner.state().rights.insert(named.clone(), meaning);
         Ok(())
     }
 
     /// Forgets a name. The image goes with the next collection if no other name means it.
     pub fn unname(&self, reference: &Reference) -> Result<bool, ImageError> {
-        let known = self.inner.state().refs.remove(reference).is_some();
-        if known {
-            let path = self.inner.ref_path(reference);
+        let mut state = self.inner.state();
+        let named = state.rights.keys().filter(|(known, _)| known == reference).cloned();
+        let named: Vec<Named> = named.collect();
+        for name in &named {
+            state.rights.remove(name);
+            let path = self.inner.right_path(name);
             fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
         }
-        Ok(known)
+        Ok(!named.is_empty())
     }
 
     /// Removes images that were not used for `unused_ms_min`, unless they are in `pinned` (by the
@@ -394,6 +466,8 @@ impl ImageStore {
                     collected.layers += 1;
                 }
             }
+            let State { given, held, .. } = &mut *state;
+            given.retain(|(_, _, diff_id)| needed.contains(diff_id) || held.contains_key(diff_id));
             self.collect_blobs(&state)?;
         }
         trash.iter().for_each(|path| remove_tree(path));
@@ -406,12 +480,12 @@ impl ImageStore {
         let path = self.inner.record_path(&record.digest);
         fs::remove_file(&path).map_err(BlobError::io("remove", &path))?;
         state.images.remove(&record.digest);
-        let named = state.refs.iter().filter(|(_, meaning)| meaning.digest == record.digest);
-        let names: Vec<Reference> = named.map(|(reference, _)| reference.clone()).collect();
+        let named = state.rights.iter().filter(|(_, meaning)| meaning.digest == record.digest);
+        let names: Vec<Named> = named.map(|(named, _)| named.clone()).collect();
         for name in names {
-            state.refs.remove(&name);
+            state.rights.remove(&name);
             // A name that is left over means nothing at the next start.
-            fs::remove_file(self.inner.ref_path(&name)).ok();
+            fs::remove_file(self.inner.right_path(&name)).ok();
         }
         Ok(())
     }
@@ -468,6 +542,11 @@ fn load(inner: &Inner) -> Result<State, ImageError> {
         let bytes = fs::read(&path).map_err(BlobError::io("read", &path))?;
         match serde_json::from_slice::<ImageRecord>(&bytes) {
             Ok(record) if record.diff_ids.iter().all(|id| inner.layer_path(id).is_dir()) => {
+                for host in &record.given_by {
+                    let layers = record.layers.iter().zip(&record.diff_ids);
+                    let given = layers.map(|(blob, diff_id)| (host.clone(), *blob, *diff_id));
+                    state.given.extend(given);
+                }
                 state.images.insert(record.digest, record);
             }
             Ok(_) | Err(_) => {
@@ -478,12 +557,14 @@ fn load(inner: &Inner) -> Result<State, ImageError> {
     }
     for path in list_dir(&inner.config.dir.join("refs"))? {
         let bytes = fs::read(&path).map_err(BlobError::io("read", &path))?;
-        match serde_json::from_slice::<RefFile>(&bytes) {
-            Ok(file) if state.images.contains_key(&file.digest) => {
-                let RefFile { reference, digest, only_for } = file;
-                state.refs.insert(reference, Meaning { digest, only_for });
-            }
-            Ok(_) | Err(_) => fs::remove_file(&path).map_err(BlobError::io("remove", &path))?,
+        let file = serde_json::from_slice::<RightFile>(&bytes).ok();
+        let file = file.filter(|file| state.images.contains_key(&file.digest));
+        let right = file.map(|RightFile { reference, digest, only_for, at }| {
+            ((reference, only_for), Meaning { digest, at })
+        });
+        match right.filter(|(named, _)| inner.right_path(named) == path) {
+            Some((named, meaning)) => drop(state.rights.insert(named, meaning)),
+            None => fs::remove_file(&path).map_err(BlobError::io("remove", &path))?,
         }
     }
     Ok(state)

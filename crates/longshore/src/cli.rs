@@ -85,9 +85,49 @@ pub(crate) struct AgentArgs {
     pub(crate) cluster: ClusterName,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) egress: EgressArgs,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+}
+
+/// Where this host's agent goes for tasks. It never goes to loopback and link-local addresses or to clouds'
+/// metadata services unless it is told to.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct EgressArgs {
+    /// A registry that images may be pulled from although it is on this machine or its link; may be given
+    /// several times
+    #[arg(long = "allow-registry", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_registry: Vec<String>,
+    /// A host besides the region that a task's awslogs-endpoint may name: it is shown credentials of the
+    /// task's account; may be given several times
+    #[arg(long = "allow-log-endpoint", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_log_endpoint: Vec<String>,
+    /// Addresses that no image is pulled from, such as those of a management network; may be given several
+    /// times
+    #[arg(long = "deny-egress", value_name = "CIDR")]
+    pub(crate) deny_egress: Vec<image::Range>,
+}
+
+impl EgressArgs {
+    /// The same again, for another process.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let named = |flag: &str, value: String| [flag.to_owned(), value];
+        let registries =
+            self.allow_registry.iter().cloned().map(|it| named("--allow-registry", it));
+        let logs = self.allow_log_endpoint.iter().cloned();
+        let logs = logs.map(|it| named("--allow-log-endpoint", it));
+        let denied = self.deny_egress.iter().map(|it| named("--deny-egress", it.to_string()));
+        registries.chain(logs).chain(denied).flatten().collect()
+    }
+}
+
+/// `registry.lan`, `127.0.0.1:5000`, `[::1]:5000`.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let authority = text.parse::<http::uri::Authority>();
+    let authority = authority.ok().filter(|it| !it.host().is_empty() && !text.contains('@'));
+    authority.map(|it| it.to_string()).ok_or("write it as HOST or HOST:PORT".to_owned())
 }
 
 /// What a host says of itself when it joins a cluster; later joins change nothing of it.
@@ -151,6 +191,8 @@ pub(crate) struct Up {
     pub(crate) cluster: ClusterName,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) egress: EgressArgs,
     /// Return once the region and its agent are ready, and leave them running
     #[arg(long)]
     pub(crate) detach: bool,
@@ -378,6 +420,25 @@ mod tests {
         assert_eq!(up.region.account_keys.as_deref(), Some("s"));
         assert!(up.detach);
         assert_eq!(up.cluster.as_str(), "web");
+    }
+
+    #[test]
+    fn where_an_agent_may_go_reaches_it() {
+        let egress = |line: &str| match parse(line)?.command {
+            Command::Agent(agent) => Ok::<_, clap::Error>(agent.egress.to_args()),
+            Command::Up(up) => Ok(up.egress.to_args()),
+            other => panic!("{other:?}"),
+        };
+        let said = "--allow-registry localhost:5000 --allow-registry [::1]:5000 \
+                    --allow-log-endpoint logs.lan --deny-egress 10.0.0.0/8";
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let passed_on = egress(&format!("longshore up {said}")).unwrap().join(" ");
+        assert_eq!(passed_on, said);
+        assert_eq!(egress(&format!("longshore agent {passed_on}")).unwrap().join(" "), said);
+        for wrong in ["--allow-registry http://x", "--allow-registry a@b", "--deny-egress 10.0.0.0"]
+        {
+            assert!(egress(&format!("longshore up {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! [`Images`] by the image store and its puller: pulls of one image for one account share one, and an
-//! image that a registry cannot be asked about is taken as it is here.
+//! [`Images`] by the image store and its puller: pulls of one image for one account share one.
 //!
 //! **Invariant:** what an account may not fetch, it does not get because another one has fetched it.
 
@@ -25,8 +24,9 @@ const FREE_PERCENT_MIN: u64 = 15;
 type Pull = Shared<BoxFuture<'static, Result<LocalImage, Arc<PullError>>>>;
 type Listener = Box<dyn FnOnce(String) + Send>;
 
-/// An image, and who may see it: the region's registry has other images for other accounts.
-type Wanted = (Reference, Option<String>);
+/// An image, who wants it, and whether with a login: the region's registry has other images for other
+/// accounts, and none for those who show nothing.
+type Wanted = (Reference, Option<String>, bool);
 
 /// A pull under way, and who wants to know its digest early.
 struct Flight {
@@ -110,40 +110,13 @@ impl StoreImages {
                     listeners.hear(&digest.to_string());
                 }
             });
-            let result = pull(&puller, &wanted.0, &auth, &progress).await;
+            let result = puller.pull(&wanted.0, &auth, &progress).await;
             if let Ok(mut flights) = flights.lock() {
                 flights.remove(&wanted);
             }
             result.map(local).map_err(Arc::new)
         };
         Flight { pull: pull.boxed().shared(), listeners }
-    }
-}
-
-/// Asks the registry first; if that cannot be reached, what is here will do.
-async fn pull(
-    puller: &Puller,
-    reference: &Reference,
-    auth: &Auth,
-    progress: &Progress,
-) -> Result<PulledImage, PullError> {
-    match puller.pull(reference, auth, progress).await {
-        Ok(image) => Ok(image),
-        // The registry has spoken.
-        Err(error) if !is_out_of_reach(&error) => Err(error),
-        Err(error) => {
-            let (store, wanted) = (puller.store().clone(), reference.clone());
-            let owner = auth.owner().map(str::to_owned);
-            let found = move || store.local(&wanted, owner.as_deref());
-            let found = tokio::task::spawn_blocking(found).await;
-            match found {
-                Ok(Ok(Some(image))) => {
-                    info!(image = %reference, error = %error, "image taken as it is here");
-                    Ok(image)
-                }
-                Ok(Ok(None) | Err(_)) | Err(_) => Err(error),
-            }
-        }
     }
 }
 
@@ -154,24 +127,6 @@ fn unused_ms_min(store: &ImageStore) -> u64 {
             UNUSED_MS_MIN_WHEN_SHORT
         }
         Some(_) | None => UNUSED_MS_MIN,
-    }
-}
-
-fn is_out_of_reach(error: &PullError) -> bool {
-    match error {
-        PullError::Unreachable { .. }
-        | PullError::TimedOut { .. }
-        | PullError::NoSuchHost { .. } => true,
-        PullError::Refused { .. } => error.is_transient(),
-        PullError::NotFound { .. }
-        | PullError::Denied { .. }
-        | PullError::NoPlatform { .. }
-        | PullError::Manifest { .. }
-        | PullError::Config { .. }
-        | PullError::Digest { .. }
-        | PullError::NoSpace { .. }
-        | PullError::Layer { .. }
-        | PullError::Store { .. } => false,
     }
 }
 
@@ -196,7 +151,7 @@ impl Images for StoreImages {
             // A flight that everybody left stands still for ever: nobody may join it.
             let is_abandoned =
                 |flight: &Flight| flight.pull.strong_count().is_none_or(|count| count < 2);
-            let wanted = (reference, auth.owner().map(str::to_owned));
+            let wanted = (reference, auth.owner().map(str::to_owned), auth.is_empty());
             if flights.get(&wanted).is_some_and(is_abandoned) {
                 flights.remove(&wanted);
             }

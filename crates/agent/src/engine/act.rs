@@ -209,7 +209,9 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
         RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
     };
     let login = match (&container.registry, role) {
-        (RegistryAuth::None, None) => Ok(Auth::none()),
+        (RegistryAuth::None, None) => {
+            Ok(Auth::none().owned_by(scene.spec.arn.scope.account.to_string()))
+        }
         (registry, role) => {
             let account = scene.spec.arn.scope.account;
             scene.context.region.login(account, registry.clone(), role).await

@@ -100,6 +100,18 @@ impl Auth {
     pub(crate) fn for_host(&self, host: &str) -> Option<&Basic> {
         self.hosts.get(host)
     }
+
+    /// What a token server that `registry` sends us to is shown: that host's own login, or the
+    /// registry's where both belong together. A registry must not have its login shown to others.
+    pub(crate) fn for_realm(&self, registry: &str, token_host: &str) -> Option<&Basic> {
+        let own = self.hosts.get(token_host);
+        own.or_else(|| self.hosts.get(registry).filter(|_| belong_together(registry, token_host)))
+    }
+
+    /// Whether there is nothing to show to anybody.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
 }
 
 /// The registry's name in image references; Docker files some under an address.
@@ -110,6 +122,56 @@ fn registry_of(server: &str) -> String {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
         other => other.to_owned(),
     }
+}
+
+/// Domains below which everybody has a name of their own, as far as registries are found there.
+const SHARED_DOMAINS: [&str; 12] = [
+    "amazonaws.com",
+    "azurecr.io",
+    "azurewebsites.net",
+    "cloudfront.net",
+    "github.io",
+    "googleapis.com",
+    "herokuapp.com",
+    "jfrog.io",
+    "ocir.io",
+    "pkg.dev",
+    "scw.cloud",
+    "windows.net",
+];
+
+/// Whether a token server is a registry's own: the same host, on whatever port, or one beside or above it
+/// in a domain that is one owner's. `docker.io` and `auth.docker.io`; `registry.gitlab.com` and
+/// `gitlab.com`.
+fn belong_together(registry: &str, token_host: &str) -> bool {
+    let (registry, token_host) = (bare(registry), bare(token_host));
+    if registry == token_host {
+        return true;
+    }
+    let is_number = |host: &str| host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    if is_number(&registry) || is_number(&token_host) {
+        return false;
+    }
+    let is_within = |domain: &str| {
+        token_host == domain
+            || token_host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    };
+    // A name of two labels is a domain of its own; one that has more lies in the domain above it.
+    let above = registry.split_once('.').map_or("", |(_, above)| above);
+    (registry.contains('.') && is_within(&registry)) || (is_owned(above) && is_within(above))
+}
+
+fn is_owned(domain: &str) -> bool {
+    // `co.uk`, `com.au`: below these everybody has a domain.
+    const SECOND_LEVELS: [&str; 9] = ["ac", "co", "com", "edu", "go", "gov", "ne", "net", "org"];
+    let is_suffix = |(name, rest): (&str, &str)| rest.len() == 2 && SECOND_LEVELS.contains(&name);
+    domain.split_once('.').is_some_and(|parts| !is_suffix(parts))
+        && !SHARED_DOMAINS.contains(&domain)
+}
+
+/// A host without its port, in lower case.
+fn bare(host: &str) -> String {
+    super::transport::split_port(host).trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// What a `WWW-Authenticate` header asks for.
@@ -187,6 +249,38 @@ mod tests {
         assert_eq!(auth.for_host("r.example:5000"), Some(&Basic::new("c", "d")));
         assert_eq!(auth.for_host("helped.example"), None);
         assert!(Auth::from_docker_config("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_registrys_login_is_shown_to_its_own_token_server_only() {
+        for (registry, token_host, is_shown) in [
+            ("docker.io", "auth.docker.io", true),
+            ("ghcr.io", "ghcr.io", true),
+            ("registry.gitlab.com", "gitlab.com", true),
+            ("gitlab.example.com:5050", "gitlab.example.com", true),
+            ("registry.example.com", "sso.example.com", true),
+            ("registry.example.co.uk", "auth.example.co.uk", true),
+            ("r.example", "AUTH.R.Example:8443", true),
+            ("docker.io", "docker.io.evil.example", false),
+            ("docker.io", "evildocker.io", false),
+            ("registry.example.com", "example.org", false),
+            ("registry.example.com", "auth.docker.io", false),
+            ("example.co.uk", "evil.co.uk", false),
+            ("mine.azurecr.io", "theirs.azurecr.io", false),
+            ("10.0.0.1:5000", "10.0.0.1", true),
+            ("10.0.0.1:5000", "11.0.0.1", false),
+            ("localhost:5000", "localhost:6000", true),
+            ("localhost:5000", "a.localhost", false),
+        ] {
+            let auth = Auth::none().with(registry, Basic::new("a", "b"));
+            let shown = auth.for_realm(registry, token_host).is_some();
+            assert_eq!(shown, is_shown, "{registry} {token_host}");
+        }
+        let both = Auth::none()
+            .with("r.example", Basic::new("a", "b"))
+            .with("tokens.example", Basic::new("c", "d"));
+        assert_eq!(both.for_realm("r.example", "tokens.example"), Some(&Basic::new("c", "d")));
+        assert_eq!(both.for_realm("other.example", "r.example.evil"), None);
     }
 
     #[test]

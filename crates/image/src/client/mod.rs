@@ -4,10 +4,13 @@
 //! it answers challenges, repeats what may be repeated and follows redirects.
 
 mod auth;
+mod connect;
+mod egress;
 mod remote;
 mod transport;
 
 pub use auth::{Auth, Basic};
+pub use egress::{Egress, Range};
 pub use transport::{ClientConfig, Transport};
 
 pub(crate) use remote::{Body, Remote, read_capped, unreachable_body};
@@ -21,6 +24,11 @@ pub enum ClientError {
     NoSuchHost { host: String },
     #[error("failed to reach {host}: {why}")]
     Unreachable { host: String, why: String },
+    #[error(
+        "{host} is not asked: {why}, and this host's agent was not told to allow it \
+         (longshore agent --allow-registry HOST[:PORT])"
+    )]
+    NotAllowed { host: String, why: String },
     #[error("i/o timeout while waiting for {host} to {doing}")]
     TimedOut { host: String, doing: &'static str },
     #[error("{host} denied access: {why}")]
@@ -40,6 +48,7 @@ impl ClientError {
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429 || *status == 408,
             Self::NoSuchHost { .. }
+            | Self::NotAllowed { .. }
             | Self::Denied { .. }
             | Self::Protocol { .. }
             | Self::Blob(_) => false,

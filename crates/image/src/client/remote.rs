@@ -13,15 +13,18 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::auth::{Basic, Challenge, TokenAnswer};
+use super::auth::{Auth, Challenge, TokenAnswer};
 use super::transport::RequestBody;
 use super::{ClientError, Transport};
+use crate::reference::Reference;
 
 const REDIRECTS_MAX: u32 = 5;
 /// The longest text of an error, and of a token server's answer, that is read.
 const TEXT_BYTES_MAX: usize = 256 << 10;
 /// The longest pause that a registry may ask for.
 const RETRY_AFTER_SECONDS_MAX: u64 = 20;
+/// A small answer must be whole in this time, however steadily it drips.
+const READ_LIMIT: Duration = Duration::from_secs(120);
 /// An upload of any size must be taken in this time.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -43,7 +46,9 @@ pub(crate) struct Remote {
     /// The host that is connected to.
     host: String,
     base: String,
-    basic: Option<Basic>,
+    /// Its name in image references, which logins are kept under.
+    registry: String,
+    auth: Auth,
     /// The `Authorization` header per scope, and until when it holds.
     known: Mutex<BTreeMap<String, (String, Option<Instant>)>>,
 }
@@ -56,13 +61,15 @@ struct Draft<'a> {
 }
 
 impl Remote {
-    pub(crate) fn new(transport: &Transport, host: &str, basic: Option<Basic>) -> Self {
+    pub(crate) fn new(transport: &Transport, reference: &Reference, auth: &Auth) -> Self {
+        let host = reference.api_host();
         let scheme = if transport.is_plain(host) { "http" } else { "https" };
         Self {
             transport: transport.clone(),
             host: host.to_owned(),
             base: format!("{scheme}://{host}"),
-            basic,
+            registry: reference.registry.clone(),
+            auth: auth.clone(),
             known: Mutex::new(BTreeMap::new()),
         }
     }
@@ -167,6 +174,9 @@ impl Remote {
         body: Body,
         is_ours: bool,
     ) -> Result<Response<Incoming>, ClientError> {
+        if !is_ours {
+            self.check_target(uri)?;
+        }
         let config = self.transport.config();
         let mut limit = Duration::from_millis(config.answer_ms_max);
         let mut request = Request::builder()
@@ -215,7 +225,7 @@ impl Remote {
         // Where a registry offers both, the token is what it would rather see.
         let mut asked: Vec<_> = asked.collect();
         asked.sort_by_key(|challenge| matches!(challenge, Challenge::Basic));
-        match (asked.into_iter().next(), &self.basic) {
+        match (asked.into_iter().next(), self.auth.for_host(&self.registry)) {
             (Some(Challenge::Basic), Some(basic)) => {
                 self.remember(scope, basic.header(), None);
                 Ok(true)
@@ -249,9 +259,16 @@ impl Remote {
         if uri.scheme_str() != Some("https") && !self.transport.is_plain(token_host) {
             return Err(self.protocol("it wants credentials sent without TLS"));
         }
+        self.check_target(&uri)?;
+        let basic = self.auth.for_realm(&self.registry, token_host);
+        let is_withheld = basic.is_none() && self.auth.for_host(&self.registry).is_some();
+        let token_host = token_host.to_owned();
         let mut request = Request::get(uri).header(USER_AGENT, &self.transport.config().user_agent);
-        if let Some(basic) = &self.basic {
-            request = request.header(AUTHORIZATION, basic.header());
+        if let Some(basic) = basic {
+            let mut header = HeaderValue::from_str(&basic.header())
+                .map_err(|_| self.protocol("its credentials fit no header"))?;
+            header.set_sensitive(true);
+            request = request.header(AUTHORIZATION, header);
         }
         let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
         let request = request.body(empty).map_err(|error| self.protocol(error.to_string()))?;
@@ -259,13 +276,27 @@ impl Remote {
         let response = self.transport.send(request, limit).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(self.refused(status, response).await);
+            let refused = self.refused(status, response).await;
+            return Err(if is_withheld { withheld(refused, &token_host) } else { refused });
         }
         let answer = read_capped(response, TEXT_BYTES_MAX, &self.host, limit).await?;
         let answer: Option<TokenAnswer> = serde_json::from_slice(&answer).ok();
         answer
             .and_then(TokenAnswer::into_parts)
             .ok_or_else(|| self.protocol("its token server gave no token"))
+    }
+
+    /// A registry that may be anywhere leads nobody to one that was allowed by its name: that is there for
+    /// those who ask for it.
+    fn check_target(&self, uri: &Uri) -> Result<(), ClientError> {
+        let is_named = |uri: &Uri| self.transport.is_named(uri);
+        let own = self.base.parse::<Uri>();
+        if is_named(uri) && !own.is_ok_and(|own| is_named(&own)) {
+            return Err(
+                self.protocol("it leads to a registry that is allowed by its own name only")
+            );
+        }
+        Ok(())
     }
 
     /// A path on this registry, or a URL that it gave.
@@ -321,6 +352,20 @@ impl Remote {
     }
 }
 
+/// Says why a token server that asked for a login was shown none.
+fn withheld(error: ClientError, token_host: &str) -> ClientError {
+    match error {
+        ClientError::Denied { host, why } => {
+            let why = format!(
+                "{why} (its login is not shown to its token server {token_host}, another's host: \
+                 add a login for {token_host} to show it one)"
+            );
+            ClientError::Denied { host, why }
+        }
+        other => other,
+    }
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -365,7 +410,7 @@ fn encode(text: &str) -> String {
     encoded
 }
 
-/// Reads an answer that must be small.
+/// Reads an answer that must be small, and here before long.
 pub(crate) async fn read_capped(
     response: Response<Incoming>,
     bytes_max: usize,
@@ -374,8 +419,10 @@ pub(crate) async fn read_capped(
 ) -> Result<Bytes, ClientError> {
     let mut body = response.into_body();
     let mut bytes = Vec::new();
+    let end = Instant::now() + READ_LIMIT;
     loop {
-        let frame = tokio::time::timeout(silence, body.frame()).await;
+        let until = end.min(Instant::now() + silence);
+        let frame = tokio::time::timeout_at(until, body.frame()).await;
         let frame =
             frame.map_err(|_| ClientError::TimedOut { host: host.to_owned(), doing: "go on" })?;
         let Some(frame) = frame else { return Ok(bytes.into()) };

@@ -12,11 +12,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use longshore_types::Chain;
 
 use super::ClientError;
+use super::connect::{ConnectError, Connector};
+use super::egress::Egress;
 
 /// A read buffer large enough that loopback is not the slower for it.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub retry_pause_ms: u64,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS. Loopback always is.
     pub plain_http: Vec<String>,
+    /// Where may be connected to at all.
+    pub egress: Egress,
     pub user_agent: String,
 }
 
@@ -49,6 +52,7 @@ impl Default for ClientConfig {
             retries_max: 4,
             retry_pause_ms: 250,
             plain_http: Vec::new(),
+            egress: Egress::default(),
             user_agent: concat!("longshore/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -58,9 +62,9 @@ impl Default for ClientConfig {
 #[derive(Clone, Debug)]
 pub struct Transport {
     config: Arc<ClientConfig>,
-    plain: Client<HttpConnector, RequestBody>,
+    plain: Client<Connector, RequestBody>,
     /// Made when first wanted: reading the system's certificates takes a while.
-    tls: Arc<OnceLock<Client<HttpsConnector<HttpConnector>, RequestBody>>>,
+    tls: Arc<OnceLock<Client<HttpsConnector<Connector>, RequestBody>>>,
 }
 
 impl Transport {
@@ -73,6 +77,13 @@ impl Transport {
         &self.config
     }
 
+    /// Whether the authority of `uri` may be connected to because it was named.
+    pub(crate) fn is_named(&self, uri: &Uri) -> bool {
+        let port =
+            uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        uri.host().is_some_and(|host| self.config.egress.names(host, port))
+    }
+
     /// Whether `host` (with or without a port) is spoken to without TLS.
     pub(crate) fn is_plain(&self, host: &str) -> bool {
         let name = split_port(host);
@@ -81,15 +92,13 @@ impl Transport {
         is_loopback || self.config.plain_http.iter().any(|plain| plain == host || plain == name)
     }
 
-    fn tls(&self) -> &Client<HttpsConnector<HttpConnector>, RequestBody> {
+    fn tls(&self) -> &Client<HttpsConnector<Connector>, RequestBody> {
         self.tls.get_or_init(|| {
-            let mut http = connector(&self.config);
-            http.enforce_http(false);
             let connector = HttpsConnectorBuilder::new()
                 .with_tls_config(tls_config())
                 .https_only()
                 .enable_http1()
-                .wrap_connector(http);
+                .wrap_connector(connector(&self.config));
             builder().build(connector)
         })
     }
@@ -123,12 +132,8 @@ fn builder() -> hyper_util::client::legacy::Builder {
     builder
 }
 
-fn connector(config: &ClientConfig) -> HttpConnector {
-    let mut http = HttpConnector::new();
-    http.set_connect_timeout(Some(Duration::from_millis(config.connect_ms_max)));
-    http.set_nodelay(true);
-    http.set_keepalive(Some(Duration::from_secs(30)));
-    http
+fn connector(config: &ClientConfig) -> Connector {
+    Connector::new(config.egress.clone(), Duration::from_millis(config.connect_ms_max))
 }
 
 fn tls_config() -> rustls::ClientConfig {
@@ -148,7 +153,7 @@ fn tls_config() -> rustls::ClientConfig {
 }
 
 /// `host:port` without its port.
-fn split_port(host: &str) -> &str {
+pub(super) fn split_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => name,
         Some(_) | None => host,
@@ -161,11 +166,17 @@ fn host_of(uri: &Uri) -> String {
 
 fn classify(host: String, error: &hyper_util::client::legacy::Error) -> ClientError {
     let why = Chain(error).to_string();
-    if why.contains("dns error") || why.contains("failed to lookup address") {
-        return ClientError::NoSuchHost { host: split_port(&host).to_owned() };
-    }
     let mut cause: Option<&dyn StdError> = Some(error);
     while let Some(error) = cause {
+        match error.downcast_ref::<ConnectError>() {
+            Some(ConnectError::Refused(refused)) => {
+                return ClientError::NotAllowed { host, why: refused.to_string() };
+            }
+            Some(ConnectError::Lookup(_)) => {
+                return ClientError::NoSuchHost { host: split_port(&host).to_owned() };
+            }
+            Some(ConnectError::NoHost | ConnectError::Io(_)) | None => {}
+        }
         let io = error.downcast_ref::<io::Error>();
         if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
             return ClientError::TimedOut { host, doing: "accept the connection" };

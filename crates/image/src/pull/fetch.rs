@@ -49,7 +49,7 @@ impl Puller {
         progress: &Progress,
     ) -> Result<(), PullError> {
         let _flight = self.inner.store.enter(diff_id).await;
-        if self.inner.store.has_layer(&diff_id) {
+        if self.may_use(source, layer, diff_id).await {
             progress.tell(Event::Present { layer: layer.digest });
             return Ok(());
         }
@@ -59,10 +59,11 @@ impl Puller {
         };
         let _permit = self.inner.unpacks.acquire().await;
         progress.tell(Event::Unpacking { layer: layer.digest });
-        let (store, partial) =
-            (self.inner.store.clone(), self.inner.store.partial_path(&layer.digest));
+        let (store, host, digest) =
+            (self.inner.store.clone(), source.remote.host().to_owned(), layer.digest);
+        let partial = store.partial_path(&host, &digest);
         let unpacked = blocking(move || {
-            let added = store.add_layer(file, &diff_id);
+            let added = store.add_layer(file, &diff_id, &host, &digest);
             // Unpacked or not to be unpacked: nobody needs it any more.
             fs::remove_file(&partial).ok();
             added
@@ -72,6 +73,18 @@ impl Puller {
         Ok(())
     }
 
+    /// Whether the layer is here, came from this registry, and may be had from it now. An image may claim
+    /// any layer to be its own: nothing but its bytes, or a registry that has shown them, proves it.
+    async fn may_use(&self, source: &Source, layer: &Descriptor, diff_id: Digest) -> bool {
+        let store = &self.inner.store;
+        if !store.was_given(source.remote.host(), &layer.digest, &diff_id) {
+            return false;
+        }
+        let head = source.get(Method::HEAD, "blobs", &layer.digest.to_string(), &[]).await;
+        // One that cannot answer this is asked for the layer itself.
+        head.is_ok() && store.has_layer(&diff_id)
+    }
+
     /// Fetches a layer's compressed bytes and verifies them.
     async fn fetch_blob(
         &self,
@@ -79,7 +92,8 @@ impl Puller {
         layer: &Descriptor,
         progress: &Progress,
     ) -> Result<File, PullError> {
-        let (path, digest) = (self.inner.store.partial_path(&layer.digest), layer.digest);
+        let digest = layer.digest;
+        let path = self.inner.store.partial_path(source.remote.host(), &digest);
         let opened = blocking(move || Ok(BlobWriter::append(&path, Hasher::like(&digest))?)).await;
         let mut writer = opened.map_err(|error| source.store_failed(error))?;
         let mut tries = 0;
@@ -138,7 +152,9 @@ impl Puller {
         progress: &Progress,
     ) -> (Option<BlobWriter>, Result<(), ClientError>) {
         if layer.size > 0 && writer.written() >= layer.size {
-            return (Some(writer), Ok(()));
+            // It may have come for somebody else.
+            let head = source.get(Method::HEAD, "blobs", &layer.digest.to_string(), &[]).await;
+            return (Some(writer), head.map(drop));
         }
         let mut headers = Vec::new();
         if writer.written() > 0 {

@@ -134,12 +134,28 @@ pub(crate) fn unpack(
         layer.apply(&entry, &mut entries)?;
     }
     stream.drain().map_err(LayerError::reading)?;
-    let actual = stream.digest();
-    if actual != *diff_id {
-        let mismatch = Mismatch { expected: *diff_id, actual };
-        return Err(LayerError::DiffMismatch(Box::new(mismatch)));
-    }
+    same_digest(diff_id, stream.digest())?;
     layer.finish()
+}
+
+/// Checks that what `compressed` unpacks to is `diff_id`, and keeps nothing of it. Blocks.
+pub(crate) fn verify(
+    compressed: File,
+    diff_id: &Digest,
+    limits: LayerLimits,
+) -> Result<(), LayerError> {
+    let stream = decode::open(compressed).map_err(LayerError::reading)??;
+    let mut stream = decode::Counted::new(stream, diff_id, limits.bytes_max);
+    stream.drain().map_err(LayerError::reading)?;
+    same_digest(diff_id, stream.digest())
+}
+
+fn same_digest(expected: &Digest, actual: Digest) -> Result<(), LayerError> {
+    if actual == *expected {
+        return Ok(());
+    }
+    let mismatch = Mismatch { expected: *expected, actual };
+    Err(LayerError::DiffMismatch(Box::new(mismatch)))
 }
 
 /// A layer on its way to the disk.

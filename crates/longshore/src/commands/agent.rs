@@ -11,7 +11,9 @@ use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
 use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts};
 use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
-use image::{ClientConfig, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport};
+use image::{
+    ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
+};
 use longshore_types::{Chain, ClusterName, OsIds, SystemClock};
 use network::{NetTag, Network, NetworkConfig, NetworkError};
 use region::config::RouteMark;
@@ -19,7 +21,7 @@ use sandbox::{SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use crate::cli::AgentArgs;
+use crate::cli::{AgentArgs, EgressArgs};
 use crate::client::Client;
 use crate::commands::{Surroundings, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
@@ -142,7 +144,9 @@ pub(crate) async fn run(
         },
         ..PullerConfig::default()
     };
-    let puller = Puller::new(store, Transport::new(ClientConfig::default()), puller_config);
+    let client_config =
+        ClientConfig { egress: egress(&region, &args.egress), ..ClientConfig::default() };
+    let puller = Puller::new(store, Transport::new(client_config), puller_config);
     let endpoint = format!("http://{}", region.endpoint()).parse();
     let endpoint = endpoint.map_err(Error::other("read the region's address"))?;
     let mut config = AgentConfig::new(endpoint, region.region.clone(), host.state_dir.clone());
@@ -153,6 +157,7 @@ pub(crate) async fn run(
         config.cluster = Some(args.cluster.to_string());
     }
     let said = args.host.attributes().into_iter();
+    config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
@@ -172,6 +177,13 @@ pub(crate) async fn run(
     }
     info!("agent stopped, containers go on");
     Ok(())
+}
+
+/// Where images are fetched from: the region's registry, wherever it is, and what is not this machine.
+fn egress(region: &RegionFile, args: &EgressArgs) -> Egress {
+    let own = Egress::default().allow(region.endpoint().to_string());
+    let allowed = args.allow_registry.iter().fold(own, Egress::allow);
+    args.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
 }
 
 /// Creates the cluster that this host joins. If that fails the agent's registration says why.

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use aws_api::ecr;
 use image::{
-    Auth, Basic, ClientConfig, Digest, Event, ImageTag, Progress, Pusher, Reference,
+    Auth, Basic, ClientConfig, Digest, Egress, Event, ImageTag, Progress, Pusher, Reference,
     RepositoryName, Transport, archive,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -58,7 +58,10 @@ pub(crate) async fn load(data: &DataDir, args: &ImageLoad) -> Result<(), Error> 
     let loaded = read_archive(path, data.root().to_owned()).await?;
     let targets = targets(&loaded, args.name.as_deref())?;
     let auth = login(&client).await?;
-    let pusher = Pusher::new(Transport::new(ClientConfig::default()));
+    let pusher = Pusher::new(Transport::new(ClientConfig {
+        egress: Egress::anywhere(),
+        ..ClientConfig::default()
+    }));
     for (image, name) in targets {
         create_repository(&client, &name.repository).await?;
         let reference = Reference {

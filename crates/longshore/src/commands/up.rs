@@ -96,7 +96,8 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     if around.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
-        agent_args.extend(args.host.to_args().into_iter().map(OsString::from));
+        let told = args.host.to_args().into_iter().chain(args.egress.to_args());
+        agent_args.extend(told.map(OsString::from));
         children.push(ChildSpec {
             name: "agent",
             program: around.program.clone(),
@@ -223,6 +224,7 @@ fn spawn_daemon(
     command.args(["--cluster", args.cluster.as_str()]);
     command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
     command.args(["--host-silence-minutes", &region.host_silence_minutes.to_string()]);
+    command.args(args.host.to_args()).args(args.egress.to_args());
     if region.insecure_listen {
         command.arg("--insecure-listen");
     }

@@ -1,8 +1,11 @@
 //! The distribution protocol over a real port.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod fake;
 mod front;
+mod guards;
 mod hardships;
+mod rights;
 mod transfer;
 mod world;
 

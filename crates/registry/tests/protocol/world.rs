@@ -115,6 +115,11 @@ impl World {
         Self::serve(self.dir, registry).await
     }
 
+    /// Serves nobody any more.
+    pub(crate) fn stop(&self) {
+        self.serving.abort();
+    }
+
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Got {
         let answer = self.client.request(request).await.expect("the registry answers");
         let (parts, body) = answer.into_parts();
