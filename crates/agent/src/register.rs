@@ -98,6 +98,7 @@ fn request(
     attributes.push(Attribute::with("longshore.eni", "true"));
     if config.is_fargate {
         attributes.push(Attribute::with("longshore.fargate", "true"));
+        attributes.push(Attribute::flag("ecs.capability.extensible-ephemeral-storage"));
     }
     // As with Amazon's agent, the operator's own are for the first time only.
     if record.container_instance_arn.is_none() {
@@ -131,14 +132,18 @@ fn memory_mib() -> u64 {
     kib.unwrap_or(0) / 1024
 }
 
-/// Only what is true of us, as the region places tasks by these names: no roles, no secrets yet.
+/// What a task may need of us, as the region places tasks by these names: no secrets, no file systems.
+/// Every ECS-optimized host announces task roles; a task that names one runs here too, without
+/// credentials of it.
 pub fn capabilities() -> Vec<Attribute> {
-    const OLD: [&str; 6] = [
+    const OLD: [&str; 8] = [
         "privileged-container",
         "logging-driver.json-file",
         "logging-driver.awslogs",
         "logging-driver.none",
         "ecr-auth",
+        "task-iam-role",
+        "task-iam-role-network-host",
         "docker-remote-api.1.17",
     ];
     const NEW: [&str; 14] = [
@@ -195,8 +200,12 @@ mod tests {
         assert!(
             names.iter().any(|name| name == "com.amazonaws.ecs.capability.docker-remote-api.1.18")
         );
-        for absent in ["secrets", "efs", "firelens", "task-iam-role", "cni-plugin"] {
+        for absent in ["secrets", "efs", "firelens", "selinux", "cni-plugin"] {
             assert!(!names.iter().any(|name| name.contains(absent)), "{absent}");
+        }
+        for present in ["task-iam-role", "task-iam-role-network-host"] {
+            let full = format!("com.amazonaws.ecs.capability.{present}");
+            assert!(names.contains(&full), "{present}");
         }
         let unique: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());

@@ -103,12 +103,14 @@ fn config(task: &Task, container: &api::ContainerDefinition) -> Map<String, Valu
 fn health_check(check: &api::HealthCheck) -> Value {
     let mut keys = Keys::default();
     let nanoseconds = |seconds: Option<i32>| seconds.map(|s| i64::from(s) * NANOSECONDS);
-    // A command of one string without a word before it is meant for the shell, as ECS has it.
+    // Without a word that says how: one string with blanks is a line for a shell, others are words.
     let test = check.command.clone().unwrap_or_default();
     let is_marked =
         test.first().is_some_and(|w| matches!(w.as_str(), "NONE" | "CMD" | "CMD-SHELL"));
     let test = match test.len() {
-        1 if !is_marked => vec!["CMD-SHELL".to_owned(), test.concat()],
+        1 if !is_marked && test.iter().any(|line| line.contains(char::is_whitespace)) => {
+            vec!["CMD-SHELL".to_owned(), test.concat()]
+        }
         _ if !is_marked => std::iter::once("CMD".to_owned()).chain(test).collect(),
         _ => test,
     };

@@ -6,7 +6,7 @@ use longshore_types::{CpuUnits, MemoryMib};
 use model::TaskDefinition;
 use model::task::{ContainerOverride, Launch, Overrides};
 
-use crate::ecs::task_definition::{parse_cpu, parse_memory};
+use crate::ecs::task_definition::{parse_cpu, parse_memory, role_arn};
 use crate::errors::Refusal;
 
 /// The longest overrides, as JSON.
@@ -27,17 +27,18 @@ pub(super) fn read(
         let message = "inferenceAcceleratorOverrides are not supported by this region.";
         return Err(Refusal::client(message).into());
     }
-    for (what, role, defined) in [
-        ("taskRoleArn", &given.task_role_arn, &definition.task_role),
-        ("executionRoleArn", &given.execution_role_arn, &definition.execution_role),
-    ] {
-        if role.as_ref().is_some_and(|role| !role.is_empty() && !role.starts_with("arn:"))
-            && role != defined
-        {
+    let role = |given: &Option<String>| Some(role_arn(definition.account, given.clone()?));
+    let roles = [
+        ("taskRoleArn", role(&given.task_role_arn)),
+        ("executionRoleArn", role(&given.execution_role_arn)),
+    ];
+    for (what, role) in &roles {
+        if role.as_ref().is_some_and(|role| !role.is_empty() && !role.starts_with("arn:")) {
             let message = format!("{what}: Invalid ARN syntax.");
             return Err(Refusal::invalid(message).into());
         }
     }
+    let [(_, task_role_arn), (_, execution_role_arn)] = roles;
     let storage = given.ephemeral_storage.as_ref().and_then(|storage| storage.size_in_gib);
     if storage.is_some_and(|gib| !(21..=200).contains(&gib)) {
         let message = "Ephemeral storage size must be between 21 GiB and 200 GiB.";
@@ -48,8 +49,8 @@ pub(super) fn read(
         containers: containers.map(|each| container(each, definition)).collect::<Result<_, _>>()?,
         cpu: given.cpu.clone(),
         memory: given.memory.clone(),
-        task_role_arn: given.task_role_arn.clone(),
-        execution_role_arn: given.execution_role_arn.clone(),
+        task_role_arn,
+        execution_role_arn,
         ephemeral_storage_gib: storage.and_then(|gib| u32::try_from(gib).ok()),
     };
     check_size(&overrides, definition, kind)?;

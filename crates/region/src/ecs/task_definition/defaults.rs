@@ -1,6 +1,7 @@
 //! What Amazon fills in where a request is silent, so that its answer shows it.
 
 use aws_api::ecs::{ContainerDefinition, HealthCheck, PortMapping, TransportProtocol};
+use longshore_types::AccountId;
 use model::NetworkMode;
 
 use super::Draft;
@@ -10,6 +11,13 @@ const HEALTH_TIMEOUT_S: i32 = 5;
 const HEALTH_RETRIES: i32 = 3;
 
 impl Draft {
+    /// Roles that were given by their names alone become those of the account.
+    pub(super) fn complete_roles(&mut self, account: AccountId) {
+        for role in [&mut self.request.task_role_arn, &mut self.request.execution_role_arn] {
+            *role = role.take().map(|given| role_arn(account, given));
+        }
+    }
+
     /// Called once, after every check.
     pub(super) fn fill_in(&mut self) {
         let mode = self.effective_mode();
@@ -23,6 +31,9 @@ impl Draft {
             fill_in_container(container, mode);
         }
         for volume in request.volumes.iter_mut().flatten() {
+            if let Some(efs) = &mut volume.efs_volume_configuration {
+                efs.root_directory.get_or_insert_with(|| "/".to_owned());
+            }
             let has_body = volume.docker_volume_configuration.is_some()
                 || volume.efs_volume_configuration.is_some()
                 || volume.s3files_volume_configuration.is_some()
@@ -32,6 +43,16 @@ impl Draft {
                 volume.host.get_or_insert_default();
             }
         }
+    }
+}
+
+/// The ARN of a role that may be given by its name, with its path.
+pub(in crate::ecs) fn role_arn(account: AccountId, given: String) -> String {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&byte);
+    let name = given.trim_start_matches('/');
+    match !name.is_empty() && name.bytes().all(is_word) {
+        true => format!("arn:aws:iam::{account}:role/{name}"),
+        false => given,
     }
 }
 

@@ -7,10 +7,11 @@ use super::{Check, bad, list};
 pub(super) fn check(container: &ContainerDefinition) -> Check {
     let Some(check) = &container.health_check else { return Ok(()) };
     let command = list(&check.command);
+    // Without a word that says how, the words are the command.
     let is_command = match command.first().map(String::as_str) {
         Some("CMD" | "CMD-SHELL") => command.len() > 1,
-        Some("NONE") => true,
-        Some(_) | None => false,
+        Some(first) => !first.is_empty(),
+        None => false,
     };
     if !is_command {
         return Err(bad("healthCheck.command", container));

@@ -30,6 +30,7 @@ use model::{Compatibility, NetworkMode};
 
 use crate::errors::Refusal;
 
+pub(super) use defaults::role_arn;
 pub(super) use size::{parse_cpu, parse_memory};
 
 /// Bytes of a definition in JSON.

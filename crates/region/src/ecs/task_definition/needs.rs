@@ -14,11 +14,12 @@ impl Draft {
     /// The row of its first revision, and the shape that its document is: the family's counter says
     /// which revision it really is.
     pub(in crate::ecs) fn into_row(
-        self,
+        mut self,
         account: AccountId,
         tags: Tags,
         registered_by: String,
     ) -> Result<(TaskDefinition, ecs::TaskDefinition), ApiError> {
+        self.complete_roles(account);
         let platform = self.request.runtime_platform.clone().unwrap_or_default();
         let request = &self.request;
         let shape = self.shape();

@@ -5,6 +5,7 @@ use aws_api::ecs::{
 };
 use model::{Compatibility, NetworkMode};
 
+use super::requirements::is_ecr_image;
 use super::{Check, Draft, list, name, text};
 use crate::errors::Refusal;
 
@@ -23,6 +24,9 @@ const FARGATE_TIMEOUT_S_MAX: i32 = 120;
 
 /// Refuses what a launch type that the definition asks for does not allow; names the others that
 /// would do.
+///
+/// Fargate without an execution role where ECS wants one is no compatibility that is found out, but
+/// taken if it is asked for: agents here fetch and log without.
 pub(super) fn compatibilities(draft: &Draft) -> Result<Vec<Compatibility>, Refusal> {
     let mut compatible = Vec::new();
     for (launch, check) in [
@@ -33,15 +37,35 @@ pub(super) fn compatibilities(draft: &Draft) -> Result<Vec<Compatibility>, Refus
     ] {
         let is_required = draft.requires.contains(&launch);
         match check(draft) {
-            Ok(()) if launch != Compatibility::ManagedInstances || is_required => {
-                compatible.push(launch);
-            }
+            Ok(()) if is_required || is_found_out(draft, launch) => compatible.push(launch),
             Ok(()) => {}
             Err(refusal) if is_required => return Err(refusal),
             Err(_) => {}
         }
     }
     Ok(compatible)
+}
+
+/// What ECS asks of a compatibility that nobody asked for, beyond its rules.
+fn is_found_out(draft: &Draft, launch: Compatibility) -> bool {
+    match launch {
+        Compatibility::Ec2 => true,
+        Compatibility::External => draft.request.runtime_platform.is_none(),
+        Compatibility::ManagedInstances => draft.mode == Some(NetworkMode::Awsvpc),
+        Compatibility::Fargate => {
+            let has_role = !text(&draft.request.execution_role_arn).is_empty();
+            has_role || !draft.containers().iter().any(needs_execution_role)
+        }
+    }
+}
+
+/// Whether something is fetched or written in the execution role.
+fn needs_execution_role(container: &ContainerDefinition) -> bool {
+    let log = container.log_configuration.as_ref();
+    let is_awslogs = log.is_some_and(|log| log.log_driver == Some(LogDriver::Awslogs));
+    let has_secrets = !list(&container.secrets).is_empty()
+        || log.is_some_and(|log| !list(&log.secret_options).is_empty());
+    is_awslogs || has_secrets || is_ecr_image(text(&container.image))
 }
 
 fn check_ec2(_: &Draft) -> Check {

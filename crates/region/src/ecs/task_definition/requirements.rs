@@ -2,123 +2,157 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs::{ContainerDefinition, LogDriver};
+use aws_api::ecs::{ContainerDefinition, LogDriver, Volume};
 use model::{NetworkMode, RequiredAttribute};
 
 use super::{Draft, list, text};
 
 const AMAZON: &str = "com.amazonaws.ecs.capability.";
 const ECS: &str = "ecs.capability.";
+/// 10 vCPU: a larger task needs a host that says that it takes such ones.
+const USUAL_CPU_UNITS_MAX: u32 = 10_240;
 
 impl Draft {
     /// By name.
     pub(super) fn requires_attributes(&self) -> Vec<RequiredAttribute> {
-        let mut names = BTreeSet::new();
-        let mode = self.effective_mode();
-        let request = &self.request;
-        let has_execution_role = !text(&request.execution_role_arn).is_empty();
-        if mode == NetworkMode::Awsvpc {
-            names.insert(format!("{ECS}task-eni"));
+        let mut names = Names::default();
+        self.require_of_task(&mut names);
+        for volume in list(&self.request.volumes) {
+            require_of_volume(volume, &mut names);
         }
-        if !text(&request.task_role_arn).is_empty() {
-            names.insert(match mode {
-                NetworkMode::Host => format!("{AMAZON}task-iam-role-network-host"),
-                NetworkMode::Bridge | NetworkMode::Awsvpc | NetworkMode::None => {
-                    format!("{AMAZON}task-iam-role")
-                }
-            });
-        }
-        if request.pid_mode.is_some() || request.ipc_mode.is_some() {
-            names.insert(format!("{ECS}pid-ipc-namespace-sharing"));
-        }
-        if request.proxy_configuration.is_some() {
-            names.insert(format!("{ECS}aws-appmesh"));
-        }
-        for volume in list(&request.volumes) {
-            if let Some(docker) = &volume.docker_volume_configuration {
-                let driver = docker.driver.as_deref().unwrap_or("local");
-                names.insert(format!("{ECS}docker-plugin.{driver}"));
-            }
-            if let Some(efs) = &volume.efs_volume_configuration {
-                names.insert(format!("{ECS}efs"));
-                if efs.authorization_config.is_some() {
-                    names.insert(format!("{ECS}efsAuth"));
-                }
-            }
-            if volume.configured_at_launch == Some(true) {
-                names.insert(format!("{ECS}storage.ebs-task-volume-attach"));
-            }
-        }
+        let has_role = !text(&self.request.execution_role_arn).is_empty();
         for container in self.containers() {
-            require(container, has_execution_role, &mut names);
+            require_of_process(container, &mut names);
+            require_of_image(container, has_role, &mut names);
+            require_of_logging(container, has_role, &mut names);
         }
-        names.into_iter().map(|name| RequiredAttribute { name, value: None }).collect()
+        names.0.into_iter().map(|name| RequiredAttribute { name, value: None }).collect()
+    }
+
+    fn require_of_task(&self, names: &mut Names) {
+        let request = &self.request;
+        let is_host = self.mode == Some(NetworkMode::Host);
+        let is_awsvpc = self.mode == Some(NetworkMode::Awsvpc);
+        names.ecs(is_awsvpc, "task-eni");
+        names.docker(is_awsvpc || is_host, "1.18");
+        let has_role = !text(&request.task_role_arn).is_empty();
+        names.amazon(has_role, "task-iam-role");
+        names.amazon(has_role && is_host, "task-iam-role-network-host");
+        let shares_namespace = request.pid_mode.is_some() || request.ipc_mode.is_some();
+        names.ecs(shares_namespace, "pid-ipc-namespace-sharing");
+        names.ecs(request.proxy_configuration.is_some(), "aws-appmesh");
+        names.ecs(request.ephemeral_storage.is_some(), "extensible-ephemeral-storage");
+        let is_large = self.cpu.is_some_and(|cpu| USUAL_CPU_UNITS_MAX < cpu.0);
+        names.ecs(is_large, "increased-task-cpu-limit");
     }
 }
 
-fn require(container: &ContainerDefinition, has_role: bool, names: &mut BTreeSet<String>) {
-    let mut amazon = |capability: &str| names.insert(format!("{AMAZON}{capability}"));
-    if container.privileged == Some(true) {
-        amazon("privileged-container");
-    }
-    let is_ecr = is_ecr_image(text(&container.image));
-    if is_ecr {
-        amazon("ecr-auth");
-        amazon("docker-remote-api.1.18");
-    }
-    if container.memory_reservation.is_some() {
-        amazon("docker-remote-api.1.21");
-    }
-    if !list(&container.ulimits).is_empty() {
-        amazon("docker-remote-api.1.18");
-    }
-    let log = container.log_configuration.as_ref();
-    let driver = log.and_then(|log| log.log_driver.as_ref());
-    if let Some(driver) = driver {
-        amazon(&format!("logging-driver.{driver}"));
-        amazon("docker-remote-api.1.18");
-        if *driver == LogDriver::Awslogs {
-            amazon("docker-remote-api.1.19");
-        }
-    }
-    if container.health_check.is_some() {
-        amazon("docker-remote-api.1.24");
-    }
-    let init = container.linux_parameters.as_ref().and_then(|linux| linux.init_process_enabled);
-    if init == Some(true) {
-        amazon("docker-remote-api.1.25");
-    }
-    let mut ecs = |is_needed: bool, capability: &str| {
+/// Capabilities by their full names.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn amazon(&mut self, is_needed: bool, capability: &str) {
         if is_needed {
-            names.insert(format!("{ECS}{capability}"));
+            self.0.insert(format!("{AMAZON}{capability}"));
         }
-    };
-    ecs(is_ecr && has_role, "execution-role-ecr-pull");
-    ecs(driver == Some(&LogDriver::Awslogs) && has_role, "execution-role-awslogs");
-    ecs(container.health_check.is_some(), "container-health-check");
-    ecs(!list(&container.depends_on).is_empty(), "container-ordering");
-    ecs(
-        container.repository_credentials.is_some(),
-        "private-registry-authentication.secretsmanager",
-    );
-    ecs(!list(&container.environment_files).is_empty(), "env-files.s3");
+    }
+
+    fn ecs(&mut self, is_needed: bool, capability: &str) {
+        if is_needed {
+            self.0.insert(format!("{ECS}{capability}"));
+        }
+    }
+
+    /// The version of Docker's remote API that first had something.
+    fn docker(&mut self, is_needed: bool, version: &str) {
+        if is_needed {
+            self.0.insert(format!("{AMAZON}docker-remote-api.{version}"));
+        }
+    }
+}
+
+fn require_of_volume(volume: &Volume, names: &mut Names) {
+    if let Some(docker) = &volume.docker_volume_configuration {
+        let driver = docker.driver.as_deref().unwrap_or("local");
+        names.ecs(true, &format!("docker-plugin.{driver}"));
+        names.docker(true, "1.25");
+    }
+    if volume.efs_volume_configuration.is_some() {
+        names.ecs(true, "efs");
+        names.ecs(true, "efsAuth");
+        names.docker(true, "1.25");
+    }
+    names.ecs(volume.configured_at_launch == Some(true), "storage.ebs-task-volume-attach");
+}
+
+/// ECS looks at whether a list was given, not at what is in it, where Docker's API knew none before.
+fn require_of_process(container: &ContainerDefinition, names: &mut Names) {
+    names.amazon(container.privileged == Some(true), "privileged-container");
+    let options = list(&container.docker_security_options);
+    names.amazon(options.iter().any(|option| option.starts_with("label:")), "selinux");
+    names.amazon(options.iter().any(|option| option.starts_with("apparmor:")), "apparmor");
+    let is_named = container.user.is_some()
+        || container.hostname.is_some()
+        || container.working_directory.is_some();
+    let has_names = !list(&container.links).is_empty()
+        || container.extra_hosts.is_some()
+        || container.dns_servers.is_some()
+        || container.dns_search_domains.is_some();
+    names.docker(is_named || has_names, "1.17");
+    names.docker(container.ulimits.is_some(), "1.18");
+    names.docker(container.memory_reservation.is_some(), "1.21");
+    let linux = container.linux_parameters.as_ref();
+    names.docker(linux.is_some_and(|linux| !list(&linux.tmpfs).is_empty()), "1.22");
+    names.docker(linux.is_some_and(|linux| linux.init_process_enabled == Some(true)), "1.25");
+    if let Some(check) = &container.health_check {
+        names.ecs(true, "container-health-check");
+        names.docker(check.start_period.is_some(), "1.29");
+        names.docker(check.start_period.is_none(), "1.24");
+    }
+    names.ecs(!list(&container.depends_on).is_empty(), "container-ordering");
+    names.ecs(!list(&container.environment_files).is_empty(), "env-files.s3");
     let is_restarted = container.restart_policy.as_ref().and_then(|policy| policy.enabled);
-    ecs(is_restarted == Some(true), "container-restart-policy");
+    names.ecs(is_restarted == Some(true), "container-restart-policy");
     let has_range = list(&container.port_mappings).iter().any(|m| m.container_port_range.is_some());
-    ecs(has_range, "network.container-port-range");
-    if let Some(firelens) =
-        container.firelens_configuration.as_ref().and_then(|f| f.r#type.as_ref())
-    {
-        ecs(true, &format!("firelens.{firelens}"));
-    }
+    names.ecs(has_range, "network.container-port-range");
     for secret in list(&container.secrets) {
-        ecs(
-            true,
-            &format!("secrets.{}.environment-variables", source_of(text(&secret.value_from))),
-        );
+        let source = source_of(text(&secret.value_from));
+        names.ecs(true, &format!("secrets.{source}.environment-variables"));
     }
-    for secret in log.map(|log| list(&log.secret_options)).unwrap_or_default() {
-        ecs(true, &format!("secrets.{}.bootstrap.log-driver", source_of(text(&secret.value_from))));
+}
+
+fn require_of_image(container: &ContainerDefinition, has_role: bool, names: &mut Names) {
+    let is_ecr = is_ecr_image(text(&container.image));
+    names.amazon(is_ecr, "ecr-auth");
+    names.ecs(is_ecr && has_role, "execution-role-ecr-pull");
+    let has_credentials = container.repository_credentials.is_some();
+    names.ecs(has_credentials, "private-registry-authentication.secretsmanager");
+}
+
+fn require_of_logging(container: &ContainerDefinition, has_role: bool, names: &mut Names) {
+    if let Some(firelens) = &container.firelens_configuration {
+        if let Some(kind) = &firelens.r#type {
+            names.ecs(true, &format!("firelens.{kind}"));
+        }
+        let source = firelens.options.as_ref().and_then(|all| all.get("config-file-type"));
+        if let Some(source @ ("file" | "s3")) = source.map(String::as_str) {
+            names.ecs(true, &format!("firelens.options.config.{source}"));
+        }
+    }
+    let Some(log) = &container.log_configuration else { return };
+    for secret in list(&log.secret_options) {
+        let source = source_of(text(&secret.value_from));
+        names.ecs(true, &format!("secrets.{source}.bootstrap.log-driver"));
+    }
+    let Some(driver) = &log.log_driver else { return };
+    names.amazon(true, &format!("logging-driver.{driver}"));
+    if *driver == LogDriver::Awslogs {
+        let has = |option| log.options.as_ref().is_some_and(|all| all.contains_key(option));
+        names.ecs(has_role, "execution-role-awslogs");
+        names.docker(true, "1.19");
+        names.docker(has("mode") || has("max-buffer-size"), "1.28");
+        names.docker(has("awslogs-create-group"), "1.29");
     }
 }
 
@@ -127,7 +161,7 @@ fn source_of(value_from: &str) -> &'static str {
 }
 
 /// `<account>.dkr.ecr.<region>.amazonaws.com/…`
-fn is_ecr_image(image: &str) -> bool {
+pub(super) fn is_ecr_image(image: &str) -> bool {
     let host = image.split('/').next().unwrap_or_default();
     let parts: Vec<&str> = host.split('.').collect();
     matches!(parts.as_slice(), [account, "dkr", "ecr", _, "amazonaws", "com", ..]

@@ -66,11 +66,12 @@ pub(super) fn check(draft: &Draft) -> Check {
              'cpu'.",
         ));
     }
-    let reserved = sum(|container| container.memory_reservation.or(container.memory));
+    // Hard limits may come to more than the task has; what is reserved may not.
+    let reserved = sum(|container| container.memory_reservation);
     if draft.memory.is_some_and(|task| i64::from(task.0) < reserved) {
         return Err(Refusal::client(
-            "The sum of all container 'memory' values cannot be greater than the value of the \
-             task 'memory'.",
+            "The sum of all container 'memoryReservation' values cannot be greater than the value \
+             of the task 'memory'.",
         ));
     }
     let storage = draft.request.ephemeral_storage.as_ref().and_then(|s| s.size_in_gib);

@@ -7,17 +7,29 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ecs::task_definition::role_arn;
 
 #[test]
 fn compatibilities_are_found_out() {
     let of = |document: &Value| read(document).unwrap().compatibilities;
     assert_eq!(of(&plain()), [Compatibility::External, Compatibility::Ec2]);
-    assert_eq!(of(&fargate()), [Compatibility::Ec2, Compatibility::Fargate]);
+    let both = [Compatibility::Ec2, Compatibility::Fargate, Compatibility::ManagedInstances];
+    let neither = [Compatibility::Ec2, Compatibility::ManagedInstances];
+    assert_eq!(of(&fargate()), both);
     let unasked = with(fargate(), "requiresCompatibilities", Value::Null);
-    assert_eq!(of(&unasked), [Compatibility::Ec2, Compatibility::Fargate]);
-    let no_size = with(with(unasked, "cpu", Value::Null), &app("memory"), json!(128));
+    assert_eq!(of(&unasked), both);
+    let no_size = with(with(unasked.clone(), "cpu", Value::Null), &app("memory"), json!(128));
     let no_size = with(no_size, "memory", Value::Null);
-    assert_eq!(of(&no_size), [Compatibility::Ec2]);
+    assert_eq!(of(&no_size), neither);
+    // Where ECS wants an execution role for Fargate it is found out only with one, and taken if asked.
+    let ecr = json!("123456789012.dkr.ecr.us-east-1.amazonaws.com/web:1");
+    let no_role = with(unasked, &app("image"), ecr.clone());
+    assert_eq!(of(&no_role), neither);
+    assert_eq!(of(&with(no_role, "executionRoleArn", json!("exec"))), both);
+    assert_eq!(of(&with(fargate(), &app("image"), ecr)), both);
+    let platform = json!({"cpuArchitecture": "X86_64"});
+    assert_eq!(of(&with(plain(), "runtimePlatform", platform)), [Compatibility::Ec2]);
+    assert_eq!(of(&with(plain(), "networkMode", json!("host"))), of(&plain()));
     refuses(&plain(), &[("requiresCompatibilities", json!(["MOON"]), "MOON should be one of")]);
 }
 
@@ -27,7 +39,10 @@ fn required_attributes_are_found_out() {
         read(document).unwrap().requires_attributes().into_iter().map(|a| a.name).collect()
     };
     assert_eq!(of(&plain()), [""; 0]);
-    assert_eq!(of(&fargate()), ["ecs.capability.task-eni"]);
+    assert_eq!(
+        of(&fargate()),
+        ["com.amazonaws.ecs.capability.docker-remote-api.1.18", "ecs.capability.task-eni"]
+    );
     let image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/web:1";
     let log = json!({"logDriver": "awslogs", "options":
         {"awslogs-group": "g", "awslogs-region": "r", "awslogs-stream-prefix": "p"}});
@@ -50,6 +65,85 @@ fn required_attributes_are_found_out() {
             "ecs.capability.task-eni",
         ]
     );
+}
+
+/// What a member brings to a definition that needs nothing without it.
+#[test]
+fn each_member_brings_its_attributes() {
+    const AMAZON: &str = "com.amazonaws.ecs.capability.";
+    let of = |document: &Value| -> Vec<String> {
+        let short = |name: &str| match name.strip_prefix(AMAZON) {
+            Some(rest) => rest.replace("docker-remote-api.", "docker "),
+            None => name.replace("ecs.capability.", "ecs:"),
+        };
+        let all = read(document).unwrap().requires_attributes();
+        all.iter().map(|each| short(&each.name)).collect()
+    };
+    let check = |more: Value| with(json!({"command": ["CMD", "x"]}), "startPeriod", more);
+    let awslogs = |option: &str| {
+        json!({"logDriver": "awslogs", "options": {
+            "awslogs-group": "g", "awslogs-region": "r", "awslogs-stream-prefix": "p", option: "true"}})
+    };
+    for (member, value, brought) in [
+        ("dnsServers", json!([]), &["docker 1.17"][..]),
+        ("links", json!([]), &[]),
+        ("user", json!("1000"), &["docker 1.17"]),
+        ("workingDirectory", json!("/"), &["docker 1.17"]),
+        ("ulimits", json!([]), &["docker 1.18"]),
+        ("memoryReservation", json!(64), &["docker 1.21"]),
+        (
+            "linuxParameters",
+            json!({"tmpfs": [{"containerPath": "/x", "size": 1}]}),
+            &["docker 1.22"],
+        ),
+        ("healthCheck", check(Value::Null), &["docker 1.24", "ecs:container-health-check"]),
+        ("healthCheck", check(json!(1)), &["docker 1.29", "ecs:container-health-check"]),
+        ("dockerSecurityOptions", json!(["label:disable"]), &["selinux"]),
+        (
+            "logConfiguration",
+            awslogs("awslogs-create-group"),
+            &["docker 1.19", "docker 1.29", "logging-driver.awslogs"],
+        ),
+        ("logConfiguration", json!({"logDriver": "json-file"}), &["logging-driver.json-file"]),
+        ("image", json!("123456789012.dkr.ecr.us-east-1.amazonaws.com/a"), &["ecr-auth"]),
+    ] {
+        assert_eq!(of(&with(plain(), &app(member), value.clone())), brought, "{member} = {value}");
+    }
+    let host = with(with(plain(), "networkMode", json!("host")), "taskRoleArn", json!("r"));
+    assert_eq!(of(&host), ["docker 1.18", "task-iam-role", "task-iam-role-network-host"]);
+    let efs = json!([{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]);
+    assert_eq!(of(&with(plain(), "volumes", efs)), ["docker 1.25", "ecs:efs", "ecs:efsAuth"]);
+    let large = with(with(fargate(), "cpu", json!("16384")), "memory", json!("32768"));
+    assert_eq!(of(&large), ["docker 1.18", "ecs:increased-task-cpu-limit", "ecs:task-eni"]);
+}
+
+#[test]
+fn an_efs_volume_without_a_directory_is_of_the_root() {
+    let volume = |more: Value| json!([{"name": "v", "efsVolumeConfiguration": more}]);
+    let shown = |more| kept(&with(plain(), "volumes", volume(more)))["volumes"].clone();
+    let root = json!({"fileSystemId": "fs-1", "rootDirectory": "/"});
+    assert_eq!(shown(json!({"fileSystemId": "fs-1"})), volume(root));
+    let deeper = json!({"fileSystemId": "fs-1", "rootDirectory": "/a"});
+    assert_eq!(shown(deeper.clone()), volume(deeper));
+}
+
+#[test]
+fn a_role_by_its_name_is_that_of_the_account() {
+    let account = "000000000000".parse().unwrap();
+    for (given, shown) in [
+        ("web", "arn:aws:iam::000000000000:role/web"),
+        ("service-role/web", "arn:aws:iam::000000000000:role/service-role/web"),
+        ("arn:aws:iam::123456789012:role/web", "arn:aws:iam::123456789012:role/web"),
+        ("not a role", "not a role"),
+        ("", ""),
+    ] {
+        assert_eq!(role_arn(account, given.to_owned()), shown);
+        let document = with(plain(), "executionRoleArn", json!(given));
+        let (row, _) =
+            read(&document).unwrap().into_row(account, model::Tags::new(), String::new()).unwrap();
+        assert_eq!(row.execution_role.unwrap_or_default(), shown);
+        assert!(row.document.as_str().contains(shown));
+    }
 }
 
 #[test]
@@ -151,7 +245,7 @@ proptest! {
     fn what_is_kept_is_what_was_sent_and_defaults(first in container(0), second in container(1)) {
         let sent = json!({
             "family": "web", "networkMode": "host", "containerDefinitions": [first, second],
-            "taskRoleArn": "role", "volumes": [{"name": "v", "host": {}}], "cpu": "10240",
+            "taskRoleArn": "arn:aws:iam::000000000000:role/x", "volumes": [{"name": "v", "host": {}}], "cpu": "10240",
         });
         let shown = kept(&sent);
         prop_assert!(is_within(&sent, &shown), "{sent} became {shown}");

@@ -86,8 +86,14 @@ fn memory_and_cpu_of_containers_go_into_those_of_the_task() {
             ("memory", json!(513), "The 'memory' setting for container 'app' is greater than for"),
         ],
     );
-    let second = json!({"name": "b", "image": "x", "memory": 400});
-    refuses(&sized, &[("containerDefinitions/1", second, "The sum of all container 'memory'")]);
+    let soft = json!({"name": "b", "image": "x", "memoryReservation": 513});
+    refuses(&sized, &[("containerDefinitions/1", soft, "The sum of all container 'memoryReser")]);
+    // Hard limits are no more than limits.
+    accepts(&with(
+        sized,
+        "containerDefinitions/1",
+        json!({"name": "b", "image": "x", "memory": 400}),
+    ));
     refuses(
         &plain(),
         &[
@@ -435,7 +441,9 @@ fn health_checks_restarts_and_limits_have_ranges() {
         &plain(),
         &[
             ("healthCheck", json!({}), "healthCheck.command"),
-            ("healthCheck", json!({"command": ["true"]}), "healthCheck.command"),
+            ("healthCheck", json!({"command": []}), "healthCheck.command"),
+            ("healthCheck", json!({"command": [""]}), "healthCheck.command"),
+            ("healthCheck", json!({"command": ["CMD"]}), "healthCheck.command"),
             ("healthCheck", check("interval", 4), "healthCheck.interval"),
             ("healthCheck", check("interval", 301), "healthCheck.interval"),
             ("healthCheck", check("timeout", 1), "healthCheck.timeout"),
