@@ -125,6 +125,10 @@ fn read(
         }
     };
     let kind = workload.as_ref().map_or(Launch::Ec2, Workload::kind);
+    if let Some(workload) = workload.as_ref().filter(|_| input.enable_execute_command == Some(true))
+    {
+        workload.check_execute_command("The service couldn't be created")?;
+    }
     check_daemon(input, scheduling, workload.as_ref())?;
     let defined = workload.as_ref().map_or(0, |it| it.definition.placement_expressions.len());
     let constraints = read_constraints(

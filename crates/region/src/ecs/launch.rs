@@ -116,6 +116,10 @@ impl<'v> Launch<'v> {
             return Err(Refusal::client(message).into());
         }
         let overrides = overrides::read(common.overrides.as_ref(), definition, kind)?;
+        let has_role = definition.task_role.is_some() || overrides.task_role_arn.is_some();
+        if common.enable_execute_command == Some(true) && !has_role {
+            return Err(execute_command_needs_role("The task couldn't be run"));
+        }
         let cpu = overrides::cpu(&overrides).or(definition.cpu);
         let memory = overrides::memory(&overrides).or(definition.memory);
         let vpc = region.own_vpc(view, caller)?;
@@ -346,6 +350,15 @@ pub(super) fn definition<'v>(
             Err(Refusal::client("TaskDefinition is inactive").into())
         }
     }
+}
+
+/// ECS Exec acts in the task's role; `what` failed for want of one.
+pub(super) fn execute_command_needs_role(what: &str) -> ApiError {
+    Refusal::invalid(format!(
+        "{what} because a valid taskRoleArn is not being used. Specify a valid task role in your \
+         task definition and try again."
+    ))
+    .into()
 }
 
 /// Refuses what this region, or this kind of capacity, cannot run.

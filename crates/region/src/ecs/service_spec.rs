@@ -63,6 +63,14 @@ impl Workload {
         Ok(Self { definition, capacity, platform_version, platform_family, network })
     }
 
+    /// Refuses ECS Exec without a task role; `what` is what can't be done.
+    pub(super) fn check_execute_command(&self, what: &str) -> Result<(), ApiError> {
+        match self.definition.task_role {
+            Some(_) => Ok(()),
+            None => Err(launch::execute_command_needs_role(what)),
+        }
+    }
+
     pub(super) fn kind(&self) -> Launch {
         self.capacity.launch()
     }

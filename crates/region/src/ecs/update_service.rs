@@ -8,17 +8,18 @@ use std::sync::Arc;
 
 use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
-use longshore_types::Timestamp;
+use longshore_types::{RevisionId, Timestamp};
 use model::service::{
     Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceStatus, SourceRevision,
 };
 use model::task::Launch;
-use model::{Cluster, Index, Key, Service, ServiceRevision, TaskDefinitionStatus, View};
+use model::{Cluster, Index, Key, Row, Service, ServiceRevision, TaskDefinitionStatus, View};
 use store::Batch;
 
 use super::create_service::{
     DAEMON_COUNT, DAEMON_STRATEGY, check_daemon_capacity, first_step, read_rebalancing,
 };
+use super::launch::execute_command_needs_role;
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
     Workload, read_capacity, read_constraints, read_definition, read_desired, read_grace,
@@ -37,13 +38,22 @@ pub(super) async fn handle(
     let decide = |view: &View, now| {
         let (batch, service) = decide(region, caller, &input, view, now)?;
         let view = as_written(view, &batch);
-        Ok((batch, (view, service)))
+        let is_deployed = service.revision.is_some_and(|id| is_written(&batch, id));
+        Ok((batch, (view, service, is_deployed)))
     };
-    let (view, service) = region.decide(decide).await?;
+    let (view, service, is_deployed) = region.decide(decide).await?;
     // Tasks that wait for room are placed by the rules that hold now.
     region.sessions.room.notify_one();
-    let service = Shown::of(region, &view, &service).show(false)?;
+    let mut service = Shown::of(region, &view, &service).show(false)?;
+    // ECS answers before its scheduler has given the new deployment any tasks to desire.
+    if let Some(first) = service.deployments.iter_mut().flatten().next().filter(|_| is_deployed) {
+        first.desired_count = Some(0);
+    }
     Ok(api::UpdateServiceResponse { service: Some(service) })
+}
+
+fn is_written(batch: &Batch, id: RevisionId) -> bool {
+    batch.writes.iter().any(|row| matches!(row, Row::ServiceRevision(row) if row.id == id))
 }
 
 fn decide(
@@ -74,6 +84,7 @@ fn decide(
         (None, None) => Launch::Ec2,
     };
     let mut service = change(region, view, caller, before, workload.as_ref(), kind, input)?;
+    check_execute_command(view, &service, workload.as_ref(), revision.map(AsRef::as_ref), input)?;
     if let Some(workload) = workload {
         batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
         batch.rely(Key::TaskDefinition(caller.account, workload.definition.id.clone()));
@@ -182,6 +193,33 @@ fn next_workload(
         return Err(Refusal::client("TaskDefinition is inactive").into());
     }
     Ok(Some(workload))
+}
+
+/// Tasks that commands are executed in have a task role: said when it is turned on, and when what
+/// tasks are made of changes.
+fn check_execute_command(
+    view: &View,
+    service: &Service,
+    workload: Option<&Workload>,
+    revision: Option<&ServiceRevision>,
+    input: &api::UpdateServiceRequest,
+) -> Result<(), ApiError> {
+    const WHAT: &str = "The service couldn't be updated";
+    let is_asked = input.enable_execute_command == Some(true);
+    match (workload, revision) {
+        (Some(workload), _) if service.enable_execute_command => {
+            workload.check_execute_command(WHAT)
+        }
+        (None, Some(revision)) if is_asked => {
+            let account = service.scope.account;
+            let definition = view.task_definitions.get(account, &revision.definition);
+            match definition.is_some_and(|definition| definition.task_role.is_none()) {
+                true => Err(execute_command_needs_role(WHAT)),
+                false => Ok(()),
+            }
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
 }
 
 /// The service with everything that needs no deployment.

@@ -64,7 +64,7 @@ async fn another_task_definition_begins_a_deployment_and_the_one_before_steps_ba
         (text("PRIMARY"), text("ACTIVE"))
     );
     assert!(shown[0].task_definition.as_ref().unwrap().ends_with("web:2"), "the latest revision");
-    assert_eq!((shown[0].desired_count, shown[0].running_count), (Some(2), Some(0)));
+    assert_eq!((shown[0].desired_count, shown[0].running_count), (Some(0), Some(0)));
     assert_eq!(shown[1].running_count, Some(2));
     assert_eq!((updated.running_count, updated.desired_count), (Some(2), Some(2)));
     assert_eq!(updated.current_service_revisions.unwrap().len(), 2);
@@ -238,4 +238,45 @@ async fn a_service_keeps_its_controller() {
         world.update(|input| input.load_balancers = Some(vec![Default::default()])).await;
     assert!(balancers.unwrap_err().message.starts_with("loadBalancers is not supported"));
     world.update(|input| input.load_balancers = Some(vec![])).await.unwrap();
+}
+
+#[tokio::test]
+async fn commands_are_executed_only_where_there_is_a_task_role() {
+    const WHY: &str = " because a valid taskRoleArn is not being used. Specify a valid task role in \
+                       your task definition and try again.";
+    let world = World::new().await;
+    world.define("roleless", None, "256").await;
+    let created = world.create(|input| {
+        input.task_definition = text("roleless");
+        input.enable_execute_command = Some(true);
+    });
+    refused(created.await, INVALID, &format!("The service couldn't be created{WHY}"));
+    world.create(|input| input.task_definition = text("roleless")).await.unwrap();
+    let turned_on = world.update(|input| input.enable_execute_command = Some(true)).await;
+    refused(turned_on, INVALID, &format!("The service couldn't be updated{WHY}"));
+    let both = world.update(|input| {
+        input.task_definition = text("bridge:1");
+        input.enable_execute_command = Some(true);
+    });
+    assert_eq!(both.await.unwrap().enable_execute_command, Some(true));
+    let back = world.update(|input| input.task_definition = text("roleless")).await;
+    refused(back, INVALID, &format!("The service couldn't be updated{WHY}"));
+    let off = world.update(|input| {
+        input.task_definition = text("roleless");
+        input.enable_execute_command = Some(false);
+    });
+    assert_eq!(off.await.unwrap().enable_execute_command, Some(false));
+}
+
+#[tokio::test]
+async fn a_new_deployment_is_answered_before_it_desires_tasks() {
+    let world = World::new().await;
+    let created = world.create(|_| ()).await.unwrap();
+    assert_eq!(created.deployments.unwrap()[0].desired_count, Some(2));
+    let updated = world.update(|input| input.force_new_deployment = Some(true)).await.unwrap();
+    let deployments = updated.deployments.unwrap();
+    let first = &deployments[0];
+    assert_eq!((first.status.as_deref(), first.desired_count), (Some("PRIMARY"), Some(0)));
+    assert_eq!(updated.desired_count, Some(2));
+    assert_eq!(world.web().await.deployments.unwrap()[0].desired_count, Some(2));
 }

@@ -61,6 +61,7 @@ impl World {
             network_mode: mode,
             cpu: text(cpu),
             memory: text("1024"),
+            task_role_arn: (family != "roleless").then(|| "task".to_owned()),
             container_definitions: Some(vec![container]),
             ..api::RegisterTaskDefinitionRequest::default()
         };

@@ -93,6 +93,9 @@ fn read(
         input.network_configuration.as_ref(),
     )?;
     check_placement(service, workload.kind())?;
+    if service.enable_execute_command {
+        workload.check_execute_command("The task set couldn't be created")?;
+    }
     Ok(TaskSet {
         scope: service.scope.clone(),
         cluster: service.cluster.clone(),
