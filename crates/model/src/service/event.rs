@@ -39,6 +39,10 @@ pub enum Happening {
     Unplaceable {
         why: String,
     },
+    /// A task stopped before it had run; `why` is its reason without the full stop.
+    NeverRan {
+        why: String,
+    },
     /// Its tasks keep failing.
     Failing {
         why: Option<String>,
@@ -103,6 +107,9 @@ impl Happening {
                 "(service {service}) was unable to place a task because no container instance met \
                  all of its requirements. {why} {MORE}"
             ),
+            Self::NeverRan { why } => {
+                format!("(service {service}) was unable to place a task. Reason: {why}.")
+            }
             Self::Failing { why: None } => format!(
                 "(service {service}) is unable to consistently start tasks successfully. {MORE}"
             ),

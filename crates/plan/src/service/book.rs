@@ -11,8 +11,8 @@ use model::task::{Desired, Phase, StopCause, Task};
 
 use super::census::{Census, Standing, count, is_health_checked};
 use super::gates::desired_count;
-use super::limits::{EARLY_END_MS, breaker_threshold};
-use super::turn::{Plan, Tracked, Turn};
+use super::limits::{EARLY_END_MS, FAILED_SHOWN_MS, breaker_threshold};
+use super::turn::{Plan, Tracked, Turn, earlier};
 
 /// What the end of a task says of its deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +77,15 @@ fn stopped_at(task: &Task) -> Timestamp {
 
 /// Counts one more try if the task was made after the last one had failed: those that were started
 /// together fail together.
-fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) {
+/// True for such a one.
+fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) -> bool {
     let at = stopped_at(task);
-    if last.is_none_or(|last| last <= task.times.created) {
+    let is_another = last.is_none_or(|last| last <= task.times.created);
+    if is_another {
         *streak = streak.saturating_add(1);
     }
     *last = Some(last.map_or(at, |last| last.max(at)));
+    is_another
 }
 
 impl<'a> Turn<'_, 'a> {
@@ -132,13 +135,20 @@ impl<'a> Turn<'_, 'a> {
             }
             let is_proven = proven.contains(&service.deployment);
             let id = service.deployment;
+            let mut is_another = false;
             if let Some(row) = self.deployments.iter_mut().find(|row| row.is.id == id) {
-                charge(&mut row.is, task, ending, is_proven);
+                is_another = charge(&mut row.is, task, ending, is_proven);
             }
             if let Some(row) = self.task_sets.iter_mut().find(|row| row.is.id == id) {
                 let set = &mut row.is;
                 set.last_failure = Some(account(task));
-                count_try(&mut set.failures, &mut set.last_failure_at, task);
+                is_another = count_try(&mut set.failures, &mut set.last_failure_at, task);
+            }
+            // Once a try, however many tasks were started with it.
+            if let Some(StopCause::FailedToStart { reason }) = &task.stop_cause
+                && is_another
+            {
+                self.say(Happening::NeverRan { why: reason.trim_end_matches('.').to_owned() });
             }
         }
     }
@@ -390,17 +400,31 @@ impl<'a> Turn<'_, 'a> {
             self.note_failing(id, streak, why);
             self.note_stuck(at, plan);
         }
+        self.let_go();
+        let is_completed =
+            self.primary().is_some_and(|at| self.deployments[at].is.rollout == Rollout::Completed);
+        self.note_steadiness(plan.is_settled && is_completed);
+    }
+
+    /// Takes deployments that are over and have no tasks out of the service's list. One that failed
+    /// stays for a while: clients look every few seconds, and what they look for is its failure.
+    fn let_go(&mut self) {
+        let now = self.now();
+        let mut look_again_at = None;
         for row in &mut self.deployments {
             // One that is being undone is still to be told how that ended.
             let is_over = row.is.status.is_final();
             let is_empty = self.census.of_deployment(row.is.id).is_empty();
-            if row.is.rank == Rank::Active && is_over && is_empty {
-                row.is.rank = Rank::Gone;
+            if row.is.rank != Rank::Active || !is_over || !is_empty {
+                continue;
+            }
+            let failed_at = row.is.rollback.as_ref().map(|rollback| rollback.started_at);
+            match failed_at.map(|at| at.plus_ms(FAILED_SHOWN_MS)).filter(|until| now < *until) {
+                Some(until) => look_again_at = earlier(look_again_at, Some(until)),
+                None => row.is.rank = Rank::Gone,
             }
         }
-        let is_completed =
-            self.primary().is_some_and(|at| self.deployments[at].is.rollout == Rollout::Completed);
-        self.note_steadiness(plan.is_settled && is_completed);
+        self.wake_at(look_again_at);
     }
 
     /// Every task of a deployment is there: it is done, or watched for a while before it is.
@@ -457,18 +481,19 @@ pub(super) fn is_undone_by(deployment: &Deployment, by: DeploymentId) -> bool {
         && deployment.rollback.as_ref().is_some_and(|rollback| rollback.by == by)
 }
 
-/// Counts a failure of the primary deployment's.
-fn charge(deployment: &mut Deployment, task: &Task, ending: Ending, is_proven: bool) {
+/// Counts a failure of the primary deployment's; whether it is of another try than the last one.
+fn charge(deployment: &mut Deployment, task: &Task, ending: Ending, is_proven: bool) -> bool {
     if deployment.rank != Rank::Primary || deployment.rollout == Rollout::Failed {
-        return;
+        return false;
     }
     deployment.last_failure = Some(account(task));
-    count_try(&mut deployment.streak, &mut deployment.last_failure_at, task);
+    let is_another = count_try(&mut deployment.streak, &mut deployment.last_failure_at, task);
     // As long as another runs, one that never did is no sign of a bad revision.
     let is_excused = ending == Ending::NeverRan && is_proven;
     if deployment.rollout == Rollout::InProgress && !is_excused {
         deployment.failures = deployment.failures.saturating_add(1);
     }
+    is_another
 }
 
 fn fail(deployment: &mut Deployment, reason: &str) {

@@ -13,6 +13,8 @@ pub const EARLY_END_MS: u64 = 40_000;
 pub const FAST_TRIES: u32 = 3;
 /// The longest pause between tries.
 pub const BACKOFF_MS_MAX: u64 = 15 * 60 * 1000;
+/// How long a deployment that was rolled back is shown at least: the clients' waiters look every 15 s.
+pub const FAILED_SHOWN_MS: u64 = 30_000;
 /// How often a service that stays steady says so.
 pub const STEADY_AGAIN_MS: u64 = 6 * 60 * 60 * 1000;
 /// What a bounded threshold is bounded by.

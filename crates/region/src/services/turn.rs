@@ -454,6 +454,7 @@ impl<'t> Turn<'t> {
                 | Happening::Started { .. }
                 | Happening::Stopped { .. }
                 | Happening::Unhealthy { .. }
+                | Happening::NeverRan { .. }
                 | Happening::Failing { .. }
                 | Happening::DeploymentCompleted { .. }
                 | Happening::DeploymentFailed { .. }

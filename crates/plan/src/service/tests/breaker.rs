@@ -6,7 +6,7 @@ use model::service::{
 use model::task::Health;
 
 use super::world::{Behaviour, Fate, World, breaker, settings};
-use crate::service::limits::BACKOFF_MS_MAX;
+use crate::service::limits::{BACKOFF_MS_MAX, FAILED_SHOWN_MS};
 use crate::service::{
     BreakerStatus, backoff_ms, breaker_threshold, desired_count, gates, rollout_reason,
 };
@@ -49,7 +49,7 @@ fn a_revision_that_cannot_start_trips_the_breaker_and_the_old_tasks_never_notice
     world.run_until_steady();
     assert_eq!(world.wanted(), before, "no task of the good deployment was touched");
     let row = world.deployment(bad);
-    assert_eq!((row.rollout, row.rank), (Rollout::Failed, Rank::Gone));
+    assert_eq!((row.rollout, row.rank), (Rollout::Failed, Rank::Active), "clients still look");
     assert_eq!(row.status, ServiceDeploymentStatus::RollbackSuccessful);
     assert_eq!(row.failures, 4, "two waves of two");
     let why = "ECS deployment circuit breaker: tasks failed to start.";
@@ -65,6 +65,10 @@ fn a_revision_that_cannot_start_trips_the_breaker_and_the_old_tasks_never_notice
         world.said(&format!("(deployment {bad}) deployment failed: tasks failed to start")),
         1
     );
+    let why = "was unable to place a task. Reason: CannotPullContainerError: no such image.";
+    assert_eq!(world.said(why), 2, "once a wave");
+    world.run_ms(FAILED_SHOWN_MS);
+    assert_eq!(world.deployment(bad).rank, Rank::Gone);
 }
 
 #[test]
