@@ -32,6 +32,9 @@ pub struct EcrRepository {
     pub tag_mutability: TagMutability,
     /// Wildcard patterns of tags.
     pub mutability_exclusions: Vec<String>,
+    /// Kept and shown; nothing scans images.
+    #[serde(default)]
+    pub scan_on_push: bool,
     pub tags: Tags,
 }
 

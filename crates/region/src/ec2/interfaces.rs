@@ -39,7 +39,10 @@ pub(super) fn describe_network_interfaces(
     let ids = input.network_interface_ids.as_deref();
     let all = by_id(all, ids, |each| each.network_interface_id.as_deref(), missing)?;
     let names = [
+        "addresses.association.public-ip",
         "addresses.private-ip-address",
+        "association.ip-owner-id",
+        "association.public-ip",
         "attachment.attachment-id",
         "attachment.status",
         "availability-zone",
@@ -64,6 +67,12 @@ pub(super) fn describe_network_interfaces(
             let value = match name {
                 "addresses.private-ip-address" | "private-ip-address" => {
                     each.private_ip_address.clone()
+                }
+                "addresses.association.public-ip" | "association.public-ip" => {
+                    each.association.as_ref().and_then(|each| each.public_ip.clone())
+                }
+                "association.ip-owner-id" => {
+                    each.association.as_ref().and_then(|each| each.ip_owner_id.clone())
                 }
                 "attachment.attachment-id" => attachment.and_then(|a| a.attachment_id.clone()),
                 "attachment.status" => {
@@ -121,7 +130,16 @@ fn to_wire(
         group_id: Some(group.to_string()),
         group_name: Some("default".to_owned()),
     });
+    // The nearest to a public address that there is: the host, and what it routes for, reach the task
+    // under the very address that it has.
+    let association = row.assign_public_ip.then(|| api::NetworkInterfaceAssociation {
+        ip_owner_id: Some("amazon".to_owned()),
+        public_dns_name: Some(String::new()),
+        public_ip: Some(row.address.to_string()),
+        ..api::NetworkInterfaceAssociation::default()
+    });
     api::NetworkInterface {
+        association: association.clone(),
         attachment: is_placed.then_some(attachment),
         availability_zone: Some(row.zone.clone()),
         availability_zone_id: Some(zone_id),
@@ -136,10 +154,10 @@ fn to_wire(
         private_dns_name: Some(dns.clone()),
         private_ip_address: Some(row.address.to_string()),
         private_ip_addresses: Some(vec![api::NetworkInterfacePrivateIpAddress {
+            association,
             primary: Some(true),
             private_dns_name: Some(dns),
             private_ip_address: Some(row.address.to_string()),
-            ..api::NetworkInterfacePrivateIpAddress::default()
         }]),
         requester_managed: Some(true),
         source_dest_check: Some(true),

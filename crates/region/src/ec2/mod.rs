@@ -4,6 +4,7 @@ mod filter;
 mod interfaces;
 mod network;
 mod routes;
+mod routing;
 mod zones;
 
 use std::sync::Arc;
@@ -11,9 +12,13 @@ use std::sync::Arc;
 use aws_api::ec2::{
     DescribeAccountAttributesRequest, DescribeAccountAttributesResult,
     DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
+    DescribeInternetGatewaysRequest, DescribeInternetGatewaysResult,
     DescribeNetworkInterfacesRequest, DescribeNetworkInterfacesResult, DescribeRegionsRequest,
-    DescribeRegionsResult, DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult,
-    DescribeSubnetsRequest, DescribeSubnetsResult, DescribeVpcsRequest, DescribeVpcsResult, Ec2,
+    DescribeRegionsResult, DescribeRouteTablesRequest, DescribeRouteTablesResult,
+    DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult, DescribeSubnetsRequest,
+    DescribeSubnetsResult, DescribeVpcAttributeRequest, DescribeVpcAttributeResult,
+    DescribeVpcsRequest, DescribeVpcsResult, DescribeVpnGatewaysRequest, DescribeVpnGatewaysResult,
+    Ec2,
 };
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
@@ -138,6 +143,38 @@ impl Ec2 for Region {
         input: DescribeSubnetsRequest,
     ) -> Result<DescribeSubnetsResult, ApiError> {
         network::describe_subnets(self, caller, &input)
+    }
+
+    async fn describe_internet_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeInternetGatewaysRequest,
+    ) -> Result<DescribeInternetGatewaysResult, ApiError> {
+        routing::describe_internet_gateways(self, caller, &input)
+    }
+
+    async fn describe_route_tables(
+        &self,
+        caller: &Caller,
+        input: DescribeRouteTablesRequest,
+    ) -> Result<DescribeRouteTablesResult, ApiError> {
+        routing::describe_route_tables(self, caller, &input)
+    }
+
+    async fn describe_vpc_attribute(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcAttributeRequest,
+    ) -> Result<DescribeVpcAttributeResult, ApiError> {
+        routing::describe_vpc_attribute(self, caller, &input)
+    }
+
+    async fn describe_vpn_gateways(
+        &self,
+        _: &Caller,
+        input: DescribeVpnGatewaysRequest,
+    ) -> Result<DescribeVpnGatewaysResult, ApiError> {
+        routing::describe_vpn_gateways(&input)
     }
 
     async fn describe_vpcs(

@@ -1,6 +1,8 @@
 use aws_api::ec2::{
-    DescribeAvailabilityZonesRequest, DescribeNetworkInterfacesRequest,
-    DescribeSecurityGroupsRequest, DescribeSubnetsRequest, DescribeVpcsRequest, Ec2, Filter,
+    DescribeAvailabilityZonesRequest, DescribeInternetGatewaysRequest,
+    DescribeNetworkInterfacesRequest, DescribeRouteTablesRequest, DescribeSecurityGroupsRequest,
+    DescribeSubnetsRequest, DescribeVpcAttributeRequest, DescribeVpcsRequest,
+    DescribeVpnGatewaysRequest, Ec2, Filter, VpcAttributeName,
 };
 use longshore_types::{ClusterName, EniId, TaskId, Timestamp, Uuid};
 use model::View;
@@ -141,8 +143,68 @@ fn with_interface(world: &TestRegion, view: &View, subnet: &Subnet, now: Timesta
         security_groups: vec![],
         zone: subnet.zone.clone(),
         mac: mac_of(address),
-        assign_public_ip: false,
+        assign_public_ip: true,
         created_at: now,
     });
     batch
+}
+
+#[tokio::test]
+async fn a_public_address_is_the_interfaces_own() {
+    let world = world().await;
+    let (region, root) = (&world.region, &world.root());
+    let subnet = region.vpc(&region.view(), world.root().account).unwrap().subnets[0].clone();
+    region.decide(|view, now| Ok((with_interface(&world, view, &subnet, now), ()))).await.unwrap();
+    let describe = |filters| {
+        let request = DescribeNetworkInterfacesRequest { filters, ..Default::default() };
+        async move {
+            let answer = region.describe_network_interfaces(root, request).await.unwrap();
+            answer.network_interfaces.unwrap()
+        }
+    };
+    let found = describe(None).await;
+    let association = found[0].association.clone().unwrap();
+    assert_eq!(association.public_ip, found[0].private_ip_address);
+    let address = association.public_ip.unwrap();
+    assert_eq!(describe(filter("association.public-ip", &address)).await.len(), 1);
+    assert_eq!(describe(filter("association.public-ip", "1.2.3.4")).await.len(), 0);
+}
+
+#[tokio::test]
+async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
+    let world = world().await;
+    let (region, root) = (&world.region, world.root());
+    let vpc = region.vpc(&region.view(), root.account).unwrap();
+    let attribute = |vpc_id: &str, attribute| DescribeVpcAttributeRequest {
+        vpc_id: Some(vpc_id.to_owned()),
+        attribute: Some(attribute),
+        ..Default::default()
+    };
+    let asked = attribute(vpc.id.as_str(), VpcAttributeName::EnableDnsSupport);
+    let answer = region.describe_vpc_attribute(&root, asked).await.unwrap();
+    assert_eq!(answer.enable_dns_support.unwrap().value, Some(true));
+    assert_eq!(answer.enable_dns_hostnames, None);
+    let asked = attribute("vpc-none", VpcAttributeName::EnableDnsSupport);
+    let error = region.describe_vpc_attribute(&root, asked).await.unwrap_err();
+    assert_eq!(error.code, "InvalidVpcID.NotFound");
+    let filters = filter("association.main", "true");
+    let request = DescribeRouteTablesRequest { filters, ..Default::default() };
+    let tables = region.describe_route_tables(&root, request).await.unwrap().route_tables.unwrap();
+    assert_eq!(tables.len(), 1);
+    assert_eq!(tables[0].vpc_id.as_deref(), Some(vpc.id.as_str()));
+    let gateway = tables[0].routes.as_ref().unwrap()[1].gateway_id.clone().unwrap();
+    let request = DescribeInternetGatewaysRequest {
+        internet_gateway_ids: Some(vec![gateway]),
+        ..Default::default()
+    };
+    let found = region.describe_internet_gateways(&root, request).await.unwrap();
+    assert_eq!(found.internet_gateways.unwrap().len(), 1);
+    let filters = filter("association.subnet-id", vpc.subnets[0].id.as_str());
+    let request = DescribeRouteTablesRequest { filters, ..Default::default() };
+    let none = region.describe_route_tables(&root, request).await.unwrap();
+    assert_eq!(none.route_tables, Some(vec![]), "no subnet is associated by its id");
+    let filters = filter("attachment.vpc-id", vpc.id.as_str());
+    let request = DescribeVpnGatewaysRequest { filters, ..Default::default() };
+    let none = region.describe_vpn_gateways(&root, request).await.unwrap();
+    assert_eq!(none.vpn_gateways, Some(vec![]));
 }

@@ -7,7 +7,7 @@ use aws_api::ecr::{
 use aws_wire::{ApiError, Caller};
 use registry::Catalog as _;
 
-use super::describe_images::{IDS_MAX, NotFound, find};
+use super::describe_images::{IDS_MAX, NotFound, find, identify};
 use super::errors::{Refusal, of_catalog, of_registry};
 use super::request::repository;
 use crate::region::Region;
@@ -54,10 +54,7 @@ pub(super) async fn batch_get_image(
         images.push(Image {
             registry_id: Some(repository.account.to_string()),
             repository_name: Some(repository.name.to_string()),
-            image_id: Some(ImageIdentifier {
-                image_digest: Some(row.digest.to_string()),
-                image_tag: tag.map(|tag| tag.to_string()),
-            }),
+            image_id: Some(identify(row, tag)),
             image_manifest: Some(manifest),
             image_manifest_media_type: Some(row.media_type.clone()),
         });

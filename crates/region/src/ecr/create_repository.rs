@@ -2,7 +2,6 @@
 
 use aws_api::ecr::{
     CreateRepositoryRequest, CreateRepositoryResponse, EncryptionConfiguration, EncryptionType,
-    ImageScanningConfiguration,
 };
 use aws_wire::{ApiError, Caller};
 use model::{EcrRepository, Key};
@@ -11,6 +10,7 @@ use store::Batch;
 
 use super::errors::Refusal;
 use super::request::{bad_registry, read_mutability, read_name};
+use super::scanning;
 use super::tag_resource::read_tags;
 use crate::region::Region;
 
@@ -28,7 +28,7 @@ pub(super) async fn create_repository(
     }
     let (tag_mutability, mutability_exclusions) =
         read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
-    check_scanning(input.image_scanning_configuration)?;
+    let scan_on_push = scanning::read(input.image_scanning_configuration.as_ref());
     check_encryption(input.encryption_configuration)?;
     let tags = read_tags(input.tags)?;
     let account = caller.account;
@@ -47,6 +47,7 @@ pub(super) async fn create_repository(
                 created_at: now,
                 tag_mutability,
                 mutability_exclusions: mutability_exclusions.clone(),
+                scan_on_push,
                 tags: tags.clone(),
             };
             let mut batch = Batch::on(view);
@@ -55,15 +56,6 @@ pub(super) async fn create_repository(
         })
         .await?;
     Ok(CreateRepositoryResponse { repository: Some(region.show_repository(&row)) })
-}
-
-/// Nothing here scans images.
-fn check_scanning(asked: Option<ImageScanningConfiguration>) -> Result<(), ApiError> {
-    if asked.is_some_and(|asked| asked.scan_on_push == Some(true)) {
-        let why = "This registry does not scan images: scanOnPush must be false.";
-        return Err(Refusal::Unsupported(why).into());
-    }
-    Ok(())
 }
 
 /// Blobs lie on the disk as they are; who wants them encrypted encrypts the disk.

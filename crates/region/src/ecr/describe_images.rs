@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use aws_api::ecr::{
-    DescribeImagesRequest, DescribeImagesResponse, ImageDetail, ImageIdentifier, ImageStatusFilter,
-    TagStatus,
+    DescribeImagesRequest, DescribeImagesResponse, ImageDetail, ImageIdentifier, ImageScanStatus,
+    ImageStatusFilter, TagStatus,
 };
 use aws_wire::{ApiError, Caller};
 use longshore_types::{Digest, ImageTag};
@@ -14,6 +14,7 @@ use registry::Repository;
 use super::errors::{Refusal, of_catalog};
 use super::pages::page;
 use super::request::repository;
+use super::scanning;
 use crate::region::Region;
 use crate::registry_catalog::{manifest_id, manifests_of, need, tag_id, tags_of};
 
@@ -95,7 +96,7 @@ pub(super) async fn describe_images(
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = region.view();
-    need(&view, &repository).map_err(of_catalog)?;
+    let scan = scanning::status(need(&view, &repository).map_err(of_catalog)?);
     let filter = input.filter.unwrap_or_default();
     check_status(filter.image_status.as_ref())?;
     let tags = ByDigest::of(&view, &repository);
@@ -106,7 +107,7 @@ pub(super) async fn describe_images(
             Some(_) | None => true,
         };
         let rows = manifests_of(&view, &repository).filter(|row| fits(row));
-        let rows = rows.map(|row| (row.digest.to_string(), show(row, &tags)));
+        let rows = rows.map(|row| (row.digest.to_string(), show(row, &tags, scan.clone())));
         let (shown, next_token) = page(input.next_token.as_deref(), input.max_results, rows)?;
         return Ok(DescribeImagesResponse { image_details: Some(shown), next_token });
     };
@@ -117,7 +118,7 @@ pub(super) async fn describe_images(
     let mut shown: Vec<ImageDetail> = Vec::new();
     for id in &ids {
         let (row, _) = find(&view, &repository, id).map_err(|why| refuse(why, &repository, id))?;
-        let detail = show(row, &tags);
+        let detail = show(row, &tags, scan.clone());
         if !shown.contains(&detail) {
             shown.push(detail);
         }
@@ -125,7 +126,7 @@ pub(super) async fn describe_images(
     Ok(DescribeImagesResponse { image_details: Some(shown), next_token: None })
 }
 
-fn refuse(why: NotFound, repository: &Repository, id: &ImageIdentifier) -> ApiError {
+pub(super) fn refuse(why: NotFound, repository: &Repository, id: &ImageIdentifier) -> ApiError {
     match why {
         NotFound::Empty => {
             let rule = "both tag and digest cannot be null";
@@ -144,7 +145,14 @@ fn refuse(why: NotFound, repository: &Repository, id: &ImageIdentifier) -> ApiEr
     }
 }
 
-fn show(row: &EcrManifest, tags: &ByDigest) -> ImageDetail {
+pub(super) fn identify(row: &EcrManifest, tag: Option<ImageTag>) -> ImageIdentifier {
+    ImageIdentifier {
+        image_digest: Some(row.digest.to_string()),
+        image_tag: tag.map(|tag| tag.to_string()),
+    }
+}
+
+fn show(row: &EcrManifest, tags: &ByDigest, scan: Option<ImageScanStatus>) -> ImageDetail {
     let tags = tags.of_image(&row.digest);
     ImageDetail {
         registry_id: Some(row.account.to_string()),
@@ -153,6 +161,7 @@ fn show(row: &EcrManifest, tags: &ByDigest) -> ImageDetail {
         image_tags: (!tags.is_empty()).then(|| tags.to_vec()),
         image_size_in_bytes: i64::try_from(row.image_size).ok(),
         image_pushed_at: Some(row.pushed_at),
+        image_scan_status: scan,
         image_manifest_media_type: Some(row.media_type.clone()),
         artifact_media_type: row.artifact_type.clone(),
         last_recorded_pull_time: row.last_pull_at,

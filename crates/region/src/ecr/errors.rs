@@ -64,6 +64,13 @@ pub(super) enum Refusal {
         max: usize,
     },
     InvalidTag(String),
+    NoScan {
+        repository: Repository,
+        digest: Option<String>,
+        tag: Option<String>,
+    },
+    NoLifecyclePolicy(Repository),
+    NoRepositoryPolicy(Repository),
     /// A parameter that breaks a rule; the sentence says which.
     Invalid(String),
     /// A wish that nothing here would act on.
@@ -190,6 +197,24 @@ impl From<Refusal> for ApiError {
             Refusal::NoLayer { repository, digest } => (
                 "LayersNotFoundException",
                 format!("Layer with digest '{digest}' does not exist in {}", there(&repository)),
+            ),
+            Refusal::NoScan { repository: Repository { account, name }, digest, tag } => (
+                "ScanNotFoundException",
+                format!(
+                    "Image scan does not exist for the image with '{{imageDigest:'{}', \
+                     imageTag:'{}'}}' in the repository with name '{name}' in the registry with id \
+                     '{account}'",
+                    null_or(digest),
+                    null_or(tag)
+                ),
+            ),
+            Refusal::NoLifecyclePolicy(repository) => (
+                "LifecyclePolicyNotFoundException",
+                format!("Lifecycle policy does not exist for {}", there(&repository)),
+            ),
+            Refusal::NoRepositoryPolicy(repository) => (
+                "RepositoryPolicyNotFoundException",
+                format!("Repository policy does not exist for {}", there(&repository)),
             ),
             Refusal::Limit(sentence) => ("LimitExceededException", sentence),
             Refusal::TooManyTags { max } => (

@@ -1,7 +1,8 @@
 //! Amazon ECR: each operation in the file of its name; those on layers are together.
 //!
 //! Rows are read and written here and by [`crate::registry_catalog`]; bytes go through the registry.
-//! What nothing acts on is not stored: encryption with KMS and scanning are refused in so many words.
+//! What nothing acts on is refused in so many words: encryption with KMS, policies. Scanning alone is
+//! kept without effect, since most who make repositories ask for it; see [`scanning`].
 
 mod batch_delete_image;
 mod batch_get_image;
@@ -15,9 +16,11 @@ mod get_authorization_token;
 mod layers;
 mod list_images;
 mod pages;
+mod policies;
 mod put_image;
 mod put_image_tag_mutability;
 mod request;
+mod scanning;
 mod tag_resource;
 #[cfg(test)]
 mod tests;
@@ -55,8 +58,14 @@ operations! {
         = layers::complete_layer_upload;
     create_repository: CreateRepositoryRequest -> CreateRepositoryResponse
         = create_repository::create_repository;
+    delete_lifecycle_policy: DeleteLifecyclePolicyRequest -> DeleteLifecyclePolicyResponse
+        = policies::delete_lifecycle_policy;
     delete_repository: DeleteRepositoryRequest -> DeleteRepositoryResponse
         = delete_repository::delete_repository;
+    delete_repository_policy: DeleteRepositoryPolicyRequest -> DeleteRepositoryPolicyResponse
+        = policies::delete_repository_policy;
+    describe_image_scan_findings: DescribeImageScanFindingsRequest
+        -> DescribeImageScanFindingsResponse = scanning::describe_image_scan_findings;
     describe_images: DescribeImagesRequest -> DescribeImagesResponse
         = describe_images::describe_images;
     describe_registry: DescribeRegistryRequest -> DescribeRegistryResponse
@@ -67,12 +76,22 @@ operations! {
         = get_authorization_token::get_authorization_token;
     get_download_url_for_layer: GetDownloadUrlForLayerRequest -> GetDownloadUrlForLayerResponse
         = layers::get_download_url_for_layer;
+    get_lifecycle_policy: GetLifecyclePolicyRequest -> GetLifecyclePolicyResponse
+        = policies::get_lifecycle_policy;
+    get_repository_policy: GetRepositoryPolicyRequest -> GetRepositoryPolicyResponse
+        = policies::get_repository_policy;
     initiate_layer_upload: InitiateLayerUploadRequest -> InitiateLayerUploadResponse
         = layers::initiate_layer_upload;
     list_images: ListImagesRequest -> ListImagesResponse = list_images::list_images;
     list_tags_for_resource: ListTagsForResourceRequest -> ListTagsForResourceResponse
         = tag_resource::list_tags_for_resource;
     put_image: PutImageRequest -> PutImageResponse = put_image::put_image;
+    put_image_scanning_configuration: PutImageScanningConfigurationRequest
+        -> PutImageScanningConfigurationResponse = scanning::put_image_scanning_configuration;
+    put_lifecycle_policy: PutLifecyclePolicyRequest -> PutLifecyclePolicyResponse
+        = policies::put_lifecycle_policy;
+    set_repository_policy: SetRepositoryPolicyRequest -> SetRepositoryPolicyResponse
+        = policies::set_repository_policy;
     put_image_tag_mutability: PutImageTagMutabilityRequest -> PutImageTagMutabilityResponse
         = put_image_tag_mutability::put_image_tag_mutability;
     tag_resource: TagResourceRequest -> TagResourceResponse = tag_resource::tag_resource;

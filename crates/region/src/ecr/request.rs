@@ -7,6 +7,7 @@ use model::{EcrRepository, TagMutability};
 use registry::Repository;
 
 use super::errors::Refusal;
+use super::scanning;
 use crate::region::Region;
 
 /// The repository that a request names. One of another account is as good as none: there are no
@@ -48,7 +49,7 @@ pub(super) fn read_name(name: &str) -> Result<RepositoryName, ApiError> {
 }
 
 impl Region {
-    pub(super) fn repository_arn(&self, row: &EcrRepository) -> String {
+    pub(crate) fn repository_arn(&self, row: &EcrRepository) -> String {
         let region = &self.config.region;
         format!("arn:aws:ecr:{region}:{}:repository/{}", row.account, row.name)
     }
@@ -63,9 +64,7 @@ impl Region {
             created_at: Some(row.created_at),
             image_tag_mutability: Some(show_mutability(row.tag_mutability)),
             image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
-            image_scanning_configuration: Some(ecr::ImageScanningConfiguration {
-                scan_on_push: Some(false),
-            }),
+            image_scanning_configuration: Some(scanning::show(row)),
             encryption_configuration: Some(ecr::EncryptionConfiguration {
                 encryption_type: Some(ecr::EncryptionType::Aes256),
                 kms_key: None,

@@ -146,12 +146,6 @@ async fn what_nothing_would_act_on_is_refused() {
         CreateRepositoryRequest { repository_name: text("Web"), ..base.clone() },
         CreateRepositoryRequest { repository_name: text("w"), ..base.clone() },
         CreateRepositoryRequest {
-            image_scanning_configuration: Some(ImageScanningConfiguration {
-                scan_on_push: Some(true),
-            }),
-            ..base.clone()
-        },
-        CreateRepositoryRequest {
             encryption_configuration: Some(EncryptionConfiguration {
                 encryption_type: Some(EncryptionType::Kms),
                 kms_key: None,
@@ -467,4 +461,87 @@ async fn a_large_repository_is_deleted_by_force_in_several_batches() {
     assert!(
         view.ecr_tags.is_empty() && view.ecr_manifests.is_empty() && view.ecr_layers.is_empty()
     );
+}
+
+#[tokio::test]
+async fn a_scan_that_was_asked_for_is_shown_as_one_that_found_out_nothing() {
+    let world = TestRegion::new();
+    let (region, root) = (&world.region, world.root());
+    create(&world, "web").await;
+    let layer = manifest(&world, "web", b"a layer").await;
+    put(&world, "web", Some("1"), &layer).await.unwrap();
+    let findings = || DescribeImageScanFindingsRequest {
+        repository_name: text("web"),
+        image_id: Some(id(None, Some("1"))),
+        ..Default::default()
+    };
+    let error = region.describe_image_scan_findings(&root, findings()).await.unwrap_err();
+    assert_eq!(code(&error), "ScanNotFoundException");
+    assert_eq!(
+        error.message,
+        "Image scan does not exist for the image with '{imageDigest:'null', imageTag:'1'}' in the \
+         repository with name 'web' in the registry with id '000000000000'"
+    );
+    assert_eq!(describe(&world, "web").await[0].image_scan_status, None);
+    let on = PutImageScanningConfigurationRequest {
+        repository_name: text("web"),
+        image_scanning_configuration: Some(ImageScanningConfiguration { scan_on_push: Some(true) }),
+        ..Default::default()
+    };
+    region.put_image_scanning_configuration(&root, on).await.unwrap();
+    let shown = region.describe_repositories(&root, Default::default()).await.unwrap();
+    let shown = shown.repositories.unwrap()[0].image_scanning_configuration.clone();
+    assert_eq!(shown.unwrap().scan_on_push, Some(true));
+    let found = region.describe_image_scan_findings(&root, findings()).await.unwrap();
+    let status = found.image_scan_status.unwrap();
+    assert_eq!(status.status, Some(ScanStatus::Failed));
+    assert!(status.description.as_ref().unwrap().contains("does not scan images"));
+    assert_eq!(found.image_scan_findings, None, "none is not the same as no findings");
+    assert_eq!(describe(&world, "web").await[0].image_scan_status, Some(status));
+    let made = CreateRepositoryRequest {
+        repository_name: text("scanned"),
+        image_scanning_configuration: Some(ImageScanningConfiguration { scan_on_push: Some(true) }),
+        ..Default::default()
+    };
+    let made = region.create_repository(&root, made).await.unwrap().repository.unwrap();
+    assert_eq!(made.image_scanning_configuration.unwrap().scan_on_push, Some(true));
+}
+
+#[tokio::test]
+async fn there_is_no_policy_and_none_is_taken() {
+    let world = TestRegion::new();
+    let (region, root) = (&world.region, world.root());
+    create(&world, "web").await;
+    let end = "Lifecycle policy does not exist for the repository with name 'web' in the registry \
+               with id '000000000000'";
+    let get = |name| GetLifecyclePolicyRequest { repository_name: text(name), registry_id: None };
+    let error = region.get_lifecycle_policy(&root, get("web")).await.unwrap_err();
+    assert_eq!((code(&error), error.message.as_str()), ("LifecyclePolicyNotFoundException", end));
+    let error = region.get_lifecycle_policy(&root, get("none")).await.unwrap_err();
+    assert_eq!(code(&error), "RepositoryNotFoundException");
+    let input = DeleteLifecyclePolicyRequest { repository_name: text("web"), registry_id: None };
+    let error = region.delete_lifecycle_policy(&root, input).await.unwrap_err();
+    assert_eq!(code(&error), "LifecyclePolicyNotFoundException");
+    let input = PutLifecyclePolicyRequest {
+        repository_name: text("web"),
+        lifecycle_policy_text: text("{\"rules\":[]}"),
+        ..Default::default()
+    };
+    let error = region.put_lifecycle_policy(&root, input).await.unwrap_err();
+    assert_eq!(code(&error), "InvalidParameterException");
+    let end = "Repository policy does not exist for the repository with name 'web' in the registry \
+               with id '000000000000'";
+    let input = GetRepositoryPolicyRequest { repository_name: text("web"), registry_id: None };
+    let error = region.get_repository_policy(&root, input).await.unwrap_err();
+    assert_eq!((code(&error), error.message.as_str()), ("RepositoryPolicyNotFoundException", end));
+    let input = DeleteRepositoryPolicyRequest { repository_name: text("web"), registry_id: None };
+    let error = region.delete_repository_policy(&root, input).await.unwrap_err();
+    assert_eq!(code(&error), "RepositoryPolicyNotFoundException");
+    let input = SetRepositoryPolicyRequest {
+        repository_name: text("web"),
+        policy_text: text("{}"),
+        ..Default::default()
+    };
+    let error = region.set_repository_policy(&root, input).await.unwrap_err();
+    assert_eq!(code(&error), "InvalidParameterException");
 }

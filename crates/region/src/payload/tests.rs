@@ -200,6 +200,7 @@ fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobody
         created_at: Timestamp(1),
         tag_mutability: TagMutability::Mutable,
         mutability_exclusions: Vec::new(),
+        scan_on_push: false,
         tags: Tags::default(),
     };
     others.put(Seq(1), &Row::EcrRepository(Arc::new(repository)));

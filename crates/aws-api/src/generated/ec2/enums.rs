@@ -45,6 +45,12 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    GatewayType {
+    Ipsec1 = "ipsec.1",
+    }
+}
+
+aws_wire::enumeration! {
     HostnameType {
     IpName = "ip-name",
     ResourceName = "resource-name",
@@ -100,6 +106,33 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    RouteOrigin {
+    CreateRouteTable = "CreateRouteTable",
+    CreateRoute = "CreateRoute",
+    EnableVgwRoutePropagation = "EnableVgwRoutePropagation",
+    Advertisement = "Advertisement",
+    }
+}
+
+aws_wire::enumeration! {
+    RouteState {
+    Active = "active",
+    Blackhole = "blackhole",
+    Filtered = "filtered",
+    }
+}
+
+aws_wire::enumeration! {
+    RouteTableAssociationStateCode {
+    Associating = "associating",
+    Associated = "associated",
+    Disassociating = "disassociating",
+    Disassociated = "disassociated",
+    Failed = "failed",
+    }
+}
+
+aws_wire::enumeration! {
     SubnetCidrBlockStateCode {
     Associating = "associating",
     Associated = "associated",
@@ -125,6 +158,14 @@ aws_wire::enumeration! {
     Default = "default",
     Dedicated = "dedicated",
     Host = "host",
+    }
+}
+
+aws_wire::enumeration! {
+    VpcAttributeName {
+    EnableDnsSupport = "enableDnsSupport",
+    EnableDnsHostnames = "enableDnsHostnames",
+    EnableNetworkAddressUsageMetrics = "enableNetworkAddressUsageMetrics",
     }
 }
 
@@ -174,5 +215,14 @@ aws_wire::enumeration! {
     Pending = "pending",
     Available = "available",
     Deleting = "deleting",
+    }
+}
+
+aws_wire::enumeration! {
+    VpnState {
+    Pending = "pending",
+    Available = "available",
+    Deleting = "deleting",
+    Deleted = "deleted",
     }
 }

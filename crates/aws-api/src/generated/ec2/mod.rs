@@ -44,6 +44,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeInternetGateways",
+            input: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeNetworkInterfaces",
             input: Some(&schema::DESCRIBE_NETWORK_INTERFACES_REQUEST),
             output: Some(&schema::DESCRIBE_NETWORK_INTERFACES_RESULT),
@@ -56,6 +65,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeRegions",
             input: Some(&schema::DESCRIBE_REGIONS_REQUEST),
             output: Some(&schema::DESCRIBE_REGIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeRouteTables",
+            input: Some(&schema::DESCRIBE_ROUTE_TABLES_REQUEST),
+            output: Some(&schema::DESCRIBE_ROUTE_TABLES_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -80,9 +98,27 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeVpcAttribute",
+            input: Some(&schema::DESCRIBE_VPC_ATTRIBUTE_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_ATTRIBUTE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeVpcs",
             input: Some(&schema::DESCRIBE_VPCS_REQUEST),
             output: Some(&schema::DESCRIBE_VPCS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeVpnGateways",
+            input: Some(&schema::DESCRIBE_VPN_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_VPN_GATEWAYS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -452,7 +488,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeInstanceTypeOfferings",
         "DescribeInstanceTypes",
         "DescribeInstances",
-        "DescribeInternetGateways",
         "DescribeIpamByoasn",
         "DescribeIpamExternalResourceVerificationTokens",
         "DescribeIpamInternetRegistryAssociations",
@@ -504,7 +539,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeRouteServerEndpoints",
         "DescribeRouteServerPeers",
         "DescribeRouteServers",
-        "DescribeRouteTables",
         "DescribeScheduledInstanceAvailability",
         "DescribeScheduledInstances",
         "DescribeSecondaryInterfaces",
@@ -552,7 +586,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVolumeStatus",
         "DescribeVolumes",
         "DescribeVolumesModifications",
-        "DescribeVpcAttribute",
         "DescribeVpcBlockPublicAccessExclusions",
         "DescribeVpcBlockPublicAccessOptions",
         "DescribeVpcClassicLink",
@@ -568,7 +601,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVpcPeeringConnections",
         "DescribeVpnConcentrators",
         "DescribeVpnConnections",
-        "DescribeVpnGateways",
         "DetachClassicLinkVpc",
         "DetachImageWatermark",
         "DetachInternetGateway",
@@ -928,6 +960,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeAvailabilityZonesRequest,
     ) -> impl Future<Output = Result<DescribeAvailabilityZonesResult, ApiError>> + Send;
+    fn describe_internet_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeInternetGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeInternetGatewaysResult, ApiError>> + Send;
     fn describe_network_interfaces(
         &self,
         caller: &Caller,
@@ -938,6 +975,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeRegionsRequest,
     ) -> impl Future<Output = Result<DescribeRegionsResult, ApiError>> + Send;
+    fn describe_route_tables(
+        &self,
+        caller: &Caller,
+        input: DescribeRouteTablesRequest,
+    ) -> impl Future<Output = Result<DescribeRouteTablesResult, ApiError>> + Send;
     fn describe_security_groups(
         &self,
         caller: &Caller,
@@ -948,11 +990,21 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeSubnetsRequest,
     ) -> impl Future<Output = Result<DescribeSubnetsResult, ApiError>> + Send;
+    fn describe_vpc_attribute(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcAttributeRequest,
+    ) -> impl Future<Output = Result<DescribeVpcAttributeResult, ApiError>> + Send;
     fn describe_vpcs(
         &self,
         caller: &Caller,
         input: DescribeVpcsRequest,
     ) -> impl Future<Output = Result<DescribeVpcsResult, ApiError>> + Send;
+    fn describe_vpn_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeVpnGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeVpnGatewaysResult, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -972,6 +1024,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_availability_zones(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeInternetGateways" => {
+            let input = call.input()?;
+            let output = service.describe_internet_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeNetworkInterfaces" => {
             let input = call.input()?;
             let output = service.describe_network_interfaces(caller, input).await?;
@@ -980,6 +1037,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeRegions" => {
             let input = call.input()?;
             let output = service.describe_regions(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeRouteTables" => {
+            let input = call.input()?;
+            let output = service.describe_route_tables(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeSecurityGroups" => {
@@ -992,9 +1054,19 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_subnets(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeVpcAttribute" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_attribute(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeVpcs" => {
             let input = call.input()?;
             let output = service.describe_vpcs(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeVpnGateways" => {
+            let input = call.input()?;
+            let output = service.describe_vpn_gateways(caller, input).await?;
             Ok(call.answer(&output))
         }
         _ => Err(call.not_available()),

@@ -88,6 +88,9 @@ static ATTACHMENT_STATUS: Text = Text {
     json_value: false,
 };
 
+pub(super) static ATTRIBUTE_BOOLEAN_VALUE: Structure =
+    Structure::new("AttributeBooleanValue", &[Member::new("Value", Shape::Boolean).wire("value")]);
+
 pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
     "AvailabilityZone",
     &[
@@ -243,6 +246,32 @@ pub(super) static DESCRIBE_AVAILABILITY_ZONES_RESULT: Structure = Structure::new
         .ec2("AvailabilityZoneInfo")],
 );
 
+static DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DESCRIBE_INTERNET_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeInternetGatewaysRequest",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("InternetGatewayIds", Shape::List(&INTERNET_GATEWAY_ID_LIST))
+            .wire("internetGatewayId")
+            .ec2("InternetGatewayId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_INTERNET_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeInternetGatewaysResult",
+    &[
+        Member::new("InternetGateways", Shape::List(&INTERNET_GATEWAY_LIST))
+            .wire("internetGatewaySet")
+            .ec2("InternetGatewaySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static DESCRIBE_NETWORK_INTERFACES_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -285,6 +314,32 @@ pub(super) static DESCRIBE_REGIONS_REQUEST: Structure = Structure::new(
 pub(super) static DESCRIBE_REGIONS_RESULT: Structure = Structure::new(
     "DescribeRegionsResult",
     &[Member::new("Regions", Shape::List(&REGION_LIST)).wire("regionInfo").ec2("RegionInfo")],
+);
+
+static DESCRIBE_ROUTE_TABLES_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(100.0) };
+
+pub(super) static DESCRIBE_ROUTE_TABLES_REQUEST: Structure = Structure::new(
+    "DescribeRouteTablesRequest",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_ROUTE_TABLES_MAX_RESULTS)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("RouteTableIds", Shape::List(&ROUTE_TABLE_ID_STRING_LIST))
+            .wire("RouteTableId")
+            .ec2("RouteTableId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_ROUTE_TABLES_RESULT: Structure = Structure::new(
+    "DescribeRouteTablesResult",
+    &[
+        Member::new("RouteTables", Shape::List(&ROUTE_TABLE_LIST))
+            .wire("routeTableSet")
+            .ec2("RouteTableSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
 );
 
 static DESCRIBE_SECURITY_GROUPS_MAX_RESULTS: Number =
@@ -338,6 +393,28 @@ pub(super) static DESCRIBE_SUBNETS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_VPC_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "DescribeVpcAttributeRequest",
+    &[
+        Member::new("Attribute", Shape::Text(&VPC_ATTRIBUTE_NAME)).required(),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_ATTRIBUTE_RESULT: Structure = Structure::new(
+    "DescribeVpcAttributeResult",
+    &[
+        Member::new("EnableDnsHostnames", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE))
+            .wire("enableDnsHostnames"),
+        Member::new("EnableDnsSupport", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE))
+            .wire("enableDnsSupport"),
+        Member::new("EnableNetworkAddressUsageMetrics", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE))
+            .wire("enableNetworkAddressUsageMetrics"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
 static DESCRIBE_VPCS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -360,6 +437,24 @@ pub(super) static DESCRIBE_VPCS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_VPN_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeVpnGatewaysRequest",
+    &[
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("VpnGatewayIds", Shape::List(&VPN_GATEWAY_ID_STRING_LIST))
+            .wire("VpnGatewayId")
+            .ec2("VpnGatewayId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPN_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeVpnGatewaysResult",
+    &[Member::new("VpnGateways", Shape::List(&VPN_GATEWAY_LIST))
+        .wire("vpnGatewaySet")
+        .ec2("VpnGatewaySet")],
+);
+
 pub(super) static FILTER: Structure = Structure::new(
     "Filter",
     &[
@@ -373,6 +468,14 @@ static FILTER_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static GATEWAY_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ipsec.1"],
+    sensitive: false,
+    json_value: false,
 };
 
 static GROUP_ID_STRING_LIST: List = List {
@@ -410,6 +513,49 @@ static HOSTNAME_TYPE: Text = Text {
     values: &["ip-name", "resource-name"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static INTERNET_GATEWAY: Structure = Structure::new(
+    "InternetGateway",
+    &[
+        Member::new("Attachments", Shape::List(&INTERNET_GATEWAY_ATTACHMENT_LIST))
+            .wire("attachmentSet")
+            .ec2("AttachmentSet"),
+        Member::new("InternetGatewayId", Shape::Text(&shape::TEXT)).wire("internetGatewayId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+    ],
+);
+
+pub(super) static INTERNET_GATEWAY_ATTACHMENT: Structure = Structure::new(
+    "InternetGatewayAttachment",
+    &[
+        Member::new("State", Shape::Text(&ATTACHMENT_STATUS)).wire("state"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
+static INTERNET_GATEWAY_ATTACHMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INTERNET_GATEWAY_ATTACHMENT))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INTERNET_GATEWAY_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INTERNET_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INTERNET_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static IP_PERMISSION: Structure = Structure::new(
@@ -715,6 +861,18 @@ pub(super) static PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Structure = Structure::new
     ],
 );
 
+pub(super) static PROPAGATING_VGW: Structure = Structure::new(
+    "PropagatingVgw",
+    &[Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId")],
+);
+
+static PROPAGATING_VGW_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PROPAGATING_VGW)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static PUBLIC_IP_DNS_NAME_OPTIONS: Structure = Structure::new(
     "PublicIpDnsNameOptions",
     &[
@@ -761,6 +919,128 @@ static REGION_LIST: List = List {
 
 static REGION_NAME_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("RegionName").ec2("RegionName"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ROUTE: Structure = Structure::new(
+    "Route",
+    &[
+        Member::new("DestinationCidrBlock", Shape::Text(&shape::TEXT)).wire("destinationCidrBlock"),
+        Member::new("DestinationIpv6CidrBlock", Shape::Text(&shape::TEXT))
+            .wire("destinationIpv6CidrBlock"),
+        Member::new("DestinationPrefixListId", Shape::Text(&shape::TEXT))
+            .wire("destinationPrefixListId"),
+        Member::new("EgressOnlyInternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("egressOnlyInternetGatewayId"),
+        Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("InstanceOwnerId", Shape::Text(&shape::TEXT)).wire("instanceOwnerId"),
+        Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).wire("natGatewayId"),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)).wire("transitGatewayId"),
+        Member::new("LocalGatewayId", Shape::Text(&shape::TEXT)).wire("localGatewayId"),
+        Member::new("CarrierGatewayId", Shape::Text(&shape::TEXT)).wire("carrierGatewayId"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("Origin", Shape::Text(&ROUTE_ORIGIN)).wire("origin"),
+        Member::new("State", Shape::Text(&ROUTE_STATE)).wire("state"),
+        Member::new("VpcPeeringConnectionId", Shape::Text(&shape::TEXT))
+            .wire("vpcPeeringConnectionId"),
+        Member::new("CoreNetworkArn", Shape::Text(&shape::TEXT)).wire("coreNetworkArn"),
+        Member::new("OdbNetworkArn", Shape::Text(&shape::TEXT)).wire("odbNetworkArn"),
+        Member::new("IpAddress", Shape::Text(&shape::TEXT)).wire("ipAddress"),
+    ],
+);
+
+static ROUTE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ROUTE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ROUTE_ORIGIN: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["CreateRouteTable", "CreateRoute", "EnableVgwRoutePropagation", "Advertisement"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ROUTE_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["active", "blackhole", "filtered"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static ROUTE_TABLE: Structure = Structure::new(
+    "RouteTable",
+    &[
+        Member::new("Associations", Shape::List(&ROUTE_TABLE_ASSOCIATION_LIST))
+            .wire("associationSet")
+            .ec2("AssociationSet"),
+        Member::new("PropagatingVgws", Shape::List(&PROPAGATING_VGW_LIST))
+            .wire("propagatingVgwSet")
+            .ec2("PropagatingVgwSet"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId"),
+        Member::new("Routes", Shape::List(&ROUTE_LIST)).wire("routeSet").ec2("RouteSet"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+    ],
+);
+
+pub(super) static ROUTE_TABLE_ASSOCIATION: Structure = Structure::new(
+    "RouteTableAssociation",
+    &[
+        Member::new("Main", Shape::Boolean).wire("main"),
+        Member::new("RouteTableAssociationId", Shape::Text(&shape::TEXT))
+            .wire("routeTableAssociationId"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId"),
+        Member::new("PublicIpv4Pool", Shape::Text(&shape::TEXT)).wire("publicIpv4Pool"),
+        Member::new("AssociationState", Shape::Structure(&ROUTE_TABLE_ASSOCIATION_STATE))
+            .wire("associationState"),
+    ],
+);
+
+static ROUTE_TABLE_ASSOCIATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ROUTE_TABLE_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ROUTE_TABLE_ASSOCIATION_STATE: Structure = Structure::new(
+    "RouteTableAssociationState",
+    &[
+        Member::new("State", Shape::Text(&ROUTE_TABLE_ASSOCIATION_STATE_CODE)).wire("state"),
+        Member::new("StatusMessage", Shape::Text(&shape::TEXT)).wire("statusMessage"),
+    ],
+);
+
+static ROUTE_TABLE_ASSOCIATION_STATE_CODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["associating", "associated", "disassociating", "disassociated", "failed"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ROUTE_TABLE_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ROUTE_TABLE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ROUTE_TABLE)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -970,6 +1250,29 @@ pub(super) static VPC: Structure = Structure::new(
     ],
 );
 
+pub(super) static VPC_ATTACHMENT: Structure = Structure::new(
+    "VpcAttachment",
+    &[
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("State", Shape::Text(&ATTACHMENT_STATUS)).wire("state"),
+    ],
+);
+
+static VPC_ATTACHMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPC_ATTACHMENT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_ATTRIBUTE_NAME: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static VPC_CIDR_BLOCK_ASSOCIATION: Structure = Structure::new(
     "VpcCidrBlockAssociation",
     &[
@@ -1132,6 +1435,43 @@ static VPC_STATE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["pending", "available", "deleting"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static VPN_GATEWAY: Structure = Structure::new(
+    "VpnGateway",
+    &[
+        Member::new("AmazonSideAsn", Shape::Number(&shape::LONG)).wire("amazonSideAsn"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VpnGatewayId", Shape::Text(&shape::TEXT)).wire("vpnGatewayId"),
+        Member::new("State", Shape::Text(&VPN_STATE)).wire("state"),
+        Member::new("Type", Shape::Text(&GATEWAY_TYPE)).wire("type"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("VpcAttachments", Shape::List(&VPC_ATTACHMENT_LIST))
+            .wire("attachments")
+            .ec2("Attachments"),
+    ],
+);
+
+static VPN_GATEWAY_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("VpnGatewayId").ec2("VpnGatewayId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPN_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPN_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPN_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "available", "deleting", "deleted"],
     sensitive: false,
     json_value: false,
 };

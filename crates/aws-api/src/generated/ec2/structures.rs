@@ -38,6 +38,13 @@ pub struct AttachmentEnaSrdUdpSpecification {
 aws_wire::structure!(AttachmentEnaSrdUdpSpecification, &schema::ATTACHMENT_ENA_SRD_UDP_SPECIFICATION, { 0 ena_srd_udp_enabled,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AttributeBooleanValue {
+    pub value: Option<bool>,
+}
+
+aws_wire::structure!(AttributeBooleanValue, &schema::ATTRIBUTE_BOOLEAN_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AvailabilityZone {
     pub opt_in_status: Option<AvailabilityZoneOptInStatus>,
     pub messages: Option<Vec<AvailabilityZoneMessage>>,
@@ -128,6 +135,25 @@ pub struct DescribeAvailabilityZonesResult {
 aws_wire::structure!(DescribeAvailabilityZonesResult, &schema::DESCRIBE_AVAILABILITY_ZONES_RESULT, { 0 availability_zones,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeInternetGatewaysRequest {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub internet_gateway_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeInternetGatewaysRequest, &schema::DESCRIBE_INTERNET_GATEWAYS_REQUEST, { 0 next_token, 1 max_results, 2 dry_run, 3 internet_gateway_ids, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInternetGatewaysResult {
+    pub internet_gateways: Option<Vec<InternetGateway>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeInternetGatewaysResult, &schema::DESCRIBE_INTERNET_GATEWAYS_RESULT, { 0 internet_gateways, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeNetworkInterfacesRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -163,6 +189,25 @@ pub struct DescribeRegionsResult {
 }
 
 aws_wire::structure!(DescribeRegionsResult, &schema::DESCRIBE_REGIONS_RESULT, { 0 regions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeRouteTablesRequest {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeRouteTablesRequest, &schema::DESCRIBE_ROUTE_TABLES_REQUEST, { 0 next_token, 1 max_results, 2 dry_run, 3 route_table_ids, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeRouteTablesResult {
+    pub route_tables: Option<Vec<RouteTable>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeRouteTablesResult, &schema::DESCRIBE_ROUTE_TABLES_RESULT, { 0 route_tables, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeSecurityGroupsRequest {
@@ -204,6 +249,25 @@ pub struct DescribeSubnetsResult {
 aws_wire::structure!(DescribeSubnetsResult, &schema::DESCRIBE_SUBNETS_RESULT, { 0 next_token, 1 subnets,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcAttributeRequest {
+    pub attribute: Option<VpcAttributeName>,
+    pub vpc_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeVpcAttributeRequest, &schema::DESCRIBE_VPC_ATTRIBUTE_REQUEST, { 0 attribute, 1 vpc_id, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcAttributeResult {
+    pub enable_dns_hostnames: Option<AttributeBooleanValue>,
+    pub enable_dns_support: Option<AttributeBooleanValue>,
+    pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(DescribeVpcAttributeResult, &schema::DESCRIBE_VPC_ATTRIBUTE_RESULT, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 enable_network_address_usage_metrics, 3 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcsRequest {
     pub filters: Option<Vec<Filter>>,
     pub vpc_ids: Option<Vec<String>>,
@@ -223,6 +287,22 @@ pub struct DescribeVpcsResult {
 aws_wire::structure!(DescribeVpcsResult, &schema::DESCRIBE_VPCS_RESULT, { 0 next_token, 1 vpcs,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpnGatewaysRequest {
+    pub filters: Option<Vec<Filter>>,
+    pub vpn_gateway_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeVpnGatewaysRequest, &schema::DESCRIBE_VPN_GATEWAYS_REQUEST, { 0 filters, 1 vpn_gateway_ids, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpnGatewaysResult {
+    pub vpn_gateways: Option<Vec<VpnGateway>>,
+}
+
+aws_wire::structure!(DescribeVpnGatewaysResult, &schema::DESCRIBE_VPN_GATEWAYS_RESULT, { 0 vpn_gateways,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Filter {
     pub name: Option<String>,
     pub values: Option<Vec<String>>,
@@ -237,6 +317,24 @@ pub struct GroupIdentifier {
 }
 
 aws_wire::structure!(GroupIdentifier, &schema::GROUP_IDENTIFIER, { 0 group_id, 1 group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InternetGateway {
+    pub attachments: Option<Vec<InternetGatewayAttachment>>,
+    pub internet_gateway_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(InternetGateway, &schema::INTERNET_GATEWAY, { 0 attachments, 1 internet_gateway_id, 2 owner_id, 3 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InternetGatewayAttachment {
+    pub state: Option<AttachmentStatus>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(InternetGatewayAttachment, &schema::INTERNET_GATEWAY_ATTACHMENT, { 0 state, 1 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct IpPermission {
@@ -394,6 +492,13 @@ pub struct PrivateDnsNameOptionsOnLaunch {
 aws_wire::structure!(PrivateDnsNameOptionsOnLaunch, &schema::PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH, { 0 hostname_type, 1 enable_resource_name_dns_a_record, 2 enable_resource_name_dns_aaaa_record,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PropagatingVgw {
+    pub gateway_id: Option<String>,
+}
+
+aws_wire::structure!(PropagatingVgw, &schema::PROPAGATING_VGW, { 0 gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PublicIpDnsNameOptions {
     pub dns_hostname_type: Option<String>,
     pub public_ipv4_dns_name: Option<String>,
@@ -419,6 +524,64 @@ pub struct RegionGeography {
 }
 
 aws_wire::structure!(RegionGeography, &schema::REGION_GEOGRAPHY, { 0 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Route {
+    pub destination_cidr_block: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub destination_prefix_list_id: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub instance_owner_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub origin: Option<RouteOrigin>,
+    pub state: Option<RouteState>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub ip_address: Option<String>,
+}
+
+aws_wire::structure!(Route, &schema::ROUTE, { 0 destination_cidr_block, 1 destination_ipv6_cidr_block, 2 destination_prefix_list_id, 3 egress_only_internet_gateway_id, 4 gateway_id, 5 instance_id, 6 instance_owner_id, 7 nat_gateway_id, 8 transit_gateway_id, 9 local_gateway_id, 10 carrier_gateway_id, 11 network_interface_id, 12 origin, 13 state, 14 vpc_peering_connection_id, 15 core_network_arn, 16 odb_network_arn, 17 ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RouteTable {
+    pub associations: Option<Vec<RouteTableAssociation>>,
+    pub propagating_vgws: Option<Vec<PropagatingVgw>>,
+    pub route_table_id: Option<String>,
+    pub routes: Option<Vec<Route>>,
+    pub tags: Option<Vec<Tag>>,
+    pub vpc_id: Option<String>,
+    pub owner_id: Option<String>,
+}
+
+aws_wire::structure!(RouteTable, &schema::ROUTE_TABLE, { 0 associations, 1 propagating_vgws, 2 route_table_id, 3 routes, 4 tags, 5 vpc_id, 6 owner_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RouteTableAssociation {
+    pub main: Option<bool>,
+    pub route_table_association_id: Option<String>,
+    pub route_table_id: Option<String>,
+    pub subnet_id: Option<String>,
+    pub gateway_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+aws_wire::structure!(RouteTableAssociation, &schema::ROUTE_TABLE_ASSOCIATION, { 0 main, 1 route_table_association_id, 2 route_table_id, 3 subnet_id, 4 gateway_id, 5 public_ipv4_pool, 6 association_state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RouteTableAssociationState {
+    pub state: Option<RouteTableAssociationStateCode>,
+    pub status_message: Option<String>,
+}
+
+aws_wire::structure!(RouteTableAssociationState, &schema::ROUTE_TABLE_ASSOCIATION_STATE, { 0 state, 1 status_message,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct SecurityGroup {
@@ -523,6 +686,14 @@ pub struct Vpc {
 aws_wire::structure!(Vpc, &schema::VPC, { 0 owner_id, 1 instance_tenancy, 2 ipv6_cidr_block_association_set, 3 cidr_block_association_set, 4 is_default, 5 encryption_control, 6 tags, 7 block_public_access_states, 8 vpc_id, 9 state, 10 cidr_block, 11 dhcp_options_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct VpcAttachment {
+    pub vpc_id: Option<String>,
+    pub state: Option<AttachmentStatus>,
+}
+
+aws_wire::structure!(VpcAttachment, &schema::VPC_ATTACHMENT, { 0 vpc_id, 1 state,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VpcCidrBlockAssociation {
     pub association_id: Option<String>,
     pub cidr_block: Option<String>,
@@ -588,3 +759,16 @@ pub struct VpcIpv6CidrBlockAssociation {
 }
 
 aws_wire::structure!(VpcIpv6CidrBlockAssociation, &schema::VPC_IPV6_CIDR_BLOCK_ASSOCIATION, { 0 association_id, 1 ipv6_cidr_block, 2 ipv6_cidr_block_state, 3 network_border_group, 4 ipv6_pool, 5 ipv6_address_attribute, 6 ip_source,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpnGateway {
+    pub amazon_side_asn: Option<i64>,
+    pub tags: Option<Vec<Tag>>,
+    pub vpn_gateway_id: Option<String>,
+    pub state: Option<VpnState>,
+    pub r#type: Option<GatewayType>,
+    pub availability_zone: Option<String>,
+    pub vpc_attachments: Option<Vec<VpcAttachment>>,
+}
+
+aws_wire::structure!(VpnGateway, &schema::VPN_GATEWAY, { 0 amazon_side_asn, 1 tags, 2 vpn_gateway_id, 3 state, 4 r#type, 5 availability_zone, 6 vpc_attachments,  });

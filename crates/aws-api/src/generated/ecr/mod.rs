@@ -71,9 +71,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteLifecyclePolicy",
+            input: Some(&schema::DELETE_LIFECYCLE_POLICY_REQUEST),
+            output: Some(&schema::DELETE_LIFECYCLE_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteRepository",
             input: Some(&schema::DELETE_REPOSITORY_REQUEST),
             output: Some(&schema::DELETE_REPOSITORY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteRepositoryPolicy",
+            input: Some(&schema::DELETE_REPOSITORY_POLICY_REQUEST),
+            output: Some(&schema::DELETE_REPOSITORY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeImageScanFindings",
+            input: Some(&schema::DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST),
+            output: Some(&schema::DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -125,6 +152,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetLifecyclePolicy",
+            input: Some(&schema::GET_LIFECYCLE_POLICY_REQUEST),
+            output: Some(&schema::GET_LIFECYCLE_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetRepositoryPolicy",
+            input: Some(&schema::GET_REPOSITORY_POLICY_REQUEST),
+            output: Some(&schema::GET_REPOSITORY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "InitiateLayerUpload",
             input: Some(&schema::INITIATE_LAYER_UPLOAD_REQUEST),
             output: Some(&schema::INITIATE_LAYER_UPLOAD_RESPONSE),
@@ -161,9 +206,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "PutImageScanningConfiguration",
+            input: Some(&schema::PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST),
+            output: Some(&schema::PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "PutImageTagMutability",
             input: Some(&schema::PUT_IMAGE_TAG_MUTABILITY_REQUEST),
             output: Some(&schema::PUT_IMAGE_TAG_MUTABILITY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "PutLifecyclePolicy",
+            input: Some(&schema::PUT_LIFECYCLE_POLICY_REQUEST),
+            output: Some(&schema::PUT_LIFECYCLE_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "SetRepositoryPolicy",
+            input: Some(&schema::SET_REPOSITORY_POLICY_REQUEST),
+            output: Some(&schema::SET_REPOSITORY_POLICY_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -201,38 +273,30 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "BatchGetRepositoryScanningConfiguration",
         "CreatePullThroughCacheRule",
         "CreateRepositoryCreationTemplate",
-        "DeleteLifecyclePolicy",
         "DeletePullThroughCacheRule",
         "DeleteRegistryPolicy",
         "DeleteRepositoryCreationTemplate",
-        "DeleteRepositoryPolicy",
         "DeleteSigningConfiguration",
         "DeregisterPullTimeUpdateExclusion",
         "DescribeImageReplicationStatus",
-        "DescribeImageScanFindings",
         "DescribeImageSigningStatus",
         "DescribePullThroughCacheRules",
         "DescribeReplicationBackfillResults",
         "DescribeRepositoryCreationTemplates",
         "GetAccountSetting",
-        "GetLifecyclePolicy",
         "GetLifecyclePolicyPreview",
         "GetRegistryPolicy",
         "GetRegistryScanningConfiguration",
-        "GetRepositoryPolicy",
         "GetSigningConfiguration",
         "ListImageReferrers",
         "ListPullTimeUpdateExclusions",
         "ListReplicationBackfills",
         "PutAccountSetting",
-        "PutImageScanningConfiguration",
-        "PutLifecyclePolicy",
         "PutRegistryPolicy",
         "PutRegistryScanningConfiguration",
         "PutReplicationConfiguration",
         "PutSigningConfiguration",
         "RegisterPullTimeUpdateExclusion",
-        "SetRepositoryPolicy",
         "StartImageScan",
         "StartLifecyclePolicyPreview",
         "StartReplicationBackfill",
@@ -271,11 +335,26 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: CreateRepositoryRequest,
     ) -> impl Future<Output = Result<CreateRepositoryResponse, ApiError>> + Send;
+    fn delete_lifecycle_policy(
+        &self,
+        caller: &Caller,
+        input: DeleteLifecyclePolicyRequest,
+    ) -> impl Future<Output = Result<DeleteLifecyclePolicyResponse, ApiError>> + Send;
     fn delete_repository(
         &self,
         caller: &Caller,
         input: DeleteRepositoryRequest,
     ) -> impl Future<Output = Result<DeleteRepositoryResponse, ApiError>> + Send;
+    fn delete_repository_policy(
+        &self,
+        caller: &Caller,
+        input: DeleteRepositoryPolicyRequest,
+    ) -> impl Future<Output = Result<DeleteRepositoryPolicyResponse, ApiError>> + Send;
+    fn describe_image_scan_findings(
+        &self,
+        caller: &Caller,
+        input: DescribeImageScanFindingsRequest,
+    ) -> impl Future<Output = Result<DescribeImageScanFindingsResponse, ApiError>> + Send;
     fn describe_images(
         &self,
         caller: &Caller,
@@ -301,6 +380,16 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: GetDownloadUrlForLayerRequest,
     ) -> impl Future<Output = Result<GetDownloadUrlForLayerResponse, ApiError>> + Send;
+    fn get_lifecycle_policy(
+        &self,
+        caller: &Caller,
+        input: GetLifecyclePolicyRequest,
+    ) -> impl Future<Output = Result<GetLifecyclePolicyResponse, ApiError>> + Send;
+    fn get_repository_policy(
+        &self,
+        caller: &Caller,
+        input: GetRepositoryPolicyRequest,
+    ) -> impl Future<Output = Result<GetRepositoryPolicyResponse, ApiError>> + Send;
     fn initiate_layer_upload(
         &self,
         caller: &Caller,
@@ -321,11 +410,26 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: PutImageRequest,
     ) -> impl Future<Output = Result<PutImageResponse, ApiError>> + Send;
+    fn put_image_scanning_configuration(
+        &self,
+        caller: &Caller,
+        input: PutImageScanningConfigurationRequest,
+    ) -> impl Future<Output = Result<PutImageScanningConfigurationResponse, ApiError>> + Send;
     fn put_image_tag_mutability(
         &self,
         caller: &Caller,
         input: PutImageTagMutabilityRequest,
     ) -> impl Future<Output = Result<PutImageTagMutabilityResponse, ApiError>> + Send;
+    fn put_lifecycle_policy(
+        &self,
+        caller: &Caller,
+        input: PutLifecyclePolicyRequest,
+    ) -> impl Future<Output = Result<PutLifecyclePolicyResponse, ApiError>> + Send;
+    fn set_repository_policy(
+        &self,
+        caller: &Caller,
+        input: SetRepositoryPolicyRequest,
+    ) -> impl Future<Output = Result<SetRepositoryPolicyResponse, ApiError>> + Send;
     fn tag_resource(
         &self,
         caller: &Caller,
@@ -375,9 +479,24 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.create_repository(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DeleteLifecyclePolicy" => {
+            let input = call.input()?;
+            let output = service.delete_lifecycle_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteRepository" => {
             let input = call.input()?;
             let output = service.delete_repository(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteRepositoryPolicy" => {
+            let input = call.input()?;
+            let output = service.delete_repository_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeImageScanFindings" => {
+            let input = call.input()?;
+            let output = service.describe_image_scan_findings(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeImages" => {
@@ -405,6 +524,16 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.get_download_url_for_layer(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetLifecyclePolicy" => {
+            let input = call.input()?;
+            let output = service.get_lifecycle_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetRepositoryPolicy" => {
+            let input = call.input()?;
+            let output = service.get_repository_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "InitiateLayerUpload" => {
             let input = call.input()?;
             let output = service.initiate_layer_upload(caller, input).await?;
@@ -425,9 +554,24 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.put_image(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "PutImageScanningConfiguration" => {
+            let input = call.input()?;
+            let output = service.put_image_scanning_configuration(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "PutImageTagMutability" => {
             let input = call.input()?;
             let output = service.put_image_tag_mutability(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "PutLifecyclePolicy" => {
+            let input = call.input()?;
+            let output = service.put_lifecycle_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "SetRepositoryPolicy" => {
+            let input = call.input()?;
+            let output = service.set_repository_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
         "TagResource" => {

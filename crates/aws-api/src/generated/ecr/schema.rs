@@ -8,6 +8,37 @@ use aws_wire::shape::{
     TimestampFormat,
 };
 
+pub(super) static ATTRIBUTE: Structure = Structure::new(
+    "Attribute",
+    &[
+        Member::new("key", Shape::Text(&ATTRIBUTE_KEY)).required(),
+        Member::new("value", Shape::Text(&ATTRIBUTE_VALUE)),
+    ],
+);
+
+static ATTRIBUTE_KEY: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static ATTRIBUTE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ATTRIBUTE)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(50) },
+    sensitive: false,
+};
+
+static ATTRIBUTE_VALUE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(256) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static AUTHORIZATION_DATA: Structure = Structure::new(
     "AuthorizationData",
     &[
@@ -23,6 +54,22 @@ static AUTHORIZATION_DATA_LIST: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static AWS_ECR_CONTAINER_IMAGE_DETAILS: Structure = Structure::new(
+    "AwsEcrContainerImageDetails",
+    &[
+        Member::new("architecture", Shape::Text(&shape::TEXT)),
+        Member::new("author", Shape::Text(&shape::TEXT)),
+        Member::new("imageHash", Shape::Text(&shape::TEXT)),
+        Member::new("imageTags", Shape::List(&IMAGE_TAGS_LIST)),
+        Member::new("platform", Shape::Text(&shape::TEXT)),
+        Member::new("pushedAt", Shape::Timestamp(None)),
+        Member::new("lastInUseAt", Shape::Timestamp(None)),
+        Member::new("inUseCount", Shape::Number(&IN_USE_COUNT)),
+        Member::new("registry", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+    ],
+);
 
 static BASE64: Text = Text {
     limits: Limits::NONE,
@@ -140,8 +187,86 @@ pub(super) static CREATE_REPOSITORY_RESPONSE: Structure = Structure::new(
     &[Member::new("repository", Shape::Structure(&REPOSITORY))],
 );
 
+pub(super) static CVSS_SCORE: Structure = Structure::new(
+    "CvssScore",
+    &[
+        Member::new("baseScore", Shape::Number(&shape::DOUBLE)),
+        Member::new("scoringVector", Shape::Text(&shape::TEXT)),
+        Member::new("source", Shape::Text(&shape::TEXT)),
+        Member::new("version", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static CVSS_SCORE_ADJUSTMENT: Structure = Structure::new(
+    "CvssScoreAdjustment",
+    &[
+        Member::new("metric", Shape::Text(&shape::TEXT)),
+        Member::new("reason", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static CVSS_SCORE_ADJUSTMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&CVSS_SCORE_ADJUSTMENT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static CVSS_SCORE_DETAILS: Structure = Structure::new(
+    "CvssScoreDetails",
+    &[
+        Member::new("adjustments", Shape::List(&CVSS_SCORE_ADJUSTMENT_LIST)),
+        Member::new("score", Shape::Number(&shape::DOUBLE)),
+        Member::new("scoreSource", Shape::Text(&shape::TEXT)),
+        Member::new("scoringVector", Shape::Text(&shape::TEXT)),
+        Member::new("version", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static CVSS_SCORE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&CVSS_SCORE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static DELETE_LIFECYCLE_POLICY_REQUEST: Structure = Structure::new(
+    "DeleteLifecyclePolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+    ],
+);
+
+pub(super) static DELETE_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
+    "DeleteLifecyclePolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+        Member::new("lastEvaluatedAt", Shape::Timestamp(None)),
+    ],
+);
+
 pub(super) static DELETE_REPLICATION: Structure =
     Structure::new("DeleteReplication", &[Member::new("enabled", Shape::Boolean).required()]);
+
+pub(super) static DELETE_REPOSITORY_POLICY_REQUEST: Structure = Structure::new(
+    "DeleteRepositoryPolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+    ],
+);
+
+pub(super) static DELETE_REPOSITORY_POLICY_RESPONSE: Structure = Structure::new(
+    "DeleteRepositoryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("policyText", Shape::Text(&REPOSITORY_POLICY_TEXT)),
+    ],
+);
 
 pub(super) static DELETE_REPOSITORY_REQUEST: Structure = Structure::new(
     "DeleteRepositoryRequest",
@@ -155,6 +280,29 @@ pub(super) static DELETE_REPOSITORY_REQUEST: Structure = Structure::new(
 pub(super) static DELETE_REPOSITORY_RESPONSE: Structure = Structure::new(
     "DeleteRepositoryResponse",
     &[Member::new("repository", Shape::Structure(&REPOSITORY))],
+);
+
+pub(super) static DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST: Structure = Structure::new(
+    "DescribeImageScanFindingsRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("imageId", Shape::Structure(&IMAGE_IDENTIFIER)).required(),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&MAX_RESULTS)),
+    ],
+);
+
+pub(super) static DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE: Structure = Structure::new(
+    "DescribeImageScanFindingsResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("imageId", Shape::Structure(&IMAGE_IDENTIFIER)),
+        Member::new("imageScanStatus", Shape::Structure(&IMAGE_SCAN_STATUS)),
+        Member::new("imageScanFindings", Shape::Structure(&IMAGE_SCAN_FINDINGS)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
 );
 
 pub(super) static DESCRIBE_IMAGES_FILTER: Structure = Structure::new(
@@ -230,6 +378,39 @@ static ENCRYPTION_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static ENHANCED_IMAGE_SCAN_FINDING: Structure = Structure::new(
+    "EnhancedImageScanFinding",
+    &[
+        Member::new("awsAccountId", Shape::Text(&REGISTRY_ID)),
+        Member::new("description", Shape::Text(&shape::TEXT)),
+        Member::new("findingArn", Shape::Text(&shape::TEXT)),
+        Member::new("firstObservedAt", Shape::Timestamp(None)),
+        Member::new("lastObservedAt", Shape::Timestamp(None)),
+        Member::new(
+            "packageVulnerabilityDetails",
+            Shape::Structure(&PACKAGE_VULNERABILITY_DETAILS),
+        ),
+        Member::new("remediation", Shape::Structure(&REMEDIATION)),
+        Member::new("resources", Shape::List(&RESOURCE_LIST)),
+        Member::new("score", Shape::Number(&shape::DOUBLE)),
+        Member::new("scoreDetails", Shape::Structure(&SCORE_DETAILS)),
+        Member::new("severity", Shape::Text(&shape::TEXT)),
+        Member::new("status", Shape::Text(&shape::TEXT)),
+        Member::new("title", Shape::Text(&shape::TEXT)),
+        Member::new("type", Shape::Text(&shape::TEXT)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+        Member::new("fixAvailable", Shape::Text(&shape::TEXT)),
+        Member::new("exploitAvailable", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static ENHANCED_IMAGE_SCAN_FINDING_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ENHANCED_IMAGE_SCAN_FINDING)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static FINDING_SEVERITY: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -277,6 +458,41 @@ pub(super) static GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE: Structure = Structure::ne
     &[
         Member::new("downloadUrl", Shape::Text(&shape::TEXT)),
         Member::new("layerDigest", Shape::Text(&LAYER_DIGEST)),
+    ],
+);
+
+pub(super) static GET_LIFECYCLE_POLICY_REQUEST: Structure = Structure::new(
+    "GetLifecyclePolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+    ],
+);
+
+pub(super) static GET_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
+    "GetLifecyclePolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+        Member::new("lastEvaluatedAt", Shape::Timestamp(None)),
+    ],
+);
+
+pub(super) static GET_REPOSITORY_POLICY_REQUEST: Structure = Structure::new(
+    "GetRepositoryPolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+    ],
+);
+
+pub(super) static GET_REPOSITORY_POLICY_RESPONSE: Structure = Structure::new(
+    "GetRepositoryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("policyText", Shape::Text(&REPOSITORY_POLICY_TEXT)),
     ],
 );
 
@@ -385,6 +601,35 @@ static IMAGE_MANIFEST: Text = Text {
     json_value: false,
 };
 
+pub(super) static IMAGE_SCAN_FINDING: Structure = Structure::new(
+    "ImageScanFinding",
+    &[
+        Member::new("name", Shape::Text(&shape::TEXT)),
+        Member::new("description", Shape::Text(&shape::TEXT)),
+        Member::new("uri", Shape::Text(&shape::TEXT)),
+        Member::new("severity", Shape::Text(&FINDING_SEVERITY)),
+        Member::new("attributes", Shape::List(&ATTRIBUTE_LIST)),
+    ],
+);
+
+static IMAGE_SCAN_FINDING_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IMAGE_SCAN_FINDING)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static IMAGE_SCAN_FINDINGS: Structure = Structure::new(
+    "ImageScanFindings",
+    &[
+        Member::new("imageScanCompletedAt", Shape::Timestamp(None)),
+        Member::new("vulnerabilitySourceUpdatedAt", Shape::Timestamp(None)),
+        Member::new("findingSeverityCounts", Shape::Map(&FINDING_SEVERITY_COUNTS)),
+        Member::new("findings", Shape::List(&IMAGE_SCAN_FINDING_LIST)),
+        Member::new("enhancedFindings", Shape::List(&ENHANCED_IMAGE_SCAN_FINDING_LIST)),
+    ],
+);
+
 pub(super) static IMAGE_SCAN_FINDINGS_SUMMARY: Structure = Structure::new(
     "ImageScanFindingsSummary",
     &[
@@ -476,6 +721,15 @@ static IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS: List = List {
     sensitive: false,
 };
 
+static IMAGE_TAGS_LIST: List = List {
+    item: Member::new("member", Shape::Text(&IMAGE_TAG)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static IN_USE_COUNT: Number = Number { kind: NumberKind::Long, min: Some(0.0), max: None };
+
 pub(super) static INITIATE_LAYER_UPLOAD_REQUEST: Structure = Structure::new(
     "InitiateLayerUploadRequest",
     &[
@@ -566,6 +820,14 @@ static LAYER_LIST: List = List {
 
 static LAYER_PART_BLOB: Limits = Limits { min: Some(0), max: Some(20971520) };
 
+static LIFECYCLE_POLICY_TEXT: Text = Text {
+    limits: Limits { min: Some(100), max: Some(30720) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static LIST_IMAGES_FILTER: Structure = Structure::new(
     "ListImagesFilter",
     &[
@@ -611,6 +873,22 @@ static MEDIA_TYPE_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static PACKAGE_VULNERABILITY_DETAILS: Structure = Structure::new(
+    "PackageVulnerabilityDetails",
+    &[
+        Member::new("cvss", Shape::List(&CVSS_SCORE_LIST)),
+        Member::new("referenceUrls", Shape::List(&REFERENCE_URLS_LIST)),
+        Member::new("relatedVulnerabilities", Shape::List(&RELATED_VULNERABILITIES_LIST)),
+        Member::new("source", Shape::Text(&shape::TEXT)),
+        Member::new("sourceUrl", Shape::Text(&shape::TEXT)),
+        Member::new("vendorCreatedAt", Shape::Timestamp(None)),
+        Member::new("vendorSeverity", Shape::Text(&shape::TEXT)),
+        Member::new("vendorUpdatedAt", Shape::Timestamp(None)),
+        Member::new("vulnerabilityId", Shape::Text(&shape::TEXT)),
+        Member::new("vulnerablePackages", Shape::List(&VULNERABLE_PACKAGES_LIST)),
+    ],
+);
+
 static PART_SIZE: Number = Number { kind: NumberKind::Long, min: Some(0.0), max: None };
 
 pub(super) static PUT_IMAGE_REQUEST: Structure = Structure::new(
@@ -627,6 +905,25 @@ pub(super) static PUT_IMAGE_REQUEST: Structure = Structure::new(
 
 pub(super) static PUT_IMAGE_RESPONSE: Structure =
     Structure::new("PutImageResponse", &[Member::new("image", Shape::Structure(&IMAGE))]);
+
+pub(super) static PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST: Structure = Structure::new(
+    "PutImageScanningConfigurationRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("imageScanningConfiguration", Shape::Structure(&IMAGE_SCANNING_CONFIGURATION))
+            .required(),
+    ],
+);
+
+pub(super) static PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE: Structure = Structure::new(
+    "PutImageScanningConfigurationResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("imageScanningConfiguration", Shape::Structure(&IMAGE_SCANNING_CONFIGURATION)),
+    ],
+);
 
 pub(super) static PUT_IMAGE_TAG_MUTABILITY_REQUEST: Structure = Structure::new(
     "PutImageTagMutabilityRequest",
@@ -654,6 +951,39 @@ pub(super) static PUT_IMAGE_TAG_MUTABILITY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static PUT_LIFECYCLE_POLICY_REQUEST: Structure = Structure::new(
+    "PutLifecyclePolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)).required(),
+    ],
+);
+
+pub(super) static PUT_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
+    "PutLifecyclePolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+    ],
+);
+
+pub(super) static RECOMMENDATION: Structure = Structure::new(
+    "Recommendation",
+    &[
+        Member::new("url", Shape::Text(&shape::TEXT)),
+        Member::new("text", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static REFERENCE_URLS_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static REGION: Text = Text {
     limits: Limits { min: Some(2), max: Some(25) },
     pattern: Some(Pattern::new("[0-9a-z-]{2,25}")),
@@ -669,6 +999,18 @@ static REGISTRY_ID: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static RELATED_VULNERABILITIES_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static REMEDIATION: Structure = Structure::new(
+    "Remediation",
+    &[Member::new("recommendation", Shape::Structure(&RECOMMENDATION))],
+);
 
 pub(super) static REPLICATION_CONFIGURATION: Structure = Structure::new(
     "ReplicationConfiguration",
@@ -779,6 +1121,36 @@ static REPOSITORY_NAME_LIST: List = List {
     sensitive: false,
 };
 
+static REPOSITORY_POLICY_TEXT: Text = Text {
+    limits: Limits { min: Some(0), max: Some(10240) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static RESOURCE: Structure = Structure::new(
+    "Resource",
+    &[
+        Member::new("details", Shape::Structure(&RESOURCE_DETAILS)),
+        Member::new("id", Shape::Text(&shape::TEXT)),
+        Member::new("tags", Shape::Map(&TAGS)),
+        Member::new("type", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static RESOURCE_DETAILS: Structure = Structure::new(
+    "ResourceDetails",
+    &[Member::new("awsEcrContainerImage", Shape::Structure(&AWS_ECR_CONTAINER_IMAGE_DETAILS))],
+);
+
+static RESOURCE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&RESOURCE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SCAN_STATUS: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -798,6 +1170,28 @@ static SCAN_STATUS: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static SCORE_DETAILS: Structure =
+    Structure::new("ScoreDetails", &[Member::new("cvss", Shape::Structure(&CVSS_SCORE_DETAILS))]);
+
+pub(super) static SET_REPOSITORY_POLICY_REQUEST: Structure = Structure::new(
+    "SetRepositoryPolicyRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("policyText", Shape::Text(&REPOSITORY_POLICY_TEXT)).required(),
+        Member::new("force", Shape::Boolean),
+    ],
+);
+
+pub(super) static SET_REPOSITORY_POLICY_RESPONSE: Structure = Structure::new(
+    "SetRepositoryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("policyText", Shape::Text(&REPOSITORY_POLICY_TEXT)),
+    ],
+);
 
 static SEVERITY_COUNT: Number = Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
 
@@ -841,6 +1235,14 @@ static TAG_STATUS: Text = Text {
     json_value: false,
 };
 
+static TAGS: Map = Map {
+    key: Member::new("key", Shape::Text(&shape::TEXT)),
+    value: Member::new("value", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static UNTAG_RESOURCE_REQUEST: Structure = Structure::new(
     "UntagResourceRequest",
     &[
@@ -882,3 +1284,25 @@ pub(super) static UPLOAD_LAYER_PART_RESPONSE: Structure = Structure::new(
         Member::new("lastByteReceived", Shape::Number(&PART_SIZE)),
     ],
 );
+
+pub(super) static VULNERABLE_PACKAGE: Structure = Structure::new(
+    "VulnerablePackage",
+    &[
+        Member::new("arch", Shape::Text(&shape::TEXT)),
+        Member::new("epoch", Shape::Number(&shape::INTEGER)),
+        Member::new("filePath", Shape::Text(&shape::TEXT)),
+        Member::new("name", Shape::Text(&shape::TEXT)),
+        Member::new("packageManager", Shape::Text(&shape::TEXT)),
+        Member::new("release", Shape::Text(&shape::TEXT)),
+        Member::new("sourceLayerHash", Shape::Text(&shape::TEXT)),
+        Member::new("version", Shape::Text(&shape::TEXT)),
+        Member::new("fixedInVersion", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static VULNERABLE_PACKAGES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VULNERABLE_PACKAGE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};

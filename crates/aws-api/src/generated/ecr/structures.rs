@@ -11,6 +11,14 @@ use super::enums::*;
 use super::schema;
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Attribute {
+    pub key: Option<String>,
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(Attribute, &schema::ATTRIBUTE, { 0 key, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AuthorizationData {
     pub authorization_token: Option<String>,
     pub expires_at: Option<Timestamp>,
@@ -18,6 +26,22 @@ pub struct AuthorizationData {
 }
 
 aws_wire::structure!(AuthorizationData, &schema::AUTHORIZATION_DATA, { 0 authorization_token, 1 expires_at, 2 proxy_endpoint,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AwsEcrContainerImageDetails {
+    pub architecture: Option<String>,
+    pub author: Option<String>,
+    pub image_hash: Option<String>,
+    pub image_tags: Option<Vec<String>>,
+    pub platform: Option<String>,
+    pub pushed_at: Option<Timestamp>,
+    pub last_in_use_at: Option<Timestamp>,
+    pub in_use_count: Option<i64>,
+    pub registry: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+aws_wire::structure!(AwsEcrContainerImageDetails, &schema::AWS_ECR_CONTAINER_IMAGE_DETAILS, { 0 architecture, 1 author, 2 image_hash, 3 image_tags, 4 platform, 5 pushed_at, 6 last_in_use_at, 7 in_use_count, 8 registry, 9 repository_name,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct BatchCheckLayerAvailabilityRequest {
@@ -112,11 +136,75 @@ pub struct CreateRepositoryResponse {
 aws_wire::structure!(CreateRepositoryResponse, &schema::CREATE_REPOSITORY_RESPONSE, { 0 repository,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CvssScore {
+    pub base_score: Option<f64>,
+    pub scoring_vector: Option<String>,
+    pub source: Option<String>,
+    pub version: Option<String>,
+}
+
+aws_wire::structure!(CvssScore, &schema::CVSS_SCORE, { 0 base_score, 1 scoring_vector, 2 source, 3 version,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CvssScoreAdjustment {
+    pub metric: Option<String>,
+    pub reason: Option<String>,
+}
+
+aws_wire::structure!(CvssScoreAdjustment, &schema::CVSS_SCORE_ADJUSTMENT, { 0 metric, 1 reason,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CvssScoreDetails {
+    pub adjustments: Option<Vec<CvssScoreAdjustment>>,
+    pub score: Option<f64>,
+    pub score_source: Option<String>,
+    pub scoring_vector: Option<String>,
+    pub version: Option<String>,
+}
+
+aws_wire::structure!(CvssScoreDetails, &schema::CVSS_SCORE_DETAILS, { 0 adjustments, 1 score, 2 score_source, 3 scoring_vector, 4 version,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteLifecyclePolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+aws_wire::structure!(DeleteLifecyclePolicyRequest, &schema::DELETE_LIFECYCLE_POLICY_REQUEST, { 0 registry_id, 1 repository_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteLifecyclePolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+    pub last_evaluated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(DeleteLifecyclePolicyResponse, &schema::DELETE_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 last_evaluated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteReplication {
     pub enabled: Option<bool>,
 }
 
 aws_wire::structure!(DeleteReplication, &schema::DELETE_REPLICATION, { 0 enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryPolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+aws_wire::structure!(DeleteRepositoryPolicyRequest, &schema::DELETE_REPOSITORY_POLICY_REQUEST, { 0 registry_id, 1 repository_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(DeleteRepositoryPolicyResponse, &schema::DELETE_REPOSITORY_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteRepositoryRequest {
@@ -133,6 +221,29 @@ pub struct DeleteRepositoryResponse {
 }
 
 aws_wire::structure!(DeleteRepositoryResponse, &schema::DELETE_REPOSITORY_RESPONSE, { 0 repository,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeImageScanFindingsRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_id: Option<ImageIdentifier>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribeImageScanFindingsRequest, &schema::DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST, { 0 registry_id, 1 repository_name, 2 image_id, 3 next_token, 4 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeImageScanFindingsResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_id: Option<ImageIdentifier>,
+    pub image_scan_status: Option<ImageScanStatus>,
+    pub image_scan_findings: Option<ImageScanFindings>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeImageScanFindingsResponse, &schema::DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE, { 0 registry_id, 1 repository_name, 2 image_id, 3 image_scan_status, 4 image_scan_findings, 5 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeImagesFilter {
@@ -202,6 +313,29 @@ pub struct EncryptionConfiguration {
 aws_wire::structure!(EncryptionConfiguration, &schema::ENCRYPTION_CONFIGURATION, { 0 encryption_type, 1 kms_key,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct EnhancedImageScanFinding {
+    pub aws_account_id: Option<String>,
+    pub description: Option<String>,
+    pub finding_arn: Option<String>,
+    pub first_observed_at: Option<Timestamp>,
+    pub last_observed_at: Option<Timestamp>,
+    pub package_vulnerability_details: Option<PackageVulnerabilityDetails>,
+    pub remediation: Option<Remediation>,
+    pub resources: Option<Vec<Resource>>,
+    pub score: Option<f64>,
+    pub score_details: Option<ScoreDetails>,
+    pub severity: Option<String>,
+    pub status: Option<String>,
+    pub title: Option<String>,
+    pub r#type: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub fix_available: Option<String>,
+    pub exploit_available: Option<String>,
+}
+
+aws_wire::structure!(EnhancedImageScanFinding, &schema::ENHANCED_IMAGE_SCAN_FINDING, { 0 aws_account_id, 1 description, 2 finding_arn, 3 first_observed_at, 4 last_observed_at, 5 package_vulnerability_details, 6 remediation, 7 resources, 8 score, 9 score_details, 10 severity, 11 status, 12 title, 13 r#type, 14 updated_at, 15 fix_available, 16 exploit_available,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetAuthorizationTokenRequest {
     pub registry_ids: Option<Vec<String>>,
 }
@@ -231,6 +365,41 @@ pub struct GetDownloadUrlForLayerResponse {
 }
 
 aws_wire::structure!(GetDownloadUrlForLayerResponse, &schema::GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE, { 0 download_url, 1 layer_digest,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+aws_wire::structure!(GetLifecyclePolicyRequest, &schema::GET_LIFECYCLE_POLICY_REQUEST, { 0 registry_id, 1 repository_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+    pub last_evaluated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(GetLifecyclePolicyResponse, &schema::GET_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 last_evaluated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRepositoryPolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+aws_wire::structure!(GetRepositoryPolicyRequest, &schema::GET_REPOSITORY_POLICY_REQUEST, { 0 registry_id, 1 repository_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRepositoryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(GetRepositoryPolicyResponse, &schema::GET_REPOSITORY_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Image {
@@ -280,6 +449,28 @@ pub struct ImageIdentifier {
 }
 
 aws_wire::structure!(ImageIdentifier, &schema::IMAGE_IDENTIFIER, { 0 image_digest, 1 image_tag,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageScanFinding {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub uri: Option<String>,
+    pub severity: Option<FindingSeverity>,
+    pub attributes: Option<Vec<Attribute>>,
+}
+
+aws_wire::structure!(ImageScanFinding, &schema::IMAGE_SCAN_FINDING, { 0 name, 1 description, 2 uri, 3 severity, 4 attributes,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageScanFindings {
+    pub image_scan_completed_at: Option<Timestamp>,
+    pub vulnerability_source_updated_at: Option<Timestamp>,
+    pub finding_severity_counts: Option<BTreeMap<String, i32>>,
+    pub findings: Option<Vec<ImageScanFinding>>,
+    pub enhanced_findings: Option<Vec<EnhancedImageScanFinding>>,
+}
+
+aws_wire::structure!(ImageScanFindings, &schema::IMAGE_SCAN_FINDINGS, { 0 image_scan_completed_at, 1 vulnerability_source_updated_at, 2 finding_severity_counts, 3 findings, 4 enhanced_findings,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ImageScanFindingsSummary {
@@ -390,6 +581,22 @@ pub struct ListTagsForResourceResponse {
 aws_wire::structure!(ListTagsForResourceResponse, &schema::LIST_TAGS_FOR_RESOURCE_RESPONSE, { 0 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PackageVulnerabilityDetails {
+    pub cvss: Option<Vec<CvssScore>>,
+    pub reference_urls: Option<Vec<String>>,
+    pub related_vulnerabilities: Option<Vec<String>>,
+    pub source: Option<String>,
+    pub source_url: Option<String>,
+    pub vendor_created_at: Option<Timestamp>,
+    pub vendor_severity: Option<String>,
+    pub vendor_updated_at: Option<Timestamp>,
+    pub vulnerability_id: Option<String>,
+    pub vulnerable_packages: Option<Vec<VulnerablePackage>>,
+}
+
+aws_wire::structure!(PackageVulnerabilityDetails, &schema::PACKAGE_VULNERABILITY_DETAILS, { 0 cvss, 1 reference_urls, 2 related_vulnerabilities, 3 source, 4 source_url, 5 vendor_created_at, 6 vendor_severity, 7 vendor_updated_at, 8 vulnerability_id, 9 vulnerable_packages,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PutImageRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -407,6 +614,24 @@ pub struct PutImageResponse {
 }
 
 aws_wire::structure!(PutImageResponse, &schema::PUT_IMAGE_RESPONSE, { 0 image,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutImageScanningConfigurationRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_scanning_configuration: Option<ImageScanningConfiguration>,
+}
+
+aws_wire::structure!(PutImageScanningConfigurationRequest, &schema::PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST, { 0 registry_id, 1 repository_name, 2 image_scanning_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutImageScanningConfigurationResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_scanning_configuration: Option<ImageScanningConfiguration>,
+}
+
+aws_wire::structure!(PutImageScanningConfigurationResponse, &schema::PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE, { 0 registry_id, 1 repository_name, 2 image_scanning_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PutImageTagMutabilityRequest {
@@ -427,6 +652,39 @@ pub struct PutImageTagMutabilityResponse {
 }
 
 aws_wire::structure!(PutImageTagMutabilityResponse, &schema::PUT_IMAGE_TAG_MUTABILITY_RESPONSE, { 0 registry_id, 1 repository_name, 2 image_tag_mutability, 3 image_tag_mutability_exclusion_filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutLifecyclePolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+}
+
+aws_wire::structure!(PutLifecyclePolicyRequest, &schema::PUT_LIFECYCLE_POLICY_REQUEST, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutLifecyclePolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+}
+
+aws_wire::structure!(PutLifecyclePolicyResponse, &schema::PUT_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Recommendation {
+    pub url: Option<String>,
+    pub text: Option<String>,
+}
+
+aws_wire::structure!(Recommendation, &schema::RECOMMENDATION, { 0 url, 1 text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Remediation {
+    pub recommendation: Option<Recommendation>,
+}
+
+aws_wire::structure!(Remediation, &schema::REMEDIATION, { 0 recommendation,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ReplicationConfiguration {
@@ -474,6 +732,49 @@ pub struct RepositoryFilter {
 }
 
 aws_wire::structure!(RepositoryFilter, &schema::REPOSITORY_FILTER, { 0 filter, 1 filter_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Resource {
+    pub details: Option<ResourceDetails>,
+    pub id: Option<String>,
+    pub tags: Option<BTreeMap<String, String>>,
+    pub r#type: Option<String>,
+}
+
+aws_wire::structure!(Resource, &schema::RESOURCE, { 0 details, 1 id, 2 tags, 3 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ResourceDetails {
+    pub aws_ecr_container_image: Option<AwsEcrContainerImageDetails>,
+}
+
+aws_wire::structure!(ResourceDetails, &schema::RESOURCE_DETAILS, { 0 aws_ecr_container_image,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ScoreDetails {
+    pub cvss: Option<CvssScoreDetails>,
+}
+
+aws_wire::structure!(ScoreDetails, &schema::SCORE_DETAILS, { 0 cvss,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SetRepositoryPolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub policy_text: Option<String>,
+    pub force: Option<bool>,
+}
+
+aws_wire::structure!(SetRepositoryPolicyRequest, &schema::SET_REPOSITORY_POLICY_REQUEST, { 0 registry_id, 1 repository_name, 2 policy_text, 3 force,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SetRepositoryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(SetRepositoryPolicyResponse, &schema::SET_REPOSITORY_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Tag {
@@ -530,3 +831,18 @@ pub struct UploadLayerPartResponse {
 }
 
 aws_wire::structure!(UploadLayerPartResponse, &schema::UPLOAD_LAYER_PART_RESPONSE, { 0 registry_id, 1 repository_name, 2 upload_id, 3 last_byte_received,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VulnerablePackage {
+    pub arch: Option<String>,
+    pub epoch: Option<i32>,
+    pub file_path: Option<String>,
+    pub name: Option<String>,
+    pub package_manager: Option<String>,
+    pub release: Option<String>,
+    pub source_layer_hash: Option<String>,
+    pub version: Option<String>,
+    pub fixed_in_version: Option<String>,
+}
+
+aws_wire::structure!(VulnerablePackage, &schema::VULNERABLE_PACKAGE, { 0 arch, 1 epoch, 2 file_path, 3 name, 4 package_manager, 5 release, 6 source_layer_hash, 7 version, 8 fixed_in_version,  });
