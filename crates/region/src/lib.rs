@@ -25,6 +25,7 @@ mod services;
 pub mod sessions;
 pub mod sts;
 mod sweep;
+pub mod tagging;
 pub mod tags;
 pub mod temporary;
 #[cfg(test)]

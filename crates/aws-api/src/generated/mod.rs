@@ -7,3 +7,4 @@ pub mod ecr;
 pub mod ecs;
 pub mod logs;
 pub mod sts;
+pub mod tagging;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use aws_api::{ec2, ecr, ecs, logs, sts};
+use aws_api::{ec2, ecr, ecs, logs, sts, tagging};
 use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
 use http::{Request, Response};
@@ -35,8 +35,8 @@ pub async fn serve_region(
 }
 
 /// The services of a region.
-static SERVICES: [&Service; 5] =
-    [&ecs::SERVICE, &ecr::SERVICE, &logs::SERVICE, &sts::SERVICE, &ec2::SERVICE];
+static SERVICES: [&Service; 6] =
+    [&ecs::SERVICE, &ecr::SERVICE, &logs::SERVICE, &sts::SERVICE, &ec2::SERVICE, &tagging::SERVICE];
 
 impl Site for Region {
     fn now(&self) -> Timestamp {
@@ -78,6 +78,7 @@ impl Site for Region {
             "logs" => Box::pin(logs::dispatch(self, caller, call)),
             "sts" => Box::pin(sts::dispatch(self, caller, call)),
             "ec2" => Box::pin(ec2::dispatch(self, caller, call)),
+            "tagging" => Box::pin(tagging::dispatch(self, caller, call)),
             _ => Box::pin(async { Err(call.not_available()) }),
         }
     }
