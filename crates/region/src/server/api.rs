@@ -70,14 +70,17 @@ impl<S: Site> Server<S> {
             body,
         };
         let target = route::target(self.site.services(), &parts.method, &inbound);
-        let Target { service, protocol, .. } = target;
+        let Target { service, protocol, foreign, .. } = target;
         let done = self.perform(parts, inbound, target, request_id, trace).await;
         done.unwrap_or_else(|failed| {
             if let Some(fault) = &failed.fault {
                 let operation = trace.operation.as_str();
                 error!(%request_id, operation, error = %Chain(fault.as_ref()), "request failed");
             }
-            error_answer(&failed, protocol, service, request_id)
+            match foreign {
+                Some(foreign) => foreign.answer(&failed, request_id),
+                None => error_answer(&failed, protocol, service, request_id),
+            }
         })
     }
 
@@ -89,7 +92,7 @@ impl<S: Site> Server<S> {
         request_id: Uuid,
         trace: &mut Trace,
     ) -> Result<Answer, ApiError> {
-        let Target { service, protocol, operation, form } = target;
+        let Target { service, protocol, operation, form, .. } = target;
         trace.service = service.map_or("", |service| service.name);
         let caller = self.verify(parts, inbound.body, service, protocol, request_id)?;
         trace.account = caller.account.to_string();

@@ -7,6 +7,7 @@
 mod answer;
 mod api;
 mod body;
+mod foreign;
 mod listener;
 mod region_site;
 mod route;

@@ -7,6 +7,8 @@ use aws_wire::query::Form;
 use aws_wire::service::{Inbound, Protocol, Service, malformed};
 use http::{HeaderMap, Method};
 
+use super::foreign::{Foreign, NO_QUEUE_OF_QUERY, no_such_queue};
+
 /// What a request asks of the API.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -17,6 +19,8 @@ pub(super) struct Target {
     pub(super) operation: Result<String, ApiError>,
     /// A query's parameters.
     pub(super) form: Option<Form>,
+    /// How errors are said, if it is in a form that none of our services has.
+    pub(super) foreign: Option<Foreign>,
 }
 
 /// Reads headers, path and (for queries) the body.
@@ -25,13 +29,17 @@ pub(super) fn target(
     method: &Method,
     inbound: &Inbound<'_>,
 ) -> Target {
-    if let Some(name) = header(inbound.headers, "x-amz-target") {
+    let name = header(inbound.headers, "x-amz-target");
+    let scoped = if name.is_none() { scoped_service(inbound) } else { None };
+    if let Some(foreign) = Foreign::of(scoped.as_deref(), name) {
+        return of_foreign(foreign, name);
+    }
+    if let Some(name) = name {
         return of_target_header(services, name, inbound.headers);
     }
     if let Some(rest) = inbound.path.strip_prefix("/service/") {
         return of_rpc_path(services, rest);
     }
-    let scoped = scoped_service(inbound);
     match services.iter().copied().find(|service| Some(service.name) == scoped.as_deref()) {
         Some(service) => of_service(service, method, inbound),
         None => of_nobody(services, scoped.as_deref(), inbound),
@@ -65,6 +73,7 @@ fn of_target_header(
         protocol: if is_10 { Protocol::AwsJson10 } else { Protocol::AwsJson11 },
         operation: Ok(operation.to_owned()),
         form: None,
+        foreign: None,
     }
 }
 
@@ -80,6 +89,7 @@ fn of_rpc_path(services: &'static [&'static Service], rest: &str) -> Target {
         protocol: Protocol::RpcV2Cbor,
         operation: Ok(operation.to_owned()),
         form: None,
+        foreign: None,
     }
 }
 
@@ -99,7 +109,7 @@ fn of_service(service: &'static Service, method: &Method, inbound: &Inbound<'_>)
             (Err(ApiError::client("UnknownOperationException", "")), None)
         }
     };
-    Target { service: Some(service), protocol, operation, form }
+    Target { service: Some(service), protocol, operation, form, foreign: None }
 }
 
 /// A request for a service that is not here, or for none at all.
@@ -121,9 +131,24 @@ fn of_nobody(
     };
     let operation = match (scoped, &form) {
         (None, Some(form)) => action(form),
+        (Some("sqs"), Some(form)) if form.get("Action") == Some("GetQueueUrl") => {
+            Err(no_such_queue(NO_QUEUE_OF_QUERY))
+        }
         _ => Err(no_such_service(scoped, protocol)),
     };
-    Target { service, protocol, operation, form }
+    Target { service, protocol, operation, form, foreign: None }
+}
+
+/// A request that a client makes in a form of its service's own.
+fn of_foreign(foreign: Foreign, target: Option<&str>) -> Target {
+    let operation = target.and_then(|target| target.split_once('.')).map(|(_, name)| name);
+    Target {
+        service: None,
+        protocol: Protocol::AwsJson10,
+        operation: Err(foreign.refusal(operation)),
+        form: None,
+        foreign: Some(foreign),
+    }
 }
 
 fn no_such_service(scoped: Option<&str>, protocol: Protocol) -> ApiError {

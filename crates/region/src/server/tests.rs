@@ -195,3 +195,28 @@ async fn the_end_waits_for_a_request_that_is_being_answered() {
     assert_eq!(got.status, StatusCode::OK.as_u16());
     tokio::time::timeout(Duration::from_secs(5), ending).await.expect("it ends").unwrap();
 }
+
+#[tokio::test]
+async fn a_service_that_is_not_here_says_so_in_its_own_form() {
+    let region = Running::start().await;
+    let got = region.send(&signed("s3").body("")).await;
+    assert_eq!(got.status, 501, "{}", got.text());
+    assert!(got.text().contains("<Error><Code>NotImplemented</Code><Message>"), "{}", got.text());
+    let got = region.send(&signed("route53").body("")).await;
+    assert!(got.text().contains("<ErrorResponse><Error><Type>Sender</Type>"), "{}", got.text());
+    let sqs = |operation: &str| {
+        signed("sqs").target(&format!("AmazonSQS.{operation}")).body("{\"QueueName\":\"x\"}")
+    };
+    let got = region.send(&sqs("GetQueueUrl")).await;
+    assert_eq!(got.status, 400);
+    assert_eq!(got.json()["__type"], "com.amazonaws.sqs#QueueDoesNotExist");
+    assert_eq!(got.json()["message"], "The specified queue does not exist.");
+    let got = region.send(&sqs("CreateQueue")).await;
+    assert!(got.text().contains("not available in Longshore yet"), "{}", got.text());
+    let form = "Action=GetQueueUrl&QueueName=x&Version=2012-11-05";
+    let got = region.send(&signed("sqs").form(form)).await;
+    assert_eq!(got.xml_code(), "AWS.SimpleQueueService.NonExistentQueue");
+    let unsigned = signed("s3").secret("wrong").body("");
+    let got = region.send(&unsigned).await;
+    assert!(got.text().starts_with("<?xml"), "{}", got.text());
+}
