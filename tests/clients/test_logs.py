@@ -56,6 +56,28 @@ def test_patterns_select(logs, stream, pattern, found):
     assert len(got) == found, [event["message"] for event in got]
 
 
+def test_a_search_pages_in_both_directions(logs, stream):
+    group, start = stream["logGroupName"], now()
+    for n in range(7):
+        put(logs, stream, [f"line {n}"], start + n)
+
+    def found(**more):
+        token, lines = {}, []
+        while token is not None:
+            page = logs.filter_log_events(logGroupName=group, limit=3, startTime=start, **{**more, **token})
+            assert len(page["events"]) <= 3 and page["searchedLogStreams"] == []
+            lines += [event["message"] for event in page["events"]]
+            token = {"nextToken": page["nextToken"]} if "nextToken" in page else None
+            more.pop("startFromHead", None)  # the token has the direction
+        return lines
+    lines = [f"line {n}" for n in range(7)]
+    assert found() == lines
+    assert found(startFromHead=False) == lines[::-1]
+    assert found(startFromHead=False, filterPattern='"line 3"') == ["line 3"]
+    with pytest.raises(logs.exceptions.InvalidParameterException):
+        logs.filter_log_events(logGroupName=group, startFromHead=False)
+
+
 def test_bad_requests_are_named(logs, stream):
     with pytest.raises(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_group(logGroupName=stream["logGroupName"])

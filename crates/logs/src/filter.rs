@@ -1,4 +1,5 @@
-//! A search over many streams: their events merged in the order of time, those that match kept.
+//! A search over many streams: their events merged in the order of time, those that match kept. The
+//! latest come first where that is asked for.
 //!
 //! A stream's file is opened when its earliest possible event comes up, and its events are let go
 //! again when too many streams are open at once. So a search over any number of streams holds a
@@ -12,7 +13,6 @@ use crate::error::LogsError;
 use crate::event::{Event, Gap};
 use crate::limits::{
     FILTER_OPEN_BYTES_MAX, FILTER_SCAN_BYTES_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX,
-    SEARCHED_STREAMS_MAX,
 };
 use crate::names::StreamName;
 use crate::pattern::Pattern;
@@ -36,6 +36,8 @@ pub struct FilterQuery {
     pub end_ms: Option<u64>,
     pub pattern: Pattern,
     pub limit: Option<usize>,
+    /// Without a token, which has a direction of its own.
+    pub latest_first: bool,
     pub token: Option<String>,
 }
 
@@ -52,16 +54,15 @@ pub struct Filtered {
     pub events: Vec<FilteredEvent>,
     /// Absent once everything was searched.
     pub next_token: Option<String>,
-    /// Streams, and whether each was searched to its end. At most a hundred are named.
-    pub searched: Vec<(StreamName, bool)>,
 }
 
-/// A stream to be searched, and the earliest moment that it may have an event at.
+/// A stream to be searched, and the moments between which its events are.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) uid: StreamUid,
     pub(crate) name: StreamName,
     pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
 }
 
 struct Cursor {
@@ -69,15 +70,39 @@ struct Cursor {
     reader: Option<StreamReader>,
     /// The event at the cursor's gap, if it is known.
     event: Option<Event>,
-    is_done: bool,
+}
+
+/// A gap in the order in which a search comes to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn(u64, u64, u64);
+
+impl Turn {
+    fn of(direction: Direction, gap: Gap) -> Self {
+        let Gap { timestamp_ms, stream, seq } = gap;
+        match direction {
+            Direction::Forward => Self(timestamp_ms, stream, seq),
+            Direction::Backward => Self(!timestamp_ms, !stream, !seq),
+        }
+    }
+
+    fn gap(self, direction: Direction) -> Gap {
+        let Self(timestamp_ms, stream, seq) = self;
+        match direction {
+            Direction::Forward => Gap { timestamp_ms, stream, seq },
+            Direction::Backward => Gap { timestamp_ms: !timestamp_ms, stream: !stream, seq: !seq },
+        }
+    }
 }
 
 struct Search<'a, 'b> {
     shared: &'a Shared<'b>,
-    to: Place,
+    direction: Direction,
+    low: Place,
+    /// Exclusive.
+    high: Place,
     cursors: Vec<Cursor>,
-    /// Where each unfinished cursor stands, at the earliest.
-    heap: BinaryHeap<Reverse<(Gap, usize)>>,
+    /// Where each unfinished cursor stands, at the soonest.
+    heap: BinaryHeap<Reverse<(Turn, usize)>>,
     scanned_bytes: u64,
     open_bytes: usize,
 }
@@ -88,14 +113,15 @@ pub(crate) fn run(
     cutoff_ms: u64,
     query: &FilterQuery,
 ) -> Result<Filtered, LogsError> {
-    let start = query.start_ms.unwrap_or(0).max(cutoff_ms);
-    let mut from = Gap { timestamp_ms: start, stream: 0, seq: 0 };
-    if let Some(token) = &query.token {
-        let invalid = |_| LogsError::invalid("The specified nextToken is invalid.");
-        from = from.max(token.parse().map_err(invalid)?);
-    }
-    let to = (query.end_ms.map_or(u64::MAX, |end| end.saturating_add(1)), 0);
-    let mut search = Search::new(shared, candidates, from, to);
+    let low = (query.start_ms.unwrap_or(0).max(cutoff_ms), 0);
+    let high = (query.end_ms.map_or(u64::MAX, |end| end.saturating_add(1)), 0);
+    let (direction, from) = match query.token.as_deref().map(parse_token).transpose()? {
+        Some((direction, gap)) => (direction, Some(gap)),
+        None if query.latest_first => (Direction::Backward, None),
+        None => (Direction::Forward, None),
+    };
+    let mut search = Search::new(shared, candidates, direction, low, high);
+    search.begin(from);
     let limit = query.limit.unwrap_or(PAGE_EVENTS_MAX).clamp(1, PAGE_EVENTS_MAX);
     let mut events: Vec<FilteredEvent> = Vec::new();
     let mut bytes = 0;
@@ -113,47 +139,95 @@ pub(crate) fn run(
         }
         search.step(at)?;
         if search.scanned_bytes > FILTER_SCAN_BYTES_MAX {
-            next = search.heap.peek().map(|Reverse((gap, _))| *gap);
+            next = search.heap.peek().map(|Reverse((turn, _))| turn.gap(direction));
             break;
         }
     }
-    let searched = search.cursors.iter().take(SEARCHED_STREAMS_MAX);
-    let searched = searched.map(|c| (c.candidate.name.clone(), next.is_none() || c.is_done));
-    Ok(Filtered { events, next_token: next.map(Gap::digits), searched: searched.collect() })
+    Ok(Filtered { events, next_token: next.map(|gap| token(direction, gap)) })
+}
+
+/// A token is where the next page begins; one that goes back says so.
+fn token(direction: Direction, gap: Gap) -> String {
+    match direction {
+        Direction::Forward => gap.digits(),
+        Direction::Backward => format!("b/{}", gap.digits()),
+    }
+}
+
+fn parse_token(text: &str) -> Result<(Direction, Gap), LogsError> {
+    let invalid = |_| LogsError::invalid("The specified nextToken is invalid.");
+    match text.strip_prefix("b/") {
+        Some(digits) => Ok((Direction::Backward, digits.parse().map_err(invalid)?)),
+        None => Ok((Direction::Forward, text.parse().map_err(invalid)?)),
+    }
 }
 
 impl<'a, 'b> Search<'a, 'b> {
-    fn new(shared: &'a Shared<'b>, candidates: Vec<Candidate>, from: Gap, to: Place) -> Self {
-        let cursor = |candidate| Cursor { candidate, reader: None, event: None, is_done: false };
-        let cursors: Vec<Cursor> = candidates.into_iter().map(cursor).collect();
-        let start = |(at, cursor): (usize, &Cursor)| {
+    fn new(
+        shared: &'a Shared<'b>,
+        candidates: Vec<Candidate>,
+        direction: Direction,
+        low: Place,
+        high: Place,
+    ) -> Self {
+        let cursor = |candidate| Cursor { candidate, reader: None, event: None };
+        let cursors = candidates.into_iter().map(cursor).collect();
+        let heap = BinaryHeap::new();
+        Self { shared, direction, low, high, cursors, heap, scanned_bytes: 0, open_bytes: 0 }
+    }
+
+    /// Puts every cursor where it may have its first event, `from` a page's end if there was one.
+    fn begin(&mut self, from: Option<Gap>) {
+        for (at, cursor) in self.cursors.iter().enumerate() {
             let stream = cursor.candidate.uid.0;
-            let first = Gap { timestamp_ms: cursor.candidate.first_ms, stream, seq: 0 };
-            Reverse((first.max(resume(from, stream)), at))
+            let gap = match self.direction {
+                Direction::Forward => {
+                    let (timestamp_ms, seq) = self.low.max((cursor.candidate.first_ms, 0));
+                    let start = Gap { timestamp_ms, stream, seq };
+                    from.map_or(start, |from| start.max(resume(from, stream)))
+                }
+                Direction::Backward => {
+                    let timestamp_ms = cursor.candidate.last_ms;
+                    let start = Gap { timestamp_ms, stream, seq: u64::MAX };
+                    let Some(from) = from else {
+                        self.heap.push(Reverse((Turn::of(self.direction, start), at)));
+                        continue;
+                    };
+                    let Some(from) = resume_back(from, stream) else { continue };
+                    start.min(from)
+                }
+            };
+            self.heap.push(Reverse((Turn::of(self.direction, gap), at)));
+        }
+    }
+
+    /// The places from a gap on, in the search's direction; `None` if there are none.
+    fn rest(&self, gap: Gap) -> Option<(Place, Place)> {
+        let place = (gap.timestamp_ms, gap.seq);
+        let (from, to) = match self.direction {
+            Direction::Forward => (place, self.high),
+            // The event behind the gap is still to come.
+            Direction::Backward => {
+                (self.low, self.high.min((gap.timestamp_ms, gap.seq.saturating_add(1))))
+            }
         };
-        let heap = cursors.iter().enumerate().map(start).collect();
-        Self { shared, to, cursors, heap, scanned_bytes: 0, open_bytes: 0 }
+        (from < to).then_some((from, to))
     }
 
     /// The cursor whose event comes next, with that event in place; `None` at the end.
     fn advance(&mut self) -> Result<Option<(Gap, usize)>, LogsError> {
-        while let Some(Reverse((gap, at))) = self.heap.pop() {
+        while let Some(Reverse((turn, at))) = self.heap.pop() {
+            let gap = turn.gap(self.direction);
             if self.cursors[at].event.is_some() {
                 return Ok(Some((gap, at)));
             }
-            let place = (gap.timestamp_ms, gap.seq);
-            if place >= self.to {
-                self.cursors[at].is_done = true;
-                continue;
-            }
+            let Some((from, to)) = self.rest(gap) else { continue };
             if self.cursors[at].reader.is_none() {
                 let uid = self.cursors[at].candidate.uid;
-                let reader =
-                    StreamReader::open(self.shared, uid, Direction::Forward, place, self.to);
-                match reader {
+                match StreamReader::open(self.shared, uid, self.direction, from, to) {
                     Ok(reader) => self.cursors[at].reader = Some(reader),
                     // Deleted while the search ran.
-                    Err(LogsError::StreamNotFound) => self.cursors[at].is_done = true,
+                    Err(LogsError::StreamNotFound) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -174,11 +248,11 @@ impl<'a, 'b> Search<'a, 'b> {
         self.scanned_bytes += reader.read_bytes - read;
         self.open_bytes = (self.open_bytes + reader.buffered_bytes).saturating_sub(buffered);
         match &cursor.event {
-            Some(event) => self.heap.push(Reverse((event.gap_before(cursor.candidate.uid.0), at))),
-            None => {
-                cursor.is_done = true;
-                cursor.reader = None;
+            Some(event) => {
+                let gap = event.gap_before(cursor.candidate.uid.0);
+                self.heap.push(Reverse((Turn::of(self.direction, gap), at)));
             }
+            None => cursor.reader = None,
         }
         if self.open_bytes > FILTER_OPEN_BYTES_MAX {
             self.close_others(at);
@@ -209,4 +283,14 @@ fn resume(from: Gap, stream: u64) -> Gap {
         std::cmp::Ordering::Equal => from,
         std::cmp::Ordering::Greater => Gap { timestamp_ms: from.timestamp_ms, stream, seq: 0 },
     }
+}
+
+/// The same for a search that goes back; `None` if nothing of the stream is left.
+fn resume_back(from: Gap, stream: u64) -> Option<Gap> {
+    let timestamp_ms = match stream.cmp(&from.stream) {
+        std::cmp::Ordering::Less => from.timestamp_ms,
+        std::cmp::Ordering::Equal => return Some(from),
+        std::cmp::Ordering::Greater => from.timestamp_ms.checked_sub(1)?,
+    };
+    Some(Gap { timestamp_ms, stream, seq: u64::MAX })
 }

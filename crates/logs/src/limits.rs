@@ -42,5 +42,3 @@ pub(crate) const INDEX_ENTRIES_MAX: usize = 1 << 20;
 pub(crate) const FILTER_SCAN_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of decoded events that one filter may hold at once.
 pub(crate) const FILTER_OPEN_BYTES_MAX: usize = 16 << 20;
-/// Streams that an answer names as searched.
-pub(crate) const SEARCHED_STREAMS_MAX: usize = 100;

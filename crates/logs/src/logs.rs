@@ -440,7 +440,8 @@ fn candidates(
         let is_inside = query.start_ms.is_none_or(|start| start <= last_ms)
             && query.end_ms.is_none_or(|end| first_ms <= end);
         if is_inside {
-            found.push(Candidate { uid: stream.uid, name: stream.name.clone(), first_ms });
+            let (uid, name) = (stream.uid, stream.name.clone());
+            found.push(Candidate { uid, name, first_ms, last_ms });
         }
     };
     match &query.streams {

@@ -3,6 +3,8 @@
 use ::logs::{GroupName, Logs, StreamInfo, StreamOrder, StreamPlace, StreamsPage};
 use aws_api::logs::{DescribeLogStreamsRequest, DescribeLogStreamsResponse, LogStream, OrderBy};
 use aws_wire::{ApiError, Caller};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::common::{group_of, invalid, limit, long, stream_arn, to_api};
 
@@ -28,18 +30,33 @@ pub(super) fn describe_log_streams(
         order,
         is_descending: input.descending.unwrap_or(false),
         prefix: input.log_stream_name_prefix,
-        after: input.next_token.as_deref().map(place).transpose()?,
+        after: input.next_token.as_deref().map(|token| place(order, token)).transpose()?,
         limit: limit(input.limit, PAGE_MAX, PAGE_MAX),
     };
     let (streams, next) = logs.streams(caller.account, &group, &page).map_err(to_api)?;
     let log_streams = streams.iter().map(|stream| to_wire(caller, &group, stream)).collect();
-    let next_token = next.map(|(ms, name)| format!("{ms}:{name}"));
+    let next_token = next.map(|place| token(order, &place));
     Ok(DescribeLogStreamsResponse { log_streams: Some(log_streams), next_token })
 }
 
-fn place(token: &str) -> Result<StreamPlace, ApiError> {
+/// Opaque, and good for the order only that it was made in.
+fn token(order: StreamOrder, (ms, name): &StreamPlace) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{ms}:{name}", mark(order)))
+}
+
+fn mark(order: StreamOrder) -> &'static str {
+    match order {
+        StreamOrder::Name => "n",
+        StreamOrder::LastEventTime => "t",
+    }
+}
+
+fn place(order: StreamOrder, token: &str) -> Result<StreamPlace, ApiError> {
     let invalid = || invalid("The specified nextToken is invalid.");
-    let (ms, name) = token.split_once(':').ok_or_else(invalid)?;
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+    let rest = text.strip_prefix(mark(order)).and_then(|rest| rest.strip_prefix(':'));
+    let (ms, name) = rest.and_then(|rest| rest.split_once(':')).ok_or_else(invalid)?;
     Ok((ms.parse().map_err(|_| invalid())?, name.parse().map_err(|_| invalid())?))
 }
 
@@ -54,5 +71,22 @@ fn to_wire(caller: &Caller, group: &GroupName, stream: &StreamInfo) -> LogStream
         arn: Some(stream_arn(caller, group, &stream.name)),
         // Amazon stopped counting per stream in 2019 and always says zero; the group has the sum.
         stored_bytes: Some(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_its_order_only() {
+        let last: StreamPlace = (7, "web/a".parse().unwrap());
+        let by_time = token(StreamOrder::LastEventTime, &last);
+        assert!(!by_time.contains("web"), "{by_time}");
+        assert_eq!(place(StreamOrder::LastEventTime, &by_time).unwrap(), last);
+        for bad in [by_time.as_str(), "", "!", "bjo3", "0:web/a"] {
+            let error = place(StreamOrder::Name, bad).unwrap_err();
+            assert_eq!(error.code, "InvalidParameterException", "{bad}");
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use ::logs::pattern::Pattern;
 use ::logs::{FilterQuery, FilteredEvent, Logs, PAGE_EVENTS_MAX, StreamChoice};
-use aws_api::logs::{
-    FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent, SearchedLogStream,
-};
+use aws_api::logs::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent};
 use aws_wire::{ApiError, Caller};
 
 use super::common::{group_of, invalid, limit, long, optional_ms, required, to_api};
+
+/// January 1, 2024: CloudWatch Logs searches backwards only from then on.
+const LATEST_FIRST_FROM_MS: u64 = 1_704_067_200_000;
 
 /// Events of several streams always come interleaved, as at Amazon since 2019.
 pub(super) async fn filter_log_events(
@@ -31,22 +32,28 @@ pub(super) async fn filter_log_events(
     };
     let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or(""))
         .map_err(|why| invalid(why.to_string()))?;
+    let start_ms = optional_ms("startTime", input.start_time)?;
+    let latest_first = input.start_from_head == Some(false) && input.next_token.is_none();
+    if latest_first && start_ms.is_none_or(|start| start < LATEST_FIRST_FROM_MS) {
+        return Err(invalid(
+            "startFromHead can be false only with a startTime on or after January 1, 2024 00:00:00 \
+             UTC.",
+        ));
+    }
     let query = FilterQuery {
         streams,
-        start_ms: optional_ms("startTime", input.start_time)?,
+        start_ms,
         end_ms: optional_ms("endTime", input.end_time)?,
         pattern,
         limit: Some(limit(input.limit, PAGE_EVENTS_MAX, PAGE_EVENTS_MAX)),
+        latest_first,
         token: input.next_token,
     };
     let found = logs.filter(caller.account, &group, query).await.map_err(to_api)?;
-    let searched = found.searched.into_iter().map(|(name, is_complete)| SearchedLogStream {
-        log_stream_name: Some(name.to_string()),
-        searched_completely: Some(is_complete),
-    });
     Ok(FilterLogEventsResponse {
         events: Some(found.events.into_iter().map(to_wire).collect()),
-        searched_log_streams: Some(searched.collect()),
+        // Not said any more since 2020: always empty.
+        searched_log_streams: Some(vec![]),
         next_token: found.next_token,
     })
 }
