@@ -45,7 +45,7 @@ async fn measure(burst: usize, at_once: usize) {
     })
     .expect("sandboxes open");
     let group: GroupId = "group".parse().expect("a name");
-    let limits = GroupLimits { cpu_quota: None, memory: Some(4 << 30) };
+    let limits = GroupLimits { cpu_quota: None, memory: Some(4 << 30), pids: Some(4096) };
     sandboxes.create_group(&group, limits).await.expect("a group is made");
 
     let mut times: [Vec<f64>; 4] = Default::default();

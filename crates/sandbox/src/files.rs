@@ -94,11 +94,17 @@ impl Files {
     }
 
     pub(crate) fn read_exit(&self) -> Result<Option<Exit>, SandboxError> {
-        read(&self.dir.join("exit.json"))
+        match read(&self.dir.join("exit.json"))? {
+            Some(exit) => Ok(Some(exit)),
+            None => read(&self.run.join("exit.json")),
+        }
     }
 
     pub(crate) fn write_exit(&self, exit: &Exit) -> Result<(), SandboxError> {
+        // A full disk must not cost the exit code; what a reboot takes from memory it takes from the
+        // container as well.
         write(&self.dir.join("exit.json"), exit)
+            .or_else(|error| write(&self.run.join("exit.json"), exit).map_err(|_| error))
     }
 }
 

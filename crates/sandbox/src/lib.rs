@@ -13,6 +13,7 @@
 //! | `oci`, `rootfs`, `users`, `caps`, `seccomp` | a specification turned into what the kernel needs |
 //! | `launch`, `init` | the last steps inside the container |
 //! | `cgroup` | limits and usage, both versions |
+//! | `storage` | what containers' files take of the disk |
 //! | `sys` | the system calls behind all that |
 //!
 //! **Invariants:** the agent never forks; an exit code is on disk before anyone is told; a container
@@ -36,6 +37,7 @@ mod seccomp;
 mod shim;
 mod spec;
 mod spool;
+mod storage;
 mod sys;
 mod users;
 
@@ -50,3 +52,4 @@ pub use spec::{
     Stats, Tmpfs, Ulimit,
 };
 pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};
+pub use storage::{DiskRoom, StorageUse};

@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longshore_types::{Clock, SystemClock};
@@ -27,6 +27,7 @@ use crate::spec::{
     Recovered, SandboxConfig, Started, Stats,
 };
 use crate::spool::{LogReader, Position, Watcher, seal};
+use crate::storage::{self, DiskRoom, StorageUse};
 
 /// How long a shim may take to create or start a container: the disk may be slow.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -53,7 +54,7 @@ struct Inner {
     pool: Pool,
     /// The machine has started anew since somebody last recovered: nothing of before is left.
     has_rebooted: AtomicBool,
-    watcher: Mutex<Option<Watcher>>,
+    watcher: Watcher,
     _favor: FavorMoves,
 }
 
@@ -91,7 +92,8 @@ impl Sandboxes {
         .doing("prepare to start shims")?;
         let known = fs::read_to_string(config.state_dir.join(BOOT)).ok();
         let has_rebooted = AtomicBool::new(known.is_some_and(|known| known != config.boot_id));
-        let watcher = Mutex::default();
+        // Early, before any container could have used up what there is of this.
+        let watcher = Watcher::start();
         let inner = Inner { config, cgroups, pool, has_rebooted, watcher, _favor: favor };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -252,6 +254,25 @@ impl Sandboxes {
         self.blocking(move |inner| Ok(inner.cgroups.group(&group).stats())).await
     }
 
+    /// What the files in `trees`, which belong to `group`, take of the disk, with what its processes
+    /// hold open of files that were removed.
+    pub async fn storage(
+        &self,
+        group: &GroupId,
+        trees: Vec<PathBuf>,
+    ) -> Result<StorageUse, SandboxError> {
+        let group = group.clone();
+        self.blocking(move |inner| {
+            Ok(storage::measure(&trees, &inner.cgroups.group(&group).pids()))
+        })
+        .await
+    }
+
+    /// What is left of the disk that `path` is on.
+    pub async fn disk_room(&self, path: PathBuf) -> Result<DiskRoom, SandboxError> {
+        self.blocking(move |_| storage::room(&path).doing_at("ask for the room at", &path)).await
+    }
+
     /// Kills the container if it runs and removes everything of it: processes, control group,
     /// writable layer, spool. A missing one is fine.
     pub async fn delete(&self, id: &ContainerId) -> Result<(), SandboxError> {
@@ -354,12 +375,7 @@ impl Sandboxes {
 
     /// Follows what a container printed into `spool`, from `from` on.
     pub fn logs(&self, spool: &Path, from: Position) -> Result<LogReader, SandboxError> {
-        let mut watcher = self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let watcher = match &*watcher {
-            Some(watcher) => watcher.clone(),
-            None => watcher.insert(Watcher::start().doing("start watching files")?).clone(),
-        };
-        LogReader::open(&watcher, spool, from)
+        LogReader::open(&self.inner.watcher, spool, from)
     }
 
     /// The shim is gone and left no exit: ends what is left of the container, and says so.
@@ -379,6 +395,7 @@ impl Sandboxes {
             let exit = Exit {
                 code: EXIT_LOST,
                 oom_killed: cgroup.oom_kills() > 0,
+                pids_limit_hit: cgroup.pids_limit_hit(),
                 finished_at: now,
                 reason: Some(why.to_owned()),
             };

@@ -34,6 +34,8 @@ pub struct GroupLimits {
     pub cpu_quota: Option<u32>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
 }
 
 /// One container.
@@ -272,6 +274,9 @@ pub struct Exit {
     /// 128 + n for a main process that signal n killed.
     pub code: i32,
     pub oom_killed: bool,
+    /// The limit of processes that the kernel held the container or its group to, if it ever had to.
+    #[serde(default)]
+    pub pids_limit_hit: Option<u64>,
     pub finished_at: Timestamp,
     /// Set where `code` is not what the process itself returned.
     pub reason: Option<String>,

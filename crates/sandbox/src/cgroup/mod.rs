@@ -178,6 +178,21 @@ impl Cgroup<'_> {
         }
     }
 
+    /// The limit of processes that the kernel has had to refuse a new one for, of this group or the one
+    /// above. Kernels differ in which of the two they count it in, so that the tighter one is named.
+    pub(crate) fn pids_limit_hit(&self) -> Option<u64> {
+        let both = [Some(self.path.as_path()), self.path.parent()].into_iter().flatten();
+        let found: Vec<(u64, u64)> = both
+            .filter_map(|path| match self.layout {
+                Layout::V1(all) => v1::pids(self.of(all), path),
+                Layout::V2(root) => v2::pids(root, path),
+            })
+            .collect();
+        let was_hit = found.iter().any(|(refused, _)| 0 < *refused);
+        let limit = found.into_iter().map(|(_, limit)| limit).min();
+        limit.filter(|limit| was_hit && *limit < u64::MAX)
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         match self.layout {
             Layout::V1(all) => v1::stats(self.of(all), &self.path),
@@ -244,6 +259,11 @@ fn number(dir: &Path, file: &str) -> Option<u64> {
         "max" => Some(u64::MAX),
         digits => digits.parse().ok(),
     }
+}
+
+/// How often a group was refused a process, and what it may have.
+fn pids(dir: &Path) -> Option<(u64, u64)> {
+    Some((field(dir, "pids.events", "max")?, number(dir, "pids.max")?))
 }
 
 /// The value of `key` in a file of `key value` lines.

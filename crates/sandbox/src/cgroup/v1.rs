@@ -101,7 +101,8 @@ pub(super) fn limit_group(
     limits: &GroupLimits,
 ) -> Result<(), SandboxError> {
     limit_cpu(hierarchies, path, limits.cpu_quota)?;
-    limit_memory(hierarchies, path, limits.memory, Some(0))
+    limit_memory(hierarchies, path, limits.memory, Some(0))?;
+    limit_pids(hierarchies, path, limits.pids)
 }
 
 pub(super) fn limit_container(
@@ -126,9 +127,7 @@ pub(super) fn limit_container(
             set(&memory, "memory.swappiness", &percent.min(100).to_string())?;
         }
     }
-    if let (Some(count), Some(pids)) = (limits.pids, dir(hierarchies, "pids", path)) {
-        set(&pids, "pids.max", &count.to_string())?;
-    }
+    limit_pids(hierarchies, path, limits.pids)?;
     if let (Some(rules), Some(devices)) = (devices, dir(hierarchies, "devices", path)) {
         set(&devices, "devices.deny", "a")?;
         allow(&devices.join("devices.allow"), rules)?;
@@ -167,6 +166,17 @@ fn limit_cpu(
     set(&cpu, "cpu.cfs_quota_us", &quota_us(millis).to_string())
 }
 
+fn limit_pids(
+    hierarchies: &[Hierarchy],
+    path: &Path,
+    count: Option<u64>,
+) -> Result<(), SandboxError> {
+    match (count, dir(hierarchies, "pids", path)) {
+        (Some(count), Some(dir)) => set(&dir, "pids.max", &count.to_string()),
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
 /// `swap` is what may be used beyond `memory`; not every kernel accounts for it.
 fn limit_memory(
     hierarchies: &[Hierarchy],
@@ -197,6 +207,10 @@ pub(super) fn views(hierarchies: &[Hierarchy], path: &Path) -> Vec<View> {
 pub(super) fn oom_kills(hierarchies: &[Hierarchy], path: &Path) -> u64 {
     let dir = dir(hierarchies, "memory", path);
     dir.and_then(|dir| field(&dir, "memory.oom_control", "oom_kill")).unwrap_or(0)
+}
+
+pub(super) fn pids(hierarchies: &[Hierarchy], path: &Path) -> Option<(u64, u64)> {
+    super::pids(&dir(hierarchies, "pids", path)?)
 }
 
 pub(super) fn stats(hierarchies: &[Hierarchy], path: &Path) -> Stats {

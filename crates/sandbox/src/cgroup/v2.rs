@@ -56,7 +56,8 @@ pub(super) fn limit_group(
 ) -> Result<(), SandboxError> {
     let dir = root.mount.join(path);
     limit_cpu(&dir, limits.cpu_quota)?;
-    limit_memory(&dir, limits.memory, Some(0))
+    limit_memory(&dir, limits.memory, Some(0))?;
+    limit_pids(&dir, limits.pids)
 }
 
 pub(super) fn limit_container(
@@ -77,9 +78,7 @@ pub(super) fn limit_container(
     if let Some(bytes) = limits.memory_reservation {
         set(&dir, "memory.low", &bytes.to_string())?;
     }
-    if let Some(count) = limits.pids {
-        set(&dir, "pids.max", &count.to_string())?;
-    }
+    limit_pids(&dir, limits.pids)?;
     match rules {
         Some(rules) => devices::attach(&dir, rules),
         None => Ok(()),
@@ -117,6 +116,14 @@ fn limit_memory(dir: &Path, memory: Option<u64>, swap: Option<u64>) -> Result<()
         }
         Some(_) | None => Ok(()),
     }
+}
+
+fn limit_pids(dir: &Path, count: Option<u64>) -> Result<(), SandboxError> {
+    count.map_or(Ok(()), |count| set(dir, "pids.max", &count.to_string()))
+}
+
+pub(super) fn pids(root: &Root, path: &Path) -> Option<(u64, u64)> {
+    super::pids(&root.mount.join(path))
 }
 
 pub(super) fn oom_kills(root: &Root, path: &Path) -> u64 {

@@ -158,8 +158,9 @@ impl Shim {
     /// First to disk, then to whoever waits, then the rest.
     fn ended(&mut self, code: i32) -> Result<(), SandboxError> {
         let oom_killed = code != 0 && self.container.cgroup().oom_kills() > 0;
+        let pids_limit_hit = self.container.cgroup().pids_limit_hit();
         let now = SystemClock.now();
-        let exit = Exit { code, oom_killed, finished_at: now, reason: None };
+        let exit = Exit { code, oom_killed, pids_limit_hit, finished_at: now, reason: None };
         self.container.files.write_exit(&exit)?;
         for index in std::mem::take(&mut self.waiting) {
             self.answer(index, &Reply::Exited(exit.clone()));

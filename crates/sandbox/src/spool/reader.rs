@@ -77,7 +77,7 @@ impl LogReader {
         from: Position,
     ) -> Result<Self, SandboxError> {
         fs::create_dir_all(dir).doing_at("create", dir)?;
-        let watch = watcher.watch(dir).doing_at("watch", dir)?;
+        let watch = watcher.watch(dir);
         Ok(Self {
             dir: dir.to_owned(),
             watch,

@@ -93,7 +93,7 @@ async fn an_init_forwards_signals_and_leaves_no_zombies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_runs_inside_as_the_container_does() {
     let Some(world) = World::open() else { return };
-    world.limit(GroupLimits { cpu_quota: None, memory: None }).await;
+    world.limit(GroupLimits::default()).await;
     let mut spec = world.shell(SIT);
     spec.user = "web".into();
     spec.hostname = Some("inside".into());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbox::{GroupLimits, Stats};
+use sandbox::{GroupId, GroupLimits, Stats, Tmpfs};
 
 use crate::world::{SOON, World};
 
@@ -23,7 +23,7 @@ async fn a_container_beyond_its_memory_is_killed_and_said_to_be() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_groups_memory_is_that_of_all_its_containers() {
     let Some(world) = World::open() else { return };
-    world.limit(GroupLimits { cpu_quota: None, memory: Some(48 << 20) }).await;
+    world.limit(GroupLimits { memory: Some(48 << 20), ..GroupLimits::default() }).await;
     let mut spec = world.shell(HOG);
     spec.limits.memory = Some(1 << 30);
     let (exit, _) = world.run(spec).await;
@@ -38,7 +38,7 @@ async fn a_groups_memory_is_that_of_all_its_containers() {
 async fn cpu_time_follows_the_groups_quota_and_the_containers_shares() {
     let Some(world) = World::open() else { return };
     // A fifth of a core for both; three quarters of that for one of them.
-    world.limit(GroupLimits { cpu_quota: Some(200), memory: None }).await;
+    world.limit(GroupLimits { cpu_quota: Some(200), ..GroupLimits::default() }).await;
     let spin = "while :; do :; done";
     let mut ids = Vec::new();
     for shares in [768, 256] {
@@ -101,5 +101,50 @@ async fn usage_is_told_from_the_control_group() {
     assert!(stats.memory_usage > 0 && stats.memory_usage <= stats.memory_limit, "{stats:?}");
     assert!(stats.memory_max_usage >= stats.memory_usage, "{stats:?}");
     world.sandboxes.delete(&id).await.unwrap();
+    world.close().await;
+}
+
+/// Forks for as long as it may, and prints what it was told.
+const BOMB: &str = "bomb() { sleep 100 & bomb; }; (bomb) 2>&1 | head -n 1; exit 3";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_processes_are_those_of_all_its_containers_and_its_end_says_so() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits { pids: Some(24), ..GroupLimits::default() }).await;
+    let neighbour: GroupId = "neighbour".parse().unwrap();
+    world.sandboxes.create_group(&neighbour, GroupLimits::default()).await.unwrap();
+    let mut beside = world.shell("while :; do (true) || exit 9; done");
+    beside.group = neighbour.clone();
+    let beside = world.start(beside).await;
+    let (exit, printed) = world.run(world.shell(BOMB)).await;
+    assert!(printed.contains("fork"), "{printed}");
+    assert_eq!((exit.code, exit.pids_limit_hit), (3, Some(24)));
+    // Whoever never met the limit is not said to.
+    let mut calm = world.shell("exit 4");
+    calm.group = neighbour.clone();
+    let (exit, _) = world.run(calm).await;
+    assert_eq!((exit.code, exit.pids_limit_hit), (4, None));
+    // The neighbour forks on.
+    assert_eq!(world.exec(&beside, "echo here").await, (0, "here".to_owned()));
+    world.sandboxes.delete(&beside).await.unwrap();
+    world.sandboxes.remove_group(&neighbour).await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_in_memory_are_charged_to_the_containers_memory() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits { memory: Some(48 << 20), ..GroupLimits::default() }).await;
+    for place in ["/dev/shm", "/scratch"] {
+        let fill =
+            format!("dd if=/dev/zero of={place}/x bs=1M count=200; echo $?; sleep 1; exit 5");
+        let mut spec = world.shell(&fill);
+        spec.limits.memory = Some(32 << 20);
+        spec.shm_size = Some(1 << 30);
+        let destination = "/scratch".into();
+        spec.tmpfs = vec![Tmpfs { destination, size: Some(1 << 30), options: Vec::new() }];
+        let (exit, printed) = world.run(spec).await;
+        assert!(exit.oom_killed, "{place}: {exit:?} {printed}");
+    }
     world.close().await;
 }

@@ -8,4 +8,5 @@ mod life;
 mod limits;
 mod output;
 mod shims;
+mod storage;
 mod world;
