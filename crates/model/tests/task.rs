@@ -144,6 +144,22 @@ fn a_container_that_never_started_is_the_reason_in_its_own_words() {
 }
 
 #[test]
+fn what_an_agent_stopped_a_task_for_is_its_reason() {
+    let reason = Some("EphemeralStorageLimitError: the task used too much".to_owned());
+    let containers = vec![exited("web", 137)];
+    let report_of = |reason: &Option<String>| Report {
+        phase: Some(Phase::Stopped),
+        reason: reason.clone(),
+        containers: containers.clone(),
+        ..Report::default()
+    };
+    let running = after(&task(), &[report(Phase::Running, vec![])]);
+    let stopped = after(&running, &[Input::Reported(report_of(&reason))]);
+    let cause = stopped.stop_cause.unwrap();
+    assert_eq!((cause.code(), Some(cause.to_string())), ("EssentialContainerExited", reason));
+}
+
+#[test]
 fn who_asked_first_is_the_cause() {
     let stop = Input::StopRequested { reason: Some("enough".to_owned()) };
     let task = after(&task(), &[report(Phase::Running, vec![]), stop]);

@@ -252,6 +252,10 @@ fn want_stopped_as_reported(task: &mut Task, report: &Report, had_run: bool, now
         .filter(|_| task.containers.iter().any(|each| each.seen.exit_code.is_some()));
     let cause = match (had_run, never_started, exited, said) {
         (false, Some(reason), _, _) => StopCause::FailedToStart { reason },
+        // A sentence of the agent's own: it was not a container that ended the task.
+        (true, _, Some(_), Some(reason)) if !reason.starts_with(ESSENTIAL_CONTAINER_EXITED) => {
+            StopCause::AgentStopped { reason }
+        }
         (_, _, Some(exited), _) => exited,
         (false, None, None, Some(reason)) => StopCause::FailedToStart { reason },
         (false, None, None, None) => {

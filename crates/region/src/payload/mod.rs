@@ -69,6 +69,7 @@ pub fn of_task(
         pid_mode: definition.pid_mode.as_ref().map(ToString::to_string),
         ipc_mode: definition.ipc_mode.as_ref().map(ToString::to_string),
         launch_type: Some(task.launch.as_str()),
+        ephemeral_storage_gib: task.ephemeral_storage_gib,
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
         execution_role_credentials: Some(around.execution.credentials(task, Some(definition))),

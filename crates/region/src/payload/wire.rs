@@ -36,6 +36,9 @@ pub struct TaskPayload {
     pub ipc_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<&'static str>,
+    /// Ours: Amazon's own hosts are told otherwise how large a task's disk is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage_gib: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ async fn a_fargate_task_runs_and_stops() {
     assert_eq!(sent["arn"], arn.as_str());
     assert_eq!(sent["desiredStatus"], "RUNNING");
     assert_eq!(sent["launchType"], "FARGATE");
+    assert_eq!(sent["ephemeralStorageGib"], 20);
     let eni = &sent["elasticNetworkInterfaces"][0];
     let details = task.attachments.unwrap().remove(0).details.unwrap();
     let address = details.iter().find(|d| d.name.as_deref() == Some("privateIPv4Address"));
