@@ -7,6 +7,7 @@ use http::Uri;
 use longshore_types::{Clock, IdSource, RegionName};
 
 use crate::client::{Attribute, CredentialsSource};
+use crate::limits::TASK_PIDS_DEFAULT;
 use crate::seams::{Images, Nets, Runtime};
 
 /// Settings of one host.
@@ -31,6 +32,23 @@ pub struct AgentConfig {
     pub log_endpoints: Vec<String>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
+    pub task_limits: TaskLimits,
+}
+
+/// What one task may take of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskLimits {
+    /// Processes and threads of all its containers.
+    pub pids_max: u64,
+    /// Writable layers, volumes of its own and json-file logs of a task that is not told how much
+    /// ephemeral storage it has: those of an instance of their own have no limit in ECS.
+    pub storage_bytes: Option<u64>,
+}
+
+impl Default for TaskLimits {
+    fn default() -> Self {
+        Self { pids_max: TASK_PIDS_DEFAULT, storage_bytes: None }
+    }
 }
 
 impl AgentConfig {
@@ -47,6 +65,7 @@ impl AgentConfig {
             reserved_memory_mib: 0,
             log_endpoints: Vec::new(),
             is_fargate: true,
+            task_limits: TaskLimits::default(),
         }
     }
 }

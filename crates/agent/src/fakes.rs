@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::{AccountId, Clock, TaskArn, Timestamp};
 use sandbox::{
-    ContainerId, ContainerSpec, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase, Position,
-    Recovered, SandboxError, Started, Stats,
+    ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase,
+    Position, Recovered, SandboxError, Started, Stats, StorageUse,
 };
 use tokio::sync::Notify;
 
@@ -65,6 +65,9 @@ struct Host {
     start_errors: BTreeMap<String, SandboxError>,
     deaf: bool,
     exec_code: i32,
+    /// What each group is said to take; a disk without news has plenty of room.
+    storage: BTreeMap<String, StorageUse>,
+    room: Option<DiskRoom>,
     log: Vec<String>,
     /// How often each run was created.
     created: BTreeMap<String, u32>,
@@ -109,13 +112,29 @@ impl FakeRuntime {
         self.end_run(&id, code, oom_killed);
     }
 
+    /// Ends after the kernel refused it processes.
+    pub(crate) fn end_at_limit(&self, arg: &str, code: i32, limit: u64) {
+        let id = self.run_named(arg).unwrap();
+        self.end_with(&id, code, false, Some(limit));
+    }
+
     pub(crate) fn end_run(&self, id: &str, code: i32, oom_killed: bool) {
+        self.end_with(id, code, oom_killed, None);
+    }
+
+    fn end_with(&self, id: &str, code: i32, oom_killed: bool, pids_limit_hit: Option<u64>) {
         let mut host = self.host();
         let Some(run) = host.runs.get_mut(id).filter(|run| run.phase == Phase::Running) else {
             return;
         };
         run.phase = Phase::Exited;
-        run.exit = Some(Exit { code, oom_killed, finished_at: TestClock.now(), reason: None });
+        run.exit = Some(Exit {
+            code,
+            oom_killed,
+            pids_limit_hit,
+            finished_at: TestClock.now(),
+            reason: None,
+        });
         let log = run.spec.log.clone();
         host.log.push(format!("end {id}"));
         if let sandbox::LogSink::Spool { dir, .. } = log {
@@ -143,7 +162,13 @@ impl FakeRuntime {
             run.phase = Phase::Exited;
             let reason = Some("the host was restarted while the container ran".to_owned());
             let finished_at = TestClock.now();
-            run.exit = Some(Exit { code: 137, oom_killed: false, finished_at, reason });
+            run.exit = Some(Exit {
+                code: 137,
+                oom_killed: false,
+                pids_limit_hit: None,
+                finished_at,
+                reason,
+            });
         }
         host.runs.retain(|_, run| run.phase == Phase::Exited);
         host.output.values_mut().for_each(|(_, is_over)| *is_over = true);
@@ -159,6 +184,18 @@ impl FakeRuntime {
 
     pub(crate) fn set_exec_code(&self, code: i32) {
         self.host().exec_code = code;
+    }
+
+    pub(crate) fn set_storage(&self, group: &str, used: StorageUse) {
+        self.host().storage.insert(group.to_owned(), used);
+    }
+
+    pub(crate) fn set_room(&self, room: DiskRoom) {
+        self.host().room = Some(room);
+    }
+
+    pub(crate) fn group_limits(&self, group: &str) -> GroupLimits {
+        self.host().groups[group]
     }
 
     pub(crate) fn spec(&self, arg: &str) -> ContainerSpec {
@@ -318,6 +355,22 @@ impl Runtime for FakeRuntime {
         });
         let found = found.collect();
         Box::pin(async { Ok(found) })
+    }
+
+    fn storage(
+        &self,
+        group: GroupId,
+        _trees: Vec<PathBuf>,
+    ) -> BoxFuture<'_, Result<StorageUse, SandboxError>> {
+        let used = self.host().storage.get(group.as_str()).copied().unwrap_or_default();
+        Box::pin(async move { Ok(used) })
+    }
+
+    fn disk_room(&self, _path: PathBuf) -> BoxFuture<'_, Result<DiskRoom, SandboxError>> {
+        let plenty =
+            DiskRoom { bytes_free: 1 << 40, bytes: 1 << 41, files_free: 1 << 30, files: 1 << 31 };
+        let room = self.host().room.unwrap_or(plenty);
+        Box::pin(async move { Ok(room) })
     }
 
     fn output(&self, spool: &Path, from: Position) -> io::Result<Box<dyn Output>> {

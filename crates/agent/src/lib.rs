@@ -27,6 +27,7 @@ mod sequence;
 mod socket;
 pub mod spec;
 mod state_dir;
+mod storage;
 mod tcs;
 
 use std::sync::Arc;
@@ -35,7 +36,8 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::{Notify, Semaphore};
 
 pub use client::{Attribute, CredentialsSource, FixedCredentials};
-pub use config::{AgentConfig, Parts};
+pub use config::{AgentConfig, Parts, TaskLimits};
+pub use limits::{TASK_PIDS_DEFAULT, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 pub use register::capabilities;
 pub use socket::Ended;
 pub use state_dir::StateError;
@@ -94,6 +96,7 @@ impl Agent {
             dirs: dirs.clone(),
             region_name: config.region.clone(),
             credentials: CredentialsBook::default(),
+            task_limits: config.task_limits,
             starts: Semaphore::new(STARTS_MAX),
             changed: Notify::new(),
         };
@@ -103,6 +106,14 @@ impl Agent {
 
     /// Registers with the region and serves it. Never ends by itself.
     pub async fn run(&self) -> Result<(), StateError> {
+        tokio::select! {
+            ended = self.serve() => ended,
+            // Also while there is no region.
+            never = storage::watch(&self.engine) => match never {},
+        }
+    }
+
+    async fn serve(&self) -> Result<(), StateError> {
         let mut record = self.dirs.load_instance()?;
         let before = record.clone();
         let instance = register::register(&self.api, &self.config, &self.parts, &mut record).await;

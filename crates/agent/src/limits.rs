@@ -19,6 +19,8 @@ pub(crate) const PULL_MS_MAX: u64 = 2 * 3_600_000;
 pub(crate) const RELEASE_MS_MAX: u64 = 10_000;
 /// How long the last lines of a container may hold up its end.
 pub(crate) const DRAIN_MS_MAX: u64 = 30_000;
+/// The same for a task that is over a limit.
+pub(crate) const URGENT_DRAIN_MS_MAX: u64 = 2_000;
 
 /// The longest reason of a task that the region takes.
 pub(crate) const TASK_REASON_MAX: usize = 1024;
@@ -56,7 +58,39 @@ pub(crate) const METRICS_INTERVAL_MS: u64 = 20_000;
 pub(crate) const SAMPLE_INTERVAL_MS: u64 = 5_000;
 pub(crate) const METRIC_TASKS_MAX: usize = 10;
 
+/// Processes and threads of a task, unless the host says otherwise, and what it may say.
+pub const TASK_PIDS_DEFAULT: u64 = 4_096;
+pub const TASK_PIDS_LEAST: u64 = 16;
+/// The kernel knows no more process ids than this.
+pub const TASK_PIDS_MOST: u64 = 4_194_304;
+/// Ephemeral storage of a Fargate task that asks for none, as ECS has it.
+pub(crate) const EPHEMERAL_STORAGE_GIB: u64 = 20;
+/// A task may have as many files as a file system of its size would be made for.
+pub(crate) const STORAGE_BYTES_PER_FILE: u64 = 16 << 10;
+/// How often the room on the disk is asked for while there are tasks.
+pub(crate) const STORAGE_LOOK_MS: u64 = 500;
+/// And how often while it fills fast.
+pub(crate) const STORAGE_LOOK_MS_LEAST: u64 = 20;
+/// Files are counted when the room has shrunk by this since they last were, and every so often.
+pub(crate) const STORAGE_GROWTH_BYTES: u64 = 64 << 20;
+pub(crate) const STORAGE_GROWTH_FILES: u64 = 16 << 10;
+pub(crate) const STORAGE_ALL_MS: u64 = 30_000;
+/// Between two counts lies this many times what one took.
+pub(crate) const STORAGE_PAUSE_TIMES: u64 = 10;
+/// What is reserved for the host itself of the disk that tasks write to: a share of it, up to this.
+pub(crate) const HOST_ROOM_PERCENT: u64 = 5;
+pub(crate) const HOST_ROOM_BYTES_MAX: u64 = 2 << 30;
+pub(crate) const HOST_FILES_MAX: u64 = 64 << 10;
+/// A task that takes less is not stopped for the sake of the host: it would help nobody.
+pub(crate) const VICTIM_BYTES_MIN: u64 = 64 << 20;
+/// The files of a stopped task take a moment to be removed; until then no other is chosen.
+pub(crate) const VICTIM_PAUSE_MS: u64 = 3_000;
+/// Open files of a process whose task definition does not say.
+pub(crate) const NOFILE_DEFAULT: u64 = 65_535;
+
 /// How often unused images and other leftovers are looked for.
 pub(crate) const HOUSEKEEPING_MS: u64 = 10 * 60_000;
 /// How long logs of the json-file driver outlive their task.
 pub(crate) const JSON_LOGS_MS: u64 = 3 * 3_600_000;
+/// What such logs may take together; the oldest go first.
+pub(crate) const JSON_LOGS_BYTES_MAX: u64 = 1 << 30;

@@ -18,7 +18,9 @@ const ESSENTIAL: &str = "Essential container in task exited";
 pub(crate) fn of_task(spec: &TaskSpec, state: &TaskState) -> String {
     let text = match &state.stop_cause {
         None | Some(StopCause::Requested) => String::new(),
-        Some(StopCause::FailedToStart { reason }) => reason.clone(),
+        Some(StopCause::FailedToStart { reason } | StopCause::OverLimit { reason }) => {
+            reason.clone()
+        }
         Some(StopCause::EssentialExited { container }) => {
             let name = &spec.containers[*container].name;
             match exit_detail(spec, *container, &state.containers[*container]) {
@@ -46,6 +48,9 @@ fn exit_detail(spec: &TaskSpec, index: usize, container: &ContainerState) -> Opt
             None => format!("exited with code {code}"),
         },
     };
+    if let Some(limit) = exit.pids_limit_hit {
+        text.push_str(&format!(" after it was refused processes beyond its limit of {limit}"));
+    }
     if let Some(line) = container.last_line.as_deref().map(str::trim).filter(|l| !l.is_empty()) {
         text.push_str(&format!("; its last line was: {}", fit(line, LAST_LINE_MAX)));
     }
@@ -89,6 +94,46 @@ pub(crate) fn dependency(container: &str, why: &str) -> String {
     format!(
         "CannotStartContainerError: dependency graph: container \"{container}\" was not started: {why}"
     )
+}
+
+/// In the manner of [`OUT_OF_MEMORY`].
+pub(crate) fn out_of_pids(limit: u64) -> String {
+    format!(
+        "PidsLimitError: Container was refused new processes: its task may have {limit} processes and threads"
+    )
+}
+
+pub(crate) fn storage_bytes(used: u64, limit: u64) -> String {
+    format!(
+        "EphemeralStorageLimitError: the task used {} of ephemeral storage, and its limit is {}",
+        gib(used),
+        gib(limit)
+    )
+}
+
+pub(crate) fn storage_files(files: u64, files_max: u64, limit: u64) -> String {
+    format!(
+        "EphemeralStorageLimitError: the task made {files} files, and its {} of ephemeral storage are for {files_max} at most",
+        gib(limit)
+    )
+}
+
+pub(crate) fn host_storage(left: u64, used: u64) -> String {
+    format!(
+        "HostStorageError: the disk of the task's host had only {} left, and of its tasks this one used the most, {}",
+        gib(left),
+        gib(used)
+    )
+}
+
+/// `20 GiB`, `0.3 GiB`: rounded down, so that what is over a limit by a little may show as the limit.
+fn gib(bytes: u64) -> String {
+    let tenths = bytes / ((1 << 30) / 10);
+    match (tenths / 10, tenths % 10) {
+        (0, 0) => format!("{} MiB", bytes >> 20),
+        (whole, 0) => format!("{whole} GiB"),
+        (whole, tenth) => format!("{whole}.{tenth} GiB"),
+    }
 }
 
 /// A pull's failure is a whole sentence already.

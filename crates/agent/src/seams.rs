@@ -15,8 +15,8 @@ use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::Timestamp;
 pub use sandbox::Position;
 use sandbox::{
-    ContainerId, ContainerSpec, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Recovered,
-    SandboxError, Started, Stats,
+    ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
+    Recovered, SandboxError, Started, Stats, StorageUse,
 };
 
 use crate::engine::state::Binding;
@@ -77,6 +77,14 @@ pub trait Runtime: Send + Sync + Debug {
     /// Ends it if it runs; nothing of it is left. What does not exist is deleted already.
     fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, SandboxError>>;
+    /// What `trees`, which are the group's, take of the disk.
+    fn storage(
+        &self,
+        group: GroupId,
+        trees: Vec<PathBuf>,
+    ) -> BoxFuture<'_, Result<StorageUse, SandboxError>>;
+    /// What is left of the disk that `path` is on.
+    fn disk_room(&self, path: PathBuf) -> BoxFuture<'_, Result<DiskRoom, SandboxError>>;
     /// The output that a container writes, or wrote, into `spool`, from `position` on.
     fn output(&self, spool: &Path, position: Position) -> io::Result<Box<dyn Output>>;
 }

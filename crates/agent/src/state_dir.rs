@@ -69,6 +69,11 @@ impl StateDir {
         Ok(this)
     }
 
+    /// Of all that is kept here.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn tasks(&self) -> PathBuf {
         self.root.join("tasks")
     }

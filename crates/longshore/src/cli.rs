@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
 use clap::{Args, Parser, Subcommand};
 use longshore_types::{ClusterName, RegionName};
 
@@ -141,6 +142,15 @@ pub(crate) struct HostArgs {
     /// times
     #[arg(long = "instance-attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub(crate) instance_attributes: Vec<(String, String)>,
+    /// Processes and threads that one task may have here [default: 4096]
+    #[arg(long, value_name = "COUNT",
+          value_parser = clap::value_parser!(u64).range(TASK_PIDS_LEAST..=TASK_PIDS_MOST))]
+    pub(crate) task_pids_max: Option<u64>,
+    /// Disk that a task may use which is told no amount of ephemeral storage, as on EC2 instances
+    /// [default: no limit but the room reserved for the host]
+    #[arg(long, value_name = "GIB",
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) task_storage_gib: Option<u64>,
 }
 
 /// The attribute by which an instance says to which Auto Scaling group it belongs.
@@ -157,10 +167,17 @@ impl HostArgs {
     /// The same again, for another process.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let attributes = self.attributes().into_iter();
+        let limit = |name: &str, value: Option<u64>| {
+            value.map(|value| (format!("--{name}"), value.to_string()))
+        };
+        let limits = [
+            limit("task-pids-max", self.task_pids_max),
+            limit("task-storage-gib", self.task_storage_gib),
+        ];
         attributes
-            .flat_map(|(name, value)| {
-                ["--instance-attribute".to_owned(), format!("{name}={value}")]
-            })
+            .map(|(name, value)| ("--instance-attribute".to_owned(), format!("{name}={value}")))
+            .chain(limits.into_iter().flatten())
+            .flat_map(|(flag, value)| [flag, value])
             .collect()
     }
 }
@@ -455,6 +472,13 @@ mod tests {
         assert_eq!(said.attributes(), expected);
         let line = format!("longshore agent {}", said.to_args().join(" "));
         assert_eq!(host(&line).unwrap().attributes(), expected);
+        let line = "longshore up --task-pids-max 512 --task-storage-gib 30";
+        let line = format!("longshore agent {}", host(line).unwrap().to_args().join(" "));
+        let said = host(&line).unwrap();
+        assert_eq!((said.task_pids_max, said.task_storage_gib), (Some(512), Some(30)));
+        for bad in ["pids-max 15", "pids-max 4194305", "storage-gib 0"] {
+            assert!(host(&format!("longshore agent --task-{bad}")).is_err(), "{bad}");
+        }
         for bad in ["x", "=x", "x=", "a=#"] {
             let line = format!("longshore agent --instance-attribute {bad}");
             assert!(host(&line).is_err(), "{bad}");

@@ -115,6 +115,8 @@ pub struct Task {
     pub proxy_configuration: Option<serde_json::Value>,
     pub attachments: Vec<Attachment>,
     pub launch_type: Option<String>,
+    /// Ours: Amazon's own hosts are told otherwise how large a task's disk is.
+    pub ephemeral_storage_gib: Option<u32>,
     pub service_name: Option<String>,
     pub group: Option<String>,
 }

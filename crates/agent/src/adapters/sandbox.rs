@@ -1,13 +1,14 @@
 //! [`Runtime`] by the sandbox.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
 use sandbox::{
-    ContainerId, ContainerSpec, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, LogItem,
-    LogReader, Position, Recovered, SandboxError, Sandboxes, Started, Stats, Stream,
+    ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
+    LogItem, LogReader, Position, Recovered, SandboxError, Sandboxes, Started, Stats, StorageUse,
+    Stream,
 };
 use tracing::warn;
 
@@ -80,6 +81,18 @@ impl Runtime for SandboxRuntime {
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, SandboxError>> {
         Box::pin(self.0.recover())
+    }
+
+    fn storage(
+        &self,
+        group: GroupId,
+        trees: Vec<PathBuf>,
+    ) -> BoxFuture<'_, Result<StorageUse, SandboxError>> {
+        Box::pin(async move { self.0.storage(&group, trees).await })
+    }
+
+    fn disk_room(&self, path: PathBuf) -> BoxFuture<'_, Result<DiskRoom, SandboxError>> {
+        Box::pin(self.0.disk_room(path))
     }
 
     fn output(&self, spool: &Path, position: Position) -> io::Result<Box<dyn Output>> {

@@ -18,12 +18,13 @@ use super::context::Context;
 use super::health::Checks;
 use super::launch;
 use super::plan::Action;
-use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, TaskState};
+use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, StopCause, TaskState};
 use super::step::{Created, Input, Pulled};
 use super::volumes;
 use super::worker::{Message, Worker};
 use crate::limits::{
     CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
+    URGENT_DRAIN_MS_MAX,
 };
 use crate::logdriver::RunLog;
 use crate::reason;
@@ -158,7 +159,10 @@ async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
         Action::Drain(container) => {
             let log = scene.run_log(container);
             follow(scene, &log);
-            let limit = Duration::from_millis(DRAIN_MS_MAX);
+            // A full disk may be what its output waits for, and its files what the disk is full of.
+            let is_urgent = matches!(scene.state.stop_cause, Some(StopCause::OverLimit { .. }));
+            let limit = if is_urgent { URGENT_DRAIN_MS_MAX } else { DRAIN_MS_MAX };
+            let limit = Duration::from_millis(limit);
             let last_line = scene.context.logs.drained(&log.id, limit).await;
             vec![Input::Drained { container, last_line }]
         }
@@ -237,6 +241,7 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
         let limits = GroupLimits {
             cpu_quota: scene.spec.cpu_millis.and_then(|millis| u32::try_from(millis).ok()),
             memory: scene.spec.memory_bytes,
+            pids: Some(context.task_limits.pids_max),
         };
         let made = context.runtime.create_group(scene.group_id(), limits).await;
         made.map_err(|error| reason::resources(&Chain(&error)))
@@ -366,16 +371,12 @@ async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
     let id = scene.run_id(index);
     match scene.context.runtime.wait(id).await {
         Ok(exit) => {
-            let state = ExitState {
-                code: Some(exit.code),
-                oom_killed: exit.oom_killed,
-                at: exit.finished_at,
-            };
+            let state = ExitState::of(&exit);
             Input::Exited { container: index, restarts, exit: state, reason: exit.reason }
         }
         Err(error) => {
             warn!(task = %scene.spec.arn, error = %Chain(&error), "container lost");
-            let exit = ExitState { code: None, oom_killed: false, at: scene.now() };
+            let exit = ExitState::plain(None, scene.now());
             let reason = Some(format!("{}: {}", reason::VANISHED, Chain(&error)));
             Input::Exited { container: index, restarts, exit, reason }
         }

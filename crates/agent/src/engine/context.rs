@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::state::TaskEvent;
 use crate::acs::wire::RoleCredentials;
+use crate::config::TaskLimits;
 use crate::logdriver::LogShipping;
 use crate::seams::{Images, Nets, Runtime};
 use crate::spec::RegistryAuth;
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) dirs: StateDir,
     pub(crate) region_name: RegionName,
     pub(crate) credentials: CredentialsBook,
+    pub(crate) task_limits: TaskLimits,
     /// Bounds how many containers are being made at a time.
     pub(crate) starts: Semaphore,
     /// Rung whenever any task changed.

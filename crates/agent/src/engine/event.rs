@@ -3,7 +3,8 @@
 use longshore_types::Timestamp;
 
 use super::state::{
-    ContainerChange, ContainerState, ManagedAgentChange, Phase, Status, TaskEvent, TaskState,
+    ContainerChange, ContainerState, ManagedAgentChange, Phase, Status, StopCause, TaskEvent,
+    TaskState,
 };
 use crate::limits::CONTAINER_CHANGE_MS;
 use crate::reason;
@@ -17,6 +18,12 @@ pub(super) fn collect(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) {
     let reached = state.status();
     if state.told < reached {
         push(spec, state, reached.unwrap_or(Status::Pending), now);
+        return;
+    }
+    // The region takes the end of an essential container for the cause, unless it hears of another with
+    // it: that comes with the end of the task.
+    if matches!(state.stop_cause, Some(StopCause::OverLimit { .. })) {
+        state.change_at = None;
         return;
     }
     let is_changed = |each: &ContainerState| each.told < Some(each.status()) && is_tellable(each);

@@ -17,6 +17,8 @@ use super::act::Scene;
 use super::depend::namespace_holder;
 use super::step::Created;
 use super::volumes::{self, Copy};
+use crate::config::TaskLimits;
+use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
 use crate::reason;
 use crate::seams::LocalImage;
@@ -92,13 +94,13 @@ impl Launch<'_> {
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
         spec.sysctls = host.sysctls.clone();
-        spec.ulimits = host.ulimits.iter().map(ulimit).collect();
+        spec.ulimits = ulimits(&host.ulimits);
         spec.cap_add = host.cap_add.clone();
         spec.cap_drop = host.cap_drop.clone();
         spec.privileged = host.privileged;
         spec.no_new_privileges = host.no_new_privileges;
         spec.seccomp = if host.seccomp_unconfined { Seccomp::Unconfined } else { Seccomp::Default };
-        spec.limits = limits(container);
+        spec.limits = limits(container, self.scene.context.task_limits);
         spec.tty = process.tty;
         spec.open_stdin = process.open_stdin;
         spec.log = match container.log.driver {
@@ -338,7 +340,7 @@ fn arguments(container: &ContainerSpec, config: &ImageConfig) -> Option<Vec<Stri
     (!args.is_empty()).then_some(args)
 }
 
-fn limits(container: &ContainerSpec) -> Limits {
+fn limits(container: &ContainerSpec, of_task: TaskLimits) -> Limits {
     let host = &container.host;
     let swap = match (host.memory_swap_bytes, host.memory_bytes) {
         (Some(-1), _) => Some(u64::MAX),
@@ -354,7 +356,7 @@ fn limits(container: &ContainerSpec) -> Limits {
         memory_reservation: host.memory_reservation_bytes,
         swap,
         swappiness: host.swappiness.map(u64::from),
-        pids: host.pids_max,
+        pids: Some(host.pids_max.map_or(of_task.pids_max, |asked| asked.min(of_task.pids_max))),
     }
 }
 
@@ -366,6 +368,18 @@ fn device(device: &Device) -> DeviceBind {
         write: device.permissions.contains('w'),
         mknod: device.permissions.contains('m'),
     }
+}
+
+/// Those that were asked for, and defaults that do not depend on how the agent was started. Core files
+/// would be written where nobody looks for them.
+fn ulimits(asked: &[spec::Ulimit]) -> Vec<Ulimit> {
+    let mut limits: Vec<Ulimit> = asked.iter().map(ulimit).collect();
+    for (name, most) in [("nofile", NOFILE_DEFAULT), ("core", 0)] {
+        if limits.iter().all(|limit| limit.name != name) {
+            limits.push(Ulimit { name: name.to_owned(), soft: most, hard: most });
+        }
+    }
+    limits
 }
 
 /// A negative limit is none.

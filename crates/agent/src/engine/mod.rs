@@ -32,6 +32,7 @@ use tracing::{info, warn};
 pub use context::Region;
 pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
 pub(crate) use launch::parse_size;
+pub(crate) use volumes::shared_volume;
 pub use worker::TaskView;
 
 use self::state::{Desired, Status, TaskEvent, TaskState};
@@ -238,6 +239,14 @@ impl Engine {
         let inbox = self.lock().live.get(arn).map(|handle| handle.inbox.clone());
         if let Some(inbox) = inbox {
             let _ = inbox.send(Message::Input(Input::StopRequested)).await;
+        }
+    }
+
+    /// Stops a task that is over a limit of this host, as far as it is ours.
+    pub(crate) async fn over_limit(&self, arn: &TaskArn, reason: String) {
+        let inbox = self.lock().live.get(arn).map(|handle| handle.inbox.clone());
+        if let Some(inbox) = inbox {
+            let _ = inbox.send(Message::Input(Input::OverLimit { reason })).await;
         }
     }
 

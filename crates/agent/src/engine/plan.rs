@@ -3,7 +3,7 @@
 use longshore_types::Timestamp;
 
 use super::depend::{self, Verdict};
-use super::state::{Desired, Phase, TaskState};
+use super::state::{Desired, Phase, StopCause, TaskState};
 use crate::limits::{CONTAINER_CHANGE_MS, KILL_RETRY_MS, STOP_TIMEOUT_MS};
 use crate::spec::TaskSpec;
 
@@ -160,15 +160,18 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
 }
 
 fn backward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) {
+    // What is over a limit gets no time to take more: it is killed at once, in no order.
+    let is_urgent = matches!(state.stop_cause, Some(StopCause::OverLimit { .. }));
     for (index, container) in state.containers.iter().enumerate() {
         let is_alive = matches!(container.phase, Phase::Created | Phase::Running);
-        if !is_alive || !depend::may_be_stopped(spec, state, index) {
+        if !is_alive || !(is_urgent || depend::may_be_stopped(spec, state, index)) {
             continue;
         }
         let timeout = spec.containers[index].stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS);
         match (container.phase, container.stop_sent_at, container.kill_sent_at) {
             // It has no process that could be asked kindly.
             (Phase::Created, _, _) => plan.actions.push(Action::Discard(index)),
+            (_, _, None) if is_urgent => plan.actions.push(Action::Kill(index)),
             (_, None, None) => plan.actions.push(Action::Signal(index)),
             (_, Some(sent), None) => {
                 if sent.plus_ms(timeout) <= now {

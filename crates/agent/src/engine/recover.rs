@@ -112,10 +112,8 @@ async fn take_up(
 
 fn exited(run: &Recovered, known: &ContainerState, now: longshore_types::Timestamp) -> Found {
     let exit = match &run.exit {
-        Some(exit) => {
-            ExitState { code: Some(exit.code), oom_killed: exit.oom_killed, at: exit.finished_at }
-        }
-        None => ExitState { code: None, oom_killed: false, at: now },
+        Some(exit) => ExitState::of(exit),
+        None => ExitState::plain(None, now),
     };
     let started_at = run.started_at.or(known.started_at).unwrap_or(exit.at);
     Found::Exited { started_at, exit, reason: run.exit.as_ref().and_then(|e| e.reason.clone()) }

@@ -145,7 +145,7 @@ impl World {
 
     fn end_run(&mut self, id: &str, code: i32) {
         let Some(Run::Running { since }) = self.runs.get(id).cloned() else { return };
-        let exit = ExitState { code: Some(code), oom_killed: false, at: self.now };
+        let exit = ExitState::plain(Some(code), self.now);
         self.runs.insert(id.to_owned(), Run::Exited { since, exit });
         let owner = self.state.containers.iter().position(|c| c.run_id() == id);
         if let Some(index) = owner {

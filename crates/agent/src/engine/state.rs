@@ -55,7 +55,7 @@ impl Status {
     }
 }
 
-/// Why a task is to stop. The first cause stays.
+/// Why a task is to stop. The first cause stays, but for one that needs more haste.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopCause {
     /// The region said so; it knows why.
@@ -64,6 +64,10 @@ pub enum StopCause {
         container: usize,
     },
     FailedToStart {
+        reason: String,
+    },
+    /// It took more of the host than it may; every moment that it goes on takes more.
+    OverLimit {
         reason: String,
     },
 }
@@ -91,7 +95,25 @@ impl Health {
 pub struct ExitState {
     pub code: Option<i32>,
     pub oom_killed: bool,
+    /// The limit of processes that the kernel held it to, if it ever had to.
+    pub pids_limit_hit: Option<u64>,
     pub at: Timestamp,
+}
+
+impl ExitState {
+    /// An end that no limit had a part in.
+    pub fn plain(code: Option<i32>, at: Timestamp) -> Self {
+        Self { code, oom_killed: false, pids_limit_hit: None, at }
+    }
+
+    pub fn of(exit: &sandbox::Exit) -> Self {
+        Self {
+            code: Some(exit.code),
+            oom_killed: exit.oom_killed,
+            pids_limit_hit: exit.pids_limit_hit,
+            at: exit.finished_at,
+        }
+    }
 }
 
 /// A port of the host that leads to one of a container.

@@ -26,6 +26,10 @@ const GAVE_UP_EXIT_CODE: i32 = 143;
 pub(crate) enum Input {
     /// The region wants it stopped.
     StopRequested,
+    /// It is over a limit of this host.
+    OverLimit {
+        reason: String,
+    },
     PullStarted {
         at: Timestamp,
     },
@@ -135,6 +139,7 @@ pub(crate) fn step(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Ti
 fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
     match input {
         Input::StopRequested => want_stopped(state, StopCause::Requested),
+        Input::OverLimit { reason } => over_limit(state, reason),
         Input::PullStarted { at } => {
             state.pull_started_at.get_or_insert(at);
         }
@@ -205,6 +210,20 @@ fn at_phase(state: &mut TaskState, index: usize, phase: Phase) -> Option<&mut Co
 fn want_stopped(state: &mut TaskState, cause: StopCause) {
     state.desired = Desired::Stopped;
     state.stop_cause.get_or_insert(cause);
+}
+
+/// Outweighs a wish to stop that is being carried out kindly: there is no time for kindness now.
+fn over_limit(state: &mut TaskState, reason: String) {
+    if state.containers.iter().all(|each| Phase::Exited <= each.phase) {
+        return;
+    }
+    state.desired = Desired::Stopped;
+    match &state.stop_cause {
+        None | Some(StopCause::Requested | StopCause::EssentialExited { .. }) => {
+            state.stop_cause = Some(StopCause::OverLimit { reason });
+        }
+        Some(StopCause::FailedToStart { .. } | StopCause::OverLimit { .. }) => {}
+    }
 }
 
 fn pulled(state: &mut TaskState, index: usize, at: Timestamp, result: Result<Pulled, String>) {
@@ -284,6 +303,8 @@ fn exited(
     }
     if exit.oom_killed {
         container.reason.get_or_insert(reason::OUT_OF_MEMORY.to_owned());
+    } else if let Some(limit) = exit.pids_limit_hit.filter(|_| exit.code != Some(0)) {
+        container.reason.get_or_insert(reason::out_of_pids(limit));
     }
     if let Some(reason) = reason {
         container.reason.get_or_insert(reason);
@@ -400,7 +421,7 @@ fn give_up_or_wait(container: &mut ContainerState, gave_up: GaveUp, now: Timesta
 
 fn give_up_on(container: &mut ContainerState, gave_up: GaveUp, now: Timestamp) {
     if gave_up.exit_code.is_some() {
-        container.exit = Some(ExitState { code: gave_up.exit_code, oom_killed: false, at: now });
+        container.exit = Some(ExitState::plain(gave_up.exit_code, now));
     }
     fail(container, gave_up.reason);
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_types::{SeededEnv, TaskArn};
+use sandbox::{DiskRoom, StorageUse};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::{Health, Status, TaskEvent};
 use super::{Accepted, Context, CredentialsBook, Engine, TaskCredentials};
+use crate::config::TaskLimits;
 use crate::fakes::{FakeImages, FakeNets, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
 use crate::state_dir::StateDir;
@@ -57,6 +59,7 @@ pub(super) fn context(
         dirs,
         region_name: "us-east-1".parse().unwrap(),
         credentials: CredentialsBook::default(),
+        task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
         starts: Semaphore::new(4),
         changed: Notify::new(),
     }
@@ -472,4 +475,76 @@ async fn a_burst_of_tasks_starts_quickly() {
     assert_eq!(arns.len(), 200);
     rig.engine.stop_all().await;
     assert!(rig.runtime.is_clean());
+}
+
+const GROUP: &str = "00112233445566778899aabbccddeeff";
+
+/// Runs the task on Fargate or not, with somebody who watches its storage.
+async fn watched(rig: &Rig, launch_type: &str) -> tokio::task::JoinHandle<()> {
+    let mut task = task(json!([{ "name": "web" }, { "name": "side" }]));
+    task["launchType"] = json!(launch_type);
+    drop(rig.engine.accept(task).await);
+    rig.until("both", |rig| rig.runtime.is_running("web") && rig.runtime.is_running("side")).await;
+    // It hears nothing but SIGKILL.
+    rig.runtime.set_deaf(true);
+    let engine = rig.engine.clone();
+    tokio::spawn(async move { match crate::storage::watch(&engine).await {} })
+}
+
+#[tokio::test]
+async fn a_task_over_its_storage_is_killed_at_once_and_its_reason_names_the_limit() {
+    let rig = Rig::new().await;
+    let watching = watched(&rig, "FARGATE").await;
+    rig.runtime.set_storage(GROUP, StorageUse { bytes: 21 << 30, files: 3 });
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert_eq!(
+        stopped.reason,
+        "EphemeralStorageLimitError: the task used 21 GiB of ephemeral storage, and its limit is \
+         20 GiB"
+    );
+    assert!(stopped.containers.iter().all(|each| each.exit_code == Some(137)), "{stopped:?}");
+    let history = rig.runtime.history();
+    assert!(!history.iter().any(|said| said.starts_with("signal 15")), "{history:?}");
+    watching.abort();
+}
+
+#[tokio::test]
+async fn a_task_without_a_limit_goes_when_the_hosts_own_room_is_used_up() {
+    let rig = Rig::new().await;
+    let watching = watched(&rig, "EC2").await;
+    rig.runtime.set_storage(GROUP, StorageUse { bytes: 300 << 30, files: 3 });
+    let room = |bytes_free| DiskRoom { bytes_free, bytes: 1 << 39, files_free: 9, files: 0 };
+    rig.runtime.set_room(room(3 << 30));
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert!(rig.runtime.is_running("web"), "there is room");
+    rig.runtime.set_room(room(1 << 30));
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.starts_with("HostStorageError: "), "{}", stopped.reason);
+    assert!(stopped.reason.contains("only 1 GiB left"), "{}", stopped.reason);
+    watching.abort();
+}
+
+#[tokio::test]
+async fn a_task_has_a_limit_of_processes_and_whoever_met_it_is_told_so() {
+    let rig = Rig::new().await;
+    let host = |limit: u64| json!({ "hostConfig": json!({ "PidsLimit": limit }).to_string() });
+    let containers = json!([
+        { "name": "web" },
+        { "name": "few", "dockerConfig": host(7), "essential": false },
+        { "name": "many", "dockerConfig": host(9_999), "essential": false },
+    ]);
+    drop(rig.accept(containers).await);
+    rig.until_told(Status::Running).await;
+    assert_eq!(rig.runtime.group_limits(GROUP).pids, Some(100));
+    let limits = ["web", "few", "many"].map(|name| rig.runtime.spec(name).limits.pids);
+    assert_eq!(limits, [Some(100), Some(7), Some(100)]);
+    let ulimits = rig.runtime.spec("web").ulimits;
+    let of = |name: &str| ulimits.iter().find(|each| each.name == name).map(|each| each.hard);
+    assert_eq!((of("core"), of("nofile")), (Some(0), Some(65_535)));
+    rig.runtime.end_at_limit("web", 2, 100);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.contains("beyond its limit of 100"), "{}", stopped.reason);
+    let web = rig.region.told().into_iter().flat_map(|event| event.containers);
+    let reason = web.filter(|each| each.name == "web").find_map(|each| each.reason).unwrap();
+    assert!(reason.starts_with("PidsLimitError: "), "{reason}");
 }

@@ -58,6 +58,11 @@ fn file_name(name: &str) -> String {
         .collect()
 }
 
+/// Where a volume that outlives tasks is.
+pub(crate) fn shared_volume(dirs: &StateDir, name: &str) -> PathBuf {
+    dirs.shared().join(file_name(name))
+}
+
 fn task_dir(dirs: &StateDir, spec: &TaskSpec) -> PathBuf {
     dirs.volumes().join(spec.arn.id.to_string())
 }

@@ -184,12 +184,13 @@ fn mode(options: &BTreeMap<String, String>) -> Result<bool, String> {
     Ok(is_non_blocking)
 }
 
-/// How much output may lie on disk unshipped. In non-blocking mode the definition says so.
+/// How much output may lie on disk unshipped. In non-blocking mode the definition says so, within what a
+/// host can be asked for.
 pub(super) fn spool_bytes_max(options: &BTreeMap<String, String>) -> u64 {
     match mode(options) {
         Ok(true) => {
             let asked = options.get("max-buffer-size").and_then(|text| parse_size(text));
-            asked.unwrap_or(NON_BLOCKING_BYTES).max(SPOOL_BYTES_MIN)
+            asked.unwrap_or(NON_BLOCKING_BYTES).clamp(SPOOL_BYTES_MIN, SPOOL_BYTES_MAX)
         }
         Ok(false) | Err(_) => SPOOL_BYTES_MAX,
     }
@@ -303,5 +304,14 @@ pub(super) mod tests {
         assert!(read(&[("max-file", "3")]).is_err());
         let options = read(&[("max-file", "3"), ("max-size", "10k")]).unwrap();
         assert_eq!(options, JsonOptions { bytes_max: 10 << 10, files_max: 3 });
+    }
+
+    #[test]
+    fn no_definition_may_have_the_host_keep_more_output_than_the_most() {
+        let max = |pairs: &[(&str, &str)]| spool_bytes_max(&log(pairs).spec.options);
+        assert_eq!(max(&[]), NON_BLOCKING_BYTES);
+        assert_eq!(max(&[("max-buffer-size", "1")]), SPOOL_BYTES_MIN);
+        assert_eq!(max(&[("max-buffer-size", "900g")]), SPOOL_BYTES_MAX);
+        assert_eq!(max(&[("mode", "blocking")]), SPOOL_BYTES_MAX);
     }
 }

@@ -26,6 +26,8 @@ pub struct TaskSpec {
     /// Thousandths of a CPU; the task's own ceiling.
     pub cpu_millis: Option<u64>,
     pub memory_bytes: Option<u64>,
+    /// Ephemeral storage, where the task is told how much it has.
+    pub storage_bytes: Option<u64>,
     /// Set in `awsvpc` mode; then every container shares this interface.
     pub eni: Option<EniSpec>,
     pub pid: Sharing,

@@ -7,6 +7,7 @@ use longshore_types::TaskArn;
 use super::container::parse_container;
 use super::{EniSpec, Sharing, TaskSpec, VolumeSpec};
 use crate::acs::wire;
+use crate::limits::EPHEMERAL_STORAGE_GIB;
 
 /// Why a task cannot even be looked at; its text goes into the task's `reason`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,9 @@ pub fn parse(task: &wire::Task) -> Result<TaskSpec, InvalidTask> {
     for container in &task.containers {
         containers.push(parse_container(task, container, &names, is_awsvpc)?);
     }
+    let is_fargate = task.launch_type.as_deref().is_some_and(|kind| kind.starts_with("FARGATE"));
+    let storage_gib = task.ephemeral_storage_gib.map(u64::from).filter(|gib| 0 < *gib);
+    let storage_gib = storage_gib.or(is_fargate.then_some(EPHEMERAL_STORAGE_GIB));
     let spec = TaskSpec {
         arn,
         family: task.family.clone().unwrap_or_default(),
@@ -53,12 +57,13 @@ pub fn parse(task: &wire::Task) -> Result<TaskSpec, InvalidTask> {
         volumes: parse_volumes(&task.volumes)?,
         cpu_millis: task.cpu.filter(|cpu| *cpu > 0.0).map(to_millis),
         memory_bytes: task.memory.filter(|mib| *mib > 0).and_then(mib_to_bytes),
+        storage_bytes: storage_gib.map(|gib| gib << 30),
         eni: if is_awsvpc { Some(parse_eni(task)?) } else { None },
         pid: parse_sharing("pidMode", task.pid_mode.as_deref())?,
         ipc: parse_sharing("ipcMode", task.ipc_mode.as_deref())?,
         has_execution_role: task.execution_role_credentials.is_some()
             || task.execution_credentials_id.is_some(),
-        is_fargate: task.launch_type.as_deref().is_some_and(|kind| kind.starts_with("FARGATE")),
+        is_fargate,
         containers,
     };
     refuse_cycles(&spec)?;
@@ -310,6 +315,20 @@ mod tests {
         ]}))
         .unwrap();
         assert!(matches!(parse(&task), Err(InvalidTask::Dependency(_))));
+    }
+
+    #[test]
+    fn only_tasks_of_ones_own_instances_have_no_limit_of_storage() {
+        let storage = |launch: &str, gib: Option<u32>| {
+            let mut task = task(json!({}));
+            (task.launch_type, task.ephemeral_storage_gib) = (Some(launch.to_owned()), gib);
+            parse(&task).unwrap().storage_bytes
+        };
+        assert_eq!(storage("FARGATE", None), Some(20 << 30));
+        assert_eq!(storage("FARGATE_SPOT", Some(21)), Some(21 << 30));
+        assert_eq!(storage("EC2", None), None);
+        assert_eq!(storage("FARGATE", Some(0)), Some(20 << 30));
+        assert_eq!(storage("FARGATE", Some(u32::MAX)), Some(u64::from(u32::MAX) << 30));
     }
 
     #[test]

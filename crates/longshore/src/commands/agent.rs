@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
-use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts};
+use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, TaskLimits};
 use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
 use image::{
@@ -159,6 +159,11 @@ pub(crate) async fn run(
     let said = args.host.attributes().into_iter();
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
+    let defaults = TaskLimits::default();
+    config.task_limits = TaskLimits {
+        pids_max: args.host.task_pids_max.unwrap_or(defaults.pids_max),
+        storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
+    };
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(
