@@ -41,12 +41,14 @@ HARM = {
     "PutLogEvents": {"logEvents": [{"timestamp": 0, "message": "forged"}]},
     "TagResource": {"tags": [{"key": "forged", "value": "x"}]},
     "UntagResource": {"tagKeys": ["kept"]},
+    "TagResources": {"Tags": {"forged": "x"}},
+    "UntagResources": {"TagKeys": ["kept"]},
 }
 
 
 def implemented():
     table = tomllib.loads(SERVICES.read_text())
-    return [(each["module"], operation) for each in table["service"] for operation in each["operations"]]
+    return [(each["model"].split("/")[0], operation) for each in table["service"] for operation in each["operations"]]
 
 
 def snake(name):
@@ -137,7 +139,7 @@ class Victim:
                 self.provider["capacityProviderArn"], repository_arn, group_arn, group_arn.removesuffix(":*"), self.external]
         service = [self.service, self.external, short(self.service), self.service]
         return {
-            "resourcearn": arns, "cluster": [self.cluster, self.cluster, short(self.cluster), self.cluster],
+            "resourcearn": arns, "resourcearnlist": arns, "cluster": [self.cluster, self.cluster, short(self.cluster), self.cluster],
             "clusterarn": [self.cluster], "service": service, "servicename": service, "servicearn": [self.service],
             "taskdefinition": [self.definition, short(self.definition)], "taskdefinitionarn": [self.definition],
             "task": [self.task, self.task, short(self.task), self.task], "taskarn": [self.task], "taskset": [self.set, short(self.set)],
@@ -225,13 +227,13 @@ def build(shape, name, names, variant, depth=0):
 
 
 def calls(region, victim):
-    """`(module, operation, input)` of everything implemented, in several variants; equal ones once."""
+    """`(service, operation, input)` of everything implemented, in several variants; equal ones once."""
     names, done = victim.names(), set()
     clients = {}
     for module, operation in implemented():
         client = clients.setdefault(module, region.client(module, account=ATTACKER))
         model = client.meta.service_model.operation_model(operation)
-        count = max(VARIANTS, len(names["resourcearn"]) if operation.endswith(("TagResource", "UntagResource", "TagsForResource")) else 0)
+        count = max(VARIANTS, len(names["resourcearn"]) if operation.endswith(("tagResource", "TagResource", "TagsForResource", "tagResources", "TagResources")) else 0)
         for variant in range(count):
             shape = model.input_shape
             value = build(shape, "", names, variant) if shape else {}
@@ -240,7 +242,7 @@ def calls(region, victim):
                     value[key] = wanted
             if "include" in (shape.members if shape else {}):
                 value["include"] = [shape.members["include"].member.enum[0]] if shape.members["include"].member.enum else ["TAGS"]
-            if operation.startswith("Tag") and module != "ecs":
+            if operation.startswith("Tag") and module in ("ecr", "logs"):
                 value["tags"] = {"forged": "x"} if module == "logs" else [{"Key": "forged", "Value": "x"}]
             mark = (operation, json.dumps(value, default=str, sort_keys=True))
             if mark not in done:

@@ -20,7 +20,7 @@ from conftest import unique
 from tenants import ATTACKER, VICTIM, Victim, call, calls, implemented
 from test_accounts import Tenant
 
-CLIENTS = ["ecs", "ecr", "logs", "sts", "ec2"]
+CLIENTS = sorted({service for service, _ in implemented()})
 
 
 @pytest.fixture(scope="module")
