@@ -9,6 +9,8 @@ use longshore_types::SecurityGroupId;
 
 use crate::addr::{Ipv4Net, MacAddr};
 use crate::names::{EndpointId, LinkName};
+use crate::netlink::route::LinkIndex;
+use crate::netns::HostLink;
 pub use crate::publish::Binding;
 
 /// An elastic network interface as the region allocated it.
@@ -62,6 +64,10 @@ pub(crate) struct Endpoint {
     pub(crate) mac: MacAddr,
     /// The host's end.
     pub(crate) link: LinkName,
+    /// Together with the name it says which link it is. Known of all that live; records of before this was
+    /// kept do not have it.
+    #[serde(default)]
+    pub(crate) link_index: Option<LinkIndex>,
     pub(crate) role: Role,
 }
 
@@ -78,7 +84,7 @@ pub(crate) enum Role {
 }
 
 impl Endpoint {
-    pub(crate) fn of_eni(id: EndpointId, spec: &EniSpec, link: LinkName) -> Self {
+    pub(crate) fn of_eni(id: EndpointId, spec: &EniSpec, link: HostLink) -> Self {
         let mut groups = spec.security_groups.clone();
         groups.sort();
         groups.dedup();
@@ -88,7 +94,8 @@ impl Endpoint {
             prefix: spec.prefix,
             gateway: spec.gateway,
             mac: spec.mac,
-            link,
+            link: link.name,
+            link_index: Some(link.index),
             role: Role::Eni { groups },
         }
     }
@@ -97,7 +104,7 @@ impl Endpoint {
         id: EndpointId,
         address: Ipv4Addr,
         (range, gateway): (Ipv4Net, Ipv4Addr),
-        link: LinkName,
+        link: HostLink,
     ) -> Self {
         Self {
             id,
@@ -105,9 +112,14 @@ impl Endpoint {
             prefix: range.prefix(),
             gateway,
             mac: MacAddr::of_address(address),
-            link,
+            link: link.name,
+            link_index: Some(link.index),
             role: Role::Bridge { bindings: Vec::new() },
         }
+    }
+
+    pub(crate) fn host_link(&self) -> Option<HostLink> {
+        self.link_index.map(|index| HostLink { index, name: self.link.clone() })
     }
 
     pub(crate) fn groups(&self) -> &[SecurityGroupId] {

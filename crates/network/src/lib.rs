@@ -22,7 +22,9 @@ mod names;
 mod netlink;
 mod netns;
 mod nft;
+mod numbers;
 mod publish;
+mod ranges;
 mod records;
 mod ruleset;
 mod setup;
@@ -32,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -49,12 +51,14 @@ pub use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
 pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
+pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::LocalService;
 
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
 use crate::nft::docker::{self, Foreign};
+use crate::numbers::LinkNumbers;
 use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::ruleset::{Plan, Table};
@@ -69,7 +73,7 @@ pub struct NetworkConfig {
     pub run_dir: PathBuf,
     /// The range of the VPC's addresses.
     pub vpc: Ipv4Net,
-    /// The range for bridged containers; without one, a free part of 172.30.0.0/16.
+    /// The range for bridged containers; without one, a free part of 172.16.0.0/12.
     pub bridge: Option<Ipv4Net>,
     /// Namespaces to keep ready; a start that finds one costs a third of one that does not.
     pub pool_size: usize,
@@ -77,9 +81,12 @@ pub struct NetworkConfig {
     pub resolv_conf: PathBuf,
     /// Services of this machine that endpoints see at an address of their own.
     pub services: Vec<LocalService>,
-    /// Whether endpoints may reach everything that listens on the host, and not just DNS, the services
-    /// above and published ports.
+    /// Whether bridged endpoints may reach everything that listens on the host's addresses, its loopback
+    /// aside, and not just DNS, the services above and published ports.
     pub is_host_open: bool,
+    /// Whether endpoints reach 169.254.0.0/16 by way of the host, where clouds hand out a machine's own
+    /// credentials, and not just what is served to them there.
+    pub is_link_local_open: bool,
     /// Where host ports are taken from when any will do; without one, the host's ephemeral range.
     pub dynamic_ports: Option<RangeInclusive<u16>>,
 }
@@ -95,6 +102,7 @@ impl NetworkConfig {
             resolv_conf: "/etc/resolv.conf".into(),
             services: Vec::new(),
             is_host_open: false,
+            is_link_local_open: false,
             dynamic_ports: None,
         }
     }
@@ -219,9 +227,11 @@ impl Network {
     }
 }
 
-/// The ranges that this host has routes to, default routes aside: a new range must overlap none.
-pub fn routed_ranges() -> Vec<Ipv4Net> {
-    setup::routed_ranges()
+/// Removes every trace of a region's network from this host, whatever its ranges were, when no process of the
+/// region has it open.
+pub fn remove(tag: NetTag, run_dir: &Path) -> Result<(), NetworkError> {
+    let sockets = (&mut Socket::route()?, &mut Socket::netfilter()?);
+    setup::remove_all(sockets, &Records::at(run_dir), tag)
 }
 
 fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkError> {
@@ -229,18 +239,22 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
     let netfilter = Socket::netfilter()?;
     let records = Records::open(&config.run_dir)?;
     let holder = config.tag.holder();
-    setup::claim(&mut route, config.vpc, config.tag)?;
-    let bridge = setup::bridge_range(&mut route, &records, config.bridge, config.tag)?;
+    ranges::claim(&mut route, config.vpc, config.tag)?;
+    let wanted = (config.bridge, config.vpc);
+    let bridge = setup::bridge_range(&mut route, &records, wanted, config.tag)?;
     if bridge.overlaps(config.vpc) {
         return Err(NetworkError::RangesOverlap { first: bridge, second: config.vpc });
     }
+    ranges::release_but(&mut route, config.tag, &[config.vpc, bridge])?;
     let host = bridge.nth(1).ok_or(NetworkError::RangeTooSmall { range: bridge })?;
     setup::forward()?;
     setup::hold_address(&mut route, &holder, host)?;
     let relay = dns::bind(host)?;
     let endpoints = setup::find_living(&mut route, &records, config.tag)?;
     let ports = adopt_ports(config, &endpoints);
-    let recipe = Recipe { tag: config.tag, mtu: setup::way_out_mtu(&mut route) };
+    let mtu = setup::way_out_mtu(&mut route);
+    let is_link_local_open = config.is_link_local_open;
+    let recipe = Recipe { tag: config.tag, mtu, is_link_local_open };
     let table = Table::new(Plan {
         tag: config.tag,
         vpc: config.vpc,
@@ -249,8 +263,11 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         dns_port: relay.port,
         services: config.services.clone(),
         is_host_open: config.is_host_open,
+        is_link_local_open,
     });
-    let pool = Pool::start(&recipe, config.pool_size, limits::MAKERS)?;
+    let links = setup::links_of(&mut route, config.tag)?;
+    let numbers = LinkNumbers::open(records.clone(), &links.into_values().collect());
+    let pool = Pool::start(&recipe, numbers, (config.pool_size, limits::MAKERS))?;
     let mut worker = Worker {
         route,
         netfilter,

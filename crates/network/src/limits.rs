@@ -10,6 +10,8 @@ pub const PORTS_PER_ENDPOINT_MAX: usize = 100;
 pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 /// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.
 pub(crate) const MAKERS: usize = 2;
+/// Numbers of links that are set aside at once: a killed process wastes as many at most.
+pub(crate) const LINK_NUMBERS_AHEAD: u32 = 256;
 /// How long a link may outlive its endpoint by itself before it is deleted.
 pub(crate) const LINK_LINGER: Duration = Duration::from_secs(1);
 /// How long the connections of several endpoints are gathered before they are cleared in one walk.

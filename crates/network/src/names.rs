@@ -59,6 +59,16 @@ impl NetTag {
     pub(crate) fn holder(self) -> LinkName {
         LinkName(format!("lh{self}"))
     }
+
+    /// The tag of the region whose such interface has this name.
+    pub(crate) fn of_holder(name: &str) -> Option<Self> {
+        name.strip_prefix("lh")?.parse().ok()
+    }
+
+    /// Whether a link of this name is the region's, to an endpoint or for the host's address.
+    pub(crate) fn is_of_link(self, name: &str) -> bool {
+        name.starts_with(&self.link_prefix()) || Self::of_holder(name) == Some(self)
+    }
 }
 
 impl fmt::Display for NetTag {
@@ -85,15 +95,20 @@ impl FromStr for NetTag {
 
 serde_as_text!(NetTag);
 
-/// Counts a region's interfaces; wraps around after 60 million, by when the first are long gone.
+/// Counts a region's interfaces, over all its processes; wraps around after 60 million, by when the first
+/// are long gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkNumber(u32);
 
 impl LinkNumber {
-    const END: u32 = 36_u32.pow(5);
+    pub(crate) const END: u32 = 36_u32.pow(5);
 
     pub(crate) fn new(number: u32) -> Self {
         Self(number % Self::END)
+    }
+
+    pub(crate) fn value(self) -> u32 {
+        self.0
     }
 }
 
@@ -110,6 +125,12 @@ impl LinkName {
     /// A name read back from the kernel, if it is that of one of `tag`'s interfaces to endpoints.
     pub(crate) fn of_tag(name: &str, tag: NetTag) -> Option<Self> {
         name.starts_with(&tag.link_prefix()).then(|| Self(name.to_owned()))
+    }
+
+    /// The number that the name was made from.
+    pub(crate) fn number(&self) -> Option<LinkNumber> {
+        let digits = self.0.get(self.0.len().checked_sub(5)?..)?;
+        u32::from_str_radix(digits, 36).ok().map(LinkNumber::new)
     }
 }
 
@@ -176,6 +197,7 @@ mod tests {
         for number in [0, 35, 36, LinkNumber::END - 1, LinkNumber::END, u32::MAX] {
             let name = tag.link(LinkNumber::new(number));
             assert_eq!(name.as_str().len(), 15, "{name}");
+            assert_eq!(name.number(), Some(LinkNumber::new(number)));
             assert_eq!(LinkName::of_tag(name.as_str(), tag), Some(name));
         }
         assert!(tag.holder().as_str().len() <= 15);

@@ -10,7 +10,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -25,15 +24,17 @@ use longshore_types::Chain;
 use crate::addr::MacAddr;
 use crate::error::NetworkError;
 use crate::limits;
-use crate::names::{LinkName, LinkNumber, NetTag};
+use crate::names::{LinkName, NetTag};
 use crate::netlink::route::{LOOPBACK, LinkIndex, VethPair};
 use crate::netlink::{Requests, Socket};
+use crate::numbers::LinkNumbers;
+use crate::ruleset::LINK_LOCAL;
 
 /// The interface's name inside, as on Fargate.
 const INSIDE_NAME: &str = "eth0";
 /// The host's end of every link has this address: inside, it is the gateway's.
 pub(crate) const HOST_MAC: MacAddr = MacAddr::new([0x02, 0x4c, 0x53, 0, 0, 1]);
-/// Numbers that are tried when a link's name is taken, which only a restart can bring about.
+/// Numbers that are tried when a link's name is taken, which only somebody else can have done.
 const NAME_ATTEMPTS_MAX: usize = 4096;
 
 /// Set inside every namespace before its link appears. As Docker does, any user may listen on any port
@@ -44,6 +45,13 @@ const SETTINGS: &[(&str, &str)] = &[
     ("ipv4/ping_group_range", "0 2147483647"),
 ];
 
+/// The host's end of a link: both say which it is, since neither is given twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostLink {
+    pub(crate) index: LinkIndex,
+    pub(crate) name: LinkName,
+}
+
 /// A namespace with a link to the host, waiting for its address.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -51,8 +59,7 @@ pub(crate) struct Prepared {
     /// Speaks to the inside from wherever it is used.
     pub(crate) inside: Socket,
     pub(crate) inside_link: LinkIndex,
-    pub(crate) link: LinkName,
-    pub(crate) host_link: LinkIndex,
+    pub(crate) link: HostLink,
 }
 
 /// What the makers need to know.
@@ -60,6 +67,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Recipe {
     pub(crate) tag: NetTag,
     pub(crate) mtu: u32,
+    pub(crate) is_link_local_open: bool,
 }
 
 /// Namespaces made ahead of need. Dropping it ends the makers.
@@ -71,14 +79,18 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Starts `makers` threads that keep up to `size` namespaces ready.
-    pub(crate) fn start(recipe: &Recipe, size: usize, makers: usize) -> Result<Self, NetworkError> {
+    pub(crate) fn start(
+        recipe: &Recipe,
+        numbers: LinkNumbers,
+        (size, makers): (usize, usize),
+    ) -> Result<Self, NetworkError> {
         let (sender, ready) = sync_channel(size.saturating_sub(makers));
-        let number = Arc::new(AtomicU32::new(0));
+        let numbers = Arc::new(numbers);
         for _ in 0..makers {
-            let (recipe, sender, number) = (recipe.clone(), sender.clone(), Arc::clone(&number));
+            let (recipe, sender, numbers) = (recipe.clone(), sender.clone(), Arc::clone(&numbers));
             thread::Builder::new()
                 .name("netns-maker".to_owned())
-                .spawn(move || keep_making(&recipe, &number, &sender))
+                .spawn(move || keep_making(&recipe, &numbers, &sender))
                 .map_err(|source| {
                     NetworkError::io("start a thread that makes namespaces", source)
                 })?;
@@ -105,7 +117,7 @@ impl Pool {
 
 fn keep_making(
     recipe: &Recipe,
-    number: &AtomicU32,
+    numbers: &LinkNumbers,
     ready: &SyncSender<Result<Prepared, NetworkError>>,
 ) {
     let mut maker = match Maker::new(recipe) {
@@ -117,7 +129,7 @@ fn keep_making(
         }
     };
     loop {
-        let made = maker.make(number);
+        let made = maker.make(numbers);
         let is_lost = made.is_err() && maker.return_home().is_err();
         if ready.send(made).is_err() || is_lost {
             return;
@@ -138,7 +150,7 @@ impl<'a> Maker<'a> {
         Ok(Self { recipe, home, outside: Socket::route()? })
     }
 
-    fn make(&mut self, number: &AtomicU32) -> Result<Prepared, NetworkError> {
+    fn make(&mut self, numbers: &LinkNumbers) -> Result<Prepared, NetworkError> {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| NetworkError::io("make a network namespace", errno.into()))?;
         let namespace = this_namespace()?;
@@ -148,21 +160,28 @@ impl<'a> Maker<'a> {
         let mut inside = Socket::route()?;
         self.return_home()?;
 
-        let link = self.connect(&namespace, number)?;
-        let host_link = self.outside.link_index(link.as_str())?;
+        let name = self.connect(&namespace, numbers)?;
+        let link = HostLink { index: self.outside.link_index(name.as_str())?, name };
         let inside_link = inside.link_index(INSIDE_NAME)?;
         let mut requests = Requests::default();
         requests.set_up(LOOPBACK);
         requests.set_up(inside_link);
+        if !self.recipe.is_link_local_open {
+            // The table keeps it out too; this way programs hear at once that nobody is there.
+            requests.add_unreachable(LINK_LOCAL, 0);
+        }
         inside.ask(&requests)?;
-        Ok(Prepared { namespace, inside, inside_link, link, host_link })
+        Ok(Prepared { namespace, inside, inside_link, link })
     }
 
-    fn connect(&mut self, namespace: &File, number: &AtomicU32) -> Result<LinkName, NetworkError> {
+    fn connect(
+        &mut self,
+        namespace: &File,
+        numbers: &LinkNumbers,
+    ) -> Result<LinkName, NetworkError> {
         let mut attempts = 0;
         loop {
-            let next = LinkNumber::new(number.fetch_add(1, Ordering::Relaxed));
-            let near = self.recipe.tag.link(next);
+            let near = self.recipe.tag.link(numbers.next()?);
             let mut requests = Requests::default();
             requests.add_veth(&VethPair {
                 near: &near,
@@ -217,7 +236,7 @@ pub(crate) fn set(path: &str, value: &str) -> Result<(), NetworkError> {
 /// unless a process lingers there; those are deleted after a while, off everybody's path.
 #[derive(Debug)]
 pub(crate) struct Reaper {
-    leaving: SyncSender<LinkName>,
+    leaving: SyncSender<HostLink>,
 }
 
 impl Reaper {
@@ -229,7 +248,7 @@ impl Reaper {
             .spawn(move || {
                 while let Ok(first) = inbox.recv() {
                     thread::sleep(limits::LINK_LINGER);
-                    let links: Vec<LinkName> =
+                    let links: Vec<HostLink> =
                         [first].into_iter().chain(inbox.try_iter()).collect();
                     reap(&mut route, &links);
                 }
@@ -239,21 +258,16 @@ impl Reaper {
     }
 
     /// Never waits: with more leaving than there can be endpoints, the rest is left to the next start.
-    pub(crate) fn see_off(&self, link: &LinkName) {
-        drop(self.leaving.try_send(link.clone()));
+    pub(crate) fn see_off(&self, link: HostLink) {
+        drop(self.leaving.try_send(link));
     }
 }
 
-fn reap(route: &mut Socket, links: &[LinkName]) {
-    for link in links {
-        if route.link_index(link.as_str()).is_err() {
-            continue;
-        }
-        let mut requests = Requests::default();
-        requests.delete_link(link);
-        match route.ask(&requests) {
-            Ok(()) => info!(%link, "link removed from under a lingering process"),
-            Err(error) if error.is(Errno::ENODEV) => {}
+fn reap(route: &mut Socket, links: &[HostLink]) {
+    for HostLink { index, name: link } in links {
+        match route.delete_link(*index, link) {
+            Ok(true) => info!(%link, "link removed from under a lingering process"),
+            Ok(false) => {}
             Err(error) => warn!(%link, error = %Chain(&error), "link stays"),
         }
     }

@@ -5,10 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use files::whole::{self, Durability, Found};
+use tracing::warn;
+
 use crate::addr::Ipv4Net;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
-use crate::names::EndpointId;
+use crate::names::{EndpointId, LinkNumber};
 use crate::netns;
 
 /// Where a region's network keeps its files.
@@ -18,12 +21,19 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// The records of a directory, whether or not anything is there.
+    pub(crate) fn at(run_dir: &Path) -> Self {
+        Self { run_dir: run_dir.to_owned() }
+    }
+
     pub(crate) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
-        let records = Self { run_dir: run_dir.to_owned() };
+        let records = Self::at(run_dir);
         for dir in [records.namespaces(), records.endpoints()] {
             fs::create_dir_all(&dir)
                 .map_err(|source| NetworkError::io(format!("make {}", dir.display()), source))?;
         }
+        whole::sweep(run_dir)
+            .map_err(|source| NetworkError::io(format!("tidy up {}", run_dir.display()), source))?;
         netns::set_apart(&records.namespaces())?;
         Ok(records)
     }
@@ -50,16 +60,24 @@ impl Records {
         }
     }
 
-    /// All endpoints that were ever begun and not forgotten. A file that cannot be read tells of an
-    /// endpoint that was never made, since it is complete before anything else happens.
+    /// All endpoints that were ever begun and not forgotten. A file that is torn tells of an endpoint that
+    /// was never made, since it is whole before anything else happens.
     pub(crate) fn load(&self) -> Result<Vec<Endpoint>, NetworkError> {
         let mut found = Vec::new();
         for name in names_in(&self.endpoints())? {
             let path = self.endpoints().join(&name);
-            let read = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            match read {
-                Some(endpoint) => found.push(endpoint),
-                None => drop(fs::remove_file(&path)),
+            let failed = |source| NetworkError::io(format!("read {}", path.display()), source);
+            if whole::is_temporary(name.as_ref()) {
+                drop(fs::remove_file(&path));
+                continue;
+            }
+            match whole::read_json(&path).map_err(failed)? {
+                Found::Whole(endpoint) => found.push(endpoint),
+                Found::Torn { why } => {
+                    warn!(file = %path.display(), why, "record of no endpoint removed");
+                    drop(fs::remove_file(&path));
+                }
+                Found::Missing => {}
             }
         }
         found.sort_by(|a: &Endpoint, b: &Endpoint| a.id.cmp(&b.id));
@@ -85,16 +103,40 @@ impl Records {
             .map_err(|source| NetworkError::io("write down the bridge's range", source))
     }
 
+    /// The first link number that no process was given yet.
+    pub(crate) fn first_link_number(&self) -> Option<LinkNumber> {
+        fs::read_to_string(self.links()).ok()?.trim().parse().ok().map(LinkNumber::new)
+    }
+
+    pub(crate) fn save_first_link_number(&self, number: LinkNumber) -> Result<(), NetworkError> {
+        write_whole(&self.links(), number.value().to_string().as_bytes())
+            .map_err(|source| NetworkError::io("write down the links' numbers", source))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.run_dir.join("links")
+    }
+
     pub(crate) fn remove_all(&self) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::io("remove the network's files", source);
-        netns::put_back(&self.namespaces())?;
+        let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        if !self.run_dir.try_exists().map_err(failed)? {
+            return Ok(());
+        }
+        if self.namespaces().exists() {
+            netns::put_back(&self.namespaces())?;
+        }
         for dir in [self.namespaces(), self.endpoints()] {
-            fs::remove_dir_all(dir).map_err(failed)?;
+            fs::remove_dir_all(dir)
+                .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(failed(error)) })?;
         }
-        match fs::remove_file(self.run_dir.join("bridge")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            Ok(()) | Err(_) => Ok(()),
+        for file in [self.run_dir.join("bridge"), self.links()] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                Ok(()) | Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     fn namespaces(&self) -> PathBuf {
@@ -110,17 +152,19 @@ impl Records {
     }
 }
 
-/// A reader sees the old text or the new one.
+/// What these files tell of is gone when the machine stops.
 fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, text)?;
-    fs::rename(&partial, path)
+    whole::write(path, text, Durability::DiesWithTheMachine)
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>, NetworkError> {
     let failed = |source| NetworkError::io(format!("list {}", dir.display()), source);
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
         names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
     }
     Ok(names)

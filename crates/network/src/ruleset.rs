@@ -26,7 +26,14 @@ const DNS_PORT: u16 = 53;
 /// Where AWS's resolver answers in every VPC.
 pub(crate) const AMAZON_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 
+/// Where hosts have services for themselves alone, such as their cloud's metadata and credentials.
+pub(crate) const LINK_LOCAL: Ipv4Net = match Ipv4Net::from_octets([169, 254, 0, 0], 16) {
+    Some(range) => range,
+    None => panic!("the range is written without host bits"),
+};
+
 const PUBLISHED: &str = "published";
+const EGRESS_CHAIN: &str = "egress";
 const EGRESS: &str = "egress_of";
 const INGRESS: &str = "ingress_of";
 const NAMESERVERS: &str = "nameservers";
@@ -43,6 +50,16 @@ pub(crate) struct Plan {
     pub(crate) dns_port: u16,
     pub(crate) services: Vec<LocalService>,
     pub(crate) is_host_open: bool,
+    pub(crate) is_link_local_open: bool,
+}
+
+impl Plan {
+    /// The link-local addresses at which something of ours answers; inside, they alone have a route.
+    pub(crate) fn link_local_served(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let services = self.services.iter().map(|service| service.address);
+        let served = services.chain([AMAZON_DNS]).filter(|address| LINK_LOCAL.contains(*address));
+        served.filter(|_| !self.is_link_local_open)
+    }
 }
 
 /// A TCP service of this machine that every endpoint sees at an address of its own.
@@ -188,6 +205,8 @@ impl Table {
         let rules = [
             others,
             ours().ipv4(false).counted().then(Verdict::Drop),
+            // They could ask for another way than the one that is judged here.
+            ours().has_options().counted().then(Verdict::Drop),
             ours().spoofed().counted().then(Verdict::Drop),
             ours().destination_in(loopback, true).counted().then(Verdict::Drop),
         ];
@@ -208,25 +227,34 @@ impl Table {
 
     fn add_filters(&self, batch: &mut Batch) {
         let links = self.links();
-        batch.add_base_chain("egress", filter(HookNumber::Forward, -1));
+        batch.add_base_chain(EGRESS_CHAIN, filter(HookNumber::Forward, -1));
         batch.add_base_chain("ingress", filter(HookNumber::Forward, 0));
         let not_from_us = Rule::new().incoming(&links, false).then(Verdict::Accept);
         let not_to_us = Rule::new().outgoing(&links, false).then(Verdict::Accept);
-        for (chain, others) in [("egress", not_from_us), ("ingress", not_to_us)] {
+        for (chain, others) in [(EGRESS_CHAIN, not_from_us), ("ingress", not_to_us)] {
             let by_endpoint = match chain {
-                "egress" => Rule::new().source_verdict(EGRESS),
+                EGRESS_CHAIN => Rule::new().source_verdict(EGRESS),
                 _ => Rule::new().destination_verdict(INGRESS),
             };
-            let rules = [
-                others,
-                Rule::new().ipv4(false).counted().then(Verdict::Drop),
+            let mut rules = vec![others, Rule::new().ipv4(false).counted().then(Verdict::Drop)];
+            if chain == EGRESS_CHAIN {
+                rules.extend(self.link_local_refusal());
+            }
+            rules.extend([
                 Rule::new().established().then(Verdict::Accept),
                 Rule::new().invalid().counted().then(Verdict::Drop),
                 by_endpoint,
                 Rule::new().counted().then(Verdict::Drop),
-            ];
+            ]);
             rules.iter().for_each(|rule| batch.add_rule(chain, rule.exprs()));
         }
+    }
+
+    /// What is asked of one of our own link-local services has another destination by the time that it
+    /// is judged. So the rest is refused, before connections that are known are let pass.
+    fn link_local_refusal(&self) -> Option<Rule> {
+        let asked = Rule::new().incoming(&self.links(), true).destination_in(LINK_LOCAL, true);
+        (!self.plan.is_link_local_open).then(|| asked.counted().refuse())
     }
 
     /// What endpoints may ask of the host, and that nobody else reaches what is meant for them.
@@ -234,11 +262,12 @@ impl Table {
         let links = self.links();
         let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("input", filter(HookNumber::Input, 0));
-        let mut rules = vec![
+        let mut rules = Vec::from_iter(self.link_local_refusal());
+        rules.extend([
             ours().established().then(Verdict::Accept),
             ours().was_redirected().then(Verdict::Accept),
             ours().protocol(ICMP).icmp(8, None).then(Verdict::Accept),
-        ];
+        ]);
         let host = Ipv4Net::containing(self.plan.host, 32).expect("32 bits are a prefix");
         // Asked at the very address where it listens, the relay is reached without a translation.
         for protocol in [Protocol::Udp, Protocol::Tcp] {
@@ -246,9 +275,13 @@ impl Table {
             let port = self.plan.dns_port;
             rules.push(dns.ports(&(port..=port)).then(Verdict::Accept));
         }
-        if !self.plan.is_host_open {
-            rules.push(ours().counted().then(Verdict::Drop));
+        if self.plan.is_link_local_open {
+            rules.push(ours().destination_in(LINK_LOCAL, true).then(Verdict::Accept));
         }
+        if self.plan.is_host_open {
+            rules.push(ours().source_in(self.plan.bridge, true).then(Verdict::Accept));
+        }
+        rules.push(ours().counted().refuse());
         rules.push(
             Rule::new()
                 .ipv4(true)

@@ -14,110 +14,74 @@ use crate::addr::Ipv4Net;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::names::{EndpointId, LinkName, NetTag};
+use crate::netlink::route::LinkIndex;
 use crate::netlink::{Requests, Socket};
 use crate::netns;
+use crate::nft::{Batch, docker};
+use crate::ranges;
 use crate::records::Records;
 
 /// Where bridge ranges are looked for when none is configured.
-const BRIDGE_RANGES: Ipv4Net = match Ipv4Net::from_octets([172, 30, 0, 0], 16) {
+const BRIDGE_RANGES: Ipv4Net = match Ipv4Net::from_octets([172, 16, 0, 0], 12) {
     Some(range) => range,
     None => panic!("the range is written without host bits"),
 };
 const BRIDGE_PREFIX: u8 = 20;
 const MTU_DEFAULT: u32 = 1500;
-/// The calling thread's namespace, not that of the process's first thread.
-const ROUTE_TABLE: &str = "/proc/thread-self/net/route";
 
-/// Claims `range` for the region, if no route of anybody else leads into it. A claim that an earlier
-/// process of ours made is ours still, whatever came after it.
-pub(crate) fn claim(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(), NetworkError> {
-    let mut requests = Requests::default();
-    requests.add_unreachable(range, tag.metric());
-    match route.ask(&requests) {
-        Ok(()) => {}
-        Err(error) if error.is(Errno::EEXIST) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    }
-    let is_ours = |other: &Routed| other.range == range && other.metric == tag.metric();
-    if routes().iter().all(|other| is_ours(other) || !other.range.overlaps(range)) {
-        return Ok(());
-    }
-    let mut requests = Requests::default();
-    requests.delete_unreachable(range, tag.metric());
-    route.ask(&requests)?;
-    Err(NetworkError::RangeTaken { range })
-}
-
-/// The bridge's range: the one configured, that of last time, or the first that is free.
+/// The bridge's range: that in which containers live already, the one configured, that of last time, or the
+/// first that is free.
 pub(crate) fn bridge_range(
     route: &mut Socket,
     records: &Records,
-    wanted: Option<Ipv4Net>,
+    (wanted, vpc): (Option<Ipv4Net>, Ipv4Net),
     tag: NetTag,
 ) -> Result<Ipv4Net, NetworkError> {
-    let chosen = match (wanted, records.bridge()) {
-        (Some(wanted), _) => claim(route, wanted, tag).map(|()| wanted)?,
-        (None, Some(last)) if claim(route, last, tag).is_ok() => last,
-        (None, _) => first_free(route, tag)?,
+    let last = records.bridge().filter(|last| !last.overlaps(vpc));
+    let is_inhabited = |range: Ipv4Net| {
+        let recorded = records.load().unwrap_or_default();
+        let is_alive = |it: &Endpoint| netns::is_pinned(&records.namespace(&it.id));
+        recorded.iter().any(|it| range.contains(it.address) && is_alive(it))
+    };
+    let kept = last.filter(|last| wanted.is_none() || is_inhabited(*last));
+    let chosen = match (wanted, kept) {
+        (wanted, Some(last)) if ranges::claim(route, last, tag).is_ok() => {
+            if wanted.is_some_and(|wanted| wanted != last) {
+                warn!(range = %last, "bridged containers keep the range that they live in");
+            }
+            last
+        }
+        (Some(wanted), _) => ranges::claim(route, wanted, tag).map(|()| wanted)?,
+        (None, _) => first_free(route, vpc, tag)?,
     };
     records.save_bridge(chosen)?;
     Ok(chosen)
 }
 
-fn first_free(route: &mut Socket, tag: NetTag) -> Result<Ipv4Net, NetworkError> {
+fn first_free(route: &mut Socket, vpc: Ipv4Net, tag: NetTag) -> Result<Ipv4Net, NetworkError> {
     let step = 1_u32 << (32 - BRIDGE_PREFIX);
-    let mut offset = 0;
-    while let Some(first) = BRIDGE_RANGES.nth(offset) {
+    // From 172.30 down, as regions choose.
+    let parts = (0..=14_u32).rev().flat_map(|second| (0..16).map(move |part| second * 16 + part));
+    for part in parts {
+        let first = BRIDGE_RANGES.nth(part * step).expect("the parts lie within the range");
         let range = Ipv4Net::containing(first, BRIDGE_PREFIX).expect("20 bits are a prefix");
-        match claim(route, range, tag) {
-            Err(NetworkError::RangeTaken { .. }) => offset += step,
+        if range.overlaps(vpc) {
+            continue;
+        }
+        match ranges::claim(route, range, tag) {
+            Err(NetworkError::RangeTaken { .. }) => {}
             outcome => return outcome.map(|()| range),
         }
     }
     Err(NetworkError::RangeTaken { range: BRIDGE_RANGES })
 }
 
-/// A route of this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Routed {
-    range: Ipv4Net,
-    metric: u32,
-}
-
-/// The ranges that this host has routes to, default routes aside.
-pub(crate) fn routed_ranges() -> Vec<Ipv4Net> {
-    routes().into_iter().map(|route| route.range).collect()
-}
-
-fn routes() -> Vec<Routed> {
-    let table = fs::read_to_string(ROUTE_TABLE).unwrap_or_default();
-    table.lines().skip(1).filter_map(routed).filter(|route| route.range.prefix() > 0).collect()
-}
-
-/// One line of the kernel's route table: addresses stand there as numbers of the machine's byte order.
-fn routed(line: &str) -> Option<Routed> {
-    let mut fields = line.split_whitespace();
-    let address = |field: Option<&str>| {
-        let number = u32::from_str_radix(field?, 16).ok()?;
-        Some(Ipv4Addr::from(number.to_ne_bytes()))
-    };
-    let destination = address(fields.nth(1))?;
-    let metric = fields.nth(4)?.parse().ok()?;
-    let mask = address(fields.next())?;
-    let prefix = u8::try_from(mask.to_bits().count_ones()).ok()?;
-    let range = Ipv4Net::containing(destination, prefix).ok()?;
-    Some(Routed { range, metric })
-}
-
 /// The MTU of the way out, so that nothing needs to be broken into pieces there.
 pub(crate) fn way_out_mtu(route: &mut Socket) -> u32 {
-    let table = fs::read_to_string(ROUTE_TABLE).unwrap_or_default();
-    let link = table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let link = fields.next()?;
-        (fields.next()? == "00000000").then(|| link.to_owned())
-    });
-    link.and_then(|link| route.link_mtu(&link).ok().flatten()).unwrap_or(MTU_DEFAULT)
+    let routes = route.routes().unwrap_or_default();
+    let out = routes.iter().filter(|route| route.is_default()).min_by_key(|route| route.metric);
+    let link = out.and_then(|route| route.link);
+    link.and_then(|link| route.link_mtu(link).ok().flatten()).unwrap_or(MTU_DEFAULT)
 }
 
 /// Makes the link that holds the host's address towards endpoints; it may be there already.
@@ -133,10 +97,26 @@ pub(crate) fn hold_address(
         Ok(()) | Err(_) => {}
     }
     let index = route.link_index(holder.as_str())?;
-    let mut requests = Requests::default();
+    let (mut requests, mut gone) = (Requests::default(), Vec::new());
+    for (_, other) in route.addresses()?.into_iter().filter(|(link, _)| *link == index) {
+        // Of a time when the ranges were others. Each is told twice, as near and as far address.
+        if other.network() != address && !gone.contains(&other) {
+            requests.delete_address(index, other);
+            gone.push(other);
+        }
+    }
     requests.add_address(index, address, 32);
     requests.set_up(index);
     route.ask(&requests)?;
+    Ok(())
+}
+
+/// Removes that link, if it is there.
+pub(crate) fn let_go_of_address(route: &mut Socket, tag: NetTag) -> Result<(), NetworkError> {
+    let holder = tag.holder();
+    for (index, _) in route.links()?.iter().filter(|(_, name)| name == holder.as_str()) {
+        route.delete_link(*index, &holder)?;
+    }
     Ok(())
 }
 
@@ -153,11 +133,14 @@ pub(crate) fn find_living(
     records: &Records,
     tag: NetTag,
 ) -> Result<BTreeMap<EndpointId, Endpoint>, NetworkError> {
-    let links = route.link_names()?;
+    let links = route.links()?;
     let mut living = BTreeMap::new();
-    for endpoint in records.load()? {
-        let is_linked = links.iter().any(|link| link == endpoint.link.as_str());
-        if is_linked && netns::is_pinned(&records.namespace(&endpoint.id)) {
+    for mut endpoint in records.load()? {
+        let link = links.iter().find(|(index, name)| {
+            name == endpoint.link.as_str() && endpoint.link_index.is_none_or(|it| it == *index)
+        });
+        endpoint.link_index = link.map(|(index, _)| *index);
+        if link.is_some() && netns::is_pinned(&records.namespace(&endpoint.id)) {
             living.insert(endpoint.id.clone(), endpoint);
         } else {
             netns::unpin(&records.namespace(&endpoint.id))?;
@@ -173,38 +156,51 @@ pub(crate) fn find_living(
     Ok(living)
 }
 
+/// Our links to endpoints, those of prepared namespaces too.
+pub(crate) fn links_of(
+    route: &mut Socket,
+    tag: NetTag,
+) -> Result<BTreeMap<LinkIndex, LinkName>, NetworkError> {
+    let ours = |(index, name): (_, String)| Some((index, LinkName::of_tag(&name, tag)?));
+    Ok(route.links()?.into_iter().filter_map(ours).collect())
+}
+
 /// Removes those of our links to endpoints that `is_stray` names, one by one: 12 ms each.
 pub(crate) fn remove_links(
     route: &mut Socket,
     tag: NetTag,
     is_stray: impl Fn(&LinkName) -> bool,
 ) -> Result<(), NetworkError> {
-    let links = route.link_names()?;
-    for stray in links.iter().filter_map(|link| LinkName::of_tag(link, tag)).filter(is_stray) {
-        let mut requests = Requests::default();
-        requests.delete_link(&stray);
-        match route.ask(&requests) {
-            Ok(()) => info!(link = %stray, "stray link removed"),
-            // Its namespace was already on its way out.
-            Err(error) if error.is(Errno::ENODEV) => {}
-            Err(error) => warn!(link = %stray, error = %Chain(&error), "stray link stays"),
+    for (index, link) in links_of(route, tag)?.into_iter().filter(|(_, link)| is_stray(link)) {
+        match route.delete_link(index, &link) {
+            Ok(true) => info!(%link, "stray link removed"),
+            Ok(false) => {}
+            Err(error) => warn!(%link, error = %Chain(&error), "stray link stays"),
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_the_route_table_is_read() {
-        let line = "eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0";
-        let range = "192.0.2.0/24".parse().unwrap();
-        assert_eq!(routed(line), Some(Routed { range, metric: 100 }));
-        let claim = "*\t00001FAC\t00000000\t0201\t0\t0\t2863311530\t0000FFFF\t0\t0\t0";
-        assert_eq!(routed(claim).unwrap().metric, 0xaaaa_aaaa);
-        assert_eq!(routed("*\t00001FAC"), None);
-        assert_eq!(routed(""), None);
+/// Removes all that carries our tag, whichever process and whichever ranges it was of. One thing that
+/// stays must not keep the others.
+pub(crate) fn remove_all(
+    (route, netfilter): (&mut Socket, &mut Socket),
+    records: &Records,
+    tag: NetTag,
+) -> Result<(), NetworkError> {
+    let mut outcome: Result<(), NetworkError> = Ok(());
+    for name in records.namespace_names()? {
+        outcome = outcome.and(netns::unpin(&records.namespace_named(&name)));
     }
+    // Whether or not a process lingers on them.
+    outcome = outcome.and(remove_links(route, tag, |_| true));
+    outcome = outcome.and(let_go_of_address(route, tag));
+    outcome = outcome.and(ranges::release_but(route, tag, &[]));
+    // Last, since it guards what is left of the others.
+    let mut batch = Batch::new(tag.table());
+    batch.add_table();
+    batch.delete_table();
+    outcome = outcome.and(batch.apply(netfilter).map_err(NetworkError::from));
+    outcome = outcome.and(docker::retract(netfilter, tag).map_err(NetworkError::from));
+    outcome.and(records.remove_all())
 }

@@ -25,8 +25,8 @@ use crate::limits;
 use crate::names::EndpointId;
 use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
-use crate::netns::{self, HOST_MAC, Pool, Prepared, Reaper};
-use crate::nft::{Batch, docker};
+use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
+use crate::nft::Batch;
 use crate::publish::{HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, Table, World};
@@ -222,7 +222,8 @@ impl Worker {
             return Err(NetworkError::OutsideRange { address: spec.gateway, range: subnet });
         }
         if let Some(known) = self.endpoints.get(id) {
-            let wanted = Endpoint::of_eni(id.clone(), spec, known.link.clone());
+            let link = known.host_link().ok_or_else(|| gone(known))?;
+            let wanted = Endpoint::of_eni(id.clone(), spec, link);
             return self.attached_already(known, &wanted).map(|attached| (attached, false));
         }
         self.attach(turn, id, |prepared| Endpoint::of_eni(id.clone(), spec, prepared.link.clone()))
@@ -299,10 +300,14 @@ impl Worker {
         inside.add_neighbour(link, gateway, HOST_MAC);
         inside.add_link_route(link, gateway, None, false);
         inside.add_default_route(link, gateway);
+        for served in self.table.plan().link_local_served() {
+            inside.add_route_by(link, served, gateway);
+        }
         prepared.inside.ask(&inside)?;
         let mut outside = Requests::default();
-        outside.add_neighbour(prepared.host_link, address, mac);
-        outside.add_link_route(prepared.host_link, address, Some(self.table.plan().host), true);
+        let host_link = prepared.link.index;
+        outside.add_neighbour(host_link, address, mac);
+        outside.add_link_route(host_link, address, Some(self.table.plan().host), true);
         self.route.ask(&outside)?;
         netns::pin(&prepared.namespace, &self.records.namespace(&endpoint.id))
     }
@@ -403,16 +408,24 @@ impl Worker {
     /// Removes an endpoint's route, namespace and record, whichever of them are there. The link goes
     /// with the namespace, later and without us waiting for it.
     fn take_down(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        let mut requests = Requests::default();
-        requests.delete_link_route(endpoint.address);
-        let routed = match self.route.ask(&requests) {
-            Err(error) if !error.is(Errno::ESRCH) => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        };
+        let link = endpoint.host_link();
+        let routed = link.as_ref().map_or(Ok(()), |link| self.unroute(link, endpoint.address));
         let unpinned = netns::unpin(&self.records.namespace(&endpoint.id));
-        self.reaper.see_off(&endpoint.link);
+        if let Some(link) = link {
+            self.reaper.see_off(link);
+        }
         let forgotten = unpinned.and_then(|()| self.records.forget(&endpoint.id));
         routed.and(forgotten)
+    }
+
+    fn unroute(&mut self, link: &HostLink, address: Ipv4Addr) -> Result<(), NetworkError> {
+        let mut requests = Requests::default();
+        requests.delete_link_route(link.index, address);
+        match self.route.ask(&requests) {
+            // It went with its link.
+            Err(error) if !error.is(Errno::ESRCH) && !error.is(Errno::ENODEV) => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn counters(&mut self, id: &EndpointId) -> Result<Counters, NetworkError> {
@@ -434,35 +447,10 @@ impl Worker {
 
     /// Removes everything that carries our tag.
     pub(crate) fn uninstall(mut self) -> Result<(), NetworkError> {
-        let endpoints = std::mem::take(&mut self.endpoints);
-        let mut outcome: Result<(), NetworkError> = Ok(());
-        for endpoint in endpoints.values() {
-            endpoint.bindings().iter().for_each(|binding| self.ports.release(binding));
-            outcome = outcome.and(self.take_down(endpoint));
-        }
-        let mut batch = self.table.batch();
-        batch.add_table();
-        batch.delete_table();
-        outcome = outcome.and(batch.apply(&mut self.netfilter).map_err(NetworkError::from));
-        let plan = self.table.plan().clone();
-        let retracted = docker::retract(&mut self.netfilter, plan.tag);
-        outcome = outcome.and(retracted.map_err(NetworkError::from));
-        let mut requests = Requests::default();
-        requests.delete_unreachable(plan.vpc, plan.tag.metric());
-        requests.delete_unreachable(plan.bridge, plan.tag.metric());
-        requests.delete_link(&plan.tag.holder());
-        for result in self.route.ask_each(&requests)? {
-            match result {
-                Err(error) if !error.is(Errno::ESRCH) && !error.is(Errno::ENODEV) => {
-                    outcome = outcome.and(Err(error.into()));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        // The pool's links go with it, and the rest whether or not a process lingers on them.
+        let tag = self.table.plan().tag;
+        // Its links go with it.
         drop(self.pool);
-        let swept = setup::remove_links(&mut self.route, plan.tag, |_| true);
-        outcome.and(swept).and(self.records.remove_all())
+        setup::remove_all((&mut self.route, &mut self.netfilter), &self.records, tag)
     }
 }
 
@@ -477,6 +465,10 @@ fn await_turn<T, R>(
         Ok(value) => turn.pending.push(pending(value, reply)),
         Err(error) => drop(reply.send(Err(error))),
     }
+}
+
+fn gone(endpoint: &Endpoint) -> NetworkError {
+    NetworkError::NoSuchEndpoint { endpoint: endpoint.id.clone() }
 }
 
 fn report(id: &EndpointId, outcome: Result<(), NetworkError>) {

@@ -167,7 +167,11 @@ impl Socket {
         let failed = |errno: Errno| NetlinkError::new("open a netlink socket", errno.into());
         let family = AddressFamily::Netlink;
         let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(failed)?;
-        setsockopt(&fd, sockopt::SndBufForce, &SEND_BYTES).map_err(failed)?;
+        match setsockopt(&fd, sockopt::SndBufForce, &SEND_BYTES) {
+            // Whoever may not change anything has little to send.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
         let patience = TimeVal::seconds(ANSWER_SECONDS_MAX);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience).map_err(failed)?;
         Ok(Self { fd, received: Vec::new() })

@@ -3,16 +3,22 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
 use super::{ACK, CREATE, EXCL, NetlinkError, REPLACE, REQUEST, Requests, Socket, attributes};
 use crate::addr::{Ipv4Net, MacAddr};
-use crate::names::LinkName;
+use crate::names::{LinkName, NetTag};
 
 const NEW_LINK: u16 = 16;
 const DEL_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const DEL_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
+const GET_ROUTE: u16 = 26;
 const NEW_NEIGHBOUR: u16 = 28;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -28,6 +34,8 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const LINK_HEADER_LEN: usize = 16;
+const ADDRESS_HEADER_LEN: usize = 8;
+const ROUTE_HEADER_LEN: usize = 12;
 
 const FAMILY_IPV4: u8 = 2;
 const UP: u32 = 1;
@@ -41,8 +49,10 @@ const NEIGHBOUR_PERMANENT: u16 = 0x80;
 /// The address brings no route of its own: all traffic goes through the gateway, and so the host.
 const ADDRESS_WITHOUT_ROUTE: u32 = 0x200;
 
-/// A link's number within its namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A link's number within its namespace. The kernel counts up and gives none twice before it has given
+/// two thousand million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct LinkIndex(i32);
 
 /// The loopback link has this number in every namespace.
@@ -59,6 +69,29 @@ pub(crate) struct LinkCounters {
     pub(crate) tx_errors: u64,
     pub(crate) rx_dropped: u64,
     pub(crate) tx_dropped: u64,
+}
+
+/// A route of some table of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) range: Ipv4Net,
+    pub(crate) link: Option<LinkIndex>,
+    pub(crate) metric: u32,
+    kind: u8,
+    table: u32,
+}
+
+impl Route {
+    /// Whether it is there only to say whose the range is.
+    pub(crate) fn is_claim_of(&self, tag: NetTag) -> bool {
+        self.kind == ROUTE_UNREACHABLE && self.metric == tag.metric()
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        self.range.prefix() == 0
+            && self.kind == ROUTE_UNICAST
+            && self.table == u32::from(TABLE_MAIN)
+    }
 }
 
 /// A pair whose far end is `eth0` in another namespace.
@@ -118,10 +151,10 @@ impl Requests {
         });
     }
 
-    pub(crate) fn delete_link(&mut self, name: &LinkName) {
+    /// Only [`Socket::delete_link`], which has looked whose it is, asks for this.
+    fn delete_link(&mut self, link: LinkIndex, name: &LinkName) {
         self.message(format!("delete link {name}"), DEL_LINK, REQUEST | ACK, |m| {
-            m.link_header(0, 0);
-            m.text(IFLA_IFNAME, name.as_str());
+            m.link_header(link.0, 0);
         });
     }
 
@@ -148,6 +181,14 @@ impl Requests {
         });
     }
 
+    pub(crate) fn delete_address(&mut self, link: LinkIndex, address: Ipv4Net) {
+        self.message(format!("delete address {address}"), DEL_ADDRESS, REQUEST | ACK, |m| {
+            m.raw(&[FAMILY_IPV4, address.prefix(), 0, 0]);
+            m.raw(&link.0.to_ne_bytes());
+            m.attribute(2, &address.network().octets());
+        });
+    }
+
     fn route_header(&mut self, prefix: u8, scope: u8, kind: u8) {
         self.raw(&[FAMILY_IPV4, prefix, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, kind]);
         self.raw(&0_u32.to_ne_bytes());
@@ -169,6 +210,17 @@ impl Requests {
             if let Some(from) = from {
                 m.attribute(7, &from.octets());
             }
+        });
+    }
+
+    /// One address by way of the gateway.
+    pub(crate) fn add_route_by(&mut self, link: LinkIndex, to: Ipv4Addr, gateway: Ipv4Addr) {
+        let flags = REQUEST | ACK | CREATE | REPLACE;
+        self.message(format!("add a route to {to} by {gateway}"), NEW_ROUTE, flags, |m| {
+            m.route_header(32, SCOPE_UNIVERSE, ROUTE_UNICAST);
+            m.attribute(1, &to.octets());
+            m.attribute(4, &link.0.to_ne_bytes());
+            m.attribute(5, &gateway.octets());
         });
     }
 
@@ -202,10 +254,12 @@ impl Requests {
         self.host_u32(6, metric);
     }
 
-    pub(crate) fn delete_link_route(&mut self, to: Ipv4Addr) {
+    /// The route to the address by this link; one by another link is somebody else's.
+    pub(crate) fn delete_link_route(&mut self, link: LinkIndex, to: Ipv4Addr) {
         self.message(format!("delete the route to {to}"), DEL_ROUTE, REQUEST | ACK, |m| {
             m.route_header(32, SCOPE_LINK, ROUTE_UNICAST);
             m.attribute(1, &to.octets());
+            m.attribute(4, &link.0.to_ne_bytes());
         });
     }
 
@@ -230,8 +284,12 @@ impl Socket {
         Ok(LinkIndex(index.map_or(0, |bytes| i32::from_ne_bytes(*bytes))))
     }
 
-    pub(crate) fn link_mtu(&mut self, name: &str) -> Result<Option<u32>, NetlinkError> {
-        let answer = self.link(name)?;
+    pub(crate) fn link_mtu(&mut self, link: LinkIndex) -> Result<Option<u32>, NetlinkError> {
+        let mut requests = Requests::default();
+        requests.message("look up a link's mtu", GET_LINK, REQUEST | ACK, |m| {
+            m.link_header(link.0, 0);
+        });
+        let answer = self.get(&requests)?.unwrap_or_default();
         let mtu = attributes(answer.get(LINK_HEADER_LEN..).unwrap_or_default())
             .find_map(|(kind, value)| if kind == IFLA_MTU { value.first_chunk() } else { None })
             .map(|bytes| u32::from_ne_bytes(*bytes));
@@ -259,19 +317,66 @@ impl Socket {
         })
     }
 
-    /// The names of all links of this socket's namespace.
-    pub(crate) fn link_names(&mut self) -> Result<Vec<String>, NetlinkError> {
+    /// All links of this socket's namespace.
+    pub(crate) fn links(&mut self) -> Result<Vec<(LinkIndex, String)>, NetlinkError> {
         let mut requests = Requests::default();
         requests.message("list links", GET_LINK, REQUEST | super::DUMP, |m| m.link_header(0, 0));
-        let mut names = Vec::new();
-        self.dump(&requests, |payload| {
-            let name = attributes(payload.get(LINK_HEADER_LEN..).unwrap_or_default())
-                .find_map(|(kind, value)| (kind == IFLA_IFNAME).then_some(value));
-            if let Some(name) = name.and_then(|name| name.split_last()) {
-                names.push(String::from_utf8_lossy(name.1).into_owned());
-            }
-        })?;
-        Ok(names)
+        let mut links = Vec::new();
+        self.dump(&requests, |payload| links.extend(index_and_name(payload)))?;
+        Ok(links)
+    }
+
+    /// The addresses of all links, each with its subnet's prefix, and those at the far end of a link.
+    pub(crate) fn addresses(&mut self) -> Result<Vec<(LinkIndex, Ipv4Net)>, NetlinkError> {
+        let mut requests = Requests::default();
+        requests.message("list addresses", GET_ADDRESS, REQUEST | super::DUMP, |m| {
+            m.raw(&[FAMILY_IPV4, 0, 0, 0, 0, 0, 0, 0]);
+        });
+        let mut found = Vec::new();
+        self.dump(&requests, |payload| found.extend(addresses_of(payload)))?;
+        Ok(found)
+    }
+
+    /// The IPv4 routes of all tables.
+    pub(crate) fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
+        let mut requests = Requests::default();
+        requests.message("list routes", GET_ROUTE, REQUEST | super::DUMP, |m| {
+            m.raw(&[FAMILY_IPV4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        });
+        let mut found = Vec::new();
+        self.dump(&requests, |payload| found.extend(route_of(payload)))?;
+        Ok(found)
+    }
+
+    /// Whether the link with this index still is the one of this name.
+    pub(crate) fn is_link(&mut self, link: LinkIndex, name: &LinkName) -> bool {
+        let mut requests = Requests::default();
+        requests.message(format!("look up link {name}"), GET_LINK, REQUEST | ACK, |m| {
+            m.link_header(link.0, 0);
+        });
+        let found = self.get(&requests).ok().flatten();
+        let found = found.as_deref().and_then(index_and_name);
+        found.is_some_and(|(index, found)| index == link && found == name.as_str())
+    }
+
+    /// Deletes the link of this index and this name, whichever namespace its other end is in; `false` if
+    /// there is none. An index that has come to mean another link is left alone.
+    pub(crate) fn delete_link(
+        &mut self,
+        link: LinkIndex,
+        name: &LinkName,
+    ) -> Result<bool, NetlinkError> {
+        if !self.is_link(link, name) {
+            return Ok(false);
+        }
+        let mut requests = Requests::default();
+        requests.delete_link(link, name);
+        match self.ask(&requests) {
+            Ok(()) => Ok(true),
+            // Its namespace was already on its way out.
+            Err(error) if error.is(Errno::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn link(&mut self, name: &str) -> Result<Vec<u8>, NetlinkError> {
@@ -284,4 +389,47 @@ impl Socket {
         self.get(&requests)?
             .ok_or_else(|| NetlinkError::new(format!("look up link {name}"), missing()))
     }
+}
+
+/// Reads a message about a link.
+fn index_and_name(payload: &[u8]) -> Option<(LinkIndex, String)> {
+    let index = i32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
+    let mut found = attributes(payload.get(LINK_HEADER_LEN..)?);
+    let (_, name) = found.find(|(kind, _)| *kind == IFLA_IFNAME)?;
+    let (_, name) = name.split_last()?;
+    Some((LinkIndex(index), String::from_utf8_lossy(name).into_owned()))
+}
+
+/// Reads a message about an address.
+fn addresses_of(payload: &[u8]) -> Vec<(LinkIndex, Ipv4Net)> {
+    let header = payload.first_chunk::<ADDRESS_HEADER_LEN>();
+    let Some([FAMILY_IPV4, prefix, _, _, index @ ..]) = header else { return Vec::new() };
+    let index = LinkIndex(i32::from_ne_bytes(*index));
+    let net = |value: &[u8]| {
+        let address = Ipv4Addr::from(*value.first_chunk::<4>()?);
+        Ipv4Net::containing(address, *prefix).ok()
+    };
+    // Kind 1 is the address or its peer's, kind 2 the address where it has a peer.
+    let values =
+        attributes(&payload[ADDRESS_HEADER_LEN..]).filter(|(kind, _)| [1, 2].contains(kind));
+    values.filter_map(|(_, value)| Some((index, net(value)?))).collect()
+}
+
+/// Reads a message about a route.
+fn route_of(payload: &[u8]) -> Option<Route> {
+    let header = payload.first_chunk::<ROUTE_HEADER_LEN>()?;
+    let [FAMILY_IPV4, prefix, _, _, table, _, _, kind, ..] = *header else { return None };
+    let number = |wanted| {
+        let mut found = attributes(&payload[ROUTE_HEADER_LEN..]);
+        let (_, value) = found.find(|(kind, _)| *kind == wanted)?;
+        value.first_chunk::<4>().copied()
+    };
+    let destination = number(1).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
+    Some(Route {
+        range: Ipv4Net::containing(destination, prefix).ok()?,
+        link: number(4).map(|bytes| LinkIndex(i32::from_ne_bytes(bytes))),
+        metric: number(6).map_or(0, u32::from_ne_bytes),
+        kind,
+        table: number(15).map_or(table.into(), u32::from_ne_bytes),
+    })
 }

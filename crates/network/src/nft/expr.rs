@@ -27,6 +27,9 @@ const CT_STATE_ESTABLISHED: u32 = 2;
 const CT_STATE_RELATED: u32 = 4;
 const CT_STATUS_DNAT: u32 = 1 << 5;
 const ADDRESS_TYPE_LOCAL: u32 = 2;
+/// ICMP of the packet's own version.
+const REJECT_BY_ICMP: u32 = 2;
+const REJECT_PROHIBITED: u8 = 3;
 const NFPROTO_IPV4: u8 = 2;
 
 /// One step of a rule, as a reader of the rule would say it.
@@ -77,6 +80,8 @@ pub(crate) enum Expr {
     DnatToRegisters,
     SnatToRegister,
     Masquerade,
+    /// Answers that the way is closed, so that the sender need not wait.
+    Reject,
     Counter,
     Verdict(Verdict),
 }
@@ -239,6 +244,21 @@ impl Rule {
         self.and([Expr::Masquerade])
     }
 
+    /// The packet's header has options, such as a way that it wants to go.
+    pub(crate) fn has_options(self) -> Self {
+        const LENGTH_WITHOUT: u8 = 5;
+        self.and([
+            Expr::Payload { base: 1, offset: 0, length: 1 },
+            Expr::Mask { mask: vec![0x0f] },
+            Expr::Compare { is_equal: false, value: vec![LENGTH_WITHOUT] },
+        ])
+    }
+
+    /// Drops, and says so to the sender.
+    pub(crate) fn refuse(self) -> Self {
+        self.and([Expr::Reject])
+    }
+
     pub(crate) fn counted(self) -> Self {
         self.and([Expr::Counter])
     }
@@ -267,6 +287,7 @@ impl Expr {
             Self::LoadAddress(_) | Self::LoadPort(_) | Self::Verdict(_) => "immediate",
             Self::DnatToRegisters | Self::SnatToRegister => "nat",
             Self::Masquerade => "masq",
+            Self::Reject => "reject",
             Self::Counter => "counter",
         }
     }
@@ -317,6 +338,10 @@ impl Expr {
             }
             Self::SnatToRegister => nat(m, 0),
             Self::Masquerade | Self::Counter => {}
+            Self::Reject => {
+                m.net_u32(1, REJECT_BY_ICMP);
+                m.attribute(2, &[REJECT_PROHIBITED]);
+            }
             Self::Verdict(verdict) => {
                 m.net_u32(1, VERDICT.0);
                 m.nested(2, |m| verdict.encode(m));

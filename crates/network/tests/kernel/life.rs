@@ -16,7 +16,7 @@ use crate::world::{
 
 const WEB: &str = "sg-00000000000000001";
 
-fn our_links(tag: &str) -> usize {
+pub(crate) fn our_links(tag: &str) -> usize {
     run("ip -o link").lines().filter(|line| line.contains(tag)).count()
 }
 
@@ -186,7 +186,7 @@ fn a_process_to_be_killed() {
     });
 }
 
-fn killed_child(dir: &std::path::Path, after: Duration) {
+pub(crate) fn killed_child(dir: &std::path::Path, after: Duration) {
     let mut child = Command::new("/proc/self/exe")
         .args(["--exact", "life::a_process_to_be_killed", "--ignored", "--nocapture"])
         .env(CHILD_DIR, dir)

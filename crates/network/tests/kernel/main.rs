@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod life;
+mod links;
 mod names;
 mod ports;
+mod ranges;
 mod reach;
+mod walls;
 mod world;
