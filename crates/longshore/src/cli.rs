@@ -74,6 +74,9 @@ pub(crate) struct RegionArgs {
     #[arg(long, value_name = "MINUTES", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub(crate) host_silence_minutes: u64,
+    /// Take the addresses of tasks at once, for the agent that is started beside this
+    #[arg(long, hide = true)]
+    pub(crate) claims_addresses: bool,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
@@ -153,6 +156,12 @@ pub(crate) struct HostArgs {
     pub(crate) task_storage_gib: Option<u64>,
 }
 
+/// What of the host is open to tasks on this instance, where the value says so; see docs/security.md.
+const LINK_LOCAL_ATTRIBUTE: &str = "longshore.link-local";
+const HOST_SERVICES_ATTRIBUTE: &str = "longshore.host-services";
+const OPEN: &str = "open";
+const CLOSED: &str = "closed";
+
 /// The attribute by which an instance says to which Auto Scaling group it belongs.
 const GROUP_ATTRIBUTE: &str = "longshore.auto-scaling-group";
 
@@ -162,6 +171,22 @@ impl HostArgs {
         let group = self.auto_scaling_group.iter();
         let group = group.map(|group| (GROUP_ATTRIBUTE.to_owned(), group.clone()));
         self.instance_attributes.iter().cloned().chain(group).collect()
+    }
+
+    /// Whether tasks reach 169.254.0.0/16 by way of this host.
+    pub(crate) fn is_link_local_open(&self) -> bool {
+        self.is_open(LINK_LOCAL_ATTRIBUTE)
+    }
+
+    /// Whether bridged containers reach what listens on this host.
+    pub(crate) fn is_host_open(&self) -> bool {
+        self.is_open(HOST_SERVICES_ATTRIBUTE)
+    }
+
+    /// Given several times, the last counts, as for attributes.
+    fn is_open(&self, attribute: &str) -> bool {
+        let said = self.instance_attributes.iter().rev().find(|(name, _)| name == attribute);
+        said.is_some_and(|(_, value)| value == OPEN)
     }
 
     /// The same again, for another process.
@@ -196,6 +221,10 @@ fn attribute(text: &str) -> Result<(String, String), String> {
     };
     check("name", name, "-_./\\")?;
     check("value", value, "-_./@:\\ ")?;
+    let is_wall = [LINK_LOCAL_ATTRIBUTE, HOST_SERVICES_ATTRIBUTE].contains(&name);
+    if is_wall && ![OPEN, CLOSED].contains(&value) {
+        return Err(format!("{name} is either {OPEN} or {CLOSED}"));
+    }
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -472,6 +501,11 @@ mod tests {
         assert_eq!(said.attributes(), expected);
         let line = format!("longshore agent {}", said.to_args().join(" "));
         assert_eq!(host(&line).unwrap().attributes(), expected);
+        assert!(!said.is_link_local_open() && !said.is_host_open());
+        let line = "longshore up --instance-attribute longshore.link-local=open \
+                    --instance-attribute longshore.host-services=closed";
+        let said = host(&line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap();
+        assert!(said.is_link_local_open() && !said.is_host_open());
         let line = "longshore up --task-pids-max 512 --task-storage-gib 30";
         let line = format!("longshore agent {}", host(line).unwrap().to_args().join(" "));
         let said = host(&line).unwrap();
@@ -479,7 +513,7 @@ mod tests {
         for bad in ["pids-max 15", "pids-max 4194305", "storage-gib 0"] {
             assert!(host(&format!("longshore agent --task-{bad}")).is_err(), "{bad}");
         }
-        for bad in ["x", "=x", "x=", "a=#"] {
+        for bad in ["x", "=x", "x=", "a=#", "longshore.link-local=on"] {
             let line = format!("longshore agent --instance-attribute {bad}");
             assert!(host(&line).is_err(), "{bad}");
         }

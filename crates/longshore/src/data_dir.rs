@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use longshore_types::RegionName;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,9 @@ pub(crate) struct RegionFile {
     pub(crate) pid: u32,
     /// The range of the default VPC's addresses, which the agent on this machine routes.
     pub(crate) vpc: String,
+    /// The range of bridged containers' addresses; empty where a region of before 0.3 runs.
+    #[serde(default)]
+    pub(crate) bridge: String,
 }
 
 impl RegionFile {
@@ -177,6 +181,11 @@ impl DataDir {
         }
     }
 
+    /// When what [`DataDir::region`] reads was last written.
+    pub(crate) fn region_changed_at(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.region_file()).and_then(|meta| meta.modified()).ok()
+    }
+
     /// The region's file, if the region is alive.
     pub(crate) fn running_region(&self) -> Result<RegionFile, Error> {
         let pid = self.holder(Role::Region);
@@ -224,6 +233,7 @@ mod tests {
             region: "us-east-1".parse().unwrap(),
             pid: std::process::id(),
             vpc: "172.31.0.0/16".to_owned(),
+            bridge: "172.30.0.0/20".to_owned(),
         };
         data.write_region(&file).unwrap();
         assert_eq!(data.region().unwrap(), file);

@@ -4,6 +4,7 @@
 //! shims of containers. A shim must have one thread only, so it is told apart before anything else
 //! happens. **Invariant:** the environment and the arguments are read here and nowhere else.
 
+mod addresses;
 mod cli;
 mod client;
 mod commands;

@@ -127,6 +127,9 @@ pub fn region_account() -> AccountId {
 #[serde(rename_all = "camelCase")]
 pub struct AddressPlan {
     pub block: Cidr,
+    /// Where bridged containers' addresses are from. Regions of before 0.3 left that to their agent.
+    #[serde(default)]
+    pub bridge: Option<Cidr>,
     /// Makes this region's ids differ from every other region's.
     pub seed: u64,
 }
@@ -154,18 +157,6 @@ impl Record for AddressPlan {
 }
 
 impl AddressPlan {
-    /// The block that AWS gives default VPCs if no route of the host lies in it, else the next
-    /// private /16 below it that is free.
-    pub fn choose(routes: &[Cidr], seed: u64) -> Option<Self> {
-        let private = (16..=31).rev().map(|second| Ipv4Addr::new(172, second, 0, 0));
-        let ten = (0..=255).rev().map(|second| Ipv4Addr::new(10, second, 0, 0));
-        private
-            .chain(ten)
-            .filter_map(|first| Cidr::new(first, 16))
-            .find(|block| !routes.iter().any(|route| route.prefix() > 0 && route.overlaps(*block)))
-            .map(|block| Self { block, seed })
-    }
-
     /// The network part of an account.
     pub fn default_vpc(&self, account: AccountId, region: &RegionName) -> Vpc {
         let id = |kind: &str, number: usize| self.id_digits(account, kind, number);
@@ -337,18 +328,7 @@ mod tests {
     }
 
     fn plan() -> AddressPlan {
-        AddressPlan::choose(&[], 7).unwrap()
-    }
-
-    #[test]
-    fn the_default_block_gives_way_to_the_hosts_routes() {
-        assert_eq!(plan().block, cidr("172.31.0.0/16"));
-        let routes = [cidr("0.0.0.0/0"), cidr("172.31.5.0/24"), cidr("172.28.0.0/14")];
-        assert_eq!(AddressPlan::choose(&routes, 7).unwrap().block, cidr("172.27.0.0/16"));
-        let all = [cidr("172.16.0.0/12"), cidr("10.128.0.0/9")];
-        assert_eq!(AddressPlan::choose(&all, 7).unwrap().block, cidr("10.127.0.0/16"));
-        let none = [cidr("172.16.0.0/12"), cidr("10.0.0.0/8")];
-        assert_eq!(AddressPlan::choose(&none, 7), None);
+        AddressPlan { block: cidr("172.31.0.0/16"), bridge: None, seed: 7 }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! from a picture that is kept and changed; [`service`] decides what starts and stops to keep a
 //! service's promise; [`query`] is the cluster query language that constraints and list filters are
 //! written in; [`refusal`] is the vocabulary of "why not"; [`capacity`] shares tasks among capacity
-//! providers. No clock, no IO, no randomness: a draw comes in as an argument.
+//! providers; [`ranges`] finds addresses that nobody else has. No clock, no IO, no randomness: a draw comes in as an argument.
 
 pub mod capacity;
 pub mod fargate;
@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod host;
 pub mod placement;
 pub mod query;
+pub mod ranges;
 pub mod refusal;
 pub mod scaling;
 pub mod service;

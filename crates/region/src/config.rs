@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use longshore_types::{AccountId, RegionName, Token};
 
-pub use crate::ec2::RouteMark;
-
 /// The account that a first start creates, and whose root key `longshore env` prints.
 pub const ROOT_ACCOUNT: &str = "000000000000";
 
@@ -21,9 +19,6 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
     pub account_keys: Option<Token>,
-    /// How to tell the own agent's routes on this host from those of others; without, a block of
-    /// addresses that was chosen once is never given up. Since 0.1.
-    pub route_mark: Option<RouteMark>,
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
@@ -39,7 +34,6 @@ impl Config {
             listen,
             data_dir,
             account_keys: None,
-            route_mark: None,
             instance_silence_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

@@ -3,6 +3,7 @@
 //! All names of kernel objects carry a tag made from the data directory, so that two regions on one
 //! machine never touch each other's.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,11 @@ use image::{
 };
 use longshore_types::{Chain, ClusterName, OsIds, SystemClock};
 use network::{NetTag, Network, NetworkConfig, NetworkError};
-use region::config::RouteMark;
 use sandbox::{SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use crate::cli::{AgentArgs, EgressArgs};
+use crate::cli::{AgentArgs, EgressArgs, HostArgs};
 use crate::client::Client;
 use crate::commands::{Surroundings, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
@@ -31,6 +31,8 @@ use crate::signals;
 /// Containers' shims that are kept ready, and namespaces beside them.
 const POOL_SIZE: usize = 4;
 const POLL: Duration = Duration::from_millis(5);
+/// How often the region's file is looked at: its addresses move at a restart at most.
+const RANGES_POLL: Duration = Duration::from_secs(2);
 
 /// Where one region's things are on this host.
 struct Host {
@@ -44,8 +46,12 @@ struct Host {
 }
 
 impl Host {
+    /// A directory that is gone has a place still, and things that were made for it perhaps too.
     fn of(data: &DataDir) -> Result<Self, Error> {
-        let root = data.root().canonicalize();
+        let root = data.root().canonicalize().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => std::path::absolute(data.root()),
+            _ => Err(error),
+        });
         let root =
             root.map_err(|source| Error::DataDir { path: data.root().to_owned(), source })?;
         let tag = tag_of(&root);
@@ -70,10 +76,16 @@ impl Host {
         Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
     }
 
-    async fn network(&self, region: &RegionFile, pool_size: usize) -> Result<Network, Error> {
+    async fn network(&self, region: &RegionFile, host: &HostArgs) -> Result<Network, Error> {
         let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
         let mut config = NetworkConfig::new(self.tag, self.run_dir.clone(), vpc);
-        config.pool_size = pool_size;
+        if !region.bridge.is_empty() {
+            let bridge = region.bridge.parse().map_err(Error::other("read the bridge's range"))?;
+            config.bridge = Some(bridge);
+        }
+        config.pool_size = POOL_SIZE;
+        config.is_link_local_open = host.is_link_local_open();
+        config.is_host_open = host.is_host_open();
         Network::open(config).await.map_err(|error| match error {
             NetworkError::RangeTaken { range } => Error::Refused(range_taken(&range.to_string())),
             error => Error::other("prepare the network")(error),
@@ -91,16 +103,15 @@ fn boot_id() -> String {
 fn range_taken(range: &str) -> String {
     format!(
         "the addresses {range} of this region's tasks are used by something else on this machine, \
-         such as another region (ip route show lists it); end that, or end this region's tasks \
+         such as another region (ip route show table all lists it); end that, or end this region's tasks \
          (aws ecs deregister-container-instance --force does so without an agent), and restart the \
          region: without tasks it takes a free range"
     )
 }
 
-/// How the routes of this data directory's agent are told from others'.
-pub(super) fn route_mark(data: &DataDir) -> Result<RouteMark, Error> {
-    let tag = Host::of(data)?.tag;
-    Ok(RouteMark { metric: tag.metric(), device_prefix: tag.link_prefix() })
+/// What tells this data directory's things on this host from others'.
+pub(super) fn tag(data: &DataDir) -> Result<NetTag, Error> {
+    Ok(Host::of(data)?.tag)
 }
 
 /// Eight hexadecimal digits of a data directory's path.
@@ -134,7 +145,7 @@ pub(crate) async fn run(
     };
     let clock = Arc::new(SystemClock);
     let sandboxes = host.sandboxes(around, POOL_SIZE).await?;
-    let network = host.network(&region, POOL_SIZE).await?;
+    let network = host.network(&region, &args.host).await?;
     let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
     let store = store.map_err(Error::other("open the image store"))?;
     let puller_config = PullerConfig {
@@ -179,6 +190,13 @@ pub(crate) async fn run(
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
+        now = ranges_moved(data, &region) => {
+            info!(vpc = %now.vpc, bridge = %now.bridge, "the region moved its addresses");
+            return Err(Error::message(format!(
+                "the region gives addresses of {} and {} now, and the agent those of before: start it again",
+                now.vpc, now.bridge
+            )));
+        }
     }
     info!("agent stopped, containers go on");
     Ok(())
@@ -225,12 +243,26 @@ async fn wait_for_region(data: &DataDir) -> Option<RegionFile> {
     }
 }
 
+/// Waits until a region that was started again says other ranges: it has no tasks then.
+async fn ranges_moved(data: &DataDir, before: &RegionFile) -> RegionFile {
+    let mut seen = None;
+    loop {
+        let changed_at = data.region_changed_at();
+        if changed_at != seen
+            && let Ok(now) = data.region()
+        {
+            if (&now.vpc, &now.bridge) != (&before.vpc, &before.bridge) {
+                return now;
+            }
+            seen = changed_at;
+        }
+        tokio::time::sleep(RANGES_POLL).await;
+    }
+}
+
 /// Kills every container of the data directory and removes all that was made for them. Failures
 /// are collected: one thing that cannot be removed must not keep the others.
 pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), Error> {
-    if !data.root().exists() {
-        return Ok(());
-    }
     let host = Host::of(data)?;
     let mut failures = Vec::new();
     let mut note = |what: &str, error: &(dyn std::error::Error + 'static)| {
@@ -243,19 +275,9 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
             Err(error) => note("remove containers", &error),
         }
     }
-    // Without a runtime directory there was no network since this machine started.
-    if host.run_dir.exists()
-        && let Ok(region) = data.region()
-    {
-        match host.network(&region, 0).await {
-            Ok(network) => {
-                if let Err(error) = network.uninstall().await {
-                    note("remove the network", &error);
-                }
-            }
-            // Another region has taken the range since: then nothing of ours is in it.
-            Err(error) => warn!(error = %Chain(&error), "there is no network to remove"),
-        }
+    // Whatever ranges there were, and whether or not the region's files are still there to tell.
+    if let Err(error) = network::remove(host.tag, &host.run_dir) {
+        note("remove the network", &error);
     }
     remove_cgroups(&host.cgroup_parent);
     if host.run_dir.exists()

@@ -39,6 +39,7 @@ mod tests {
             region: "eu-north-1".parse().unwrap(),
             pid: 1,
             vpc: "172.31.0.0/16".to_owned(),
+            bridge: "172.30.0.0/20".to_owned(),
         };
         let root = Credentials {
             access_key: "AKIAX".to_owned(),

@@ -11,6 +11,7 @@ use region::{Keys, Region};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use crate::addresses;
 use crate::cli::RegionArgs;
 use crate::commands::agent;
 use crate::data_dir::{DataDir, RegionFile, Role};
@@ -34,17 +35,16 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.instance_silence_ms = args.host_silence_minutes * 60_000;
-    config.route_mark = Some(agent::route_mark(data)?);
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(Error::other("open the region"))?);
     // The agent beside us needs the range before it can start.
-    region.prepare_network().await.map_err(Error::other("plan the default VPC's addresses"))?;
-    let vpc = region.vpc(&region.view(), Config::root_account());
+    let ranges = addresses::settle(&region, agent::tag(data)?, args.claims_addresses).await?;
     data.write_region(&RegionFile {
         address,
         region: args.region.clone(),
         pid: std::process::id(),
-        vpc: vpc.map(|vpc| vpc.block.to_string()).unwrap_or_default(),
+        vpc: ranges.vpc.to_string(),
+        bridge: ranges.bridge.to_string(),
     })?;
     info!(region = %args.region, %address, "region ready");
     tokio::spawn(sweep_logs(Arc::clone(&region)));

@@ -74,6 +74,9 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     if region.insecure_listen {
         region_args.push("--insecure-listen".into());
     }
+    if around.is_root {
+        region_args.push("--claims-addresses".into());
+    }
     region_args.push("--supervised".into());
     // Not as an argument: those can be read by every user of the machine.
     let secret =

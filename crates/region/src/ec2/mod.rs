@@ -3,7 +3,6 @@
 mod filter;
 mod interfaces;
 mod network;
-mod routes;
 mod routing;
 mod zones;
 
@@ -24,58 +23,60 @@ use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
 use model::View;
 use model::vpc::{AddressPlan, AddressPlanId, Cidr, Vpc, region_account};
+use plan::ranges::{self, Ranges};
 use store::Batch;
-use tracing::{info, warn};
-
-use self::routes::Route;
-pub use self::routes::RouteMark;
+use tracing::warn;
 
 use crate::region::Region;
 
-/// No private block of addresses is free.
+/// No private range of addresses is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "every private /16 block has a route on this host already: no addresses are left for tasks"
+    "all private ranges of addresses are used on this machine already, so that none are left for tasks \
+     (ip route show table all lists them)"
 )]
 pub struct NoAddresses;
 
 impl Region {
-    /// Chooses the block of the region's addresses at first start, and another one at a later start
-    /// if somebody else has taken it meanwhile. For the start only: agents are told the block once.
-    pub async fn prepare_network(&self) -> Result<(), ApiError> {
-        self.choose_block(&routes::of_host()).await
-    }
-
-    async fn choose_block(&self, routes: &[Route]) -> Result<(), ApiError> {
-        let blocks: Vec<Cidr> = routes.iter().map(|route| route.block).collect();
+    /// Chooses the region's addresses at first start, and others at a later start if somebody else uses
+    /// them by then, unless tasks have some. `taken` is what others use on this host. For the start only:
+    /// agents are told once.
+    pub async fn prepare_network(&self, taken: &[Cidr]) -> Result<Ranges, ApiError> {
         let mut seed = [0; 8];
         self.ids.fill(&mut seed);
         let no_addresses = || ApiError::fault("failed to plan addresses", NoAddresses);
-        let lost_by = |plan: &AddressPlan| {
-            let mark = self.config.route_mark.as_ref();
-            mark.is_some_and(|mark| routes::is_lost(plan.block, routes, mark))
-        };
         let decided = self.decide(|view, _| {
             let mut batch = Batch::on(view);
             let current = view.address_plans.get(region_account(), &AddressPlanId);
-            let seed = match current {
-                None => u64::from_be_bytes(seed),
-                Some(plan) if !lost_by(plan) => return Ok((batch, ())),
-                Some(plan) if is_in_use(view) => {
-                    warn!(block = %plan.block, "addresses of tasks are taken by others on this host");
-                    return Ok((batch, ()));
-                }
-                // All ids follow from the seed: they stay.
-                Some(plan) => plan.seed,
-            };
-            let plan = AddressPlan::choose(&blocks, seed).ok_or_else(no_addresses)?;
-            if let Some(before) = current {
-                info!(before = %before.block, now = %plan.block, "addresses were taken by others");
+            let (block, bridge) =
+                (current.map(|plan| plan.block), current.and_then(|it| it.bridge));
+            let kept: Vec<Cidr> =
+                block.into_iter().chain(bridge).filter(|_| is_in_use(view)).collect();
+            let is_kept = |taken: &Cidr| kept.iter().any(|range| range.overlaps(*taken));
+            let taken: Vec<Cidr> = taken.iter().copied().filter(|it| !is_kept(it)).collect();
+            let ranges = ranges::choose(&taken, block, bridge).ok_or_else(no_addresses)?;
+            // All ids follow from the seed: they stay.
+            let seed = current.map_or(u64::from_be_bytes(seed), |plan| plan.seed);
+            let plan = AddressPlan { block: ranges.vpc, bridge: Some(ranges.bridge), seed };
+            if current.is_none_or(|before| **before != plan) {
+                batch.put(plan);
             }
-            batch.put(plan);
-            Ok((batch, ()))
+            Ok((batch, (block.zip(Some(bridge)), kept, ranges)))
         });
-        decided.await
+        let (before, kept, ranges) = decided.await?;
+        for range in kept {
+            report_overlaps(range, taken);
+        }
+        if let Some((block, bridge)) = before
+            && (block != ranges.vpc || bridge.is_some_and(|bridge| bridge != ranges.bridge))
+        {
+            let bridge = bridge.map(|bridge| bridge.to_string()).unwrap_or_default();
+            warn!(
+                vpc = %ranges.vpc, bridge = %ranges.bridge, vpc_before = %block, bridge_before = %bridge,
+                "addresses for tasks moved, because others use those of before on this machine"
+            );
+        }
+        Ok(ranges)
     }
 
     /// The default VPC of an account; `None` before [`Region::prepare_network`].
@@ -88,6 +89,18 @@ impl Region {
     pub(crate) fn own_vpc(&self, view: &View, caller: &Caller) -> Result<Vpc, ApiError> {
         self.vpc(view, caller.account)
             .ok_or_else(|| ApiError::fault("failed to find the default VPC", NoAddresses))
+    }
+}
+
+/// What can be done about addresses that tasks have and others use too.
+fn report_overlaps(range: Cidr, taken: &[Cidr]) {
+    for other in ranges::in_the_way(range, taken) {
+        warn!(
+            %range, others = %other,
+            "addresses of this region's tasks are used by something else on this machine too: tasks may \
+             not reach it, nor it them; end that, or stop all tasks and restart the region, which then \
+             takes other addresses"
+        );
     }
 }
 

@@ -4,16 +4,16 @@ use aws_api::ec2::{
     DescribeSubnetsRequest, DescribeVpcAttributeRequest, DescribeVpcsRequest,
     DescribeVpnGatewaysRequest, Ec2, Filter, VpcAttributeName,
 };
-use longshore_types::{ClusterName, EniId, TaskId, Timestamp, Uuid};
+use longshore_types::{Chain, ClusterName, EniId, TaskId, Timestamp, Uuid};
 use model::View;
-use model::vpc::{Interface, Subnet, mac_of};
+use model::vpc::{AddressPlan, Cidr, Interface, Subnet, mac_of};
 use store::Batch;
 
 use crate::testing::TestRegion;
 
 async fn world() -> TestRegion {
     let world = TestRegion::new();
-    world.region.prepare_network().await.unwrap();
+    world.region.prepare_network(&[]).await.unwrap();
     world
 }
 
@@ -90,40 +90,58 @@ async fn zones_and_interfaces_are_described() {
     assert_eq!(none.network_interfaces, Some(vec![]));
 }
 
-/// The host's table with claims of these ranges of 172.x.0.0/16, each with its metric.
-fn table(claims: &[(u8, u32)]) -> Vec<super::routes::Route> {
-    let lines = claims.iter().map(|(second, metric)| {
-        format!("*\t0000{second:02X}AC\t00000000\t0201\t0\t0\t{metric}\t0000FFFF\n")
-    });
-    super::routes::parse(&format!("heading\n{}", lines.collect::<String>()))
+fn cidrs(texts: &[&str]) -> Vec<Cidr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 #[tokio::test]
 async fn a_region_without_tasks_gives_way_and_keeps_its_ids() {
-    let mark = super::RouteMark { metric: 7, device_prefix: "ls00000007".to_owned() };
-    let world = TestRegion::with_config(|config| config.route_mark = Some(mark));
+    let world = TestRegion::new();
     let region = &world.region;
     let vpc = || region.vpc(&region.view(), world.root().account).unwrap();
-    region.choose_block(&table(&[])).await.unwrap();
+    let choose = async |taken: &[&str]| {
+        let ranges = region.prepare_network(&cidrs(taken)).await.unwrap();
+        assert_eq!(ranges.vpc, vpc().block);
+        (ranges.vpc.to_string(), ranges.bridge.to_string())
+    };
+    let pair = |vpc: &str, bridge: &str| (vpc.to_owned(), bridge.to_owned());
+    assert_eq!(choose(&[]).await, pair("172.31.0.0/16", "172.30.0.0/20"));
     let first = vpc();
-    assert_eq!(first.block.to_string(), "172.31.0.0/16");
-    // Its own claim is no reason to go, nor somebody's who came after it.
-    region.choose_block(&table(&[(31, 7)])).await.unwrap();
-    region.choose_block(&table(&[(31, 7), (31, 9)])).await.unwrap();
-    assert_eq!(vpc(), first);
-    region.choose_block(&table(&[(31, 9), (30, 8)])).await.unwrap();
+    assert_eq!(choose(&["192.0.2.0/24"]).await, pair("172.31.0.0/16", "172.30.0.0/20"));
+    assert_eq!(choose(&["172.31.0.0/20"]).await, pair("172.30.0.0/16", "172.29.0.0/20"));
+    assert_eq!(choose(&[]).await, pair("172.30.0.0/16", "172.29.0.0/20"), "no reason to go back");
     let moved = vpc();
-    assert_eq!(moved.block.to_string(), "172.29.0.0/16");
     assert_eq!((&moved.id, &moved.security_group), (&first.id, &first.security_group));
     for (was, is) in first.subnets.iter().zip(&moved.subnets) {
         assert_eq!((&was.id, &was.zone), (&is.id, &is.zone));
         assert!(moved.block.contains(is.block.first()));
     }
-    // An address that was given out keeps the block, whoever else uses it.
+    // An address that was given out keeps the ranges, whoever else uses them.
     let subnet = &moved.subnets[0];
     region.decide(|view, now| Ok((with_interface(&world, view, subnet, now), ()))).await.unwrap();
-    region.choose_block(&table(&[(29, 9)])).await.unwrap();
+    let kept = choose(&["172.30.0.0/16", "172.29.3.0/24", "172.28.0.0/14"]).await;
+    assert_eq!(kept, pair("172.30.0.0/16", "172.29.0.0/20"));
     assert_eq!(vpc(), moved);
+}
+
+#[tokio::test]
+async fn a_region_of_before_gets_a_bridge_range_beside_its_own() {
+    let world = TestRegion::new();
+    let region = &world.region;
+    let old = AddressPlan { block: "172.30.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+    let put = |view: &View, _| {
+        let mut batch = Batch::on(view);
+        batch.put(old.clone());
+        Ok((batch, ()))
+    };
+    region.decide(put).await.unwrap();
+    let ranges = region.prepare_network(&cidrs(&["172.31.0.0/16"])).await.unwrap();
+    assert_eq!(ranges.vpc, old.block);
+    assert_eq!(ranges.bridge.to_string(), "172.29.0.0/20");
+    let full = cidrs(&["172.16.0.0/12", "10.0.0.0/8", "100.64.0.0/10", "192.168.0.0/16"]);
+    let refused = region.prepare_network(&full).await.unwrap_err();
+    let why = Chain(&refused).to_string();
+    assert!(why.contains("all private ranges of addresses are used"), "{why}");
 }
 
 fn with_interface(world: &TestRegion, view: &View, subnet: &Subnet, now: Timestamp) -> Batch {

@@ -14,7 +14,8 @@ use crate::sessions::tests::task;
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();
-    AddressPlan::choose(&[], 7).unwrap().default_vpc("000000000000".parse().unwrap(), &region)
+    let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+    plan.default_vpc("000000000000".parse().unwrap(), &region)
 }
 
 fn definition(container: &Value) -> api::TaskDefinition {

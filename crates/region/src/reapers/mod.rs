@@ -30,7 +30,7 @@ const INACTIVE_INSTANCES_MS: u64 = 24 * 3_600_000;
 /// Readies the state that a crash may have left behind. To be awaited before requests are served.
 pub async fn prepare(region: &Region) -> Result<(), ApiError> {
     if region.view().address_plans.iter().next().is_none() {
-        region.prepare_network().await?;
+        region.prepare_network(&[]).await?;
     }
     let decide = |view: &View, now| {
         let batch = nobody_is_connected(view, now);
