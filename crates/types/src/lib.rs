@@ -11,7 +11,9 @@ pub mod chain;
 pub mod env;
 pub mod ids;
 pub mod oci;
+pub mod put_token;
 pub mod services;
+pub mod steps;
 pub mod units;
 
 pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
@@ -22,8 +24,10 @@ pub use ids::{
     SecurityGroupId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
+pub use put_token::{NotAPut, PutToken};
 pub use services::{
     CapacityProviderArn, DeploymentId, RevisionId, ServiceArn, ServiceDeploymentArn,
     ServiceDeploymentId, ServiceRevisionArn, TaskSetArn,
 };
+pub use steps::Steps;
 pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};
