@@ -10,7 +10,9 @@ use longshore_types::AccountId;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Header;
+use crate::limits::WRITERS_MAX;
 use crate::names::{GroupName, StreamName};
+use crate::put::PutKey;
 
 /// A group's number, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +76,9 @@ pub(crate) struct Stream {
     /// The file's bytes in `head..end` are frames; what lies before was trimmed.
     pub(crate) head: u64,
     pub(crate) end: u64,
+    /// The last put of each writer that names its puts, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) puts: Vec<PutKey>,
     /// Where frames lie, once somebody has read the stream.
     #[serde(skip)]
     pub(crate) index: Option<Vec<Chunk>>,
@@ -175,6 +180,7 @@ impl State {
                     next_seq: 0,
                     head: 0,
                     end: 0,
+                    puts: Vec::new(),
                     index: Some(Vec::new()),
                 });
             }
@@ -215,9 +221,18 @@ impl State {
     }
 
     /// Notes that a frame with `header` lies at `offset` of the stream's file.
-    pub(crate) fn apply_frame(&mut self, uid: StreamUid, offset: u64, header: &Header) {
+    pub(crate) fn apply_frame(
+        &mut self,
+        uid: StreamUid,
+        offset: u64,
+        header: &Header,
+        key: Option<PutKey>,
+    ) {
         if let Some(stream) = self.streams.get_mut(&uid) {
             stream.append(offset, header);
+            if let Some(key) = key {
+                stream.remember(key);
+            }
         }
     }
 
@@ -274,6 +289,14 @@ impl Stream {
         }
     }
 
+    fn remember(&mut self, key: PutKey) {
+        self.puts.retain(|other| other.writer != key.writer);
+        if self.puts.len() == WRITERS_MAX {
+            self.puts.remove(0);
+        }
+        self.puts.push(key);
+    }
+
     fn trim(&mut self, head: u64, billed_bytes: u64, first_ms: Option<u64>) {
         self.head = self.head.max(head);
         self.billed_bytes = self.billed_bytes.saturating_sub(billed_bytes);
@@ -305,6 +328,7 @@ impl Stream {
             next_seq: self.next_seq,
             head: self.head,
             end: self.end,
+            puts: self.puts.clone(),
             index: None,
         }
     }

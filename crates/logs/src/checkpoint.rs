@@ -80,7 +80,7 @@ fn replay_one(
                 let _ = files.punch(uid, head);
             }
         }
-        Record::Frame { stream, offset, frame } => {
+        Record::Frame { stream, offset, frame, key } => {
             let Ok(header) = Header::read(&frame) else {
                 let path = files.path(stream);
                 return Err(LogsError::Damaged { path, offset, what: "a journaled frame" });
@@ -89,7 +89,7 @@ fn replay_one(
                 files
                     .write(stream, offset, &frame)
                     .map_err(LogsError::fault("write a log stream"))?;
-                state.apply_frame(stream, offset, &header);
+                state.apply_frame(stream, offset, &header, key);
                 dirty.insert(stream);
             }
         }

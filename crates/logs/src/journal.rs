@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::catalog::{Change, StreamUid};
 use crate::error::LogsError;
 use crate::limits::RECORD_BYTES_MAX;
+use crate::put::PutKey;
 
 /// One record.
 #[derive(Debug)]
@@ -24,11 +25,14 @@ pub(crate) enum Record {
         stream: StreamUid,
         offset: u64,
         frame: Bytes,
+        /// Whose put it is, where a writer said so.
+        key: Option<PutKey>,
     },
 }
 
 const KIND_CHANGE: u8 = 1;
 const KIND_FRAME: u8 = 2;
+const KIND_KEYED_FRAME: u8 = 3;
 
 impl Record {
     /// Appends the record, framed, to `out`.
@@ -41,10 +45,14 @@ impl Record {
                 let json = serde_json::to_vec(change).expect("a change has only string keys");
                 out.extend_from_slice(&json);
             }
-            Self::Frame { stream, offset, frame } => {
-                out.extend_from_slice(&[KIND_FRAME]);
+            Self::Frame { stream, offset, frame, key } => {
+                out.extend_from_slice(&[key.map_or(KIND_FRAME, |_| KIND_KEYED_FRAME)]);
                 out.extend_from_slice(&stream.0.to_le_bytes());
                 out.extend_from_slice(&offset.to_le_bytes());
+                if let Some(PutKey { writer, put }) = key {
+                    out.extend_from_slice(&writer.to_le_bytes());
+                    out.extend_from_slice(&put.to_le_bytes());
+                }
                 out.extend_from_slice(frame);
             }
         }
@@ -58,13 +66,17 @@ impl Record {
     fn decode(payload: &Bytes) -> Option<Self> {
         match *payload.first()? {
             KIND_CHANGE => serde_json::from_slice(&payload[1..]).ok().map(Self::Change),
-            KIND_FRAME => {
+            kind @ (KIND_FRAME | KIND_KEYED_FRAME) => {
                 let number = |from: usize| {
                     let bytes = payload.get(from..from + 8)?.try_into().ok()?;
                     Some(u64::from_le_bytes(bytes))
                 };
                 let (stream, offset) = (StreamUid(number(1)?), number(9)?);
-                Some(Self::Frame { stream, offset, frame: payload.slice(17..) })
+                let (key, from) = match kind {
+                    KIND_FRAME => (None, 17),
+                    _ => (Some(PutKey { writer: number(17)?, put: number(25)? }), 33),
+                };
+                Some(Self::Frame { stream, offset, frame: payload.slice(from..), key })
             }
             _ => None,
         }
@@ -176,7 +188,8 @@ mod tests {
 
     fn frame(n: u8) -> Record {
         let frame = Bytes::from(vec![n; 10 + usize::from(n)]);
-        Record::Frame { stream: StreamUid(u64::from(n)), offset: 5, frame }
+        let key = (n % 2 == 1).then_some(PutKey { writer: 7, put: u64::from(n) });
+        Record::Frame { stream: StreamUid(u64::from(n)), offset: 5, frame, key }
     }
 
     #[test]

@@ -37,5 +37,5 @@ pub use filter::{FilterQuery, Filtered, FilteredEvent, StreamChoice};
 pub use limits::*;
 pub use logs::{GroupInfo, Logs, StreamInfo, StreamOrder, StreamPlace, StreamsPage};
 pub use names::{GroupName, NameError, StreamName};
-pub use put::Accepted;
+pub use put::{Accepted, PutKey};
 pub use read::{Events, GetQuery};

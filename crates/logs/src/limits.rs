@@ -34,6 +34,8 @@ pub(crate) const COMMIT_BYTES_MAX: usize = 8 << 20;
 pub(crate) const JOURNAL_BYTES_MAX: u64 = 32 << 20;
 /// The largest record that a journal or a stream file may hold; a longer length is damage.
 pub(crate) const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Writers of one stream whose last put is remembered.
+pub(crate) const WRITERS_MAX: usize = 16;
 /// Adjacent frames are read together up to this size.
 pub(crate) const CHUNK_BYTES_MAX: u64 = 64 << 10;
 /// Index entries kept in memory over all streams (32 bytes each).

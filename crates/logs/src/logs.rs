@@ -19,7 +19,7 @@ use crate::filter::{self, Candidate, FilterQuery, Filtered, StreamChoice};
 use crate::journal::Journal;
 use crate::limits::{QUEUE_MAX, RETENTION_DAYS, TAGS_MAX};
 use crate::names::{GroupName, StreamName};
-use crate::put::{self, Accepted};
+use crate::put::{self, Accepted, PutKey};
 use crate::read::{Events, GetQuery, Shared};
 use crate::stream_file::StreamFiles;
 use crate::writer::{Ask, Edit, Message, Request, Writer};
@@ -208,16 +208,18 @@ impl Logs {
         self.change(account, group, Ask::DeleteStream(stream)).await
     }
 
-    /// Appends events, which are in order of time. Answered once they are durable.
+    /// Appends events, which are in order of time. Answered once they are durable. What a writer put
+    /// under the same key just before is not appended again.
     pub async fn put(
         &self,
         account: AccountId,
         group: GroupName,
         stream: StreamName,
         events: Vec<InputEvent>,
+        key: Option<PutKey>,
     ) -> Result<Accepted, LogsError> {
         put::check(&events)?;
-        self.ask(account, group, Ask::Put { stream, events }).await
+        self.ask(account, group, Ask::Put { stream, events, key }).await
     }
 
     /// Gives back the space of events that are older than their group keeps them. Readers do not

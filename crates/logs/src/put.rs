@@ -2,12 +2,22 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::LogsError;
 use crate::event::InputEvent;
 use crate::limits::{
     EVENT_OVERHEAD_BYTES, FUTURE_MS_MAX, PAST_MS_MAX, PUT_BYTES_MAX, PUT_EVENTS_MAX,
     PUT_SPAN_MS_MAX,
 };
+
+/// Names one put of a writer that sends its puts one after the other, and the same again until it knows
+/// that it was taken: such a one is taken once. The last of each writer is remembered, with the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutKey {
+    pub writer: u64,
+    pub put: u64,
+}
 
 /// What became of a put.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::frame::{self, Header};
 use crate::journal::{AppendError, Journal, Record};
 use crate::limits::{COMMIT_BYTES_MAX, GROUPS_MAX, JOURNAL_BYTES_MAX};
 use crate::names::{GroupName, StreamName};
-use crate::put::{self, Accepted};
+use crate::put::{self, Accepted, PutKey};
 use crate::stream_file::StreamFiles;
 
 pub(crate) type Outcome = Result<Accepted, LogsError>;
@@ -47,7 +47,7 @@ pub(crate) enum Ask {
     EditGroup(Edit),
     CreateStream(StreamName),
     DeleteStream(StreamName),
-    Put { stream: StreamName, events: Vec<InputEvent> },
+    Put { stream: StreamName, events: Vec<InputEvent>, key: Option<PutKey> },
 }
 
 pub(crate) enum Message {
@@ -76,6 +76,8 @@ struct Batch {
     /// Groups and streams that a staged change creates, deletes or edits.
     groups: BTreeSet<(AccountId, GroupName)>,
     streams: BTreeSet<(AccountId, GroupName, StreamName)>,
+    /// Writers with a put on its way, whose next may be the same one.
+    writers: BTreeSet<(AccountId, GroupName, StreamName, u64)>,
     /// Where the next frame of a stream goes, past what is staged: offset and seq.
     ends: BTreeMap<StreamUid, (u64, u64)>,
     uids: u64,
@@ -139,10 +141,12 @@ impl Writer {
             Ask::CreateStream(name) | Ask::DeleteStream(name) => (false, Some(name.clone())),
             Ask::Put { .. } => (false, None),
         };
+        let writer = writer_of(&request);
         match self.decide(batch, request.account, &request.group, request.ask) {
             Ok(Decision::Write(record, answer)) => {
                 record.encode(&mut batch.bytes);
                 batch.staged.push(Staged { record, answer, reply: request.reply });
+                batch.writers.extend(writer);
                 if let Some(stream) = stream {
                     batch.streams.insert((key.0, key.1, stream));
                 } else if is_group {
@@ -205,9 +209,9 @@ impl Writer {
             Ask::DeleteStream(name) => {
                 Ok(Decision::change(Change::StreamDeleted { uid: stream_named(&name)?.uid }))
             }
-            Ask::Put { stream, events } => {
+            Ask::Put { stream, events, key } => {
                 let cutoff_ms = group.settings.cutoff_ms(self.clock.now().0);
-                Ok(self.decide_put(batch, stream_named(&stream)?, &events, cutoff_ms))
+                Ok(self.decide_put(batch, stream_named(&stream)?, &events, key, cutoff_ms))
             }
         }
     }
@@ -217,6 +221,7 @@ impl Writer {
         batch: &mut Batch,
         stream: &Stream,
         events: &[InputEvent],
+        key: Option<PutKey>,
         cutoff_ms: u64,
     ) -> Decision {
         let now_ms = self.clock.now().0;
@@ -226,12 +231,12 @@ impl Writer {
         let next_seq = seq + taken.len() as u64;
         let token = Gap { timestamp_ms: now_ms, stream: stream.uid.0, seq: next_seq };
         answer.next_sequence_token = token.digits();
-        if taken.is_empty() {
+        if taken.is_empty() || key.is_some_and(|key| stream.puts.contains(&key)) {
             return Decision::Nothing(answer);
         }
         let frame = frame::encode(&events[taken], seq, now_ms);
         *end = (offset + frame.len() as u64, next_seq);
-        Decision::Write(Record::Frame { stream: stream.uid, offset, frame }, answer)
+        Decision::Write(Record::Frame { stream: stream.uid, offset, frame, key }, answer)
     }
 
     /// Makes the batch durable, applies it and answers.
@@ -270,14 +275,14 @@ impl Writer {
                         }
                         gone.extend(state.apply(change));
                     }
-                    Record::Frame { stream, offset, frame } => match failed.get(&stream) {
+                    Record::Frame { stream, offset, frame, key } => match failed.get(&stream) {
                         Some(from) if *from <= offset => {
                             let source = std::io::Error::other("an earlier line says why");
                             result = Err(LogsError::Fault { doing: "write a log stream", source });
                         }
                         _ => {
                             let header = Header::read(&frame).expect("we encoded this frame");
-                            state.apply_frame(stream, offset, &header);
+                            state.apply_frame(stream, offset, &header, key);
                             self.dirty.insert(stream);
                         }
                     },
@@ -295,7 +300,7 @@ impl Writer {
     fn write_frames(&self, batch: &Batch) -> BTreeMap<StreamUid, u64> {
         let mut failed = BTreeMap::new();
         for staged in &batch.staged {
-            if let Record::Frame { stream, offset, frame } = &staged.record
+            if let Record::Frame { stream, offset, frame, .. } = &staged.record
                 && !failed.contains_key(stream)
                 && let Err(error) = self.files.write(*stream, *offset, frame)
             {
@@ -432,6 +437,9 @@ impl Batch {
         if self.groups.contains(&(request.account, request.group.clone())) {
             return true;
         }
+        if writer_of(request).is_some_and(|writer| self.writers.contains(&writer)) {
+            return true;
+        }
         match &request.ask {
             Ask::CreateGroup { .. } | Ask::DeleteGroup => {
                 let mut streams = self.streams.iter();
@@ -446,4 +454,9 @@ impl Batch {
             }
         }
     }
+}
+
+fn writer_of(request: &Request) -> Option<(AccountId, GroupName, StreamName, u64)> {
+    let Ask::Put { stream, key: Some(key), .. } = &request.ask else { return None };
+    Some((request.account, request.group.clone(), stream.clone(), key.writer))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use logs::pattern::Pattern;
 use logs::{
     Accepted, FilterQuery, GetQuery, GroupClass, GroupName, GroupSettings, InputEvent, Logs,
-    LogsError, StreamChoice, StreamName, StreamOrder, StreamsPage,
+    LogsError, PutKey, StreamChoice, StreamName, StreamOrder, StreamsPage,
 };
 use longshore_types::{AccountId, Clock, SeededEnv};
 
@@ -82,7 +82,7 @@ impl World {
             message: (*text).to_owned(),
         };
         let events = events.iter().map(event).collect();
-        self.logs.put(account(), group(g), stream(s), events).await.unwrap()
+        self.logs.put(account(), group(g), stream(s), events, None).await.unwrap()
     }
 
     async fn get(&self, g: &str, s: &str, query: GetQuery) -> (Vec<String>, String, String) {
@@ -126,6 +126,38 @@ async fn events_are_found_again_after_a_restart() {
     let info = world.logs.group(account(), &group("g")).unwrap();
     let billed = texts(0..120).iter().map(|text| text.len() + 26).sum::<usize>() + 31;
     assert_eq!(info.stored_bytes, billed as u64);
+}
+
+#[tokio::test]
+async fn a_named_put_is_taken_once_whoever_was_killed_before_the_answer_was_heard() {
+    let mut world = World::new().await;
+    world.create("g", &["a", "b"]).await;
+    let put = async |world: &World, name: &str, writer: u64, put: u64, text: &str| {
+        let event = InputEvent { timestamp_ms: world.now(), message: text.to_owned() };
+        let key = Some(PutKey { writer, put });
+        world.logs.put(account(), group("g"), stream(name), vec![event], key).await.unwrap()
+    };
+    put(&world, "a", 1, 1, "one").await;
+    put(&world, "a", 1, 1, "one").await;
+    put(&world, "a", 2, 1, "of another writer").await;
+    put(&world, "b", 1, 1, "in another stream").await;
+    // The same again before the first is through: both in one flush.
+    let (first, second) =
+        tokio::join!(put(&world, "a", 1, 2, "two"), put(&world, "a", 1, 2, "two"));
+    assert_eq!((first.too_new_start, second.too_new_start), (None, None));
+    for _ in 0..2 {
+        // Once from the journal, and once from the checkpoint that the start makes of it.
+        world = world.reopened().await;
+        put(&world, "a", 1, 2, "two").await;
+    }
+    put(&world, "a", 1, 3, "three").await;
+    let all = ["one", "of another writer", "two", "three"];
+    assert_eq!(world.all("g", "a").await, all);
+    assert_eq!(world.all("g", "b").await, ["in another stream"]);
+    for _ in 0..2 {
+        world.put("g", "b", &[(world.now(), "without a name")]).await;
+    }
+    assert_eq!(world.all("g", "b").await.len(), 3, "an ordinary put is taken each time");
 }
 
 #[tokio::test]
@@ -468,7 +500,7 @@ async fn two_hundred_streams_created_and_written_at_once_all_arrive() {
             logs.create_stream(account(), group("g"), name.clone()).await.unwrap();
             for line in 0..5 {
                 let event = InputEvent { timestamp_ms: now + line, message: format!("{n}.{line}") };
-                logs.put(account(), group("g"), name.clone(), vec![event]).await.unwrap();
+                logs.put(account(), group("g"), name.clone(), vec![event], None).await.unwrap();
             }
         })
     });

@@ -1,14 +1,16 @@
 //! PutLogEvents.
 
-use ::logs::{Accepted, InputEvent, Logs};
+use ::logs::{Accepted, InputEvent, Logs, PutKey};
 use aws_api::logs::{
     InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo,
 };
 use aws_wire::{ApiError, Caller};
+use longshore_types::PutToken;
 
 use super::common::{invalid, ms, required, to_api};
 
-/// Sequence tokens are taken and given, and no longer asked for, as Amazon does since 2023.
+/// Sequence tokens are taken and given, and no longer asked for, as Amazon does since 2023. One that names
+/// a put, as our agent's do, sees to it that the put is taken once.
 pub(super) async fn put_log_events(
     logs: &Logs,
     caller: &Caller,
@@ -18,7 +20,9 @@ pub(super) async fn put_log_events(
     let stream = required("logStreamName", input.log_stream_name)?;
     let events = input.log_events.unwrap_or_default().into_iter().map(event);
     let events = events.collect::<Result<Vec<_>, _>>()?;
-    let accepted = logs.put(caller.account, group, stream, events).await.map_err(to_api)?;
+    let token = input.sequence_token.and_then(|token| token.parse::<PutToken>().ok());
+    let key = token.map(|PutToken { writer, put }| PutKey { writer, put });
+    let accepted = logs.put(caller.account, group, stream, events, key).await.map_err(to_api)?;
     let rejected_log_events_info = rejected(&accepted);
     Ok(PutLogEventsResponse {
         next_sequence_token: Some(accepted.next_sequence_token),
