@@ -1,5 +1,10 @@
 //! The workspace's own chores.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "chores write into the work tree, which has its own history"
+)]
+
 mod bench;
 mod check;
 mod codegen;

@@ -33,13 +33,13 @@ fn remove_old_logs(containers: &Path, now: Timestamp) {
         if dir.join("layer").exists() {
             continue;
         }
-        let Ok(files) = fs::read_dir(&dir) else { continue };
-        let files: Vec<fs::Metadata> =
-            files.flatten().filter_map(|file| file.metadata().ok()).collect();
-        let written = files.iter().filter_map(|file| file.modified().ok()).max();
+        let Ok(logs) = fs::read_dir(&dir) else { continue };
+        let found: Vec<fs::Metadata> =
+            logs.flatten().filter_map(|file| file.metadata().ok()).collect();
+        let written = found.iter().filter_map(|file| file.modified().ok()).max();
         match written.filter(|at| is_recent(*at, now)) {
-            Some(written) => kept.push((written, files.iter().map(fs::Metadata::len).sum(), dir)),
-            None => drop(fs::remove_dir_all(&dir)),
+            Some(written) => kept.push((written, found.iter().map(fs::Metadata::len).sum(), dir)),
+            None => drop(files::dir::remove_tree(&dir)),
         }
     }
     kept.sort();
@@ -48,7 +48,7 @@ fn remove_old_logs(containers: &Path, now: Timestamp) {
         if bytes <= JSON_LOGS_BYTES_MAX {
             break;
         }
-        let _ = fs::remove_dir_all(dir);
+        let _ = files::dir::remove_tree(&dir);
         bytes -= each;
     }
 }

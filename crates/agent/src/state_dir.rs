@@ -7,10 +7,11 @@
 //! **Invariant:** a line without its end was never written. What was saved survives the agent; what
 //! was also synced survives the machine.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use files::whole::{self, Durability, Found};
 use longshore_types::TaskId;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,10 @@ impl StateDir {
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let this = Self { root: root.to_owned() };
         for dir in [this.tasks(), this.volumes(), this.shared(), this.spools(), this.containers()] {
-            fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+            files::private::make_dirs(&dir).map_err(failed("create", &dir))?;
+        }
+        for dir in [&this.root, &this.tasks(), &this.spools()] {
+            whole::sweep(dir).map_err(failed("sweep", dir))?;
         }
         Ok(this)
     }
@@ -111,12 +115,12 @@ impl StateDir {
     /// Makes what was last saved of the task survive a power cut.
     pub fn sync_task(&self, id: TaskId) -> Result<(), StateError> {
         let path = self.task_file(id);
-        match File::open(&path) {
-            Ok(file) => file.sync_data().map_err(failed("sync", &path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed("open", &path)(error)),
+        match whole::sync(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("sync", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        sync_dir(&self.tasks())
     }
 
     pub fn forget_task(&self, id: TaskId) -> Result<(), StateError> {
@@ -154,20 +158,15 @@ impl StateDir {
 
     pub fn load_instance(&self) -> Result<InstanceRecord, StateError> {
         let path = self.root.join("instance.json");
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| failed("read", &path)(e.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(InstanceRecord::default()),
-            Err(error) => Err(failed("read", &path)(error)),
-        }
+        let found = whole::read_json(&path).and_then(Found::value);
+        Ok(found.map_err(failed("read", &path))?.unwrap_or_default())
     }
 
     /// Synced: the same instance must come back after a power cut.
     pub fn save_instance(&self, record: &InstanceRecord) -> Result<(), StateError> {
         let path = self.root.join("instance.json");
         let text = serde_json::to_vec(record).expect("a record has string keys only");
-        replace(&path, &text)?;
-        File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
-        sync_dir(&self.root)
+        whole::write(&path, &text, Durability::Synced).map_err(failed("write", &path))
     }
 }
 
@@ -213,23 +212,16 @@ fn read_log(text: &[u8]) -> io::Result<TaskRecord> {
     Ok(TaskRecord { task, state })
 }
 
+/// A task's first states are synced before anybody is told of it; what they replace later was.
 fn replace(path: &Path, text: &[u8]) -> Result<(), StateError> {
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(text)?;
-        fs::rename(&new, path)
-    };
-    write().map_err(failed("write", path))
+    let durability =
+        if path.exists() { Durability::Synced } else { Durability::SyncedBeforeAPromise };
+    whole::write(path, text, durability).map_err(failed("write", path))
 }
 
 fn append(path: &Path, text: &[u8]) -> Result<(), StateError> {
     let opened = OpenOptions::new().append(true).open(path);
     opened.and_then(|mut file| file.write_all(text)).map_err(failed("write", path))
-}
-
-fn sync_dir(path: &Path) -> Result<(), StateError> {
-    File::open(path).and_then(|dir| dir.sync_data()).map_err(failed("sync", path))
 }
 
 #[cfg(test)]

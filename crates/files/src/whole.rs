@@ -134,13 +134,13 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Found<T>> {
 }
 
 /// Removes what writers that were killed left in `dir`, and says how many they were. For whoever opens
-/// the directory; those of this process are left alone, because they may be on their way.
+/// the directory; those that this process has begun are left alone, because they may be on their way.
 pub fn sweep(dir: &Path) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        if is_temporary(&name) && !is_of(&name, std::process::id()) {
+        if is_temporary(&name) && !is_begun_here(&name) {
             fs::remove_file(entry.path())?;
             swept += 1;
         }
@@ -153,22 +153,26 @@ pub fn is_temporary(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| parts(name).is_some())
 }
 
-fn is_of(name: &OsStr, pid: u32) -> bool {
-    name.to_str().and_then(parts) == Some(pid)
+/// An earlier process may have had our number, as in a container that is started again; it had not our
+/// count.
+fn is_begun_here(name: &OsStr) -> bool {
+    name.to_str().and_then(parts).is_some_and(|(pid, number)| {
+        pid == std::process::id() && number < NUMBER.load(Ordering::Relaxed)
+    })
 }
 
-/// The writer of `.NAME.PID-NUMBER.part`.
-fn parts(name: &str) -> Option<u32> {
+/// A source of distinct numbers for temporaries.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Writer and number of `.NAME.PID-NUMBER.part`.
+fn parts(name: &str) -> Option<(u32, u64)> {
     let stem = name.strip_prefix('.')?.strip_suffix(".part")?;
     let (pid, number) = stem.rsplit_once('.')?.1.split_once('-')?;
-    number.parse::<u64>().ok()?;
-    pid.parse().ok()
+    Some((pid.parse().ok()?, number.parse().ok()?))
 }
 
 /// A name that no other write has, of this process or another.
 fn temporary(path: &Path) -> io::Result<PathBuf> {
-    // Only a source of distinct numbers; nothing reads it but this line.
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
     };
@@ -261,9 +265,11 @@ mod tests {
     #[test]
     fn what_killed_writers_left_is_swept_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let mine = format!(".a.json.{}-7.part", std::process::id());
-        let others = [".a.json.0-1.part", ".b.0-12.part"];
-        let kept = ["a.json", ".hidden", ".a.part", ".a.x-1.part", "a.0-1.part", mine.as_str()];
+        let begun = temporary(&dir.path().join("a.json")).unwrap();
+        let mine = begun.file_name().unwrap().to_str().unwrap();
+        let earlier = format!(".a.json.{}-{}.part", std::process::id(), u64::MAX);
+        let others = [".a.json.0-1.part", ".b.0-12.part", &earlier];
+        let kept = ["a.json", ".hidden", ".a.part", ".a.x-1.part", "a.0-1.part", mine];
         for name in others.iter().chain(&kept) {
             fs::write(dir.path().join(name), "x").unwrap();
         }

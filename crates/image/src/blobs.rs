@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use files::whole::{self, Durability};
 use longshore_types::Digest;
 
 use crate::hash::Hasher;
@@ -70,11 +71,9 @@ impl BlobStore {
     /// Opens the store in `dir`, makes its directories, and removes what a crash left half done.
     pub fn open(dir: &Path) -> Result<Self, BlobError> {
         let (blobs, tmp) = (dir.join("blobs"), dir.join("tmp"));
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp).map_err(BlobError::io("sweep", &tmp))?;
-        }
+        files::dir::remove_tree(&tmp).map_err(BlobError::io("sweep", &tmp))?;
         for path in [&blobs.join("sha256"), &blobs.join("sha512"), &tmp] {
-            fs::create_dir_all(path).map_err(BlobError::io("create", path))?;
+            files::private::make_dirs(path).map_err(BlobError::io("create", path))?;
         }
         Ok(Self { inner: Arc::new(Inner { blobs, tmp, next: AtomicU64::new(0) }) })
     }
@@ -349,20 +348,8 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), BlobError> {
 }
 
 /// Replaces a small file as a whole.
-pub(crate) fn replace_file(store: &BlobStore, path: &Path, bytes: &[u8]) -> Result<(), BlobError> {
-    let temp = store.temp_path();
-    let write = || {
-        let mut file = File::create(&temp)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&temp, path)
-    };
-    let written = write();
-    if written.is_err() {
-        fs::remove_file(&temp).ok();
-    }
-    written.map_err(BlobError::io("write", path))?;
-    sync_parent(path)
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), BlobError> {
+    whole::write(path, bytes, Durability::Synced).map_err(BlobError::io("write", path))
 }
 
 #[cfg(test)]

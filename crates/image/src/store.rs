@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use files::whole;
 use longshore_types::{Clock, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -205,7 +206,7 @@ impl Inner {
 
     fn write_record(&self, record: &ImageRecord) -> Result<(), ImageError> {
         let bytes = serde_json::to_vec(record).expect("a record has string keys only");
-        Ok(replace_file(&self.blobs, &self.record_path(&record.digest), &bytes)?)
+        Ok(replace_file(&self.record_path(&record.digest), &bytes)?)
     }
 }
 
@@ -214,7 +215,11 @@ impl ImageStore {
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, ImageError> {
         for name in ["layers", "images", "refs", "partial"] {
             let path = config.dir.join(name);
-            fs::create_dir_all(&path).map_err(BlobError::io("create", &path))?;
+            files::private::make_dirs(&path).map_err(BlobError::io("create", &path))?;
+        }
+        for name in ["images", "refs"] {
+            let path = config.dir.join(name);
+            whole::sweep(&path).map_err(BlobError::io("sweep", &path))?;
         }
         let blobs = BlobStore::open(&config.dir)?;
         let inner = Inner {
@@ -411,7 +416,7 @@ impl ImageStore {
         let (reference, only_for) = named.clone();
         let file = RightFile { reference, digest, only_for, at: at.clone() };
         let bytes = serde_json::to_vec(&file).expect("a reference is text");
-        replace_file(&self.inner.blobs, &self.inner.right_path(named), &bytes)?;
+        replace_file(&self.inner.right_path(named), &bytes)?;
         self.inner.state().rights.insert(named.clone(), meaning);
         Ok(())
     }
@@ -585,7 +590,7 @@ fn sweep_partial(inner: &Inner) -> Result<(), ImageError> {
 
 /// What cannot be removed now is swept at the next start.
 fn remove_tree(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
+    if let Err(error) = files::dir::remove_tree(path) {
         tracing::warn!(path = %path.display(), %error, "could not remove a directory");
     }
 }

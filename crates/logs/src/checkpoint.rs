@@ -4,10 +4,9 @@
 //! and removes the journals that both now contain. Losing one costs a longer start, nothing else.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use files::whole::{self, Durability, Found};
 use tracing::warn;
 
 use crate::catalog::{Change, Snapshot, State, StreamUid};
@@ -99,14 +98,10 @@ fn replay_one(
 
 fn read_catalog(dir: &Path) -> Result<Option<Snapshot>, LogsError> {
     let path = dir.join(CATALOG);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(LogsError::Fault { doing: "read the log catalog", source }),
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(snapshot) => Ok(Some(snapshot)),
-        Err(_) => Err(LogsError::Damaged { path, offset: 0, what: "it is no catalog" }),
+    match whole::read_json(&path).map_err(LogsError::fault("read the log catalog"))? {
+        Found::Missing => Ok(None),
+        Found::Whole(snapshot) => Ok(Some(snapshot)),
+        Found::Torn { .. } => Err(LogsError::Damaged { path, offset: 0, what: "it is no catalog" }),
     }
 }
 
@@ -141,11 +136,7 @@ impl Checkpoint {
     }
 
     fn write_catalog(&self) -> std::io::Result<()> {
-        let new = self.dir.join(format!("{CATALOG}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&self.snapshot)?)?;
-        file.sync_all()?;
-        std::fs::rename(&new, self.dir.join(CATALOG))?;
-        journal::sync_dir(&self.dir)
+        let text = serde_json::to_vec(&self.snapshot)?;
+        whole::write(&self.dir.join(CATALOG), &text, Durability::Synced)
     }
 }

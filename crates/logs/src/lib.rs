@@ -14,6 +14,8 @@
 //! no part of an unanswered batch is visible; memory grows with groups and streams, never with
 //! events.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 mod catalog;
 mod checkpoint;
 mod error;

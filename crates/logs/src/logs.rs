@@ -91,8 +91,9 @@ pub type StreamPlace = (u64, StreamName);
 impl Logs {
     /// Opens the store in `dir`, which is created if it is missing, and starts its writer.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, LogsError> {
-        std::fs::create_dir_all(dir).map_err(LogsError::fault("create the log store"))?;
+        files::private::make_dirs(dir).map_err(LogsError::fault("create the log store"))?;
         let lock = lock(dir)?;
+        files::whole::sweep(dir).map_err(LogsError::fault("sweep the log store"))?;
         let files = StreamFiles::open(dir).map_err(LogsError::fault("create the log store"))?;
         let recovered = checkpoint::recover(dir, &files)?;
         let journal = Journal::create(dir, recovered.next_journal)

@@ -11,6 +11,8 @@
 //! it is touched. What the process leaves behind when it dies is adopted or removed by the next
 //! [`Network::open`] with the same tag and directory.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 mod addr;
 mod dns;
 mod endpoint;

@@ -5,14 +5,16 @@
 //!
 //! **Invariant:** a thread that enters a namespace does nothing else, and ends if it cannot return.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use files::set_kernel_file;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -194,7 +196,7 @@ impl<'a> Maker<'a> {
                 Ok(()) => {
                     let quiet = format!("/proc/sys/net/ipv6/conf/{near}/disable_ipv6");
                     // A kernel without IPv6 has no such file, and nothing to turn off.
-                    drop(fs::write(quiet, "1"));
+                    drop(set_kernel_file(Path::new(&quiet), "1"));
                     return Ok(near);
                 }
                 Err(error) if error.is(Errno::EEXIST) => {
@@ -222,11 +224,7 @@ fn this_namespace() -> Result<File, NetworkError> {
 /// Writes a kernel setting of the calling thread's network namespace. One that this kernel does not
 /// have is nothing to set.
 pub(crate) fn set(path: &str, value: &str) -> Result<(), NetworkError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(value.as_bytes()));
-    match written {
+    match set_kernel_file(Path::new(path), value) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|source| NetworkError::io(format!("set {path}"), source)),
     }
@@ -312,7 +310,8 @@ fn is_mount(dir: &Path) -> Result<bool, NetworkError> {
 pub(crate) fn pin(namespace: &File, path: &Path) -> Result<(), NetworkError> {
     let failed =
         |source| NetworkError::io(format!("mount a namespace at {}", path.display()), source);
-    File::create(path).map_err(failed)?;
+    // Only to be mounted on; one that is there already is as good.
+    File::options().append(true).create(true).mode(0o600).open(path).map_err(failed)?;
     let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|errno| failed(errno.into()))

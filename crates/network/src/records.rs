@@ -29,11 +29,13 @@ impl Records {
     pub(crate) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
         let records = Self::at(run_dir);
         for dir in [records.namespaces(), records.endpoints()] {
-            fs::create_dir_all(&dir)
+            files::private::make_dirs(&dir)
                 .map_err(|source| NetworkError::io(format!("make {}", dir.display()), source))?;
         }
-        whole::sweep(run_dir)
-            .map_err(|source| NetworkError::io(format!("tidy up {}", run_dir.display()), source))?;
+        for dir in [run_dir, &records.endpoints()] {
+            whole::sweep(dir)
+                .map_err(|source| NetworkError::io(format!("sweep {}", dir.display()), source))?;
+        }
         netns::set_apart(&records.namespaces())?;
         Ok(records)
     }
@@ -47,7 +49,7 @@ impl Records {
         let path = self.record(&endpoint.id);
         let failed = |source| NetworkError::io(format!("write {}", path.display()), source);
         let text = serde_json::to_vec(endpoint).map_err(|error| failed(error.into()))?;
-        write_whole(&path, &text).map_err(failed)
+        whole::write(&path, &text, Durability::DiesWithTheMachine).map_err(failed)
     }
 
     pub(crate) fn forget(&self, id: &EndpointId) -> Result<(), NetworkError> {
@@ -99,7 +101,8 @@ impl Records {
     }
 
     pub(crate) fn save_bridge(&self, range: Ipv4Net) -> Result<(), NetworkError> {
-        write_whole(&self.run_dir.join("bridge"), range.to_string().as_bytes())
+        let (path, text) = (self.run_dir.join("bridge"), range.to_string());
+        whole::write(&path, text.as_bytes(), Durability::DiesWithTheMachine)
             .map_err(|source| NetworkError::io("write down the bridge's range", source))
     }
 
@@ -119,7 +122,6 @@ impl Records {
 
     pub(crate) fn remove_all(&self) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::io("remove the network's files", source);
-        let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         if !self.run_dir.try_exists().map_err(failed)? {
             return Ok(());
         }
@@ -127,8 +129,7 @@ impl Records {
             netns::put_back(&self.namespaces())?;
         }
         for dir in [self.namespaces(), self.endpoints()] {
-            fs::remove_dir_all(dir)
-                .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(failed(error)) })?;
+            files::dir::remove_tree(&dir).map_err(failed)?;
         }
         for file in [self.run_dir.join("bridge"), self.links()] {
             match fs::remove_file(file) {

@@ -3,12 +3,12 @@
 //! A first start draws a root key, a key for the machine's own agent and the secret that registry
 //! tokens are signed with, and keeps them in `keys.json`, readable by its owner only.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_wire::{ApiError, Caller, Principal};
+use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, Timestamp, Token};
 use serde::{Deserialize, Serialize};
 
@@ -96,17 +96,8 @@ impl Keys {
 
     /// Whole or not at all: written beside, synced, then moved into place.
     fn write(&self, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension("json.new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(dir) => fs::File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        whole::write(path, text.as_bytes(), Durability::Synced)
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** an answer is sent only after what it says is durable.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 pub mod access;
 pub mod config;
 mod decide;

@@ -92,10 +92,12 @@ impl Region {
         ids: Arc<dyn IdSource>,
     ) -> Result<Self, StartError> {
         let dir = &config.data_dir;
-        std::fs::create_dir_all(dir)
+        files::private::make_dirs(dir)
             .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         // The store first: its lock is what tells a second region that it is one.
         let store = SqliteStore::open(&dir.join(STORE_FILE), &SqliteOptions::default())?;
+        files::whole::sweep(dir)
+            .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         let keys = Keys::load_or_create(dir, ids.as_ref())?;
         let logs = Logs::open(&dir.join(LOGS_DIR), Arc::clone(&clock))
             .map_err(|source| StartError::Logs { source })?;

@@ -7,6 +7,8 @@
 //! **Invariant:** a blob or manifest is answered only if the catalog says that the caller's account
 //! has it in that repository, and is acknowledged only when file and catalog entry are durable.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 mod answer;
 mod auth;
 mod blobs;

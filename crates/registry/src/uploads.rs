@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use files::whole::{self, Durability};
 use http::StatusCode;
 use image::{BlobError, BlobStore, BlobWriter, Digest, Hasher, RepositoryName};
 use longshore_types::{AccountId, IdSource, Timestamp, Uuid};
@@ -98,7 +99,8 @@ impl Upload {
 impl Uploads {
     pub(crate) fn open(dir: &Path, ids: Arc<dyn IdSource>) -> Result<Self, BlobError> {
         let dir = dir.join("uploads");
-        fs::create_dir_all(&dir).map_err(|source| failed("create", &dir, source))?;
+        files::private::make_dirs(&dir).map_err(|source| failed("create", &dir, source))?;
+        whole::sweep(&dir).map_err(|source| failed("sweep", &dir, source))?;
         let uploads = Self { dir, ids, sessions: Mutex::new(HashMap::new()) };
         uploads.reload()?;
         Ok(uploads)
@@ -146,7 +148,9 @@ impl Uploads {
         let path = self.owner_path(id);
         let owner = Owner { account: repository.account, repository: repository.name.clone() };
         let bytes = serde_json::to_vec(&owner).expect("an owner is two names");
-        fs::write(&path, bytes).map_err(|source| failed("write", &path, source))?;
+        // A client that hears of a torn upload begins anew.
+        whole::write(&path, &bytes, Durability::DiesWithTheMachine)
+            .map_err(|source| failed("write", &path, source))?;
         self.insert(id, repository);
         Ok(id)
     }

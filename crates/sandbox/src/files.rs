@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ::files::whole::{self, Durability};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -110,28 +111,16 @@ impl Files {
 
 /// Removes a directory and what is in it; a missing one is fine.
 pub(crate) fn remove_tree(dir: &Path) -> Result<(), SandboxError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing_at("remove", dir),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    ::files::dir::remove_tree(dir).doing_at("remove", dir)
 }
 
-/// Writes `value` aside and renames it to `path`.
+/// Puts `value` under `path` as a whole.
 ///
 /// Not synced: a file that a crash of the machine could lose describes a container that the same
 /// crash ended.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
     let text = encode(path, value)?;
-    let aside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)
-        .doing_at("create", &aside)?;
-    file.write_all(&text).doing_at("write", &aside)?;
-    fs::rename(&aside, path).doing_at("rename to", path)
+    whole::write(path, &text, Durability::DiesWithTheMachine).doing_at("write", path)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SandboxError> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::files::whole::{self, Durability};
 use longshore_types::{Clock, SystemClock};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
@@ -75,6 +76,7 @@ impl Sandboxes {
         for dir in [&config.run_dir, &config.state_dir] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.doing_at("create", dir)?;
+            whole::sweep(dir).doing_at("sweep", dir)?;
         }
         let favor = FavorMoves::on();
         let cgroups = Cgroups::detect(&config.cgroup_parent)?;
@@ -327,7 +329,8 @@ impl Sandboxes {
         }
         found.sort_by(|one, other| one.id.cmp(&other.id));
         let boot = dir.join(BOOT);
-        fs::write(&boot, &self.inner.config.boot_id).doing_at("write", &boot)?;
+        whole::write(&boot, self.inner.config.boot_id.as_bytes(), Durability::Synced)
+            .doing_at("write", &boot)?;
         self.inner.has_rebooted.store(false, Ordering::Relaxed);
         Ok(found)
     }

@@ -1,4 +1,5 @@
 //! The contract that every store keeps, and what only the durable one can show.
+#![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;

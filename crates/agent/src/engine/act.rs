@@ -341,10 +341,13 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
 async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
     let containers = scene.context.dirs.containers();
     let (from, to) = (containers.join(previous), containers.join(next.as_str()));
-    let _ = tokio::fs::create_dir_all(&to).await;
-    let _ = tokio::fs::remove_dir_all(to.join("layer")).await;
-    let moved = tokio::fs::rename(from.join("layer"), to.join("layer")).await;
-    if let Err(error) = moved {
+    let (layer, to) = (from.join("layer"), to.join("layer"));
+    let moved = tokio::task::spawn_blocking(move || {
+        to.parent().map_or(Ok(()), files::private::make_dirs)?;
+        files::dir::remove_tree(&to)?;
+        std::fs::rename(layer, to)
+    });
+    if let Err(error) = moved.await.map_err(std::io::Error::other).flatten() {
         warn!(container = previous, error = %error, "files of a restarted container are lost");
     }
     if let Ok(id) = previous.parse() {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use files::whole::{self, Durability, Readers};
 use image::ImageConfig;
 use sandbox::{
     ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, IpcMode, Limits, LogSink, NetMode,
@@ -412,12 +413,17 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-pub(super) fn write_files(files: &Files) -> Result<(), String> {
+pub(super) fn write_files(wanted: &Files) -> Result<(), String> {
     let write = || {
-        for dir in &files.dirs {
-            fs::create_dir_all(dir)?;
+        for dir in &wanted.dirs {
+            files::private::make_dirs(dir)?;
         }
-        files.entries.iter().try_for_each(|(path, text)| fs::write(path, text))
+        // Users of the container read them, and a container that is there again after the machine
+        // went down is made anew with them.
+        let (durability, readers) = (Durability::DiesWithTheMachine, Readers::Everybody);
+        wanted.entries.iter().try_for_each(|(path, text)| {
+            whole::write_for(path, text.as_bytes(), durability, readers)
+        })
     };
     write().map_err(|error: std::io::Error| format!("failed to write its files: {error}"))
 }
@@ -425,7 +431,7 @@ pub(super) fn write_files(files: &Files) -> Result<(), String> {
 /// Removes what was written for a run, but not a log that is kept for a while.
 pub(super) fn remove_files(dirs: &StateDir, run: &str) {
     let dir = dirs.containers().join(run);
-    let _ = fs::remove_dir_all(dir.join("layer"));
+    let _ = files::dir::remove_tree(&dir.join("layer"));
     for name in ["hosts", "resolv.conf", "hostname"] {
         let _ = fs::remove_file(dir.join(name));
     }

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
 use longshore_types::{Clock, TaskArn};
 use serde::{Deserialize, Serialize};
@@ -296,7 +297,7 @@ impl LogShipping {
                     info!(run = id, "output of an ended container is shipped");
                     self.follow(&note.run_log(id), credentials);
                 }
-                None => drop(std::fs::remove_dir_all(&path)),
+                None => drop(files::dir::remove_tree(&path)),
             }
         }
     }
@@ -383,8 +384,8 @@ impl NoteFile {
             position,
         };
         let text = serde_json::to_vec(&note).expect("a note has string keys only");
-        let new = self.path.with_extension("new");
-        let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.path));
+        // What was shipped after the last one is shipped twice, with or without the machine.
+        let written = whole::write(&self.path, &text, Durability::DiesWithTheMachine);
         if let Err(error) = written {
             warn!(run = log.id, error = %error, "position not written down");
         }
@@ -392,7 +393,7 @@ impl NoteFile {
 
     /// The spool first: a note without a spool is harmless.
     fn remove(&self) {
-        let _ = std::fs::remove_dir_all(&self.spool);
+        let _ = files::dir::remove_tree(&self.spool);
         let _ = std::fs::remove_file(&self.path);
     }
 }

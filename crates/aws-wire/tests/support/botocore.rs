@@ -57,6 +57,7 @@ pub fn library() -> Option<PathBuf> {
     FOLDER.get_or_init(install).clone()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a directory of this test's own")]
 fn install() -> Option<PathBuf> {
     if !has_python() {
         println!("skipped: there is no python3 to run botocore with");

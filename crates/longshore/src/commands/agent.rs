@@ -281,7 +281,7 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
     }
     remove_cgroups(&host.cgroup_parent);
     if host.run_dir.exists()
-        && let Err(error) = std::fs::remove_dir_all(&host.run_dir)
+        && let Err(error) = files::dir::remove_tree(&host.run_dir)
     {
         note("remove the runtime directory", &error);
     }

@@ -3,9 +3,10 @@
 //! Only the profile's own section is written; every other line of the files stays as it is.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use files::whole::{self, Durability};
 
 use crate::cli::Configure;
 use crate::commands::{Surroundings, root_credentials};
@@ -49,12 +50,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    let new = path.with_extension("longshore-new");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    whole::write(path, text.as_bytes(), Durability::Synced)
 }
 
 /// The text with the section's settings replaced, or the section added at the end.

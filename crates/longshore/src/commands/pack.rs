@@ -36,6 +36,7 @@ impl Blob {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the user's own file, where they want it")]
 pub(crate) fn run(args: &ImagePack) -> Result<(), Error> {
     let program = read_program(&args.program)?;
     let name = args.program.file_name().and_then(|name| name.to_str());

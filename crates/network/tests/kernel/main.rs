@@ -2,6 +2,7 @@
 //!
 //! Each test runs on a thread that has a network namespace of its own and plays the host there; a second
 //! namespace plays the outside. Nothing here can be seen by other tests or by the machine.
+#![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod life;

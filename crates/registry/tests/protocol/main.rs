@@ -1,4 +1,5 @@
 //! The distribution protocol over a real port.
+#![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fake;

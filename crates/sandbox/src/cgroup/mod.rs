@@ -18,6 +18,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::files::set_kernel_file;
+
 use crate::error::{Doing, SandboxError};
 use crate::ids::{ContainerId, GroupId};
 use crate::spec::{GroupLimits, Limits, Stats};
@@ -145,7 +147,7 @@ impl Cgroup<'_> {
     /// Moves the calling process here.
     pub(crate) fn join(&self) -> Result<(), SandboxError> {
         for dir in self.dirs() {
-            fs::write(dir.join("cgroup.procs"), "0").doing_at("join cgroup", &dir)?;
+            set_kernel_file(&dir.join("cgroup.procs"), "0").doing_at("join cgroup", &dir)?;
         }
         Ok(())
     }
@@ -245,7 +247,7 @@ fn quota_us(millis: u32) -> u64 {
 
 /// Writes one limit; the kernel's refusal comes back as [`SandboxError::Limit`].
 fn set(dir: &Path, file: &str, value: &str) -> Result<(), SandboxError> {
-    fs::write(dir.join(file), value).map_err(|why| SandboxError::Limit {
+    set_kernel_file(&dir.join(file), value).map_err(|why| SandboxError::Limit {
         what: file.to_owned(),
         value: value.to_owned(),
         why: why.to_string(),

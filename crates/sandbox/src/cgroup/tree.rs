@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use ::files::set_kernel_file;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill as kill_pid};
 use nix::unistd::Pid;
@@ -42,7 +43,7 @@ pub(super) fn kill(dir: &Path) -> io::Result<()> {
         if pids.is_empty() {
             return Ok(());
         }
-        if fs::write(dir.join("cgroup.kill"), "1").is_err() {
+        if set_kernel_file(&dir.join("cgroup.kill"), "1").is_err() {
             for pid in pids {
                 // Already gone is what was wanted.
                 let _ = kill_pid(Pid::from_raw(pid), Signal::SIGKILL);

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ::files::set_kernel_file;
+
 use super::{CPU_PERIOD_US, DeviceRule, devices, field, number, quota_us, set, tree};
 use crate::error::{Doing, SandboxError};
 use crate::spec::{GroupLimits, Limits, Stats};
@@ -44,7 +46,7 @@ fn enable_controllers(dir: &Path) {
     for controller in CONTROLLERS {
         let has = |list: &str| list.split_whitespace().any(|name| name == controller);
         if has(&available) && !has(&enabled) {
-            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = set_kernel_file(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
         }
     }
 }

@@ -35,7 +35,12 @@ impl OwnRegion {
         let dir = dir.map_err(Error::io("create a directory for the region"))?;
         let data = DataDir::new(dir.path().join("data"));
         let log_path = dir.path().join("region.log");
-        let log = std::fs::File::create(&log_path).map_err(Error::io("create the region's log"))?;
+        let mut options = std::fs::OpenOptions::new();
+        let log = options
+            .append(true)
+            .create(true)
+            .open(&log_path)
+            .map_err(Error::io("create the region's log"))?;
         let mut command = Command::new(program);
         command.args(["region", "--listen", "127.0.0.1:0", "--supervised", "--data-dir"]);
         command.arg(data.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
