@@ -115,6 +115,21 @@ impl Dir {
         Ok(Self(self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?))
     }
 
+    /// The same; nothing if no directory is there.
+    pub fn inside_if_any(&self, path: &Path) -> io::Result<Option<Self>> {
+        match self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => Ok(Some(Self(fd))),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits until no other process or thread holds this directory's lock, and takes it as long as the
+    /// handle lives. Only for a directory that no container sees, which could hold it for ever.
+    pub fn lock(&self) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| sys::flock(&self.0, sys::FlockOperation::LockExclusive))?)
+    }
+
     /// Reads up to `bytes_max` of a file below this directory; nothing if there is no such file, or if
     /// it is anything else than a plain file.
     pub fn read_inside(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
@@ -187,7 +202,7 @@ impl Dir {
 
     /// Makes a directory that was not there, and opens it.
     pub fn make_dir(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
-        sys::mkdirat(&self.0, single(name)?, Mode::from_raw_mode(mode & 0o700))?;
+        sys::mkdirat(&self.0, single(name)?, Mode::from_raw_mode(0o700))?;
         let dir = self.dir(name)?;
         dir.set_mode(mode)?;
         Ok(dir)

@@ -4,8 +4,12 @@
 //!   writer, or the machine, ends.
 //! * [`Dir`]: a directory held by descriptor. No name in it, whoever made it and whoever changes it
 //!   meanwhile, leads out of it.
+//! * [`copy`]: what is in one such directory laid into another.
 //! * [`private`]: what is ours is readable by its owner only, from the moment it is made.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
+pub mod copy;
 pub mod dir;
 pub mod limits;
 pub mod private;

@@ -10,6 +10,9 @@ pub const REMOVE_DEPTH_MAX: usize = 32;
 /// How deep a tree may be that is copied.
 pub const COPY_DEPTH_MAX: usize = 200;
 
+/// The most that a file's extended attributes, or one of them, may have: as the kernel's own.
+pub const XATTR_BYTES_MAX: usize = 64 << 10;
+
 /// How many names one look at the modes of a data directory goes through at most.
 pub const MEND_NAMES_MAX: usize = 4096;
 

@@ -8,6 +8,8 @@
 //! **Invariant:** what lies under its final name is complete, was verified against its digest and is
 //! on disk. Everything else lies in directories that are swept when the store is opened.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 pub mod archive;
 mod blobs;
 mod client;
@@ -37,4 +39,6 @@ pub use pull::{Puller, PullerConfig};
 pub use push::Pusher;
 pub use reference::{Reference, ReferenceError};
 pub use store::{Collected, ImageRecord, ImageStore, Lease, PulledImage, StoreConfig};
+#[doc(hidden)]
+pub use unpack::unpack_untrusted;
 pub use unpack::{LayerError, LayerLimits, Ownership};

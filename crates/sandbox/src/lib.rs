@@ -20,6 +20,8 @@
 //! without its shim does not run; everything made for a container carries its id, so that whoever
 //! finds it knows what to remove.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 mod caps;
 mod cgroup;
 mod client;
@@ -44,6 +46,7 @@ mod users;
 pub use error::SandboxError;
 pub use ids::{ContainerId, GroupId, NotAName};
 pub use nix::sys::signal::Signal;
+pub use rootfs::merged;
 pub use sandboxes::Sandboxes;
 pub use shim::shim_main;
 pub use spec::{

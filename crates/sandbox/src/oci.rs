@@ -5,7 +5,7 @@
 //! the environment never reach the disk.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
@@ -69,6 +69,7 @@ pub(crate) struct Device {
 /// The whole document.
 pub(crate) fn document(spec: &ContainerSpec, found: &Found) -> Result<Value, SandboxError> {
     check_sysctls(spec)?;
+    check_destinations(spec)?;
     let hostname = spec.hostname.clone().unwrap_or_else(|| short(spec.id.as_str()));
     let (masked, readonly): (&[&str], &[&str]) =
         if spec.privileged { (&[], &[]) } else { (&MASKED, &READONLY) };
@@ -201,8 +202,13 @@ fn namespaces(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
     list
 }
 
-/// Those of every container, but for what the container itself has at the same place; then its
-/// own, parents before what is mounted into them.
+/// First the container's own, parents before what is mounted into them; then those of every container,
+/// but for what it has itself at the same place; then its own below these.
+///
+/// The order is a wall. The runtime finds each place within the root by descriptors, but what it makes
+/// in `/dev` after that it makes by path, on the host's side. A link in one of the container's
+/// volumes, which another container may write, can lead a mount below it to `/dev`: so `/dev` is
+/// mounted after them, over whatever came there, and is the kernel's and ours alone.
 fn mounts(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
     let mut own: Vec<(PathBuf, Value)> = Vec::new();
     for mount in &spec.mounts {
@@ -224,13 +230,43 @@ fn mounts(spec: &ContainerSpec, found: &Found) -> Vec<Value> {
     }
     own.sort_by_key(|(destination, _)| destination.components().count());
     let is_taken = |path: &Path| own.iter().any(|(destination, _)| destination == path);
-    let mut list: Vec<Value> = defaults(spec, found)
-        .into_iter()
-        .filter(|(destination, _)| !is_taken(destination))
-        .map(|(_, mount)| mount)
-        .collect();
-    list.extend(own.into_iter().map(|(_, mount)| mount));
-    list
+    let mut defaults = defaults(spec, found);
+    defaults.retain(|(destination, _)| !is_taken(destination));
+    let (below, first): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|(destination, _)| is_of_system(destination));
+    first.into_iter().chain(defaults).chain(below).map(|(_, mount)| mount).collect()
+}
+
+fn is_of_system(path: &Path) -> bool {
+    ["/dev", "/proc", "/sys"].iter().any(|dir| path.starts_with(dir))
+}
+
+/// Refuses the places where the order of the mounts is no wall.
+fn check_destinations(spec: &ContainerSpec) -> Result<(), SandboxError> {
+    let binds = || spec.mounts.iter().map(|mount| &mount.destination);
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| &tmpfs.destination);
+    let files = spec.files.iter().map(|file| &file.destination);
+    let devices = spec.devices.iter().map(|device| &device.container);
+    for path in binds().chain(tmpfs).chain(files).chain(devices) {
+        let is_plain = path.is_absolute()
+            && path.components().count() > 1
+            && !path.components().any(|part| part == Component::ParentDir);
+        let is_within = |outer: &PathBuf| path != outer && path.starts_with(outer);
+        let why = if !is_plain {
+            "it must be an absolute path below the root, without `..`"
+        } else if binds().any(|outer| is_of_system(outer) && is_within(outer)) {
+            "nothing can be put into what is mounted below /dev, /proc or /sys"
+        } else {
+            continue;
+        };
+        let what = format!("place in the container {}", path.display());
+        return Err(SandboxError::Invalid { what, why: why.into() });
+    }
+    if binds().any(|path| path == Path::new("/dev")) {
+        let why = "it holds the container's devices, which are its own".into();
+        return Err(SandboxError::Invalid { what: "mount at /dev".into(), why });
+    }
+    Ok(())
 }
 
 fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
@@ -445,6 +481,42 @@ mod tests {
         let place = |path: &str| list.iter().position(|other| other == path).unwrap();
         assert!(place("/data") < place("/data/inner"), "parents first: {list:?}");
         assert!(place("/dev") < place("/dev/shm"), "{list:?}");
+        assert!(place("/data/inner") < place("/dev"), "nothing covers /dev: {list:?}");
+    }
+
+    #[test]
+    fn places_where_a_mount_could_lead_our_own_work_astray_are_refused() {
+        let bind = |destination: &str| Mount {
+            source: "/host".into(),
+            destination: destination.into(),
+            readonly: false,
+        };
+        for (destinations, is_fine) in [
+            (vec!["/data", "/data/inner", "/dev/shm", "/dev/x"], true),
+            (vec!["/dev"], false),
+            (vec!["/"], false),
+            (vec!["/data/../dev"], false),
+            (vec!["data"], false),
+            (vec!["/dev/x", "/dev/x/y"], false),
+            (vec!["/proc/x", "/proc/x/y"], false),
+        ] {
+            let mut spec = spec();
+            spec.mounts = destinations.iter().map(|path| bind(path)).collect();
+            assert_eq!(document(&spec, &Found::default()).is_ok(), is_fine, "{destinations:?}");
+        }
+        let mut spec = spec();
+        spec.mounts = vec![bind("/dev/x")];
+        let device = |path: &str| DeviceBind {
+            host: "/dev/null".into(),
+            container: path.into(),
+            read: true,
+            write: false,
+            mknod: false,
+        };
+        spec.devices = vec![device("/dev/y/z")];
+        assert!(document(&spec, &Found::default()).is_ok());
+        spec.devices = vec![device("/dev/x/z")];
+        assert!(document(&spec, &Found::default()).is_err());
     }
 
     #[test]

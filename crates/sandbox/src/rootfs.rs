@@ -1,19 +1,18 @@
 //! The container's root: an overlay of the image's layers, and safe ways into it from outside.
 //!
-//! **Invariant:** a path of the image is only ever opened with `openat2` and `RESOLVE_IN_ROOT`, so
-//! that no symlink in it leads out of it.
+//! **Invariant:** a path of the image is only ever opened by [`Dir`], so that no symlink in it leads
+//! out of it.
 
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use ::files::{Dir, Kind};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, mkdirat};
 
 use crate::error::{Doing, SandboxError};
 use crate::spec::Rootfs;
@@ -27,14 +26,15 @@ pub(crate) fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), Sandbo
     let (upper, work) = (rootfs.scratch.join("upper"), rootfs.scratch.join("work"));
     // An earlier container's: the kernel marks it as left by a mount that never synced, and refuses
     // it. The machine has not gone down since, or nobody would ask for these files again.
-    match fs::remove_dir_all(&work) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).doing_at("remove", &work);
-        }
-        Ok(()) | Err(_) => {}
-    }
-    for dir in [&upper, &work] {
-        fs::create_dir_all(dir).doing_at("create", dir)?;
+    ::files::dir::remove_tree(&work).doing_at("remove", &work)?;
+    fs::create_dir_all(&work).doing_at("create", &work)?;
+    match fs::create_dir(&upper) {
+        // It is the container's `/`, whatever our own mask is.
+        Ok(()) => fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
+            .doing_at("open up", &upper)?,
+        // A restarted container's, who may have changed it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).doing_at("create", &upper),
     }
     let failed = |why: io::Error| SandboxError::Mount {
         source_path: rootfs.scratch.clone(),
@@ -97,60 +97,63 @@ fn terminated(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
-/// A root that is mounted, or any directory that shall be treated as one.
-#[derive(Debug)]
-pub(crate) struct Root(OwnedFd);
-
-impl Root {
-    pub(crate) fn open(path: &Path) -> Result<Self, SandboxError> {
-        let dir = File::open(path).doing_at("open", path)?;
-        Ok(Self(dir.into()))
-    }
-
-    /// A file of the image, if there is one.
-    pub(crate) fn read(&self, path: &str) -> io::Result<Option<String>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let file = match self.open_inside(Path::new(path), flags) {
-            Ok(file) => File::from(file),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
-        if !file.metadata()?.is_file() {
-            return Ok(None);
+/// Makes sure that a path which the runtime uses by name is a directory of the root itself, or not
+/// there: it puts devices and links below `/dev` by path, so that a link of that name would take them
+/// to the host.
+pub(crate) fn check_system_dirs(root: &Dir) -> Result<(), SandboxError> {
+    for name in ["dev", "proc", "sys"] {
+        let found = root.look_at(OsStr::new(name)).doing("look at the image's root")?;
+        if found.is_some_and(|found| found.kind != Kind::Directory) {
+            let what = format!("image: its /{name}");
+            let why = "it must be a directory, or not be there".into();
+            return Err(SandboxError::Invalid { what, why });
         }
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
+    Ok(())
+}
 
-    /// Makes `path` and its parents, where they are missing.
-    pub(crate) fn make_dirs(&self, path: &Path) -> io::Result<()> {
-        let mut done = PathBuf::from("/");
-        for component in path.components() {
-            let Component::Normal(name) = component else { continue };
-            let parent = self.open_inside(&done, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-            done.push(name);
-            match self.open_inside(&done, OFlag::O_PATH | OFlag::O_DIRECTORY) {
-                Ok(_) => {}
-                Err(Errno::ENOENT) => {
-                    match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-                        // A dangling symlink: there is nothing sensible to make.
-                        Err(Errno::EEXIST) => return Err(Errno::ENOENT.into()),
-                        other => other?,
-                    }
-                }
-                Err(errno) => return Err(errno.into()),
+/// A file of the image or of a running container, if there is one.
+pub(crate) fn read(root: &Dir, path: &str) -> io::Result<Option<String>> {
+    let bytes = root.read_inside(Path::new(path), FILE_BYTES_MAX)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What an image has, as its containers see it, for whoever takes files out of it: its layers laid
+/// over each other by overlayfs itself, mounted nowhere and read-only. It goes with the handle.
+///
+/// A layer by itself must not be asked: a link, a whiteout or a directory of another one may be what
+/// counts.
+pub fn merged(lower: &[PathBuf]) -> Result<Dir, SandboxError> {
+    let (top, below) = match lower {
+        [] => {
+            let why = "the image has no layers".into();
+            return Err(SandboxError::Invalid { what: "root filesystem".into(), why });
+        }
+        // Overlayfs wants two. Its whiteouts, of which a lowest layer needs none, are devices.
+        [only] => return Dir::open(only).doing_at("open", only),
+        [below @ .., top] => (top, below),
+    };
+    let mounted = |one_by_one: bool| -> io::Result<OwnedFd> {
+        let context = FsContext::open(c"overlay")?;
+        context.string(c"source", c"overlay")?;
+        if one_by_one {
+            for layer in std::iter::once(top).chain(below.iter().rev()) {
+                context.string(c"lowerdir+", &terminated(layer)?)?;
             }
+        } else {
+            let layers = lower.iter().rev().map(|layer| layer.as_os_str().as_bytes());
+            let layers = layers.collect::<Vec<_>>().join(&b':');
+            context.string(c"lowerdir", &CString::new(layers).map_err(io::Error::other)?)?;
         }
-        Ok(())
-    }
-
-    fn open_inside(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        openat2(self.0.as_fd(), path, how)
-    }
+        context.create()?;
+        context.mount()
+    };
+    let mount = match mounted(true) {
+        // Kernels before 6.5 take the layers in one string only.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => mounted(false),
+        mounted => mounted,
+    };
+    mount.and_then(Dir::from_fd).doing("look into the image's layers")
 }
 
 #[cfg(test)]
@@ -160,29 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_symlink_leads_out_of_the_root() {
-        let outside = tempfile::tempdir().unwrap();
-        fs::write(outside.path().join("passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
+    fn an_image_whose_system_directories_are_links_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("etc")).unwrap();
-        symlink(outside.path().join("passwd"), dir.path().join("etc/passwd")).unwrap();
-        symlink("../../../../../etc/hostname", dir.path().join("etc/group")).unwrap();
-        symlink(outside.path(), dir.path().join("escape")).unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        assert_eq!(root.read("/etc/passwd").unwrap(), None);
-        assert_eq!(root.read("/etc/group").unwrap(), None);
-        assert!(root.make_dirs(Path::new("/escape/made")).is_err());
-        assert!(!outside.path().join("made").exists());
-    }
-
-    #[test]
-    fn missing_directories_are_made_and_present_ones_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        root.make_dirs(Path::new("/a/b/../c")).unwrap();
-        root.make_dirs(Path::new("/a/b")).unwrap();
-        assert!(dir.path().join("a/b").is_dir());
-        fs::write(dir.path().join("file"), "").unwrap();
-        assert!(root.make_dirs(Path::new("/file/below")).is_err());
+        let root = Dir::open(dir.path()).unwrap();
+        check_system_dirs(&root).unwrap();
+        fs::create_dir(dir.path().join("proc")).unwrap();
+        check_system_dirs(&root).unwrap();
+        symlink("/etc", dir.path().join("dev")).unwrap();
+        let refused = check_system_dirs(&root).unwrap_err().to_string();
+        assert!(refused.contains("/dev"), "{refused}");
     }
 }

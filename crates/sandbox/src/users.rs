@@ -1,8 +1,10 @@
 //! Who a container runs as: a `user[:group]` of the task definition or image, looked up in the
 //! image's own passwd and group files.
 
+use ::files::Dir;
+
 use crate::error::{Doing, SandboxError};
-use crate::rootfs::Root;
+use crate::rootfs;
 
 /// What the kernel needs to know of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +17,12 @@ pub(crate) struct Identity {
 
 /// Looks `wanted` up inside `root`. A number needs no entry; a name does.
 pub(crate) fn resolve(
-    root: &Root,
+    root: &Dir,
     wanted: &str,
     additional_gids: &[u32],
 ) -> Result<Identity, SandboxError> {
-    let passwd = root.read("/etc/passwd").doing("read the image's passwd file")?;
-    let group = root.read("/etc/group").doing("read the image's group file")?;
+    let passwd = rootfs::read(root, "/etc/passwd").doing("read the image's passwd file")?;
+    let group = rootfs::read(root, "/etc/group").doing("read the image's group file")?;
     identify(
         passwd.as_deref().unwrap_or_default(),
         group.as_deref().unwrap_or_default(),

@@ -32,6 +32,8 @@ use tracing::{info, warn};
 pub use context::Region;
 pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
 pub(crate) use launch::parse_size;
+#[doc(hidden)]
+pub use volumes::fill_volume;
 pub(crate) use volumes::shared_volume;
 pub use worker::TaskView;
 

@@ -122,17 +122,7 @@ pub(crate) fn unpack(
 ) -> Result<(), LayerError> {
     let stream = decode::open(compressed).map_err(LayerError::reading)??;
     let mut stream = decode::Counted::new(stream, diff_id, limits.bytes_max);
-    let mut layer =
-        Layer { root: LayerRoot::open(dir, ownership)?, ownership, directories: Vec::new() };
-    let mut entries = Entries::new(&mut stream);
-    let mut count = 0;
-    while let Some(entry) = entries.next()? {
-        count += 1;
-        if count > limits.entries_max {
-            return Err(LayerError::TooManyEntries { max: limits.entries_max });
-        }
-        layer.apply(&entry, &mut entries)?;
-    }
+    let layer = lay_out(&mut stream, dir, ownership, limits.entries_max)?;
     stream.drain().map_err(LayerError::reading)?;
     same_digest(diff_id, stream.digest())?;
     layer.finish()
@@ -156,6 +146,34 @@ fn same_digest(expected: &Digest, actual: Digest) -> Result<(), LayerError> {
     }
     let mismatch = Mismatch { expected: *expected, actual };
     Err(LayerError::DiffMismatch(Box::new(mismatch)))
+}
+
+fn lay_out(
+    archive: impl Read,
+    dir: &Path,
+    ownership: Ownership,
+    entries_max: u64,
+) -> Result<Layer, LayerError> {
+    let root = LayerRoot::open(dir, ownership)?;
+    let mut layer = Layer { root, ownership, directories: Vec::new() };
+    let mut entries = Entries::new(archive);
+    let mut count = 0;
+    while let Some(entry) = entries.next()? {
+        count += 1;
+        if count > entries_max {
+            return Err(LayerError::TooManyEntries { max: entries_max });
+        }
+        layer.apply(&entry, &mut entries)?;
+    }
+    Ok(layer)
+}
+
+/// Lays an archive of any bytes, not compressed, out in `dir` as a layer's, without its digest and
+/// without syncing: for who tries to get out of `dir` with it.
+#[doc(hidden)]
+pub fn unpack_untrusted(archive: &[u8], dir: &Path) -> Result<(), LayerError> {
+    const ENTRIES_MAX: u64 = 10_000;
+    lay_out(archive, dir, Ownership::Keep, ENTRIES_MAX).map(drop)
 }
 
 /// A layer on its way to the disk.

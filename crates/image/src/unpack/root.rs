@@ -1,28 +1,28 @@
 //! Puts files below a directory that no path can leave.
 //!
-//! Each path's parent is opened by `openat2` with `RESOLVE_IN_ROOT`: the kernel takes the layer's
-//! directory for `/`, so that neither `..` nor a symbolic link, however it was made, leads outside.
+//! Each path's parent is opened by [`Dir::inside`]: the kernel takes the layer's directory for `/`, so
+//! that neither `..` nor a symbolic link, however it was made, leads outside.
 //! The last component is always used with the parent's descriptor and never followed.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use files::Dir;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
-    XattrFlags, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat,
-    openat, openat2, readlinkat, statat, symlinkat, syncfs, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, linkat, makedev, mknodat, readlinkat, symlinkat, syncfs, utimensat,
 };
 use rustix::io::Errno;
 
 use super::entries::{Entry, Kind, Time};
 use super::{LayerError, Ownership};
 
-/// How often a lookup is repeated that a rename elsewhere disturbed.
-const LOOKUPS_MAX: u32 = 16;
+/// Of a directory that the archive does not mention.
+const DIR_MODE: u32 = 0o755;
 /// The longest path that is looked at, as the kernel's own.
 const PATH_BYTES_MAX: usize = 4096;
 /// How many links to directories that are not there yet one path may lead through.
@@ -109,34 +109,27 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> LayerError 
 
 /// The directory that a layer is unpacked into.
 pub(super) struct LayerRoot {
-    fd: OwnedFd,
+    dir: Dir,
     ownership: Ownership,
     /// The directory of the last entry: the next one mostly is its neighbour.
-    last: Option<(PathBuf, OwnedFd)>,
+    last: Option<(PathBuf, Dir)>,
 }
 
 impl LayerRoot {
     pub(super) fn open(dir: &Path, ownership: Ownership) -> Result<Self, LayerError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, dir, flags, Mode::empty()).map_err(failed("open", dir))?;
-        Ok(Self { fd, ownership, last: None })
+        let root = Dir::open(dir).map_err(LayerError::io("open", dir))?;
+        // A layer that says nothing of its root has one that all may enter, whatever our mask is.
+        root.set_mode(DIR_MODE).map_err(LayerError::io("open up", dir))?;
+        Ok(Self { dir: root, ownership, last: None })
     }
 
     /// Opens a directory with the layer as its root.
-    fn resolve(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mut lookups = 0;
-        loop {
-            match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) if lookups < LOOKUPS_MAX => lookups += 1,
-                result => return result,
-            }
-        }
+    fn resolve(&self, path: &Path) -> Result<Dir, Errno> {
+        self.dir.inside(path).map_err(errno)
     }
 
     /// The directory that `place` is in, made if the archive did not mention it.
-    fn parent(&mut self, place: &Place) -> Result<OwnedFd, LayerError> {
+    fn parent(&mut self, place: &Place) -> Result<Dir, LayerError> {
         let path = place.parent_path();
         if let Some((known, fd)) = &self.last
             && *known == path
@@ -153,7 +146,7 @@ impl LayerRoot {
         Ok(fd)
     }
 
-    fn make_parents(&mut self, place: &Place, hops: u32) -> Result<OwnedFd, LayerError> {
+    fn make_parents(&mut self, place: &Place, hops: u32) -> Result<Dir, LayerError> {
         let mut fd = self.resolve(Path::new(".")).map_err(failed("open", Path::new("/")))?;
         for depth in 1..place.components.len() {
             let step = Place { components: place.components[..depth].to_vec() };
@@ -161,10 +154,10 @@ impl LayerRoot {
             fd = match self.resolve(&path) {
                 Ok(next) => next,
                 Err(Errno::NOENT | Errno::NOTDIR) => {
-                    if self.look_at(fd.as_fd(), &step)? == Some(FileType::Symlink) {
-                        self.make_link_target(fd.as_fd(), &step, hops)?;
+                    if self.look_at(&fd, &step)? == Some(files::Kind::Symlink) {
+                        self.make_link_target(&fd, &step, hops)?;
                     } else {
-                        self.put_directory(fd.as_fd(), &step)?;
+                        self.put_directory(&fd, &step)?;
                     }
                     self.resolve(&path).map_err(failed("open", &path))?
                 }
@@ -178,7 +171,7 @@ impl LayerRoot {
     /// link to `usr/lib`, puts a file into `lib`, and `usr/lib` itself is in a lower layer.
     fn make_link_target(
         &mut self,
-        parent: BorrowedFd<'_>,
+        parent: &Dir,
         link: &Place,
         hops: u32,
     ) -> Result<(), LayerError> {
@@ -208,40 +201,34 @@ impl LayerRoot {
     }
 
     /// Makes a directory, or keeps the one that is there; whatever else is there gives way.
-    fn put_directory(&mut self, parent: BorrowedFd<'_>, place: &Place) -> Result<(), LayerError> {
+    fn put_directory(&mut self, parent: &Dir, place: &Place) -> Result<(), LayerError> {
         let path = place.to_path();
-        let make = || mkdirat(parent, place.os_name(), Mode::from_raw_mode(0o755));
+        let make = || parent.make_dir(place.os_name(), DIR_MODE);
         match make() {
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("create", &path)(errno)),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(LayerError::io("create", &path)(error)),
         }
         let found = self.look_at(parent, place)?;
-        if found == Some(FileType::Directory) {
+        if found == Some(files::Kind::Directory) {
             return Ok(());
         }
-        let was_whiteout = found == Some(FileType::CharacterDevice);
+        let was_whiteout = found == Some(files::Kind::CharDevice);
         self.clear(parent, place)?;
-        make().map_err(failed("create", &path))?;
+        make().map_err(LayerError::io("create", &path))?;
         if was_whiteout { self.set_opaque(parent, place) } else { Ok(()) }
     }
 
-    fn look_at(
-        &self,
-        parent: BorrowedFd<'_>,
-        place: &Place,
-    ) -> Result<Option<FileType>, LayerError> {
-        match statat(parent, place.os_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed("look at", &place.to_path())(errno)),
-        }
+    fn look_at(&self, parent: &Dir, place: &Place) -> Result<Option<files::Kind>, LayerError> {
+        let found = parent.look_at(place.os_name());
+        let found = found.map_err(LayerError::io("look at", &place.to_path()))?;
+        Ok(found.map(|found| found.kind))
     }
 
     /// Removes what an entry of the same name replaces.
-    fn clear(&mut self, parent: BorrowedFd<'_>, place: &Place) -> Result<(), LayerError> {
+    fn clear(&mut self, parent: &Dir, place: &Place) -> Result<(), LayerError> {
         self.last = None;
-        remove_all(parent, place.os_name()).map_err(failed("replace", &place.to_path()))
+        parent.remove(place.os_name()).map_err(LayerError::io("replace", &place.to_path()))
     }
 
     /// Does `make`, after removing what was there if something was.
@@ -250,11 +237,11 @@ impl LayerRoot {
         place: &Place,
         doing: &'static str,
         make: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), Errno>,
-    ) -> Result<OwnedFd, LayerError> {
+    ) -> Result<Dir, LayerError> {
         let parent = self.parent(place)?;
         let mut made = make(parent.as_fd(), place.os_name());
         if made == Err(Errno::EXIST) {
-            self.clear(parent.as_fd(), place)?;
+            self.clear(&parent, place)?;
             made = make(parent.as_fd(), place.os_name());
         }
         made.map_err(failed(doing, &place.to_path()))?;
@@ -263,15 +250,12 @@ impl LayerRoot {
 
     pub(super) fn create_file(&mut self, place: &Place) -> Result<File, LayerError> {
         let parent = self.parent(place)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || openat(&parent, place.os_name(), flags, Mode::from_raw_mode(0o600));
-        let mut created = create();
-        if matches!(created, Err(Errno::EXIST)) {
-            self.clear(parent.as_fd(), place)?;
-            created = create();
+        let mut created = parent.create_file(place.os_name());
+        if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+            self.clear(&parent, place)?;
+            created = parent.create_file(place.os_name());
         }
-        created.map(File::from).map_err(failed("create", &place.to_path()))
+        created.map_err(LayerError::io("create", &place.to_path()))
     }
 
     pub(super) fn decorate_file(
@@ -315,7 +299,7 @@ impl LayerRoot {
     }
 
     pub(super) fn decorate_root(&self, entry: &Entry) -> Result<(), LayerError> {
-        self.decorate(self.fd.as_fd(), entry, Path::new("/"))
+        self.decorate(self.dir.as_fd(), entry, Path::new("/"))
     }
 
     pub(super) fn create_directory(
@@ -324,8 +308,8 @@ impl LayerRoot {
         entry: &Entry,
     ) -> Result<(), LayerError> {
         let parent = self.parent(place)?;
-        self.put_directory(parent.as_fd(), place)?;
-        let fd = open_directory(parent.as_fd(), place)?;
+        self.put_directory(&parent, place)?;
+        let fd = open_directory(&parent, place)?;
         self.decorate(fd.as_fd(), entry, &place.to_path())
     }
 
@@ -375,8 +359,8 @@ impl LayerRoot {
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing()),
             Err(errno) => return Err(failed("open", &from.parent_path())(errno)),
         };
-        match self.look_at(from_dir.as_fd(), &from)? {
-            None | Some(FileType::Directory) => return Err(missing()),
+        match self.look_at(&from_dir, &from)? {
+            None | Some(files::Kind::Directory) => return Err(missing()),
             Some(_) => {}
         }
         self.put(place, "link", |fd, name| {
@@ -424,9 +408,9 @@ impl LayerRoot {
     /// Hides what lower layers have under this name: a character device 0:0, as overlayfs wants it.
     pub(super) fn white_out(&mut self, place: &Place) -> Result<(), LayerError> {
         let parent = self.parent(place)?;
-        match self.look_at(parent.as_fd(), place)? {
+        match self.look_at(&parent, place)? {
             // The layer brought its own already, which hides the lower one except for directories.
-            Some(FileType::Directory) => return self.set_opaque(parent.as_fd(), place),
+            Some(files::Kind::Directory) => return self.set_opaque(&parent, place),
             Some(_) => return Ok(()),
             None => {}
         }
@@ -441,7 +425,7 @@ impl LayerRoot {
         self.mark_opaque(fd.as_fd(), &marker.parent_path())
     }
 
-    fn set_opaque(&self, parent: BorrowedFd<'_>, place: &Place) -> Result<(), LayerError> {
+    fn set_opaque(&self, parent: &Dir, place: &Place) -> Result<(), LayerError> {
         let fd = open_directory(parent, place)?;
         self.mark_opaque(fd.as_fd(), &place.to_path())
     }
@@ -455,13 +439,16 @@ impl LayerRoot {
     }
 
     pub(super) fn sync(&self) -> Result<(), LayerError> {
-        syncfs(&self.fd).map_err(failed("sync", Path::new("/")))
+        syncfs(&self.dir).map_err(failed("sync", Path::new("/")))
     }
 }
 
-fn open_directory(parent: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, LayerError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, place.os_name(), flags, Mode::empty()).map_err(failed("open", &place.to_path()))
+fn open_directory(parent: &Dir, place: &Place) -> Result<Dir, LayerError> {
+    parent.dir(place.os_name()).map_err(LayerError::io("open", &place.to_path()))
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
@@ -471,24 +458,4 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
 fn times(mtime: Time) -> Timestamps {
     let at = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
     Timestamps { last_access: at, last_modification: at }
-}
-
-/// Removes a file or a whole directory without ever following a link.
-fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(parent, name, flags, Mode::empty())?;
-    let names: Vec<_> = Dir::read_from(&fd)?
-        .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
-        .collect::<Result<_, _>>()?;
-    for child in names {
-        if !matches!(child.as_bytes(), b"." | b"..") {
-            remove_all(fd.as_fd(), OsStr::from_bytes(child.as_bytes()))?;
-        }
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

@@ -438,3 +438,43 @@ proptest! {
         prop_assert_eq!(left, ["blob", "layer"]);
     }
 }
+
+/// Somebody who can write into the directory exchanges each of its directories for a link to the host
+/// and back while layers are unpacked there, which nobody can; it must not matter even so.
+#[test]
+fn what_is_exchanged_while_a_layer_is_unpacked_leads_nowhere() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir_all(outside.path().join("deep")).unwrap();
+    fs::write(outside.path().join("deep/3"), "the host's").unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    for number in 0..40 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append_data(&mut header, format!("sub/deep/{number}"), &b"layer"[..]).unwrap();
+    }
+    let archive = builder.into_inner().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let root = files::Dir::open(dir.path()).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = root.symlink("aside".as_ref(), outside.path().as_os_str());
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                let _ = rustix::fs::renameat_with(&root, "sub", &root, "aside", flags);
+            }
+        });
+        for _ in 0..200 {
+            // An error is fine.
+            let _ = unpack_untrusted(&archive, dir.path());
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(outside.path().join("deep")).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(outside.path().join("deep/3")).unwrap(), "the host's");
+}

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use ::files::Dir;
 use libcontainer::container::Container as OciContainer;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
@@ -30,7 +31,7 @@ use crate::files::{self, Files};
 use crate::launch::Launch;
 use crate::oci::{self, Found};
 use crate::proto::{Create, Record, Status};
-use crate::rootfs::{self, Root};
+use crate::rootfs;
 use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Seccomp, Started};
 use crate::sys;
 use crate::users;
@@ -290,8 +291,9 @@ fn in_private_namespace(
     if let Some(pid) = ipc_of {
         borrow_shm(pid, &files.shm())?;
     }
-    let root = Root::open(&files.rootfs())?;
-    root.make_dirs(&spec.cwd).map_err(|error| SandboxError::WorkingDirectory {
+    let root = Dir::open(&files.rootfs()).doing_at("open", &files.rootfs())?;
+    rootfs::check_system_dirs(&root)?;
+    root.make_dirs(&spec.cwd, 0o755).map_err(|error| SandboxError::WorkingDirectory {
         path: spec.cwd.clone(),
         why: error.to_string(),
     })?;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use ::files::Dir;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use longshore_types::{Clock, SystemClock, Timestamp};
@@ -18,7 +19,6 @@ use crate::files;
 use crate::launch::Launch;
 use crate::oci;
 use crate::proto::Reply;
-use crate::rootfs::Root;
 use crate::spec::{ContainerSpec, ExecResult, ExecSpec};
 use crate::users;
 
@@ -171,7 +171,8 @@ fn launch(
 ) -> Result<Launch, SandboxError> {
     let identity = match &wanted.user {
         Some(user) => {
-            let root = Root::open(format!("/proc/{}/root", container.pid()).as_ref())?;
+            let root = Dir::open(format!("/proc/{}/root", container.pid()).as_ref())
+                .doing("open the container's root")?;
             users::resolve(&root, user, &[])?
         }
         None => container.launch.identity.clone(),

@@ -53,6 +53,8 @@ fn serve() -> Result<(), SandboxError> {
     let _ = nix::unistd::setsid();
     // Nor does it keep the agent's directory busy.
     let _ = std::env::set_current_dir("/");
+    // The agent's mask is not its containers', who get this process's.
+    ::files::private::set_container_mask();
     sys::set_name(NAME);
     let mut agent = Connection::new(take_standard_input().doing("take descriptor 0")?);
     let nursery = loop {
