@@ -1,5 +1,7 @@
 """What a running task does: order, health, restarts, stopping, limits, isolation."""
 
+import os
+import stat
 import time
 
 import pytest
@@ -230,3 +232,30 @@ def test_no_logging_at_all_is_fine(cluster):
         )["taskDefinition"]["taskDefinitionArn"]
         arn, = cluster.run(definition, fargate=False, cluster="default")
         assert cluster.until(arn, "STOPPED", cluster="default")["containers"][0]["exitCode"] == 0
+
+
+def test_nothing_of_a_region_is_open_to_other_users_and_containers_know_nothing_of_it(region, cluster):
+    definition = cluster.define(
+        cluster.container("sh", "-c", "umask; stat -c %a / /data; touch /tmp/x && stat -c %a /tmp/x; sleep 60",
+                          user="1000", mountPoints=[{"sourceVolume": "v", "containerPath": "/data"}]),
+        volumes=[{"name": "v"}])
+    arn, = cluster.run(definition)
+    cluster.until(arn, "RUNNING")
+    wait_for("its lines", lambda: len(cluster.lines(arn)) == 4)
+    assert cluster.lines(arn) == ["0022", "755", "755", "644"]
+    # What a container or an image gave its modes lies below one of these, which nobody else can enter.
+    theirs = ["layers", "layer", "volumes", "shared-volumes"]
+    mounted = ["hosts", "resolv.conf", "hostname"]
+    open_ones = []
+    for path, dirs, files in os.walk(region.data_dir):
+        names = ["."] + dirs + [name for name in files if name not in mounted]
+        for name in names:
+            try:
+                mode = os.lstat(os.path.join(path, name)).st_mode
+            except FileNotFoundError:
+                continue  # gone since
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                open_ones.append((os.path.join(path, name), oct(mode)))
+        dirs[:] = [name for name in dirs if name not in theirs]
+    assert not open_ones
+    cluster.ecs.stop_task(cluster=cluster.name, task=arn)

@@ -4,14 +4,18 @@
 //! however the process ends. So a lock that can be taken means that nobody is there, whatever pid
 //! the file names.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use files::private::Mended;
+use files::whole::{self, Durability, Found};
 use longshore_types::RegionName;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::error::Error;
 
@@ -105,15 +109,27 @@ impl DataDir {
         &self.root
     }
 
-    /// Creates the directory if it is missing, for its owner only: it holds keys.
+    /// Creates the directory if it is missing, for its owner only: it holds keys. What others could
+    /// read of one that is there they can read no longer.
     pub(crate) fn create(&self) -> Result<(), Error> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let created = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.root);
+        let created = files::private::make_dirs(&self.root);
         let created = created.and_then(|()| {
             // Says early, and by name, that the disk is full or read-only.
             tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root)?.write_all(b"probe")
         });
-        created.map_err(|source| Error::DataDir { path: self.root.clone(), source })
+        created.map_err(|source| Error::DataDir { path: self.root.clone(), source })?;
+        match files::private::mend(&self.root, is_ours) {
+            Ok(Mended { count, first: Some(first) }) => {
+                let first = first.display();
+                warn!(count, %first, "files that other users could read or enter are private now");
+            }
+            Ok(Mended { first: None, .. }) => {}
+            Err(error) => {
+                let path = self.root.display();
+                warn!(%path, %error, "other users may be able to read the data directory");
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn log_file(&self, name: &str) -> PathBuf {
@@ -159,24 +175,19 @@ impl DataDir {
 
     pub(crate) fn write_region(&self, file: &RegionFile) -> Result<(), Error> {
         let path = self.region_file();
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_string_pretty(file).expect("a region file has string keys");
-        std::fs::write(&new, text + "\n")
-            .and_then(|()| std::fs::rename(&new, &path))
+        let text =
+            serde_json::to_string_pretty(file).expect("a region file has string keys") + "\n";
+        // It is written at every start.
+        whole::write(&path, text.as_bytes(), Durability::DiesWithTheMachine)
             .map_err(|source| Error::DataDir { path, source })
     }
 
     /// What the region of this directory last said of itself.
     pub(crate) fn region(&self) -> Result<RegionFile, Error> {
         let path = self.region_file();
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::DataDir {
-                path,
-                source: io::Error::new(io::ErrorKind::InvalidData, error),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Error::NoRegion { path: self.root.clone() })
-            }
+        match whole::read_json(&path).and_then(Found::value) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(Error::NoRegion { path: self.root.clone() }),
             Err(source) => Err(Error::DataDir { path, source }),
         }
     }
@@ -196,6 +207,19 @@ impl DataDir {
             Err(Error::NotRunning { path: self.root.clone() })
         }
     }
+}
+
+/// Whether a name in the data directory is one that our processes give.
+fn is_ours(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] =
+        ["agent", "logs", "registry", "keys.json", "region.json", "registry-auth.json"];
+    let text = name.to_string_lossy();
+    let is_log = text.ends_with(".log") || text.contains(".log.");
+    whole::is_temporary(name)
+        || NAMES.contains(&&*text)
+        || is_log
+        || [".lock", ".unreadable"].iter().any(|end| text.ends_with(end))
+        || [".probe", "region.sqlite"].iter().any(|start| text.starts_with(start))
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {

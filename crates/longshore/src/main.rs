@@ -4,6 +4,8 @@
 //! shims of containers. A shim must have one thread only, so it is told apart before anything else
 //! happens. **Invariant:** the environment and the arguments are read here and nowhere else.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
 mod addresses;
 mod cli;
 mod client;
@@ -38,6 +40,10 @@ fn main() -> ExitCode {
         sandbox::shim_main(words);
     }
     let cli = Cli::parse();
+    // An image that is packed is its user's; all else that we make is for its owner only.
+    if !matches!(cli.command, Command::Image(Image::Pack(_))) {
+        files::private::set_mask();
+    }
     let is_long_lived =
         matches!(cli.command, Command::Up(_) | Command::Region(_) | Command::Agent(_));
     start_logging(is_long_lived);

@@ -2,10 +2,12 @@
 //!
 //! Only the region's process is started here, which needs no root and leaves nothing in the kernel.
 
+#![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -190,4 +192,44 @@ fn a_profile_is_written_for_the_aws_cli() {
     let config = std::fs::read_to_string(home.path().join(".aws/config")).unwrap();
     assert!(config.contains("[profile longshore]"), "{config}");
     assert!(config.contains(&format!("endpoint_url = http://{address}")), "{config}");
+}
+
+/// Every name below `dir`, and `dir`, that others than the owner have any right to.
+fn open_to_others(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut to_see = vec![dir.to_owned()];
+    while let Some(path) = to_see.pop() {
+        // A file of the running region may be gone since.
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            to_see.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        if metadata.permissions().mode() & 0o077 != 0 {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_data_directory_is_its_owners_alone_and_one_that_was_not_is_mended_with_a_word() {
+    let world = World::new();
+    let region = world.region("127.0.0.1:0");
+    world.address(&region);
+    assert_eq!(open_to_others(&world.data()), Vec::<PathBuf>::new());
+    drop(region);
+    assert!(!world.log().contains("private now"), "{}", world.log());
+
+    let widened = ["", "keys.json", "region.sqlite", "logs", "registry", "registry/blobs"];
+    for name in widened {
+        let path = world.data().join(name);
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let region = world.region("127.0.0.1:0");
+    world.address(&region);
+    assert_eq!(open_to_others(&world.data()), Vec::<PathBuf>::new());
+    drop(region);
+    let log = world.log();
+    assert!(log.contains("private now") && log.contains("count=6"), "{log}");
 }
