@@ -44,7 +44,7 @@ use std::thread;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use longshore_types::Chain;
+use longshore_types::{Chain, Steps};
 
 pub use crate::addr::{AddrError, Ipv4Net, MacAddr};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
@@ -91,6 +91,8 @@ pub struct NetworkConfig {
     pub is_link_local_open: bool,
     /// Where host ports are taken from when any will do; without one, the host's ephemeral range.
     pub dynamic_ports: Option<RangeInclusive<u16>>,
+    /// Told how far each change of an endpoint has come.
+    pub steps: Steps,
 }
 
 impl NetworkConfig {
@@ -106,6 +108,7 @@ impl NetworkConfig {
             is_host_open: false,
             is_link_local_open: false,
             dynamic_ports: None,
+            steps: Steps::default(),
         }
     }
 }
@@ -183,7 +186,7 @@ impl Network {
     }
 
     /// Leads ports of this host to a bridged endpoint: all of `wishes`, or none and the port that is
-    /// taken. The bindings are in the order of the wishes.
+    /// taken. The bindings are in the order of the wishes. Asking again gives the same ports.
     pub async fn publish(
         &self,
         id: &EndpointId,
@@ -282,6 +285,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         groups: BTreeMap::new(),
         endpoints,
         next_bridge: 2,
+        steps: config.steps.clone(),
     };
     worker.replace_table()?;
     match docker::let_through(&mut worker.netfilter, config.tag) {

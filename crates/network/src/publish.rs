@@ -59,6 +59,21 @@ pub struct Binding {
     pub protocol: Protocol,
 }
 
+/// What `wishes` were granted before, in their order: whoever asked may not have heard of it. `None` if
+/// any of them was not.
+pub(crate) fn granted_before(known: &[Binding], wishes: &[PortMapping]) -> Option<Vec<Binding>> {
+    let mut left = known.to_vec();
+    let mut granted = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let is_it = |binding: &Binding| {
+            (binding.container_port, binding.protocol) == (wish.container_port, wish.protocol)
+                && (wish.host_port == 0 || wish.host_port == binding.host_port)
+        };
+        granted.push(left.remove(left.iter().position(is_it)?));
+    }
+    (!wishes.is_empty()).then_some(granted)
+}
+
 /// Why a host port cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
@@ -195,6 +210,17 @@ mod tests {
         assert!(ports.held.is_empty());
         let both = [wish(21_720, Protocol::Tcp), wish(21_720, Protocol::Udp)];
         assert_eq!(ports.reserve(&both).unwrap().len(), 2, "tcp and udp do not collide");
+    }
+
+    #[test]
+    fn what_was_granted_is_granted_to_the_same_wishes_again() {
+        let mut ports = HostPorts::new(21_740..=21_749);
+        let wishes = [wish(0, Protocol::Tcp), wish(21_741, Protocol::Udp), wish(0, Protocol::Tcp)];
+        assert_eq!(granted_before(&[], &wishes), None);
+        let granted = ports.reserve(&wishes).unwrap();
+        assert_eq!(granted_before(&granted, &wishes).unwrap(), granted);
+        assert_eq!(granted_before(&granted, &[wish(21_742, Protocol::Udp)]), None);
+        assert_eq!(granted_before(&granted, &[]), None);
     }
 
     #[test]

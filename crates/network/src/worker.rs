@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use longshore_types::{Chain, SecurityGroupId};
+use longshore_types::{Chain, SecurityGroupId, Steps};
 
 use crate::addr::Ipv4Net;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
@@ -27,7 +27,7 @@ use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
 use crate::nft::Batch;
-use crate::publish::{HostPorts, PortMapping, Protocol};
+use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, Table, World};
 use crate::setup;
@@ -70,6 +70,7 @@ pub(crate) struct Worker {
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
+    pub(crate) steps: Steps,
 }
 
 /// The changes of one turn, until its transaction.
@@ -165,6 +166,7 @@ impl Worker {
                 self.replace_table()
             })
         };
+        self.steps.reached("table changed");
         let refusal = outcome.err();
         let forgotten = Forgotten { addresses: BTreeSet::new(), udp_ports: led_ports };
         if let Err(error) = self.netfilter.forget_connections(&forgotten) {
@@ -277,10 +279,12 @@ impl Worker {
         }
         self.forgetter.await_forgotten(endpoint.address)?;
         self.records.save(&endpoint)?;
+        self.steps.reached("endpoint recorded");
         if let Err(error) = self.wire(&endpoint, prepared) {
             report(id, self.take_down(&endpoint));
             return Err(error);
         }
+        self.steps.reached("endpoint named");
         let attached = self.attached(&endpoint);
         let world = World { groups: &self.groups, endpoints: &self.endpoints };
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
@@ -309,6 +313,7 @@ impl Worker {
         outside.add_neighbour(host_link, address, mac);
         outside.add_link_route(host_link, address, Some(self.table.plan().host), true);
         self.route.ask(&outside)?;
+        self.steps.reached("endpoint wired");
         netns::pin(&prepared.namespace, &self.records.namespace(&endpoint.id))
     }
 
@@ -353,6 +358,9 @@ impl Worker {
         let Role::Bridge { bindings: known } = &endpoint.role else {
             return Err(NetworkError::NotBridged { endpoint: id.clone() });
         };
+        if let Some(granted) = publish::granted_before(known, wishes) {
+            return Ok(granted);
+        }
         if known.len() + wishes.len() > limits::PORTS_PER_ENDPOINT_MAX {
             return Err(NetworkError::TooManyPorts { limit: limits::PORTS_PER_ENDPOINT_MAX });
         }
@@ -366,6 +374,7 @@ impl Worker {
             granted.iter().for_each(|binding| self.ports.release(binding));
             return Err(error);
         }
+        self.steps.reached("ports recorded");
         Table::publish(&mut turn.batch, &next, &granted);
         let udp = granted.iter().filter(|binding| binding.protocol == Protocol::Udp);
         turn.led_ports.extend(udp.map(|binding| binding.host_port));
@@ -410,11 +419,14 @@ impl Worker {
     fn take_down(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let link = endpoint.host_link();
         let routed = link.as_ref().map_or(Ok(()), |link| self.unroute(link, endpoint.address));
+        self.steps.reached("route removed");
         let unpinned = netns::unpin(&self.records.namespace(&endpoint.id));
+        self.steps.reached("namespace unnamed");
         if let Some(link) = link {
             self.reaper.see_off(link);
         }
         let forgotten = unpinned.and_then(|()| self.records.forget(&endpoint.id));
+        self.steps.reached("endpoint forgotten");
         routed.and(forgotten)
     }
 
