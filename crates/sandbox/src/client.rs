@@ -1,9 +1,13 @@
 //! The agent's end of a conversation with a shim.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
+use longshore_types::Steps;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -43,8 +47,10 @@ impl Client {
     }
 
     /// Asks and waits for the answer. An end of the stream is [`io::ErrorKind::UnexpectedEof`].
-    pub(crate) async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+    /// `steps` hears when the question is out.
+    pub(crate) async fn ask(&mut self, request: &Request, steps: &Steps) -> io::Result<Reply> {
         self.stream.write_all(&proto::encode(request)?).await?;
+        steps.reached("shim asked");
         loop {
             if let Some((reply, length)) = proto::decode(&self.received)? {
                 self.received.drain(..length);
@@ -54,6 +60,17 @@ impl Client {
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
+        }
+    }
+
+    /// Whether the other side has not gone, as far as the kernel knows by now. Asks nobody, so that it
+    /// says nothing of a shim that merely hangs.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut byte = [0];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(self.stream.as_raw_fd(), &mut byte, flags) {
+            Ok(count) => count > 0,
+            Err(errno) => errno == Errno::EAGAIN,
         }
     }
 }

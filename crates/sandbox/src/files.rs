@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use ::files::whole::{self, Durability};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::{Doing, SandboxError};
 use crate::ids::ContainerId;
@@ -74,16 +73,22 @@ impl Files {
 
     /// A missing one is fine.
     pub(crate) fn remove(&self) -> Result<(), SandboxError> {
-        remove_tree(&self.run)?;
+        self.remove_run()?;
         remove_tree(&self.dir)
+    }
+
+    /// What only serves its making and running. A missing one is fine.
+    pub(crate) fn remove_run(&self) -> Result<(), SandboxError> {
+        remove_tree(&self.run)
     }
 
     pub(crate) fn read_record(&self) -> Result<Option<Record>, SandboxError> {
         let path = self.dir.join("container.json");
         let Some(text) = read_text(&path)? else { return Ok(None) };
-        let mut lines = text.split_inclusive(|byte| *byte == b'\n').rev();
-        let Some(last) = lines.find(|line| line.ends_with(b"\n")) else { return Ok(None) };
-        understand(&path, last).map(Some)
+        // What a crash of the machine left of a line may be anything.
+        let lines = text.split_inclusive(|byte| *byte == b'\n').rev();
+        let whole = lines.filter(|line| line.ends_with(b"\n"));
+        Ok(whole.filter_map(|line| serde_json::from_slice(line).ok()).next())
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), SandboxError> {
@@ -94,11 +99,15 @@ impl Files {
         file.and_then(|mut file| file.write_all(&line)).doing_at("write", &path)
     }
 
+    /// Half of one, which only a crash of the machine can leave, is none.
     pub(crate) fn read_exit(&self) -> Result<Option<Exit>, SandboxError> {
-        match read(&self.dir.join("exit.json"))? {
-            Some(exit) => Ok(Some(exit)),
-            None => read(&self.run.join("exit.json")),
+        for dir in [&self.dir, &self.run] {
+            let text = read_text(&dir.join("exit.json"))?;
+            if let Some(exit) = text.and_then(|text| serde_json::from_slice(&text).ok()) {
+                return Ok(Some(exit));
+            }
         }
+        Ok(None)
     }
 
     pub(crate) fn write_exit(&self, exit: &Exit) -> Result<(), SandboxError> {
@@ -123,21 +132,12 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxEr
     whole::write(path, &text, Durability::DiesWithTheMachine).doing_at("write", path)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SandboxError> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
-    understand(path, &text).map(Some)
-}
-
 fn read_text(path: &Path) -> Result<Option<Vec<u8>>, SandboxError> {
     match fs::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).doing_at("read", path),
     }
-}
-
-fn understand<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, SandboxError> {
-    serde_json::from_slice(text).map_err(io::Error::from).doing_at("understand", path)
 }
 
 fn encode(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, SandboxError> {

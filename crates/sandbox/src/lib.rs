@@ -6,7 +6,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `sandboxes`, `pool`, `client` | the agent's side |
+//! | `sandboxes`, `recover`, `pool`, `client` | the agent's side |
 //! | `shim` | the process beside the container |
 //! | `proto`, `files` | what the two say to each other, and what they leave on disk |
 //! | `spool` | the container's output on disk, and following it |
@@ -33,6 +33,7 @@ mod launch;
 mod oci;
 mod pool;
 mod proto;
+mod recover;
 mod rootfs;
 mod sandboxes;
 mod seccomp;

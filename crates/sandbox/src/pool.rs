@@ -17,9 +17,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use longshore_types::Steps;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -28,6 +30,8 @@ use crate::client::Client;
 use crate::proto::{Reply, Request};
 use crate::sys;
 
+/// What the names of nurseries' sockets begin with: no container can have such a name.
+pub(crate) const SPARES: &str = ".spares";
 /// After a failed start of a shim.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -45,15 +49,23 @@ struct Shared {
     size: usize,
     idle: Mutex<VecDeque<Client>>,
     taken: Notify,
+    nursery: tokio::sync::Mutex<Option<Nursery>>,
+    nurseries: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Nursery {
     /// As long as this conversation lasts, so does the nursery.
-    nursery: tokio::sync::Mutex<Option<Client>>,
+    _client: Client,
+    /// Its own: it is removed by the nursery that ends, which is often after the next has begun.
+    spares_at: PathBuf,
 }
 
 /// Where shims write, listen and live.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     pub(crate) log: PathBuf,
-    pub(crate) spares_at: PathBuf,
+    pub(crate) run_dir: PathBuf,
     pub(crate) cgroup_parent: PathBuf,
 }
 
@@ -105,6 +117,7 @@ impl Pool {
             idle: Mutex::default(),
             taken: Notify::new(),
             nursery: tokio::sync::Mutex::default(),
+            nurseries: AtomicU32::new(0),
         });
         let refill = tokio::spawn(refill(Arc::clone(&shared))).abort_handle();
         Ok(Self { shared, refill })
@@ -112,7 +125,14 @@ impl Pool {
 
     /// A shim to become a container's: one that waits, or else a new one.
     pub(crate) async fn take(&self) -> io::Result<Client> {
-        let idle = lock(&self.shared.idle).pop_front();
+        let mut idle = None;
+        while let Some(client) = lock(&self.shared.idle).pop_front() {
+            if client.is_alive() {
+                idle = Some(client);
+                break;
+            }
+            tracing::warn!("a spare shim was killed");
+        }
         self.shared.taken.notify_one();
         match idle {
             Some(client) => Ok(client),
@@ -139,37 +159,31 @@ async fn refill(shared: Arc<Shared>) {
 impl Shared {
     async fn make(&self) -> io::Result<Client> {
         let mut nursery = self.nursery.lock().await;
-        if nursery.is_some()
-            && let Some(spare) = self.spare().await?
+        if let Some(nursery) = &*nursery
+            && let Some(spare) = nursery.spare().await?
         {
             return Ok(spare);
         }
-        // The first time, or whoever was there has died.
-        *nursery = None;
-        *nursery = Some(self.open_nursery().await?);
-        let gone = || io::Error::other("the process that makes shims has ended");
-        self.spare().await?.ok_or_else(gone)
-    }
-
-    /// Another child of the nursery; `None` if there is no nursery.
-    async fn spare(&self) -> io::Result<Option<Client>> {
-        let Some(mut client) = Client::connect(&self.places.spares_at).await? else {
-            return Ok(None);
-        };
-        match client.ask(&Request::Ready).await {
-            Ok(reply) => done(reply).map(|()| Some(client)),
-            Err(_) => Ok(None),
+        // The first time, or whoever was there has died; and where it was killed, not tidily.
+        if let Some(dead) = nursery.take() {
+            let _ = std::fs::remove_file(&dead.spares_at);
         }
+        let gone = || io::Error::other("the process that makes shims has ended");
+        nursery.insert(self.open_nursery().await?).spare().await?.ok_or_else(gone)
     }
 
-    async fn open_nursery(&self) -> io::Result<Client> {
+    async fn open_nursery(&self) -> io::Result<Nursery> {
         let (ours, theirs) = StdUnixStream::pair()?;
         self.spawn(theirs.into())?;
         ours.set_nonblocking(true)?;
         let mut client = Client::new(UnixStream::from_std(ours)?);
-        let Places { cgroup_parent, spares_at, .. } = self.places.clone();
-        done(client.ask(&Request::Nurse { cgroup_parent, spares_at }).await?)?;
-        Ok(client)
+        let number = self.nurseries.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{SPARES}.{}.{number}", std::process::id());
+        let spares_at = self.places.run_dir.join(name);
+        let cgroup_parent = self.places.cgroup_parent.clone();
+        let request = Request::Nurse { cgroup_parent, spares_at: spares_at.clone() };
+        done(client.ask(&request, &Steps::default()).await?)?;
+        Ok(Nursery { _client: client, spares_at })
     }
 
     /// The child has nothing of ours but the socket: no environment, no terminal.
@@ -185,6 +199,19 @@ impl Shared {
         // It outlives us, usually; if not, it must not stay a zombie.
         tokio::spawn(async move { child.wait().await });
         Ok(())
+    }
+}
+
+impl Nursery {
+    /// Another child of the nursery; `None` if it is gone.
+    async fn spare(&self) -> io::Result<Option<Client>> {
+        let Some(mut client) = Client::connect(&self.spares_at).await? else {
+            return Ok(None);
+        };
+        match client.ask(&Request::Ready, &Steps::default()).await {
+            Ok(reply) => done(reply).map(|()| Some(client)),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -77,7 +77,34 @@ pub(crate) struct Record {
     pub(crate) spool: Option<PathBuf>,
     pub(crate) shim_pid: Option<i32>,
     pub(crate) pid: Option<i32>,
+    /// Written before the application may run: without it, nothing of the container has run.
+    #[serde(default)]
+    pub(crate) is_starting: bool,
     pub(crate) started_at: Option<Timestamp>,
+    /// Why it did not start.
+    #[serde(default)]
+    pub(crate) failed: Option<Failure>,
+}
+
+impl Record {
+    pub(crate) fn may_have_run(&self) -> bool {
+        self.failed.is_none() && (self.is_starting || self.started_at.is_some())
+    }
+}
+
+/// A [`SandboxError`] as it is kept and told again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Failure(serde_json::Value);
+
+impl Failure {
+    pub(crate) fn of(error: &SandboxError) -> Self {
+        Self(serde_json::to_value(error).unwrap_or_default())
+    }
+
+    pub(crate) fn error(self) -> Option<SandboxError> {
+        serde_json::from_value(self.0).ok()
+    }
 }
 
 /// A message as it goes over the socket.

@@ -8,11 +8,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ::files::whole::{self, Durability};
-use longshore_types::{Clock, SystemClock};
+use ::files::whole;
+use longshore_types::{Clock, Steps, SystemClock};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
@@ -22,39 +22,39 @@ use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
 use crate::ids::{ContainerId, GroupId};
 use crate::pool::{Places, Pool};
-use crate::proto::{Create, Record, Reply, Request};
+use crate::proto::{Create, Failure, Record, Reply, Request};
+use crate::recover;
 use crate::spec::{
-    ContainerSpec, ExecResult, ExecSpec, Exit, GroupLimits, IpcMode, LogSink, Phase, PidMode,
-    Recovered, SandboxConfig, Started, Stats,
+    ContainerSpec, ExecResult, ExecSpec, Exit, GroupLimits, IpcMode, LogSink, PidMode,
+    SandboxConfig, Started, Stats,
 };
 use crate::spool::{LogReader, Position, Watcher, seal};
 use crate::storage::{self, DiskRoom, StorageUse};
 
 /// How long a shim may take to create or start a container: the disk may be slow.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// The file that names the boot of the last recovery.
-const BOOT: &str = "boot-id";
+/// A shim that dies while it makes a container is replaced so often.
+const CREATE_TRIES_MAX: u32 = 4;
 /// What a killed container may take to end, before its control group is emptied by force.
 const KILLED_MAX: Duration = Duration::from_secs(10);
 /// What is reported for a container whose shim was killed.
 const EXIT_LOST: i32 = 137;
-const REASON_REBOOT: &str = "the host was restarted while the container ran";
-const REASON_LOST: &str =
+pub(crate) const REASON_LOST: &str =
     "the process that watched the container was killed, and the container with it";
 
 /// Containers of this host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sandboxes {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    config: SandboxConfig,
-    cgroups: Cgroups,
+pub(crate) struct Inner {
+    pub(crate) config: SandboxConfig,
+    pub(crate) cgroups: Cgroups,
     pool: Pool,
     /// The machine has started anew since somebody last recovered: nothing of before is left.
-    has_rebooted: AtomicBool,
+    pub(crate) has_rebooted: AtomicBool,
     watcher: Watcher,
     _favor: FavorMoves,
 }
@@ -66,8 +66,8 @@ impl Inner {
 }
 
 impl Sandboxes {
-    /// Needs root, and a tokio runtime. Containers of an earlier agent are found with
-    /// [`Sandboxes::recover`].
+    /// Needs root, and a tokio runtime. Whoever made containers for an earlier agent is ended here, those
+    /// that are made are found with [`Sandboxes::recover`].
     pub fn open(config: SandboxConfig) -> Result<Self, SandboxError> {
         if !nix::unistd::geteuid().is_root() {
             let denied = io::Error::from(io::ErrorKind::PermissionDenied);
@@ -81,19 +81,18 @@ impl Sandboxes {
         let favor = FavorMoves::on();
         let cgroups = Cgroups::detect(&config.cgroup_parent)?;
         cgroups.all().make()?;
+        recover::end_unfinished(&config, &cgroups);
         let pool = Pool::start(
             &config.shim_command,
             Places {
                 log: config.state_dir.join("shims.log"),
-                // No container can have this name.
-                spares_at: config.run_dir.join(".spares"),
+                run_dir: config.run_dir.clone(),
                 cgroup_parent: config.cgroup_parent.clone(),
             },
             config.pool_size,
         )
         .doing("prepare to start shims")?;
-        let known = fs::read_to_string(config.state_dir.join(BOOT)).ok();
-        let has_rebooted = AtomicBool::new(known.is_some_and(|known| known != config.boot_id));
+        let has_rebooted = AtomicBool::new(recover::has_rebooted(&config));
         // Early, before any container could have used up what there is of this.
         let watcher = Watcher::start();
         let inner = Inner { config, cgroups, pool, has_rebooted, watcher, _favor: favor };
@@ -154,7 +153,8 @@ impl Sandboxes {
         ipc_of: Option<i32>,
     ) -> Result<(), SandboxError> {
         let id = spec.id.clone();
-        files.write_record(&Record {
+        let config = &self.inner.config;
+        let record = Record {
             group: spec.group.clone(),
             scratch: spec.rootfs.scratch.clone(),
             spool: match &spec.log {
@@ -163,9 +163,10 @@ impl Sandboxes {
             },
             shim_pid: None,
             pid: None,
+            is_starting: false,
             started_at: None,
-        })?;
-        let config = &self.inner.config;
+            failed: None,
+        };
         let request = Request::Create(Box::new(Create {
             state_dir: config.state_dir.clone(),
             run_dir: config.run_dir.clone(),
@@ -174,18 +175,43 @@ impl Sandboxes {
             pid_of,
             ipc_of,
         }));
-        let mut client = self.inner.pool.take().await.doing("start a shim")?;
-        match answer(&id, client.ask(&request)).await? {
-            Reply::Created { .. } => Ok(()),
-            other => Err(unexpected(&id, other)),
+        config.steps.reached("container begun");
+        for attempt in 1.. {
+            files.write_record(&record)?;
+            config.steps.reached("container recorded");
+            let mut client = self.inner.pool.take().await.doing("start a shim")?;
+            match answer(&id, client.ask(&request, &config.steps)).await {
+                Ok(Reply::Created { .. }) => break,
+                Ok(other) => return Err(unexpected(&id, other)),
+                // Somebody killed the shim. Nothing of the container ran, so another may make it.
+                Err(SandboxError::Shim { why, .. })
+                    if attempt < CREATE_TRIES_MAX && !client.is_alive() =>
+                {
+                    tracing::warn!(container = %id, why, "shim replaced while it made a container");
+                    self.take_apart(&id, record.clone()).await?;
+                }
+                Err(error) => return Err(error),
+            }
         }
+        config.steps.reached("container created");
+        Ok(())
     }
 
-    /// Lets the application run. Once only.
+    /// Lets the application run. It does so once, however often it is asked for, and says the same each
+    /// time; also where an earlier agent asked and did not live to hear the answer.
     pub async fn start(&self, id: &ContainerId) -> Result<Started, SandboxError> {
-        match self.ask(id, &Request::Start).await? {
-            Reply::Started(started) => Ok(started),
-            other => Err(unexpected(id, other)),
+        let asked = self.ask(id, &Request::Start).await;
+        self.inner.config.steps.reached("container started");
+        match asked {
+            Ok(Reply::Started(started)) => Ok(started),
+            Ok(other) => Err(unexpected(id, other)),
+            Err(error) => {
+                let record = self.files(id).read_record()?;
+                Err(record
+                    .and_then(|record| record.failed)
+                    .and_then(Failure::error)
+                    .unwrap_or(error))
+            }
         }
     }
 
@@ -210,7 +236,7 @@ impl Sandboxes {
                 return Err(SandboxError::NotFound { id: id.clone() });
             }
             match Client::connect(&self.socket(id)).await.doing("connect to a shim")? {
-                Some(mut client) => match client.ask(&Request::Wait).await {
+                Some(mut client) => match client.ask(&Request::Wait, &Steps::default()).await {
                     Ok(Reply::Exited(exit)) => return Ok(exit),
                     Ok(Reply::Failed(error)) => return Err(error),
                     Ok(other) => return Err(unexpected(id, other)),
@@ -232,7 +258,7 @@ impl Sandboxes {
     ) -> Result<ExecResult, SandboxError> {
         let limit = ANSWER_MAX + Duration::from_millis(command.timeout_ms);
         let mut client = self.connect(id).await?;
-        let asked = timeout(limit, client.ask(&Request::Exec(command))).await;
+        let asked = timeout(limit, client.ask(&Request::Exec(command), &Steps::default())).await;
         match self.unless_ended(id, understood(id, asked))? {
             Reply::Executed(result) => Ok(result),
             other => Err(unexpected(id, other)),
@@ -285,86 +311,42 @@ impl Sandboxes {
             let _ = self.signal(id, Signal::SIGKILL).await;
             let _ = timeout(KILLED_MAX, self.wait(id)).await;
         }
-        let (id, socket) = (id.clone(), self.socket(id));
+        self.take_apart(id, record.clone()).await?;
+        let id = id.clone();
         self.blocking(move |inner| {
-            inner.cgroups.container(&record.group, &id).remove()?;
             files::remove_tree(&record.scratch)?;
+            inner.config.steps.reached("layer removed");
             if let Some(spool) = &record.spool {
                 files::remove_tree(spool)?;
             }
+            inner.config.steps.reached("output removed");
+            // Last: as long as it is there, a new agent finds the container and tries again.
+            inner.files(&id).remove()?;
+            inner.config.steps.reached("container removed");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes what lives of a container, and what serves its making; not what it wrote.
+    pub(crate) async fn take_apart(
+        &self,
+        id: &ContainerId,
+        record: Record,
+    ) -> Result<(), SandboxError> {
+        let (id, socket) = (id.clone(), self.socket(id));
+        self.blocking(move |inner| {
+            inner.cgroups.container(&record.group, &id).remove()?;
+            inner.config.steps.reached("control group removed");
             match fs::remove_file(&socket) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).doing_at("remove", &socket);
                 }
                 Ok(()) | Err(_) => {}
             }
-            // Last: as long as it is there, a new agent finds the container and tries again.
-            inner.files(&id).remove()
+            inner.files(&id).remove_run()
         })
         .await
-    }
-
-    /// Every container that is on this host, whoever started it. One whose shim was killed is
-    /// killed too and found as exited, and so is one from before the machine started anew.
-    pub async fn recover(&self) -> Result<Vec<Recovered>, SandboxError> {
-        let mut found = Vec::new();
-        let dir = &self.inner.config.state_dir;
-        for entry in fs::read_dir(dir).doing_at("list", dir)? {
-            let entry = entry.doing_at("list", dir)?;
-            // Beside the containers' directories lies the shims' own log.
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            let name = entry.file_name();
-            let Some(Ok(id)) = name.to_str().map(str::parse::<ContainerId>) else { continue };
-            match self.files(&id).read_record() {
-                Ok(Some(record)) => found.push(self.recover_one(id, record).await?),
-                // Never got as far as to be one.
-                Ok(None) if dir.join(id.as_str()).is_dir() => self.files(&id).remove()?,
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(container = %id, %error, "container record is unreadable");
-                }
-            }
-        }
-        found.sort_by(|one, other| one.id.cmp(&other.id));
-        let boot = dir.join(BOOT);
-        whole::write(&boot, self.inner.config.boot_id.as_bytes(), Durability::Synced)
-            .doing_at("write", &boot)?;
-        self.inner.has_rebooted.store(false, Ordering::Relaxed);
-        Ok(found)
-    }
-
-    async fn recover_one(
-        &self,
-        id: ContainerId,
-        record: Record,
-    ) -> Result<Recovered, SandboxError> {
-        let mut recovered = Recovered {
-            id: id.clone(),
-            group: record.group,
-            phase: Phase::Exited,
-            pid: record.pid,
-            started_at: record.started_at,
-            exit: self.files(&id).read_exit()?,
-        };
-        if recovered.exit.is_some() {
-            return Ok(recovered);
-        }
-        if self.inner.has_rebooted.load(Ordering::Relaxed) {
-            // Its pids and sockets may be somebody else's by now.
-            recovered.exit = Some(self.lost(&id, REASON_REBOOT).await?);
-            return Ok(recovered);
-        }
-        match self.ask(&id, &Request::Status).await {
-            Ok(Reply::Status(status)) => {
-                recovered.phase = status.phase;
-                recovered.pid = Some(status.pid);
-                recovered.started_at = status.started_at;
-            }
-            Ok(_) | Err(_) => recovered.exit = Some(self.lost(&id, REASON_LOST).await?),
-        }
-        Ok(recovered)
     }
 
     /// The groups there are, for whoever wants to remove those that nobody needs.
@@ -382,7 +364,11 @@ impl Sandboxes {
     }
 
     /// The shim is gone and left no exit: ends what is left of the container, and says so.
-    async fn lost(&self, id: &ContainerId, why: &'static str) -> Result<Exit, SandboxError> {
+    pub(crate) async fn lost(
+        &self,
+        id: &ContainerId,
+        why: &'static str,
+    ) -> Result<Exit, SandboxError> {
         let id = id.clone();
         self.blocking(move |inner| {
             let files = inner.files(&id);
@@ -394,6 +380,9 @@ impl Sandboxes {
             };
             let cgroup = inner.cgroups.container(&record.group, &id);
             cgroup.kill()?;
+            if let Some(exit) = files.read_exit()? {
+                return Ok(exit);
+            }
             let now = SystemClock.now();
             let exit = Exit {
                 code: EXIT_LOST,
@@ -423,9 +412,13 @@ impl Sandboxes {
         record.and_then(|record| record.pid).ok_or_else(not_running)
     }
 
-    async fn ask(&self, id: &ContainerId, request: &Request) -> Result<Reply, SandboxError> {
+    pub(crate) async fn ask(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+    ) -> Result<Reply, SandboxError> {
         let mut client = self.connect(id).await?;
-        let answered = answer(id, client.ask(request)).await;
+        let answered = answer(id, client.ask(request, &self.inner.config.steps)).await;
         self.unless_ended(id, answered)
     }
 
@@ -453,7 +446,7 @@ impl Sandboxes {
         }
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, SandboxError> + Send + 'static,
     ) -> Result<T, SandboxError> {
@@ -462,11 +455,11 @@ impl Sandboxes {
         done.unwrap_or_else(|error| Err(SandboxError::io("work on files", io::Error::other(error))))
     }
 
-    fn files(&self, id: &ContainerId) -> Files {
+    pub(crate) fn files(&self, id: &ContainerId) -> Files {
         self.inner.files(id)
     }
 
-    fn socket(&self, id: &ContainerId) -> PathBuf {
+    pub(crate) fn socket(&self, id: &ContainerId) -> PathBuf {
         self.inner.config.run_dir.join(id.as_str())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use longshore_types::Timestamp;
+use longshore_types::{Steps, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContainerId, GroupId};
@@ -23,8 +23,10 @@ pub struct SandboxConfig {
     pub shim_command: Vec<OsString>,
     /// How many shims are kept ready.
     pub pool_size: usize,
-    /// Names this run of the machine's kernel: what another one had is gone.
+    /// Names this run of the machine's kernel: what another one had is gone. Empty if nobody knows.
     pub boot_id: String,
+    /// Told how far each change of a container has come.
+    pub steps: Steps,
 }
 
 /// Limits of a group, over all its containers.

@@ -15,7 +15,7 @@ use aws_wire::sigv4::Credentials;
 use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
-use longshore_types::{Chain, ClusterName, OsIds, SystemClock};
+use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
 use network::{NetTag, Network, NetworkConfig, NetworkError};
 use sandbox::{SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
@@ -72,6 +72,7 @@ impl Host {
             shim_command: vec![around.program.clone().into(), "shim".into()],
             pool_size,
             boot_id: boot_id(),
+            steps: Steps::default(),
         };
         Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
     }

@@ -30,7 +30,7 @@ use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
 use crate::launch::Launch;
 use crate::oci::{self, Found};
-use crate::proto::{Create, Record, Status};
+use crate::proto::{Create, Failure, Record, Status};
 use crate::rootfs;
 use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Seccomp, Started};
 use crate::sys;
@@ -52,7 +52,9 @@ pub(super) struct Container {
     oci: OciContainer,
     pid: Pid,
     phase: Phase,
+    is_starting: bool,
     started_at: Option<Timestamp>,
+    failed: Option<Failure>,
     /// Closes when the application runs; says why, if it does not.
     report: Option<OwnedFd>,
     execs: u32,
@@ -119,7 +121,9 @@ impl Container {
             oci,
             pid: Pid::from_raw(pid.as_raw()),
             phase: Phase::Created,
+            is_starting: false,
             started_at: None,
+            failed: None,
             report: Some(report),
             execs: 0,
             _stdin: streams.stdin,
@@ -174,19 +178,41 @@ impl Container {
         Status { phase: self.phase, pid: self.pid(), started_at: self.started_at }
     }
 
-    /// Lets the application run; returns once it does, or says why it does not.
+    /// Lets the application run; returns once it does, or says why it does not. Asked again, it says
+    /// the same: an agent may not have lived to hear the answer.
     pub(super) fn start(&mut self) -> Result<Started, SandboxError> {
+        if let Some(failed) = self.failed.clone().and_then(Failure::error) {
+            return Err(failed);
+        }
+        if let Some(at) = self.started_at {
+            return Ok(Started { pid: self.pid(), at });
+        }
+        // Before anything of it can run: whoever finds the container must not make it anew.
+        self.is_starting = true;
+        self.write_record()?;
+        let started = self.let_run();
+        match &started {
+            Ok(started) => {
+                self.phase = Phase::Running;
+                self.started_at = Some(started.at);
+            }
+            Err(error) => self.failed = Some(Failure::of(error)),
+        }
+        // It is what it is, written down or not; and while this process lives, it knows.
+        if let Err(error) = self.write_record() {
+            eprintln!("shim {}: {}", std::process::id(), Chain(&error));
+        }
+        started
+    }
+
+    fn let_run(&mut self) -> Result<Started, SandboxError> {
         let Some(report) = self.report.take() else {
             let why = "the container was started before".into();
             return Err(SandboxError::Invalid { what: "start".into(), why });
         };
         self.oci.start().map_err(|error| runtime_failed("start the container", &chain(&error)))?;
         read_report(report)?;
-        let at = SystemClock.now();
-        self.phase = Phase::Running;
-        self.started_at = Some(at);
-        self.write_record()?;
-        Ok(Started { pid: self.pid(), at })
+        Ok(Started { pid: self.pid(), at: SystemClock.now() })
     }
 
     pub(super) fn signal(&self, number: i32) -> Result<(), SandboxError> {
@@ -202,7 +228,9 @@ impl Container {
             spool: spool_dir(&self.spec.log),
             shim_pid: i32::try_from(std::process::id()).ok(),
             pid: Some(self.pid()),
+            is_starting: self.is_starting,
             started_at: self.started_at,
+            failed: self.failed.clone(),
         })
     }
 

@@ -97,7 +97,8 @@ fn wait_for_container(mut agent: Connection, heirloom: &Heirloom) -> Result<(), 
             Request::Create(create) => {
                 return match Container::create(*create, heirloom) {
                     Ok(container) => {
-                        agent.send(&Reply::Created { pid: container.pid() })?;
+                        // An agent that is gone by now has a successor, which finds the container.
+                        let _ = agent.send(&Reply::Created { pid: container.pid() });
                         run::run(container, &signals, agent)
                     }
                     Err(error) => agent.send(&Reply::Failed(error)),

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod crash;
 mod isolation;
 mod life;
 mod limits;

@@ -230,6 +230,7 @@ pub(crate) fn config(dir: &Path, tag: &str) -> SandboxConfig {
         shim_command: vec![env!("CARGO_BIN_EXE_longshore-shim").into()],
         pool_size: 1,
         boot_id: "this one".into(),
+        steps: longshore_types::Steps::default(),
     }
 }
 
