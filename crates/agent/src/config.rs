@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Uri;
-use longshore_types::{Clock, IdSource, RegionName};
+use longshore_types::{Clock, IdSource, RegionName, Steps};
 
 use crate::client::{Attribute, CredentialsSource};
 use crate::limits::TASK_PIDS_DEFAULT;
@@ -32,6 +32,8 @@ pub struct AgentConfig {
     pub log_endpoints: Vec<String>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
+    /// Told how far each change of a task has come.
+    pub steps: Steps,
     pub task_limits: TaskLimits,
 }
 
@@ -66,6 +68,7 @@ impl AgentConfig {
             log_endpoints: Vec::new(),
             is_fargate: true,
             task_limits: TaskLimits::default(),
+            steps: Steps::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
-use longshore_types::{AccountId, Clock, TaskArn, Timestamp};
+use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp};
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase,
     Position, Recovered, SandboxError, Started, Stats, StorageUse,
@@ -78,9 +78,30 @@ struct Host {
 pub(crate) struct FakeRuntime {
     host: Arc<Mutex<Host>>,
     changed: Arc<Notify>,
+    steps: HeardSteps,
+}
+
+/// Who hears of the steps of a fake, which outlives agents, changes with them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeardSteps(Arc<Mutex<Steps>>);
+
+impl HeardSteps {
+    pub(crate) fn heard_by(&self, steps: &Steps) {
+        *self.0.lock().unwrap() = steps.clone();
+    }
+
+    /// Not while anything is locked: it may never return.
+    fn reached(&self, name: &'static str) {
+        let steps = self.0.lock().unwrap().clone();
+        steps.reached(name);
+    }
 }
 
 impl FakeRuntime {
+    pub(crate) fn steps(&self) -> &HeardSteps {
+        &self.steps
+    }
+
     fn host(&self) -> MutexGuard<'_, Host> {
         self.host.lock().unwrap()
     }
@@ -116,6 +137,13 @@ impl FakeRuntime {
     pub(crate) fn end_at_limit(&self, arg: &str, code: i32, limit: u64) {
         let id = self.run_named(arg).unwrap();
         self.end_with(&id, code, false, Some(limit));
+    }
+
+    /// Ends it with this code if it runs.
+    pub(crate) fn end_if_running(&self, arg: &str, code: i32) {
+        if self.is_running(arg) {
+            self.end(arg, code, false);
+        }
     }
 
     pub(crate) fn end_run(&self, id: &str, code: i32, oom_killed: bool) {
@@ -234,12 +262,16 @@ impl Runtime for FakeRuntime {
         group: GroupId,
         limits: GroupLimits,
     ) -> BoxFuture<'_, Result<(), SandboxError>> {
+        self.steps.reached("group to be made");
         self.host().groups.insert(group.to_string(), limits);
+        self.steps.reached("group made");
         Box::pin(async { Ok(()) })
     }
 
     fn remove_group(&self, group: GroupId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        self.steps.reached("group to be removed");
         self.host().groups.remove(group.as_str());
+        self.steps.reached("group removed");
         Box::pin(async { Ok(()) })
     }
 
@@ -251,6 +283,7 @@ impl Runtime for FakeRuntime {
     fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            self.steps.reached("container to be created");
             let mut host = self.host();
             if let sandbox::LogSink::Spool { dir, .. } = &spec.log {
                 std::fs::create_dir_all(dir).unwrap();
@@ -261,6 +294,8 @@ impl Runtime for FakeRuntime {
             *host.created.entry(id.clone()).or_default() += 1;
             let run = Run { spec, phase: Phase::Created, started_at: None, exit: None };
             assert!(host.runs.insert(id, run).is_none(), "a container is created twice");
+            drop(host);
+            self.steps.reached("container created");
             Ok(())
         })
     }
@@ -268,6 +303,7 @@ impl Runtime for FakeRuntime {
     fn start(&self, id: ContainerId) -> BoxFuture<'_, Result<Started, SandboxError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            self.steps.reached("container to be started");
             let mut host = self.host();
             let arg = host.runs.get(id.as_str()).map(|run| run.spec.args[0].clone());
             let arg = arg.ok_or_else(|| Self::missing(&id))?;
@@ -279,12 +315,15 @@ impl Runtime for FakeRuntime {
             assert_eq!(run.phase, Phase::Created, "a container is started twice");
             let at = TestClock.now();
             (run.phase, run.started_at) = (Phase::Running, Some(at));
+            drop(host);
+            self.steps.reached("container started");
             Ok(Started { pid: 1, at })
         })
     }
 
     fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
+            self.steps.reached("signal to be sent");
             let dies = {
                 let mut host = self.host();
                 let deaf = host.deaf;
@@ -299,6 +338,7 @@ impl Runtime for FakeRuntime {
             if dies {
                 self.end_run(id.as_str(), 128 + signal.0, false);
             }
+            self.steps.reached("signal sent");
             Ok(())
         })
     }
@@ -337,8 +377,10 @@ impl Runtime for FakeRuntime {
 
     fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
+            self.steps.reached("container to be deleted");
             self.end_run(id.as_str(), 137, false);
             self.host().runs.remove(id.as_str());
+            self.steps.reached("container deleted");
             Ok(())
         })
     }
@@ -464,14 +506,17 @@ impl Images for FakeImages {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeNets {
     pub(crate) endpoints: Arc<Mutex<BTreeMap<String, Vec<Binding>>>>,
+    pub(crate) steps: HeardSteps,
 }
 
 impl FakeNets {
     fn attach(&self, endpoint: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
+        self.steps.reached("endpoint to be attached");
         self.endpoints.lock().unwrap().entry(endpoint.to_owned()).or_default();
         let netns = PathBuf::from(format!("/run/netns/{endpoint}"));
         let address = "172.30.0.9".parse().unwrap();
         let nameserver = Some("172.30.0.1".parse().unwrap());
+        self.steps.reached("endpoint attached");
         Box::pin(async move { Ok(Attached { netns, address, nameserver }) })
     }
 }
@@ -502,7 +547,11 @@ impl Nets for FakeNets {
                 protocol: port.protocol,
             })
             .collect();
+        self.steps.reached("ports to be published");
         let mut endpoints = self.endpoints.lock().unwrap();
+        if endpoints.get(endpoint).is_some_and(|known| *known == bindings) {
+            return Box::pin(async { Ok(bindings) });
+        }
         let taken = endpoints.values().flatten().find(|known| {
             bindings.iter().any(|b| b.host_port == known.host_port && b.host_port < 49_000)
         });
@@ -513,11 +562,15 @@ impl Nets for FakeNets {
                 Ok(bindings)
             }
         };
+        drop(endpoints);
+        self.steps.reached("ports published");
         Box::pin(async move { result })
     }
 
     fn detach(&self, endpoint: &str) -> BoxFuture<'_, Result<(), NetError>> {
+        self.steps.reached("endpoint to be detached");
         self.endpoints.lock().unwrap().remove(endpoint);
+        self.steps.reached("endpoint detached");
         Box::pin(async { Ok(()) })
     }
 
@@ -543,6 +596,9 @@ pub(crate) struct FakeRegion {
     expired: Arc<Mutex<Vec<String>>>,
     /// The key of each put, `""` for the host's own, and whether it was good.
     pub(crate) puts: Arc<Mutex<Vec<(String, bool)>>>,
+    /// By writer.
+    last_puts: Arc<Mutex<BTreeMap<u64, u64>>>,
+    pub(crate) steps: HeardSteps,
 }
 
 impl FakeRegion {
@@ -582,8 +638,10 @@ impl Region for FakeRegion {
     fn tell(&self, task: TaskArn, event: TaskEvent) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.present().await;
+            self.steps.reached("event to be told");
             self.told.lock().unwrap().push((task, event));
             self.changed.notify_waiters();
+            self.steps.reached("event told");
         })
     }
 
@@ -626,9 +684,11 @@ impl LogService for FakeRegion {
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
+        token: PutToken,
         events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
+            self.steps.reached("events to be put");
             let key = role.map(|role| role.access_key_id).unwrap_or_default();
             let is_good = !self.expired.lock().unwrap().contains(&key);
             self.puts.lock().unwrap().push((key, is_good));
@@ -646,8 +706,13 @@ impl LogService for FakeRegion {
                     is_transient: true,
                 });
             }
-            let mut lines = self.log_lines.lock().unwrap();
-            lines.extend(events.iter().map(|event| (target.stream.clone(), event.text.clone())));
+            let known = self.last_puts.lock().unwrap().insert(token.writer, token.put);
+            if known != Some(token.put) {
+                let mut lines = self.log_lines.lock().unwrap();
+                let line = |event: &LogEvent| (target.stream.clone(), event.text.clone());
+                lines.extend(events.iter().map(line));
+            }
+            self.steps.reached("events put");
             Ok(0)
         })
     }

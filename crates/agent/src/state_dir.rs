@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Found};
-use longshore_types::TaskId;
+use longshore_types::{Steps, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::acs::wire;
@@ -59,11 +59,12 @@ impl Default for InstanceRecord {
 #[derive(Clone, Debug)]
 pub struct StateDir {
     root: PathBuf,
+    steps: Steps,
 }
 
 impl StateDir {
     pub fn open(root: &Path) -> Result<Self, StateError> {
-        let this = Self { root: root.to_owned() };
+        let this = Self { root: root.to_owned(), steps: Steps::default() };
         for dir in [this.tasks(), this.volumes(), this.shared(), this.spools(), this.containers()] {
             files::private::make_dirs(&dir).map_err(failed("create", &dir))?;
         }
@@ -76,6 +77,15 @@ impl StateDir {
     /// Of all that is kept here.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Has `steps` told of what is written, before and after.
+    pub fn heard_by(self, steps: Steps) -> Self {
+        Self { steps, ..self }
+    }
+
+    pub(crate) fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     fn tasks(&self) -> PathBuf {
@@ -109,7 +119,7 @@ impl StateDir {
     /// What keeps a task's states. Nothing is written before the first of them.
     pub fn task_log(&self, id: TaskId, task: &wire::Task) -> TaskLog {
         let head = line(task);
-        TaskLog { path: self.task_file(id), head, bytes: 0 }
+        TaskLog { path: self.task_file(id), head, bytes: 0, steps: self.steps.clone() }
     }
 
     /// Makes what was last saved of the task survive a power cut.
@@ -119,18 +129,24 @@ impl StateDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("sync", &path)(error))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {
+                self.steps.reached("task synced");
+                Ok(())
+            }
         }
     }
 
     pub fn forget_task(&self, id: TaskId) -> Result<(), StateError> {
         let path = self.task_file(id);
+        self.steps.reached("task to be forgotten");
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path)(error))
+                return Err(failed("remove", &path)(error));
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {}
         }
+        self.steps.reached("task forgotten");
+        Ok(())
     }
 
     /// All tasks, and the files that could not be read as one.
@@ -177,10 +193,12 @@ pub struct TaskLog {
     head: Vec<u8>,
     /// What is in the file; nothing that could be gone on with after a failure.
     bytes: usize,
+    steps: Steps,
 }
 
 impl TaskLog {
     pub fn save(&mut self, state: &TaskState) -> Result<(), StateError> {
+        self.steps.reached("task to be saved");
         let line = line(state);
         let bytes = std::mem::take(&mut self.bytes) + line.len();
         if bytes == line.len() || TASK_LOG_BYTES_MAX < bytes {
@@ -191,6 +209,7 @@ impl TaskLog {
             append(&self.path, &line)?;
             self.bytes = bytes;
         }
+        self.steps.reached("task saved");
         Ok(())
     }
 }

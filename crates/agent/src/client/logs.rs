@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use longshore_types::PutToken;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, CallError, LOGS};
@@ -14,6 +15,7 @@ use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
 struct Put<'a> {
     log_group_name: &'a str,
     log_stream_name: &'a str,
+    sequence_token: String,
     log_events: Vec<PutEvent<'a>>,
 }
 
@@ -100,6 +102,7 @@ impl LogService for Api {
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
+        token: PutToken,
         events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
@@ -107,8 +110,12 @@ impl LogService for Api {
                 .iter()
                 .map(|event| PutEvent { timestamp: event.at.0, message: &event.text })
                 .collect();
-            let input =
-                Put { log_group_name: &target.group, log_stream_name: &target.stream, log_events };
+            let input = Put {
+                log_group_name: &target.group,
+                log_stream_name: &target.stream,
+                sequence_token: token.to_string(),
+                log_events,
+            };
             let endpoint = target.endpoint.as_deref();
             let answer: Result<PutAnswer, CallError> =
                 self.call_as(LOGS, "PutLogEvents", &input, role.as_ref(), endpoint).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use image::Auth;
 use longshore_types::{Chain, Timestamp};
-use sandbox::{ContainerId, ExecSpec, GroupId, GroupLimits, SandboxError};
+use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -29,7 +29,10 @@ use crate::limits::{
 use crate::logdriver::RunLog;
 use crate::reason;
 use crate::seams::{Attached, LocalImage, Signal};
-use crate::spec::{NetworkMode, RegistryAuth, TaskSpec};
+use crate::spec::{NetworkMode, PortSpec, RegistryAuth, TaskSpec};
+
+/// Until a container is watched again that could not be.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A deed that is over.
 #[derive(Debug)]
@@ -323,13 +326,12 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
             };
             let nets = &scene.context.nets;
             let attached = nets.attach_bridge(&endpoint).await.map_err(failed)?;
-            let known = &scene.container(index).bindings;
-            let bindings = if container.ports.is_empty() {
+            // Also where it has ports already: those of an endpoint that had to be made anew lead nowhere.
+            let ports = ports_as_before(&container.ports, &scene.container(index).bindings);
+            let bindings = if ports.is_empty() {
                 Vec::new()
-            } else if known.is_empty() {
-                nets.publish(&endpoint, container.ports.clone()).await.map_err(failed)?
             } else {
-                known.clone()
+                nets.publish(&endpoint, ports).await.map_err(failed)?
             };
             let Attached { netns, address, nameserver } = attached;
             Ok(Created { address: Some(address), netns: Some(netns), nameserver, bindings })
@@ -337,12 +339,27 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
     }
 }
 
-/// A restarted container finds its files as it left them.
+/// What is to be published, at the host's ports that the region was told of, if it was told of any.
+fn ports_as_before(ports: &[PortSpec], known: &[Binding]) -> Vec<PortSpec> {
+    let mut ports = ports.to_vec();
+    for (port, binding) in ports.iter_mut().zip(known) {
+        if (port.container_port, port.protocol) == (binding.container_port, binding.protocol) {
+            port.host_port = binding.host_port;
+        }
+    }
+    ports
+}
+
+/// A restarted container finds its files as it left them. A killed agent may have moved them already.
 async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
     let containers = scene.context.dirs.containers();
     let (from, to) = (containers.join(previous), containers.join(next.as_str()));
     let (layer, to) = (from.join("layer"), to.join("layer"));
     let moved = tokio::task::spawn_blocking(move || {
+        // An agent that was killed here before may have moved them already.
+        if to.symlink_metadata().is_ok() && layer.symlink_metadata().is_err() {
+            return Ok(());
+        }
         to.parent().map_or(Ok(()), files::private::make_dirs)?;
         files::dir::remove_tree(&to)?;
         std::fs::rename(layer, to)
@@ -371,8 +388,7 @@ fn follow(scene: &Scene, log: &RunLog) {
 async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
     // An agent that came back must take up the output as well.
     follow(scene, &scene.run_log(index));
-    let id = scene.run_id(index);
-    match scene.context.runtime.wait(id).await {
+    match wait(scene, scene.run_id(index)).await {
         Ok(exit) => {
             let state = ExitState::of(&exit);
             Input::Exited { container: index, restarts, exit: state, reason: exit.reason }
@@ -382,6 +398,19 @@ async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
             let exit = ExitState::plain(None, scene.now());
             let reason = Some(format!("{}: {}", reason::VANISHED, Chain(&error)));
             Input::Exited { container: index, restarts, exit, reason }
+        }
+    }
+}
+
+/// Waits for an end. That it cannot be read just now, as when the disk is full, is no end.
+async fn wait(scene: &Scene, id: ContainerId) -> Result<Exit, SandboxError> {
+    loop {
+        match scene.context.runtime.wait(id.clone()).await {
+            Err(error) if !matches!(error, SandboxError::NotFound { .. }) => {
+                warn!(container = %id, error = %Chain(&error), "container cannot be watched");
+                tokio::time::sleep(WATCH_PAUSE).await;
+            }
+            known => return known,
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod act;
 pub(crate) mod context;
+#[cfg(test)]
+mod crash;
 mod depend;
 mod event;
 mod health;

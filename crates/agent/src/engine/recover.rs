@@ -4,6 +4,7 @@
 //! the host belongs to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use longshore_types::Chain;
 use sandbox::{Phase as RunPhase, Recovered};
@@ -16,24 +17,29 @@ use crate::seams::LocalImage;
 use crate::spec::{self, NetworkMode, TaskSpec};
 use crate::state_dir::TaskRecord;
 
+/// Until the disk is looked at again.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) async fn recover(engine: &Engine) {
     let context = engine.context();
-    let records = match context.dirs.load_tasks() {
-        Ok((records, unreadable)) => {
-            for error in unreadable {
-                error!(error = %Chain(&error), "task record unreadable");
-            }
-            records
+    // What cannot be looked at is not gone, and to take it for that would end tasks that run.
+    let (records, unreadable) = loop {
+        match context.dirs.load_tasks() {
+            Ok(loaded) => break loaded,
+            Err(error) => error!(error = %Chain(&error), "task records not found, trying again"),
         }
-        Err(error) => {
-            error!(error = %Chain(&error), "task records not found");
-            return;
-        }
+        tokio::time::sleep(LOOK_PAUSE).await;
     };
-    let found = context.runtime.recover().await.unwrap_or_else(|error| {
-        error!(error = %Chain(&error), "containers not recovered");
-        Vec::new()
-    });
+    for error in unreadable {
+        error!(error = %Chain(&error), "task record unreadable");
+    }
+    let found = loop {
+        match context.runtime.recover().await {
+            Ok(found) => break found,
+            Err(error) => error!(error = %Chain(&error), "containers not recovered, trying again"),
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    };
     let mut found: BTreeMap<String, Recovered> =
         found.into_iter().map(|each| (each.id.to_string(), each)).collect();
     let mut tasks = Vec::new();
@@ -106,6 +112,11 @@ async fn take_up(
     }
     for input in inputs {
         step(&spec, state, input, now);
+    }
+    // Whatever is to be created needs what its task shares, and may have outlived it. What is there is
+    // found to be there.
+    if state.containers.iter().any(|each| each.phase < Phase::Created) {
+        step(&spec, state, Input::Unprepared, now);
     }
     (spec, record, images)
 }

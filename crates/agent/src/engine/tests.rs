@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_types::{SeededEnv, TaskArn};
+use longshore_types::{SeededEnv, Steps, TaskArn};
 use sandbox::{DiskRoom, StorageUse};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
@@ -40,7 +40,17 @@ pub(super) fn context(
     nets: &FakeNets,
     region: &FakeRegion,
 ) -> Context {
-    let dirs = StateDir::open(dir.path()).unwrap();
+    context_heard_by(dir, runtime, nets, region, Steps::default())
+}
+
+pub(super) fn context_heard_by(
+    dir: &tempfile::TempDir,
+    runtime: &FakeRuntime,
+    nets: &FakeNets,
+    region: &FakeRegion,
+    steps: Steps,
+) -> Context {
+    let dirs = StateDir::open(dir.path()).unwrap().heard_by(steps);
     let clock = Arc::new(TestClock);
     let logs = LogShipping::new(
         Arc::new(runtime.clone()),
@@ -118,7 +128,7 @@ pub(super) fn task(containers: Value) -> Value {
             "containers": containers })
 }
 
-fn stop() -> Value {
+pub(super) fn stop() -> Value {
     json!({ "arn": ARN, "desiredStatus": "STOPPED" })
 }
 

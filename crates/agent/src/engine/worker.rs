@@ -164,14 +164,14 @@ impl Worker {
         match message {
             Message::Input(input) => self.take(input),
             Message::Sync(answer) => {
-                self.save();
+                // Dropping the answer leaves the payload unacknowledged.
+                if !self.save() {
+                    return;
+                }
                 let (dirs, id) = (self.context.dirs.clone(), self.spec.arn.id);
-                tokio::task::spawn_blocking(move || {
-                    match dirs.sync_task(id) {
-                        // Dropping the answer leaves the payload unacknowledged.
-                        Err(error) => error!(error = %Chain(&error), "task not synced"),
-                        Ok(()) => drop(answer.send(())),
-                    }
+                tokio::task::spawn_blocking(move || match dirs.sync_task(id) {
+                    Err(error) => error!(error = %Chain(&error), "task not synced"),
+                    Ok(()) => drop(answer.send(())),
                 });
             }
         }
@@ -207,14 +207,16 @@ impl Worker {
         }
     }
 
-    fn save(&mut self) {
-        if let Err(error) = self.log.save(&self.state) {
-            error!(task = %self.spec.arn, error = %Chain(&error), "task not saved");
+    fn save(&mut self) -> bool {
+        let saved = self.log.save(&self.state);
+        if let Err(error) = &saved {
+            error!(task = %self.spec.arn, error = %Chain(error), "task not saved");
         }
         if let Ok(mut shown) = self.shown.lock() {
             shown.state = Arc::new(self.state.clone());
         }
         self.context.changed.notify_waiters();
+        saved.is_ok()
     }
 
     fn forget(&self) {

@@ -81,7 +81,7 @@ mod tests {
     use longshore_types::{SeededEnv, Timestamp};
 
     use super::*;
-    use crate::seams::Position;
+    use crate::logdriver::Reach;
 
     #[test]
     fn batches_keep_all_limits_and_lose_nothing() {
@@ -96,7 +96,7 @@ mod tests {
                 let text = "x".repeat(length as usize + 1);
                 total += 1;
                 let at = Timestamp(u64::from(env.below(3)) * 13 * 3_600_000 + u64::from(n));
-                queue.push(LogEvent { at, text, position: Position::default() });
+                queue.push(LogEvent { at, text, reach: Reach::default() });
             }
             while !queue.is_empty() {
                 let batch = queue.batch();

@@ -1,4 +1,7 @@
 //! The json-file driver: a file a run, in Docker's own format, rotated by size.
+//!
+//! **Invariant:** what is written down of a run says how long its file is at the position that is written
+//! down; whoever goes on cuts off what is beyond, and writes it again. So each line is there once.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,9 +11,9 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 use tracing::{error, warn};
 
-use super::Pipeline;
 use super::options::JsonOptions;
-use crate::seams::{OutputItem, Piece, StdStream};
+use super::{Pipeline, Reach};
+use crate::seams::{OutputItem, Piece, Position, StdStream};
 
 /// The position is written down when nothing came for this long, or so much came.
 const SETTLE_MS: u64 = 200;
@@ -34,13 +37,16 @@ struct Writer {
 pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
     let options = JsonOptions::read(&pipeline.log.spec.options)
         .unwrap_or(JsonOptions { bytes_max: u64::MAX, files_max: 1 });
-    let mut writer = match Writer::open(path, options).await {
+    let mut writer = match Writer::open(path, options, pipeline.shipped.file_bytes).await {
         Ok(writer) => Some(writer),
         Err(error) => {
             error!(run = pipeline.log.id, error = %error, "log file not opened");
             None
         }
     };
+    if let Some(open) = &writer {
+        pipeline.settled_in_file(pipeline.reach(), open.bytes);
+    }
     let mut unsettled = None;
     let mut bytes = 0;
     loop {
@@ -48,7 +54,7 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
         let item = match (unsettled, tokio::time::timeout(pause, pipeline.output.next()).await) {
             (_, Ok(item)) => item,
             (Some(position), Err(_)) => {
-                pipeline.settled(position);
+                settle(&mut pipeline, writer.as_ref(), Reach::at(position));
                 unsettled = None;
                 continue;
             }
@@ -58,7 +64,7 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
             Ok(OutputItem::Piece(piece)) => {
                 pipeline.saw(&String::from_utf8_lossy(&piece.bytes));
                 if let Some(open) = &mut writer
-                    && let Err(error) = open.write(&piece).await
+                    && let Err(error) = write(&mut pipeline, open, &piece, unsettled).await
                 {
                     error!(run = pipeline.log.id, error = %error, "log file not written");
                     writer = None;
@@ -67,7 +73,7 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
                 bytes += piece.bytes.len();
                 if SETTLE_BYTES <= bytes {
                     bytes = 0;
-                    pipeline.settled(piece.next);
+                    settle(&mut pipeline, writer.as_ref(), Reach::at(piece.next));
                 }
             }
             Ok(OutputItem::Lost { bytes }) => {
@@ -83,35 +89,74 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
     pipeline.finish();
 }
 
+fn settle(pipeline: &mut Pipeline, writer: Option<&Writer>, reach: Reach) {
+    match writer {
+        Some(open) => pipeline.settled_in_file(reach, open.bytes),
+        None => pipeline.settled(reach),
+    }
+}
+
+/// Writes a piece; `unsettled` is the position before it, if that is not written down.
+async fn write(
+    pipeline: &mut Pipeline,
+    writer: &mut Writer,
+    piece: &Piece,
+    unsettled: Option<Position>,
+) -> std::io::Result<()> {
+    let line = encode(piece)?;
+    if writer.is_full_with(&line) {
+        let reach = unsettled.map_or(pipeline.reach(), Reach::at);
+        pipeline.settled_in_file(reach, writer.bytes);
+        writer.rotate().await?;
+        pipeline.settled_in_file(reach, writer.bytes);
+    }
+    writer.write(&line).await
+}
+
+fn encode(piece: &Piece) -> std::io::Result<Vec<u8>> {
+    let mut text = String::from_utf8_lossy(&piece.bytes).into_owned();
+    if !piece.is_partial {
+        text.push('\n');
+    }
+    let stream = match piece.stream {
+        StdStream::Stdout => "stdout",
+        StdStream::Stderr => "stderr",
+    };
+    let entry = Entry { log: &text, stream, time: piece.at.iso8601() };
+    let mut line = serde_json::to_vec(&entry)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 impl Writer {
-    async fn open(path: PathBuf, options: JsonOptions) -> std::io::Result<Self> {
+    /// Opens the file as it was when it had `known` bytes. It is shorter only if it was rotated just then,
+    /// and nothing of the new one is known.
+    async fn open(
+        path: PathBuf,
+        options: JsonOptions,
+        known: Option<u64>,
+    ) -> std::io::Result<Self> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).await?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path).await?;
-        let bytes = file.metadata().await?.len();
+        let mut bytes = file.metadata().await?.len();
+        if let Some(known) = known {
+            bytes = if known <= bytes { known } else { 0 };
+            file.set_len(bytes).await?;
+        }
         Ok(Self { path, options, file, bytes })
     }
 
-    async fn write(&mut self, piece: &Piece) -> std::io::Result<()> {
-        let mut text = String::from_utf8_lossy(&piece.bytes).into_owned();
-        if !piece.is_partial {
-            text.push('\n');
-        }
-        let stream = match piece.stream {
-            StdStream::Stdout => "stdout",
-            StdStream::Stderr => "stderr",
-        };
-        let entry = Entry { log: &text, stream, time: piece.at.iso8601() };
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
+    fn is_full_with(&self, line: &[u8]) -> bool {
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.bytes > 0 && self.options.bytes_max < self.bytes.saturating_add(length) {
-            self.rotate().await?;
-        }
-        self.file.write_all(&line).await?;
+        self.bytes > 0 && self.options.bytes_max < self.bytes.saturating_add(length)
+    }
+
+    async fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(line).await?;
         self.file.flush().await?;
-        self.bytes += length;
+        self.bytes += u64::try_from(line.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 

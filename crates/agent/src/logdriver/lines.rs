@@ -1,12 +1,13 @@
 //! From pieces of output to log events: joins what was split, and splits what is too long.
 //!
-//! **Invariant:** an event carries the position up to which everything was emitted, itself included;
-//! starting again from there repeats no event of it and loses none after it.
+//! **Invariant:** an event says how far each stream's output was emitted, itself included; starting again
+//! from there repeats no event and loses none.
 
 use std::collections::VecDeque;
 
 use longshore_types::Timestamp;
 use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::seams::{Piece, Position, StdStream};
 
@@ -18,7 +19,44 @@ pub(crate) const EVENT_OVERHEAD: usize = 26;
 pub struct LogEvent {
     pub at: Timestamp,
     pub text: String,
-    pub position: Position,
+    pub reach: Reach,
+}
+
+/// How far the output of each stream has gone. They differ while a line of one goes on, and the other
+/// speaks between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    stdout: Position,
+    stderr: Position,
+}
+
+impl Reach {
+    pub fn at(position: Position) -> Self {
+        Self { stdout: position, stderr: position }
+    }
+
+    /// Where to read on.
+    pub fn first(self) -> Position {
+        self.stdout.min(self.stderr)
+    }
+
+    /// Where reading was.
+    pub fn last(self) -> Position {
+        self.stdout.max(self.stderr)
+    }
+
+    /// The further of the two, for each stream.
+    pub fn max(self, other: Self) -> Self {
+        let (stdout, stderr) = (self.stdout.max(other.stdout), self.stderr.max(other.stderr));
+        Self { stdout, stderr }
+    }
+
+    fn of(self, stream: StdStream) -> Position {
+        match stream {
+            StdStream::Stdout => self.stdout,
+            StdStream::Stderr => self.stderr,
+        }
+    }
 }
 
 /// A line that goes on, or an event that more lines may join.
@@ -39,17 +77,21 @@ pub(crate) struct Assembler {
     event: Option<Pending>,
     /// The end of what was taken in.
     position: Position,
+    /// What was emitted before this began.
+    done: Reach,
     ready: VecDeque<LogEvent>,
 }
 
 impl Assembler {
-    pub(crate) fn new(event_start: Option<Regex>, position: Position) -> Self {
+    /// Reading goes on at the first position of `done`.
+    pub(crate) fn new(event_start: Option<Regex>, done: Reach) -> Self {
         Self {
             event_start,
             stdout: None,
             stderr: None,
             event: None,
-            position,
+            position: done.first(),
+            done,
             ready: VecDeque::new(),
         }
     }
@@ -57,6 +99,9 @@ impl Assembler {
     /// Takes in the next piece.
     pub(crate) fn take(&mut self, piece: Piece) {
         let start = std::mem::replace(&mut self.position, piece.next);
+        if piece.next <= self.done.of(piece.stream) {
+            return;
+        }
         let slot = match piece.stream {
             StdStream::Stdout => &mut self.stdout,
             StdStream::Stderr => &mut self.stderr,
@@ -95,13 +140,15 @@ impl Assembler {
     }
 
     fn emit(&mut self, event: Pending) {
-        let pending = [&self.stdout, &self.stderr, &self.event];
-        let position =
-            pending.into_iter().flatten().map(|p| p.start).fold(self.position, Position::min);
+        let open = |line: &Option<Pending>| {
+            let open = [line, &self.event].into_iter().flatten().map(|pending| pending.start);
+            open.fold(self.position, Position::min)
+        };
+        let reach = Reach { stdout: open(&self.stdout), stderr: open(&self.stderr) };
         let text = String::from_utf8_lossy(&event.bytes);
         // What is empty is no event: the service would refuse it.
         for text in split(&text) {
-            self.ready.push_back(LogEvent { at: event.at, text: text.to_owned(), position });
+            self.ready.push_back(LogEvent { at: event.at, text: text.to_owned(), reach });
         }
     }
 
@@ -120,6 +167,25 @@ impl Assembler {
     pub(crate) fn close_event(&mut self) {
         if let Some(event) = self.event.take() {
             self.emit(event);
+        }
+    }
+
+    /// The end of what was taken in.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Emits what was emitted when everything up to `reach` had been, and no more was taken in.
+    pub(crate) fn close_before(&mut self, reach: Reach) {
+        let mut lines: Vec<Pending> = Vec::new();
+        lines.extend(self.stdout.take_if(|line| line.start < reach.stdout));
+        lines.extend(self.stderr.take_if(|line| line.start < reach.stderr));
+        lines.sort_by_key(|line| line.start);
+        for line in lines {
+            self.line(line);
+        }
+        if self.event.as_ref().is_some_and(|event| event.start < reach.first()) {
+            self.close_event();
         }
     }
 
@@ -175,28 +241,35 @@ mod tests {
 
     #[test]
     fn pieces_of_a_line_are_joined_though_the_other_stream_speaks_between() {
-        let mut assembler = Assembler::new(None, Position::default());
+        let mut assembler = Assembler::new(None, Reach::default());
         assembler.take(piece(1, StdStream::Stdout, true, "hel"));
         assembler.take(piece(2, StdStream::Stderr, false, "oops"));
         assembler.take(piece(3, StdStream::Stdout, false, "lo"));
         let events = all(&mut assembler);
         let texts: Vec<&str> = events.iter().map(|event| &*event.text).collect();
         assert_eq!(texts, ["oops", "hello"]);
-        assert_eq!(events[0].position, position(0), "the open line must be read again");
-        assert_eq!(events[1].position, position(3));
+        assert_eq!(events[0].reach.first(), position(0), "the open line must be read again");
+        assert_eq!(events[1].reach, Reach::at(position(3)));
         assert_eq!(events[1].at, Timestamp(1));
+        // Whoever goes on after the first reads both again, and says only the second.
+        let mut next = Assembler::new(None, events[0].reach);
+        next.take(piece(1, StdStream::Stdout, true, "hel"));
+        next.take(piece(2, StdStream::Stderr, false, "oops"));
+        assert_eq!(all(&mut next), []);
+        next.take(piece(3, StdStream::Stdout, false, "lo"));
+        assert_eq!(all(&mut next), events[1..]);
     }
 
     #[test]
     fn lines_that_begin_no_event_join_the_one_before() {
-        let mut assembler = Assembler::new(Some(Regex::new("^INFO").unwrap()), Position::default());
+        let mut assembler = Assembler::new(Some(Regex::new("^INFO").unwrap()), Reach::default());
         for (n, text) in ["INFO a", "  at b", "", "INFO c"].iter().enumerate() {
             assembler.take(piece(n as u64 + 1, StdStream::Stdout, false, text));
         }
         let events = all(&mut assembler);
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].text, "INFO a\n  at b\n");
-        assert_eq!(events[0].position, position(3));
+        assert_eq!(events[0].reach, Reach::at(position(3)));
         assert!(assembler.waiting_since().is_some());
         assembler.close();
         assert_eq!(all(&mut assembler)[0].text, "INFO c");
@@ -204,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_an_event_is_cut_between_characters() {
-        let mut assembler = Assembler::new(None, Position::default());
+        let mut assembler = Assembler::new(None, Reach::default());
         let text = "ü".repeat(EVENT_BYTES_MAX);
         assembler.take(piece(1, StdStream::Stdout, false, &text));
         let events = all(&mut assembler);
@@ -215,18 +288,18 @@ mod tests {
 
     #[test]
     fn an_empty_line_is_no_event() {
-        let mut assembler = Assembler::new(None, Position::default());
+        let mut assembler = Assembler::new(None, Reach::default());
         assembler.take(piece(1, StdStream::Stdout, false, ""));
         assert_eq!(all(&mut assembler), []);
     }
 
     #[test]
     fn what_was_said_last_without_a_line_break_is_not_lost() {
-        let mut assembler = Assembler::new(None, Position::default());
+        let mut assembler = Assembler::new(None, Reach::default());
         assembler.take(piece(1, StdStream::Stderr, true, "bye"));
         assert_eq!(all(&mut assembler), []);
         assembler.close();
         let events = all(&mut assembler);
-        assert_eq!((events[0].text.as_str(), events[0].position), ("bye", position(1)));
+        assert_eq!((events[0].text.as_str(), events[0].reach), ("bye", Reach::at(position(1))));
     }
 }

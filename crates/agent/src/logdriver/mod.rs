@@ -4,7 +4,8 @@
 //! reads the spool and ships it. A pipeline belongs to nobody: it goes on after its task has ended,
 //! and a new agent takes it up where the old one stopped.
 //!
-//! **Invariant:** a position is written down only after everything before it was accepted.
+//! **Invariant:** a position is written down only after everything before it was accepted; and what is sent
+//! has been written down before, so that whoever goes on can send the very same again, under its name.
 
 mod awslogs;
 mod batch;
@@ -23,12 +24,12 @@ use std::time::Duration;
 
 use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
-use longshore_types::{Clock, TaskArn};
+use longshore_types::{Clock, PutToken, Steps, TaskArn};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use lines::LogEvent;
+pub use lines::{LogEvent, Reach};
 pub use options::LogTarget;
 
 use self::budget::Budget;
@@ -74,11 +75,13 @@ pub trait LogService: Send + Sync + Debug {
         target: LogTarget,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<(), LogServiceError>>;
-    /// Answers with the number of events that were refused.
+    /// Answers with the number of events that were refused. Events that come again under the token that
+    /// they were last put with are taken once.
     fn put(
         &self,
         target: LogTarget,
         role: Option<RoleCredentials>,
+        token: PutToken,
         events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>>;
 }
@@ -105,7 +108,24 @@ struct Note {
     #[serde(default)]
     execution_role: bool,
     options: BTreeMap<String, String>,
+    /// Where to read on.
     position: Position,
+    #[serde(flatten)]
+    shipped: Shipped,
+}
+
+/// How far a run's output has been shipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Shipped {
+    /// Without one, both streams are at the note's position.
+    reach: Option<Reach>,
+    /// How many puts there were.
+    puts: u64,
+    /// How far the put goes of which nobody knows yet whether it was taken; it is the last of `puts`.
+    sending: Option<Reach>,
+    /// How long the file is that it goes to, if it goes to one.
+    file_bytes: Option<u64>,
 }
 
 /// How far a pipeline is.
@@ -206,7 +226,10 @@ impl LogShipping {
         if !spool.is_dir() {
             return; // all of it was shipped by an earlier agent
         }
-        let position = self.note_of(&log.id).map(|note| note.position).unwrap_or_default();
+        let note = self.note_of(&log.id);
+        let position = note.as_ref().map(|note| note.position).unwrap_or_default();
+        let mut shipped = note.map(|note| note.shipped).unwrap_or_default();
+        shipped.reach.get_or_insert(Reach::at(position));
         let output = match self.runtime.output(&spool, position) {
             Ok(output) => output,
             Err(error) => {
@@ -223,8 +246,12 @@ impl LogShipping {
         let pipeline = Pipeline {
             log: log.clone(),
             output,
-            position,
-            note: NoteFile { path: self.note_path(&log.id), spool },
+            shipped,
+            note: NoteFile {
+                path: self.note_path(&log.id),
+                spool,
+                steps: self.dirs.steps().clone(),
+            },
             progress: sender,
             clock: Arc::clone(&self.clock),
         };
@@ -234,7 +261,7 @@ impl LogShipping {
         let file = self.dirs.containers().join(&log.id).join(format!("{}-json.log", log.id));
         let log = log.clone();
         tokio::spawn(async move {
-            pipeline.note.write(&log, position);
+            pipeline.note.write(&log, &pipeline.shipped);
             match log.spec.driver {
                 LogDriver::Awslogs => awslogs::ship(pipeline, service, writer, budget).await,
                 LogDriver::JsonFile => json_file::ship(pipeline, file).await,
@@ -329,7 +356,7 @@ impl Note {
 struct Pipeline {
     log: RunLog,
     output: Box<dyn Output>,
-    position: Position,
+    shipped: Shipped,
     note: NoteFile,
     progress: watch::Sender<Progress>,
     clock: Arc<dyn Clock>,
@@ -347,14 +374,38 @@ impl Pipeline {
         self.progress.send_modify(|progress| progress.last_line = Some(line));
     }
 
-    /// Everything before `position` is where it belongs.
-    fn settled(&mut self, position: Position) {
-        if position == self.position {
+    fn reach(&self) -> Reach {
+        self.shipped.reach.unwrap_or_default()
+    }
+
+    /// Everything up to `reach` is about to be put; the put's number.
+    fn sends(&mut self, reach: Reach) -> u64 {
+        if self.shipped.sending != Some(reach) {
+            self.shipped.puts += 1;
+            self.shipped.sending = Some(reach);
+            self.note.write(&self.log, &self.shipped);
+        }
+        self.shipped.puts
+    }
+
+    /// Everything up to `reach` is where it belongs.
+    fn settled(&mut self, reach: Reach) {
+        self.note_down(Shipped { reach: Some(reach), sending: None, ..self.shipped });
+    }
+
+    /// Everything up to `reach` is in a file of so many bytes.
+    fn settled_in_file(&mut self, reach: Reach, bytes: u64) {
+        let (reach, file_bytes) = (Some(reach), Some(bytes));
+        self.note_down(Shipped { reach, file_bytes, ..self.shipped });
+    }
+
+    fn note_down(&mut self, shipped: Shipped) {
+        if shipped == self.shipped {
             return;
         }
-        self.position = position;
-        self.note.write(&self.log, position);
-        self.output.acknowledge(position);
+        self.shipped = shipped;
+        self.note.write(&self.log, &self.shipped);
+        self.output.acknowledge(self.reach().first());
     }
 
     fn finish(self) {
@@ -367,10 +418,12 @@ impl Pipeline {
 struct NoteFile {
     path: PathBuf,
     spool: PathBuf,
+    steps: Steps,
 }
 
 impl NoteFile {
-    fn write(&self, log: &RunLog, position: Position) {
+    fn write(&self, log: &RunLog, shipped: &Shipped) {
+        self.steps.reached("note to be written");
         let note = Note {
             task: log.task.clone(),
             container: log.container.clone(),
@@ -381,7 +434,8 @@ impl NoteFile {
             },
             execution_role: log.spec.execution_role,
             options: log.spec.options.clone(),
-            position,
+            position: shipped.reach.unwrap_or_default().first(),
+            shipped: *shipped,
         };
         let text = serde_json::to_vec(&note).expect("a note has string keys only");
         // What was shipped after the last one is shipped twice, with or without the machine.
@@ -389,11 +443,15 @@ impl NoteFile {
         if let Err(error) = written {
             warn!(run = log.id, error = %error, "position not written down");
         }
+        self.steps.reached("note written");
     }
 
     /// The spool first: a note without a spool is harmless.
     fn remove(&self) {
+        self.steps.reached("spool to be removed");
         let _ = files::dir::remove_tree(&self.spool);
+        self.steps.reached("spool removed");
         let _ = std::fs::remove_file(&self.path);
+        self.steps.reached("note removed");
     }
 }

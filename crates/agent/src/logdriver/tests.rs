@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use longshore_types::{SystemClock, Timestamp};
+use longshore_types::{PutToken, Steps, SystemClock, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
 use super::budget::{Budget, OWN_BYTES_MAX, SEAT_BYTES_MAX, SEATS_MAX};
 use super::options::tests::log;
 use super::{
-    LogEvent, LogService, LogServiceError, LogTarget, NoteFile, Pipeline, Progress, awslogs,
+    LogEvent, LogService, LogServiceError, LogTarget, NoteFile, Pipeline, Progress, Shipped,
+    awslogs,
 };
 use crate::acs::wire::RoleCredentials;
 use crate::fakes::position;
@@ -87,6 +88,7 @@ impl LogService for Gated {
         &self,
         _: LogTarget,
         _: Option<RoleCredentials>,
+        _: PutToken,
         events: Arc<Vec<LogEvent>>,
     ) -> BoxFuture<'_, Result<u64, LogServiceError>> {
         Box::pin(async move {
@@ -106,8 +108,8 @@ fn pipeline(dir: &std::path::Path, number: usize, output: Box<dyn Output>) -> Pi
     Pipeline {
         log: log(&[("awslogs-group", "g")]),
         output,
-        position: Position::default(),
-        note: NoteFile { path: spool.with_extension("json"), spool },
+        shipped: Shipped::default(),
+        note: NoteFile { path: spool.with_extension("json"), spool, steps: Steps::default() },
         progress: watch::channel(Progress::default()).0,
         clock: Arc::new(SystemClock),
     }
