@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use aws_api::ecs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -23,6 +25,8 @@ use crate::supervisor::{self, ChildSpec, Patience};
 
 /// How long `--detach` waits.
 const READY_MAX: Duration = Duration::from_secs(60);
+/// How long what did not become ready may take to end when it is asked to.
+const END_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 /// A log that has grown beyond this starts anew; the one before is kept.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -179,22 +183,12 @@ async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), 
     let starts = ["region", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
     let mut daemon = spawn_daemon(data, around, args, &log)?;
     let cluster = around.is_root.then(|| args.cluster.to_string());
-    let end = Instant::now() + READY_MAX;
-    let why = loop {
-        if let Ok(true) = is_ready(data, cluster.as_deref()).await {
-            break None;
-        }
-        if let Ok(Some(status)) = daemon.try_wait() {
-            break Some(format!("it ended with {status}"));
-        }
-        if Instant::now() >= end {
-            let what =
-                if cluster.is_some() { "its agent did not join" } else { "it did not answer" };
-            break Some(format!("{what} within {} s", READY_MAX.as_secs()));
-        }
-        tokio::time::sleep(POLL).await;
+    let why = tokio::select! {
+        why = await_ready(data, cluster.as_deref(), &mut daemon) => why,
+        () = signals::stop() => Some("it was not waited for".to_owned()),
     };
     if let Some(why) = why {
+        end(&mut daemon).await;
         for (name, start) in starts {
             show_tail(&data.log_file(name), start);
         }
@@ -209,6 +203,45 @@ async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), 
     println!("use it with:  eval \"$(longshore env{flag})\"");
     println!("stop it with: longshore down{flag}");
     Ok(())
+}
+
+/// Waits until requests are served and, if a cluster is given, a host of it is connected; or says why that
+/// is not so.
+async fn await_ready(data: &DataDir, cluster: Option<&str>, daemon: &mut Child) -> Option<String> {
+    let end = Instant::now() + READY_MAX;
+    loop {
+        if let Ok(true) = is_ready(data, cluster).await {
+            return None;
+        }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            return Some(format!("it ended with {status}"));
+        }
+        if Instant::now() >= end {
+            let what =
+                if cluster.is_some() { "its agent did not join" } else { "it did not answer" };
+            return Some(format!("{what} within {} s", READY_MAX.as_secs()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Ends what did not become ready, so that the next try finds nobody there. Its children end with it.
+async fn end(daemon: &mut Child) {
+    let is_over = |daemon: &mut Child| !matches!(daemon.try_wait(), Ok(None));
+    if let Ok(pid) = i32::try_from(daemon.id())
+        && !is_over(daemon)
+    {
+        // It is our child and not waited for, so that the number is still its own.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    let end = Instant::now() + END_MAX;
+    while !is_over(daemon) {
+        if Instant::now() >= end {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 fn spawn_daemon(
