@@ -1,6 +1,8 @@
 """Killing any process stops no container and loses no acknowledged write."""
 
+import fcntl
 import os
+import random
 import signal
 import subprocess
 import time
@@ -10,7 +12,10 @@ from pathlib import Path
 import pytest
 
 import images
-from conftest import Cluster, unique, wait_for
+from conftest import Cluster, binary, unique, wait_for
+
+
+AGENT_KILLS = int(os.environ.get("LONGSHORE_AGENT_KILLS", "8"))
 
 
 @pytest.fixture
@@ -46,6 +51,23 @@ def test_containers_survive_the_agent_and_no_exit_code_is_lost(own):
     assert numbers == list(range(len(numbers))), "no line is lost and none comes twice"
     own.ecs.stop_task(cluster=own.name, task=long)
     assert own.until(long, "STOPPED")["containers"][0]["exitCode"] in (0, 137, 143)
+
+
+def test_what_an_agent_was_starting_when_it_was_killed_runs_once_and_wholly(own):
+    seed = int(os.environ.get("LONGSHORE_SEED", "0")) or random.randrange(10**9)
+    print(f"seed {seed}, LONGSHORE_SEED={seed} sees it again")
+    chance = random.Random(seed)
+    definition = own.define(own.container("sh", "-c", "echo begun; sleep 0.3; echo ended; exit 7"))
+    arns = []
+    for _ in range(AGENT_KILLS):
+        arns += own.run(definition, count=3)
+        time.sleep(chance.uniform(0, 0.12))
+        kill(own.region, "agent")
+    for arn in arns:
+        task = own.until(arn, "STOPPED", 120)
+        container = task["containers"][0]
+        assert (container.get("exitCode"), container.get("reason")) == (7, None), f"seed {seed}: {task}"
+        assert own.lines(arn) == ["begun", "ended"], f"seed {seed}: {arn}"
 
 
 def test_containers_survive_the_region(own):
@@ -93,7 +115,6 @@ ROUNDS = int(os.environ.get("LONGSHORE_KILL_ROUNDS", "50"))
 def test_fifty_kills_lose_no_acknowledged_write(start_region):
     """SIGKILL at random moments under load: what was answered is there, what is there is whole."""
     region = start_region(name="kill")
-    import random
     random.seed(20)
     acknowledged = {}
     for round_number in range(ROUNDS):
@@ -138,3 +159,21 @@ def test_fifty_kills_lose_no_acknowledged_write(start_region):
         answer = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
         assert answer["taskDefinition"]["containerDefinitions"][0]["command"] == ["x" * 500]
         assert answer["tags"][0]["key"] == "round"
+
+
+def test_an_up_that_does_not_become_ready_leaves_nothing_running(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    with open(data / "agent.lock", "w") as lock:
+        # Somebody else is this directory's agent, so that none joins.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        up = subprocess.Popen(
+            [binary(), "up", "--detach", "--data-dir", str(data), "--listen", "127.0.0.1:0", "--region", "eu-north-1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wait_for("the region", (data / "region.json").exists)
+        up.send_signal(signal.SIGINT)
+        said = up.communicate(timeout=60)[1]
+    assert up.returncode not in (0, -signal.SIGINT), said
+    assert "did not become ready" in said
+    left = subprocess.run(["pgrep", "-f", str(data)], capture_output=True, text=True).stdout.split()
+    assert left == [], left

@@ -14,7 +14,7 @@ use agent::{Agent, AgentConfig, FixedCredentials, Parts};
 use aws_wire::sigv4::Credentials;
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
-use longshore_types::{OsIds, Steps, SystemClock};
+use longshore_types::{OsIds, Steps, SystemClock, Token};
 use network::{Network, NetworkConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -135,7 +135,7 @@ async fn open(dir: &Path, given: &Given, steps: Steps) -> Agent {
         nets: Arc::new(HostNets(network)),
         credentials: Arc::new(FixedCredentials(Credentials {
             access_key: "key".into(),
-            secret: "secret".into(),
+            secret: Token::from_text("secret".into()),
             session_token: None,
         })),
         clock: Arc::new(SystemClock),
