@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body;
 use image::{BlobError, BlobStore, Digest};
 use longshore_types::{AccountId, Clock, IdSource};
@@ -45,10 +45,15 @@ use route::{Endpoint, Route};
 
 /// The largest layer, as ECR has it: 42,000 MiB.
 pub const LAYER_BYTES_MAX: u64 = 42_000 << 20;
-/// The most uploads that may be open; each is a file.
-pub const UPLOADS_MAX: usize = 10_000;
-/// An upload that stood still for so long is removed.
-pub const UPLOAD_AGE_MS_MAX: u64 = 24 * 3600 * 1000;
+/// The most uploads that an account may have open; each is a file.
+pub const UPLOADS_OF_ACCOUNT_MAX: usize = 1_000;
+/// The most uploads that may be open into one repository.
+pub const UPLOADS_OF_REPOSITORY_MAX: usize = 500;
+/// An account's uploads whose files are held open between two requests. What is beyond is read and
+/// hashed again when its next part comes.
+pub const UPLOADS_KEPT_OF_ACCOUNT_MAX: usize = 64;
+/// An upload that no byte came for in so long is removed.
+pub const UPLOAD_SILENCE_MS_MAX: u64 = 2 * 3600 * 1000;
 /// A layer that no image names is kept for so long: its manifest may be on the way.
 pub const ORPHAN_AGE_MS_MIN: u64 = 3600 * 1000;
 /// The most names in one page of a list.
@@ -129,17 +134,30 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         if method == Method::HEAD { answer::without_body(answer) } else { answer }
     }
 
-    /// Who asks comes first: a stranger learns nothing, not even what exists.
-    fn admit<B>(&self, request: Request<B>) -> Result<Asked<B>, RegistryError> {
-        let route = Route::parse(request.uri());
-        let credentials = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
-        let account = match (credentials.and_then(auth::read_basic), &route) {
+    /// Whose token or grant a request's head carries.
+    pub fn account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId> {
+        self.account_of(&Route::parse(uri), headers)
+    }
+
+    fn account_of(
+        &self,
+        route: &Result<Route, RegistryError>,
+        headers: &HeaderMap,
+    ) -> Option<AccountId> {
+        let credentials = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+        match (credentials.and_then(auth::read_basic), route) {
             (Some((user, password)), _) => self.authorizer.account(&user, &password),
             (None, Ok(Route { grant: Some(grant), endpoint: Endpoint::Blob { name, digest } })) => {
                 self.authorizer.grant(grant, name, digest)
             }
             (None, _) => None,
-        };
+        }
+    }
+
+    /// Who asks comes first: a stranger learns nothing, not even what exists.
+    fn admit<B>(&self, request: Request<B>) -> Result<Asked<B>, RegistryError> {
+        let route = Route::parse(request.uri());
+        let account = self.account_of(&route, request.headers());
         let account = account.ok_or(RegistryError::Unauthorized)?;
         let Route { endpoint, grant } = route?;
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -13,11 +13,14 @@ use http::StatusCode;
 use image::{BlobError, BlobStore, BlobWriter, Digest, Hasher, RepositoryName};
 use longshore_types::{AccountId, IdSource, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::UPLOADS_MAX;
 use crate::catalog::Repository;
 use crate::error::of_blob;
+use crate::{
+    UPLOAD_SILENCE_MS_MAX, UPLOADS_KEPT_OF_ACCOUNT_MAX, UPLOADS_OF_ACCOUNT_MAX,
+    UPLOADS_OF_REPOSITORY_MAX,
+};
 
 /// Why an upload could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +29,12 @@ pub enum UploadError {
     Unknown,
     #[error("the upload is being written to by another request")]
     Busy,
-    #[error("there are {UPLOADS_MAX} uploads already")]
-    TooMany,
+    #[error(
+        "{of} has {max} uploads open already; complete them or cancel them, or wait: one that no \
+         byte comes for is removed after {} hours",
+        UPLOAD_SILENCE_MS_MAX / 3_600_000
+    )]
+    TooMany { of: &'static str, max: usize },
     #[error("a worker of the registry died")]
     Worker,
     #[error(transparent)]
@@ -39,7 +46,7 @@ impl UploadError {
         match self {
             Self::Unknown => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
             Self::Busy => (StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
-            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
+            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::Worker => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             Self::Blob(error) => of_blob(error),
         }
@@ -57,20 +64,81 @@ struct Owner {
 #[derive(Debug)]
 struct Session {
     repository: Repository,
-    /// Absent after a restart, and after a request that broke off.
-    writer: Option<BlobWriter>,
+    /// Absent after a restart, after a request that broke off, and if the account has many.
+    kept: Option<(BlobWriter, OwnedSemaphorePermit)>,
+    /// How many of the account's may be kept.
+    places: Arc<Semaphore>,
     /// The lengths of the parts that came by ECR's own API.
     parts: Vec<u64>,
 }
 
 type Shared = Arc<AsyncMutex<Session>>;
 
+/// The uploads that are open, and whose they are.
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<Uuid, (Repository, Shared)>,
+    of_repository: HashMap<Repository, usize>,
+    of_account: HashMap<AccountId, (usize, Arc<Semaphore>)>,
+}
+
+impl Table {
+    fn get(&self, id: &Uuid) -> Option<Shared> {
+        self.open.get(id).map(|(_, session)| Arc::clone(session))
+    }
+
+    /// Refuses what would be one more than its account or its repository may have.
+    fn check(&self, repository: &Repository) -> Result<(), UploadError> {
+        let of_account = self.of_account.get(&repository.account).map_or(0, |(count, _)| *count);
+        if of_account >= UPLOADS_OF_ACCOUNT_MAX {
+            return Err(UploadError::TooMany { of: "the account", max: UPLOADS_OF_ACCOUNT_MAX });
+        }
+        if self.of_repository.get(repository).is_some_and(|n| *n >= UPLOADS_OF_REPOSITORY_MAX) {
+            let max = UPLOADS_OF_REPOSITORY_MAX;
+            return Err(UploadError::TooMany { of: "the repository", max });
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, id: Uuid, repository: Repository) {
+        let (count, places) = self
+            .of_account
+            .entry(repository.account)
+            .or_insert_with(|| (0, Arc::new(Semaphore::new(UPLOADS_KEPT_OF_ACCOUNT_MAX))));
+        *count += 1;
+        let session = Session {
+            repository: repository.clone(),
+            kept: None,
+            places: Arc::clone(places),
+            parts: Vec::new(),
+        };
+        *self.of_repository.entry(repository.clone()).or_default() += 1;
+        self.open.insert(id, (repository, Arc::new(AsyncMutex::new(session))));
+    }
+
+    fn remove(&mut self, id: &Uuid) {
+        let Some((repository, _)) = self.open.remove(id) else { return };
+        if let Some((count, _)) = self.of_account.get_mut(&repository.account) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_account.remove(&repository.account);
+            }
+        }
+        if let Some(count) = self.of_repository.get_mut(&repository) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_repository.remove(&repository);
+            }
+        }
+    }
+}
+
 /// All uploads of a registry.
 #[derive(Debug)]
 pub struct Uploads {
     dir: PathBuf,
     ids: Arc<dyn IdSource>,
-    sessions: Mutex<HashMap<Uuid, Shared>>,
+    table: Mutex<Table>,
 }
 
 /// An upload that one request has for itself.
@@ -92,7 +160,8 @@ impl Upload {
 
     /// Puts the writer back, so that the next request need not hash what is there already.
     pub fn keep(&mut self, writer: BlobWriter) {
-        self.session.writer = Some(writer);
+        let place = Arc::clone(&self.session.places).try_acquire_owned();
+        self.session.kept = place.ok().map(|place| (writer, place));
     }
 }
 
@@ -101,7 +170,7 @@ impl Uploads {
         let dir = dir.join("uploads");
         files::private::make_dirs(&dir).map_err(|source| failed("create", &dir, source))?;
         whole::sweep(&dir).map_err(|source| failed("sweep", &dir, source))?;
-        let uploads = Self { dir, ids, sessions: Mutex::new(HashMap::new()) };
+        let uploads = Self { dir, ids, table: Mutex::default() };
         uploads.reload()?;
         Ok(uploads)
     }
@@ -117,18 +186,13 @@ impl Uploads {
                 continue;
             };
             let repository = Repository { account: owner.account, name: owner.repository };
-            self.insert(id, repository);
+            self.table().insert(id, repository);
         }
         Ok(())
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, Shared>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&self, id: Uuid, repository: Repository) {
-        let session = Session { repository, writer: None, parts: Vec::new() };
-        self.sessions().insert(id, Arc::new(AsyncMutex::new(session)));
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn data_path(&self, id: Uuid) -> PathBuf {
@@ -141,17 +205,20 @@ impl Uploads {
 
     /// Begins an upload into `repository`.
     pub fn start(&self, repository: Repository) -> Result<Uuid, UploadError> {
-        if self.sessions().len() >= UPLOADS_MAX {
-            return Err(UploadError::TooMany);
-        }
         let id = Uuid::mint(self.ids.as_ref());
         let path = self.owner_path(id);
         let owner = Owner { account: repository.account, repository: repository.name.clone() };
         let bytes = serde_json::to_vec(&owner).expect("an owner is two names");
+        {
+            let mut table = self.table();
+            table.check(&repository)?;
+            table.insert(id, repository);
+        }
         // A client that hears of a torn upload begins anew.
-        whole::write(&path, &bytes, Durability::DiesWithTheMachine)
-            .map_err(|source| failed("write", &path, source))?;
-        self.insert(id, repository);
+        if let Err(source) = whole::write(&path, &bytes, Durability::DiesWithTheMachine) {
+            self.table().remove(&id);
+            return Err(failed("write", &path, source).into());
+        }
         Ok(id)
     }
 
@@ -161,13 +228,13 @@ impl Uploads {
         repository: &Repository,
         id: Uuid,
     ) -> Result<(Upload, BlobWriter), UploadError> {
-        let session = self.sessions().get(&id).cloned().ok_or(UploadError::Unknown)?;
+        let session = self.table().get(&id).ok_or(UploadError::Unknown)?;
         let mut session = session.try_lock_owned().map_err(|_| UploadError::Busy)?;
-        if session.repository != *repository || !self.sessions().contains_key(&id) {
+        if session.repository != *repository || self.table().get(&id).is_none() {
             return Err(UploadError::Unknown);
         }
-        let writer = match session.writer.take() {
-            Some(writer) => writer,
+        let writer = match session.kept.take() {
+            Some((writer, _place)) => writer,
             None => {
                 let path = self.data_path(id);
                 let opened = tokio::task::spawn_blocking(move || {
@@ -191,14 +258,14 @@ impl Uploads {
         let store = store.clone();
         let finished = tokio::task::spawn_blocking(move || writer.finish(&store, &digest));
         let size = finished.await.map_err(|_| UploadError::Worker)??;
-        self.sessions().remove(&upload.id);
+        self.table().remove(&upload.id);
         self.remove_files(upload.id)?;
         Ok(size)
     }
 
     /// Ends an upload and removes what has arrived.
     pub fn cancel(&self, upload: Upload) -> Result<(), UploadError> {
-        self.sessions().remove(&upload.id);
+        self.table().remove(&upload.id);
         Ok(self.remove_files(upload.id)?)
     }
 
@@ -226,13 +293,13 @@ impl Uploads {
             if touched.is_none_or(|touched| touched >= before) {
                 continue;
             }
-            let session = self.sessions().get(&id).cloned();
+            let session = self.table().get(&id);
             // Whoever holds it is writing to it.
             let held = session.as_ref().map(|session| session.try_lock());
             if held.as_ref().is_some_and(Result::is_err) {
                 continue;
             }
-            self.sessions().remove(&id);
+            self.table().remove(&id);
             self.remove_files(id)?;
             removed += 1;
         }

@@ -261,8 +261,8 @@ pub(super) fn of_registry(error: RegistryError) -> ApiError {
             Refusal::parameter("imageManifest", format!("At most {max} bytes")).into()
         }
         RegistryError::Upload(UploadError::Busy) => Refusal::Busy.into(),
-        RegistryError::Upload(UploadError::TooMany) => {
-            Refusal::Limit("There are too many uploads.".to_owned()).into()
+        RegistryError::Upload(error @ UploadError::TooMany { .. }) => {
+            Refusal::Limit(error.to_string()).into()
         }
         other => ApiError::fault("failed to use the registry", other),
     }

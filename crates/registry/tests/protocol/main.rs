@@ -8,6 +8,7 @@ mod guards;
 mod hardships;
 mod rights;
 mod transfer;
+mod uploads;
 mod world;
 
 use http::{Method, Request, StatusCode};
