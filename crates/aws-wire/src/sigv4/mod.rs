@@ -13,7 +13,7 @@ mod verify;
 pub use keys::{Credentials, SigningKeys};
 pub use refusal::SignatureError;
 pub use sign::{presign, sign};
-pub use verify::{KeyMaterial, Received, Verified, verify};
+pub use verify::{Head, KeyMaterial, Received, Verified, verify, verify_hashed, verify_head};
 
 /// The only algorithm there is.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";

@@ -138,6 +138,33 @@ fn a_session_token_must_be_the_keys_own() {
 }
 
 #[test]
+fn a_head_is_signed_only_if_it_states_the_bodys_hash() {
+    let head = |headers: &HeaderMap, known: &Credentials| {
+        let request = Received { method: "POST", path: "/", query: "", headers, body: b"" };
+        verify_head(&request, "us-east-1", NOW, &SigningKeys::default(), lookup(known))
+    };
+    let bare = signed(&credentials());
+    assert!(matches!(head(&bare, &credentials()), Ok(Head::Claimed(_))));
+    let mut wrong_secret = credentials();
+    wrong_secret.secret = Token::from_text("another".to_owned());
+    assert!(matches!(head(&bare, &wrong_secret), Ok(Head::Claimed(_))), "nothing is proven");
+    let mut unknown = credentials();
+    unknown.access_key = "AKIDOTHER".to_owned();
+    assert_eq!(head(&bare, &unknown), Err(SignatureError::UnknownKey));
+
+    let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(BODY));
+    let mut stated = bare;
+    stated.insert("x-amz-content-sha256", HeaderValue::from_str(&hash).unwrap());
+    let (uri, region) = ("http://127.0.0.1:4566/".parse().unwrap(), "us-east-1".parse().unwrap());
+    let (keys, who) = (SigningKeys::default(), credentials());
+    sign("POST", &uri, &mut stated, BODY, &who, &region, "ecs", NOW, &keys);
+    assert!(matches!(head(&stated, &credentials()), Ok(Head::Signed(_))));
+    assert_eq!(head(&stated, &wrong_secret), Err(SignatureError::Mismatch));
+    assert!(check(&stated, BODY, NOW, &credentials()).is_ok());
+    assert_eq!(check(&stated, b"{}", NOW, &credentials()), Err(SignatureError::BodyHash));
+}
+
+#[test]
 fn a_presigned_query_is_valid_until_it_expires() {
     let uri = "http://127.0.0.1:4566/?Action=GetCallerIdentity&Version=2011-06-15".parse().unwrap();
     let region = "us-east-1".parse().unwrap();

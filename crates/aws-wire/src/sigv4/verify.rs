@@ -9,6 +9,9 @@ use super::canonical::{self, Parts};
 use super::keys::{SigningKeys, hmac};
 use super::{ALGORITHM, EXPIRES_S_MAX, SKEW_MS_MAX, SignatureError, TERMINATOR};
 
+/// Where a caller may state the hash of the body.
+const BODY_HASH: &str = "x-amz-content-sha256";
+
 /// A request as it came, its body read.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
@@ -40,9 +43,62 @@ pub struct Verified {
     pub is_presigned: bool,
 }
 
+/// What a request's head proves before its body is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It names a key that exists, lately and for this region; whether it was signed with it can
+    /// only be said once the body is there.
+    Claimed(Verified),
+    /// The hash of the body is in the head, and all of it is signed.
+    Signed(Verified),
+}
+
 /// Checks the signature of `request` at `now`, for this `region`, against the key that `lookup` finds.
 pub fn verify(
     request: &Received<'_>,
+    region: &str,
+    now: Timestamp,
+    keys: &SigningKeys,
+    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+) -> Result<Verified, SignatureError> {
+    verify_hashed(request, &canonical::sha256_hex(request.body), region, now, keys, lookup)
+}
+
+/// As [`verify`], for who has hashed the body while it arrived: `body_hash` is hexadecimal.
+pub fn verify_hashed(
+    request: &Received<'_>,
+    body_hash: &str,
+    region: &str,
+    now: Timestamp,
+    keys: &SigningKeys,
+    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+) -> Result<Verified, SignatureError> {
+    let stated = request.headers.get(BODY_HASH);
+    if stated.is_some_and(|stated| stated.as_bytes() != body_hash.as_bytes()) {
+        // Who else is wrong about their signature hears of that first.
+        check(request, None, region, now, keys, lookup)?;
+        return Err(SignatureError::BodyHash);
+    }
+    check(request, Some(body_hash), region, now, keys, lookup)
+}
+
+/// Checks all of a request that can be checked before its body is there; `request.body` is not looked at.
+pub fn verify_head(
+    request: &Received<'_>,
+    region: &str,
+    now: Timestamp,
+    keys: &SigningKeys,
+    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+) -> Result<Head, SignatureError> {
+    let stated = request.headers.get(BODY_HASH).and_then(|stated| stated.to_str().ok());
+    let checked = check(request, stated, region, now, keys, lookup)?;
+    Ok(if stated.is_some() { Head::Signed(checked) } else { Head::Claimed(checked) })
+}
+
+/// Without a `body_hash` the signature itself is left unchecked.
+fn check(
+    request: &Received<'_>,
+    body_hash: Option<&str>,
     region: &str,
     now: Timestamp,
     keys: &SigningKeys,
@@ -57,14 +113,20 @@ pub fn verify(
     let key = lookup(scope.access_key).ok_or(SignatureError::UnknownKey)?;
     check_session(&claim, &key, now)?;
     check_signed_headers(request.headers, &claim)?;
-    let body_hash = body_hash(request)?;
+    let verified = Verified {
+        access_key: scope.access_key.to_owned(),
+        region: scope.region.to_owned(),
+        service: scope.service.to_owned(),
+        is_presigned: claim.expires_s.is_some(),
+    };
+    let Some(body_hash) = body_hash else { return Ok(verified) };
     let canonical = canonical::request(&Parts {
         method: request.method,
         path: request.path,
         query: request.query,
         headers: request.headers,
         signed: &claim.signed,
-        body_hash: &body_hash,
+        body_hash,
     });
     let named_scope = format!("{}/{}/{}/{TERMINATOR}", scope.date, scope.region, scope.service);
     let to_sign = canonical::string_to_sign(&claim.amz_date, &named_scope, &canonical);
@@ -73,21 +135,7 @@ pub fn verify(
     if !bool::from(expected.as_bytes().ct_eq(claim.signature.as_bytes())) {
         return Err(SignatureError::Mismatch);
     }
-    Ok(Verified {
-        access_key: scope.access_key.to_owned(),
-        region: scope.region.to_owned(),
-        service: scope.service.to_owned(),
-        is_presigned: claim.expires_s.is_some(),
-    })
-}
-
-/// The hash of the body that is really there. A hash that the caller states must be that one.
-fn body_hash(request: &Received<'_>) -> Result<String, SignatureError> {
-    let actual = canonical::sha256_hex(request.body);
-    match request.headers.get("x-amz-content-sha256") {
-        Some(stated) if stated.as_bytes() != actual.as_bytes() => Err(SignatureError::BodyHash),
-        Some(_) | None => Ok(actual),
-    }
+    Ok(verified)
 }
 
 fn check_session(

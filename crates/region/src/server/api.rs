@@ -4,20 +4,22 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, error_answer};
-use aws_wire::sigv4::{self, KeyMaterial, Received, SignatureError};
+use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use longshore_types::{Chain, Uuid};
+use hyper::body::{Body as _, Incoming};
+use longshore_types::{AccountId, Chain, Uuid};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::answer::{Body, respond};
-use super::body::BodyError;
+use super::body::{self, BodyError, RequestBody, Whole};
+use super::budget::{Lease, Share};
+use super::peers::Guest;
 use super::route::{self, Target};
 use super::{Server, Site, limits};
 use crate::access::AccessKey;
@@ -30,21 +32,31 @@ struct Trace {
     account: String,
 }
 
+/// A request whose body was read.
+struct Asked<'a> {
+    parts: &'a Parts,
+    whole: Whole,
+    guest: &'a Guest,
+    request_id: Uuid,
+}
+
 impl<S: Site> Server<S> {
     /// Answers a request of the API.
-    pub(super) async fn api(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn api(&self, guest: &Guest, request: Request<RequestBody>) -> Response<Body> {
         let started = Instant::now();
         let request_id = self.site.request_id();
-        let (parts, body) = request.into_parts();
-        let query = parts.uri.query().unwrap_or_default();
-        let expected = route::expected_service(self.site.services(), &parts.headers, query);
-        let bytes_max = body_bytes_max(expected);
+        let (parts, mut body) = request.into_parts();
         let mut trace = Trace::default();
-        let answer = match self.bodies.read(&parts.headers, body, bytes_max).await {
-            Ok((body, _permit)) => self.answer(&parts, &body, request_id, &mut trace).await,
-            Err(why) => {
-                let protocol = expected.map_or(Protocol::AwsJson11, |service| service.protocol);
-                let mut answer = error_answer(&unread(why), protocol, expected, request_id);
+        let answer = match self.read(guest, &parts, &mut body).await {
+            Ok((whole, lease)) => {
+                let asked = Asked { parts: &parts, whole, guest, request_id };
+                self.answer(asked, lease, &mut trace).await
+            }
+            Err(refusal) => {
+                let query = parts.uri.query().unwrap_or_default();
+                let expected = route::expected_service(self.site.services(), &parts.headers, query);
+                let protocol = protocol_of(expected);
+                let mut answer = error_answer(&refusal, protocol, expected, request_id);
                 // What is left of the body is not worth reading.
                 answer.headers.push((CONNECTION, HeaderValue::from_static("close")));
                 answer
@@ -56,22 +68,86 @@ impl<S: Site> Server<S> {
         respond(answer, request_id)
     }
 
-    async fn answer(
+    /// Reads a request's body. Beyond a little of it only for who names a key that there is, and
+    /// into the memory of those of whom as much is known.
+    async fn read(
         &self,
+        guest: &Guest,
         parts: &Parts,
-        body: &Bytes,
-        request_id: Uuid,
-        trace: &mut Trace,
-    ) -> Answer {
+        body: &mut RequestBody,
+    ) -> Result<(Whole, Lease), ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let expected = route::expected_service(self.site.services(), &parts.headers, query);
+        let protocol = protocol_of(expected);
+        let bytes_max = body_bytes_max(expected);
+        let stated = body.size_hint().exact();
+        let is_within = |max: usize| stated.is_some_and(|stated| stated <= max as u64);
+        if stated.is_some() && !is_within(bytes_max) {
+            return Err(unread(BodyError::TooLarge, protocol));
+        }
+        let is_small = is_within(limits::STRANGER_BODY_BYTES_MAX);
+        let (share, refusal) = match guest.account() {
+            Some(account) if is_small => (Share::Account(account), None),
+            account => match self.verify_head(guest, parts) {
+                Ok(named) if account == Some(named) => (Share::Account(named), None),
+                Ok(_) => (Share::Claimed(guest.address()), None),
+                Err(refusal) => (Share::Stranger(guest.address()), Some(refusal)),
+            },
+        };
+        let Some(refusal) = refusal else {
+            let lease = self.bodies.lease(share);
+            let whole = body::read(body, bytes_max, &lease).await;
+            return Ok((whole.map_err(|why| unread(why, protocol))?, lease));
+        };
+        // What is small is read to the end: of some requests only the body says what they are for,
+        // and so in which words they are refused.
+        if stated.is_some() && !is_small {
+            return Err(refusal.to_api_error(protocol));
+        }
+        let lease = self.bodies.lease(share);
+        match body::read(body, limits::STRANGER_BODY_BYTES_MAX, &lease).await {
+            Ok(whole) => Ok((whole, lease)),
+            Err(BodyError::TooLarge) => Err(refusal.to_api_error(protocol)),
+            Err(why) => Err(unread(why, protocol)),
+        }
+    }
+
+    /// Checks what can be checked of a request before its body is there.
+    fn verify_head(&self, guest: &Guest, parts: &Parts) -> Result<AccountId, SignatureError> {
+        let (region, now) = (self.site.region_name().as_str(), self.site.now());
+        let mut found = None;
+        let lookup = |id: &str| self.look_up(id, &mut found);
+        let received = received(parts, b"");
+        let head = sigv4::verify_head(&received, region, now, &self.signing_keys, lookup)?;
+        let account = found.map(|key| key.account).ok_or(SignatureError::UnknownKey)?;
+        match head {
+            Head::Claimed(_) => guest.claimed(),
+            Head::Signed(_) => guest.verified(account),
+        }
+        Ok(account)
+    }
+
+    fn look_up(&self, id: &str, found: &mut Option<AccessKey>) -> Option<KeyMaterial> {
+        *found = self.site.key(id);
+        found.as_ref().map(|key| KeyMaterial {
+            secret: key.secret.clone(),
+            session_token: key.session_token.clone(),
+            expires: key.expires,
+        })
+    }
+
+    async fn answer(&self, asked: Asked<'_>, mut lease: Lease, trace: &mut Trace) -> Answer {
+        let parts = asked.parts;
         let inbound = Inbound {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
-            body,
+            body: &asked.whole.bytes,
         };
         let target = route::target(self.site.services(), &parts.method, &inbound);
         let Target { service, protocol, foreign, .. } = target;
-        let done = self.perform(parts, inbound, target, request_id, trace).await;
+        let request_id = asked.request_id;
+        let done = self.perform(&asked, inbound, target, &mut lease, trace).await;
         done.unwrap_or_else(|failed| {
             if let Some(fault) = &failed.fault {
                 let operation = trace.operation.as_str();
@@ -86,76 +162,76 @@ impl<S: Site> Server<S> {
 
     async fn perform(
         &self,
-        parts: &Parts,
+        asked: &Asked<'_>,
         inbound: Inbound<'_>,
         target: Target,
-        request_id: Uuid,
+        lease: &mut Lease,
         trace: &mut Trace,
     ) -> Result<Answer, ApiError> {
         let Target { service, protocol, operation, form, .. } = target;
         trace.service = service.map_or("", |service| service.name);
-        let caller = self.verify(parts, inbound.body, service, protocol, request_id)?;
+        let caller = self.verify(asked, service, protocol)?;
+        lease.verified(caller.account);
         trace.account = caller.account.to_string();
         let name = operation?;
-        let Some(service) = service else { return Err(unknown_target(protocol, parts)) };
+        let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
         let operation: &'static Operation =
             service.operation(&name).ok_or_else(|| service.unknown_operation(&name))?;
         self.site.authorize(&caller, service.name, operation.name)?;
+        let request_id = asked.request_id;
         let call = Call { service, operation, protocol, inbound, form: form.as_ref(), request_id };
-        let done = AssertUnwindSafe(self.site.dispatch(&caller, &call)).catch_unwind().await;
-        done.unwrap_or_else(|panic| Err(panicked(operation.name, panic.as_ref())))
+        let done = AssertUnwindSafe(self.site.dispatch(&caller, &call)).catch_unwind();
+        let limit = match service.name {
+            "ecr" => limits::LAYER_ANSWER_WAIT_MAX,
+            _ => limits::ANSWER_WAIT_MAX,
+        };
+        match tokio::time::timeout(limit, done).await {
+            Ok(done) => done.unwrap_or_else(|panic| Err(panicked(operation.name, panic.as_ref()))),
+            Err(late) => {
+                Err(ApiError::fault(format!("{} did not end in time", operation.name), late))
+            }
+        }
     }
 
     /// Who signed the request.
     fn verify(
         &self,
-        parts: &Parts,
-        body: &[u8],
+        asked: &Asked<'_>,
         service: Option<&'static Service>,
         protocol: Protocol,
-        request_id: Uuid,
     ) -> Result<Caller, ApiError> {
-        let now = self.site.now();
+        let Asked { parts, whole, guest, request_id } = asked;
+        let (region, now) = (self.site.region_name(), self.site.now());
         let mut found: Option<AccessKey> = None;
-        let received = Received {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &parts.headers,
-            body,
-        };
-        let region = self.site.region_name();
-        let verified = sigv4::verify(&received, region.as_str(), now, &self.signing_keys, |id| {
-            found = self.site.key(id);
-            found.as_ref().map(|key| KeyMaterial {
-                secret: key.secret.clone(),
-                session_token: key.session_token.clone(),
-                expires: key.expires,
-            })
-        })
-        .map_err(|refusal| refusal.to_api_error(protocol))?;
+        let lookup = |id: &str| self.look_up(id, &mut found);
+        let received = received(parts, &whole.bytes);
+        let (name, keys) = (region.as_str(), &self.signing_keys);
+        let verified = sigv4::verify_hashed(&received, &whole.hash, name, now, keys, lookup)
+            .map_err(|refusal| refusal.to_api_error(protocol))?;
         if let Some(service) = service.filter(|service| service.name != verified.service) {
             return Err(wrong_scope(service, protocol));
         }
         let key = found.ok_or_else(|| SignatureError::UnknownKey.to_api_error(protocol))?;
+        guest.verified(key.account);
         Ok(Caller {
             account: key.account,
             region: region.clone(),
             access_key: verified.access_key,
             principal: key.principal,
-            request_id,
+            request_id: *request_id,
             now,
         })
     }
 
     /// Answers a request to open an agent's socket.
-    pub(super) fn session(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) fn session(&self, guest: &Guest, request: Request<Incoming>) -> Response<Body> {
         let request_id = self.site.request_id();
         let (parts, body) = request.into_parts();
         let services = self.site.services();
         let ecs = services.iter().copied().find(|service| service.name == "ecs");
-        match self.verify(&parts, b"", ecs, Protocol::AwsJson11, request_id) {
+        let asked = Asked { parts: &parts, whole: Whole::empty(), guest, request_id };
+        match self.verify(&asked, ecs, Protocol::AwsJson11) {
             Ok(caller) => {
                 debug!(%request_id, account = %caller.account, path = parts.uri.path(), "socket asked for");
                 let request = Request::from_parts(parts, body);
@@ -177,8 +253,33 @@ fn body_bytes_max(service: Option<&Service>) -> usize {
     }
 }
 
-fn unread(why: BodyError) -> ApiError {
+/// The protocol in which a request is refused whose body was not read.
+fn protocol_of(service: Option<&Service>) -> Protocol {
+    service.map_or(Protocol::AwsJson11, |service| service.protocol)
+}
+
+fn received<'a>(parts: &'a Parts, body: &'a [u8]) -> Received<'a> {
+    Received {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+        body,
+    }
+}
+
+fn unread(why: BodyError, protocol: Protocol) -> ApiError {
     match why {
+        BodyError::NoRoom => {
+            let message = "Rate exceeded";
+            match protocol {
+                Protocol::Query => ApiError::client("Throttling", message),
+                Protocol::Ec2Query => {
+                    ApiError::client("RequestLimitExceeded", message).with_status(503)
+                }
+                _ => ApiError::client("ThrottlingException", message),
+            }
+        }
         BodyError::TooLarge => {
             let message = "The request is larger than this operation allows.";
             ApiError::client("RequestEntityTooLargeException", message).with_status(413)

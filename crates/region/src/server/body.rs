@@ -1,66 +1,255 @@
-//! Reading a request's body: bounded in size, in time, and all bodies together.
+//! Reading a request's body: bounded in size, in pace, and in what all bodies hold together.
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body as HttpBody;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, Sleep};
+
+use super::budget::{Lease, NoRoom};
 use super::limits;
+
+/// The body of a request as those behind the listener read it.
+pub type RequestBody = Paced<Incoming>;
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum PacedError {
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    #[error("the connection broke off")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// Why a body could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
     TooLarge,
     TooSlow,
+    NoRoom,
     /// The connection broke off; nobody is there to hear.
     Broken,
 }
 
-/// How much memory bodies may hold together, in units of 64 KiB.
+/// A body whose sender keeps to a least rate. Only the time in which more of it is waited for
+/// counts: when the reader is slow, that is not the sender's fault.
 #[derive(Debug)]
-pub(super) struct Budget {
-    units: Semaphore,
+pub struct Paced<B> {
+    body: B,
+    pace: Pace,
+    received: u64,
+    waited: Duration,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-const UNIT_BYTES: usize = 64 << 10;
+/// How slow a sender may be.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How long it may fall behind, in all.
+    grace: Duration,
+    /// Bytes a second.
+    rate_min: u64,
+    silence_max: Duration,
+}
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { units: Semaphore::new(limits::BODIES_BYTES_MAX / UNIT_BYTES) }
+const PACE: Pace = Pace {
+    grace: limits::BODY_GRACE,
+    rate_min: limits::BODY_RATE_MIN,
+    silence_max: limits::BODY_SILENCE_MAX,
+};
+
+/// A whole body and its hash, in hexadecimal.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    pub(super) hash: String,
+}
+
+impl Whole {
+    /// The body of a request that has none.
+    pub(super) fn empty() -> Self {
+        Self { bytes: Bytes::new(), hash: hex::encode(Sha256::digest(b"")) }
     }
 }
 
-impl Budget {
-    /// Reads a whole body; the permit holds its place in the budget.
-    pub(super) async fn read<B>(
-        &self,
-        headers: &HeaderMap,
-        body: B,
-        bytes_max: usize,
-    ) -> Result<(Bytes, SemaphorePermit<'_>), BodyError>
-    where
-        B: HttpBody<Data = Bytes>,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
-        let stated =
-            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if stated.is_some_and(|stated: usize| bytes_max < stated) {
+impl<B> Paced<B> {
+    pub(super) fn new(body: B) -> Self {
+        let waited = Duration::ZERO;
+        Self { body, pace: PACE, received: 0, waited, since: None, timer: None }
+    }
+
+    /// How long the next piece may take.
+    fn patience(&self) -> Duration {
+        let Pace { grace, rate_min, silence_max } = self.pace;
+        let earned = Duration::from_millis(self.received.saturating_mul(1000) / rate_min);
+        grace.saturating_add(earned).saturating_sub(self.waited).min(silence_max)
+    }
+}
+
+impl<B> HttpBody for Paced<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Data = Bytes;
+    type Error = PacedError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, PacedError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if let Some(since) = self.since.take() {
+                self.waited += since.elapsed();
+                self.timer = None;
+            }
+            if let Some(Ok(frame)) = &frame {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.received = self.received.saturating_add(length as u64);
+            }
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| PacedError::Broken(Box::new(error)))),
+            );
+        }
+        if self.since.is_none() {
+            let now = Instant::now();
+            self.since = Some(now);
+            self.timer = Some(Box::pin(tokio::time::sleep_until(now + self.patience())));
+        }
+        match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Some(Err(PacedError::TooSlow))),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Reads a whole body of at most `bytes_max`; `lease` holds its room.
+pub(super) async fn read<B>(
+    body: &mut Paced<B>,
+    bytes_max: usize,
+    lease: &Lease,
+) -> Result<Whole, BodyError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let reading = tokio::time::timeout(limits::BODY_WAIT_MAX, collect(body, bytes_max, lease));
+    tokio::select! {
+        biased;
+        () = lease.cut() => Err(BodyError::NoRoom),
+        read = reading => read.unwrap_or(Err(BodyError::TooSlow)),
+    }
+}
+
+async fn collect<B>(
+    body: &mut Paced<B>,
+    bytes_max: usize,
+    lease: &Lease,
+) -> Result<Whole, BodyError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    // Hashed piece by piece: at once it would keep others waiting for as long as a large body takes.
+    let mut hash = Sha256::new();
+    let mut bytes = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error {
+            PacedError::TooSlow => BodyError::TooSlow,
+            PacedError::Broken(_) => BodyError::Broken,
+        })?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if bytes_max - (bytes.len() + more.len()) < piece.len() {
             return Err(BodyError::TooLarge);
         }
-        let units = stated.unwrap_or(bytes_max).div_ceil(UNIT_BYTES);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let reading = async {
-            let permit = self.units.acquire_many(units).await.map_err(|_| BodyError::Broken)?;
-            match Limited::new(body, bytes_max).collect().await {
-                Ok(read) => Ok((read.to_bytes(), permit)),
-                Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-                Err(_) => Err(BodyError::Broken),
+        lease.charge(piece.len()).map_err(|NoRoom| BodyError::NoRoom)?;
+        hash.update(&piece);
+        if bytes.is_empty() && more.is_empty() && body.is_end_stream() {
+            bytes = piece;
+            continue;
+        }
+        // Copied, since a small piece may be part of a large buffer.
+        more.extend_from_slice(&piece);
+    }
+    let bytes = if more.is_empty() { bytes } else { more.freeze() };
+    Ok(Whole { bytes, hash: hex::encode(hash.finalize()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::budget::{Budget, Share};
+    use super::*;
+
+    /// Sends `size` bytes every `period`, for ever or so many times.
+    struct Drip {
+        size: usize,
+        period: Duration,
+        left: usize,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl HttpBody for Drip {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            if self.left == 0 {
+                return Poll::Ready(None);
             }
-        };
-        tokio::time::timeout(limits::BODY_WAIT_MAX, reading)
-            .await
-            .unwrap_or(Err(BodyError::TooSlow))
+            std::task::ready!(self.next.as_mut().poll(cx));
+            self.left -= 1;
+            self.next = Box::pin(tokio::time::sleep(self.period));
+            Poll::Ready(Some(Ok(Frame::data(vec![b'x'; self.size].into()))))
+        }
+    }
+
+    async fn read_drip(size: usize, period_ms: u64, left: usize) -> Result<usize, BodyError> {
+        let period = Duration::from_millis(period_ms);
+        let next = Box::pin(tokio::time::sleep(period));
+        let mut body = Paced::new(Drip { size, period, left, next });
+        let silence_max = Duration::from_secs(2);
+        body.pace = Pace { grace: Duration::from_millis(500), rate_min: 4 << 10, silence_max };
+        let lease = Arc::new(Budget::default()).lease(Share::Stranger([10, 0, 0, 1].into()));
+        read(&mut body, 1 << 20, &lease).await.map(|whole| whole.bytes.len())
+    }
+
+    #[tokio::test]
+    async fn one_who_drips_or_stands_still_is_cut_and_one_who_keeps_the_rate_is_not() {
+        assert_eq!(read_drip(1, 10, usize::MAX).await, Err(BodyError::TooSlow));
+        assert_eq!(read_drip(1 << 19, 3_600_000, 1).await, Err(BodyError::TooSlow), "silent");
+        assert_eq!(read_drip(8 << 10, 20, 40).await, Ok(40 * (8 << 10)));
+        assert_eq!(read_drip(1 << 19, 1, 3).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn pieces_are_put_together_and_hashed() {
+        let frames = [&b"{\"a\""[..], &b":1}"[..]]
+            .map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(piece))));
+        let stream = futures_util::stream::iter(frames);
+        let mut body = Paced::new(http_body_util::StreamBody::new(stream));
+        let lease = Arc::new(Budget::default()).lease(Share::Stranger([10, 0, 0, 1].into()));
+        let whole = read(&mut body, 100, &lease).await.unwrap();
+        assert_eq!(whole.bytes, "{\"a\":1}");
+        assert_eq!(whole.hash, hex::encode(Sha256::digest(b"{\"a\":1}")));
     }
 }

@@ -13,11 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
 use super::answer::{Body, plain};
-use super::{Server, Site, limits};
+use super::body::Paced;
+use super::peers::{Guest, Peers, Places};
+use super::{BoxFuture, Server, Site, limits};
 
 /// How long to wait after the kernel refused a connection, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,51 +31,91 @@ pub async fn serve<S: Site>(
     shutdown: impl Future<Output = ()>,
 ) {
     let server = Arc::new(Server::new(site));
-    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let peers = Arc::new(Peers::new(places()));
     let (ending, ended) = watch::channel(false);
-    let accepting = async {
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (server, ended) = (Arc::clone(&server), ended.clone());
-                    tokio::spawn(async move {
-                        connection(server, stream, ended).await;
-                        drop(place);
-                    });
-                }
-                Err(source) => {
-                    warn!(error = %source, "failed to accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    };
     tokio::select! {
-        () = accepting => {}
+        () = accept(&server, &listener, &peers, &ended) => {}
+        () = sweep(&peers) => {}
         () = shutdown => {}
     }
-    drop(listener);
+    drop((listener, ended));
     server.site.closing();
     // The channel's receivers are the connections; a send can only fail without any.
     let _ = ending.send(true);
-    let all = u32::try_from(limits::CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    if tokio::time::timeout(limits::GRACE_MAX, places.acquire_many(all)).await.is_err() {
+    if tokio::time::timeout(limits::GRACE_MAX, ending.closed()).await.is_err() {
         warn!("connections were cut off at the end of the grace period");
+    }
+}
+
+/// How many connections there may be: each is a file, and the region has others to open.
+fn places() -> Places {
+    let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    let all = files.map_or(limits::CONNECTIONS_MAX, |files| files / 4 * 3);
+    let all = all.clamp(1, limits::CONNECTIONS_MAX);
+    Places {
+        all,
+        unverified: limits::UNVERIFIED_MAX.min(all / 2),
+        of_address: limits::UNVERIFIED_OF_ADDRESS_MAX.min(all / 2),
+    }
+}
+
+async fn accept<S: Site>(
+    server: &Arc<Server<S>>,
+    listener: &TcpListener,
+    peers: &Arc<Peers>,
+    ended: &watch::Receiver<bool>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let guest = Arc::new(peers.admit(address.ip()));
+                let (server, ended) = (Arc::clone(server), ended.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = guest.cut() => debug!("a connection made place for another"),
+                        () = connection(server, stream, &guest, ended) => {}
+                    }
+                });
+            }
+            Err(source) => {
+                warn!(error = %source, "failed to accept a connection");
+                peers.make_room();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Never ends.
+async fn sweep(peers: &Peers) {
+    loop {
+        tokio::time::sleep(limits::SWEEP_PERIOD).await;
+        peers.sweep(limits::STRANGER_WAIT_MAX);
     }
 }
 
 async fn connection<S: Site>(
     server: Arc<Server<S>>,
     stream: TcpStream,
+    guest: &Arc<Guest>,
     mut ended: watch::Receiver<bool>,
 ) {
     if let Err(source) = stream.set_nodelay(true) {
         debug!(error = %source, "failed to set TCP_NODELAY");
     }
+    let asking = Arc::clone(guest);
     let service = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(handle(server, request).await) }
+        let (server, guest) = (Arc::clone(&server), Arc::clone(&asking));
+        async move {
+            guest.asks();
+            let response = handle(server, &guest, request).await;
+            guest.answered();
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -100,17 +142,25 @@ async fn told(ended: &mut watch::Receiver<bool>) {
     drop(ended.wait_for(|ended| *ended).await.map(|_| ()));
 }
 
-async fn handle<S: Site>(server: Arc<Server<S>>, request: Request<Incoming>) -> Response<Body> {
+async fn handle<S: Site>(
+    server: Arc<Server<S>>,
+    guest: &Guest,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let path = request.uri().path();
-    let answering = match path {
+    let answering: BoxFuture<'_, Response<Body>> = match path {
         "/health" => return health(request.method()),
         "/acs/ws" | "/tcs/ws" => {
-            let opening = AssertUnwindSafe(|| server.session(request));
+            let opening = AssertUnwindSafe(|| server.session(guest, request));
             return std::panic::catch_unwind(opening).unwrap_or_else(|_| broken());
         }
-        "/v2" => Arc::clone(&server.site).registry(request),
-        _ if path.starts_with("/v2/") => Arc::clone(&server.site).registry(request),
-        _ => Box::pin(async move { server.api(request).await }),
+        _ if path == "/v2" || path.starts_with("/v2/") => {
+            if let Some(account) = server.site.registry_account(request.uri(), request.headers()) {
+                guest.verified(account);
+            }
+            Arc::clone(&server.site).registry(request.map(Paced::new))
+        }
+        _ => Box::pin(async move { server.api(guest, request.map(Paced::new)).await }),
     };
     AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| broken())
 }

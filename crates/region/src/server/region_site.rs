@@ -6,12 +6,12 @@ use std::sync::Arc;
 use aws_api::{ec2, ecr, ecs, logs, sts, tagging};
 use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
-use longshore_types::{RegionName, Timestamp, Uuid};
+use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use tokio::net::TcpListener;
 
-use super::{Body, BoxFuture, Site, serve};
+use super::{Body, BoxFuture, RequestBody, Site, serve};
 use crate::access::AccessKey;
 use crate::ecs::describe_tasks;
 use crate::region::Region;
@@ -91,7 +91,14 @@ impl Site for Region {
         self.sessions.close();
     }
 
-    fn registry(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+    fn registry_account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId> {
+        self.registry.account(uri, headers)
+    }
+
+    fn registry(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move { self.registry.handle(request).await })
     }
 }

@@ -1,5 +1,6 @@
 //! The listener over a small site: real sockets, real signatures.
 
+mod flood;
 mod site;
 mod wire;
 

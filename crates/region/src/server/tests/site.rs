@@ -9,16 +9,16 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::{Credentials, presign};
 use aws_wire::{ApiError, Caller, Principal};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use longshore_types::{RegionName, Timestamp, Token, Uuid};
+use longshore_types::{AccountId, RegionName, Timestamp, Token, Uuid};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use super::wire::{self, Got, Sent};
 use crate::access::AccessKey;
-use crate::server::{Body, BoxFuture, Site, serve};
+use crate::server::{Body, BoxFuture, RequestBody, Site, serve};
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) const SECRET: &str = "wJalrXUtnFEMI";
@@ -108,7 +108,11 @@ impl Site for Small {
         Response::new(String::new())
     }
 
-    fn registry(self: Arc<Self>, _: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+    fn registry_account(&self, _: &Uri, _: &HeaderMap) -> Option<AccountId> {
+        None
+    }
+
+    fn registry(self: Arc<Self>, _: Request<RequestBody>) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async {
             let body = http_body_util::Full::new(Bytes::from_static(b"registry"));
             let mut response = Response::new(body.map_err(|never| match never {}).boxed());

@@ -111,6 +111,15 @@ impl Sent {
         self
     }
 
+    /// The head alone, with a `content-length` that nothing follows.
+    pub(super) fn promising(&self, address: SocketAddr, bytes: usize) -> Vec<u8> {
+        let whole = String::from_utf8(self.to_bytes(address)).unwrap();
+        let (head, _) = whole.split_once("\r\n\r\n").unwrap();
+        let stated = format!("content-length: {}\r\n", self.body.len());
+        let head = head.replace(&stated, &format!("content-length: {bytes}\r\n"));
+        (head + "\r\n\r\n").into_bytes()
+    }
+
     fn to_bytes(&self, address: SocketAddr) -> Vec<u8> {
         let mut headers = self.headers.clone();
         let uri = format!("http://{address}{}", self.path).parse().unwrap();
@@ -173,22 +182,23 @@ impl Got {
 }
 
 pub(super) async fn send(address: SocketAddr, request: &Sent) -> Got {
+    try_send(address, request).await.expect("there is an answer")
+}
+
+/// Nothing if the connection ended without an answer.
+pub(super) async fn try_send(address: SocketAddr, request: &Sent) -> Option<Got> {
     let text = send_raw(address, &request.to_bytes(address)).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Got {
-        status: status.unwrap_or_else(|| panic!("not an answer: {text:?}")),
-        head: head.to_owned(),
-        body: body.to_owned(),
-    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok())?;
+    Some(Got { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// Sends bytes as they are, and reads until the other side is done.
 pub(super) async fn send_raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
+    // A refusal may come before all is sent, and a reset after the answer is as good as an end.
+    let _ = stream.write_all(bytes).await;
     let mut answer = vec![];
-    // A reset after the answer is as good as an end.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
