@@ -26,8 +26,8 @@ pub enum LogsError {
     Fault { doing: &'static str, source: io::Error },
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
     Damaged { path: PathBuf, offset: u64, what: &'static str },
-    /// An earlier flush failed, so nothing later may be called durable.
-    #[error("the log store refuses writes since a disk flush failed; restart the region")]
+    /// A flush failed, so nothing may be called durable until it is known what is on the disk.
+    #[error("the log store refuses writes until its disk, on which a flush failed, answers again")]
     Poisoned,
     #[error("the log store's directory {} is in use by another process", .0.display())]
     InUse(PathBuf),

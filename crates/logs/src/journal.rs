@@ -124,6 +124,13 @@ impl Journal {
         self.len += bytes.len() as u64;
         Ok(())
     }
+
+    /// Cuts off what an append of unknown outcome may have left, and makes that durable. Then all
+    /// there is of this journal is what was acknowledged, and a new one can go on from there.
+    pub(crate) fn cut_unknown(&self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.file.sync_all()
+    }
 }
 
 #[derive(Debug)]
@@ -212,6 +219,30 @@ mod tests {
             assert_eq!(seen, whole, "cut at {cut}");
             assert_eq!(torn.unwrap(), (cut - ends[whole]) as u64);
         }
+    }
+
+    #[test]
+    fn what_an_append_of_unknown_outcome_left_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(dir.path(), 1).unwrap();
+        let (mut first, mut second) = (BytesMut::new(), BytesMut::new());
+        frame(1).encode(&mut first);
+        frame(2).encode(&mut second);
+        journal.append(&first).unwrap();
+        // Neither written nor cut off: what it came to is not known.
+        let whole = std::mem::replace(&mut journal.file, File::open("/dev/full").unwrap());
+        let failed = journal.append(&second).unwrap_err();
+        assert!(matches!(failed, AppendError::Unknown(_)), "{failed:?}");
+        assert!(journal.cut_unknown().is_err(), "the disk is still not there");
+        journal.file = whole;
+        journal.file.write_all_at(&second, journal.len).unwrap();
+        journal.cut_unknown().unwrap();
+        let mut seen = 0;
+        let torn = replay(dir.path(), 1, |_| {
+            seen += 1;
+            Ok(())
+        });
+        assert_eq!((seen, torn.unwrap()), (1, 0));
     }
 
     #[test]

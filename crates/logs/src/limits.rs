@@ -44,3 +44,6 @@ pub(crate) const INDEX_ENTRIES_MAX: usize = 1 << 20;
 pub(crate) const FILTER_SCAN_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of decoded events that one filter may hold at once.
 pub(crate) const FILTER_OPEN_BYTES_MAX: usize = 16 << 20;
+
+/// How often a disk on which a flush failed is asked whether it is well again.
+pub(crate) const RECOVER_PAUSE_MS: u64 = 1000;

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use longshore_types::{AccountId, Clock};
+use longshore_types::{AccountId, Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{Group, GroupClass, GroupSettings, State, Stream};
@@ -107,6 +107,7 @@ impl Logs {
             clock: Arc::clone(&clock),
             dirty: recovered.dirty,
             poisoned: false,
+            recover_from: Timestamp(0),
             checkpoint: None,
         };
         let (sender, inbox) = mpsc::channel(QUEUE_MAX);

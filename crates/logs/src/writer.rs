@@ -10,9 +10,9 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::BytesMut;
-use longshore_types::{AccountId, Chain, Clock};
+use longshore_types::{AccountId, Chain, Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::catalog::{
     Change, Group, GroupClass, GroupSettings, GroupUid, State, Stream, StreamUid,
@@ -22,7 +22,7 @@ use crate::error::LogsError;
 use crate::event::{Gap, InputEvent};
 use crate::frame::{self, Header};
 use crate::journal::{AppendError, Journal, Record};
-use crate::limits::{COMMIT_BYTES_MAX, GROUPS_MAX, JOURNAL_BYTES_MAX};
+use crate::limits::{COMMIT_BYTES_MAX, GROUPS_MAX, JOURNAL_BYTES_MAX, RECOVER_PAUSE_MS};
 use crate::names::{GroupName, StreamName};
 use crate::put::{self, Accepted, PutKey};
 use crate::stream_file::StreamFiles;
@@ -64,7 +64,10 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
     /// Streams written since the journal began.
     pub(crate) dirty: BTreeSet<StreamUid>,
+    /// A flush failed, and what it came to is not known yet.
     pub(crate) poisoned: bool,
+    /// When it is next asked for.
+    pub(crate) recover_from: Timestamp,
     pub(crate) checkpoint: Option<JoinHandle<Result<(), BTreeSet<StreamUid>>>>,
 }
 
@@ -103,6 +106,7 @@ impl Writer {
     pub(crate) fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut held = None;
         while let Some(first) = held.take().or_else(|| inbox.blocking_recv()) {
+            self.recover();
             let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(message) = next.take() {
@@ -127,6 +131,25 @@ impl Writer {
         }
         if let Some(running) = self.checkpoint.take() {
             let _ = running.join();
+        }
+    }
+
+    /// After a flush that failed: goes on once the disk says what is there. That is asked now and then.
+    fn recover(&mut self) {
+        let now = self.clock.now();
+        if !self.poisoned || now.0 < self.recover_from.0 {
+            return;
+        }
+        self.recover_from = now.plus_ms(RECOVER_PAUSE_MS);
+        let number = self.journal.number + 1;
+        let new = self.journal.cut_unknown().and_then(|()| Journal::create(&self.dir, number));
+        match new {
+            Ok(journal) => {
+                self.journal = journal;
+                self.poisoned = false;
+                info!("the log store takes writes again");
+            }
+            Err(error) => debug!(error = %Chain(&error), "the log store's disk still fails"),
         }
     }
 
