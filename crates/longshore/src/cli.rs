@@ -80,6 +80,9 @@ pub(crate) struct RegionArgs {
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// The file that standard output and error go to, which is rotated
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -94,6 +97,9 @@ pub(crate) struct AgentArgs {
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// The file that standard output and error go to, which is rotated
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
 }
 
 /// Where this host's agent goes for tasks. It never goes to loopback and link-local addresses or to clouds'

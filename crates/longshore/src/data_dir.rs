@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::error::Error;
+use crate::procs;
 
 /// Where everything of one region is.
 #[derive(Clone, Debug)]
@@ -159,15 +160,27 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+        // The lock is what counts. A disk without room for a number is no reason not to run.
+        if let Err(source) = write_pid(&mut file) {
+            warn!(path = %path.display(), error = %source, "could not note the process id");
+        }
         Ok(RoleLock { _file: file })
     }
 
     /// The process that has a role, if it is alive.
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {
-        let mut file = File::open(self.lock_file(role)).ok()?;
+        let mut file = match File::open(self.lock_file(role)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            // A disk that fails does not say who runs.
+            Err(_) => return procs::find(&self.root, role),
+        };
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => read_pid(&mut file),
+            Err(TryLockError::WouldBlock) => {
+                // A disk that was full may have kept an older number, or none.
+                let noted = read_pid(&mut file).filter(|pid| procs::is_alive(*pid));
+                noted.or_else(|| procs::locker(&file))
+            }
             // The pid is an old one; the lock that we took ends with this function.
             Ok(()) | Err(TryLockError::Error(_)) => None,
         }
@@ -222,6 +235,11 @@ fn is_ours(name: &OsStr) -> bool {
         || [".probe", "region.sqlite"].iter().any(|start| text.starts_with(start))
 }
 
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())
+}
+
 fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
@@ -245,6 +263,15 @@ mod tests {
         drop(lock);
         assert_eq!(data.holder(Role::Region), None);
         assert!(data.take(Role::Region).is_ok());
+    }
+
+    #[test]
+    fn who_has_a_role_is_known_even_if_the_disk_had_no_room_for_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        let _lock = data.take(Role::Region).unwrap();
+        std::fs::write(dir.path().join("region.lock"), "").unwrap();
+        assert_eq!(data.holder(Role::Region), Some(std::process::id()));
     }
 
     #[test]

@@ -78,8 +78,10 @@ impl Error {
             | Self::Listen { .. }
             | Self::Insecure(_)
             | Self::Refused(_)
-            | Self::DataDir { .. }
             | Self::NoHome => EXIT_REFUSED,
+            // A disk that is full or fails may be better in a while; who may not use it never may.
+            Self::DataDir { source, .. } if is_lasting(source) => EXIT_REFUSED,
+            Self::DataDir { .. } => 1,
             Self::NoRegion { .. }
             | Self::NotRunning { .. }
             | Self::Io { .. }
@@ -88,6 +90,19 @@ impl Error {
             | Self::Message(_) => 1,
         }
     }
+}
+
+fn is_lasting(source: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        source.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    )
 }
 
 fn role_text(role: Role) -> &'static str {

@@ -12,6 +12,9 @@ mod client;
 mod commands;
 mod data_dir;
 mod error;
+mod leftovers;
+mod logging;
+mod procs;
 mod signals;
 mod supervisor;
 mod table;
@@ -30,6 +33,7 @@ use cli::{Cli, Command, Image, Task};
 use commands::Surroundings;
 use data_dir::DataDir;
 use error::Error;
+use logging::Logging;
 
 /// The word before a shim's arguments.
 const SHIM: &str = "shim";
@@ -44,28 +48,28 @@ fn main() -> ExitCode {
     if !matches!(cli.command, Command::Image(Image::Pack(_))) {
         files::private::set_mask();
     }
-    let is_long_lived =
-        matches!(cli.command, Command::Up(_) | Command::Region(_) | Command::Agent(_));
-    start_logging(is_long_lived);
+    let logging = start_logging(&cli.command);
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("longshore: {}", Chain(&error));
+            logging.say(&format!("longshore: {}", Chain(&error)));
             ExitCode::from(error.exit_code())
         }
     }
 }
 
 /// Long-lived processes log what an operator may want to know; commands only what went wrong.
-fn start_logging(is_long_lived: bool) {
+fn start_logging(command: &Command) -> Logging {
+    let (is_long_lived, log) = match command {
+        Command::Up(args) => (true, args.region.log.clone()),
+        Command::Region(args) => (true, args.log.clone()),
+        Command::Agent(args) => (true, args.log.clone()),
+        _ => (false, None),
+    };
     let default = if is_long_lived { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("LONGSHORE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    logging::start(filter, is_long_lived, log)
 }
 
 fn start(cli: Cli) -> Result<(), Error> {

@@ -1,8 +1,9 @@
 //! Keeps child processes running: starts them, starts them again when they die, stops them in order.
 //!
-//! It knows nothing of what they do. A child that ends with [`EXIT_REFUSED`] has said why and is not
-//! started again; if it is essential, the others are stopped too. The pause before a restart
-//! doubles while a child keeps dying, and is forgotten once it has lived for a while.
+//! It knows nothing of what they do. A child that ends with [`EXIT_REFUSED`] at its first start has
+//! said why it cannot run: if it is essential, all are stopped; otherwise it is asked again now and
+//! then. Once it has run, whatever ends it may pass, and it is always started again. The pause before
+//! a restart doubles while a child keeps dying, and is forgotten once it has lived for a while.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::error::{EXIT_REFUSED, Error};
+use crate::logging::open_log;
 
 /// One process to keep running.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub(crate) struct ChildSpec {
 pub(crate) struct Patience {
     pub(crate) pause_min: Duration,
     pub(crate) pause_max: Duration,
+    /// How long after a child that is not essential refused to run it is asked again.
+    pub(crate) refused: Duration,
     /// After living this long, a child is taken for healthy.
     pub(crate) healthy: Duration,
     /// How long a child may take to end when asked to.
@@ -47,7 +51,8 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             pause_min: Duration::from_millis(20),
-            pause_max: Duration::from_secs(5),
+            pause_max: Duration::from_secs(1),
+            refused: Duration::from_secs(10),
             healthy: Duration::from_millis(500),
             stop: Duration::from_secs(20),
         }
@@ -74,7 +79,7 @@ pub(crate) async fn run(
     let mut keepers = Vec::new();
     for spec in children {
         let (tell, told) = watch::channel(false);
-        let task = tokio::spawn(keep(spec, patience, told, reports.clone()));
+        let task = tokio::spawn(always(spec, patience, told, reports.clone()));
         keepers.push((tell, task));
     }
     let mut refusal = None;
@@ -88,7 +93,7 @@ pub(crate) async fn run(
                     break;
                 }
                 Some(Report::Refused { name, .. }) => {
-                    warn!(child = name, "going on without it");
+                    warn!(child = name, "going on without it; it is asked again now and then");
                 }
                 Some(Report::Stopped) | None => {}
             },
@@ -101,6 +106,23 @@ pub(crate) async fn run(
     refusal.map_or(Ok(()), Err)
 }
 
+/// Keeps one child, even if whoever does panics: nobody else would start it again.
+async fn always(
+    spec: ChildSpec,
+    patience: Patience,
+    stop: watch::Receiver<bool>,
+    reports: mpsc::Sender<Report>,
+) {
+    loop {
+        let keeping = keep(spec.clone(), patience, stop.clone(), reports.clone());
+        match tokio::spawn(keeping).await {
+            Ok(()) => return,
+            Err(failed) => error!(child = spec.name, error = %failed, "its keeper failed"),
+        }
+        tokio::time::sleep(patience.pause_max).await;
+    }
+}
+
 /// Keeps one child running until told to stop it.
 async fn keep(
     spec: ChildSpec,
@@ -109,6 +131,7 @@ async fn keep(
     reports: mpsc::Sender<Report>,
 ) {
     let mut pause = patience.pause_min;
+    let mut has_run = false;
     loop {
         let started = Instant::now();
         match spawn(&spec) {
@@ -122,10 +145,15 @@ async fn keep(
                         return;
                     }
                 };
-                if has_refused(status) {
+                has_run |= started.elapsed() >= patience.healthy;
+                if has_refused(status) && !has_run {
                     let (name, is_essential) = (spec.name, spec.is_essential);
-                    let _ = reports.send(Report::Refused { name, is_essential }).await;
-                    return;
+                    // One that is full has told already.
+                    let _ = reports.try_send(Report::Refused { name, is_essential });
+                    if is_essential {
+                        return;
+                    }
+                    pause = patience.refused;
                 }
                 let status = status.map_or_else(|| "unknown".to_owned(), |s| s.to_string());
                 warn!(child = spec.name, %status, "child ended, starting it again");
@@ -139,7 +167,7 @@ async fn keep(
             () = tokio::time::sleep(pause) => {}
             () = told(&mut stop) => return,
         }
-        pause = (pause * 2).min(patience.pause_max);
+        pause = (pause.min(patience.pause_max) * 2).min(patience.pause_max);
     }
 }
 
@@ -155,9 +183,18 @@ fn has_refused(status: Option<ExitStatus>) -> bool {
 fn spawn(spec: &ChildSpec) -> std::io::Result<Child> {
     let mut command = Command::new(&spec.program);
     command.args(&spec.args).envs(spec.env.iter().cloned()).stdin(Stdio::null());
+    // A keeper that panics must not leave a child behind that nobody waits for.
+    command.kill_on_drop(true);
     if let Some(path) = &spec.log {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-        command.stdout(log.try_clone()?).stderr(log);
+        match open_log(path).and_then(|log| Ok((log.try_clone()?, log))) {
+            Ok((out, err)) => command.stdout(out).stderr(err),
+            // A disk without room for a log may have room for what is to be kept: the child tries
+            // again by itself.
+            Err(why) => {
+                warn!(child = spec.name, error = %why, "its log could not be opened");
+                command.stdout(Stdio::null()).stderr(Stdio::null())
+            }
+        };
     }
     command.spawn()
 }
@@ -197,6 +234,7 @@ mod tests {
         Patience {
             pause_min: Duration::from_millis(1),
             pause_max: Duration::from_millis(8),
+            refused: Duration::from_millis(5),
             healthy: Duration::from_secs(1),
             stop: Duration::from_millis(300),
         }
@@ -283,6 +321,41 @@ mod tests {
         let seen = file.clone();
         let stop = async move { until("up", || !lines(&seen).is_empty()).await };
         run(vec![region, agent], hasty(), stop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_essential_is_asked_again_after_it_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("starts");
+        let script = format!("echo x >> {}; exit {EXIT_REFUSED}", file.display());
+        let mut agent = shell("agent", &script);
+        agent.is_essential = false;
+        let seen = file.clone();
+        let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
+        run(vec![agent], hasty(), stop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_has_run_is_started_again_whatever_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("starts");
+        let script = format!("echo x >> {}; sleep 0.02; exit {EXIT_REFUSED}", file.display());
+        let mut patience = hasty();
+        patience.healthy = Duration::from_millis(10);
+        let seen = file.clone();
+        let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
+        run(vec![shell("region", &script)], patience, stop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_child_whose_log_cannot_be_opened_runs_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("up");
+        let mut child = shell("child", &format!("echo up > {}; exec sleep 1000", file.display()));
+        child.log = Some(dir.path().join("no/such/directory.log"));
+        let seen = file.clone();
+        let stop = async move { until("up", || !lines(&seen).is_empty()).await };
+        run(vec![child], hasty(), stop).await.unwrap();
     }
 
     #[tokio::test]

@@ -226,10 +226,85 @@ fn the_data_directory_is_its_owners_alone_and_one_that_was_not_is_mended_with_a_
         let mode = if path.is_dir() { 0o755 } else { 0o644 };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let region = world.region("127.0.0.1:0");
+    let mut region = world.region("127.0.0.1:0");
     world.address(&region);
     assert_eq!(open_to_others(&world.data()), Vec::<PathBuf>::new());
-    drop(region);
+    // Its last lines are written before it ends.
+    terminate(&mut region);
     let log = world.log();
     assert!(log.contains("private now") && log.contains("count=6"), "{log}");
+}
+
+/// What standard error of a process is.
+fn stderr_of(process: &Running) -> PathBuf {
+    std::fs::read_link(format!("/proc/{}/fd/2", process.0.id())).unwrap()
+}
+
+#[test]
+fn a_log_is_rotated_while_it_is_written_and_bounded_in_all() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data()).unwrap();
+    let log = world.data().join("region.log");
+    let mut command = world.command(&["region", "--listen", "127.0.0.1:0"]);
+    command
+        .arg("--log")
+        .arg(&log)
+        .env("LONGSHORE_LOG", "debug")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut region = Running(command.spawn().unwrap());
+    let address = world.address(&region);
+    let grow = |round: u8| {
+        // As if much had been written: the process goes on at the end, as all that append do.
+        let file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        file.set_len((8 << 20) + u64::from(round) + 1).unwrap();
+        for _ in 0..2000 {
+            request(address);
+            if std::fs::metadata(&log).is_ok_and(|meta| meta.len() < 8 << 20) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("never rotated");
+    };
+    request(address);
+    for round in 0..6 {
+        grow(round);
+    }
+    assert_eq!(stderr_of(&region), log.canonicalize().unwrap());
+    let names = std::fs::read_dir(world.data()).unwrap().flatten();
+    let names = names.map(|entry| entry.file_name().into_string().unwrap());
+    let mut logs: Vec<_> = names.filter(|name| name.starts_with("region.log")).collect();
+    logs.sort();
+    assert_eq!(logs, ["region.log", "region.log.1", "region.log.2", "region.log.3"]);
+    for name in logs {
+        let mode = std::fs::metadata(world.data().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    terminate(&mut region);
+}
+
+#[test]
+fn a_region_that_cannot_say_anything_answers_all_the_same() {
+    let world = World::new();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = world.command(&["region", "--listen", "127.0.0.1:0"]);
+    command.env("LONGSHORE_LOG", "debug").stdout(full()).stderr(full());
+    let mut region = Running(command.spawn().unwrap());
+    let address = world.address(&region);
+    for _ in 0..50 {
+        assert!(request(address).starts_with("HTTP/1.1 400"));
+    }
+    assert!(terminate(&mut region).success());
+}
+
+/// The answer to a request that is not signed; it is logged.
+fn request(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\
+                x-amz-target: AmazonEC2ContainerServiceV20141113.ListClusters\r\n\r\n{}";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }

@@ -3,7 +3,6 @@
 //! All names of kernel objects carry a tag made from the data directory, so that two regions on one
 //! machine never touch each other's.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +25,15 @@ use crate::client::Client;
 use crate::commands::{Surroundings, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
-use crate::signals;
+use crate::{leftovers, logging, signals};
 
 /// Containers' shims that are kept ready, and namespaces beside them.
 const POOL_SIZE: usize = 4;
 const POLL: Duration = Duration::from_millis(5);
 /// How often the region's file is looked at: its addresses move at a restart at most.
 const RANGES_POLL: Duration = Duration::from_secs(2);
+/// How often the size of the shims' log is looked at.
+const SHIMS_LOG_PERIOD: Duration = Duration::from_secs(30);
 
 /// Where one region's things are on this host.
 struct Host {
@@ -48,10 +49,8 @@ struct Host {
 impl Host {
     /// A directory that is gone has a place still, and things that were made for it perhaps too.
     fn of(data: &DataDir) -> Result<Self, Error> {
-        let root = data.root().canonicalize().or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => std::path::absolute(data.root()),
-            _ => Err(error),
-        });
+        // On a disk that fails too, what is in the kernel is still to be found.
+        let root = data.root().canonicalize().or_else(|_| std::path::absolute(data.root()));
         let root =
             root.map_err(|source| Error::DataDir { path: data.root().to_owned(), source })?;
         let tag = tag_of(&root);
@@ -188,6 +187,7 @@ pub(crate) async fn run(
     };
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     info!(region = %region.region, cluster = %args.cluster, "agent ready");
+    tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
@@ -208,6 +208,16 @@ fn egress(region: &RegionFile, args: &EgressArgs) -> Egress {
     let own = Egress::default().allow(region.endpoint().to_string());
     let allowed = args.allow_registry.iter().fold(own, Egress::allow);
     args.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
+}
+
+/// The shims share a log, and none of them looks at its size.
+async fn bound_shims_log(path: PathBuf) {
+    loop {
+        tokio::time::sleep(SHIMS_LOG_PERIOD).await;
+        let path = path.clone();
+        // It is not there until a shim is started, and a disk that fails is told of elsewhere.
+        let _ = tokio::task::spawn_blocking(move || logging::rotate_shared(&path)).await;
+    }
 }
 
 /// Creates the cluster that this host joins. If that fails the agent's registration says why.
@@ -270,7 +280,8 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
         warn!(error = %Chain(error), "could not {what}");
         failures.push(format!("{what}: {}", Chain(error)));
     };
-    if host.state_dir.exists() {
+    // A disk that fails does not say whether it is there.
+    if host.state_dir.try_exists().unwrap_or(true) {
         match host.sandboxes(around, 0).await {
             Ok(sandboxes) => remove_containers(&sandboxes, &mut note).await,
             Err(error) => note("remove containers", &error),
@@ -280,7 +291,10 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
     if let Err(error) = network::remove(host.tag, &host.run_dir) {
         note("remove the network", &error);
     }
-    remove_cgroups(&host.cgroup_parent);
+    // What the disk no longer tells of is found in the kernel.
+    leftovers::kill(&host.cgroup_parent).await;
+    leftovers::unmount(&[&host.state_dir, &host.run_dir]);
+    leftovers::remove_cgroups(&host.cgroup_parent);
     if host.run_dir.exists()
         && let Err(error) = files::dir::remove_tree(&host.run_dir)
     {
@@ -313,32 +327,6 @@ async fn remove_containers(
         }
         Err(error) => note("find control groups", &error),
     }
-}
-
-/// Removes the empty groups that remain of the region's own, in every hierarchy.
-fn remove_cgroups(parent: &Path) {
-    let root = Path::new("/sys/fs/cgroup");
-    let relative = parent.strip_prefix("/").unwrap_or(parent);
-    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let hierarchies = hierarchies.map(|entry| entry.path()).chain([root.to_owned()]);
-    for hierarchy in hierarchies {
-        let ours = hierarchy.join(relative);
-        if ours.is_dir() {
-            remove_empty(&ours);
-            // Another region's may be beside ours; then this one stays.
-            let _ = ours.parent().map(std::fs::remove_dir);
-        }
-    }
-}
-
-fn remove_empty(group: &Path) {
-    let inside = std::fs::read_dir(group).into_iter().flatten().flatten();
-    inside
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .for_each(|path| remove_empty(&path));
-    // A group with a process in it stays, and with it what is above.
-    let _ = std::fs::remove_dir(group);
 }
 
 #[cfg(test)]

@@ -15,29 +15,37 @@ use crate::cli::Down;
 use crate::commands::{Surroundings, agent, connect};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
+use crate::logging::tell;
 use crate::tasks;
 
 /// How long tasks have to end by themselves.
 const TASKS_MAX: Duration = Duration::from_secs(10);
 /// How long processes have to end by themselves.
 const PROCESSES_MAX: Duration = Duration::from_secs(30);
+/// How long the kernel has to end a process that was killed.
+const KILLED_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: Down) -> Result<(), Error> {
     let was_running = Role::ALL.iter().any(|role| data.holder(*role).is_some());
     if was_running && !args.keep_tasks && data.holder(Role::Agent).is_some() {
         // A region that does not answer is no reason to leave its processes running.
-        if let Err(error) = stop_tasks(data).await {
-            eprintln!("tasks could not be stopped through the API: {error}");
+        match tokio::time::timeout(2 * TASKS_MAX, stop_tasks(data)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tell!("tasks could not be stopped through the API: {error}"),
+            Err(_) => tell!("tasks could not be stopped through the API: it does not answer"),
         }
     }
     // The supervisor first: it ends its children, and does not start them again.
+    let mut ended = Ok(());
     for role in Role::ALL {
-        end(data, role).await?;
+        // One that cannot be ended is no reason to leave the others.
+        ended = ended.and(end(data, role).await);
     }
     if !args.keep_tasks && around.is_root {
-        agent::clean(data, around).await?;
+        ended = ended.and(agent::clean(data, around).await);
     }
+    ended?;
     println!("{}", if was_running { "stopped" } else { "nothing was running" });
     Ok(())
 }
@@ -87,6 +95,14 @@ async fn end(data: &DataDir, role: Role) -> Result<(), Error> {
         }
         if Instant::now() >= limit {
             let _ = kill(target, Signal::SIGKILL);
+        }
+        if Instant::now() >= limit + KILLED_MAX {
+            let text = format!(
+                "the {} (pid {pid}) was killed and does not end: it may wait for a disk that does \
+                 not answer",
+                role.name()
+            );
+            return Err(Error::message(text));
         }
         tokio::time::sleep(POLL).await;
     }

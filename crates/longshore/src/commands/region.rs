@@ -8,7 +8,7 @@ use std::time::Duration;
 use longshore_types::{Chain, OsIds, SystemClock, Token};
 use region::config::Config;
 use region::{Keys, Region};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tracing::{info, warn};
 
 use crate::addresses;
@@ -21,6 +21,9 @@ use crate::signals;
 /// How often expired log events are removed from the disk. They are invisible before that.
 const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
 
+/// Connections that the kernel keeps until they are accepted; it has a bound of its own.
+const LISTEN_QUEUE: u32 = 4096;
+
 pub(crate) fn load_keys(data: &DataDir) -> Result<Keys, Error> {
     Keys::load(data.root()).map_err(Error::other("read the region's keys"))
 }
@@ -29,7 +32,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     check_listen(args.listen, args.insecure_listen)?;
     data.create()?;
     let lock = data.take(Role::Region)?;
-    let listener = bind(args.listen, data.region().ok().map(|file| file.address)).await?;
+    let listener = bind(args.listen, data.region().ok().map(|file| file.address))?;
     let address = listener.local_addr().map_err(Error::io("ask for the listener's address"))?;
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.account_keys = args.account_keys.clone().map(Token::from_text);
@@ -70,18 +73,26 @@ fn check_listen(address: SocketAddr, is_insecure_wanted: bool) -> Result<(), Err
 
 /// Listens. For port 0 the port of the time before is tried first, so that a region which was
 /// killed comes back where its clients look for it.
-async fn bind(wanted: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListener, Error> {
+fn bind(wanted: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListener, Error> {
     if let Some(before) = before
         && wanted.port() == 0
         && before.ip() == wanted.ip()
-        && let Ok(listener) = TcpListener::bind(before).await
+        && let Ok(listener) = listen(before)
     {
         return Ok(listener);
     }
-    TcpListener::bind(wanted).await.map_err(|source| match source.kind() {
+    listen(wanted).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::AddressInUse(wanted),
         _ => Error::Listen { address: wanted, source },
     })
+}
+
+/// As `TcpListener::bind` does, with a longer queue: who asks must not wait behind a crowd.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_QUEUE)
 }
 
 async fn sweep_logs(region: Arc<Region>) {
@@ -110,12 +121,12 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named_and_a_free_one_is_found_again() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let first = bind(any, None).await.unwrap();
+        let first = bind(any, None).unwrap();
         let address = first.local_addr().unwrap();
-        let text = bind(address, None).await.unwrap_err().to_string();
+        let text = bind(address, None).unwrap_err().to_string();
         assert!(text.contains(&address.to_string()), "{text}");
-        assert_ne!(bind(any, Some(address)).await.unwrap().local_addr().unwrap(), address);
+        assert_ne!(bind(any, Some(address)).unwrap().local_addr().unwrap(), address);
         drop(first);
-        assert_eq!(bind(any, Some(address)).await.unwrap().local_addr().unwrap(), address);
+        assert_eq!(bind(any, Some(address)).unwrap().local_addr().unwrap(), address);
     }
 }

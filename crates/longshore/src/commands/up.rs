@@ -13,13 +13,14 @@ use aws_api::ecs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::cli::Up;
 use crate::client::Client;
 use crate::commands::{Surroundings, connect};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
+use crate::logging::{open_log, tell};
 use crate::signals;
 use crate::supervisor::{self, ChildSpec, Patience};
 
@@ -28,8 +29,6 @@ const READY_MAX: Duration = Duration::from_secs(60);
 /// How long what did not become ready may take to end when it is asked to.
 const END_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
-/// A log that has grown beyond this starts anew; the one before is kept.
-const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How much of a log is shown when something went wrong.
 const TAIL_BYTES: u64 = 2000;
 
@@ -44,14 +43,22 @@ pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: &Up) -> Res
     }
     let _lock = data.take(Role::Supervisor)?;
     if !around.is_root {
-        eprintln!("{}", no_root_text(data));
+        say(args, &no_root_text(data));
     }
-    let announce =
-        tokio::spawn(announce(data.clone(), around.is_root.then(|| args.cluster.to_string())));
+    let announce = tokio::spawn(announce(data.clone(), args.clone(), around.is_root));
     let children = children(data, around, args);
     let ended = supervisor::run(children, Patience::default(), signals::stop()).await;
     announce.abort();
     ended
+}
+
+/// To whoever started us, or to the log: that may be on a disk that keeps one waiting.
+fn say(args: &Up, text: &str) {
+    if args.daemon {
+        info!("{text}");
+    } else {
+        tell!("{text}");
+    }
 }
 
 fn no_root_text(data: &DataDir) -> String {
@@ -85,13 +92,10 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     // Not as an argument: those can be read by every user of the machine.
     let secret =
         region.account_keys.iter().map(|secret| ("LONGSHORE_ACCOUNT_KEYS".into(), secret.into()));
-    let log = |name: &str| {
-        args.daemon.then(|| {
-            let path = data.log_file(name);
-            rotate(&path);
-            path
-        })
-    };
+    let log = |name: &str| args.daemon.then(|| data.log_file(name));
+    if let Some(log) = log("region") {
+        region_args.extend(["--log".into(), log.into()]);
+    }
     let mut children = vec![ChildSpec {
         name: "region",
         program: around.program.clone(),
@@ -105,6 +109,9 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
         let told = args.host.to_args().into_iter().chain(args.egress.to_args());
         agent_args.extend(told.map(OsString::from));
+        if let Some(log) = log("agent") {
+            agent_args.extend(["--log".into(), log.into()]);
+        }
         children.push(ChildSpec {
             name: "agent",
             program: around.program.clone(),
@@ -117,21 +124,18 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     children
 }
 
-fn rotate(path: &Path) {
-    if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
-        let _ = std::fs::rename(path, path.with_extension("log.1"));
-    }
-}
-
 /// Says once that the region is ready, and where.
-async fn announce(data: DataDir, cluster: Option<String>) {
+async fn announce(data: DataDir, args: Up, has_agent: bool) {
+    let cluster = has_agent.then(|| args.cluster.to_string());
     let started = Instant::now();
     loop {
         if let Ok(true) = is_ready(&data, cluster.as_deref()).await {
             let ms = started.elapsed().as_millis();
             if let Ok(file) = data.running_region() {
-                eprintln!("{} is ready at http://{} after {ms} ms", file.region, file.endpoint());
-                eprintln!("use it with: eval \"$(longshore env{})\"", data_dir_flag(&data));
+                let (region, endpoint) = (file.region.clone(), file.endpoint());
+                say(&args, &format!("{region} is ready at http://{endpoint} after {ms} ms"));
+                let flag = data_dir_flag(&data);
+                say(&args, &format!("use it with: eval \"$(longshore env{flag})\""));
             }
             return;
         }
@@ -179,7 +183,6 @@ async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), 
         return Err(Error::InUse { role: Role::Supervisor, pid: Some(pid), path });
     }
     let log = data.log_file("up");
-    rotate(&log);
     let starts = ["region", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
     let mut daemon = spawn_daemon(data, around, args, &log)?;
     let cluster = around.is_root.then(|| args.cluster.to_string());
@@ -195,7 +198,7 @@ async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), 
         return Err(Error::message(format!("the region did not become ready: {why}")));
     }
     if !around.is_root {
-        eprintln!("{}", no_root_text(data));
+        tell!("{}", no_root_text(data));
     }
     let region = data.running_region()?;
     let flag = data_dir_flag(data);
@@ -250,12 +253,12 @@ fn spawn_daemon(
     args: &Up,
     log: &Path,
 ) -> Result<Child, Error> {
-    let output = std::fs::OpenOptions::new().create(true).append(true).open(log);
+    let output = open_log(log);
     let output = output.map_err(|source| Error::DataDir { path: log.to_owned(), source })?;
     let second = output.try_clone().map_err(Error::io("open the log twice"))?;
     let region = &args.region;
     let mut command = Command::new(&around.program);
-    command.args(["up", "--daemon", "--data-dir"]).arg(data.root());
+    command.args(["up", "--daemon", "--data-dir"]).arg(data.root()).arg("--log").arg(log);
     command.args(["--listen", &region.listen.to_string(), "--region", region.region.as_str()]);
     command.args(["--cluster", args.cluster.as_str()]);
     command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
@@ -289,8 +292,8 @@ fn show_tail(path: &Path, start: u64) {
     };
     match tail() {
         Ok(text) if !text.trim().is_empty() => {
-            eprintln!("--- {}", path.display());
-            eprintln!("{}", text.trim_end());
+            tell!("--- {}", path.display());
+            tell!("{}", text.trim_end());
         }
         Ok(_) => {}
         Err(error) => warn!(error = %error, "a log could not be read"),
