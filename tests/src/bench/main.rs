@@ -7,6 +7,7 @@
 
 mod client;
 mod engine;
+mod hold;
 mod peers;
 mod registry;
 mod report;
@@ -23,9 +24,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 10] = [
+const FIGURES: [&str; 11] = [
     "ready", "idle", "simulate", "describe", "register", "run", "burst", "scale", "replace",
-    "registry",
+    "registry", "hold",
 ];
 
 fn main() -> ExitCode {
@@ -79,6 +80,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "scale" => services::scale_and_roll(world, report).await?,
             "replace" => services::replace(world, report).await?,
             "registry" => registry::push_and_pull(world, report).await?,
+            "hold" => hold::signed_requests(world, report).await?,
             other => return Err(std::io::Error::other(format!("no figure {other}"))),
         }
     }

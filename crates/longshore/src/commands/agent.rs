@@ -293,7 +293,8 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
     }
     // What the disk no longer tells of is found in the kernel.
     leftovers::kill(&host.cgroup_parent).await;
-    leftovers::unmount(&[&host.state_dir, &host.run_dir]);
+    // Not all below the data directory: somebody may have mounted the images' disk there.
+    leftovers::unmount(&[&host.state_dir.join("sandboxes"), &host.run_dir]);
     leftovers::remove_cgroups(&host.cgroup_parent);
     if host.run_dir.exists()
         && let Err(error) = files::dir::remove_tree(&host.run_dir)
