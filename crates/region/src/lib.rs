@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod access;
+pub mod background;
 pub mod config;
 mod decide;
 pub mod ec2;
@@ -19,7 +20,6 @@ pub mod logs;
 pub mod names;
 pub mod paging;
 pub mod payload;
-pub mod reapers;
 pub mod region;
 pub mod registry_catalog;
 pub mod server;

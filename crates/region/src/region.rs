@@ -1,7 +1,7 @@
 //! The region: what handlers, sessions and reconcilers share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_wire::Caller;
 use logs::{Logs, LogsError};
@@ -64,6 +64,8 @@ pub struct Region {
     pub(crate) deciding: Mutex<()>,
     /// Where tasks go, kept from decision to decision.
     pub(crate) fleets: Fleets,
+    /// Set once the driver is started.
+    reconcilers: OnceLock<control::reconcile::Status>,
 }
 
 impl Region {
@@ -82,6 +84,7 @@ impl Region {
             shown_tasks: ShownTasks::default(),
             deciding: Mutex::new(()),
             fleets: Fleets::default(),
+            reconcilers: OnceLock::new(),
         }
     }
 
@@ -112,6 +115,16 @@ impl Region {
         .map_err(|source| StartError::Registry { source })?;
         let parts = Parts { store, logs, registry, clock, ids, keys };
         Ok(Self::new(config, parts))
+    }
+
+    /// What each reconciler is doing; nothing before the driver is started.
+    pub fn reconcilers(&self) -> Vec<control::reconcile::ReconcilerStatus> {
+        self.reconcilers.get().map(control::reconcile::Status::read).unwrap_or_default()
+    }
+
+    pub(crate) fn set_reconcilers(&self, status: control::reconcile::Status) {
+        // A second driver would be a defect; the first one's status is kept.
+        let _ = self.reconcilers.set(status);
     }
 
     /// What answers are made from: everything that is on disk.

@@ -6,17 +6,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use longshore_types::{
-    AccountId, Chain, Clock, Digest, IdSource, ImageTag, RepositoryName, Timestamp, Token,
+    AccountId, Clock, Digest, IdSource, ImageTag, RepositoryName, Timestamp, Token,
 };
 use model::{
     EcrLayer, EcrManifest, EcrRepository, EcrTag, Key, ManifestId, Record as _, TagId, View,
 };
 use registry::{
     Authorizer, Catalog, CatalogError, NewManifest, Parts, Referrer, Registry, Repository,
-    StoredManifest, Swept, TokenKey,
+    StoredManifest, TokenKey,
 };
 use store::{BATCH_ROWS_MAX, Batch, Store};
 
@@ -27,8 +26,6 @@ pub const IMAGES_PER_REPOSITORY_MAX: usize = 100_000;
 pub const TAGS_PER_IMAGE_MAX: usize = 1000;
 /// A pull is noted only if the last note is so old.
 const PULL_NOTE_MS_MIN: u64 = 60_000;
-/// How often abandoned uploads, layers and blobs are looked for.
-const SWEEP: Duration = Duration::from_secs(600);
 /// How often a decision is made again before it is our fault.
 const TRIES_MAX: u32 = 100;
 
@@ -51,26 +48,6 @@ pub fn open(
         clock,
         ids,
     })
-}
-
-/// Removes now and then what no image needs. Ends with the runtime.
-pub(crate) fn start_sweeping(registry: &Arc<RegionRegistry>) {
-    let registry = Arc::clone(registry);
-    tokio::spawn(async move {
-        let mut turns = tokio::time::interval(SWEEP);
-        loop {
-            turns.tick().await;
-            match registry.sweep().await {
-                Ok(swept) if swept == Swept::default() => {}
-                Ok(Swept { uploads, layers, blobs }) => {
-                    tracing::info!(uploads, layers, blobs, "registry swept");
-                }
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "registry sweep failed");
-                }
-            }
-        }
-    });
 }
 
 /// Lets in whoever shows a token that this region signed.

@@ -1,7 +1,7 @@
 //! Tasks that wait for room: placed oldest first, whenever there may be some.
 //!
-//! [`place_waiting`] decides for one pool; [`turn`] carries it out for those in which tasks wait. Nothing
-//! is polled: whoever makes room, or a task that needs some, wakes the shell that takes turns.
+//! [`place_waiting`] decides for one pool; [`WaitingTasks`] reconciles those in which tasks wait. Nothing
+//! is polled: rows that may mean room, or a task that needs some, wake it.
 //!
 //! **Invariants:** of tasks that are alike the older one goes first; a task that fits nowhere keeps no
 //! other from its place, and its row says what kept it from one.
@@ -10,20 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::ApiError;
-use longshore_types::{AccountId, Chain, ClusterName, InstanceId, Resources, TaskId, Timestamp};
+use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use longshore_types::{AccountId, ClusterName, InstanceId, Resources, TaskId, Timestamp};
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
 use model::service::{PlacementRule, PlacementWish, Scheduling};
-use model::task::{Input, Launch, Need, StopCause, Task, Waiting, step};
+use model::task::{Input, Launch, Need, Phase, StopCause, Task, Waiting, step};
 use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
 use plan::scaling::{Reservation, wanted_instances};
 use plan::{Ask, Pool, Strategy};
-use store::Batch;
+use store::{Batch, Change};
 use tracing::{info, warn};
 
 use crate::ecs::launch::{put_task, rules};
 use crate::fleet::Draft;
 use crate::region::Region;
+use crate::services::instance_of;
 
 #[cfg(test)]
 mod tests;
@@ -56,13 +58,16 @@ pub(crate) struct Placed {
 
 /// The pools in which tasks wait.
 pub(crate) fn pools(view: &View) -> BTreeSet<WaitingPool> {
-    let pool = |task: &Arc<Task>| match task.launch {
+    unplaced(view).map(|task| pool_of(task)).collect()
+}
+
+fn pool_of(task: &Task) -> WaitingPool {
+    match task.launch {
         Launch::Fargate => WaitingPool::Fargate,
         Launch::Ec2 | Launch::External => {
             WaitingPool::Cluster(task.scope.account, task.cluster.clone())
         }
-    };
-    unplaced(view).map(pool).collect()
+    }
 }
 
 /// The tasks of a cluster that wait for one of its instances.
@@ -348,70 +353,135 @@ fn wish(
     }
 }
 
-/// What operators were told of how many instances are wanted, so that they are told changes only.
-#[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<(AccountId, ClusterName), Vec<Wish>>);
+/// Finds places for waiting tasks, one pool at a time.
+#[derive(Debug)]
+pub(crate) struct WaitingTasks {
+    region: Arc<Region>,
+    /// What operators were told of how many instances are wanted, so that they are told changes only.
+    told: BTreeMap<WaitingPool, Vec<Wish>>,
+}
 
-impl Told {
-    /// Tells what is new of the clusters in which tasks wait, or did until now.
-    fn tell(&mut self, view: &View) {
-        let mut clusters: BTreeSet<_> = self.0.keys().cloned().collect();
-        let waiting: BTreeSet<_> = pools(view)
-            .into_iter()
-            .filter_map(|pool| match pool {
-                WaitingPool::Fargate => None,
-                WaitingPool::Cluster(account, cluster) => Some((account, cluster)),
-            })
-            .collect();
-        clusters.extend(waiting.iter().cloned());
-        for at in clusters {
-            let wishes = wishes(view, at.0, &at.1);
-            let before = self.0.remove(&at).unwrap_or_default();
-            for wish in wishes.iter().filter(|wish| !before.contains(wish)) {
-                let Wish { provider, group, instances, wanted } = wish;
-                info!(cluster = %at.1, %provider, %group, instances, wanted, "instances wanted");
-            }
-            if waiting.contains(&at) {
-                self.0.insert(at, wishes);
-            }
-        }
+impl WaitingTasks {
+    pub(crate) fn new(region: &Arc<Region>) -> Self {
+        Self { region: Arc::clone(region), told: BTreeMap::new() }
     }
 }
 
-/// Places what can be placed, and tells how many instances are missing for the rest; `false` if a pool
-/// could not be looked at, and is to be looked at again.
-pub(crate) async fn turn(region: &Region, told: &mut Told) -> bool {
-    let mut is_done = true;
-    loop {
-        let mut has_more = false;
-        for pool in pools(&region.store.latest()) {
-            match take(region, &pool).await {
-                Ok(placed) => has_more |= placed.has_more,
-                Err(error) => {
-                    is_done = false;
-                    warn!(?pool, error = %Chain(&error), "placing waiting tasks failed");
+impl Reconciler for WaitingTasks {
+    type Key = WaitingPool;
+    /// How many instances the pool's providers want; `None` once no task waits.
+    type Note = Option<Vec<Wish>>;
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "waiting-tasks"
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<WaitingPool>) {
+        // Most of the time nothing waits.
+        if view.member_count(&Index::UnplacedTasks) == 0 && queue.is_empty() {
+            return;
+        }
+        let seq = change.seq;
+        let cluster = |account: AccountId, cluster: &ClusterName, queue: &mut Queue<_>| {
+            queue.changed(&WaitingPool::Cluster(account, cluster.clone()), seq);
+        };
+        match &change.key {
+            Key::Task(account, id) => {
+                let Some(task) = view.tasks.get(*account, id) else { return };
+                if task.is_unplaced() {
+                    queue.changed(&pool_of(task), seq);
+                } else if task.phase == Phase::Stopped {
+                    // Its room is free, in its own pool and in that of the instance it was on.
+                    queue.changed(&pool_of(task), seq);
+                    if let Some(row) = task.instance.and_then(|id| instance_of(view, id)) {
+                        cluster(row.scope.account, &row.cluster, queue);
+                    }
                 }
             }
-        }
-        if !has_more {
-            break;
+            Key::ContainerInstance(account, id) => {
+                queue.changed(&WaitingPool::Fargate, seq);
+                if let Some(row) = view.instances.get(*account, id) {
+                    cluster(row.scope.account, &row.cluster, queue);
+                }
+            }
+            // Tasks of a service are placed by the rules that hold now.
+            Key::Service(account, id) => cluster(*account, &id.cluster, queue),
+            Key::Cluster(account, name) => cluster(*account, name, queue),
+            Key::CapacityProvider(account, _) => {
+                let is_its = |pool: &WaitingPool| match pool {
+                    WaitingPool::Fargate => false,
+                    WaitingPool::Cluster(owner, _) => owner == account,
+                };
+                for pool in pools(view).into_iter().filter(is_its) {
+                    queue.changed(&pool, seq);
+                }
+            }
+            Key::TaskFamily(..)
+            | Key::TaskDefinition(..)
+            | Key::ServiceRevision(..)
+            | Key::Deployment(..)
+            | Key::TaskSet(..)
+            | Key::ServiceEvents(..)
+            | Key::Interface(..)
+            | Key::AddressPlan(..)
+            | Key::AccountSetting(..)
+            | Key::ClientToken(..)
+            | Key::EcrRepository(..)
+            | Key::EcrManifest(..)
+            | Key::EcrTag(..)
+            | Key::EcrLayer(..) => {}
         }
     }
-    told.tell(&region.store.latest());
-    is_done
+
+    fn keys(&mut self, view: &View) -> Vec<WaitingPool> {
+        let told = self.told.keys().cloned();
+        told.chain(pools(view)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn pass(&self, pool: &WaitingPool) -> PassFuture<Result<Pass<Option<Vec<Wish>>>, ApiError>> {
+        let (region, pool) = (Arc::clone(&self.region), pool.clone());
+        Box::pin(async move { run(&region, &pool).await })
+    }
+
+    fn finished(
+        &mut self,
+        pool: &WaitingPool,
+        wishes: Option<Vec<Wish>>,
+        _queue: &mut Queue<WaitingPool>,
+    ) {
+        let before = self.told.remove(pool).unwrap_or_default();
+        let Some(wishes) = wishes else { return };
+        for wish in wishes.iter().filter(|wish| !before.contains(wish)) {
+            let Wish { provider, group, instances, wanted } = wish;
+            info!(?pool, %provider, %group, instances, wanted, "instances wanted");
+        }
+        if !wishes.is_empty() {
+            self.told.insert(pool.clone(), wishes);
+        }
+    }
 }
 
-async fn take(region: &Region, pool: &WaitingPool) -> Result<Placed, ApiError> {
-    let placed = region
-        .decide(|view, now| {
-            let mut batch = Batch::on(view);
-            let placed = place_waiting(region, view, &mut batch, pool, now);
-            Ok((batch, placed))
-        })
-        .await?;
+/// Places what can be placed with one decision, and says how many instances are wanted for the rest.
+async fn run(region: &Region, pool: &WaitingPool) -> Result<Pass<Option<Vec<Wish>>>, ApiError> {
+    let view = region.store.latest();
+    if !unplaced(&view).any(|task| pool_of(task) == *pool) {
+        return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
+    }
+    drop(view);
+    let decided = region.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        let placed = place_waiting(region, view, &mut batch, pool, now);
+        let looked_at = if batch.is_empty() { view.seq } else { view.seq.next() };
+        Ok((batch, (placed, looked_at)))
+    });
+    let (placed, looked_at) = decided.await?;
     for (task, instance) in &placed.tasks {
         info!(%task, %instance, "waiting task placed");
-        region.sessions.nudge(*instance);
     }
-    Ok(placed)
+    let wishes = match pool {
+        WaitingPool::Fargate => Vec::new(),
+        WaitingPool::Cluster(account, cluster) => wishes(&region.store.latest(), *account, cluster),
+    };
+    Ok(Pass { looked_at, is_cut: placed.has_more, note: Some(wishes), ..Pass::default() })
 }

@@ -53,7 +53,6 @@ pub(crate) async fn handle_put(
             Ok((batch, shown))
         })
         .await?;
-    region.sessions.room.notify_one();
     Ok(ecs::PutAttributesResponse { attributes: Some(shown) })
 }
 
@@ -82,7 +81,6 @@ pub(super) async fn handle_delete(
             Ok((batch, shown))
         })
         .await?;
-    region.sessions.room.notify_one();
     Ok(ecs::DeleteAttributesResponse { attributes: Some(shown) })
 }
 

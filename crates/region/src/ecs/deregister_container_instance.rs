@@ -19,7 +19,7 @@ pub(super) async fn handle(
     input: api::DeregisterContainerInstanceRequest,
 ) -> Result<api::DeregisterContainerInstanceResponse, ApiError> {
     let force = input.force.unwrap_or(false);
-    let (id, stopped, shown) = region
+    let shown = region
         .decide(|view, now| {
             let cluster = region.cluster(view, caller, input.cluster.as_deref())?;
             let given = input.container_instance.as_deref().unwrap_or_default();
@@ -40,10 +40,8 @@ pub(super) async fn handle(
             let mut batch = Batch::on(view);
             batch.rely(model::Index::InstanceTasks(instance.id));
             let lost = Input::InstanceDeregistered { instance: instance.arn() };
-            let stopped: Vec<Task> =
-                tasks.iter().filter_map(|task| step(task, &lost, now)).collect();
-            for task in &stopped {
-                put_task(&mut batch, task.clone());
+            for stopped in tasks.iter().filter_map(|task| step(task, &lost, now)) {
+                put_task(&mut batch, stopped);
             }
             let mut next = Instance::clone(instance);
             next.status = InstanceStatus::Inactive;
@@ -52,12 +50,8 @@ pub(super) async fn handle(
             next.version += 1;
             let shown = show(view, &next, Include::default());
             batch.put(next);
-            Ok((batch, (instance.id, stopped, shown)))
+            Ok((batch, shown))
         })
         .await?;
-    region.sessions.retire(id);
-    for task in stopped {
-        region.after_change(task.id, None, task.phase);
-    }
     Ok(api::DeregisterContainerInstanceResponse { container_instance: Some(shown) })
 }

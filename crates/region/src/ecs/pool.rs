@@ -60,7 +60,6 @@ pub(super) async fn settle(
         })
         .await?
     {}
-    region.sessions.room.notify_one();
     Ok(())
 }
 

@@ -77,8 +77,6 @@ pub(crate) async fn handle(
             Ok((batch, shown))
         })
         .await?;
-    // One that is connected already may offer more than before.
-    region.sessions.room.notify_one();
     // Amazon's agent compares: what it sent, and whatever the instance has besides.
     let kept = shown.attributes.take().unwrap_or_default();
     let sent = attributes(&echoed);

@@ -78,12 +78,6 @@ pub(super) async fn handle(
             decide(region, caller, &input, &common, count, token.as_ref(), view, now)
         })
         .await?;
-    for instance in outcome.tasks.iter().filter_map(|task| task.instance) {
-        region.sessions.nudge(instance);
-    }
-    if outcome.tasks.iter().any(Task::is_unplaced) {
-        region.sessions.room.notify_one();
-    }
     Ok(api::RunTaskResponse {
         tasks: Some(outcome.tasks.iter().map(|task| show(task, true)).collect()),
         failures: Some(outcome.failures),

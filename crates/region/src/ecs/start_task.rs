@@ -74,9 +74,6 @@ pub(super) async fn handle(
             Ok((batch, (tasks, failures)))
         })
         .await?;
-    for instance in tasks.iter().filter_map(|task| task.instance) {
-        region.sessions.nudge(instance);
-    }
     Ok(api::StartTaskResponse {
         tasks: Some(tasks.iter().map(|task| show(task, true)).collect()),
         failures: Some(failures),

@@ -37,7 +37,6 @@ pub(super) async fn handle(
             Ok((batch, (Task::clone(row), after)))
         })
         .await?;
-    region.after_change(after.id, after.instance, after.phase);
     // ECS answers with the status from before, and with what is wanted from now on.
     let task =
         api::Task { last_status: Some(before.phase.as_str().to_owned()), ..show(&after, true) };

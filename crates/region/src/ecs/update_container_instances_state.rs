@@ -68,7 +68,6 @@ pub(super) async fn handle(
             Ok((batch, (instances, failures)))
         })
         .await?;
-    region.sessions.room.notify_one();
     Ok(api::UpdateContainerInstancesStateResponse {
         container_instances: Some(instances),
         failures: Some(failures),

@@ -42,8 +42,6 @@ pub(super) async fn handle(
         Ok((batch, (view, service, is_deployed)))
     };
     let (view, service, is_deployed) = region.decide(decide).await?;
-    // Tasks that wait for room are placed by the rules that hold now.
-    region.sessions.room.notify_one();
     let mut service = Shown::of(region, &view, &service).show(false)?;
     // ECS answers before its scheduler has given the new deployment any tasks to desire.
     if let Some(first) = service.deployments.iter_mut().flatten().next().filter(|_| is_deployed) {

@@ -15,7 +15,7 @@ use super::{Body, BoxFuture, RequestBody, Site, serve};
 use crate::access::AccessKey;
 use crate::ecs::describe_tasks;
 use crate::region::Region;
-use crate::{reapers, sessions};
+use crate::{background, sessions};
 
 /// Why a region never served.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +28,8 @@ pub async fn serve_region(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), NotReady> {
-    reapers::prepare(&region).await.map_err(NotReady)?;
-    reapers::start(&region);
+    background::prepare(&region).await.map_err(NotReady)?;
+    background::start(&region);
     serve(region, listener, shutdown).await;
     Ok(())
 }

@@ -1,109 +1,110 @@
-//! Instances that have been silent for too long: their tasks count as stopped, and services replace them.
+//! Instances whose heartbeat timed out: their tasks count as stopped, and services replace them.
 //!
 //! An agent that comes back later is told by the task manifest what is still wanted of it, and stops
 //! the rest itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aws_wire::ApiError;
+use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Input, Phase, step};
+use model::task::{Input, step};
 use model::{Index, Key, View};
-use store::Batch;
+use store::{Batch, Change};
 use tracing::warn;
 
 use crate::ecs::launch::put_task;
 use crate::region::Region;
 
-/// Tasks that are given up with one decision; each may be two rows.
+/// Tasks that are marked as lost with one decision; each may be two rows.
 const TASKS_AT_ONCE_MAX: usize = store::BATCH_ROWS_MAX / 2;
 
-/// The instances whose agents are away, and since when.
-#[derive(Debug, Default)]
-pub(super) struct Silences {
-    since: BTreeMap<(AccountId, InstanceId), Timestamp>,
-    order: BTreeSet<(Timestamp, AccountId, InstanceId)>,
+/// Marks the tasks of instances as lost whose agents have been away for too long.
+#[derive(Debug)]
+pub(crate) struct LostHosts {
+    region: Arc<Region>,
 }
 
-impl Silences {
-    pub(super) fn look_at_all(&mut self, view: &View) {
-        *self = Self::default();
-        for row in view.instances.iter() {
-            self.look_at(row);
-        }
-    }
-
-    pub(super) fn look_at(&mut self, row: &Instance) {
-        let (account, id) = (row.scope.account, row.id);
-        self.forget(account, id);
-        if !row.agent.connected && row.status < InstanceStatus::Inactive {
-            self.since.insert((account, id), row.agent.changed_at);
-            self.order.insert((row.agent.changed_at, account, id));
-        }
-    }
-
-    pub(super) fn forget(&mut self, account: AccountId, id: InstanceId) {
-        if let Some(since) = self.since.remove(&(account, id)) {
-            self.order.remove(&(since, account, id));
-        }
-    }
-
-    /// When the next of them has been silent for too long.
-    pub(super) fn next_alarm(&self, silence_ms: u64) -> Option<Timestamp> {
-        self.order.first().map(|(since, ..)| since.plus_ms(silence_ms))
-    }
-
-    /// The next instance that has been silent for too long, which is forgotten.
-    pub(super) fn next(
-        &mut self,
-        silence_ms: u64,
-        now: Timestamp,
-    ) -> Option<(AccountId, InstanceId)> {
-        let (since, account, id) = *self.order.first()?;
-        if now < since.plus_ms(silence_ms) {
-            return None;
-        }
-        self.forget(account, id);
-        Some((account, id))
-    }
-
-    /// Has an instance that was taken out by [`Silences::next`] come up again.
-    pub(super) fn put_back(&mut self, account: AccountId, id: InstanceId, since: Timestamp) {
-        self.since.insert((account, id), since);
-        self.order.insert((since, account, id));
+impl LostHosts {
+    pub(crate) fn new(region: &Arc<Region>) -> Self {
+        Self { region: Arc::clone(region) }
     }
 }
 
-/// Gives up the tasks of an instance, if it is still silent and has been for too long.
-pub(super) async fn give_up(
-    region: &Region,
-    account: AccountId,
-    id: InstanceId,
-) -> Result<(), ApiError> {
-    loop {
-        let lost = region.decide(|view, now| Ok(decide(region, view, account, id, now))).await?;
-        for task in &lost {
-            region.after_change(*task, None, Phase::Stopped);
+fn is_away(row: &Instance) -> bool {
+    !row.agent.connected && row.status < InstanceStatus::Inactive
+}
+
+impl Reconciler for LostHosts {
+    type Key = (AccountId, InstanceId);
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "lost-hosts"
+    }
+
+    fn passes_max(&self) -> usize {
+        8
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Self::Key>) {
+        let Key::ContainerInstance(account, id) = &change.key else { return };
+        if view.instances.get(*account, id).is_some_and(|row| is_away(row)) {
+            queue.changed(&(*account, *id), change.seq);
         }
-        if !lost.is_empty() {
-            warn!(instance = %id, tasks = lost.len(), "tasks of a silent instance given up");
-        }
-        if lost.len() < TASKS_AT_ONCE_MAX {
-            return Ok(());
-        }
+    }
+
+    fn keys(&mut self, view: &View) -> Vec<Self::Key> {
+        let away = view.instances.iter().filter(|row| is_away(row));
+        away.map(|row| (row.scope.account, row.id)).collect()
+    }
+
+    fn pass(&self, key: &Self::Key) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let (region, (account, id)) = (Arc::clone(&self.region), *key);
+        Box::pin(async move { run(&region, account, id).await })
     }
 }
 
+/// Looks at one instance that was away when it was last seen.
+async fn run(region: &Region, account: AccountId, id: InstanceId) -> Result<Pass<()>, ApiError> {
+    let view = region.store.latest();
+    let looked_at = view.seq;
+    let Some(since) = away_since(&view, account, id) else {
+        return Ok(Pass { looked_at, is_over: true, ..Pass::default() });
+    };
+    let lost_at = since.plus_ms(region.config.instance_silence_ms);
+    if region.clock.now() < lost_at {
+        return Ok(Pass { looked_at, again_at: Some(lost_at), ..Pass::default() });
+    }
+    let decided = region.decide(|view, now| {
+        let (batch, lost) = decide(region, view, account, id, now);
+        Ok((batch, (lost, view.seq)))
+    });
+    let (lost, looked_at) = decided.await?;
+    if lost > 0 {
+        warn!(instance = %id, tasks = lost, "tasks of a lost instance marked as stopped");
+    }
+    // One that is still away is looked at again when it changes, and in full passes.
+    Ok(Pass { looked_at, is_cut: lost == TASKS_AT_ONCE_MAX, is_over: true, ..Pass::default() })
+}
+
+fn away_since(view: &View, account: AccountId, id: InstanceId) -> Option<Timestamp> {
+    let row = view.instances.get(account, &id).filter(|row| is_away(row))?;
+    Some(row.agent.changed_at)
+}
+
+/// Says how many tasks it marks.
 fn decide(
     region: &Region,
     view: &View,
     account: AccountId,
     id: InstanceId,
     now: Timestamp,
-) -> (Batch, Vec<longshore_types::TaskId>) {
+) -> (Batch, usize) {
     let mut batch = Batch::on(view);
-    let mut lost = Vec::new();
+    let mut lost = 0;
     let Some(row) = view.instances.get(account, &id) else { return (batch, lost) };
     let is_silent = now.since_ms(row.agent.changed_at) >= region.config.instance_silence_ms;
     if row.agent.connected || !is_silent {
@@ -114,7 +115,7 @@ fn decide(
     let input = Input::InstanceLost { instance: row.arn() };
     for task in view.tasks_on_instance(id).take(TASKS_AT_ONCE_MAX) {
         if let Some(next) = step(task, &input, now) {
-            lost.push(next.id);
+            lost += 1;
             put_task(&mut batch, next);
         }
     }

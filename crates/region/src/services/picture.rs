@@ -8,7 +8,7 @@ use model::{Service, ServiceId, TaskDefinition, View};
 use plan::service::{Picture, ServiceHost};
 use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
 
-use super::queue::Who;
+use super::Who;
 use crate::ecs::launch::{Launch, Part, rules};
 use crate::region::Region;
 
@@ -130,7 +130,7 @@ fn host(instance: &Instance) -> ServiceHost {
 }
 
 /// An instance of whichever account: Fargate tasks run on others' instances too.
-pub(super) fn instance_of(view: &View, id: InstanceId) -> Option<&Instance> {
+pub(crate) fn instance_of(view: &View, id: InstanceId) -> Option<&Instance> {
     let find = |account: AccountId| view.instances.get(account, &id).map(AsRef::as_ref);
     view.instances.accounts().find_map(find)
 }

@@ -1,7 +1,7 @@
 //! Whole regions in one process, driven by a seed: callers that change their minds, agents that lose,
 //! delay, repeat and reorder what they say, hosts that vanish and come back, restarts of the region.
 //!
-//! After each move of the shell the invariants are checked; then the disturbances end, and every promise
+//! After each pass of the driver the invariants are checked; then the disturbances end, and every promise
 //! must be kept. The same seed gives the same history. A failure names its seed:
 //! `LONGSHORE_SIM_SEED=<n>` plays that one world, `LONGSHORE_SIM_SEEDS=<count>` so many fresh ones.
 
@@ -48,6 +48,16 @@ async fn the_same_seed_gives_the_same_history() {
     }
 }
 
+/// The driver is told of no change at all: promises are kept later, and kept.
+#[tokio::test]
+async fn with_every_wake_up_lost_every_promise_is_still_kept_in_the_end() {
+    let base = fresh_base();
+    for seed in [SAVED[0], SAVED[1], base, base + 1] {
+        let _named = Named(seed);
+        play_in(World::hearing(seed, false).await).await;
+    }
+}
+
 /// More tasks than one batch has rows, up and down again.
 #[tokio::test]
 async fn a_large_service_is_started_stopped_and_taken_in_by_several_turns() {
@@ -83,7 +93,10 @@ async fn a_large_service_is_started_stopped_and_taken_in_by_several_turns() {
 /// Plays one world; what it leaves, in one number.
 async fn play(seed: u64) -> u64 {
     let _named = Named(seed);
-    let mut world = World::new(seed).await;
+    play_in(World::new(seed).await).await
+}
+
+async fn play_in(mut world: World) -> u64 {
     for _ in 0..DISTURBANCES {
         world.disturb().await;
         let ms = u64::from(world.draw.below(4_000));

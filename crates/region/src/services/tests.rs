@@ -1,19 +1,20 @@
 use std::sync::Arc;
 
 use aws_api::ecs::{self as api, Ecs};
-use longshore_types::{Clock as _, DeploymentId};
+use control::reconcile::{Driver, Environment};
+use longshore_types::{DeploymentId, Timestamp};
 use model::instance::Instance;
 use model::service::{CompletedDeployment, Deployment, Rank, ServiceDeploymentStatus};
 use model::{Key, Row, Seq, ServiceEvents, ServiceId, View};
 use store::Change;
 
-use super::queue::Interest;
 use super::*;
 use crate::testing::TestRegion;
+use crate::waiting::WaitingPool;
 
 struct World {
     test: TestRegion,
-    shell: Shell,
+    driver: Driver,
 }
 
 fn text(text: &str) -> Option<String> {
@@ -24,8 +25,9 @@ impl World {
     /// A cluster without instances, and tasks of 256 CPU units.
     async fn new() -> Self {
         let test = TestRegion::new();
-        crate::reapers::prepare(&test.region).await.unwrap();
-        let shell = Shell::new(&test.region);
+        crate::background::prepare(&test.region).await.unwrap();
+        let environment = Environment::of(&test.region.store, &test.region.clock);
+        let driver = crate::background::driver(&test.region, environment);
         let (region, root) = (Arc::clone(&test.region), test.root());
         Ecs::create_cluster(region.as_ref(), &root, Default::default()).await.unwrap();
         let container = api::ContainerDefinition {
@@ -41,7 +43,7 @@ impl World {
             ..Default::default()
         };
         Ecs::register_task_definition(region.as_ref(), &root, input).await.unwrap();
-        Self { test, shell }
+        Self { test, driver }
     }
 
     fn region(&self) -> &Region {
@@ -83,7 +85,7 @@ impl World {
 
     /// Everything that is due now.
     async fn settle(&mut self) {
-        while self.shell.step().await {}
+        while self.driver.step().await {}
     }
 
     fn view(&self) -> Arc<View> {
@@ -199,39 +201,35 @@ async fn what_an_instance_became_while_an_earlier_change_of_it_was_told_wakes_to
     let mut view = View::clone(&world.view());
     let mut instance = Instance::clone(view.instances.iter().next().unwrap());
     let who = Who { account: root.account, service: world.id() };
-    let (mut wakes, mut queue) = (Wakes::default(), Queue::default());
-    let mut silences = Silences::default();
-    wakes.absorb(&view, Changed::Everything, &mut queue, &mut silences);
-    // A daemon has seen the instance come, and not what became of it next.
+    let (mut services, mut queue) = (Services::new(&world.test.region), Queue::default());
+    assert!(services.keys(&view).is_empty());
+    let interest = Interest { is_daemon: true, ..Interest::default() };
+    services.finished(&who, Some(interest), &mut queue);
+    // The daemon is told of the instance's first change when the row says what it became next.
     let first = view.seq.next();
-    queue.changed(&who, first);
-    queue.next(world.test.env.now());
-    let interest = Some(Interest { is_daemon: true, ..Interest::default() });
-    queue.done(&who, Done { looked_at: first, interest, ..Done::default() });
     instance.agent.connected = true;
     let second = Seq(first.0 + 1);
     view.put(second, &Row::from(instance.clone()));
     view.seq = second;
     let key = Key::ContainerInstance(root.account, instance.id);
-    for seq in [first, second] {
-        let rows = vec![Change { seq, key: key.clone() }];
-        wakes.absorb(&view, Changed::Rows(rows), &mut queue, &mut silences);
-    }
-    assert_eq!(queue.next(world.test.env.now()), Some(who));
+    services.wake(&view, &Change { seq: first, key: key.clone() }, &mut queue);
+    services.wake(&view, &Change { seq: second, key }, &mut queue);
+    assert_eq!(queue.ready(), 1);
+    // It was queued for all that the view has, not for the change that was told.
+    queue.changed(&who, first);
+    assert_eq!(queue.newest_change(&who), Some(second));
 }
 
 #[tokio::test]
 async fn waiting_tasks_are_looked_at_again_when_their_service_changes() {
     let world = World::new().await;
     world.create(1, |_| {}).await;
-    let is_woken = || world.region().sessions.room.notified().now_or_never().is_some();
-    is_woken();
-    assert!(!is_woken());
-    let input = api::UpdateServiceRequest {
-        service: text("web"),
-        placement_constraints: Some(vec![]),
-        ..Default::default()
-    };
-    Ecs::update_service(world.region(), &world.test.root(), input).await.unwrap();
-    assert!(is_woken());
+    let view = world.view();
+    let mut waiting = crate::waiting::WaitingTasks::new(&world.test.region);
+    let mut queue = Queue::default();
+    let cluster = world.id().cluster;
+    queue.at(&WaitingPool::Cluster(world.test.root().account, cluster), Timestamp(1));
+    let key = Key::Service(world.test.root().account, world.id());
+    waiting.wake(&view, &Change { seq: view.seq, key }, &mut queue);
+    assert_eq!(queue.ready(), 1);
 }

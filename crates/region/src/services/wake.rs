@@ -1,27 +1,25 @@
 //! Whom a durable change concerns: rows in, services to look at out.
 //!
-//! Looking once too often costs time, once too seldom breaks a promise: in doubt a service is woken.
+//! Looking once too often costs time, once too seldom breaks a promise: in doubt a service is queued.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use control::reconcile::Queue;
 use longshore_types::{AccountId, InstanceId};
 use model::instance::{Instance, InstanceStatus};
 use model::service::ServiceStatus;
 use model::task::{Desired, Launch, Phase, Task};
-use model::{Index, Key, Seq, ServiceId, View};
-use store::{Change, Changed};
+use model::{Key, Seq, ServiceId, View};
+use store::Change;
 
-use super::lost::Silences;
+use super::Who;
+use super::interest::{Interests, Topic};
 use super::picture::instance_of;
-use super::queue::{Queue, Topic, Who};
 
 /// What is remembered of instances, to tell changes that matter from others.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
-    instances: BTreeMap<(AccountId, InstanceId), Seen>,
-}
+pub(super) struct SeenInstances(BTreeMap<(AccountId, InstanceId), Seen>);
 
 /// What placement asks of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,122 +30,85 @@ struct Seen {
     digest: u64,
 }
 
-impl Wakes {
-    /// Finds out whom `changed` concerns, as of `view`, which has it.
-    pub(super) fn absorb(
-        &mut self,
-        view: &View,
-        changed: Changed,
-        queue: &mut Queue,
-        silences: &mut Silences,
-    ) {
-        match changed {
-            Changed::Everything => self.everything(view, queue, silences),
-            Changed::Rows(rows) => {
-                for Change { seq, key } in rows {
-                    self.row(view, seq, &key, queue, silences);
-                }
-            }
-        }
+impl SeenInstances {
+    pub(super) fn of(view: &View) -> Self {
+        Self(view.instances.iter().map(|row| (id_of(row), Seen::of(row))).collect())
     }
 
-    fn everything(&mut self, view: &View, queue: &mut Queue, silences: &mut Silences) {
-        self.instances = view.instances.iter().map(|row| (id_of(row), Seen::of(row))).collect();
-        silences.look_at_all(view);
-        for key in view.members(&Index::LiveServices) {
-            if let Key::Service(account, service) = key {
-                let who = Who { account: *account, service: service.clone() };
-                queue.changed(&who, view.seq);
-            }
-        }
-    }
-
-    fn row(
-        &mut self,
-        view: &View,
-        seq: Seq,
-        key: &Key,
-        queue: &mut Queue,
-        silences: &mut Silences,
-    ) {
-        let mut changed = |account: AccountId, service: &ServiceId| {
-            // One that is over is no longer looked at.
-            let row = view.services.get(account, service);
-            if row.is_some_and(|row| row.status < ServiceStatus::Inactive) {
-                queue.changed(&Who { account, service: service.clone() }, seq);
-            }
-        };
-        match key {
-            Key::Service(account, id) => changed(*account, id),
-            Key::Deployment(account, id) | Key::TaskSet(account, id) => {
-                changed(*account, &id.service);
-            }
-            Key::Task(account, id) => {
-                let Some(task) = view.tasks.get(*account, id) else { return };
-                if let Some(service) = service_of(task).filter(|_| concerns_its_service(task)) {
-                    changed(*account, &service);
-                }
-                freed(view, task, seq, queue);
-                placed(task, seq, queue);
-            }
-            Key::ContainerInstance(account, id) => {
-                self.instance(view, *account, *id, queue, silences);
-            }
-            // With managed scaling tasks wait that had no room before.
-            Key::CapacityProvider(account, _) => {
-                queue.wake_everywhere(Some(*account), seq, &[Topic::Room, Topic::Quota]);
-            }
-            Key::Cluster(..)
-            | Key::TaskFamily(..)
-            | Key::TaskDefinition(..)
-            | Key::ServiceRevision(..)
-            | Key::ServiceEvents(..)
-            | Key::Interface(..)
-            | Key::AddressPlan(..)
-            | Key::AccountSetting(..)
-            | Key::ClientToken(..)
-            | Key::EcrRepository(..)
-            | Key::EcrManifest(..)
-            | Key::EcrTag(..)
-            | Key::EcrLayer(..) => {}
-        }
-    }
-
-    /// What is remembered is the row as it is by now, so whoever is woken is to look at no less: it will
-    /// not be told of that change again.
-    fn instance(
-        &mut self,
-        view: &View,
-        account: AccountId,
-        id: InstanceId,
-        queue: &mut Queue,
-        silences: &mut Silences,
-    ) {
-        let Some(row) = view.instances.get(account, &id) else {
-            self.instances.remove(&(account, id));
-            silences.forget(account, id);
-            return;
-        };
-        silences.look_at(row);
+    /// Whether the row differs from what was seen of it before in what placement asks.
+    fn is_news(&mut self, row: &Instance) -> bool {
         let seen = Seen::of(row);
-        match self.instances.entry((account, id)) {
-            Entry::Occupied(known) if *known.get() == seen => return,
-            Entry::Occupied(mut known) => {
-                known.insert(seen);
-            }
-            Entry::Vacant(new) => {
-                new.insert(seen);
-            }
-        }
-        let seq = view.seq;
-        for task in view.tasks_on_instance(id) {
-            if let Some(service) = service_of(task) {
-                queue.changed(&Who { account: task.scope.account, service }, seq);
-            }
-        }
-        let topics = [Topic::Daemon, Topic::Zones, Topic::Room];
-        queue.wake_cluster(account, &row.cluster, seq, &topics);
+        self.0.insert(id_of(row), seen) != Some(seen)
     }
+}
+
+/// Queues the services that the change of a row concerns, as of `view`, which has it.
+pub(super) fn row(
+    view: &View,
+    change: &Change,
+    instances: &mut SeenInstances,
+    interests: &Interests,
+    queue: &mut Queue<Who>,
+) {
+    let Change { seq, key } = change;
+    let seq = *seq;
+    let changed = |account: AccountId, service: &ServiceId, queue: &mut Queue<Who>| {
+        // One that is over is no longer looked at.
+        let row = view.services.get(account, service);
+        if row.is_some_and(|row| row.status < ServiceStatus::Inactive) {
+            queue.changed(&Who { account, service: service.clone() }, seq);
+        }
+    };
+    match key {
+        Key::Service(account, id) => changed(*account, id, queue),
+        Key::Deployment(account, id) | Key::TaskSet(account, id) => {
+            changed(*account, &id.service, queue);
+        }
+        Key::Task(account, id) => {
+            let Some(task) = view.tasks.get(*account, id) else { return };
+            if let Some(service) = service_of(task).filter(|_| concerns_its_service(task)) {
+                changed(*account, &service, queue);
+            }
+            freed(view, task, seq, interests, queue);
+            placed(task, seq, interests, queue);
+        }
+        Key::ContainerInstance(account, id) => match view.instances.get(*account, id) {
+            Some(row) if instances.is_news(row) => instance(view, row, interests, queue),
+            Some(_) => {}
+            None => drop(instances.0.remove(&(*account, *id))),
+        },
+        // With managed scaling tasks wait that had no room before.
+        Key::CapacityProvider(account, _) => {
+            let topics = [Topic::Room, Topic::Quota];
+            interests.wake_everywhere(Some(*account), seq, &topics, queue);
+        }
+        Key::Cluster(..)
+        | Key::TaskFamily(..)
+        | Key::TaskDefinition(..)
+        | Key::ServiceRevision(..)
+        | Key::ServiceEvents(..)
+        | Key::Interface(..)
+        | Key::AddressPlan(..)
+        | Key::AccountSetting(..)
+        | Key::ClientToken(..)
+        | Key::EcrRepository(..)
+        | Key::EcrManifest(..)
+        | Key::EcrTag(..)
+        | Key::EcrLayer(..) => {}
+    }
+}
+
+/// What is remembered is the row as it is by now, so whoever is woken is to look at no less: it will
+/// not be told of that change again.
+fn instance(view: &View, row: &Instance, interests: &Interests, queue: &mut Queue<Who>) {
+    let seq = view.seq;
+    for task in view.tasks_on_instance(row.id) {
+        if let Some(service) = service_of(task) {
+            queue.changed(&Who { account: task.scope.account, service }, seq);
+        }
+    }
+    let topics = [Topic::Daemon, Topic::Zones, Topic::Room];
+    interests.wake_cluster(row.scope.account, &row.cluster, seq, &topics, queue);
 }
 
 impl Seen {
@@ -177,35 +138,35 @@ fn concerns_its_service(task: &Task) -> bool {
 }
 
 /// A task that waited leaves its place among those that wait. It may run by the time this is told.
-fn placed(task: &Task, seq: Seq, queue: &mut Queue) {
+fn placed(task: &Task, seq: Seq, interests: &Interests, queue: &mut Queue<Who>) {
     let has_place = task.instance.is_some() && task.phase <= Phase::Running;
     if has_place && task.capacity_provider.is_some() {
         let account = task.scope.account;
-        queue.wake_cluster(account, &task.cluster, seq, &[Topic::Quota]);
+        interests.wake_cluster(account, &task.cluster, seq, &[Topic::Quota], queue);
     }
 }
 
 /// A task that has stopped leaves room, and one fewer that counts. It may be taken in by its service
 /// already when this is told.
-fn freed(view: &View, task: &Task, seq: Seq, queue: &mut Queue) {
+fn freed(view: &View, task: &Task, seq: Seq, interests: &Interests, queue: &mut Queue<Who>) {
     if task.phase < Phase::Stopped {
         return;
     }
     let account = task.scope.account;
     if task.launch != Launch::Fargate && task.instance.is_some() {
-        queue.wake_cluster(account, &task.cluster, seq, &[Topic::Room]);
+        interests.wake_cluster(account, &task.cluster, seq, &[Topic::Room], queue);
     }
     // Daemons leave an instance that drains after all others, whosever those were.
     let instance = task.instance.and_then(|id| instance_of(view, id));
     if let Some(row) = instance.filter(|row| row.status == InstanceStatus::Draining) {
         let (owner, cluster) = (row.scope.account, &row.cluster);
-        queue.wake_cluster(owner, cluster, seq, &[Topic::Daemon]);
+        interests.wake_cluster(owner, cluster, seq, &[Topic::Daemon], queue);
     }
     let waited = task.instance.is_none() && task.capacity_provider.is_some();
     if task.interface.is_some() {
         // Addresses are the region's, whoever has them.
-        queue.wake_everywhere(None, seq, &[Topic::Quota]);
+        interests.wake_everywhere(None, seq, &[Topic::Quota], queue);
     } else if task.launch == Launch::Fargate || waited {
-        queue.wake_everywhere(Some(account), seq, &[Topic::Quota]);
+        interests.wake_everywhere(Some(account), seq, &[Topic::Quota], queue);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`accept`] answers the handshake and serves the socket in a task of its own: [`work`] speaks the
 //! first, [`telemetry`] the second. What an agent must be told is derived from the durable rows by
-//! [`outbox`]; handlers only [`Sessions::nudge`] an instance after their commit, so that nothing
-//! waits for a timer, and a nudge that is lost costs time and not truth.
+//! [`outbox`]; a reconciler has a session look at them when a durable change may concern it, so that
+//! nothing waits for a timer, and a wake-up that is lost costs time and not truth.
 //!
 //! **Invariant:** an instance has at most one work session that may write `agentConnected`: the one
 //! whose number is in its row.
@@ -45,8 +45,6 @@ pub struct Sessions {
     closing: watch::Sender<bool>,
     /// Whether the background shells run already.
     pub(crate) started: AtomicBool,
-    /// Woken when a task that waits for room may find some.
-    pub(crate) room: Notify,
 }
 
 /// One open work socket.
@@ -65,14 +63,13 @@ impl Default for Sessions {
             definitions: Mutex::default(),
             closing: watch::Sender::new(false),
             started: AtomicBool::new(false),
-            room: Notify::new(),
         }
     }
 }
 
 impl Sessions {
-    /// Has the instance's session look at its tasks now. To be called after the commit is durable.
-    pub fn nudge(&self, instance: InstanceId) {
+    /// Has the instance's session look at its tasks now.
+    pub(crate) fn notify(&self, instance: InstanceId) {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = work.get(&instance) {
             open.wake.notify_one();

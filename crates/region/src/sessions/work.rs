@@ -89,7 +89,6 @@ pub(super) async fn serve(
     };
     info!(instance = %instance.id, session = number, "agent connected");
     let (wake, retire) = region.sessions.open(instance.id, number);
-    region.sessions.room.notify_one();
     let mut session = Session {
         region,
         instance,
@@ -458,50 +457,16 @@ fn listed(task: &Task) -> ManifestTask {
 }
 
 impl Region {
-    /// Applies an input to a task's row, and releases what a stopped task held.
+    /// Applies an input to a task's row.
     pub(crate) async fn feed(&self, task: &TaskArn, input: &Input) -> Result<(), ApiError> {
-        let outcome = self
-            .decide(|view, now| {
-                let mut batch = Batch::on(view);
-                let row = view.tasks.get(task.scope.account, &task.id);
-                let next = row.and_then(|row| step(row, input, now));
-                let outcome = row.zip(next.as_ref()).map(|(row, next)| {
-                    let instance = next.instance.filter(|_| is_news_to_agent(row, next));
-                    (instance, next.phase)
-                });
-                if let Some(next) = next {
-                    crate::ecs::launch::put_task(&mut batch, next);
-                }
-                Ok((batch, outcome))
-            })
-            .await?;
-        if let Some((instance, phase)) = outcome {
-            self.after_change(task.id, instance, phase);
-        }
-        Ok(())
+        self.decide(|view, now| {
+            let mut batch = Batch::on(view);
+            let row = view.tasks.get(task.scope.account, &task.id);
+            if let Some(next) = row.and_then(|row| step(row, input, now)) {
+                crate::ecs::launch::put_task(&mut batch, next);
+            }
+            Ok((batch, ()))
+        })
+        .await
     }
-
-    /// Wakes whoever a committed change of a task concerns.
-    pub(crate) fn after_change(
-        &self,
-        task: longshore_types::TaskId,
-        instance: Option<longshore_types::InstanceId>,
-        phase: Phase,
-    ) {
-        if let Some(instance) = instance {
-            self.sessions.nudge(instance);
-        }
-        if phase == Phase::Stopped {
-            self.sessions.forget(task);
-            self.sessions.room.notify_one();
-        }
-    }
-}
-
-/// Whether the agent is to be told something else than before. What it reported itself, it knows.
-fn is_news_to_agent(before: &Task, now: &Task) -> bool {
-    let interface = |task: &Task| task.interface.as_ref().map(|interface| interface.phase);
-    before.desired != now.desired
-        || before.instance != now.instance
-        || interface(before) != interface(now)
 }

@@ -237,10 +237,10 @@ async fn a_task_waits_for_half_an_hour_and_says_in_the_end_what_was_missing() {
     let world = world(&[("web", true)]).await;
     let arn = arns(&run(&world, vec![item("web", 1, 0)], 1).await.unwrap()).remove(0);
     world.test.env.advance_ms(30 * 60_000 - 1);
-    crate::reapers::sweep(world.region()).await.unwrap();
+    crate::background::sweep(world.region()).await.unwrap();
     assert_eq!(world.describe(&arn).last_status.as_deref(), Some("PROVISIONING"));
     world.test.env.advance_ms(1);
-    crate::reapers::sweep(world.region()).await.unwrap();
+    crate::background::sweep(world.region()).await.unwrap();
     let task = world.describe(&arn);
     assert_eq!(task.last_status.as_deref(), Some("STOPPED"));
     assert_eq!(task.stop_code, Some(api::TaskStopCode::TaskFailedToStart));

@@ -36,7 +36,7 @@ impl World {
     pub(super) async fn new() -> Self {
         let world = Self { test: TestRegion::new() };
         let (region, root) = (world.region(), world.test.root());
-        crate::reapers::prepare(region).await.unwrap();
+        crate::background::prepare(region).await.unwrap();
         let input = api::CreateClusterRequest::default();
         create_cluster::handle(region, &root, input).await.unwrap();
         for cpu in ["256", "512"] {

@@ -171,7 +171,7 @@ async fn a_task_that_stopped_long_ago_is_forgotten() {
     world.stop(&task, "").await;
     assert_eq!(world.describe(&task).stop_code.unwrap().as_str(), "UserInitiated");
     world.test.env.advance_ms(3_600_000);
-    crate::reapers::sweep(world.region()).await.unwrap();
+    crate::background::sweep(world.region()).await.unwrap();
     assert_eq!(world.region().view().tasks.len(), 0);
 }
 
@@ -194,6 +194,6 @@ async fn more_tasks_than_a_batch_has_rows_are_forgotten_at_once() {
         world.region().decide(put).await.unwrap();
     }
     world.test.env.advance_ms(3_600_000);
-    crate::reapers::sweep(world.region()).await.unwrap();
+    crate::background::sweep(world.region()).await.unwrap();
     assert_eq!(world.region().view().tasks.len(), 0);
 }

@@ -49,7 +49,7 @@ impl Run {
             }
         }
         self.world.test.env.advance_ms(3_600_000);
-        crate::reapers::sweep(self.world.region()).await.unwrap();
+        crate::background::sweep(self.world.region()).await.unwrap();
         let view = self.world.region().view();
         assert_eq!(view.interfaces.len(), 0, "seed {}", self.seed);
         assert_eq!(view.tasks.len(), 0, "seed {}", self.seed);
@@ -163,7 +163,6 @@ impl Run {
             })
             .await
             .unwrap();
-        self.world.region().sessions.room.notify_one();
     }
 
     fn check(&mut self, turn: u32) {

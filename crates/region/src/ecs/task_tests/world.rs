@@ -55,8 +55,8 @@ pub(crate) const BRIDGE: Definition =
 impl World {
     pub(crate) async fn new() -> Self {
         let test = TestRegion::new();
-        crate::reapers::prepare(&test.region).await.unwrap();
-        crate::reapers::start(&test.region);
+        crate::background::prepare(&test.region).await.unwrap();
+        crate::background::start(&test.region);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let callers = [test.node(), test.root()];

@@ -207,7 +207,6 @@ impl World {
         };
         let agent = sessions::Agent::default();
         let number = sessions::connected(&self.region, &row, &agent).await.unwrap();
-        self.region.sessions.room.notify_one();
         let outbox = Outbox::new(number, row.makes_interfaces());
         self.hosts[host].session = Some(Session { outbox, number });
         self.compare_with_manifest(host);

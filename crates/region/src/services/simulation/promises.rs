@@ -230,7 +230,7 @@ impl World {
         let mut seq = None;
         while seq != Some(self.view().seq) {
             seq = Some(self.view().seq);
-            crate::reapers::sweep(&self.region).await.unwrap();
+            crate::background::sweep(&self.region).await.unwrap();
         }
         assert_eq!(self.view().tasks.len(), 0, "seed {seed}: tasks are kept for ever");
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_api::ecs::{self as api, Ecs};
 use aws_wire::{ApiError, Caller, Principal};
-use futures_util::FutureExt;
+use control::reconcile::{Driver, Environment};
 use longshore_types::{Clock, SeededEnv, Timestamp, Uuid};
 use model::View;
 use store::{MemoryStore, Store};
@@ -17,12 +18,14 @@ use crate::access::Keys;
 use crate::config::Config;
 use crate::region::{Parts, Region};
 use crate::registry_catalog;
-use crate::services::Shell;
-use crate::waiting::{self, Told};
 
 pub(super) const CLUSTER: &str = "sim";
-/// Jobs that the shell may do at one moment before it counts as running in circles.
-const JOBS_MAX: u32 = 5_000;
+/// Passes that the driver may make at one moment before it counts as running in circles.
+const PASSES_MAX: u32 = 5_000;
+/// So rare that a lost wake-up shows.
+const FULL_PASS: Duration = Duration::from_secs(24 * 3600);
+/// All that a driver has that hears of nothing.
+const FULL_PASS_OF_THE_DEAF: Duration = Duration::from_secs(2);
 /// How long an agent may be away.
 pub(super) const SILENCE_MS: u64 = 60_000;
 
@@ -37,8 +40,9 @@ pub(super) struct World {
     pub(super) env: Arc<SeededEnv>,
     pub(super) store: Arc<MemoryStore>,
     pub(super) region: Arc<Region>,
-    pub(super) shell: Shell,
-    pub(super) told: Told,
+    pub(super) driver: Driver,
+    /// Whether the driver is told of changes; if not, it has its full passes only.
+    hears: bool,
     pub(super) hosts: Vec<Host>,
     pub(super) events: BTreeMap<(Timestamp, u64), Event>,
     pub(super) events_made: u64,
@@ -55,6 +59,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(seed: u64) -> Self {
+        Self::hearing(seed, true).await
+    }
+
+    /// A world whose driver is told of changes, or of none.
+    pub(super) async fn hearing(seed: u64, hears: bool) -> Self {
         let env = Arc::new(SeededEnv::from_seed(seed));
         let store = Arc::new(MemoryStore::new());
         let dir = tempfile::tempdir().unwrap();
@@ -64,11 +73,11 @@ impl World {
         let mut world = Self {
             seed,
             draw: SeededEnv::from_seed(seed.rotate_left(32) ^ 0x51ab),
-            shell: Shell::new(&region),
+            driver: start(&region, hears),
+            hears,
             env,
             store,
             region,
-            told: Told::default(),
             hosts: vec![],
             events: BTreeMap::new(),
             events_made: 0,
@@ -80,7 +89,7 @@ impl World {
             dir,
             hasher: DefaultHasher::new(),
         };
-        crate::reapers::prepare(&world.region).await.unwrap();
+        crate::background::prepare(&world.region).await.unwrap();
         world.furnish().await;
         world
     }
@@ -162,26 +171,23 @@ impl World {
 
     fn next_moment(&self) -> Option<Timestamp> {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
-        [event, self.shell.next_alarm()].into_iter().flatten().min()
+        [event, self.driver.next_alarm()].into_iter().flatten().min()
     }
 
-    /// Has the shells do what they are woken for, and checks each step.
+    /// Has the driver do what it is woken for, and checks each step.
     pub(super) async fn settle(&mut self) {
-        let mut jobs = 0;
+        let mut passes = 0;
         loop {
             let before = self.view();
-            let is_woken = self.region.sessions.room.notified().now_or_never().is_some();
-            if is_woken {
-                waiting::turn(&self.region, &mut self.told).await;
-            } else if !self.shell.step().await {
+            if !self.driver.step().await {
                 break;
             }
             if self.mishap(400) {
                 // Killed between two commits of a turn.
                 self.restart().await;
             }
-            jobs += 1;
-            assert!(jobs < JOBS_MAX, "seed {}: the shell runs in circles", self.seed);
+            passes += 1;
+            assert!(passes < PASSES_MAX, "seed {}: the driver runs in circles", self.seed);
             self.check_step(&before);
         }
         self.send_orders();
@@ -190,10 +196,8 @@ impl World {
     /// The region is killed and starts again on what is durable.
     pub(super) async fn restart(&mut self) {
         self.region = open(&self.env, &self.store, &self.keys, &self.logs, &self.dir);
-        self.told = Told::default();
-        self.shell = Shell::new(&self.region);
-        crate::reapers::prepare(&self.region).await.unwrap();
-        self.region.sessions.room.notify_one();
+        self.driver = start(&self.region, self.hears);
+        crate::background::prepare(&self.region).await.unwrap();
         for index in 0..self.hosts.len() {
             self.hosts[index].session = None;
             let ms = u64::from(50 + self.below(3_000));
@@ -201,12 +205,15 @@ impl World {
         }
     }
 
-    /// A shell that knows nothing finds nothing to do that the old one did not: no wake-up was lost.
+    /// A driver that knows nothing finds nothing to do that the old one did not: no wake-up was lost.
     /// Why tasks find no room may read otherwise by now, since others have taken more of it.
     pub(super) async fn look_twice(&mut self) {
         self.settle().await;
+        if !self.hears {
+            return;
+        }
         let before = self.view();
-        let mut second = Shell::new(&self.region);
+        let mut second = start(&self.region, true);
         while second.step().await {}
         let after = self.view();
         assert!(
@@ -280,6 +287,16 @@ impl World {
         }
         self.new_host(true).await;
     }
+}
+
+fn start(region: &Arc<Region>, hears: bool) -> Driver {
+    let mut environment = Environment::of(&region.store, &region.clock);
+    environment.full_pass = FULL_PASS;
+    if !hears {
+        environment.changes = MemoryStore::new().changes();
+        environment.full_pass = FULL_PASS_OF_THE_DEAF;
+    }
+    crate::background::driver(region, environment)
 }
 
 fn open(

@@ -1,4 +1,4 @@
-//! One service's turn: a picture, a verdict, and one batch that carries it out.
+//! One service's reconcile pass: a picture, a verdict, and one batch that carries it out.
 //!
 //! **Invariant:** what is written in one batch belongs together: a failure is counted in the batch in
 //! which its task is marked as taken in. What does not fit the batch is left to the next turn; tasks
@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_wire::ApiError;
-use longshore_types::{AccountId, DeploymentId, InstanceId, TaskId, Timestamp, Uuid};
+use control::reconcile::Pass;
+use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp, Uuid};
 use model::service::{
     Controller, Deployment, Happening, Rank, Scheduling, ServiceEvent, ServiceNotes, ServiceStatus,
     Shortage, TaskSet,
@@ -18,8 +19,9 @@ use plan::service::{Picture, Verdict, reconcile};
 use store::{BATCH_ROWS_MAX, Batch};
 use tracing::info;
 
+use super::Who;
+use super::interest::Interest;
 use super::picture::{Drawn, draw};
-use super::queue::{Done, Interest, Who};
 use super::starts::{Lack, Maker};
 use crate::ecs::launch::{Part, put_task};
 use crate::ecs::service_spec::with_seen_digests;
@@ -37,21 +39,20 @@ const SAID_AGAIN_MS: u64 = 5 * 60_000;
 /// Tasks of a deployment that are asked which images they run.
 const WITNESSES_MAX: usize = 3;
 
-/// What a decision came to, and whom to tell once it is durable.
+type Done = Pass<Option<Interest>>;
+
+/// What a decision came to.
 #[derive(Debug, Default)]
 struct Outcome {
     done: Done,
     started: usize,
     stopped: usize,
-    /// Instances whose agents have something new to hear.
-    nudged: Vec<InstanceId>,
-    /// Tasks that were stopped before they were anywhere.
-    over: Vec<TaskId>,
-    leaves_waiting: bool,
+    /// Whether a task was stopped before it was anywhere.
+    has_over: bool,
 }
 
 /// Has one service looked at, and does what is to be done for it.
-pub(super) async fn take(region: &Region, who: &Who) -> Result<Done, ApiError> {
+pub(super) async fn run(region: &Region, who: &Who) -> Result<Done, ApiError> {
     let rollback_id = DeploymentId::mint(region.ids.as_ref());
     // Most turns find nothing to do; only those that do keep others from deciding.
     if let Some(done) = glance(region, who, rollback_id) {
@@ -60,16 +61,23 @@ pub(super) async fn take(region: &Region, who: &Who) -> Result<Done, ApiError> {
     let decided = region.decide(|view, now| {
         let mut batch = Batch::on(view);
         let mut outcome = match draw(region, view, who, rollback_id, now) {
-            None => Outcome::default(),
+            None => Outcome { done: over(), ..Outcome::default() },
             Some(drawn) => Turn::new(region, view, who, &drawn, now).carry_out(&mut batch)?,
         };
         let is_written = !batch.is_empty();
         outcome.done.looked_at = if is_written { view.seq.next() } else { view.seq };
         Ok((batch, outcome))
     });
-    let outcome = decided.await?;
-    tell(region, who, &outcome);
-    Ok(outcome.done)
+    let Outcome { done, started, stopped, .. } = decided.await?;
+    if started + stopped > 0 {
+        info!(service = %who.service, started, stopped, "service moved");
+    }
+    Ok(done)
+}
+
+/// There is no such service.
+fn over() -> Done {
+    Done { is_over: true, ..Done::default() }
 }
 
 /// `None` if there is something to do.
@@ -78,7 +86,7 @@ fn glance(region: &Region, who: &Who, rollback_id: DeploymentId) -> Option<Done>
     let now = region.clock.now();
     let looked_at = view.seq;
     let Some(drawn) = draw(region, &view, who, rollback_id, now) else {
-        return Some(Done { looked_at, ..Done::default() });
+        return Some(Done { looked_at, ..over() });
     };
     let picture = &drawn.picture;
     let verdict = reconcile(picture);
@@ -93,25 +101,9 @@ fn glance(region: &Region, who: &Who, rollback_id: DeploymentId) -> Option<Done>
         again_at: verdict.look_again_at.map(|at| at.max(now.plus_ms(IDLE_MS_MIN))),
         rests_until: rest(picture, now),
         is_cut: false,
-        interest: interest(picture.service, &[]),
+        is_over: picture.service.status >= ServiceStatus::Inactive,
+        note: interest(picture.service, &[]),
     })
-}
-
-/// Wakes agents and whoever places waiting tasks.
-fn tell(region: &Region, who: &Who, outcome: &Outcome) {
-    for instance in &outcome.nudged {
-        region.sessions.nudge(*instance);
-    }
-    for task in &outcome.over {
-        region.after_change(*task, None, Phase::Stopped);
-    }
-    if outcome.leaves_waiting {
-        region.sessions.room.notify_one();
-    }
-    if outcome.started + outcome.stopped > 0 {
-        let (started, stopped) = (outcome.started, outcome.stopped);
-        info!(service = %who.service, started, stopped, "service moved");
-    }
 }
 
 fn interest(service: &Service, lacks: &[(DeploymentId, Lack)]) -> Option<Interest> {
@@ -210,7 +202,7 @@ impl<'t> Turn<'t> {
         self.write_events(batch);
         let service = self.verdict.service.as_ref().unwrap_or(self.picture.service);
         // A task that was never anywhere has stopped already, and is to be taken in.
-        let is_again = self.is_cut || is_shortage_new || !self.outcome.over.is_empty();
+        let is_again = self.is_cut || is_shortage_new || self.outcome.has_over;
         let rests_until = if is_again { Timestamp(0) } else { rest(self.picture, self.now) };
         let interest = interest(service, &self.lacks);
         let is_quiet = batch.is_empty();
@@ -220,7 +212,8 @@ impl<'t> Turn<'t> {
             again_at: again_at.map(|at| at.max(soonest)),
             rests_until,
             is_cut: is_again,
-            interest,
+            is_over: interest.is_none(),
+            note: interest,
             ..Done::default()
         };
         Ok(self.outcome)
@@ -270,9 +263,8 @@ impl<'t> Turn<'t> {
                 row(id).and_then(|row| step(&row, &Input::Unwanted(cause.clone()), self.now));
             let Some(next) = next else { continue };
             stopped.insert(*id);
-            self.outcome.nudged.extend(next.instance);
             if next.phase == Phase::Stopped {
-                self.outcome.over.push(*id);
+                self.outcome.has_over = true;
             }
             changed.insert(*id, next);
         }
@@ -331,8 +323,6 @@ impl<'t> Turn<'t> {
                 self.untried.push(start.deployment);
             }
             for task in &made.tasks {
-                self.outcome.nudged.extend(task.instance);
-                self.outcome.leaves_waiting |= task.instance.is_none();
                 started.entry(start.deployment).or_default().push(task.id);
             }
             self.outcome.started += made.tasks.len();

@@ -1,0 +1,3 @@
+//! What every service of a region shares: how rows are reconciled.
+
+pub mod reconcile;
