@@ -44,22 +44,28 @@ pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
 /// The sample as `./run` builds it: statically linked, since its image holds nothing else, and in a
 /// directory of its own, since other flags would make cargo build everything anew.
 fn hello(root: &Path, cargo: &mut Command) -> Result<PathBuf, BenchError> {
-    let told = Command::new("rustc").arg("-vV").output();
-    let told = told.map_err(|source| BenchError::Spawn { what: "rustc -vV".to_owned(), source })?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.ok_or_else(|| BenchError::Failed { what: "rustc -vV".to_owned() })?;
+    let host = host()?;
     let folder = target(root).join("static");
-    let build = ["build", "--release", "--locked", "-p", "hello", "--target", host, "--target-dir"];
+    let build =
+        ["build", "--release", "--locked", "-p", "hello", "--target", &host, "--target-dir"];
     finish(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").args(build).arg(&folder))?;
     Ok(folder.join(host).join("release/hello"))
 }
 
-fn target(root: &Path) -> PathBuf {
+/// The machine's own target, such as `x86_64-unknown-linux-gnu`.
+pub(crate) fn host() -> Result<String, BenchError> {
+    let told = Command::new("rustc").arg("-vV").output();
+    let told = told.map_err(|source| BenchError::Spawn { what: "rustc -vV".to_owned(), source })?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| BenchError::Failed { what: "rustc -vV".to_owned() })
+}
+
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
-fn finish(command: &mut Command) -> Result<(), BenchError> {
+pub(crate) fn finish(command: &mut Command) -> Result<(), BenchError> {
     let what = format!("{command:?}");
     let status =
         command.status().map_err(|source| BenchError::Spawn { what: what.clone(), source })?;

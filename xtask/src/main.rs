@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod codegen;
 mod deny;
+mod fuzz;
 mod layers;
 mod metadata;
 
@@ -45,6 +46,24 @@ enum Chore {
         /// system; see `tests/src/bench/main.rs`.
         figures: Vec<String>,
     },
+    /// Any bytes at what reads others' bytes: decoding, signatures, registry, frames, images, volumes.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// For how long each runs.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
+    /// Kills, floods and full disks at random while tasks and services come and go; says what broke.
+    Break {
+        #[arg(long, default_value_t = 30)]
+        minutes: u32,
+        /// The run to repeat; without it, one is drawn and printed.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// The cases that hold on Debian's stock kernel too, in a machine that qemu emulates.
+    Vm,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +73,14 @@ fn main() -> ExitCode {
         Chore::Layers => layers::run(root),
         Chore::Deny => deny::run(root),
         Chore::Check => check::run(root),
+        Chore::Fuzz { targets, seconds } => fuzz::run(root, &targets, seconds),
+        Chore::Break { minutes, seed } => {
+            let seed = seed.map(|seed| seed.to_string()).unwrap_or_default();
+            let told =
+                [("LONGSHORE_BREAK_MINUTES", minutes.to_string()), ("LONGSHORE_BREAK_SEED", seed)];
+            stage(root, "break", &told)
+        }
+        Chore::Vm => stage(root, "vm", &[]),
         Chore::Bench { figures } => bench::run(root, &figures).map_err(|error| error.to_string()),
     };
     match done {
@@ -63,4 +90,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One stage of `./test`, which knows what it needs.
+fn stage(root: &Path, name: &str, variables: &[(&str, String)]) -> Result<(), String> {
+    let mut command = std::process::Command::new(root.join("test"));
+    command.arg(name).envs(variables.iter().map(|(name, value)| (name, value)));
+    bench::finish(&mut command).map_err(|error| error.to_string())
 }
