@@ -145,6 +145,9 @@ impl World {
         let when = format!("{self}, killed at {fuse:?}");
         assert!(self.runtime.is_clean(), "{when}");
         assert!(self.nets.endpoints.lock().unwrap().is_empty(), "{when}");
+        let spools = std::fs::read_dir(self.dir.path().join("spool")).unwrap();
+        let spools: Vec<_> = spools.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(spools.is_empty(), "{when}: {spools:?}");
         let history = self.runtime.history();
         let starts = history.iter().filter(|entry| *entry == "start web").count();
         assert_eq!(starts, 1, "{when}: {history:?}");

@@ -308,14 +308,22 @@ impl LogShipping {
         serde_json::from_slice(&std::fs::read(self.note_path(id)).ok()?).ok()
     }
 
-    /// Goes on with the spools whose tasks are gone; removes those that nothing is known of.
+    /// Goes on with the spools whose tasks are gone; removes those that nothing is known of, and notes
+    /// whose spool is gone.
     pub(crate) fn take_up_orphans(&self, runs: &BTreeSet<String>, credentials: &CredentialsBook) {
         let Ok(entries) = std::fs::read_dir(self.dirs.spools()) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
-            let Some(id) = entry.file_name().into_string().ok().filter(|_| path.is_dir()) else {
+            if !path.is_dir() {
+                // A spool is made before its note, and goes before it: nobody needs this one any more.
+                if path.extension().is_some_and(|it| it == "json")
+                    && !path.with_extension("").is_dir()
+                {
+                    let _ = std::fs::remove_file(&path);
+                }
                 continue;
-            };
+            }
+            let Ok(id) = entry.file_name().into_string() else { continue };
             if runs.contains(&id) {
                 continue;
             }
@@ -446,7 +454,7 @@ impl NoteFile {
         self.steps.reached("note written");
     }
 
-    /// The spool first: a note without a spool is harmless.
+    /// The spool first: a note without a spool is harmless, and removed by the next agent.
     fn remove(&self) {
         self.steps.reached("spool to be removed");
         let _ = files::dir::remove_tree(&self.spool);
