@@ -34,8 +34,9 @@ impl Kind {
                 "echo begun >> /out/ran; echo one; sleep 0.1; echo two; echo ended >> /out/ran; exit 7"
             }
             Self::IsStopped => {
+                // Stopped once it has said everything, and no line is cut off.
                 "trap 'echo ended >> /out/ran; exit 7' TERM; echo begun >> /out/ran; echo one; \
-                 echo two; while :; do sleep 0.02; done"
+                 echo two; echo all > /out/said; while :; do sleep 0.02; done"
             }
         }
     }
@@ -143,7 +144,7 @@ impl World {
                 assert!(is_killed || status.success(), "{status}: {}", self.tell(dies_at));
                 return is_killed;
             }
-            if self.kind == Kind::IsStopped && self.read("out/ran").contains("begun") {
+            if self.kind == Kind::IsStopped && self.path("out/said").exists() {
                 fs::write(self.path("stop"), "").unwrap();
             }
             thread::sleep(PAUSE);
