@@ -435,6 +435,8 @@ pub(super) fn remove_files(dirs: &StateDir, run: &str) {
     for name in ["hosts", "resolv.conf", "hostname"] {
         let _ = fs::remove_file(dir.join(name));
     }
+    // An agent that was killed while it wrote one of them left it under another name.
+    let _ = files::whole::sweep(&dir);
     // Fails while a log is in it, which housekeeping removes.
     let _ = fs::remove_dir(dir);
 }
@@ -442,6 +444,18 @@ pub(super) fn remove_files(dirs: &StateDir, run: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_agent_was_writing_goes_with_its_run() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = StateDir::open(root.path()).unwrap();
+        let dir = dirs.containers().join("run");
+        files::private::make_dirs(&dir).unwrap();
+        let half = dir.join(format!(".hosts.{}-0.part", std::process::id() + 1));
+        fs::File::create(half).unwrap();
+        remove_files(&dirs, "run");
+        assert!(!dir.exists());
+    }
 
     #[test]
     fn sizes_are_read_as_docker_reads_them() {
