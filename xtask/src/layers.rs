@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["longshore-types"]),
     ("store", &["model", "longshore-types"]),
     ("plan", &["model", "longshore-types"]),
+    ("control", &["store", "model", "longshore-types"]),
     ("logs", &["files", "longshore-types"]),
     ("image", &["files", "longshore-types"]),
     ("registry", &["files", "image", "longshore-types"]),
@@ -27,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "aws-api",
             "aws-wire",
+            "control",
             "files",
             "plan",
             "store",
