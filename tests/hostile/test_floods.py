@@ -85,7 +85,8 @@ def test_a_disk_that_a_task_fills_leaves_room_for_stopping_and_for_others(small,
         except ClientError:
             return False  # no line yet, or none can be stored
     wait_for("the filler to have filled, or to be stopped", has_filled, 120)
-    assert shutil.disk_usage(disk).free > 8 << 20, "room is kept for the agent and for stopping"
+    # Storage is counted and not reserved: a burst may have all of it for a moment, and then has to go.
+    wait_for("room for the agent and for stopping", lambda: shutil.disk_usage(disk).free > 8 << 20, 30)
     # Others begin and end, definitions are registered, and the filler is stopped and said to be.
     assert cluster.run(cluster.define(cluster.container("true")))
     cluster.ecs.stop_task(cluster=cluster.name, task=filler)

@@ -145,11 +145,10 @@ class Disk:
         subprocess.run(["mount", "-o", "loop,errors=continue", image, self.disk], check=True)
 
     def fill(self, keep=0):
-        with open(self.disk / "filler", "wb") as filler:
+        with open(self.disk / "filler", "wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(b"x" * 65536)
-                    filler.flush()
             except OSError:
                 pass
 
@@ -158,11 +157,10 @@ class Disk:
 
     def die(self):
         """The device has no more room below: each write to a new block is an error, as of a disk that dies."""
-        with open(self.under / "eater", "wb") as eater:
+        with open(self.under / "eater", "wb", buffering=0) as eater:
             try:
                 while True:
                     eater.write(b"x" * 65536)
-                    eater.flush()
             except OSError:
                 pass
 

@@ -40,10 +40,13 @@ const GONE_ROUND: Duration = Duration::from_millis(10);
 
 /// Whether the machine has started anew since somebody last recovered: nothing of before is left.
 ///
-/// A name that is not there, or only in part, is that of an agent that died while it wrote it.
+/// A name that is not there, only in part, or none at all (a disk that lost what was written leaves
+/// zeros) says nothing of an earlier boot.
 pub(crate) fn has_rebooted(config: &SandboxConfig) -> bool {
     let known = fs::read_to_string(config.state_dir.join(BOOT)).unwrap_or_default();
-    !config.boot_id.is_empty() && !config.boot_id.starts_with(known.trim_end())
+    let known = known.trim_end();
+    let is_torn = config.boot_id.starts_with(known) || known.chars().any(char::is_control);
+    !config.boot_id.is_empty() && !is_torn
 }
 
 /// Ends what an earlier agent had begun and cannot go on with: the nursery, spare shims, and shims in
