@@ -1,4 +1,4 @@
-"""`./test break`: a long run of bad moments, drawn at random from a seed that is printed.
+"""`cargo xtask break`: a long run of bad moments, drawn at random from a seed that is printed.
 
 Tasks with exit codes of their own and a service come and go, while processes are killed, probes attack and the disk
 fills. After each round: every acknowledged task ended with its own code, the service has its tasks, another account's
