@@ -130,6 +130,15 @@ def test_a_torn_state_file_is_no_reboot(own, content):
     assert own.until(arn, "STOPPED")["containers"][0]["exitCode"] == 9
 
 
+def take_all_room(path):
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 65536)
+        except OSError:
+            pass
+
+
 class Disk:
     """A disk of its own on a loop device. What lies under it may be smaller than it says, so that it can die."""
 
@@ -144,25 +153,15 @@ class Disk:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", image], check=True)
         subprocess.run(["mount", "-o", "loop,errors=continue", image, self.disk], check=True)
 
-    def fill(self, keep=0):
-        with open(self.disk / "filler", "wb", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(b"x" * 65536)
-            except OSError:
-                pass
+    def fill(self):
+        take_all_room(self.disk / "filler")
 
     def drain(self):
         (self.disk / "filler").unlink(missing_ok=True)
 
     def die(self):
         """The device has no more room below: each write to a new block is an error, as of a disk that dies."""
-        with open(self.under / "eater", "wb", buffering=0) as eater:
-            try:
-                while True:
-                    eater.write(b"x" * 65536)
-            except OSError:
-                pass
+        take_all_room(self.under / "eater")
 
     def close(self):
         for path in [self.disk, self.under]:
