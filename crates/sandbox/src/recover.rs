@@ -160,12 +160,20 @@ impl Sandboxes {
             (recovered.phase, recovered.exit) = (Phase::Created, None);
             return Ok(Some(recovered));
         }
+        // After a restart of the machine its pids and sockets may be somebody else's by now, and the last
+        // line of its record may be lost.
+        let has_rebooted = self.inner.has_rebooted.load(Ordering::Relaxed);
         if recovered.exit.is_some() {
+            if !record.may_have_run() && !has_rebooted {
+                // Its end is that of a process that waited to become the application: an agent was
+                // removing it, and was killed.
+                tracing::info!(container = %id, "what was killed before it was started is removed");
+                self.delete(id).await?;
+                return Ok(None);
+            }
             self.end_output(id, record).await?;
             return Ok(Some(recovered));
         }
-        // After a restart of the machine its pids and sockets may be somebody else's by now.
-        let has_rebooted = self.inner.has_rebooted.load(Ordering::Relaxed);
         if !has_rebooted {
             match self.ask(id, &Request::Status).await {
                 Ok(Reply::Status(status)) => {

@@ -310,6 +310,7 @@ impl Sandboxes {
             // It may be gone already, or its shim may; the group is emptied below in any case.
             let _ = self.signal(id, Signal::SIGKILL).await;
             let _ = timeout(KILLED_MAX, self.wait(id)).await;
+            self.inner.config.steps.reached("container killed");
         }
         self.take_apart(id, record.clone()).await?;
         let id = id.clone();

@@ -104,6 +104,25 @@ async fn a_container_that_lost_its_shim_before_it_was_started_never_ran() {
     world.close().await;
 }
 
+/// As an agent leaves it that removes what it will not start, and is killed after its first act.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_was_killed_before_it_was_started_never_ran() {
+    let Some(mut world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let spec = world.shell("exit 7");
+    let id = spec.id.clone();
+    world.sandboxes.create(spec.clone()).await.unwrap();
+    world.sandboxes.signal(&id, Signal::SIGKILL).await.unwrap();
+    let exit = state(&world, &id).join("exit.json");
+    until("its end", || exit.exists()).await;
+
+    world.reopen();
+    assert_eq!(world.sandboxes.recover().await.unwrap(), []);
+    let (exit, _) = world.run(spec).await;
+    assert_eq!((exit.code, exit.reason), (7, None));
+    world.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_boot_id_that_was_being_written_is_no_restart_of_the_machine() {
     let Some(mut world) = World::open() else { return };
