@@ -77,7 +77,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
     let botocore = Botocore::obtain(root, &wanted.botocore, &models)?;
     let mut files = BTreeMap::new();
     let mut parity = vec![];
-    let generated = Path::new("crates/aws-api/src/generated");
+    let generated = Path::new("crates/api/aws-api/src/generated");
     for service in &wanted.service {
         let model = Model::parse(&botocore.model(&service.model)?)?;
         for (name, text) in emit::service(service, &model)? {
