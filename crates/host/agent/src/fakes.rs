@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
@@ -463,6 +464,8 @@ impl Output for FakeOutput {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeImages {
     pub(crate) config: ImageConfig,
+    /// How often somebody wanted an image of a registry that was away.
+    pub(crate) asked_in_vain: Arc<AtomicU32>,
 }
 
 impl FakeImages {
@@ -485,6 +488,13 @@ impl Images for FakeImages {
     ) -> BoxFuture<'_, Result<LocalImage, Arc<PullError>>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            // Registries that are away for the first ten times that they are asked.
+            if image.to_string().contains("away")
+                && self.asked_in_vain.fetch_add(1, Ordering::SeqCst) < 10
+            {
+                let (image, host) = (image.to_string(), image.registry.clone());
+                return Err(Arc::new(PullError::Unreachable { image, host, why: "away".into() }));
+            }
             if image.to_string().contains("missing") {
                 return Err(Arc::new(PullError::NotFound { image: image.to_string() }));
             }
@@ -653,6 +663,10 @@ impl Region for FakeRegion {
     ) -> BoxFuture<'_, Result<Auth, String>> {
         Box::pin(async { Ok(Auth::none()) })
     }
+
+    fn is_own(&self, host: &str) -> bool {
+        host == "region:4566"
+    }
 }
 
 impl LogService for FakeRegion {
@@ -671,7 +685,15 @@ impl LogService for FakeRegion {
         _role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<(), LogServiceError>> {
         let is_there = self.groups.lock().unwrap().contains(&target.group);
+        let is_away = *self.is_away.lock().unwrap();
         Box::pin(async move {
+            if is_away {
+                return Err(LogServiceError {
+                    code: "RequestError".into(),
+                    message: "away".into(),
+                    is_transient: true,
+                });
+            }
             is_there.then_some(()).ok_or_else(|| LogServiceError {
                 code: "ResourceNotFoundException".into(),
                 message: "The specified log group does not exist.".into(),

@@ -102,6 +102,26 @@ impl PullError {
         }
     }
 
+    /// The registry that could not be asked, or would not give it.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Denied { host, .. }
+            | Self::NoSuchHost { host, .. }
+            | Self::NotAllowed { host, .. }
+            | Self::Unreachable { host, .. }
+            | Self::TimedOut { host, .. }
+            | Self::Refused { host, .. } => Some(host),
+            Self::NotFound { .. }
+            | Self::NoPlatform { .. }
+            | Self::Manifest { .. }
+            | Self::Config { .. }
+            | Self::Digest { .. }
+            | Self::NoSpace { .. }
+            | Self::Layer { .. }
+            | Self::Store { .. } => None,
+        }
+    }
+
     /// Whether the registry has not spoken: it could not be asked, or is not itself at the moment.
     pub(crate) fn is_out_of_reach(&self) -> bool {
         match self {

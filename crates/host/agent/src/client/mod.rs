@@ -200,6 +200,12 @@ impl Api {
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
     }
 
+    /// Whether `host`, with its port, is where the region is.
+    pub(crate) fn is_at(&self, host: &str) -> bool {
+        let authority = self.shared.endpoint.authority();
+        authority.is_some_and(|own| own.as_str().eq_ignore_ascii_case(host))
+    }
+
     /// Where a request goes that a task may name an endpoint for. Credentials go to the region, and to
     /// nobody else whom the host's owner has not named.
     pub(crate) fn admit(&self, endpoint: Option<&str>) -> Result<Uri, CallError> {

@@ -23,7 +23,6 @@ const LOGIN_MARGIN_MS: u64 = 30 * 60_000;
 /// A login without a known end is used this long.
 const LOGIN_MS: u64 = 60 * 60_000;
 const LOGINS_MAX: usize = 256;
-const LOGIN_TRIES_MAX: u32 = 8;
 
 #[derive(Clone, Debug)]
 struct Login {
@@ -164,9 +163,10 @@ impl RegionLink {
             return Ok(login);
         }
         let mut backoff = Backoff::call();
-        for attempt in 1.. {
+        // However long the region is away: that is no fault of the task's, and who waits can be told to stop.
+        loop {
             match self.renew(key.registry.as_deref(), role).await {
-                Err(error) if error.is_transient() && attempt < LOGIN_TRIES_MAX => {
+                Err(error) if error.is_transient() => {
                     self.pause(backoff.next_ms(&*self.ids)).await;
                 }
                 Err(error) => return Err(error),
@@ -181,7 +181,6 @@ impl RegionLink {
                 }
             }
         }
-        Err(CallError::NoCredentials)
     }
 }
 
@@ -228,5 +227,12 @@ impl Region for RegionLink {
                 }
             }
         })
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let is_of_login = |logins: &BTreeMap<LoginKey, Login>| {
+            logins.values().any(|login| login.host.eq_ignore_ascii_case(host))
+        };
+        self.api.is_at(host) || self.logins.lock().is_ok_and(|logins| is_of_login(&logins))
     }
 }

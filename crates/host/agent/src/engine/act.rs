@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use image::Auth;
+use image::{Auth, PullError};
 use longshore_types::{Chain, Timestamp};
 use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, StopCaus
 use super::step::{Created, Input, Pulled};
 use super::volumes;
 use super::worker::{Message, Worker};
+use crate::client::Backoff;
 use crate::limits::{
     CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
     URGENT_DRAIN_MS_MAX,
@@ -226,15 +227,39 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
     };
     let login = login.map_err(|why| reason::pull_auth(&container.image, &why))?;
     let own = scene.own.clone();
-    let on_digest = Box::new(move |digest: String| {
+    let on_digest = move |digest: String| {
         if let Some(own) = own.upgrade() {
             let input = Input::Resolved { container: index, digest };
             // A full inbox only means that the digest is told together with the image.
             let _ = own.try_send(Message::Input(input));
         }
-    });
-    let pulled = scene.context.images.pull(reference, login, on_digest).await;
-    pulled.map_err(|error| reason::pull(&error))
+    };
+    pull_patiently(&scene.context, reference, login, on_digest)
+        .await
+        .map_err(|error| reason::pull(&error))
+}
+
+/// Pulls, and waits for as long as it takes where the region's own registry is out of reach: that it is
+/// being started again, or is not to be had over the network for a while, is no fault of the task's.
+async fn pull_patiently(
+    context: &Context,
+    reference: image::Reference,
+    login: Auth,
+    on_digest: impl Fn(String) + Clone + Send + 'static,
+) -> Result<LocalImage, Arc<PullError>> {
+    let mut backoff = Backoff::call();
+    loop {
+        let heard = Box::new(on_digest.clone());
+        let error = match context.images.pull(reference.clone(), login.clone(), heard).await {
+            Ok(image) => return Ok(image),
+            Err(error) => error,
+        };
+        if !(error.is_transient() && error.host().is_some_and(|host| context.region.is_own(host))) {
+            return Err(error);
+        }
+        tracing::debug!(image = %reference, %error, "the region's registry is waited for");
+        tokio::time::sleep(Duration::from_millis(backoff.next_ms(&*context.ids))).await;
+    }
 }
 
 async fn prepare(scene: &Scene) -> Result<Prepared, String> {

@@ -28,6 +28,8 @@ pub trait Region: Send + Sync + Debug {
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, String>>;
+    /// Whether the registry at `host` (with its port) is the region's, and is away only as long as it is.
+    fn is_own(&self, host: &str) -> bool;
 }
 
 #[derive(Debug)]

@@ -558,3 +558,33 @@ async fn a_task_has_a_limit_of_processes_and_whoever_met_it_is_told_so() {
     let reason = web.filter(|each| each.name == "web").find_map(|each| each.reason).unwrap();
     assert!(reason.starts_with("PidsLimitError: "), "{reason}");
 }
+
+/// As where it is killed again and again on a machine that has no time for it.
+#[tokio::test(start_paused = true)]
+async fn a_region_that_is_away_for_minutes_fails_no_start() {
+    let rig = Rig::new().await;
+    rig.region.make_group("g");
+    rig.region.set_away(true);
+    let options = json!({ "awslogs-group": "g", "awslogs-stream-prefix": "s" });
+    let log = json!({ "LogConfig": { "Type": "awslogs", "Config": options } });
+    let container = json!({ "name": "web", "image": "region:4566/away:1",
+        "dockerConfig": { "hostConfig": log.to_string() } });
+    drop(rig.accept(json!([container])).await);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(rig.region.told().is_empty());
+    rig.region.set_away(false);
+    rig.until_told(Status::Running).await;
+    assert!(rig.region.told().iter().all(|event| event.status != Status::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_registry_that_is_away_fails_the_start() {
+    let rig = Rig::new().await;
+    drop(rig.accept(json!([{ "name": "web", "image": "elsewhere:5000/away:1" }])).await);
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(
+        stopped.reason.contains("failed to reach registry elsewhere:5000"),
+        "{}",
+        stopped.reason
+    );
+}

@@ -200,7 +200,11 @@ impl LogShipping {
             }
             match made {
                 Ok(()) => break,
-                Err(error) if error.is_transient && attempt < CHECK_TRIES_MAX => {
+                // The region itself is waited for: that it is away is no fault of the task's.
+                Err(error)
+                    if error.is_transient
+                        && (options.target.endpoint.is_none() || attempt < CHECK_TRIES_MAX) =>
+                {
                     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                     wait_ms = (wait_ms * 2).min(CHECK_WAIT_MS_MAX);
                 }
