@@ -53,7 +53,7 @@ def place(disk, tmp_path_factory):
 def neighbour(place):
     """A task beside the others that forks and writes all the time, and must go on doing so."""
     script = "n=0; while :; do n=$((n+1)); echo $n >/beat || exit 7; echo beat $n; sleep 0.2 || exit 8; done"
-    arn, = place.run(place.define(place.container("sh", "-c", script)))
+    arn, = place.run(place.define(place.container("sh", "-c", script, stopTimeout=2)))
     place.until(arn, "RUNNING")
     yield arn
     beats = len(place.lines(arn))
@@ -71,7 +71,7 @@ def room(disk):
 
 def test_a_fork_bomb_is_refused_more_processes_and_its_end_says_so(place, neighbour):
     script = "bomb() { sleep 600 & bomb; }; bomb"
-    arn, = place.run(place.define(place.container("sh", "-c", script)))
+    arn, = place.run(place.define(place.container("sh", "-c", script, stopTimeout=2)))
     task = place.until(arn, "STOPPED")
     container, = task["containers"]
     assert container["exitCode"] not in (0, 137), task
@@ -99,10 +99,10 @@ def test_a_task_over_its_ephemeral_storage_is_stopped_and_its_reason_says_the_li
 
 def test_a_task_may_use_the_ephemeral_storage_that_it_asks_for(place, neighbour):
     script = "busybox fallocate -l 21G /big && echo there; sleep 600"
-    arn, = place.run(place.define(place.container("sh", "-c", script), ephemeralStorage={"sizeInGiB": 25}))
+    arn, = place.run(place.define(place.container("sh", "-c", script, stopTimeout=2), ephemeralStorage={"sizeInGiB": 25}))
     wait_for("the file", lambda: place.describe(arn)["lastStatus"] == "RUNNING" and place.lines(arn) == ["there"])
     script = "busybox fallocate -l 26G /big && sleep 600"
-    other, = place.run(place.define(place.container("sh", "-c", script), ephemeralStorage={"sizeInGiB": 25}))
+    other, = place.run(place.define(place.container("sh", "-c", script, stopTimeout=2), ephemeralStorage={"sizeInGiB": 25}))
     task = place.until(other, "STOPPED")
     assert task["stoppedReason"].endswith("its limit is 25 GiB"), task
     # That one was stopped after everything had been counted; this one was counted too.

@@ -17,6 +17,9 @@ pub(crate) const TASKS: usize = 50;
 pub(crate) const CREW: usize = 20;
 /// How old they are by then: what ends soon after its start has failed to start, and is tried again later.
 pub(crate) const AGE: Duration = Duration::from_secs(45);
+/// After so long all tasks of a service are known to last: none of them goes before its successor has
+/// lasted as long as the scheduler asks.
+pub(crate) const PROVEN: Duration = Duration::from_secs(5);
 /// How long a figure may take before it counts as broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -121,7 +124,7 @@ impl<'w> Service<'w> {
         self.wait_steady(TASKS).await?;
         let up = begun.elapsed().as_secs_f64();
         let definition = self.world.define_hello("bench-scale", "2").await?;
-        sleep(Duration::from_secs(2)).await;
+        sleep(PROVEN).await;
         let begun = Instant::now();
         self.update(json!({"taskDefinition": definition})).await?;
         self.wait_steady(TASKS).await?;
