@@ -377,6 +377,11 @@ pub(crate) struct Simulate {
     /// Tasks to bring to RUNNING
     #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = number(1_000_000))]
     pub(crate) tasks: usize,
+    /// Run one simulation after another with so many tasks, each with a region of its own and one host for
+    /// 50 tasks, and print what a task costs in each
+    #[arg(long, value_name = "M,M,…", value_delimiter = ',', value_parser = number(1_000_000),
+          conflicts_with_all = ["endpoint", "agents", "tasks", "hold"])]
+    pub(crate) curve: Vec<usize>,
     /// Drive the region at this address, with the keys in AWS_ACCESS_KEY_ID and
     /// AWS_SECRET_ACCESS_KEY [default: a region started for this, in a temporary directory]
     #[arg(long, value_name = "URL", value_parser = http_endpoint)]

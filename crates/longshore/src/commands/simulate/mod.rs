@@ -7,6 +7,7 @@
 
 mod agent;
 mod board;
+mod curve;
 mod fleet;
 mod load;
 mod own_region;
@@ -41,6 +42,26 @@ pub(crate) use self::load::strategy;
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Error> {
+    if !args.curve.is_empty() {
+        return curve::run(around, args).await;
+    }
+    println!("{}", measure(around, args, Restart::No).await?);
+    Ok(())
+}
+
+/// Whether the region is ended and started again while all tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restart {
+    Yes,
+    No,
+}
+
+/// One simulation from beginning to end.
+async fn measure(
+    around: &Surroundings,
+    args: &Simulate,
+    restart: Restart,
+) -> Result<Report, Error> {
     check(args)?;
     let own = match &args.endpoint {
         None => Some(OwnRegion::start(&around.program).await?),
@@ -52,7 +73,7 @@ pub(crate) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Er
     };
     let mut simulation = Simulation::new(args, target, own);
     let driven = tokio::select! {
-        driven = simulation.drive() => driven,
+        driven = simulation.drive(restart) => driven,
         () = signals::stop() => Err(Error::message("interrupted")),
     };
     let report = match driven {
@@ -66,7 +87,7 @@ pub(crate) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Er
         cleaned = simulation.clean() => cleaned,
         () = signals::stop() => Err(Error::message("interrupted while cleaning up")),
     };
-    let (stopped, stopped_in) = match cleaned {
+    let (stopped, stopped_in, stopping) = match cleaned {
         Ok(stopped) => stopped,
         Err(error) => {
             simulation.give_up().await;
@@ -74,8 +95,7 @@ pub(crate) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Er
         }
     };
     simulation.end().await;
-    println!("{}", Report { stopped, stopped_in, ..report });
-    Ok(())
+    Ok(Report { stopped, stopped_in, stopping, ..report })
 }
 
 /// Says beforehand what would fail later.
@@ -126,6 +146,9 @@ struct Made {
     service: bool,
 }
 
+/// How many tasks, in what time, and what the region had used before and after.
+type Stopped = (u64, Duration, Option<(Usage, Usage)>);
+
 struct Simulation<'a> {
     args: &'a Simulate,
     target: Target,
@@ -162,7 +185,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Everything up to and including the hold.
-    async fn drive(&mut self) -> Result<Report, Error> {
+    async fn drive(&mut self, restart: Restart) -> Result<Report, Error> {
         let Simulate { agents, tasks, hold, .. } = *self.args;
         if self.load.is_own_cluster {
             let created = self.load.create_cluster(&self.api).await;
@@ -188,8 +211,13 @@ impl<'a> Simulation<'a> {
             )));
         }
         let held = self.hold(Duration::from_secs(hold)).await;
+        let restarted = match restart {
+            Restart::Yes => self.restart().await?,
+            Restart::No => None,
+        };
         Ok(Report {
             held,
+            restarted,
             agents,
             joined_in,
             reconnects: self.board.reconnect_count(),
@@ -211,6 +239,18 @@ impl<'a> Simulation<'a> {
         let (before, after) = before.zip(self.region_usage())?;
         let cpu = after.cpu.saturating_sub(before.cpu);
         (!hold.is_zero()).then(|| (hold, cpu.as_secs_f64() / hold.as_secs_f64()))
+    }
+
+    /// Ends our own region and starts it again. Says how long it took until it answered, and until every
+    /// agent was back.
+    async fn restart(&mut self) -> Result<Option<(Duration, Duration)>, Error> {
+        let Some(own) = &mut self.own else { return Ok(None) };
+        let took = own.restart().await?;
+        let began = Instant::now();
+        let bar = bar("agents", self.args.agents);
+        self.wait(&bar, Board::connected_count, self.args.agents as u64).await?;
+        bar.finish_and_clear();
+        Ok(Some((took, began.elapsed())))
     }
 
     async fn join(&mut self) -> Result<(), Error> {
@@ -315,8 +355,9 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Stops the tasks, and removes what was made. Says how many tasks stopped, and how fast.
-    async fn clean(&mut self) -> Result<(u64, Duration), Error> {
+    /// Stops the tasks, and removes what was made. Says how many tasks stopped, how fast, and what the
+    /// region had used before and after.
+    async fn clean(&mut self) -> Result<Stopped, Error> {
         let stopped = self.stop_tasks().await?;
         let left = self.fleet.leave(&self.api, &self.load.cluster).await;
         left.map_err(Error::other("deregister the agents"))?;
@@ -331,7 +372,8 @@ impl<'a> Simulation<'a> {
         Ok(stopped)
     }
 
-    async fn stop_tasks(&mut self) -> Result<(u64, Duration), Error> {
+    async fn stop_tasks(&mut self) -> Result<Stopped, Error> {
+        let before = self.region_usage();
         let began = Instant::now();
         if std::mem::take(&mut self.made.service) {
             let deleted = self.load.delete_services(&self.api, self.args.tasks).await;
@@ -355,7 +397,8 @@ impl<'a> Simulation<'a> {
         self.wait(&bar, Board::stopped_count, wanted).await?;
         bar.finish_and_clear();
         let last = self.board.last_stopped().unwrap_or(began);
-        Ok((self.board.stopped_count(), last.saturating_duration_since(began)))
+        let took = last.saturating_duration_since(began);
+        Ok((self.board.stopped_count(), took, before.zip(self.region_usage())))
     }
 
     /// After a failure: removes what can be removed, and says what could not.

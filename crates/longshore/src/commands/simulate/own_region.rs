@@ -1,7 +1,7 @@
 //! A region for the simulation alone: the same program, a directory of its own, any free port.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use crate::commands::root_credentials;
 use crate::data_dir::DataDir;
 use crate::error::Error;
 
-const READY_MAX: Duration = Duration::from_secs(30);
-const END_MAX: Duration = Duration::from_secs(10);
+/// A region with a million rows reads them first.
+const READY_MAX: Duration = Duration::from_secs(120);
+const END_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Ends, with everything it kept, when it is dropped.
@@ -26,37 +27,28 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) struct OwnRegion {
     child: Child,
     pub(super) target: Target,
-    _dir: tempfile::TempDir,
+    program: PathBuf,
+    dir: tempfile::TempDir,
 }
 
 impl OwnRegion {
     pub(super) async fn start(program: &Path) -> Result<Self, Error> {
         let dir = tempfile::Builder::new().prefix("longshore-simulate").tempdir();
         let dir = dir.map_err(Error::io("create a directory for the region"))?;
-        let data = DataDir::new(dir.path().join("data"));
-        let log_path = dir.path().join("region.log");
-        let mut options = std::fs::OpenOptions::new();
-        let log = options
-            .append(true)
-            .create(true)
-            .open(&log_path)
-            .map_err(Error::io("create the region's log"))?;
-        let mut command = Command::new(program);
-        command.args(["region", "--listen", "127.0.0.1:0", "--supervised", "--data-dir"]);
-        command.arg(data.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // Not of our group: a terminal's ctrl-c is for us, and we end it in our own time.
-        command.process_group(0);
-        // Thousands of sessions come and go; what the operator wants to see are warnings.
-        command.env("LONGSHORE_LOG", "warn").env_remove("LONGSHORE_ACCOUNT_KEYS");
-        let mut child = command.spawn().map_err(Error::io("start a region"))?;
-        match ready(&data, &mut child, &log_path).await {
-            Ok(target) => Ok(Self { child, target, _dir: dir }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+        let (child, target) = launch(program, dir.path()).await?;
+        Ok(Self { child, target, program: program.to_owned(), dir })
+    }
+
+    /// Has it end, and starts it again on what it kept: at the same address, since that is free. Says how
+    /// long it took until it answered.
+    pub(super) async fn restart(&mut self) -> Result<Duration, Error> {
+        self.end().await;
+        // It ends by itself or not at all.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let began = Instant::now();
+        (self.child, self.target) = launch(&self.program, self.dir.path()).await?;
+        Ok(began.elapsed())
     }
 
     /// What the region's process has used so far.
@@ -66,6 +58,10 @@ impl OwnRegion {
 
     /// Has it end as a region does.
     pub(super) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -80,6 +76,34 @@ impl Drop for OwnRegion {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Starts the program on what is in `dir`, and waits until it answers.
+async fn launch(program: &Path, dir: &Path) -> Result<(Child, Target), Error> {
+    let data = DataDir::new(dir.join("data"));
+    let log_path = dir.join("region.log");
+    let mut options = std::fs::OpenOptions::new();
+    let log = options
+        .append(true)
+        .create(true)
+        .open(&log_path)
+        .map_err(Error::io("create the region's log"))?;
+    let mut command = Command::new(program);
+    command.args(["region", "--listen", "127.0.0.1:0", "--supervised", "--data-dir"]);
+    command.arg(data.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    // Not of our group: a terminal's ctrl-c is for us, and we end it in our own time.
+    command.process_group(0);
+    // Thousands of sessions come and go; what the operator wants to see are warnings.
+    command.env("LONGSHORE_LOG", "warn").env_remove("LONGSHORE_ACCOUNT_KEYS");
+    let mut child = command.spawn().map_err(Error::io("start a region"))?;
+    match ready(&data, &mut child, &log_path).await {
+        Ok(target) => Ok((child, target)),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
     }
 }
 

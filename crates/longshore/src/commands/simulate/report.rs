@@ -29,6 +29,10 @@ pub(super) struct Report {
     pub(super) own_cpu: Duration,
     pub(super) stopped: u64,
     pub(super) stopped_in: Duration,
+    /// Of the region's process, before and after the tasks stopped.
+    pub(super) stopping: Option<(Usage, Usage)>,
+    /// How long our own region, ended and started again, took to answer, and its agents to be back.
+    pub(super) restarted: Option<(Duration, Duration)>,
 }
 
 impl fmt::Display for Report {
@@ -49,11 +53,12 @@ impl fmt::Display for Report {
             let cpu = after.cpu.saturating_sub(before.cpu);
             writeln!(
                 f,
-                "region             {} resident, {} at most; CPU {}, {} a task",
+                "region             {} resident, {} at most; CPU {}, {} a task; {} written a task",
                 HumanBytes(after.resident_bytes),
                 HumanBytes(after.resident_bytes_max),
                 ms(cpu),
                 micros(cpu, self.tasks),
+                HumanBytes(each(after.written_bytes - before.written_bytes, self.tasks)),
             )?;
         }
         if let Some((held, share)) = self.held {
@@ -71,12 +76,16 @@ impl fmt::Display for Report {
     }
 }
 
+pub(super) fn each(all: u64, tasks: usize) -> u64 {
+    all / count(tasks.max(1))
+}
+
 fn count(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// Short durations with their decimals, long ones in seconds.
-fn ms(took: Duration) -> String {
+pub(super) fn ms(took: Duration) -> String {
     if took < Duration::from_secs(1) {
         format!("{:.1} ms", took.as_secs_f64() * 1e3)
     } else {
@@ -84,7 +93,7 @@ fn ms(took: Duration) -> String {
     }
 }
 
-fn micros(took: Duration, tasks: usize) -> String {
+pub(super) fn micros(took: Duration, tasks: usize) -> String {
     let each = took.as_micros() / u128::try_from(tasks.max(1)).unwrap_or(u128::MAX);
     format!("{each} µs")
 }
@@ -94,7 +103,7 @@ fn spread(spread: &Spread) -> String {
 }
 
 /// Rounded down, so that no more is said than was seen.
-fn rate(count: u64, took: Duration) -> u128 {
+pub(super) fn rate(count: u64, took: Duration) -> u128 {
     u128::from(count) * 1_000_000 / took.as_micros().max(1)
 }
 
