@@ -258,15 +258,9 @@ fn nobody_is_connected(view: &View, now: Timestamp) -> Batch {
 fn over(region: &Region, view: &View, now: Timestamp) -> Batch {
     let retention = &region.config.retention;
     let mut batch = Batch::on(view);
-    let stopped = view.members(&Index::StoppedTasks).filter_map(|key| match key {
-        Key::Task(account, id) => view.tasks.get(*account, id).map(|task| (key, task)),
-        _ => None,
-    });
-    let is_over = |task: &Task| {
-        let stopped = task.times.stopped;
-        stopped.is_some_and(|at| now.since_ms(at) >= retention.stopped_tasks_ms)
-    };
-    let tasks = stopped.filter(|(_, task)| is_over(task)).map(|(key, _)| key.clone());
+    let kept_since = Timestamp(now.0.saturating_sub(retention.stopped_tasks_ms));
+    let tasks = view.tasks_stopped_by(kept_since);
+    let tasks = tasks.map(|task| Key::Task(task.scope.account, task.id));
     let instances = view
         .instances
         .iter()

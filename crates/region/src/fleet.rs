@@ -312,8 +312,8 @@ fn fargate_of(view: &View) -> FargatePool {
     for instance in view.instances.iter() {
         pool.change_instance(instance.id, Some(instance));
     }
-    for task in view.live_tasks() {
-        pool.change_task(None, Some(task));
+    for (instance, tasks) in view.occupied_instances() {
+        pool.set_tasks(instance, u32::try_from(tasks).unwrap_or(u32::MAX));
     }
     pool
 }

@@ -48,7 +48,7 @@ impl<'a> PageRequest<'a> {
     }
 
     /// The key that the last page ended with.
-    fn after<K: FromStr>(self) -> Result<Option<K>, ApiError> {
+    pub(crate) fn after<K: FromStr>(self) -> Result<Option<K>, ApiError> {
         let Some(token) = self.token.filter(|token| !token.is_empty()) else { return Ok(None) };
         let bad = || Refusal::invalid("Invalid token.");
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;

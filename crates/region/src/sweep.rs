@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_wire::ApiError;
 use longshore_types::{AccountId, RevisionId, TaskDefinitionId, Timestamp};
 use model::service::{Rank, ServiceStatus};
-use model::{Deployment, Key, Record as _, Service, TaskDefinitionStatus, View};
+use model::{Deployment, Key, Record as _, Service, Tally, TaskDefinition, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::ecs::show_service::is_visible;
@@ -22,6 +22,10 @@ const PAST_DEPLOYMENTS_MAX: usize = 100;
 impl Region {
     /// Removes what nobody can see or use any more; says how many rows went.
     pub async fn sweep(&self) -> Result<usize, ApiError> {
+        // Nobody can decide while a decision looks around: most of the time there is nothing to be found.
+        if self.over(&self.store.latest(), self.clock.now()).is_empty() {
+            return Ok(0);
+        }
         self.decide(|view, now| {
             let mut batch = Batch::on(view);
             for key in self.over(view, now).into_iter().take(BATCH_ROWS_MAX) {
@@ -40,19 +44,15 @@ impl Region {
             .iter()
             .filter(|row| row.deleted_at.is_some_and(|at| kept_ms <= now.since_ms(at)))
             .map(|row| Key::Cluster(row.account, row.name.clone()));
-        let tokens = view
-            .client_tokens
-            .iter()
-            .filter(|row| row.expires_at <= now)
-            .map(|row| Key::ClientToken(row.account, row.call.clone()));
-        let mut ending = view
-            .task_definitions
-            .iter()
-            .filter(|row| row.status == TaskDefinitionStatus::DeleteInProgress)
-            .peekable();
-        let named = ending.peek().map(|_| named_definitions(view)).unwrap_or_default();
+        let tokens = view.tokens_expired_by(now).take(BATCH_ROWS_MAX);
+        let tokens = tokens.map(|row| Key::ClientToken(row.account, row.call.clone()));
+        let is_free = |row: &&Arc<TaskDefinition>| {
+            view.tally(&Tally::DefinitionTasks(row.account, row.id.clone())) == 0
+        };
+        let mut ending = view.ending_definitions().filter(is_free).peekable();
+        let promised = ending.peek().map(|_| promised_definitions(view)).unwrap_or_default();
         let definitions = ending
-            .filter(|row| !named.contains(&(row.account, &row.id)))
+            .filter(|row| !promised.contains(&(row.account, &row.id)))
             .map(|row| Key::TaskDefinition(row.account, row.id.clone()));
         let providers_kept_ms = self.config.retention.inactive_capacity_providers_ms;
         let providers = view
@@ -120,9 +120,8 @@ fn completed(view: &View, service: &Service) -> Option<RevisionId> {
     events.notes.completed.as_ref().map(|completed| completed.revision)
 }
 
-/// The definitions of tasks that are known, and those that services may still make tasks of.
-fn named_definitions(view: &View) -> BTreeSet<(AccountId, &TaskDefinitionId)> {
-    let tasks = view.tasks.iter().map(|task| (task.scope.account, &task.definition));
+/// The definitions that services may still make tasks of.
+fn promised_definitions(view: &View) -> BTreeSet<(AccountId, &TaskDefinitionId)> {
     let is_live = |service: &&Arc<Service>| service.status < ServiceStatus::Inactive;
     let promised = view.services.iter().filter(is_live).flat_map(|service| {
         let (account, id) = (service.scope.account, service.key());
@@ -140,5 +139,5 @@ fn named_definitions(view: &View) -> BTreeSet<(AccountId, &TaskDefinitionId)> {
         let sets = view.task_sets_of(account, &id).map(|set| &set.definition);
         definitions.chain(sets).map(|definition| (account, definition)).collect::<Vec<_>>()
     });
-    tasks.chain(promised).collect()
+    promised.collect()
 }

@@ -106,10 +106,7 @@ pub(crate) fn place_waiting(
 }
 
 fn unplaced(view: &View) -> impl Iterator<Item = &Arc<Task>> {
-    view.members(&Index::UnplacedTasks).filter_map(|key| match key {
-        Key::Task(account, id) => view.tasks.get(*account, id),
-        _ => None,
-    })
+    view.unplaced_tasks()
 }
 
 fn by_age<'v>(tasks: impl Iterator<Item = &'v Arc<Task>>) -> Vec<&'v Arc<Task>> {
@@ -224,7 +221,7 @@ impl<'t> Turn<'t> {
         self.noted += 1;
         let mut next = task.clone();
         let waiting = next.waiting.take().unwrap_or_default();
-        next.waiting = Some(Waiting { tally, ..waiting });
+        next.waiting = Some(Box::new(Waiting { tally, ..*waiting }));
         next.version += 1;
         put_task(self.batch, next);
     }
@@ -279,8 +276,8 @@ fn service_of<'v>(view: &'v View, task: &Task) -> Option<&'v Arc<Service>> {
 }
 
 fn provider_of<'v>(view: &'v View, task: &Task) -> Option<&'v Arc<CapacityProvider>> {
-    let name = task.capacity_provider.as_ref()?;
-    view.capacity_providers.get(task.scope.account, name).filter(|row| row.is_active())
+    let name = task.capacity_provider.as_deref()?.to_owned();
+    view.capacity_providers.get(task.scope.account, &name).filter(|row| row.is_active())
 }
 
 /// Chance, from what differs from task to task.

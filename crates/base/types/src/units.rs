@@ -115,7 +115,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// What a task needs, or what an instance has left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resources {
     pub cpu: CpuUnits,
     pub memory: MemoryMib,

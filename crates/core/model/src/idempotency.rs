@@ -6,6 +6,7 @@ use longshore_types::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::table::Record;
+use crate::view::Index;
 
 /// An operation and the token that a caller gave for one call of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,5 +44,9 @@ impl Record for ClientToken {
 
     fn id(&self) -> ClientTokenId {
         self.call.clone()
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::ExpiringTokens(self.expires_at.seconds())]
     }
 }

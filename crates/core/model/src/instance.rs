@@ -165,7 +165,7 @@ impl Record for Instance {
     fn indexes(&self) -> Vec<Index> {
         let mut indexes = vec![
             Index::ClusterInstances(self.scope.account, self.cluster.clone()),
-            Index::Instances,
+            Index::Instance(self.id),
         ];
         if self.takes_fargate() && self.status == InstanceStatus::Active {
             indexes.push(Index::FargateInstances);

@@ -43,4 +43,4 @@ pub use task_definition::{
     Compatibility, ContainerNeeds, NetworkMode, PortNeed, Protocol, RequiredAttribute,
     TaskDefinition, TaskDefinitionStatus, TaskFamily,
 };
-pub use view::{Dep, Index, Members, Seq};
+pub use view::{Dep, Index, Members, Seq, Tally};

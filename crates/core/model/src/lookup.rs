@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, ClusterName, DeploymentId, Family, InstanceId, RevisionId, TaskDefinitionId,
+    AccountId, ClusterName, DeploymentId, Family, InstanceId, RevisionId, TaskDefinitionId, TaskId,
+    Timestamp,
 };
 
 use crate::cluster::Cluster;
+use crate::idempotency::ClientToken;
 use crate::instance::Instance;
 use crate::rows::{Key, View};
 use crate::service::{
     Deployment, DeploymentKey, RevisionKey, Service, ServiceId, ServiceRevision, TaskSet,
 };
-use crate::task::Task;
+use crate::task::{Launch, Phase, Task};
 use crate::task_definition::TaskDefinition;
-use crate::view::Index;
+use crate::view::{Index, Members, Tally};
 
 impl View {
     /// A cluster that was not deleted.
@@ -41,14 +43,105 @@ impl View {
         self.tasks_in(&Index::ClusterTasks(account, cluster.clone()))
     }
 
+    /// How many tasks of a cluster are not yet stopped.
+    pub fn live_tasks_of_cluster(&self, account: AccountId, cluster: &ClusterName) -> usize {
+        let kinds = [Tally::PendingTasks, Tally::RunningTasks, Tally::StoppingTasks];
+        let launches = [Launch::Ec2, Launch::Fargate, Launch::External];
+        let each = launches.iter().flat_map(|launch| kinds.map(|kind| (kind, *launch)));
+        each.map(|(kind, launch)| self.tally(&kind(account, cluster.clone(), launch))).sum()
+    }
+
     /// Tasks placed on an instance and not yet stopped, by account and id.
     pub fn tasks_on_instance(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks_in(&Index::InstanceTasks(instance))
     }
 
-    /// Every task of the region that is not yet stopped, by account and id.
+    /// Tasks of a cluster that come after one, stopped ones too, by id; all of them without one.
+    pub fn tasks_of_cluster_after<'a>(
+        &'a self,
+        account: AccountId,
+        cluster: &ClusterName,
+        after: Option<TaskId>,
+    ) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
+        let members = self.members_of(&Index::ClusterTasks(account, cluster.clone()));
+        let ids = members.into_iter().flat_map(move |members| members.tasks_after(account, after));
+        ids.filter_map(move |id| self.tasks.get(account, &id))
+    }
+
+    /// Every task of the region that is not yet stopped: a walk over all tasks, for checks and tests.
     pub fn live_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks_in(&Index::LiveTasks)
+        self.tasks.iter().filter(|task| task.phase < Phase::Stopped)
+    }
+
+    /// Tasks that have stopped on an instance and are still described, by account and id.
+    pub fn tasks_ended_on(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::EndedTasks(instance))
+    }
+
+    /// Client tokens that expired at a time or earlier, those that expired first before others.
+    pub fn tokens_expired_by(&self, at: Timestamp) -> impl Iterator<Item = &Arc<ClientToken>> {
+        let last = Index::ExpiringTokens(at.seconds());
+        let seconds = self.indexes(Index::ExpiringTokens(0), last);
+        let keys = seconds.flat_map(|(_, members)| members.others());
+        let tokens = keys.filter_map(|key| match key {
+            Key::ClientToken(account, id) => self.client_tokens.get(*account, id),
+            _ => None,
+        });
+        tokens.filter(move |token| token.expires_at <= at)
+    }
+
+    /// Task definitions that are to be deleted once nothing names them.
+    pub fn ending_definitions(&self) -> impl Iterator<Item = &Arc<TaskDefinition>> {
+        self.members(&Index::EndingDefinitions).filter_map(|key| match key {
+            Key::TaskDefinition(account, id) => self.task_definitions.get(*account, id),
+            _ => None,
+        })
+    }
+
+    /// The capacity providers that tasks of a cluster are on or wait for.
+    pub fn providers_of_tasks<'a>(
+        &'a self,
+        account: AccountId,
+        cluster: &ClusterName,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let cluster = cluster.clone();
+        let first = Tally::ProviderTasks(account, cluster.clone(), "".into());
+        let is_its = move |tally: &&Tally| match tally {
+            Tally::ProviderTasks(owner, its, _) => *owner == account && *its == cluster,
+            _ => false,
+        };
+        self.tallies_from(first).take_while(is_its).filter_map(|tally| match tally {
+            Tally::ProviderTasks(_, _, provider) => Some(provider),
+            _ => None,
+        })
+    }
+
+    /// Tasks that wait for room, by account and id.
+    pub fn unplaced_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::UnplacedTasks)
+    }
+
+    /// Tasks that stopped at a time or earlier and are still described, those that stopped first before others.
+    pub fn tasks_stopped_by(&self, at: Timestamp) -> impl Iterator<Item = &Arc<Task>> {
+        let seconds = self.indexes(Index::StoppedTasks(0), Index::StoppedTasks(at.seconds()));
+        let ids = seconds.flat_map(|(_, members)| members.tasks());
+        let tasks = ids.filter_map(|(account, id)| self.tasks.get(*account, id));
+        tasks.filter(move |task| task.times.stopped.is_none_or(|stopped| stopped <= at))
+    }
+
+    /// How many tasks that are not yet stopped each instance has that has any, by its id.
+    pub fn occupied_instances(&self) -> impl Iterator<Item = (InstanceId, usize)> {
+        let [first, last] = [0, u8::MAX].map(|byte| InstanceId::from_bytes([byte; 16]));
+        let indexes = self.indexes(Index::InstanceTasks(first), Index::InstanceTasks(last));
+        indexes.filter_map(|(index, members)| match index {
+            Index::InstanceTasks(id) => Some((*id, members.len())),
+            _ => None,
+        })
+    }
+
+    /// An instance of whichever account: Fargate tasks run on others' instances too.
+    pub fn instance_of_any(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.members(&Index::Instance(id)).find_map(|key| self.instance_at(key))
     }
 
     /// Every container instance of a cluster, by id.
@@ -132,10 +225,8 @@ impl View {
     }
 
     fn tasks_in<'a>(&'a self, index: &Index) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
-        self.members(index).filter_map(|key| match key {
-            Key::Task(account, id) => self.tasks.get(*account, id),
-            _ => None,
-        })
+        let ids = self.members_of(index).into_iter().flat_map(Members::tasks);
+        ids.filter_map(|(account, id)| self.tasks.get(*account, id))
     }
 }
 
@@ -162,10 +253,13 @@ mod tests {
         assert_eq!(view.instances_of_cluster(account, &a).count(), 0);
         assert_eq!(view.instances_of_cluster(account, &b).count(), 1);
 
-        view.remove(Seq(3), &Row::from(instance("b")).key());
+        let emptied = view.remove(Seq(3), &Row::from(instance("b")).key());
         assert_eq!(view.instances_of_cluster(account, &b).count(), 0);
-        let index = Dep::All(Index::ClusterInstances(account, b));
-        assert_eq!(view.changed_at(&index), Some(Seq(3)), "an emptied index says when");
+        let id = Index::Instance(InstanceId::from_bytes([1; 16]));
+        let index = Index::ClusterInstances(account, b);
+        assert_eq!(emptied, [index.clone(), id], "whoever judges by them is told");
+        assert_eq!(view.changed_at(&Dep::All(index)), None);
+        assert_eq!((view.len(), view.index_count()), (0, 0));
     }
 
     #[test]

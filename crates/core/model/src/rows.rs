@@ -7,7 +7,8 @@ use imbl::OrdMap;
 use longshore_types::AccountId;
 
 use crate::table::{Record, Table};
-use crate::view::{Dep, Index, Members, Seq};
+use crate::task::Sharing;
+use crate::view::{Dep, Index, Members, Seq, Tally};
 
 /// One line a kind: the variant, the row type, the table in a view, the name in a store.
 macro_rules! rows {
@@ -82,6 +83,12 @@ macro_rules! rows {
                 }
             }
 
+            pub fn tallies(&self) -> Vec<Tally> {
+                match self {
+                    $(Self::$variant(row) => row.tallies(),)*
+                }
+            }
+
             pub fn to_json(&self) -> Result<String, serde_json::Error> {
                 match self {
                     $(Self::$variant(row) => serde_json::to_string(row.as_ref()),)*
@@ -120,41 +127,49 @@ macro_rules! rows {
             pub seq: Seq,
             $(pub $table: Table<$row>,)*
             indexes: OrdMap<Index, Members>,
+            tallies: OrdMap<Tally, usize>,
+            len: usize,
         }
 
         impl View {
-            /// Writes one row at `seq`.
-            pub fn put(&mut self, seq: Seq, row: &Row) {
+            /// Writes one row at `seq`. Says which indexes it left without a row: they are gone, and whoever
+            /// judges decisions by them must remember when.
+            pub fn put(&mut self, seq: Seq, row: &Row) -> Vec<Index> {
                 let before = match row {
                     $(Row::$variant(row) => {
                         self.$table.insert(seq, Arc::clone(row)).map(Row::$variant)
                     })*
                 };
+                self.len += usize::from(before.is_none());
+                self.count(before.as_ref(), Some(row));
                 let (key, now) = (row.key(), row.indexes());
                 let before = before.map(|row| row.indexes()).unwrap_or_default();
-                for index in before.iter().filter(|index| !now.contains(index)) {
-                    self.leave(seq, index, &key);
-                }
+                let left = before.iter().filter(|index| !now.contains(index));
+                let emptied = left.filter(|index| self.leave(seq, index, &key)).cloned().collect();
                 for index in now {
                     let is_new = !before.contains(&index);
                     let members = self.indexes.entry(index).or_default();
-                    members.seq = seq;
+                    // Rows that are read at the start come in no order.
+                    members.seq = members.seq.max(seq);
                     if is_new {
-                        members.keys.insert(key.clone());
+                        members.insert(&key);
                     }
                 }
+                emptied
             }
 
-            /// Removes one row at `seq`; removing what is not there changes nothing.
-            pub fn remove(&mut self, seq: Seq, key: &Key) {
+            /// Removes one row at `seq`; removing what is not there changes nothing. Says of indexes what
+            /// [`View::put`] does.
+            pub fn remove(&mut self, seq: Seq, key: &Key) -> Vec<Index> {
                 let before = match key {
                     $(Key::$variant(account, id) => {
                         self.$table.remove(*account, id).map(Row::$variant)
                     })*
                 };
-                for index in before.map(|row| row.indexes()).unwrap_or_default() {
-                    self.leave(seq, &index, key);
-                }
+                self.len -= usize::from(before.is_some());
+                self.count(before.as_ref(), None);
+                let indexes = before.map(|row| row.indexes()).unwrap_or_default();
+                indexes.into_iter().filter(|index| self.leave(seq, index, key)).collect()
             }
 
             /// When the row was last written; `None` if there is none.
@@ -207,6 +222,17 @@ rows! {
     EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";
 }
 
+impl Row {
+    /// The row with what rows before it have as well taken from those.
+    #[must_use]
+    pub fn shared(mut self, sharing: &mut Sharing) -> Self {
+        if let Self::Task(task) = &mut self {
+            sharing.share(Arc::make_mut(task));
+        }
+        self
+    }
+}
+
 impl fmt::Display for Key {
     /// `cluster/000000000000/demo`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,19 +241,47 @@ impl fmt::Display for Key {
 }
 
 impl View {
-    /// The rows of an index, by key.
+    /// How many rows of all kinds there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The rows of an index that are no tasks, by key.
     pub fn members<'a>(&'a self, index: &Index) -> impl Iterator<Item = &'a Key> + use<'a> {
-        self.indexes.get(index).into_iter().flat_map(|members| members.keys.iter())
+        self.indexes.get(index).into_iter().flat_map(Members::others)
+    }
+
+    pub(crate) fn members_of(&self, index: &Index) -> Option<&Members> {
+        self.indexes.get(index)
+    }
+
+    /// The indexes from one to another, both included, as far as they have rows.
+    pub(crate) fn indexes(
+        &self,
+        first: Index,
+        last: Index,
+    ) -> impl Iterator<Item = (&Index, &Members)> {
+        self.indexes.range(first..=last)
     }
 
     /// How many rows an index has.
     pub fn member_count(&self, index: &Index) -> usize {
-        self.indexes.get(index).map_or(0, |members| members.keys.len())
+        self.indexes.get(index).map_or(0, Members::len)
+    }
+
+    /// How many indexes have rows: there is none without.
+    pub fn index_count(&self) -> usize {
+        self.indexes.len()
     }
 
     /// When what a decision relied on last changed; `None` if it is not there.
     ///
-    /// A row that is gone leaves no trace here: a store keeps the recent ones itself.
+    /// A row that is gone leaves no trace here, nor does an index that lost its last row: a store keeps the
+    /// recent ones itself.
     pub fn changed_at(&self, dep: &Dep) -> Option<Seq> {
         match dep {
             Dep::Row(key) => self.seq_of(key),
@@ -235,11 +289,41 @@ impl View {
         }
     }
 
-    /// An index that loses its last row stays, so that its last change stays known.
-    fn leave(&mut self, seq: Seq, index: &Index, key: &Key) {
-        if let Some(members) = self.indexes.get_mut(index) {
-            members.seq = seq;
-            members.keys.remove(key);
+    /// How many rows are counted for a tally.
+    pub fn tally(&self, tally: &Tally) -> usize {
+        self.tallies.get(tally).copied().unwrap_or(0)
+    }
+
+    /// The tallies from one on, as far as rows are counted for them.
+    pub(crate) fn tallies_from(&self, first: Tally) -> impl Iterator<Item = &Tally> {
+        self.tallies.range(first..).map(|(tally, _)| tally)
+    }
+
+    /// Counts a row as it is instead of as it was.
+    fn count(&mut self, before: Option<&Row>, now: Option<&Row>) {
+        let of = |row: Option<&Row>| row.map(Row::tallies).unwrap_or_default();
+        let (before, now) = (of(before), of(now));
+        for tally in before.iter().filter(|tally| !now.contains(tally)) {
+            match self.tallies.get_mut(tally) {
+                Some(count) if *count > 1 => *count -= 1,
+                Some(_) => drop(self.tallies.remove(tally)),
+                None => {}
+            }
         }
+        for tally in now.into_iter().filter(|tally| !before.contains(tally)) {
+            *self.tallies.entry(tally).or_default() += 1;
+        }
+    }
+
+    /// Whether the index lost its last row, and so is gone.
+    fn leave(&mut self, seq: Seq, index: &Index, key: &Key) -> bool {
+        let Some(members) = self.indexes.get_mut(index) else { return false };
+        members.seq = seq;
+        members.remove(key);
+        let is_empty = members.is_empty();
+        if is_empty {
+            self.indexes.remove(index);
+        }
+        is_empty
     }
 }

@@ -12,7 +12,7 @@ use longshore_types::AccountId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::view::{Index, Seq};
+use crate::view::{Index, Seq, Tally};
 
 /// A row: something the region remembers under an account and an id.
 pub trait Record: Serialize + DeserializeOwned + fmt::Debug {
@@ -25,6 +25,11 @@ pub trait Record: Serialize + DeserializeOwned + fmt::Debug {
 
     /// Every index that the row is found under.
     fn indexes(&self) -> Vec<Index> {
+        Vec::new()
+    }
+
+    /// Everything that the row is counted for.
+    fn tallies(&self) -> Vec<Tally> {
         Vec::new()
     }
 }

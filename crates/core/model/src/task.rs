@@ -4,10 +4,14 @@
 //! written either by the control plane or from reports, never by both. The transitions are in
 //! [`step`]; this module has the row.
 
+mod sharing;
 mod step;
+mod stored;
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use longshore_types::{
     AccountId, ClusterName, ContainerName, CpuUnits, DeploymentId, EniId, InstanceArn, InstanceId,
@@ -19,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::service::{PlacementRule, PlacementWish, ServiceId};
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::view::Index;
+use crate::view::{Index, Tally};
 
 pub use crate::task_definition::Protocol;
+pub use sharing::Sharing;
 pub use step::{ContainerReport, HealthReport, Input, Report, step};
 
 /// How far a task has come. Declaration order is life order: a task never moves back.
@@ -183,11 +188,12 @@ pub struct HostPort {
 }
 
 /// What a task takes of an instance for as long as it lives there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Need {
     pub resources: Resources,
     /// The fixed host ports; dynamic ones are chosen by the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<HostPort>,
 }
 
@@ -195,11 +201,17 @@ pub struct Need {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_port_range: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port_range: Option<String>,
 }
 
@@ -244,22 +256,48 @@ impl Health {
 
 /// One container of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "stored::Container")]
 pub struct Container {
     pub id: Uuid,
-    pub name: ContainerName,
-    pub image: String,
-    pub essential: bool,
-    pub cpu: Option<CpuUnits>,
-    pub memory: Option<MemoryMib>,
-    pub memory_reservation: Option<MemoryMib>,
-    /// The digest that is run whatever the image's tag means by now; set for services' tasks.
-    #[serde(default)]
-    pub pinned_digest: Option<String>,
-    /// Whether its definition has a health check.
-    pub is_health_checked: bool,
+    #[serde(flatten)]
+    pub asked: Arc<AskedContainer>,
     /// Written from the agent's reports only.
     pub seen: SeenContainer,
+}
+
+/// What was asked of a container, and stays as it was. Read as if it were the container's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskedContainer {
+    pub name: ContainerName,
+    pub image: String,
+    #[serde(skip_serializing_if = "is_false")]
+    pub essential: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuUnits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryMib>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_reservation: Option<MemoryMib>,
+    /// The digest that is run whatever the image's tag means by now; set for services' tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_digest: Option<String>,
+    /// Whether its definition has a health check.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_health_checked: bool,
+}
+
+impl Deref for Container {
+    type Target = AskedContainer;
+
+    fn deref(&self) -> &AskedContainer {
+        &self.asked
+    }
+}
+
+/// What is left out of a stored row: it is read as what it was.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// What the agent said of a container, merged from reports that each tell only what changed.
@@ -267,10 +305,15 @@ pub struct Container {
 #[serde(rename_all = "camelCase")]
 pub struct SeenContainer {
     pub phase: ContainerPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<Binding>,
     pub health: Health,
 }
@@ -326,34 +369,52 @@ pub struct TaskInterface {
 }
 
 /// What a request changed of one container of its task definition.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerOverride {
     pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Vec<(String, String)>>,
     /// Pairs of type and value.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_files: Option<Vec<(String, String)>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<u32>,
     /// Pairs of type and value.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_requirements: Option<Vec<(String, String)>>,
 }
 
 /// What a request changed of its task definition, as it was sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overrides {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<ContainerOverride>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub task_role_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_role_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage_gib: Option<u32>,
 }
 
 impl Overrides {
+    /// Whether nothing is other than the task definition has it.
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub fn of(&self, container: &str) -> Option<&ContainerOverride> {
         self.containers.iter().find(|each| each.name == container)
     }
@@ -390,62 +451,109 @@ pub struct Waiting {
 #[serde(rename_all = "camelCase")]
 pub struct Times {
     pub created: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connectivity: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_started: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_stopped: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_stopped: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Timestamp>,
 }
 
 /// A task. What was asked of it stays as it was; what is wanted and what is seen follow.
+///
+/// What it has in common with the other tasks of its request is kept once for all of them, and what most
+/// tasks never have lies elsewhere: a region holds a million of these, and writes one several times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "stored::Task")]
 pub struct Task {
     pub id: TaskId,
-    pub scope: Scope,
-    pub cluster: ClusterName,
-    pub definition: TaskDefinitionId,
-    pub launch: Launch,
+    #[serde(flatten)]
+    pub asked: Arc<Asked>,
     /// Set instead of a launch type when a strategy chose the capacity.
-    pub capacity_provider: Option<String>,
-    pub platform_version: Option<String>,
-    pub platform_family: Option<String>,
-    pub group: String,
-    pub started_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_provider: Option<Arc<str>>,
     /// Set for tasks that a service made.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<TaskService>,
     /// Until when it is protected from being stopped by its service.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protected_until: Option<Timestamp>,
-    pub tags: Tags,
-    /// Task-level CPU, after overrides.
-    pub cpu: Option<CpuUnits>,
-    /// Task-level memory, after overrides.
-    pub memory: Option<MemoryMib>,
-    pub ephemeral_storage_gib: Option<u32>,
-    pub enable_execute_command: bool,
-    pub overrides: Overrides,
-    pub need: Need,
-    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Arc<str>>,
 
     /// Where it was placed. Written once.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
     /// Set while it waits for a place among the instances of a capacity provider.
-    #[serde(default)]
-    pub waiting: Option<Waiting>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Box<Waiting>>,
     /// Written by the control plane only.
     pub desired: Desired,
-    pub stop_cause: Option<StopCause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_cause: Option<Box<StopCause>>,
 
     pub phase: Phase,
-    pub interface: Option<TaskInterface>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Box<TaskInterface>>,
     pub containers: Vec<Container>,
     pub times: Times,
     /// Grows by one with every change.
     pub version: u64,
+}
+
+/// What was asked of a task, and what follows from it. Read and written as if it were the task's own; it is
+/// the task's own as soon as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    pub scope: Scope,
+    pub cluster: ClusterName,
+    pub definition: TaskDefinitionId,
+    pub launch: Launch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform_family: Option<String>,
+    pub group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<String>,
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
+    /// Task-level CPU, after overrides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuUnits>,
+    /// Task-level memory, after overrides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryMib>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage_gib: Option<u32>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub enable_execute_command: bool,
+    #[serde(skip_serializing_if = "Overrides::is_none")]
+    pub overrides: Overrides,
+    pub need: Need,
+}
+
+impl Deref for Task {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.asked
+    }
+}
+
+impl DerefMut for Task {
+    fn deref_mut(&mut self) -> &mut Asked {
+        Arc::make_mut(&mut self.asked)
+    }
 }
 
 impl Task {
@@ -523,9 +631,14 @@ impl Record for Task {
     }
 
     fn indexes(&self) -> Vec<Index> {
-        let mut indexes = vec![Index::ClusterTasks(self.scope.account, self.cluster.clone())];
+        let account = self.scope.account;
+        let mut indexes = Vec::with_capacity(4);
+        indexes.push(Index::ClusterTasks(account, self.cluster.clone()));
         match self.phase {
-            Phase::Stopped => indexes.push(Index::StoppedTasks),
+            Phase::Stopped => {
+                indexes.push(Index::StoppedTasks(self.times.stopped.unwrap_or_default().seconds()));
+                indexes.extend(self.instance.map(Index::EndedTasks));
+            }
             Phase::Provisioning
             | Phase::Pending
             | Phase::Activating
@@ -533,7 +646,9 @@ impl Record for Task {
             | Phase::Deactivating
             | Phase::Stopping
             | Phase::Deprovisioning => {
-                indexes.push(Index::LiveTasks);
+                if self.launch == Launch::Fargate {
+                    indexes.push(Index::FargateTasks(account));
+                }
                 indexes.extend(self.instance.map(Index::InstanceTasks));
             }
         }
@@ -542,8 +657,30 @@ impl Record for Task {
         }
         if let Some(service) = self.service.as_ref().filter(|service| !service.is_settled) {
             let id = ServiceId { cluster: self.cluster.clone(), name: service.name.clone() };
-            indexes.push(Index::ServiceTasks(self.scope.account, id));
+            indexes.push(Index::ServiceTasks(account, id));
         }
         indexes
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let (account, cluster) = (self.scope.account, || self.cluster.clone());
+        let mut tallies = Vec::with_capacity(3);
+        tallies.push(Tally::DefinitionTasks(account, self.definition.clone()));
+        match self.phase {
+            Phase::Provisioning | Phase::Pending | Phase::Activating => {
+                tallies.push(Tally::PendingTasks(account, cluster(), self.launch));
+            }
+            Phase::Running => tallies.push(Tally::RunningTasks(account, cluster(), self.launch)),
+            Phase::Deactivating | Phase::Stopping | Phase::Deprovisioning => {
+                tallies.push(Tally::StoppingTasks(account, cluster(), self.launch));
+            }
+            Phase::Stopped => {}
+        }
+        if let Some(provider) =
+            self.capacity_provider.as_ref().filter(|_| self.phase < Phase::Stopped)
+        {
+            tallies.push(Tally::ProviderTasks(account, cluster(), Arc::clone(provider)));
+        }
+        tallies
     }
 }

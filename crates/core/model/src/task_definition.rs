@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::Document;
 use crate::table::Record;
 use crate::tags::Tags;
+use crate::view::Index;
 
 /// Counts a family's revisions. It outlives them, so that no number is ever used twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,5 +212,12 @@ impl Record for TaskDefinition {
 
     fn id(&self) -> TaskDefinitionId {
         self.id.clone()
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        match self.status {
+            TaskDefinitionStatus::DeleteInProgress => vec![Index::EndingDefinitions],
+            TaskDefinitionStatus::Active | TaskDefinitionStatus::Inactive => Vec::new(),
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! What a decision is based on: positions in the commit order, indexes, and what it relied on.
 
 use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use imbl::OrdSet;
-use longshore_types::{AccountId, ClusterName, InstanceId, SubnetId};
+use longshore_types::{AccountId, ClusterName, InstanceId, SubnetId, TaskDefinitionId, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Key;
 use crate::service::ServiceId;
+use crate::task::Launch;
 
 /// A position in the commit order.
 #[derive(
@@ -35,16 +38,22 @@ pub enum Index {
     ClusterTasks(AccountId, ClusterName),
     /// Every container instance of a cluster.
     ClusterInstances(AccountId, ClusterName),
-    /// Every container instance of the region.
-    Instances,
+    /// The container instance of an id, whosever it is.
+    Instance(InstanceId),
     /// Tasks placed on an instance and not yet stopped, whosever account they run in.
     InstanceTasks(InstanceId),
-    /// Every task of the region that is not yet stopped.
-    LiveTasks,
+    /// An account's Fargate tasks that are not yet stopped.
+    FargateTasks(AccountId),
     /// Tasks that wait for room.
     UnplacedTasks,
-    /// Tasks that have stopped and are still described.
-    StoppedTasks,
+    /// Tasks that stopped in one second since the epoch and are still described.
+    StoppedTasks(u64),
+    /// Tasks that have stopped on an instance and are still described.
+    EndedTasks(InstanceId),
+    /// Client tokens that expire in one second since the epoch.
+    ExpiringTokens(u64),
+    /// Task definitions that are to be deleted once nothing names them.
+    EndingDefinitions,
     /// Active instances that take Fargate tasks, whosever cluster they are in.
     FargateInstances,
     /// Every service of a cluster, deleted ones too.
@@ -62,7 +71,130 @@ pub enum Index {
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     pub seq: Seq,
-    pub keys: OrdSet<Key>,
+    tasks: Keys<(AccountId, TaskId)>,
+    /// Of every other kind: keys are as large as the largest kind's, and tasks are the many.
+    others: Keys<Key>,
+}
+
+/// A set that is often one row's, for which a node would be wasted.
+#[derive(Clone, Debug, Default)]
+enum Keys<K: Ord> {
+    #[default]
+    None,
+    One(K),
+    Many(OrdSet<K>),
+}
+
+impl<K: Ord + Clone + fmt::Debug> Keys<K> {
+    fn insert(&mut self, key: K) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(key),
+            Self::One(only) => Self::Many([only, key].into_iter().collect()),
+            Self::Many(mut keys) => {
+                keys.insert(key);
+                Self::Many(keys)
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &K) {
+        match self {
+            Self::None => {}
+            Self::One(only) if only == key => *self = Self::None,
+            Self::One(_) => {}
+            Self::Many(keys) => {
+                keys.remove(key);
+                if keys.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(keys) => keys.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &K> {
+        self.from(None)
+    }
+
+    /// Those from a key on.
+    fn from(&self, first: Option<K>) -> impl Iterator<Item = &K> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(only) => (Some(only), None),
+            Self::Many(keys) => (None, Some(keys)),
+        };
+        let one = one.filter(|only| first.as_ref().is_none_or(|first| first <= *only));
+        let first = first.map_or(Bound::Unbounded, Bound::Included);
+        let many =
+            many.into_iter().flat_map(move |keys| keys.range((first.clone(), Bound::Unbounded)));
+        one.into_iter().chain(many)
+    }
+}
+
+impl Members {
+    pub(crate) fn insert(&mut self, key: &Key) {
+        match key {
+            Key::Task(account, id) => self.tasks.insert((*account, *id)),
+            other => self.others.insert(other.clone()),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        match key {
+            Key::Task(account, id) => self.tasks.remove(&(*account, *id)),
+            other => self.others.remove(other),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len() + self.others.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &(AccountId, TaskId)> {
+        self.tasks.iter()
+    }
+
+    /// The tasks of one account that come after `after`.
+    pub(crate) fn tasks_after(
+        &self,
+        account: AccountId,
+        after: Option<TaskId>,
+    ) -> impl Iterator<Item = TaskId> + use<'_> {
+        let first = (account, after.unwrap_or(TaskId::MIN));
+        let rest = self.tasks.from(Some(first));
+        let rest = rest.take_while(move |(owner, _)| *owner == account).map(|(_, id)| *id);
+        rest.skip_while(move |id| after == Some(*id))
+    }
+
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Key> {
+        self.others.iter()
+    }
+}
+
+/// Rows that are counted: an index of which nothing but its length is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tally {
+    /// Tasks of a cluster that are on their way to running, by what they run on.
+    PendingTasks(AccountId, ClusterName, Launch),
+    /// Tasks of a cluster that run.
+    RunningTasks(AccountId, ClusterName, Launch),
+    /// Tasks of a cluster that have run and are not yet stopped.
+    StoppingTasks(AccountId, ClusterName, Launch),
+    /// Tasks of a cluster that are not yet stopped, by their capacity provider.
+    ProviderTasks(AccountId, ClusterName, Arc<str>),
+    /// Every task of a task definition, stopped ones too.
+    DefinitionTasks(AccountId, TaskDefinitionId),
 }
 
 /// What a decision was made from: had it changed, the decision might have been another.

@@ -1,15 +1,17 @@
 //! A task's life: the tables, and what no sequence of inputs may break.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+use std::sync::Arc;
+
 use longshore_types::{
     ClusterName, CpuUnits, EniId, InstanceArn, InstanceId, Resources, Scope, SeededEnv, TaskId,
     Timestamp, Uuid,
 };
 use model::Tags;
 use model::task::{
-    AttachmentPhase, Container, ContainerPhase, ContainerReport, Desired, Health, HealthReport,
-    Input, Launch, Need, Overrides, Phase, Report, SeenContainer, StopCause, Task, TaskInterface,
-    Times, step,
+    Asked, AskedContainer, AttachmentPhase, Container, ContainerPhase, ContainerReport, Desired,
+    Health, HealthReport, Input, Launch, Need, Overrides, Phase, Report, SeenContainer, StopCause,
+    Task, TaskInterface, Times, step,
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -21,14 +23,16 @@ fn scope() -> Scope {
 fn container(name: &str, essential: bool) -> Container {
     Container {
         id: Uuid::from_random([7; 16]),
-        name: name.parse().unwrap(),
-        image: "hello:1".to_owned(),
-        essential,
-        cpu: None,
-        memory: None,
-        memory_reservation: None,
-        pinned_digest: None,
-        is_health_checked: true,
+        asked: Arc::new(AskedContainer {
+            name: name.parse().unwrap(),
+            image: "hello:1".to_owned(),
+            essential,
+            cpu: None,
+            memory: None,
+            memory_reservation: None,
+            pinned_digest: None,
+            is_health_checked: true,
+        }),
         seen: SeenContainer::default(),
     }
 }
@@ -37,31 +41,33 @@ fn task() -> Task {
     let env = SeededEnv::from_seed(1);
     Task {
         id: TaskId::mint(&env),
-        scope: scope(),
-        cluster: ClusterName::default_cluster(),
-        definition: "web:1".parse().unwrap(),
-        launch: Launch::Fargate,
+        asked: Arc::new(Asked {
+            scope: scope(),
+            cluster: ClusterName::default_cluster(),
+            definition: "web:1".parse().unwrap(),
+            launch: Launch::Fargate,
+            platform_version: None,
+            platform_family: None,
+            group: "family:web".to_owned(),
+            started_by: None,
+            tags: Tags::default(),
+            cpu: Some(CpuUnits(256)),
+            memory: None,
+            ephemeral_storage_gib: None,
+            enable_execute_command: false,
+            overrides: Overrides::default(),
+            need: Need { resources: Resources::default(), ports: vec![] },
+        }),
         capacity_provider: None,
-        platform_version: None,
-        platform_family: None,
-        group: "family:web".to_owned(),
-        started_by: None,
         service: None,
         protected_until: None,
-        tags: Tags::default(),
-        cpu: Some(CpuUnits(256)),
-        memory: None,
-        ephemeral_storage_gib: None,
-        enable_execute_command: false,
-        overrides: Overrides::default(),
-        need: Need { resources: Resources::default(), ports: vec![] },
         zone: None,
         instance: Some(InstanceId::from_bytes([1; 16])),
         waiting: None,
         desired: Desired::Running,
         stop_cause: None,
         phase: Phase::Provisioning,
-        interface: Some(TaskInterface {
+        interface: Some(Box::new(TaskInterface {
             attachment: Uuid::from_random([3; 16]),
             eni: EniId::mint(&env),
             subnet: "subnet-0123456789abcdef0".parse().unwrap(),
@@ -71,7 +77,7 @@ fn task() -> Task {
             private_dns_name: "ip-172-31-0-4.eu-north-1.compute.internal".to_owned(),
             assign_public_ip: false,
             phase: AttachmentPhase::Precreated,
-        }),
+        })),
         containers: vec![container("web", true), container("side", false)],
         times: Times { created: NOW, ..Times::default() },
         version: 1,
@@ -189,7 +195,7 @@ fn an_exit_of_an_essential_container_is_the_end_before_the_task_says_so() {
         exit_code: Some(1),
         detail: None,
     };
-    assert_eq!(dying.stop_cause, Some(exited));
+    assert_eq!(dying.stop_cause.as_deref(), Some(&exited));
     let reason = "Essential container in task exited: container web exited with code 1; its last line was: no";
     let last = Report {
         phase: Some(Phase::Stopped),
@@ -198,7 +204,7 @@ fn an_exit_of_an_essential_container_is_the_end_before_the_task_says_so() {
     };
     let cause = after(&dying, &[Input::Reported(last)]).stop_cause.unwrap();
     assert_eq!(cause.to_string(), "Essential container in task exited");
-    let StopCause::EssentialContainerExited { detail, .. } = cause else { panic!("{cause:?}") };
+    let StopCause::EssentialContainerExited { detail, .. } = *cause else { panic!("no exit") };
     assert_eq!(detail.unwrap(), "container web exited with code 1; its last line was: no");
 }
 

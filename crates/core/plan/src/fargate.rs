@@ -35,6 +35,11 @@ impl FargatePool {
         }
     }
 
+    /// How many tasks an instance has.
+    pub fn set_tasks(&mut self, id: InstanceId, tasks: u32) {
+        self.set(id, tasks);
+    }
+
     /// A task as it was and as it is; `None` for not there.
     pub fn change_task(&mut self, before: Option<&Task>, now: Option<&Task>) {
         let place = |task: Option<&Task>| {

@@ -6,21 +6,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use model::{Dep, Key, Seq, View};
+use model::{Dep, Seq, View};
 
 use crate::BATCH_ROWS_MAX;
 use crate::batch::{Batch, CommitError};
 
-/// How many removed rows are remembered, to tell who relied on them that they are gone.
+/// How many removed rows and emptied indexes are remembered, to tell who relied on them that they are gone.
 const REMOVED_MAX: usize = 65_536;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     latest: Arc<View>,
     durable: Arc<View>,
-    /// When rows that are no more were removed.
-    removed: HashMap<Key, Seq>,
-    removals: VecDeque<(Seq, Key)>,
+    /// When rows that are no more were removed, and indexes lost their last row.
+    removed: HashMap<Dep, Seq>,
+    removals: VecDeque<(Seq, Dep)>,
     /// Views before this one can't be judged any more.
     oldest: Seq,
 }
@@ -64,13 +64,16 @@ impl Ledger {
         let view = Arc::make_mut(&mut self.latest);
         let seq = view.seq.next();
         view.seq = seq;
+        let mut gone: Vec<Dep> = batch.deletes.iter().cloned().map(Dep::Row).collect();
         for key in &batch.deletes {
-            view.remove(seq, key);
-            self.removed.insert(key.clone(), seq);
-            self.removals.push_back((seq, key.clone()));
+            gone.extend(view.remove(seq, key).into_iter().map(Dep::All));
         }
         for row in &batch.writes {
-            view.put(seq, row);
+            gone.extend(view.put(seq, row).into_iter().map(Dep::All));
+        }
+        for dep in gone {
+            self.removed.insert(dep.clone(), seq);
+            self.removals.push_back((seq, dep));
         }
         self.forget_old_removals();
         Ok(self.latest())
@@ -94,18 +97,14 @@ impl Ledger {
     }
 
     fn changed_at(&self, dep: &Dep) -> Option<Seq> {
-        let removed_at = match dep {
-            Dep::Row(key) => self.removed.get(key).copied(),
-            Dep::All(_) => None,
-        };
-        self.latest.changed_at(dep).max(removed_at)
+        self.latest.changed_at(dep).max(self.removed.get(dep).copied())
     }
 
     fn forget_old_removals(&mut self) {
         while REMOVED_MAX < self.removals.len() {
-            if let Some((seq, key)) = self.removals.pop_front() {
-                if self.removed.get(&key) == Some(&seq) {
-                    self.removed.remove(&key);
+            if let Some((seq, dep)) = self.removals.pop_front() {
+                if self.removed.get(&dep) == Some(&seq) {
+                    self.removed.remove(&dep);
                 }
                 self.oldest = self.oldest.max(seq);
             }

@@ -106,7 +106,8 @@ fn report_overlaps(range: Cidr, taken: &[Cidr]) {
 
 /// Whether anything runs, or waits, that was told an address: an interface's, or the resolver's.
 fn is_in_use(view: &View) -> bool {
-    view.interfaces.iter().next().is_some() || view.live_tasks().next().is_some()
+    let waits = view.unplaced_tasks().next().is_some();
+    waits || view.interfaces.iter().next().is_some() || view.occupied_instances().next().is_some()
 }
 
 impl Ec2 for Region {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use aws_api::ecs;
 use aws_api::ecs::ClusterField;
 use aws_wire::{ApiError, json};
+use longshore_types::{AccountId, ClusterName};
 use model::instance::InstanceStatus;
 use model::service::{ServiceStatus, TaskSetStatus};
-use model::task::{Launch, Phase};
-use model::{Cluster, Document, Service, Task, View};
+use model::task::Launch;
+use model::{Cluster, Document, Service, Tally, View};
 
 use super::capacity::show_strategy;
 use crate::errors::Refusal;
@@ -149,12 +150,13 @@ impl Counts {
                 counts.instances += 1;
             }
         }
-        for task in view.tasks_of_cluster(cluster.account, &cluster.name) {
-            if task.phase == Phase::Running {
-                *counts.running.entry(task.launch).or_default() += 1;
-            } else if is_pending(task) {
-                *counts.pending.entry(task.launch).or_default() += 1;
-            }
+        for launch in [Launch::Ec2, Launch::Fargate, Launch::External] {
+            let of = |tally: fn(AccountId, ClusterName, Launch) -> Tally| {
+                let tasks = view.tally(&tally(cluster.account, cluster.name.clone(), launch));
+                i32::try_from(tasks).unwrap_or(i32::MAX)
+            };
+            counts.running.insert(launch, of(Tally::RunningTasks));
+            counts.pending.insert(launch, of(Tally::PendingTasks));
         }
         for service in view.services_of_cluster(cluster.account, &cluster.name) {
             let by_launch = match service.status {
@@ -204,8 +206,4 @@ fn launch_of(view: &View, service: &Service) -> Option<Launch> {
     }
     let primary = view.task_sets_of(account, &id).find(|set| set.status == TaskSetStatus::Primary);
     primary.map(|set| set.capacity.launch())
-}
-
-fn is_pending(task: &Task) -> bool {
-    task.phase < Phase::Running
 }

@@ -4,7 +4,6 @@ use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
 use model::instance::InstanceStatus;
 use model::service::ServiceStatus;
-use model::task::Phase;
 use model::{Cluster, ClusterStatus};
 use store::{Batch, Index};
 
@@ -33,7 +32,7 @@ pub(super) async fn handle(
             if services.any(|service| service.status < ServiceStatus::Inactive) {
                 return Err(Refusal::ClusterHasServices.into());
             }
-            if view.tasks_of_cluster(account, &name).any(|task| task.phase < Phase::Stopped) {
+            if view.live_tasks_of_cluster(account, &name) > 0 {
                 return Err(Refusal::ClusterHasTasks.into());
             }
             cluster.status = ClusterStatus::Inactive;

@@ -13,7 +13,7 @@ pub(crate) mod rules;
 mod service;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_api::ecs as api;
 use aws_wire::ApiError;
@@ -22,8 +22,9 @@ use longshore_types::{
     Timestamp, Uuid,
 };
 use model::task::{
-    AttachmentPhase, Container, ContainerOverride, Desired, HostPort, Launch as LaunchType, Need,
-    Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService, Times,
+    Asked, AskedContainer, AttachmentPhase, Container, ContainerOverride, Desired, HostPort,
+    Launch as LaunchType, Need, Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService,
+    Times,
 };
 use model::vpc::{self, Interface, Subnet, Vpc, region_account};
 use model::{
@@ -86,6 +87,15 @@ pub(crate) struct Launch<'v> {
     service: Option<TaskService>,
     /// Its digests are what images are pinned to.
     revision: Option<Arc<ServiceRevision>>,
+    /// Made of all this for the first task.
+    asked: OnceLock<LaunchAsked>,
+}
+
+/// What the tasks of one request have in common, kept once for all of them.
+#[derive(Debug)]
+struct LaunchAsked {
+    task: Arc<Asked>,
+    containers: Vec<Arc<AskedContainer>>,
 }
 
 /// Where one task goes.
@@ -146,6 +156,7 @@ impl<'v> Launch<'v> {
             definition,
             service: None,
             revision: None,
+            asked: OnceLock::new(),
         })
     }
 
@@ -159,8 +170,13 @@ impl<'v> Launch<'v> {
         now: Timestamp,
     ) -> Result<Task, ApiError> {
         let ids = region.ids.as_ref();
-        let id = TaskId::mint(ids);
-        let containers = self.definition.containers.iter().map(|each| self.container(each, region));
+        let id = TaskId::mint_at(ids, now);
+        let asked = self.asked();
+        let containers = asked.containers.iter().map(|asked| Container {
+            id: Uuid::mint(ids),
+            asked: Arc::clone(asked),
+            seen: SeenContainer::default(),
+        });
         let interface = match &self.network {
             None => None,
             Some(wish) => {
@@ -173,22 +189,51 @@ impl<'v> Launch<'v> {
             None => (place.zone, None),
         };
         let waits = interface.is_some() || place.instance.is_none();
+        Ok(Task {
+            id,
+            asked: Arc::clone(&asked.task),
+            capacity_provider: place.capacity_provider.map(Arc::from),
+            service: self.service.clone(),
+            protected_until: None,
+            zone: zone.map(Arc::from),
+            instance: place.instance,
+            waiting: None,
+            desired: Desired::Running,
+            stop_cause: None,
+            phase: if waits { Phase::Provisioning } else { Phase::Pending },
+            interface: interface.map(Box::new),
+            containers: containers.collect(),
+            times: Times { created: now, ..Times::default() },
+            version: 1,
+        })
+    }
+
+    /// What all its tasks have in common.
+    fn asked(&self) -> &LaunchAsked {
+        self.asked.get_or_init(|| LaunchAsked {
+            task: Arc::new(self.asked_of_task()),
+            containers: self
+                .definition
+                .containers
+                .iter()
+                .map(|each| Arc::new(self.asked_of_container(each)))
+                .collect(),
+        })
+    }
+
+    fn asked_of_task(&self) -> Asked {
         let is_fargate = self.kind == LaunchType::Fargate;
         let storage =
             self.overrides.ephemeral_storage_gib.or(self.definition.ephemeral_storage_gib);
-        Ok(Task {
-            id,
+        Asked {
             scope: self.scope.clone(),
             cluster: self.cluster.clone(),
             definition: self.definition.id.clone(),
             launch: self.kind,
-            capacity_provider: place.capacity_provider,
             platform_version: self.platform_version.clone(),
             platform_family: is_fargate.then(|| "Linux".to_owned()),
             group: self.group.clone(),
             started_by: self.started_by.clone(),
-            service: self.service.clone(),
-            protected_until: None,
             tags: self.tags.clone(),
             cpu: self.cpu,
             memory: self.memory,
@@ -196,24 +241,13 @@ impl<'v> Launch<'v> {
             enable_execute_command: self.enable_execute_command,
             overrides: self.overrides.clone(),
             need: self.need.clone(),
-            zone,
-            instance: place.instance,
-            waiting: None,
-            desired: Desired::Running,
-            stop_cause: None,
-            phase: if waits { Phase::Provisioning } else { Phase::Pending },
-            interface,
-            containers: containers.collect(),
-            times: Times { created: now, ..Times::default() },
-            version: 1,
-        })
+        }
     }
 
-    fn container(&self, needs: &ContainerNeeds, region: &Region) -> Container {
+    fn asked_of_container(&self, needs: &ContainerNeeds) -> AskedContainer {
         let changed = self.overrides.of(needs.name.as_str()).cloned().unwrap_or_default();
         let ContainerOverride { cpu, memory, memory_reservation, .. } = changed;
-        Container {
-            id: Uuid::mint(region.ids.as_ref()),
+        AskedContainer {
             name: needs.name.clone(),
             image: needs.image.clone(),
             essential: needs.essential,
@@ -222,7 +256,6 @@ impl<'v> Launch<'v> {
             memory_reservation: memory_reservation.map(MemoryMib).or(needs.memory_reservation),
             pinned_digest: self.digest_of(needs).map(str::to_owned),
             is_health_checked: self.is_health_checked(needs),
-            seen: SeenContainer::default(),
         }
     }
 
@@ -498,14 +531,7 @@ fn ports(definition: &TaskDefinition) -> Vec<HostPort> {
 
 /// How many of `wanted` more Fargate tasks an account may have, if it may have `max` in all.
 pub(crate) fn fargate_room(view: &View, account: AccountId, max: usize, wanted: usize) -> usize {
-    // Almost always far below the limit: then nobody needs to be counted.
-    let live = view.member_count(&Index::LiveTasks);
-    if live + wanted <= max {
-        return wanted;
-    }
-    let is_counted =
-        |task: &&Arc<Task>| task.scope.account == account && task.launch == LaunchType::Fargate;
-    wanted.min(max.saturating_sub(view.live_tasks().filter(is_counted).count()))
+    wanted.min(max.saturating_sub(view.member_count(&Index::FargateTasks(account))))
 }
 
 /// The tasks that an earlier use of the token made, or a conflict if its request was another.

@@ -54,9 +54,11 @@ pub(super) fn handle(
             && is_or_absent(input.started_by.as_deref(), task.started_by.as_deref().unwrap_or(""))
             && input.launch_type.as_ref().is_none_or(|kind| kind.as_str() == task.launch.as_str())
     };
-    let tasks = view.tasks_of_cluster(caller.account, &cluster.name);
+    let request = PageRequest::new(&input.next_token, input.max_results);
+    // From where the last page ended: nothing before it is looked at again.
+    let tasks = view.tasks_of_cluster_after(caller.account, &cluster.name, request.after()?);
     let arns = tasks.filter(|task| passes(task)).map(|task| (task.id, task.arn().to_string()));
-    let page = page(PageRequest::new(&input.next_token, input.max_results), arns)?;
+    let page = page(request, arns)?;
     Ok(api::ListTasksResponse { task_arns: Some(page.items), next_token: page.next_token })
 }
 

@@ -6,7 +6,6 @@ use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
 use model::service::{Rank, ServiceStatus};
-use model::task::Phase;
 use model::{Cluster, Service, View};
 use store::{Batch, Index};
 
@@ -51,10 +50,7 @@ pub(crate) async fn handle(
 /// The providers that tasks run on, or that a service would start tasks on.
 fn used_providers(view: &View, cluster: &Cluster) -> BTreeSet<String> {
     let account = cluster.account;
-    let tasks = view
-        .tasks_of_cluster(account, &cluster.name)
-        .filter(|task| task.phase < Phase::Stopped)
-        .filter_map(|task| task.capacity_provider.clone());
+    let tasks = view.providers_of_tasks(account, &cluster.name).map(|name| name.to_string());
     let services = view
         .services_of_cluster(account, &cluster.name)
         .filter(|service| service.status < ServiceStatus::Inactive)

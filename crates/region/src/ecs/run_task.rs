@@ -142,7 +142,7 @@ fn decide(
     let mut tasks = Vec::with_capacity(found.len());
     for Found { place, waiting } in found {
         let mut task = launch.make(region, view, &mut batch, place, now)?;
-        task.waiting = waiting;
+        task.waiting = waiting.map(Box::new);
         tasks.push(task.clone());
         put_task(&mut batch, task);
     }

@@ -18,10 +18,10 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
     let arn = task.arn().to_string();
     let storage = || task.ephemeral_storage_gib.and_then(|gib| i32::try_from(gib).ok());
     api::Task {
-        attachments: Some(task.interface.iter().map(attachment).collect()),
+        attachments: Some(task.interface.iter().map(|interface| attachment(interface)).collect()),
         attributes: Some(attributes(task)),
-        availability_zone: task.zone.clone(),
-        capacity_provider_name: task.capacity_provider.clone(),
+        availability_zone: task.zone.as_deref().map(str::to_owned),
+        capacity_provider_name: task.capacity_provider.as_deref().map(str::to_owned),
         cluster_arn: Some(cluster.to_string()),
         connectivity: task.times.connectivity.map(|_| api::Connectivity::Connected),
         connectivity_at: task.times.connectivity,
@@ -86,7 +86,8 @@ fn attributes(task: &Task) -> Vec<api::Attribute> {
         }
         None => {}
     }
-    if let Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) = &task.stop_cause
+    if let Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) =
+        task.stop_cause.as_deref()
     {
         all.push(attribute(STOPPED_ATTRIBUTE, detail));
     }

@@ -59,15 +59,14 @@ fn instance(number: u8, draw: &SeededEnv) -> Instance {
 fn task(number: u32, draw: &SeededEnv) -> Task {
     let instance = u8::try_from(draw.below(8)).unwrap();
     let phases = [Phase::Pending, Phase::Running, Phase::Stopping, Phase::Stopped];
-    Task {
-        cluster: cluster(u32::from(instance)),
-        instance: (draw.below(6) > 0).then(|| id(instance)),
-        launch: if draw.below(4) == 0 { Launch::Fargate } else { Launch::Ec2 },
-        group: format!("service:{}", draw.below(3)),
-        need: need(128 * (1 + draw.below(3)), 256),
-        phase: phases[draw.below(4) as usize],
-        ..sample_task(u64::from(number))
-    }
+    let mut task = sample_task(u64::from(number));
+    task.cluster = cluster(u32::from(instance));
+    task.instance = (draw.below(6) > 0).then(|| id(instance));
+    task.launch = if draw.below(4) == 0 { Launch::Fargate } else { Launch::Ec2 };
+    task.group = format!("service:{}", draw.below(3));
+    task.need = need(128 * (1 + draw.below(3)), 256);
+    task.phase = phases[draw.below(4) as usize];
+    task
 }
 
 fn need(cpu: u32, memory: u32) -> Need {
@@ -141,18 +140,13 @@ fn change(view: &mut View, draw: &SeededEnv) {
             view.remove(seq, &Key::Task(account(), task.id));
         }
         _ => {
-            let now = task(draw.below(20), draw);
-            let before = view.tasks.get(account(), &now.id);
+            let mut now = task(draw.below(20), draw);
             // A task keeps its cluster and, once it has one, its instance.
-            let now = match before {
-                Some(before) => Task {
-                    cluster: before.cluster.clone(),
-                    instance: before.instance,
-                    launch: before.launch,
-                    ..now
-                },
-                None => now,
-            };
+            if let Some(before) = view.tasks.get(account(), &now.id) {
+                now.cluster = before.cluster.clone();
+                now.instance = before.instance;
+                now.launch = before.launch;
+            }
             view.put(seq, &Row::from(now));
         }
     }
@@ -176,15 +170,14 @@ fn ask(need: &Need) -> Ask<'_> {
 }
 
 fn placed(number: u64, need: &Need) -> Task {
-    Task {
-        cluster: cluster(0),
-        instance: Some(id(0)),
-        launch: Launch::Ec2,
-        group: "service:0".to_owned(),
-        need: need.clone(),
-        phase: Phase::Pending,
-        ..sample_task(number)
-    }
+    let mut task = sample_task(number);
+    task.cluster = cluster(0);
+    task.instance = Some(id(0));
+    task.launch = Launch::Ec2;
+    task.group = "service:0".to_owned();
+    task.need = need.clone();
+    task.phase = Phase::Pending;
+    task
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a service's reconciler is shown, drawn from a view.
 
-use longshore_types::{AccountId, DeploymentId, InstanceId, Timestamp};
+use longshore_types::{DeploymentId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Rank, Scheduling};
 use model::task::{Launch as LaunchType, Need, Phase, Task};
@@ -131,8 +131,7 @@ fn host(instance: &Instance) -> ServiceHost {
 
 /// An instance of whichever account: Fargate tasks run on others' instances too.
 pub(crate) fn instance_of(view: &View, id: InstanceId) -> Option<&Instance> {
-    let find = |account: AccountId| view.instances.get(account, &id).map(AsRef::as_ref);
-    view.instances.accounts().find_map(find)
+    view.instance_of_any(id).map(AsRef::as_ref)
 }
 
 /// Whether the instance would do, were it active and connected and had it room.

@@ -376,7 +376,7 @@ impl Maker<'_> {
     ) -> Result<bool, ApiError> {
         match launch.make(self.region, self.view, batch, place, self.now) {
             Ok(mut task) => {
-                task.waiting = waiting;
+                task.waiting = waiting.map(Box::new);
                 self.rows_left = self.rows_left.saturating_sub(launch.rows_per_task());
                 made.tasks.push(task.clone());
                 put_task(batch, task);
@@ -407,7 +407,7 @@ impl Zones {
         let mut counts: BTreeMap<String, u32> =
             launch.zones().into_iter().map(|zone| (zone.to_owned(), 0)).collect();
         for task in tasks.iter().filter(|task| task.phase < Phase::Stopped) {
-            if let Some(count) = task.zone.as_ref().and_then(|zone| counts.get_mut(zone)) {
+            if let Some(count) = task.zone.as_deref().and_then(|zone| counts.get_mut(zone)) {
                 *count += 1;
             }
         }

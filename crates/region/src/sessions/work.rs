@@ -273,10 +273,7 @@ impl Session<'_> {
         let view = self.region.view();
         self.credentials_sent_at = self.region.clock.now();
         let (id, is_ours) = (self.instance.id, self.instance.makes_interfaces());
-        let stopped = view
-            .tasks
-            .iter()
-            .filter(|task| is_ours && task.phase == Phase::Stopped && task.instance == Some(id));
+        let stopped = view.tasks_ended_on(id).filter(|_| is_ours);
         for task in view.tasks_on_instance(id).chain(stopped) {
             let definition = self.definition(&view, task);
             let seed = &self.region.access.keys.registry_secret;

@@ -3,6 +3,8 @@
 //! **Invariant:** inputs may be late, repeated and out of order; none of that is an error, and what is
 //! known never becomes less. What stopped stays as it was.
 
+use std::sync::Arc;
+
 use longshore_types::{InstanceArn, InstanceId, Timestamp, Uuid};
 
 use super::{
@@ -138,7 +140,7 @@ fn placed(task: &mut Task, instance: InstanceId, zone: Option<&str>) {
         task.instance = Some(instance);
         task.waiting = None;
         if task.zone.is_none() {
-            task.zone = zone.map(str::to_owned);
+            task.zone = zone.map(Arc::from);
         }
     }
 }
@@ -275,7 +277,8 @@ fn add_detail(task: &mut Task, report: &Report) {
     let said =
         report.reason.as_deref().and_then(|reason| reason.strip_prefix(ESSENTIAL_CONTAINER_EXITED));
     let said = said.and_then(|rest| rest.strip_prefix(": ")).filter(|said| !said.is_empty());
-    if let Some(StopCause::EssentialContainerExited { detail, .. }) = &mut task.stop_cause {
+    if let Some(StopCause::EssentialContainerExited { detail, .. }) = task.stop_cause.as_deref_mut()
+    {
         *detail = said.map(str::to_owned);
     }
 }
@@ -307,7 +310,7 @@ fn unwanted(task: &mut Task, cause: &StopCause, now: Timestamp) {
 fn want_stopped(task: &mut Task, cause: impl FnOnce() -> StopCause, now: Timestamp) {
     if task.desired == Desired::Running {
         task.desired = Desired::Stopped;
-        task.stop_cause = Some(cause());
+        task.stop_cause = Some(Box::new(cause()));
         task.times.stopping = Some(now);
         if task.phase >= Phase::Running {
             task.phase = task.phase.max(Phase::Stopping);

@@ -26,7 +26,7 @@ enum Ending {
 }
 
 fn ending(task: &Task) -> Ending {
-    match &task.stop_cause {
+    match task.stop_cause.as_deref() {
         Some(StopCause::FailedToStart { .. }) => Ending::NeverRan,
         Some(StopCause::EssentialContainerExited { .. } | StopCause::AgentStopped { .. }) => {
             let Some(started) = task.times.started else { return Ending::NeverRan };
@@ -58,7 +58,7 @@ const UNHEALTHY: &str = "task failed container health checks";
 
 /// Why a task failed, without the full stop.
 fn account(task: &Task) -> String {
-    match &task.stop_cause {
+    match task.stop_cause.as_deref() {
         Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) => {
             detail.trim_end_matches('.').to_owned()
         }
@@ -145,7 +145,7 @@ impl<'a> Turn<'_, 'a> {
                 is_another = count_try(&mut set.failures, &mut set.last_failure_at, task);
             }
             // Once a try, however many tasks were started with it.
-            if let Some(StopCause::FailedToStart { reason }) = &task.stop_cause
+            if let Some(StopCause::FailedToStart { reason }) = task.stop_cause.as_deref()
                 && is_another
             {
                 self.say(Happening::NeverRan { why: reason.trim_end_matches('.').to_owned() });

@@ -3,7 +3,7 @@
 //! What was refused when the service was made is not looked at again: a definition that was
 //! deregistered since still serves the services that have it, as in ECS.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_api::ecs as api;
 use aws_wire::ApiError;
@@ -98,6 +98,7 @@ impl<'v> Launch<'v> {
                 is_settled: false,
             }),
             revision: part.revision.clone(),
+            asked: OnceLock::new(),
         })
     }
 

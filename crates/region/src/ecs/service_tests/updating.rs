@@ -110,7 +110,8 @@ async fn what_is_not_known_yet_is_learnt_from_the_first_task() {
     let revision = world.revision();
     assert_eq!(revision.images[0].digest, None);
     let mut task = world.run_tasks(1, Phase::Running).await.remove(0);
-    task.containers[0].name = "app".parse().unwrap();
+    let asked = std::sync::Arc::make_mut(&mut task.containers[0].asked);
+    asked.name = "app".parse().unwrap();
     let container = |consistency| api::ContainerDefinition {
         name: text("app"),
         version_consistency: consistency,

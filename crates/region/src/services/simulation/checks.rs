@@ -75,7 +75,7 @@ fn check_moves(at: &str, service: &Service, before: &View, after: &View, world: 
         live += u32::from(task.phase < Phase::Stopped);
         serving += u32::from(serves(task));
         let is_our_stop = was.is_some_and(|was| was.desired == Desired::Running)
-            && match &task.stop_cause {
+            && match task.stop_cause.as_deref() {
                 Some(
                     StopCause::ServiceScaled { .. }
                     | StopCause::InstanceDraining { .. }

@@ -10,7 +10,7 @@ use crate::service::{Place, gates, rollout_reason};
 fn zones(world: &World) -> BTreeMap<String, usize> {
     let mut zones = BTreeMap::new();
     for id in world.wanted() {
-        *zones.entry(world.tasks[&id].zone.clone().unwrap()).or_default() += 1;
+        *zones.entry(world.tasks[&id].zone.as_deref().unwrap().to_owned()).or_default() += 1;
     }
     zones
 }
@@ -41,7 +41,7 @@ fn the_fullest_zone_gives_first_and_then_the_fullest_instance() {
         .collect();
     for (id, host) in in_b.iter().zip([first, second]) {
         let task = world.tasks.get_mut(id).unwrap();
-        task.zone = Some("a".to_owned());
+        task.zone = Some("a".into());
         task.instance = Some(host);
     }
     assert_eq!((counted(&world, "a"), counted(&world, "b"), counted(&world, "c")), (5, 1, 3));

@@ -4,6 +4,7 @@
 //! nothing to do once it is carried out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use longshore_types::{
     Clock, DeploymentId, InstanceArn, InstanceId, RevisionId, Scope, SeededEnv,
@@ -16,8 +17,8 @@ use model::service::{
     ServiceStatus, Shortage, TaskSet, TaskSetStatus,
 };
 use model::task::{
-    Container, Desired, Health, Input, Launch, Need, Overrides, Phase, SeenContainer, StopCause,
-    Task, TaskService, Times, step,
+    Asked, AskedContainer, Container, Desired, Health, Input, Launch, Need, Overrides, Phase,
+    SeenContainer, StopCause, Task, TaskService, Times, step,
 };
 
 use super::reports::{health, running, stopped};
@@ -395,16 +396,25 @@ impl World {
         let fate = self.behaviours[&id].fate;
         let is_checked = matches!(fate, Fate::HealthyAfter(_) | Fate::SickAfter(_));
         Task {
-            id: TaskId::mint(&self.env),
-            scope: self.service.scope.clone(),
-            cluster: self.service.cluster.clone(),
-            definition: "web:1".parse().unwrap(),
-            launch: Launch::Ec2,
+            id: TaskId::mint_at(&self.env, now),
+            asked: Arc::new(Asked {
+                scope: self.service.scope.clone(),
+                cluster: self.service.cluster.clone(),
+                definition: "web:1".parse().unwrap(),
+                launch: Launch::Ec2,
+                platform_version: None,
+                platform_family: None,
+                group: self.service.group(),
+                started_by: Some(id.to_string()),
+                tags: model::Tags::default(),
+                cpu: None,
+                memory: None,
+                ephemeral_storage_gib: None,
+                enable_execute_command: false,
+                overrides: Overrides::default(),
+                need: Need::default(),
+            }),
             capacity_provider: None,
-            platform_version: None,
-            platform_family: None,
-            group: self.service.group(),
-            started_by: Some(id.to_string()),
             service: Some(TaskService {
                 name: self.service.name.clone(),
                 deployment: id,
@@ -412,14 +422,7 @@ impl World {
                 is_settled: false,
             }),
             protected_until: None,
-            tags: model::Tags::default(),
-            cpu: None,
-            memory: None,
-            ephemeral_storage_gib: None,
-            enable_execute_command: false,
-            overrides: Overrides::default(),
-            need: Need::default(),
-            zone: Some(zone.to_owned()),
+            zone: Some(zone.into()),
             instance: Some(host.id),
             waiting: None,
             desired: Desired::Running,
@@ -428,14 +431,16 @@ impl World {
             interface: None,
             containers: vec![Container {
                 id: Uuid::mint(&self.env),
-                name: "app".parse().unwrap(),
-                image: "app".to_owned(),
-                essential: true,
-                cpu: None,
-                memory: None,
-                memory_reservation: None,
-                pinned_digest: None,
-                is_health_checked: is_checked,
+                asked: Arc::new(AskedContainer {
+                    name: "app".parse().unwrap(),
+                    image: "app".to_owned(),
+                    essential: true,
+                    cpu: None,
+                    memory: None,
+                    memory_reservation: None,
+                    pinned_digest: None,
+                    is_health_checked: is_checked,
+                }),
                 seen: SeenContainer::default(),
             }],
             times: Times { created: now, ..Times::default() },
