@@ -5,7 +5,6 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{Kind, Row, Seq, View};
 use rusqlite::Connection;
 
 use super::{OpenError, SqliteOptions, schema};
@@ -77,32 +76,4 @@ fn configure(connection: &Connection, options: &SqliteOptions) -> Result<(), rus
         connection.execute_batch(&format!("PRAGMA max_page_count = {pages_max};"))?;
     }
     Ok(())
-}
-
-/// Reads every row into a view.
-pub(super) fn load(path: &Path, connection: &Connection) -> Result<View, OpenError> {
-    let failed = |source| OpenError::Open { path: path.to_owned(), source };
-    let mut view = View::default();
-    let mut statement =
-        connection.prepare("SELECT kind, id, seq, value FROM rows ORDER BY seq").map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let kind_name: String = row.get(0).map_err(failed)?;
-        let id: String = row.get(1).map_err(failed)?;
-        let seq: i64 = row.get(2).map_err(failed)?;
-        let value = row.get_ref(3).map_err(failed)?.as_str().map_err(|e| failed(e.into()))?;
-        let Some(kind) = Kind::from_name(&kind_name) else {
-            return Err(OpenError::UnknownKind { path: path.to_owned(), kind: kind_name, id });
-        };
-        let row = Row::from_json(kind, value).map_err(|source| OpenError::BadRow {
-            path: path.to_owned(),
-            kind: kind_name,
-            id,
-            source,
-        })?;
-        let seq = Seq(u64::try_from(seq).unwrap_or(0));
-        view.put(seq, &row);
-        view.seq = view.seq.max(seq);
-    }
-    Ok(view)
 }

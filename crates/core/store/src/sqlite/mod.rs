@@ -5,6 +5,8 @@
 //! accepted and is not on disk is undone and refused, and the store goes on.
 
 mod file;
+mod load;
+mod log;
 mod schema;
 mod writer;
 
@@ -96,7 +98,7 @@ impl SqliteStore {
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
         let lock = FileLock::take(path)?;
         let connection = file::connect(path, options)?;
-        let view = file::load(path, &connection)?;
+        let (view, log) = load::load(path, &connection)?;
         let shared = Arc::new(Shared {
             durable_seq: watch::Sender::new(view.seq),
             feed: Feed::default(),
@@ -104,7 +106,7 @@ impl SqliteStore {
             waiting: AtomicUsize::new(0),
         });
         let (queue, works) = mpsc::channel();
-        let writer = Writer::new(connection, works, Arc::clone(&shared));
+        let writer = Writer::new(connection, log, works, Arc::clone(&shared));
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())

@@ -24,8 +24,11 @@ struct Step {
 }
 
 /// In order; the last one's number is the version of this release.
-const STEPS: &[Step] =
-    &[Step { version: 1, run: create_rows }, Step { version: 2, run: create_about }];
+const STEPS: &[Step] = &[
+    Step { version: 1, run: create_rows },
+    Step { version: 2, run: create_about },
+    Step { version: 3, run: make_rows_a_log },
+];
 
 /// The version that this release writes.
 pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;
@@ -53,6 +56,28 @@ fn create_about(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
             name  TEXT NOT NULL PRIMARY KEY,
             value TEXT NOT NULL
         ) STRICT;",
+    )
+}
+
+/// From here on a row is not changed in its place: its versions follow each other, see [`super::log`]. What
+/// is empty in a task is left out of it. `rows` is there for people to read.
+fn make_rows_a_log(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    transaction.execute_batch(
+        "CREATE TABLE log (
+            n       INTEGER PRIMARY KEY,  -- in the order in which they were written
+            kind    TEXT NOT NULL,
+            account TEXT NOT NULL,
+            id      TEXT NOT NULL,
+            seq     INTEGER NOT NULL,     -- the commit that wrote it
+            value   TEXT                  -- JSON; none: the row is no more
+        ) STRICT;
+        INSERT INTO log (kind, account, id, seq, value)
+            SELECT kind, account, id, seq, value FROM rows ORDER BY seq;
+        DROP TABLE rows;
+        CREATE VIEW rows AS
+            SELECT kind, account, id, seq, value
+            FROM (SELECT kind, account, id, seq, value, max(n) FROM log GROUP BY kind, account, id)
+            WHERE value IS NOT NULL;",
     )
 }
 

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use model::{Key, Row, Seq, View};
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::log::{Appended, Entry, Log};
 use crate::batch::CommitError;
 use crate::feed::Change;
 
@@ -37,13 +38,19 @@ type WriteError = Box<dyn Error + Send + Sync>;
 #[derive(Debug)]
 pub(super) struct Writer {
     connection: Connection,
+    log: Log,
     works: Receiver<Work>,
     shared: Arc<Shared>,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, works: Receiver<Work>, shared: Arc<Shared>) -> Self {
-        Self { connection, works, shared }
+    pub(super) fn new(
+        connection: Connection,
+        log: Log,
+        works: Receiver<Work>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { connection, log, works, shared }
     }
 
     /// Runs until the store is dropped and everything that waits is written.
@@ -86,10 +93,16 @@ impl Writer {
             return Ok(fates);
         }
         let transaction = self.connection.transaction()?;
-        for (key, fate) in &fates {
-            apply(&transaction, key, fate)?;
+        let mut appended = self.log.begin();
+        {
+            let mut insert = Appended::insert(&transaction)?;
+            for (key, fate) in &fates {
+                append(&mut appended, &mut insert, key, fate)?;
+            }
         }
+        self.log.tidy(&transaction, &mut appended)?;
         transaction.commit()?;
+        self.log.finish(appended);
         Ok(fates)
     }
 
@@ -141,22 +154,19 @@ fn changes(fates: Fates) -> Vec<Change> {
     changes
 }
 
-fn apply(connection: &Connection, key: &Key, fate: &Fate) -> Result<(), WriteError> {
-    let (kind, account, id) = (key.kind().name(), key.account(), key.id_text());
-    match fate {
-        Fate::Written(seq, row) => {
-            let seq = i64::try_from(seq.0)?;
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO rows (kind, account, id, seq, value) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET seq = excluded.seq, value = excluded.value",
-            )?;
-            statement.execute(params![kind, account.as_str(), id, seq, row.to_json()?])?;
-        }
-        Fate::Deleted(_) => {
-            let mut statement = connection
-                .prepare_cached("DELETE FROM rows WHERE kind = ?1 AND account = ?2 AND id = ?3")?;
-            statement.execute(params![kind, account.as_str(), id])?;
-        }
-    }
+fn append(
+    appended: &mut Appended,
+    insert: &mut CachedStatement<'_>,
+    key: &Key,
+    fate: &Fate,
+) -> Result<(), WriteError> {
+    let (account, id) = (key.account(), key.id_text());
+    let (seq, value) = match fate {
+        Fate::Written(seq, row) => (seq, Some(row.to_json()?)),
+        Fate::Deleted(seq) => (seq, None),
+    };
+    let (kind, account, id) = (key.kind().name(), account.as_str(), id.as_str());
+    let seq = i64::try_from(seq.0)?;
+    appended.append(insert, &Entry { kind, account, id, seq, value: value.as_deref() })?;
     Ok(())
 }
