@@ -11,7 +11,7 @@ use aws_wire::ApiError;
 use control::reconcile::{Driver, Environment, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{InstanceId, TaskId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Desired, Phase, Task};
+use model::task::Phase;
 use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
@@ -150,15 +150,6 @@ pub(crate) enum OrdersKey {
     EndedTask(TaskId),
 }
 
-/// Whether the agent may have something to hear of the task that it did not report itself. Running tasks
-/// change often, by their agent's own words.
-fn is_for_agent(task: &Task) -> bool {
-    match task.desired {
-        Desired::Running => task.phase < Phase::Running,
-        Desired::Stopped => task.phase < Phase::Stopped,
-    }
-}
-
 impl Reconciler for Orders {
     type Key = OrdersKey;
     type Note = ();
@@ -171,7 +162,7 @@ impl Reconciler for Orders {
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<OrdersKey>) {
         match &change.key {
             Key::Task(account, id) => match view.tasks.get(*account, id) {
-                Some(task) if is_for_agent(task) => {
+                Some(task) if task.has_orders() => {
                     if let Some(instance) = task.instance {
                         queue.changed(&OrdersKey::Instance(instance), change.seq);
                     }
@@ -215,6 +206,10 @@ fn is_known(view: &View, id: InstanceId) -> bool {
 /// Removes what has been over for long enough.
 pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
     for _ in 0..BATCHES_A_SWEEP_MAX {
+        // Nobody can decide while a decision looks around: most of the time there is nothing to be found.
+        if over(region, &region.store.latest(), region.clock.now()).is_empty() {
+            break;
+        }
         let decide = |view: &View, now| {
             let batch = over(region, view, now);
             let rows = batch.len();
@@ -230,13 +225,15 @@ pub(crate) async fn sweep(region: &Region) -> Result<(), ApiError> {
         }
     }
     let waits_ms_max = region.config.limits.task_waits_ms_max;
-    region
-        .decide(|view, now| {
-            let mut batch = Batch::on(view);
-            waiting::give_up(view, &mut batch, waits_ms_max, now);
-            Ok((batch, ()))
-        })
-        .await?;
+    if region.store.latest().unplaced_tasks().next().is_some() {
+        region
+            .decide(|view, now| {
+                let mut batch = Batch::on(view);
+                waiting::give_up(view, &mut batch, waits_ms_max, now);
+                Ok((batch, ()))
+            })
+            .await?;
+    }
     region.fleets.follow(&region.store.latest());
     Ok(())
 }

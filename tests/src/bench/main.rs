@@ -24,9 +24,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 11] = [
-    "ready", "idle", "simulate", "describe", "register", "run", "burst", "scale", "replace",
-    "registry", "hold",
+const FIGURES: [&str; 12] = [
+    "ready", "idle", "simulate", "growth", "describe", "register", "run", "burst", "scale",
+    "replace", "registry", "hold",
 ];
 
 fn main() -> ExitCode {
@@ -73,6 +73,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "ready" => world.report_ready(report),
             "idle" => world.report_idle(report).await?,
             "simulate" => simulate::tasks_to_running(world, report)?,
+            "growth" => simulate::growth(world, report)?,
             "describe" => wire::describe_tasks(world, report).await?,
             "register" => wire::register_task_definition(world, report).await?,
             "run" => tasks::run_to_running(world, report).await?,

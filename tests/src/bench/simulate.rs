@@ -9,6 +9,8 @@ use crate::world::World;
 
 const AGENTS: &str = "1000";
 const TASKS: &str = "20000";
+/// What [`growth`] measures; a million takes too long for every day.
+const SIZES: &str = "10000,20000,50000,100000";
 /// The best of so many runs: whatever else the machine does only takes away.
 const RUNS: usize = 3;
 
@@ -16,7 +18,7 @@ const RUNS: usize = 3;
 pub(crate) fn tasks_to_running(world: &World, report: &mut Report) -> io::Result<()> {
     let mut best: Option<(f64, String)> = None;
     for _ in 0..RUNS {
-        let text = simulate(&world.binary)?;
+        let text = simulate(&world.binary, &["--agents", AGENTS, "--tasks", TASKS])?;
         let rate = rate(&text)?;
         if best.as_ref().is_none_or(|(before, _)| *before < rate) {
             best = Some((rate, text));
@@ -37,9 +39,30 @@ pub(crate) fn tasks_to_running(world: &World, report: &mut Report) -> io::Result
     Ok(())
 }
 
-fn simulate(binary: &str) -> io::Result<String> {
-    let arguments = ["simulate", "--agents", AGENTS, "--tasks", TASKS];
-    let done = Command::new(binary).args(arguments).output()?;
+/// What a task costs by how many there are, as the program prints it.
+pub(crate) fn growth(world: &World, report: &mut Report) -> io::Result<()> {
+    let text = simulate(&world.binary, &["--curve", SIZES])?;
+    println!("{text}");
+    let column = |at: usize| {
+        let rows = text.lines().skip(2).filter_map(|row| row.split(" | ").nth(at));
+        rows.collect::<Vec<_>>().join(", ")
+    };
+    for (at, what, target) in [
+        (2, "to RUNNING a second", "alike"),
+        (3, "region CPU a task to RUNNING", "alike"),
+        (4, "written a task to RUNNING", "alike, ≤ 8 KB"),
+        (5, "stopping a second", "as RUNNING"),
+        (8, "memory a task", "alike, ≤ 1.5 KiB"),
+        (9, "started again in", "seconds"),
+    ] {
+        let what = format!("growth, {SIZES} tasks: {what}");
+        report.add(what, target, column(at), "–".into());
+    }
+    Ok(())
+}
+
+fn simulate(binary: &str, arguments: &[&str]) -> io::Result<String> {
+    let done = Command::new(binary).arg("simulate").args(arguments).output()?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }

@@ -144,6 +144,11 @@ impl View {
         self.members(&Index::Instance(id)).find_map(|key| self.instance_at(key))
     }
 
+    /// Tasks on an instance of which its agent may have something to hear, by account and id.
+    pub fn orders_of_instance(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_in(&Index::InstanceOrders(instance))
+    }
+
     /// Every container instance of a cluster, by id.
     pub fn instances_of_cluster<'a>(
         &'a self,

@@ -589,6 +589,15 @@ impl Task {
         self.instance.is_some() && self.phase < Phase::Stopped
     }
 
+    /// Whether its agent may have something to hear of it that it did not report itself. Running tasks change
+    /// often, by their agent's own words.
+    pub fn has_orders(&self) -> bool {
+        match self.desired {
+            Desired::Running => self.phase < Phase::Running,
+            Desired::Stopped => self.phase < Phase::Stopped,
+        }
+    }
+
     /// Whether its service may not stop it now.
     pub fn is_protected(&self, now: Timestamp) -> bool {
         self.protected_until.is_some_and(|until| now < until)
@@ -654,6 +663,9 @@ impl Record for Task {
         }
         if self.is_unplaced() {
             indexes.push(Index::UnplacedTasks);
+        }
+        if self.has_orders() {
+            indexes.extend(self.instance.map(Index::InstanceOrders));
         }
         if let Some(service) = self.service.as_ref().filter(|service| !service.is_settled) {
             let id = ServiceId { cluster: self.cluster.clone(), name: service.name.clone() };

@@ -42,6 +42,8 @@ pub enum Index {
     Instance(InstanceId),
     /// Tasks placed on an instance and not yet stopped, whosever account they run in.
     InstanceTasks(InstanceId),
+    /// Tasks on an instance of which its agent may have something to hear.
+    InstanceOrders(InstanceId),
     /// An account's Fargate tasks that are not yet stopped.
     FargateTasks(AccountId),
     /// Tasks that wait for room.

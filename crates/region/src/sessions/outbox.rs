@@ -77,6 +77,15 @@ impl Outbox {
                 tasks.clone().into_iter().map(|task| task.id).collect();
             self.sent.retain(|task, _| here.contains(task));
         }
+        self.due_among(tasks, now)
+    }
+
+    /// What must be sent now of some of the tasks that occupy the instance.
+    pub(crate) fn due_among<'a>(
+        &self,
+        tasks: impl IntoIterator<Item = &'a Task>,
+        now: Timestamp,
+    ) -> Vec<(&'a Task, Order)> {
         tasks.into_iter().filter_map(|task| Some((task, self.due_of(task, now)?))).collect()
     }
 

@@ -173,6 +173,15 @@ pub(crate) async fn disconnected(
     decided.await
 }
 
+/// Which tasks of the instance are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Those of which its agent may have something new to hear: when something changed.
+    News,
+    /// All of them: at first, and now and then, for what was not acknowledged.
+    All,
+}
+
 struct Session<'a> {
     region: &'a Region,
     instance: &'a Instance,
@@ -208,7 +217,7 @@ impl Session<'_> {
             tokio::select! {
                 // Orders before all else: a task waits for them.
                 biased;
-                () = wake.notified() => self.send_due(socket).await?,
+                () = wake.notified() => self.send_due(socket, Look::News).await?,
                 frame = socket.next() => {
                     heard_at = Instant::now();
                     match frame {
@@ -228,7 +237,7 @@ impl Session<'_> {
                         self.send_credentials(socket).await?;
                     }
                 }
-                _ = review.tick() => self.send_due(socket).await?,
+                _ = review.tick() => self.send_due(socket, Look::All).await?,
             }
         }
     }
@@ -292,12 +301,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn send_due(&mut self, socket: &mut Socket) -> Result<(), End> {
+    async fn send_due(&mut self, socket: &mut Socket, look: Look) -> Result<(), End> {
         let view = self.region.view();
-        let now = self.region.clock.now();
-        let tasks: Vec<&Task> =
-            view.tasks_on_instance(self.instance.id).map(|task| task.as_ref()).collect();
-        let due = self.outbox.due(tasks, now);
+        let (now, id) = (self.region.clock.now(), self.instance.id);
+        let due = match look {
+            Look::News => {
+                self.outbox.due_among(view.orders_of_instance(id).map(AsRef::as_ref), now)
+            }
+            Look::All => {
+                let tasks: Vec<&Task> = view.tasks_on_instance(id).map(AsRef::as_ref).collect();
+                self.outbox.due(tasks, now)
+            }
+        };
         if due.is_empty() {
             return Ok(());
         }
