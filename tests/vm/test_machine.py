@@ -65,9 +65,14 @@ def test_nobody_else_is_seen_or_touched_here_either(cluster):
 def runs_to_its_end(cluster, code=5):
     try:
         arn, = cluster.run(cluster.define(cluster.container("sh", "-c", f"exit {code}")))
-        return cluster.until(arn, "STOPPED", 120)["containers"][0].get("exitCode") == code
-    except (ClientError, BotoCoreError):
+        task = cluster.until(arn, "STOPPED", 120)
+    except (ClientError, BotoCoreError) as error:
+        print(f"no task: {error}")
         return False
+    if task["containers"][0].get("exitCode") == code:
+        return True
+    print(f"ended otherwise: {task}")
+    return False
 
 
 def test_after_a_power_cut_all_that_was_acknowledged_is_there(machine, region, cluster):
