@@ -2,7 +2,10 @@
 
 #![no_main]
 
-use aws_api::{ec2, ecr, ecs, logs};
+use ec2_api as ec2;
+use ecr_api as ecr;
+use ecs_api as ecs;
+use logs_api as logs;
 use aws_wire::service::{Call, Inbound, Protocol, Service, error_answer};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;

@@ -28,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Writes crates/api/aws-api/src/generated and docs/parity.md from botocore's service models.
+    /// Writes the crates in crates/api and docs/parity.md from botocore's service models.
     Codegen {
         /// Write nothing; fail if what is there differs from what would be written.
         #[arg(long)]

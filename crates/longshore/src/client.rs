@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 
-use aws_api::{ecr, ecs, logs};
 use aws_wire::codec::Record;
 use aws_wire::json;
 use aws_wire::service::{Protocol, Service};
 use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
+use ecr_api as ecr;
+use ecs_api as ecs;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use logs_api as logs;
 use longshore_types::{Clock, RegionName, SystemClock};
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -115,7 +117,7 @@ impl Client {
         let mut headers = HeaderMap::new();
         let form = "application/x-www-form-urlencoded; charset=utf-8";
         headers.insert("content-type", form.parse().expect("a constant header"));
-        let body = format!("Action={operation}&Version={}", aws_api::ec2::SERVICE.api_version);
+        let body = format!("Action={operation}&Version={}", ec2_api::SERVICE.api_version);
         let (status, answer) = self.send("ec2", operation, headers, Bytes::from(body)).await?;
         let text = String::from_utf8_lossy(&answer).into_owned();
         if status == StatusCode::OK {

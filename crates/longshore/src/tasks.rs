@@ -1,6 +1,6 @@
 //! Finding tasks through the API, as any client would.
 
-use aws_api::ecs;
+use ecs_api as ecs;
 
 use crate::client::{Client, ClientError};
 use crate::error::Error;

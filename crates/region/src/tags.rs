@@ -1,14 +1,14 @@
 //! Tags as ECS takes and shows them.
 
-use aws_api::ecs;
 use aws_wire::ApiError;
+use ecs_api as api;
 use model::Tags;
 use model::tags::{TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 
 use crate::errors::Refusal;
 
 /// Reads and checks the tags of a request.
-pub fn read(tags: Option<Vec<ecs::Tag>>) -> Result<Tags, ApiError> {
+pub fn read(tags: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
     let mut read = Tags::new();
     for tag in tags.unwrap_or_default() {
         let key = tag.key.unwrap_or_default();
@@ -32,8 +32,8 @@ pub fn overlay(tags: &Tags, more: &Tags) -> Result<Tags, ApiError> {
 }
 
 /// Tags as an answer shows them, by key.
-pub fn show(tags: &Tags) -> Vec<ecs::Tag> {
-    let show = |(key, value): (&String, &String)| ecs::Tag {
+pub fn show(tags: &Tags) -> Vec<api::Tag> {
+    let show = |(key, value): (&String, &String)| api::Tag {
         key: Some(key.clone()),
         value: Some(value.clone()),
     };
@@ -113,7 +113,7 @@ mod tests {
         assert!(read(Some(many(51))).is_err());
     }
 
-    fn tag(key: &str, value: &str) -> ecs::Tag {
-        ecs::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+    fn tag(key: &str, value: &str) -> api::Tag {
+        api::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) }
     }
 }

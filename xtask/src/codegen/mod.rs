@@ -1,4 +1,4 @@
-//! Generates `aws-api` and `docs/parity.md` from botocore's service models.
+//! Generates the crates in `crates/api` and `docs/parity.md` from botocore's service models.
 //!
 //! Same models and same `services.toml` in, same bytes out: `--check` relies on it.
 
@@ -77,16 +77,17 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
     let botocore = Botocore::obtain(root, &wanted.botocore, &models)?;
     let mut files = BTreeMap::new();
     let mut parity = vec![];
-    let generated = Path::new("crates/api/aws-api/src/generated");
+    let generated = Path::new("crates/api");
     for service in &wanted.service {
         let model = Model::parse(&botocore.model(&service.model)?)?;
         for (name, text) in emit::service(service, &model)? {
-            let path = generated.join(&service.module).join(name);
+            let path = generated.join(&service.module).join("src").join(name);
             files.insert(path, formatted(root, &text)?);
         }
+        let manifest = emit::manifest(service, &model)?;
+        files.insert(generated.join(&service.module).join("Cargo.toml"), manifest);
         parity.push((service, model));
     }
-    files.insert(generated.join("mod.rs"), formatted(root, &emit::root(&wanted.service))?);
     files.insert("docs/parity.md".into(), parity::page(&wanted.botocore, &parity));
     settle(root, &files, generated, check)
 }
@@ -105,8 +106,8 @@ fn settle(
         .collect();
     let mut stale = vec![];
     for folder in fs::read_dir(root.join(generated)).into_iter().flatten().flatten() {
-        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-            let path = generated.join(folder.file_name()).join(file.file_name());
+        for file in fs::read_dir(folder.path().join("src")).into_iter().flatten().flatten() {
+            let path = generated.join(folder.file_name()).join("src").join(file.file_name());
             if !files.contains_key(&path) {
                 stale.push(path);
             }

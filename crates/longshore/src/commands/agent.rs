@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
 use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, TaskLimits};
-use aws_api::ecs;
 use aws_wire::sigv4::Credentials;
+use ecs_api as ecs;
 use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };

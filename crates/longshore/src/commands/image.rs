@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use aws_api::ecr;
+use ecr_api as ecr;
 use image::{
     Auth, Basic, ClientConfig, Digest, Egress, Event, ImageTag, Progress, Pusher, Reference,
     RepositoryName, Transport, archive,

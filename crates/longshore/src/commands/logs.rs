@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
-use aws_api::{ecs, logs};
+use ecs_api as ecs;
+use logs_api as logs;
 use tokio::time::Instant;
 
 use crate::cli::Logs;

@@ -1,6 +1,6 @@
 //! `longshore ps`: the processes of this data directory, and the tasks of its region.
 
-use aws_api::ecs;
+use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock, Timestamp};
 
 use crate::cli::Ps;

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aws_api::ecs;
 use aws_wire::json;
+use ecs_api as ecs;
 use tokio::time::Instant;
 
 use crate::cli::{TaskRun, TaskStop};

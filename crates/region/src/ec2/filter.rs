@@ -1,7 +1,7 @@
 //! EC2's filters, lists of ids and pages: honoured, or refused by name.
 
-use aws_api::ec2::Filter;
 use aws_wire::ApiError;
+use ec2_api::Filter;
 
 /// The fewest and most results of a page.
 const PAGE_MIN: i32 = 5;

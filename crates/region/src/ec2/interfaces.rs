@@ -1,7 +1,7 @@
 //! DescribeNetworkInterfaces: the interfaces of tasks that have not stopped.
 
-use aws_api::ec2 as api;
 use aws_wire::{ApiError, Caller};
+use ec2_api as api;
 use longshore_types::TaskArn;
 use model::vpc::{Interface, private_dns_name};
 use model::{Index, Key, View};

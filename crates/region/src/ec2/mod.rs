@@ -8,7 +8,8 @@ mod zones;
 
 use std::sync::Arc;
 
-use aws_api::ec2::{
+use aws_wire::{ApiError, Caller};
+use ec2_api::{
     DescribeAccountAttributesRequest, DescribeAccountAttributesResult,
     DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
     DescribeInternetGatewaysRequest, DescribeInternetGatewaysResult,
@@ -19,7 +20,6 @@ use aws_api::ec2::{
     DescribeVpcsRequest, DescribeVpcsResult, DescribeVpnGatewaysRequest, DescribeVpnGatewaysResult,
     Ec2,
 };
-use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
 use model::View;
 use model::vpc::{AddressPlan, AddressPlanId, Cidr, Vpc, region_account};

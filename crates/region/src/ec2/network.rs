@@ -1,7 +1,7 @@
 //! DescribeVpcs, DescribeSubnets, DescribeSecurityGroups.
 
-use aws_api::ec2 as api;
 use aws_wire::{ApiError, Caller};
+use ec2_api as api;
 use model::vpc::{Subnet, Vpc};
 use model::{Index, View};
 

@@ -3,8 +3,8 @@
 //!
 //! The host stands for the internet gateway: it forwards and translates what tasks send elsewhere.
 
-use aws_api::ec2 as api;
 use aws_wire::{ApiError, Caller};
+use ec2_api as api;
 use model::vpc::Vpc;
 
 use super::filter::{apply, by_id, page};

@@ -1,4 +1,4 @@
-use aws_api::ec2::{
+use ec2_api::{
     DescribeAvailabilityZonesRequest, DescribeInternetGatewaysRequest,
     DescribeNetworkInterfacesRequest, DescribeRouteTablesRequest, DescribeSecurityGroupsRequest,
     DescribeSubnetsRequest, DescribeVpcAttributeRequest, DescribeVpcsRequest,

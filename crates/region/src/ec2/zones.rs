@@ -1,7 +1,7 @@
 //! DescribeAvailabilityZones, DescribeRegions, DescribeAccountAttributes.
 
-use aws_api::ec2 as api;
 use aws_wire::{ApiError, Caller};
+use ec2_api as api;
 
 use super::filter::{apply, by_id};
 use crate::region::Region;

@@ -1,10 +1,10 @@
 //! BatchDeleteImage: by tag the tag goes, and with the last tag the image; by digest everything.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     BatchDeleteImageRequest, BatchDeleteImageResponse, ImageFailure, ImageFailureCode,
     ImageIdentifier,
 };
-use aws_wire::{ApiError, Caller};
 use longshore_types::{Digest, ImageTag};
 use registry::{Catalog as _, CatalogError, Repository};
 

@@ -1,10 +1,10 @@
 //! BatchGetImage.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     BatchGetImageRequest, BatchGetImageResponse, Image, ImageFailure, ImageFailureCode,
     ImageIdentifier,
 };
-use aws_wire::{ApiError, Caller};
 use registry::Catalog as _;
 
 use super::describe_images::{IDS_MAX, NotFound, find, identify};

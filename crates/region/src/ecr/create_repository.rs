@@ -1,9 +1,9 @@
 //! CreateRepository.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     CreateRepositoryRequest, CreateRepositoryResponse, EncryptionConfiguration, EncryptionType,
 };
-use aws_wire::{ApiError, Caller};
 use model::{EcrRepository, Key};
 use registry::Repository;
 use store::Batch;

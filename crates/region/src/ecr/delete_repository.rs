@@ -1,7 +1,7 @@
 //! DeleteRepository.
 
-use aws_api::ecr::{DeleteRepositoryRequest, DeleteRepositoryResponse};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{DeleteRepositoryRequest, DeleteRepositoryResponse};
 
 use super::errors::{Refusal, of_catalog};
 use super::request::repository;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     DescribeImagesRequest, DescribeImagesResponse, ImageDetail, ImageIdentifier, ImageScanStatus,
     ImageStatusFilter, TagStatus,
 };
-use aws_wire::{ApiError, Caller};
 use longshore_types::{Digest, ImageTag};
 use model::{EcrManifest, View};
 use registry::Repository;
@@ -166,7 +166,7 @@ fn show(row: &EcrManifest, tags: &ByDigest, scan: Option<ImageScanStatus>) -> Im
         artifact_media_type: row.artifact_type.clone(),
         last_recorded_pull_time: row.last_pull_at,
         subject_manifest_digest: row.subject.map(|subject| subject.to_string()),
-        image_status: Some(aws_api::ecr::ImageStatus::Active),
+        image_status: Some(ecr_api::ImageStatus::Active),
         ..ImageDetail::default()
     }
 }

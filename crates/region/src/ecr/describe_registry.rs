@@ -1,7 +1,7 @@
 //! DescribeRegistry. Nothing is replicated, so that there are no rules.
 
-use aws_api::ecr::{DescribeRegistryRequest, DescribeRegistryResponse, ReplicationConfiguration};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{DescribeRegistryRequest, DescribeRegistryResponse, ReplicationConfiguration};
 
 use crate::region::Region;
 

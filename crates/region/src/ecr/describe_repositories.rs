@@ -1,7 +1,7 @@
 //! DescribeRepositories.
 
-use aws_api::ecr::{DescribeRepositoriesRequest, DescribeRepositoriesResponse};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{DescribeRepositoriesRequest, DescribeRepositoriesResponse};
 use registry::Repository;
 
 use super::errors::{Refusal, of_catalog};

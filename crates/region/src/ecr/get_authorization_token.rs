@@ -1,11 +1,9 @@
 //! GetAuthorizationToken: a password for `docker login` that says itself whose it is.
 
-use aws_api::ecr::{
-    AuthorizationData, GetAuthorizationTokenRequest, GetAuthorizationTokenResponse,
-};
 use aws_wire::{ApiError, Caller, Principal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ecr_api::{AuthorizationData, GetAuthorizationTokenRequest, GetAuthorizationTokenResponse};
 use longshore_types::AccountId;
 use registry::USER;
 

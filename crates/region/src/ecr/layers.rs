@@ -1,14 +1,14 @@
 //! Layers by ECR's own API: which are there, uploading one in parts, a URL to download one.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use bytes::Bytes;
+use ecr_api::{
     BatchCheckLayerAvailabilityRequest, BatchCheckLayerAvailabilityResponse,
     CompleteLayerUploadRequest, CompleteLayerUploadResponse, GetDownloadUrlForLayerRequest,
     GetDownloadUrlForLayerResponse, InitiateLayerUploadRequest, InitiateLayerUploadResponse, Layer,
     LayerAvailability, LayerFailure, LayerFailureCode, UploadLayerPartRequest,
     UploadLayerPartResponse,
 };
-use aws_wire::{ApiError, Caller};
-use bytes::Bytes;
 use image::{BlobError, BlobWriter, manifest};
 use longshore_types::{Digest, Uuid};
 use registry::{Catalog as _, LAYER_BYTES_MAX, RegistryError, Repository, Upload, UploadError};

@@ -1,7 +1,7 @@
 //! ListImages.
 
-use aws_api::ecr::{ImageIdentifier, ListImagesRequest, ListImagesResponse, TagStatus};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{ImageIdentifier, ListImagesRequest, ListImagesResponse, TagStatus};
 
 use super::describe_images::{ByDigest, check_status};
 use super::errors::of_catalog;

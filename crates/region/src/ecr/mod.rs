@@ -25,8 +25,8 @@ mod tag_resource;
 #[cfg(test)]
 mod tests;
 
-use aws_api::ecr::*;
 use aws_wire::{ApiError, Caller};
+use ecr_api::*;
 
 use crate::region::Region;
 

@@ -1,12 +1,12 @@
 //! Lifecycle policies and repository policies: none can be set yet, so that there never is one.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     DeleteLifecyclePolicyRequest, DeleteLifecyclePolicyResponse, DeleteRepositoryPolicyRequest,
     DeleteRepositoryPolicyResponse, GetLifecyclePolicyRequest, GetLifecyclePolicyResponse,
     GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, PutLifecyclePolicyRequest,
     PutLifecyclePolicyResponse, SetRepositoryPolicyRequest, SetRepositoryPolicyResponse,
 };
-use aws_wire::{ApiError, Caller};
 use registry::Repository;
 
 use super::errors::{Refusal, of_catalog};

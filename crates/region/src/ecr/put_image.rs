@@ -1,7 +1,7 @@
 //! PutImage.
 
-use aws_api::ecr::{Image, ImageIdentifier, PutImageRequest, PutImageResponse};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{Image, ImageIdentifier, PutImageRequest, PutImageResponse};
 use image::Hasher;
 use longshore_types::{Digest, ImageTag};
 use registry::describe;

@@ -1,7 +1,7 @@
 //! PutImageTagMutability.
 
-use aws_api::ecr::{PutImageTagMutabilityRequest, PutImageTagMutabilityResponse};
 use aws_wire::{ApiError, Caller};
+use ecr_api::{PutImageTagMutabilityRequest, PutImageTagMutabilityResponse};
 use model::EcrRepository;
 use store::Batch;
 

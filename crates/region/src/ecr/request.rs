@@ -1,7 +1,7 @@
 //! What most requests have in common: which registry, which repository, and how they are shown.
 
-use aws_api::ecr;
 use aws_wire::{ApiError, Caller};
+use ecr_api as api;
 use longshore_types::RepositoryName;
 use model::{EcrRepository, TagMutability};
 use registry::Repository;
@@ -55,8 +55,8 @@ impl Region {
     }
 
     /// A repository as answers show it.
-    pub(super) fn show_repository(&self, row: &EcrRepository) -> ecr::Repository {
-        ecr::Repository {
+    pub(super) fn show_repository(&self, row: &EcrRepository) -> api::Repository {
+        api::Repository {
             repository_arn: Some(self.repository_arn(row)),
             registry_id: Some(row.account.to_string()),
             repository_name: Some(row.name.to_string()),
@@ -65,28 +65,28 @@ impl Region {
             image_tag_mutability: Some(show_mutability(row.tag_mutability)),
             image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
             image_scanning_configuration: Some(scanning::show(row)),
-            encryption_configuration: Some(ecr::EncryptionConfiguration {
-                encryption_type: Some(ecr::EncryptionType::Aes256),
+            encryption_configuration: Some(api::EncryptionConfiguration {
+                encryption_type: Some(api::EncryptionType::Aes256),
                 kms_key: None,
             }),
         }
     }
 }
 
-pub(super) fn show_mutability(mutability: TagMutability) -> ecr::ImageTagMutability {
+pub(super) fn show_mutability(mutability: TagMutability) -> api::ImageTagMutability {
     match mutability {
-        TagMutability::Mutable => ecr::ImageTagMutability::Mutable,
-        TagMutability::Immutable => ecr::ImageTagMutability::Immutable,
-        TagMutability::MutableWithExclusion => ecr::ImageTagMutability::MutableWithExclusion,
-        TagMutability::ImmutableWithExclusion => ecr::ImageTagMutability::ImmutableWithExclusion,
+        TagMutability::Mutable => api::ImageTagMutability::Mutable,
+        TagMutability::Immutable => api::ImageTagMutability::Immutable,
+        TagMutability::MutableWithExclusion => api::ImageTagMutability::MutableWithExclusion,
+        TagMutability::ImmutableWithExclusion => api::ImageTagMutability::ImmutableWithExclusion,
     }
 }
 
 pub(super) fn show_exclusions(
     patterns: &[String],
-) -> Option<Vec<ecr::ImageTagMutabilityExclusionFilter>> {
-    let show = |pattern: &String| ecr::ImageTagMutabilityExclusionFilter {
-        filter_type: Some(ecr::ImageTagMutabilityExclusionFilterType::Wildcard),
+) -> Option<Vec<api::ImageTagMutabilityExclusionFilter>> {
+    let show = |pattern: &String| api::ImageTagMutabilityExclusionFilter {
+        filter_type: Some(api::ImageTagMutabilityExclusionFilterType::Wildcard),
         filter: Some(pattern.clone()),
     };
     (!patterns.is_empty()).then(|| patterns.iter().map(show).collect())
@@ -94,15 +94,15 @@ pub(super) fn show_exclusions(
 
 /// Mutability and its exclusions, which must fit each other.
 pub(super) fn read_mutability(
-    mutability: Option<ecr::ImageTagMutability>,
-    filters: Option<Vec<ecr::ImageTagMutabilityExclusionFilter>>,
+    mutability: Option<api::ImageTagMutability>,
+    filters: Option<Vec<api::ImageTagMutabilityExclusionFilter>>,
 ) -> Result<(TagMutability, Vec<String>), ApiError> {
     const FILTERS: &str = "imageTagMutabilityExclusionFilters";
-    let mutability = match mutability.unwrap_or(ecr::ImageTagMutability::Mutable) {
-        ecr::ImageTagMutability::Mutable => TagMutability::Mutable,
-        ecr::ImageTagMutability::Immutable => TagMutability::Immutable,
-        ecr::ImageTagMutability::MutableWithExclusion => TagMutability::MutableWithExclusion,
-        ecr::ImageTagMutability::ImmutableWithExclusion => TagMutability::ImmutableWithExclusion,
+    let mutability = match mutability.unwrap_or(api::ImageTagMutability::Mutable) {
+        api::ImageTagMutability::Mutable => TagMutability::Mutable,
+        api::ImageTagMutability::Immutable => TagMutability::Immutable,
+        api::ImageTagMutability::MutableWithExclusion => TagMutability::MutableWithExclusion,
+        api::ImageTagMutability::ImmutableWithExclusion => TagMutability::ImmutableWithExclusion,
         _ => {
             let set = "Member must satisfy enum value set: [IMMUTABLE, MUTABLE, \
                        MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]";
@@ -125,7 +125,7 @@ pub(super) fn read_mutability(
     let mut patterns = Vec::new();
     for filter in filters {
         match filter.filter_type {
-            Some(ecr::ImageTagMutabilityExclusionFilterType::Wildcard) => {}
+            Some(api::ImageTagMutabilityExclusionFilterType::Wildcard) => {}
             Some(_) | None => {
                 let set = "Member must satisfy enum value set: [WILDCARD]";
                 return Err(Refusal::parameter(FILTERS, set).into());

@@ -2,12 +2,12 @@
 //!
 //! What is answered of a scan says so: `FAILED` with a description, and never "no findings".
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     DescribeImageScanFindingsRequest, DescribeImageScanFindingsResponse, ImageScanStatus,
     ImageScanningConfiguration, PutImageScanningConfigurationRequest,
     PutImageScanningConfigurationResponse, ScanStatus,
 };
-use aws_wire::{ApiError, Caller};
 use model::EcrRepository;
 use store::Batch;
 

@@ -1,10 +1,10 @@
 //! TagResource, UntagResource and ListTagsForResource on repositories.
 
-use aws_api::ecr::{
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
     ListTagsForResourceRequest, ListTagsForResourceResponse, Tag, TagResourceRequest,
     TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
 };
-use aws_wire::{ApiError, Caller};
 use longshore_types::Arn;
 use model::tags::{TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 use model::{EcrRepository, Tags};

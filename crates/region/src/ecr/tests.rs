@@ -1,8 +1,8 @@
 //! ECR's operations as a client meets them.
 
-use aws_api::ecr::*;
 use aws_wire::{ApiError, Caller, Principal};
 use bytes::Bytes;
+use ecr_api::*;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use image::Hasher;

@@ -1,9 +1,9 @@
 //! Account settings: PutAccountSetting, PutAccountSettingDefault, DeleteAccountSetting,
 //! ListAccountSettings. What the root user chooses is what everyone without an own value has.
 
-use aws_api::ecs;
-use aws_api::ecs::SettingType;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::SettingType;
 use longshore_types::Arn;
 use model::{AccountSetting, Key, SettingId, SettingPrincipal, View};
 use store::Batch;
@@ -78,8 +78,8 @@ fn root_arn(caller: &Caller) -> String {
     format!("arn:aws:iam::{}:root", caller.account)
 }
 
-fn find(name: Option<&ecs::SettingName>) -> Result<&'static Known, ApiError> {
-    let name = name.map_or("", ecs::SettingName::as_str);
+fn find(name: Option<&api::SettingName>) -> Result<&'static Known, ApiError> {
+    let name = name.map_or("", api::SettingName::as_str);
     KNOWN
         .iter()
         .find(|known| known.name == name)
@@ -113,9 +113,9 @@ fn read_principal(caller: &Caller, given: Option<&str>) -> Result<String, ApiErr
     Ok(given.to_owned())
 }
 
-fn show(name: &str, value: String, principal_arn: String, is_managed: bool) -> ecs::Setting {
+fn show(name: &str, value: String, principal_arn: String, is_managed: bool) -> api::Setting {
     let r#type = if is_managed { SettingType::AwsManaged } else { SettingType::User };
-    ecs::Setting {
+    api::Setting {
         name: Some(name.into()),
         value: Some(value),
         principal_arn: Some(principal_arn),
@@ -126,30 +126,30 @@ fn show(name: &str, value: String, principal_arn: String, is_managed: bool) -> e
 pub(super) async fn handle_put(
     region: &Region,
     caller: &Caller,
-    input: ecs::PutAccountSettingRequest,
-) -> Result<ecs::PutAccountSettingResponse, ApiError> {
+    input: api::PutAccountSettingRequest,
+) -> Result<api::PutAccountSettingResponse, ApiError> {
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let setting = put(region, caller, input.name.as_ref(), input.value, arn).await?;
-    Ok(ecs::PutAccountSettingResponse { setting: Some(setting) })
+    Ok(api::PutAccountSettingResponse { setting: Some(setting) })
 }
 
 pub(super) async fn handle_put_default(
     region: &Region,
     caller: &Caller,
-    input: ecs::PutAccountSettingDefaultRequest,
-) -> Result<ecs::PutAccountSettingDefaultResponse, ApiError> {
+    input: api::PutAccountSettingDefaultRequest,
+) -> Result<api::PutAccountSettingDefaultResponse, ApiError> {
     let arn = root_arn(caller);
     let setting = put(region, caller, input.name.as_ref(), input.value, arn).await?;
-    Ok(ecs::PutAccountSettingDefaultResponse { setting: Some(setting) })
+    Ok(api::PutAccountSettingDefaultResponse { setting: Some(setting) })
 }
 
 async fn put(
     region: &Region,
     caller: &Caller,
-    name: Option<&ecs::SettingName>,
+    name: Option<&api::SettingName>,
     value: Option<String>,
     arn: String,
-) -> Result<ecs::Setting, ApiError> {
+) -> Result<api::Setting, ApiError> {
     let known = find(name)?;
     let value = check_value(known, value)?;
     let setting = SettingId { principal: principal_of(caller, &arn), name: known.name.to_owned() };
@@ -167,8 +167,8 @@ async fn put(
 pub(super) async fn handle_delete(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeleteAccountSettingRequest,
-) -> Result<ecs::DeleteAccountSettingResponse, ApiError> {
+    input: api::DeleteAccountSettingRequest,
+) -> Result<api::DeleteAccountSettingResponse, ApiError> {
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let known = find(input.name.as_ref())?;
     let id = SettingId { principal: principal_of(caller, &arn), name: known.name.to_owned() };
@@ -183,14 +183,14 @@ pub(super) async fn handle_delete(
         })
         .await?;
     let setting = show(known.name, value, arn, known.is_managed);
-    Ok(ecs::DeleteAccountSettingResponse { setting: Some(setting) })
+    Ok(api::DeleteAccountSettingResponse { setting: Some(setting) })
 }
 
 pub(super) fn handle_list(
     region: &Region,
     caller: &Caller,
-    input: ecs::ListAccountSettingsRequest,
-) -> Result<ecs::ListAccountSettingsResponse, ApiError> {
+    input: api::ListAccountSettingsRequest,
+) -> Result<api::ListAccountSettingsResponse, ApiError> {
     let wanted = input.name.as_ref().map(|name| find(Some(name))).transpose()?;
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let principal = principal_of(caller, &arn);
@@ -211,7 +211,7 @@ pub(super) fn handle_list(
         });
     let request = PageRequest::new(&input.next_token, input.max_results).default_size(PAGE_SIZE);
     let page = page(request, settings)?;
-    Ok(ecs::ListAccountSettingsResponse { settings: Some(page.items), next_token: page.next_token })
+    Ok(api::ListAccountSettingsResponse { settings: Some(page.items), next_token: page.next_token })
 }
 
 #[cfg(test)]
@@ -224,8 +224,8 @@ mod tests {
         name: &str,
         value: &str,
         principal: Option<&str>,
-    ) -> Result<ecs::Setting, ApiError> {
-        let input = ecs::PutAccountSettingRequest {
+    ) -> Result<api::Setting, ApiError> {
+        let input = api::PutAccountSettingRequest {
             name: Some(name.into()),
             value: Some(value.to_owned()),
             principal_arn: principal.map(str::to_owned),
@@ -233,7 +233,7 @@ mod tests {
         Ok(handle_put(&world.region, &world.root(), input).await?.setting.unwrap())
     }
 
-    fn list(world: &TestRegion, input: ecs::ListAccountSettingsRequest) -> Vec<ecs::Setting> {
+    fn list(world: &TestRegion, input: api::ListAccountSettingsRequest) -> Vec<api::Setting> {
         handle_list(&world.region, &world.root(), input).unwrap().settings.unwrap()
     }
 
@@ -246,7 +246,7 @@ mod tests {
     async fn an_own_value_hides_the_accounts_and_gives_way_when_deleted() {
         let world = TestRegion::new();
         let user = "arn:aws:iam::000000000000:user/ann";
-        let input = ecs::PutAccountSettingDefaultRequest {
+        let input = api::PutAccountSettingDefaultRequest {
             name: Some("containerInsights".into()),
             value: Some("enabled".to_owned()),
         };
@@ -257,7 +257,7 @@ mod tests {
 
         put_own(&world, "containerInsights", "enhanced", Some(user)).await.unwrap();
         let of_user = || {
-            let input = ecs::ListAccountSettingsRequest {
+            let input = api::ListAccountSettingsRequest {
                 name: Some("containerInsights".into()),
                 principal_arn: Some(user.to_owned()),
                 effective_settings: Some(true),
@@ -266,7 +266,7 @@ mod tests {
             list(&world, input).remove(0).value.unwrap()
         };
         assert_eq!(of_user(), "enhanced");
-        let input = ecs::DeleteAccountSettingRequest {
+        let input = api::DeleteAccountSettingRequest {
             name: Some("containerInsights".into()),
             principal_arn: Some(user.to_owned()),
         };
@@ -277,11 +277,11 @@ mod tests {
     #[tokio::test]
     async fn only_what_was_set_is_listed_unless_effective_ones_are_asked_for() {
         let world = TestRegion::new();
-        assert_eq!(list(&world, ecs::ListAccountSettingsRequest::default()), []);
+        assert_eq!(list(&world, api::ListAccountSettingsRequest::default()), []);
         put_own(&world, "awsvpcTrunking", "enabled", None).await.unwrap();
-        let listed = list(&world, ecs::ListAccountSettingsRequest::default());
+        let listed = list(&world, api::ListAccountSettingsRequest::default());
         assert_eq!(listed[0].name, Some("awsvpcTrunking".into()));
-        let all = ecs::ListAccountSettingsRequest {
+        let all = api::ListAccountSettingsRequest {
             effective_settings: Some(true),
             max_results: Some(100),
             ..Default::default()

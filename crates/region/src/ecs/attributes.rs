@@ -1,8 +1,8 @@
 //! Custom attributes of container instances: PutAttributes, DeleteAttributes, ListAttributes.
 
-use aws_api::ecs;
-use aws_api::ecs::TargetType;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::TargetType;
 use longshore_types::{ClusterName, InstanceArn, InstanceId};
 use model::instance::InstanceStatus;
 use model::{Instance, View};
@@ -31,8 +31,8 @@ fn is_custom(name: &str) -> bool {
 pub(crate) async fn handle_put(
     region: &Region,
     caller: &Caller,
-    input: ecs::PutAttributesRequest,
-) -> Result<ecs::PutAttributesResponse, ApiError> {
+    input: api::PutAttributesRequest,
+) -> Result<api::PutAttributesResponse, ApiError> {
     let attributes = input.attributes.unwrap_or_default();
     let given = input.cluster.as_deref();
     let shown = region
@@ -53,14 +53,14 @@ pub(crate) async fn handle_put(
             Ok((batch, shown))
         })
         .await?;
-    Ok(ecs::PutAttributesResponse { attributes: Some(shown) })
+    Ok(api::PutAttributesResponse { attributes: Some(shown) })
 }
 
 pub(super) async fn handle_delete(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeleteAttributesRequest,
-) -> Result<ecs::DeleteAttributesResponse, ApiError> {
+    input: api::DeleteAttributesRequest,
+) -> Result<api::DeleteAttributesResponse, ApiError> {
     let attributes = input.attributes.unwrap_or_default();
     let given = input.cluster.as_deref();
     let shown = region
@@ -81,14 +81,14 @@ pub(super) async fn handle_delete(
             Ok((batch, shown))
         })
         .await?;
-    Ok(ecs::DeleteAttributesResponse { attributes: Some(shown) })
+    Ok(api::DeleteAttributesResponse { attributes: Some(shown) })
 }
 
 pub(super) fn handle_list(
     region: &Region,
     caller: &Caller,
-    input: ecs::ListAttributesRequest,
-) -> Result<ecs::ListAttributesResponse, ApiError> {
+    input: api::ListAttributesRequest,
+) -> Result<api::ListAttributesResponse, ApiError> {
     check_target_type(input.target_type.as_ref())?;
     let view = region.view();
     let cluster = region.cluster(&view, caller, input.cluster.as_deref())?;
@@ -107,11 +107,11 @@ pub(super) fn handle_list(
         )
     });
     let page = page(PageRequest::new(&input.next_token, input.max_results), attributes)?;
-    Ok(ecs::ListAttributesResponse { attributes: Some(page.items), next_token: page.next_token })
+    Ok(api::ListAttributesResponse { attributes: Some(page.items), next_token: page.next_token })
 }
 
-fn show(instance: &Instance, name: &str, value: Option<&str>) -> ecs::Attribute {
-    ecs::Attribute {
+fn show(instance: &Instance, name: &str, value: Option<&str>) -> api::Attribute {
+    api::Attribute {
         name: Some(name.to_owned()),
         value: value.map(str::to_owned),
         target_type: Some(TargetType::ContainerInstance),
@@ -123,7 +123,7 @@ fn read(
     region: &Region,
     caller: &Caller,
     cluster: &ClusterName,
-    attributes: &[ecs::Attribute],
+    attributes: &[api::Attribute],
 ) -> Result<Vec<Change>, ApiError> {
     if attributes.is_empty() {
         return Err(Refusal::invalid("Attributes can not be empty.").into());
@@ -139,7 +139,7 @@ fn read_one(
     region: &Region,
     caller: &Caller,
     cluster: &ClusterName,
-    attribute: &ecs::Attribute,
+    attribute: &api::Attribute,
 ) -> Result<Change, ApiError> {
     check_target_type(attribute.target_type.as_ref())?;
     let name = attribute.name.clone().unwrap_or_default();
@@ -234,7 +234,7 @@ mod tests {
 
     async fn world() -> TestRegion {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         let instance = Instance {
             id: ID.parse().unwrap(),
@@ -261,8 +261,8 @@ mod tests {
         world
     }
 
-    fn attribute(name: &str, value: Option<&str>) -> ecs::Attribute {
-        ecs::Attribute {
+    fn attribute(name: &str, value: Option<&str>) -> api::Attribute {
+        api::Attribute {
             name: Some(name.to_owned()),
             value: value.map(str::to_owned),
             target_type: None,
@@ -272,14 +272,14 @@ mod tests {
 
     async fn put(
         world: &TestRegion,
-        attributes: Vec<ecs::Attribute>,
-    ) -> Result<Vec<ecs::Attribute>, ApiError> {
-        let input = ecs::PutAttributesRequest { cluster: None, attributes: Some(attributes) };
+        attributes: Vec<api::Attribute>,
+    ) -> Result<Vec<api::Attribute>, ApiError> {
+        let input = api::PutAttributesRequest { cluster: None, attributes: Some(attributes) };
         Ok(handle_put(&world.region, &world.root(), input).await?.attributes.unwrap())
     }
 
-    fn list(world: &TestRegion, name: Option<&str>, value: Option<&str>) -> Vec<ecs::Attribute> {
-        let input = ecs::ListAttributesRequest {
+    fn list(world: &TestRegion, name: Option<&str>, value: Option<&str>) -> Vec<api::Attribute> {
+        let input = api::ListAttributesRequest {
             target_type: Some(TargetType::ContainerInstance),
             attribute_name: name.map(str::to_owned),
             attribute_value: value.map(str::to_owned),
@@ -301,7 +301,7 @@ mod tests {
 
         let delete = async |attribute| {
             let input =
-                ecs::DeleteAttributesRequest { cluster: None, attributes: Some(vec![attribute]) };
+                api::DeleteAttributesRequest { cluster: None, attributes: Some(vec![attribute]) };
             let answer = handle_delete(&world.region, &world.root(), input).await.unwrap();
             answer.attributes.unwrap().len()
         };
@@ -332,7 +332,7 @@ mod tests {
             let error = put(&world, vec![attribute(name, value)]).await.unwrap_err();
             assert_eq!(error.code, "InvalidParameterException", "{name} {value:?}");
         }
-        let other = ecs::Attribute {
+        let other = api::Attribute {
             target_id: Some("ff112233445566778899aabbccddeeff".to_owned()),
             ..attribute("a", None)
         };

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{AccountId, CapacityProviderArn};
 use model::cluster::FARGATE_PROVIDERS;
 use model::{CapacityProvider, Key, StrategyItem, View};
@@ -90,7 +90,7 @@ pub(super) fn check_providers(
 
 /// Reads and checks a strategy over the providers that a cluster is `associated` with.
 pub fn read_strategy(
-    items: Vec<ecs::CapacityProviderStrategyItem>,
+    items: Vec<api::CapacityProviderStrategyItem>,
     associated: &[String],
 ) -> Result<Vec<StrategyItem>, ApiError> {
     if STRATEGY_ITEMS_MAX < items.len() {
@@ -129,7 +129,7 @@ pub fn read_strategy(
     Ok(strategy)
 }
 
-fn read_item(item: ecs::CapacityProviderStrategyItem) -> Result<StrategyItem, ApiError> {
+fn read_item(item: api::CapacityProviderStrategyItem) -> Result<StrategyItem, ApiError> {
     let bounded = |what: &str, value: Option<i32>, max: u32| match u32::try_from(value.unwrap_or(0))
     {
         Ok(value) if value <= max => Ok(value),
@@ -152,8 +152,8 @@ fn read_item(item: ecs::CapacityProviderStrategyItem) -> Result<StrategyItem, Ap
     })
 }
 
-pub fn show_strategy(strategy: &[StrategyItem]) -> Vec<ecs::CapacityProviderStrategyItem> {
-    let show = |item: &StrategyItem| ecs::CapacityProviderStrategyItem {
+pub fn show_strategy(strategy: &[StrategyItem]) -> Vec<api::CapacityProviderStrategyItem> {
+    let show = |item: &StrategyItem| api::CapacityProviderStrategyItem {
         capacity_provider: Some(item.capacity_provider.clone()),
         weight: i32::try_from(item.weight).ok(),
         base: i32::try_from(item.base).ok(),
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_strategy_is_checked_against_the_cluster_and_itself() {
         let both = FARGATE_PROVIDERS.map(str::to_owned);
-        let item = |name: &str, weight, base| ecs::CapacityProviderStrategyItem {
+        let item = |name: &str, weight, base| api::CapacityProviderStrategyItem {
             capacity_provider: Some(name.to_owned()),
             weight,
             base,

@@ -4,12 +4,12 @@
 //! **Invariant:** of the active providers of an account no two name one group, so an instance is of one
 //! provider at most.
 
-use aws_api::ecs;
-use aws_api::ecs::{
+use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::{
     CapacityProviderStatus, CapacityProviderType, CapacityProviderUpdateStatus, ManagedDraining,
     ManagedScalingStatus, ManagedTerminationProtection,
 };
-use aws_wire::{ApiError, Caller};
 use longshore_types::{AccountId, Arn, Scope, Timestamp};
 use model::{CapacityProvider, ManagedScaling, ProviderStatus, View};
 use store::Batch;
@@ -38,8 +38,8 @@ const UNMANAGED: ManagedScaling = ManagedScaling {
 pub(crate) async fn handle_create(
     region: &Region,
     caller: &Caller,
-    input: ecs::CreateCapacityProviderRequest,
-) -> Result<ecs::CreateCapacityProviderResponse, ApiError> {
+    input: api::CreateCapacityProviderRequest,
+) -> Result<api::CreateCapacityProviderResponse, ApiError> {
     refuse_managed_instances(input.managed_instances_provider.is_some(), input.cluster.as_deref())?;
     let name = new_name(input.name)?;
     let Some(group) = input.auto_scaling_group_provider else {
@@ -75,14 +75,14 @@ pub(crate) async fn handle_create(
             Ok((batch, provider))
         })
         .await?;
-    Ok(ecs::CreateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::CreateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
 }
 
 pub(crate) async fn handle_update(
     region: &Region,
     caller: &Caller,
-    input: ecs::UpdateCapacityProviderRequest,
-) -> Result<ecs::UpdateCapacityProviderResponse, ApiError> {
+    input: api::UpdateCapacityProviderRequest,
+) -> Result<api::UpdateCapacityProviderResponse, ApiError> {
     refuse_managed_instances(input.managed_instances_provider.is_some(), input.cluster.as_deref())?;
     let name = own_name(region, caller, input.name, "updated")?;
     let Some(update) = input.auto_scaling_group_provider else {
@@ -107,15 +107,15 @@ pub(crate) async fn handle_update(
             Ok((batch, provider))
         })
         .await?;
-    Ok(ecs::UpdateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::UpdateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
 }
 
 /// One that a cluster has stays; ECS answers that with the provider, and why it was not deleted.
 pub(crate) async fn handle_delete(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeleteCapacityProviderRequest,
-) -> Result<ecs::DeleteCapacityProviderResponse, ApiError> {
+    input: api::DeleteCapacityProviderRequest,
+) -> Result<api::DeleteCapacityProviderResponse, ApiError> {
     refuse_managed_instances(false, input.cluster.as_deref())?;
     let name = own_name(region, caller, input.capacity_provider, "deleted")?;
     let provider = region
@@ -137,7 +137,7 @@ pub(crate) async fn handle_delete(
             Ok((batch, provider))
         })
         .await?;
-    Ok(ecs::DeleteCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::DeleteCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
 }
 
 fn end(provider: &mut CapacityProvider, now: Timestamp) {
@@ -157,10 +157,10 @@ fn cluster_with(view: &View, account: AccountId, name: &str) -> Option<String> {
 }
 
 /// A provider as answers show it.
-pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> ecs::CapacityProvider {
+pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> api::CapacityProvider {
     let scaling = &provider.scaling;
     let number = |number: u32| i32::try_from(number).ok();
-    let managed_scaling = ecs::ManagedScaling {
+    let managed_scaling = api::ManagedScaling {
         status: Some(match scaling.is_enabled {
             true => ManagedScalingStatus::Enabled,
             false => ManagedScalingStatus::Disabled,
@@ -170,7 +170,7 @@ pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> ecs::Capacit
         maximum_scaling_step_size: number(scaling.step_max),
         instance_warmup_period: number(scaling.instance_warmup_s),
     };
-    let group = ecs::AutoScalingGroupProvider {
+    let group = api::AutoScalingGroupProvider {
         auto_scaling_group_arn: Some(provider.group_arn.clone()),
         managed_scaling: Some(managed_scaling),
         managed_termination_protection: Some(match provider.protects_instances {
@@ -182,7 +182,7 @@ pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> ecs::Capacit
             false => ManagedDraining::Disabled,
         }),
     };
-    ecs::CapacityProvider {
+    api::CapacityProvider {
         capacity_provider_arn: Some(provider.arn().to_string()),
         name: Some(provider.name.clone()),
         status: Some(match provider.status {
@@ -220,7 +220,7 @@ impl Settings {
     /// What a request names is changed, the rest stays.
     fn with(
         mut self,
-        scaling: Option<&ecs::ManagedScaling>,
+        scaling: Option<&api::ManagedScaling>,
         protection: Option<&ManagedTerminationProtection>,
         draining: Option<&ManagedDraining>,
     ) -> Result<Self, ApiError> {
@@ -255,7 +255,7 @@ fn no_switch(what: &str, given: &str) -> ApiError {
 
 fn scaling_with(
     mut scaling: ManagedScaling,
-    given: &ecs::ManagedScaling,
+    given: &api::ManagedScaling,
 ) -> Result<ManagedScaling, ApiError> {
     match &given.status {
         None => {}

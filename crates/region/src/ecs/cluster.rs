@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aws_api::ecs;
-use aws_api::ecs::ClusterField;
 use aws_wire::{ApiError, json};
+use ecs_api as api;
+use ecs_api::ClusterField;
 use longshore_types::{AccountId, ClusterName};
 use model::instance::InstanceStatus;
 use model::service::{ServiceStatus, TaskSetStatus};
@@ -22,7 +22,7 @@ const INSIGHTS_VALUES: [&str; 3] = ["enabled", "disabled", "enhanced"];
 
 /// Reads and checks settings; what is not named keeps its value.
 pub(super) fn read_settings(
-    settings: Option<Vec<ecs::ClusterSetting>>,
+    settings: Option<Vec<api::ClusterSetting>>,
 ) -> Result<BTreeMap<String, String>, ApiError> {
     let mut read = BTreeMap::new();
     for setting in settings.unwrap_or_default() {
@@ -43,7 +43,7 @@ pub(super) fn read_settings(
 
 /// Keeps a configuration as it was sent.
 pub(super) fn read_configuration(
-    configuration: Option<ecs::ClusterConfiguration>,
+    configuration: Option<api::ClusterConfiguration>,
 ) -> Result<Option<Document>, ApiError> {
     let Some(configuration) = configuration else { return Ok(None) };
     let text = String::from_utf8_lossy(&json::to_vec(&configuration)).into_owned();
@@ -54,7 +54,7 @@ pub(super) fn read_configuration(
 
 /// Service Connect is not there: naming a namespace is refused, clearing it is fine.
 pub(super) fn refuse_service_connect(
-    defaults: Option<ecs::ClusterServiceConnectDefaultsRequest>,
+    defaults: Option<api::ClusterServiceConnectDefaultsRequest>,
 ) -> Result<(), ApiError> {
     let namespace = defaults.and_then(|defaults| defaults.namespace).unwrap_or_default();
     if namespace.is_empty() {
@@ -78,14 +78,14 @@ impl Region {
         view: &View,
         cluster: &Cluster,
         include: &[ClusterField],
-    ) -> Result<ecs::Cluster, ApiError> {
+    ) -> Result<api::Cluster, ApiError> {
         let has = |field| include.contains(&field);
         let counts = Counts::of(view, cluster);
-        let setting = |(name, value): (&String, &String)| ecs::ClusterSetting {
+        let setting = |(name, value): (&String, &String)| api::ClusterSetting {
             name: Some(name.as_str().into()),
             value: Some(value.clone()),
         };
-        let mut shown = ecs::Cluster {
+        let mut shown = api::Cluster {
             cluster_arn: Some(cluster.arn(&self.config.region).to_string()),
             cluster_name: Some(cluster.name.to_string()),
             status: Some(if cluster.is_active() { "ACTIVE" } else { "INACTIVE" }.to_owned()),
@@ -119,7 +119,7 @@ impl Region {
     }
 }
 
-fn show_configuration(cluster: &Cluster) -> Result<Option<ecs::ClusterConfiguration>, ApiError> {
+fn show_configuration(cluster: &Cluster) -> Result<Option<api::ClusterConfiguration>, ApiError> {
     let Some(document) = &cluster.configuration else { return Ok(None) };
     json::from_slice(document.as_str().as_bytes())
         .map(Some)
@@ -174,7 +174,7 @@ impl Counts {
         counts
     }
 
-    fn statistics(&self) -> Vec<ecs::KeyValuePair> {
+    fn statistics(&self) -> Vec<api::KeyValuePair> {
         let of = |counts: &BTreeMap<Launch, i32>, launch| counts.get(&launch).copied().unwrap_or(0);
         [
             ("runningEC2TasksCount", of(&self.running, Launch::Ec2)),
@@ -190,7 +190,7 @@ impl Counts {
             ("activeExternalServiceCount", of(&self.active_services, Launch::External)),
             ("drainingExternalServiceCount", of(&self.draining_services, Launch::External)),
         ]
-        .map(|(name, count)| ecs::KeyValuePair {
+        .map(|(name, count)| api::KeyValuePair {
             name: Some(name.to_owned()),
             value: Some(count.to_string()),
         })

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ClusterName, Timestamp};
 use model::{Cluster, ClusterStatus, Document, StrategyItem, Tags, View};
 use store::Batch;
@@ -30,8 +30,8 @@ struct Wish {
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::CreateClusterRequest,
-) -> Result<ecs::CreateClusterResponse, ApiError> {
+    input: api::CreateClusterRequest,
+) -> Result<api::CreateClusterResponse, ApiError> {
     let wish = read(region, caller, input)?;
     let cluster = region
         .decide(|view, now| {
@@ -51,13 +51,13 @@ pub(super) async fn handle(
         })
         .await?;
     let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
-    Ok(ecs::CreateClusterResponse { cluster: Some(cluster) })
+    Ok(api::CreateClusterResponse { cluster: Some(cluster) })
 }
 
 fn read(
     region: &Region,
     caller: &Caller,
-    input: ecs::CreateClusterRequest,
+    input: api::CreateClusterRequest,
 ) -> Result<Wish, ApiError> {
     let name = match input.cluster_name.filter(|name| !name.is_empty()) {
         None => ClusterName::default_cluster(),
@@ -129,14 +129,14 @@ mod tests {
 
     async fn create(
         world: &TestRegion,
-        input: ecs::CreateClusterRequest,
-    ) -> Result<ecs::Cluster, ApiError> {
+        input: api::CreateClusterRequest,
+    ) -> Result<api::Cluster, ApiError> {
         let answer = handle(&world.region, &world.root(), input).await?;
         Ok(answer.cluster.expect("an answer has a cluster"))
     }
 
-    fn named(name: &str) -> ecs::CreateClusterRequest {
-        ecs::CreateClusterRequest { cluster_name: Some(name.to_owned()), ..Default::default() }
+    fn named(name: &str) -> api::CreateClusterRequest {
+        api::CreateClusterRequest { cluster_name: Some(name.to_owned()), ..Default::default() }
     }
 
     #[tokio::test]
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_name_it_is_the_default_cluster() {
         let world = TestRegion::new();
-        let cluster = create(&world, ecs::CreateClusterRequest::default()).await.unwrap();
+        let cluster = create(&world, api::CreateClusterRequest::default()).await.unwrap();
         assert_eq!(cluster.cluster_name.as_deref(), Some("default"));
     }
 
@@ -172,8 +172,8 @@ mod tests {
     async fn another_request_with_the_same_name_is_refused() {
         let world = TestRegion::new();
         create(&world, named("demo")).await.unwrap();
-        let tag = ecs::Tag { key: Some("a".to_owned()), value: None };
-        let other = ecs::CreateClusterRequest { tags: Some(vec![tag]), ..named("demo") };
+        let tag = api::Tag { key: Some("a".to_owned()), value: None };
+        let other = api::CreateClusterRequest { tags: Some(vec![tag]), ..named("demo") };
         let error = create(&world, other).await.unwrap_err();
         assert!(error.message.starts_with("Arguments on this idempotent request"), "{error}");
     }
@@ -183,10 +183,10 @@ mod tests {
         let world = TestRegion::new();
         let bad_names = ["a b", "é", &"a".repeat(256)].map(named);
         let defaults =
-            ecs::ClusterServiceConnectDefaultsRequest { namespace: Some("ns".to_owned()) };
+            api::ClusterServiceConnectDefaultsRequest { namespace: Some("ns".to_owned()) };
         let connected =
-            ecs::CreateClusterRequest { service_connect_defaults: Some(defaults), ..named("demo") };
-        let provided = ecs::CreateClusterRequest {
+            api::CreateClusterRequest { service_connect_defaults: Some(defaults), ..named("demo") };
+        let provided = api::CreateClusterRequest {
             capacity_providers: Some(vec!["mine".to_owned()]),
             ..named("demo")
         };

@@ -3,8 +3,8 @@
 //! The same request again finds the service that it made. A name belongs to one service of a
 //! cluster until that is inactive.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
     Controller, Deployment, PlacementRule, PlacementWish, Rank, RevisionCapacity, Rollout,

@@ -1,7 +1,7 @@
 //! DeleteCluster: only what is empty goes; it is described as INACTIVE for a while.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::instance::InstanceStatus;
 use model::service::ServiceStatus;
 use model::{Cluster, ClusterStatus};
@@ -14,8 +14,8 @@ use crate::region::Region;
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeleteClusterRequest,
-) -> Result<ecs::DeleteClusterResponse, ApiError> {
+    input: api::DeleteClusterRequest,
+) -> Result<api::DeleteClusterResponse, ApiError> {
     let given = input.cluster.as_deref().unwrap_or_default();
     if given.is_empty() {
         return Err(Refusal::invalid("Cluster can not be blank.").into());
@@ -48,7 +48,7 @@ pub(super) async fn handle(
         })
         .await?;
     let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
-    Ok(ecs::DeleteClusterResponse { cluster: Some(cluster) })
+    Ok(api::DeleteClusterResponse { cluster: Some(cluster) })
 }
 
 #[cfg(test)]
@@ -60,10 +60,10 @@ mod tests {
     #[tokio::test]
     async fn a_deleted_cluster_is_not_found_any_more() {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         let delete = async |name: &str| {
-            let input = ecs::DeleteClusterRequest { cluster: Some(name.to_owned()) };
+            let input = api::DeleteClusterRequest { cluster: Some(name.to_owned()) };
             handle(&world.region, &world.root(), input).await
         };
         let cluster = delete("default").await.unwrap().cluster.unwrap();

@@ -1,7 +1,7 @@
 //! DeleteService: the promise ends; the reconciler stops its tasks and then makes it inactive.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::service::{Scheduling, ServiceStatus, TaskSetStatus};
 use model::{Index, Service};
 use store::Batch;

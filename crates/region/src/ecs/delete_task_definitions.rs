@@ -1,7 +1,7 @@
 //! DeleteTaskDefinitions: inactive revisions go as soon as no task uses them any more.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::{TaskDefinition, TaskDefinitionStatus, View};
 use store::Batch;
 
@@ -23,8 +23,8 @@ const MISSING: &str = "The specified task definition does not exist. Specify a v
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeleteTaskDefinitionsRequest,
-) -> Result<ecs::DeleteTaskDefinitionsResponse, ApiError> {
+    input: api::DeleteTaskDefinitionsRequest,
+) -> Result<api::DeleteTaskDefinitionsResponse, ApiError> {
     let asked = input.task_definitions.unwrap_or_default();
     if asked.is_empty() {
         return Err(Refusal::invalid("Task definitions can not be empty.").into());
@@ -53,7 +53,7 @@ pub(super) async fn handle(
         })
         .await?;
     let shown: Result<Vec<_>, _> = rows.iter().map(|row| show(region, row)).collect();
-    Ok(ecs::DeleteTaskDefinitionsResponse {
+    Ok(api::DeleteTaskDefinitionsResponse {
         task_definitions: Some(shown?),
         failures: Some(failures),
     })
@@ -64,7 +64,7 @@ fn find(
     view: &View,
     caller: &Caller,
     given: &str,
-) -> Result<TaskDefinition, ecs::Failure> {
+) -> Result<TaskDefinition, api::Failure> {
     let id = match region.task_definition_ref(caller, given) {
         Ok(TaskDefinitionRef::Revision(id)) => id,
         Ok(TaskDefinitionRef::Latest(_)) | Err(_) => return Err(failure(given, INVALID)),

@@ -1,7 +1,7 @@
 //! DeregisterContainerInstance: an instance leaves its cluster; with `force`, whatever runs on it.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Input, Launch, Task, step};
 use store::Batch;

@@ -1,7 +1,7 @@
 //! DeregisterTaskDefinition: a revision that no new task may be started from.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::{TaskDefinition, TaskDefinitionStatus};
 use store::Batch;
 
@@ -13,8 +13,8 @@ use crate::region::Region;
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DeregisterTaskDefinitionRequest,
-) -> Result<ecs::DeregisterTaskDefinitionResponse, ApiError> {
+    input: api::DeregisterTaskDefinitionRequest,
+) -> Result<api::DeregisterTaskDefinitionResponse, ApiError> {
     let given = input.task_definition.unwrap_or_default();
     let id = match region.task_definition_ref(caller, &given)? {
         TaskDefinitionRef::Revision(id) => id,
@@ -38,5 +38,5 @@ pub(super) async fn handle(
         })
         .await?;
     let shown = show(region, &row)?;
-    Ok(ecs::DeregisterTaskDefinitionResponse { task_definition: Some(shown) })
+    Ok(api::DeregisterTaskDefinitionResponse { task_definition: Some(shown) })
 }

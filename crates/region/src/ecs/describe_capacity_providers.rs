@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs;
-use aws_api::ecs::{CapacityProviderField, CapacityProviderStatus, CapacityProviderType};
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::{CapacityProviderField, CapacityProviderStatus, CapacityProviderType};
 use longshore_types::{CapacityProviderArn, Timestamp};
 use model::cluster::FARGATE_PROVIDERS;
 use model::{CapacityProvider, View};
@@ -23,8 +23,8 @@ const PAGE: usize = 10;
 pub(super) fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DescribeCapacityProvidersRequest,
-) -> Result<ecs::DescribeCapacityProvidersResponse, ApiError> {
+    input: api::DescribeCapacityProvidersRequest,
+) -> Result<api::DescribeCapacityProvidersResponse, ApiError> {
     let view = region.view();
     let with_tags = input.include.iter().flatten().any(|each| *each == CapacityProviderField::Tags);
     let asked = input.capacity_providers.unwrap_or_default();
@@ -57,7 +57,7 @@ pub(super) fn handle(
         }
         view.capacity_providers.get(caller.account, &name).map(|row| show(row, with_tags))
     });
-    Ok(ecs::DescribeCapacityProvidersResponse {
+    Ok(api::DescribeCapacityProvidersResponse {
         capacity_providers: Some(shown.collect()),
         failures: Some(failures),
         next_token: page.next_token,
@@ -77,7 +77,7 @@ fn named(
     view: &View,
     caller: &Caller,
     asked: Vec<String>,
-) -> (Vec<String>, Vec<ecs::Failure>) {
+) -> (Vec<String>, Vec<api::Failure>) {
     let (mut names, mut failures) = (Vec::new(), Vec::new());
     for given in asked {
         let name = provider_name(region, caller, &given).ok();
@@ -102,9 +102,9 @@ fn is_visible(region: &Region, row: &Arc<CapacityProvider>, now: Timestamp) -> b
     row.deleted_at.is_none_or(|deleted_at| now.since_ms(deleted_at) < shown_ms)
 }
 
-fn show_fargate(region: &Region, caller: &Caller, name: String) -> ecs::CapacityProvider {
+fn show_fargate(region: &Region, caller: &Caller, name: String) -> api::CapacityProvider {
     let arn = CapacityProviderArn { scope: region.scope(caller), name: name.clone() };
-    ecs::CapacityProvider {
+    api::CapacityProvider {
         capacity_provider_arn: Some(arn.to_string()),
         status: Some(CapacityProviderStatus::Active),
         tags: Some(Vec::new()),
@@ -122,21 +122,21 @@ mod tests {
 
     fn describe(
         world: &TestRegion,
-        input: ecs::DescribeCapacityProvidersRequest,
-    ) -> ecs::DescribeCapacityProvidersResponse {
+        input: api::DescribeCapacityProvidersRequest,
+    ) -> api::DescribeCapacityProvidersResponse {
         handle(&world.region, &world.root(), input).unwrap()
     }
 
-    fn names(answer: &ecs::DescribeCapacityProvidersResponse) -> Vec<&str> {
+    fn names(answer: &api::DescribeCapacityProvidersResponse) -> Vec<&str> {
         let shown = answer.capacity_providers.as_ref().unwrap();
         shown.iter().map(|each| each.name.as_deref().unwrap()).collect()
     }
 
     async fn create(world: &TestRegion, name: &str) {
-        let tag = ecs::Tag { key: Some("stage".to_owned()), value: Some("prod".to_owned()) };
-        let input = ecs::CreateCapacityProviderRequest {
+        let tag = api::Tag { key: Some("stage".to_owned()), value: Some("prod".to_owned()) };
+        let input = api::CreateCapacityProviderRequest {
             name: Some(name.to_owned()),
-            auto_scaling_group_provider: Some(ecs::AutoScalingGroupProvider {
+            auto_scaling_group_provider: Some(api::AutoScalingGroupProvider {
                 auto_scaling_group_arn: Some(name.to_owned()),
                 ..Default::default()
             }),
@@ -150,7 +150,7 @@ mod tests {
     fn both_fargate_providers_are_there_and_others_are_missing() {
         let world = TestRegion::new();
         let of = |names: Option<Vec<String>>| {
-            let input = ecs::DescribeCapacityProvidersRequest {
+            let input = api::DescribeCapacityProvidersRequest {
                 capacity_providers: names,
                 ..Default::default()
             };
@@ -177,11 +177,11 @@ mod tests {
         for n in 0..10 {
             create(&world, &format!("p{n}")).await;
         }
-        let first = describe(&world, ecs::DescribeCapacityProvidersRequest::default());
+        let first = describe(&world, api::DescribeCapacityProvidersRequest::default());
         assert_eq!(names(&first).len(), 10);
         let second = describe(
             &world,
-            ecs::DescribeCapacityProvidersRequest {
+            api::DescribeCapacityProvidersRequest {
                 next_token: first.next_token,
                 include: Some(vec![CapacityProviderField::Tags]),
                 ..Default::default()
@@ -189,11 +189,11 @@ mod tests {
         );
         assert_eq!(names(&second), ["p8", "p9"]);
         assert_eq!(second.next_token, None);
-        let tags = |answer: &ecs::DescribeCapacityProvidersResponse| {
+        let tags = |answer: &api::DescribeCapacityProvidersResponse| {
             answer.capacity_providers.as_ref().unwrap().last().unwrap().tags.clone().unwrap()
         };
         assert_eq!(tags(&second).len(), 1);
-        let input = ecs::DescribeCapacityProvidersRequest {
+        let input = api::DescribeCapacityProvidersRequest {
             capacity_providers: Some(vec!["p1".to_owned()]),
             ..Default::default()
         };
@@ -204,24 +204,24 @@ mod tests {
     async fn a_cluster_narrows_them_to_its_own() {
         let world = TestRegion::new();
         create(&world, "mine").await;
-        let input = ecs::CreateClusterRequest {
+        let input = api::CreateClusterRequest {
             capacity_providers: Some(vec!["mine".to_owned(), "FARGATE".to_owned()]),
             ..Default::default()
         };
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
-        let input = ecs::DescribeCapacityProvidersRequest {
+        let input = api::DescribeCapacityProvidersRequest {
             cluster: Some("default".to_owned()),
             ..Default::default()
         };
         assert_eq!(names(&describe(&world, input)), ["FARGATE", "mine"]);
-        let input = ecs::DescribeCapacityProvidersRequest {
+        let input = api::DescribeCapacityProvidersRequest {
             cluster: Some("none".to_owned()),
             ..Default::default()
         };
         let error = handle(&world.region, &world.root(), input).unwrap_err();
         assert_eq!(error.code, "ClusterNotFoundException");
         let many = (0..101).map(|n| n.to_string()).collect();
-        let input = ecs::DescribeCapacityProvidersRequest {
+        let input = api::DescribeCapacityProvidersRequest {
             capacity_providers: Some(many),
             ..Default::default()
         };

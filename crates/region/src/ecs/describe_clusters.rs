@@ -1,7 +1,7 @@
 //! DescribeClusters: up to a hundred, each with what `include` names.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ClusterArn, ClusterName, Timestamp};
 use model::Cluster;
 
@@ -14,11 +14,11 @@ const CLUSTERS_MAX: usize = 100;
 pub(super) fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DescribeClustersRequest,
-) -> Result<ecs::DescribeClustersResponse, ApiError> {
+    input: api::DescribeClustersRequest,
+) -> Result<api::DescribeClustersResponse, ApiError> {
     let include = input.include.unwrap_or_default();
     if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
-        let values = ecs::ClusterField::VALUES.join(",");
+        let values = api::ClusterField::VALUES.join(",");
         return Err(Refusal::invalid(format!("{unknown} should be one of [{values}]")).into());
     }
     let asked = match input.clusters {
@@ -39,7 +39,7 @@ pub(super) fn handle(
             None => failures.push(failure(missing_arn(region, caller, given), "MISSING")),
         }
     }
-    Ok(ecs::DescribeClustersResponse { clusters: Some(clusters), failures: Some(failures) })
+    Ok(api::DescribeClustersResponse { clusters: Some(clusters), failures: Some(failures) })
 }
 
 /// A deleted cluster stays visible for a while.
@@ -69,8 +69,8 @@ mod tests {
         world: &TestRegion,
         clusters: &[&str],
         include: &[&str],
-    ) -> ecs::DescribeClustersResponse {
-        let input = ecs::DescribeClustersRequest {
+    ) -> api::DescribeClustersResponse {
+        let input = api::DescribeClustersRequest {
             clusters: Some(clusters.iter().map(|&name| name.to_owned()).collect()),
             include: Some(include.iter().map(|&field| field.into()).collect()),
         };
@@ -80,9 +80,9 @@ mod tests {
     }
 
     async fn create(world: &TestRegion, name: &str) {
-        let input = ecs::CreateClusterRequest {
+        let input = api::CreateClusterRequest {
             cluster_name: Some(name.to_owned()),
-            tags: Some(vec![ecs::Tag { key: Some("k".to_owned()), value: Some("v".to_owned()) }]),
+            tags: Some(vec![api::Tag { key: Some("k".to_owned()), value: Some("v".to_owned()) }]),
             ..Default::default()
         };
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
@@ -123,7 +123,7 @@ mod tests {
     async fn a_deleted_cluster_is_inactive_and_then_gone() {
         let world = TestRegion::new();
         create(&world, "demo").await;
-        let input = ecs::DeleteClusterRequest { cluster: Some("demo".to_owned()) };
+        let input = api::DeleteClusterRequest { cluster: Some("demo".to_owned()) };
         delete_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         let shown = describe(&world, &["demo"], &[]).clusters.unwrap().remove(0);
         assert_eq!(shown.status.as_deref(), Some("INACTIVE"));
@@ -137,12 +137,12 @@ mod tests {
     #[test]
     fn an_unknown_field_and_too_many_clusters_are_refused() {
         let world = TestRegion::new();
-        let unknown = ecs::DescribeClustersRequest {
+        let unknown = api::DescribeClustersRequest {
             include: Some(vec!["NOPE".into()]),
             ..Default::default()
         };
         assert!(handle(&world.region, &world.root(), unknown).is_err());
-        let many = ecs::DescribeClustersRequest {
+        let many = api::DescribeClustersRequest {
             clusters: Some(vec!["a".to_owned(); 101]),
             ..Default::default()
         };

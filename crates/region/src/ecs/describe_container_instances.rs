@@ -1,7 +1,7 @@
 //! DescribeContainerInstances: instances by id or ARN, the unknown ones among the failures.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 
 use super::failure;
 use super::instance_ref::{InstanceRef, instance_ref};

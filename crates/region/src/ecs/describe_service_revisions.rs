@@ -1,7 +1,7 @@
 //! DescribeServiceRevisions: what the tasks of a service look like, or looked like.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ClusterArn, ServiceArn, ServiceRevisionArn};
 use model::service::ServiceStatus;
 use model::{ServiceId, ServiceRevision, View};

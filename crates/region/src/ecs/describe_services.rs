@@ -1,7 +1,7 @@
 //! DescribeServices: up to ten, deleted ones for a while too; what is not there is a failure.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 
 use super::failure;
 use super::show_service::{Shown, is_visible};

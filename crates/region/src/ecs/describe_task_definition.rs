@@ -1,8 +1,8 @@
 //! DescribeTaskDefinition: one revision, or the latest active one of a family.
 
-use aws_api::ecs;
-use aws_api::ecs::TaskDefinitionField;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::TaskDefinitionField;
 
 use super::show_task_definition::show;
 use crate::errors::Refusal;
@@ -12,8 +12,8 @@ use crate::tags;
 pub(super) fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::DescribeTaskDefinitionRequest,
-) -> Result<ecs::DescribeTaskDefinitionResponse, ApiError> {
+    input: api::DescribeTaskDefinitionRequest,
+) -> Result<api::DescribeTaskDefinitionResponse, ApiError> {
     let include = input.include.unwrap_or_default();
     if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
         return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
@@ -22,7 +22,7 @@ pub(super) fn handle(
     let given = input.task_definition.unwrap_or_default();
     let row = region.task_definition(&view, caller, &given)?;
     let with_tags = include.contains(&TaskDefinitionField::Tags);
-    Ok(ecs::DescribeTaskDefinitionResponse {
+    Ok(api::DescribeTaskDefinitionResponse {
         task_definition: Some(show(region, row)?),
         tags: with_tags.then(|| tags::show(&row.tags)),
     })

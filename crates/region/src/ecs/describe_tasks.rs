@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::service::{Answer, Call};
 use aws_wire::{ApiError, Caller, json};
+use ecs_api as api;
 use longshore_types::TaskArn;
 use model::Task;
 
@@ -101,8 +101,8 @@ fn find(
 
 #[cfg(test)]
 mod tests {
-    use aws_api::ecs::SERVICE;
     use aws_wire::service::{Inbound, Protocol};
+    use ecs_api::SERVICE;
     use http::HeaderMap;
 
     use super::*;

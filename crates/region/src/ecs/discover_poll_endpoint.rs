@@ -1,7 +1,7 @@
 //! DiscoverPollEndpoint: where an agent finds its sockets. Agents add `ws` to what is answered.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 
 use crate::region::Region;
 

@@ -15,8 +15,8 @@ mod service;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::{
     AccountId, ClusterName, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, TaskId,
     Timestamp, Uuid,

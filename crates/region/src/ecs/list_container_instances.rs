@@ -1,7 +1,7 @@
 //! ListContainerInstances: the ARNs of a cluster's instances, by status and by expression.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use plan::{Expression, Host};
 

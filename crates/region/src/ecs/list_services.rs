@@ -1,7 +1,7 @@
 //! ListServices: the ARNs of a cluster's active services, by name.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::service::{RevisionCapacity, ServiceStatus};
 use model::{Service, View};
 

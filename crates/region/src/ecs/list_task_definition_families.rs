@@ -1,8 +1,8 @@
 //! ListTaskDefinitionFamilies: families that begin with a prefix, by name.
 
-use aws_api::ecs;
-use aws_api::ecs::TaskDefinitionFamilyStatus;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::TaskDefinitionFamilyStatus;
 use model::{TaskDefinitionStatus, TaskFamily, View};
 
 use crate::errors::Refusal;
@@ -12,8 +12,8 @@ use crate::region::Region;
 pub(super) fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::ListTaskDefinitionFamiliesRequest,
-) -> Result<ecs::ListTaskDefinitionFamiliesResponse, ApiError> {
+    input: api::ListTaskDefinitionFamiliesRequest,
+) -> Result<api::ListTaskDefinitionFamiliesResponse, ApiError> {
     let wanted = match input.status {
         None | Some(TaskDefinitionFamilyStatus::All) => None,
         Some(TaskDefinitionFamilyStatus::Active) => Some(true),
@@ -35,7 +35,7 @@ pub(super) fn handle(
         })
         .map(|row| (row.family.clone(), row.family.to_string()));
     let page = page(PageRequest::new(&input.next_token, input.max_results), families)?;
-    Ok(ecs::ListTaskDefinitionFamiliesResponse {
+    Ok(api::ListTaskDefinitionFamiliesResponse {
         families: Some(page.items),
         next_token: page.next_token,
     })

@@ -1,8 +1,8 @@
 //! ListTaskDefinitions: the ARNs of revisions, by family and number.
 
-use aws_api::ecs;
-use aws_api::ecs::SortOrder;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use ecs_api::SortOrder;
 use model::TaskDefinitionStatus;
 
 use crate::errors::Refusal;
@@ -12,8 +12,8 @@ use crate::region::Region;
 pub(super) fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::ListTaskDefinitionsRequest,
-) -> Result<ecs::ListTaskDefinitionsResponse, ApiError> {
+    input: api::ListTaskDefinitionsRequest,
+) -> Result<api::ListTaskDefinitionsResponse, ApiError> {
     let status = read_status(input.status.as_ref())?;
     let family = input.family_prefix.filter(|family| !family.is_empty());
     let view = region.view();
@@ -31,23 +31,23 @@ pub(super) fn handle(
             return Err(Refusal::invalid(format!("{other} should be one of [ASC,DESC]")).into());
         }
     };
-    Ok(ecs::ListTaskDefinitionsResponse {
+    Ok(api::ListTaskDefinitionsResponse {
         task_definition_arns: Some(page.items),
         next_token: page.next_token,
     })
 }
 
 fn read_status(
-    given: Option<&ecs::TaskDefinitionStatus>,
+    given: Option<&api::TaskDefinitionStatus>,
 ) -> Result<TaskDefinitionStatus, ApiError> {
     match given {
-        None | Some(ecs::TaskDefinitionStatus::Active) => Ok(TaskDefinitionStatus::Active),
-        Some(ecs::TaskDefinitionStatus::Inactive) => Ok(TaskDefinitionStatus::Inactive),
-        Some(ecs::TaskDefinitionStatus::DeleteInProgress) => {
+        None | Some(api::TaskDefinitionStatus::Active) => Ok(TaskDefinitionStatus::Active),
+        Some(api::TaskDefinitionStatus::Inactive) => Ok(TaskDefinitionStatus::Inactive),
+        Some(api::TaskDefinitionStatus::DeleteInProgress) => {
             Ok(TaskDefinitionStatus::DeleteInProgress)
         }
         Some(other) => {
-            let values = ecs::TaskDefinitionStatus::VALUES.join(",");
+            let values = api::TaskDefinitionStatus::VALUES.join(",");
             Err(Refusal::invalid(format!("{other} should be one of [{values}]")).into())
         }
     }

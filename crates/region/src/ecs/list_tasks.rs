@@ -1,7 +1,7 @@
 //! ListTasks: the ARNs of a cluster's tasks that pass every filter, by id.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{InstanceId, ServiceName};
 use model::task::{Desired, Task};
 

@@ -58,9 +58,9 @@ mod update_cluster;
 mod update_container_instances_state;
 mod update_service;
 
-use aws_api::ecs;
+use ecs_api as api;
 
 /// What could not be described, and why.
-pub(crate) fn failure(arn: impl Into<String>, reason: &str) -> ecs::Failure {
-    ecs::Failure { arn: Some(arn.into()), reason: Some(reason.to_owned()), detail: None }
+pub(crate) fn failure(arn: impl Into<String>, reason: &str) -> api::Failure {
+    api::Failure { arn: Some(arn.into()), reason: Some(reason.to_owned()), detail: None }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::AccountId;
 use model::service::{Rank, ServiceStatus};
 use model::{Cluster, Service, View};
@@ -18,8 +18,8 @@ use crate::region::Region;
 pub(crate) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::PutClusterCapacityProvidersRequest,
-) -> Result<ecs::PutClusterCapacityProvidersResponse, ApiError> {
+    input: api::PutClusterCapacityProvidersRequest,
+) -> Result<api::PutClusterCapacityProvidersResponse, ApiError> {
     let providers = read_providers(region, caller, input.capacity_providers)?;
     let items = input.default_capacity_provider_strategy.unwrap_or_default();
     let strategy = read_strategy(items, &providers)?;
@@ -44,7 +44,7 @@ pub(crate) async fn handle(
         .await?;
     pool::settle(region, caller.account, &cluster.name).await?;
     let cluster = region.show_cluster(&region.view(), &cluster, EVERYTHING)?;
-    Ok(ecs::PutClusterCapacityProvidersResponse { cluster: Some(cluster) })
+    Ok(api::PutClusterCapacityProvidersResponse { cluster: Some(cluster) })
 }
 
 /// The providers that tasks run on, or that a service would start tasks on.
@@ -82,13 +82,13 @@ mod tests {
         world: &TestRegion,
         providers: &[&str],
         default: &str,
-    ) -> Result<ecs::Cluster, ApiError> {
-        let item = ecs::CapacityProviderStrategyItem {
+    ) -> Result<api::Cluster, ApiError> {
+        let item = api::CapacityProviderStrategyItem {
             capacity_provider: Some(default.to_owned()),
             weight: Some(1),
             base: None,
         };
-        let input = ecs::PutClusterCapacityProvidersRequest {
+        let input = api::PutClusterCapacityProvidersRequest {
             cluster: Some("default".to_owned()),
             capacity_providers: Some(providers.iter().map(|&name| name.to_owned()).collect()),
             default_capacity_provider_strategy: Some(vec![item]),
@@ -98,7 +98,7 @@ mod tests {
 
     async fn world() -> TestRegion {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         world
     }

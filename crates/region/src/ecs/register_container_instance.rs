@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller, Principal};
+use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,

@@ -1,7 +1,7 @@
 //! RegisterTaskDefinition: a document becomes the next revision of its family.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::TaskDefinitionId;
 use model::{TaskDefinition, TaskFamily};
 use store::Batch;
@@ -16,8 +16,8 @@ use crate::tags;
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    mut input: ecs::RegisterTaskDefinitionRequest,
-) -> Result<ecs::RegisterTaskDefinitionResponse, ApiError> {
+    mut input: api::RegisterTaskDefinitionRequest,
+) -> Result<api::RegisterTaskDefinitionResponse, ApiError> {
     let tags = tags::read(input.tags.take())?;
     let draft = Draft::read(input, region.endpoint())?;
     let family = draft.family.clone();
@@ -46,7 +46,7 @@ pub(super) async fn handle(
             Ok((batch, row))
         })
         .await?;
-    Ok(ecs::RegisterTaskDefinitionResponse {
+    Ok(api::RegisterTaskDefinitionResponse {
         tags: show_tags(&row),
         task_definition: Some(complete(region, &row, shape)),
     })
@@ -61,14 +61,14 @@ mod tests {
     };
     use crate::testing::TestRegion;
 
-    async fn register(world: &TestRegion, family: &str) -> ecs::TaskDefinition {
-        let container = ecs::ContainerDefinition {
+    async fn register(world: &TestRegion, family: &str) -> api::TaskDefinition {
+        let container = api::ContainerDefinition {
             name: Some("app".to_owned()),
             image: Some("nginx".to_owned()),
             memory: Some(128),
             ..Default::default()
         };
-        let input = ecs::RegisterTaskDefinitionRequest {
+        let input = api::RegisterTaskDefinitionRequest {
             family: Some(family.to_owned()),
             container_definitions: Some(vec![container]),
             ..Default::default()
@@ -77,8 +77,8 @@ mod tests {
         answer.task_definition.unwrap()
     }
 
-    fn describe(world: &TestRegion, given: &str) -> Result<ecs::TaskDefinition, ApiError> {
-        let input = ecs::DescribeTaskDefinitionRequest {
+    fn describe(world: &TestRegion, given: &str) -> Result<api::TaskDefinition, ApiError> {
+        let input = api::DescribeTaskDefinitionRequest {
             task_definition: Some(given.to_owned()),
             ..Default::default()
         };
@@ -86,23 +86,23 @@ mod tests {
         Ok(answer.task_definition.unwrap())
     }
 
-    async fn deregister(world: &TestRegion, given: &str) -> Result<ecs::TaskDefinition, ApiError> {
+    async fn deregister(world: &TestRegion, given: &str) -> Result<api::TaskDefinition, ApiError> {
         let input =
-            ecs::DeregisterTaskDefinitionRequest { task_definition: Some(given.to_owned()) };
+            api::DeregisterTaskDefinitionRequest { task_definition: Some(given.to_owned()) };
         let answer =
             deregister_task_definition::handle(&world.region, &world.root(), input).await?;
         Ok(answer.task_definition.unwrap())
     }
 
-    async fn delete(world: &TestRegion, given: &[&str]) -> ecs::DeleteTaskDefinitionsResponse {
-        let input = ecs::DeleteTaskDefinitionsRequest {
+    async fn delete(world: &TestRegion, given: &[&str]) -> api::DeleteTaskDefinitionsResponse {
+        let input = api::DeleteTaskDefinitionsRequest {
             task_definitions: Some(given.iter().map(|&given| given.to_owned()).collect()),
         };
         delete_task_definitions::handle(&world.region, &world.root(), input).await.unwrap()
     }
 
     fn families(world: &TestRegion, status: &str) -> Vec<String> {
-        let input = ecs::ListTaskDefinitionFamiliesRequest {
+        let input = api::ListTaskDefinitionFamiliesRequest {
             status: Some(status.into()),
             ..Default::default()
         };
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(describe(&world, "web:1").unwrap(), registered);
         let arn = registered.task_definition_arn.clone().unwrap();
         assert_eq!(describe(&world, &arn).unwrap(), registered);
-        assert_eq!(registered.status, Some(ecs::TaskDefinitionStatus::Active));
+        assert_eq!(registered.status, Some(api::TaskDefinitionStatus::Active));
         let error = describe(&world, "nope").unwrap_err();
         assert_eq!(
             (error.code.as_ref(), error.message.as_str()),
@@ -151,7 +151,7 @@ mod tests {
         register(&world, "web").await;
         register(&world, "web").await;
         let gone = deregister(&world, "web:2").await.unwrap();
-        assert_eq!(gone.status, Some(ecs::TaskDefinitionStatus::Inactive));
+        assert_eq!(gone.status, Some(api::TaskDefinitionStatus::Inactive));
         assert!(gone.deregistered_at.is_some());
         assert_eq!(describe(&world, "web").unwrap().revision, Some(1));
         assert_eq!(describe(&world, "web:2").unwrap().status, gone.status);
@@ -173,7 +173,7 @@ mod tests {
         deregister(&world, "web:1").await.unwrap();
         let answer = delete(&world, &["web:1", "web:2", "web", "web:7"]).await;
         let deleted = &answer.task_definitions.unwrap()[0];
-        assert_eq!(deleted.status, Some(ecs::TaskDefinitionStatus::DeleteInProgress));
+        assert_eq!(deleted.status, Some(api::TaskDefinitionStatus::DeleteInProgress));
         let failures = answer.failures.unwrap();
         let reasons: Vec<_> = failures.iter().map(|f| f.reason.as_deref().unwrap()).collect();
         assert!(reasons[0].starts_with("The specified task definition is still in ACTIVE status."));
@@ -190,7 +190,7 @@ mod tests {
         }
         register(&world, "api").await;
         register(&world, "webx").await;
-        let list = |input: ecs::ListTaskDefinitionsRequest| {
+        let list = |input: api::ListTaskDefinitionsRequest| {
             let answer =
                 list_task_definitions::handle(&world.region, &world.root(), input).unwrap();
             let arns = answer.task_definition_arns.unwrap();
@@ -198,14 +198,14 @@ mod tests {
                 arns.iter().map(|arn| arn.rsplit_once('/').unwrap().1.to_owned()).collect();
             (short, answer.next_token)
         };
-        let (all, _) = list(ecs::ListTaskDefinitionsRequest::default());
+        let (all, _) = list(api::ListTaskDefinitionsRequest::default());
         assert_eq!(
             (all[0].as_str(), all[2].as_str(), all[10].as_str()),
             ("api:1", "web:2", "web:10")
         );
-        let newest = |next_token| ecs::ListTaskDefinitionsRequest {
+        let newest = |next_token| api::ListTaskDefinitionsRequest {
             family_prefix: Some("web".to_owned()),
-            sort: Some(ecs::SortOrder::Desc),
+            sort: Some(api::SortOrder::Desc),
             max_results: Some(2),
             next_token,
             ..Default::default()

@@ -6,8 +6,8 @@
 
 mod providers;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{InstanceId, Timestamp};
 use model::service::{PlacementRule, PlacementWish};
 use model::task::{Launch as LaunchType, Task, Waiting};

@@ -1,8 +1,8 @@
 //! ListServiceDeployments, DescribeServiceDeployments and StopServiceDeployment: the records of a
 //! service's rollouts. A rollback is told in the record of the deployment that it undoes.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ServiceDeploymentArn, Timestamp};
 use model::service::{RollbackCause, ServiceDeploymentStatus, ServiceStatus};
 use model::{Deployment, ServiceId, View};

@@ -10,8 +10,8 @@ pub(super) mod unsupported;
 
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller, json};
+use ecs_api as api;
 use longshore_types::{RevisionId, Scope, Timestamp};
 use model::service::RevisionCapacity;
 use model::task::Launch;

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::{
     ClusterArn, DeploymentId, Scope, TaskDefinitionArn, TaskDefinitionId, Timestamp,
 };

@@ -1,6 +1,6 @@
 //! A task as answers show it.
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::ClusterArn;
 use model::task::{
     Binding, Container, ContainerOverride, ContainerPhase, Health, Launch, Overrides, Phase,

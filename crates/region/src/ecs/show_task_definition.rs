@@ -1,19 +1,19 @@
 //! A task definition as answers show it: the document, and beside it what its row knows.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, json};
+use ecs_api as api;
 use model::TaskDefinition;
 
 use crate::region::Region;
 use crate::tags;
 
 /// The document of a row, with everything that the row adds.
-pub(crate) fn show(region: &Region, row: &TaskDefinition) -> Result<ecs::TaskDefinition, ApiError> {
+pub(crate) fn show(region: &Region, row: &TaskDefinition) -> Result<api::TaskDefinition, ApiError> {
     Ok(complete(region, row, document(row)?))
 }
 
 /// The document as it was registered, with the defaults filled in.
-pub(crate) fn document(row: &TaskDefinition) -> Result<ecs::TaskDefinition, ApiError> {
+pub(crate) fn document(row: &TaskDefinition) -> Result<api::TaskDefinition, ApiError> {
     json::from_slice(row.document.as_str().as_bytes()).map_err(|error| {
         ApiError::fault(format!("failed to read task definition {}", row.id), error)
     })
@@ -22,15 +22,15 @@ pub(crate) fn document(row: &TaskDefinition) -> Result<ecs::TaskDefinition, ApiE
 pub(super) fn complete(
     region: &Region,
     row: &TaskDefinition,
-    document: ecs::TaskDefinition,
-) -> ecs::TaskDefinition {
-    let attribute = |required: &model::RequiredAttribute| ecs::Attribute {
+    document: api::TaskDefinition,
+) -> api::TaskDefinition {
+    let attribute = |required: &model::RequiredAttribute| api::Attribute {
         name: Some(required.name.clone()),
         value: required.value.clone(),
         ..Default::default()
     };
     let compatibilities = row.compatibilities.iter().map(|launch| launch.as_str().into());
-    ecs::TaskDefinition {
+    api::TaskDefinition {
         task_definition_arn: Some(row.arn(&region.config.region).to_string()),
         revision: i32::try_from(row.id.revision).ok(),
         status: Some(row.status.as_str().into()),
@@ -44,6 +44,6 @@ pub(super) fn complete(
     }
 }
 
-pub(super) fn show_tags(row: &TaskDefinition) -> Option<Vec<ecs::Tag>> {
+pub(super) fn show_tags(row: &TaskDefinition) -> Option<Vec<api::Tag>> {
     Some(tags::show(&row.tags)).filter(|tags| !tags.is_empty())
 }

@@ -1,7 +1,7 @@
 //! StartTask: puts a task on each of the instances that are named, or says why not.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::Key;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Launch as LaunchType, Task};

@@ -1,7 +1,7 @@
 //! StopTask: wants a task stopped. Its agent does the stopping; asking twice is asking once.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::task::{Input, Task, step};
 use store::Batch;
 

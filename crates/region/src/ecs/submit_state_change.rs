@@ -4,8 +4,8 @@
 //! that is answered only where the event can mean nothing ever. What is late, repeated or about a
 //! task that is long gone is acknowledged.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller, Principal};
+use ecs_api as api;
 use longshore_types::TaskArn;
 use model::task::{Binding, ContainerPhase, ContainerReport, Input, Phase, Protocol, Report};
 use tracing::debug;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller, Principal};
+use ecs_api as api;
 use longshore_types::{
     AccountId, Arn, CapacityProviderArn, ClusterArn, InstanceArn, Scope, ServiceArn, TaskArn,
     TaskDefinitionArn, TaskSetArn,
@@ -20,22 +20,22 @@ use crate::tags;
 pub(super) async fn handle_tag(
     region: &Region,
     caller: &Caller,
-    input: ecs::TagResourceRequest,
-) -> Result<ecs::TagResourceResponse, ApiError> {
+    input: api::TagResourceRequest,
+) -> Result<api::TagResourceResponse, ApiError> {
     let arn = input.resource_arn.unwrap_or_default();
     let more = tags::read(input.tags)?;
     if more.is_empty() {
         return Err(Refusal::invalid("Tags can not be empty.").into());
     }
     change(region, caller, &arn, |tags| tags::overlay(tags, &more)).await?;
-    Ok(ecs::TagResourceResponse {})
+    Ok(api::TagResourceResponse {})
 }
 
 pub(super) async fn handle_untag(
     region: &Region,
     caller: &Caller,
-    input: ecs::UntagResourceRequest,
-) -> Result<ecs::UntagResourceResponse, ApiError> {
+    input: api::UntagResourceRequest,
+) -> Result<api::UntagResourceResponse, ApiError> {
     let arn = input.resource_arn.unwrap_or_default();
     let keys = input.tag_keys.unwrap_or_default();
     if keys.is_empty() {
@@ -47,18 +47,18 @@ pub(super) async fn handle_untag(
         Ok(tags)
     })
     .await?;
-    Ok(ecs::UntagResourceResponse {})
+    Ok(api::UntagResourceResponse {})
 }
 
 pub(super) fn handle_list(
     region: &Region,
     caller: &Caller,
-    input: ecs::ListTagsForResourceRequest,
-) -> Result<ecs::ListTagsForResourceResponse, ApiError> {
+    input: api::ListTagsForResourceRequest,
+) -> Result<api::ListTagsForResourceResponse, ApiError> {
     let arn = input.resource_arn.unwrap_or_default();
     let view = region.view();
     let resource = find(region, &view, caller, &arn)?;
-    Ok(ecs::ListTagsForResourceResponse { tags: Some(tags::show(resource.tags())) })
+    Ok(api::ListTagsForResourceResponse { tags: Some(tags::show(resource.tags())) })
 }
 
 async fn change(
@@ -241,21 +241,21 @@ mod tests {
     const CLUSTER: &str = "arn:aws:ecs:us-east-1:000000000000:cluster/default";
 
     async fn tag(world: &TestRegion, arn: &str, key: &str, value: &str) -> Result<(), ApiError> {
-        let tag = ecs::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+        let tag = api::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) };
         let input =
-            ecs::TagResourceRequest { resource_arn: Some(arn.to_owned()), tags: Some(vec![tag]) };
+            api::TagResourceRequest { resource_arn: Some(arn.to_owned()), tags: Some(vec![tag]) };
         handle_tag(&world.region, &world.root(), input).await.map(|_| ())
     }
 
     fn list(world: &TestRegion, arn: &str) -> Result<Vec<(String, String)>, ApiError> {
-        let input = ecs::ListTagsForResourceRequest { resource_arn: Some(arn.to_owned()) };
+        let input = api::ListTagsForResourceRequest { resource_arn: Some(arn.to_owned()) };
         let tags = handle_list(&world.region, &world.root(), input)?.tags.unwrap();
         Ok(tags.into_iter().map(|tag| (tag.key.unwrap(), tag.value.unwrap())).collect())
     }
 
     async fn world() -> TestRegion {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         world
     }
@@ -268,7 +268,7 @@ mod tests {
         tag(&world, CLUSTER, "a", "3").await.unwrap();
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(list(&world, CLUSTER).unwrap(), [pair("a", "3"), pair("b", "2")]);
-        let input = ecs::UntagResourceRequest {
+        let input = api::UntagResourceRequest {
             resource_arn: Some(CLUSTER.to_owned()),
             tag_keys: Some(vec!["a".to_owned(), "never-there".to_owned()]),
         };

@@ -3,8 +3,8 @@
 //! Only tasks of services can be protected. A protection ends by itself: whoever looks at one compares
 //! with the time, so nothing has to be written when it expires.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ClusterName, DeploymentId, TaskArn, TaskId, Timestamp};
 use model::service::Rank;
 use model::task::{Desired, Phase, Task};

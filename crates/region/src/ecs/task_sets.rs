@@ -15,8 +15,8 @@ mod tests;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{ClusterName, DeploymentId, TaskSetArn};
 use model::service::{Controller, ServiceStatus, TaskSet, TaskSetStatus};
 use model::{Service, ServiceId, View};

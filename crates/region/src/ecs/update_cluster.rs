@@ -1,7 +1,7 @@
 //! UpdateCluster and UpdateClusterSettings: other settings for a cluster that is there.
 
-use aws_api::ecs;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::{Cluster, Document};
 use store::Batch;
 
@@ -12,34 +12,34 @@ use crate::region::Region;
 pub(super) async fn handle(
     region: &Region,
     caller: &Caller,
-    input: ecs::UpdateClusterRequest,
-) -> Result<ecs::UpdateClusterResponse, ApiError> {
+    input: api::UpdateClusterRequest,
+) -> Result<api::UpdateClusterResponse, ApiError> {
     refuse_service_connect(input.service_connect_defaults)?;
     let configuration = read_configuration(input.configuration)?;
     let cluster =
         update(region, caller, input.cluster.as_deref(), input.settings, configuration).await?;
-    Ok(ecs::UpdateClusterResponse { cluster: Some(cluster) })
+    Ok(api::UpdateClusterResponse { cluster: Some(cluster) })
 }
 
 pub(super) async fn handle_settings(
     region: &Region,
     caller: &Caller,
-    input: ecs::UpdateClusterSettingsRequest,
-) -> Result<ecs::UpdateClusterSettingsResponse, ApiError> {
+    input: api::UpdateClusterSettingsRequest,
+) -> Result<api::UpdateClusterSettingsResponse, ApiError> {
     if input.settings.as_ref().is_none_or(Vec::is_empty) {
         return Err(Refusal::invalid("Settings can not be empty.").into());
     }
     let cluster = update(region, caller, input.cluster.as_deref(), input.settings, None).await?;
-    Ok(ecs::UpdateClusterSettingsResponse { cluster: Some(cluster) })
+    Ok(api::UpdateClusterSettingsResponse { cluster: Some(cluster) })
 }
 
 async fn update(
     region: &Region,
     caller: &Caller,
     given: Option<&str>,
-    settings: Option<Vec<ecs::ClusterSetting>>,
+    settings: Option<Vec<api::ClusterSetting>>,
     configuration: Option<Document>,
-) -> Result<ecs::Cluster, ApiError> {
+) -> Result<api::Cluster, ApiError> {
     let settings = read_settings(settings)?;
     let cluster = region
         .decide(|view, _| {
@@ -65,13 +65,13 @@ mod tests {
     #[tokio::test]
     async fn a_setting_changes_and_an_unknown_one_does_not() {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
         let set = async |name: &str, value: &str| {
             let setting =
-                ecs::ClusterSetting { name: Some(name.into()), value: Some(value.to_owned()) };
+                api::ClusterSetting { name: Some(name.into()), value: Some(value.to_owned()) };
             let input =
-                ecs::UpdateClusterSettingsRequest { cluster: None, settings: Some(vec![setting]) };
+                api::UpdateClusterSettingsRequest { cluster: None, settings: Some(vec![setting]) };
             handle_settings(&world.region, &world.root(), input).await
         };
         let cluster = set("containerInsights", "enabled").await.unwrap().cluster.unwrap();
@@ -84,16 +84,16 @@ mod tests {
     #[tokio::test]
     async fn a_configuration_comes_back_as_it_was_sent() {
         let world = TestRegion::new();
-        let input = ecs::CreateClusterRequest::default();
+        let input = api::CreateClusterRequest::default();
         create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
-        let configuration = ecs::ClusterConfiguration {
-            execute_command_configuration: Some(ecs::ExecuteCommandConfiguration {
-                logging: Some(ecs::ExecuteCommandLogging::Default),
+        let configuration = api::ClusterConfiguration {
+            execute_command_configuration: Some(api::ExecuteCommandConfiguration {
+                logging: Some(api::ExecuteCommandLogging::Default),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let input = ecs::UpdateClusterRequest {
+        let input = api::UpdateClusterRequest {
             cluster: Some("default".to_owned()),
             configuration: Some(configuration.clone()),
             ..Default::default()
@@ -106,7 +106,7 @@ mod tests {
     async fn a_cluster_that_is_not_there_is_not_made() {
         let world = TestRegion::new();
         let input =
-            ecs::UpdateClusterRequest { cluster: Some("nope".to_owned()), ..Default::default() };
+            api::UpdateClusterRequest { cluster: Some("nope".to_owned()), ..Default::default() };
         let error = handle(&world.region, &world.root(), input).await.unwrap_err();
         assert_eq!(error.code, "ClusterNotFoundException");
     }

@@ -2,8 +2,8 @@
 //!
 //! Draining stops nothing that was started by hand, as in ECS; only services move their tasks away.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use store::Batch;
 

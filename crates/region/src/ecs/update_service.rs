@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{RevisionId, Timestamp};
 use model::service::{
     Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceStatus, SourceRevision,

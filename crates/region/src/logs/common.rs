@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use ::logs::{GroupClass, GroupName, LogsError, StreamName};
-use aws_api::logs::LogGroupClass;
 use aws_wire::{ApiError, Caller};
+use logs_api::LogGroupClass;
 use longshore_types::Arn;
 
 /// Amazon's code and sentence for what the store refused.

@@ -1,8 +1,8 @@
 //! CreateLogGroup.
 
 use ::logs::{GroupSettings, Logs};
-use aws_api::logs::CreateLogGroupRequest;
 use aws_wire::{ApiError, Caller};
+use logs_api::CreateLogGroupRequest;
 
 use super::common::{class_of, invalid, required, to_api};
 

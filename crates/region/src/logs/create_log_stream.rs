@@ -1,8 +1,8 @@
 //! CreateLogStream.
 
 use ::logs::Logs;
-use aws_api::logs::CreateLogStreamRequest;
 use aws_wire::{ApiError, Caller};
+use logs_api::CreateLogStreamRequest;
 
 use super::common::{required, to_api};
 

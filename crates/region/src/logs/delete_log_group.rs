@@ -1,8 +1,8 @@
 //! DeleteLogGroup.
 
 use ::logs::Logs;
-use aws_api::logs::DeleteLogGroupRequest;
 use aws_wire::{ApiError, Caller};
+use logs_api::DeleteLogGroupRequest;
 
 use super::common::{required, to_api};
 

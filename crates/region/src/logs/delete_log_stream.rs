@@ -1,8 +1,8 @@
 //! DeleteLogStream.
 
 use ::logs::Logs;
-use aws_api::logs::DeleteLogStreamRequest;
 use aws_wire::{ApiError, Caller};
+use logs_api::DeleteLogStreamRequest;
 
 use super::common::{required, to_api};
 

@@ -1,8 +1,8 @@
 //! DescribeLogGroups.
 
 use ::logs::{GroupInfo, GroupName, Logs, LogsError};
-use aws_api::logs::{DescribeLogGroupsRequest, DescribeLogGroupsResponse, LogGroup};
 use aws_wire::{ApiError, Caller};
+use logs_api::{DescribeLogGroupsRequest, DescribeLogGroupsResponse, LogGroup};
 
 use super::common::{
     class_of, class_to_wire, group_arn, group_of_identifier, invalid, limit, long, means_caller,

@@ -1,10 +1,10 @@
 //! DescribeLogStreams.
 
 use ::logs::{GroupName, Logs, StreamInfo, StreamOrder, StreamPlace, StreamsPage};
-use aws_api::logs::{DescribeLogStreamsRequest, DescribeLogStreamsResponse, LogStream, OrderBy};
 use aws_wire::{ApiError, Caller};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use logs_api::{DescribeLogStreamsRequest, DescribeLogStreamsResponse, LogStream, OrderBy};
 
 use super::common::{group_of, invalid, limit, long, stream_arn, to_api};
 

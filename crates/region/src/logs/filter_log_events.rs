@@ -2,8 +2,8 @@
 
 use ::logs::pattern::Pattern;
 use ::logs::{FilterQuery, FilteredEvent, Logs, PAGE_EVENTS_MAX, StreamChoice};
-use aws_api::logs::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent};
 use aws_wire::{ApiError, Caller};
+use logs_api::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent};
 
 use super::common::{group_of, invalid, limit, long, optional_ms, required, to_api};
 

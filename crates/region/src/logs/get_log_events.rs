@@ -1,8 +1,8 @@
 //! GetLogEvents.
 
 use ::logs::{Event, GetQuery, Logs, PAGE_EVENTS_MAX};
-use aws_api::logs::{GetLogEventsRequest, GetLogEventsResponse, OutputLogEvent};
 use aws_wire::{ApiError, Caller};
+use logs_api::{GetLogEventsRequest, GetLogEventsResponse, OutputLogEvent};
 
 use super::common::{group_of, limit, long, optional_ms, required, to_api};
 

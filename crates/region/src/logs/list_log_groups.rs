@@ -1,8 +1,8 @@
 //! ListLogGroups: names only, found by words rather than by a prefix.
 
 use ::logs::Logs;
-use aws_api::logs::{ListLogGroupsRequest, ListLogGroupsResponse, LogGroupSummary};
 use aws_wire::{ApiError, Caller};
+use logs_api::{ListLogGroupsRequest, ListLogGroupsResponse, LogGroupSummary};
 
 use super::common::{class_of, class_to_wire, group_arn, invalid, limit, means_caller};
 use super::describe_log_groups::{next_page, token};

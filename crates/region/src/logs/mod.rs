@@ -19,8 +19,8 @@ mod retention;
 mod tags;
 mod test_metric_filter;
 
-use aws_api::logs as api;
 use aws_wire::{ApiError, Caller};
+use logs_api as api;
 
 use crate::Region;
 

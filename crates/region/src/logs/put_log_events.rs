@@ -1,10 +1,8 @@
 //! PutLogEvents.
 
 use ::logs::{Accepted, InputEvent, Logs, PutKey};
-use aws_api::logs::{
-    InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo,
-};
 use aws_wire::{ApiError, Caller};
+use logs_api::{InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo};
 use longshore_types::PutToken;
 
 use super::common::{invalid, ms, required, to_api};

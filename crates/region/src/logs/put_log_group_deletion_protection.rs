@@ -1,8 +1,8 @@
 //! PutLogGroupDeletionProtection.
 
 use ::logs::Logs;
-use aws_api::logs::PutLogGroupDeletionProtectionRequest;
 use aws_wire::{ApiError, Caller};
+use logs_api::PutLogGroupDeletionProtectionRequest;
 
 use super::common::{group_of_identifier, to_api};
 

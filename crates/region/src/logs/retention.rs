@@ -1,8 +1,8 @@
 //! PutRetentionPolicy and DeleteRetentionPolicy.
 
 use ::logs::Logs;
-use aws_api::logs::{DeleteRetentionPolicyRequest, PutRetentionPolicyRequest};
 use aws_wire::{ApiError, Caller};
+use logs_api::{DeleteRetentionPolicyRequest, PutRetentionPolicyRequest};
 
 use super::common::{invalid, required, to_api};
 

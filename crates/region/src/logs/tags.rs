@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ::logs::{GroupName, Logs};
-use aws_api::logs::{
+use aws_wire::{ApiError, Caller};
+use logs_api::{
     ListTagsForResourceRequest, ListTagsForResourceResponse, ListTagsLogGroupRequest,
     ListTagsLogGroupResponse, TagLogGroupRequest, TagResourceRequest, UntagLogGroupRequest,
     UntagResourceRequest,
 };
-use aws_wire::{ApiError, Caller};
 
 use super::common::{group_of_arn, required, to_api};
 

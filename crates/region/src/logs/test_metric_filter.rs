@@ -1,8 +1,8 @@
 //! TestMetricFilter: tries a filter pattern on messages of the request.
 
 use ::logs::pattern::Pattern;
-use aws_api::logs::{MetricFilterMatchRecord, TestMetricFilterRequest, TestMetricFilterResponse};
 use aws_wire::ApiError;
+use logs_api::{MetricFilterMatchRecord, TestMetricFilterRequest, TestMetricFilterResponse};
 
 use super::common::{invalid, long};
 

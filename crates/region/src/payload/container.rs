@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use model::task::Task;
 
 use super::wire::{

@@ -3,7 +3,7 @@
 //! The agent lays these over what it computes itself, and a key that is present wins. So only what a
 //! definition says is written, in Docker's spelling and units: bytes, and nanoseconds.
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use model::task::Task;
 use serde_json::{Map, Value, json};
 

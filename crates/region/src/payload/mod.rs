@@ -14,7 +14,7 @@ pub mod wire;
 
 use std::net::Ipv4Addr;
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use model::View;
 use model::task::{Desired, Launch, Task};
 use model::vpc::Vpc;

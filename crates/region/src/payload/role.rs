@@ -1,6 +1,6 @@
 //! The role that a task's execution is done in: its images fetched, its logs written.
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::{Timestamp, Token, Uuid};
 use model::task::Task;
 

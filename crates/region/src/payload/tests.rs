@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::{RegionName, Timestamp, Token};
 use model::ecr::{EcrRepository, TagMutability};
 use model::tags::Tags;

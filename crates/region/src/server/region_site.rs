@@ -3,12 +3,17 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use aws_api::{ec2, ecr, ecs, logs, sts, tagging};
 use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
+use ec2_api as ec2;
+use ecr_api as ecr;
+use ecs_api as ecs;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
+use logs_api as logs;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use sts_api as sts;
+use tagging_api as tagging;
 use tokio::net::TcpListener;
 
 use super::{Body, BoxFuture, RequestBody, Site, serve};

@@ -11,7 +11,7 @@ mod checks;
 mod promises;
 mod world;
 
-use aws_api::ecs::{self as api, Ecs};
+use ecs_api::{self as api, Ecs};
 use longshore_types::{IdSource, OsIds};
 use model::task::Phase;
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use aws_api::ecs::{self as api, Ecs};
 use control::reconcile::{Driver, Environment};
+use ecs_api::{self as api, Ecs};
 use longshore_types::{DeploymentId, Timestamp};
 use model::instance::Instance;
 use model::service::{CompletedDeployment, Deployment, Rank, ServiceDeploymentStatus};

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::{AccountId, InstanceId, TaskDefinitionId, TaskId};
 use model::TaskDefinition;
 use serde_json::Value;

@@ -376,7 +376,7 @@ impl Session<'_> {
         Some(ToAgent::PayloadMessage(Payload { to, message_id, tasks, seq_num, generated_at }))
     }
 
-    fn definition(&self, view: &View, task: &Task) -> Option<Arc<aws_api::ecs::TaskDefinition>> {
+    fn definition(&self, view: &View, task: &Task) -> Option<Arc<ecs_api::TaskDefinition>> {
         let row = view.task_definitions.get(task.scope.account, &task.definition);
         let Some(row) = row else {
             warn!(task = %task.id, definition = %task.definition, "task definition is gone");

@@ -1,7 +1,7 @@
 //! STS: who am I.
 
-use aws_api::sts::{GetCallerIdentityRequest, GetCallerIdentityResponse, Sts};
 use aws_wire::{ApiError, Caller, Principal};
+use sts_api::{GetCallerIdentityRequest, GetCallerIdentityResponse, Sts};
 
 use crate::access::principal_arn;
 use crate::region::Region;

@@ -10,17 +10,19 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_api::tagging::{
+use aws_wire::{ApiError, Caller};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ecr_api as ecr;
+use ecs_api as ecs;
+use logs_api as logs;
+use longshore_types::Arn;
+use model::Tags;
+use tagging_api::{
     FailureInfo, GetResourcesInput, GetResourcesOutput, GetTagKeysInput, GetTagKeysOutput,
     GetTagValuesInput, GetTagValuesOutput, ResourceTagMapping, Tag, TagFilter, TagResourcesInput,
     TagResourcesOutput, Tagging, UntagResourcesInput, UntagResourcesOutput,
 };
-use aws_api::{ecr, ecs, logs};
-use aws_wire::{ApiError, Caller};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use longshore_types::Arn;
-use model::Tags;
 
 use crate::region::Region;
 

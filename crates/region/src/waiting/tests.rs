@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 
 use super::*;
 use crate::ecs::task_tests::world::{FakeAgent, World};

@@ -12,10 +12,10 @@ fn arn(group: &str) -> String {
     )
 }
 
-fn request(name: &str, group: &str) -> ecs::CreateCapacityProviderRequest {
-    ecs::CreateCapacityProviderRequest {
+fn request(name: &str, group: &str) -> api::CreateCapacityProviderRequest {
+    api::CreateCapacityProviderRequest {
         name: Some(name.to_owned()),
-        auto_scaling_group_provider: Some(ecs::AutoScalingGroupProvider {
+        auto_scaling_group_provider: Some(api::AutoScalingGroupProvider {
             auto_scaling_group_arn: Some(arn(group)),
             ..Default::default()
         }),
@@ -25,14 +25,14 @@ fn request(name: &str, group: &str) -> ecs::CreateCapacityProviderRequest {
 
 async fn create(
     world: &TestRegion,
-    input: ecs::CreateCapacityProviderRequest,
-) -> Result<ecs::CapacityProvider, ApiError> {
+    input: api::CreateCapacityProviderRequest,
+) -> Result<api::CapacityProvider, ApiError> {
     let answer = handle_create(&world.region, &world.root(), input).await?;
     Ok(answer.capacity_provider.unwrap())
 }
 
-async fn delete(world: &TestRegion, name: &str) -> Result<ecs::CapacityProvider, ApiError> {
-    let input = ecs::DeleteCapacityProviderRequest {
+async fn delete(world: &TestRegion, name: &str) -> Result<api::CapacityProvider, ApiError> {
+    let input = api::DeleteCapacityProviderRequest {
         capacity_provider: Some(name.to_owned()),
         ..Default::default()
     };
@@ -40,7 +40,7 @@ async fn delete(world: &TestRegion, name: &str) -> Result<ecs::CapacityProvider,
 }
 
 async fn associate(world: &TestRegion, names: &[&str]) -> Result<(), ApiError> {
-    let input = ecs::PutClusterCapacityProvidersRequest {
+    let input = api::PutClusterCapacityProvidersRequest {
         cluster: Some("default".to_owned()),
         capacity_providers: Some(names.iter().map(|&name| name.to_owned()).collect()),
         default_capacity_provider_strategy: Some(vec![]),
@@ -50,13 +50,13 @@ async fn associate(world: &TestRegion, names: &[&str]) -> Result<(), ApiError> {
 
 async fn with_cluster() -> TestRegion {
     let world = TestRegion::new();
-    let input = ecs::CreateClusterRequest::default();
+    let input = api::CreateClusterRequest::default();
     create_cluster::handle(&world.region, &world.root(), input).await.unwrap();
     world
 }
 
-fn scaling(target: Option<i32>, min: Option<i32>, max: Option<i32>) -> ecs::ManagedScaling {
-    ecs::ManagedScaling {
+fn scaling(target: Option<i32>, min: Option<i32>, max: Option<i32>) -> api::ManagedScaling {
+    api::ManagedScaling {
         status: Some(ManagedScalingStatus::Enabled),
         target_capacity: target,
         minimum_scaling_step_size: min,
@@ -79,7 +79,7 @@ async fn a_provider_that_names_only_its_group_has_amazons_defaults() {
     assert_eq!(group.managed_draining, Some(ManagedDraining::Enabled));
     let protection = group.managed_termination_protection;
     assert_eq!(protection, Some(ManagedTerminationProtection::Disabled));
-    let expected = ecs::ManagedScaling {
+    let expected = api::ManagedScaling {
         status: Some(ManagedScalingStatus::Disabled),
         target_capacity: Some(100),
         minimum_scaling_step_size: Some(1),
@@ -169,7 +169,7 @@ async fn a_group_is_named_by_arn_or_by_name() {
 #[tokio::test]
 async fn scaling_has_ranges_and_protection_needs_it() {
     let world = TestRegion::new();
-    let with = |managed_scaling: Option<ecs::ManagedScaling>, protects: bool| {
+    let with = |managed_scaling: Option<api::ManagedScaling>, protects: bool| {
         let mut input = request("mine", "web");
         let group = input.auto_scaling_group_provider.as_mut().unwrap();
         group.managed_scaling = managed_scaling;
@@ -197,11 +197,11 @@ async fn scaling_has_ranges_and_protection_needs_it() {
 #[tokio::test]
 async fn what_is_not_there_is_refused_by_name() {
     let world = TestRegion::new();
-    let managed = ecs::CreateCapacityProviderRequest {
+    let managed = api::CreateCapacityProviderRequest {
         managed_instances_provider: Some(Default::default()),
         ..request("mine", "web")
     };
-    let of_cluster = ecs::CreateCapacityProviderRequest {
+    let of_cluster = api::CreateCapacityProviderRequest {
         cluster: Some("default".to_owned()),
         ..request("mine", "web")
     };
@@ -210,7 +210,7 @@ async fn what_is_not_there_is_refused_by_name() {
         assert_eq!(error.code, "UnsupportedFeatureException");
         assert!(error.message.starts_with(what), "{error}");
     }
-    let without = ecs::CreateCapacityProviderRequest {
+    let without = api::CreateCapacityProviderRequest {
         auto_scaling_group_provider: None,
         ..request("mine", "web")
     };
@@ -223,9 +223,9 @@ async fn an_update_changes_what_it_names_and_says_that_it_is_done() {
     let world = TestRegion::new();
     create(&world, request("mine", "web")).await.unwrap();
     let update = async |name: &str, target: i32| {
-        let input = ecs::UpdateCapacityProviderRequest {
+        let input = api::UpdateCapacityProviderRequest {
             name: Some(name.to_owned()),
-            auto_scaling_group_provider: Some(ecs::AutoScalingGroupProviderUpdate {
+            auto_scaling_group_provider: Some(api::AutoScalingGroupProviderUpdate {
                 managed_scaling: Some(scaling(Some(target), None, None)),
                 ..Default::default()
             }),
@@ -276,7 +276,7 @@ async fn a_deleted_provider_is_described_for_a_while_and_its_name_is_free() {
     create(&world, request("mine", "web")).await.unwrap();
     delete(&world, "mine").await.unwrap();
     let describe = |name: &str| {
-        let input = ecs::DescribeCapacityProvidersRequest {
+        let input = api::DescribeCapacityProvidersRequest {
             capacity_providers: Some(vec![name.to_owned()]),
             ..Default::default()
         };
@@ -298,8 +298,8 @@ async fn the_instances_of_a_group_are_the_pool_of_its_provider() {
     let world = with_cluster().await;
     create(&world, request("mine", "web")).await.unwrap();
     let register = async || {
-        let input = ecs::RegisterContainerInstanceRequest {
-            attributes: Some(vec![ecs::Attribute {
+        let input = api::RegisterContainerInstanceRequest {
+            attributes: Some(vec![api::Attribute {
                 name: Some("longshore.auto-scaling-group".to_owned()),
                 value: Some("web".to_owned()),
                 ..Default::default()
@@ -310,7 +310,7 @@ async fn the_instances_of_a_group_are_the_pool_of_its_provider() {
         answer.unwrap().container_instance.unwrap().container_instance_arn.unwrap()
     };
     let provider_of = |instance: &str| {
-        let input = ecs::DescribeContainerInstancesRequest {
+        let input = api::DescribeContainerInstancesRequest {
             container_instances: Some(vec![instance.to_owned()]),
             ..Default::default()
         };

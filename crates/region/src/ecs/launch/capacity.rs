@@ -1,7 +1,7 @@
 //! On what capacity a request's tasks go: a launch type, or a strategy over providers.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use model::task::Launch;
 use model::{Cluster, StrategyItem};
 

@@ -1,7 +1,7 @@
 //! `networkConfiguration`: the subnets and security groups of tasks with interfaces of their own.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::{AccountId, SecurityGroupId, SubnetId};
 use model::task::Launch;
 use model::vpc::{Interface, Subnet, Vpc};

@@ -1,7 +1,7 @@
 //! `overrides`: what one request changes of its task definition.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::{CpuUnits, MemoryMib};
 use model::TaskDefinition;
 use model::task::{ContainerOverride, Launch, Overrides};

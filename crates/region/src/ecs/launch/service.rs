@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::{DeploymentId, TaskDefinitionId};
 use model::service::{Propagate, RevisionCapacity, TaskSet};
 use model::task::{Launch as LaunchType, Overrides, TaskService};

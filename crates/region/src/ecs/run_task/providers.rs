@@ -3,8 +3,8 @@
 //! With managed scaling a task without room waits for instances to come, as PROVISIONING; without it
 //! the task fails at once, as it does for launch type EC2.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use longshore_types::InstanceId;
 use model::StrategyItem;
 use model::task::Waiting;

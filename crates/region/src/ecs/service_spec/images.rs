@@ -3,8 +3,8 @@
 //! Names in this region's registry are looked up when the revision is made; what others mean is
 //! learnt from the first task that says what it runs.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use image::Reference;
 use longshore_types::AccountId;
 use model::service::RevisionImage;

@@ -1,7 +1,7 @@
 //! `placementConstraints` and `placementStrategy` of a service.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use model::service::{PlacementRule, PlacementWish};
 use model::task::Launch;
 

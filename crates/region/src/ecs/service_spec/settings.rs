@@ -1,7 +1,7 @@
 //! How a service's tasks are replaced and counted: `deploymentConfiguration`, `desiredCount`, flags.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use model::service::{
     Breaker, BreakerThreshold, Controller, DeploymentSettings, Propagate, Scheduling,
 };

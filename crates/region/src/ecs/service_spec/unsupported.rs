@@ -2,8 +2,8 @@
 //!
 //! Absent, empty and disabled values pass: clients send them along with everything else.
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 
 use crate::errors::Refusal;
 

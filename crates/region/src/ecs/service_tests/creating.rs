@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 
 use super::world::{INVALID, World, refused, text};
 use crate::ecs::{account_settings, list_services};

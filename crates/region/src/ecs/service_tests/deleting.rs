@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 
 use super::world::{INVALID, World, refused, text};
 use crate::ecs::{delete_cluster, describe_clusters, list_services, list_tasks, tag_resource};

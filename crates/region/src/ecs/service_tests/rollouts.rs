@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::{DeploymentId, Uuid};
 use model::service::{
     CompletedDeployment, Happening, Rank, Rollback, RollbackCause, Rollout,

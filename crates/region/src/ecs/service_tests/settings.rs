@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 use model::service::Scheduling;
 
 use super::world::{INVALID, World, refused, text};

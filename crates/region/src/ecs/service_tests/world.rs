@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs as api;
 use aws_wire::ApiError;
+use ecs_api as api;
 use model::task::{Desired, Phase, Task, TaskService, Times};
 use model::{Deployment, Row, Service, ServiceId, ServiceRevision};
 use store::Batch;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs::{ContainerDefinition, ResourceType};
+use ecs_api::{ContainerDefinition, ResourceType};
 use longshore_types::ContainerName;
 
 use super::{CONTAINERS_MAX, Check, Draft, bad, list, name, one_of, text};

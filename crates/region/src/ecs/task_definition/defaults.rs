@@ -1,6 +1,6 @@
 //! What Amazon fills in where a request is silent, so that its answer shows it.
 
-use aws_api::ecs::{ContainerDefinition, HealthCheck, PortMapping, TransportProtocol};
+use ecs_api::{ContainerDefinition, HealthCheck, PortMapping, TransportProtocol};
 use longshore_types::AccountId;
 use model::NetworkMode;
 

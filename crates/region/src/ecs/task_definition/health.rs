@@ -1,6 +1,6 @@
 //! Health checks.
 
-use aws_api::ecs::ContainerDefinition;
+use ecs_api::ContainerDefinition;
 
 use super::{Check, bad, list};
 

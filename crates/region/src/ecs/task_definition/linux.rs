@@ -1,6 +1,6 @@
 //! Linux parameters, ulimits, security options and system controls.
 
-use aws_api::ecs::{ContainerDefinition, DeviceCgroupPermission, LinuxParameters, UlimitName};
+use ecs_api::{ContainerDefinition, DeviceCgroupPermission, LinuxParameters, UlimitName};
 
 use super::{Check, bad, list, one_of, text};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_api::ecs::{ContainerDefinition, LogDriver};
+use ecs_api::{ContainerDefinition, LogDriver};
 
 use super::{Check, Draft, bad, list, name, one_of, text};
 use crate::errors::Refusal;

@@ -22,9 +22,9 @@ mod tests;
 mod unavailable;
 mod volumes;
 
-use aws_api::ecs;
-use aws_api::ecs::ContainerDefinition;
 use aws_wire::json;
+use ecs_api as api;
+use ecs_api::ContainerDefinition;
 use longshore_types::{CpuUnits, Family, MemoryMib};
 use model::{Compatibility, NetworkMode};
 
@@ -53,12 +53,12 @@ pub(super) struct Draft {
     memory: Option<MemoryMib>,
     /// Of this region: `http://127.0.0.1:4566`.
     endpoint: String,
-    request: ecs::RegisterTaskDefinitionRequest,
+    request: api::RegisterTaskDefinitionRequest,
 }
 
 impl Draft {
     pub(super) fn read(
-        request: ecs::RegisterTaskDefinitionRequest,
+        request: api::RegisterTaskDefinitionRequest,
         endpoint: String,
     ) -> Result<Self, Refusal> {
         check_size(&request)?;
@@ -112,18 +112,18 @@ impl Draft {
     fn check_modes(&self) -> Check {
         let pid = self.request.pid_mode.as_ref();
         if let Some(unknown) = pid.filter(|mode| !mode.is_known()) {
-            return Err(one_of(unknown.as_str(), ecs::PidMode::VALUES));
+            return Err(one_of(unknown.as_str(), api::PidMode::VALUES));
         }
         let ipc = self.request.ipc_mode.as_ref();
         if let Some(unknown) = ipc.filter(|mode| !mode.is_known()) {
-            return Err(one_of(unknown.as_str(), ecs::IpcMode::VALUES));
+            return Err(one_of(unknown.as_str(), api::IpcMode::VALUES));
         }
         let platform = self.request.runtime_platform.clone().unwrap_or_default();
         if let Some(unknown) = platform.cpu_architecture.filter(|arch| !arch.is_known()) {
-            return Err(one_of(unknown.as_str(), ecs::CPUArchitecture::VALUES));
+            return Err(one_of(unknown.as_str(), api::CPUArchitecture::VALUES));
         }
         match platform.operating_system_family.filter(|family| !family.is_known()) {
-            Some(unknown) => Err(one_of(unknown.as_str(), ecs::OSFamily::VALUES)),
+            Some(unknown) => Err(one_of(unknown.as_str(), api::OSFamily::VALUES)),
             None => Ok(()),
         }
     }
@@ -136,7 +136,7 @@ impl Draft {
         }
         for constraint in constraints {
             match &constraint.r#type {
-                Some(ecs::TaskDefinitionPlacementConstraintType::MemberOf) => {}
+                Some(api::TaskDefinitionPlacementConstraintType::MemberOf) => {}
                 other => {
                     let given = other.as_ref().map_or("", |kind| kind.as_str());
                     return Err(one_of(given, &["memberOf"]));
@@ -154,9 +154,9 @@ impl Draft {
     }
 
     /// The `TaskDefinition` shape as it is kept.
-    fn shape(&self) -> ecs::TaskDefinition {
+    fn shape(&self) -> api::TaskDefinition {
         let request = self.request.clone();
-        ecs::TaskDefinition {
+        api::TaskDefinition {
             family: Some(self.family.to_string()),
             container_definitions: request.container_definitions,
             task_role_arn: request.task_role_arn,
@@ -180,7 +180,7 @@ impl Draft {
     }
 }
 
-fn check_size(request: &ecs::RegisterTaskDefinitionRequest) -> Check {
+fn check_size(request: &api::RegisterTaskDefinitionRequest) -> Check {
     let size = json::to_vec(request).len();
     if size <= SIZE_MAX {
         return Ok(());
@@ -199,26 +199,26 @@ fn read_family(given: Option<&str>) -> Result<Family, Refusal> {
     })
 }
 
-fn read_mode(given: Option<&ecs::NetworkMode>) -> Result<Option<NetworkMode>, Refusal> {
+fn read_mode(given: Option<&api::NetworkMode>) -> Result<Option<NetworkMode>, Refusal> {
     match given {
         None => Ok(None),
-        Some(ecs::NetworkMode::Bridge) => Ok(Some(NetworkMode::Bridge)),
-        Some(ecs::NetworkMode::Host) => Ok(Some(NetworkMode::Host)),
-        Some(ecs::NetworkMode::Awsvpc) => Ok(Some(NetworkMode::Awsvpc)),
-        Some(ecs::NetworkMode::None_) => Ok(Some(NetworkMode::None)),
-        Some(other) => Err(one_of(other.as_str(), ecs::NetworkMode::VALUES)),
+        Some(api::NetworkMode::Bridge) => Ok(Some(NetworkMode::Bridge)),
+        Some(api::NetworkMode::Host) => Ok(Some(NetworkMode::Host)),
+        Some(api::NetworkMode::Awsvpc) => Ok(Some(NetworkMode::Awsvpc)),
+        Some(api::NetworkMode::None_) => Ok(Some(NetworkMode::None)),
+        Some(other) => Err(one_of(other.as_str(), api::NetworkMode::VALUES)),
     }
 }
 
 fn read_compatibilities(
-    given: Option<&[ecs::Compatibility]>,
+    given: Option<&[api::Compatibility]>,
 ) -> Result<Vec<Compatibility>, Refusal> {
-    let read = |given: &ecs::Compatibility| match given {
-        ecs::Compatibility::Ec2 => Ok(Compatibility::Ec2),
-        ecs::Compatibility::Fargate => Ok(Compatibility::Fargate),
-        ecs::Compatibility::External => Ok(Compatibility::External),
-        ecs::Compatibility::ManagedInstances => Ok(Compatibility::ManagedInstances),
-        other => Err(one_of(other.as_str(), ecs::Compatibility::VALUES)),
+    let read = |given: &api::Compatibility| match given {
+        api::Compatibility::Ec2 => Ok(Compatibility::Ec2),
+        api::Compatibility::Fargate => Ok(Compatibility::Fargate),
+        api::Compatibility::External => Ok(Compatibility::External),
+        api::Compatibility::ManagedInstances => Ok(Compatibility::ManagedInstances),
+        other => Err(one_of(other.as_str(), api::Compatibility::VALUES)),
     };
     given.unwrap_or_default().iter().map(read).collect()
 }

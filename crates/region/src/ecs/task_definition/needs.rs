@@ -1,8 +1,8 @@
 //! A draft as the row that is kept: the document, and what placement and the payload read of it.
 
-use aws_api::ecs;
-use aws_api::ecs::{ContainerDefinition, PortMapping, ResourceType, TransportProtocol};
 use aws_wire::{ApiError, json};
+use ecs_api as api;
+use ecs_api::{ContainerDefinition, PortMapping, ResourceType, TransportProtocol};
 use longshore_types::{AccountId, CpuUnits, MemoryMib, TaskDefinitionId, Timestamp};
 use model::{
     ContainerNeeds, Document, PortNeed, Protocol, Tags, TaskDefinition, TaskDefinitionStatus,
@@ -18,7 +18,7 @@ impl Draft {
         account: AccountId,
         tags: Tags,
         registered_by: String,
-    ) -> Result<(TaskDefinition, ecs::TaskDefinition), ApiError> {
+    ) -> Result<(TaskDefinition, api::TaskDefinition), ApiError> {
         self.complete_roles(account);
         let platform = self.request.runtime_platform.clone().unwrap_or_default();
         let request = &self.request;
@@ -59,7 +59,7 @@ impl Draft {
     }
 }
 
-fn document_of(shape: &ecs::TaskDefinition) -> Result<Document, ApiError> {
+fn document_of(shape: &api::TaskDefinition) -> Result<Document, ApiError> {
     let text = String::from_utf8(json::to_vec(shape))
         .map_err(|error| ApiError::fault("failed to keep a task definition", error))?;
     Document::from_text(text)

@@ -1,6 +1,6 @@
 //! What each launch type allows, and which ones a definition is compatible with.
 
-use aws_api::ecs::{
+use ecs_api::{
     ContainerDefinition, IpcMode, LogConfiguration, LogDriver, PidMode, ResourceType, UlimitName,
 };
 use model::{Compatibility, NetworkMode};

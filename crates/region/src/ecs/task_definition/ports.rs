@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs::{ApplicationProtocol, ContainerDefinition, PortMapping, TransportProtocol};
+use ecs_api::{ApplicationProtocol, ContainerDefinition, PortMapping, TransportProtocol};
 use model::NetworkMode;
 
 use super::{Check, Draft, bad, list, name, one_of, text};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_api::ecs::{ContainerCondition, ContainerDefinition};
+use ecs_api::{ContainerCondition, ContainerDefinition};
 use model::NetworkMode;
 
 use super::{Check, Draft, bad, list, name, one_of, text};

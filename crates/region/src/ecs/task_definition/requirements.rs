@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs::{ContainerDefinition, LogDriver, Volume};
+use ecs_api::{ContainerDefinition, LogDriver, Volume};
 use model::{NetworkMode, RequiredAttribute};
 
 use super::{Draft, list, text};

@@ -1,6 +1,6 @@
 //! Secrets, environment files and registry credentials: their form, whoever resolves them.
 
-use aws_api::ecs::{ContainerDefinition, EnvironmentFileType};
+use ecs_api::{ContainerDefinition, EnvironmentFileType};
 use longshore_types::Arn;
 
 use super::{Check, Draft, bad, list, one_of, text};

@@ -1,6 +1,6 @@
 //! CPU and memory: how they are written, and how containers and the task go together.
 
-use aws_api::ecs::ContainerDefinition;
+use ecs_api::ContainerDefinition;
 use longshore_types::{CpuUnits, MemoryMib};
 
 use super::{Check, Draft, bad, name};

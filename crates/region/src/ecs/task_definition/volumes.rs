@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::ecs::{
+use ecs_api::{
     DockerVolumeConfiguration, EFSAuthorizationConfigIAM, EFSTransitEncryption,
     EFSVolumeConfiguration, Scope, Volume,
 };

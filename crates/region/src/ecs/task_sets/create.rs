@@ -1,7 +1,7 @@
 //! CreateTaskSet: another part of a service, with a revision and capacity of its own.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{DeploymentId, Timestamp};
 use model::service::{TaskSet, TaskSetStatus};
 use model::task::Launch;

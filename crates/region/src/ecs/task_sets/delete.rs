@@ -1,7 +1,7 @@
 //! DeleteTaskSet: its tasks stop, and then it is no more.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::service::{TaskSet, TaskSetStatus};
 use store::Batch;
 

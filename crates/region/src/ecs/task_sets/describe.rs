@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::{Scope, TaskSetArn};
 use model::Service;
 use model::service::TaskSet;

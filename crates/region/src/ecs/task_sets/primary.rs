@@ -1,7 +1,7 @@
 //! UpdateServicePrimaryTaskSet: which task set serves.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use longshore_types::Timestamp;
 use model::service::{TaskSet, TaskSetStatus};
 use store::Batch;

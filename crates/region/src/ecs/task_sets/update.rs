@@ -1,7 +1,7 @@
 //! UpdateTaskSet: another scale.
 
-use aws_api::ecs as api;
 use aws_wire::{ApiError, Caller};
+use ecs_api as api;
 use model::service::TaskSet;
 use store::Batch;
 

@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 
 use super::world::World;
 use crate::ecs::{

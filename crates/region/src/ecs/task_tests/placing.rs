@@ -1,4 +1,4 @@
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::TaskId;
 use model::task::Task;
 use model::{NetworkMode, Row, View};

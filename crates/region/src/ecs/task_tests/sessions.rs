@@ -145,7 +145,7 @@ async fn a_deregistered_instance_is_refused_by_name() {
     let world = World::new().await;
     let mut agent = world.agent().await;
     let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
-    let input = aws_api::ecs::DeregisterContainerInstanceRequest {
+    let input = ecs_api::DeregisterContainerInstanceRequest {
         container_instance: Some(agent.instance.clone()),
         force: Some(true),
         ..Default::default()
@@ -229,18 +229,18 @@ async fn an_agent_that_makes_no_interfaces_is_sent_one_and_the_task_follows_once
     let arn = world.register(&world.root(), 4096, 8192).await;
     let mut agent = world.connect_as_root(&arn).await;
     agent.expect("TaskManifestMessage").await;
-    let answer = world.run(|input| input.launch_type = Some(aws_api::ecs::LaunchType::Ec2)).await;
+    let answer = world.run(|input| input.launch_type = Some(ecs_api::LaunchType::Ec2)).await;
     let task = answer.tasks.unwrap().remove(0);
     let arn = task.task_arn.unwrap();
     let attach = agent.expect("AttachTaskNetworkInterfacesMessage").await;
     assert_eq!(attach["taskArn"], arn.as_str());
     let attachment = attach["elasticNetworkInterfaces"][0]["attachmentArn"].as_str().unwrap();
     agent.ack(&attach).await;
-    let change = aws_api::ecs::AttachmentStateChange {
+    let change = ecs_api::AttachmentStateChange {
         attachment_arn: Some(attachment.to_owned()),
         status: Some("ATTACHED".to_owned()),
     };
-    let input = aws_api::ecs::SubmitTaskStateChangeRequest {
+    let input = ecs_api::SubmitTaskStateChangeRequest {
         task: Some(arn.clone()),
         attachments: Some(vec![change]),
         ..Default::default()

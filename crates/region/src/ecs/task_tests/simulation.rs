@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_api::ecs as api;
+use ecs_api as api;
 use longshore_types::{Resources, SeededEnv};
 use model::instance::Instance;
 use model::task::{Launch, Phase, Task};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_api::ecs as api;
 use aws_wire::{Caller, Principal};
 use bytes::Bytes;
+use ecs_api as api;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::service::service_fn;

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_api::{ec2, ecr, ecs, sts};
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::{Credentials, presign};
 use aws_wire::{ApiError, Caller, Principal};
 use bytes::Bytes;
+use ec2_api as ec2;
+use ecr_api as ecr;
+use ecs_api as ecs;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Token, Uuid};
+use sts_api as sts;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_api::ecs::{self as api, Ecs};
 use aws_wire::{Caller, Principal};
+use ecs_api::{self as api, Ecs};
 use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Desired, Health, HealthReport, Input, Phase, Task};

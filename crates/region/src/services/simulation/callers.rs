@@ -1,6 +1,6 @@
 //! Callers that make, change, scale, deploy, stop and delete, and hosts that come and go.
 
-use aws_api::ecs::{self as api, Ecs};
+use ecs_api::{self as api, Ecs};
 use model::service::{Controller, Deployment, Rank, ServiceStatus};
 use model::task::{Phase, Task};
 

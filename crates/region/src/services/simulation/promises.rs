@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_api::ecs::{self as api, Ecs};
+use ecs_api::{self as api, Ecs};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
 use model::task::{Desired, Launch, Phase, Task};

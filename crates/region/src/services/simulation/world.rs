@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_api::ecs::{self as api, Ecs};
 use aws_wire::{ApiError, Caller, Principal};
 use control::reconcile::{Driver, Environment};
+use ecs_api::{self as api, Ecs};
 use longshore_types::{Clock, SeededEnv, Timestamp, Uuid};
 use model::View;
 use store::{MemoryStore, Store};

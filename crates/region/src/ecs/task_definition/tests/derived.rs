@@ -1,7 +1,7 @@
 //! What is found out of a document and filled into it; and that it stays what was sent.
 
-use aws_api::ecs;
 use aws_wire::json;
+use ecs_api as api;
 use model::Compatibility;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -255,7 +255,7 @@ proptest! {
 
     #[test]
     fn no_document_panics(bytes in "\\{(\"(family|cpu|memory|networkMode|containerDefinitions|volumes)\":(\"[a-z0-9 .]{0,8}\"|\\[\\{\"name\":\"[a-z]{0,3}\",\"image\":\"x\",\"cpu\":-?[0-9]{1,9}\\}\\]),){0,4}\"family\":\"a\"\\}") {
-        if let Ok(request) = json::from_slice::<ecs::RegisterTaskDefinitionRequest>(bytes.as_bytes()) {
+        if let Ok(request) = json::from_slice::<api::RegisterTaskDefinitionRequest>(bytes.as_bytes()) {
             let _ = Draft::read(request, String::new());
         }
     }

@@ -4,13 +4,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use aws_api::{ec2, ecr, ecs, logs, sts};
 use aws_wire::query::{Dialect, Form};
 use aws_wire::service::{Call, Inbound, Protocol, Service, error_answer};
 use aws_wire::{ApiError, cbor, json, query};
+use ec2_api as ec2;
+use ecr_api as ecr;
+use ecs_api as ecs;
 use http::HeaderMap;
+use logs_api as logs;
 use longshore_types::Uuid;
 use proptest::prelude::*;
+use sts_api as sts;
 
 const REGISTER: &str = r#"{"family":"web","networkMode":"awsvpc","cpu":"256","memory":"512","containerDefinitions":[{"name":"a","image":"b","cpu":10,"memory":64,"essential":true,"portMappings":[{"containerPort":80,"protocol":"tcp"}],"environment":[{"name":"X","value":"é\u00e9\n"}],"logConfiguration":{"logDriver":"awslogs","options":{"awslogs-group":"g"}},"healthCheck":{"command":["CMD","true"],"interval":5},"ulimits":[{"name":"nofile","softLimit":1,"hardLimit":2}]}],"tags":[{"key":"k","value":"v"}]}"#;
 const PUT_EVENTS: &str = r#"{"logGroupName":"g","logStreamName":"s","logEvents":[{"timestamp":1700000000000,"message":"hello"}]}"#;

@@ -4,9 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use aws_api::{ec2, ecr, ecs, logs, sts};
 use aws_wire::service::Service;
 use aws_wire::shape::{Pattern, Shape};
+use ec2_api as ec2;
+use ecr_api as ecr;
+use ecs_api as ecs;
+use logs_api as logs;
+use sts_api as sts;
 
 static SERVICES: [&Service; 5] =
     [&ecs::SERVICE, &ecr::SERVICE, &logs::SERVICE, &sts::SERVICE, &ec2::SERVICE];

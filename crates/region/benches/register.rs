@@ -4,11 +4,11 @@
 
 use std::hint::black_box;
 
-use aws_api::ecs;
 use aws_wire::json;
 use aws_wire::sigv4::{Credentials, KeyMaterial, Received, SigningKeys, sign, verify};
 use aws_wire::validate;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ecs_api as ecs;
 use http::{HeaderMap, HeaderValue};
 use longshore_types::{Timestamp, Token};
 
