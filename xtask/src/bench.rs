@@ -17,7 +17,7 @@ pub(crate) enum BenchError {
 
 /// What criterion measures: the name of the figure, the package, and its bench.
 const PURE: [(&str, &str, &str); 2] =
-    [("placement", "plan", "placement"), ("decoding", "region", "register")];
+    [("placement", "plan", "placement"), ("decoding", "ecs", "register")];
 
 /// Measures `figures`, or all there are if none is named.
 pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {

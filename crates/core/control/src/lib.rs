@@ -1,3 +1,30 @@
-//! What every service of a region shares: how rows are reconciled.
+//! The core that every service of a region shares.
+//!
+//! [`Control`] has what all of them are made of: configuration, store, clock, ids and keys. A handler reads
+//! a view ([`Control::view`]) or makes a decision ([`Control::decide`]); what must happen by itself is a
+//! [`reconcile::Reconciler`]. What one service has to know of another is a row, or a port of [`ports`].
+//!
+//! **Invariant:** an answer is sent only after what it says is durable.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
+pub mod access;
+pub mod config;
+mod decide;
+mod documents;
+pub mod errors;
+pub mod paging;
+pub mod ports;
 pub mod reconcile;
+mod shared;
+pub mod tasks;
+pub mod temporary;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod vpc;
+
+pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};
+pub use config::Config;
+pub use documents::Documents;
+pub use shared::{Control, Parts};
+pub use vpc::NoAddresses;

@@ -74,6 +74,10 @@ pub trait Reconciler: Send + 'static {
     fn finished(&mut self, _key: &Self::Key, _note: Self::Note, _queue: &mut Queue<Self::Key>) {}
 }
 
+/// The one key of a reconciler that goes by time alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NowAndThen;
+
 /// What a pass came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass<N> {

@@ -3,13 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use longshore_types::{Chain, OsIds, SystemClock, Token};
-use region::config::Config;
-use region::{Keys, Region};
+use longshore_types::{OsIds, SystemClock, Token};
+use region::{Config, Keys, Region};
 use tokio::net::{TcpListener, TcpSocket};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::addresses;
 use crate::cli::RegionArgs;
@@ -17,9 +15,6 @@ use crate::commands::agent;
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::signals;
-
-/// How often expired log events are removed from the disk. They are invisible before that.
-const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
 
 /// Connections that the kernel keeps until they are accepted; it has a bound of its own.
 const LISTEN_QUEUE: u32 = 4096;
@@ -50,7 +45,6 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
         bridge: ranges.bridge.to_string(),
     })?;
     info!(region = %args.region, %address, "region ready");
-    tokio::spawn(sweep_logs(Arc::clone(&region)));
     let sessions = Arc::clone(&region);
     let stop = async move {
         signals::stop().await;
@@ -93,15 +87,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_QUEUE)
-}
-
-async fn sweep_logs(region: Arc<Region>) {
-    loop {
-        if let Err(error) = region.logs.sweep().await {
-            warn!(error = %Chain(&error), "could not remove expired log events");
-        }
-        tokio::time::sleep(SWEEP_PERIOD).await;
-    }
 }
 
 #[cfg(test)]

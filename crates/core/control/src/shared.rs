@@ -1,0 +1,68 @@
+//! What every service holds, and the names that follow from a region's settings.
+
+use std::sync::{Arc, Mutex};
+
+use aws_wire::Caller;
+use longshore_types::{AccountId, Clock, IdSource, Scope};
+use model::View;
+use store::Store;
+
+use crate::access::{Access, Keys};
+use crate::config::Config;
+
+/// The doors that a region opens and a test replaces.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+    pub keys: Keys,
+}
+
+/// What all services of a region share.
+#[derive(Debug)]
+pub struct Control {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+    pub access: Access,
+    /// Held while a decision is made and submitted, so that deciders don't overtake each other.
+    pub(crate) deciding: Mutex<()>,
+}
+
+impl Control {
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let Parts { store, clock, ids, keys } = parts;
+        let access = Access::new(keys, &config);
+        Self { config, store, clock, ids, access, deciding: Mutex::new(()) }
+    }
+
+    /// What answers are made from: everything that is on disk.
+    pub fn view(&self) -> Arc<View> {
+        self.store.durable()
+    }
+
+    /// Where resources of the caller live.
+    pub fn scope(&self, caller: &Caller) -> Scope {
+        self.scope_of(caller.account)
+    }
+
+    pub fn scope_of(&self, account: AccountId) -> Scope {
+        Scope { region: self.config.region.clone(), account }
+    }
+
+    /// Where agents, and whoever follows an answer, reach the region.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.registry_host())
+    }
+
+    /// The host and port in the names of the region's own images.
+    pub fn registry_host(&self) -> String {
+        let mut address = self.config.listen;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        address.to_string()
+    }
+}

@@ -1,0 +1,35 @@
+//! Task rows, which the API, reconcilers and agents' sessions all write.
+//!
+//! **Invariant:** a task's address is taken back in the same batch in which the task stops.
+
+use aws_wire::ApiError;
+use longshore_types::TaskArn;
+use model::Key;
+use model::task::{Input, Phase, Task, step};
+use model::vpc::region_account;
+use store::Batch;
+
+use crate::Control;
+
+/// Writes a task; once it has stopped, its address is free again.
+pub fn put_task(batch: &mut Batch, task: Task) {
+    if let Some(interface) = task.interface.as_ref().filter(|_| task.phase == Phase::Stopped) {
+        batch.delete(Key::Interface(region_account(), interface.address));
+    }
+    batch.put(task);
+}
+
+impl Control {
+    /// Applies an input to a task's row.
+    pub async fn feed(&self, task: &TaskArn, input: &Input) -> Result<(), ApiError> {
+        self.decide(|view, now| {
+            let mut batch = Batch::on(view);
+            let row = view.tasks.get(task.scope.account, &task.id);
+            if let Some(next) = row.and_then(|row| step(row, input, now)) {
+                put_task(&mut batch, next);
+            }
+            Ok((batch, ()))
+        })
+        .await
+    }
+}

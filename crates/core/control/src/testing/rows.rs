@@ -1,0 +1,75 @@
+//! Rows as the region itself writes them.
+
+use std::sync::Arc;
+
+use longshore_types::{
+    CpuUnits, EniId, InstanceId, MemoryMib, Scope, SeededEnv, TaskId, Timestamp, Uuid,
+};
+use model::task::{
+    Asked, AskedContainer, AttachmentPhase, Container, Desired, Launch, Need, Overrides, Phase,
+    SeenContainer, Task, TaskInterface, Times,
+};
+
+/// A Fargate task of one container on instance 1, as RunTask makes it.
+pub fn task(seed: u64) -> Task {
+    let env = SeededEnv::from_seed(seed);
+    Task {
+        id: TaskId::mint(&env),
+        asked: Arc::new(Asked {
+            scope: Scope {
+                region: "us-east-1".parse().expect("well formed"),
+                account: "000000000000".parse().expect("well formed"),
+            },
+            cluster: "demo".parse().expect("well formed"),
+            definition: "web:3".parse().expect("well formed"),
+            launch: Launch::Fargate,
+            platform_version: Some("1.4.0".to_owned()),
+            platform_family: None,
+            group: "family:web".to_owned(),
+            started_by: None,
+            tags: model::Tags::new(),
+            cpu: Some(CpuUnits(256)),
+            memory: Some(MemoryMib(512)),
+            ephemeral_storage_gib: Some(20),
+            enable_execute_command: false,
+            overrides: Overrides::default(),
+            need: Need::default(),
+        }),
+        capacity_provider: None,
+        service: None,
+        protected_until: None,
+        zone: None,
+        instance: Some(InstanceId::from_bytes([1; 16])),
+        waiting: None,
+        desired: Desired::Running,
+        stop_cause: None,
+        phase: Phase::Provisioning,
+        interface: Some(Box::new(TaskInterface {
+            attachment: Uuid::from_random([3; 16]),
+            eni: EniId::mint(&env),
+            subnet: "subnet-0123456789abcdef0".parse().expect("well formed"),
+            security_groups: vec![],
+            address: "172.31.0.4".parse().expect("well formed"),
+            mac: "02:a5:ac:1f:00:04".to_owned(),
+            private_dns_name: "ip-172-31-0-4.ec2.internal".to_owned(),
+            assign_public_ip: false,
+            phase: AttachmentPhase::Precreated,
+        })),
+        containers: vec![Container {
+            id: Uuid::from_random([7; 16]),
+            asked: Arc::new(AskedContainer {
+                name: "web".parse().expect("well formed"),
+                image: "127.0.0.1:4566/hello:1".to_owned(),
+                essential: true,
+                cpu: None,
+                memory: None,
+                memory_reservation: None,
+                pinned_digest: None,
+                is_health_checked: false,
+            }),
+            seen: SeenContainer::default(),
+        }],
+        times: Times { created: Timestamp(1), ..Times::default() },
+        version: 1,
+    }
+}

@@ -1,0 +1,32 @@
+//! The default VPC that every account has: it follows from the region's plan of addresses.
+
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller};
+use longshore_types::AccountId;
+use model::View;
+use model::vpc::{AddressPlan, AddressPlanId, Vpc, region_account};
+
+use crate::Control;
+
+/// No private range of addresses is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "all private ranges of addresses are used on this machine already, so that none are left for tasks \
+     (ip route show table all lists them)"
+)]
+pub struct NoAddresses;
+
+impl Control {
+    /// The default VPC of an account; `None` before the region has chosen its addresses.
+    pub fn vpc(&self, view: &View, account: AccountId) -> Option<Vpc> {
+        let plan: &Arc<AddressPlan> = view.address_plans.get(region_account(), &AddressPlanId)?;
+        Some(plan.default_vpc(account, &self.config.region))
+    }
+
+    /// As [`Control::vpc`], for answers.
+    pub fn own_vpc(&self, view: &View, caller: &Caller) -> Result<Vpc, ApiError> {
+        self.vpc(view, caller.account)
+            .ok_or_else(|| ApiError::fault("failed to find the default VPC", NoAddresses))
+    }
+}

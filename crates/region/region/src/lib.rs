@@ -1,0 +1,18 @@
+//! A region: its services, their agents' sessions and one reconcile driver around one store, behind one
+//! listener.
+//!
+//! [`region::Region`] is the composition, and the only place that knows every service. What a service does
+//! is in its own crate; what they share is [`control`].
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
+
+pub mod region;
+pub mod server;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use control::{Access, AccessKey, Config, KeyPair, Keys};
+pub use region::{Region, StartError};
+pub use server::{NotReady, serve_region as serve};

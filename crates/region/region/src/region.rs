@@ -1,0 +1,148 @@
+//! The region: opened, its services told of each other, its background started.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use aws_wire::ApiError;
+use aws_wire::service::Service;
+use cloudwatch_logs::CloudWatchLogs;
+use control::ports::{RegionService, Tagged};
+use control::reconcile::{Driver, Environment, ReconcilerStatus, Status};
+use control::{Config, Control, Documents, Keys, KeysError, Parts};
+use ec2::Ec2;
+use ecr::Ecr;
+use ecs::Ecs;
+use identity::Identity;
+use logs::{Logs, LogsError};
+use longshore_types::{Clock, IdSource};
+use model::vpc::Cidr;
+use plan::ranges::Ranges;
+use sessions::Sessions;
+use store::{OpenError, SqliteOptions, SqliteStore};
+use tagging::Tagging;
+
+/// The store's file within the data directory.
+pub const STORE_FILE: &str = "region.sqlite";
+/// The directory of CloudWatch Logs within the data directory.
+pub const LOGS_DIR: &str = "logs";
+
+/// Why a region can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to create {path}")]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("failed to open the log store")]
+    Logs { source: LogsError },
+    #[error("failed to open the registry")]
+    Registry { source: image::BlobError },
+}
+
+/// A whole region.
+#[derive(Debug)]
+pub struct Region {
+    pub control: Arc<Control>,
+    /// The agents that are connected.
+    pub sessions: Arc<Sessions>,
+    pub ecs: Arc<Ecs>,
+    pub ecr: Arc<Ecr>,
+    pub logs: Arc<CloudWatchLogs>,
+    pub tagging: Arc<Tagging>,
+    services: Vec<Arc<dyn RegionService>>,
+    /// What the generated code says of each.
+    models: Vec<&'static Service>,
+    /// Set once the driver is started.
+    reconcilers: OnceLock<Status>,
+}
+
+impl Region {
+    /// Opens everything under the data directory, and creates what is not there yet.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+    ) -> Result<Self, StartError> {
+        let dir = &config.data_dir;
+        files::private::make_dirs(dir)
+            .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        // The store first: its lock is what tells a second region that it is one.
+        let store = Arc::new(SqliteStore::open(&dir.join(STORE_FILE), &SqliteOptions::default())?);
+        files::whole::sweep(dir)
+            .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        let keys = Keys::load_or_create(dir, ids.as_ref())?;
+        Self::on(Control::new(config, Parts { store, clock, ids, keys }))
+    }
+
+    /// The same on a core whose store and keys are open already.
+    pub fn on(control: impl Into<Arc<Control>>) -> Result<Self, StartError> {
+        let control = control.into();
+        let logs_dir = control.config.data_dir.join(LOGS_DIR);
+        let logs = Logs::open(&logs_dir, Arc::clone(&control.clock))
+            .map_err(|source| StartError::Logs { source })?;
+        let registry =
+            ecr::catalog::open(&control).map_err(|source| StartError::Registry { source })?;
+        let core = || Arc::clone(&control);
+        let documents = Arc::new(Documents::default());
+        let sessions = Arc::new(Sessions::new(core(), Arc::clone(&documents)));
+        let ecs = Arc::new(Ecs::new(core(), documents));
+        let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
+        let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
+        let tagged: Vec<Arc<dyn Tagged>> = vec![ecs.clone(), ecr.clone(), logs.clone()];
+        let tagging = Arc::new(Tagging::new(tagged));
+        let services: Vec<Arc<dyn RegionService>> = vec![
+            ecs.clone(),
+            ecr.clone(),
+            logs.clone(),
+            Arc::new(Identity::new(core())),
+            Arc::new(Ec2::new(core())),
+            tagging.clone(),
+        ];
+        let models = services.iter().map(|service| service.service()).collect();
+        let reconcilers = OnceLock::new();
+        Ok(Self { control, sessions, ecs, ecr, logs, tagging, services, models, reconcilers })
+    }
+
+    /// What answers here.
+    pub fn services(&self) -> &[Arc<dyn RegionService>] {
+        &self.services
+    }
+
+    pub(crate) fn models(&self) -> &[&'static Service] {
+        &self.models
+    }
+
+    /// Chooses the addresses of tasks; see [`ec2::prepare_network`].
+    pub async fn prepare_network(&self, taken: &[Cidr]) -> Result<Ranges, ApiError> {
+        ec2::prepare_network(&self.control, taken).await
+    }
+
+    /// Readies the state that a crash may have left behind. To be awaited before requests are served.
+    pub async fn prepare(&self) -> Result<(), ApiError> {
+        sessions::prepare(&self.control).await?;
+        for service in &self.services {
+            service.prepare().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the driver of all that the region does by itself, once. It ends with the runtime.
+    pub fn start(&self) {
+        let mut driver = Driver::new(Environment::of(&self.control.store, &self.control.clock));
+        if self.reconcilers.set(driver.status()).is_err() {
+            return;
+        }
+        self.sessions.register(&mut driver);
+        for service in &self.services {
+            Arc::clone(service).register(&mut driver);
+        }
+        tokio::spawn(driver.run());
+    }
+
+    /// What each reconciler is doing; nothing before the driver is started.
+    pub fn reconcilers(&self) -> Vec<ReconcilerStatus> {
+        self.reconcilers.get().map(Status::read).unwrap_or_default()
+    }
+}

@@ -1,0 +1,322 @@
+//! One request of the API: read, verified, authorized, done, and answered in its own dialect.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, error_answer};
+use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
+use aws_wire::{ApiError, Caller};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use longshore_types::{AccountId, Chain, Uuid};
+use tokio::time::Instant;
+use tracing::{debug, error};
+
+use super::answer::{Body, respond};
+use super::body::{self, BodyError, RequestBody, Whole};
+use super::budget::{Lease, Share};
+use super::peers::Guest;
+use super::route::{self, Target};
+use super::{Server, Site, limits};
+use control::access::AccessKey;
+
+/// What the log says of a request besides its answer.
+#[derive(Default)]
+struct Trace {
+    service: &'static str,
+    operation: String,
+    account: String,
+}
+
+/// A request whose body was read.
+struct Asked<'a> {
+    parts: &'a Parts,
+    whole: Whole,
+    guest: &'a Guest,
+    request_id: Uuid,
+}
+
+impl<S: Site> Server<S> {
+    /// Answers a request of the API.
+    pub(super) async fn api(&self, guest: &Guest, request: Request<RequestBody>) -> Response<Body> {
+        let started = Instant::now();
+        let request_id = self.site.request_id();
+        let (parts, mut body) = request.into_parts();
+        let mut trace = Trace::default();
+        let answer = match self.read(guest, &parts, &mut body).await {
+            Ok((whole, lease)) => {
+                let asked = Asked { parts: &parts, whole, guest, request_id };
+                self.answer(asked, lease, &mut trace).await
+            }
+            Err(refusal) => {
+                let query = parts.uri.query().unwrap_or_default();
+                let expected = route::expected_service(self.site.services(), &parts.headers, query);
+                let protocol = protocol_of(expected);
+                let mut answer = error_answer(&refusal, protocol, expected, request_id);
+                // What is left of the body is not worth reading.
+                answer.headers.push((CONNECTION, HeaderValue::from_static("close")));
+                answer
+            }
+        };
+        let (status, micros) = (answer.status, started.elapsed().as_micros());
+        let Trace { service, operation, account } = trace;
+        debug!(%request_id, service, operation, account, status, micros, "request answered");
+        respond(answer, request_id)
+    }
+
+    /// Reads a request's body. Beyond a little of it only for who names a key that there is, and
+    /// into the memory of those of whom as much is known.
+    async fn read(
+        &self,
+        guest: &Guest,
+        parts: &Parts,
+        body: &mut RequestBody,
+    ) -> Result<(Whole, Lease), ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let expected = route::expected_service(self.site.services(), &parts.headers, query);
+        let protocol = protocol_of(expected);
+        let bytes_max = body_bytes_max(expected);
+        let stated = body.size_hint().exact();
+        let is_within = |max: usize| stated.is_some_and(|stated| stated <= max as u64);
+        if stated.is_some() && !is_within(bytes_max) {
+            return Err(unread(BodyError::TooLarge, protocol));
+        }
+        let is_small = is_within(limits::STRANGER_BODY_BYTES_MAX);
+        let (share, refusal) = match guest.account() {
+            Some(account) if is_small => (Share::Account(account), None),
+            account => match self.verify_head(guest, parts) {
+                Ok(named) if account == Some(named) => (Share::Account(named), None),
+                Ok(_) => (Share::Claimed(guest.address()), None),
+                Err(refusal) => (Share::Stranger(guest.address()), Some(refusal)),
+            },
+        };
+        let Some(refusal) = refusal else {
+            let lease = self.bodies.lease(share);
+            let whole = body::read(body, bytes_max, &lease).await;
+            return Ok((whole.map_err(|why| unread(why, protocol))?, lease));
+        };
+        // What is small is read to the end: of some requests only the body says what they are for,
+        // and so in which words they are refused.
+        if stated.is_some() && !is_small {
+            return Err(refusal.to_api_error(protocol));
+        }
+        let lease = self.bodies.lease(share);
+        match body::read(body, limits::STRANGER_BODY_BYTES_MAX, &lease).await {
+            Ok(whole) => Ok((whole, lease)),
+            Err(BodyError::TooLarge) => Err(refusal.to_api_error(protocol)),
+            Err(why) => Err(unread(why, protocol)),
+        }
+    }
+
+    /// Checks what can be checked of a request before its body is there.
+    fn verify_head(&self, guest: &Guest, parts: &Parts) -> Result<AccountId, SignatureError> {
+        let (region, now) = (self.site.region_name().as_str(), self.site.now());
+        let mut found = None;
+        let lookup = |id: &str| self.look_up(id, &mut found);
+        let received = received(parts, b"");
+        let head = sigv4::verify_head(&received, region, now, &self.signing_keys, lookup)?;
+        let account = found.map(|key| key.account).ok_or(SignatureError::UnknownKey)?;
+        match head {
+            Head::Claimed(_) => guest.claimed(),
+            Head::Signed(_) => guest.verified(account),
+        }
+        Ok(account)
+    }
+
+    fn look_up(&self, id: &str, found: &mut Option<AccessKey>) -> Option<KeyMaterial> {
+        *found = self.site.key(id);
+        found.as_ref().map(|key| KeyMaterial {
+            secret: key.secret.clone(),
+            session_token: key.session_token.clone(),
+            expires: key.expires,
+        })
+    }
+
+    async fn answer(&self, asked: Asked<'_>, mut lease: Lease, trace: &mut Trace) -> Answer {
+        let parts = asked.parts;
+        let inbound = Inbound {
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+            body: &asked.whole.bytes,
+        };
+        let target = route::target(self.site.services(), &parts.method, &inbound);
+        let Target { service, protocol, foreign, .. } = target;
+        let request_id = asked.request_id;
+        let done = self.perform(&asked, inbound, target, &mut lease, trace).await;
+        done.unwrap_or_else(|failed| {
+            if let Some(fault) = &failed.fault {
+                let operation = trace.operation.as_str();
+                error!(%request_id, operation, error = %Chain(fault.as_ref()), "request failed");
+            }
+            match foreign {
+                Some(foreign) => foreign.answer(&failed, request_id),
+                None => error_answer(&failed, protocol, service, request_id),
+            }
+        })
+    }
+
+    async fn perform(
+        &self,
+        asked: &Asked<'_>,
+        inbound: Inbound<'_>,
+        target: Target,
+        lease: &mut Lease,
+        trace: &mut Trace,
+    ) -> Result<Answer, ApiError> {
+        let Target { service, protocol, operation, form, .. } = target;
+        trace.service = service.map_or("", |service| service.name);
+        let caller = self.verify(asked, service, protocol)?;
+        lease.verified(caller.account);
+        trace.account = caller.account.to_string();
+        let name = operation?;
+        let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
+        trace.operation.clone_from(&name);
+        let operation: &'static Operation =
+            service.operation(&name).ok_or_else(|| service.unknown_operation(&name))?;
+        self.site.authorize(&caller, service.name, operation.name)?;
+        let request_id = asked.request_id;
+        let call = Call { service, operation, protocol, inbound, form: form.as_ref(), request_id };
+        let done = AssertUnwindSafe(self.site.dispatch(&caller, &call)).catch_unwind();
+        let limit = match service.name {
+            "ecr" => limits::LAYER_ANSWER_WAIT_MAX,
+            _ => limits::ANSWER_WAIT_MAX,
+        };
+        match tokio::time::timeout(limit, done).await {
+            Ok(done) => done.unwrap_or_else(|panic| Err(panicked(operation.name, panic.as_ref()))),
+            Err(late) => {
+                Err(ApiError::fault(format!("{} did not end in time", operation.name), late))
+            }
+        }
+    }
+
+    /// Who signed the request.
+    fn verify(
+        &self,
+        asked: &Asked<'_>,
+        service: Option<&'static Service>,
+        protocol: Protocol,
+    ) -> Result<Caller, ApiError> {
+        let Asked { parts, whole, guest, request_id } = asked;
+        let (region, now) = (self.site.region_name(), self.site.now());
+        let mut found: Option<AccessKey> = None;
+        let lookup = |id: &str| self.look_up(id, &mut found);
+        let received = received(parts, &whole.bytes);
+        let (name, keys) = (region.as_str(), &self.signing_keys);
+        let verified = sigv4::verify_hashed(&received, &whole.hash, name, now, keys, lookup)
+            .map_err(|refusal| refusal.to_api_error(protocol))?;
+        if let Some(service) = service.filter(|service| service.name != verified.service) {
+            return Err(wrong_scope(service, protocol));
+        }
+        let key = found.ok_or_else(|| SignatureError::UnknownKey.to_api_error(protocol))?;
+        guest.verified(key.account);
+        Ok(Caller {
+            account: key.account,
+            region: region.clone(),
+            access_key: verified.access_key,
+            principal: key.principal,
+            request_id: *request_id,
+            now,
+        })
+    }
+
+    /// Answers a request to open an agent's socket.
+    pub(super) fn session(&self, guest: &Guest, request: Request<Incoming>) -> Response<Body> {
+        let request_id = self.site.request_id();
+        let (parts, body) = request.into_parts();
+        let services = self.site.services();
+        let ecs = services.iter().copied().find(|service| service.name == "ecs");
+        let asked = Asked { parts: &parts, whole: Whole::empty(), guest, request_id };
+        match self.verify(&asked, ecs, Protocol::AwsJson11) {
+            Ok(caller) => {
+                debug!(%request_id, account = %caller.account, path = parts.uri.path(), "socket asked for");
+                let request = Request::from_parts(parts, body);
+                let opened = Arc::clone(&self.site).session(&caller, request);
+                opened.map(|text| super::answer::full(Bytes::from(text)))
+            }
+            Err(refusal) => {
+                let answer = error_answer(&refusal, Protocol::AwsJson11, ecs, request_id);
+                respond(answer, request_id)
+            }
+        }
+    }
+}
+
+fn body_bytes_max(service: Option<&Service>) -> usize {
+    match service {
+        Some(service) if service.name == "ecr" => limits::LAYER_BODY_BYTES_MAX,
+        _ => limits::BODY_BYTES_MAX,
+    }
+}
+
+/// The protocol in which a request is refused whose body was not read.
+fn protocol_of(service: Option<&Service>) -> Protocol {
+    service.map_or(Protocol::AwsJson11, |service| service.protocol)
+}
+
+fn received<'a>(parts: &'a Parts, body: &'a [u8]) -> Received<'a> {
+    Received {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+        body,
+    }
+}
+
+fn unread(why: BodyError, protocol: Protocol) -> ApiError {
+    match why {
+        BodyError::NoRoom => {
+            let message = "Rate exceeded";
+            match protocol {
+                Protocol::Query => ApiError::client("Throttling", message),
+                Protocol::Ec2Query => {
+                    ApiError::client("RequestLimitExceeded", message).with_status(503)
+                }
+                _ => ApiError::client("ThrottlingException", message),
+            }
+        }
+        BodyError::TooLarge => {
+            let message = "The request is larger than this operation allows.";
+            ApiError::client("RequestEntityTooLargeException", message).with_status(413)
+        }
+        BodyError::TooSlow => {
+            let message = "The request's body did not arrive in time.";
+            ApiError::client("RequestTimeoutException", message).with_status(408)
+        }
+        BodyError::Broken => ApiError::client("IncompleteBody", "The request's body broke off."),
+    }
+}
+
+fn wrong_scope(service: &Service, protocol: Protocol) -> ApiError {
+    let name = service.name;
+    let message = format!("Credential should be scoped to correct service: '{name}'. ");
+    match protocol {
+        Protocol::Query => ApiError::client("SignatureDoesNotMatch", message).with_status(403),
+        Protocol::Ec2Query => ApiError::client("AuthFailure", message).with_status(401),
+        _ => ApiError::client("InvalidSignatureException", message),
+    }
+}
+
+/// The refusal of a signed request for a service that is not here.
+fn unknown_target(protocol: Protocol, parts: &Parts) -> ApiError {
+    let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let target: String = target.unwrap_or_else(|| parts.uri.path()).chars().take(128).collect();
+    let message = format!("{target} names no service that is available in Longshore.");
+    match protocol {
+        Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", message),
+        _ => ApiError::client("UnknownOperationException", message),
+    }
+}
+
+/// The answer in place of a handler that panicked. What it said goes to the log only.
+fn panicked(operation: &str, panic: &(dyn std::any::Any + Send)) -> ApiError {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let source = text.unwrap_or_else(|| "a panic without a text".to_owned());
+    ApiError::fault(format!("{operation} panicked"), source)
+}

@@ -1,0 +1,138 @@
+//! The region's one listener: who asks, for what, and the answer's form.
+//!
+//! Requests are told apart by path, target header, credential scope and query. Everything but
+//! `/health` is signed, the registry's tokens aside. **Invariant:** no request, however broken, ends
+//! the process or a neighbour's connection; a handler that panics answers 500. What callers hold
+//! before they have proven who they are is bounded, and never the share of those who have.
+
+mod answer;
+mod api;
+mod body;
+mod budget;
+mod foreign;
+mod listener;
+mod peers;
+mod region_site;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use aws_wire::service::{Answer, Call, Service};
+use aws_wire::sigv4::SigningKeys;
+use aws_wire::{ApiError, Caller};
+use control::AccessKey;
+pub use control::ports::BoxFuture;
+use http::{HeaderMap, Request, Response, Uri};
+use hyper::body::Incoming;
+use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+
+pub use answer::Body;
+pub use body::{Paced, PacedError, RequestBody};
+pub use listener::serve;
+pub use region_site::{NotReady, serve_region};
+
+/// Bounds of the listener.
+pub mod limits {
+    use std::time::Duration;
+
+    /// Connections that are open at once, agents' sockets aside; fewer where a process may have fewer
+    /// files. Thousands of agents keep one open each.
+    pub const CONNECTIONS_MAX: usize = 16_384;
+    /// Of these, connections by which no good signature has come yet.
+    pub const UNVERIFIED_MAX: usize = 4096;
+    /// The same, from one address.
+    pub const UNVERIFIED_OF_ADDRESS_MAX: usize = 2048;
+    /// Connections that are closed at once when the process has no more files.
+    pub const CONNECTIONS_CUT: usize = 64;
+    /// All of a request's headers together.
+    pub const HEADERS_BYTES_MAX: usize = 64 << 10;
+    /// How many headers a request may have.
+    pub const HEADERS_MAX: usize = 100;
+    /// How long a connection may be idle, or take to send its headers.
+    pub const HEADERS_WAIT_MAX: Duration = Duration::from_secs(75);
+    /// The same, for a connection by which no good signature has come yet.
+    pub const STRANGER_WAIT_MAX: Duration = Duration::from_secs(10);
+    /// How often it is looked whose time is over.
+    pub const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+    /// How long a request's body may take.
+    pub const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
+    /// How long a body may fall behind its least rate, in all.
+    pub const BODY_GRACE: Duration = Duration::from_secs(5);
+    /// The least rate of a body, in bytes a second.
+    pub const BODY_RATE_MIN: u64 = 4 << 10;
+    /// How long a body may stand still.
+    pub const BODY_SILENCE_MAX: Duration = Duration::from_secs(10);
+    /// The body of a request whose head names no key that there is.
+    pub const STRANGER_BODY_BYTES_MAX: usize = 64 << 10;
+    /// The body of most requests.
+    pub const BODY_BYTES_MAX: usize = 4 << 20;
+    /// The body of a request that carries part of an image's layer, 20 MiB in base64.
+    pub const LAYER_BODY_BYTES_MAX: usize = 32 << 20;
+    /// All bodies together whose heads name no key.
+    pub const STRANGERS_BYTES_MAX: usize = 64 << 20;
+    /// The same, from one address.
+    pub const STRANGERS_BYTES_OF_ADDRESS_MAX: usize = 32 << 20;
+    /// All bodies together whose heads name a key, and whose signature is still to be checked.
+    pub const CLAIMED_BYTES_MAX: usize = 160 << 20;
+    /// The same, from one address.
+    pub const CLAIMED_BYTES_OF_ADDRESS_MAX: usize = 128 << 20;
+    /// All bodies together of callers whose signature was good.
+    pub const VERIFIED_BYTES_MAX: usize = 320 << 20;
+    /// The same, of one account.
+    pub const VERIFIED_BYTES_OF_ACCOUNT_MAX: usize = 128 << 20;
+    /// How long an operation may take, as when a disk does not answer. Clients wait for a minute.
+    pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
+    /// The same, for what reads whole layers.
+    pub const LAYER_ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
+    /// How long connections may go on after the region was told to end.
+    pub const GRACE_MAX: Duration = Duration::from_secs(10);
+}
+
+/// What stands behind the listener.
+pub trait Site: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+    fn request_id(&self) -> Uuid;
+    fn region_name(&self) -> &RegionName;
+    /// The services that answer here.
+    fn services(&self) -> &[&'static Service];
+    fn key(&self, access_key_id: &str) -> Option<AccessKey>;
+    fn authorize(&self, caller: &Caller, service: &str, operation: &str) -> Result<(), ApiError>;
+    /// Has a call's operation done.
+    fn dispatch<'a>(
+        &'a self,
+        caller: &'a Caller,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>>;
+    /// Opens an agent's socket; the request is verified.
+    fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String>;
+    /// The region ends: open sockets are to be closed.
+    fn closing(&self) {}
+    /// The account whose token a request below `/v2/` carries.
+    fn registry_account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId>;
+    /// Anything below `/v2/`, which has a token of its own.
+    fn registry(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Response<Body>>;
+}
+
+/// A site with what the listener remembers between requests.
+pub struct Server<S> {
+    site: Arc<S>,
+    signing_keys: SigningKeys,
+    bodies: Arc<budget::Budget>,
+}
+
+impl<S: Site> Server<S> {
+    pub fn new(site: Arc<S>) -> Self {
+        Self { site, signing_keys: SigningKeys::default(), bodies: Arc::default() }
+    }
+}
+
+impl<S> std::fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}

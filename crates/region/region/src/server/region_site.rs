@@ -1,0 +1,139 @@
+//! The region behind its listener.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use aws_wire::service::{Answer, Call, Service};
+use aws_wire::{ApiError, Caller};
+use control::AccessKey;
+use control::ports::RegionService;
+use http::{HeaderMap, Request, Response, Uri};
+use hyper::body::Incoming;
+use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use tokio::net::TcpListener;
+
+use super::{Body, BoxFuture, RequestBody, Site, serve};
+use crate::region::Region;
+
+/// Why a region never served.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to ready the region for requests")]
+pub struct NotReady(#[source] ApiError);
+
+/// Readies the region, starts what works in its background, and serves it until `shutdown` is done.
+pub async fn serve_region(
+    region: Arc<Region>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), NotReady> {
+    region.prepare().await.map_err(NotReady)?;
+    region.start();
+    serve(region, listener, shutdown).await;
+    Ok(())
+}
+
+impl Site for Region {
+    fn now(&self) -> Timestamp {
+        self.control.clock.now()
+    }
+
+    fn request_id(&self) -> Uuid {
+        Uuid::mint(self.control.ids.as_ref())
+    }
+
+    fn region_name(&self) -> &RegionName {
+        &self.control.config.region
+    }
+
+    fn services(&self) -> &[&'static Service] {
+        self.models()
+    }
+
+    fn key(&self, access_key_id: &str) -> Option<AccessKey> {
+        self.control.access.find(access_key_id)
+    }
+
+    fn authorize(&self, caller: &Caller, service: &str, operation: &str) -> Result<(), ApiError> {
+        self.control.access.authorize(caller, service, operation)
+    }
+
+    fn dispatch<'a>(
+        &'a self,
+        caller: &'a Caller,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>> {
+        let is_its =
+            |service: &&Arc<dyn RegionService>| service.service().name == call.service.name;
+        match Region::services(self).iter().find(is_its) {
+            Some(service) => service.dispatch(caller, call),
+            None => Box::pin(async { Err(call.not_available()) }),
+        }
+    }
+
+    fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {
+        sessions::accept(&self.sessions, caller, request)
+    }
+
+    fn closing(&self) {
+        self.sessions.close();
+    }
+
+    fn registry_account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId> {
+        self.ecr.registry.account(uri, headers)
+    }
+
+    fn registry(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(async move { self.ecr.registry.handle(request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::Chain;
+    use store::{Batch, Changes, CommitError, MemoryStore, Pending, Store};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::testing::TestRegion;
+
+    /// A store that can be read.
+    #[derive(Debug, Default)]
+    struct ReadOnly(MemoryStore);
+
+    impl Store for ReadOnly {
+        fn latest(&self) -> Arc<model::View> {
+            self.0.latest()
+        }
+
+        fn durable(&self) -> Arc<model::View> {
+            self.0.durable()
+        }
+
+        fn submit(&self, _batch: Batch) -> Result<Pending, CommitError> {
+            Err(CommitError::Closed)
+        }
+
+        fn subscribe(&self) -> watch::Receiver<model::Seq> {
+            self.0.subscribe()
+        }
+
+        fn changes(&self) -> Changes {
+            self.0.changes()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_region_that_cannot_be_readied_says_so_and_serves_nothing() {
+        let test = TestRegion::on(Arc::new(ReadOnly::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = serve_region(test.region, listener, std::future::pending()).await;
+        let error = served.unwrap_err();
+        let text = Chain(&error).to_string();
+        assert!(text.starts_with("failed to ready the region for requests: "), "{text}");
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens");
+    }
+}

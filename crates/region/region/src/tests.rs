@@ -1,0 +1,3 @@
+//! What more than one service has a part in.
+
+mod tagging;

@@ -1,0 +1,133 @@
+//! The agents' sessions: the work socket (ACS) and the telemetry socket (TCS), server side.
+//!
+//! [`accept`] answers the handshake and serves the socket in a task of its own: [`work`] speaks the
+//! first, [`telemetry`] the second. What an agent must be told is derived from the durable rows by
+//! [`outbox`]; a reconciler has a session look at them when a durable change may concern it, so that
+//! nothing waits for a timer, and a wake-up that is lost costs time and not truth.
+//!
+//! **Invariant:** an instance has at most one work session that may write `agentConnected`: the one
+//! whose number is in its row.
+
+mod handshake;
+pub mod message;
+mod orders;
+mod outbox;
+pub mod payload;
+mod telemetry;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use control::reconcile::Driver;
+use control::{Control, Documents};
+use ecs_api as api;
+use longshore_types::{InstanceId, TaskId};
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
+use orders::Orders;
+pub use orders::prepare;
+pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
+pub use work::{Agent, connected, disconnected};
+
+/// What is known of open sessions. Everything here is rebuilt by agents that reconnect.
+#[derive(Debug)]
+pub struct Sessions {
+    control: Arc<Control>,
+    documents: Arc<Documents<api::TaskDefinition>>,
+    work: Mutex<BTreeMap<InstanceId, Open>>,
+    metrics: Mutex<BTreeMap<TaskId, Value>>,
+    closing: watch::Sender<bool>,
+}
+
+/// One open work socket.
+#[derive(Debug)]
+struct Open {
+    session: u32,
+    wake: Arc<Notify>,
+    retire: Arc<Notify>,
+}
+
+impl Sessions {
+    pub fn new(control: Arc<Control>, documents: Arc<Documents<api::TaskDefinition>>) -> Self {
+        Self {
+            control,
+            documents,
+            work: Mutex::default(),
+            metrics: Mutex::default(),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// Registers what has the sessions look at their tasks.
+    pub fn register(self: &Arc<Self>, driver: &mut Driver) {
+        driver.register(Orders { sessions: Arc::clone(self) });
+    }
+
+    /// Has the instance's session look at its tasks now.
+    pub(crate) fn notify(&self, instance: InstanceId) {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = work.get(&instance) {
+            open.wake.notify_one();
+        }
+    }
+
+    /// Ends every session with "going away", so that agents reconnect at once.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Waits until every session is to end.
+    async fn closing(&self) {
+        let mut closing = self.closing.subscribe();
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+
+    /// The last figures that an agent published of a task's containers.
+    pub fn metrics(&self, task: TaskId) -> Option<Value> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).get(&task).cloned()
+    }
+
+    /// Forgets what is kept of a task that is over.
+    pub(crate) fn forget(&self, task: TaskId) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+    }
+
+    fn keep_metrics(&self, task: TaskId, figures: Value) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).insert(task, figures);
+    }
+
+    /// Registers a session and retires the one before it.
+    fn open(&self, instance: InstanceId, session: u32) -> (Arc<Notify>, Arc<Notify>) {
+        let open = Open { session, wake: Arc::default(), retire: Arc::default() };
+        let handles = (Arc::clone(&open.wake), Arc::clone(&open.retire));
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        match work.get(&instance) {
+            // A later session was quicker to get here: this one is retired at once.
+            Some(later) if session < later.session => open.retire.notify_one(),
+            Some(_) | None => {
+                if let Some(before) = work.insert(instance, open) {
+                    before.retire.notify_one();
+                }
+            }
+        }
+        handles
+    }
+
+    fn closed(&self, instance: InstanceId, session: u32) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if work.get(&instance).is_some_and(|open| open.session == session) {
+            work.remove(&instance);
+        }
+    }
+
+    /// Ends the instance's session, as when it is deregistered.
+    pub(crate) fn retire(&self, instance: InstanceId) {
+        let removed = self.work.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+        if let Some(open) = removed {
+            open.retire.notify_one();
+        }
+    }
+}

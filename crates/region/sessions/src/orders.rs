@@ -1,0 +1,107 @@
+//! What wakes the sessions: rows of tasks and instances that became durable.
+
+use std::sync::Arc;
+
+use aws_wire::ApiError;
+use control::Control;
+use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use longshore_types::{InstanceId, TaskId, Timestamp};
+use model::instance::{Instance, InstanceStatus};
+use model::task::Phase;
+use model::{Key, View};
+use store::{BATCH_ROWS_MAX, Batch, Change};
+
+use crate::Sessions;
+
+/// Writes that nobody is connected, before requests are served.
+pub async fn prepare(control: &Control) -> Result<(), ApiError> {
+    let decide = |view: &View, now| {
+        let batch = nobody_is_connected(view, now);
+        let is_done = batch.len() < BATCH_ROWS_MAX;
+        Ok((batch, is_done))
+    };
+    while !control.decide(decide).await? {}
+    Ok(())
+}
+
+/// Has the sessions of agents look at their tasks when these have something new for them, ends those of
+/// instances that are gone, and forgets the figures of tasks that are over.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+/// Whose session, or whose figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OrdersKey {
+    Instance(InstanceId),
+    EndedTask(TaskId),
+}
+
+impl Reconciler for Orders {
+    type Key = OrdersKey;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "orders"
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<OrdersKey>) {
+        match &change.key {
+            Key::Task(account, id) => match view.tasks.get(*account, id) {
+                Some(task) if task.has_orders() => {
+                    if let Some(instance) = task.instance {
+                        queue.changed(&OrdersKey::Instance(instance), change.seq);
+                    }
+                }
+                Some(task) if task.phase < Phase::Stopped => {}
+                Some(_) | None => queue.changed(&OrdersKey::EndedTask(*id), change.seq),
+            },
+            Key::ContainerInstance(account, id) => {
+                let row = view.instances.get(*account, id);
+                if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
+                    queue.changed(&OrdersKey::Instance(*id), change.seq);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keys(&mut self, view: &View) -> Vec<OrdersKey> {
+        let connected = view.instances.iter().filter(|row| row.agent.connected);
+        connected.map(|row| OrdersKey::Instance(row.id)).collect()
+    }
+
+    fn pass(&self, key: &OrdersKey) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let (sessions, key) = (Arc::clone(&self.sessions), *key);
+        Box::pin(async move {
+            let view = sessions.control.view();
+            match key {
+                OrdersKey::Instance(id) if is_known(&view, id) => sessions.notify(id),
+                OrdersKey::Instance(id) => sessions.retire(id),
+                OrdersKey::EndedTask(id) => sessions.forget(id),
+            }
+            Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() })
+        })
+    }
+}
+
+fn is_known(view: &View, id: InstanceId) -> bool {
+    let row = view.instance_of_any(id);
+    row.is_some_and(|row| row.status < InstanceStatus::Inactive)
+}
+
+/// No session outlives its region.
+fn nobody_is_connected(view: &View, now: Timestamp) -> Batch {
+    let mut batch = Batch::on(view);
+    let connected = view.instances.iter().filter(|row| row.agent.connected);
+    for row in connected.take(BATCH_ROWS_MAX) {
+        let mut next = Instance::clone(row);
+        next.agent.connected = false;
+        next.agent.changed_at = now;
+        next.version += 1;
+        batch.put(next);
+    }
+    batch
+}

@@ -1,0 +1,161 @@
+//! What an agent is told of a task: its row and its definition in the agent's own vocabulary.
+//!
+//! Amazon's agent applies few overrides itself and reads container settings from two strings of
+//! Docker's JSON, so everything is folded here: overrides into the container, settings into
+//! `dockerConfig`. Our agent reads the same.
+//!
+//! **Invariant:** the same task, definition, view and key give the same payload, byte for byte.
+
+mod container;
+mod docker;
+mod image;
+mod role;
+pub mod wire;
+
+use std::net::Ipv4Addr;
+
+use ecs_api as api;
+use model::View;
+use model::task::{Desired, Launch, Task};
+use model::vpc::Vpc;
+
+use crate::payload::wire::{
+    ElasticNetworkInterface, Ipv4Address, TaskPayload, VolumeHost, VolumePayload,
+};
+
+pub use role::Execution;
+
+/// What a payload depends on besides the task and its definition.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The address that the region's registry is reached at: `127.0.0.1:4566`.
+    pub registry: &'a str,
+    /// Whose images are here.
+    pub view: &'a View,
+    /// The endpoint of the region: `http://127.0.0.1:4566`.
+    pub endpoint: &'a str,
+    /// The network part of the task's account.
+    pub vpc: &'a Vpc,
+    /// Whether the agent is ours, which needs no endpoints spelled out.
+    pub agent_is_ours: bool,
+    /// What the task's execution is done with.
+    pub execution: &'a Execution,
+}
+
+/// A task that is wanted to run, in full.
+pub fn of_task(
+    task: &Task,
+    definition: &api::TaskDefinition,
+    around: &Surroundings<'_>,
+) -> TaskPayload {
+    let containers = definition.container_definitions.as_deref().unwrap_or_default();
+    let network_mode = network_mode(definition);
+    TaskPayload {
+        arn: task.arn().to_string(),
+        task_cluster_arn: Some(cluster_arn(task)),
+        desired_status: desired_word(task.desired),
+        family: Some(task.definition.family.to_string()),
+        version: Some(task.definition.revision.to_string()),
+        containers: containers
+            .iter()
+            .map(|each| container::of_container(task, definition, each, around))
+            .collect(),
+        volumes: definition.volumes.iter().flatten().map(volume).collect(),
+        cpu: task.cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
+        memory: task.memory.map(|memory| memory.0),
+        elastic_network_interfaces: interfaces(task, around).into_iter().collect(),
+        network_mode: Some(network_mode),
+        pid_mode: definition.pid_mode.as_ref().map(ToString::to_string),
+        ipc_mode: definition.ipc_mode.as_ref().map(ToString::to_string),
+        launch_type: Some(task.launch.as_str()),
+        ephemeral_storage_gib: task.ephemeral_storage_gib,
+        service_name: task.group.strip_prefix("service:").map(str::to_owned),
+        group: Some(task.group.clone()),
+        execution_role_credentials: Some(around.execution.credentials(task, Some(definition))),
+    }
+}
+
+/// A task that is wanted to stop: its name is enough.
+pub fn of_stop(task: &Task) -> TaskPayload {
+    TaskPayload {
+        arn: task.arn().to_string(),
+        desired_status: desired_word(Desired::Stopped),
+        ..TaskPayload::default()
+    }
+}
+
+fn desired_word(desired: Desired) -> &'static str {
+    match desired {
+        Desired::Running => "RUNNING",
+        Desired::Stopped => "STOPPED",
+    }
+}
+
+fn cluster_arn(task: &Task) -> String {
+    let arn = longshore_types::ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+    arn.to_string()
+}
+
+/// The network mode's word; Linux tasks without one are on the bridge.
+fn network_mode(definition: &api::TaskDefinition) -> String {
+    definition.network_mode.as_ref().map_or_else(|| "bridge".to_owned(), ToString::to_string)
+}
+
+/// The interface that the agent gives the task, as both agents read it.
+pub fn interfaces(task: &Task, around: &Surroundings<'_>) -> Option<ElasticNetworkInterface> {
+    let interface = task.interface.as_ref()?;
+    let subnet = around.vpc.subnet(&interface.subnet);
+    let gateway = subnet.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.block.prefix()));
+    let domain = interface.private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned());
+    let resolver: Ipv4Addr = around.vpc.dns();
+    Some(ElasticNetworkInterface {
+        attachment_arn: task.attachment_arn(interface.attachment),
+        ec2_id: interface.eni.to_string(),
+        index: 1,
+        mac_address: interface.mac.clone(),
+        interface_association_protocol: "default",
+        ipv4_addresses: vec![Ipv4Address {
+            private_address: interface.address.to_string(),
+            primary: true,
+        }],
+        subnet_gateway_ipv4_address: gateway,
+        domain_name: domain.into_iter().collect(),
+        domain_name_servers: vec![resolver.to_string()],
+        private_dns_name: interface.private_dns_name.clone(),
+        security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
+        assign_public_ip: interface.assign_public_ip,
+    })
+}
+
+fn volume(volume: &api::Volume) -> VolumePayload {
+    let name = volume.name.clone().unwrap_or_default();
+    if let Some(docker) = &volume.docker_volume_configuration {
+        return VolumePayload {
+            name,
+            r#type: "docker",
+            host: None,
+            docker_volume_configuration: Some(wire::DockerVolume {
+                scope: docker.scope.as_ref().map_or_else(|| "task".to_owned(), ToString::to_string),
+                autoprovision: docker.autoprovision.unwrap_or(false),
+                driver: docker.driver.clone().unwrap_or_else(|| "local".to_owned()),
+                driver_opts: docker.driver_opts.clone().unwrap_or_default(),
+                labels: docker.labels.clone().unwrap_or_default(),
+            }),
+        };
+    }
+    let source_path = volume.host.as_ref().and_then(|host| host.source_path.clone());
+    VolumePayload {
+        name,
+        r#type: "host",
+        host: Some(VolumeHost { source_path }),
+        docker_volume_configuration: None,
+    }
+}
+
+/// Whether a task runs where nobody but us decides: settings that hosts have, Fargate gives itself.
+fn is_fargate(task: &Task) -> bool {
+    task.launch == Launch::Fargate
+}
+
+#[cfg(test)]
+mod tests;

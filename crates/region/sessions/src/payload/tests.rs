@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use ecs_api as api;
+use longshore_types::{RegionName, Timestamp, Token};
+use model::ecr::{EcrRepository, TagMutability};
+use model::tags::Tags;
+use model::task::{ContainerOverride, Overrides};
+use model::vpc::{AddressPlan, Vpc};
+use model::{Row, Seq, View};
+use serde_json::{Value, json};
+
+use super::{Execution, Surroundings, of_stop, of_task};
+use control::testing::rows::task;
+
+fn vpc() -> Vpc {
+    let region: RegionName = "us-east-1".parse().unwrap();
+    let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+    plan.default_vpc("000000000000".parse().unwrap(), &region)
+}
+
+fn definition(container: &Value) -> api::TaskDefinition {
+    let document = json!({
+        "family": "web", "networkMode": "awsvpc",
+        "volumes": [{"name": "scratch"}, {"name": "logs", "host": {"sourcePath": "/var/log"}}],
+        "containerDefinitions": [container],
+    });
+    aws_wire::json::from_slice(document.to_string().as_bytes()).unwrap()
+}
+
+fn payload(container: &Value, overrides: Overrides, agent_is_ours: bool) -> Value {
+    payload_seen(container, overrides, agent_is_ours, &View::default())
+}
+
+fn payload_seen(
+    container: &Value,
+    overrides: Overrides,
+    agent_is_ours: bool,
+    view: &View,
+) -> Value {
+    let mut task = task(1);
+    task.overrides = overrides;
+    let vpc = vpc();
+    task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
+    let seed = Token::from_text("seed".to_owned());
+    let execution = Execution::of(&task, &seed, Timestamp(1_795_000_000_000));
+    let around = Surroundings {
+        registry: "127.0.0.1:4566",
+        view,
+        endpoint: "http://127.0.0.1:4566",
+        vpc: &vpc,
+        agent_is_ours,
+        execution: &execution,
+    };
+    serde_json::to_value(of_task(&task, &definition(container), &around)).unwrap()
+}
+
+fn docker(payload: &Value, half: &str) -> Value {
+    let text = payload["containers"][0]["dockerConfig"][half].as_str().unwrap();
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn settings_are_in_dockers_words_and_units() {
+    let container = json!({
+        "name": "web", "image": "127.0.0.1:4566/hello:1", "essential": true, "user": "nobody",
+        "workingDirectory": "/srv", "dockerLabels": {"team": "x"}, "readonlyRootFilesystem": true,
+        "memoryReservation": 64, "cpu": 128, "memory": 256, "stopTimeout": 7,
+        "healthCheck": {"command": ["CMD-SHELL", "true"], "interval": 10, "startPeriod": 5},
+        "ulimits": [{"name": "core", "softLimit": 0, "hardLimit": 1}],
+        "linuxParameters": {
+            "initProcessEnabled": true, "sharedMemorySize": 32, "maxSwap": 64, "swappiness": 10,
+            "capabilities": {"add": ["SYS_PTRACE"], "drop": ["ALL"]},
+            "tmpfs": [{"containerPath": "/run", "size": 16, "mountOptions": ["ro"]}],
+            "devices": [{"hostPath": "/dev/null", "permissions": ["read"]}],
+        },
+        "systemControls": [{"namespace": "net.core.somaxconn", "value": "1024"}],
+        "extraHosts": [{"hostname": "a", "ipAddress": "10.0.0.1"}],
+        "dependsOn": [], "mountPoints": [{"sourceVolume": "logs", "containerPath": "/l", "readOnly": true}],
+        "logConfiguration": {"logDriver": "awslogs", "options": {
+            "awslogs-group": "g", "awslogs-stream-prefix": "p", "mode": "non-blocking"}},
+    });
+    let payload = payload(&container, Overrides::default(), true);
+    let sent = &payload["containers"][0];
+    assert_eq!(sent["essential"], true);
+    assert_eq!(
+        (&sent["cpu"], &sent["memory"], &sent["stopTimeout"]),
+        (&json!(128), &json!(256), &json!(7))
+    );
+    assert_eq!(sent["healthCheckType"], "docker");
+    assert_eq!(sent["overrides"], "{}");
+    assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["registryId"], "000000000000");
+    assert_eq!(sent["mountPoints"][0]["readOnly"], true);
+    assert_eq!(sent["dockerConfig"]["version"], "1.29");
+    let config = docker(&payload, "config");
+    assert_eq!(config["User"], "nobody");
+    assert_eq!(config["Healthcheck"]["Interval"], 10_000_000_000_i64);
+    assert_eq!(config["Healthcheck"]["Retries"], 3);
+    assert_eq!(config["Labels"]["com.amazonaws.ecs.container-name"], "web");
+    assert_eq!(config["Labels"]["team"], "x");
+    let host = docker(&payload, "hostConfig");
+    assert_eq!(host["NetworkMode"], "awsvpc");
+    assert_eq!(host["MemoryReservation"], 64 << 20);
+    assert_eq!(host["MemorySwap"], 320 << 20);
+    assert_eq!(host["CapDrop"], json!(["ALL"]));
+    assert_eq!(host["Tmpfs"]["/run"], "size=16m,ro");
+    assert_eq!(host["Devices"][0]["CgroupPermissions"], "r");
+    assert_eq!(host["Devices"][0]["PathInContainer"], "/dev/null");
+    assert_eq!(host["Sysctls"]["net.core.somaxconn"], "1024");
+    assert_eq!(host["ExtraHosts"], json!(["a:10.0.0.1"]));
+    assert_eq!(host["Ulimits"][1], json!({"Name": "nofile", "Soft": 65535, "Hard": 65535}));
+    let logs = &host["LogConfig"]["Config"];
+    let stream = format!("p/web/{}", task(1).id);
+    assert_eq!(logs["awslogs-stream"], stream.as_str());
+    assert_eq!(logs["awslogs-region"], "us-east-1");
+    assert_eq!(
+        (&logs["awslogs-stream-prefix"], &logs["awslogs-endpoint"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn overrides_are_folded_into_the_container() {
+    let container = json!({
+        "name": "web", "image": "hello", "command": ["a"], "memory": 256,
+        "environment": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+        "portMappings": [{"containerPort": 80}],
+    });
+    let changed = ContainerOverride {
+        name: "web".to_owned(),
+        command: Some(vec!["b".to_owned(), "c".to_owned()]),
+        environment: Some(vec![("B".to_owned(), "3".to_owned())]),
+        memory: Some(512),
+        ..ContainerOverride::default()
+    };
+    let overrides = Overrides { containers: vec![changed], ..Overrides::default() };
+    let payload = payload(&container, overrides, false);
+    let sent = &payload["containers"][0];
+    assert_eq!(sent["command"], json!(["b", "c"]));
+    assert_eq!(sent["memory"], 512);
+    let environment = json!({"A": "1", "B": "3", "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"});
+    assert_eq!(sent["environment"], environment);
+    assert_eq!(sent["registryAuthentication"], Value::Null);
+    assert_eq!(
+        sent["portMappings"][0],
+        json!({"containerPort": 80, "hostPort": 80, "protocol": "tcp"})
+    );
+}
+
+#[test]
+fn a_task_is_described_as_the_agent_expects() {
+    let payload = payload(&json!({"name": "web", "image": "hello"}), Overrides::default(), true);
+    assert_eq!(payload["cpu"], 0.25);
+    assert_eq!(payload["memory"], 512);
+    assert_eq!((&payload["family"], &payload["version"]), (&json!("web"), &json!("3")));
+    let eni = &payload["elasticNetworkInterfaces"][0];
+    assert_eq!(eni["subnetGatewayIpv4Address"], "172.31.0.1/20");
+    assert_eq!(eni["ipv4Addresses"], json!([{"privateAddress": "172.31.0.4", "primary": true}]));
+    assert_eq!(eni["domainNameServers"], json!(["172.31.0.2"]));
+    assert_eq!(payload["volumes"][0], json!({"name": "scratch", "type": "host", "host": {}}));
+    assert_eq!(payload["volumes"][1]["host"]["sourcePath"], "/var/log");
+    let stop = serde_json::to_value(of_stop(&task(1))).unwrap();
+    assert_eq!(stop.as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn our_agent_acts_as_the_tasks_execution_role_and_amazons_only_as_one_that_is_named() {
+    let log = json!({"logDriver": "awslogs", "options": {"awslogs-group": "g"}});
+    let image = "127.0.0.1:4566/hello:1";
+    let container = json!({"name": "web", "image": image, "logConfiguration": log});
+    let named = Overrides {
+        execution_role_arn: Some("arn:aws:iam::000000000000:role/mine".to_owned()),
+        ..Overrides::default()
+    };
+    let synthetic = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
+    for (overrides, is_ours, role, acts) in [
+        (Overrides::default(), true, synthetic, true),
+        (Overrides::default(), false, synthetic, false),
+        (named, false, "arn:aws:iam::000000000000:role/mine", true),
+    ] {
+        let payload = payload(&container, overrides, is_ours);
+        let sent = &payload["containers"][0];
+        assert_eq!(sent["logsAuthStrategy"] == "ExecutionRole", acts);
+        assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["useExecutionRole"], acts);
+        let credentials = &payload["executionRoleCredentials"];
+        assert_eq!(credentials["roleArn"], role);
+        assert_eq!(credentials["expiration"], "2026-11-18T23:00:00.000Z");
+        for member in ["credentialsId", "accessKeyId", "secretAccessKey", "sessionToken"] {
+            assert!(credentials[member].as_str().is_some_and(|text| 20 <= text.len()), "{member}");
+        }
+    }
+}
+
+#[test]
+fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobodys_here_at_home() {
+    let image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/hello:1";
+    let container = json!({"name": "web", "image": image});
+    let mut others = View::default();
+    let repository = EcrRepository {
+        account: "123456789012".parse().unwrap(),
+        name: "any".parse().unwrap(),
+        created_at: Timestamp(1),
+        tag_mutability: TagMutability::Mutable,
+        mutability_exclusions: Vec::new(),
+        scan_on_push: false,
+        tags: Tags::default(),
+    };
+    others.put(Seq(1), &Row::EcrRepository(Arc::new(repository)));
+    for (view, is_ours, registry, as_role) in [
+        (&View::default(), true, "000000000000", true),
+        (&others, true, "123456789012", true),
+        (&others, false, "123456789012", false),
+    ] {
+        let payload = payload_seen(&container, Overrides::default(), is_ours, view);
+        let data = &payload["containers"][0]["registryAuthentication"]["ecrAuthData"];
+        assert_eq!(
+            (&data["registryId"], &data["useExecutionRole"]),
+            (&json!(registry), &json!(as_role))
+        );
+    }
+}

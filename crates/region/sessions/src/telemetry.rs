@@ -1,0 +1,194 @@
+//! The telemetry socket (TCS): figures, verdicts of health checks and the instance's own state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_wire::ApiError;
+use futures_util::{SinkExt, StreamExt};
+use longshore_types::{Chain, TaskArn};
+use model::Instance;
+use model::instance::InstanceHealth;
+use model::task::{Health, HealthReport, Input};
+use store::Batch;
+use tokio::time::{interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tracing::{debug, warn};
+
+use super::handshake::Socket;
+use super::message::{PartStatus, TaskHealth, TaskMetrics, Telemetry};
+use super::message::{telemetry_ack, telemetry_heartbeat};
+use crate::Sessions;
+
+/// How often an agent hears from us.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How long one frame may take to leave.
+const SEND_MAX: Duration = Duration::from_secs(10);
+/// The most parts whose state is kept of one instance.
+const PARTS_MAX: usize = 16;
+
+/// Serves one socket until it ends.
+pub(super) async fn serve(sessions: &Sessions, instance: &Instance, mut socket: Socket) {
+    let mut heartbeat = interval(HEARTBEAT);
+    let closing = sessions.closing();
+    tokio::pin!(closing);
+    loop {
+        let answer = tokio::select! {
+            frame = socket.next() => match frame {
+                Some(Ok(Message::Text(text))) => hear(sessions, instance, text.as_str()).await,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => None,
+            },
+            _ = heartbeat.tick() => Some(telemetry_heartbeat()),
+            () = &mut closing => {
+                let frame = CloseFrame { code: CloseCode::Away, reason: "going away".into() };
+                let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
+                return;
+            }
+        };
+        if let Some(answer) = answer {
+            match timeout(SEND_MAX, socket.send(Message::text(answer))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Takes one frame in and says what to answer.
+async fn hear(sessions: &Sessions, instance: &Instance, frame: &str) -> Option<String> {
+    let said = match Telemetry::from_frame(frame) {
+        Ok(said) => said,
+        Err(error) => {
+            warn!(instance = %instance.id, error = %Chain(&error), "unreadable telemetry");
+            return None;
+        }
+    };
+    let acknowledgement = said.acknowledgement();
+    let taken = match said {
+        Telemetry::Metrics(tasks) => {
+            keep_metrics(sessions, instance, tasks);
+            Ok(())
+        }
+        Telemetry::Health(tasks) => take_health(sessions, instance, tasks).await,
+        Telemetry::InstanceStatus(parts) => take_status(sessions, instance, &parts).await,
+        Telemetry::Other { kind } => {
+            debug!(%kind, "telemetry passed over");
+            Ok(())
+        }
+    };
+    if let Err(error) = taken {
+        warn!(instance = %instance.id, error = %Chain(&error), "telemetry was not recorded");
+        return None;
+    }
+    acknowledgement.map(|kind| telemetry_ack(kind, sessions.control.clock.now()))
+}
+
+/// Only of tasks that are on the instance, so that no more is kept than there are tasks.
+fn keep_metrics(sessions: &Sessions, instance: &Instance, tasks: Vec<TaskMetrics>) {
+    let view = sessions.control.view();
+    for each in tasks {
+        let Ok(arn) = each.task_arn.parse::<TaskArn>() else { continue };
+        let task = view.tasks.get(arn.scope.account, &arn.id);
+        if task.is_some_and(|task| task.occupies() && task.instance == Some(instance.id)) {
+            sessions.keep_metrics(arn.id, each.container_metrics);
+        }
+    }
+}
+
+async fn take_health(
+    sessions: &Sessions,
+    instance: &Instance,
+    tasks: Vec<TaskHealth>,
+) -> Result<(), ApiError> {
+    for each in tasks {
+        let Ok(arn) = each.task_arn.parse::<TaskArn>() else { continue };
+        let view = sessions.control.store.latest();
+        let task = view.tasks.get(arn.scope.account, &arn.id);
+        let Some(task) = task.filter(|task| task.instance == Some(instance.id)) else { continue };
+        let verdicts: Vec<HealthReport> = each
+            .containers
+            .into_iter()
+            .map(|said| HealthReport {
+                container: said.container_name,
+                health: match said.health_status.as_str() {
+                    "HEALTHY" => Health::Healthy,
+                    "UNHEALTHY" => Health::Unhealthy,
+                    _ => Health::Unknown,
+                },
+            })
+            .collect();
+        let input = Input::HealthReported(verdicts);
+        // Most reports say again what is known: those cost no commit.
+        if model::task::step(task, &input, sessions.control.clock.now()).is_some() {
+            sessions.control.feed(&arn, &input).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `ContainerRuntime` from the agent is `CONTAINER_RUNTIME` in answers.
+fn part_name(kind: &str) -> String {
+    let mut name = String::with_capacity(kind.len() + 4);
+    for (index, letter) in kind.char_indices() {
+        if letter.is_ascii_uppercase()
+            && index > 0
+            && !name.ends_with('_')
+            && kind.contains(char::is_lowercase)
+        {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+async fn take_status(
+    sessions: &Sessions,
+    instance: &Instance,
+    parts: &[PartStatus],
+) -> Result<(), ApiError> {
+    let said: BTreeMap<String, &str> =
+        parts.iter().map(|part| (part_name(&part.r#type), part.status.as_str())).collect();
+    let decided = sessions.control.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        if let Some(row) = view.instances.get(instance.scope.account, &instance.id) {
+            let mut next = Instance::clone(row);
+            for (kind, status) in said.iter().take(PARTS_MAX) {
+                match next.health.iter_mut().find(|part| part.kind == *kind) {
+                    Some(part) if part.status == *status => {}
+                    Some(part) => {
+                        part.status = (*status).to_owned();
+                        (part.updated_at, part.changed_at) = (now, now);
+                    }
+                    None => next.health.push(InstanceHealth {
+                        kind: kind.clone(),
+                        status: (*status).to_owned(),
+                        updated_at: now,
+                        changed_at: now,
+                    }),
+                }
+            }
+            next.health.truncate(PARTS_MAX);
+            if next != **row {
+                next.version += 1;
+                batch.put(next);
+            }
+        }
+        Ok((batch, ()))
+    });
+    decided.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_named_as_the_api_names_them() {
+        assert_eq!(part_name("ContainerRuntime"), "CONTAINER_RUNTIME");
+        assert_eq!(part_name("CONTAINER_RUNTIME"), "CONTAINER_RUNTIME");
+        assert_eq!(part_name("Daemon"), "DAEMON");
+    }
+}

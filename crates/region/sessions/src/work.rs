@@ -1,0 +1,470 @@
+//! The work socket (ACS): orders out, acknowledgements in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_wire::ApiError;
+use control::Control;
+use futures_util::{SinkExt, StreamExt};
+use longshore_types::{Chain, ClusterArn, TaskArn, Timestamp};
+use model::instance::InstanceStatus;
+use model::task::{Desired, Input, Phase, Task};
+use model::{Instance, View};
+use store::Batch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tracing::{debug, info, warn};
+
+use super::handshake::Socket;
+use super::message::{
+    Addressee, AttachInterfaces, FromAgent, Heartbeat, Manifest, ManifestTask, NewCredentials,
+    Payload, StopVerificationAck, ToAgent,
+};
+use super::outbox::{Order, Outbox};
+use crate::Sessions;
+use crate::payload::{self, Execution, Surroundings};
+use control::temporary;
+
+/// How often an agent hears from us; Amazon's gives up after 60 s of silence.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often what was not acknowledged is looked at again.
+const REVIEW: Duration = Duration::from_secs(5);
+/// An agent that answers heartbeats and was not heard of for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(95);
+/// How long one frame may take to leave.
+const SEND_MAX: Duration = Duration::from_secs(10);
+/// How long an interface may take to appear on a host.
+const ATTACH_WAIT_MS: u64 = 180_000;
+
+/// What an agent says of itself when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    version: Option<String>,
+    hash: Option<String>,
+    docker_version: Option<String>,
+    /// Whether it answers heartbeats.
+    answers: bool,
+}
+
+impl Agent {
+    pub(super) fn from_query(query: &BTreeMap<String, String>) -> Self {
+        let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).cloned();
+        Self {
+            version: text("agentVersion"),
+            hash: text("agentHash"),
+            docker_version: text("dockerVersion"),
+            answers: query
+                .get("protocolVersion")
+                .is_some_and(|v| v.parse().is_ok_and(|v: u32| v >= 2)),
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    AgentLeft,
+    Retired,
+    ShuttingDown,
+    Silent,
+    Failed(SocketError),
+    Stuck,
+}
+
+/// Serves one socket until it ends.
+pub(super) async fn serve(
+    sessions: &Arc<Sessions>,
+    instance: &Instance,
+    agent: &Agent,
+    mut socket: Socket,
+) {
+    let number = match connected(&sessions.control, instance, agent).await {
+        Ok(number) => number,
+        Err(error) => {
+            warn!(instance = %instance.id, error = %Chain(&error), "agent session refused");
+            return;
+        }
+    };
+    info!(instance = %instance.id, session = number, "agent connected");
+    let (wake, retire) = sessions.open(instance.id, number);
+    let mut session = Session {
+        sessions,
+        instance,
+        outbox: Outbox::new(number, instance.makes_interfaces()),
+        manifest: None,
+        credentials_sent_at: Timestamp(0),
+    };
+    let end = tokio::select! {
+        end = session.run(&mut socket, &wake, agent.answers) => end,
+        () = retire.notified() => End::Retired,
+        () = sessions.closing() => End::ShuttingDown,
+    };
+    sessions.closed(instance.id, number);
+    say_goodbye(&mut socket, &end).await;
+    match &end {
+        End::Failed(error) => {
+            info!(instance = %instance.id, error = %Chain(error), "agent disconnected");
+        }
+        _ => info!(instance = %instance.id, end = ?end, "agent disconnected"),
+    }
+    if let Err(error) = disconnected(&sessions.control, instance, number).await {
+        warn!(instance = %instance.id, error = %Chain(&error), "disconnect was not recorded");
+    }
+}
+
+async fn say_goodbye(socket: &mut Socket, end: &End) {
+    let (code, reason) = match end {
+        End::Retired => (CloseCode::Normal, "another session took over"),
+        End::ShuttingDown => (CloseCode::Away, "going away"),
+        End::Silent => (CloseCode::Away, "no answer to heartbeats"),
+        End::AgentLeft | End::Failed(_) | End::Stuck => return,
+    };
+    let frame = CloseFrame { code, reason: reason.into() };
+    let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
+}
+
+/// Writes that the agent is there, and takes the next session number.
+pub async fn connected(
+    control: &Control,
+    instance: &Instance,
+    agent: &Agent,
+) -> Result<u32, ApiError> {
+    let decided = control.decide(|view, now| {
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
+            return Err(ApiError::client("InactiveInstanceException", "Deregistered meanwhile."));
+        };
+        let mut next = Instance::clone(row);
+        next.agent.connected = true;
+        next.agent.session += 1;
+        next.agent.changed_at = now;
+        next.agent.version = agent.version.clone().or(next.agent.version);
+        next.agent.hash = agent.hash.clone().or(next.agent.hash);
+        next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
+        next.version += 1;
+        let number = next.agent.session;
+        let mut batch = Batch::on(view);
+        batch.put(next);
+        Ok((batch, number))
+    });
+    decided.await
+}
+
+/// Writes that the agent is gone, unless a later session has it.
+pub async fn disconnected(
+    control: &Control,
+    instance: &Instance,
+    number: u32,
+) -> Result<(), ApiError> {
+    let decided = control.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        if let Some(row) = row.filter(|row| row.agent.session == number && row.agent.connected) {
+            let mut next = Instance::clone(row);
+            next.agent.connected = false;
+            next.agent.changed_at = now;
+            next.version += 1;
+            batch.put(next);
+        }
+        Ok((batch, ()))
+    });
+    decided.await
+}
+
+/// Which tasks of the instance are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Those of which its agent may have something new to hear: when something changed.
+    News,
+    /// All of them: at first, and now and then, for what was not acknowledged.
+    All,
+}
+
+struct Session<'a> {
+    sessions: &'a Sessions,
+    instance: &'a Instance,
+    outbox: Outbox,
+    /// The id of the last manifest, which a stop verification answers.
+    manifest: Option<String>,
+    /// When all tasks here last got new credentials.
+    credentials_sent_at: Timestamp,
+}
+
+impl Session<'_> {
+    async fn run(&mut self, socket: &mut Socket, wake: &tokio::sync::Notify, answers: bool) -> End {
+        match self.converse(socket, wake, answers).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        socket: &mut Socket,
+        wake: &tokio::sync::Notify,
+        answers: bool,
+    ) -> Result<End, End> {
+        let mut heartbeat = interval(HEARTBEAT);
+        let mut review = interval(REVIEW);
+        review.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard_at = Instant::now();
+        self.send_heartbeat(socket).await?;
+        heartbeat.tick().await;
+        self.send_manifest(socket).await?;
+        self.send_credentials(socket).await?;
+        loop {
+            tokio::select! {
+                // Orders before all else: a task waits for them.
+                biased;
+                () = wake.notified() => self.send_due(socket, Look::News).await?,
+                frame = socket.next() => {
+                    heard_at = Instant::now();
+                    match frame {
+                        Some(Ok(Message::Text(text))) => self.hear(socket, text.as_str()).await?,
+                        Some(Ok(Message::Close(_))) | None => return Ok(End::AgentLeft),
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => return Err(End::Failed(error)),
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if answers && heard_at.elapsed() > SILENCE_MAX {
+                        return Err(End::Silent);
+                    }
+                    self.send_heartbeat(socket).await?;
+                    let now = self.sessions.control.clock.now();
+                    if temporary::is_due(self.credentials_sent_at, now) {
+                        self.send_credentials(socket).await?;
+                    }
+                }
+                _ = review.tick() => self.send_due(socket, Look::All).await?,
+            }
+        }
+    }
+
+    async fn send(&self, socket: &mut Socket, message: &ToAgent) -> Result<(), End> {
+        sending(socket.send(Message::text(message.to_text()))).await
+    }
+
+    async fn send_heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let message_id = self.outbox.next_message_id();
+        let heartbeat = Heartbeat { healthy: true, message_id };
+        self.send(socket, &ToAgent::HeartbeatMessage(heartbeat)).await
+    }
+
+    fn addressee(&self) -> Addressee {
+        let Instance { scope, cluster, .. } = self.instance;
+        let cluster = ClusterArn { scope: scope.clone(), name: cluster.clone() };
+        Addressee {
+            cluster_arn: cluster.to_string(),
+            container_instance_arn: self.instance.arn().to_string(),
+        }
+    }
+
+    /// Says which tasks belong on the instance; the agent asks about every other that it has.
+    async fn send_manifest(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let view = self.sessions.control.view();
+        let message_id = self.outbox.next_message_id();
+        let manifest = Manifest {
+            to: self.addressee(),
+            message_id: message_id.clone(),
+            timeline: self.outbox.next_sequence(),
+            generated_at: self.sessions.control.clock.now().0,
+            tasks: view.tasks_on_instance(self.instance.id).map(|task| listed(task)).collect(),
+        };
+        self.manifest = Some(message_id);
+        self.send(socket, &ToAgent::TaskManifestMessage(manifest)).await
+    }
+
+    /// Agents keep credentials in memory only, and those end: all of them get new ones. Our agent
+    /// may still have output of tasks that have stopped.
+    async fn send_credentials(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let view = self.sessions.control.view();
+        self.credentials_sent_at = self.sessions.control.clock.now();
+        let (id, is_ours) = (self.instance.id, self.instance.makes_interfaces());
+        let stopped = view.tasks_ended_on(id).filter(|_| is_ours);
+        for task in view.tasks_on_instance(id).chain(stopped) {
+            let definition = self.definition(&view, task);
+            let seed = &self.sessions.control.access.keys.registry_secret;
+            let execution = Execution::of(task, seed, self.credentials_sent_at);
+            let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+            let message = NewCredentials {
+                to: self.addressee(),
+                message_id: self.outbox.next_message_id(),
+                task_arn: task.arn().to_string(),
+                task_cluster_arn: cluster.to_string(),
+                role_type: "TaskExecution",
+                role_credentials: execution.credentials(task, definition.as_deref()),
+            };
+            self.send(socket, &ToAgent::RoleCredentialsMessage(message)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_due(&mut self, socket: &mut Socket, look: Look) -> Result<(), End> {
+        let view = self.sessions.control.view();
+        let (now, id) = (self.sessions.control.clock.now(), self.instance.id);
+        let due = match look {
+            Look::News => {
+                self.outbox.due_among(view.orders_of_instance(id).map(AsRef::as_ref), now)
+            }
+            Look::All => {
+                let tasks: Vec<&Task> = view.tasks_on_instance(id).map(AsRef::as_ref).collect();
+                self.outbox.due(tasks, now)
+            }
+        };
+        if due.is_empty() {
+            return Ok(());
+        }
+        for (task, order) in due {
+            let message_id = self.outbox.next_message_id();
+            let Some(message) = self.message(&view, task, order, message_id.clone()) else {
+                continue;
+            };
+            sending(socket.feed(Message::text(message.to_text()))).await?;
+            debug!(task = %task.id, instance = %self.instance.id, ?order, "order sent");
+            self.outbox.sent(task, order, message_id, now);
+        }
+        // All of them leave together.
+        sending(socket.flush()).await
+    }
+
+    /// One task a message, since an agent acknowledges whole messages only.
+    fn message(
+        &mut self,
+        view: &View,
+        task: &Task,
+        order: Order,
+        message_id: String,
+    ) -> Option<ToAgent> {
+        let generated_at = self.sessions.control.clock.now().0;
+        let to = self.addressee();
+        let tasks = match order {
+            Order::Stop => vec![payload::of_stop(task)],
+            Order::Run | Order::Attach => {
+                let vpc = self.sessions.control.vpc(view, task.scope.account)?;
+                let endpoint = self.sessions.control.endpoint();
+                let seed = &self.sessions.control.access.keys.registry_secret;
+                let execution = Execution::of(task, seed, self.sessions.control.clock.now());
+                let around = Surroundings {
+                    registry: &self.sessions.control.registry_host(),
+                    view,
+                    endpoint: &endpoint,
+                    vpc: &vpc,
+                    agent_is_ours: self.instance.makes_interfaces(),
+                    execution: &execution,
+                };
+                if order == Order::Attach {
+                    let interface = payload::interfaces(task, &around)?;
+                    let cluster =
+                        ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+                    return Some(ToAgent::AttachTaskNetworkInterfacesMessage(AttachInterfaces {
+                        to,
+                        message_id,
+                        task_arn: task.arn().to_string(),
+                        task_cluster_arn: cluster.to_string(),
+                        wait_timeout_ms: ATTACH_WAIT_MS,
+                        generated_at,
+                        elastic_network_interfaces: vec![interface],
+                    }));
+                }
+                let definition = self.definition(view, task)?;
+                vec![payload::of_task(task, &definition, &around)]
+            }
+        };
+        let seq_num = self.outbox.next_sequence();
+        Some(ToAgent::PayloadMessage(Payload { to, message_id, tasks, seq_num, generated_at }))
+    }
+
+    fn definition(&self, view: &View, task: &Task) -> Option<Arc<ecs_api::TaskDefinition>> {
+        let row = view.task_definitions.get(task.scope.account, &task.definition);
+        let Some(row) = row else {
+            warn!(task = %task.id, definition = %task.definition, "task definition is gone");
+            return None;
+        };
+        match self.sessions.documents.read(row) {
+            Ok(definition) => Some(definition),
+            Err(error) => {
+                warn!(definition = %task.definition, error = %Chain(&error), "unreadable");
+                None
+            }
+        }
+    }
+
+    async fn hear(&mut self, socket: &mut Socket, text: &str) -> Result<(), End> {
+        match FromAgent::from_text(text) {
+            Ok(FromAgent::Ack { message_id }) => self.acknowledged(&message_id).await,
+            Ok(FromAgent::Nack { message_id, reason }) => {
+                warn!(instance = %self.instance.id, %message_id, %reason, "agent refused a message");
+            }
+            Ok(FromAgent::HeartbeatAck) => {}
+            Ok(FromAgent::StopVerification { message_id, candidates }) => {
+                self.verify_stops(socket, message_id, candidates).await?;
+            }
+            Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
+            Err(error) => {
+                warn!(instance = %self.instance.id, error = %Chain(&error), "unreadable message");
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledged(&mut self, message_id: &str) {
+        let Some((account, id, Order::Run)) = self.outbox.acknowledged(message_id) else { return };
+        // That it was delivered is news only of a task that waits for it; a report may have come first.
+        let waiting = self.sessions.control.store.latest().tasks.get(account, &id).cloned();
+        let waiting = waiting.filter(|task| task.phase < Phase::Pending);
+        let Some(task) = waiting.filter(|task| task.instance == Some(self.instance.id)) else {
+            return;
+        };
+        if let Err(error) = self.sessions.control.feed(&task.arn(), &Input::Delivered).await {
+            warn!(task = %id, error = %Chain(&error), "delivery was not recorded");
+        }
+    }
+
+    /// Confirms of the tasks that the agent doubts those that are not wanted on this instance.
+    async fn verify_stops(
+        &mut self,
+        socket: &mut Socket,
+        message_id: String,
+        candidates: Vec<ManifestTask>,
+    ) -> Result<(), End> {
+        if self.manifest.as_ref() != Some(&message_id) {
+            return Ok(());
+        }
+        let view = self.sessions.control.view();
+        let is_wanted = |candidate: &ManifestTask| {
+            let arn: Option<TaskArn> = candidate.task_arn.parse().ok();
+            let task = arn.and_then(|arn| view.tasks.get(arn.scope.account, &arn.id).cloned());
+            task.is_some_and(|task| {
+                task.desired == Desired::Running && task.instance == Some(self.instance.id)
+            })
+        };
+        let stop_tasks: Vec<_> = candidates.into_iter().filter(|each| !is_wanted(each)).collect();
+        if stop_tasks.is_empty() {
+            return Ok(());
+        }
+        let generated_at = self.sessions.control.clock.now().0;
+        let answer = StopVerificationAck { message_id, generated_at, stop_tasks };
+        self.send(socket, &ToAgent::TaskStopVerificationAck(answer)).await
+    }
+}
+
+/// Waits until a frame has left, but not for ever.
+async fn sending(leaving: impl Future<Output = Result<(), SocketError>>) -> Result<(), End> {
+    match timeout(SEND_MAX, leaving).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(End::Failed(error)),
+        Err(_) => Err(End::Stuck),
+    }
+}
+
+fn listed(task: &Task) -> ManifestTask {
+    let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+    ManifestTask {
+        task_arn: task.arn().to_string(),
+        task_cluster_arn: cluster.to_string(),
+        desired_status: task.desired.as_str().to_owned(),
+    }
+}

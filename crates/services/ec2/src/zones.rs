@@ -1,0 +1,110 @@
+//! DescribeAvailabilityZones, DescribeRegions, DescribeAccountAttributes.
+
+use aws_wire::{ApiError, Caller};
+use ec2_api as api;
+
+use super::filter::{apply, by_id};
+use crate::Ec2;
+
+pub(super) fn describe_availability_zones(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: &api::DescribeAvailabilityZonesRequest,
+) -> Result<api::DescribeAvailabilityZonesResult, ApiError> {
+    let view = ec2.control.view();
+    let vpc = ec2.control.own_vpc(&view, caller)?;
+    let name = ec2.control.config.region.to_string();
+    let zones = vpc.subnets.iter().map(|subnet| api::AvailabilityZone {
+        opt_in_status: Some(api::AvailabilityZoneOptInStatus::OptInNotRequired),
+        messages: Some(vec![]),
+        region_name: Some(name.clone()),
+        zone_name: Some(subnet.zone.clone()),
+        zone_id: Some(subnet.zone_id.clone()),
+        group_name: Some(name.clone()),
+        network_border_group: Some(name.clone()),
+        zone_type: Some("availability-zone".to_owned()),
+        state: Some(api::AvailabilityZoneState::Available),
+        ..api::AvailabilityZone::default()
+    });
+    let missing = |zone: &str| {
+        let message = format!("Invalid availability zone: [{zone}]");
+        ApiError::client("InvalidParameterValue", message)
+    };
+    let names = input.zone_names.as_deref();
+    let zones = by_id(zones.collect(), names, |zone| zone.zone_name.as_deref(), missing)?;
+    let zones = by_id(zones, input.zone_ids.as_deref(), |zone| zone.zone_id.as_deref(), missing)?;
+    let known = [
+        "group-name",
+        "opt-in-status",
+        "region-name",
+        "state",
+        "zone-id",
+        "zone-name",
+        "zone-type",
+    ];
+    let filters = input.filters.as_deref();
+    let zones = apply(zones, filters, &known, &|zone: &api::AvailabilityZone, name| {
+        let value = match name {
+            "group-name" | "region-name" => zone.region_name.clone(),
+            "opt-in-status" => zone.opt_in_status.as_ref().map(ToString::to_string),
+            "state" => zone.state.as_ref().map(ToString::to_string),
+            "zone-id" => zone.zone_id.clone(),
+            "zone-name" => zone.zone_name.clone(),
+            "zone-type" => zone.zone_type.clone(),
+            _ => return None,
+        };
+        Some(value.into_iter().collect())
+    })?;
+    Ok(api::DescribeAvailabilityZonesResult { availability_zones: Some(zones) })
+}
+
+pub(super) fn describe_regions(
+    ec2: &Ec2,
+    input: &api::DescribeRegionsRequest,
+) -> Result<api::DescribeRegionsResult, ApiError> {
+    let only = api::Region {
+        opt_in_status: Some("opt-in-not-required".to_owned()),
+        region_name: Some(ec2.control.config.region.to_string()),
+        endpoint: Some(ec2.control.endpoint().trim_start_matches("http://").to_owned()),
+        ..api::Region::default()
+    };
+    let missing =
+        |name: &str| ApiError::client("InvalidParameterValue", format!("Invalid region: [{name}]"));
+    let names = input.region_names.as_deref();
+    let regions = by_id(vec![only], names, |each| each.region_name.as_deref(), missing)?;
+    let known = ["endpoint", "opt-in-status", "region-name"];
+    let regions = apply(regions, input.filters.as_deref(), &known, &|each: &api::Region, name| {
+        let value = match name {
+            "endpoint" => each.endpoint.clone(),
+            "opt-in-status" => each.opt_in_status.clone(),
+            "region-name" => each.region_name.clone(),
+            _ => return None,
+        };
+        Some(value.into_iter().collect())
+    })?;
+    Ok(api::DescribeRegionsResult { regions: Some(regions) })
+}
+
+pub(super) fn describe_account_attributes(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: &api::DescribeAccountAttributesRequest,
+) -> Result<api::DescribeAccountAttributesResult, ApiError> {
+    let view = ec2.control.view();
+    let vpc = ec2.control.own_vpc(&view, caller)?;
+    let attribute = |name: &str, value: String| api::AccountAttribute {
+        attribute_name: Some(name.to_owned()),
+        attribute_values: Some(vec![api::AccountAttributeValue { attribute_value: Some(value) }]),
+    };
+    let all = [
+        attribute("supported-platforms", "VPC".to_owned()),
+        attribute("default-vpc", vpc.id.to_string()),
+    ];
+    let asked = input.attribute_names.as_deref().unwrap_or_default();
+    let is_asked = |each: &api::AccountAttribute| {
+        asked.is_empty()
+            || asked.iter().any(|name| Some(name.as_str()) == each.attribute_name.as_deref())
+    };
+    let account_attributes = all.into_iter().filter(is_asked).collect();
+    Ok(api::DescribeAccountAttributesResult { account_attributes: Some(account_attributes) })
+}

@@ -1,0 +1,76 @@
+//! CreateRepository.
+
+use aws_wire::{ApiError, Caller};
+use ecr_api::{
+    CreateRepositoryRequest, CreateRepositoryResponse, EncryptionConfiguration, EncryptionType,
+};
+use model::{EcrRepository, Key};
+use registry::Repository;
+use store::Batch;
+
+use super::errors::Refusal;
+use super::request::{bad_registry, read_mutability, read_name};
+use super::scanning;
+use super::tag_resource::read_tags;
+use crate::Ecr;
+
+/// ECR's default quota.
+pub(super) const REPOSITORIES_MAX: usize = 100_000;
+
+pub(super) async fn create_repository(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: CreateRepositoryRequest,
+) -> Result<CreateRepositoryResponse, ApiError> {
+    let name = read_name(input.repository_name.as_deref().unwrap_or_default())?;
+    if input.registry_id.is_some_and(|id| id != caller.account.as_str()) {
+        return Err(bad_registry());
+    }
+    let (tag_mutability, mutability_exclusions) =
+        read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
+    let scan_on_push = scanning::read(input.image_scanning_configuration.as_ref());
+    check_encryption(input.encryption_configuration)?;
+    let tags = read_tags(input.tags)?;
+    let account = caller.account;
+    let row = ecr
+        .control
+        .decide(|view, now| {
+            if view.ecr_repositories.get(account, &name).is_some() {
+                let repository = Repository { account, name: name.clone() };
+                return Err(Refusal::RepositoryExists(repository).into());
+            }
+            if view.ecr_repositories.of(account).count() >= REPOSITORIES_MAX {
+                return Err(Refusal::RepositoryLimit { max: REPOSITORIES_MAX }.into());
+            }
+            let row = EcrRepository {
+                account,
+                name: name.clone(),
+                created_at: now,
+                tag_mutability,
+                mutability_exclusions: mutability_exclusions.clone(),
+                scan_on_push,
+                tags: tags.clone(),
+            };
+            let mut batch = Batch::on(view);
+            batch.rely(Key::EcrRepository(account, name.clone())).put(row.clone());
+            Ok((batch, row))
+        })
+        .await?;
+    Ok(CreateRepositoryResponse { repository: Some(ecr.show_repository(&row)) })
+}
+
+/// Blobs lie on the disk as they are; who wants them encrypted encrypts the disk.
+fn check_encryption(asked: Option<EncryptionConfiguration>) -> Result<(), ApiError> {
+    let Some(asked) = asked else { return Ok(()) };
+    match asked.encryption_type {
+        None | Some(EncryptionType::Aes256) if asked.kms_key.is_none() => Ok(()),
+        None | Some(EncryptionType::Aes256) => {
+            let rule = "kmsKey can only be given with encryption type KMS";
+            Err(Refusal::parameter("encryptionConfiguration", rule).into())
+        }
+        Some(_) => {
+            let why = "This registry has no KMS: encryptionType must be AES256.";
+            Err(Refusal::Unsupported(why).into())
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! DescribeRepositories.
+
+use aws_wire::{ApiError, Caller};
+use ecr_api::{DescribeRepositoriesRequest, DescribeRepositoriesResponse};
+use registry::Repository;
+
+use super::errors::{Refusal, of_catalog};
+use super::pages::page;
+use super::request::{bad_registry, read_name};
+use crate::Ecr;
+use crate::catalog::need;
+
+/// How many may be asked for by name.
+const NAMES_MAX: usize = 100;
+
+pub(super) async fn describe_repositories(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: DescribeRepositoriesRequest,
+) -> Result<DescribeRepositoriesResponse, ApiError> {
+    if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
+        return Err(bad_registry());
+    }
+    let view = ecr.control.view();
+    let Some(names) = input.repository_names.filter(|names| !names.is_empty()) else {
+        let rows = view.ecr_repositories.of(caller.account);
+        let rows = rows.map(|row| (row.name.to_string(), ecr.show_repository(row)));
+        let (shown, next_token) = page(input.next_token.as_deref(), input.max_results, rows)?;
+        return Ok(DescribeRepositoriesResponse { repositories: Some(shown), next_token });
+    };
+    if names.len() > NAMES_MAX {
+        let rule = format!("Member must have length less than or equal to {NAMES_MAX}");
+        return Err(Refusal::parameter("repositoryNames", rule).into());
+    }
+    if input.next_token.is_some() || input.max_results.is_some() {
+        let rule = "cannot be combined with nextToken or maxResults";
+        return Err(Refusal::parameter("repositoryNames", rule).into());
+    }
+    let repositories = names.iter().map(|name| {
+        let repository = Repository { account: caller.account, name: read_name(name)? };
+        let row = need(&view, &repository).map_err(of_catalog)?;
+        Ok(ecr.show_repository(row))
+    });
+    let repositories = repositories.collect::<Result<_, ApiError>>()?;
+    Ok(DescribeRepositoriesResponse { repositories: Some(repositories), next_token: None })
+}

@@ -1,0 +1,42 @@
+//! PutImageTagMutability.
+
+use aws_wire::{ApiError, Caller};
+use ecr_api::{PutImageTagMutabilityRequest, PutImageTagMutabilityResponse};
+use model::EcrRepository;
+use store::Batch;
+
+use super::errors::of_catalog;
+use super::request::{read_mutability, repository, show_exclusions, show_mutability};
+use crate::Ecr;
+use crate::catalog::need;
+
+pub(super) async fn put_image_tag_mutability(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: PutImageTagMutabilityRequest,
+) -> Result<PutImageTagMutabilityResponse, ApiError> {
+    let repository =
+        repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
+    let (tag_mutability, mutability_exclusions) =
+        read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
+    let row = ecr
+        .control
+        .decide(|view, _| {
+            let row = need(view, &repository).map_err(of_catalog)?;
+            let row = EcrRepository {
+                tag_mutability,
+                mutability_exclusions: mutability_exclusions.clone(),
+                ..row.as_ref().clone()
+            };
+            let mut batch = Batch::on(view);
+            batch.put(row.clone());
+            Ok((batch, row))
+        })
+        .await?;
+    Ok(PutImageTagMutabilityResponse {
+        registry_id: Some(row.account.to_string()),
+        repository_name: Some(row.name.to_string()),
+        image_tag_mutability: Some(show_mutability(row.tag_mutability)),
+        image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
+    })
+}

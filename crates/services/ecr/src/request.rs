@@ -1,0 +1,148 @@
+//! What most requests have in common: which registry, which repository, and how they are shown.
+
+use aws_wire::{ApiError, Caller};
+use ecr_api as api;
+use longshore_types::RepositoryName;
+use model::{EcrRepository, TagMutability};
+use registry::Repository;
+
+use super::errors::Refusal;
+use super::scanning;
+use crate::Ecr;
+
+/// The repository that a request names. One of another account is as good as none: there are no
+/// policies yet that would open it.
+pub(super) fn repository(
+    caller: &Caller,
+    registry_id: Option<&String>,
+    name: Option<&String>,
+) -> Result<Repository, ApiError> {
+    let given = name.map(String::as_str).unwrap_or_default();
+    let name = read_name(given)?;
+    let theirs = registry_id.filter(|id| id.as_str() != caller.account.as_str());
+    match theirs.map(|id| id.parse()) {
+        None => Ok(Repository { account: caller.account, name }),
+        Some(Ok(account)) => Err(Refusal::NoRepository(Repository { account, name }).into()),
+        Some(Err(_)) => Err(bad_registry()),
+    }
+}
+
+pub(super) fn bad_registry() -> ApiError {
+    let constraint = "must satisfy regular expression '[0-9]{12}'";
+    Refusal::parameter("registryId", constraint).into()
+}
+
+/// ECR's rule is narrower than the protocol's: one separator between two words, two characters.
+pub(super) fn read_name(name: &str) -> Result<RepositoryName, ApiError> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_ecr = name.len() >= 2
+        && name.split(is_word).all(|separator| matches!(separator, "" | "." | "_" | "-" | "/"));
+    match name.parse() {
+        Ok(name) if is_ecr => Ok(name),
+        Ok(_) | Err(_) => Err(Refusal::parameter(
+            "repositoryName",
+            "must satisfy regular expression \
+             '(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*'",
+        )
+        .into()),
+    }
+}
+
+impl Ecr {
+    pub(crate) fn repository_arn(&self, row: &EcrRepository) -> String {
+        let region = &self.control.config.region;
+        format!("arn:aws:ecr:{region}:{}:repository/{}", row.account, row.name)
+    }
+
+    /// A repository as answers show it.
+    pub(super) fn show_repository(&self, row: &EcrRepository) -> api::Repository {
+        api::Repository {
+            repository_arn: Some(self.repository_arn(row)),
+            registry_id: Some(row.account.to_string()),
+            repository_name: Some(row.name.to_string()),
+            repository_uri: Some(format!("{}/{}", self.control.registry_host(), row.name)),
+            created_at: Some(row.created_at),
+            image_tag_mutability: Some(show_mutability(row.tag_mutability)),
+            image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
+            image_scanning_configuration: Some(scanning::show(row)),
+            encryption_configuration: Some(api::EncryptionConfiguration {
+                encryption_type: Some(api::EncryptionType::Aes256),
+                kms_key: None,
+            }),
+        }
+    }
+}
+
+pub(super) fn show_mutability(mutability: TagMutability) -> api::ImageTagMutability {
+    match mutability {
+        TagMutability::Mutable => api::ImageTagMutability::Mutable,
+        TagMutability::Immutable => api::ImageTagMutability::Immutable,
+        TagMutability::MutableWithExclusion => api::ImageTagMutability::MutableWithExclusion,
+        TagMutability::ImmutableWithExclusion => api::ImageTagMutability::ImmutableWithExclusion,
+    }
+}
+
+pub(super) fn show_exclusions(
+    patterns: &[String],
+) -> Option<Vec<api::ImageTagMutabilityExclusionFilter>> {
+    let show = |pattern: &String| api::ImageTagMutabilityExclusionFilter {
+        filter_type: Some(api::ImageTagMutabilityExclusionFilterType::Wildcard),
+        filter: Some(pattern.clone()),
+    };
+    (!patterns.is_empty()).then(|| patterns.iter().map(show).collect())
+}
+
+/// Mutability and its exclusions, which must fit each other.
+pub(super) fn read_mutability(
+    mutability: Option<api::ImageTagMutability>,
+    filters: Option<Vec<api::ImageTagMutabilityExclusionFilter>>,
+) -> Result<(TagMutability, Vec<String>), ApiError> {
+    const FILTERS: &str = "imageTagMutabilityExclusionFilters";
+    let mutability = match mutability.unwrap_or(api::ImageTagMutability::Mutable) {
+        api::ImageTagMutability::Mutable => TagMutability::Mutable,
+        api::ImageTagMutability::Immutable => TagMutability::Immutable,
+        api::ImageTagMutability::MutableWithExclusion => TagMutability::MutableWithExclusion,
+        api::ImageTagMutability::ImmutableWithExclusion => TagMutability::ImmutableWithExclusion,
+        _ => {
+            let set = "Member must satisfy enum value set: [IMMUTABLE, MUTABLE, \
+                       MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]";
+            return Err(Refusal::parameter("imageTagMutability", set).into());
+        }
+    };
+    let wants_filters = matches!(
+        mutability,
+        TagMutability::MutableWithExclusion | TagMutability::ImmutableWithExclusion
+    );
+    let filters = filters.unwrap_or_default();
+    let shown = show_mutability(mutability);
+    if filters.is_empty() == wants_filters {
+        let verb = if wants_filters { "can't be null" } else { "must be null" };
+        let constraint = format!(
+            "ImageTagMutabilityExclusionFilters {verb} when imageTagMutability is set as {shown}"
+        );
+        return Err(Refusal::parameter(FILTERS, constraint).into());
+    }
+    let mut patterns = Vec::new();
+    for filter in filters {
+        match filter.filter_type {
+            Some(api::ImageTagMutabilityExclusionFilterType::Wildcard) => {}
+            Some(_) | None => {
+                let set = "Member must satisfy enum value set: [WILDCARD]";
+                return Err(Refusal::parameter(FILTERS, set).into());
+            }
+        }
+        let pattern = filter.filter.unwrap_or_default();
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._*-".contains(&b);
+        let stars = pattern.bytes().filter(|b| *b == b'*').count();
+        if pattern.is_empty()
+            || pattern.len() > 128
+            || stars > 2
+            || !pattern.bytes().all(is_allowed)
+        {
+            let rule = "must be up to 128 letters, digits, '.', '_', '-' and at most two '*'";
+            return Err(Refusal::parameter(FILTERS, rule).into());
+        }
+        patterns.push(pattern);
+    }
+    Ok((mutability, patterns))
+}

@@ -1,0 +1,209 @@
+//! What the operations on clusters share: reading settings, showing a cluster.
+
+use std::collections::BTreeMap;
+
+use aws_wire::{ApiError, json};
+use ecs_api as api;
+use ecs_api::ClusterField;
+use longshore_types::{AccountId, ClusterName};
+use model::instance::InstanceStatus;
+use model::service::{ServiceStatus, TaskSetStatus};
+use model::task::Launch;
+use model::{Cluster, Document, Service, Tally, View};
+
+use super::capacity::show_strategy;
+use crate::Ecs;
+use crate::errors::Refusal;
+use crate::tags;
+
+/// The one setting that clusters have.
+pub(super) const INSIGHTS: &str = "containerInsights";
+const INSIGHTS_VALUES: [&str; 3] = ["enabled", "disabled", "enhanced"];
+
+/// Reads and checks settings; what is not named keeps its value.
+pub(super) fn read_settings(
+    settings: Option<Vec<api::ClusterSetting>>,
+) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut read = BTreeMap::new();
+    for setting in settings.unwrap_or_default() {
+        let name = setting.name.map(|name| name.to_string()).unwrap_or_default();
+        if name != INSIGHTS {
+            let message = format!("{name} should be one of [{INSIGHTS}]");
+            return Err(Refusal::invalid(message).into());
+        }
+        let value = setting.value.unwrap_or_default();
+        if !INSIGHTS_VALUES.contains(&value.as_str()) {
+            let message = format!("Invalid value '{value}' for cluster setting {INSIGHTS}.");
+            return Err(Refusal::invalid(message).into());
+        }
+        read.insert(name, value);
+    }
+    Ok(read)
+}
+
+/// Keeps a configuration as it was sent.
+pub(super) fn read_configuration(
+    configuration: Option<api::ClusterConfiguration>,
+) -> Result<Option<Document>, ApiError> {
+    let Some(configuration) = configuration else { return Ok(None) };
+    let text = String::from_utf8_lossy(&json::to_vec(&configuration)).into_owned();
+    let document = Document::from_text(text)
+        .map_err(|error| ApiError::fault("failed to keep a cluster's configuration", error))?;
+    Ok(Some(document))
+}
+
+/// Service Connect is not there: naming a namespace is refused, clearing it is fine.
+pub(super) fn refuse_service_connect(
+    defaults: Option<api::ClusterServiceConnectDefaultsRequest>,
+) -> Result<(), ApiError> {
+    let namespace = defaults.and_then(|defaults| defaults.namespace).unwrap_or_default();
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "serviceConnectDefaults names the namespace {namespace}, but Service Connect is not \
+         available in this region."
+    );
+    Err(Refusal::invalid(message).into())
+}
+
+/// How a cluster is shown where everything is.
+pub(super) const EVERYTHING: &[ClusterField] =
+    &[ClusterField::Configurations, ClusterField::Settings, ClusterField::Tags];
+
+impl Ecs {
+    /// A cluster as an answer shows it; counts are made here.
+    pub(super) fn show_cluster(
+        &self,
+        view: &View,
+        cluster: &Cluster,
+        include: &[ClusterField],
+    ) -> Result<api::Cluster, ApiError> {
+        let has = |field| include.contains(&field);
+        let counts = Counts::of(view, cluster);
+        let setting = |(name, value): (&String, &String)| api::ClusterSetting {
+            name: Some(name.as_str().into()),
+            value: Some(value.clone()),
+        };
+        let mut shown = api::Cluster {
+            cluster_arn: Some(cluster.arn(&self.control.config.region).to_string()),
+            cluster_name: Some(cluster.name.to_string()),
+            status: Some(if cluster.is_active() { "ACTIVE" } else { "INACTIVE" }.to_owned()),
+            registered_container_instances_count: Some(counts.instances),
+            running_tasks_count: Some(counts.running.values().sum()),
+            pending_tasks_count: Some(counts.pending.values().sum()),
+            active_services_count: Some(counts.services),
+            statistics: Some(Vec::new()),
+            tags: Some(Vec::new()),
+            settings: Some(Vec::new()),
+            capacity_providers: Some(cluster.capacity_providers.clone()),
+            default_capacity_provider_strategy: Some(show_strategy(&cluster.default_strategy)),
+            ..Default::default()
+        };
+        if has(ClusterField::Tags) {
+            shown.tags = Some(tags::show(&cluster.tags));
+        }
+        if has(ClusterField::Settings) {
+            shown.settings = Some(cluster.settings.iter().map(setting).collect());
+        }
+        if has(ClusterField::Statistics) {
+            shown.statistics = Some(counts.statistics());
+        }
+        if has(ClusterField::Attachments) {
+            shown.attachments = Some(Vec::new());
+        }
+        if has(ClusterField::Configurations) {
+            shown.configuration = show_configuration(cluster)?;
+        }
+        Ok(shown)
+    }
+}
+
+fn show_configuration(cluster: &Cluster) -> Result<Option<api::ClusterConfiguration>, ApiError> {
+    let Some(document) = &cluster.configuration else { return Ok(None) };
+    json::from_slice(document.as_str().as_bytes())
+        .map(Some)
+        .map_err(|error| ApiError::fault("failed to read a cluster's configuration", error))
+}
+
+/// What is counted of a cluster, by launch type where it matters.
+#[derive(Debug, Default)]
+struct Counts {
+    instances: i32,
+    running: BTreeMap<Launch, i32>,
+    pending: BTreeMap<Launch, i32>,
+    /// Active ones; those whose task sets have no primary yet run on nothing.
+    services: i32,
+    active_services: BTreeMap<Launch, i32>,
+    draining_services: BTreeMap<Launch, i32>,
+}
+
+impl Counts {
+    fn of(view: &View, cluster: &Cluster) -> Self {
+        let mut counts = Self::default();
+        // What a deleted cluster left behind belongs to its successor, if anyone.
+        if !cluster.is_active() {
+            return counts;
+        }
+        for instance in view.instances_of_cluster(cluster.account, &cluster.name) {
+            if instance.status != InstanceStatus::Inactive {
+                counts.instances += 1;
+            }
+        }
+        for launch in [Launch::Ec2, Launch::Fargate, Launch::External] {
+            let of = |tally: fn(AccountId, ClusterName, Launch) -> Tally| {
+                let tasks = view.tally(&tally(cluster.account, cluster.name.clone(), launch));
+                i32::try_from(tasks).unwrap_or(i32::MAX)
+            };
+            counts.running.insert(launch, of(Tally::RunningTasks));
+            counts.pending.insert(launch, of(Tally::PendingTasks));
+        }
+        for service in view.services_of_cluster(cluster.account, &cluster.name) {
+            let by_launch = match service.status {
+                ServiceStatus::Active => {
+                    counts.services += 1;
+                    &mut counts.active_services
+                }
+                ServiceStatus::Draining => &mut counts.draining_services,
+                ServiceStatus::Inactive => continue,
+            };
+            if let Some(launch) = launch_of(view, service) {
+                *by_launch.entry(launch).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn statistics(&self) -> Vec<api::KeyValuePair> {
+        let of = |counts: &BTreeMap<Launch, i32>, launch| counts.get(&launch).copied().unwrap_or(0);
+        [
+            ("runningEC2TasksCount", of(&self.running, Launch::Ec2)),
+            ("runningFargateTasksCount", of(&self.running, Launch::Fargate)),
+            ("pendingEC2TasksCount", of(&self.pending, Launch::Ec2)),
+            ("pendingFargateTasksCount", of(&self.pending, Launch::Fargate)),
+            ("runningExternalTasksCount", of(&self.running, Launch::External)),
+            ("pendingExternalTasksCount", of(&self.pending, Launch::External)),
+            ("activeEC2ServiceCount", of(&self.active_services, Launch::Ec2)),
+            ("activeFargateServiceCount", of(&self.active_services, Launch::Fargate)),
+            ("drainingEC2ServiceCount", of(&self.draining_services, Launch::Ec2)),
+            ("drainingFargateServiceCount", of(&self.draining_services, Launch::Fargate)),
+            ("activeExternalServiceCount", of(&self.active_services, Launch::External)),
+            ("drainingExternalServiceCount", of(&self.draining_services, Launch::External)),
+        ]
+        .map(|(name, count)| api::KeyValuePair {
+            name: Some(name.to_owned()),
+            value: Some(count.to_string()),
+        })
+        .to_vec()
+    }
+}
+
+/// On what a service's tasks run: as its revision says, or its primary task set.
+fn launch_of(view: &View, service: &Service) -> Option<Launch> {
+    let (account, id) = (service.scope.account, service.key());
+    if let Some(revision) = service.revision {
+        return Some(view.revision_of(account, &id, revision)?.capacity.launch());
+    }
+    let primary = view.task_sets_of(account, &id).find(|set| set.status == TaskSetStatus::Primary);
+    primary.map(|set| set.capacity.launch())
+}

@@ -1,0 +1,58 @@
+//! DeregisterContainerInstance: an instance leaves its cluster; with `force`, whatever runs on it.
+
+use aws_wire::{ApiError, Caller};
+use control::tasks::put_task;
+use ecs_api as api;
+use model::instance::{Instance, InstanceStatus};
+use model::task::{Input, Launch, Task, step};
+use store::Batch;
+
+use super::instance_ref::{InstanceRef, instance_ref};
+use super::show_instance::{Include, show};
+use crate::Ecs;
+use crate::errors::Refusal;
+use control::access::may_speak_for;
+
+pub(super) async fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::DeregisterContainerInstanceRequest,
+) -> Result<api::DeregisterContainerInstanceResponse, ApiError> {
+    let force = input.force.unwrap_or(false);
+    let shown = ecs
+        .control
+        .decide(|view, now| {
+            let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
+            let given = input.container_instance.as_deref().unwrap_or_default();
+            let found = instance_ref(ecs, caller, view, cluster, given)?;
+            let InstanceRef::Found(instance) = found else {
+                let message = "The referenced container instance was not found.";
+                return Err(Refusal::invalid(message).into());
+            };
+            if !may_speak_for(caller, instance) {
+                let message = "This access key does not belong to the container instance.";
+                return Err(ApiError::client("AccessDeniedException", message));
+            }
+            let tasks: Vec<&Task> =
+                view.tasks_on_instance(instance.id).map(AsRef::as_ref).collect();
+            if !force && tasks.iter().any(|task| task.launch != Launch::Fargate) {
+                return Err(Refusal::invalid("Found running tasks on the instance.").into());
+            }
+            let mut batch = Batch::on(view);
+            batch.rely(model::Index::InstanceTasks(instance.id));
+            let lost = Input::InstanceDeregistered { instance: instance.arn() };
+            for stopped in tasks.iter().filter_map(|task| step(task, &lost, now)) {
+                put_task(&mut batch, stopped);
+            }
+            let mut next = Instance::clone(instance);
+            next.status = InstanceStatus::Inactive;
+            next.agent.connected = false;
+            next.agent.changed_at = now;
+            next.version += 1;
+            let shown = show(view, &next, Include::default());
+            batch.put(next);
+            Ok((batch, shown))
+        })
+        .await?;
+    Ok(api::DeregisterContainerInstanceResponse { container_instance: Some(shown) })
+}

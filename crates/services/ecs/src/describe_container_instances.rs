@@ -1,0 +1,45 @@
+//! DescribeContainerInstances: instances by id or ARN, the unknown ones among the failures.
+
+use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+
+use super::failure;
+use super::instance_ref::{InstanceRef, instance_ref};
+use super::show_instance::{Include, show};
+use crate::Ecs;
+use crate::errors::Refusal;
+
+const INSTANCES_MAX: usize = 100;
+
+pub(super) fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::DescribeContainerInstancesRequest,
+) -> Result<api::DescribeContainerInstancesResponse, ApiError> {
+    let view = ecs.control.view();
+    let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
+    let named = input.container_instances.unwrap_or_default();
+    if named.is_empty() {
+        return Err(Refusal::client("Container Instances cannot be empty.").into());
+    }
+    if named.len() > INSTANCES_MAX {
+        let message = format!("Container Instances can have at most {INSTANCES_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let wanted = input.include.unwrap_or_default();
+    let include = Include {
+        tags: wanted.contains(&api::ContainerInstanceField::Tags),
+        health: wanted.contains(&api::ContainerInstanceField::ContainerInstanceHealth),
+    };
+    let (mut instances, mut failures) = (Vec::new(), Vec::new());
+    for given in &named {
+        match instance_ref(ecs, caller, &view, cluster, given)? {
+            InstanceRef::Found(instance) => instances.push(show(&view, instance, include)),
+            InstanceRef::Missing { arn } => failures.push(failure(arn, "MISSING")),
+        }
+    }
+    Ok(api::DescribeContainerInstancesResponse {
+        container_instances: Some(instances),
+        failures: Some(failures),
+    })
+}

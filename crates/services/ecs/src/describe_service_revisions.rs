@@ -1,0 +1,86 @@
+//! DescribeServiceRevisions: what the tasks of a service look like, or looked like.
+
+use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use longshore_types::{ClusterArn, ServiceArn, ServiceRevisionArn};
+use model::service::ServiceStatus;
+use model::{ServiceId, ServiceRevision, View};
+
+use super::failure;
+use super::service_spec::{resolved_platform, show_network};
+use super::show_service::{ShownCapacity, definition_arn};
+use crate::Ecs;
+use crate::errors::Refusal;
+
+const REVISIONS_MAX: usize = 20;
+
+pub(super) async fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::DescribeServiceRevisionsRequest,
+) -> Result<api::DescribeServiceRevisionsResponse, ApiError> {
+    let asked = input.service_revision_arns.unwrap_or_default();
+    if asked.is_empty() {
+        return Err(Refusal::invalid("Service revision ARNs cannot be empty.").into());
+    }
+    if REVISIONS_MAX < asked.len() {
+        let message = format!("Service revision ARNs can have at most {REVISIONS_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let view = ecs.control.view();
+    let (mut revisions, mut failures) = (Vec::new(), Vec::new());
+    for given in asked {
+        let arn: ServiceRevisionArn =
+            given.parse().map_err(|_| Refusal::BadIdentifier { given: given.clone() })?;
+        ecs.check_scope(caller, &arn.scope)?;
+        match find(&view, caller, arn) {
+            Some(row) => revisions.push(show(row)?),
+            None => failures.push(failure(given, "MISSING")),
+        }
+    }
+    Ok(api::DescribeServiceRevisionsResponse {
+        service_revisions: Some(revisions),
+        failures: Some(failures),
+    })
+}
+
+/// Those of a service that is gone are gone.
+fn find<'v>(
+    view: &'v View,
+    caller: &Caller,
+    arn: ServiceRevisionArn,
+) -> Option<&'v ServiceRevision> {
+    let service = ServiceId { cluster: arn.cluster, name: arn.service };
+    let row = view.services.get(caller.account, &service)?;
+    let revision = view.revision_of(caller.account, &service, arn.id)?;
+    (row.status < ServiceStatus::Inactive).then_some(revision)
+}
+
+fn show(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
+    let (scope, cluster) = (&row.scope, &row.cluster);
+    let capacity = ShownCapacity::of(&row.capacity);
+    let images = row.images.iter().map(|image| api::ContainerImage {
+        container_name: Some(image.container.clone()),
+        image_digest: image.digest.clone(),
+        image: Some(image.image.clone()),
+    });
+    let service =
+        ServiceArn { scope: scope.clone(), cluster: cluster.clone(), service: row.service.clone() };
+    Ok(api::ServiceRevision {
+        service_revision_arn: Some(row.arn().to_string()),
+        service_arn: Some(service.to_string()),
+        cluster_arn: Some(ClusterArn { scope: scope.clone(), name: cluster.clone() }.to_string()),
+        task_definition: Some(definition_arn(scope, &row.definition)),
+        capacity_provider_strategy: capacity.strategy,
+        launch_type: capacity.launch_type,
+        platform_version: resolved_platform(row.platform_version.as_deref()),
+        platform_family: row.platform_family.clone(),
+        load_balancers: Some(vec![]),
+        service_registries: Some(vec![]),
+        network_configuration: show_network(row.network.as_ref())?,
+        container_images: Some(images.collect()),
+        guard_duty_enabled: Some(false),
+        created_at: Some(row.created_at),
+        ..api::ServiceRevision::default()
+    })
+}

@@ -1,0 +1,19 @@
+//! DiscoverPollEndpoint: where an agent finds its sockets. Agents add `ws` to what is answered.
+
+use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+
+use crate::Ecs;
+
+pub(super) fn handle(
+    ecs: &Ecs,
+    _: &Caller,
+    _: api::DiscoverPollEndpointRequest,
+) -> Result<api::DiscoverPollEndpointResponse, ApiError> {
+    let endpoint = ecs.control.endpoint();
+    Ok(api::DiscoverPollEndpointResponse {
+        endpoint: Some(format!("{endpoint}/acs/")),
+        telemetry_endpoint: Some(format!("{endpoint}/tcs/")),
+        service_connect_endpoint: None,
+    })
+}

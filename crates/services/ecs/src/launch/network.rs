@@ -1,0 +1,122 @@
+//! `networkConfiguration`: the subnets and security groups of tasks with interfaces of their own.
+
+use aws_wire::ApiError;
+use ecs_api as api;
+use longshore_types::{AccountId, SecurityGroupId, SubnetId};
+use model::task::Launch;
+use model::vpc::{Interface, Subnet, Vpc};
+use model::{Index, NetworkMode, TaskDefinition, View};
+
+use crate::errors::Refusal;
+
+const SUBNETS_MAX: usize = 16;
+const GROUPS_MAX: usize = 5;
+
+/// Where a task's interface may be, and what guards it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkWish {
+    pub(super) subnets: Vec<SubnetId>,
+    pub(super) security_groups: Vec<SecurityGroupId>,
+    pub(super) assign_public_ip: bool,
+}
+
+impl NetworkWish {
+    /// The subnets that were named, the emptiest first: that is how tasks spread over zones.
+    pub(super) fn subnets_by_draw<'v>(
+        &self,
+        vpc: &'v Vpc,
+        view: &View,
+        account: AccountId,
+        taken_now: &[&Interface],
+        draw: u64,
+    ) -> Vec<&'v Subnet> {
+        let mut subnets: Vec<&Subnet> =
+            self.subnets.iter().filter_map(|id| vpc.subnet(id)).collect();
+        let turn = usize::try_from(draw % 1_024).unwrap_or(0) % subnets.len().max(1);
+        subnets.rotate_left(turn);
+        subnets.sort_by_key(|subnet| {
+            let now = taken_now.iter().filter(|taken| taken.subnet == subnet.id).count();
+            now + view.member_count(&Index::SubnetInterfaces(account, subnet.id.clone()))
+        });
+        subnets
+    }
+}
+
+/// `None` for tasks without an interface of their own.
+pub(crate) fn read(
+    given: Option<&api::NetworkConfiguration>,
+    definition: &TaskDefinition,
+    kind: Launch,
+    vpc: &Vpc,
+) -> Result<Option<NetworkWish>, ApiError> {
+    let given = given.and_then(|given| given.awsvpc_configuration.as_ref());
+    let refuse = |message: &str| Err(Refusal::invalid(message).into());
+    let Some(given) = given else {
+        return match definition.network_mode {
+            NetworkMode::Awsvpc => refuse(
+                "Network Configuration must be provided when networkMode 'awsvpc' is specified.",
+            ),
+            NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => Ok(None),
+        };
+    };
+    if definition.network_mode != NetworkMode::Awsvpc {
+        return refuse(
+            "Network Configuration is not valid for the given networkMode of this task definition.",
+        );
+    }
+    if given.assign_public_ip.as_ref().is_some_and(|wish| !wish.is_known()) {
+        return refuse("assignPublicIp should be one of [ENABLED,DISABLED]");
+    }
+    let assign_public_ip = given.assign_public_ip == Some(api::AssignPublicIp::Enabled);
+    if assign_public_ip && kind != Launch::Fargate {
+        return refuse("Assign public IP is not supported for this launch type.");
+    }
+    Ok(Some(NetworkWish {
+        subnets: subnets(given.subnets.as_deref().unwrap_or_default(), vpc)?,
+        security_groups: groups(given.security_groups.as_deref().unwrap_or_default(), vpc)?,
+        assign_public_ip,
+    }))
+}
+
+fn subnets(given: &[String], vpc: &Vpc) -> Result<Vec<SubnetId>, ApiError> {
+    if given.is_empty() {
+        return Err(Refusal::invalid("subnets can not be empty.").into());
+    }
+    if given.len() > SUBNETS_MAX {
+        let message = format!("subnets can have at most {SUBNETS_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let mut subnets: Vec<SubnetId> = Vec::new();
+    for text in given {
+        let id = text.parse().ok().filter(|id| vpc.subnet(id).is_some());
+        let Some(id) = id else {
+            let message = format!(
+                "Error retrieving subnet information for [{text}]: The subnet ID '{text}' does \
+                 not exist (ErrorCode: InvalidSubnetID.NotFound)"
+            );
+            return Err(Refusal::invalid(message).into());
+        };
+        if !subnets.contains(&id) {
+            subnets.push(id);
+        }
+    }
+    Ok(subnets)
+}
+
+/// Without any, the VPC's default group.
+fn groups(given: &[String], vpc: &Vpc) -> Result<Vec<SecurityGroupId>, ApiError> {
+    if given.len() > GROUPS_MAX {
+        let message = format!("securityGroups can have at most {GROUPS_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    for text in given {
+        if text != vpc.security_group.as_str() {
+            let message = format!(
+                "Error retrieving security group information for [{text}]: The security group \
+                 '{text}' does not exist (ErrorCode: InvalidGroup.NotFound)"
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+    }
+    Ok(vec![vpc.security_group.clone()])
+}

@@ -1,0 +1,145 @@
+//! The tasks of a service: a [`Launch`] read from rows, where a request's is read from its members.
+//!
+//! What was refused when the service was made is not looked at again: a definition that was
+//! deregistered since still serves the services that have it, as in ECS.
+
+use std::sync::{Arc, OnceLock};
+
+use aws_wire::ApiError;
+use ecs_api as api;
+use longshore_types::{DeploymentId, TaskDefinitionId};
+use model::service::{Propagate, RevisionCapacity, TaskSet};
+use model::task::{Launch as LaunchType, Overrides, TaskService};
+use model::{Document, Service, ServiceRevision, Tags, TaskDefinition, View};
+
+use super::{Launch, PLATFORM_VERSION, need, network};
+use crate::Ecs;
+use crate::errors::Refusal;
+
+/// What tells the tasks of one deployment or task set from those of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// Of the deployment or task set.
+    pub(crate) id: DeploymentId,
+    pub(crate) definition: TaskDefinitionId,
+    pub(crate) capacity: RevisionCapacity,
+    platform_version: Option<String>,
+    network: Option<Document>,
+    /// With the digests that images are pinned to.
+    revision: Option<Arc<ServiceRevision>>,
+}
+
+impl Part {
+    pub(crate) fn of_deployment(id: DeploymentId, revision: &Arc<ServiceRevision>) -> Self {
+        Self {
+            id,
+            definition: revision.definition.clone(),
+            capacity: revision.capacity.clone(),
+            platform_version: revision.platform_version.clone(),
+            network: revision.network.clone(),
+            revision: Some(Arc::clone(revision)),
+        }
+    }
+
+    pub(crate) fn of_task_set(set: &TaskSet) -> Self {
+        Self {
+            id: set.id,
+            definition: set.definition.clone(),
+            capacity: set.capacity.clone(),
+            platform_version: set.platform_version.clone(),
+            network: set.network.clone(),
+            revision: None,
+        }
+    }
+}
+
+impl<'v> Launch<'v> {
+    /// Tasks of a part of a service, on capacity of one kind.
+    pub(crate) fn of_service(
+        ecs: &Ecs,
+        view: &'v View,
+        service: &Service,
+        part: &Part,
+        kind: LaunchType,
+    ) -> Result<Self, ApiError> {
+        let account = service.scope.account;
+        let definition = view.task_definitions.get(account, &part.definition);
+        let definition: &'v TaskDefinition = definition
+            .ok_or_else(|| Refusal::client(format!("{} does not exist.", part.definition)))?;
+        let vpc = ecs.control.vpc(view, account);
+        let vpc = vpc.ok_or_else(|| Refusal::client("The default VPC has no addresses yet."))?;
+        let given = part.network.as_ref().map(read_network).transpose()?;
+        let network = network::read(given.as_ref(), definition, kind, &vpc)?;
+        let is_fargate = kind == LaunchType::Fargate;
+        Ok(Self {
+            scope: service.scope.clone(),
+            cluster: service.cluster.clone(),
+            definition,
+            kind,
+            platform_version: is_fargate.then(|| platform_version(part)),
+            group: service.group(),
+            started_by: Some(part.id.to_string()),
+            tags: tags(service, definition),
+            overrides: Overrides::default(),
+            enable_execute_command: service.enable_execute_command,
+            network,
+            vpc,
+            need: need(definition, &Overrides::default(), definition.cpu, definition.memory),
+            cpu: definition.cpu,
+            memory: definition.memory,
+            document: ecs
+                .documents
+                .read(definition)
+                .map_err(|error| ApiError::fault("failed to read the task definition", error))?,
+            service: Some(TaskService {
+                name: service.name.clone(),
+                deployment: part.id,
+                is_seen_running: false,
+                is_settled: false,
+            }),
+            revision: part.revision.clone(),
+            asked: OnceLock::new(),
+        })
+    }
+
+    /// The zones that its tasks' interfaces may be in; none for tasks without.
+    pub(crate) fn zones(&self) -> Vec<&str> {
+        let subnets = self.network.iter().flat_map(|wish| &wish.subnets);
+        let mut zones: Vec<&str> = subnets
+            .filter_map(|id| self.vpc.subnet(id))
+            .map(|subnet| subnet.zone.as_str())
+            .collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones
+    }
+
+    /// How many rows one of its tasks is.
+    pub(crate) fn rows_per_task(&self) -> usize {
+        1 + usize::from(self.network.is_some())
+    }
+}
+
+fn platform_version(part: &Part) -> String {
+    let given = part.platform_version.as_deref();
+    let given = given.filter(|version| !version.is_empty() && *version != "LATEST");
+    given.unwrap_or(PLATFORM_VERSION).to_owned()
+}
+
+fn read_network(document: &Document) -> Result<api::NetworkConfiguration, ApiError> {
+    aws_wire::json::from_slice(document.as_str().as_bytes())
+        .map_err(|error| ApiError::fault("failed to read a service's network configuration", error))
+}
+
+fn tags(service: &Service, definition: &TaskDefinition) -> Tags {
+    let mut tags = match service.propagate {
+        Propagate::None => Tags::new(),
+        Propagate::TaskDefinition => definition.tags.clone(),
+        Propagate::Service => service.tags.clone(),
+    };
+    if service.enable_managed_tags {
+        tags.insert("aws:ecs:clusterName".to_owned(), service.cluster.to_string());
+        tags.insert("aws:ecs:serviceName".to_owned(), service.name.to_string());
+    }
+    tags
+}

@@ -1,0 +1,258 @@
+//! RegisterContainerInstance: an agent says what its host offers.
+//!
+//! Every attribute of the request is in the answer, or Amazon's agent exits for good. A registration
+//! with an ARN is one of an instance that is known: it keeps its id, its tasks and its custom attributes.
+
+use control::tasks::put_task;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller, Principal};
+use ecs_api as api;
+use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
+use model::instance::{
+    AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
+};
+use model::task::{HostPort, Input, Protocol, step};
+use model::{Cluster, Index, Key, Tags, View};
+use store::Batch;
+
+use super::pool;
+use super::show_instance::{Include, attributes, show};
+use crate::Ecs;
+use crate::errors::Refusal;
+use control::access::may_speak_for;
+
+const ATTRIBUTES_MAX: usize = 500;
+const PORTS_MAX: usize = 1_000;
+const OTHERS_MAX: usize = 20;
+const TEXT_CHARS_MAX: usize = 1_024;
+/// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
+const OWN_ATTRIBUTES: [&str; 2] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE];
+
+/// What the request says of the host.
+struct Offer {
+    total: Resources,
+    reserved_ports: BTreeSet<HostPort>,
+    others: Vec<OtherResource>,
+    attributes: BTreeMap<String, Option<String>>,
+    tags: Tags,
+    ec2_instance_id: Option<String>,
+}
+
+pub(crate) async fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::RegisterContainerInstanceRequest,
+) -> Result<api::RegisterContainerInstanceResponse, ApiError> {
+    let mut offer = read(&input)?;
+    let echoed = offer.attributes.clone();
+    if !matches!(caller.principal, Principal::Node { .. }) {
+        offer.attributes.retain(|name, _| !OWN_ATTRIBUTES.contains(&name.as_str()));
+    }
+    let known = match input.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()) {
+        None => None,
+        Some(given) => {
+            let bad = |_| Refusal::BadIdentifier { given: given.to_owned() };
+            let arn: InstanceArn = given.parse().map_err(bad)?;
+            ecs.check_scope(caller, &arn.scope)?;
+            Some(arn.id)
+        }
+    };
+    let mut shown = ecs
+        .control
+        .decide(|view, now| {
+            let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
+            let mut batch = Batch::on(view);
+            batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
+            let mut row = match known {
+                Some(id) => again(view, caller, cluster, id, &offer)?,
+                None => {
+                    replace_lost(view, caller, &mut batch, now);
+                    first(ecs, view, caller, cluster, &offer, now)?
+                }
+            };
+            row.capacity_provider = pool::provider_of(view, cluster, &row);
+            let shown = show(view, &row, Include { tags: true, health: false });
+            batch.put(row);
+            Ok((batch, shown))
+        })
+        .await?;
+    // Amazon's agent compares: what it sent, and whatever the instance has besides.
+    let kept = shown.attributes.take().unwrap_or_default();
+    let sent = attributes(&echoed);
+    let is_other =
+        |each: &api::Attribute| !each.name.as_ref().is_some_and(|name| echoed.contains_key(name));
+    shown.attributes = Some(sent.into_iter().chain(kept.into_iter().filter(is_other)).collect());
+    Ok(api::RegisterContainerInstanceResponse { container_instance: Some(shown) })
+}
+
+/// A node's key is one host's. If that host registers afresh, what it was before is lost, and so is
+/// what ran there: otherwise those tasks would be shown as running for ever.
+fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp) {
+    if !matches!(caller.principal, Principal::Node { .. }) {
+        return;
+    }
+    let is_lost = |row: &&Arc<Instance>| {
+        row.access_key.as_deref() == Some(caller.access_key.as_str())
+            && row.status != InstanceStatus::Inactive
+            && row.agent.session > 0
+            && !row.agent.connected
+    };
+    for row in view.instances.of(caller.account).filter(is_lost) {
+        let lost = Input::InstanceDeregistered { instance: row.arn() };
+        for task in view.tasks_on_instance(row.id).filter_map(|task| step(task, &lost, now)) {
+            put_task(batch, task);
+        }
+        let mut next = Instance::clone(row);
+        next.status = InstanceStatus::Inactive;
+        next.agent.changed_at = now;
+        next.version += 1;
+        batch.put(next);
+    }
+}
+
+fn first(
+    ecs: &Ecs,
+    view: &View,
+    caller: &Caller,
+    cluster: &Cluster,
+    offer: &Offer,
+    now: Timestamp,
+) -> Result<Instance, ApiError> {
+    let index = Index::ClusterInstances(caller.account, cluster.name.clone());
+    let max = ecs.control.config.limits.instances_per_cluster_max;
+    if view.member_count(&index) >= max {
+        let message =
+            format!("The limit of {max} container instances for this cluster is reached.");
+        return Err(ApiError::client("LimitExceededException", message));
+    }
+    let is_node = matches!(caller.principal, Principal::Node { .. });
+    let mut attributes = offer.attributes.clone();
+    let zone = || Some(format!("{}a", ecs.control.config.region));
+    attributes.entry("ecs.availability-zone".to_owned()).or_insert_with(zone);
+    let is_external = attributes.contains_key("ecs.capability.external") && !is_node;
+    Ok(Instance {
+        id: InstanceId::mint(ecs.control.ids.as_ref()),
+        scope: ecs.control.scope(caller),
+        cluster: cluster.name.clone(),
+        status: InstanceStatus::Active,
+        total: offer.total,
+        reserved_ports: offer.reserved_ports.clone(),
+        other_resources: offer.others.clone(),
+        attributes,
+        tags: offer.tags.clone(),
+        ec2_instance_id: offer.ec2_instance_id.clone(),
+        capacity_provider: None,
+        is_external,
+        access_key: Some(caller.access_key.clone()),
+        registered_at: now,
+        agent: AgentState { changed_at: now, ..AgentState::default() },
+        health: Vec::new(),
+        version: 1,
+    })
+}
+
+fn again(
+    view: &View,
+    caller: &Caller,
+    cluster: &Cluster,
+    id: InstanceId,
+    offer: &Offer,
+) -> Result<Instance, ApiError> {
+    let row = view.instances.get(caller.account, &id);
+    let row = row.filter(|row| row.status != InstanceStatus::Inactive);
+    let Some(row) = row else {
+        let message = "The referenced container instance was not found.";
+        return Err(Refusal::client(message).into());
+    };
+    if row.cluster != cluster.name {
+        let message = format!("The container instance is registered in cluster {}.", row.cluster);
+        return Err(Refusal::client(message).into());
+    }
+    if !may_speak_for(caller, row) {
+        let message = "This access key does not belong to the container instance.";
+        return Err(ApiError::client("AccessDeniedException", message));
+    }
+    let mut next = Instance::clone(row);
+    next.total = offer.total;
+    next.reserved_ports = offer.reserved_ports.clone();
+    next.other_resources = offer.others.clone();
+    // What the agent says now, and what was put on the instance by others. A capability that it no
+    // longer has is not one of those.
+    let is_capability =
+        |name: &str| name.starts_with("ecs.capability.") || name.starts_with("com.amazonaws.ecs.");
+    next.attributes
+        .retain(|name, _| !is_capability(name) && !OWN_ATTRIBUTES.contains(&name.as_str()));
+    next.attributes.extend(offer.attributes.clone());
+    next.tags.extend(offer.tags.clone());
+    next.version += 1;
+    Ok(next)
+}
+
+fn read(input: &api::RegisterContainerInstanceRequest) -> Result<Offer, ApiError> {
+    let mut offer = Offer {
+        total: Resources::default(),
+        reserved_ports: BTreeSet::new(),
+        others: Vec::new(),
+        attributes: read_attributes(input.attributes.as_deref().unwrap_or_default())?,
+        tags: crate::tags::read(input.tags.clone())?,
+        ec2_instance_id: ec2_instance_id(input.instance_identity_document.as_deref()),
+    };
+    for resource in input.total_resources.iter().flatten() {
+        let name = resource.name.clone().unwrap_or_default();
+        let amount = || {
+            let amount = u32::try_from(resource.integer_value.unwrap_or(0));
+            amount.map_err(|_| Refusal::invalid(format!("Resource {name} is below zero.")))
+        };
+        match name.as_str() {
+            "CPU" => offer.total.cpu = CpuUnits(amount()?),
+            "MEMORY" => offer.total.memory = MemoryMib(amount()?),
+            "PORTS" => offer.reserved_ports.extend(ports(resource, Protocol::Tcp)?),
+            "PORTS_UDP" => offer.reserved_ports.extend(ports(resource, Protocol::Udp)?),
+            _ if offer.others.len() < OTHERS_MAX => offer.others.push(OtherResource {
+                kind: resource.r#type.clone().unwrap_or_else(|| "INTEGER".to_owned()),
+                integer: resource.integer_value,
+                strings: resource.string_set_value.clone().unwrap_or_default(),
+                name,
+            }),
+            _ => return Err(Refusal::invalid("There are too many resources.").into()),
+        }
+    }
+    Ok(offer)
+}
+
+fn ports(resource: &api::Resource, protocol: Protocol) -> Result<Vec<HostPort>, ApiError> {
+    let texts = resource.string_set_value.as_deref().unwrap_or_default();
+    if texts.len() > PORTS_MAX {
+        return Err(Refusal::invalid("There are too many reserved ports.").into());
+    }
+    let read = |text: &String| match text.parse() {
+        Ok(port) => Ok(HostPort { protocol, port }),
+        Err(_) => Err(Refusal::invalid(format!("'{text}' is not a port.")).into()),
+    };
+    texts.iter().map(read).collect()
+}
+
+fn read_attributes(given: &[api::Attribute]) -> Result<BTreeMap<String, Option<String>>, ApiError> {
+    if given.len() > ATTRIBUTES_MAX {
+        return Err(Refusal::invalid("There are too many attributes.").into());
+    }
+    let mut attributes = BTreeMap::new();
+    for each in given {
+        let name = each.name.clone().unwrap_or_default();
+        let longest = name.len().max(each.value.as_ref().map_or(0, String::len));
+        if name.is_empty() || longest > TEXT_CHARS_MAX {
+            return Err(Refusal::invalid("An attribute's name or value is malformed.").into());
+        }
+        attributes.insert(name, each.value.clone());
+    }
+    Ok(attributes)
+}
+
+/// Only shown: who an instance is, its key says.
+fn ec2_instance_id(document: Option<&str>) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_str(document?).ok()?;
+    let id = document.get("instanceId")?.as_str()?;
+    id.starts_with("i-").then(|| id.chars().take(64).collect())
+}

@@ -1,0 +1,261 @@
+//! RunTask: places tasks, gives them addresses, and answers once they are durable.
+//!
+//! Fargate tasks always get a row: one that finds no room waits as PROVISIONING for the next
+//! instance. Tasks for a cluster's own instances are placed now or named in `failures`; for those of a
+//! capacity provider with managed scaling they may wait, see [`providers`].
+
+mod providers;
+
+use aws_wire::{ApiError, Caller};
+use control::tasks::put_task;
+use ecs_api as api;
+use longshore_types::{InstanceId, Timestamp};
+use model::service::{PlacementRule, PlacementWish};
+use model::task::{Launch as LaunchType, Task, Waiting};
+use model::{ClientToken, ClientTokenId, Cluster, Key, View};
+use plan::capacity::share;
+use plan::{Ask, Pool, Refusals};
+use sha2::{Digest, Sha256};
+use store::Batch;
+
+use super::client_token;
+use super::launch::rules;
+use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_room};
+use super::service_spec::{read_constraints, read_strategies};
+use super::show_task::show;
+use crate::Ecs;
+use crate::errors::Refusal;
+use crate::fleet::Draft;
+
+const COUNT_MAX: usize = 10;
+const TOKEN_CHARS_MAX: usize = 64;
+
+/// What one decision came to.
+struct Outcome {
+    tasks: Vec<Task>,
+    failures: Vec<api::Failure>,
+}
+
+/// Where one task goes, or what is known of why it has to wait.
+struct Found {
+    place: Place,
+    waiting: Option<Waiting>,
+}
+
+/// Everything that placing looks at.
+struct Asked<'a> {
+    ecs: &'a Ecs,
+    view: &'a View,
+    cluster: &'a Cluster,
+    launch: &'a Launch<'a>,
+    rules: Vec<PlacementRule>,
+    wishes: Vec<PlacementWish>,
+    /// Stands for chance.
+    draw: u64,
+}
+
+pub(super) async fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::RunTaskRequest,
+) -> Result<api::RunTaskResponse, ApiError> {
+    Capacity::check(input.launch_type.as_ref(), input.capacity_provider_strategy.as_deref())?;
+    let count = count(input.count)?;
+    let token = token(caller, &input)?;
+    let common = Common {
+        task_definition: input.task_definition.clone(),
+        enable_ecs_managed_tags: input.enable_ecs_managed_tags,
+        enable_execute_command: input.enable_execute_command,
+        group: input.group.clone(),
+        network_configuration: input.network_configuration.clone(),
+        overrides: input.overrides.clone(),
+        propagate_tags: input.propagate_tags.clone(),
+        started_by: input.started_by.clone(),
+        tags: input.tags.clone(),
+        volume_configurations: input.volume_configurations.clone(),
+    };
+    let outcome = ecs
+        .control
+        .decide(|view, now| decide(ecs, caller, &input, &common, count, token.as_ref(), view, now))
+        .await?;
+    Ok(api::RunTaskResponse {
+        tasks: Some(outcome.tasks.iter().map(|task| show(task, true)).collect()),
+        failures: Some(outcome.failures),
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "a closure's body, named")]
+fn decide(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: &api::RunTaskRequest,
+    common: &Common,
+    count: usize,
+    token: Option<&ClientToken>,
+    view: &View,
+    now: Timestamp,
+) -> Result<(Batch, Outcome), ApiError> {
+    let mut batch = Batch::on(view);
+    let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
+    batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
+    let token = token.map(|token| {
+        let mut token = token.clone();
+        token.call.operation = format!("RunTask {}", cluster.name);
+        token.expires_at = now.plus_ms(ecs.control.config.retention.client_tokens_ms);
+        token
+    });
+    if let Some(token) = &token
+        && let Some(tasks) = earlier_use(view, token, now)?
+    {
+        let tasks = tasks.into_iter().cloned().collect();
+        return Ok((batch, Outcome { tasks, failures: vec![] }));
+    }
+    let capacity = Capacity::read(
+        input.launch_type.as_ref(),
+        input.capacity_provider_strategy.as_deref(),
+        cluster,
+    )?;
+    let platform = input.platform_version.as_deref();
+    let launch = Launch::read(ecs, view, caller, cluster, capacity.kind(), platform, common)?;
+    batch.rely(Key::TaskDefinition(caller.account, launch.definition.id.clone()));
+    let given = input.placement_constraints.as_deref().unwrap_or_default();
+    let defined = launch.definition.placement_expressions.len();
+    let asked = Asked {
+        ecs,
+        view,
+        cluster,
+        launch: &launch,
+        rules: read_constraints(given, defined, launch.kind)?,
+        wishes: read_strategies(
+            input.placement_strategy.as_deref().unwrap_or_default(),
+            launch.kind,
+        )?,
+        draw: now.0 ^ view.seq.0.rotate_left(32),
+    };
+    let (found, failures) = match &capacity {
+        _ if capacity.kind() == LaunchType::Fargate => {
+            (fargate_places(&asked, &capacity, count)?, vec![])
+        }
+        Capacity::Strategy(strategy) => providers::places(&asked, strategy, count, &mut batch)?,
+        Capacity::Launch(_) => instance_places(&asked, count, &mut batch)?,
+    };
+    let mut tasks = Vec::with_capacity(found.len());
+    for Found { place, waiting } in found {
+        let mut task = launch.make(ecs, view, &mut batch, place, now)?;
+        task.waiting = waiting.map(Box::new);
+        tasks.push(task.clone());
+        put_task(&mut batch, task);
+    }
+    if let Some(mut token) = token.filter(|_| !tasks.is_empty()) {
+        token.made = tasks.iter().map(|task| task.id.to_string()).collect();
+        batch.put(token);
+    }
+    Ok((batch, Outcome { tasks, failures }))
+}
+
+fn count(given: Option<i32>) -> Result<usize, ApiError> {
+    match usize::try_from(given.unwrap_or(1)) {
+        Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
+        _ => {
+            let message = format!("count must be between 1 and {COUNT_MAX}.");
+            Err(Refusal::invalid(message).into())
+        }
+    }
+}
+
+/// The token with the digest of all else in the request; its cluster and expiry come later.
+fn token(caller: &Caller, input: &api::RunTaskRequest) -> Result<Option<ClientToken>, ApiError> {
+    let Some(token) = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)? else {
+        return Ok(None);
+    };
+    let request = api::RunTaskRequest { client_token: None, ..input.clone() };
+    let digest = Sha256::digest(aws_wire::json::to_vec(&request));
+    Ok(Some(ClientToken {
+        account: caller.account,
+        call: ClientTokenId { operation: String::new(), token },
+        request_digest: hex::encode(digest),
+        made: vec![],
+        expires_at: caller.now,
+    }))
+}
+
+fn fargate_places(
+    asked: &Asked<'_>,
+    capacity: &Capacity,
+    count: usize,
+) -> Result<Vec<Found>, ApiError> {
+    let Asked { ecs, view, cluster, .. } = asked;
+    let max = ecs.control.config.limits.fargate_tasks_per_account_max;
+    if fargate_room(view, cluster.account, max, count) < count {
+        let message = "You've reached the limit on the number of tasks you can run concurrently.";
+        return Err(Refusal::client(message).into());
+    }
+    let providers = match capacity {
+        Capacity::Launch(_) => vec![None; count],
+        Capacity::Strategy(strategy) => share(strategy, |_| 0, count)
+            .into_iter()
+            .map(|item| Some(item.capacity_provider.clone()))
+            .collect(),
+    };
+    let mut instances = ecs.fargate(view);
+    let find = |capacity_provider| {
+        let place = Place { instance: instances.place(), zone: None, capacity_provider };
+        Found { place, waiting: None }
+    };
+    Ok(providers.into_iter().map(find).collect())
+}
+
+/// Places on the instances of a launch type, and why not if that is so.
+fn instance_places(
+    asked: &Asked<'_>,
+    count: usize,
+    batch: &mut Batch,
+) -> Result<(Vec<Found>, Vec<api::Failure>), ApiError> {
+    let pool = match asked.launch.kind {
+        LaunchType::External => Pool::External,
+        LaunchType::Ec2 | LaunchType::Fargate => Pool::Own,
+    };
+    let constraints = rules::constraints(asked.launch.definition, &asked.rules)?;
+    let strategies = rules::strategies(&asked.wishes);
+    let Asked { ecs, view, cluster, launch, .. } = asked;
+    let mut fleet = ecs.fleet(view, cluster.account, &cluster.name);
+    if !fleet.has_active(pool) {
+        let message = "No Container Instances were found in your cluster.";
+        return Err(Refusal::invalid(message).into());
+    }
+    let ask = Ask {
+        need: &launch.need,
+        group: &launch.group,
+        pool,
+        requires: &launch.definition.requires_attributes,
+        constraints: &constraints,
+        strategies: &strategies,
+    };
+    let wanted = u32::try_from(count).unwrap_or(u32::MAX);
+    let made = fleet.place_in(batch, &ask, wanted, asked.draw);
+    let find = |id: &InstanceId| Found { place: at(&fleet, *id, None), waiting: None };
+    let found = made.placements.iter().map(find).collect();
+    let failures = made.refusals.map_or_else(Vec::new, |refusals| failures(&fleet, &refusals));
+    Ok((found, failures))
+}
+
+fn at(fleet: &Draft<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Place {
+    Place {
+        instance: Some(id),
+        zone: fleet.instance(id).and_then(|row| row.zone()).map(str::to_owned),
+        capacity_provider: capacity_provider.map(str::to_owned),
+    }
+}
+
+/// What each instance said, with the sentence that counts them.
+fn failures(fleet: &Draft<'_>, refusals: &Refusals) -> Vec<api::Failure> {
+    let sentence = refusals.to_string();
+    let failure = |(id, unfit): &(InstanceId, plan::Unfit)| {
+        Some(api::Failure {
+            arn: Some(fleet.instance(*id)?.arn().to_string()),
+            reason: Some(unfit.wire_reason().to_owned()),
+            detail: Some(sentence.clone()),
+        })
+    };
+    refusals.each().iter().filter_map(failure).collect()
+}

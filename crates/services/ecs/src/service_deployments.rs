@@ -1,0 +1,267 @@
+//! ListServiceDeployments, DescribeServiceDeployments and StopServiceDeployment: the records of a
+//! service's rollouts. A rollback is told in the record of the deployment that it undoes.
+
+use aws_wire::{ApiError, Caller};
+use ecs_api as api;
+use longshore_types::{ServiceDeploymentArn, Timestamp};
+use model::service::{RollbackCause, ServiceDeploymentStatus, ServiceStatus};
+use model::{Deployment, ServiceId, View};
+use store::Batch;
+
+use super::failure;
+use super::service_spec::show_settings;
+use super::show_service::{Shown, amount, cluster_arn};
+use crate::Ecs;
+use crate::errors::Refusal;
+use control::paging::{PageRequest, page_descending};
+
+const PAGE_SIZE: usize = 20;
+const DESCRIBED_MAX: usize = 20;
+
+pub(super) async fn handle_list(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::ListServiceDeploymentsRequest,
+) -> Result<api::ListServiceDeploymentsResponse, ApiError> {
+    let view = ecs.control.view();
+    let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
+    let given = input.service.as_deref().unwrap_or_default();
+    let service = ecs.service(&view, caller, cluster, given)?;
+    if service.status == ServiceStatus::Inactive {
+        return Err(Refusal::ServiceNotFound.into());
+    }
+    let statuses = input.status.unwrap_or_default();
+    if let Some(unknown) = statuses.iter().find(|status| !status.is_known()) {
+        let values = api::ServiceDeploymentStatus::VALUES.join(",");
+        return Err(Refusal::invalid(format!("{unknown} should be one of [{values}]")).into());
+    }
+    let created = input.created_at.unwrap_or_default();
+    let passes = |row: &Deployment| {
+        let is_status =
+            |wanted: &api::ServiceDeploymentStatus| wanted.as_str() == row.status.as_str();
+        row.record.is_some()
+            && (statuses.is_empty() || statuses.iter().any(is_status))
+            && created.before.is_none_or(|before| row.created_at < before)
+            && created.after.is_none_or(|after| after < row.created_at)
+    };
+    let shown = Shown::of(ecs, &view, service);
+    let rows = view.deployments_of(caller.account, &service.key());
+    let mut rows: Vec<_> = rows.filter(|row| passes(row)).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
+    let briefs = rows.into_iter().map(|row| (place(row), brief(&shown, row)));
+    let request = PageRequest::new(&input.next_token, input.max_results).default_size(PAGE_SIZE);
+    let page = page_descending(request, briefs)?;
+    Ok(api::ListServiceDeploymentsResponse {
+        service_deployments: Some(page.items),
+        next_token: page.next_token,
+    })
+}
+
+/// Where a record is in its list: by time, those of one moment by id.
+fn place(row: &Deployment) -> String {
+    format!("{:020}/{:020}", row.created_at.0, row.id.0)
+}
+
+fn brief(shown: &Shown<'_>, row: &Deployment) -> api::ServiceDeploymentBrief {
+    api::ServiceDeploymentBrief {
+        service_deployment_arn: row.arn().map(|arn| arn.to_string()),
+        service_arn: Some(shown.service.arn().to_string()),
+        cluster_arn: Some(cluster_arn(shown.service)),
+        started_at: row.started_at,
+        created_at: Some(row.created_at),
+        finished_at: row.finished_at,
+        target_service_revision_arn: shown.revision(row).map(|row| row.arn().to_string()),
+        status: Some(row.status.as_str().into()),
+        status_reason: shown.status_reason(row),
+    }
+}
+
+pub(super) async fn handle_describe(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::DescribeServiceDeploymentsRequest,
+) -> Result<api::DescribeServiceDeploymentsResponse, ApiError> {
+    let asked = input.service_deployment_arns.unwrap_or_default();
+    if asked.is_empty() {
+        return Err(Refusal::invalid("Service deployment ARNs cannot be empty.").into());
+    }
+    if DESCRIBED_MAX < asked.len() {
+        let message = format!("Service deployment ARNs can have at most {DESCRIBED_MAX} items.");
+        return Err(Refusal::invalid(message).into());
+    }
+    let view = ecs.control.view();
+    let (mut described, mut failures) = (Vec::new(), Vec::new());
+    for given in asked {
+        let arn = read_arn(ecs, caller, &given)?;
+        match find(&view, caller, &arn) {
+            Some((id, row)) => {
+                let service = view.services.get(caller.account, &id);
+                let service = service.ok_or(Refusal::ServiceNotFound)?;
+                described.push(show(&Shown::of(ecs, &view, service), row));
+            }
+            None => failures.push(failure(given, "MISSING")),
+        }
+    }
+    Ok(api::DescribeServiceDeploymentsResponse {
+        service_deployments: Some(described),
+        failures: Some(failures),
+    })
+}
+
+fn read_arn(ecs: &Ecs, caller: &Caller, given: &str) -> Result<ServiceDeploymentArn, ApiError> {
+    let arn: ServiceDeploymentArn =
+        given.parse().map_err(|_| Refusal::BadIdentifier { given: given.to_owned() })?;
+    ecs.check_scope(caller, &arn.scope)?;
+    Ok(arn)
+}
+
+/// The deployment with the record that an ARN names; those of a service that is gone are gone.
+fn find<'v>(
+    view: &'v View,
+    caller: &Caller,
+    arn: &ServiceDeploymentArn,
+) -> Option<(ServiceId, &'v Deployment)> {
+    let id = ServiceId { cluster: arn.cluster.clone(), name: arn.service.clone() };
+    let service = view.services.get(caller.account, &id)?;
+    let mut rows = view.deployments_of(caller.account, &id);
+    let row = rows.find(|row| row.record.as_ref() == Some(&arn.id))?;
+    (service.status < ServiceStatus::Inactive).then_some((id, row))
+}
+
+fn show(shown: &Shown<'_>, row: &Deployment) -> api::ServiceDeployment {
+    let service = shown.service;
+    let revision_arn = |id| {
+        let row = shown.view.revision_of(service.scope.account, &service.key(), id);
+        row.map(|row| row.arn().to_string())
+    };
+    let sources = row.sources.iter().map(|source| api::ServiceRevisionSummary {
+        arn: revision_arn(source.revision),
+        requested_task_count: amount(source.requested),
+        running_task_count: amount(source.running),
+        pending_task_count: amount(source.pending),
+        ..api::ServiceRevisionSummary::default()
+    });
+    let counts = shown.counts(row);
+    let breaker = shown.breaker(row);
+    api::ServiceDeployment {
+        service_deployment_arn: row.arn().map(|arn| arn.to_string()),
+        service_arn: Some(service.arn().to_string()),
+        cluster_arn: Some(cluster_arn(service)),
+        created_at: Some(row.created_at),
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+        stopped_at: row.stopped_at,
+        updated_at: Some(row.updated_at),
+        source_service_revisions: Some(sources.collect()),
+        target_service_revision: Some(api::ServiceRevisionSummary {
+            arn: revision_arn(row.revision),
+            requested_task_count: amount(counts.desired),
+            running_task_count: amount(counts.running),
+            pending_task_count: amount(counts.pending),
+            ..api::ServiceRevisionSummary::default()
+        }),
+        status: Some(row.status.as_str().into()),
+        status_reason: shown.status_reason(row),
+        lifecycle_stage: is_baking(row).then_some(api::ServiceDeploymentLifecycleStage::BakeTime),
+        deployment_configuration: Some(show_settings(&row.settings, service.controller)),
+        rollback: row.rollback.as_ref().map(|rollback| api::Rollback {
+            reason: Some(
+                match rollback.cause {
+                    RollbackCause::Breaker => {
+                        "Service deployment rolled back because the circuit breaker threshold was \
+                         exceeded."
+                    }
+                    RollbackCause::Requested => {
+                        "Service deployment rolled back because of a request to stop it."
+                    }
+                }
+                .to_owned(),
+            ),
+            started_at: Some(rollback.started_at),
+            service_revision_arn: revision_arn(rollback.revision),
+        }),
+        deployment_circuit_breaker: Some(api::ServiceDeploymentCircuitBreaker {
+            status: Some(breaker.status.as_str().into()),
+            failure_count: amount(breaker.failures),
+            threshold: amount(breaker.threshold),
+        }),
+        alarms: Some(api::ServiceDeploymentAlarms {
+            status: Some(api::ServiceDeploymentRollbackMonitorsStatus::Disabled),
+            alarm_names: Some(vec![]),
+            triggered_alarm_names: Some(vec![]),
+        }),
+        ..api::ServiceDeployment::default()
+    }
+}
+
+fn is_baking(row: &Deployment) -> bool {
+    row.baking_since.is_some() && !row.status.is_final()
+}
+
+pub(super) async fn handle_stop(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::StopServiceDeploymentRequest,
+) -> Result<api::StopServiceDeploymentResponse, ApiError> {
+    let given = input.service_deployment_arn.unwrap_or_default();
+    let wish = match &input.stop_type {
+        None | Some(api::StopServiceDeploymentStopType::Rollback) => {
+            ServiceDeploymentStatus::RollbackRequested
+        }
+        Some(api::StopServiceDeploymentStopType::Abort) => ServiceDeploymentStatus::StopRequested,
+        Some(other) => {
+            let message = format!("{other} should be one of [ABORT,ROLLBACK]");
+            return Err(Refusal::invalid(message).into());
+        }
+    };
+    let arn = read_arn(ecs, caller, &given)?;
+    ecs.control
+        .decide(|view, now| {
+            let mut batch = Batch::on(view);
+            let (id, row) = find(view, caller, &arn).ok_or(Refusal::ServiceDeploymentNotFound)?;
+            if let Some(next) = stop(view, &id, row, wish, now)? {
+                batch.put(next);
+            }
+            Ok((batch, ()))
+        })
+        .await?;
+    Ok(api::StopServiceDeploymentResponse { service_deployment_arn: Some(given) })
+}
+
+/// The deployment with the wish that it be stopped; `None` if it is being stopped already.
+fn stop(
+    view: &View,
+    id: &ServiceId,
+    row: &Deployment,
+    wish: ServiceDeploymentStatus,
+    now: Timestamp,
+) -> Result<Option<Deployment>, ApiError> {
+    match row.status {
+        ServiceDeploymentStatus::Pending | ServiceDeploymentStatus::InProgress => {}
+        ServiceDeploymentStatus::StopRequested
+        | ServiceDeploymentStatus::RollbackRequested
+        | ServiceDeploymentStatus::RollbackInProgress => return Ok(None),
+        ServiceDeploymentStatus::Stopped
+        | ServiceDeploymentStatus::Successful
+        | ServiceDeploymentStatus::RollbackSuccessful
+        | ServiceDeploymentStatus::RollbackFailed => {
+            let message = format!(
+                "The service deployment cannot be stopped because it is in the {} state.",
+                row.status.as_str()
+            );
+            return Err(Refusal::conflict(message).into());
+        }
+    }
+    let events = view.service_events.get(row.scope.account, id);
+    let has_before = events.is_some_and(|events| events.notes.completed.is_some());
+    if wish == ServiceDeploymentStatus::RollbackRequested && !has_before {
+        let message = "The service deployment cannot be rolled back because the service has no \
+                       completed deployment to go back to.";
+        return Err(Refusal::conflict(message).into());
+    }
+    let mut next = row.clone();
+    next.status = wish;
+    next.updated_at = now;
+    next.version += 1;
+    Ok(Some(next))
+}

@@ -1,0 +1,183 @@
+//! What requests say about a service, read into rows: its workload, its settings, its placement.
+//!
+//! CreateService, UpdateService and CreateTaskSet read with the same functions, so that what one
+//! takes the others take. What this region cannot act on yet is refused by name: see [`unsupported`].
+
+mod images;
+mod placement;
+mod settings;
+pub(super) mod unsupported;
+
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller, json};
+use ecs_api as api;
+use longshore_types::{RevisionId, Scope, Timestamp};
+use model::service::RevisionCapacity;
+use model::task::Launch;
+use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
+
+use super::launch::{self, Capacity};
+use crate::Ecs;
+use crate::errors::Refusal;
+
+pub(crate) use images::with_seen_digests;
+pub(super) use placement::{
+    ZONE_FIELD, read_constraints, read_strategies, show_constraints, show_strategies,
+};
+pub(super) use settings::{
+    defaults, read_desired, read_grace, read_propagate, read_settings, show_settings,
+};
+
+/// What a Fargate service shows that asks for no platform version, or for the latest.
+const LATEST: &str = "LATEST";
+/// What the latest platform version is.
+const LATEST_IS: &str = "1.4.0";
+
+/// What a service's or task set's tasks look like.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    pub(super) definition: Arc<TaskDefinition>,
+    pub(super) capacity: RevisionCapacity,
+    pub(super) platform_version: Option<String>,
+    pub(super) platform_family: Option<String>,
+    pub(super) network: Option<Document>,
+}
+
+impl Workload {
+    /// Checks the parts against each other and completes them.
+    pub(super) fn new(
+        ecs: &Ecs,
+        view: &View,
+        caller: &Caller,
+        definition: Arc<TaskDefinition>,
+        capacity: RevisionCapacity,
+        platform_version: Option<&str>,
+        network: Option<&api::NetworkConfiguration>,
+    ) -> Result<Self, ApiError> {
+        let kind = capacity.launch();
+        launch::check_runnable(&definition, kind)?;
+        let platform_version = read_platform(kind, platform_version)?;
+        let network = read_network(ecs, view, caller, &definition, kind, network)?;
+        let platform_family = (kind == Launch::Fargate).then(|| "Linux".to_owned());
+        Ok(Self { definition, capacity, platform_version, platform_family, network })
+    }
+
+    /// Refuses ECS Exec without a task role; `what` is what can't be done.
+    pub(super) fn check_execute_command(&self, what: &str) -> Result<(), ApiError> {
+        match self.definition.task_role {
+            Some(_) => Ok(()),
+            None => Err(launch::execute_command_needs_role(what)),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Launch {
+        self.capacity.launch()
+    }
+
+    /// Whether a revision's tasks look like this.
+    pub(super) fn is_that_of(&self, revision: &ServiceRevision) -> bool {
+        self.definition.id == revision.definition
+            && self.capacity == revision.capacity
+            && self.platform_version == revision.platform_version
+            && self.network == revision.network
+    }
+
+    /// A new revision, with the digests of the images that this region's registry has.
+    pub(super) fn revision(
+        &self,
+        ecs: &Ecs,
+        view: &View,
+        scope: Scope,
+        service: &ServiceId,
+        now: Timestamp,
+    ) -> Result<ServiceRevision, ApiError> {
+        Ok(ServiceRevision {
+            images: images::resolve(ecs, view, scope.account, &self.definition)?,
+            scope,
+            cluster: service.cluster.clone(),
+            service: service.name.clone(),
+            id: RevisionId::mint(ecs.control.ids.as_ref()),
+            definition: self.definition.id.clone(),
+            capacity: self.capacity.clone(),
+            platform_version: self.platform_version.clone(),
+            platform_family: self.platform_family.clone(),
+            network: self.network.clone(),
+            created_at: now,
+        })
+    }
+}
+
+/// The task definition of new tasks: an active one.
+pub(super) fn read_definition(
+    ecs: &Ecs,
+    view: &View,
+    caller: &Caller,
+    given: Option<&str>,
+) -> Result<Arc<TaskDefinition>, ApiError> {
+    let given = given.filter(|given| !given.is_empty());
+    let given = given.ok_or_else(|| Refusal::invalid("TaskDefinition can not be blank."))?;
+    let found = launch::definition(ecs, view, caller, Some(given))?.id.clone();
+    let row = view.task_definitions.get(caller.account, &found);
+    row.map(Arc::clone).ok_or_else(|| Refusal::NoSuchTaskDefinition.into())
+}
+
+/// A launch type, a strategy over the cluster's providers, or what the cluster says by default.
+pub(super) fn read_capacity(
+    launch_type: Option<&api::LaunchType>,
+    strategy: Option<&[api::CapacityProviderStrategyItem]>,
+    cluster: &Cluster,
+) -> Result<RevisionCapacity, ApiError> {
+    Ok(match Capacity::read(launch_type, strategy, cluster)? {
+        Capacity::Launch(launch) => RevisionCapacity::Launch(launch),
+        Capacity::Strategy(strategy) => RevisionCapacity::Strategy(strategy),
+    })
+}
+
+/// The platform version as it is kept: `LATEST` stays what it is.
+fn read_platform(kind: Launch, given: Option<&str>) -> Result<Option<String>, ApiError> {
+    let resolved = launch::platform_version_of(kind, given)?;
+    let is_latest = given.is_none_or(|given| given.is_empty() || given == LATEST);
+    Ok(resolved.map(|resolved| if is_latest { LATEST.to_owned() } else { resolved }))
+}
+
+/// The platform version that tasks get.
+pub(super) fn resolved_platform(kept: Option<&str>) -> Option<String> {
+    kept.map(|kept| if kept == LATEST { LATEST_IS } else { kept }.to_owned())
+}
+
+/// Checks a network configuration and keeps it, with the defaults that ECS shows.
+fn read_network(
+    ecs: &Ecs,
+    view: &View,
+    caller: &Caller,
+    definition: &TaskDefinition,
+    kind: Launch,
+    given: Option<&api::NetworkConfiguration>,
+) -> Result<Option<Document>, ApiError> {
+    if given.is_none() && definition.network_mode != NetworkMode::Awsvpc {
+        return Ok(None);
+    }
+    let vpc = ecs.control.own_vpc(view, caller)?;
+    if launch::read_network(given, definition, kind, &vpc)?.is_none() {
+        return Ok(None);
+    }
+    let mut kept = given.cloned().unwrap_or_default();
+    if let Some(awsvpc) = &mut kept.awsvpc_configuration {
+        awsvpc.security_groups.get_or_insert_default();
+        awsvpc.assign_public_ip.get_or_insert(api::AssignPublicIp::Disabled);
+    }
+    let text = String::from_utf8_lossy(&json::to_vec(&kept)).into_owned();
+    Document::from_text(text)
+        .map(Some)
+        .map_err(|error| ApiError::fault("failed to keep a network configuration", error))
+}
+
+/// A network configuration as it was kept.
+pub(super) fn show_network(
+    kept: Option<&Document>,
+) -> Result<Option<api::NetworkConfiguration>, ApiError> {
+    kept.map(|kept| json::from_slice(kept.as_str().as_bytes()))
+        .transpose()
+        .map_err(|error| ApiError::fault("failed to read a network configuration", error))
+}

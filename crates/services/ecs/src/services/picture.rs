@@ -1,0 +1,232 @@
+//! What a service's reconciler is shown, drawn from a view.
+
+use longshore_types::{DeploymentId, InstanceId, Timestamp};
+use model::instance::{Instance, InstanceStatus};
+use model::service::{Rank, Scheduling};
+use model::task::{Launch as LaunchType, Need, Phase, Task};
+use model::{Service, ServiceId, TaskDefinition, View};
+use plan::service::{Picture, ServiceHost};
+use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
+
+use super::Who;
+use crate::Ecs;
+use crate::launch::{Launch, Part, rules};
+
+/// Tasks that have stopped and that one turn takes in: each is a row to write.
+const ENDED_AT_ONCE_MAX: usize = 200;
+
+/// A picture, and whether something was left for the next turn.
+pub(super) struct Drawn<'v> {
+    pub(super) picture: Picture<'v>,
+    pub(super) is_cut: bool,
+}
+
+/// `None` if there is no such service.
+pub(super) fn draw<'v>(
+    ecs: &Ecs,
+    view: &'v View,
+    who: &Who,
+    rollback_id: DeploymentId,
+    now: Timestamp,
+) -> Option<Drawn<'v>> {
+    let service: &'v Service = view.services.get(who.account, &who.service)?;
+    let (tasks, is_cut) = tasks(view, who);
+    let deployments = view.deployments_of(who.account, &who.service);
+    let mut picture = Picture {
+        service,
+        deployments: deployments.map(AsRef::as_ref).filter(|row| row.rank < Rank::Gone).collect(),
+        task_sets: view.task_sets_of(who.account, &who.service).map(AsRef::as_ref).collect(),
+        hosts: vec![],
+        zones: vec![],
+        notes: view
+            .service_events
+            .get(who.account, &who.service)
+            .map(|row| row.notes.clone())
+            .unwrap_or_default(),
+        tasks,
+        rollback_id,
+        now,
+    };
+    look_around(ecs, view, &mut picture);
+    Some(Drawn { picture, is_cut })
+}
+
+/// Adds the instances and zones that matter to the service.
+pub(crate) fn look_around(ecs: &Ecs, view: &View, picture: &mut Picture<'_>) {
+    match picture.service.scheduling {
+        Scheduling::Daemon => picture.hosts = every_host(view, picture),
+        Scheduling::Replica => picture.hosts = hosts_of_tasks(view, &picture.tasks),
+    }
+    if picture.service.is_zone_rebalanced {
+        picture.zones = zones(ecs, view, picture);
+    }
+}
+
+/// The service's tasks, without more ended ones than a turn takes in.
+fn tasks<'v>(view: &'v View, who: &Who) -> (Vec<&'v Task>, bool) {
+    let mut ended = 0;
+    let mut tasks = Vec::new();
+    for task in view.tasks_of_service(who.account, &who.service) {
+        if task.phase == Phase::Stopped {
+            ended += 1;
+            if ENDED_AT_ONCE_MAX < ended {
+                continue;
+            }
+        }
+        tasks.push(task.as_ref());
+    }
+    (tasks, ENDED_AT_ONCE_MAX < ended)
+}
+
+/// What the primary deployment's tasks are made of.
+pub(super) fn primary_part(view: &View, picture: &Picture<'_>) -> Option<Part> {
+    let primary = picture.deployments.iter().find(|row| row.rank == Rank::Primary)?;
+    let (account, id) = (picture.service.scope.account, picture.service.key());
+    let revision = view.revision_of(account, &id, primary.revision)?;
+    Some(Part::of_deployment(primary.id, revision))
+}
+
+/// For a daemon: every instance of its cluster that is not deregistered.
+fn every_host(view: &View, picture: &Picture<'_>) -> Vec<ServiceHost> {
+    let service = picture.service;
+    let account = service.scope.account;
+    let definition = primary_part(view, picture)
+        .and_then(|part| view.task_definitions.get(account, &part.definition));
+    let constraints =
+        definition.map(|definition| constraints(definition, service)).unwrap_or_default();
+    view.instances_of_cluster(account, &service.cluster)
+        .filter(|instance| instance.status < InstanceStatus::Inactive && !instance.is_external)
+        .map(|instance| ServiceHost {
+            accepts: definition.is_some_and(|definition| {
+                accepts(view, instance, definition, service, &constraints)
+            }),
+            other_tasks: other_tasks(view, instance),
+            ..host(instance)
+        })
+        .collect()
+}
+
+/// For all others: the instances that are not to be on any more.
+fn hosts_of_tasks(view: &View, tasks: &[&Task]) -> Vec<ServiceHost> {
+    let mut ids: Vec<InstanceId> = tasks.iter().filter_map(|task| task.instance).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter()
+        .filter_map(|id| view.instance_of_any(id))
+        .filter(|instance| instance.status != InstanceStatus::Active)
+        .map(|instance| host(instance))
+        .collect()
+}
+
+fn host(instance: &Instance) -> ServiceHost {
+    ServiceHost {
+        id: instance.id,
+        arn: instance.arn(),
+        status: instance.status,
+        is_connected: instance.agent.connected,
+        accepts: true,
+        other_tasks: 0,
+    }
+}
+
+/// Whether the instance would do, were it active and connected and had it room.
+fn accepts(
+    view: &View,
+    instance: &Instance,
+    definition: &TaskDefinition,
+    service: &Service,
+    constraints: &[Constraint],
+) -> bool {
+    let (need, group) = (Need::default(), service.group());
+    let ask = Ask {
+        need: &need,
+        group: &group,
+        pool: Pool::Own,
+        requires: &definition.requires_attributes,
+        constraints,
+        strategies: &[],
+    };
+    let tasks = || view.tasks_on_instance(instance.id).map(AsRef::as_ref);
+    let fit = if instance.status == InstanceStatus::Active && instance.agent.connected {
+        plan::fit(&Host::new(instance, tasks()), &ask)
+    } else {
+        let mut supposed = instance.clone();
+        supposed.status = InstanceStatus::Active;
+        supposed.agent.connected = true;
+        plan::fit(&Host::new(&supposed, tasks()), &ask)
+    };
+    match fit {
+        Ok(()) => true,
+        Err(Unfit::Attribute { .. } | Unfit::MemberOf | Unfit::Inactive) => false,
+        Err(
+            Unfit::Draining
+            | Unfit::AgentDisconnected
+            | Unfit::DistinctInstance
+            | Unfit::Cpu { .. }
+            | Unfit::Memory { .. }
+            | Unfit::Port(_),
+        ) => true,
+    }
+}
+
+/// Tasks on a draining instance that daemons wait for.
+fn other_tasks(view: &View, instance: &Instance) -> u32 {
+    if instance.status == InstanceStatus::Active {
+        return 0;
+    }
+    let is_daemon = |task: &Task| {
+        let Some(service) = &task.service else { return false };
+        let id = ServiceId { cluster: task.cluster.clone(), name: service.name.clone() };
+        let row = view.services.get(task.scope.account, &id);
+        row.is_some_and(|row| row.scheduling == Scheduling::Daemon)
+    };
+    let others = view.tasks_on_instance(instance.id).filter(|task| !is_daemon(task));
+    u32::try_from(others.count()).unwrap_or(u32::MAX)
+}
+
+/// The zones that tasks of the service may be in.
+fn zones(ecs: &Ecs, view: &View, picture: &Picture<'_>) -> Vec<String> {
+    let service = picture.service;
+    let Some(part) = primary_part(view, picture) else { return vec![] };
+    let kind = part.capacity.launch();
+    if kind == LaunchType::Fargate {
+        let launch = Launch::of_service(ecs, view, service, &part, kind);
+        return launch.map_or_else(
+            |_| vec![],
+            |launch| launch.zones().into_iter().map(str::to_owned).collect(),
+        );
+    }
+    let account = service.scope.account;
+    let Some(definition) = view.task_definitions.get(account, &part.definition) else {
+        return vec![];
+    };
+    let constraints = constraints(definition, service);
+    let providers: Vec<&str> = part.capacity.providers().collect();
+    let mut zones: Vec<String> = view
+        .instances_of_cluster(account, &service.cluster)
+        .filter(|instance| instance.status == InstanceStatus::Active && instance.agent.connected)
+        .filter(|instance| instance.is_external == (kind == LaunchType::External))
+        .filter(|instance| {
+            let provider = instance.capacity_provider.as_deref();
+            providers.is_empty() || provider.is_some_and(|name| providers.contains(&name))
+        })
+        .filter(|instance| accepts(view, instance, definition, service, &constraints))
+        .filter_map(|instance| instance.zone().map(str::to_owned))
+        .collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones
+}
+
+/// The definition's expressions and the service's rules together; what can't be read was refused when
+/// it was sent.
+pub(super) fn constraints(definition: &TaskDefinition, service: &Service) -> Vec<Constraint> {
+    rules::constraints(definition, &service.constraints).unwrap_or_default()
+}
+
+pub(super) fn strategies(service: &Service) -> Vec<Strategy> {
+    if service.strategies.is_empty() {
+        return vec![Strategy::of_services()];
+    }
+    rules::strategies(&service.strategies)
+}

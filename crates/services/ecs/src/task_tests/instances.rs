@@ -1,0 +1,80 @@
+use ecs_api as api;
+
+use super::world::World;
+use crate::{
+    list_container_instances, register_container_instance, update_container_instances_state,
+};
+
+fn attribute(name: &str, value: Option<&str>) -> api::Attribute {
+    api::Attribute {
+        name: Some(name.to_owned()),
+        value: value.map(str::to_owned),
+        ..api::Attribute::default()
+    }
+}
+
+#[tokio::test]
+async fn every_attribute_is_echoed_and_a_second_registration_keeps_the_arn() {
+    let world = World::new().await;
+    let sent = vec![
+        attribute("ecs.capability.full-sync", None),
+        attribute("stack", Some("proof")),
+        attribute("longshore.fargate", Some("true")),
+    ];
+    let mut input = api::RegisterContainerInstanceRequest {
+        attributes: Some(sent.clone()),
+        ..api::RegisterContainerInstanceRequest::default()
+    };
+    let register = async |input: &api::RegisterContainerInstanceRequest| {
+        let root = world.root();
+        let answer = register_container_instance::handle(world.ecs(), &root, input.clone());
+        answer.await.unwrap().container_instance.unwrap()
+    };
+    let first = register(&input).await;
+    let echoed = first.attributes.clone().unwrap();
+    assert!(sent.iter().all(|each| echoed.contains(each)), "{echoed:?}");
+    assert_eq!(first.status.as_deref(), Some("ACTIVE"));
+    assert_eq!(first.agent_connected, Some(false));
+
+    // Anyone may say so, but only the region's own agents are believed.
+    let view = world.ecs().control.view();
+    assert!(view.instances.iter().all(|instance| !instance.takes_fargate()));
+
+    input.container_instance_arn = first.container_instance_arn.clone();
+    input.attributes = Some(vec![attribute("ecs.capability.full-sync", None)]);
+    let second = register(&input).await;
+    assert_eq!(second.container_instance_arn, first.container_instance_arn);
+    assert!(second.attributes.unwrap().contains(&attribute("stack", Some("proof"))));
+}
+
+#[tokio::test]
+async fn instances_are_drained_filtered_and_listed() {
+    let world = World::new().await;
+    let one = world.register(&world.test.node(), 1024, 1024).await;
+    let two = world.register(&world.test.node(), 2048, 1024).await;
+    let input = api::UpdateContainerInstancesStateRequest {
+        container_instances: Some(vec![one.clone(), "x".to_owned()]),
+        status: Some(api::ContainerInstanceStatus::Draining),
+        ..api::UpdateContainerInstancesStateRequest::default()
+    };
+    let (ecs, root) = (world.ecs(), world.root());
+    let answer = update_container_instances_state::handle(ecs, &root, input).await.unwrap();
+    assert_eq!(answer.failures.unwrap()[0].reason.as_deref(), Some("MISSING"));
+    assert_eq!(world.describe_instance(&one).status.as_deref(), Some("DRAINING"));
+    let list = |filter: Option<&str>, status| {
+        let input = api::ListContainerInstancesRequest {
+            filter: filter.map(str::to_owned),
+            status,
+            ..api::ListContainerInstancesRequest::default()
+        };
+        list_container_instances::handle(ecs, &root, input)
+            .map(|answer| answer.container_instance_arns.unwrap())
+    };
+    assert_eq!(list(None, None).unwrap().len(), 2);
+    assert_eq!(list(None, Some(api::ContainerInstanceStatus::Active)).unwrap(), [two]);
+    let zone = "attribute:ecs.availability-zone == us-east-1a and runningTasksCount == 0";
+    assert_eq!(list(Some(zone), None).unwrap().len(), 2);
+    assert_eq!(list(Some("agentConnected == true"), None).unwrap().len(), 0);
+    let error = list(Some("colour == red"), None).unwrap_err();
+    assert!(error.message.contains("unknown subject 'colour'"), "{error}");
+}

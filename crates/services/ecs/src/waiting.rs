@@ -1,0 +1,486 @@
+//! Tasks that wait for room: placed oldest first, whenever there may be some.
+//!
+//! [`place_waiting`] decides for one pool; [`WaitingTasks`] reconciles those in which tasks wait. Nothing
+//! is polled: rows that may mean room, or a task that needs some, wake it.
+//!
+//! **Invariants:** of tasks that are alike the older one goes first; a task that fits nowhere keeps no
+//! other from its place, and its row says what kept it from one.
+
+use control::tasks::put_task;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aws_wire::ApiError;
+use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use longshore_types::{AccountId, ClusterName, InstanceId, Resources, TaskId, Timestamp};
+use model::capacity_provider::GROUP_ATTRIBUTE;
+use model::instance::{Instance, InstanceStatus};
+use model::service::{PlacementRule, PlacementWish, Scheduling};
+use model::task::{Input, Launch, Need, Phase, StopCause, Task, Waiting, step};
+use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
+use plan::scaling::{Reservation, wanted_instances};
+use plan::{Ask, Pool, Strategy};
+use store::{Batch, Change};
+use tracing::{info, warn};
+
+use crate::Ecs;
+use crate::fleet::Draft;
+use crate::launch::rules;
+
+#[cfg(test)]
+mod tests;
+
+/// Tasks that are placed with one decision, and those of which is written why they were not.
+const PLACED_AT_ONCE_MAX: usize = 100;
+
+/// Why a Fargate task waits.
+pub(crate) const NO_FARGATE: &str = "no connected instance takes Fargate tasks";
+/// Why a task waits whose provider has no instance at all.
+pub(crate) const NO_INSTANCES: &str = "no instance belongs to the capacity provider";
+const NO_PROVIDER: &str = "the capacity provider is gone";
+
+/// The capacity that some waiting tasks have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WaitingPool {
+    /// Everybody's.
+    Fargate,
+    /// The instances of a cluster's capacity providers.
+    Cluster(AccountId, ClusterName),
+}
+
+/// What one decision came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) tasks: Vec<(TaskId, InstanceId)>,
+    /// Whether there was more to place than one decision does.
+    pub(crate) has_more: bool,
+}
+
+/// The pools in which tasks wait.
+pub(crate) fn pools(view: &View) -> BTreeSet<WaitingPool> {
+    unplaced(view).map(|task| pool_of(task)).collect()
+}
+
+fn pool_of(task: &Task) -> WaitingPool {
+    match task.launch {
+        Launch::Fargate => WaitingPool::Fargate,
+        Launch::Ec2 | Launch::External => {
+            WaitingPool::Cluster(task.scope.account, task.cluster.clone())
+        }
+    }
+}
+
+/// The tasks of a cluster that wait for one of its instances.
+pub(crate) fn waiting_in<'v>(
+    view: &'v View,
+    account: AccountId,
+    cluster: &ClusterName,
+) -> impl Iterator<Item = &'v Arc<Task>> + use<'v> {
+    let cluster = cluster.clone();
+    unplaced(view).filter(move |task| {
+        task.scope.account == account && task.cluster == cluster && task.launch != Launch::Fargate
+    })
+}
+
+/// Finds places for the tasks that wait in a pool, and writes them into `batch`; also why others found
+/// none, if that is new.
+pub(crate) fn place_waiting(
+    ecs: &Ecs,
+    view: &View,
+    batch: &mut Batch,
+    pool: &WaitingPool,
+    now: Timestamp,
+) -> Placed {
+    match pool {
+        WaitingPool::Fargate => {
+            let tasks = unplaced(view).filter(|task| task.launch == Launch::Fargate);
+            place_fargate(ecs, view, batch, by_age(tasks), now)
+        }
+        WaitingPool::Cluster(account, cluster) => {
+            let tasks = by_age(waiting_in(view, *account, cluster));
+            let fleet = ecs.fleet(view, *account, cluster);
+            let turn = Turn { view, batch, fleet, now, refused: Vec::new(), noted: 0 };
+            turn.place(tasks)
+        }
+    }
+}
+
+fn unplaced(view: &View) -> impl Iterator<Item = &Arc<Task>> {
+    view.unplaced_tasks()
+}
+
+fn by_age<'v>(tasks: impl Iterator<Item = &'v Arc<Task>>) -> Vec<&'v Arc<Task>> {
+    let mut tasks: Vec<_> = tasks.collect();
+    tasks.sort_unstable_by_key(|task| (task.times.created, task.id));
+    tasks
+}
+
+fn place_fargate(
+    ecs: &Ecs,
+    view: &View,
+    batch: &mut Batch,
+    tasks: Vec<&Arc<Task>>,
+    now: Timestamp,
+) -> Placed {
+    let mut instances = ecs.fargate(view);
+    let mut placed = Placed::default();
+    for task in tasks {
+        if PLACED_AT_ONCE_MAX <= placed.tasks.len() {
+            placed.has_more = true;
+            break;
+        }
+        let Some(instance) = instances.place() else { break };
+        if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
+            placed.tasks.push((next.id, instance));
+            put_task(batch, next);
+        }
+    }
+    placed
+}
+
+/// One decision about the tasks of one cluster.
+struct Turn<'t> {
+    view: &'t View,
+    batch: &'t mut Batch,
+    fleet: Draft<'t>,
+    now: Timestamp,
+    /// A task of each shape that found no room, and why: others like it need not be tried.
+    refused: Vec<(&'t Task, String)>,
+    /// How many tallies were written.
+    noted: usize,
+}
+
+impl<'t> Turn<'t> {
+    fn place(mut self, tasks: Vec<&'t Arc<Task>>) -> Placed {
+        let mut placed = Placed::default();
+        for task in tasks {
+            if PLACED_AT_ONCE_MAX <= placed.tasks.len() {
+                placed.has_more = true;
+                break;
+            }
+            match self.find(task) {
+                Ok(instance) => {
+                    let zone = self.fleet.instance(instance).and_then(|row| row.zone());
+                    let input = Input::Placed { instance, zone: zone.map(str::to_owned) };
+                    if let Some(next) = step(task, &input, self.now) {
+                        placed.tasks.push((next.id, instance));
+                        put_task(self.batch, next);
+                    }
+                }
+                Err(tally) => self.note(task, tally),
+            }
+        }
+        placed
+    }
+
+    /// A place for the task, or what kept it from one.
+    fn find(&mut self, task: &'t Task) -> Result<InstanceId, String> {
+        if let Some((_, tally)) = self.refused.iter().find(|(other, _)| is_alike(other, task)) {
+            return Err(tally.clone());
+        }
+        let found = self.ask(task);
+        if let Err(tally) = &found {
+            self.refused.push((task, tally.clone()));
+        }
+        found
+    }
+
+    fn ask(&mut self, task: &Task) -> Result<InstanceId, String> {
+        let account = task.scope.account;
+        let provider = provider_of(self.view, task).ok_or_else(|| NO_PROVIDER.to_owned())?;
+        let definition = self.view.task_definitions.get(account, &task.definition);
+        let definition = definition.ok_or_else(|| format!("{} is gone", task.definition))?;
+        let (given, wishes) = rules_of(self.view, task);
+        let constraints = rules::constraints(definition, given).map_err(|error| error.message)?;
+        let strategies = match task.service.is_some() && wishes.is_empty() {
+            true => vec![Strategy::of_services()],
+            false => rules::strategies(wishes),
+        };
+        let ask = Ask {
+            need: &task.need,
+            group: &task.group,
+            pool: Pool::Group(provider.group_name()),
+            requires: &definition.requires_attributes,
+            constraints: &constraints,
+            strategies: &strategies,
+        };
+        let draw = draw(task.id, self.now);
+        let plan = self.fleet.place_in(self.batch, &ask, 1, draw);
+        plan.placements.first().copied().ok_or_else(|| match plan.refusals {
+            Some(refusals) if !refusals.is_empty() => refusals.to_string(),
+            Some(_) | None => NO_INSTANCES.to_owned(),
+        })
+    }
+
+    /// Writes down why a task waits on, if that is news.
+    fn note(&mut self, task: &Task, tally: String) {
+        let is_known = task.waiting.as_ref().is_some_and(|waiting| waiting.tally == tally);
+        if is_known || PLACED_AT_ONCE_MAX <= self.noted {
+            return;
+        }
+        self.noted += 1;
+        let mut next = task.clone();
+        let waiting = next.waiting.take().unwrap_or_default();
+        next.waiting = Some(Box::new(Waiting { tally, ..*waiting }));
+        next.version += 1;
+        put_task(self.batch, next);
+    }
+}
+
+/// Ends the waiting of tasks that nobody replaces and for which no room came in time: as ECS does it,
+/// they stop. Says how many.
+pub(crate) fn give_up(view: &View, batch: &mut Batch, waits_ms_max: u64, now: Timestamp) -> usize {
+    let is_over = |task: &&Arc<Task>| {
+        let waited_ms = now.since_ms(task.times.created);
+        task.service.is_none() && task.launch != Launch::Fargate && waits_ms_max <= waited_ms
+    };
+    let mut ended = 0;
+    for task in unplaced(view).filter(is_over).take(PLACED_AT_ONCE_MAX) {
+        let tally = task.waiting.as_ref().map_or(NO_INSTANCES, |waiting| waiting.tally.as_str());
+        let provider = task.capacity_provider.as_deref().unwrap_or_default();
+        let reason = format!(
+            "Task failed to start: capacity provider {provider} had no room for it in time ({tally})"
+        );
+        let input = Input::Unwanted(StopCause::FailedToStart { reason });
+        if let Some(next) = step(task, &input, now) {
+            warn!(task = %next.id, %provider, %tally, "task waited for room in vain");
+            put_task(batch, next);
+            ended += 1;
+        }
+    }
+    ended
+}
+
+/// Whether what keeps one task from a place keeps the other.
+fn is_alike(one: &Task, other: &Task) -> bool {
+    let rules = |task: &Task| task.waiting.as_ref().map(|waiting| waiting.constraints.clone());
+    one.capacity_provider == other.capacity_provider
+        && one.definition == other.definition
+        && one.need == other.need
+        && one.group == other.group
+        && rules(one) == rules(other)
+}
+
+/// The rules of the request that made it, or of its service as they are now.
+fn rules_of<'t>(view: &'t View, task: &'t Task) -> (&'t [PlacementRule], &'t [PlacementWish]) {
+    match (service_of(view, task), &task.waiting) {
+        (Some(service), _) => (&service.constraints, &service.strategies),
+        (None, Some(waiting)) => (&waiting.constraints, &waiting.strategies),
+        (None, None) => (&[], &[]),
+    }
+}
+
+fn service_of<'v>(view: &'v View, task: &Task) -> Option<&'v Arc<Service>> {
+    let name = task.service.as_ref()?.name.clone();
+    view.services.get(task.scope.account, &ServiceId { cluster: task.cluster.clone(), name })
+}
+
+fn provider_of<'v>(view: &'v View, task: &Task) -> Option<&'v Arc<CapacityProvider>> {
+    let name = task.capacity_provider.as_deref()?.to_owned();
+    view.capacity_providers.get(task.scope.account, &name).filter(|row| row.is_active())
+}
+
+/// Chance, from what differs from task to task.
+fn draw(task: TaskId, now: Timestamp) -> u64 {
+    let bytes = task.to_bytes();
+    bytes.iter().take(8).fold(now.0, |all, byte| all.rotate_left(8) ^ u64::from(*byte))
+}
+
+/// How many instances a capacity provider has, and how many it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) provider: String,
+    pub(crate) group: String,
+    pub(crate) instances: u32,
+    pub(crate) wanted: u32,
+}
+
+/// What the providers of a cluster with managed scaling would have of their groups.
+pub(crate) fn wishes(view: &View, account: AccountId, cluster: &ClusterName) -> Vec<Wish> {
+    let Some(row) = view.active_cluster(account, cluster) else { return Vec::new() };
+    let managed = row.capacity_providers.iter().filter_map(|name| {
+        let provider = view.capacity_providers.get(account, name)?;
+        (provider.is_active() && provider.scaling.is_enabled).then_some(provider)
+    });
+    managed.map(|provider| wish(view, account, cluster, provider)).collect()
+}
+
+fn wish(
+    view: &View,
+    account: AccountId,
+    cluster: &ClusterName,
+    provider: &CapacityProvider,
+) -> Wish {
+    let group = Some(provider.group_name());
+    let is_its = |row: &&Arc<Instance>| {
+        row.status != InstanceStatus::Inactive
+            && row.attributes.get(GROUP_ATTRIBUTE).and_then(Option::as_deref) == group
+    };
+    let instances: Vec<_> = view.instances_of_cluster(account, cluster).filter(is_its).collect();
+    let is_busy = |row: &&&Arc<Instance>| {
+        view.tasks_on_instance(row.id).any(|task| {
+            service_of(view, task).is_none_or(|service| service.scheduling != Scheduling::Daemon)
+        })
+    };
+    let size = |row: &Arc<Instance>| (row.total.cpu.0, row.total.memory.0);
+    let largest: Option<Resources> =
+        instances.iter().max_by_key(|row| size(row)).map(|row| row.total);
+    let mut waiting: Vec<(Need, u32)> = Vec::new();
+    for task in waiting_in(view, account, cluster) {
+        if task.capacity_provider.as_deref() != Some(provider.name.as_str()) {
+            continue;
+        }
+        match waiting.iter_mut().find(|(need, _)| *need == task.need) {
+            Some((_, count)) => *count += 1,
+            None => waiting.push((task.need.clone(), 1)),
+        }
+    }
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let reservation = Reservation {
+        instances: number(instances.len()),
+        busy: number(instances.iter().filter(is_busy).count()),
+        size: largest,
+        waiting: &waiting,
+    };
+    Wish {
+        provider: provider.name.clone(),
+        group: provider.group_name().to_owned(),
+        instances: reservation.instances,
+        wanted: wanted_instances(&reservation, &provider.scaling),
+    }
+}
+
+/// Finds places for waiting tasks, one pool at a time.
+#[derive(Debug)]
+pub(crate) struct WaitingTasks {
+    ecs: Arc<Ecs>,
+    /// What operators were told of how many instances are wanted, so that they are told changes only.
+    told: BTreeMap<WaitingPool, Vec<Wish>>,
+}
+
+impl WaitingTasks {
+    pub(crate) fn new(ecs: &Arc<Ecs>) -> Self {
+        Self { ecs: Arc::clone(ecs), told: BTreeMap::new() }
+    }
+}
+
+impl Reconciler for WaitingTasks {
+    type Key = WaitingPool;
+    /// How many instances the pool's providers want; `None` once no task waits.
+    type Note = Option<Vec<Wish>>;
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "waiting-tasks"
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<WaitingPool>) {
+        // Most of the time nothing waits.
+        if view.member_count(&Index::UnplacedTasks) == 0 && queue.is_empty() {
+            return;
+        }
+        let seq = change.seq;
+        let cluster = |account: AccountId, cluster: &ClusterName, queue: &mut Queue<_>| {
+            queue.changed(&WaitingPool::Cluster(account, cluster.clone()), seq);
+        };
+        match &change.key {
+            Key::Task(account, id) => {
+                let Some(task) = view.tasks.get(*account, id) else { return };
+                if task.is_unplaced() {
+                    queue.changed(&pool_of(task), seq);
+                } else if task.phase == Phase::Stopped {
+                    // Its room is free, in its own pool and in that of the instance it was on.
+                    queue.changed(&pool_of(task), seq);
+                    if let Some(row) = task.instance.and_then(|id| view.instance_of_any(id)) {
+                        cluster(row.scope.account, &row.cluster, queue);
+                    }
+                }
+            }
+            Key::ContainerInstance(account, id) => {
+                queue.changed(&WaitingPool::Fargate, seq);
+                if let Some(row) = view.instances.get(*account, id) {
+                    cluster(row.scope.account, &row.cluster, queue);
+                }
+            }
+            // Tasks of a service are placed by the rules that hold now.
+            Key::Service(account, id) => cluster(*account, &id.cluster, queue),
+            Key::Cluster(account, name) => cluster(*account, name, queue),
+            Key::CapacityProvider(account, _) => {
+                let is_its = |pool: &WaitingPool| match pool {
+                    WaitingPool::Fargate => false,
+                    WaitingPool::Cluster(owner, _) => owner == account,
+                };
+                for pool in pools(view).into_iter().filter(is_its) {
+                    queue.changed(&pool, seq);
+                }
+            }
+            Key::TaskFamily(..)
+            | Key::TaskDefinition(..)
+            | Key::ServiceRevision(..)
+            | Key::Deployment(..)
+            | Key::TaskSet(..)
+            | Key::ServiceEvents(..)
+            | Key::Interface(..)
+            | Key::AddressPlan(..)
+            | Key::AccountSetting(..)
+            | Key::ClientToken(..)
+            | Key::EcrRepository(..)
+            | Key::EcrManifest(..)
+            | Key::EcrTag(..)
+            | Key::EcrLayer(..) => {}
+        }
+    }
+
+    fn keys(&mut self, view: &View) -> Vec<WaitingPool> {
+        let told = self.told.keys().cloned();
+        told.chain(pools(view)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn pass(&self, pool: &WaitingPool) -> PassFuture<Result<Pass<Option<Vec<Wish>>>, ApiError>> {
+        let (ecs, pool) = (Arc::clone(&self.ecs), pool.clone());
+        Box::pin(async move { run(&ecs, &pool).await })
+    }
+
+    fn finished(
+        &mut self,
+        pool: &WaitingPool,
+        wishes: Option<Vec<Wish>>,
+        _queue: &mut Queue<WaitingPool>,
+    ) {
+        let before = self.told.remove(pool).unwrap_or_default();
+        let Some(wishes) = wishes else { return };
+        for wish in wishes.iter().filter(|wish| !before.contains(wish)) {
+            let Wish { provider, group, instances, wanted } = wish;
+            info!(?pool, %provider, %group, instances, wanted, "instances wanted");
+        }
+        if !wishes.is_empty() {
+            self.told.insert(pool.clone(), wishes);
+        }
+    }
+}
+
+/// Places what can be placed with one decision, and says how many instances are wanted for the rest.
+async fn run(ecs: &Ecs, pool: &WaitingPool) -> Result<Pass<Option<Vec<Wish>>>, ApiError> {
+    let view = ecs.control.store.latest();
+    if !unplaced(&view).any(|task| pool_of(task) == *pool) {
+        return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
+    }
+    drop(view);
+    let decided = ecs.control.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        let placed = place_waiting(ecs, view, &mut batch, pool, now);
+        let looked_at = if batch.is_empty() { view.seq } else { view.seq.next() };
+        Ok((batch, (placed, looked_at)))
+    });
+    let (placed, looked_at) = decided.await?;
+    for (task, instance) in &placed.tasks {
+        info!(%task, %instance, "waiting task placed");
+    }
+    let wishes = match pool {
+        WaitingPool::Fargate => Vec::new(),
+        WaitingPool::Cluster(account, cluster) => {
+            wishes(&ecs.control.store.latest(), *account, cluster)
+        }
+    };
+    Ok(Pass { looked_at, is_cut: placed.has_more, note: Some(wishes), ..Pass::default() })
+}

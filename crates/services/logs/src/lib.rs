@@ -1,0 +1,228 @@
+//! CloudWatch Logs: one file an operation, or a few that belong together.
+//!
+//! The store decides what exists and what is refused; this module turns shapes into its types and
+//! its refusals into Amazon's codes and sentences. No handler holds state.
+
+mod common;
+mod create_log_group;
+mod create_log_stream;
+mod delete_log_group;
+mod delete_log_stream;
+mod describe_log_groups;
+mod describe_log_streams;
+mod filter_log_events;
+mod get_log_events;
+mod list_log_groups;
+mod put_log_events;
+mod put_log_group_deletion_protection;
+mod retention;
+mod sweep;
+mod tagged;
+mod tags;
+mod test_metric_filter;
+
+use std::sync::Arc;
+
+use ::logs::Logs;
+use aws_wire::service::{Answer, Call, Service};
+use aws_wire::{ApiError, Caller};
+use control::Control;
+use control::ports::{BoxFuture, RegionService};
+use control::reconcile::Driver;
+use logs_api as api;
+
+/// The service with its store.
+#[derive(Debug)]
+pub struct CloudWatchLogs {
+    control: Arc<Control>,
+    logs: Arc<Logs>,
+}
+
+impl CloudWatchLogs {
+    pub fn new(control: Arc<Control>, logs: Arc<Logs>) -> Self {
+        Self { control, logs }
+    }
+}
+
+impl RegionService for CloudWatchLogs {
+    fn service(&self) -> &'static Service {
+        &api::SERVICE
+    }
+
+    fn dispatch<'a>(
+        &'a self,
+        caller: &'a Caller,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>> {
+        Box::pin(api::dispatch(self, caller, call))
+    }
+
+    fn register(self: Arc<Self>, driver: &mut Driver) {
+        driver.register(sweep::LogSweep { logs: self });
+    }
+}
+
+impl api::Logs for CloudWatchLogs {
+    async fn create_log_group(
+        &self,
+        caller: &Caller,
+        input: api::CreateLogGroupRequest,
+    ) -> Result<(), ApiError> {
+        create_log_group::create_log_group(&self.logs, caller, input).await
+    }
+
+    async fn create_log_stream(
+        &self,
+        caller: &Caller,
+        input: api::CreateLogStreamRequest,
+    ) -> Result<(), ApiError> {
+        create_log_stream::create_log_stream(&self.logs, caller, input).await
+    }
+
+    async fn delete_log_group(
+        &self,
+        caller: &Caller,
+        input: api::DeleteLogGroupRequest,
+    ) -> Result<(), ApiError> {
+        delete_log_group::delete_log_group(&self.logs, caller, input).await
+    }
+
+    async fn delete_log_stream(
+        &self,
+        caller: &Caller,
+        input: api::DeleteLogStreamRequest,
+    ) -> Result<(), ApiError> {
+        delete_log_stream::delete_log_stream(&self.logs, caller, input).await
+    }
+
+    async fn delete_retention_policy(
+        &self,
+        caller: &Caller,
+        input: api::DeleteRetentionPolicyRequest,
+    ) -> Result<(), ApiError> {
+        retention::delete_retention_policy(&self.logs, caller, input).await
+    }
+
+    async fn describe_log_groups(
+        &self,
+        caller: &Caller,
+        input: api::DescribeLogGroupsRequest,
+    ) -> Result<api::DescribeLogGroupsResponse, ApiError> {
+        describe_log_groups::describe_log_groups(&self.logs, caller, &input)
+    }
+
+    async fn describe_log_streams(
+        &self,
+        caller: &Caller,
+        input: api::DescribeLogStreamsRequest,
+    ) -> Result<api::DescribeLogStreamsResponse, ApiError> {
+        describe_log_streams::describe_log_streams(&self.logs, caller, input)
+    }
+
+    async fn filter_log_events(
+        &self,
+        caller: &Caller,
+        input: api::FilterLogEventsRequest,
+    ) -> Result<api::FilterLogEventsResponse, ApiError> {
+        filter_log_events::filter_log_events(&self.logs, caller, input).await
+    }
+
+    async fn get_log_events(
+        &self,
+        caller: &Caller,
+        input: api::GetLogEventsRequest,
+    ) -> Result<api::GetLogEventsResponse, ApiError> {
+        get_log_events::get_log_events(&self.logs, caller, input).await
+    }
+
+    async fn list_log_groups(
+        &self,
+        caller: &Caller,
+        input: api::ListLogGroupsRequest,
+    ) -> Result<api::ListLogGroupsResponse, ApiError> {
+        list_log_groups::list_log_groups(&self.logs, caller, &input)
+    }
+
+    async fn list_tags_for_resource(
+        &self,
+        caller: &Caller,
+        input: api::ListTagsForResourceRequest,
+    ) -> Result<api::ListTagsForResourceResponse, ApiError> {
+        tags::list_tags_for_resource(&self.logs, caller, &input)
+    }
+
+    async fn list_tags_log_group(
+        &self,
+        caller: &Caller,
+        input: api::ListTagsLogGroupRequest,
+    ) -> Result<api::ListTagsLogGroupResponse, ApiError> {
+        tags::list_tags_log_group(&self.logs, caller, &input)
+    }
+
+    async fn put_log_events(
+        &self,
+        caller: &Caller,
+        input: api::PutLogEventsRequest,
+    ) -> Result<api::PutLogEventsResponse, ApiError> {
+        put_log_events::put_log_events(&self.logs, caller, input).await
+    }
+
+    async fn put_log_group_deletion_protection(
+        &self,
+        caller: &Caller,
+        input: api::PutLogGroupDeletionProtectionRequest,
+    ) -> Result<(), ApiError> {
+        put_log_group_deletion_protection::put_log_group_deletion_protection(
+            &self.logs, caller, &input,
+        )
+        .await
+    }
+
+    async fn put_retention_policy(
+        &self,
+        caller: &Caller,
+        input: api::PutRetentionPolicyRequest,
+    ) -> Result<(), ApiError> {
+        retention::put_retention_policy(&self.logs, caller, input).await
+    }
+
+    async fn tag_log_group(
+        &self,
+        caller: &Caller,
+        input: api::TagLogGroupRequest,
+    ) -> Result<(), ApiError> {
+        tags::tag_log_group(&self.logs, caller, input).await
+    }
+
+    async fn tag_resource(
+        &self,
+        caller: &Caller,
+        input: api::TagResourceRequest,
+    ) -> Result<(), ApiError> {
+        tags::tag_resource(&self.logs, caller, input).await
+    }
+
+    async fn test_metric_filter(
+        &self,
+        _caller: &Caller,
+        input: api::TestMetricFilterRequest,
+    ) -> Result<api::TestMetricFilterResponse, ApiError> {
+        test_metric_filter::test_metric_filter(input)
+    }
+
+    async fn untag_log_group(
+        &self,
+        caller: &Caller,
+        input: api::UntagLogGroupRequest,
+    ) -> Result<(), ApiError> {
+        tags::untag_log_group(&self.logs, caller, input).await
+    }
+
+    async fn untag_resource(
+        &self,
+        caller: &Caller,
+        input: api::UntagResourceRequest,
+    ) -> Result<(), ApiError> {
+        tags::untag_resource(&self.logs, caller, input).await
+    }
+}
