@@ -22,7 +22,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         }
     };
     note("format", cargo(root, &["fmt", "--all", "--check"]));
-    note("layers", layers::run(root));
+    note("layers", layers::run(root, false));
     note("licences", deny::run(root));
     note("generated", codegen::run(root, true).map_err(|error| error.to_string()));
     note("lints", cargo(root, CLIPPY));

@@ -35,7 +35,11 @@ enum Chore {
         check: bool,
     },
     /// Checks who uses whom against the table of layers.
-    Layers,
+    Layers {
+        /// Show the layers, their crates and who uses whom.
+        #[arg(long)]
+        print: bool,
+    },
     /// Checks licences, banned crates and sources against deny.toml.
     Deny,
     /// Everything that must hold of the source: format, lints, layers, generated code, licences.
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match Arguments::parse().chore {
         Chore::Codegen { check } => codegen::run(root, check).map_err(|error| error.to_string()),
-        Chore::Layers => layers::run(root),
+        Chore::Layers { print } => layers::run(root, print),
         Chore::Deny => deny::run(root),
         Chore::Check => check::run(root),
         Chore::Fuzz { targets, seconds } => fuzz::run(root, &targets, seconds),
