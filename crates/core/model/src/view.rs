@@ -74,8 +74,9 @@ pub enum Index {
 pub struct Members {
     pub seq: Seq,
     tasks: Keys<(AccountId, TaskId)>,
-    /// Of every other kind: keys are as large as the largest kind's, and tasks are the many.
-    others: Keys<Key>,
+    /// Of every other kind. Apart, since keys are as large as the largest kind's and tasks are the many: what
+    /// lies here is copied with each index beside one that is written.
+    others: Option<Box<Keys<Key>>>,
 }
 
 /// A set that is often one row's, for which a node would be wasted.
@@ -144,19 +145,23 @@ impl Members {
     pub(crate) fn insert(&mut self, key: &Key) {
         match key {
             Key::Task(account, id) => self.tasks.insert((*account, *id)),
-            other => self.others.insert(other.clone()),
+            other => self.others.get_or_insert_default().insert(other.clone()),
         }
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {
         match key {
             Key::Task(account, id) => self.tasks.remove(&(*account, *id)),
-            other => self.others.remove(other),
+            other => {
+                if let Some(others) = &mut self.others {
+                    others.remove(other);
+                }
+            }
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.tasks.len() + self.others.len()
+        self.tasks.len() + self.others.as_ref().map_or(0, |others| others.len())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -180,7 +185,7 @@ impl Members {
     }
 
     pub(crate) fn others(&self) -> impl Iterator<Item = &Key> {
-        self.others.iter()
+        self.others.iter().flat_map(|others| others.iter())
     }
 }
 

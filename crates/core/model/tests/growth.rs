@@ -131,9 +131,11 @@ fn a_task_costs_what_it_costs_however_many_there_are() {
         }
     }
     let each = (resident_bytes() - before) / TASKS;
+
     assert!(each <= BYTES_IN_MEMORY_MAX, "{each} bytes a task in memory");
     let account = shared.0.scope.account;
     let sample = view.row(&Key::Task(account, ids[TASKS / 2])).unwrap().to_json().unwrap();
+
     assert!(sample.len() <= BYTES_ON_DISK_MAX, "{} bytes: {sample}", sample.len());
 
     // What a connecting agent and a sweep ask for is what there is of it.

@@ -12,7 +12,7 @@ use crate::BATCH_ROWS_MAX;
 use crate::batch::{Batch, CommitError};
 
 /// How many removed rows and emptied indexes are remembered, to tell who relied on them that they are gone.
-const REMOVED_MAX: usize = 65_536;
+const REMOVED_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {

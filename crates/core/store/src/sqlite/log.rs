@@ -2,8 +2,9 @@
 //!
 //! A version is appended and nothing is changed in place, so what a commit writes is what it says: it does
 //! not grow with the rows that are there already, wherever those lie. What is no longer a row's last version
-//! is garbage. While there is more of it than there are rows, each commit looks at the oldest entries, about
-//! twice as many as it wrote, appends those again that are still a row's last version, and deletes them all.
+//! is garbage. While there is twice as much of it as there are rows, each commit looks at the oldest entries,
+//! about twice as many as it wrote, appends those again that are still a row's last version, and deletes them
+//! all. Of rows that live for some versions and go, most of the oldest are garbage by then.
 //!
 //! **Invariant:** entries are numbered without a gap, and of a row the entry with the highest number counts.
 //! An entry that says that its row was removed can be deleted once it is the oldest: those it overrules were
@@ -14,6 +15,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rusqlite::{CachedStatement, Connection, params};
 
+/// Garbage that is left alone for each row: more of it is read at the start, less is written more often.
+const GARBAGE_TO_ROWS: i64 = 2;
 /// Garbage that is left alone whatever there is besides.
 const GARBAGE_MIN: i64 = 4_096;
 /// Entries that a commit looks at besides those that it owes for what it wrote.
@@ -94,7 +97,7 @@ impl Log {
     ) -> Result<(), rusqlite::Error> {
         let rows = i64::try_from(self.last.len()).unwrap_or(i64::MAX);
         let entries = appended.next - appended.oldest;
-        if entries <= rows.saturating_mul(2).saturating_add(GARBAGE_MIN) {
+        if entries <= rows.saturating_mul(1 + GARBAGE_TO_ROWS).saturating_add(GARBAGE_MIN) {
             return Ok(());
         }
         let (first, count) = (appended.oldest, 2 * appended.written + LOOKED_AT_MIN);
