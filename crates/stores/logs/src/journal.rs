@@ -96,10 +96,15 @@ pub(crate) fn path_of(dir: &Path, number: u64) -> PathBuf {
 }
 
 impl Journal {
-    /// Begins journal `number`, which must not exist, and makes its name durable.
+    /// Begins journal `number`, in which nothing may have been written, and makes its name durable.
+    ///
+    /// The file may be there: of an attempt whose last step failed, which is repeated now.
     pub(crate) fn create(dir: &Path, number: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).open(path_of(dir, number))?;
+        let file = options.write(true).create(true).truncate(false).open(path_of(dir, number))?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
         sync_dir(dir)?;
         Ok(Self { file, len: 0, number })
     }
@@ -243,6 +248,18 @@ mod tests {
             Ok(())
         });
         assert_eq!((seen, torn.unwrap()), (1, 0));
+    }
+
+    #[test]
+    fn a_journal_that_was_begun_and_not_made_durable_is_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(path_of(dir.path(), 2)).unwrap();
+        let mut journal = Journal::create(dir.path(), 2).unwrap();
+        let mut bytes = BytesMut::new();
+        frame(1).encode(&mut bytes);
+        journal.append(&bytes).unwrap();
+        let taken = Journal::create(dir.path(), 2).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists, "something was written to it");
     }
 
     #[test]
