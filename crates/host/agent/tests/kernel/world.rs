@@ -220,8 +220,6 @@ impl World {
         for dir in ["run/shims", "run/endpoints", "run/netns"] {
             left.extend(names(dir));
         }
-        // A shim template may open its socket while its agent dies; the next agent removes it.
-        left.retain(|name| !name.contains("/.spares."));
         for group in self.cgroups() {
             let inside = fs::read_dir(&group).into_iter().flatten().flatten();
             let groups = inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

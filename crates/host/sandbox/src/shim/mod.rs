@@ -65,8 +65,9 @@ fn serve() -> Result<(), SandboxError> {
                     Ok(nursery) => nursery,
                     Err(error) => return agent.send(&Reply::Failed(error)),
                 };
-                // An agent that is gone by now needs no shims.
+                // An agent that is gone by now needs no shims, and its successor may have swept already.
                 if agent.send(&Reply::Done).is_err() {
+                    nursery.close();
                     return Ok(());
                 }
                 break nursery;

@@ -73,9 +73,10 @@ impl Nursery {
             }
             Ok(()) | Err(_) => {}
         }
+        let signals = child_signals()?;
         let listener = UnixListener::bind(&at).doing_at("listen on", &at)?;
         let filter = Rc::new(Filter::for_capabilities(CapSet::DEFAULT));
-        Ok(Self { heirloom: Heirloom { cgroups, filter }, listener, at, signals: child_signals()? })
+        Ok(Self { heirloom: Heirloom { cgroups, filter }, listener, at, signals })
     }
 
     /// Forks until the agent is gone, which is `None`. Comes back in each child with what it is to
@@ -105,10 +106,15 @@ impl Nursery {
             }
             if woken.by_agent {
                 // It has nothing to say but that it is gone.
-                let _ = fs::remove_file(&self.at);
+                self.close();
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes its name away, at which nobody will listen any more.
+    pub(super) fn close(&self) {
+        let _ = fs::remove_file(&self.at);
     }
 
     fn wait(&self, agent: &Connection) -> Result<Woken, SandboxError> {
