@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 
 import pytest
 from botocore.exceptions import ClientError
@@ -85,14 +86,60 @@ def test_a_disk_that_a_task_fills_leaves_room_for_stopping_and_for_others(small,
         except ClientError:
             return False  # no line yet, or none can be stored
     wait_for("the filler to have filled, or to be stopped", has_filled, 120)
-    # Storage is counted and not reserved: a burst may have all of it for a moment, and then has to go.
-    wait_for("room for the agent and for stopping", lambda: shutil.disk_usage(disk).free > 8 << 20, 30)
-    # Others begin and end, definitions are registered, and the filler is stopped and said to be.
-    assert cluster.run(cluster.define(cluster.container("true")))
+    # At this very moment, at which there may be no room at all.
     cluster.ecs.stop_task(cluster=cluster.name, task=filler)
     task = cluster.until(filler, "STOPPED", 60)
     assert task["stoppedReason"], task
+    # Others begin and end, and definitions are registered, as soon as the filler has gone.
+    wait_for("room", lambda: shutil.disk_usage(disk).free > 8 << 20, 30)
+    assert cluster.run(cluster.define(cluster.container("true")))
     cluster.ecs.stop_task(cluster=cluster.name, task=neighbour)
     assert cluster.until(neighbour, "STOPPED")["containers"][0]["exitCode"] == 7
+    again, = cluster.run(cluster.define(cluster.container("true")))
+    assert cluster.until(again, "STOPPED")["containers"][0]["exitCode"] == 0
+
+
+class Filler:
+    """Takes every byte of a disk at once, whenever one is free, until it is closed."""
+
+    def __init__(self, path):
+        self.path, self.is_closed = path, False
+        self.thread = threading.Thread(target=self.fill, daemon=True)
+        self.thread.start()
+
+    def fill(self):
+        with open(self.path, "wb", buffering=0) as file:
+            while not self.is_closed:
+                for size in [1 << 20, 4096, 512]:
+                    try:
+                        while not self.is_closed:
+                            file.write(b"x" * size)
+                    except OSError:
+                        pass
+
+    def close(self):
+        self.is_closed = True
+        self.thread.join()
+        self.path.unlink()
+
+
+def test_what_runs_can_be_stopped_while_somebody_takes_every_byte_of_the_disk(small):
+    cluster, disk = small
+    tasks = [cluster.run(cluster.define(cluster.container("probe", "hold", str(code))))[0] for code in (3, 7)]
+    for task in tasks:
+        cluster.until(task, "RUNNING")
+    filler = Filler(disk / "filler")
+    try:
+        wait_for("the disk to be full", lambda: shutil.disk_usage(disk).free < 4096, 60)
+        for task, code in zip(tasks, (3, 7)):
+            cluster.ecs.stop_task(cluster=cluster.name, task=task)
+            stopped = cluster.until(task, "STOPPED", 60)
+            assert stopped["containers"][0]["exitCode"] == code, stopped
+        with pytest.raises(ClientError) as refused:
+            cluster.define(cluster.container("true"))
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert shutil.disk_usage(disk).free < 1 << 20, "all the while"
+    finally:
+        filler.close()
     again, = cluster.run(cluster.define(cluster.container("true")))
     assert cluster.until(again, "STOPPED")["containers"][0]["exitCode"] == 0

@@ -224,8 +224,15 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 6] =
-        ["agent", "logs", "registry", "keys.json", "region.json", "registry-auth.json"];
+    const NAMES: [&str; 7] = [
+        "agent",
+        "logs",
+        "registry",
+        "keys.json",
+        "region.json",
+        "registry-auth.json",
+        files::reserve::NAME,
+    ];
     let text = name.to_string_lossy();
     let is_log = text.ends_with(".log") || text.contains(".log.");
     whole::is_temporary(name)

@@ -5,6 +5,7 @@
 //! * [`Dir`]: a directory held by descriptor. No name in it, whoever made it and whoever changes it
 //!   meanwhile, leads out of it.
 //! * [`copy`]: what is in one such directory laid into another.
+//! * [`reserve`]: room on the disk that is kept for when it is full.
 //! * [`private`]: what is ours is readable by its owner only, from the moment it is made.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
@@ -13,9 +14,11 @@ pub mod copy;
 pub mod dir;
 pub mod limits;
 pub mod private;
+pub mod reserve;
 pub mod whole;
 
 pub use dir::{Dir, Kind, Named};
+pub use reserve::Reserve;
 
 use std::io::{self, Write as _};
 use std::path::Path;

@@ -34,6 +34,9 @@ pub const BATCH_ROWS_MAX: usize = 500;
 /// The most batches that may wait for the disk, and so are written with one sync; more are refused.
 pub const BATCHES_WAITING_MAX: usize = 65_536;
 
+/// With less room than this on the disk nothing new is written.
+pub const DISK_FULL_BYTES: u64 = 1 << 20;
+
 /// The most changed rows that wait for one watcher; one that lags more is told to look at everything.
 pub const CHANGES_WAITING_MAX: usize = 65_536;
 

@@ -280,7 +280,11 @@ async fn a_file_of_a_later_release_is_refused_by_that_releases_name() {
 async fn a_full_disk_loses_nothing_and_does_nothing_by_halves() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region.sqlite");
-    let store = SqliteStore::open(&path, &SqliteOptions { pages_max: Some(24) }).unwrap();
+    let store = SqliteStore::open(
+        &path,
+        &SqliteOptions { pages_max: Some(24), ..SqliteOptions::default() },
+    )
+    .unwrap();
     let mut acknowledged = Vec::new();
     let mut refused = 0;
     for n in 0..200 {
@@ -307,11 +311,73 @@ async fn a_full_disk_loses_nothing_and_does_nothing_by_halves() {
     store.commit(put(&store, cluster("more"))).await.unwrap();
 }
 
+/// A disk of 32 MiB that goes with it; `None`, with a printed reason, without the right to mount one.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(dir.path());
+        let is_mounted = mount.status().is_ok_and(|status| status.success());
+        if !is_mounted {
+            println!("skipped: needs root to mount a disk");
+        }
+        is_mounted.then_some(Self(dir))
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.0.path().join("filler")
+    }
+
+    fn fill(&self) {
+        use std::io::Write as _;
+        let filler = std::fs::File::options().append(true).create(true).open(self.filler());
+        let mut filler = filler.unwrap();
+        while filler.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mut unmount = std::process::Command::new("umount");
+        assert!(unmount.arg("-l").arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_is_there_changes_still_and_nothing_new_is_made() {
+    let Some(disk) = Disk::mount() else { return };
+    let options = SqliteOptions { has_reserve: true, ..SqliteOptions::default() };
+    let path = disk.0.path().join("region.sqlite");
+    let store = SqliteStore::open(&path, &options).unwrap();
+    store.commit(put(&store, cluster("a"))).await.unwrap();
+    let changed = |n: i64| {
+        let mut row = cluster("a");
+        row.tags = [("k".to_owned(), "v".repeat(20_000))].into();
+        Cluster { created_at: Timestamp(n), ..row }
+    };
+    disk.fill();
+    for n in 0..20 {
+        store.commit(put(&store, changed(n))).await.unwrap();
+        disk.fill();
+        let refused = store.commit(put(&store, cluster("new"))).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Failed(_)), "{refused}");
+    }
+    assert_eq!(names(&store), ["a"]);
+    std::fs::remove_file(disk.filler()).unwrap();
+    store.commit(put(&store, cluster("new"))).await.unwrap();
+    drop(store);
+    assert_eq!(names(&SqliteStore::open(&path, &options).unwrap()), ["a", "new"]);
+}
+
 #[tokio::test]
 async fn a_decision_that_saw_what_was_undone_must_look_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region.sqlite");
-    let store = SqliteStore::open(&path, &SqliteOptions { pages_max: Some(4) }).unwrap();
+    let store =
+        SqliteStore::open(&path, &SqliteOptions { pages_max: Some(4), ..SqliteOptions::default() })
+            .unwrap();
     let changes = store.changes();
     let mut big = cluster("big");
     big.tags = [("k".to_owned(), "v".repeat(100_000))].into();

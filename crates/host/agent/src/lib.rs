@@ -71,7 +71,7 @@ pub struct Agent {
 impl Agent {
     /// Takes up what an earlier agent left on this host. Needs no region yet.
     pub async fn open(config: AgentConfig, parts: Parts) -> Result<Self, StateError> {
-        let dirs = StateDir::open(&config.state_dir)?.heard_by(config.steps.clone());
+        let dirs = StateDir::open(&config.state_dir)?.with_reserve().heard_by(config.steps.clone());
         let api = Api::new(
             config.endpoint.clone(),
             config.region.clone(),

@@ -10,10 +10,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use files::Reserve;
 use files::whole::{self, Durability, Found};
-use longshore_types::{Steps, TaskId};
+use longshore_types::{Chain, Steps, TaskId};
 use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
 
 use crate::acs::wire;
 use crate::engine::state::TaskState;
@@ -60,11 +63,13 @@ impl Default for InstanceRecord {
 pub struct StateDir {
     root: PathBuf,
     steps: Steps,
+    reserve: Arc<Reserve>,
 }
 
 impl StateDir {
     pub fn open(root: &Path) -> Result<Self, StateError> {
-        let this = Self { root: root.to_owned(), steps: Steps::default() };
+        let reserve = Arc::new(Reserve::none());
+        let this = Self { root: root.to_owned(), steps: Steps::default(), reserve };
         for dir in [this.tasks(), this.volumes(), this.shared(), this.spools(), this.containers()] {
             files::private::make_dirs(&dir).map_err(failed("create", &dir))?;
         }
@@ -77,6 +82,24 @@ impl StateDir {
     /// Of all that is kept here.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Keeps room for the files of tasks when the disk is full. An agent does without rather than not at all.
+    pub fn with_reserve(self) -> Self {
+        match Reserve::hold(&self.root) {
+            Ok(reserve) => Self { reserve: Arc::new(reserve), ..self },
+            Err(error) => {
+                warn!(error = %Chain(&error), "no room reserved on the disk");
+                self
+            }
+        }
+    }
+
+    /// Takes again what of that room was given, once there is some.
+    pub(crate) fn tend_reserve(&self) {
+        if let Err(error) = self.reserve.make_whole() {
+            debug!(error = %Chain(&error), "reserved room not taken again");
+        }
     }
 
     /// Has `steps` told of what is written, before and after.
@@ -119,13 +142,14 @@ impl StateDir {
     /// What keeps a task's states. Nothing is written before the first of them.
     pub fn task_log(&self, id: TaskId, task: &wire::Task) -> TaskLog {
         let head = line(task);
-        TaskLog { path: self.task_file(id), head, bytes: 0, steps: self.steps.clone() }
+        let (steps, reserve) = (self.steps.clone(), Arc::clone(&self.reserve));
+        TaskLog { path: self.task_file(id), head, bytes: 0, steps, reserve }
     }
 
     /// Makes what was last saved of the task survive a power cut.
     pub fn sync_task(&self, id: TaskId) -> Result<(), StateError> {
         let path = self.task_file(id);
-        match whole::sync(&path) {
+        match self.reserve.with_room(|| whole::sync(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("sync", &path)(error))
             }
@@ -182,7 +206,8 @@ impl StateDir {
     pub fn save_instance(&self, record: &InstanceRecord) -> Result<(), StateError> {
         let path = self.root.join("instance.json");
         let text = serde_json::to_vec(record).expect("a record has string keys only");
-        whole::write(&path, &text, Durability::Synced).map_err(failed("write", &path))
+        let written = || whole::write(&path, &text, Durability::Synced);
+        self.reserve.with_room(written).map_err(failed("write", &path))
     }
 }
 
@@ -194,6 +219,7 @@ pub struct TaskLog {
     /// What is in the file; nothing that could be gone on with after a failure.
     bytes: usize,
     steps: Steps,
+    reserve: Arc<Reserve>,
 }
 
 impl TaskLog {
@@ -201,13 +227,15 @@ impl TaskLog {
         self.steps.reached("task to be saved");
         let line = line(state);
         let bytes = std::mem::take(&mut self.bytes) + line.len();
-        if bytes == line.len() || TASK_LOG_BYTES_MAX < bytes {
-            let text = [&self.head[..], &line[..]].concat();
-            replace(&self.path, &text)?;
-            self.bytes = text.len();
-        } else {
-            append(&self.path, &line)?;
+        let is_begun = bytes != line.len() && bytes <= TASK_LOG_BYTES_MAX;
+        // Half a line is nothing that could be gone on with.
+        if is_begun && append(&self.path, &line).is_ok() {
             self.bytes = bytes;
+        } else {
+            let text = [&self.head[..], &line[..]].concat();
+            let replaced = self.reserve.with_room(|| replace(&self.path, &text));
+            replaced.map_err(failed("write", &self.path))?;
+            self.bytes = text.len();
         }
         self.steps.reached("task saved");
         Ok(())
@@ -232,15 +260,15 @@ fn read_log(text: &[u8]) -> io::Result<TaskRecord> {
 }
 
 /// A task's first states are synced before anybody is told of it; what they replace later was.
-fn replace(path: &Path, text: &[u8]) -> Result<(), StateError> {
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let durability =
         if path.exists() { Durability::Synced } else { Durability::SyncedBeforeAPromise };
-    whole::write(path, text, durability).map_err(failed("write", path))
+    whole::write(path, text, durability)
 }
 
-fn append(path: &Path, text: &[u8]) -> Result<(), StateError> {
+fn append(path: &Path, text: &[u8]) -> io::Result<()> {
     let opened = OpenOptions::new().append(true).open(path);
-    opened.and_then(|mut file| file.write_all(text)).map_err(failed("write", path))
+    opened.and_then(|mut file| file.write_all(text))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 //! Whether the disk fills is seen twice a second by one question to the file system; files are counted
 //! only when it does, and now and then besides. A task that is over its limit is killed: a kind stop
 //! would leave it the time to fill the disk. While the room that is reserved for the host itself is
-//! being used up, the task that takes the most goes, whether it has a limit or not.
+//! being used up, the task that takes the most goes, whether it has a limit or not. A burst may have all of
+//! the disk for a moment; what the agent must write then has the room of its reserve ([`StateDir`]).
+//!
+//! [`StateDir`]: crate::state_dir::StateDir
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -42,6 +45,7 @@ pub(crate) async fn watch(engine: &Engine) -> Infallible {
     loop {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         pause_ms = STORAGE_LOOK_MS;
+        engine.context().dirs.tend_reserve();
         let tasks: Vec<TaskView> =
             engine.views().into_iter().filter(|task| takes_room(&task.state)).collect();
         if tasks.is_empty() {

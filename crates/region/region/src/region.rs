@@ -69,7 +69,8 @@ impl Region {
         files::private::make_dirs(dir)
             .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         // The store first: its lock is what tells a second region that it is one.
-        let store = Arc::new(SqliteStore::open(&dir.join(STORE_FILE), &SqliteOptions::default())?);
+        let options = SqliteOptions { has_reserve: true, ..SqliteOptions::default() };
+        let store = Arc::new(SqliteStore::open(&dir.join(STORE_FILE), &options)?);
         files::whole::sweep(dir)
             .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         let keys = Keys::load_or_create(dir, ids.as_ref())?;

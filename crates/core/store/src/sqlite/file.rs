@@ -3,11 +3,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use files::reserve::{self, Room};
 use rusqlite::Connection;
 
 use super::{OpenError, SqliteOptions, schema};
+use crate::DISK_FULL_BYTES;
 
 /// Held for as long as the store is open; the kernel lets go of it whatever happens to us.
 #[derive(Debug)]
@@ -76,4 +79,36 @@ fn configure(connection: &Connection, options: &SqliteOptions) -> Result<(), rus
         connection.execute_batch(&format!("PRAGMA max_page_count = {pages_max};"))?;
     }
     Ok(())
+}
+
+/// Room for the log, which every commit is written to: nobody else gets it, and the log keeps it as long as
+/// it is open.
+#[derive(Debug)]
+pub(super) struct LogReserve {
+    log: File,
+    is_taken: AtomicBool,
+}
+
+impl LogReserve {
+    /// `None`, with a warning, where there can be none.
+    pub(super) fn take(path: &Path) -> Option<Self> {
+        let taken = File::options().write(true).open(with_suffix(path, "-wal")).and_then(|log| {
+            let is_taken = AtomicBool::new(reserve::allocate_ahead(&log)?);
+            Ok(Self { log, is_taken })
+        });
+        if let Err(error) = &taken {
+            tracing::warn!(%error, "no room reserved for the store's log");
+        }
+        taken.ok()
+    }
+
+    /// Whether what the disk has left should be left to what cannot wait.
+    pub(super) fn is_disk_full(&self) -> bool {
+        if !self.is_taken.load(Ordering::Relaxed) {
+            // There was none at the start.
+            self.is_taken
+                .store(reserve::allocate_ahead(&self.log).unwrap_or(false), Ordering::Relaxed);
+        }
+        Room::of(&self.log).is_ok_and(|room| room.free < DISK_FULL_BYTES)
+    }
 }

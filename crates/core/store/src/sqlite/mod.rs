@@ -24,7 +24,7 @@ use crate::feed::{Changes, Feed};
 use crate::ledger::Ledger;
 use crate::{BATCHES_WAITING_MAX, Seq, Store};
 
-use file::FileLock;
+use file::{FileLock, LogReserve};
 use writer::{Work, Writer};
 
 /// How a file is opened.
@@ -32,6 +32,9 @@ use writer::{Work, Writer};
 pub struct SqliteOptions {
     /// The most pages of 4 KiB that the file may grow to; unlimited if absent.
     pub pages_max: Option<u32>,
+    /// Keeps room for changes when the disk is full. Batches that make new rows are refused then, and those that
+    /// only change or remove some are written: what is there can still be stopped.
+    pub has_reserve: bool,
 }
 
 /// Why a file can't be our store.
@@ -75,6 +78,7 @@ struct Shared {
     durable_seq: watch::Sender<Seq>,
     feed: Feed,
     waiting: AtomicUsize,
+    reserve: Option<LogReserve>,
 }
 
 impl Shared {
@@ -99,11 +103,13 @@ impl SqliteStore {
         let lock = FileLock::take(path)?;
         let connection = file::connect(path, options)?;
         let (view, log) = load::load(path, &connection)?;
+        let reserve = options.has_reserve.then(|| LogReserve::take(path)).flatten();
         let shared = Arc::new(Shared {
             durable_seq: watch::Sender::new(view.seq),
             feed: Feed::default(),
             ledger: Mutex::new(Ledger::new(view)),
             waiting: AtomicUsize::new(0),
+            reserve,
         });
         let (queue, works) = mpsc::channel();
         let writer = Writer::new(connection, log, works, Arc::clone(&shared));
@@ -129,8 +135,15 @@ impl Store for SqliteStore {
         if BATCHES_WAITING_MAX <= self.shared.waiting.load(Ordering::Relaxed) {
             return Err(CommitError::Overloaded);
         }
+        let is_full = self.shared.reserve.as_ref().is_some_and(LogReserve::is_disk_full);
         // Accepting and queueing are one step, so that the queue is in the order of commits.
         let mut ledger = self.shared.ledger();
+        let latest = ledger.latest();
+        if is_full && batch.writes.iter().any(|row| latest.seq_of(&row.key()).is_none()) {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(CommitError::Failed(Arc::new(full)));
+        }
+        drop(latest);
         let seq = ledger.accept(&batch)?.seq;
         if batch.is_empty() && ledger.is_settled() {
             return Ok(Pending::ready(seq));
