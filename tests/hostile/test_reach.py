@@ -86,14 +86,24 @@ def test_the_pretended_metadata_service_is_there_for_the_host(outside):
         assert stream.recv(10) == b"here"
 
 
-# In the mode `host` a container has the host's network by design: nothing of ours judges it.
-@pytest.mark.parametrize("mode", ["fargate", "bridge", "awsvpc"])
+@pytest.mark.parametrize("mode", MODES)
 def test_link_local_addresses_do_not_leave_by_the_host(cluster, run, outside, ears, mode):
     targets = [(kind, address, port) for address, port in LINK_LOCAL for kind in ("tcp", "udp", "raw")]
     arn, task = run(mode, "probe", "reach", *words(*targets))
     seen = Seen(cluster.lines(arn))
     assert len(seen) == len(targets), (seen, task)
     assert reached(seen) == [], seen
+
+
+def test_packets_past_the_hosts_table_are_not_for_containers_in_its_network(cluster, run, outside):
+    """In a network of its own a container may make any packet; in the host's only those that are judged."""
+    kinds = [("packet", METADATA, 80), ("xdp", METADATA, 80), ("old-packet", METADATA, 80)]
+    for mode, may in [("bridge", True), ("host", False)]:
+        arn, task = run(mode, "probe", "reach", *words(*kinds))
+        seen = Seen(cluster.lines(arn))
+        assert len(seen) == len(kinds), (seen, task)
+        opened = {name.split()[0] for name, outcome in seen if outcome == "opened"}
+        assert ("packet" in opened) == may and (may or not opened), (mode, seen)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -104,6 +114,7 @@ def test_the_outside_is_reached(cluster, run, outside, mode):
     assert reached(Seen(cluster.lines(arn))) == [f"tcp {OUTSIDE} 80"]
 
 
+# In the mode `host` a container has the host's own loopback and addresses, as with ECS.
 @pytest.mark.parametrize("mode", ["fargate", "bridge", "awsvpc"])
 def test_the_hosts_own_services_are_not_reached(cluster, run, outside, ears, mode):
     """Loopback, the bridge's and the interfaces' addresses, and the region itself; by spoofed packets too."""

@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::{raw, say, word};
 
 const PATIENCE: Duration = Duration::from_millis(1200);
+/// The kind that was for packets before they had a family of their own.
+const SOCK_PACKET: i32 = 10;
 
-/// Takes `tcp|udp|raw ADDRESS PORT` again and again; says `KIND ADDRESS PORT: what was heard`.
+/// Takes `tcp|udp|raw|packet|xdp|old-packet ADDRESS PORT` again and again; says `KIND ADDRESS PORT: what was heard`.
 pub(crate) fn try_all(words: &[&str]) -> u8 {
     let all: Vec<_> = words
         .chunks_exact(3)
@@ -32,6 +34,9 @@ fn try_one(words: &[String]) {
     let heard = match kind.as_str() {
         "tcp" => tcp(to),
         "udp" => udp(to),
+        "packet" => opened(libc::AF_PACKET, libc::SOCK_RAW),
+        "xdp" => opened(libc::AF_XDP, libc::SOCK_RAW),
+        "old-packet" => opened(libc::AF_INET, SOCK_PACKET),
         _ => spoofed(to).map(|()| "sent".to_owned()),
     };
     match heard {
@@ -57,6 +62,22 @@ fn udp(to: SocketAddrV4) -> io::Result<String> {
     let mut bytes = [0; 200];
     let length = socket.recv(&mut bytes)?;
     Ok(format!("heard {}", String::from_utf8_lossy(&bytes[..length]).escape_debug()))
+}
+
+/// A socket of a kind that sends whole frames, or `opened`: what is in the upper half of an argument does
+/// not count for the kernel, and should not for a filter.
+fn opened(family: i32, kind: i32) -> io::Result<String> {
+    let mut outcome = Err(io::Error::from_raw_os_error(libc::EPERM));
+    for upper in [0, 1 << 32] {
+        let socket =
+            raw(libc::SYS_socket, [family as usize | upper, kind as usize | upper, 0, 0, 0, 0]);
+        if let Ok(socket) = socket {
+            raw(libc::SYS_close, [socket as usize, 0, 0, 0, 0, 0])?;
+            return Ok("opened".to_owned());
+        }
+        outcome = socket.map(|_| String::new());
+    }
+    outcome
 }
 
 /// A datagram whose sender is invented: loopback's, so that who trusts addresses trusts it.

@@ -54,7 +54,7 @@ pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
 pub use crate::ranges::{claim_ranges, ranges_in_use};
-pub use crate::ruleset::LocalService;
+pub use crate::ruleset::{ControlGroup, LocalService};
 
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
@@ -89,6 +89,9 @@ pub struct NetworkConfig {
     /// Whether endpoints reach 169.254.0.0/16 by way of the host, where clouds hand out a machine's own
     /// credentials, and not just what is served to them there.
     pub is_link_local_open: bool,
+    /// The control group of all containers: those in the host's own network are kept from the same range. `None`
+    /// where the host has no such groups.
+    pub tasks: Option<ControlGroup>,
     /// Where host ports are taken from when any will do; without one, the host's ephemeral range.
     pub dynamic_ports: Option<RangeInclusive<u16>>,
     /// Told how far each change of an endpoint has come.
@@ -107,6 +110,7 @@ impl NetworkConfig {
             services: Vec::new(),
             is_host_open: false,
             is_link_local_open: false,
+            tasks: None,
             dynamic_ports: None,
             steps: Steps::default(),
         }
@@ -269,6 +273,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         services: config.services.clone(),
         is_host_open: config.is_host_open,
         is_link_local_open,
+        tasks: config.tasks,
     });
     let links = setup::links_of(&mut route, config.tag)?;
     let numbers = LinkNumbers::open(records.clone(), &links.into_values().collect());
@@ -287,7 +292,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         next_bridge: 2,
         steps: config.steps.clone(),
     };
-    worker.replace_table()?;
+    install_table(&mut worker)?;
     match docker::let_through(&mut worker.netfilter, config.tag) {
         Ok(Foreign::Open | Foreign::LetThrough) => {}
         Ok(Foreign::Shut) => warn!("this host drops forwarded packets: tasks reach only the host"),
@@ -295,6 +300,23 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         Err(error) => warn!(error = %Chain(&error), "filter of others not understood"),
     }
     Ok((worker, relay))
+}
+
+/// A kernel that does not know whose packets are (before 5.13, or built without it) has the rest of the table.
+fn install_table(worker: &mut Worker) -> Result<(), NetworkError> {
+    const UNJUDGED: &str = "tasks in the network mode host reach this machine's metadata service and \
+                            its credentials: this kernel cannot tell their packets from others'";
+    let is_open = worker.table.plan().is_link_local_open;
+    match worker.replace_table() {
+        Ok(()) if worker.table.plan().tasks.is_some() || is_open => {}
+        Ok(()) => warn!("{UNJUDGED}, since control groups of version 2 are not mounted"),
+        Err(error) if worker.table.without_tasks() => {
+            worker.replace_table()?;
+            warn!(error = %Chain(&error), "{UNJUDGED}");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn adopt_ports(

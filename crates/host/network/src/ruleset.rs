@@ -9,7 +9,7 @@
 //! that has nothing to do with our interfaces is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use longshore_types::SecurityGroupId;
 
@@ -32,6 +32,13 @@ pub(crate) const LINK_LOCAL: Ipv4Net = match Ipv4Net::from_octets([169, 254, 0, 
     None => panic!("the range is written without host bits"),
 };
 
+/// The same in IPv6, where they are known: all of Amazon's, Google's, and OpenStack's.
+const LINK_LOCAL_6: [Ipv6Range; 3] = [
+    Ipv6Range { network: Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), prefix: 32 },
+    Ipv6Range { network: Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), prefix: 128 },
+    Ipv6Range { network: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe), prefix: 128 },
+];
+
 const PUBLISHED: &str = "published";
 const EGRESS_CHAIN: &str = "egress";
 const EGRESS: &str = "egress_of";
@@ -51,6 +58,28 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<LocalService>,
     pub(crate) is_host_open: bool,
     pub(crate) is_link_local_open: bool,
+    /// Whoever is in it and in the host's own network is judged too.
+    pub(crate) tasks: Option<ControlGroup>,
+}
+
+/// A control group of version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlGroup {
+    /// How far it is below the root.
+    pub level: u32,
+    pub id: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ipv6Range {
+    pub(crate) network: Ipv6Addr,
+    pub(crate) prefix: u32,
+}
+
+impl Ipv6Range {
+    pub(crate) fn mask(&self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - self.prefix).unwrap_or(0))
+    }
 }
 
 impl Plan {
@@ -103,6 +132,16 @@ impl Table {
         &self.plan
     }
 
+    /// Where the kernel cannot tell whose a packet is; whether it was asked to.
+    pub(crate) fn without_tasks(&mut self) -> bool {
+        self.plan.tasks.take().is_some()
+    }
+
+    /// Who is in the host's network and is to be kept from what is for the host alone.
+    fn walled_tasks(&self) -> Option<ControlGroup> {
+        self.plan.tasks.filter(|_| !self.plan.is_link_local_open)
+    }
+
     /// The whole table afresh, in place of whatever is there.
     pub(crate) fn replace(&mut self, world: World<'_>) -> Batch {
         let mut batch = self.batch();
@@ -119,6 +158,7 @@ impl Table {
         self.add_bridge_ingress(&mut batch);
         self.add_filters(&mut batch);
         self.add_input(&mut batch);
+        self.add_output(&mut batch);
         self.add_translation(&mut batch);
         let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
         self.add_endpoints(&mut batch, world, &endpoints);
@@ -294,6 +334,19 @@ impl Table {
         rules.iter().for_each(|rule| batch.add_rule("input", rule.exprs()));
     }
 
+    /// What tasks in the host's own network may not ask for. Options could ask for another way than the
+    /// one that is judged.
+    fn add_output(&self, batch: &mut Batch) {
+        let Some(tasks) = self.walled_tasks() else { return };
+        batch.add_base_chain("output", filter(HookNumber::Output, 0));
+        let four = || Rule::new().ipv4(true);
+        let mut rules = vec![four().destination_in(LINK_LOCAL, true), four().has_options()];
+        rules.extend(LINK_LOCAL_6.iter().map(|net| Rule::new().destination_in_6(net)));
+        for rule in rules {
+            batch.add_rule("output", rule.sent_by(tasks).counted().refuse().exprs());
+        }
+    }
+
     /// Services of the host, published ports, and the way out.
     fn add_translation(&self, batch: &mut Batch) {
         let Plan { vpc, bridge, host, dns_port, .. } = self.plan;
@@ -315,6 +368,14 @@ impl Table {
         rules.iter().for_each(|rule| batch.add_rule("redirect", rule.exprs()));
 
         batch.add_base_chain("redirect_own", nat(HookNumber::Output, -100));
+        // Some clouds' resolvers are where their metadata is; ours knows the same names.
+        for (tasks, protocol) in self.walled_tasks().into_iter().flat_map(|tasks| {
+            [Protocol::Udp, Protocol::Tcp].map(|protocol| (tasks, protocol.number()))
+        }) {
+            let asked = Rule::new().ipv4(true).destination_in(LINK_LOCAL, true).protocol(protocol);
+            let asked = asked.ports(&(DNS_PORT..=DNS_PORT)).sent_by(tasks);
+            batch.add_rule("redirect_own", asked.dnat(host, dns_port).exprs());
+        }
         batch.add_rule("redirect_own", published.exprs());
 
         batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));

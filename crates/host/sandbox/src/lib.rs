@@ -44,6 +44,7 @@ mod storage;
 mod sys;
 mod users;
 
+pub use cgroup::GroupNumber;
 pub use error::SandboxError;
 pub use ids::{ContainerId, GroupId, NotAName};
 pub use nix::sys::signal::Signal;

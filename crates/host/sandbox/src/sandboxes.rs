@@ -16,7 +16,7 @@ use longshore_types::{Clock, Steps, SystemClock};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
-use crate::cgroup::{Cgroups, FavorMoves};
+use crate::cgroup::{Cgroups, FavorMoves, GroupNumber};
 use crate::client::Client;
 use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
@@ -97,6 +97,12 @@ impl Sandboxes {
         let watcher = Watcher::start();
         let inner = Inner { config, cgroups, pool, has_rebooted, watcher, _favor: favor };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The control group of all containers, by which the host's packet filter knows their sockets. `None`
+    /// where version 2 is not mounted.
+    pub fn group_number(&self) -> Option<GroupNumber> {
+        self.inner.cgroups.number_of_all()
     }
 
     /// Makes a task's control group, or sets its limits anew.

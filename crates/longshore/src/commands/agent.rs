@@ -15,8 +15,8 @@ use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
 use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
-use network::{NetTag, Network, NetworkConfig, NetworkError};
-use sandbox::{SandboxConfig, Sandboxes};
+use network::{ControlGroup, NetTag, Network, NetworkConfig, NetworkError};
+use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
@@ -76,7 +76,12 @@ impl Host {
         Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
     }
 
-    async fn network(&self, region: &RegionFile, host: &HostArgs) -> Result<Network, Error> {
+    async fn network(
+        &self,
+        region: &RegionFile,
+        host: &HostArgs,
+        tasks: Option<GroupNumber>,
+    ) -> Result<Network, Error> {
         let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
         let mut config = NetworkConfig::new(self.tag, self.run_dir.clone(), vpc);
         if !region.bridge.is_empty() {
@@ -84,6 +89,7 @@ impl Host {
             config.bridge = Some(bridge);
         }
         config.pool_size = POOL_SIZE;
+        config.tasks = tasks.map(|GroupNumber { level, id }| ControlGroup { level, id });
         config.is_link_local_open = host.is_link_local_open();
         config.is_host_open = host.is_host_open();
         Network::open(config).await.map_err(|error| match error {
@@ -145,7 +151,7 @@ pub(crate) async fn run(
     };
     let clock = Arc::new(SystemClock);
     let sandboxes = host.sandboxes(around, POOL_SIZE).await?;
-    let network = host.network(&region, &args.host).await?;
+    let network = host.network(&region, &args.host, sandboxes.group_number()).await?;
     let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
     let store = store.map_err(Error::other("open the image store"))?;
     let puller_config = PullerConfig {

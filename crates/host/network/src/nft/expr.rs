@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use super::Verdict;
 use crate::addr::Ipv4Net;
 use crate::netlink::Requests;
+use crate::ruleset::{ControlGroup, Ipv6Range};
 
 /// A kernel register number.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,10 @@ pub(crate) enum Expr {
     },
     FibReverseInterface,
     FibDestinationType,
+    /// The number of the control group, of those around the sender's, that is so far below the root.
+    SocketGroup {
+        level: u32,
+    },
     Compare {
         is_equal: bool,
         value: Vec<u8>,
@@ -153,6 +158,23 @@ impl Rule {
             Expr::Mask { mask: net.mask().octets().to_vec() },
             Expr::Compare { is_equal: is_it, value: net.network().octets().to_vec() },
         ])
+    }
+
+    /// The destination is an IPv6 address in `net`.
+    pub(crate) fn destination_in_6(self, net: &Ipv6Range) -> Self {
+        self.ipv4(false).and([
+            Expr::Payload { base: 1, offset: 24, length: 16 },
+            Expr::Mask { mask: net.mask().octets().to_vec() },
+            Expr::Compare { is_equal: true, value: net.network.octets().to_vec() },
+        ])
+    }
+
+    /// The packet's sender is in the control group or in one below it. No packet of somebody else's that
+    /// is only passed on has such a sender.
+    pub(crate) fn sent_by(self, group: ControlGroup) -> Self {
+        let value = group.id.to_ne_bytes().to_vec();
+        let load = Expr::SocketGroup { level: group.level };
+        self.and([load, Expr::Compare { is_equal: true, value }])
     }
 
     pub(crate) fn source_in_set(self, set: &str) -> Self {
@@ -280,6 +302,7 @@ impl Expr {
             Self::Payload { .. } | Self::PayloadSecond { .. } => "payload",
             Self::Ct { .. } => "ct",
             Self::FibReverseInterface | Self::FibDestinationType => "fib",
+            Self::SocketGroup { .. } => "socket",
             Self::Compare { .. } => "cmp",
             Self::Range { .. } => "range",
             Self::Mask { .. } => "bitwise",
@@ -305,6 +328,12 @@ impl Expr {
             }
             Self::FibReverseInterface => fib(m, 1, 1 | 8),
             Self::FibDestinationType => fib(m, 3, 2),
+            Self::SocketGroup { level } => {
+                const CONTROL_GROUP: u32 = 3;
+                m.net_u32(1, CONTROL_GROUP);
+                m.net_u32(2, FIRST.0);
+                m.net_u32(3, *level);
+            }
             Self::Compare { is_equal, value } => {
                 m.net_u32(1, FIRST.0);
                 m.net_u32(2, if *is_equal { EQUAL } else { NOT_EQUAL });

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use network::{Attached, Network, PortMapping, Protocol};
+use network::{Attached, ControlGroup, Network, PortMapping, Protocol};
 
 use crate::world::{
     OUTSIDE, World, at, eni, eventually, id, inside, knock, knock_udp, on_a_host, run, serve,
@@ -290,5 +292,147 @@ fn what_is_shut_can_be_opened_by_name() {
             assert!(at(bridged, || knock(address, 4566)).is_some());
         }
         assert_eq!(at(bridged, || knock(Ipv4Addr::LOCALHOST, 4566)), None);
+    });
+}
+
+/// A control group of version 2 and one below it, which goes with the test.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where version 2 is not mounted.
+    fn make() -> Option<Self> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let name = format!("longshore-test-{}", std::process::id());
+        let dir = Path::new(line.split(' ').nth(4)?).join(name);
+        std::fs::create_dir_all(dir.join("task")).unwrap();
+        Some(Self(dir))
+    }
+
+    fn number(&self) -> ControlGroup {
+        ControlGroup { level: 1, id: std::fs::metadata(&self.0).unwrap().ino() }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for dir in [self.0.join("task"), self.0.clone()] {
+            eventually("the control group is empty", || {
+                std::fs::remove_dir(&dir).is_ok() || !dir.exists()
+            });
+        }
+    }
+}
+
+/// Joins the control group that is named first, if any, and says whom it reaches.
+const KNOCK: &str = r#"
+import socket, struct, sys
+group, has_v6 = sys.argv[1], sys.argv[2] == "6"
+if group:
+    open(group + "/cgroup.procs", "w").write("0")
+def attempt(name, work):
+    try:
+        print(name, work())
+    except OSError:
+        print(name, "no")
+def tcp(address, port=80):
+    with socket.create_connection((address, port), 1.2) as stream:
+        return "yes" if stream.recv(1) else "no"
+def udp(address, port=80, say=b"x", family=socket.AF_INET, patience=1.2):
+    with socket.socket(family, socket.SOCK_DGRAM) as it:
+        it.settimeout(patience)
+        it.connect((address, port))
+        it.send(say)
+        return "yes" if it.recv(512) else "no"
+def raw(address):
+    data = b"\x45\0" + struct.pack("!H", 28 + 4) + b"\0\1\0\0\x40\x11\0\0" + socket.inet_aton("203.0.113.1")
+    data += socket.inet_aton(address) + struct.pack("!HHHH", 4000, 81, 8 + 4, 0) + b"raw!"
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as it:
+        it.sendto(data, (address, 0))
+    return "sent"
+def by_a_way(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as it:
+        it.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x83\x07\x04" + socket.inet_aton(address) + b"\0")
+        it.sendto(b"way!", ("203.0.113.2", 82))
+    return "sent"
+metadata = "169.254.169.254"
+attempt("tcp", lambda: tcp(metadata))
+attempt("udp", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"udp!", (metadata, 84)))
+attempt("own", lambda: tcp("169.254.7.7"))
+attempt("outside", lambda: tcp("203.0.113.2"))
+attempt("loopback", lambda: tcp("127.0.0.1"))
+attempt("raw", lambda: raw(metadata))
+attempt("way", lambda: by_a_way(metadata))
+query = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + b"\5local\4test\0" + struct.pack("!HH", 1, 1)
+attempt("dns", lambda: udp(metadata, 53, query, patience=20))
+if has_v6:
+    attempt("six", lambda: udp("fd00:ec2::254", 80, b"x", socket.AF_INET6))
+udp_out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp_out.sendto(b"fence", ("203.0.113.2", 83))
+"#;
+
+/// Whom the script reached, from the control group or as anybody.
+fn reached(world: &World, group: Option<&Group>, has_v6: bool) -> Vec<String> {
+    let script = world.dir.path().join("knock.py");
+    std::fs::write(&script, KNOCK).unwrap();
+    let group = group.map(|group| group.0.join("task").display().to_string()).unwrap_or_default();
+    let output = Command::new("python3")
+        .arg(&script)
+        .args([group.as_str(), if has_v6 { "6" } else { "" }])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let answered = said.lines().filter_map(|line| line.strip_suffix(" yes"));
+    answered.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_task_in_the_hosts_network_is_kept_from_link_local_addresses_and_nobody_else_is() {
+    on_a_host(|world| {
+        let Some(group) = Group::make() else {
+            println!("skipped: control groups of version 2 are not mounted");
+            return;
+        };
+        let has_v6 = std::fs::exists("/proc/sys/net/ipv6").unwrap();
+        if has_v6 {
+            run("ip addr add fd00:ec2::254/128 dev lo nodad");
+            let there: std::net::Ipv6Addr = "fd00:ec2::254".parse().unwrap();
+            let socket = UdpSocket::bind((there, 80)).unwrap();
+            std::thread::spawn(move || {
+                while let Ok((_, from)) = socket.recv_from(&mut [0; 16]) {
+                    drop(socket.send_to(b"here", from));
+                }
+            });
+        }
+        make_metadata(world);
+        // Ours answers every question that it cannot pass on, too.
+        std::fs::write(world.dir.path().join("resolv.conf"), "").unwrap();
+        let udp = Trap::at(&world.outside, METADATA, 84);
+        let raw = Trap::at(&world.outside, METADATA, 81);
+        let way = Trap::at(&world.outside, OUTSIDE, 82);
+        let fence = Trap::at(&world.outside, OUTSIDE, 83);
+        let open = |is_link_local_open| {
+            let mut config = world.config("0a0b0c0d", "172.31.0.0/16");
+            config.tasks = Some(group.number());
+            config.is_link_local_open = is_link_local_open;
+            world.runtime.block_on(Network::open(config)).unwrap()
+        };
+        let six = has_v6.then_some("six");
+        let all = || ["tcp", "own", "outside", "loopback"].into_iter().chain(six);
+
+        let network = open(false);
+        assert_eq!(reached(world, Some(&group), has_v6), ["outside", "loopback", "dns"]);
+        eventually("the fence is reached", || fence.heard());
+        assert!(!udp.heard(), "by datagrams");
+        assert!(!raw.heard() && !way.heard(), "by packets of its own making");
+        assert_eq!(reached(world, None, has_v6), Vec::from_iter(all()), "the host's own processes");
+        eventually("the fence is reached", || fence.heard());
+        assert!(udp.heard() && raw.heard(), "so that they could be seen above");
+        drop(network);
+
+        let network = open(true);
+        assert_eq!(reached(world, Some(&group), has_v6), Vec::from_iter(all()), "opened by name");
+        drop(network);
     });
 }

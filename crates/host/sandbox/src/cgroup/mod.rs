@@ -16,6 +16,7 @@ mod v2;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ::files::set_kernel_file;
@@ -51,6 +52,14 @@ enum Layout {
     V2(v2::Root),
 }
 
+/// A control group of version 2, as the kernel's packet filter names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNumber {
+    /// How far it is below the root.
+    pub level: u32,
+    pub id: u64,
+}
+
 /// Where programs look for limits and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
@@ -74,12 +83,17 @@ impl Cgroups {
     pub(crate) fn detect(parent: &Path) -> Result<Self, SandboxError> {
         let table = fs::read_to_string("/proc/self/mountinfo").doing("read the mount table")?;
         let mut hierarchies = v1::hierarchies(&table);
-        hierarchies.sort_by_key(|hierarchy| !hierarchy.has_controllers());
         let parent = parent.strip_prefix("/").unwrap_or(parent).to_owned();
+        let root = v2::Root::find(&table);
+        // One that we may not write to is as good as none.
+        let unified =
+            root.as_ref().filter(|root| fs::create_dir_all(root.mount.join(&parent)).is_ok());
+        hierarchies.extend(unified.map(|root| v1::Hierarchy::unified(root.mount.clone())));
+        hierarchies.sort_by_key(|hierarchy| !hierarchy.has_controllers());
         let layout = if hierarchies.iter().any(|hierarchy| hierarchy.has("memory")) {
             Layout::V1(hierarchies)
         } else {
-            Layout::V2(v2::Root::find(&table).ok_or_else(|| {
+            Layout::V2(root.ok_or_else(|| {
                 SandboxError::io(
                     "find a cgroup hierarchy",
                     io::Error::from(io::ErrorKind::NotFound),
@@ -104,6 +118,16 @@ impl Cgroups {
     /// Everything of this region.
     pub(crate) fn all(&self) -> Cgroup<'_> {
         self.at(self.parent.clone(), true)
+    }
+
+    /// The group that all processes of containers are in or below, where version 2 is mounted.
+    pub(crate) fn number_of_all(&self) -> Option<GroupNumber> {
+        let mount = match &self.layout {
+            Layout::V1(all) => &all.iter().find(|hierarchy| hierarchy.is_unified())?.mount,
+            Layout::V2(root) => &root.mount,
+        };
+        let id = fs::metadata(mount.join(&self.parent)).ok()?.ino();
+        Some(GroupNumber { level: u32::try_from(self.parent.components().count()).ok()?, id })
     }
 
     /// As an OCI specification wants it.

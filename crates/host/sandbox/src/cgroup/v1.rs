@@ -17,13 +17,23 @@ const SHARES_MAX: u64 = 262_144;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hierarchy {
     pub(super) mount: PathBuf,
-    /// `cpu`, `memory`, …; `name=…` for one without controllers.
+    /// `cpu`, `memory`, …; `name=…` or nothing for one without controllers.
     controllers: Vec<String>,
 }
 
 impl Hierarchy {
+    /// That of version 2, mounted beside those of version 1: it limits nothing, and tells the host's
+    /// packet filter whose a socket is.
+    pub(super) fn unified(mount: PathBuf) -> Self {
+        Self { mount, controllers: Vec::new() }
+    }
+
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
+    }
+
+    pub(super) fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
     }
 
     pub(super) fn has_controllers(&self) -> bool {

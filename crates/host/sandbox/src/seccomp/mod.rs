@@ -15,6 +15,8 @@ use libc::{c_long, sock_filter};
 use crate::caps::CapSet;
 use table::Condition;
 
+pub(crate) use table::Sockets;
+
 /// Offsets into the kernel's `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
@@ -45,8 +47,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// The default profile for a container with these capabilities.
-    pub(crate) fn for_capabilities(held: CapSet) -> Self {
+    /// The default profile for a container with these capabilities and sockets.
+    pub(crate) fn new(held: CapSet, sockets: Sockets) -> Self {
         let is_admin = held.has(crate::caps::Cap::SysAdmin);
         let mut allowed = table::always();
         for (capability, calls) in table::WITH_CAPABILITY {
@@ -58,7 +60,7 @@ impl Filter {
         for call in table::missing(is_admin) {
             program.extend([jump(JUMP_IF_EQUAL, number(*call), 0, 1), give(ABSENT)]);
         }
-        for (call, conditions) in table::conditional(is_admin) {
+        for (call, conditions) in table::conditional(is_admin, sockets) {
             program.extend(one_call(call, &conditions));
         }
         for (first, last) in ranges(&mut allowed) {
@@ -118,15 +120,18 @@ fn check(condition: Condition) -> Vec<sock_filter> {
                 give(ALLOW),
             ]
         }
-        Condition::Differs { argument, value } => {
-            let (not_low, not_high) = halves(value);
-            vec![
-                low(argument),
-                jump(JUMP_IF_EQUAL, not_low, 0, 2),
-                high(argument),
-                jump(JUMP_IF_EQUAL, not_high, 1, 0),
-                give(ALLOW),
-            ]
+        Condition::NoneOf(patterns) => {
+            let mut steps = Vec::new();
+            for (at, pattern) in patterns.iter().enumerate() {
+                let left = u8::try_from(3 * (patterns.len() - at - 1)).expect("a handful");
+                steps.extend([
+                    low(pattern.argument),
+                    sock_filter { code: AND, jt: 0, jf: 0, k: pattern.mask },
+                    jump(JUMP_IF_EQUAL, pattern.value, left + 1, 0),
+                ]);
+            }
+            steps.push(give(ALLOW));
+            steps
         }
         Condition::Clear { argument, mask } => {
             let (mask_low, _) = halves(mask);
@@ -178,12 +183,14 @@ mod tests {
     use crate::caps::Cap;
 
     /// What the kernel would answer, by the rules of its filter language.
-    fn answer(filter: &Filter, arch: u32, call: u32, argument: u64) -> u32 {
+    fn answer(filter: &Filter, arch: u32, call: u32, arguments: [u64; 2]) -> u32 {
         let mut data = [0_u32; 16];
         data[0] = call;
         data[1] = arch;
-        data[4] = u32::try_from(argument & 0xffff_ffff).unwrap();
-        data[5] = u32::try_from(argument >> 32).unwrap();
+        for (at, argument) in arguments.into_iter().enumerate() {
+            data[4 + 2 * at] = u32::try_from(argument & 0xffff_ffff).unwrap();
+            data[5 + 2 * at] = u32::try_from(argument >> 32).unwrap();
+        }
         let (mut accumulator, mut at) = (0_u32, 0_usize);
         loop {
             let step = filter.program[at];
@@ -208,12 +215,12 @@ mod tests {
     }
 
     fn native(filter: &Filter, call: c_long, argument: u64) -> u32 {
-        answer(filter, NATIVE, number(call), argument)
+        answer(filter, NATIVE, number(call), [argument, 0])
     }
 
     #[test]
     fn a_plain_container_may_work_but_not_touch_the_host() {
-        let filter = Filter::for_capabilities(CapSet::DEFAULT);
+        let filter = Filter::new(CapSet::DEFAULT, Sockets::Usual);
         for call in table::always() {
             assert_eq!(native(&filter, call, 0), ALLOW, "call {call}");
         }
@@ -241,20 +248,51 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_they_must() {
-        let filter = Filter::for_capabilities(CapSet::DEFAULT);
+        let filter = Filter::new(CapSet::DEFAULT, Sockets::Usual);
         assert_eq!(native(&filter, libc::SYS_clone, 0x3d_0f00), ALLOW);
         assert_eq!(native(&filter, libc::SYS_clone, 0x1000_0000), REFUSE, "a user namespace");
         assert_eq!(native(&filter, libc::SYS_clone3, 0), ABSENT);
         assert_eq!(native(&filter, libc::SYS_socket, 2), ALLOW);
         assert_eq!(native(&filter, libc::SYS_socket, 40), REFUSE);
-        assert_eq!(native(&filter, libc::SYS_socket, (1 << 32) | 40), ALLOW);
+        assert_eq!(
+            native(&filter, libc::SYS_socket, (1 << 32) | 40),
+            REFUSE,
+            "an int to the kernel"
+        );
         assert_eq!(native(&filter, libc::SYS_personality, 0xffff_ffff), ALLOW);
         assert_eq!(native(&filter, libc::SYS_personality, 0x0040_0000), REFUSE);
     }
 
     #[test]
+    fn judged_sockets_are_those_that_pass_the_hosts_table() {
+        const INET: u64 = 2;
+        const PACKET: u64 = 17;
+        const XDP: u64 = 44;
+        const RAW_KIND: u64 = 3;
+        const OLD_PACKET_KIND: u64 = 10;
+        const CLOEXEC: u64 = 0o2_000_000;
+        let of = |sockets| Filter::new(CapSet::DEFAULT, sockets);
+        let socket = |filter: &Filter, arguments| {
+            answer(filter, NATIVE, number(libc::SYS_socket), arguments)
+        };
+        let judged = of(Sockets::Judged);
+        assert_eq!(socket(&judged, [INET, RAW_KIND]), ALLOW);
+        assert_eq!(socket(&of(Sockets::Usual), [PACKET, RAW_KIND]), ALLOW);
+        for arguments in [
+            [PACKET, RAW_KIND],
+            [PACKET | 7 << 32, RAW_KIND],
+            [XDP, RAW_KIND],
+            [INET, OLD_PACKET_KIND],
+            [INET, OLD_PACKET_KIND | CLOEXEC],
+            [INET, OLD_PACKET_KIND | 1 << 40],
+        ] {
+            assert_eq!(socket(&judged, arguments), REFUSE, "{arguments:x?}");
+        }
+    }
+
+    #[test]
     fn capabilities_open_what_belongs_to_them() {
-        let filter = Filter::for_capabilities(CapSet::DEFAULT.with(Cap::SysAdmin));
+        let filter = Filter::new(CapSet::DEFAULT.with(Cap::SysAdmin), Sockets::Usual);
         assert_eq!(native(&filter, libc::SYS_mount, 0), ALLOW);
         assert_eq!(native(&filter, libc::SYS_clone, 0x1000_0000), ALLOW);
         assert_eq!(native(&filter, libc::SYS_clone3, 0), ALLOW);
@@ -263,9 +301,9 @@ mod tests {
 
     #[test]
     fn other_numberings_and_unknown_calls_do_not_exist() {
-        let filter = Filter::for_capabilities(CapSet::DEFAULT);
-        assert_eq!(answer(&filter, 0x4000_0003, 11, 0), ABSENT, "32 bit");
-        assert_eq!(answer(&filter, NATIVE, 0x4000_0000 | 1, 0), ABSENT, "x32");
-        assert_eq!(answer(&filter, NATIVE, 999, 0), ABSENT, "from the future");
+        let filter = Filter::new(CapSet::DEFAULT, Sockets::Usual);
+        assert_eq!(answer(&filter, 0x4000_0003, 11, [0; 2]), ABSENT, "32 bit");
+        assert_eq!(answer(&filter, NATIVE, 0x4000_0000 | 1, [0; 2]), ABSENT, "x32");
+        assert_eq!(answer(&filter, NATIVE, 999, [0; 2]), ABSENT, "from the future");
     }
 }

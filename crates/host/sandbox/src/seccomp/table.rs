@@ -35,7 +35,7 @@ mod new {
 /// library falls back to what it did before.
 pub(super) const LAST_KNOWN: c_long = new::OPEN_TREE_ATTR;
 
-/// A condition on one argument, compared over all 64 bits.
+/// A condition on a call's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Equals {
@@ -47,10 +47,46 @@ pub(super) enum Condition {
         argument: u8,
         mask: u64,
     },
-    Differs {
-        argument: u8,
-        value: u64,
-    },
+    /// None of them fits.
+    NoneOf(&'static [Pattern]),
+}
+
+/// A value of an argument that the kernel takes as 32 bits, whatever the other half says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    pub(super) argument: u8,
+    pub(super) mask: u32,
+    pub(super) value: u32,
+}
+
+impl Pattern {
+    const fn family(value: u32) -> Self {
+        Self { argument: 0, mask: u32::MAX, value }
+    }
+}
+
+/// Which sockets a container may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    /// All but those that lead to the machine around this one.
+    Usual,
+    /// Those whose packets the host's table judges, too.
+    Judged,
+}
+
+impl Sockets {
+    const VSOCK: Pattern = Pattern::family(40);
+    const PACKET: Pattern = Pattern::family(17);
+    const XDP: Pattern = Pattern::family(44);
+    /// The kernel makes a packet socket of it, of any family; flags lie above the low four bits.
+    const OLD_PACKET: Pattern = Pattern { argument: 1, mask: 0xf, value: 10 };
+
+    const fn refused(self) -> &'static [Pattern] {
+        match self {
+            Self::Usual => &[Self::VSOCK],
+            Self::Judged => &[Self::VSOCK, Self::PACKET, Self::XDP, Self::OLD_PACKET],
+        }
+    }
 }
 
 /// Allowed to every container.
@@ -117,17 +153,16 @@ pub(super) const WITH_CAPABILITY: &[(Cap, &[c_long])] = &[
 ];
 
 /// Allowed if any of the conditions holds.
-pub(super) fn conditional(is_admin: bool) -> Vec<(c_long, Vec<Condition>)> {
+pub(super) fn conditional(is_admin: bool, sockets: Sockets) -> Vec<(c_long, Vec<Condition>)> {
     /// Every `CLONE_NEW…` flag.
     const NEW_NAMESPACES: u64 = 0x7e02_0000;
-    const AF_VSOCK: u64 = 40;
     /// The execution domains of Linux itself, with and without `UNAME26`, and the query.
     const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
     let personality = PERSONALITIES.map(|value| Condition::Equals { argument: 0, value });
     let mut rules = vec![
         (libc::SYS_personality, personality.to_vec()),
-        (libc::SYS_socket, vec![Condition::Differs { argument: 0, value: AF_VSOCK }]),
+        (libc::SYS_socket, vec![Condition::NoneOf(sockets.refused())]),
     ];
     if !is_admin {
         let no_namespaces = Condition::Clear { argument: 0, mask: NEW_NAMESPACES };

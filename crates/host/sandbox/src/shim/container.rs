@@ -32,6 +32,7 @@ use crate::launch::Launch;
 use crate::oci::{self, Found};
 use crate::proto::{Create, Failure, Record, Status};
 use crate::rootfs;
+use crate::seccomp::Sockets;
 use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Seccomp, Started};
 use crate::sys;
 use crate::users;
@@ -368,7 +369,7 @@ fn launch(
         CapSet::resolve(&spec.cap_add, &spec.cap_drop)?
     };
     let filter = match (spec.privileged, spec.seccomp) {
-        (false, Seccomp::Default) => Some(heirloom.filter(capabilities)),
+        (false, Seccomp::Default) => Some(heirloom.filter(capabilities, sockets(spec))),
         (true, _) | (false, Seccomp::Unconfined) => None,
     };
     Ok(Launch {
@@ -381,6 +382,19 @@ fn launch(
         init: spec.init,
         report: report.as_raw_fd(),
     })
+}
+
+/// In the host's network packets of one's own making would pass by the table that judges all others.
+/// Whoever asks for the capability by its name gets what goes with it.
+fn sockets(spec: &ContainerSpec) -> Sockets {
+    let is_named = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        matches!(upper.strip_prefix("CAP_").unwrap_or(&upper), "ALL" | "NET_RAW")
+    };
+    match spec.netns {
+        NetMode::Host if !spec.cap_add.iter().any(is_named) => Sockets::Judged,
+        NetMode::Host | NetMode::Private | NetMode::Path(_) => Sockets::Usual,
+    }
 }
 
 /// The container's own variables, and those that every process expects where they are missing.

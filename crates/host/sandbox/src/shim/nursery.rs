@@ -25,22 +25,23 @@ use super::connection::Connection;
 use crate::caps::CapSet;
 use crate::cgroup::Cgroups;
 use crate::error::{Doing, SandboxError};
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Sockets};
 
 /// What every shim would find out anew.
 #[derive(Debug)]
 pub(super) struct Heirloom {
     pub(super) cgroups: Cgroups,
-    /// For a container without wishes of its own.
-    filter: Rc<Filter>,
+    /// For a container without wishes of its own, in a network of its own and in the host's.
+    filters: [Rc<Filter>; 2],
 }
 
 impl Heirloom {
-    pub(super) fn filter(&self, capabilities: CapSet) -> Rc<Filter> {
-        if capabilities == CapSet::DEFAULT {
-            Rc::clone(&self.filter)
-        } else {
-            Rc::new(Filter::for_capabilities(capabilities))
+    pub(super) fn filter(&self, capabilities: CapSet, sockets: Sockets) -> Rc<Filter> {
+        let [usual, judged] = &self.filters;
+        match (capabilities == CapSet::DEFAULT, sockets) {
+            (true, Sockets::Usual) => Rc::clone(usual),
+            (true, Sockets::Judged) => Rc::clone(judged),
+            (false, _) => Rc::new(Filter::new(capabilities, sockets)),
         }
     }
 }
@@ -75,8 +76,10 @@ impl Nursery {
         }
         let signals = child_signals()?;
         let listener = UnixListener::bind(&at).doing_at("listen on", &at)?;
-        let filter = Rc::new(Filter::for_capabilities(CapSet::DEFAULT));
-        Ok(Self { heirloom: Heirloom { cgroups, filter }, listener, at, signals })
+        let filters = [Sockets::Usual, Sockets::Judged]
+            .map(|sockets| Rc::new(Filter::new(CapSet::DEFAULT, sockets)));
+        let heirloom = Heirloom { cgroups, filters };
+        Ok(Self { heirloom, listener, at, signals })
     }
 
     /// Forks until the agent is gone, which is `None`. Comes back in each child with what it is to
