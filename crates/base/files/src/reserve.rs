@@ -203,10 +203,11 @@ mod tests {
         assert!(reserve.is_whole());
         assert_eq!(disk.held(), 2 << 20);
         let write = |name: &str| fs::write(disk.path().join(name), [7; 8192]);
-        for _ in 0..RESERVE_PARTS {
+        for n in 0..RESERVE_PARTS {
             disk.fill();
             assert_eq!(write("no").unwrap_err().kind(), io::ErrorKind::StorageFull);
-            reserve.with_room(|| write("state")).unwrap();
+            disk.fill();
+            reserve.with_room(|| write(&format!("state-{n}"))).unwrap();
             assert!(!reserve.is_whole());
         }
         disk.fill();

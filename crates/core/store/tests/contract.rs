@@ -352,7 +352,7 @@ async fn on_a_full_disk_what_is_there_changes_still_and_nothing_new_is_made() {
     let path = disk.0.path().join("region.sqlite");
     let store = SqliteStore::open(&path, &options).unwrap();
     store.commit(put(&store, cluster("a"))).await.unwrap();
-    let changed = |n: i64| {
+    let changed = |n: u64| {
         let mut row = cluster("a");
         row.tags = [("k".to_owned(), "v".repeat(20_000))].into();
         Cluster { created_at: Timestamp(n), ..row }

@@ -21,6 +21,7 @@ mod fakes;
 mod housekeeping;
 mod limits;
 pub mod logdriver;
+mod memory;
 mod poll;
 mod reason;
 mod register;
@@ -112,6 +113,7 @@ impl Agent {
             ended = self.serve() => ended,
             // Also while there is no region.
             never = storage::watch(&self.engine) => match never {},
+            never = memory::watch() => match never {},
         }
     }
 

@@ -94,3 +94,11 @@ pub(crate) const HOUSEKEEPING_MS: u64 = 10 * 60_000;
 pub(crate) const JSON_LOGS_MS: u64 = 3 * 3_600_000;
 /// What such logs may take together; the oldest go first.
 pub(crate) const JSON_LOGS_BYTES_MAX: u64 = 1 << 30;
+
+/// How often it is looked whether memory can be given back, and how rarely where it could not.
+pub(crate) const MEMORY_LOOK_MS: u64 = 10_000;
+pub(crate) const MEMORY_LOOK_MS_MOST: u64 = 600_000;
+/// What the agent may have grown by without being looked at.
+pub(crate) const MEMORY_GROWTH_BYTES: u64 = 8 << 20;
+/// What makes looking worth it.
+pub(crate) const MEMORY_WORTH_BYTES: u64 = 1 << 20;

@@ -58,3 +58,4 @@ pub use spec::{
 };
 pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};
 pub use storage::{DiskRoom, StorageUse};
+pub use sys::trim_memory;

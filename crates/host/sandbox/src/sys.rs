@@ -92,6 +92,16 @@ pub(crate) fn set_subreaper() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })
 }
 
+/// Gives memory that this process has freed back to the kernel, as far as its allocator can.
+pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // JUSTIFICATION: glibc keeps freed memory that lies between what is in use until it is told to look.
+    // SAFETY: the call takes no pointers, and may be made by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 pub(crate) fn set_name(name: &CStr) {
     // JUSTIFICATION: a name for `ps`; nothing depends on it.
     // SAFETY: `name` is a terminated string; the kernel copies at most 16 bytes.
