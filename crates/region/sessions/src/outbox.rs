@@ -29,7 +29,8 @@ pub enum Order {
 struct Sent {
     account: AccountId,
     order: Order,
-    message_id: String,
+    /// The number of the message among those of the session.
+    message: Option<u64>,
     at: Timestamp,
     is_acknowledged: bool,
 }
@@ -65,6 +66,13 @@ impl Outbox {
     pub fn next_message_id(&mut self) -> String {
         self.messages += 1;
         format!("{:08x}-{:012x}", self.session, self.messages)
+    }
+
+    /// What [`Outbox::next_message_id`] made the id of; `None` if that was another session.
+    fn number_of(&self, message_id: &str) -> Option<u64> {
+        let (session, number) = message_id.split_once('-')?;
+        let is_ours = u32::from_str_radix(session, 16) == Ok(self.session);
+        u64::from_str_radix(number, 16).ok().filter(|_| is_ours)
     }
 
     /// What must be sent now, given every task that occupies the instance.
@@ -116,15 +124,17 @@ impl Outbox {
     }
 
     /// Remembers that `order` left in the message `message_id`.
-    pub fn sent(&mut self, task: &Task, order: Order, message_id: String, now: Timestamp) {
+    pub fn sent(&mut self, task: &Task, order: Order, message_id: &str, now: Timestamp) {
         let account = task.scope.account;
-        let sent = Sent { account, order, message_id, at: now, is_acknowledged: false };
+        let message = self.number_of(message_id);
+        let sent = Sent { account, order, message, at: now, is_acknowledged: false };
         self.sent.insert(task.id, sent);
     }
 
     /// The task whose message was acknowledged, and what it said.
     pub fn acknowledged(&mut self, message_id: &str) -> Option<(AccountId, TaskId, Order)> {
-        let found = self.sent.iter_mut().find(|(_, sent)| sent.message_id == message_id);
+        let message = Some(self.number_of(message_id)?);
+        let found = self.sent.iter_mut().find(|(_, sent)| sent.message == message);
         let (task, sent) = found.filter(|(_, sent)| !sent.is_acknowledged)?;
         sent.is_acknowledged = true;
         Some((sent.account, *task, sent.order))
@@ -148,7 +158,7 @@ mod tests {
         let tasks = [task(1)];
         assert_eq!(orders(&mut outbox, &tasks, NOW), [Order::Run]);
         let message = outbox.next_message_id();
-        outbox.sent(&tasks[0], Order::Run, message.clone(), NOW);
+        outbox.sent(&tasks[0], Order::Run, &message, NOW);
         assert_eq!(orders(&mut outbox, &tasks, NOW), []);
         let later = NOW.plus_ms(RESEND_AFTER_MS);
         assert_eq!(orders(&mut outbox, &tasks, later), [Order::Run]);
@@ -157,6 +167,9 @@ mod tests {
             Some((tasks[0].scope.account, tasks[0].id, Order::Run))
         );
         assert_eq!(outbox.acknowledged(&message), None);
+        for anothers in ["00000002-000000000001", "1", ""] {
+            assert_eq!(outbox.acknowledged(anothers), None, "{anothers}");
+        }
         assert_eq!(orders(&mut outbox, &tasks, later), []);
     }
 
@@ -164,7 +177,8 @@ mod tests {
     fn a_stop_follows_whatever_was_sent_before() {
         let mut outbox = Outbox::new(1, true);
         let mut tasks = [task(1)];
-        outbox.sent(&tasks[0], Order::Run, "m".to_owned(), NOW);
+        let message = outbox.next_message_id();
+        outbox.sent(&tasks[0], Order::Run, &message, NOW);
         tasks[0].desired = Desired::Stopped;
         assert_eq!(orders(&mut outbox, &tasks, NOW), [Order::Stop]);
         tasks[0].phase = Phase::Stopped;

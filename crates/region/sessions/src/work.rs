@@ -324,7 +324,7 @@ impl Session<'_> {
             };
             sending(socket.feed(Message::text(message.to_text()))).await?;
             debug!(task = %task.id, instance = %self.instance.id, ?order, "order sent");
-            self.outbox.sent(task, order, message_id, now);
+            self.outbox.sent(task, order, &message_id, now);
         }
         // All of them leave together.
         sending(socket.flush()).await

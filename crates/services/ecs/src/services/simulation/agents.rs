@@ -285,7 +285,7 @@ impl World {
             let mut orders = Vec::new();
             for (task, order) in session.outbox.due(tasks, now) {
                 let message = session.outbox.next_message_id();
-                session.outbox.sent(task, order, message.clone(), now);
+                session.outbox.sent(task, order, &message, now);
                 let family = task.definition.family.to_string();
                 let task = task.id;
                 let session = session.number;
