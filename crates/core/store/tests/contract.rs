@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longshore_types::{AccountId, ClusterName, Timestamp};
-use model::{AccountSetting, Cluster, ClusterStatus, SettingId, SettingPrincipal};
+use model::{
+    AccountSetting, ClientToken, ClientTokenId, Cluster, ClusterStatus, SettingId, SettingPrincipal,
+};
 use store::{
-    Batch, CHANGES_WAITING_MAX, Change, Changed, CommitError, Key, MemoryStore, OpenError, Seq,
-    SqliteOptions, SqliteStore, Store,
+    Batch, CHANGES_WAITING_MAX, Change, Changed, CommitError, Index, Key, MemoryStore, OpenError,
+    Row, Seq, SqliteOptions, SqliteStore, Store,
 };
 
 /// Runs `case` on a fresh store of every sort.
@@ -63,6 +65,28 @@ async fn a_decision_that_relied_on_a_row_that_is_gone_must_look_again() {
         removal.delete(key("a"));
         store.commit(removal).await.unwrap();
         assert!(store.commit(batch).await.unwrap_err().is_stale());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_decision_that_relied_on_an_index_that_lost_its_last_row_must_look_again() {
+    on_every_store(async |store| {
+        let mut batch = Batch::on(&store.latest());
+        batch.put(token());
+        store.commit(batch).await.unwrap();
+        let index = Index::ExpiringTokens(token().expires_at.seconds());
+        let mut batch = put(&*store, cluster("b"));
+        batch.rely(index.clone());
+        let mut removal = Batch::on(&store.latest());
+        removal.delete(Row::from(token()).key());
+        store.commit(removal).await.unwrap();
+        assert_eq!(store.latest().index_count(), 0, "no index without a row");
+        let error = store.commit(batch).await.unwrap_err();
+        assert!(
+            matches!(&error, CommitError::Stale { dep, .. } if *dep == index.clone().into()),
+            "{error}"
+        );
     })
     .await;
 }
@@ -423,6 +447,16 @@ fn cluster(name: &str) -> Cluster {
 fn setting(n: u32) -> AccountSetting {
     let setting = SettingId { principal: SettingPrincipal::Default, name: n.to_string() };
     AccountSetting { account: account(), setting, value: "on".to_owned() }
+}
+
+fn token() -> ClientToken {
+    ClientToken {
+        account: account(),
+        call: ClientTokenId { operation: "RunTask".to_owned(), token: "t".to_owned() },
+        request_digest: String::new(),
+        made: Vec::new(),
+        expires_at: Timestamp(7_000),
+    }
 }
 
 fn put(store: &dyn Store, row: Cluster) -> Batch {
