@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: every figure of the design's budget table, from one command.
 //!
-//! Criterion measures the pure parts (placement, decoding, signatures); the bench program of the `tests`
+//! Criterion measures the pure parts (placement, decoding, signatures, policies); the bench program of the `tests`
 //! package measures the whole system beside its peers.
 
 use std::path::{Path, PathBuf};
@@ -16,8 +16,11 @@ pub(crate) enum BenchError {
 }
 
 /// What criterion measures: the name of the figure, the package, and its bench.
-const PURE: [(&str, &str, &str); 2] =
-    [("placement", "plan", "placement"), ("decoding", "ecs", "register")];
+const PURE: [(&str, &str, &str); 3] = [
+    ("placement", "plan", "placement"),
+    ("decoding", "ecs", "register"),
+    ("policy", "policy", "policy"),
+];
 
 /// Measures `figures`, or all there are if none is named.
 pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {

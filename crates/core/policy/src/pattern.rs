@@ -1,0 +1,326 @@
+//! A text of a policy with its wildcards and variables split, ready to be matched.
+//!
+//! A variable that the request has no value for, and that has no default, is nothing: never the empty
+//! string. What it is part of matches nothing, and [`Pattern::matches`] says so as `None`.
+
+use std::borrow::Cow;
+
+use crate::context::Context;
+use crate::glob::{self, Token};
+use crate::malformed::{Fault, Syntax};
+
+/// What of a text has a meaning of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grammar {
+    pub(crate) wildcards: bool,
+    pub(crate) variables: bool,
+    /// Fields between colons: variables only in the sixth, stars inside the others stop at colons.
+    pub(crate) arn: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Token(Token),
+    Variable { key: Box<str>, default: Option<Box<str>> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    source: Box<str>,
+    shape: Shape,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shape {
+    Any,
+    Exact(Box<str>),
+    Prefix(Box<str>),
+    Glob { head: Box<str>, tail: Box<[Token]> },
+    Template { head: Box<str>, tail: Box<[Part]> },
+}
+
+impl Pattern {
+    pub(crate) fn compile(source: &str, grammar: Grammar) -> Result<Self, Fault> {
+        let mut parts = parts(source, grammar)?;
+        let is_plain = |part: &Part| matches!(part, Part::Token(Token::Char(_)));
+        let tail = parts.split_off(parts.iter().take_while(|part| is_plain(part)).count());
+        let head: String = parts.iter().filter_map(plain).collect();
+        let head = head.into_boxed_str();
+        let shape = match tokens(&tail) {
+            None => Shape::Template { head, tail: tail.into() },
+            Some(tokens) => match tokens.as_slice() {
+                [] => Shape::Exact(head),
+                [Token::Star] if head.is_empty() => Shape::Any,
+                [Token::Star] => Shape::Prefix(head),
+                _ => Shape::Glob { head, tail: tokens.into() },
+            },
+        };
+        Ok(Self { source: source.into(), shape })
+    }
+
+    /// As it was written.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// `None` if it has a variable without a value.
+    pub(crate) fn matches(&self, subject: &str, context: &Context) -> Option<bool> {
+        match &self.shape {
+            Shape::Any => Some(true),
+            Shape::Exact(text) => Some(**text == *subject),
+            Shape::Prefix(head) => Some(subject.starts_with(&**head)),
+            Shape::Glob { head, tail } => Some(
+                subject.strip_prefix(&**head).is_some_and(|subject| glob::matches(tail, subject)),
+            ),
+            Shape::Template { head, tail } => match subject.strip_prefix(&**head) {
+                Some(subject) => Some(glob::matches(&resolve(tail, context)?, subject)),
+                None => Some(false),
+            },
+        }
+    }
+
+    /// The text that it stands for, of a pattern that was compiled without wildcards.
+    pub(crate) fn text(&self, context: &Context) -> Option<Cow<'_, str>> {
+        match &self.shape {
+            Shape::Exact(text) => Some(Cow::Borrowed(text)),
+            Shape::Template { head, tail } => {
+                let mut text = String::from(&**head);
+                for token in resolve(tail, context)? {
+                    match token {
+                        Token::Char(c) => text.push(c),
+                        Token::One | Token::OneInSegment | Token::Star | Token::StarInSegment => {
+                            return None;
+                        }
+                    }
+                }
+                Some(Cow::Owned(text))
+            }
+            Shape::Any | Shape::Prefix(_) | Shape::Glob { .. } => None,
+        }
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
+        let parts = match &self.shape {
+            Shape::Template { tail, .. } => &**tail,
+            Shape::Any | Shape::Exact(_) | Shape::Prefix(_) | Shape::Glob { .. } => &[],
+        };
+        variables(parts)
+    }
+}
+
+/// How `ArnLike` and `ArnEquals` compare: six fields, each by itself, the last with its colons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ArnPattern {
+    parts: Box<[Part]>,
+    /// The tokens, if there is no variable.
+    tokens: Option<Box<[Token]>>,
+}
+
+impl ArnPattern {
+    pub(crate) fn compile(source: &str, variables: bool) -> Result<Self, Fault> {
+        let grammar = Grammar { wildcards: true, variables, arn: false };
+        let parts = parts(source, grammar)?;
+        let tokens = tokens(&parts).map(Into::into);
+        Ok(Self { parts: parts.into(), tokens })
+    }
+
+    pub(crate) fn matches(&self, subject: &str, context: &Context) -> Option<bool> {
+        match &self.tokens {
+            Some(tokens) => Some(matches_arn(tokens, subject)),
+            None => Some(matches_arn(&resolve(&self.parts, context)?, subject)),
+        }
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
+        variables(&self.parts)
+    }
+}
+
+fn matches_arn(tokens: &[Token], subject: &str) -> bool {
+    let is_arn = subject.starts_with("arn:") && subject.splitn(6, ':').count() == 6;
+    if !is_arn {
+        return false;
+    }
+    // Not a pattern of an ARN, but nobody means anything else than "any" by it.
+    if tokens == [Token::Star] {
+        return true;
+    }
+    let fields: Vec<&[Token]> = tokens.splitn(6, |token| *token == Token::Char(':')).collect();
+    fields.len() == 6
+        && fields.iter().zip(subject.splitn(6, ':')).all(|(field, part)| glob::matches(field, part))
+}
+
+fn plain(part: &Part) -> Option<char> {
+    match part {
+        Part::Token(Token::Char(c)) => Some(*c),
+        Part::Token(Token::One | Token::OneInSegment | Token::Star | Token::StarInSegment)
+        | Part::Variable { .. } => None,
+    }
+}
+
+/// All tokens, or `None` if there is a variable among them.
+fn tokens(parts: &[Part]) -> Option<Vec<Token>> {
+    let token = |part: &Part| match part {
+        Part::Token(token) => Some(*token),
+        Part::Variable { .. } => None,
+    };
+    parts.iter().map(token).collect()
+}
+
+fn variables(parts: &[Part]) -> impl Iterator<Item = &str> {
+    parts.iter().filter_map(|part| match part {
+        Part::Variable { key, .. } => Some(&**key),
+        Part::Token(_) => None,
+    })
+}
+
+/// What is in a variable is text: its stars are stars.
+fn resolve(parts: &[Part], context: &Context) -> Option<Vec<Token>> {
+    let mut tokens = Vec::with_capacity(parts.len() + 32);
+    for part in parts {
+        match part {
+            Part::Token(token) => tokens.push(*token),
+            Part::Variable { key, default } => {
+                let value = context.single_text(key);
+                let value = value.or(default.as_deref().map(Cow::Borrowed))?;
+                tokens.extend(value.chars().map(Token::Char));
+            }
+        }
+    }
+    Some(tokens)
+}
+
+fn parts(source: &str, grammar: Grammar) -> Result<Vec<Part>, Fault> {
+    let mut parts = Vec::with_capacity(source.len());
+    let mut colons = 0;
+    let mut rest = source;
+    while let Some(c) = rest.chars().next() {
+        let is_in_fields = grammar.arn && colons < 5;
+        if grammar.variables
+            && let Some(opened) = rest.strip_prefix("${")
+        {
+            let (inner, after) = opened
+                .split_once('}')
+                .ok_or_else(|| Syntax::Variable(rest.chars().take(80).collect()))?;
+            let part = variable(inner)?;
+            if is_in_fields && matches!(part, Part::Variable { .. }) {
+                return Err(Fault::Legacy(source.to_owned()));
+            }
+            parts.push(part);
+            rest = after;
+            continue;
+        }
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        let token = match c {
+            '*' if grammar.wildcards => {
+                rest = rest.trim_start_matches('*');
+                let ends_field = rest.is_empty() || rest.starts_with(':');
+                if is_in_fields && !ends_field { Token::StarInSegment } else { Token::Star }
+            }
+            '?' if grammar.wildcards && is_in_fields => Token::OneInSegment,
+            '?' if grammar.wildcards => Token::One,
+            c => Token::Char(c),
+        };
+        colons += usize::from(c == ':');
+        parts.push(Part::Token(token));
+    }
+    Ok(parts)
+}
+
+/// What stands between `${` and `}`.
+fn variable(inner: &str) -> Result<Part, Syntax> {
+    let refuse = || Syntax::Variable(inner.chars().take(80).collect());
+    match inner {
+        "*" => return Ok(Part::Token(Token::Char('*'))),
+        "?" => return Ok(Part::Token(Token::Char('?'))),
+        "$" => return Ok(Part::Token(Token::Char('$'))),
+        _ => {}
+    }
+    let (key, default) = match inner.split_once(',') {
+        Some((key, default)) => {
+            let text = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+            (key, Some(text.filter(|text| !text.contains('\'')).ok_or_else(refuse)?))
+        }
+        None => (inner, None),
+    };
+    let key = key.trim();
+    let is_odd = |c: char| c.is_control() || matches!(c, '\'' | '"' | '$' | '{' | '*' | '?');
+    if key.is_empty() || key.contains(is_odd) {
+        return Err(refuse());
+    }
+    Ok(Part::Variable { key: key.into(), default: default.map(Into::into) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(source: &str) -> Pattern {
+        let grammar = Grammar { wildcards: true, variables: true, arn: true };
+        Pattern::compile(source, grammar).unwrap()
+    }
+
+    #[test]
+    fn stars_of_resources_stop_at_colons_only_inside_a_field() {
+        let context = Context::new();
+        for (pattern, subject, wanted) in [
+            ("*", "anything", true),
+            ("arn:aws:ecs:*:1:cluster/x", "arn:aws:ecs:eu-west-1:1:cluster/x", true),
+            ("arn:aws:ecs:us-*-1:1:cluster/x", "arn:aws:ecs:us-east-1:1:cluster/x", true),
+            ("arn:aws:ecs:us-*1:1:cluster/x", "arn:aws:ecs:us-east-1:9:z1:1:cluster/x", false),
+            ("arn:aws:ecs:us-*:1:cluster/x", "arn:aws:ecs:us-east-1:9:1:cluster/x", true),
+            ("arn:aws:logs:*", "arn:aws:logs:us-east-1:1:log-group:a:b", true),
+            ("arn:aws:logs:r:1:log-group:*x", "arn:aws:logs:r:1:log-group:a:bx", true),
+            ("arn:aws:ecs:us-east-?:1:cluster/x", "arn:aws:ecs:us-east-1:1:cluster/x", true),
+            ("arn:aws:ecs:us-east-1:1:cluster/?", "arn:aws:ecs:us-east-1:1:cluster/é", true),
+        ] {
+            assert_eq!(resource(pattern).matches(subject, &context), Some(wanted), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_text_and_without_a_value_nothing() {
+        let mut context = Context::new();
+        context.set("aws:username", "a*c");
+        context.set_list("aws:TagKeys", ["x"]);
+        let matches = |pattern: &str, subject| resource(pattern).matches(subject, &context);
+        assert_eq!(matches("arn:aws:s3:::b/${aws:UserName}/*", "arn:aws:s3:::b/a*c/d"), Some(true));
+        assert_eq!(matches("arn:aws:s3:::b/${aws:username}", "arn:aws:s3:::b/abc"), Some(false));
+        assert_eq!(matches("arn:aws:s3:::b/${aws:userid}", "arn:aws:s3:::b/"), None);
+        assert_eq!(matches("arn:aws:s3:::b/${aws:TagKeys}", "arn:aws:s3:::b/x"), None, "a list");
+        assert_eq!(matches("arn:aws:s3:::b/${aws:userid, 'z'}", "arn:aws:s3:::b/z"), Some(true));
+        assert_eq!(matches("arn:aws:s3:::b/${?}${$}{x}", "arn:aws:s3:::b/?${x}"), Some(true));
+    }
+
+    #[test]
+    fn what_is_no_variable_is_refused() {
+        let grammar = Grammar { wildcards: true, variables: true, arn: false };
+        for bad in ["${", "${}", "${a:b", "${a:b, c}", "${a:b, 'c''}", "${'a'}", "${ }"] {
+            assert!(Pattern::compile(bad, grammar).is_err(), "{bad}");
+        }
+        let early = "arn:aws:ecs:${aws:RequestedRegion}:1:x";
+        let arn = Grammar { arn: true, ..grammar };
+        assert_eq!(Pattern::compile(early, arn), Err(Fault::Legacy(early.to_owned())));
+        let literal = Grammar { variables: false, ..grammar };
+        assert!(Pattern::compile("${", literal).is_ok());
+    }
+
+    #[test]
+    fn arns_are_compared_field_by_field() {
+        let mut context = Context::new();
+        context.set("aws:PrincipalArn", "arn:aws:iam::1:role/x");
+        for (pattern, subject, wanted) in [
+            ("arn:aws:s:*:1:f/*", "arn:aws:s:r:9:x:1:f/d", Some(false)),
+            ("arn:aws:s:*:1:f/*", "arn:aws:s:r:1:f/d:e", Some(true)),
+            ("arn:aws:s:r:1:a?c", "arn:aws:s:r:1:a:c", Some(true)),
+            ("arn:aws:s:*", "arn:aws:s:r:1:x", Some(false)),
+            ("*", "arn:aws:s:r:1:x", Some(true)),
+            ("*", "no arn", Some(false)),
+            ("${aws:PrincipalArn}", "arn:aws:iam::1:role/x", Some(true)),
+            ("${aws:SourceArn}", "arn:aws:iam::1:role/x", None),
+        ] {
+            let compiled = ArnPattern::compile(pattern, true).unwrap();
+            assert_eq!(compiled.matches(subject, &context), wanted, "{pattern} {subject}");
+        }
+    }
+}

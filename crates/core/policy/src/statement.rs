@@ -1,0 +1,144 @@
+//! One statement, compiled, and whether it applies to a request.
+
+use std::collections::BTreeSet;
+
+use crate::condition::Condition;
+use crate::context::Context;
+use crate::pattern::Pattern;
+use crate::principal::{Grant, Principal, Principals};
+use crate::request::{Action, Request, ServiceMask};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    Allow,
+    Deny,
+}
+
+impl Effect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "Allow",
+            Self::Deny => "Deny",
+        }
+    }
+}
+
+/// One statement of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    pub(crate) sid: Option<Box<str>>,
+    pub(crate) effect: Effect,
+    /// Only in resource and trust policies.
+    pub(crate) principals: Option<Principals>,
+    pub(crate) actions: Actions,
+    /// `None` where the document's own resource is meant: trust and repository policies.
+    pub(crate) resources: Option<Resources>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl Statement {
+    pub fn sid(&self) -> Option<&str> {
+        self.sid.as_deref()
+    }
+
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Whom it names, whether as `Principal` or as `NotPrincipal`.
+    pub fn principals(&self) -> &[Principal] {
+        self.principals.as_ref().map_or(&[], Principals::names)
+    }
+
+    /// Whether it applies, and if it names principals: how the caller is named.
+    pub(crate) fn applies(&self, request: &Request<'_>) -> Option<Grant> {
+        if !self.actions.cover(request.action) {
+            return None;
+        }
+        let is_meant = self.resources.as_ref().is_none_or(|resources| {
+            resources.cover(request.resource, request.context, self.effect)
+        });
+        if !is_meant {
+            return None;
+        }
+        let grant = match (&self.principals, self.effect) {
+            (None, _) => Grant::Full,
+            (Some(principals), Effect::Allow) => principals.allows(request.caller)?,
+            (Some(principals), Effect::Deny) if principals.denies(request.caller) => Grant::Full,
+            (Some(_), Effect::Deny) => return None,
+        };
+        let holds = self.conditions.iter().all(|condition| condition.holds(request.context));
+        holds.then_some(grant)
+    }
+
+    /// Adds the condition keys that it asks for, in its conditions and variables.
+    pub(crate) fn keys(&self, keys: &mut BTreeSet<String>) {
+        for condition in &self.conditions {
+            condition.keys(keys);
+        }
+        let patterns = self.resources.iter().flat_map(|resources| &resources.patterns);
+        keys.extend(patterns.flat_map(Pattern::variables).map(str::to_owned));
+    }
+}
+
+/// A statement's `Action` or `NotAction`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actions {
+    pub(crate) is_negated: bool,
+    /// As written, for rendering.
+    pub(crate) sources: Vec<Box<str>>,
+    /// `*` is among them.
+    pub(crate) any: bool,
+    /// By service in lower case: the patterns of names, in lower case.
+    pub(crate) by_service: Vec<(Box<str>, Vec<Pattern>)>,
+}
+
+impl Actions {
+    pub(crate) fn mask(&self) -> ServiceMask {
+        if self.is_negated || self.any {
+            return ServiceMask::ALL;
+        }
+        let services = self.by_service.iter().map(|(service, _)| ServiceMask::of(service));
+        services.fold(ServiceMask::default(), ServiceMask::or)
+    }
+
+    pub(crate) fn cover(&self, action: &Action) -> bool {
+        self.names(action) != self.is_negated
+    }
+
+    fn names(&self, action: &Action) -> bool {
+        self.any
+            || self.by_service.iter().any(|(service, names)| {
+                **service == *action.service() && names_match(names, action.name())
+            })
+    }
+}
+
+fn names_match(patterns: &[Pattern], name: &str) -> bool {
+    // Patterns of actions have no variables, so that no context is asked.
+    let none = Context::new();
+    patterns.iter().any(|pattern| pattern.matches(name, &none) == Some(true))
+}
+
+/// A statement's `Resource` or `NotResource`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub(crate) is_negated: bool,
+    pub(crate) patterns: Vec<Pattern>,
+}
+
+impl Resources {
+    /// A variable without a value matches no resource. In `NotResource` that could open what was meant to be
+    /// closed, so a statement that allows does not apply then, and one that denies does.
+    fn cover(&self, resource: &str, context: &Context, effect: Effect) -> bool {
+        let mut is_unresolved = false;
+        for pattern in &self.patterns {
+            match pattern.matches(resource, context) {
+                Some(true) => return !self.is_negated,
+                Some(false) => {}
+                None => is_unresolved = true,
+            }
+        }
+        self.is_negated && (!is_unresolved || effect == Effect::Deny)
+    }
+}
