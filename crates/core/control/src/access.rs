@@ -198,7 +198,8 @@ impl Access {
         Some(AccessKey { account, principal, secret, session_token: None, expires: None })
     }
 
-    /// Whether `caller` may call `operation` of `service`: asked before any handler runs.
+    /// Whether `caller` may call `operation` of `service`: asked before any handler runs, which asks again
+    /// in its decision ([`crate::authorize()`]).
     pub fn authorize(
         &self,
         caller: &Caller,
@@ -206,15 +207,19 @@ impl Access {
         operation: &str,
     ) -> Result<(), ApiError> {
         let action = format!("{service}:{operation}");
-        let may = match caller.principal {
-            Principal::Root => true,
-            Principal::Node { .. } => NODE_ACTIONS.contains(&action.as_str()),
-            Principal::TaskExecution => TASK_EXECUTION_ACTIONS.contains(&action.as_str()),
-        };
-        if may {
+        if may(&caller.principal, &action) {
             return Ok(());
         }
         Err(not_authorized(&principal_arn(caller), &action))
+    }
+}
+
+/// Whether callers of this kind may do an action, `service:Operation`.
+pub(crate) fn may(principal: &Principal, action: &str) -> bool {
+    match principal {
+        Principal::Root => true,
+        Principal::Node { .. } => NODE_ACTIONS.contains(&action),
+        Principal::TaskExecution => TASK_EXECUTION_ACTIONS.contains(&action),
     }
 }
 

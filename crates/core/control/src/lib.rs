@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod access;
+mod authorize;
 pub mod config;
 mod decide;
 mod documents;
@@ -24,6 +25,7 @@ pub mod testing;
 mod vpc;
 
 pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};
+pub use authorize::{Context, Permission, authorize, is_root};
 pub use config::Config;
 pub use documents::Documents;
 pub use shared::{Control, Parts};

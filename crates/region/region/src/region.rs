@@ -92,7 +92,7 @@ impl Region {
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
         let tagged: Vec<Arc<dyn Tagged>> = vec![ecs.clone(), ecr.clone(), logs.clone()];
-        let tagging = Arc::new(Tagging::new(tagged));
+        let tagging = Arc::new(Tagging::new(core(), tagged));
         let services: Vec<Arc<dyn RegionService>> = vec![
             ecs.clone(),
             ecr.clone(),

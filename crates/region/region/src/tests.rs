@@ -1,3 +1,4 @@
 //! What more than one service has a part in.
 
+mod authorization;
 mod tagging;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_wire::ApiError;
 use control::Control;
+use control::temporary;
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{Chain, ClusterArn, TaskArn, Timestamp};
 use model::instance::InstanceStatus;
@@ -26,7 +27,6 @@ use super::message::{
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
 use crate::payload::{self, Execution, Surroundings};
-use control::temporary;
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, RegionService};
-use control::{Control, NoAddresses};
+use control::{Control, NoAddresses, Permission};
 use ec2_api::{
     DescribeAccountAttributesRequest, DescribeAccountAttributesResult,
     DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
@@ -126,6 +126,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeAccountAttributesRequest,
     ) -> Result<DescribeAccountAttributesResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeAccountAttributes").on("*"))?;
         zones::describe_account_attributes(self, caller, &input)
     }
 
@@ -134,6 +135,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeAvailabilityZonesRequest,
     ) -> Result<DescribeAvailabilityZonesResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeAvailabilityZones").on("*"))?;
         zones::describe_availability_zones(self, caller, &input)
     }
 
@@ -142,14 +144,16 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeNetworkInterfacesRequest,
     ) -> Result<DescribeNetworkInterfacesResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeNetworkInterfaces").on("*"))?;
         interfaces::describe_network_interfaces(self, caller, &input)
     }
 
     async fn describe_regions(
         &self,
-        _: &Caller,
+        caller: &Caller,
         input: DescribeRegionsRequest,
     ) -> Result<DescribeRegionsResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeRegions").on("*"))?;
         zones::describe_regions(self, &input)
     }
 
@@ -158,6 +162,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeSecurityGroupsRequest,
     ) -> Result<DescribeSecurityGroupsResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeSecurityGroups").on("*"))?;
         network::describe_security_groups(self, caller, &input)
     }
 
@@ -166,6 +171,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeSubnetsRequest,
     ) -> Result<DescribeSubnetsResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeSubnets").on("*"))?;
         network::describe_subnets(self, caller, &input)
     }
 
@@ -174,6 +180,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeInternetGatewaysRequest,
     ) -> Result<DescribeInternetGatewaysResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeInternetGateways").on("*"))?;
         routing::describe_internet_gateways(self, caller, &input)
     }
 
@@ -182,6 +189,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeRouteTablesRequest,
     ) -> Result<DescribeRouteTablesResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeRouteTables").on("*"))?;
         routing::describe_route_tables(self, caller, &input)
     }
 
@@ -190,14 +198,16 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeVpcAttributeRequest,
     ) -> Result<DescribeVpcAttributeResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeVpcAttribute").on("*"))?;
         routing::describe_vpc_attribute(self, caller, &input)
     }
 
     async fn describe_vpn_gateways(
         &self,
-        _: &Caller,
+        caller: &Caller,
         input: DescribeVpnGatewaysRequest,
     ) -> Result<DescribeVpnGatewaysResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeVpnGateways").on("*"))?;
         routing::describe_vpn_gateways(&input)
     }
 
@@ -206,6 +216,7 @@ impl ec2_api::Ec2 for Ec2 {
         caller: &Caller,
         input: DescribeVpcsRequest,
     ) -> Result<DescribeVpcsResult, ApiError> {
+        self.control.read(caller, &Permission::to("ec2:DescribeVpcs").on("*"))?;
         network::describe_vpcs(self, caller, &input)
     }
 }

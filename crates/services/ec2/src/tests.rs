@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use control::testing::TestControl;
 use ec2_api::{
     DescribeAvailabilityZonesRequest, DescribeInternetGatewaysRequest,
     DescribeNetworkInterfacesRequest, DescribeRouteTablesRequest, DescribeSecurityGroupsRequest,
@@ -8,10 +11,6 @@ use longshore_types::{Chain, ClusterName, EniId, TaskId, Timestamp, Uuid};
 use model::View;
 use model::vpc::{AddressPlan, Cidr, Interface, Subnet, mac_of};
 use store::Batch;
-
-use std::sync::Arc;
-
-use control::testing::TestControl;
 
 use crate::prepare_network;
 

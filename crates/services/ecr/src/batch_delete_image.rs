@@ -20,9 +20,13 @@ pub(super) async fn batch_delete_image(
     caller: &Caller,
     input: BatchDeleteImageRequest,
 ) -> Result<BatchDeleteImageResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:BatchDeleteImage", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
+    {
+        let view = ecr.control.read(caller, &permission)?;
+        need(&view, &repository).map_err(of_catalog)?;
+    }
     let (mut removed, mut failures) = (Vec::new(), Vec::new());
     for id in check_ids(input.image_ids)? {
         let found = {

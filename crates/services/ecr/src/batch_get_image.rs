@@ -18,9 +18,10 @@ pub(super) async fn batch_get_image(
     caller: &Caller,
     input: BatchGetImageRequest,
 ) -> Result<BatchGetImageResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:BatchGetImage", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     need(&view, &repository).map_err(of_catalog)?;
     let ids = check_ids(input.image_ids)?;
     let accepted = input.accepted_media_types.unwrap_or_default();

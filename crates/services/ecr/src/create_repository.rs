@@ -22,6 +22,7 @@ pub(super) async fn create_repository(
     caller: &Caller,
     input: CreateRepositoryRequest,
 ) -> Result<CreateRepositoryResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:CreateRepository", &input.repository_name);
     let name = read_name(input.repository_name.as_deref().unwrap_or_default())?;
     if input.registry_id.is_some_and(|id| id != caller.account.as_str()) {
         return Err(bad_registry());
@@ -34,7 +35,7 @@ pub(super) async fn create_repository(
     let account = caller.account;
     let row = ecr
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             if view.ecr_repositories.get(account, &name).is_some() {
                 let repository = Repository { account, name: name.clone() };
                 return Err(Refusal::RepositoryExists(repository).into());

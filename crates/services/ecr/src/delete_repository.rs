@@ -12,6 +12,8 @@ pub(super) async fn delete_repository(
     caller: &Caller,
     input: DeleteRepositoryRequest,
 ) -> Result<DeleteRepositoryResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:DeleteRepository", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let may_have_images = input.force.unwrap_or(false);

@@ -93,9 +93,10 @@ pub(super) async fn describe_images(
     caller: &Caller,
     input: DescribeImagesRequest,
 ) -> Result<DescribeImagesResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:DescribeImages", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     let scan = scanning::status(need(&view, &repository).map_err(of_catalog)?);
     let filter = input.filter.unwrap_or_default();
     check_status(filter.image_status.as_ref())?;

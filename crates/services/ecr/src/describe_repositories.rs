@@ -18,10 +18,12 @@ pub(super) async fn describe_repositories(
     caller: &Caller,
     input: DescribeRepositoriesRequest,
 ) -> Result<DescribeRepositoriesResponse, ApiError> {
+    let permission =
+        ecr.on(caller, "ecr:DescribeRepositories", input.repository_names.iter().flatten());
     if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
         return Err(bad_registry());
     }
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     let Some(names) = input.repository_names.filter(|names| !names.is_empty()) else {
         let rows = view.ecr_repositories.of(caller.account);
         let rows = rows.map(|row| (row.name.to_string(), ecr.show_repository(row)));

@@ -3,6 +3,7 @@
 use aws_wire::{ApiError, Caller, Principal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use control::Permission;
 use control::access::principal_arn;
 use control::errors::not_authorized;
 use ecr_api::{AuthorizationData, GetAuthorizationTokenRequest, GetAuthorizationTokenResponse};
@@ -22,6 +23,8 @@ pub(super) async fn get_authorization_token(
     caller: &Caller,
     input: GetAuthorizationTokenRequest,
 ) -> Result<GetAuthorizationTokenResponse, ApiError> {
+    let permission = Permission::to("ecr:GetAuthorizationToken").on("*");
+    ecr.control.read(caller, &permission)?;
     let accounts = match input.registry_ids.filter(|ids| !ids.is_empty()) {
         None => vec![caller.account],
         Some(ids) if ids.len() > REGISTRIES_MAX => return Err(bad_registry()),

@@ -32,9 +32,11 @@ pub(super) async fn batch_check_layer_availability(
     caller: &Caller,
     input: BatchCheckLayerAvailabilityRequest,
 ) -> Result<BatchCheckLayerAvailabilityResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:BatchCheckLayerAvailability", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
+    let view = ecr.control.read(caller, &permission)?;
+    need(&view, &repository).map_err(of_catalog)?;
     let digests = input.layer_digests.unwrap_or_default();
     if digests.is_empty() || digests.len() > DIGESTS_MAX {
         let rule = format!("Member must have length between 1 and {DIGESTS_MAX}");
@@ -74,9 +76,11 @@ pub(super) async fn initiate_layer_upload(
     caller: &Caller,
     input: InitiateLayerUploadRequest,
 ) -> Result<InitiateLayerUploadResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:InitiateLayerUpload", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
+    let view = ecr.control.read(caller, &permission)?;
+    need(&view, &repository).map_err(of_catalog)?;
     let id = ecr.registry.uploads().start(repository);
     let id = id.map_err(|error| of_registry(error.into()))?;
     Ok(InitiateLayerUploadResponse { upload_id: Some(id.to_string()), part_size: Some(PART_BYTES) })
@@ -104,6 +108,8 @@ pub(super) async fn upload_layer_part(
     caller: &Caller,
     input: UploadLayerPartRequest,
 ) -> Result<UploadLayerPartResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:UploadLayerPart", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let (mut upload, writer) = take(ecr, &repository, input.upload_id.as_ref()).await?;
@@ -150,6 +156,8 @@ pub(super) async fn complete_layer_upload(
     caller: &Caller,
     input: CompleteLayerUploadRequest,
 ) -> Result<CompleteLayerUploadResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:CompleteLayerUpload", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let digests = input.layer_digests.unwrap_or_default();
@@ -211,9 +219,11 @@ pub(super) async fn get_download_url_for_layer(
     caller: &Caller,
     input: GetDownloadUrlForLayerRequest,
 ) -> Result<GetDownloadUrlForLayerResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:GetDownloadUrlForLayer", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
+    let view = ecr.control.read(caller, &permission)?;
+    need(&view, &repository).map_err(of_catalog)?;
     let digest: Digest = input
         .layer_digest
         .unwrap_or_default()

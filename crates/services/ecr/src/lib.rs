@@ -34,12 +34,11 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
+use catalog::RegionRegistry;
 use control::Control;
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
 use ecr_api::*;
-
-use catalog::RegionRegistry;
 
 /// The service with its registry.
 #[derive(Debug)]

@@ -15,9 +15,10 @@ pub(super) async fn list_images(
     caller: &Caller,
     input: ListImagesRequest,
 ) -> Result<ListImagesResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:ListImages", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     need(&view, &repository).map_err(of_catalog)?;
     let filter = input.filter.unwrap_or_default();
     check_status(filter.image_status.as_ref())?;

@@ -31,6 +31,8 @@ pub(super) async fn get_lifecycle_policy(
     caller: &Caller,
     input: GetLifecyclePolicyRequest,
 ) -> Result<GetLifecyclePolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:GetLifecyclePolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
     Err(Refusal::NoLifecyclePolicy(existing(ecr, caller, registry, name)?).into())
 }
@@ -40,6 +42,8 @@ pub(super) async fn delete_lifecycle_policy(
     caller: &Caller,
     input: DeleteLifecyclePolicyRequest,
 ) -> Result<DeleteLifecyclePolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:DeleteLifecyclePolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
     Err(Refusal::NoLifecyclePolicy(existing(ecr, caller, registry, name)?).into())
 }
@@ -49,6 +53,8 @@ pub(super) async fn put_lifecycle_policy(
     caller: &Caller,
     input: PutLifecyclePolicyRequest,
 ) -> Result<PutLifecyclePolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:PutLifecyclePolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     existing(ecr, caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let why = "This registry does not act on lifecycle policies yet: no image would expire.";
     Err(Refusal::Unsupported(why).into())
@@ -59,6 +65,8 @@ pub(super) async fn get_repository_policy(
     caller: &Caller,
     input: GetRepositoryPolicyRequest,
 ) -> Result<GetRepositoryPolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:GetRepositoryPolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
     Err(Refusal::NoRepositoryPolicy(existing(ecr, caller, registry, name)?).into())
 }
@@ -68,6 +76,8 @@ pub(super) async fn delete_repository_policy(
     caller: &Caller,
     input: DeleteRepositoryPolicyRequest,
 ) -> Result<DeleteRepositoryPolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:DeleteRepositoryPolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
     Err(Refusal::NoRepositoryPolicy(existing(ecr, caller, registry, name)?).into())
 }
@@ -77,6 +87,8 @@ pub(super) async fn set_repository_policy(
     caller: &Caller,
     input: SetRepositoryPolicyRequest,
 ) -> Result<SetRepositoryPolicyResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:SetRepositoryPolicy", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     existing(ecr, caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let why = "This registry does not act on repository policies yet: an account's repositories \
                are its own.";

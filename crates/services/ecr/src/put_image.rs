@@ -16,6 +16,8 @@ pub(super) async fn put_image(
     caller: &Caller,
     input: PutImageRequest,
 ) -> Result<PutImageResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:PutImage", &input.repository_name);
+    ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let text = input.image_manifest.unwrap_or_default();

@@ -15,13 +15,14 @@ pub(super) async fn put_image_tag_mutability(
     caller: &Caller,
     input: PutImageTagMutabilityRequest,
 ) -> Result<PutImageTagMutabilityResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:PutImageTagMutability", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let (tag_mutability, mutability_exclusions) =
         read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
     let row = ecr
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let row = need(view, &repository).map_err(of_catalog)?;
             let row = EcrRepository {
                 tag_mutability,

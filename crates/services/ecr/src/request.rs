@@ -1,6 +1,7 @@
 //! What most requests have in common: which registry, which repository, and how they are shown.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ecr_api as api;
 use longshore_types::RepositoryName;
 use model::{EcrRepository, TagMutability};
@@ -49,6 +50,21 @@ pub(super) fn read_name(name: &str) -> Result<RepositoryName, ApiError> {
 }
 
 impl Ecr {
+    /// An action on the repositories that a request names, by name or by ARN.
+    pub(super) fn on<'n>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        names: impl IntoIterator<Item = &'n String>,
+    ) -> Permission {
+        let region = &self.control.config.region;
+        let arn = |name: &String| match name.starts_with("arn:") {
+            true => name.clone(),
+            false => format!("arn:aws:ecr:{region}:{}:repository/{name}", caller.account),
+        };
+        Permission::to(action).on_each(names.into_iter().map(arn))
+    }
+
     pub(crate) fn repository_arn(&self, row: &EcrRepository) -> String {
         let region = &self.control.config.region;
         format!("arn:aws:ecr:{region}:{}:repository/{}", row.account, row.name)

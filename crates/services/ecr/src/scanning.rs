@@ -40,12 +40,13 @@ pub(super) async fn put_image_scanning_configuration(
     caller: &Caller,
     input: PutImageScanningConfigurationRequest,
 ) -> Result<PutImageScanningConfigurationResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:PutImageScanningConfiguration", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let scan_on_push = read(input.image_scanning_configuration.as_ref());
     let row = ecr
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let row = need(view, &repository).map_err(of_catalog)?;
             let row = EcrRepository { scan_on_push, ..row.as_ref().clone() };
             let mut batch = Batch::on(view);
@@ -65,9 +66,10 @@ pub(super) async fn describe_image_scan_findings(
     caller: &Caller,
     input: DescribeImageScanFindingsRequest,
 ) -> Result<DescribeImageScanFindingsResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:DescribeImageScanFindings", &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
     let id = input.image_id.unwrap_or_default();
     let (image, tag) =

@@ -1,6 +1,7 @@
 //! TagResource, UntagResource and ListTagsForResource on repositories.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ecr_api::{
     ListTagsForResourceRequest, ListTagsForResourceResponse, Tag, TagResourceRequest,
     TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
@@ -21,9 +22,10 @@ pub(super) async fn tag_resource(
     caller: &Caller,
     input: TagResourceRequest,
 ) -> Result<TagResourceResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:TagResource", &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let more = read_tags(input.tags)?;
-    change_tags(ecr, &repository, |tags| {
+    change_tags(ecr, caller, &permission, &repository, |tags| {
         tags.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
     })
     .await?;
@@ -35,9 +37,13 @@ pub(super) async fn untag_resource(
     caller: &Caller,
     input: UntagResourceRequest,
 ) -> Result<UntagResourceResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:UntagResource", &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let keys = input.tag_keys.unwrap_or_default();
-    change_tags(ecr, &repository, |tags| tags.retain(|key, _| !keys.contains(key))).await?;
+    change_tags(ecr, caller, &permission, &repository, |tags| {
+        tags.retain(|key, _| !keys.contains(key))
+    })
+    .await?;
     Ok(UntagResourceResponse {})
 }
 
@@ -46,8 +52,9 @@ pub(super) async fn list_tags_for_resource(
     caller: &Caller,
     input: ListTagsForResourceRequest,
 ) -> Result<ListTagsForResourceResponse, ApiError> {
+    let permission = ecr.on(caller, "ecr:ListTagsForResource", &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
-    let view = ecr.control.view();
+    let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
     let show = |(key, value): (&String, &String)| Tag {
         key: Some(key.clone()),
@@ -58,11 +65,13 @@ pub(super) async fn list_tags_for_resource(
 
 async fn change_tags(
     ecr: &Ecr,
+    caller: &Caller,
+    permission: &Permission,
     repository: &Repository,
     change: impl Fn(&mut Tags) + Send + Sync,
 ) -> Result<(), ApiError> {
     ecr.control
-        .decide(|view, _| {
+        .change(caller, permission, |view, _| {
             let row = need(view, repository).map_err(of_catalog)?;
             let mut row = EcrRepository::clone(row);
             change(&mut row.tags);

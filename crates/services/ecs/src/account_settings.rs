@@ -2,6 +2,9 @@
 //! ListAccountSettings. What the root user chooses is what everyone without an own value has.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
+use control::access::principal_arn;
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use ecs_api::SettingType;
 use longshore_types::Arn;
@@ -10,8 +13,6 @@ use store::Batch;
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::access::principal_arn;
-use control::paging::{PageRequest, page};
 
 /// A setting that there is: its values, the first of which is the default.
 struct Known {
@@ -129,7 +130,8 @@ pub(super) async fn handle_put(
     input: api::PutAccountSettingRequest,
 ) -> Result<api::PutAccountSettingResponse, ApiError> {
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
-    let setting = put(ecs, caller, input.name.as_ref(), input.value, arn).await?;
+    let permission = Permission::to("ecs:PutAccountSetting").on("*");
+    let setting = put(ecs, caller, &permission, input.name.as_ref(), input.value, arn).await?;
     Ok(api::PutAccountSettingResponse { setting: Some(setting) })
 }
 
@@ -139,13 +141,15 @@ pub(super) async fn handle_put_default(
     input: api::PutAccountSettingDefaultRequest,
 ) -> Result<api::PutAccountSettingDefaultResponse, ApiError> {
     let arn = root_arn(caller);
-    let setting = put(ecs, caller, input.name.as_ref(), input.value, arn).await?;
+    let permission = Permission::to("ecs:PutAccountSettingDefault").on("*");
+    let setting = put(ecs, caller, &permission, input.name.as_ref(), input.value, arn).await?;
     Ok(api::PutAccountSettingDefaultResponse { setting: Some(setting) })
 }
 
 async fn put(
     ecs: &Ecs,
     caller: &Caller,
+    permission: &Permission,
     name: Option<&api::SettingName>,
     value: Option<String>,
     arn: String,
@@ -155,7 +159,7 @@ async fn put(
     let setting = SettingId { principal: principal_of(caller, &arn), name: known.name.to_owned() };
     let row = AccountSetting { account: caller.account, setting, value: value.clone() };
     ecs.control
-        .decide(|view, _| {
+        .change(caller, permission, |view, _| {
             let mut batch = Batch::on(view);
             batch.put(row.clone());
             Ok((batch, ()))
@@ -169,12 +173,13 @@ pub(super) async fn handle_delete(
     caller: &Caller,
     input: api::DeleteAccountSettingRequest,
 ) -> Result<api::DeleteAccountSettingResponse, ApiError> {
+    let permission = Permission::to("ecs:DeleteAccountSetting").on("*");
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let known = find(input.name.as_ref())?;
     let id = SettingId { principal: principal_of(caller, &arn), name: known.name.to_owned() };
     let value = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let mut batch = Batch::on(view);
             let value = effective_of(view, caller, &id.principal, known.name);
             if view.account_settings.get(caller.account, &id).is_some() {
@@ -192,11 +197,12 @@ pub(super) fn handle_list(
     caller: &Caller,
     input: api::ListAccountSettingsRequest,
 ) -> Result<api::ListAccountSettingsResponse, ApiError> {
+    let permission = Permission::to("ecs:ListAccountSettings").on("*");
     let wanted = input.name.as_ref().map(|name| find(Some(name))).transpose()?;
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let principal = principal_of(caller, &arn);
     let is_effective = input.effective_settings.unwrap_or(false);
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let settings = KNOWN
         .iter()
         .filter(|known| wanted.is_none_or(|wanted| wanted.name == known.name))

@@ -1,6 +1,7 @@
 //! Custom attributes of container instances: PutAttributes, DeleteAttributes, ListAttributes.
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use ecs_api::TargetType;
 use longshore_types::{ClusterName, InstanceArn, InstanceId};
@@ -10,7 +11,6 @@ use store::Batch;
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page};
 
 const PER_CALL_MAX: usize = 10;
 const PER_RESOURCE_MAX: usize = 10;
@@ -33,11 +33,12 @@ pub(crate) async fn handle_put(
     caller: &Caller,
     input: api::PutAttributesRequest,
 ) -> Result<api::PutAttributesResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:PutAttributes", input.cluster.as_deref());
     let attributes = input.attributes.unwrap_or_default();
     let given = input.cluster.as_deref();
     let shown = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let cluster = &ecs.cluster(view, caller, given)?.name;
             let changes = read(ecs, caller, cluster, &attributes)?;
             let mut batch = Batch::on(view);
@@ -62,11 +63,12 @@ pub(super) async fn handle_delete(
     caller: &Caller,
     input: api::DeleteAttributesRequest,
 ) -> Result<api::DeleteAttributesResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:DeleteAttributes", input.cluster.as_deref());
     let attributes = input.attributes.unwrap_or_default();
     let given = input.cluster.as_deref();
     let shown = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let cluster = &ecs.cluster(view, caller, given)?.name;
             let changes = read(ecs, caller, cluster, &attributes)?;
             let mut batch = Batch::on(view);
@@ -91,8 +93,9 @@ pub(super) fn handle_list(
     caller: &Caller,
     input: api::ListAttributesRequest,
 ) -> Result<api::ListAttributesResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:ListAttributes", input.cluster.as_deref());
     check_target_type(input.target_type.as_ref())?;
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let is_asked = |name: &str, value: Option<&str>| {
         input.attribute_name.as_deref().is_none_or(|wanted| wanted == name)

@@ -40,6 +40,7 @@ pub(crate) async fn handle_create(
     caller: &Caller,
     input: api::CreateCapacityProviderRequest,
 ) -> Result<api::CreateCapacityProviderResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:CreateCapacityProvider", "capacity-provider", &input.name);
     refuse_managed_instances(input.managed_instances_provider.is_some(), input.cluster.as_deref())?;
     let name = new_name(input.name)?;
     let Some(group) = input.auto_scaling_group_provider else {
@@ -55,7 +56,7 @@ pub(crate) async fn handle_create(
     let tags = tags::read(input.tags)?;
     let provider = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let provider = CapacityProvider {
                 scope: ecs.control.scope(caller),
                 name: name.clone(),
@@ -84,6 +85,7 @@ pub(crate) async fn handle_update(
     caller: &Caller,
     input: api::UpdateCapacityProviderRequest,
 ) -> Result<api::UpdateCapacityProviderResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:UpdateCapacityProvider", "capacity-provider", &input.name);
     refuse_managed_instances(input.managed_instances_provider.is_some(), input.cluster.as_deref())?;
     let name = own_name(ecs, caller, input.name, "updated")?;
     let Some(update) = input.auto_scaling_group_provider else {
@@ -92,7 +94,7 @@ pub(crate) async fn handle_update(
     };
     let provider = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let mut provider = CapacityProvider::clone(find(view, caller.account, &name)?);
             let settings = Settings::of(&provider).with(
                 update.managed_scaling.as_ref(),
@@ -118,11 +120,13 @@ pub(crate) async fn handle_delete(
     caller: &Caller,
     input: api::DeleteCapacityProviderRequest,
 ) -> Result<api::DeleteCapacityProviderResponse, ApiError> {
+    let permission =
+        ecs.on(caller, "ecs:DeleteCapacityProvider", "capacity-provider", &input.capacity_provider);
     refuse_managed_instances(false, input.cluster.as_deref())?;
     let name = own_name(ecs, caller, input.capacity_provider, "deleted")?;
     let provider = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut provider = CapacityProvider::clone(find(view, caller.account, &name)?);
             match cluster_with(view, caller.account, &name) {
                 Some(cluster) => {

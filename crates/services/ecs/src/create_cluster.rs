@@ -32,10 +32,11 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::CreateClusterRequest,
 ) -> Result<api::CreateClusterResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:CreateCluster", input.cluster_name.as_deref());
     let wish = read(ecs, caller, input)?;
     let cluster = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             if let Some(cluster) = view.active_cluster(caller.account, &wish.name) {
                 wish.check_same_as(cluster)?;

@@ -4,6 +4,7 @@
 //! cluster until that is inactive.
 
 use aws_wire::{ApiError, Caller};
+use control::access::principal_arn;
 use ecs_api as api;
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
@@ -28,7 +29,6 @@ use super::show_service::{Shown, as_written};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
-use control::access::principal_arn;
 
 const TOKEN_CHARS_MAX: usize = 36;
 /// The role that ECS itself acts with on networks.
@@ -39,12 +39,19 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::CreateServiceRequest,
 ) -> Result<api::CreateServiceResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:CreateService",
+        "service",
+        input.cluster.as_deref(),
+        &input.service_name,
+    );
     let decide = |view: &View, now| {
         let (batch, id) = decide(ecs, caller, &input, view, now)?;
         let view = as_written(view, &batch);
         Ok((batch, (view, id)))
     };
-    let (view, id) = ecs.control.decide(decide).await?;
+    let (view, id) = ecs.control.change(caller, &permission, decide).await?;
     let service = view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)?;
     Ok(api::CreateServiceResponse { service: Some(Shown::of(ecs, &view, service).show(true)?) })
 }

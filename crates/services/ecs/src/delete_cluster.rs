@@ -16,13 +16,14 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DeleteClusterRequest,
 ) -> Result<api::DeleteClusterResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:DeleteCluster", input.cluster.as_deref());
     let given = input.cluster.as_deref().unwrap_or_default();
     if given.is_empty() {
         return Err(Refusal::invalid("Cluster can not be blank.").into());
     }
     let cluster = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut cluster = Cluster::clone(ecs.cluster(view, caller, Some(given))?);
             let (account, name) = (caller.account, cluster.name.clone());
             let is_here = |status| status != InstanceStatus::Inactive;

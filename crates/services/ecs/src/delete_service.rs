@@ -15,11 +15,18 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DeleteServiceRequest,
 ) -> Result<api::DeleteServiceResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:DeleteService",
+        "service",
+        input.cluster.as_deref(),
+        &input.service,
+    );
     let given = input.service.unwrap_or_default();
     let is_forced = input.force.unwrap_or(false);
     let (view, service) = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let mut service = Service::clone(ecs.service(view, caller, cluster, &given)?);

@@ -25,6 +25,12 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DeleteTaskDefinitionsRequest,
 ) -> Result<api::DeleteTaskDefinitionsResponse, ApiError> {
+    let permission = ecs.on(
+        caller,
+        "ecs:DeleteTaskDefinitions",
+        "task-definition",
+        input.task_definitions.iter().flatten(),
+    );
     let asked = input.task_definitions.unwrap_or_default();
     if asked.is_empty() {
         return Err(Refusal::invalid("Task definitions can not be empty.").into());
@@ -36,7 +42,7 @@ pub(super) async fn handle(
     }
     let (rows, failures) = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             let (mut rows, mut failures) = (Vec::new(), Vec::new());
             for given in &asked {

@@ -1,6 +1,7 @@
 //! DeregisterContainerInstance: an instance leaves its cluster; with `force`, whatever runs on it.
 
 use aws_wire::{ApiError, Caller};
+use control::access::may_speak_for;
 use control::tasks::put_task;
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
@@ -11,17 +12,18 @@ use super::instance_ref::{InstanceRef, instance_ref};
 use super::show_instance::{Include, show};
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::access::may_speak_for;
 
 pub(super) async fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::DeregisterContainerInstanceRequest,
 ) -> Result<api::DeregisterContainerInstanceResponse, ApiError> {
+    let permission =
+        ecs.on_cluster(caller, "ecs:DeregisterContainerInstance", input.cluster.as_deref());
     let force = input.force.unwrap_or(false);
     let shown = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let given = input.container_instance.as_deref().unwrap_or_default();
             let found = instance_ref(ecs, caller, view, cluster, given)?;

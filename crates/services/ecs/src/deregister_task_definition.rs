@@ -1,6 +1,7 @@
 //! DeregisterTaskDefinition: a revision that no new task may be started from.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ecs_api as api;
 use model::{TaskDefinition, TaskDefinitionStatus};
 use store::Batch;
@@ -15,6 +16,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DeregisterTaskDefinitionRequest,
 ) -> Result<api::DeregisterTaskDefinitionResponse, ApiError> {
+    let permission = Permission::to("ecs:DeregisterTaskDefinition").on("*");
     let given = input.task_definition.unwrap_or_default();
     let id = match ecs.task_definition_ref(caller, &given)? {
         TaskDefinitionRef::Revision(id) => id,
@@ -24,7 +26,7 @@ pub(super) async fn handle(
     };
     let row = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let found = view.task_definitions.get(caller.account, &id);
             let mut row = TaskDefinition::clone(found.ok_or(Refusal::NoSuchTaskDefinition)?);
             if row.status != TaskDefinitionStatus::Active {

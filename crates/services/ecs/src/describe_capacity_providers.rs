@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PAGE_MAX, PageRequest, page};
 use ecs_api as api;
 use ecs_api::{CapacityProviderField, CapacityProviderStatus, CapacityProviderType};
 use longshore_types::{CapacityProviderArn, Timestamp};
@@ -14,7 +15,6 @@ use super::capacity_provider::show;
 use super::failure;
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PAGE_MAX, PageRequest, page};
 
 const NAMES_MAX: usize = 100;
 /// The page size of a request that names no providers.
@@ -25,7 +25,13 @@ pub(super) fn handle(
     caller: &Caller,
     input: api::DescribeCapacityProvidersRequest,
 ) -> Result<api::DescribeCapacityProvidersResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.on(
+        caller,
+        "ecs:DescribeCapacityProviders",
+        "capacity-provider",
+        input.capacity_providers.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let with_tags = input.include.iter().flatten().any(|each| *each == CapacityProviderField::Tags);
     let asked = input.capacity_providers.unwrap_or_default();
     if NAMES_MAX < asked.len() {

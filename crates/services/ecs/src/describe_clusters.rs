@@ -16,6 +16,8 @@ pub(super) fn handle(
     caller: &Caller,
     input: api::DescribeClustersRequest,
 ) -> Result<api::DescribeClustersResponse, ApiError> {
+    let permission =
+        ecs.on(caller, "ecs:DescribeClusters", "cluster", input.clusters.iter().flatten());
     let include = input.include.unwrap_or_default();
     if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
         let values = api::ClusterField::VALUES.join(",");
@@ -29,7 +31,7 @@ pub(super) fn handle(
         let message = format!("Clusters can have at most {CLUSTERS_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let (mut clusters, mut failures) = (Vec::new(), Vec::new());
     for given in asked {
         let name = ecs.cluster_name(caller, Some(&given));

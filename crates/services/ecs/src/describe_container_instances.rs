@@ -16,7 +16,14 @@ pub(super) fn handle(
     caller: &Caller,
     input: api::DescribeContainerInstancesRequest,
 ) -> Result<api::DescribeContainerInstancesResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:DescribeContainerInstances",
+        "container-instance",
+        input.cluster.as_deref(),
+        input.container_instances.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let named = input.container_instances.unwrap_or_default();
     if named.is_empty() {

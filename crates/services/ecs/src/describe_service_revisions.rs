@@ -19,6 +19,12 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DescribeServiceRevisionsRequest,
 ) -> Result<api::DescribeServiceRevisionsResponse, ApiError> {
+    let permission = ecs.on(
+        caller,
+        "ecs:DescribeServiceRevisions",
+        "service-revision",
+        input.service_revision_arns.iter().flatten(),
+    );
     let asked = input.service_revision_arns.unwrap_or_default();
     if asked.is_empty() {
         return Err(Refusal::invalid("Service revision ARNs cannot be empty.").into());
@@ -27,7 +33,7 @@ pub(super) async fn handle(
         let message = format!("Service revision ARNs can have at most {REVISIONS_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let (mut revisions, mut failures) = (Vec::new(), Vec::new());
     for given in asked {
         let arn: ServiceRevisionArn =

@@ -15,7 +15,14 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DescribeServicesRequest,
 ) -> Result<api::DescribeServicesResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:DescribeServices",
+        "service",
+        input.cluster.as_deref(),
+        input.services.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let asked = input.services.unwrap_or_default();
     if asked.is_empty() {

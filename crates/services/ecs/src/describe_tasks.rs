@@ -60,7 +60,14 @@ pub(crate) fn handle_json(ecs: &Ecs, caller: &Caller, call: &Call<'_>) -> Result
 }
 
 fn find(ecs: &Ecs, caller: &Caller, input: api::DescribeTasksRequest) -> Result<Found, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:DescribeTasks",
+        "task",
+        input.cluster.as_deref(),
+        input.tasks.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let named = input.tasks.unwrap_or_default();
     if named.is_empty() {

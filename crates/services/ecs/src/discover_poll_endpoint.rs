@@ -1,15 +1,17 @@
 //! DiscoverPollEndpoint: where an agent finds its sockets. Agents add `ws` to what is answered.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ecs_api as api;
 
 use crate::Ecs;
 
 pub(super) fn handle(
     ecs: &Ecs,
-    _: &Caller,
+    caller: &Caller,
     _: api::DiscoverPollEndpointRequest,
 ) -> Result<api::DiscoverPollEndpointResponse, ApiError> {
+    ecs.control.read(caller, &Permission::to("ecs:DiscoverPollEndpoint").on("*"))?;
     let endpoint = ecs.control.endpoint();
     Ok(api::DiscoverPollEndpointResponse {
         endpoint: Some(format!("{endpoint}/acs/")),

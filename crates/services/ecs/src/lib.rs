@@ -37,6 +37,7 @@ mod list_task_definition_families;
 mod list_task_definitions;
 mod list_tasks;
 mod names;
+mod permissions;
 mod pool;
 mod put_cluster_capacity_providers;
 mod register_container_instance;

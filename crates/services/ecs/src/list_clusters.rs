@@ -1,17 +1,19 @@
 //! ListClusters: the ARNs of active clusters, by name.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 
 use crate::Ecs;
-use control::paging::{PageRequest, page};
 
 pub(super) fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::ListClustersRequest,
 ) -> Result<api::ListClustersResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = Permission::to("ecs:ListClusters").on("*");
+    let view = ecs.control.read(caller, &permission)?;
     let active = view.clusters.of(caller.account).filter(|cluster| cluster.is_active());
     let arns = active
         .map(|cluster| (cluster.name.clone(), cluster.arn(&ecs.control.config.region).to_string()));

@@ -1,20 +1,21 @@
 //! ListContainerInstances: the ARNs of a cluster's instances, by status and by expression.
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use plan::{Expression, Host};
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page};
 
 pub(super) fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::ListContainerInstancesRequest,
 ) -> Result<api::ListContainerInstancesResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.on_cluster(caller, "ecs:ListContainerInstances", input.cluster.as_deref());
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let filter: Option<Expression> = match input.filter.as_deref() {
         None | Some("") => None,

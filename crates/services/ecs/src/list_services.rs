@@ -1,13 +1,13 @@
 //! ListServices: the ARNs of a cluster's active services, by name.
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use model::service::{RevisionCapacity, ServiceStatus};
 use model::{Service, View};
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page};
 
 const PAGE_SIZE: usize = 10;
 
@@ -16,7 +16,8 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::ListServicesRequest,
 ) -> Result<api::ListServicesResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.in_cluster(caller, "ecs:ListServices", input.cluster.as_deref());
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     check(&input)?;
     let passes = |service: &Service| {

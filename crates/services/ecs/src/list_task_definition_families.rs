@@ -1,19 +1,21 @@
 //! ListTaskDefinitionFamilies: families that begin with a prefix, by name.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use ecs_api::TaskDefinitionFamilyStatus;
 use model::{TaskDefinitionStatus, TaskFamily, View};
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page};
 
 pub(super) fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::ListTaskDefinitionFamiliesRequest,
 ) -> Result<api::ListTaskDefinitionFamiliesResponse, ApiError> {
+    let permission = Permission::to("ecs:ListTaskDefinitionFamilies").on("*");
     let wanted = match input.status {
         None | Some(TaskDefinitionFamilyStatus::All) => None,
         Some(TaskDefinitionFamilyStatus::Active) => Some(true),
@@ -24,7 +26,7 @@ pub(super) fn handle(
         }
     };
     let prefix = input.family_prefix.unwrap_or_default();
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let families = view
         .families
         .of(caller.account)

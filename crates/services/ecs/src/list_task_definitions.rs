@@ -1,22 +1,24 @@
 //! ListTaskDefinitions: the ARNs of revisions, by family and number.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
+use control::paging::{PageRequest, page, page_descending};
 use ecs_api as api;
 use ecs_api::SortOrder;
 use model::TaskDefinitionStatus;
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page, page_descending};
 
 pub(super) fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::ListTaskDefinitionsRequest,
 ) -> Result<api::ListTaskDefinitionsResponse, ApiError> {
+    let permission = Permission::to("ecs:ListTaskDefinitions").on("*");
     let status = read_status(input.status.as_ref())?;
     let family = input.family_prefix.filter(|family| !family.is_empty());
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let revisions = view
         .task_definitions
         .of(caller.account)

@@ -1,6 +1,7 @@
 //! ListTasks: the ARNs of a cluster's tasks that pass every filter, by id.
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PageRequest, page};
 use ecs_api as api;
 use longshore_types::{InstanceId, ServiceName};
 use model::task::{Desired, Task};
@@ -8,14 +9,14 @@ use model::task::{Desired, Task};
 use super::instance_ref::{InstanceRef, instance_ref};
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page};
 
 pub(super) fn handle(
     ecs: &Ecs,
     caller: &Caller,
     input: api::ListTasksRequest,
 ) -> Result<api::ListTasksResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.in_cluster(caller, "ecs:ListTasks", input.cluster.as_deref());
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     check_together(&input)?;
     let desired = match &input.desired_status {

@@ -20,13 +20,15 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::PutClusterCapacityProvidersRequest,
 ) -> Result<api::PutClusterCapacityProvidersResponse, ApiError> {
+    let permission =
+        ecs.on_cluster(caller, "ecs:PutClusterCapacityProviders", input.cluster.as_deref());
     let providers = read_providers(ecs, caller, input.capacity_providers)?;
     let items = input.default_capacity_provider_strategy.unwrap_or_default();
     let strategy = read_strategy(items, &providers)?;
     let given = input.cluster.as_deref();
     let cluster = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let mut cluster = Cluster::clone(ecs.cluster(view, caller, given)?);
             let mut batch = Batch::on(view);
             check_providers(view, caller.account, &providers, &mut batch)?;

@@ -3,11 +3,12 @@
 //! Every attribute of the request is in the answer, or Amazon's agent exits for good. A registration
 //! with an ARN is one of an instance that is known: it keeps its id, its tasks and its custom attributes.
 
-use control::tasks::put_task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::access::may_speak_for;
+use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
@@ -21,7 +22,6 @@ use super::pool;
 use super::show_instance::{Include, attributes, show};
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::access::may_speak_for;
 
 const ATTRIBUTES_MAX: usize = 500;
 const PORTS_MAX: usize = 1_000;
@@ -45,6 +45,8 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::RegisterContainerInstanceRequest,
 ) -> Result<api::RegisterContainerInstanceResponse, ApiError> {
+    let permission =
+        ecs.on_cluster(caller, "ecs:RegisterContainerInstance", input.cluster.as_deref());
     let mut offer = read(&input)?;
     let echoed = offer.attributes.clone();
     if !matches!(caller.principal, Principal::Node { .. }) {
@@ -61,7 +63,7 @@ pub(crate) async fn handle(
     };
     let mut shown = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let mut batch = Batch::on(view);
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));

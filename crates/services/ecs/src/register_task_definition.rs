@@ -1,6 +1,7 @@
 //! RegisterTaskDefinition: a document becomes the next revision of its family.
 
 use aws_wire::{ApiError, Caller};
+use control::access::principal_arn;
 use ecs_api as api;
 use longshore_types::TaskDefinitionId;
 use model::{TaskDefinition, TaskFamily};
@@ -11,20 +12,20 @@ use super::task_definition::Draft;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
-use control::access::principal_arn;
 
 pub(super) async fn handle(
     ecs: &Ecs,
     caller: &Caller,
     mut input: api::RegisterTaskDefinitionRequest,
 ) -> Result<api::RegisterTaskDefinitionResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:RegisterTaskDefinition", "task-definition", &input.family);
     let tags = tags::read(input.tags.take())?;
     let draft = Draft::read(input, ecs.control.endpoint())?;
     let family = draft.family.clone();
     let (row, shape) = draft.into_row(caller.account, tags, principal_arn(caller))?;
     let row = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let last =
                 view.families.get(caller.account, &family).map_or(0, |row| row.last_revision);
             let max = ecs.control.config.limits.revisions_per_family_max;

@@ -59,6 +59,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::RunTaskRequest,
 ) -> Result<api::RunTaskResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:RunTask", "task-definition", &input.task_definition);
     Capacity::check(input.launch_type.as_ref(), input.capacity_provider_strategy.as_deref())?;
     let count = count(input.count)?;
     let token = token(caller, &input)?;
@@ -76,7 +77,9 @@ pub(super) async fn handle(
     };
     let outcome = ecs
         .control
-        .decide(|view, now| decide(ecs, caller, &input, &common, count, token.as_ref(), view, now))
+        .change(caller, &permission, |view, now| {
+            decide(ecs, caller, &input, &common, count, token.as_ref(), view, now)
+        })
         .await?;
     Ok(api::RunTaskResponse {
         tasks: Some(outcome.tasks.iter().map(|task| show(task, true)).collect()),

@@ -2,6 +2,7 @@
 //! service's rollouts. A rollback is told in the record of the deployment that it undoes.
 
 use aws_wire::{ApiError, Caller};
+use control::paging::{PageRequest, page_descending};
 use ecs_api as api;
 use longshore_types::{ServiceDeploymentArn, Timestamp};
 use model::service::{RollbackCause, ServiceDeploymentStatus, ServiceStatus};
@@ -13,7 +14,6 @@ use super::service_spec::show_settings;
 use super::show_service::{Shown, amount, cluster_arn};
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::paging::{PageRequest, page_descending};
 
 const PAGE_SIZE: usize = 20;
 const DESCRIBED_MAX: usize = 20;
@@ -23,7 +23,14 @@ pub(super) async fn handle_list(
     caller: &Caller,
     input: api::ListServiceDeploymentsRequest,
 ) -> Result<api::ListServiceDeploymentsResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:ListServiceDeployments",
+        "service",
+        input.cluster.as_deref(),
+        &input.service,
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let given = input.service.as_deref().unwrap_or_default();
     let service = ecs.service(&view, caller, cluster, given)?;
@@ -81,6 +88,12 @@ pub(super) async fn handle_describe(
     caller: &Caller,
     input: api::DescribeServiceDeploymentsRequest,
 ) -> Result<api::DescribeServiceDeploymentsResponse, ApiError> {
+    let permission = ecs.on(
+        caller,
+        "ecs:DescribeServiceDeployments",
+        "service-deployment",
+        input.service_deployment_arns.iter().flatten(),
+    );
     let asked = input.service_deployment_arns.unwrap_or_default();
     if asked.is_empty() {
         return Err(Refusal::invalid("Service deployment ARNs cannot be empty.").into());
@@ -89,7 +102,7 @@ pub(super) async fn handle_describe(
         let message = format!("Service deployment ARNs can have at most {DESCRIBED_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let (mut described, mut failures) = (Vec::new(), Vec::new());
     for given in asked {
         let arn = read_arn(ecs, caller, &given)?;
@@ -203,6 +216,12 @@ pub(super) async fn handle_stop(
     caller: &Caller,
     input: api::StopServiceDeploymentRequest,
 ) -> Result<api::StopServiceDeploymentResponse, ApiError> {
+    let permission = ecs.on(
+        caller,
+        "ecs:StopServiceDeployment",
+        "service-deployment",
+        &input.service_deployment_arn,
+    );
     let given = input.service_deployment_arn.unwrap_or_default();
     let wish = match &input.stop_type {
         None | Some(api::StopServiceDeploymentStopType::Rollback) => {
@@ -216,7 +235,7 @@ pub(super) async fn handle_stop(
     };
     let arn = read_arn(ecs, caller, &given)?;
     ecs.control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             let (id, row) = find(view, caller, &arn).ok_or(Refusal::ServiceDeploymentNotFound)?;
             if let Some(next) = stop(view, &id, row, wish, now)? {

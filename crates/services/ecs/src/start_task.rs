@@ -22,6 +22,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::StartTaskRequest,
 ) -> Result<api::StartTaskResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:StartTask", "task-definition", &input.task_definition);
     let named = input.container_instances.clone().unwrap_or_default();
     let common = Common {
         task_definition: input.task_definition.clone(),
@@ -37,7 +38,7 @@ pub(super) async fn handle(
     };
     let (tasks, failures) = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));

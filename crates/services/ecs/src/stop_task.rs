@@ -18,12 +18,14 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::StopTaskRequest,
 ) -> Result<api::StopTaskResponse, ApiError> {
+    let permission =
+        ecs.within(caller, "ecs:StopTask", "task", input.cluster.as_deref(), &input.task);
     let not_found = || ApiError::from(Refusal::invalid("The referenced task was not found."));
     let reason = input.reason.map(|reason| reason.chars().take(REASON_CHARS_MAX).collect());
     let stop = Input::StopRequested { reason };
     let (before, after) = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let given = input.task.as_deref().unwrap_or_default();
             let id = task_id(ecs, caller, given)?;

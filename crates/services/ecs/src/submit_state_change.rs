@@ -5,6 +5,7 @@
 //! task that is long gone is acknowledged.
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::access::may_speak_for;
 use ecs_api as api;
 use longshore_types::TaskArn;
 use model::task::{Binding, ContainerPhase, ContainerReport, Input, Phase, Protocol, Report};
@@ -12,7 +13,6 @@ use tracing::debug;
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::access::may_speak_for;
 
 /// The longest text of a reason that is kept.
 const REASON_CHARS_MAX: usize = 1_024;
@@ -23,6 +23,8 @@ pub(super) async fn task(
     caller: &Caller,
     input: api::SubmitTaskStateChangeRequest,
 ) -> Result<api::SubmitTaskStateChangeResponse, ApiError> {
+    let permission = ecs.on_cluster(caller, "ecs:SubmitTaskStateChange", input.cluster.as_deref());
+    ecs.control.read(caller, &permission)?;
     let arn = task_arn(input.task.as_deref())?;
     if known(ecs, caller, &arn)?.is_some() {
         for change in input.attachments.iter().flatten() {
@@ -43,6 +45,9 @@ pub(super) async fn container(
     caller: &Caller,
     input: api::SubmitContainerStateChangeRequest,
 ) -> Result<api::SubmitContainerStateChangeResponse, ApiError> {
+    let permission =
+        ecs.on_cluster(caller, "ecs:SubmitContainerStateChange", input.cluster.as_deref());
+    ecs.control.read(caller, &permission)?;
     let arn = task_arn(input.task.as_deref())?;
     if known(ecs, caller, &arn)?.is_some() {
         let container = api::ContainerStateChange {
@@ -62,10 +67,13 @@ pub(super) async fn container(
 
 /// Attachments of instances: there are none here that wait for it.
 pub(super) fn attachments(
-    _: &Ecs,
-    _: &Caller,
-    _: api::SubmitAttachmentStateChangesRequest,
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::SubmitAttachmentStateChangesRequest,
 ) -> Result<api::SubmitAttachmentStateChangesResponse, ApiError> {
+    let permission =
+        ecs.on_cluster(caller, "ecs:SubmitAttachmentStateChanges", input.cluster.as_deref());
+    ecs.control.read(caller, &permission)?;
     Ok(api::SubmitAttachmentStateChangesResponse { acknowledgment: Some("ACK".to_owned()) })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::Permission;
 use ecs_api as api;
 use longshore_types::{
     AccountId, Arn, CapacityProviderArn, ClusterArn, InstanceArn, Scope, ServiceArn, TaskArn,
@@ -27,7 +28,7 @@ pub(super) async fn handle_tag(
     if more.is_empty() {
         return Err(Refusal::invalid("Tags can not be empty.").into());
     }
-    change(ecs, caller, &arn, |tags| tags::overlay(tags, &more)).await?;
+    change(ecs, caller, "ecs:TagResource", &arn, |tags| tags::overlay(tags, &more)).await?;
     Ok(api::TagResourceResponse {})
 }
 
@@ -41,7 +42,7 @@ pub(super) async fn handle_untag(
     if keys.is_empty() {
         return Err(Refusal::invalid("Tag keys can not be empty.").into());
     }
-    change(ecs, caller, &arn, |tags| {
+    change(ecs, caller, "ecs:UntagResource", &arn, |tags| {
         let mut tags = tags.clone();
         tags.retain(|key, _| !keys.contains(key));
         Ok(tags)
@@ -55,8 +56,9 @@ pub(super) fn handle_list(
     caller: &Caller,
     input: api::ListTagsForResourceRequest,
 ) -> Result<api::ListTagsForResourceResponse, ApiError> {
+    let permission = ecs.on(caller, "ecs:ListTagsForResource", "", &input.resource_arn);
     let arn = input.resource_arn.unwrap_or_default();
-    let view = ecs.control.view();
+    let view = ecs.control.read(caller, &permission)?;
     let resource = find(ecs, &view, caller, &arn)?;
     Ok(api::ListTagsForResourceResponse { tags: Some(tags::show(resource.tags())) })
 }
@@ -64,11 +66,13 @@ pub(super) fn handle_list(
 async fn change(
     ecs: &Ecs,
     caller: &Caller,
+    action: &'static str,
     arn: &str,
     change: impl Fn(&Tags) -> Result<Tags, ApiError> + Send + Sync,
 ) -> Result<(), ApiError> {
+    let permission = Permission::to(action).on(arn);
     ecs.control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let resource = find(ecs, view, caller, arn)?;
             let tags = change(resource.tags())?;
             let mut batch = Batch::on(view);

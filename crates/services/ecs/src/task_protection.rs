@@ -26,7 +26,14 @@ pub(super) async fn handle_get(
     caller: &Caller,
     input: api::GetTaskProtectionRequest,
 ) -> Result<api::GetTaskProtectionResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:GetTaskProtection",
+        "task",
+        input.cluster.as_deref(),
+        input.tasks.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     let named = named(ecs, caller, input.tasks, READ_TASKS_MAX)?;
     let (mut protected, mut failures) = (Vec::new(), Vec::new());
@@ -47,6 +54,13 @@ pub(super) async fn handle_update(
     caller: &Caller,
     input: api::UpdateTaskProtectionRequest,
 ) -> Result<api::UpdateTaskProtectionResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:UpdateTaskProtection",
+        "task",
+        input.cluster.as_deref(),
+        input.tasks.iter().flatten(),
+    );
     let Some(is_enabled) = input.protection_enabled else {
         return Err(Refusal::invalid("protectionEnabled can not be blank.").into());
     };
@@ -55,7 +69,7 @@ pub(super) async fn handle_update(
     let given = input.cluster.as_deref();
     let (protected, failures) = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let cluster = &ecs.cluster(view, caller, given)?.name;
             let mut batch = Batch::on(view);
             let (mut protected, mut failures) = (Vec::new(), Vec::new());

@@ -16,8 +16,15 @@ pub(super) async fn handle(
 ) -> Result<api::UpdateClusterResponse, ApiError> {
     refuse_service_connect(input.service_connect_defaults)?;
     let configuration = read_configuration(input.configuration)?;
-    let cluster =
-        update(ecs, caller, input.cluster.as_deref(), input.settings, configuration).await?;
+    let cluster = update(
+        ecs,
+        caller,
+        "ecs:UpdateCluster",
+        input.cluster.as_deref(),
+        input.settings,
+        configuration,
+    )
+    .await?;
     Ok(api::UpdateClusterResponse { cluster: Some(cluster) })
 }
 
@@ -29,21 +36,31 @@ pub(super) async fn handle_settings(
     if input.settings.as_ref().is_none_or(Vec::is_empty) {
         return Err(Refusal::invalid("Settings can not be empty.").into());
     }
-    let cluster = update(ecs, caller, input.cluster.as_deref(), input.settings, None).await?;
+    let cluster = update(
+        ecs,
+        caller,
+        "ecs:UpdateClusterSettings",
+        input.cluster.as_deref(),
+        input.settings,
+        None,
+    )
+    .await?;
     Ok(api::UpdateClusterSettingsResponse { cluster: Some(cluster) })
 }
 
 async fn update(
     ecs: &Ecs,
     caller: &Caller,
+    action: &'static str,
     given: Option<&str>,
     settings: Option<Vec<api::ClusterSetting>>,
     configuration: Option<Document>,
 ) -> Result<api::Cluster, ApiError> {
+    let permission = ecs.on_cluster(caller, action, given);
     let settings = read_settings(settings)?;
     let cluster = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let mut cluster = Cluster::clone(ecs.cluster(view, caller, given)?);
             cluster.settings.extend(settings.clone());
             if configuration.is_some() {

@@ -3,6 +3,7 @@
 //! Draining stops nothing that was started by hand, as in ECS; only services move their tasks away.
 
 use aws_wire::{ApiError, Caller};
+use control::access::may_speak_for;
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use store::Batch;
@@ -12,7 +13,6 @@ use super::instance_ref::{InstanceRef, instance_ref};
 use super::show_instance::{Include, show};
 use crate::Ecs;
 use crate::errors::Refusal;
-use control::access::may_speak_for;
 
 const INSTANCES_MAX: usize = 10;
 
@@ -21,6 +21,13 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::UpdateContainerInstancesStateRequest,
 ) -> Result<api::UpdateContainerInstancesStateResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:UpdateContainerInstancesState",
+        "container-instance",
+        input.cluster.as_deref(),
+        input.container_instances.iter().flatten(),
+    );
     let named = input.container_instances.unwrap_or_default();
     let status = match &input.status {
         Some(api::ContainerInstanceStatus::Active) => InstanceStatus::Active,
@@ -32,7 +39,7 @@ pub(super) async fn handle(
     };
     let (instances, failures) = ecs
         .control
-        .decide(|view, _| {
+        .change(caller, &permission, |view, _| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             if named.is_empty() {
                 return Err(Refusal::invalid("Container Instances cannot be empty.").into());

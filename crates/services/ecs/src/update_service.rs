@@ -35,13 +35,20 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::UpdateServiceRequest,
 ) -> Result<api::UpdateServiceResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:UpdateService",
+        "service",
+        input.cluster.as_deref(),
+        &input.service,
+    );
     let decide = |view: &View, now| {
         let (batch, service) = decide(ecs, caller, &input, view, now)?;
         let view = as_written(view, &batch);
         let is_deployed = service.revision.is_some_and(|id| is_written(&batch, id));
         Ok((batch, (view, service, is_deployed)))
     };
-    let (view, service, is_deployed) = ecs.control.decide(decide).await?;
+    let (view, service, is_deployed) = ecs.control.change(caller, &permission, decide).await?;
     let mut service = Shown::of(ecs, &view, &service).show(false)?;
     // ECS answers before its scheduler has given the new deployment any tasks to desire.
     if let Some(first) = service.deployments.iter_mut().flatten().next().filter(|_| is_deployed) {

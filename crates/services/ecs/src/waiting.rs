@@ -6,12 +6,12 @@
 //! **Invariants:** of tasks that are alike the older one goes first; a task that fits nowhere keeps no
 //! other from its place, and its row says what kept it from one.
 
-use control::tasks::put_task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use control::tasks::put_task;
 use longshore_types::{AccountId, ClusterName, InstanceId, Resources, TaskId, Timestamp};
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller, Principal};
-use control::Control;
 use control::access::principal_arn;
 use control::ports::{BoxFuture, RegionService};
+use control::{Control, Permission};
 use sts_api::{GetCallerIdentityRequest, GetCallerIdentityResponse};
 
 /// The service.
@@ -41,6 +41,7 @@ impl sts_api::Sts for Identity {
         caller: &Caller,
         _: GetCallerIdentityRequest,
     ) -> Result<GetCallerIdentityResponse, ApiError> {
+        self.control.read(caller, &Permission::to("sts:GetCallerIdentity").on("*"))?;
         let user_id = match caller.principal {
             Principal::Root => caller.account.to_string(),
             Principal::Node { .. } | Principal::TaskExecution => caller.access_key.clone(),

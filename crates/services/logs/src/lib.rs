@@ -26,9 +26,9 @@ use std::sync::Arc;
 use ::logs::Logs;
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
-use control::Control;
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
+use control::{Control, Permission};
 use logs_api as api;
 
 /// The service with its store.
@@ -41,6 +41,24 @@ pub struct CloudWatchLogs {
 impl CloudWatchLogs {
     pub fn new(control: Arc<Control>, logs: Arc<Logs>) -> Self {
         Self { control, logs }
+    }
+
+    /// Whether the caller may do the action, on a group if it is on one. Groups are not rows: what is allowed
+    /// is asked before the store is.
+    fn check(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        group: Option<&String>,
+    ) -> Result<(), ApiError> {
+        let arn = match group {
+            Some(arn) if arn.starts_with("arn:") => arn.clone(),
+            Some(name) => {
+                format!("arn:aws:logs:{}:{}:log-group:{name}", caller.region, caller.account)
+            }
+            None => "*".to_owned(),
+        };
+        self.control.read(caller, &Permission::to(action).on(arn)).map(drop)
     }
 }
 
@@ -68,6 +86,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::CreateLogGroupRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:CreateLogGroup", input.log_group_name.as_ref())?;
         create_log_group::create_log_group(&self.logs, caller, input).await
     }
 
@@ -76,6 +95,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::CreateLogStreamRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:CreateLogStream", input.log_group_name.as_ref())?;
         create_log_stream::create_log_stream(&self.logs, caller, input).await
     }
 
@@ -84,6 +104,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteLogGroupRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:DeleteLogGroup", input.log_group_name.as_ref())?;
         delete_log_group::delete_log_group(&self.logs, caller, input).await
     }
 
@@ -92,6 +113,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteLogStreamRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:DeleteLogStream", input.log_group_name.as_ref())?;
         delete_log_stream::delete_log_stream(&self.logs, caller, input).await
     }
 
@@ -100,6 +122,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteRetentionPolicyRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:DeleteRetentionPolicy", input.log_group_name.as_ref())?;
         retention::delete_retention_policy(&self.logs, caller, input).await
     }
 
@@ -108,6 +131,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DescribeLogGroupsRequest,
     ) -> Result<api::DescribeLogGroupsResponse, ApiError> {
+        self.check(caller, "logs:DescribeLogGroups", None)?;
         describe_log_groups::describe_log_groups(&self.logs, caller, &input)
     }
 
@@ -116,6 +140,11 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DescribeLogStreamsRequest,
     ) -> Result<api::DescribeLogStreamsResponse, ApiError> {
+        self.check(
+            caller,
+            "logs:DescribeLogStreams",
+            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
+        )?;
         describe_log_streams::describe_log_streams(&self.logs, caller, input)
     }
 
@@ -124,6 +153,11 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::FilterLogEventsRequest,
     ) -> Result<api::FilterLogEventsResponse, ApiError> {
+        self.check(
+            caller,
+            "logs:FilterLogEvents",
+            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
+        )?;
         filter_log_events::filter_log_events(&self.logs, caller, input).await
     }
 
@@ -132,6 +166,11 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::GetLogEventsRequest,
     ) -> Result<api::GetLogEventsResponse, ApiError> {
+        self.check(
+            caller,
+            "logs:GetLogEvents",
+            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
+        )?;
         get_log_events::get_log_events(&self.logs, caller, input).await
     }
 
@@ -140,6 +179,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListLogGroupsRequest,
     ) -> Result<api::ListLogGroupsResponse, ApiError> {
+        self.check(caller, "logs:ListLogGroups", None)?;
         list_log_groups::list_log_groups(&self.logs, caller, &input)
     }
 
@@ -148,6 +188,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListTagsForResourceRequest,
     ) -> Result<api::ListTagsForResourceResponse, ApiError> {
+        self.check(caller, "logs:ListTagsForResource", input.resource_arn.as_ref())?;
         tags::list_tags_for_resource(&self.logs, caller, &input)
     }
 
@@ -156,6 +197,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListTagsLogGroupRequest,
     ) -> Result<api::ListTagsLogGroupResponse, ApiError> {
+        self.check(caller, "logs:ListTagsLogGroup", input.log_group_name.as_ref())?;
         tags::list_tags_log_group(&self.logs, caller, &input)
     }
 
@@ -164,6 +206,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::PutLogEventsRequest,
     ) -> Result<api::PutLogEventsResponse, ApiError> {
+        self.check(caller, "logs:PutLogEvents", input.log_group_name.as_ref())?;
         put_log_events::put_log_events(&self.logs, caller, input).await
     }
 
@@ -172,6 +215,11 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::PutLogGroupDeletionProtectionRequest,
     ) -> Result<(), ApiError> {
+        self.check(
+            caller,
+            "logs:PutLogGroupDeletionProtection",
+            input.log_group_identifier.as_ref(),
+        )?;
         put_log_group_deletion_protection::put_log_group_deletion_protection(
             &self.logs, caller, &input,
         )
@@ -183,6 +231,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::PutRetentionPolicyRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:PutRetentionPolicy", input.log_group_name.as_ref())?;
         retention::put_retention_policy(&self.logs, caller, input).await
     }
 
@@ -191,6 +240,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::TagLogGroupRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:TagLogGroup", input.log_group_name.as_ref())?;
         tags::tag_log_group(&self.logs, caller, input).await
     }
 
@@ -199,14 +249,16 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::TagResourceRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:TagResource", input.resource_arn.as_ref())?;
         tags::tag_resource(&self.logs, caller, input).await
     }
 
     async fn test_metric_filter(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         input: api::TestMetricFilterRequest,
     ) -> Result<api::TestMetricFilterResponse, ApiError> {
+        self.check(caller, "logs:TestMetricFilter", None)?;
         test_metric_filter::test_metric_filter(input)
     }
 
@@ -215,6 +267,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::UntagLogGroupRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:UntagLogGroup", input.log_group_name.as_ref())?;
         tags::untag_log_group(&self.logs, caller, input).await
     }
 
@@ -223,6 +276,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::UntagResourceRequest,
     ) -> Result<(), ApiError> {
+        self.check(caller, "logs:UntagResource", input.resource_arn.as_ref())?;
         tags::untag_resource(&self.logs, caller, input).await
     }
 }

@@ -2,7 +2,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, Tagged};
-use logs_api::{TagResourceRequest, UntagResourceRequest};
+use logs_api::{Logs, TagResourceRequest, UntagResourceRequest};
 use model::Tags;
 
 use crate::CloudWatchLogs;
@@ -38,7 +38,7 @@ impl Tagged for CloudWatchLogs {
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let (resource_arn, tags) = (Some(arn.to_owned()), Some(tags.clone()));
         let input = TagResourceRequest { resource_arn, tags };
-        Box::pin(crate::tags::tag_resource(&self.logs, caller, input))
+        Box::pin(Logs::tag_resource(self, caller, input))
     }
 
     fn untag<'a>(
@@ -49,6 +49,6 @@ impl Tagged for CloudWatchLogs {
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let (resource_arn, tag_keys) = (Some(arn.to_owned()), Some(keys.to_vec()));
         let input = UntagResourceRequest { resource_arn, tag_keys };
-        Box::pin(crate::tags::untag_resource(&self.logs, caller, input))
+        Box::pin(Logs::untag_resource(self, caller, input))
     }
 }

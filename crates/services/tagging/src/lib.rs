@@ -12,6 +12,7 @@ use aws_wire::{ApiError, Caller};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::ports::{BoxFuture, RegionService, Tagged};
+use control::{Control, Permission};
 use longshore_types::Arn;
 use model::Tags;
 use tagging_api::{
@@ -31,12 +32,13 @@ const VALUES_PER_FILTER_MAX: usize = 20;
 /// The service, and those whose resources have tags.
 #[derive(Debug)]
 pub struct Tagging {
+    control: Arc<Control>,
     services: Vec<Arc<dyn Tagged>>,
 }
 
 impl Tagging {
-    pub fn new(services: Vec<Arc<dyn Tagged>>) -> Self {
-        Self { services }
+    pub fn new(control: Arc<Control>, services: Vec<Arc<dyn Tagged>>) -> Self {
+        Self { control, services }
     }
 
     /// Every resource of the caller that has tags, by its ARN: those of the types that are asked for, such as
@@ -96,6 +98,7 @@ impl tagging_api::Tagging for Tagging {
         caller: &Caller,
         input: GetResourcesInput,
     ) -> Result<GetResourcesOutput, ApiError> {
+        self.control.read(caller, &Permission::to("tag:GetResources").on("*"))?;
         check_together(&input)?;
         let filters = input.tag_filters.unwrap_or_default();
         check_filters(&filters)?;
@@ -130,6 +133,7 @@ impl tagging_api::Tagging for Tagging {
         caller: &Caller,
         input: GetTagKeysInput,
     ) -> Result<GetTagKeysOutput, ApiError> {
+        self.control.read(caller, &Permission::to("tag:GetTagKeys").on("*"))?;
         let found = self.resources(caller, None);
         let keys: BTreeSet<String> = found.into_values().flat_map(Tags::into_keys).collect();
         let (keys, token) = page_of_words(keys, input.pagination_token.as_deref())?;
@@ -141,6 +145,7 @@ impl tagging_api::Tagging for Tagging {
         caller: &Caller,
         input: GetTagValuesInput,
     ) -> Result<GetTagValuesOutput, ApiError> {
+        self.control.read(caller, &Permission::to("tag:GetTagValues").on("*"))?;
         let key = input.key.unwrap_or_default();
         let found = self.resources(caller, None);
         let values = found.into_values().filter_map(|mut tags| tags.remove(&key));
@@ -153,6 +158,7 @@ impl tagging_api::Tagging for Tagging {
         caller: &Caller,
         input: TagResourcesInput,
     ) -> Result<TagResourcesOutput, ApiError> {
+        self.control.read(caller, &Permission::to("tag:TagResources").on("*"))?;
         let tags = input.tags.unwrap_or_default();
         let mut failed = BTreeMap::new();
         for arn in input.resource_arn_list.unwrap_or_default() {
@@ -168,6 +174,7 @@ impl tagging_api::Tagging for Tagging {
         caller: &Caller,
         input: UntagResourcesInput,
     ) -> Result<UntagResourcesOutput, ApiError> {
+        self.control.read(caller, &Permission::to("tag:UntagResources").on("*"))?;
         let keys = input.tag_keys.unwrap_or_default();
         let mut failed = BTreeMap::new();
         for arn in input.resource_arn_list.unwrap_or_default() {

@@ -7,6 +7,7 @@ use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, err
 use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
+use control::access::AccessKey;
 use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::request::Parts;
@@ -22,7 +23,6 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::{Server, Site, limits};
-use control::access::AccessKey;
 
 /// What the log says of a request besides its answer.
 #[derive(Default)]

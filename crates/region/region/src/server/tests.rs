@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
-
 use site::{NOW, Running, signed};
 use wire::{Sent, send_raw};
 

@@ -1,13 +1,13 @@
 //! The role that a task's execution is done in: its images fetched, its logs written.
 
+use control::access::TASK_EXECUTION_ROLE;
+use control::temporary::{self, TemporaryKey};
 use ecs_api as api;
 use longshore_types::{Timestamp, Token, Uuid};
 use model::task::Task;
 
 use super::Surroundings;
 use super::wire::RoleCredentials;
-use control::access::TASK_EXECUTION_ROLE;
-use control::temporary::{self, TemporaryKey};
 
 /// The key of one task's execution, and what its agent knows it by.
 #[derive(Clone, Debug, PartialEq, Eq)]

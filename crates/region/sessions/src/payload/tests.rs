@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use control::testing::rows::task;
 use ecs_api as api;
 use longshore_types::{RegionName, Timestamp, Token};
 use model::ecr::{EcrRepository, TagMutability};
@@ -10,7 +11,6 @@ use model::{Row, Seq, View};
 use serde_json::{Value, json};
 
 use super::{Execution, Surroundings, of_stop, of_task};
-use control::testing::rows::task;
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use control::testing::rows::task as sample_task;
 use longshore_types::{CpuUnits, MemoryMib, Resources, Scope, SeededEnv, Timestamp};
 use model::instance::{AgentState, FARGATE_ATTRIBUTE};
 use model::task::{Launch, Need, Phase};
@@ -7,7 +8,6 @@ use model::{Row, Tags};
 use plan::{Constraint, Field, Strategy};
 
 use super::*;
-use control::testing::rows::task as sample_task;
 
 const SEEDS: u64 = 60;
 const TURNS: u32 = 80;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use control::tasks::put_task;
 use longshore_types::{AccountId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Input, step};
@@ -15,7 +16,6 @@ use store::{Batch, Change};
 use tracing::warn;
 
 use crate::Ecs;
-use control::tasks::put_task;
 
 /// Tasks that are marked as lost with one decision; each may be two rows.
 const TASKS_AT_ONCE_MAX: usize = store::BATCH_ROWS_MAX / 2;

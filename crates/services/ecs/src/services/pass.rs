@@ -4,11 +4,11 @@
 //! which its task is marked as taken in. What does not fit the batch is left to the next turn; tasks
 //! that are left to it are started or stopped by no more than what the reconciler then says.
 
-use control::tasks::put_task;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_wire::ApiError;
 use control::reconcile::Pass;
+use control::tasks::put_task;
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp, Uuid};
 use model::service::{
     Controller, Deployment, Happening, Rank, Scheduling, ServiceEvent, ServiceNotes, ServiceStatus,

@@ -11,12 +11,12 @@ mod checks;
 mod promises;
 mod world;
 
-use crate::Ecs;
 use ecs_api::{self as api, Ecs as _};
 use longshore_types::{IdSource, OsIds};
 use model::task::Phase;
-
 use world::World;
+
+use crate::Ecs;
 
 /// Worlds that found something once.
 const SAVED: &[u64] = &[4, 7, 20, 67, 98, 108, 1231, 1373, 1511];

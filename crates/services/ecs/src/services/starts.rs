@@ -1,9 +1,9 @@
 //! From "start so many" to tasks: each with a place, or waiting for one, or missing and why.
 
-use control::tasks::put_task;
 use std::collections::BTreeMap;
 
 use aws_wire::ApiError;
+use control::tasks::put_task;
 use longshore_types::{InstanceId, Timestamp};
 use model::service::{Happening, RevisionCapacity};
 use model::task::{Launch as LaunchType, Phase, Task, Waiting};

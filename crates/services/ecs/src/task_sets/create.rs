@@ -25,13 +25,23 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::CreateTaskSetRequest,
 ) -> Result<api::CreateTaskSetResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:CreateTaskSet",
+        "service",
+        input.cluster.as_deref(),
+        &input.service,
+    );
     Ties {
         load_balancers: input.load_balancers.as_deref(),
         service_registries: input.service_registries.as_deref(),
         ..Ties::default()
     }
     .check()?;
-    let set = ecs.control.decide(|view, now| decide(ecs, caller, &input, view, now)).await?;
+    let set = ecs
+        .control
+        .change(caller, &permission, |view, now| decide(ecs, caller, &input, view, now))
+        .await?;
     Ok(api::CreateTaskSetResponse { task_set: Some(show_changed(ecs, &set)?) })
 }
 

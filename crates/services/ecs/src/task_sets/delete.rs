@@ -14,10 +14,17 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::DeleteTaskSetRequest,
 ) -> Result<api::DeleteTaskSetResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:DeleteTaskSet",
+        "task-set",
+        input.cluster.as_deref(),
+        &input.task_set,
+    );
     let is_forced = input.force.unwrap_or(false);
     let set = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let given = (input.cluster.as_deref(), input.service.as_deref());
             let service = service_of(ecs, view, caller, given.0, given.1)?;
             let mut set =

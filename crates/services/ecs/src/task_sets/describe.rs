@@ -20,7 +20,14 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::DescribeTaskSetsRequest,
 ) -> Result<api::DescribeTaskSetsResponse, ApiError> {
-    let view = ecs.control.view();
+    let permission = ecs.within(
+        caller,
+        "ecs:DescribeTaskSets",
+        "task-set",
+        input.cluster.as_deref(),
+        input.task_sets.iter().flatten(),
+    );
+    let view = ecs.control.read(caller, &permission)?;
     let given = (input.cluster.as_deref(), input.service.as_deref());
     let service = service_of(ecs, &view, caller, given.0, given.1)?;
     let with_tags = input.include.iter().flatten().any(|each| *each == api::TaskSetField::Tags);

@@ -14,9 +14,16 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::UpdateServicePrimaryTaskSetRequest,
 ) -> Result<api::UpdateServicePrimaryTaskSetResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:UpdateServicePrimaryTaskSet",
+        "service",
+        input.cluster.as_deref(),
+        &input.service,
+    );
     let set = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let given = (input.cluster.as_deref(), input.service.as_deref());
             let service = service_of(ecs, view, caller, given.0, given.1)?;
             let chosen = find(ecs, view, caller, service, input.primary_task_set.as_deref())?;

@@ -14,12 +14,19 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::UpdateTaskSetRequest,
 ) -> Result<api::UpdateTaskSetResponse, ApiError> {
+    let permission = ecs.within(
+        caller,
+        "ecs:UpdateTaskSet",
+        "task-set",
+        input.cluster.as_deref(),
+        &input.task_set,
+    );
     let scale = input.scale.as_ref();
     let scale = scale.ok_or_else(|| Refusal::invalid("Scale can not be blank."))?;
     let scale = read_scale(scale)?;
     let set = ecs
         .control
-        .decide(|view, now| {
+        .change(caller, &permission, |view, now| {
             let given = (input.cluster.as_deref(), input.service.as_deref());
             let service = service_of(ecs, view, caller, given.0, given.1)?;
             let found = find(ecs, view, caller, service, input.task_set.as_deref())?;

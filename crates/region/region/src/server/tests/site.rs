@@ -8,6 +8,7 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::{Credentials, presign};
 use aws_wire::{ApiError, Caller, Principal};
 use bytes::Bytes;
+use control::access::AccessKey;
 use ec2_api as ec2;
 use ecr_api as ecr;
 use ecs_api as ecs;
@@ -21,7 +22,6 @@ use tokio::sync::{Notify, oneshot};
 
 use super::wire::{self, Got, Sent};
 use crate::server::{Body, BoxFuture, RequestBody, Site, serve};
-use control::access::AccessKey;
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) const SECRET: &str = "wJalrXUtnFEMI";

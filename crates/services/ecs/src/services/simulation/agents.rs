@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Ecs;
 use aws_wire::{Caller, Principal};
 use ecs_api::{self as api, Ecs as _};
 use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Desired, Health, HealthReport, Input, Phase, Task};
+use sessions::{self, Order, Outbox, RESEND_AFTER_MS};
 
 use super::world::{CLUSTER, World};
-use sessions::{self, Order, Outbox, RESEND_AFTER_MS};
+use crate::Ecs;
 
 /// A host as it really is, whatever the region thinks of it.
 #[derive(Debug)]

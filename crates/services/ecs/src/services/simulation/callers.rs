@@ -1,12 +1,12 @@
 //! Callers that make, change, scale, deploy, stop and delete, and hosts that come and go.
 
-use crate::Ecs;
 use ecs_api::{self as api, Ecs as _};
 use model::service::{Controller, Deployment, Rank, ServiceStatus};
 use model::task::{Phase, Task};
 
 use super::agents::Event;
 use super::world::{CLUSTER, SILENCE_MS, World};
+use crate::Ecs;
 
 /// Families of task definitions and how many revisions each has. The name says how its tasks behave;
 /// those that begin with `net` have interfaces and may run on Fargate.

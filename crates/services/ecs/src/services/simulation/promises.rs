@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::Ecs;
 use ecs_api::{self as api, Ecs as _};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
@@ -13,6 +12,7 @@ use plan::service::Sizes;
 use super::agents::digest_of;
 use super::checks::{check_instances, check_interfaces};
 use super::world::{CLUSTER, FARGATE_TASKS_MAX, SILENCE_MS, World};
+use crate::Ecs;
 
 /// Long enough for every pause between tries, protection and silence.
 const CALM_MS: u64 = 40 * 60_000;

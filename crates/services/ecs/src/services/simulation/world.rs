@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Ecs;
 use aws_wire::{ApiError, Caller, Principal};
 use control::reconcile::{Driver, Environment};
+use control::{Config, Control, Keys, Parts};
 use ecs_api::{self as api, Ecs as _};
 use longshore_types::{Clock, SeededEnv, Timestamp, Uuid};
 use model::View;
@@ -15,7 +15,7 @@ use store::{MemoryStore, Store};
 
 use super::agents::{Event, Host};
 use super::checks::Watch;
-use control::{Config, Control, Keys, Parts};
+use crate::Ecs;
 
 pub(super) const CLUSTER: &str = "sim";
 /// Passes that the driver may make at one moment before it counts as running in circles.

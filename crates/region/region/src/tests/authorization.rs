@@ -1,0 +1,195 @@
+//! Every operation of every service, called by somebody who may not: it is the handler that refuses, in its
+//! own decision, whatever the listener asked before.
+//!
+//! Operations that this does not show are named in `authorization.txt`, which may only become shorter: those
+//! that every kind of caller may do, as long as there are no policies.
+
+use std::collections::BTreeSet;
+
+use aws_wire::service::{Call, Inbound, Operation, Protocol, Service};
+use aws_wire::shape::{Member, NumberKind, Shape};
+use aws_wire::{ApiError, Caller, Principal};
+use control::ports::RegionService;
+use http::HeaderMap;
+use longshore_types::Uuid;
+use serde_json::{Map, Value, json};
+
+use crate::testing::TestRegion;
+
+/// One operation a line.
+const UNTESTED: &str = include_str!("authorization.txt");
+/// Lower it with every line that goes; there is no reason to raise it.
+const UNTESTED_MAX: usize = 10;
+
+/// Members without which, or with anything else in which, a request is refused before it is authorized.
+const MEMBERS: &[(&str, &str)] = &[
+    ("attributeName", "stage"),
+    ("capacityProvider", "pool"),
+    ("containerInstance", "0123456789abcdef0123456789abcdef"),
+    ("family", "web"),
+    ("image", "web:1"),
+    ("layerDigest", DIGEST),
+    ("principalArn", ""),
+    ("repositoryName", "web"),
+    ("resourceArn", ""),
+    ("service", "web"),
+    ("serviceDeploymentArn", DEPLOYMENT),
+    ("serviceName", "web"),
+    ("task", "0123456789abcdef0123456789abcdef"),
+    ("taskDefinition", "web:1"),
+    ("taskSet", "ecs-svc/1234567890123456789"),
+    ("uploadId", "01234567-89ab-4def-8123-456789abcdef"),
+];
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const DEPLOYMENT: &str = "arn:aws:ecs:us-east-1:000000000000:service-deployment/default/web/\
+                          0123456789abcdefABCDE";
+const GROUP: &str = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:\
+                     a2d7d7f1-52c5-4c8a-8f2c-2d2b9b3c6f5e:autoScalingGroupName/pool";
+const TASK: &str =
+    "arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef";
+
+/// What else an operation must be asked.
+fn members_of(operation: &str) -> Value {
+    match operation {
+        "CreateCapacityProvider" => {
+            json!({"name": "pool", "autoScalingGroupProvider": {"autoScalingGroupArn": GROUP}})
+        }
+        "UpdateCapacityProvider" => json!({"name": "pool", "autoScalingGroupProvider": {}}),
+        "DeleteAccountSetting" | "PutAccountSetting" | "PutAccountSettingDefault" => {
+            json!({"name": "containerInsights", "value": "enabled"})
+        }
+        "DeleteCluster" => json!({"cluster": "default"}),
+        "DeleteTaskDefinitions" => json!({"taskDefinitions": ["web:1"]}),
+        "DescribeServiceDeployments" => json!({"serviceDeploymentArns": [DEPLOYMENT]}),
+        "DescribeServiceRevisions" => json!({"serviceRevisionArns": ["arn:aws:ecs:a:b:c/d"]}),
+        "PutClusterCapacityProviders" => {
+            json!({"capacityProviders": [], "defaultCapacityProviderStrategy": []})
+        }
+        "RegisterTaskDefinition" => json!({
+            "containerDefinitions": [{"name": "web", "image": "web:1", "memory": 64}]
+        }),
+        "SubmitTaskStateChange" | "SubmitContainerStateChange" => json!({"task": TASK}),
+        "TagResource" => json!({"tags": [{"key": "a", "value": "b"}]}),
+        "UntagResource" => json!({"tagKeys": ["a"]}),
+        "UpdateClusterSettings" => {
+            json!({"settings": [{"name": "containerInsights", "value": "enabled"}]})
+        }
+        "UpdateContainerInstancesState" => {
+            json!({"status": "DRAINING", "containerInstances": ["a"]})
+        }
+        "UpdateTaskProtection" => json!({
+            "protectionEnabled": true, "tasks": ["0123456789abcdef0123456789abcdef"]
+        }),
+        "UpdateTaskSet" => json!({"scale": {"value": 50.0, "unit": "PERCENT"}}),
+        _ => json!({}),
+    }
+}
+
+/// The least that a shape takes.
+fn least(name: &str, shape: Shape) -> Value {
+    if let (Some((_, text)), Shape::Text(_)) = (MEMBERS.iter().find(|(it, _)| *it == name), shape) {
+        return json!(text);
+    }
+    match shape {
+        Shape::Structure(table) => {
+            let is_given = |member: &&Member| {
+                let is_text = matches!(member.shape, Shape::Text(_));
+                member.required || is_text && MEMBERS.iter().any(|(it, _)| *it == member.name)
+            };
+            let members = table.members.iter().filter(is_given);
+            members
+                .map(|it| (it.wire.to_owned(), least(it.name, it.shape)))
+                .collect::<Map<_, _>>()
+                .into()
+        }
+        Shape::List(list) => json!([least(list.item.name, list.item.shape)]),
+        Shape::Map(_) => json!({"a": "b"}),
+        Shape::Text(text) => {
+            let least = text.limits.min.unwrap_or(1).max(1);
+            let any = "a".repeat(usize::try_from(least).unwrap());
+            json!(text.values.first().map_or(any.as_str(), |value| value))
+        }
+        Shape::Number(number) => match number.kind {
+            NumberKind::Integer | NumberKind::Long => json!(1),
+            NumberKind::Float | NumberKind::Double => json!(1.0),
+        },
+        Shape::Boolean => json!(true),
+        Shape::Timestamp(_) => json!(1),
+        Shape::Blob(_) => json!("YQ=="),
+        Shape::Document => json!({}),
+    }
+}
+
+fn request(service: &Service, operation: &Operation) -> Value {
+    let mut body = match operation.input {
+        Some(table) => least("", Shape::Structure(table)),
+        None => json!({}),
+    };
+    let members = body.as_object_mut().unwrap();
+    // Tags of other services are lists or maps of their own.
+    if service.name == "ecs" {
+        members.extend(members_of(operation.name).as_object().unwrap().clone());
+    }
+    if members.get("resourceArn") == Some(&json!("")) {
+        let (account, name) = ("000000000000", service.name);
+        let path = match name {
+            "ecs" => "cluster/default",
+            "ecr" => "repository/web",
+            _ => "log-group:web",
+        };
+        members["resourceArn"] = json!(format!("arn:aws:{name}:us-east-1:{account}:{path}"));
+    }
+    if let Some(digests) = members.get_mut("layerDigests") {
+        *digests = json!([DIGEST]);
+    }
+    body
+}
+
+async fn ask(
+    service: &dyn RegionService,
+    operation: &'static Operation,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let table = service.service();
+    let (body, headers) = (request(table, operation).to_string(), HeaderMap::new());
+    let call = Call {
+        service: table,
+        operation,
+        protocol: Protocol::AwsJson11,
+        inbound: Inbound { path: "/", query: "", headers: &headers, body: body.as_bytes() },
+        form: None,
+        request_id: Uuid::from_random([0; 16]),
+    };
+    service.dispatch(caller, &call).await.map(drop)
+}
+
+#[tokio::test]
+async fn every_operation_refuses_who_may_not_call_it() {
+    let world = TestRegion::new();
+    world.region.prepare().await.unwrap();
+    let kinds = [Principal::TaskExecution, Principal::Node { instance: None }];
+    let callers = kinds.map(|principal| Caller { principal, ..world.root() });
+    let (mut untested, mut why) = (BTreeSet::new(), Vec::new());
+    for service in world.region.services() {
+        let table = service.service();
+        for operation in table.operations {
+            let (name, access) = (operation.name, &world.region.control.access);
+            let may_not = |caller: &&Caller| access.authorize(caller, table.name, name).is_err();
+            let outcome = match callers.iter().find(may_not) {
+                Some(caller) => ask(service.as_ref(), operation, caller).await,
+                None => Ok(()),
+            };
+            let is_refused = outcome.as_ref().is_err_and(|error| {
+                let action = format!(":{name} because");
+                error.code == "AccessDeniedException" && error.message.contains(&action)
+            });
+            if !is_refused {
+                untested.insert(format!("{}:{name}", table.name));
+                why.push(format!("{}:{name}: {:?}", table.name, outcome.map_err(|it| it.message)));
+            }
+        }
+    }
+    let listed: BTreeSet<String> = UNTESTED.lines().map(str::to_owned).collect();
+    assert_eq!(untested, listed, "see authorization.txt: {why:#?}");
+    assert!(listed.len() <= UNTESTED_MAX, "the list only becomes shorter");
+}
