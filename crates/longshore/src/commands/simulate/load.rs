@@ -44,6 +44,13 @@ struct RunTask {
     failures: Vec<Failure>,
 }
 
+impl RunTask {
+    /// Whether all that is missing are agents, which are on their way back to a region that was away.
+    fn waits_for_agents(&self) -> bool {
+        !self.failures.is_empty() && self.failures.iter().all(|failure| failure.reason == "AGENT")
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StartedTask {
@@ -155,6 +162,7 @@ impl Load {
             "startedBy": self.name, "placementStrategy": self.strategies,
             "placementConstraints": self.constraints(),
         });
+        let (mut placed_at, mut backoff) = (Instant::now(), Backoff::call());
         loop {
             let take = |left: usize| (left > 0).then(|| left.saturating_sub(per_call));
             let Ok(before) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
@@ -172,7 +180,13 @@ impl Load {
             for id in answer.tasks.iter().filter_map(|task| id_of(&task.task_arn)) {
                 board.accepted(id, now);
             }
-            if answer.tasks.len() < count {
+            let missing = count - answer.tasks.len().min(count);
+            if missing == 0 {
+                placed_at = now;
+            } else if answer.waits_for_agents() && now - placed_at < STUCK_AFTER {
+                left.fetch_add(missing, Ordering::Relaxed);
+                sleep(Duration::from_millis(backoff.next_ms(&OsIds))).await;
+            } else {
                 return Err(Error::message(refused(&answer, count)));
             }
         }
