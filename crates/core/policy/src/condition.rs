@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 
-use crate::context::{Context, Value, Values};
+use crate::context::{Context, Key, Value, Values};
 use crate::malformed::{Fault, Syntax};
 use crate::pattern::{ArnPattern, Grammar, Pattern};
 use crate::scalar::{Compare, Decimal, Moment, Network};
@@ -122,7 +122,7 @@ enum Expected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
     operator: Operator,
-    key: Box<str>,
+    key: Key,
     values: Vec<(Box<str>, Expected)>,
 }
 
@@ -140,7 +140,7 @@ impl Condition {
         for value in values {
             expected.push((value.as_str().into(), compile(operator, value, variables)?));
         }
-        Ok(Self { operator: operator.clone(), key: key.into(), values: expected })
+        Ok(Self { operator: operator.clone(), key: Key::new(key), values: expected })
     }
 
     pub(crate) fn operator(&self) -> &str {
@@ -148,7 +148,7 @@ impl Condition {
     }
 
     pub(crate) fn key(&self) -> &str {
-        &self.key
+        self.key.as_str()
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
@@ -157,7 +157,7 @@ impl Condition {
 
     /// The keys that it asks for: its own, and those of its variables.
     pub(crate) fn keys(&self, keys: &mut BTreeSet<String>) {
-        keys.insert(self.key.to_string());
+        keys.insert(self.key.as_str().to_owned());
         for (_, expected) in &self.values {
             match expected {
                 Expected::Text(pattern) | Expected::TextAnyCase(pattern) => {
@@ -175,7 +175,7 @@ impl Condition {
 
     pub(crate) fn holds(&self, context: &Context) -> bool {
         let operator = &self.operator;
-        let found = context.get(&self.key);
+        let found = context.find(&self.key);
         if operator.test == Test::Null {
             let is_absent = found.is_none_or(|values| values.as_slice().is_empty());
             return self.values.iter().any(|(_, wanted)| *wanted == Expected::Absent(is_absent));

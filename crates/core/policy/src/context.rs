@@ -71,10 +71,36 @@ impl Values {
     }
 }
 
+/// The name of a condition key as policies write it, with what it is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    text: Box<str>,
+    hash: u64,
+}
+
+impl Key {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { text: text.into(), hash: hash(text) }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The same for a name in whatever case.
+fn hash(key: &str) -> u64 {
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// A request's condition keys. Their names, and the tag keys in them, are found in whatever case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     entries: Vec<(Cow<'static, str>, Values)>,
+    /// Of the entries' names, in their order.
+    hashes: Vec<u64>,
 }
 
 impl Context {
@@ -83,7 +109,7 @@ impl Context {
     }
 
     pub fn with_capacity(keys: usize) -> Self {
-        Self { entries: Vec::with_capacity(keys) }
+        Self { entries: Vec::with_capacity(keys), hashes: Vec::with_capacity(keys) }
     }
 
     /// Gives a key its one value, in place of what it had.
@@ -101,26 +127,45 @@ impl Context {
     }
 
     fn put(&mut self, key: Cow<'static, str>, values: Values) {
-        match self.entries.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(&key)) {
+        let hash = hash(&key);
+        match self.place(&key, hash).and_then(|place| self.entries.get_mut(place)) {
             Some((_, known)) => *known = values,
-            None => self.entries.push((key, values)),
+            None => {
+                self.entries.push((key, values));
+                self.hashes.push(hash);
+            }
         }
     }
 
     pub fn get(&self, key: &str) -> Option<&Values> {
-        let found = self.entries.iter().find(|(known, _)| known.eq_ignore_ascii_case(key));
-        found.map(|(_, values)| values)
+        self.at(self.place(key, hash(key))?)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Values)> {
         self.entries.iter().map(|(key, values)| (&**key, values))
     }
 
+    pub(crate) fn find(&self, key: &Key) -> Option<&Values> {
+        self.at(self.place(&key.text, key.hash)?)
+    }
+
     /// What a variable of this name stands for: lists have no text.
-    pub(crate) fn single_text(&self, key: &str) -> Option<Cow<'_, str>> {
-        match self.get(key)? {
+    pub(crate) fn single_text(&self, key: &Key) -> Option<Cow<'_, str>> {
+        match self.find(key)? {
             Values::One(value) => Some(value.text()),
             Values::Many(_) => None,
         }
+    }
+
+    fn at(&self, place: usize) -> Option<&Values> {
+        self.entries.get(place).map(|(_, values)| values)
+    }
+
+    /// Who sends a request may choose the names of tags, so that equal hashes say nothing yet.
+    fn place(&self, key: &str, hash: u64) -> Option<usize> {
+        let same = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash);
+        same.map(|(place, _)| place).find(|place| {
+            self.entries.get(*place).is_some_and(|(known, _)| known.eq_ignore_ascii_case(key))
+        })
     }
 }

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::context::Context;
-use crate::glob::{self, Token};
+use crate::context::{Context, Key};
+use crate::glob::{self, Piece};
 use crate::malformed::{Fault, Syntax};
 
 /// What of a text has a meaning of its own.
@@ -20,8 +20,8 @@ pub(crate) struct Grammar {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    Token(Token),
-    Variable { key: Box<str>, default: Option<Box<str>> },
+    Piece(Piece<'static>),
+    Variable { key: Key, default: Option<Box<str>> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,24 +35,25 @@ enum Shape {
     Any,
     Exact(Box<str>),
     Prefix(Box<str>),
-    Glob { head: Box<str>, tail: Box<[Token]> },
+    Glob { head: Box<str>, tail: Box<[Piece<'static>]> },
     Template { head: Box<str>, tail: Box<[Part]> },
 }
 
 impl Pattern {
     pub(crate) fn compile(source: &str, grammar: Grammar) -> Result<Self, Fault> {
-        let mut parts = parts(source, grammar)?;
-        let is_plain = |part: &Part| matches!(part, Part::Token(Token::Char(_)));
-        let tail = parts.split_off(parts.iter().take_while(|part| is_plain(part)).count());
-        let head: String = parts.iter().filter_map(plain).collect();
-        let head = head.into_boxed_str();
-        let shape = match tokens(&tail) {
+        let mut tail = parts(source, grammar)?;
+        let head: Box<str> = match tail.first_mut() {
+            Some(Part::Piece(Piece::Text(text))) => std::mem::take(text).into(),
+            Some(Part::Piece(_) | Part::Variable { .. }) | None => Box::default(),
+        };
+        tail.retain(|part| !matches!(part, Part::Piece(Piece::Text(text)) if text.is_empty()));
+        let shape = match pieces(&tail) {
             None => Shape::Template { head, tail: tail.into() },
-            Some(tokens) => match tokens.as_slice() {
+            Some(pieces) => match pieces.as_slice() {
                 [] => Shape::Exact(head),
-                [Token::Star] if head.is_empty() => Shape::Any,
-                [Token::Star] => Shape::Prefix(head),
-                _ => Shape::Glob { head, tail: tokens.into() },
+                [Piece::Star] if head.is_empty() => Shape::Any,
+                [Piece::Star] => Shape::Prefix(head),
+                _ => Shape::Glob { head, tail: pieces.into() },
             },
         };
         Ok(Self { source: source.into(), shape })
@@ -85,10 +86,10 @@ impl Pattern {
             Shape::Exact(text) => Some(Cow::Borrowed(text)),
             Shape::Template { head, tail } => {
                 let mut text = String::from(&**head);
-                for token in resolve(tail, context)? {
-                    match token {
-                        Token::Char(c) => text.push(c),
-                        Token::One | Token::OneInSegment | Token::Star | Token::StarInSegment => {
+                for piece in resolve(tail, context)? {
+                    match piece {
+                        Piece::Text(part) => text.push_str(&part),
+                        Piece::One | Piece::OneInSegment | Piece::Star | Piece::StarInSegment => {
                             return None;
                         }
                     }
@@ -110,88 +111,122 @@ impl Pattern {
 
 /// How `ArnLike` and `ArnEquals` compare: six fields, each by itself, the last with its colons.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ArnPattern {
-    parts: Box<[Part]>,
-    /// The tokens, if there is no variable.
-    tokens: Option<Box<[Token]>>,
+pub(crate) enum ArnPattern {
+    Fields(Vec<Vec<Piece<'static>>>),
+    Template(Box<[Part]>),
 }
 
 impl ArnPattern {
     pub(crate) fn compile(source: &str, variables: bool) -> Result<Self, Fault> {
         let grammar = Grammar { wildcards: true, variables, arn: false };
         let parts = parts(source, grammar)?;
-        let tokens = tokens(&parts).map(Into::into);
-        Ok(Self { parts: parts.into(), tokens })
+        Ok(match pieces(&parts) {
+            Some(pieces) => Self::Fields(fields(&pieces)),
+            None => Self::Template(parts.into()),
+        })
     }
 
     pub(crate) fn matches(&self, subject: &str, context: &Context) -> Option<bool> {
-        match &self.tokens {
-            Some(tokens) => Some(matches_arn(tokens, subject)),
-            None => Some(matches_arn(&resolve(&self.parts, context)?, subject)),
+        match self {
+            Self::Fields(fields) => Some(matches_arn(fields, subject)),
+            Self::Template(parts) => Some(matches_arn(&fields(&resolve(parts, context)?), subject)),
         }
     }
 
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        variables(&self.parts)
+        match self {
+            Self::Fields(_) => variables(&[]),
+            Self::Template(parts) => variables(parts),
+        }
     }
 }
 
-fn matches_arn(tokens: &[Token], subject: &str) -> bool {
+/// The pieces between the first five colons of the texts.
+fn fields(pieces: &[Piece<'_>]) -> Vec<Vec<Piece<'static>>> {
+    let mut fields = vec![Vec::new()];
+    for piece in pieces {
+        let texts = match piece {
+            Piece::Text(text) => text.splitn(7 - fields.len(), ':').map(Some).collect(),
+            Piece::One | Piece::OneInSegment | Piece::Star | Piece::StarInSegment => vec![None],
+        };
+        for (index, text) in texts.into_iter().enumerate() {
+            if index > 0 {
+                fields.push(Vec::new());
+            }
+            let Some(field) = fields.last_mut() else { continue };
+            match (text, piece) {
+                (Some(""), _) => {}
+                (Some(text), _) => field.push(Piece::Text(Cow::Owned(text.to_owned()))),
+                (None, Piece::One | Piece::OneInSegment) => field.push(Piece::One),
+                (None, Piece::Star | Piece::StarInSegment | Piece::Text(_)) => {
+                    field.push(Piece::Star);
+                }
+            }
+        }
+    }
+    fields
+}
+
+fn matches_arn(fields: &[Vec<Piece<'_>>], subject: &str) -> bool {
     let is_arn = subject.starts_with("arn:") && subject.splitn(6, ':').count() == 6;
     if !is_arn {
         return false;
     }
     // Not a pattern of an ARN, but nobody means anything else than "any" by it.
-    if tokens == [Token::Star] {
+    if matches!(fields, [only] if only.as_slice() == [Piece::Star]) {
         return true;
     }
-    let fields: Vec<&[Token]> = tokens.splitn(6, |token| *token == Token::Char(':')).collect();
     fields.len() == 6
         && fields.iter().zip(subject.splitn(6, ':')).all(|(field, part)| glob::matches(field, part))
 }
 
-fn plain(part: &Part) -> Option<char> {
-    match part {
-        Part::Token(Token::Char(c)) => Some(*c),
-        Part::Token(Token::One | Token::OneInSegment | Token::Star | Token::StarInSegment)
-        | Part::Variable { .. } => None,
-    }
-}
-
-/// All tokens, or `None` if there is a variable among them.
-fn tokens(parts: &[Part]) -> Option<Vec<Token>> {
-    let token = |part: &Part| match part {
-        Part::Token(token) => Some(*token),
+/// All pieces, or `None` if there is a variable among the parts.
+fn pieces(parts: &[Part]) -> Option<Vec<Piece<'static>>> {
+    let piece = |part: &Part| match part {
+        Part::Piece(piece) => Some(piece.clone()),
         Part::Variable { .. } => None,
     };
-    parts.iter().map(token).collect()
+    parts.iter().map(piece).collect()
 }
 
 fn variables(parts: &[Part]) -> impl Iterator<Item = &str> {
     parts.iter().filter_map(|part| match part {
-        Part::Variable { key, .. } => Some(&**key),
-        Part::Token(_) => None,
+        Part::Variable { key, .. } => Some(key.as_str()),
+        Part::Piece(_) => None,
     })
 }
 
 /// What is in a variable is text: its stars are stars.
-fn resolve(parts: &[Part], context: &Context) -> Option<Vec<Token>> {
-    let mut tokens = Vec::with_capacity(parts.len() + 32);
+fn resolve<'a>(parts: &'a [Part], context: &'a Context) -> Option<Vec<Piece<'a>>> {
+    let mut pieces = Vec::with_capacity(parts.len());
     for part in parts {
         match part {
-            Part::Token(token) => tokens.push(*token),
+            Part::Piece(Piece::Text(text)) => pieces.push(Piece::Text(Cow::Borrowed(text))),
+            Part::Piece(piece) => pieces.push(piece.clone()),
             Part::Variable { key, default } => {
                 let value = context.single_text(key);
                 let value = value.or(default.as_deref().map(Cow::Borrowed))?;
-                tokens.extend(value.chars().map(Token::Char));
+                if !value.is_empty() {
+                    pieces.push(Piece::Text(value));
+                }
             }
         }
     }
-    Some(tokens)
+    Some(pieces)
+}
+
+/// Adds a character to the text that the parts end in.
+fn push_char(parts: &mut Vec<Part>, c: char) {
+    match parts.last_mut() {
+        Some(Part::Piece(Piece::Text(text))) => text.to_mut().push(c),
+        Some(Part::Piece(_) | Part::Variable { .. }) | None => {
+            parts.push(Part::Piece(Piece::Text(Cow::Owned(c.to_string()))));
+        }
+    }
 }
 
 fn parts(source: &str, grammar: Grammar) -> Result<Vec<Part>, Fault> {
-    let mut parts = Vec::with_capacity(source.len());
+    let mut parts = Vec::new();
     let mut colons = 0;
     let mut rest = source;
     while let Some(c) = rest.chars().next() {
@@ -202,27 +237,33 @@ fn parts(source: &str, grammar: Grammar) -> Result<Vec<Part>, Fault> {
             let (inner, after) = opened
                 .split_once('}')
                 .ok_or_else(|| Syntax::Variable(rest.chars().take(80).collect()))?;
-            let part = variable(inner)?;
-            if is_in_fields && matches!(part, Part::Variable { .. }) {
-                return Err(Fault::Legacy(source.to_owned()));
-            }
-            parts.push(part);
             rest = after;
+            match inner {
+                "*" | "?" | "$" => inner.chars().for_each(|c| push_char(&mut parts, c)),
+                _ if is_in_fields => {
+                    variable(inner)?;
+                    return Err(Fault::Legacy(source.to_owned()));
+                }
+                _ => parts.push(variable(inner)?),
+            }
             continue;
         }
         rest = rest.get(c.len_utf8()..).unwrap_or_default();
-        let token = match c {
+        let piece = match c {
             '*' if grammar.wildcards => {
                 rest = rest.trim_start_matches('*');
                 let ends_field = rest.is_empty() || rest.starts_with(':');
-                if is_in_fields && !ends_field { Token::StarInSegment } else { Token::Star }
+                if is_in_fields && !ends_field { Piece::StarInSegment } else { Piece::Star }
             }
-            '?' if grammar.wildcards && is_in_fields => Token::OneInSegment,
-            '?' if grammar.wildcards => Token::One,
-            c => Token::Char(c),
+            '?' if grammar.wildcards && is_in_fields => Piece::OneInSegment,
+            '?' if grammar.wildcards => Piece::One,
+            c => {
+                colons += usize::from(c == ':');
+                push_char(&mut parts, c);
+                continue;
+            }
         };
-        colons += usize::from(c == ':');
-        parts.push(Part::Token(token));
+        parts.push(Part::Piece(piece));
     }
     Ok(parts)
 }
@@ -230,12 +271,6 @@ fn parts(source: &str, grammar: Grammar) -> Result<Vec<Part>, Fault> {
 /// What stands between `${` and `}`.
 fn variable(inner: &str) -> Result<Part, Syntax> {
     let refuse = || Syntax::Variable(inner.chars().take(80).collect());
-    match inner {
-        "*" => return Ok(Part::Token(Token::Char('*'))),
-        "?" => return Ok(Part::Token(Token::Char('?'))),
-        "$" => return Ok(Part::Token(Token::Char('$'))),
-        _ => {}
-    }
     let (key, default) = match inner.split_once(',') {
         Some((key, default)) => {
             let text = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
@@ -248,7 +283,7 @@ fn variable(inner: &str) -> Result<Part, Syntax> {
     if key.is_empty() || key.contains(is_odd) {
         return Err(refuse());
     }
-    Ok(Part::Variable { key: key.into(), default: default.map(Into::into) })
+    Ok(Part::Variable { key: Key::new(key), default: default.map(Into::into) })
 }
 
 #[cfg(test)]
