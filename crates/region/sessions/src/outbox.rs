@@ -88,6 +88,24 @@ impl Outbox {
         self.due_among(tasks, now)
     }
 
+    /// The tasks whose last message was not acknowledged. Forgets those of which nothing more is to be heard:
+    /// what is remembered does not grow with the tasks of the instance.
+    pub fn unanswered<'a>(
+        &mut self,
+        find: impl Fn(AccountId, TaskId) -> Option<&'a Task>,
+    ) -> Vec<&'a Task> {
+        let mut tasks = Vec::new();
+        self.sent.retain(|id, sent| match find(sent.account, *id) {
+            Some(task) if sent.is_acknowledged => task.has_orders(),
+            Some(task) => {
+                tasks.push(task);
+                true
+            }
+            None => false,
+        });
+        tasks
+    }
+
     /// What must be sent now of some of the tasks that occupy the instance.
     pub(crate) fn due_among<'a>(
         &self,
@@ -171,6 +189,29 @@ mod tests {
             assert_eq!(outbox.acknowledged(anothers), None, "{anothers}");
         }
         assert_eq!(orders(&mut outbox, &tasks, later), []);
+    }
+
+    #[test]
+    fn of_tasks_that_run_nothing_is_remembered_once_they_were_acknowledged() {
+        let mut outbox = Outbox::new(1, true);
+        let mut tasks = [task(1), task(2)];
+        for task in &tasks {
+            let message = outbox.next_message_id();
+            outbox.sent(task, Order::Run, &message, NOW);
+        }
+        let (first, second) = (tasks[0].id, tasks[1].id);
+        outbox.acknowledged("00000001-000000000001");
+        let unanswered = |outbox: &mut Outbox, tasks: &[Task]| -> Vec<TaskId> {
+            let find = |_, id| tasks.iter().find(|task| task.id == id);
+            outbox.unanswered(find).into_iter().map(|task| task.id).collect()
+        };
+        assert_eq!(unanswered(&mut outbox, &tasks), [second]);
+        assert_eq!(outbox.sent.len(), 2, "one that does not run yet must not be sent anew");
+        tasks.iter_mut().for_each(|task| task.phase = Phase::Running);
+        assert_eq!(unanswered(&mut outbox, &tasks), [second], "it is sent again until it is");
+        assert_eq!(outbox.sent.keys().collect::<Vec<_>>(), [&second]);
+        assert_eq!(unanswered(&mut outbox, &tasks[..1]), [], "{first} is all there is");
+        assert!(outbox.sent.is_empty());
     }
 
     #[test]

@@ -179,7 +179,9 @@ pub async fn disconnected(
 enum Look {
     /// Those of which its agent may have something new to hear: when something changed.
     News,
-    /// All of them: at first, and now and then, for what was not acknowledged.
+    /// Those, and those whose last message was not acknowledged: now and then.
+    Unanswered,
+    /// All of them: at first.
     All,
 }
 
@@ -214,6 +216,7 @@ impl Session<'_> {
         heartbeat.tick().await;
         self.send_manifest(socket).await?;
         self.send_credentials(socket).await?;
+        let mut look = Look::All;
         loop {
             tokio::select! {
                 // Orders before all else: a task waits for them.
@@ -238,7 +241,10 @@ impl Session<'_> {
                         self.send_credentials(socket).await?;
                     }
                 }
-                _ = review.tick() => self.send_due(socket, Look::All).await?,
+                _ = review.tick() => {
+                    self.send_due(socket, look).await?;
+                    look = Look::Unanswered;
+                }
             }
         }
     }
@@ -308,6 +314,15 @@ impl Session<'_> {
         let due = match look {
             Look::News => {
                 self.outbox.due_among(view.orders_of_instance(id).map(AsRef::as_ref), now)
+            }
+            Look::Unanswered => {
+                let mut tasks = self.outbox.unanswered(|account, task| {
+                    let task = view.tasks.get(account, &task).map(AsRef::as_ref);
+                    task.filter(|task: &&Task| task.occupies() && task.instance == Some(id))
+                });
+                tasks.retain(|task| !task.has_orders());
+                let news = view.orders_of_instance(id).map(AsRef::as_ref);
+                self.outbox.due_among(tasks.into_iter().chain(news), now)
             }
             Look::All => {
                 let tasks: Vec<&Task> = view.tasks_on_instance(id).map(AsRef::as_ref).collect();
