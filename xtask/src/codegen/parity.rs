@@ -1,5 +1,7 @@
 //! `docs/parity.md`: which operations are there, from the same lists that answer requests.
 
+use std::collections::BTreeMap;
+
 use super::Service;
 use super::model::Model;
 
@@ -13,18 +15,32 @@ pub(super) fn page(version: &str, services: &[(&Service, Model)]) -> String {
         let all = model.operations.len();
         page.push_str(&format!("| {} | {all} | {} |\n", service.title, service.operations.len()));
     }
+    page.push_str(
+        "\nMembers that are refused, and what behaves otherwise than in the cloud, are in [limits.md](limits.md).\n",
+    );
     for (service, model) in services {
         page.push_str(&format!("\n## {}\n\n", service.title));
         let (there, absent): (Vec<&String>, Vec<&String>) =
             model.operations.keys().partition(|name| service.operations.contains(name));
-        page.push_str(&format!("There: {}.\n", listed(&there)));
+        for (verb, nouns) in by_verb(&there) {
+            page.push_str(&format!("* {verb}: {}\n", nouns.join(", ")));
+        }
         if !absent.is_empty() {
-            page.push_str(&format!("\nNot yet: {}.\n", listed(&absent)));
+            page.push_str(&format!("\nNot yet: {} more.\n", absent.len()));
         }
     }
     page
 }
 
-fn listed(names: &[&String]) -> String {
-    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+/// `DescribeTasks` and `DescribeServices` as `Describe` of `Tasks` and `Services`.
+fn by_verb<'a>(names: &[&'a String]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut verbs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        let upper =
+            |(at, letter): (usize, char)| (0 < at && letter.is_ascii_uppercase()).then_some(at);
+        let end = name.char_indices().find_map(upper).unwrap_or(name.len());
+        let (verb, noun) = name.split_at(end);
+        verbs.entry(verb).or_default().push(noun);
+    }
+    verbs
 }
