@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Configure(Configure),
     /// Show processes and tasks
     Ps(Ps),
+    /// Show what the region does by itself: each reconciler's passes, queue and failures
+    Status,
     /// Print what a task's containers wrote to CloudWatch Logs
     Logs(Logs),
     /// Load, list and remove images in the region's registry, without Docker

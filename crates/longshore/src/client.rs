@@ -9,7 +9,7 @@ use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
 use ecr_api as ecr;
 use ecs_api as ecs;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use logs_api as logs;
@@ -126,6 +126,22 @@ impl Client {
         let part = |tag| texts(&text, tag).into_iter().next().unwrap_or_default();
         let (code, message) = (part("Code"), part("Message"));
         Err(ClientError::Api { operation: operation.to_owned(), code, message })
+    }
+
+    /// What the region does by itself.
+    pub(crate) async fn status<O: serde::de::DeserializeOwned>(&self) -> Result<O, ClientError> {
+        let operation = "DescribeStatus";
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-target", HeaderValue::from_static(region::server::STATUS_TARGET));
+        let sent = self.send("longshore", operation, headers, Bytes::from_static(b"{}"));
+        let (status, answer) = sent.await?;
+        if status != StatusCode::OK {
+            return Err(json_refusal(operation, status, &answer));
+        }
+        serde_json::from_slice(&answer).map_err(|error| ClientError::Answer {
+            operation: operation.to_owned(),
+            why: error.to_string(),
+        })
     }
 
     /// Whether requests are served: the first to answer means that all are.

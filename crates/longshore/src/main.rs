@@ -105,6 +105,7 @@ async fn run(command: Command, data: &DataDir, around: &Surroundings) -> Result<
         Command::Env => commands::env::run(data),
         Command::Configure(args) => commands::configure::run(data, around, &args),
         Command::Ps(args) => commands::ps::run(data, &args).await,
+        Command::Status => commands::status::run(data).await,
         Command::Logs(args) => commands::logs::run(data, &args).await,
         Command::Image(Image::Load(args)) => commands::image::load(data, &args).await,
         Command::Image(Image::Ls) => commands::image::ls(data).await,

@@ -11,6 +11,7 @@ pub(crate) mod pack;
 pub(crate) mod ps;
 pub(crate) mod region;
 pub(crate) mod simulate;
+pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod up;
 

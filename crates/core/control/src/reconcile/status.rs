@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_types::Timestamp;
+use serde::Serialize;
 
 /// The last pass of a reconciler that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FailedPass {
     pub key: String,
     /// The error and its sources.
@@ -14,7 +16,8 @@ pub struct FailedPass {
 }
 
 /// One reconciler, as it is now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReconcilerStatus {
     pub name: &'static str,
     /// Keys that it keeps in mind.

@@ -22,7 +22,7 @@ use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
-use super::{Server, Site, limits};
+use super::{STATUS_TARGET, Server, Site, limits};
 
 /// What the log says of a request besides its answer.
 #[derive(Default)]
@@ -174,6 +174,11 @@ impl<S: Site> Server<S> {
         lease.verified(caller.account);
         trace.account = caller.account.to_string();
         let name = operation?;
+        if asked.parts.headers.get("x-amz-target").is_some_and(|named| named == STATUS_TARGET)
+            && let Some(status) = self.site.status(&caller)
+        {
+            return Ok(status_answer(&status));
+        }
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
         let operation: &'static Operation =
@@ -243,6 +248,15 @@ impl<S: Site> Server<S> {
                 respond(answer, request_id)
             }
         }
+    }
+}
+
+fn status_answer(status: &serde_json::Value) -> Answer {
+    Answer {
+        status: 200,
+        content_type: "application/x-amz-json-1.1".into(),
+        headers: Vec::new(),
+        body: status.to_string().into(),
     }
 }
 

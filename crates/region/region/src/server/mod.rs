@@ -90,6 +90,9 @@ pub mod limits {
     pub const GRACE_MAX: Duration = Duration::from_secs(10);
 }
 
+/// The `x-amz-target` of an operation of no service: what `longshore status` asks for.
+pub const STATUS_TARGET: &str = "Longshore.DescribeStatus";
+
 /// What stands behind the listener.
 pub trait Site: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -105,6 +108,10 @@ pub trait Site: Send + Sync + 'static {
         caller: &'a Caller,
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>>;
+    /// What the region does by itself, for whom it belongs to: nobody else may know.
+    fn status(&self, _caller: &Caller) -> Option<serde_json::Value> {
+        None
+    }
     /// Opens an agent's socket; the request is verified.
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String>;
     /// The region ends: open sockets are to be closed.

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller};
-use control::AccessKey;
+use aws_wire::{ApiError, Caller, Principal};
 use control::ports::RegionService;
+use control::{AccessKey, Config};
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
@@ -68,6 +68,12 @@ impl Site for Region {
             Some(service) => service.dispatch(caller, call),
             None => Box::pin(async { Err(call.not_available()) }),
         }
+    }
+
+    fn status(&self, caller: &Caller) -> Option<serde_json::Value> {
+        let is_owner =
+            caller.principal == Principal::Root && caller.account == Config::root_account();
+        is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))
     }
 
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {
