@@ -8,8 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use longshore_types::Chain;
-use model::vpc::Cidr;
-use network::{Ipv4Net, NetTag, NetworkError};
+use network::{NetTag, NetworkError};
 use plan::ranges::Ranges;
 use region::Region;
 use tokio::time::Instant;
@@ -52,17 +51,12 @@ pub(crate) async fn settle(
 
 async fn choose(region: &Region, tag: NetTag) -> Result<Ranges, Error> {
     let taken = network::ranges_in_use(tag).map_err(Error::other("read this machine's routes"))?;
-    let taken: Vec<Cidr> =
-        taken.iter().filter_map(|it| Cidr::new(it.network(), it.prefix())).collect();
     let chosen = region.prepare_network(&taken).await;
     chosen.map_err(Error::other("plan the addresses of tasks"))
 }
 
 fn claim(tag: NetTag, ranges: Ranges) -> Result<(), NetworkError> {
-    let net = |range: Cidr| {
-        Ipv4Net::containing(range.first(), range.prefix()).expect("a prefix has at most 32 bits")
-    };
-    network::claim_ranges(tag, net(ranges.vpc), net(ranges.bridge))
+    network::claim_ranges(tag, ranges.vpc, ranges.bridge)
 }
 
 /// Without a turn, as where the directory can't be made, the claims alone keep regions apart.

@@ -8,6 +8,7 @@
 
 pub mod arn;
 pub mod chain;
+pub mod cidr;
 pub mod env;
 pub mod ids;
 pub mod oci;
@@ -18,6 +19,7 @@ pub mod units;
 
 pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
 pub use chain::Chain;
+pub use cidr::{Cidr, NotACidr};
 pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
     AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, RegionName,

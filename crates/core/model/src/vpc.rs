@@ -9,12 +9,12 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
 use longshore_types::{
     AccountId, ClusterName, EniId, RegionName, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp,
     Uuid, VpcId,
 };
+pub use longshore_types::{Cidr, NotACidr};
 use serde::{Deserialize, Serialize};
 
 use crate::table::Record;
@@ -26,96 +26,6 @@ pub const ZONES: usize = 3;
 pub const SUBNET_PREFIX: u8 = 20;
 /// Addresses at a subnet's start that nobody gets: network, router, DNS, and one kept back.
 const RESERVED_FIRST: u32 = 4;
-
-/// A block of IPv4 addresses such as `172.31.0.0/16`; its address is the block's first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr {
-    first: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// The block of `prefix` bits that `address` lies in; `None` if there are no 32 such bits.
-    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
-        (prefix <= 32).then(|| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            Self { first: Ipv4Addr::from_bits(address.to_bits() & mask), prefix }
-        })
-    }
-
-    pub fn first(self) -> Ipv4Addr {
-        self.first
-    }
-
-    pub fn prefix(self) -> u8 {
-        self.prefix
-    }
-
-    pub fn size(self) -> u64 {
-        1 << (32 - u32::from(self.prefix))
-    }
-
-    pub fn last(self) -> Ipv4Addr {
-        let hosts = u32::try_from(self.size() - 1).unwrap_or(u32::MAX);
-        Ipv4Addr::from_bits(self.first.to_bits() | hosts)
-    }
-
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        self.first <= address && address <= self.last()
-    }
-
-    pub fn overlaps(self, other: Self) -> bool {
-        self.contains(other.first) || other.contains(self.first)
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
-    }
-}
-
-impl fmt::Debug for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// The text is no block of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotACidr;
-
-impl fmt::Display for NotACidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a block of IPv4 addresses such as 172.31.0.0/16")
-    }
-}
-
-impl std::error::Error for NotACidr {}
-
-impl FromStr for Cidr {
-    type Err = NotACidr;
-
-    fn from_str(text: &str) -> Result<Self, NotACidr> {
-        let (address, prefix) = text.split_once('/').ok_or(NotACidr)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| NotACidr)?;
-        let cidr = Self::new(address, prefix.parse().map_err(|_| NotACidr)?).ok_or(NotACidr)?;
-        if cidr.first == address { Ok(cidr) } else { Err(NotACidr) }
-    }
-}
-
-impl Serialize for Cidr {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Cidr {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// The account under which rows are kept that belong to the region as a whole.
 pub fn region_account() -> AccountId {
@@ -167,7 +77,7 @@ impl AddressPlan {
             let letter = char::from(b"abc"[number]);
             Subnet {
                 id: format!("subnet-{}", id("subnet", number)).parse().expect(parse),
-                block: Cidr { first, prefix: SUBNET_PREFIX },
+                block: Cidr::new(first, SUBNET_PREFIX).expect("20 bits are a prefix"),
                 zone: format!("{region}{letter}"),
                 zone_id: format!("{}-az{}", zone_id_stem(region), number + 1),
             }

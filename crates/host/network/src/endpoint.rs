@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use longshore_types::SecurityGroupId;
+use longshore_types::{Cidr, SecurityGroupId};
 
-use crate::addr::{Ipv4Net, MacAddr};
+use crate::addr::MacAddr;
 use crate::names::{EndpointId, LinkName};
 use crate::netlink::route::LinkIndex;
 use crate::netns::HostLink;
@@ -103,7 +103,7 @@ impl Endpoint {
     pub(crate) fn of_bridge(
         id: EndpointId,
         address: Ipv4Addr,
-        (range, gateway): (Ipv4Net, Ipv4Addr),
+        (range, gateway): (Cidr, Ipv4Addr),
         link: HostLink,
     ) -> Self {
         Self {

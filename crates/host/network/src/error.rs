@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::io;
 use std::net::Ipv4Addr;
 
-use crate::addr::Ipv4Net;
+use longshore_types::Cidr;
+
 use crate::names::EndpointId;
 use crate::netlink::NetlinkError;
 use crate::publish::PortError;
@@ -13,17 +14,17 @@ use crate::publish::PortError;
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     #[error("the ranges {first} and {second} overlap")]
-    RangesOverlap { first: Ipv4Net, second: Ipv4Net },
+    RangesOverlap { first: Cidr, second: Cidr },
     #[error("the range {range} is too small for a network")]
-    RangeTooSmall { range: Ipv4Net },
+    RangeTooSmall { range: Cidr },
     #[error("this machine already has routes into the range {range}")]
-    RangeTaken { range: Ipv4Net },
+    RangeTaken { range: Cidr },
     #[error("the address {address} belongs to {holder}")]
     AddressTaken { address: Ipv4Addr, holder: EndpointId },
     #[error("the address {address} is not in the network {range}")]
-    OutsideRange { address: Ipv4Addr, range: Ipv4Net },
+    OutsideRange { address: Ipv4Addr, range: Cidr },
     #[error("no free address in {range}")]
-    NoFreeAddress { range: Ipv4Net },
+    NoFreeAddress { range: Cidr },
     #[error("{endpoint} is attached with another address or other groups")]
     AttachedDifferently { endpoint: EndpointId },
     #[error("{endpoint} is not attached")]

@@ -7,9 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use longshore_types::SecurityGroupId;
-
-use crate::addr::Ipv4Net;
+use longshore_types::{Cidr, SecurityGroupId};
 
 /// A group and its rules, complete: setting it again replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +39,7 @@ pub enum Traffic {
 /// Who is on the other side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
-    Network(Ipv4Net),
+    Network(Cidr),
     /// Every interface that has this group.
     Group(SecurityGroupId),
 }
@@ -50,8 +48,8 @@ impl SecurityGroup {
     /// What a VPC's default group says, and what a group means of which nothing else is known:
     /// members reach each other, everything may go out, nothing else comes in.
     pub fn default_rules(id: SecurityGroupId) -> Self {
-        let all = Ipv4Net::containing(std::net::Ipv4Addr::UNSPECIFIED, 0)
-            .expect("zero bits are a valid prefix");
+        let all =
+            Cidr::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("zero bits are a valid prefix");
         Self {
             ingress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Group(id.clone()) }],
             egress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Network(all) }],

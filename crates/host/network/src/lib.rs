@@ -46,7 +46,9 @@ use tracing::warn;
 
 use longshore_types::{Chain, Steps};
 
-pub use crate::addr::{AddrError, Ipv4Net, MacAddr};
+pub use longshore_types::Cidr;
+
+pub use crate::addr::{AddrError, MacAddr};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
 pub use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
@@ -74,9 +76,9 @@ pub struct NetworkConfig {
     /// The region's runtime directory, such as `/run/longshore/<tag>`; namespaces are mounted below it.
     pub run_dir: PathBuf,
     /// The range of the VPC's addresses.
-    pub vpc: Ipv4Net,
+    pub vpc: Cidr,
     /// The range for bridged containers; without one, a free part of 172.16.0.0/12.
-    pub bridge: Option<Ipv4Net>,
+    pub bridge: Option<Cidr>,
     /// Namespaces to keep ready; a start that finds one costs a third of one that does not.
     pub pool_size: usize,
     /// Where the host's resolvers are named.
@@ -99,7 +101,7 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
-    pub fn new(tag: NetTag, run_dir: PathBuf, vpc: Ipv4Net) -> Self {
+    pub fn new(tag: NetTag, run_dir: PathBuf, vpc: Cidr) -> Self {
         Self {
             tag,
             run_dir,
@@ -128,7 +130,7 @@ pub struct Network {
 struct Shared {
     commands: Sender<Command>,
     host: Ipv4Addr,
-    bridge: Ipv4Net,
+    bridge: Cidr,
     _relay: dns::Relay,
 }
 
@@ -136,7 +138,7 @@ struct Shared {
 #[derive(Debug)]
 struct Opened {
     host: Ipv4Addr,
-    bridge: Ipv4Net,
+    bridge: Cidr,
     relay: dns::Bound,
 }
 
@@ -170,7 +172,7 @@ impl Network {
     }
 
     /// The range of bridged containers' addresses.
-    pub fn bridge_range(&self) -> Ipv4Net {
+    pub fn bridge_range(&self) -> Cidr {
         self.shared.bridge
     }
 

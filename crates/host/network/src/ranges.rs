@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use longshore_types::Cidr;
 use nix::errno::Errno;
 use tracing::info;
 
-use crate::addr::Ipv4Net;
 use crate::error::NetworkError;
 use crate::names::NetTag;
 use crate::netlink::route::{LinkIndex, Route};
@@ -24,16 +24,16 @@ const NETWORK_PREFIX_MIN: u8 = 8;
 const NEIGHBOURHOOD_PREFIX: u8 = 16;
 
 /// The ranges that something else than the region of this tag uses on this host.
-pub fn ranges_in_use(tag: NetTag) -> Result<Vec<Ipv4Net>, NetworkError> {
+pub fn ranges_in_use(tag: NetTag) -> Result<Vec<Cidr>, NetworkError> {
     let mut route = Socket::route()?;
     let links: BTreeMap<LinkIndex, String> = route.links()?.into_iter().collect();
-    let mut ranges: Vec<Ipv4Net> = others(&mut route, tag)?;
+    let mut ranges: Vec<Cidr> = others(&mut route, tag)?;
     for (index, net) in route.addresses()? {
         // Regions' own links hold single addresses, of ranges that are claimed.
         let is_holder = links.get(&index).is_some_and(|name| NetTag::of_holder(name).is_some());
         if !is_holder {
             let prefix = net.prefix().min(NEIGHBOURHOOD_PREFIX);
-            ranges.extend(Ipv4Net::containing(net.network(), prefix));
+            ranges.extend(Cidr::new(net.first(), prefix));
         }
     }
     ranges.sort();
@@ -42,7 +42,7 @@ pub fn ranges_in_use(tag: NetTag) -> Result<Vec<Ipv4Net>, NetworkError> {
 }
 
 /// Claims a region's ranges before its network is opened, and gives up the claims that it had on others.
-pub fn claim_ranges(tag: NetTag, vpc: Ipv4Net, bridge: Ipv4Net) -> Result<(), NetworkError> {
+pub fn claim_ranges(tag: NetTag, vpc: Cidr, bridge: Cidr) -> Result<(), NetworkError> {
     let mut route = Socket::route()?;
     release_but(&mut route, tag, &[vpc, bridge])?;
     claim(&mut route, vpc, tag)?;
@@ -51,7 +51,7 @@ pub fn claim_ranges(tag: NetTag, vpc: Ipv4Net, bridge: Ipv4Net) -> Result<(), Ne
 
 /// Claims `range` for the region, if no route of anybody else leads into it. A claim that an earlier
 /// process of ours made is ours still, whatever came after it.
-pub(crate) fn claim(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(), NetworkError> {
+pub(crate) fn claim(route: &mut Socket, range: Cidr, tag: NetTag) -> Result<(), NetworkError> {
     let mut requests = Requests::default();
     requests.add_unreachable(range, tag.metric());
     match route.ask(&requests) {
@@ -70,7 +70,7 @@ pub(crate) fn claim(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(
 pub(crate) fn release_but(
     route: &mut Socket,
     tag: NetTag,
-    kept: &[Ipv4Net],
+    kept: &[Cidr],
 ) -> Result<(), NetworkError> {
     let claims = route.routes()?.into_iter().filter(|it| it.is_claim_of(tag));
     for claim in claims.filter(|claim| !kept.contains(&claim.range)) {
@@ -80,7 +80,7 @@ pub(crate) fn release_but(
     Ok(())
 }
 
-fn release(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(), NetlinkError> {
+fn release(route: &mut Socket, range: Cidr, tag: NetTag) -> Result<(), NetlinkError> {
     let mut requests = Requests::default();
     requests.delete_unreachable(range, tag.metric());
     match route.ask(&requests) {
@@ -90,7 +90,7 @@ fn release(route: &mut Socket, range: Ipv4Net, tag: NetTag) -> Result<(), Netlin
 }
 
 /// The routes that are not of the region of this tag, ways out aside.
-fn others(route: &mut Socket, tag: NetTag) -> Result<Vec<Ipv4Net>, NetworkError> {
+fn others(route: &mut Socket, tag: NetTag) -> Result<Vec<Cidr>, NetworkError> {
     let links: BTreeMap<LinkIndex, String> = route.links()?.into_iter().collect();
     let is_by_ours = |route: &Route| {
         let name = route.link.and_then(|link| links.get(&link));

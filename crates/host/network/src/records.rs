@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Found};
+use longshore_types::Cidr;
 use tracing::warn;
 
-use crate::addr::Ipv4Net;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::names::{EndpointId, LinkNumber};
@@ -96,11 +96,11 @@ impl Records {
     }
 
     /// The range that bridged containers got their addresses from last time.
-    pub(crate) fn bridge(&self) -> Option<Ipv4Net> {
+    pub(crate) fn bridge(&self) -> Option<Cidr> {
         fs::read_to_string(self.run_dir.join("bridge")).ok()?.trim().parse().ok()
     }
 
-    pub(crate) fn save_bridge(&self, range: Ipv4Net) -> Result<(), NetworkError> {
+    pub(crate) fn save_bridge(&self, range: Cidr) -> Result<(), NetworkError> {
         let (path, text) = (self.run_dir.join("bridge"), range.to_string());
         whole::write(&path, text.as_bytes(), Durability::DiesWithTheMachine)
             .map_err(|source| NetworkError::io("write down the bridge's range", source))

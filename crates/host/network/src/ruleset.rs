@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use longshore_types::SecurityGroupId;
+use longshore_types::{Cidr, SecurityGroupId};
 
-use crate::addr::Ipv4Net;
 use crate::endpoint::{Binding, Endpoint, Role};
 use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
 use crate::names::NetTag;
@@ -27,7 +26,7 @@ const DNS_PORT: u16 = 53;
 pub(crate) const AMAZON_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 
 /// Where hosts have services for themselves alone, such as their cloud's metadata and credentials.
-pub(crate) const LINK_LOCAL: Ipv4Net = match Ipv4Net::from_octets([169, 254, 0, 0], 16) {
+pub(crate) const LINK_LOCAL: Cidr = match Cidr::from_octets([169, 254, 0, 0], 16) {
     Some(range) => range,
     None => panic!("the range is written without host bits"),
 };
@@ -49,8 +48,8 @@ const NAMESERVERS: &str = "nameservers";
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) tag: NetTag,
-    pub(crate) vpc: Ipv4Net,
-    pub(crate) bridge: Ipv4Net,
+    pub(crate) vpc: Cidr,
+    pub(crate) bridge: Cidr,
     /// The host's own address towards endpoints.
     pub(crate) host: Ipv4Addr,
     /// Where on `host` the DNS relay listens.
@@ -240,7 +239,7 @@ impl Table {
         let links = self.links();
         let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("guard", filter(HookNumber::Prerouting, -300));
-        let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+        let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
         let others = Rule::new().incoming(&links, false).then(Verdict::Accept);
         let rules = [
             others,
@@ -308,7 +307,7 @@ impl Table {
             ours().was_redirected().then(Verdict::Accept),
             ours().protocol(ICMP).icmp(8, None).then(Verdict::Accept),
         ]);
-        let host = Ipv4Net::containing(self.plan.host, 32).expect("32 bits are a prefix");
+        let host = Cidr::host(self.plan.host);
         // Asked at the very address where it listens, the relay is reached without a translation.
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             let dns = ours().destination_in(host, true).protocol(protocol.number());
@@ -359,7 +358,7 @@ impl Table {
         };
         let mut rules = vec![dns(Protocol::Tcp.number()), dns(Protocol::Udp.number())];
         for service in &self.plan.services {
-            let at = Ipv4Net::containing(service.address, 32).expect("32 bits are a prefix");
+            let at = Cidr::host(service.address);
             let asked = ours().destination_in(at, true).protocol(Protocol::Tcp.number());
             rules.push(asked.ports(&(service.port..=service.port)).dnat(host, service.listens_on));
         }
@@ -379,11 +378,11 @@ impl Table {
         batch.add_rule("redirect_own", published.exprs());
 
         batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));
-        let out = |from: Ipv4Net| {
+        let out = |from: Cidr| {
             let leaves = Rule::new().ipv4(true).outgoing(&links, false);
             leaves.source_in(from, true).destination_in(from, false).masquerade()
         };
-        let loopback = Ipv4Net::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+        let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
         let inward = || Rule::new().ipv4(true).outgoing(&links, true);
         let rules = [
             out(vpc),

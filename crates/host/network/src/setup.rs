@@ -8,9 +8,8 @@ use std::net::Ipv4Addr;
 use nix::errno::Errno;
 use tracing::{info, warn};
 
-use longshore_types::Chain;
+use longshore_types::{Chain, Cidr};
 
-use crate::addr::Ipv4Net;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::names::{EndpointId, LinkName, NetTag};
@@ -22,7 +21,7 @@ use crate::ranges;
 use crate::records::Records;
 
 /// Where bridge ranges are looked for when none is configured.
-const BRIDGE_RANGES: Ipv4Net = match Ipv4Net::from_octets([172, 16, 0, 0], 12) {
+const BRIDGE_RANGES: Cidr = match Cidr::from_octets([172, 16, 0, 0], 12) {
     Some(range) => range,
     None => panic!("the range is written without host bits"),
 };
@@ -34,11 +33,11 @@ const MTU_DEFAULT: u32 = 1500;
 pub(crate) fn bridge_range(
     route: &mut Socket,
     records: &Records,
-    (wanted, vpc): (Option<Ipv4Net>, Ipv4Net),
+    (wanted, vpc): (Option<Cidr>, Cidr),
     tag: NetTag,
-) -> Result<Ipv4Net, NetworkError> {
+) -> Result<Cidr, NetworkError> {
     let last = records.bridge().filter(|last| !last.overlaps(vpc));
-    let is_inhabited = |range: Ipv4Net| {
+    let is_inhabited = |range: Cidr| {
         let recorded = records.load().unwrap_or_default();
         let is_alive = |it: &Endpoint| netns::is_pinned(&records.namespace(&it.id));
         recorded.iter().any(|it| range.contains(it.address) && is_alive(it))
@@ -58,13 +57,13 @@ pub(crate) fn bridge_range(
     Ok(chosen)
 }
 
-fn first_free(route: &mut Socket, vpc: Ipv4Net, tag: NetTag) -> Result<Ipv4Net, NetworkError> {
+fn first_free(route: &mut Socket, vpc: Cidr, tag: NetTag) -> Result<Cidr, NetworkError> {
     let step = 1_u32 << (32 - BRIDGE_PREFIX);
     // From 172.30 down, as regions choose.
     let parts = (0..=14_u32).rev().flat_map(|second| (0..16).map(move |part| second * 16 + part));
     for part in parts {
         let first = BRIDGE_RANGES.nth(part * step).expect("the parts lie within the range");
-        let range = Ipv4Net::containing(first, BRIDGE_PREFIX).expect("20 bits are a prefix");
+        let range = Cidr::new(first, BRIDGE_PREFIX).expect("20 bits are a prefix");
         if range.overlaps(vpc) {
             continue;
         }
@@ -100,7 +99,7 @@ pub(crate) fn hold_address(
     let (mut requests, mut gone) = (Requests::default(), Vec::new());
     for (_, other) in route.addresses()?.into_iter().filter(|(link, _)| *link == index) {
         // Of a time when the ranges were others. Each is told twice, as near and as far address.
-        if other.network() != address && !gone.contains(&other) {
+        if other.first() != address && !gone.contains(&other) {
             requests.delete_address(index, other);
             gone.push(other);
         }

@@ -14,9 +14,8 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use longshore_types::{Chain, SecurityGroupId, Steps};
+use longshore_types::{Chain, Cidr, SecurityGroupId, Steps};
 
-use crate::addr::Ipv4Net;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
 use crate::forgetter::Forgetter;
@@ -219,7 +218,7 @@ impl Worker {
         if !vpc.contains(spec.address) {
             return Err(NetworkError::OutsideRange { address: spec.address, range: vpc });
         }
-        let subnet = Ipv4Net::containing(spec.address, spec.prefix).unwrap_or(vpc);
+        let subnet = Cidr::new(spec.address, spec.prefix).unwrap_or(vpc);
         if !subnet.contains(spec.gateway) || spec.gateway == spec.address {
             return Err(NetworkError::OutsideRange { address: spec.gateway, range: subnet });
         }
@@ -332,7 +331,7 @@ impl Worker {
     }
 
     fn free_bridge_address(&mut self) -> Result<Ipv4Addr, NetworkError> {
-        let range: Ipv4Net = self.table.plan().bridge;
+        let range: Cidr = self.table.plan().bridge;
         let size = u32::try_from(range.size()).unwrap_or(u32::MAX);
         let used: BTreeSet<Ipv4Addr> = self.endpoints.values().map(|it| it.address).collect();
         for _ in 0..size {

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use longshore_types::Cidr;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{ACK, CREATE, EXCL, NetlinkError, REPLACE, REQUEST, Requests, Socket, attributes};
-use crate::addr::{Ipv4Net, MacAddr};
+use crate::addr::MacAddr;
 use crate::names::{LinkName, NetTag};
 
 const NEW_LINK: u16 = 16;
@@ -74,7 +75,7 @@ pub(crate) struct LinkCounters {
 /// A route of some table of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) range: Ipv4Net,
+    pub(crate) range: Cidr,
     pub(crate) link: Option<LinkIndex>,
     pub(crate) metric: u32,
     kind: u8,
@@ -181,11 +182,11 @@ impl Requests {
         });
     }
 
-    pub(crate) fn delete_address(&mut self, link: LinkIndex, address: Ipv4Net) {
+    pub(crate) fn delete_address(&mut self, link: LinkIndex, address: Cidr) {
         self.message(format!("delete address {address}"), DEL_ADDRESS, REQUEST | ACK, |m| {
             m.raw(&[FAMILY_IPV4, address.prefix(), 0, 0]);
             m.raw(&link.0.to_ne_bytes());
-            m.attribute(2, &address.network().octets());
+            m.attribute(2, &address.first().octets());
         });
     }
 
@@ -235,22 +236,22 @@ impl Requests {
 
     /// Addresses of `range` that no endpoint has are unreachable, and do not leave by the default route.
     /// The metric says whose claim it is.
-    pub(crate) fn add_unreachable(&mut self, range: Ipv4Net, metric: u32) {
+    pub(crate) fn add_unreachable(&mut self, range: Cidr, metric: u32) {
         let flags = REQUEST | ACK | CREATE | EXCL;
         self.message(format!("claim the range {range}"), NEW_ROUTE, flags, |m| {
             m.unreachable(range, metric);
         });
     }
 
-    pub(crate) fn delete_unreachable(&mut self, range: Ipv4Net, metric: u32) {
+    pub(crate) fn delete_unreachable(&mut self, range: Cidr, metric: u32) {
         self.message(format!("release the range {range}"), DEL_ROUTE, REQUEST | ACK, |m| {
             m.unreachable(range, metric);
         });
     }
 
-    fn unreachable(&mut self, range: Ipv4Net, metric: u32) {
+    fn unreachable(&mut self, range: Cidr, metric: u32) {
         self.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
-        self.attribute(1, &range.network().octets());
+        self.attribute(1, &range.first().octets());
         self.host_u32(6, metric);
     }
 
@@ -327,7 +328,7 @@ impl Socket {
     }
 
     /// The addresses of all links, each with its subnet's prefix, and those at the far end of a link.
-    pub(crate) fn addresses(&mut self) -> Result<Vec<(LinkIndex, Ipv4Net)>, NetlinkError> {
+    pub(crate) fn addresses(&mut self) -> Result<Vec<(LinkIndex, Cidr)>, NetlinkError> {
         let mut requests = Requests::default();
         requests.message("list addresses", GET_ADDRESS, REQUEST | super::DUMP, |m| {
             m.raw(&[FAMILY_IPV4, 0, 0, 0, 0, 0, 0, 0]);
@@ -401,13 +402,13 @@ fn index_and_name(payload: &[u8]) -> Option<(LinkIndex, String)> {
 }
 
 /// Reads a message about an address.
-fn addresses_of(payload: &[u8]) -> Vec<(LinkIndex, Ipv4Net)> {
+fn addresses_of(payload: &[u8]) -> Vec<(LinkIndex, Cidr)> {
     let header = payload.first_chunk::<ADDRESS_HEADER_LEN>();
     let Some([FAMILY_IPV4, prefix, _, _, index @ ..]) = header else { return Vec::new() };
     let index = LinkIndex(i32::from_ne_bytes(*index));
     let net = |value: &[u8]| {
         let address = Ipv4Addr::from(*value.first_chunk::<4>()?);
-        Ipv4Net::containing(address, *prefix).ok()
+        Cidr::new(address, *prefix)
     };
     // Kind 1 is the address or its peer's, kind 2 the address where it has a peer.
     let values =
@@ -426,7 +427,7 @@ fn route_of(payload: &[u8]) -> Option<Route> {
     };
     let destination = number(1).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
     Some(Route {
-        range: Ipv4Net::containing(destination, prefix).ok()?,
+        range: Cidr::new(destination, prefix)?,
         link: number(4).map(|bytes| LinkIndex(i32::from_ne_bytes(bytes))),
         metric: number(6).map_or(0, u32::from_ne_bytes),
         kind,

@@ -6,8 +6,9 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
+use longshore_types::Cidr;
+
 use super::Verdict;
-use crate::addr::Ipv4Net;
 use crate::netlink::Requests;
 use crate::ruleset::{ControlGroup, Ipv6Range};
 
@@ -141,22 +142,22 @@ impl Rule {
         self.and([Expr::Meta { key: 6 }, Expr::Compare { is_equal: is_it, value }])
     }
 
-    pub(crate) fn source_in(self, net: Ipv4Net, is_it: bool) -> Self {
+    pub(crate) fn source_in(self, net: Cidr, is_it: bool) -> Self {
         self.address_in(12, net, is_it)
     }
 
-    pub(crate) fn destination_in(self, net: Ipv4Net, is_it: bool) -> Self {
+    pub(crate) fn destination_in(self, net: Cidr, is_it: bool) -> Self {
         self.address_in(16, net, is_it)
     }
 
-    fn address_in(self, offset: u32, net: Ipv4Net, is_it: bool) -> Self {
+    fn address_in(self, offset: u32, net: Cidr, is_it: bool) -> Self {
         if net.prefix() == 0 && is_it {
             return self;
         }
         self.and([
             Expr::Payload { base: 1, offset, length: 4 },
             Expr::Mask { mask: net.mask().octets().to_vec() },
-            Expr::Compare { is_equal: is_it, value: net.network().octets().to_vec() },
+            Expr::Compare { is_equal: is_it, value: net.first().octets().to_vec() },
         ])
     }
 

@@ -1,13 +1,13 @@
 //! Ranges of addresses: what others use, what is claimed, and what is left of it.
 
-use network::{Ipv4Net, NetTag, Network, claim_ranges, ranges_in_use};
+use network::{Cidr, NetTag, Network, claim_ranges, ranges_in_use};
 
 use crate::life::our_links;
 use crate::world::{World, eni, eventually, exists, id, on_a_host, run};
 
 const TAG: &str = "0a0b0c0d";
 
-fn net(text: &str) -> Ipv4Net {
+fn net(text: &str) -> Cidr {
     text.parse().unwrap()
 }
 
