@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp};
+use network::PortError;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase,
     Position, Recovered, SandboxError, Started, Stats, StorageUse,
@@ -19,6 +20,7 @@ use sandbox::{
 use tokio::sync::Notify;
 
 use crate::acs::wire::RoleCredentials;
+use crate::client::CallError;
 use crate::engine::Region;
 use crate::engine::state::{Binding, TaskEvent};
 use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
@@ -566,7 +568,10 @@ impl Nets for FakeNets {
             bindings.iter().any(|b| b.host_port == known.host_port && b.host_port < 49_000)
         });
         let result = match taken {
-            Some(binding) => Err(NetError(format!("host port {} is taken", binding.host_port))),
+            Some(binding) => Err(NetError::Network(
+                PortError::Taken { port: binding.host_port, protocol: network::Protocol::Tcp }
+                    .into(),
+            )),
             None => {
                 endpoints.insert(endpoint.to_owned(), bindings.clone());
                 Ok(bindings)
@@ -660,7 +665,7 @@ impl Region for FakeRegion {
         _account: AccountId,
         _auth: RegistryAuth,
         _role: Option<RoleCredentials>,
-    ) -> BoxFuture<'_, Result<Auth, String>> {
+    ) -> BoxFuture<'_, Result<Auth, CallError>> {
         Box::pin(async { Ok(Auth::none()) })
     }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use image::PullError;
 use longshore_types::Chain;
 use sandbox::SandboxError;
 
 use crate::engine::state::{ContainerState, StopCause, TaskState};
+use crate::engine::{Failure, VolumeError};
 use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, TASK_REASON_MAX};
+use crate::logdriver::LogError;
 use crate::spec::TaskSpec;
 
 pub(crate) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
@@ -58,20 +59,8 @@ fn exit_detail(spec: &TaskSpec, index: usize, container: &ContainerState) -> Opt
 }
 
 fn signal_name(code: i32) -> Option<&'static str> {
-    Some(match code.checked_sub(128)? {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        _ => return None,
-    })
+    let number = code.checked_sub(128)?;
+    sandbox::Signal::try_from(number).ok().map(sandbox::Signal::as_str)
 }
 
 /// Cuts at a character boundary and shows that it did.
@@ -136,31 +125,67 @@ fn gib(bytes: u64) -> String {
     }
 }
 
-/// A pull's failure is a whole sentence already.
-pub(crate) fn pull(error: &PullError) -> String {
-    format!("CannotPullContainerError: {error}")
+/// What is said of a failure.
+pub(crate) fn of_failure(failure: &Failure) -> String {
+    match failure {
+        Failure::TimedOut { what, after } => timed_out(what, *after),
+        Failure::ImageName { image, why } => {
+            format!("CannotPullContainerError: invalid reference format: {image}: {why}")
+        }
+        Failure::Login { image, why } => format!(
+            "CannotPullECRContainerError: no credentials for the registry of {image}: {}",
+            Chain(why)
+        ),
+        // A whole sentence already.
+        Failure::Pull { why } => format!("CannotPullContainerError: {why}"),
+        Failure::ImageGone { image } => {
+            format!("CannotCreateContainerError: image {image} is gone")
+        }
+        Failure::NoCommand { image } => no_command(image),
+        Failure::Group { why } => resources(&Chain(why)),
+        Failure::Name { why } => resources(why),
+        Failure::Network { why } => network(&Chain(why)),
+        Failure::NamespaceGone => network(&"the network namespace is gone"),
+        Failure::ContainerNetwork { why } => format!(
+            "CannotStartContainerError: failed to set up container networking: {}",
+            Chain(why)
+        ),
+        Failure::Volume { why } => volume(why),
+        Failure::Fill { container, why } => {
+            format!("CannotCreateContainerError: container \"{container}\": {}", Chain(why))
+        }
+        Failure::Files { container, why } => format!(
+            "CannotCreateContainerError: container \"{container}\": failed to write its files: {why}"
+        ),
+        Failure::Create { why } => create_or_start(why),
+        Failure::Start { why } => start(why),
+        Failure::Log { is_fargate, why } => log_driver(*is_fargate, why),
+        Failure::Interrupted => resources(&"what was being done for the task was interrupted"),
+    }
 }
 
-pub(crate) fn pull_auth(image: &str, why: &dyn std::fmt::Display) -> String {
-    format!("CannotPullECRContainerError: no credentials for the registry of {image}: {why}")
-}
-
-pub(crate) fn bad_image_name(image: &str, why: &dyn std::fmt::Display) -> String {
-    format!("CannotPullContainerError: invalid reference format: {image}: {why}")
+fn volume(error: &VolumeError) -> String {
+    match error {
+        VolumeError::Unknown { .. } => format!("HostConfigError: {error}"),
+        VolumeError::Missing { .. }
+        | VolumeError::Unsupported { .. }
+        | VolumeError::NotMade { .. }
+        | VolumeError::ImagesNotMade { .. } => format!("CannotCreateVolumeError: {}", Chain(error)),
+    }
 }
 
 /// Docker's sentence for an image without anything to run.
-pub(crate) fn no_command(image: &str) -> String {
+fn no_command(image: &str) -> String {
     format!(
         "CannotCreateContainerError: no command specified: image {image} has neither an entry point nor a command, and the task definition names none"
     )
 }
 
-pub(crate) fn create(error: &SandboxError) -> String {
+fn create(error: &SandboxError) -> String {
     format!("CannotCreateContainerError: {}", Chain(error))
 }
 
-pub(crate) fn start(error: &SandboxError) -> String {
+fn start(error: &SandboxError) -> String {
     let lead = "CannotStartContainerError: failed to create task for container";
     match error {
         SandboxError::NoSuchCommand { command, looked_in } => {
@@ -192,23 +217,23 @@ pub(crate) fn start(error: &SandboxError) -> String {
 }
 
 /// Creation finds out what Docker only finds out at the start; the user knows it by Docker's name.
-pub(crate) fn create_or_start(error: &SandboxError) -> String {
+fn create_or_start(error: &SandboxError) -> String {
     match error {
         SandboxError::NoSuchCommand { .. } | SandboxError::NotExecutable { .. } => start(error),
         _ => create(error),
     }
 }
 
-pub(crate) fn network(error: &dyn std::fmt::Display) -> String {
+fn network(error: &dyn std::fmt::Display) -> String {
     format!("ResourceInitializationError: failed to set up the task's network: {error}")
 }
 
-pub(crate) fn resources(error: &dyn std::fmt::Display) -> String {
+fn resources(error: &dyn std::fmt::Display) -> String {
     format!("ResourceInitializationError: {error}")
 }
 
 /// What ECS says on Fargate, and what Docker says elsewhere.
-pub(crate) fn log_driver(is_fargate: bool, why: &str) -> String {
+fn log_driver(is_fargate: bool, why: &LogError) -> String {
     if is_fargate {
         format!("ResourceInitializationError: failed to validate logger args: {why}")
     } else {
@@ -216,7 +241,7 @@ pub(crate) fn log_driver(is_fargate: bool, why: &str) -> String {
     }
 }
 
-pub(crate) fn timed_out(what: &str, after: Duration) -> String {
+fn timed_out(what: &str, after: Duration) -> String {
     format!("DockerTimeoutError: Could not transition to {what}; timed out after waiting {after:?}")
 }
 

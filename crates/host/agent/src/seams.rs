@@ -13,6 +13,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::Timestamp;
+use network::{AddrError, NameError, NetworkError};
 pub use sandbox::Position;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
@@ -32,11 +33,6 @@ impl Signal {
 
     /// Reads `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
     pub fn parse(text: &str) -> Option<Self> {
-        const NAMES: [&str; 31] = [
-            "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV",
-            "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN",
-            "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-        ];
         const REALTIME_FIRST: i32 = 34;
         const LAST: i32 = 64;
         if let Ok(number) = text.parse::<i32>() {
@@ -49,8 +45,8 @@ impl Signal {
             let number = REALTIME_FIRST.checked_add(offset)?;
             return (REALTIME_FIRST..=LAST).contains(&number).then_some(Self(number));
         }
-        let position = NAMES.iter().position(|known| *known == name)?;
-        i32::try_from(position + 1).ok().map(Self)
+        let known: sandbox::Signal = format!("SIG{name}").parse().ok()?;
+        Some(Self(known as i32))
     }
 }
 
@@ -155,10 +151,16 @@ pub trait Images: Send + Sync + Debug {
     fn collect(&self) -> BoxFuture<'_, usize>;
 }
 
-/// What went wrong with a network, in full; port conflicts name the port.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NetError(pub String);
+/// What went wrong with a network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error("the name {name:?} must be {why}")]
+    Name { name: String, why: NameError },
+    #[error("the hardware address {mac:?} must be {why}")]
+    Mac { mac: String, why: AddrError },
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
 
 /// An interface in its own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,13 +29,34 @@ pub enum Ended {
     Failed(String),
 }
 
+/// An endpoint that is no address of a socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadEndpoint {
+    #[error("{endpoint} has no scheme")]
+    NoScheme { endpoint: String },
+    #[error("{endpoint}: {scheme} is not supported")]
+    Scheme { endpoint: String, scheme: String },
+    #[error("{text}: {why}")]
+    Uri { text: String, why: http::uri::InvalidUri },
+}
+
+impl From<BadEndpoint> for Ended {
+    fn from(why: BadEndpoint) -> Self {
+        Self::Failed(why.to_string())
+    }
+}
+
 /// The address of a socket: `http` becomes `ws`, and a path is kept.
-pub(crate) fn socket_uri(endpoint: &str, query: &[(&str, &str)]) -> Result<Uri, String> {
-    let (scheme, rest) =
-        endpoint.split_once("://").ok_or_else(|| format!("{endpoint} has no scheme"))?;
+pub(crate) fn socket_uri(endpoint: &str, query: &[(&str, &str)]) -> Result<Uri, BadEndpoint> {
+    let (scheme, rest) = endpoint
+        .split_once("://")
+        .ok_or_else(|| BadEndpoint::NoScheme { endpoint: endpoint.to_owned() })?;
     let scheme = match scheme {
         "http" | "ws" => "ws",
-        other => return Err(format!("{endpoint}: {other} is not supported")),
+        other => {
+            let (endpoint, scheme) = (endpoint.to_owned(), other.to_owned());
+            return Err(BadEndpoint::Scheme { endpoint, scheme });
+        }
     };
     let mut text = format!("{scheme}://{}/ws?", rest.trim_end_matches('/'));
     for (position, (name, value)) in query.iter().enumerate() {
@@ -52,7 +73,7 @@ pub(crate) fn socket_uri(endpoint: &str, query: &[(&str, &str)]) -> Result<Uri, 
             }
         }
     }
-    text.parse().map_err(|error| format!("{text}: {error}"))
+    text.parse().map_err(|why| BadEndpoint::Uri { text, why })
 }
 
 /// Opens a signed socket.

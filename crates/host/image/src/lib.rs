@@ -28,7 +28,7 @@ mod unpack;
 
 pub use archive::{LoadedBlob, LoadedImage};
 pub use blobs::{BlobError, BlobStore, BlobWriter, Mismatch};
-pub use client::{Auth, Basic, ClientConfig, ClientError, Egress, Range, Transport};
+pub use client::{Auth, Basic, ClientConfig, ClientError, Egress, NotARange, Range, Transport};
 pub use config::{HealthCheck, ImageConfig};
 pub use error::{ImageError, PullError, PushError};
 pub use hash::Hasher;

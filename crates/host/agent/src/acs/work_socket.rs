@@ -37,7 +37,7 @@ impl WorkSocket {
             ("sendCredentials", if wants_credentials { "true" } else { "false" }),
             ("seqNum", "1"),
         ];
-        let uri = socket::socket_uri(endpoint, &query).map_err(Ended::Failed)?;
+        let uri = socket::socket_uri(endpoint, &query)?;
         Ok(Self { socket: socket::connect(api, &uri).await? })
     }
 

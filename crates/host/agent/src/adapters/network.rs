@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
-use network::{EndpointId, Network, NetworkError, PortMapping};
+use network::{EndpointId, Network, PortMapping};
 use tracing::warn;
 
 use crate::engine::state::Binding;
@@ -13,12 +13,8 @@ use crate::spec::{EniSpec, PortSpec, Protocol};
 #[derive(Clone, Debug)]
 pub struct HostNets(pub Network);
 
-fn failed(error: &NetworkError) -> NetError {
-    NetError(Chain(error).to_string())
-}
-
 fn endpoint(name: &str) -> Result<EndpointId, NetError> {
-    name.parse().map_err(|why: network::NameError| NetError(format!("{name}: {why}")))
+    name.parse().map_err(|why| NetError::Name { name: name.to_owned(), why })
 }
 
 fn attached(attached: network::Attached) -> Attached {
@@ -37,15 +33,12 @@ impl Nets for HostNets {
                 address: eni.address,
                 prefix: eni.prefix,
                 gateway: eni.gateway,
-                mac: eni
-                    .mac
-                    .parse()
-                    .map_err(|why| NetError(format!("hardware address {}: {why}", eni.mac)))?,
+                mac: eni.mac.parse().map_err(|why| NetError::Mac { mac: eni.mac.clone(), why })?,
                 security_groups: eni.security_groups,
                 assign_public_ip: eni.assign_public_ip,
             };
             let made = self.0.attach_eni(&id?, spec).await;
-            made.map(attached).map_err(|error| failed(&error))
+            Ok(made.map(attached)?)
         })
     }
 
@@ -53,7 +46,7 @@ impl Nets for HostNets {
         let id = endpoint(name);
         Box::pin(async move {
             let made = self.0.attach_bridge(&id?).await;
-            made.map(attached).map_err(|error| failed(&error))
+            Ok(made.map(attached)?)
         })
     }
 
@@ -73,7 +66,7 @@ impl Nets for HostNets {
         };
         let wishes: Vec<PortMapping> = ports.iter().map(wish).collect();
         Box::pin(async move {
-            let bindings = self.0.publish(&id?, &wishes).await.map_err(|error| failed(&error))?;
+            let bindings = self.0.publish(&id?, &wishes).await?;
             let binding = |binding: network::Binding| Binding {
                 container_port: binding.container_port,
                 host_port: binding.host_port,
@@ -88,7 +81,7 @@ impl Nets for HostNets {
 
     fn detach(&self, name: &str) -> BoxFuture<'_, Result<(), NetError>> {
         let id = endpoint(name);
-        Box::pin(async move { self.0.detach(&id?).await.map_err(|error| failed(&error)) })
+        Box::pin(async move { Ok(self.0.detach(&id?).await?) })
     }
 
     fn reconcile(&self, names: Vec<String>) -> BoxFuture<'_, Result<(), NetError>> {
@@ -96,19 +89,19 @@ impl Nets for HostNets {
             let keep = names.iter().filter_map(|name| match endpoint(name) {
                 Ok(id) => Some(id),
                 Err(error) => {
-                    warn!(error = %error, "endpoint cannot be kept");
+                    warn!(error = %Chain(&error), "endpoint cannot be kept");
                     None
                 }
             });
             let keep: Vec<EndpointId> = keep.collect();
-            self.0.reconcile(&keep).await.map_err(|error| failed(&error))
+            Ok(self.0.reconcile(&keep).await?)
         })
     }
 
     fn counters(&self, name: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
         let id = endpoint(name);
         Box::pin(async move {
-            let counters = self.0.counters(&id?).await.map_err(|error| failed(&error))?;
+            let counters = self.0.counters(&id?).await?;
             Ok(Counters {
                 rx_bytes: counters.rx_bytes,
                 rx_packets: counters.rx_packets,

@@ -209,7 +209,7 @@ impl Region for RegionLink {
         account: AccountId,
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
-    ) -> BoxFuture<'_, Result<Auth, String>> {
+    ) -> BoxFuture<'_, Result<Auth, CallError>> {
         Box::pin(async move {
             // A name without credentials of its own may still lead to the region's registry.
             let (registry, is_required) = match auth {
@@ -220,7 +220,7 @@ impl Region for RegionLink {
             let none = Auth::none().owned_by(account.to_string());
             match self.find_login(key, role.as_ref()).await {
                 Ok(login) => Ok(none.with(login.host, login.basic)),
-                Err(error) if is_required => Err(Chain(&error).to_string()),
+                Err(error) if is_required => Err(error),
                 Err(error) => {
                     debug!(error = %Chain(&error), "no login for the region's registry");
                     Ok(none)

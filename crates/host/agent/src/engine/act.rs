@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::failure::Failure;
 use super::health::Checks;
 use super::launch;
 use super::plan::Action;
@@ -125,25 +126,26 @@ async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
         Action::Prepare => {
             let limit = Duration::from_millis(PREPARE_MS_MAX);
             let result = tokio::time::timeout(limit, prepare(scene)).await;
-            let late = || Err(reason::timed_out("prepared", limit));
+            let late = || Err(Failure::TimedOut { what: "prepared", after: limit });
             vec![Input::Prepared(result.unwrap_or_else(|_| late()))]
         }
         Action::OpenLog(container) => {
             let log = scene.run_log(container);
             let checked = scene.context.logs.check(&log, &scene.context.credentials).await;
-            let result = checked.map_err(|why| reason::log_driver(scene.spec.is_fargate, &why));
+            let is_fargate = scene.spec.is_fargate;
+            let result = checked.map_err(|why| Failure::Log { is_fargate, why: Arc::new(why) });
             vec![Input::LogOpened { container, result }]
         }
         Action::Create(container) => {
             let limit = Duration::from_millis(CREATE_MS_MAX);
             let result = tokio::time::timeout(limit, create(scene, container)).await;
-            let late = || Err(reason::timed_out("created", limit));
+            let late = || Err(Failure::TimedOut { what: "created", after: limit });
             vec![Input::Created { container, result: result.unwrap_or_else(|_| late()) }]
         }
         Action::Start(container) => {
             let limit = Duration::from_millis(START_MS_MAX);
             let result = tokio::time::timeout(limit, start(scene, container)).await;
-            let late = || Err(reason::timed_out("started", limit));
+            let late = || Err(Failure::TimedOut { what: "started", after: limit });
             vec![Input::Started { container, result: result.unwrap_or_else(|_| late()) }]
         }
         Action::Watch { container, restarts } => vec![watch(scene, container, restarts).await],
@@ -188,7 +190,8 @@ async fn pull(scene: &Scene, index: usize) -> (Vec<Input>, Option<LocalImage>) {
     scene.tell(Input::PullStarted { at: scene.now() }).await;
     let limit = Duration::from_millis(PULL_MS_MAX);
     let result = tokio::time::timeout(limit, pull_image(scene, index)).await;
-    let result = result.unwrap_or_else(|_| Err(reason::timed_out("pulled", limit)));
+    let late = || Err(Failure::TimedOut { what: "pulled", after: limit });
+    let result = result.unwrap_or_else(|_| late());
     let at = scene.now();
     match result {
         Ok(image) => {
@@ -198,16 +201,16 @@ async fn pull(scene: &Scene, index: usize) -> (Vec<Input>, Option<LocalImage>) {
             let pulled = Pulled { digest: Some(image.digest.clone()), stop_signal };
             (vec![Input::Pulled { container: index, at, result: Ok(pulled) }], Some(image))
         }
-        Err(reason) => (vec![Input::Pulled { container: index, at, result: Err(reason) }], None),
+        Err(why) => (vec![Input::Pulled { container: index, at, result: Err(why) }], None),
     }
 }
 
-async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
+async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, Failure> {
     let container = &scene.spec.containers[index];
     let reference: image::Reference = container
         .image
         .parse()
-        .map_err(|why: image::ReferenceError| reason::bad_image_name(&container.image, &why))?;
+        .map_err(|why| Failure::ImageName { image: container.image.clone(), why })?;
     // Another key would open another account's registry: an agent that came back waits for the task's.
     let held = scene.context.credentials.hold(&scene.spec.arn);
     let role = match &container.registry {
@@ -225,7 +228,8 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
             scene.context.region.login(account, registry.clone(), role).await
         }
     };
-    let login = login.map_err(|why| reason::pull_auth(&container.image, &why))?;
+    let image = || container.image.clone();
+    let login = login.map_err(|why| Failure::Login { image: image(), why: Arc::new(why) })?;
     let own = scene.own.clone();
     let on_digest = move |digest: String| {
         if let Some(own) = own.upgrade() {
@@ -236,7 +240,7 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, String> {
     };
     pull_patiently(&scene.context, reference, login, on_digest)
         .await
-        .map_err(|error| reason::pull(&error))
+        .map_err(|why| Failure::Pull { why })
 }
 
 /// Pulls, and waits for as long as it takes where the region's own registry is out of reach: that it is
@@ -262,7 +266,7 @@ async fn pull_patiently(
     }
 }
 
-async fn prepare(scene: &Scene) -> Result<Prepared, String> {
+async fn prepare(scene: &Scene) -> Result<Prepared, Failure> {
     let context = &scene.context;
     let task = scene.spec.arn.id.to_string();
     let group = async {
@@ -272,14 +276,14 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
             pids: Some(context.task_limits.pids_max),
         };
         let made = context.runtime.create_group(scene.group_id(), limits).await;
-        made.map_err(|error| reason::resources(&Chain(&error)))
+        made.map_err(|why| Failure::Group { why: Arc::new(why) })
     };
     let network = async {
         match &scene.spec.eni {
             None => Ok(None),
             Some(eni) => {
                 let attached = context.nets.attach_eni(&task, eni.clone()).await;
-                attached.map(Some).map_err(|error| reason::network(&error))
+                attached.map(Some).map_err(|why| Failure::Network { why: Arc::new(why) })
             }
         }
     };
@@ -289,7 +293,8 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
         }
         let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
         let made = tokio::task::spawn_blocking(move || volumes::prepare(&dirs, &spec)).await;
-        made.unwrap_or_else(|error| Err(error.to_string()))
+        let made = made.map_err(|_| Failure::Interrupted)?;
+        Ok(made?)
     };
     let ((), attached, ()) = tokio::try_join!(group, network, volumes)?;
     Ok(match attached {
@@ -300,8 +305,8 @@ async fn prepare(scene: &Scene) -> Result<Prepared, String> {
     })
 }
 
-async fn create(scene: &Scene, index: usize) -> Result<Created, String> {
-    let _permit = scene.context.starts.acquire().await.map_err(|error| error.to_string())?;
+async fn create(scene: &Scene, index: usize) -> Result<Created, Failure> {
+    let _permit = scene.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
     let container = &scene.spec.containers[index];
     let id = scene.run_id(index);
     // What a killed agent may have left half made.
@@ -318,20 +323,19 @@ async fn create(scene: &Scene, index: usize) -> Result<Created, String> {
         inherit(scene, previous, &spec.id).await;
     }
     let copies = launch.copies(&spec);
+    let name = container.name.clone();
     let written = tokio::task::spawn_blocking(move || {
-        launch::write_files(&files)?;
-        volumes::fill(&copies)
+        launch::write_files(&files).map_err(|why| Failure::files(&name, why))?;
+        volumes::fill(&copies).map_err(|why| Failure::Fill { container: name, why: Arc::new(why) })
     });
-    written.await.map_err(|error| error.to_string()).and_then(|written| written).map_err(
-        |why| format!("CannotCreateContainerError: container \"{}\": {why}", container.name),
-    )?;
+    written.await.map_err(|_| Failure::Interrupted)??;
     let made = scene.context.runtime.create(spec).await;
-    made.map_err(|error| reason::create_or_start(&error))?;
+    made.map_err(|why| Failure::Create { why: Arc::new(why) })?;
     Ok(created)
 }
 
 /// Gives a container in bridge mode its interface, and every container its ports.
-async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
+async fn connect(scene: &Scene, index: usize) -> Result<Created, Failure> {
     let container = &scene.spec.containers[index];
     let same_ports = || {
         let bind = |port: &crate::spec::PortSpec| Binding {
@@ -346,9 +350,7 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, String> {
         NetworkMode::Awsvpc | NetworkMode::None => Ok(Created::default()),
         NetworkMode::Bridge => {
             let endpoint = scene.container(index).runtime_id.clone();
-            let failed = |error: crate::seams::NetError| {
-                format!("CannotStartContainerError: failed to set up container networking: {error}")
-            };
+            let failed = |why| Failure::ContainerNetwork { why: Arc::new(why) };
             let nets = &scene.context.nets;
             let attached = nets.attach_bridge(&endpoint).await.map_err(failed)?;
             // Also where it has ports already: those of an endpoint that had to be made anew lead nowhere.
@@ -398,11 +400,11 @@ async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
     let _ = tokio::fs::remove_dir(from).await;
 }
 
-async fn start(scene: &Scene, index: usize) -> Result<Timestamp, String> {
-    let _permit = scene.context.starts.acquire().await.map_err(|error| error.to_string())?;
+async fn start(scene: &Scene, index: usize) -> Result<Timestamp, Failure> {
+    let _permit = scene.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
     follow(scene, &scene.run_log(index));
     let started = scene.context.runtime.start(scene.run_id(index)).await;
-    started.map(|started| started.at).map_err(|error| reason::start(&error))
+    started.map(|started| started.at).map_err(|why| Failure::Start { why: Arc::new(why) })
 }
 
 /// Sees to the output of a run; asked twice, it is still seen to once.
@@ -538,7 +540,7 @@ async fn release(scene: &Scene) {
     }
     for endpoint in endpoints {
         if let Err(error) = context.nets.detach(&endpoint).await {
-            warn!(task = %scene.spec.arn, endpoint, error = %error, "network not released");
+            warn!(task = %scene.spec.arn, endpoint, error = %Chain(&error), "network not released");
         }
     }
     match context.runtime.remove_group(scene.group_id()).await {

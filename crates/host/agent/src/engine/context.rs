@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::state::TaskEvent;
 use crate::acs::wire::RoleCredentials;
+use crate::client::CallError;
 use crate::config::TaskLimits;
 use crate::logdriver::LogShipping;
 use crate::seams::{Images, Nets, Runtime};
@@ -27,7 +28,7 @@ pub trait Region: Send + Sync + Debug {
         account: AccountId,
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
-    ) -> BoxFuture<'_, Result<Auth, String>>;
+    ) -> BoxFuture<'_, Result<Auth, CallError>>;
     /// Whether the registry at `host` (with its port) is the region's, and is away only as long as it is.
     fn is_own(&self, host: &str) -> bool;
 }

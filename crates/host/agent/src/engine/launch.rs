@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Readers};
@@ -16,12 +17,12 @@ use sandbox::{
 
 use super::act::Scene;
 use super::depend::namespace_holder;
+use super::failure::Failure;
 use super::step::Created;
 use super::volumes::{self, Copy};
 use crate::config::TaskLimits;
 use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
-use crate::reason;
 use crate::seams::LocalImage;
 use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, Sharing};
 use crate::state_dir::StateDir;
@@ -47,19 +48,18 @@ impl Launch<'_> {
         &self.scene.spec.containers[self.index]
     }
 
-    fn image(&self) -> Result<&LocalImage, String> {
-        let missing =
-            || format!("CannotCreateContainerError: image {} is gone", self.container().image);
+    fn image(&self) -> Result<&LocalImage, Failure> {
+        let missing = || Failure::ImageGone { image: self.container().image.clone() };
         self.scene.image(self.index).ok_or_else(missing)
     }
 
-    pub(super) fn spec(&self, id: ContainerId) -> Result<RunSpec, String> {
+    pub(super) fn spec(&self, id: ContainerId) -> Result<RunSpec, Failure> {
         let container = self.container();
         let image = self.image()?;
         let config = &image.config;
         let dir = self.scene.context.dirs.containers().join(id.as_str());
-        let args =
-            arguments(container, config).ok_or_else(|| reason::no_command(&container.image))?;
+        let args = arguments(container, config)
+            .ok_or_else(|| Failure::NoCommand { image: container.image.clone() })?;
         let process = &container.process;
         let host = &container.host;
         let rootfs = Rootfs {
@@ -198,8 +198,8 @@ impl Launch<'_> {
         format!("{}{:02x}", &task[..10], self.index & 0xff)
     }
 
-    fn netns(&self) -> Result<NetMode, String> {
-        let missing = || reason::network(&"the network namespace is gone");
+    fn netns(&self) -> Result<NetMode, Failure> {
+        let missing = || Failure::NamespaceGone;
         match self.container().network {
             NetworkMode::Host => Ok(NetMode::Host),
             NetworkMode::None => Ok(NetMode::Private),
@@ -214,11 +214,11 @@ impl Launch<'_> {
         }
     }
 
-    fn namespaces(&self) -> Result<(PidMode, IpcMode), String> {
+    fn namespaces(&self) -> Result<(PidMode, IpcMode), Failure> {
         let holder = match namespace_holder(&self.scene.spec) {
             Some(holder) if holder != self.index => {
                 let id = self.scene.container(holder).run_id();
-                Some(id.parse().map_err(|why| reason::resources(&why))?)
+                Some(id.parse().map_err(|why| Failure::Name { why })?)
             }
             Some(_) | None => None,
         };
@@ -413,19 +413,17 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-pub(super) fn write_files(wanted: &Files) -> Result<(), String> {
-    let write = || {
-        for dir in &wanted.dirs {
-            files::private::make_dirs(dir)?;
-        }
-        // Users of the container read them, and a container that is there again after the machine
-        // went down is made anew with them.
-        let (durability, readers) = (Durability::DiesWithTheMachine, Readers::Everybody);
-        wanted.entries.iter().try_for_each(|(path, text)| {
-            whole::write_for(path, text.as_bytes(), durability, readers)
-        })
-    };
-    write().map_err(|error: std::io::Error| format!("failed to write its files: {error}"))
+pub(super) fn write_files(wanted: &Files) -> io::Result<()> {
+    for dir in &wanted.dirs {
+        files::private::make_dirs(dir)?;
+    }
+    // Users of the container read them, and a container that is there again after the machine
+    // went down is made anew with them.
+    let (durability, readers) = (Durability::DiesWithTheMachine, Readers::Everybody);
+    wanted
+        .entries
+        .iter()
+        .try_for_each(|(path, text)| whole::write_for(path, text.as_bytes(), durability, readers))
 }
 
 /// Removes what was written for a run, but not a log that is kept for a while.

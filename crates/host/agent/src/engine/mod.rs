@@ -9,6 +9,7 @@ pub(crate) mod context;
 mod crash;
 mod depend;
 mod event;
+mod failure;
 mod health;
 mod launch;
 mod plan;
@@ -33,10 +34,12 @@ use tracing::{info, warn};
 
 pub use context::Region;
 pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
+pub(crate) use failure::Failure;
 pub(crate) use launch::parse_size;
-#[doc(hidden)]
-pub use volumes::fill_volume;
+pub(crate) use volumes::VolumeError;
 pub(crate) use volumes::shared_volume;
+#[doc(hidden)]
+pub use volumes::{NotFilled, fill_volume};
 pub use worker::TaskView;
 
 use self::state::{Desired, Status, TaskEvent, TaskState};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_types::{SeededEnv, Timestamp};
 use serde_json::json;
 
+use super::failure::Failure;
 use super::plan::{Action, plan};
 use super::state::{Desired, ExitState, Health, Phase, Prepared, Status, TaskState};
 use super::step::{Created, Found, Input, Pulled, step};
@@ -174,7 +175,7 @@ impl World {
         }
         let action = actions[self.env.below(u32::try_from(actions.len()).unwrap()) as usize];
         let is_failed = self.env.below(40) == 0;
-        let failed = || "CannotPullContainerError: it is not there".to_owned();
+        let failed = || Failure::ImageGone { image: "it".to_owned() };
         let input = match action {
             Action::Prepare => Input::Prepared(Ok(Prepared::default())),
             Action::Pull(container) => Input::Pulled {
@@ -244,7 +245,7 @@ impl World {
     fn start(&mut self, container: usize, is_failed: bool) -> Input {
         let id = self.state.containers[container].run_id();
         if is_failed {
-            let why = "CannotStartContainerError: no such command".to_owned();
+            let why = Failure::NoCommand { image: "it".to_owned() };
             return Input::Started { container, result: Err(why) };
         }
         assert_eq!(self.runs.get(&id), Some(&Run::Created), "seed {}: {id}", self.seed);

@@ -11,6 +11,7 @@ use longshore_types::Timestamp;
 
 use super::depend::{self, Verdict};
 use super::event;
+use super::failure::Failure;
 use super::state::{
     Binding, ContainerState, Desired, ExitState, GaveUp, Health, Phase, Prepared, StopCause,
     TaskState,
@@ -22,7 +23,7 @@ use crate::spec::TaskSpec;
 const GAVE_UP_EXIT_CODE: i32 = 143;
 
 /// Everything that can happen to a task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Input {
     /// The region wants it stopped.
     StopRequested,
@@ -41,21 +42,21 @@ pub(crate) enum Input {
     Pulled {
         container: usize,
         at: Timestamp,
-        result: Result<Pulled, String>,
+        result: Result<Pulled, Failure>,
     },
-    Prepared(Result<Prepared, String>),
+    Prepared(Result<Prepared, Failure>),
     /// Its log driver is ready, or refuses.
     LogOpened {
         container: usize,
-        result: Result<(), String>,
+        result: Result<(), Failure>,
     },
     Created {
         container: usize,
-        result: Result<Created, String>,
+        result: Result<Created, Failure>,
     },
     Started {
         container: usize,
-        result: Result<Timestamp, String>,
+        result: Result<Timestamp, Failure>,
     },
     Exited {
         container: usize,
@@ -153,7 +154,9 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
             Ok(prepared) => {
                 state.prepared.get_or_insert(prepared);
             }
-            Err(reason) => want_stopped(state, StopCause::FailedToStart { reason }),
+            Err(why) => {
+                want_stopped(state, StopCause::FailedToStart { reason: why.to_string() });
+            }
         },
         Input::LogOpened { container, result } => log_opened(state, container, result, now),
         Input::Created { container, result } => created(state, container, result),
@@ -226,7 +229,7 @@ fn over_limit(state: &mut TaskState, reason: String) {
     }
 }
 
-fn pulled(state: &mut TaskState, index: usize, at: Timestamp, result: Result<Pulled, String>) {
+fn pulled(state: &mut TaskState, index: usize, at: Timestamp, result: Result<Pulled, Failure>) {
     if at_phase(state, index, Phase::Waiting).is_none() {
         return;
     }
@@ -238,7 +241,7 @@ fn pulled(state: &mut TaskState, index: usize, at: Timestamp, result: Result<Pul
             container.stop_signal = pulled.stop_signal;
             container.phase = Phase::Pulled;
         }
-        Err(reason) => fail(container, reason),
+        Err(why) => fail(container, why.to_string()),
     }
 }
 
@@ -248,7 +251,7 @@ fn fail(container: &mut ContainerState, reason: String) {
     container.phase = Phase::Stopped;
 }
 
-fn created(state: &mut TaskState, index: usize, result: Result<Created, String>) {
+fn created(state: &mut TaskState, index: usize, result: Result<Created, Failure>) {
     let Some(container) = at_phase(state, index, Phase::Pulled) else { return };
     match result {
         Ok(created) => {
@@ -257,11 +260,11 @@ fn created(state: &mut TaskState, index: usize, result: Result<Created, String>)
             container.bindings = created.bindings;
             container.phase = Phase::Created;
         }
-        Err(reason) => fail(container, reason),
+        Err(why) => fail(container, why.to_string()),
     }
 }
 
-fn started(state: &mut TaskState, index: usize, result: Result<Timestamp, String>) {
+fn started(state: &mut TaskState, index: usize, result: Result<Timestamp, Failure>) {
     let Some(container) = at_phase(state, index, Phase::Created) else { return };
     match result {
         Ok(at) => {
@@ -272,7 +275,7 @@ fn started(state: &mut TaskState, index: usize, result: Result<Timestamp, String
             container.health = Health::Unknown;
             container.health_since = Some(at);
         }
-        Err(reason) => fail(container, reason),
+        Err(why) => fail(container, why.to_string()),
     }
 }
 
@@ -426,12 +429,12 @@ fn give_up_on(container: &mut ContainerState, gave_up: GaveUp, now: Timestamp) {
     fail(container, gave_up.reason);
 }
 
-fn log_opened(state: &mut TaskState, index: usize, result: Result<(), String>, now: Timestamp) {
+fn log_opened(state: &mut TaskState, index: usize, result: Result<(), Failure>, now: Timestamp) {
     let Some(container) = state.containers.get_mut(index) else { return };
     match result {
         Ok(()) => container.has_log = true,
-        Err(reason) if container.phase < Phase::Running && !container.has_log => {
-            give_up_or_wait(container, GaveUp { reason, exit_code: None }, now);
+        Err(why) if container.phase < Phase::Running && !container.has_log => {
+            give_up_or_wait(container, GaveUp { reason: why.to_string(), exit_code: None }, now);
         }
         Err(_) => {}
     }

@@ -22,7 +22,6 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use files::{Dir, copy};
-use longshore_types::Chain;
 use sandbox::{ContainerSpec as RunSpec, Mount, merged};
 
 use crate::spec::{TaskSpec, VolumeSpec};
@@ -38,8 +37,23 @@ pub(super) struct Copy {
     to: PathBuf,
 }
 
+/// Why a container cannot have a volume.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error("volume {name} does not exist, and its autoprovision is false")]
+    Missing { name: String },
+    #[error("volume {name}: {why}")]
+    Unsupported { name: String, why: String },
+    #[error("volume {name}")]
+    NotMade { name: String, source: io::Error },
+    #[error("volume of {container} at {path}")]
+    ImagesNotMade { container: String, path: String, source: io::Error },
+    #[error("Invalid volume referenced: {name}")]
+    Unknown { name: String },
+}
+
 /// Makes the task's volumes; checks the shared ones.
-pub(super) fn prepare(dirs: &StateDir, spec: &TaskSpec) -> Result<(), String> {
+pub(super) fn prepare(dirs: &StateDir, spec: &TaskSpec) -> Result<(), VolumeError> {
     for (name, volume) in &spec.volumes {
         let made = match volume {
             VolumeSpec::Task => make(&task_volume(dirs, spec, name)),
@@ -47,18 +61,15 @@ pub(super) fn prepare(dirs: &StateDir, spec: &TaskSpec) -> Result<(), String> {
             VolumeSpec::Shared { name, autoprovision } => {
                 let dir = dirs.shared().join(file_name(name));
                 if !autoprovision && !dir.is_dir() {
-                    return Err(format!(
-                        "CannotCreateVolumeError: volume {name} does not exist, and its \
-                         autoprovision is false"
-                    ));
+                    return Err(VolumeError::Missing { name: name.clone() });
                 }
                 make(&dir)
             }
             VolumeSpec::Unsupported { why } => {
-                return Err(format!("CannotCreateVolumeError: volume {name}: {why}"));
+                return Err(VolumeError::Unsupported { name: name.clone(), why: why.clone() });
             }
         };
-        made.map_err(|error| format!("CannotCreateVolumeError: volume {name}: {error}"))?;
+        made.map_err(|source| VolumeError::NotMade { name: name.clone(), source })?;
     }
     Ok(())
 }
@@ -113,7 +124,7 @@ pub(super) fn mounts(
     spec: &TaskSpec,
     index: usize,
     image_volumes: impl Fn(usize) -> Vec<String>,
-) -> Result<Vec<Mount>, String> {
+) -> Result<Vec<Mount>, VolumeError> {
     let mut mounts: Vec<Mount> = Vec::new();
     let mut add = |mount: Mount| {
         if !mounts.iter().any(|known| known.destination == mount.destination) {
@@ -134,7 +145,7 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-fn own_mounts(dirs: &StateDir, spec: &TaskSpec, index: usize) -> Result<Vec<Mount>, String> {
+fn own_mounts(dirs: &StateDir, spec: &TaskSpec, index: usize) -> Result<Vec<Mount>, VolumeError> {
     let container = &spec.containers[index];
     let mut mounts = Vec::new();
     for mount in &container.mounts {
@@ -142,13 +153,11 @@ fn own_mounts(dirs: &StateDir, spec: &TaskSpec, index: usize) -> Result<Vec<Moun
             Some(VolumeSpec::Task) => task_volume(dirs, spec, &mount.volume),
             Some(VolumeSpec::Host { path }) => PathBuf::from(path),
             Some(VolumeSpec::Shared { name, .. }) => dirs.shared().join(file_name(name)),
-            Some(VolumeSpec::Unsupported { why }) => return Err(format!("HostConfigError: {why}")),
-            None => {
-                return Err(format!(
-                    "HostConfigError: Invalid volume referenced: {}",
-                    mount.volume
-                ));
+            Some(VolumeSpec::Unsupported { why }) => {
+                let name = mount.volume.clone();
+                return Err(VolumeError::Unsupported { name, why: why.clone() });
             }
+            None => return Err(VolumeError::Unknown { name: mount.volume.clone() }),
         };
         let destination = PathBuf::from(&mount.path);
         mounts.push(Mount { source, destination, readonly: mount.read_only });
@@ -166,7 +175,7 @@ fn anonymous(
     spec: &TaskSpec,
     index: usize,
     paths: &[String],
-) -> Result<Vec<Mount>, String> {
+) -> Result<Vec<Mount>, VolumeError> {
     let name = &spec.containers[index].name;
     let taken: BTreeSet<&str> = spec.containers[index].mounts.iter().map(|m| &*m.path).collect();
     let tmpfs = &spec.containers[index].host.tmpfs;
@@ -175,8 +184,11 @@ fn anonymous(
     {
         // A dot is in no volume's file name, so these never meet the task's own.
         let source = task_dir(dirs, spec).join(format!("{name}.{}", file_name(path)));
-        make(&source).map_err(|error| {
-            format!("CannotCreateVolumeError: volume of {name} at {path}: {error}")
+        let (container, path) = (name.clone(), path.clone());
+        make(&source).map_err(|source| VolumeError::ImagesNotMade {
+            container,
+            path: path.clone(),
+            source,
         })?;
         mounts.push(Mount { source, destination: PathBuf::from(path), readonly: false });
     }
@@ -200,19 +212,24 @@ pub(super) fn copies(dirs: &StateDir, spec: &RunSpec) -> Vec<Copy> {
         .collect()
 }
 
+/// What an image has at a volume's place could not be copied there.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to copy {} out of the image", path.display())]
+pub struct NotFilled {
+    path: PathBuf,
+    source: io::Error,
+}
+
 /// Fills the volumes that are still empty.
-pub(super) fn fill(copies: &[Copy]) -> Result<(), String> {
-    for copy in copies {
-        copy.fill().map_err(|error| {
-            format!("failed to copy {} out of the image: {}", copy.path.display(), Chain(&error))
-        })?;
-    }
-    Ok(())
+pub(super) fn fill(copies: &[Copy]) -> Result<(), NotFilled> {
+    let fill =
+        |copy: &Copy| copy.fill().map_err(|source| NotFilled { path: copy.path.clone(), source });
+    copies.iter().try_for_each(fill)
 }
 
 /// Fills one volume from an image's layers, lowest first: for who tries to get out of either with it.
 #[doc(hidden)]
-pub fn fill_volume(layers: &[PathBuf], path: &Path, volume: &Path) -> Result<(), String> {
+pub fn fill_volume(layers: &[PathBuf], path: &Path, volume: &Path) -> Result<(), NotFilled> {
     fill(&[Copy { layers: layers.to_vec(), path: path.to_owned(), to: volume.to_owned() }])
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn ship(
     let options = match AwslogsOptions::read(&pipeline.log) {
         Ok(options) => options,
         Err(why) => {
-            error!(run = pipeline.log.id, why, "log options unusable");
+            error!(run = pipeline.log.id, error = %Chain(&why), "log options unusable");
             pipeline.finish();
             return;
         }

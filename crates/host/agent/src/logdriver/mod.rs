@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 pub use lines::{LogEvent, Reach};
-pub use options::LogTarget;
+pub use options::{LogTarget, OptionError};
 
 use self::budget::Budget;
 use self::options::{AwslogsOptions, JsonOptions};
@@ -57,6 +57,17 @@ pub struct LogServiceError {
     pub message: String,
     /// The same may work later.
     pub is_transient: bool,
+}
+
+/// Why a run's output cannot go where its definition says.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    #[error("failed to send to Cloudwatch: {0}")]
+    NotAdmitted(LogServiceError),
+    #[error("failed to create Cloudwatch log stream: {0}")]
+    NoStream(LogServiceError),
 }
 
 /// CloudWatch Logs, as far as a log driver needs it. What exists is created successfully.
@@ -162,14 +173,13 @@ impl LogShipping {
         &self,
         log: &RunLog,
         credentials: &CredentialsBook,
-    ) -> Result<(), String> {
+    ) -> Result<(), LogError> {
         match log.spec.driver {
             LogDriver::None => Ok(()),
-            LogDriver::JsonFile => JsonOptions::read(&log.spec.options).map(drop),
+            LogDriver::JsonFile => Ok(JsonOptions::read(&log.spec.options).map(drop)?),
             LogDriver::Awslogs => {
                 let options = AwslogsOptions::read(log)?;
-                let refused = self.service.check(&options.target);
-                refused.map_err(|error| format!("failed to send to Cloudwatch: {error}"))?;
+                self.service.check(&options.target).map_err(LogError::NotAdmitted)?;
                 let role = match writer(log, credentials) {
                     Some(writer) => Some(writer.execution().await),
                     None => None,
@@ -183,7 +193,7 @@ impl LogShipping {
         &self,
         options: &AwslogsOptions,
         role: Option<RoleCredentials>,
-    ) -> Result<(), String> {
+    ) -> Result<(), LogError> {
         if !options.creates_stream {
             return Ok(());
         }
@@ -208,9 +218,7 @@ impl LogShipping {
                     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                     wait_ms = (wait_ms * 2).min(CHECK_WAIT_MS_MAX);
                 }
-                Err(error) => {
-                    return Err(format!("failed to create Cloudwatch log stream: {error}"));
-                }
+                Err(error) => return Err(LogError::NoStream(error)),
             }
         }
         Ok(())

@@ -51,6 +51,41 @@ pub struct LogTarget {
     pub endpoint: Option<String>,
 }
 
+/// What is wrong with the options of a log driver, in Docker's words.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionError {
+    #[error("unknown log opt '{key}' for {driver} log driver")]
+    Unknown { key: String, driver: &'static str },
+    #[error("must specify a value for log opt '{key}'")]
+    Missing { key: &'static str },
+    #[error("must specify a positive integer for log opt '{key}'")]
+    NotPositive { key: &'static str },
+    #[error("must specify valid value for log opt '{key}': {value}")]
+    NotABoolean { key: &'static str, value: String },
+    #[error("invalid value for {key}: {value}")]
+    NotASize { key: &'static str, value: String },
+    #[error(
+        "you cannot configure log opt 'awslogs-datetime-format' and 'awslogs-multiline-pattern' at the same time"
+    )]
+    TwoPatterns,
+    #[error("awslogs could not parse log opt '{key}' \"{pattern}\": {why}")]
+    Pattern { key: &'static str, pattern: String, why: regex::Error },
+    #[error("log opt 'awslogs-datetime-format': unknown directive %{directive}")]
+    UnknownDirective { directive: char },
+    #[error("log opt 'awslogs-datetime-format' ends with a bare %")]
+    NoDirective,
+    #[error("log opt '{key}' of the json-file log driver is not available")]
+    Unavailable { key: &'static str },
+    #[error("max-file cannot be less than 1: {value}")]
+    TooFewFiles { value: String },
+    #[error("cannot set max-file without max-size")]
+    FilesWithoutSize,
+    #[error("logger: driver mode \"{value}\" is not supported")]
+    Mode { value: String },
+    #[error("logger: max-buffer-size option is only supported with mode=non-blocking")]
+    BufferWhileBlocking,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct AwslogsOptions {
     pub(super) target: LogTarget,
@@ -62,13 +97,12 @@ pub(super) struct AwslogsOptions {
 }
 
 impl AwslogsOptions {
-    pub(super) fn read(log: &RunLog) -> Result<Self, String> {
+    pub(super) fn read(log: &RunLog) -> Result<Self, OptionError> {
         let options = &log.spec.options;
         refuse_unknown(options, &KNOWN, "awslogs")?;
         mode(options)?;
         let get = |key: &str| options.get(key).map(String::as_str).filter(|text| !text.is_empty());
-        let group = get("awslogs-group")
-            .ok_or("must specify a value for log opt 'awslogs-group'".to_owned())?;
+        let group = get("awslogs-group").ok_or(OptionError::Missing { key: "awslogs-group" })?;
         let prefixed = |prefix: &str| format!("{prefix}/{}/{}", log.container, log.task.id);
         let stream = get("awslogs-stream")
             .map(str::to_owned)
@@ -76,11 +110,7 @@ impl AwslogsOptions {
             .or(get("tag").filter(|tag| !tag.contains("{{")).map(str::to_owned))
             .unwrap_or_else(|| log.runtime_id.clone());
         let event_start = match (get("awslogs-datetime-format"), get("awslogs-multiline-pattern")) {
-            (Some(_), Some(_)) => {
-                return Err("you cannot configure log opt 'awslogs-datetime-format' and \
-                            'awslogs-multiline-pattern' at the same time"
-                    .to_owned());
-            }
+            (Some(_), Some(_)) => return Err(OptionError::TwoPatterns),
             (Some(format), None) => {
                 Some(compile("awslogs-datetime-format", &datetime_regex(format)?)?)
             }
@@ -89,9 +119,11 @@ impl AwslogsOptions {
         };
         let seconds = match get("awslogs-force-flush-interval-seconds") {
             None => FORCE_FLUSH_S,
-            Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or(
-                "must specify a positive integer for log opt 'awslogs-force-flush-interval-seconds'",
-            )?,
+            Some(text) => {
+                text.parse().ok().filter(|n| *n > 0).ok_or(OptionError::NotPositive {
+                    key: "awslogs-force-flush-interval-seconds",
+                })?
+            }
         };
         Ok(Self {
             target: LogTarget {
@@ -114,14 +146,12 @@ pub(super) struct JsonOptions {
 }
 
 impl JsonOptions {
-    pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, OptionError> {
         refuse_unknown(options, &KNOWN_JSON, "json-file")?;
         mode(options)?;
         for key in ["compress", "env", "env-regex", "labels", "labels-regex"] {
             if options.get(key).is_some_and(|value| !matches!(&**value, "" | "false")) {
-                return Err(format!(
-                    "log opt '{key}' of the json-file log driver is not available"
-                ));
+                return Err(OptionError::Unavailable { key });
             }
         }
         let files_max = match options.get("max-file") {
@@ -130,17 +160,17 @@ impl JsonOptions {
                 .parse()
                 .ok()
                 .filter(|n| *n > 0)
-                .ok_or_else(|| format!("max-file cannot be less than 1: {text}"))?,
+                .ok_or_else(|| OptionError::TooFewFiles { value: text.clone() })?,
         };
         let bytes_max = match options.get("max-size").map(String::as_str) {
             None => JSON_BYTES_DEFAULT,
             Some("-1") => u64::MAX,
             Some(text) => parse_size(text)
                 .filter(|size| *size > 0)
-                .ok_or_else(|| format!("invalid value for max-size: {text}"))?,
+                .ok_or_else(|| OptionError::NotASize { key: "max-size", value: text.to_owned() })?,
         };
         if files_max > 1 && !options.contains_key("max-size") {
-            return Err("cannot set max-file without max-size".to_owned());
+            return Err(OptionError::FilesWithoutSize);
         }
         Ok(Self { bytes_max, files_max })
     }
@@ -149,37 +179,40 @@ impl JsonOptions {
 fn refuse_unknown(
     options: &BTreeMap<String, String>,
     known: &[&str],
-    driver: &str,
-) -> Result<(), String> {
+    driver: &'static str,
+) -> Result<(), OptionError> {
     match options.keys().find(|key| !known.contains(&&***key)) {
-        Some(key) => Err(format!("unknown log opt '{key}' for {driver} log driver")),
+        Some(key) => Err(OptionError::Unknown { key: key.clone(), driver }),
         None => Ok(()),
     }
 }
 
-fn boolean(options: &BTreeMap<String, String>, key: &str, default: bool) -> Result<bool, String> {
+fn boolean(
+    options: &BTreeMap<String, String>,
+    key: &'static str,
+    default: bool,
+) -> Result<bool, OptionError> {
     match options.get(key).map(String::as_str) {
         None | Some("") => Ok(default),
         Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(true),
         Some("false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(false),
-        Some(text) => Err(format!("must specify valid value for log opt '{key}': {text}")),
+        Some(text) => Err(OptionError::NotABoolean { key, value: text.to_owned() }),
     }
 }
 
 /// True for non-blocking.
-fn mode(options: &BTreeMap<String, String>) -> Result<bool, String> {
+fn mode(options: &BTreeMap<String, String>) -> Result<bool, OptionError> {
     let is_non_blocking = match options.get("mode").map(String::as_str) {
         None | Some("" | "non-blocking") => true,
         Some("blocking") => false,
-        Some(text) => return Err(format!("logger: driver mode \"{text}\" is not supported")),
+        Some(text) => return Err(OptionError::Mode { value: text.to_owned() }),
     };
     if let Some(text) = options.get("max-buffer-size") {
         if !is_non_blocking {
-            return Err(
-                "logger: max-buffer-size option is only supported with mode=non-blocking".into()
-            );
+            return Err(OptionError::BufferWhileBlocking);
         }
-        parse_size(text).ok_or_else(|| format!("invalid value for max-buffer-size: {text}"))?;
+        let invalid = || OptionError::NotASize { key: "max-buffer-size", value: text.clone() };
+        parse_size(text).ok_or_else(invalid)?;
     }
     Ok(is_non_blocking)
 }
@@ -196,14 +229,13 @@ pub(super) fn spool_bytes_max(options: &BTreeMap<String, String>) -> u64 {
     }
 }
 
-fn compile(option: &str, pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| {
-        format!("awslogs could not parse log opt '{option}' \"{pattern}\": {error}")
-    })
+fn compile(key: &'static str, pattern: &str) -> Result<Regex, OptionError> {
+    let pattern = pattern.to_owned();
+    Regex::new(&pattern).map_err(|why| OptionError::Pattern { key, pattern, why })
 }
 
 /// The strftime directives that Docker knows, as what they look like in a line.
-fn datetime_regex(format: &str) -> Result<String, String> {
+fn datetime_regex(format: &str) -> Result<String, OptionError> {
     let mut pattern = String::new();
     let mut rest = format.chars();
     while let Some(c) = rest.next() {
@@ -234,9 +266,9 @@ fn datetime_regex(format: &str) -> Result<String, String> {
             Some('F') => r"\d{4}-\d{2}-\d{2}",
             Some('%') => "%",
             Some(other) => {
-                return Err(format!("log opt 'awslogs-datetime-format': unknown directive %{other}"));
+                return Err(OptionError::UnknownDirective { directive: other });
             }
-            None => return Err("log opt 'awslogs-datetime-format' ends with a bare %".to_owned()),
+            None => return Err(OptionError::NoDirective),
         });
     }
     Ok(pattern)
@@ -280,7 +312,8 @@ pub(super) mod tests {
 
     #[test]
     fn wrong_options_are_refused_in_dockers_words() {
-        let error = |options: &[(&str, &str)]| AwslogsOptions::read(&log(options)).unwrap_err();
+        let error =
+            |options: &[(&str, &str)]| AwslogsOptions::read(&log(options)).unwrap_err().to_string();
         assert_eq!(error(&[]), "must specify a value for log opt 'awslogs-group'");
         let group = ("awslogs-group", "g");
         assert_eq!(error(&[group, ("x", "")]), "unknown log opt 'x' for awslogs log driver");

@@ -15,6 +15,47 @@ use super::{
 const HEALTH_INTERVAL_MS: u64 = 30_000;
 const HEALTH_TIMEOUT_MS: u64 = 30_000;
 const HEALTH_RETRIES: u32 = 3;
+/// What cannot be done of what a `Config` or `HostConfig` says, in Docker's words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DockerError {
+    #[error("unable to decode: not a JSON object")]
+    NotAnObject,
+    #[error("unable to decode: {why}")]
+    NotJson { why: serde_json::Error },
+    #[error("unable to decode {key}: {why}")]
+    Member { key: String, why: serde_json::Error },
+    #[error("{key}={value} is not supported")]
+    Unsupported { key: String, value: Value },
+    #[error("docker health check is nil while container health check type is DOCKER")]
+    NoHealthCheck,
+    #[error("container health check type is not DOCKER while docker health check is set")]
+    UnusedHealthCheck,
+    #[error("unable to decode Healthcheck: unknown test type {kind}")]
+    HealthTest { kind: String },
+    #[error("unable to decode Healthcheck: the test has no command")]
+    NoHealthCommand,
+    #[error("logging driver {name} is not supported")]
+    LogDriver { name: String },
+    #[error("NetworkMode {name} is not supported")]
+    NetworkMode { name: String },
+    #[error("bad format for add-host: \"{entry}\"")]
+    ExtraHost { entry: String },
+    #[error("Invalid {what}: {text}")]
+    Port { what: &'static str, text: String },
+    #[error("You should always set the Memory limit when using Memoryswap limit")]
+    SwapWithoutMemory,
+    #[error("Minimum memoryswap limit should be larger than memory limit")]
+    SwapBelowMemory,
+    #[error("invalid value: {value}, valid memory swappiness range is 0-100")]
+    Swappiness { value: i64 },
+    #[error("ulimit soft limit must be less than or equal to hard limit: {name} {soft} > {hard}")]
+    Ulimit { name: String, soft: i64, hard: i64 },
+    #[error("SecurityOpt \"{option}\" is not supported on this host")]
+    SecurityOption { option: String },
+    #[error("invalid volume specification: '{text}'")]
+    Bind { text: String },
+}
+
 /// Docker refuses less.
 const MEMORY_BYTES_MIN: i64 = 4 << 20;
 
@@ -24,22 +65,22 @@ struct Members {
 }
 
 impl Members {
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, DockerError> {
         match serde_json::from_str(text) {
             Ok(Value::Object(object)) => Ok(Self { object }),
             Ok(Value::Null) => Ok(Self { object: Map::new() }),
-            Ok(_) => Err("unable to decode: not a JSON object".into()),
-            Err(error) => Err(format!("unable to decode: {error}")),
+            Ok(_) => Err(DockerError::NotAnObject),
+            Err(why) => Err(DockerError::NotJson { why }),
         }
     }
 
     /// The member if it is there and not null.
-    fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
+    fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, DockerError> {
         match self.object.remove(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value)
                 .map(Some)
-                .map_err(|error| format!("unable to decode {key}: {error}")),
+                .map_err(|why| DockerError::Member { key: key.to_owned(), why }),
         }
     }
 
@@ -50,7 +91,7 @@ impl Members {
     }
 
     /// Whatever is left must say nothing.
-    fn finish(self) -> Result<(), String> {
+    fn finish(self) -> Result<(), DockerError> {
         let says_nothing = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,
             Value::Bool(true) => false,
@@ -60,7 +101,7 @@ impl Members {
             Value::Object(members) => members.is_empty(),
         };
         match self.object.into_iter().find(|(_, value)| !says_nothing(value)) {
-            Some((key, value)) => Err(format!("{key}={value} is not supported")),
+            Some((key, value)) => Err(DockerError::Unsupported { key, value }),
             None => Ok(()),
         }
     }
@@ -84,7 +125,7 @@ pub(super) fn apply_config(
     spec: &mut ContainerSpec,
     text: &str,
     follows_health: bool,
-) -> Result<(), String> {
+) -> Result<(), DockerError> {
     let mut members = Members::read(text)?;
     let process = &mut spec.process;
     process.user = members.take::<String>("User")?.filter(|user| !user.is_empty());
@@ -122,21 +163,17 @@ pub(super) fn apply_config(
     spec.health = match (health, follows_health) {
         (None, false) => None,
         (None, true) => {
-            return Err(
-                "docker health check is nil while container health check type is DOCKER".into()
-            );
+            return Err(DockerError::NoHealthCheck);
         }
         (Some(_), false) => {
-            return Err(
-                "container health check type is not DOCKER while docker health check is set".into(),
-            );
+            return Err(DockerError::UnusedHealthCheck);
         }
         (Some(check), true) => health_spec(check)?,
     };
     Ok(())
 }
 
-fn health_spec(check: Healthcheck) -> Result<Option<HealthSpec>, String> {
+fn health_spec(check: Healthcheck) -> Result<Option<HealthSpec>, DockerError> {
     let ms = |nanoseconds: i64, default: u64| match u64::try_from(nanoseconds) {
         Ok(0) | Err(_) => default,
         Ok(value) => (value / 1_000_000).max(1),
@@ -147,12 +184,12 @@ fn health_spec(check: Healthcheck) -> Result<Option<HealthSpec>, String> {
         Some("CMD") => false,
         Some("CMD-SHELL") => true,
         Some(other) => {
-            return Err(format!("unable to decode Healthcheck: unknown test type {other}"));
+            return Err(DockerError::HealthTest { kind: other.to_owned() });
         }
     };
     let argv: Vec<String> = words.collect();
     if argv.is_empty() {
-        return Err("unable to decode Healthcheck: the test has no command".into());
+        return Err(DockerError::NoHealthCommand);
     }
     Ok(Some(HealthSpec {
         argv,
@@ -203,7 +240,7 @@ pub(super) fn apply_host_config(
     spec: &mut ContainerSpec,
     is_awsvpc: bool,
     text: &str,
-) -> Result<(), String> {
+) -> Result<(), DockerError> {
     let mut members = Members::read(text)?;
     apply_network(spec, is_awsvpc, &mut members)?;
     apply_limits(spec, &mut members)?;
@@ -214,7 +251,7 @@ pub(super) fn apply_host_config(
             "" | "json-file" => LogDriver::JsonFile,
             "awslogs" => LogDriver::Awslogs,
             "none" => LogDriver::None,
-            other => return Err(format!("logging driver {other} is not supported")),
+            other => return Err(DockerError::LogDriver { name: other.to_owned() }),
         };
         spec.log.options = log.config.unwrap_or_default();
     }
@@ -227,7 +264,7 @@ fn apply_network(
     spec: &mut ContainerSpec,
     is_awsvpc: bool,
     members: &mut Members,
-) -> Result<(), String> {
+) -> Result<(), DockerError> {
     if let Some(mode) = members.take::<String>("NetworkMode")?
         && !is_awsvpc
     {
@@ -235,7 +272,7 @@ fn apply_network(
             "" | "default" | "bridge" => NetworkMode::Bridge,
             "host" => NetworkMode::Host,
             "none" => NetworkMode::None,
-            other => return Err(format!("NetworkMode {other} is not supported")),
+            other => return Err(DockerError::NetworkMode { name: other.to_owned() }),
         };
     }
     let host = &mut spec.host;
@@ -245,7 +282,7 @@ fn apply_network(
     for entry in members.take::<Vec<String>>("ExtraHosts")?.unwrap_or_default() {
         let (name, address) = entry
             .split_once([':', '='])
-            .ok_or_else(|| format!("bad format for add-host: \"{entry}\""))?;
+            .ok_or_else(|| DockerError::ExtraHost { entry: entry.clone() })?;
         host.extra_hosts.push((name.to_owned(), address.to_owned()));
     }
     let bindings: Option<BTreeMap<String, Option<Vec<PortBinding>>>> =
@@ -258,20 +295,21 @@ fn apply_network(
 
 fn port_bindings(
     bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
-) -> Result<Vec<PortSpec>, String> {
+) -> Result<Vec<PortSpec>, DockerError> {
     let mut ports = Vec::new();
     for (key, hosts) in bindings {
         let (port, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
-        let container_port = port.parse().map_err(|_| format!("Invalid containerPort: {port}"))?;
+        let invalid = |what, text: &str| DockerError::Port { what, text: text.to_owned() };
+        let container_port = port.parse().map_err(|_| invalid("containerPort", port))?;
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            other => return Err(format!("Invalid proto: {other}")),
+            other => return Err(invalid("proto", other)),
         };
         for host in hosts.unwrap_or_default() {
             let host_port = match host.host_port.as_str() {
                 "" => 0,
-                text => text.parse().map_err(|_| format!("Invalid hostPort: {text}"))?,
+                text => text.parse().map_err(|_| invalid("hostPort", text))?,
             };
             ports.push(PortSpec { container_port, host_port, protocol });
         }
@@ -279,7 +317,7 @@ fn port_bindings(
     Ok(ports)
 }
 
-fn apply_limits(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), String> {
+fn apply_limits(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), DockerError> {
     let bytes = |value: Option<i64>| value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0);
     let host = &mut spec.host;
     if let Some(shares) = members.take::<i64>("CpuShares")? {
@@ -293,19 +331,17 @@ fn apply_limits(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), S
     }
     if let Some(swap) = members.take::<i64>("MemorySwap")?.filter(|swap| *swap != 0) {
         if swap < -1 || (swap > 0 && host.memory_bytes.is_none()) {
-            return Err("You should always set the Memory limit when using Memoryswap limit".into());
+            return Err(DockerError::SwapWithoutMemory);
         }
         if swap > 0 && bytes(Some(swap)) < host.memory_bytes {
-            return Err("Minimum memoryswap limit should be larger than memory limit".into());
+            return Err(DockerError::SwapBelowMemory);
         }
         host.memory_swap_bytes = Some(swap);
     }
     if let Some(swappiness) = members.take::<i64>("MemorySwappiness")?.filter(|value| *value != -1)
     {
         let valid = u8::try_from(swappiness).ok().filter(|value| *value <= 100);
-        host.swappiness = Some(valid.ok_or_else(|| {
-            format!("invalid value: {swappiness}, valid memory swappiness range is 0-100")
-        })?);
+        host.swappiness = Some(valid.ok_or(DockerError::Swappiness { value: swappiness })?);
     }
     let period = members.take::<i64>("CpuPeriod")?.filter(|value| *value > 0).unwrap_or(100_000);
     if let Some(quota) = members.take::<i64>("CpuQuota")?.filter(|value| *value > 0) {
@@ -319,16 +355,14 @@ fn apply_limits(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), S
     for limit in members.take::<Vec<UlimitObject>>("Ulimits")?.unwrap_or_default() {
         let UlimitObject { name, soft, hard } = limit;
         if hard != -1 && (soft == -1 || soft > hard) {
-            return Err(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {name} {soft} > {hard}"
-            ));
+            return Err(DockerError::Ulimit { name, soft, hard });
         }
         host.ulimits.push(Ulimit { name, soft, hard });
     }
     Ok(())
 }
 
-fn apply_security(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), String> {
+fn apply_security(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), DockerError> {
     let host = &mut spec.host;
     host.privileged = members.take("Privileged")?.unwrap_or_default();
     host.readonly_root = members.take("ReadonlyRootfs")?.unwrap_or_default();
@@ -344,13 +378,13 @@ fn apply_security(spec: &mut ContainerSpec, members: &mut Members) -> Result<(),
             "seccomp=default" | "seccomp=builtin" => host.seccomp_unconfined = false,
             // There is no confinement of these kinds to take away.
             "apparmor=unconfined" | "label=disable" => {}
-            _ => return Err(format!("SecurityOpt \"{option}\" is not supported on this host")),
+            _ => return Err(DockerError::SecurityOption { option }),
         }
     }
     Ok(())
 }
 
-fn apply_files(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), String> {
+fn apply_files(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), DockerError> {
     let host = &mut spec.host;
     host.tmpfs = members.take("Tmpfs")?.unwrap_or_default();
     for device in members.take::<Vec<DeviceObject>>("Devices")?.unwrap_or_default() {
@@ -367,10 +401,10 @@ fn apply_files(spec: &mut ContainerSpec, members: &mut Members) -> Result<(), St
     for bind in members.take::<Vec<String>>("Binds")?.unwrap_or_default() {
         let mut parts = bind.split(':');
         let (Some(source), Some(path)) = (parts.next(), parts.next()) else {
-            return Err(format!("invalid volume specification: '{bind}'"));
+            return Err(DockerError::Bind { text: bind });
         };
         if !source.starts_with('/') || !path.starts_with('/') {
-            return Err(format!("invalid volume specification: '{bind}'"));
+            return Err(DockerError::Bind { text: bind });
         }
         let read_only = parts.any(|options| options.split(',').any(|word| word == "ro"));
         host.binds.push(Bind { source: source.into(), path: path.into(), read_only });

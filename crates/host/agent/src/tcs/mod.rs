@@ -87,7 +87,7 @@ async fn connect(tcs: &Tcs) -> Result<(Socket, Uri), Ended> {
         ("containerInstance", &*tcs.instance.arn),
         ("dockerVersion", crate::RUNTIME_VERSION.trim_start_matches("DockerVersion: ")),
     ];
-    let uri = socket::socket_uri(&endpoint, &query).map_err(Ended::Failed)?;
+    let uri = socket::socket_uri(&endpoint, &query)?;
     Ok((socket::connect(&tcs.api, &uri).await?, uri))
 }
 

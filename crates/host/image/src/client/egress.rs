@@ -42,15 +42,19 @@ impl Range {
     }
 }
 
-impl FromStr for Range {
-    type Err = &'static str;
+/// The text is no range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write it as 10.0.0.0/8 or fd00::/8")]
+pub struct NotARange;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "write it as 10.0.0.0/8 or fd00::/8";
-        let (base, bits) = text.split_once('/').ok_or(FORM)?;
-        let base: IpAddr = base.parse().map_err(|_| FORM)?;
+impl FromStr for Range {
+    type Err = NotARange;
+
+    fn from_str(text: &str) -> Result<Self, NotARange> {
+        let (base, bits) = text.split_once('/').ok_or(NotARange)?;
+        let base: IpAddr = base.parse().map_err(|_| NotARange)?;
         let max = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.parse().ok().filter(|bits| *bits <= max).ok_or(FORM)?;
+        let bits = bits.parse().ok().filter(|bits| *bits <= max).ok_or(NotARange)?;
         Ok(Self { base, bits })
     }
 }

@@ -10,7 +10,7 @@ mod remote;
 mod transport;
 
 pub use auth::{Auth, Basic};
-pub use egress::{Egress, Range};
+pub use egress::{Egress, NotARange, Range};
 pub use transport::{ClientConfig, Transport};
 
 pub(crate) use remote::{Body, Remote, read_capped, unreachable_body};
