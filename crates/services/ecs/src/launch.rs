@@ -361,12 +361,9 @@ pub(super) fn definition<'v>(
 ) -> Result<&'v TaskDefinition, ApiError> {
     let given = given.filter(|given| !given.is_empty());
     let given = given.ok_or_else(|| Refusal::client("TaskDefinition can not be blank."))?;
-    let not_found = |error: ApiError| {
-        if error.message == "Unable to describe task definition." {
-            Refusal::client("TaskDefinition not found.").into()
-        } else {
-            error
-        }
+    let not_found = |refusal: Refusal| match refusal {
+        Refusal::NoSuchTaskDefinition => Refusal::client("TaskDefinition not found."),
+        other => other,
     };
     let definition = ecs.task_definition(view, caller, given).map_err(not_found)?;
     match definition.status {

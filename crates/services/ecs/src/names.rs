@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_wire::{ApiError, Caller};
+use aws_wire::Caller;
 use longshore_types::{
     Arn, ClusterArn, ClusterName, Family, Scope, ServiceArn, ServiceName, TaskDefinitionArn,
     TaskDefinitionId,
@@ -26,14 +26,12 @@ impl Ecs {
         &self,
         caller: &Caller,
         given: Option<&str>,
-    ) -> Result<ClusterName, ApiError> {
+    ) -> Result<ClusterName, Refusal> {
         let Some(given) = given.filter(|given| !given.is_empty()) else {
             return Ok(ClusterName::default_cluster());
         };
         if !given.starts_with("arn:") {
-            return given
-                .parse()
-                .map_err(|_| Refusal::BadIdentifier { given: given.to_owned() }.into());
+            return given.parse().map_err(|_| Refusal::BadIdentifier { given: given.to_owned() });
         }
         let arn: ClusterArn =
             given.parse().map_err(|_| Refusal::BadIdentifier { given: given.to_owned() })?;
@@ -47,9 +45,9 @@ impl Ecs {
         view: &'v View,
         caller: &Caller,
         given: Option<&str>,
-    ) -> Result<&'v Arc<Cluster>, ApiError> {
+    ) -> Result<&'v Arc<Cluster>, Refusal> {
         let name = self.cluster_name(caller, given)?;
-        view.active_cluster(caller.account, &name).ok_or_else(|| Refusal::ClusterNotFound.into())
+        view.active_cluster(caller.account, &name).ok_or(Refusal::ClusterNotFound)
     }
 
     /// The service of a cluster that a request names: by name, or by ARN with or without the cluster.
@@ -58,14 +56,14 @@ impl Ecs {
         caller: &Caller,
         cluster: &ClusterName,
         given: &str,
-    ) -> Result<ServiceId, ApiError> {
+    ) -> Result<ServiceId, Refusal> {
         let bad = || Refusal::BadIdentifier { given: given.to_owned() };
         let id = |name: ServiceName| ServiceId { cluster: cluster.clone(), name };
         if given.is_empty() {
-            return Err(Refusal::invalid("Service can not be blank.").into());
+            return Err(Refusal::invalid("Service can not be blank."));
         }
         if !given.starts_with("arn:") {
-            return given.parse().map(id).map_err(|_| bad().into());
+            return given.parse().map(id).map_err(|_| bad());
         }
         if let Ok(arn) = given.parse::<ServiceArn>() {
             self.check_scope(caller, &arn.scope)?;
@@ -74,8 +72,7 @@ impl Ecs {
                     what: "cluster",
                     theirs: arn.cluster.to_string(),
                     ours: cluster.to_string(),
-                }
-                .into());
+                });
             }
             return Ok(id(arn.service));
         }
@@ -85,7 +82,7 @@ impl Ecs {
         let region = arn.region.parse().map_err(|_| bad())?;
         let account = arn.account.parse().map_err(|_| bad())?;
         self.check_scope(caller, &Scope { region, account })?;
-        name.and_then(|name| name.parse().ok()).map(id).ok_or_else(|| bad().into())
+        name.and_then(|name| name.parse().ok()).map(id).ok_or_else(bad)
     }
 
     /// The service that a request names, in whatever state it is.
@@ -95,29 +92,27 @@ impl Ecs {
         caller: &Caller,
         cluster: &Cluster,
         given: &str,
-    ) -> Result<&'v Arc<Service>, ApiError> {
+    ) -> Result<&'v Arc<Service>, Refusal> {
         let id = self.service_id(caller, &cluster.name, given)?;
-        view.services.get(caller.account, &id).ok_or_else(|| Refusal::ServiceNotFound.into())
+        view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)
     }
 
     /// Refuses what lies in another account or region.
-    pub fn check_scope(&self, caller: &Caller, scope: &Scope) -> Result<(), ApiError> {
+    pub fn check_scope(&self, caller: &Caller, scope: &Scope) -> Result<(), Refusal> {
         let ours = self.control.scope(caller);
         if scope.account != ours.account {
             return Err(Refusal::ForeignIdentifier {
                 what: "account",
                 theirs: scope.account.to_string(),
                 ours: ours.account.to_string(),
-            }
-            .into());
+            });
         }
         if scope.region != ours.region {
             return Err(Refusal::ForeignIdentifier {
                 what: "region",
                 theirs: scope.region.to_string(),
                 ours: ours.region.to_string(),
-            }
-            .into());
+            });
         }
         Ok(())
     }
@@ -127,7 +122,7 @@ impl Ecs {
         &self,
         caller: &Caller,
         given: &str,
-    ) -> Result<TaskDefinitionRef, ApiError> {
+    ) -> Result<TaskDefinitionRef, Refusal> {
         let mut path = given;
         if given.starts_with("arn:") {
             if let Ok(arn) = given.parse::<TaskDefinitionArn>() {
@@ -157,14 +152,14 @@ impl Ecs {
         view: &'v View,
         caller: &Caller,
         given: &str,
-    ) -> Result<&'v Arc<TaskDefinition>, ApiError> {
+    ) -> Result<&'v Arc<TaskDefinition>, Refusal> {
         let found = match self.task_definition_ref(caller, given)? {
             TaskDefinitionRef::Revision(id) => view.task_definitions.get(caller.account, &id),
             TaskDefinitionRef::Latest(family) => view
                 .revisions(caller.account, &family)
                 .rfind(|row| row.status == TaskDefinitionStatus::Active),
         };
-        found.ok_or_else(|| Refusal::NoSuchTaskDefinition.into())
+        found.ok_or(Refusal::NoSuchTaskDefinition)
     }
 }
 
@@ -175,17 +170,19 @@ fn parse_definition(text: &str) -> Option<TaskDefinitionRef> {
     text.parse().ok().map(TaskDefinitionRef::Latest)
 }
 
-fn bad_definition(path: &str) -> ApiError {
+fn bad_definition(path: &str) -> Refusal {
     match path.rsplit_once(':') {
         Some((_, revision)) => {
-            Refusal::invalid(format!("Invalid revision number. Number: {revision}")).into()
+            Refusal::invalid(format!("Invalid revision number. Number: {revision}"))
         }
-        None => Refusal::NoSuchTaskDefinition.into(),
+        None => Refusal::NoSuchTaskDefinition,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_wire::ApiError;
+
     use super::*;
     use crate::testing::TestEcs;
 
@@ -204,7 +201,8 @@ mod tests {
     fn what_lies_elsewhere_is_refused_by_name() {
         let world = TestEcs::new();
         let message = |given| {
-            let error = world.ecs.cluster_name(&world.root(), Some(given)).unwrap_err();
+            let refusal = world.ecs.cluster_name(&world.root(), Some(given)).unwrap_err();
+            let error = ApiError::from(refusal);
             assert_eq!(error.code, "InvalidParameterException");
             error.message
         };
@@ -225,7 +223,9 @@ mod tests {
     #[test]
     fn a_task_definition_is_named_by_family_revision_or_arn() {
         let world = TestEcs::new();
-        let parse = |given: &str| world.ecs.task_definition_ref(&world.root(), given);
+        let parse = |given: &str| {
+            world.ecs.task_definition_ref(&world.root(), given).map_err(ApiError::from)
+        };
         let revision = TaskDefinitionRef::Revision("web:3".parse().unwrap());
         let latest = TaskDefinitionRef::Latest("web".parse().unwrap());
         assert_eq!(parse("web:3").unwrap(), revision);

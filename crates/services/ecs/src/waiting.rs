@@ -7,23 +7,27 @@
 //! other from its place, and its row says what kept it from one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use control::tasks::put_task;
-use longshore_types::{AccountId, ClusterName, InstanceId, Resources, TaskId, Timestamp};
+use longshore_types::{
+    AccountId, ClusterName, InstanceId, Resources, TaskDefinitionId, TaskId, Timestamp,
+};
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
 use model::service::{PlacementRule, PlacementWish, Scheduling};
 use model::task::{Input, Launch, Need, Phase, StopCause, Task, Waiting, step};
 use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
 use plan::scaling::{Reservation, wanted_instances};
-use plan::{Ask, Pool, Strategy};
+use plan::{Ask, Pool, Refusals, Strategy};
 use store::{Batch, Change};
 use tracing::{info, warn};
 
 use crate::Ecs;
+use crate::errors::Refusal;
 use crate::fleet::Draft;
 use crate::launch::rules;
 
@@ -138,6 +142,29 @@ fn place_fargate(
     placed
 }
 
+/// Why a task found no place. Its row keeps the sentence.
+#[derive(Clone, Debug)]
+enum Unplaced {
+    NoProvider,
+    DefinitionGone(TaskDefinitionId),
+    /// A rule that could be read when it was given.
+    BadRule(Refusal),
+    NoInstances,
+    Refused(Arc<Refusals>),
+}
+
+impl fmt::Display for Unplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProvider => f.write_str(NO_PROVIDER),
+            Self::DefinitionGone(definition) => write!(f, "{definition} is gone"),
+            Self::BadRule(refusal) => f.write_str(&ApiError::from(refusal.clone()).message),
+            Self::NoInstances => f.write_str(NO_INSTANCES),
+            Self::Refused(refusals) => refusals.fmt(f),
+        }
+    }
+}
+
 /// One decision about the tasks of one cluster.
 struct Turn<'t> {
     view: &'t View,
@@ -145,7 +172,7 @@ struct Turn<'t> {
     fleet: Draft<'t>,
     now: Timestamp,
     /// A task of each shape that found no room, and why: others like it need not be tried.
-    refused: Vec<(&'t Task, String)>,
+    refused: Vec<(&'t Task, Unplaced)>,
     /// How many tallies were written.
     noted: usize,
 }
@@ -167,31 +194,32 @@ impl<'t> Turn<'t> {
                         put_task(self.batch, next);
                     }
                 }
-                Err(tally) => self.note(task, tally),
+                Err(why) => self.note(task, &why),
             }
         }
         placed
     }
 
     /// A place for the task, or what kept it from one.
-    fn find(&mut self, task: &'t Task) -> Result<InstanceId, String> {
-        if let Some((_, tally)) = self.refused.iter().find(|(other, _)| is_alike(other, task)) {
-            return Err(tally.clone());
+    fn find(&mut self, task: &'t Task) -> Result<InstanceId, Unplaced> {
+        if let Some((_, why)) = self.refused.iter().find(|(other, _)| is_alike(other, task)) {
+            return Err(why.clone());
         }
         let found = self.ask(task);
-        if let Err(tally) = &found {
-            self.refused.push((task, tally.clone()));
+        if let Err(why) = &found {
+            self.refused.push((task, why.clone()));
         }
         found
     }
 
-    fn ask(&mut self, task: &Task) -> Result<InstanceId, String> {
+    fn ask(&mut self, task: &Task) -> Result<InstanceId, Unplaced> {
         let account = task.scope.account;
-        let provider = provider_of(self.view, task).ok_or_else(|| NO_PROVIDER.to_owned())?;
+        let provider = provider_of(self.view, task).ok_or(Unplaced::NoProvider)?;
         let definition = self.view.task_definitions.get(account, &task.definition);
-        let definition = definition.ok_or_else(|| format!("{} is gone", task.definition))?;
+        let definition =
+            definition.ok_or_else(|| Unplaced::DefinitionGone(task.definition.clone()))?;
         let (given, wishes) = rules_of(self.view, task);
-        let constraints = rules::constraints(definition, given).map_err(|error| error.message)?;
+        let constraints = rules::constraints(definition, given).map_err(Unplaced::BadRule)?;
         let strategies = match task.service.is_some() && wishes.is_empty() {
             true => vec![Strategy::of_services()],
             false => rules::strategies(wishes),
@@ -207,13 +235,14 @@ impl<'t> Turn<'t> {
         let draw = draw(task.id, self.now);
         let plan = self.fleet.place_in(self.batch, &ask, 1, draw);
         plan.placements.first().copied().ok_or_else(|| match plan.refusals {
-            Some(refusals) if !refusals.is_empty() => refusals.to_string(),
-            Some(_) | None => NO_INSTANCES.to_owned(),
+            Some(refusals) if !refusals.is_empty() => Unplaced::Refused(refusals),
+            Some(_) | None => Unplaced::NoInstances,
         })
     }
 
     /// Writes down why a task waits on, if that is news.
-    fn note(&mut self, task: &Task, tally: String) {
+    fn note(&mut self, task: &Task, why: &Unplaced) {
+        let tally = why.to_string();
         let is_known = task.waiting.as_ref().is_some_and(|waiting| waiting.tally == tally);
         if is_known || PLACED_AT_ONCE_MAX <= self.noted {
             return;

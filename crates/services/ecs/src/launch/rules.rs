@@ -1,6 +1,5 @@
 //! Placement rules as rows keep them, made into what placement asks.
 
-use aws_wire::ApiError;
 use model::TaskDefinition;
 use model::service::{PlacementRule, PlacementWish};
 use plan::{Constraint, Field, Strategy};
@@ -11,7 +10,7 @@ use crate::errors::Refusal;
 pub(crate) fn constraints<'r>(
     definition: &TaskDefinition,
     rules: impl IntoIterator<Item = &'r PlacementRule>,
-) -> Result<Vec<Constraint>, ApiError> {
+) -> Result<Vec<Constraint>, Refusal> {
     let defined = definition.placement_expressions.iter().map(|expression| member_of(expression));
     let given = rules.into_iter().map(|rule| match rule {
         PlacementRule::DistinctInstance => Ok(Constraint::DistinctInstance),
@@ -20,11 +19,11 @@ pub(crate) fn constraints<'r>(
     defined.chain(given).collect()
 }
 
-fn member_of(expression: &str) -> Result<Constraint, ApiError> {
+fn member_of(expression: &str) -> Result<Constraint, Refusal> {
     expression
         .parse()
         .map(Constraint::MemberOf)
-        .map_err(|why| Refusal::invalid(format!("Invalid expression '{expression}': {why}")).into())
+        .map_err(|why| Refusal::invalid(format!("Invalid expression '{expression}': {why}")))
 }
 
 /// In the order in which they count.
