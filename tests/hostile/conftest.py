@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,14 @@ def probe_path():
 PROBE = probe_path()
 
 
+def answers(address, port):
+    try:
+        with socket.create_connection((address, port), 1):
+            return True
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="session")
 def outside():
     """A neighbour of the host with a pretended metadata service; answers `here` on its ports."""
@@ -72,6 +81,7 @@ def outside():
     ip(f"route add default via {OUTSIDE}")
     holder.stdin.write(b"go\n")
     holder.stdin.close()
+    _clients.wait_for("the outside's service", lambda: answers(METADATA, 80), 10)
     yield OUTSIDE
     holder.kill()
     holder.wait()

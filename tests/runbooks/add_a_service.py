@@ -1,0 +1,138 @@
+"""Follows docs/runbooks/add-a-service.md in a copy of the tree: adds a service of one operation and builds it.
+
+Usage: add_a_service.py [TARGET_DIR]. What the runbook names and nothing else is touched, so that it fails where the
+runbook leaves a place out. The copy goes at the end.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SERVICE = '''
+[[service]]
+module = "discovery"
+trait = "ServiceDiscovery"
+title = "AWS Cloud Map"
+model = "servicediscovery/2017-03-14"
+violations = "InvalidInput"
+operations = ["ListNamespaces"]
+'''
+
+MANIFEST = '''[package]
+name = "discovery"
+version.workspace = true
+edition.workspace = true
+rust-version.workspace = true
+license.workspace = true
+publish.workspace = true
+
+[lints]
+workspace = true
+
+[dependencies]
+aws-wire.workspace = true
+control.workspace = true
+discovery-api.workspace = true
+'''
+
+CODE = '''//! A service that a runbook's test adds.
+
+use std::sync::Arc;
+
+use aws_wire::service::{Answer, Call, Service};
+use aws_wire::{ApiError, Caller};
+use control::Control;
+use control::ports::{BoxFuture, RegionService};
+use discovery_api::{ListNamespacesRequest, ListNamespacesResponse};
+
+/// The service.
+#[derive(Debug)]
+pub struct Discovery {
+    pub control: Arc<Control>,
+}
+
+impl RegionService for Discovery {
+    fn service(&self) -> &'static Service {
+        &discovery_api::SERVICE
+    }
+
+    fn dispatch<'a>(
+        &'a self,
+        caller: &'a Caller,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>> {
+        Box::pin(discovery_api::dispatch(self, caller, call))
+    }
+}
+
+impl discovery_api::ServiceDiscovery for Discovery {
+    async fn list_namespaces(
+        &self,
+        _caller: &Caller,
+        _: ListNamespacesRequest,
+    ) -> Result<ListNamespacesResponse, ApiError> {
+        Ok(ListNamespacesResponse { namespaces: Some(Vec::new()), next_token: None })
+    }
+}
+'''
+
+
+def edit(path, pattern, replacement):
+    text = path.read_text()
+    changed = re.sub(pattern, replacement, text, count=1, flags=re.M)
+    assert changed != text, f"{path.name} has no place like {pattern}"
+    path.write_text(changed)
+
+
+def follow(tree, codegen):
+    """The places of the runbook, in its order."""
+    places = tree / "xtask/services.toml"
+    places.write_text(places.read_text() + SERVICE)
+    codegen()
+    edit(tree / "Cargo.toml", r"^(identity = .*)$", r'\1' '\n'
+         r'discovery = { path = "crates/services/discovery" }' '\n'
+         r'discovery-api = { path = "crates/api/discovery" }')
+    crate = tree / "crates/services/discovery/src"
+    crate.mkdir(parents=True)
+    (crate.parent / "Cargo.toml").write_text(MANIFEST)
+    (crate / "lib.rs").write_text(CODE)
+    region = tree / "crates/region/region"
+    edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\ndiscovery.workspace = true")
+    edit(region / "src/region.rs", r"^( *)Arc::new\(Identity::new\(core\(\)\)\),$",
+         r"\g<0>\n\1Arc::new(discovery::Discovery { control: core() }),")
+    edit(tree / "ARCHITECTURE.md", r"^(\| `services/identity`.*|\| `identity`.*)$", r"\1\n| `services/discovery` | names of services | as the others |")
+
+
+def main():
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/runbooks").resolve()
+    # One place for all runs, so that what was built stays usable.
+    tree = Path(tempfile.gettempdir()) / f"longshore-runbook-{os.getuid()}"
+    shutil.rmtree(tree, ignore_errors=True)
+    try:
+        subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, tree], check=True)
+        if (ROOT / ".cache").is_dir():
+            shutil.copytree(ROOT / ".cache", tree / ".cache")
+        environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+
+        def cargo(*words):
+            print("cargo", *words, flush=True)
+            subprocess.run(["cargo", *words], cwd=tree, env=environment, check=True)
+
+        follow(tree, lambda: cargo("run", "-q", "-p", "xtask", "--", "codegen"))
+        cargo("run", "-q", "-p", "xtask", "--", "layers")
+        cargo("check", "-q", "-p", "region")
+        parity = (tree / "docs/parity.md").read_text()
+        assert "## AWS Cloud Map\n\n* List: Namespaces\n" in parity, parity
+        print("a service was added as the runbook says, and built")
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
