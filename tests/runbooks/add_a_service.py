@@ -106,7 +106,7 @@ def follow(tree, codegen):
     edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\ndiscovery.workspace = true")
     edit(region / "src/region.rs", r"^( *)Arc::new\(Identity::new\(core\(\)\)\),$",
          r"\g<0>\n\1Arc::new(discovery::Discovery { control: core() }),")
-    edit(tree / "ARCHITECTURE.md", r"^(\| `services/identity`.*|\| `identity`.*)$", r"\1\n| `services/discovery` | names of services | as the others |")
+    edit(tree / "ARCHITECTURE.md", r"^(\| services/`identity`.*)$", r"\1\n| services/`discovery` | names of services | – |")
 
 
 def main():

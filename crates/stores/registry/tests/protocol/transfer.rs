@@ -199,9 +199,13 @@ async fn a_layer_that_is_damaged_in_the_registry_is_refused_and_nothing_is_left(
     let error = puller.pull(&reference, &login(&world), &Progress::none()).await.unwrap_err();
     assert!(matches!(error, PullError::Digest { .. }), "{error}");
     assert!(puller.store().list().is_empty());
+    // What else was under way broke off wherever it was, and is gone on with from there.
+    let blobs = all.iter().filter(|digest| *digest != layer);
+    let good: Vec<Vec<u8>> =
+        blobs.map(|digest| std::fs::read(world.registry.blobs().path(digest)).unwrap()).collect();
     for partial in std::fs::read_dir(dir.path().join("partial")).unwrap() {
-        let digest = Hasher::digest(&std::fs::read(partial.unwrap().path()).unwrap());
-        assert!(all.contains(&digest), "wrong bytes are not kept");
+        let kept = std::fs::read(partial.unwrap().path()).unwrap();
+        assert!(good.iter().any(|blob| blob.starts_with(&kept)), "wrong bytes are not kept");
     }
 }
 
