@@ -14,7 +14,8 @@ from conftest import kernel_tests, unique, wait_for
 CASES = ("limits::", "isolation::", "reach::", "walls::")
 # Cases that measure time against the wall clock, which an emulated processor does not keep, or that need more
 # programs than the machine has (Python).
-OMITTED = ["cpu_time_follows_the_groups_quota_and_the_containers_shares", "crafted_packets_do_not_get_around_it"]
+OMITTED = ["cpu_time_follows_the_groups_quota_and_the_containers_shares", "crafted_packets_do_not_get_around_it",
+           "a_task_in_the_hosts_network_is_kept_from_link_local_addresses_and_nobody_else_is"]
 
 PROGRAMS = [path for path in kernel_tests() if path.name != "longshore-shim"]
 
@@ -47,6 +48,21 @@ def test_control_groups_of_version_2_hold_a_tasks_limits(machine, cluster):
     assert machine.run(f"cat {found}/cpu.max").split()[0] != "max"
     cluster.ecs.stop_task(cluster=cluster.name, task=arn)
     assert cluster.until(arn, "STOPPED", 120)["containers"][0]["exitCode"] == 3
+
+
+def test_a_task_in_the_hosts_network_is_kept_from_link_local_addresses_here_too(machine, cluster):
+    metadata, port = "169.254.169.254", 4566
+    # The region listens on every address of the host's, and so on this one.
+    machine.run(f"ip addr add {metadata}/32 dev lo")
+    try:
+        targets = [word for address in [metadata, "127.0.0.1"] for word in ("tcp", address, str(port))]
+        definition = cluster.define(cluster.container("probe", "reach", *targets), fargate=False, networkMode="host")
+        arn, = cluster.run(definition, fargate=False, cluster="default")
+        cluster.until(arn, "STOPPED", 120, "default")
+    finally:
+        machine.run(f"ip addr del {metadata}/32 dev lo")
+    said = cluster.lines(arn)
+    assert [line.partition(": ")[2].startswith("connected") for line in said] == [False, True], said
 
 
 def test_what_only_the_hosts_root_may_do_is_refused_here_too(cluster):
