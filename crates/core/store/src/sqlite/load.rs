@@ -15,7 +15,7 @@ use model::{Kind, Row, Seq, View};
 use rusqlite::Connection;
 
 use super::OpenError;
-use super::log::{Fingerprint, Log};
+use super::log::{Fingerprints, Log};
 
 /// Rows that are handed on together.
 const ROWS_TOGETHER: usize = 256;
@@ -62,6 +62,7 @@ fn scan(
     found: SyncSender<Vec<Stored>>,
 ) -> Result<(Log, Seq), OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let names = Fingerprints::default();
     let (mut last, mut removed) = (HashMap::new(), Vec::new());
     let (mut oldest, mut next, mut seq) = (1, 1, Seq(0));
     let mut together = Vec::with_capacity(ROWS_TOGETHER);
@@ -81,7 +82,7 @@ fn scan(
         let written = Seq(u64::try_from(written).unwrap_or(0));
         seq = seq.max(written);
         let (kind, id) = (text(1)?.unwrap_or_default(), text(3)?.unwrap_or_default());
-        let row = Fingerprint::of(kind, text(2)?.unwrap_or_default(), id);
+        let row = names.of(kind, text(2)?.unwrap_or_default(), id);
         let Entry::Vacant(free) = last.entry(row) else { continue };
         free.insert(number);
         let Some(value) = text(5)? else {
@@ -105,7 +106,7 @@ fn scan(
     for row in removed {
         last.remove(&row);
     }
-    Ok((Log::of(last, oldest, next), seq))
+    Ok((Log::of(names, last, oldest, next), seq))
 }
 
 fn parse(path: &Path, taken: &Mutex<Receiver<Vec<Stored>>>, read: &SyncSender<Rows>) {

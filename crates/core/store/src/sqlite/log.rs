@@ -11,7 +11,7 @@
 //! older still.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, RandomState};
 
 use rusqlite::{CachedStatement, Connection, params};
 
@@ -26,20 +26,22 @@ const LOOKED_AT_MIN: i64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint(u64, u64);
 
-impl Fingerprint {
-    pub(super) fn of(kind: &str, account: &str, id: &str) -> Self {
-        let half = |salt: u8| {
-            let mut hasher = DefaultHasher::new();
-            (salt, kind, account, id).hash(&mut hasher);
-            hasher.finish()
-        };
-        Self(half(0), half(1))
+/// Makes fingerprints, by keys that are drawn whenever a store is opened: people choose names of rows, and
+/// whoever found two with one fingerprint would have one row take another's place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fingerprints(RandomState, RandomState);
+
+impl Fingerprints {
+    pub(super) fn of(&self, kind: &str, account: &str, id: &str) -> Fingerprint {
+        let row = (kind, account, id);
+        Fingerprint(self.0.hash_one(row), self.1.hash_one(row))
     }
 }
 
 /// Where each row's last version is, and which entries there are.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    names: Fingerprints,
     last: HashMap<Fingerprint, i64>,
     /// The oldest entry's number.
     oldest: i64,
@@ -61,6 +63,7 @@ pub(super) struct Entry<'a> {
 /// What a transaction did. The log knows of it once it is committed.
 #[derive(Debug)]
 pub(super) struct Appended {
+    names: Fingerprints,
     last: HashMap<Fingerprint, Option<i64>>,
     oldest: i64,
     next: i64,
@@ -69,13 +72,18 @@ pub(super) struct Appended {
 
 impl Log {
     /// A log with these entries: what it takes for the last versions is what `last` says of them.
-    pub(super) fn of(last: HashMap<Fingerprint, i64>, oldest: i64, next: i64) -> Self {
-        Self { last, oldest, next }
+    pub(super) fn of(
+        names: Fingerprints,
+        last: HashMap<Fingerprint, i64>,
+        oldest: i64,
+        next: i64,
+    ) -> Self {
+        Self { names, last, oldest, next }
     }
 
     pub(super) fn begin(&self) -> Appended {
         let Self { oldest, next, .. } = *self;
-        Appended { last: HashMap::new(), oldest, next, written: 0 }
+        Appended { names: self.names.clone(), last: HashMap::new(), oldest, next, written: 0 }
     }
 
     /// What was appended is committed.
@@ -117,7 +125,7 @@ impl Log {
             let text = |at: usize| entry.get_ref(at)?.as_str().map_err(Into::into);
             let texts: [Result<&str, rusqlite::Error>; 3] = [text(1), text(2), text(3)];
             let [kind, account, id] = texts;
-            let row = Fingerprint::of(kind?, account?, id?);
+            let row = self.names.of(kind?, account?, id?);
             if is_last(appended, row, number) {
                 kept.push((row, number));
             }
@@ -146,7 +154,7 @@ impl Appended {
         let Entry { kind, account, id, seq, value } = *entry;
         insert.execute(params![self.next, kind, account, id, seq, value])?;
         let number = value.map(|_| self.next);
-        self.last.insert(Fingerprint::of(kind, account, id), number);
+        self.last.insert(self.names.of(kind, account, id), number);
         self.next += 1;
         self.written += 1;
         Ok(())
@@ -156,5 +164,20 @@ impl Appended {
         connection.prepare_cached(
             "INSERT INTO log (n, kind, account, id, seq, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_one_fingerprint_and_nobody_can_know_it_beforehand() {
+        let (one, other) = (Fingerprints::default(), Fingerprints::default());
+        let row = ("TaskDefinition", "000000000000", "web:1");
+        let of = |names: &Fingerprints| names.of(row.0, row.1, row.2);
+        assert_eq!(of(&one), of(&one.clone()));
+        assert_ne!(of(&one), of(&other));
+        assert_ne!(of(&one), one.of(row.0, "00000000000", "0web:1"), "names do not run together");
     }
 }
