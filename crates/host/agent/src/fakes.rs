@@ -607,6 +607,8 @@ pub(crate) struct FakeRegion {
     changed: Arc<Notify>,
     pub(crate) log_lines: Arc<Mutex<VecDeque<(String, String)>>>,
     groups: Arc<Mutex<Vec<String>>>,
+    /// With what code it will have no more streams.
+    refuses_streams: Arc<Mutex<Option<&'static str>>>,
     /// Access keys that are no longer good.
     expired: Arc<Mutex<Vec<String>>>,
     /// The key of each put, `""` for the host's own, and whether it was good.
@@ -628,6 +630,10 @@ impl FakeRegion {
 
     pub(crate) fn told(&self) -> Vec<TaskEvent> {
         self.told.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    pub(crate) fn refuse_streams(&self, code: &'static str) {
+        *self.refuses_streams.lock().unwrap() = Some(code);
     }
 
     pub(crate) fn make_group(&self, name: &str) {
@@ -691,18 +697,29 @@ impl LogService for FakeRegion {
     ) -> BoxFuture<'_, Result<(), LogServiceError>> {
         let is_there = self.groups.lock().unwrap().contains(&target.group);
         let is_away = *self.is_away.lock().unwrap();
+        let refuses = *self.refuses_streams.lock().unwrap();
         Box::pin(async move {
+            if let Some(code) = refuses {
+                return Err(LogServiceError {
+                    code: code.into(),
+                    message: "no more".into(),
+                    is_transient: true,
+                    is_away: false,
+                });
+            }
             if is_away {
                 return Err(LogServiceError {
                     code: "RequestError".into(),
                     message: "away".into(),
                     is_transient: true,
+                    is_away: true,
                 });
             }
             is_there.then_some(()).ok_or_else(|| LogServiceError {
                 code: "ResourceNotFoundException".into(),
                 message: "The specified log group does not exist.".into(),
                 is_transient: false,
+                is_away: false,
             })
         })
     }
@@ -724,6 +741,7 @@ impl LogService for FakeRegion {
                     code: "ExpiredTokenException".into(),
                     message: "The security token included in the request is expired".into(),
                     is_transient: false,
+                    is_away: false,
                 });
             }
             if *self.is_away.lock().unwrap() {
@@ -731,6 +749,7 @@ impl LogService for FakeRegion {
                     code: "RequestError".into(),
                     message: "away".into(),
                     is_transient: true,
+                    is_away: true,
                 });
             }
             let known = self.last_puts.lock().unwrap().insert(token.writer, token.put);

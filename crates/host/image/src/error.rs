@@ -83,11 +83,11 @@ pub enum PullError {
 }
 
 impl PullError {
-    /// Whether another try may go better.
-    pub fn is_transient(&self) -> bool {
+    /// Whether the registry is not there to answer, or not itself at the moment.
+    pub fn is_away(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
-            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Refused { status, .. } => *status >= 500,
             Self::NotFound { .. }
             | Self::Denied { .. }
             | Self::NotAllowed { .. }
@@ -124,20 +124,8 @@ impl PullError {
 
     /// Whether the registry has not spoken: it could not be asked, or is not itself at the moment.
     pub(crate) fn is_out_of_reach(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoSuchHost { .. } => true,
-            Self::Refused { .. } => self.is_transient(),
-            Self::NotFound { .. }
-            | Self::Denied { .. }
-            | Self::NotAllowed { .. }
-            | Self::NoPlatform { .. }
-            | Self::Manifest { .. }
-            | Self::Config { .. }
-            | Self::Digest { .. }
-            | Self::NoSpace { .. }
-            | Self::Layer { .. }
-            | Self::Store { .. } => false,
-        }
+        self.is_away()
+            || matches!(self, Self::NoSuchHost { .. } | Self::Refused { status: 429, .. })
     }
 
     pub(crate) fn of_client(image: &str, error: ClientError) -> Self {

@@ -45,6 +45,7 @@ fn failed(error: &CallError) -> LogServiceError {
             code: code.clone(),
             message: message.clone(),
             is_transient: error.is_transient(),
+            is_away: error.is_away(),
         },
         CallError::Unreachable { .. }
         | CallError::TimedOut { .. }
@@ -55,6 +56,7 @@ fn failed(error: &CallError) -> LogServiceError {
             code: "RequestError".to_owned(),
             message: error.to_string(),
             is_transient: error.is_transient(),
+            is_away: error.is_away(),
         },
     }
 }

@@ -86,6 +86,16 @@ impl CallError {
         }
     }
 
+    /// Whether it is not there to answer, or not itself at the moment: no fault of who asks, however long
+    /// it lasts. A refusal by a rate or a limit is none, though another try may go better.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status >= 500,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoCredentials => true,
+            Self::Unreadable { .. } | Self::BadEndpoint(_) | Self::ForeignEndpoint(_) => false,
+        }
+    }
+
     pub fn code(&self) -> &str {
         match self {
             Self::Refused { code, .. } => code,

@@ -23,6 +23,8 @@ const LOGIN_MARGIN_MS: u64 = 30 * 60_000;
 /// A login without a known end is used this long.
 const LOGIN_MS: u64 = 60 * 60_000;
 const LOGINS_MAX: usize = 256;
+/// A refusal that another try may help against is asked about so often.
+const LOGIN_TRIES_MAX: u32 = 8;
 
 #[derive(Clone, Debug)]
 struct Login {
@@ -164,9 +166,13 @@ impl RegionLink {
         }
         let mut backoff = Backoff::call();
         // However long the region is away: that is no fault of the task's, and who waits can be told to stop.
+        let mut refusals = 0;
         loop {
             match self.renew(key.registry.as_deref(), role).await {
-                Err(error) if error.is_transient() => {
+                Err(error)
+                    if error.is_away() || error.is_transient() && refusals < LOGIN_TRIES_MAX =>
+                {
+                    refusals += u32::from(!error.is_away());
                     self.pause(backoff.next_ms(&*self.ids)).await;
                 }
                 Err(error) => return Err(error),

@@ -258,7 +258,7 @@ async fn pull_patiently(
             Ok(image) => return Ok(image),
             Err(error) => error,
         };
-        if !(error.is_transient() && error.host().is_some_and(|host| context.region.is_own(host))) {
+        if !(error.is_away() && error.host().is_some_and(|host| context.region.is_own(host))) {
             return Err(error);
         }
         tracing::debug!(image = %reference, %error, "the region's registry is waited for");

@@ -577,6 +577,21 @@ async fn a_region_that_is_away_for_minutes_fails_no_start() {
     assert!(rig.region.told().iter().all(|event| event.status != Status::Stopped));
 }
 
+/// It is there, and says no: another try might go better, and then it is told.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_the_regions_fails_a_start_in_the_end() {
+    let rig = Rig::new().await;
+    rig.region.refuse_streams("LimitExceededException");
+    let options = json!({ "awslogs-group": "g", "awslogs-stream-prefix": "s" });
+    let log = json!({ "LogConfig": { "Type": "awslogs", "Config": options } });
+    let container = json!({ "name": "web",
+        "dockerConfig": { "hostConfig": log.to_string() } });
+    drop(rig.accept(json!([container])).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let stopped = rig.until_told(Status::Stopped).await;
+    assert!(stopped.reason.contains("LimitExceededException"), "{}", stopped.reason);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_registry_that_is_away_fails_the_start() {
     let rig = Rig::new().await;

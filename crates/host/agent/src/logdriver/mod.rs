@@ -57,6 +57,8 @@ pub struct LogServiceError {
     pub message: String,
     /// The same may work later.
     pub is_transient: bool,
+    /// Of those: whoever was asked is not there, or not itself.
+    pub is_away: bool,
 }
 
 /// Why a run's output cannot go where its definition says.
@@ -213,7 +215,8 @@ impl LogShipping {
                 // The region itself is waited for: that it is away is no fault of the task's.
                 Err(error)
                     if error.is_transient
-                        && (options.target.endpoint.is_none() || attempt < CHECK_TRIES_MAX) =>
+                        && (attempt < CHECK_TRIES_MAX
+                            || error.is_away && options.target.endpoint.is_none()) =>
                 {
                     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                     wait_ms = (wait_ms * 2).min(CHECK_WAIT_MS_MAX);

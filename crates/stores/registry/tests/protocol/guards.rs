@@ -64,7 +64,7 @@ async fn a_registry_on_this_host_is_asked_only_if_it_was_allowed_by_its_name() {
         let error = guarded.pull(&format!("{host}:{port}/x:1"), &Auth::none()).await.unwrap_err();
         assert!(matches!(error, PullError::NotAllowed { .. }), "{host}: {error}");
         assert!(error.to_string().contains("--allow-registry"), "{error}");
-        assert!(!error.is_transient());
+        assert!(!error.is_away());
     }
     assert_eq!(fake.seen().len(), 0);
     let told = Client::new(Egress::default().allow(fake.host.clone()));

@@ -67,7 +67,7 @@ async fn a_registry_that_never_gets_on_is_given_up_and_nothing_half_is_left() {
     let manners = Manners { cuts: usize::MAX, gives_nothing: true, ..Manners::default() };
     let Pull { dir, result, front } = pull(manners, own_login).await;
     let error = result.unwrap_err();
-    assert!(matches!(error, PullError::Unreachable { .. }) && error.is_transient(), "{error}");
+    assert!(matches!(error, PullError::Unreachable { .. }) && error.is_away(), "{error}");
     assert!(error.to_string().contains(&front.host), "{error}");
     assert_eq!(count(&dir.path().join("layers")), 0);
     assert_eq!(count(&dir.path().join("images")), 0);
