@@ -2,9 +2,10 @@
 //!
 //! A connection is a stranger's until a request's head names a key (claimed) and its signature is
 //! good (verified). The places of those who are not verified are few, in all and for each address; a
-//! newcomer takes the place of whoever has been waiting longest, strangers first. So one who holds
-//! on to a connection keeps nobody out, and one who sends a whole request has gone before it is
-//! their turn. **Invariant:** a verified connection is closed for others only when all places
+//! newcomer takes the place of whoever has been waiting longest, strangers first; but where those who named
+//! a key have more than half of the places, one of them. An id of a key is no secret: so neither who holds
+//! on to a connection nor who names a key and holds on keeps anybody out, and one who sends a whole request
+//! has gone before it is their turn. **Invariant:** a verified connection is closed for others only when all places
 //! are taken by verified ones, and then one of the account that has the most.
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,7 +31,7 @@ pub(super) struct Places {
 }
 
 /// How much is known of who asks, least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Stranger,
     Claimed,
@@ -49,9 +50,46 @@ struct Table {
     /// Of the next turn: numbers grow, so the lowest has waited longest.
     next: u64,
     open: HashMap<u64, Arc<Peer>>,
-    waiting: BTreeSet<(Standing, u64, u64)>,
-    by_address: HashMap<IpAddr, BTreeSet<(Standing, u64, u64)>>,
+    waiting: Waiting,
+    by_address: HashMap<IpAddr, Waiting>,
     verified: HashMap<AccountId, BTreeSet<u64>>,
+}
+
+/// Connections that are not verified, by turn and number.
+#[derive(Debug, Default)]
+struct Waiting {
+    strangers: BTreeSet<(u64, u64)>,
+    claimed: BTreeSet<(u64, u64)>,
+}
+
+impl Waiting {
+    /// Those of this standing, if they wait at all.
+    fn of(&mut self, standing: Standing) -> Option<&mut BTreeSet<(u64, u64)>> {
+        match standing {
+            Standing::Stranger => Some(&mut self.strangers),
+            Standing::Claimed => Some(&mut self.claimed),
+            Standing::Verified(_) => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.strangers.len() + self.claimed.len()
+    }
+
+    /// Who has waited longest, strangers first.
+    fn first(&self) -> Option<u64> {
+        let first = self.strangers.first().or_else(|| self.claimed.first());
+        first.map(|(_, number)| *number)
+    }
+
+    /// Who makes place for a newcomer, if all of so many places are taken.
+    fn in_the_way(&self, places: usize) -> Option<u64> {
+        if self.len() < places {
+            return None;
+        }
+        let claimed = self.claimed.first().filter(|_| places < 2 * self.claimed.len());
+        claimed.map(|(_, number)| *number).or_else(|| self.first())
+    }
 }
 
 #[derive(Debug)]
@@ -105,14 +143,11 @@ impl Peers {
             state: Mutex::new(state),
         });
         table.next += 1;
-        if table.by_address.get(&address).is_some_and(|all| all.len() >= self.places.of_address) {
-            let first = table.by_address.get(&address).and_then(|all| all.first().copied());
-            table.cut(first.map(|(.., number)| number));
-        }
-        if table.waiting.len() >= self.places.unverified {
-            let first = table.waiting.first().copied();
-            table.cut(first.map(|(.., number)| number));
-        }
+        let of_address = table.by_address.get(&address);
+        let in_the_way = of_address.and_then(|all| all.in_the_way(self.places.of_address));
+        table.cut(in_the_way);
+        let in_the_way = table.waiting.in_the_way(self.places.unverified);
+        table.cut(in_the_way);
         if table.open.len() >= self.places.all {
             table.cut_any();
         }
@@ -133,7 +168,7 @@ impl Peers {
     pub(super) fn sweep(&self, patience: Duration) {
         let now = Instant::now();
         let mut table = self.table();
-        while let Some((Standing::Stranger, _, number)) = table.waiting.first().copied() {
+        while let Some((_, number)) = table.waiting.strangers.first().copied() {
             let since = table.open.get(&number).map(|peer| peer.state().since);
             if since.is_some_and(|since| now.duration_since(since) < patience) {
                 break;
@@ -151,13 +186,12 @@ impl Peers {
 impl Table {
     fn insert(&mut self, number: u64, peer: &Arc<Peer>) {
         let State { standing, turn, .. } = *peer.state();
-        match standing {
-            Standing::Verified(account) => {
-                self.verified.entry(account).or_default().insert(number);
-            }
-            Standing::Stranger | Standing::Claimed => {
-                self.waiting.insert((standing, turn, number));
-                self.by_address.entry(peer.address).or_default().insert((standing, turn, number));
+        if let Standing::Verified(account) = standing {
+            self.verified.entry(account).or_default().insert(number);
+        } else {
+            let of_address = self.by_address.entry(peer.address).or_default();
+            for waiting in [&mut self.waiting, of_address] {
+                waiting.of(standing).map(|all| all.insert((turn, number)));
             }
         }
         self.open.insert(number, Arc::clone(peer));
@@ -166,23 +200,20 @@ impl Table {
     fn remove(&mut self, number: u64) -> Option<Arc<Peer>> {
         let peer = self.open.remove(&number)?;
         let State { standing, turn, .. } = *peer.state();
-        match standing {
-            Standing::Verified(account) => {
-                if let Some(all) = self.verified.get_mut(&account) {
-                    all.remove(&number);
-                    if all.is_empty() {
-                        self.verified.remove(&account);
-                    }
+        if let Standing::Verified(account) = standing {
+            if let Some(all) = self.verified.get_mut(&account) {
+                all.remove(&number);
+                if all.is_empty() {
+                    self.verified.remove(&account);
                 }
             }
-            Standing::Stranger | Standing::Claimed => {
-                self.waiting.remove(&(standing, turn, number));
-                if let Some(all) = self.by_address.get_mut(&peer.address) {
-                    all.remove(&(standing, turn, number));
-                    if all.is_empty() {
-                        self.by_address.remove(&peer.address);
-                    }
-                }
+        } else {
+            let of_address = self.by_address.get_mut(&peer.address);
+            for waiting in [Some(&mut self.waiting), of_address].into_iter().flatten() {
+                waiting.of(standing).map(|all| all.remove(&(turn, number)));
+            }
+            if self.by_address.get(&peer.address).is_some_and(|all| all.len() == 0) {
+                self.by_address.remove(&peer.address);
             }
         }
         Some(peer)
@@ -196,8 +227,7 @@ impl Table {
     }
 
     fn cut_any(&mut self) {
-        let first = self.waiting.first().map(|(.., number)| *number);
-        let number = first.or_else(|| self.of_the_largest_account());
+        let number = self.waiting.first().or_else(|| self.of_the_largest_account());
         self.cut(number);
     }
 
@@ -328,6 +358,25 @@ mod tests {
         let strangers: Vec<Guest> = (0..50).map(|_| peers.admit(at(1))).collect();
         assert!(!is_cut(&verified) && !is_cut(&claimed));
         assert_eq!(strangers.iter().filter(|guest| is_cut(guest)).count(), 49);
+    }
+
+    #[tokio::test]
+    async fn who_names_a_key_and_holds_on_leaves_half_of_the_places_to_newcomers() {
+        for (unverified, of_address) in [(100, 20), (20, 100)] {
+            let peers = peers(1_000, unverified, of_address);
+            let claimed: Vec<Guest> = (0..40).map(|_| peers.admit(at(1))).collect();
+            for guest in &claimed {
+                guest.claimed();
+            }
+            // A crowd that comes at once, before the first of it has sent anything.
+            let newcomers: Vec<Guest> = (0..10).map(|_| peers.admit(at(1))).collect();
+            assert!(!newcomers.iter().any(is_cut), "places {unverified}, {of_address}");
+            let kept = claimed.iter().filter(|guest| !is_cut(guest)).count();
+            assert_eq!(kept, 10, "those who named a key have the other half");
+            let strangers: Vec<Guest> = (0..50).map(|_| peers.admit(at(1))).collect();
+            assert!(!claimed[30..].iter().any(is_cut), "and keep it");
+            drop(strangers);
+        }
     }
 
     #[tokio::test]
