@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller};
 use control::ports::RegionService;
 use control::{AccessKey, Config};
 use http::{HeaderMap, Request, Response, Uri};
@@ -71,8 +71,7 @@ impl Site for Region {
     }
 
     fn status(&self, caller: &Caller) -> Option<serde_json::Value> {
-        let is_owner =
-            caller.principal == Principal::Root && caller.account == Config::root_account();
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))
     }
 
