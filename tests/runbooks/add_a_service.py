@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,8 +110,9 @@ def follow(tree, codegen):
 
 def main():
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/runbooks").resolve()
-    # One place for all runs, so that what was built stays usable.
-    tree = Path(tempfile.gettempdir()) / f"longshore-runbook-{os.getuid()}"
+    # One place for all runs, so that what was built stays usable; and not where others may make names.
+    tree = target / "tree"
+    target.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(tree, ignore_errors=True)
     try:
         subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, tree], check=True)
