@@ -36,9 +36,10 @@ const LAYERS: &[Layer] = &[
         below: &["base"],
         besides: &[],
         within: &[
+            ("model", &["policy"]),
             ("store", &["model"]),
             ("plan", &["model"]),
-            ("control", &["model", "plan", "store"]),
+            ("control", &["model", "plan", "policy", "store"]),
         ],
     },
     Layer {

@@ -11,6 +11,7 @@ pub mod capacity_provider;
 pub mod cluster;
 pub mod document;
 pub mod ecr;
+pub mod iam;
 pub mod idempotency;
 pub mod instance;
 mod lookup;
@@ -28,6 +29,10 @@ pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;
 pub use ecr::{EcrLayer, EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
+pub use iam::{
+    Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
+    IamPolicy, IamRole, IamUser, NameKey, PolicyText, PolicyVersion, TheAccount, TrustText,
+};
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use rows::{Key, Kind, Row, View};

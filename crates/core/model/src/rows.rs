@@ -220,6 +220,15 @@ rows! {
     EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
     EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
     EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";
+    IamUser(crate::iam::IamUser), iam_users, "iam-user";
+    IamGroup(crate::iam::IamGroup), iam_groups, "iam-group";
+    IamRole(crate::iam::IamRole), iam_roles, "iam-role";
+    IamPolicy(crate::iam::IamPolicy), iam_policies, "iam-policy";
+    IamInstanceProfile(crate::iam::IamInstanceProfile), iam_instance_profiles, "iam-instance-profile";
+    IamAccessKey(crate::iam::IamAccessKey), iam_access_keys, "iam-access-key";
+    IamKeyUse(crate::iam::IamKeyUse), iam_key_uses, "iam-key-use";
+    IamOidcProvider(crate::iam::IamOidcProvider), iam_oidc_providers, "iam-oidc-provider";
+    IamAccount(crate::iam::IamAccount), iam_accounts, "iam-account";
 }
 
 impl Row {

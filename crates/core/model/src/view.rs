@@ -67,6 +67,20 @@ pub enum Index {
     ServiceTasks(AccountId, ServiceId),
     /// Every network interface of a subnet.
     SubnetInterfaces(AccountId, SubnetId),
+    /// Users, groups and roles that a managed policy is attached to, by its ARN.
+    IamAttachments(AccountId, Arc<str>),
+    /// Users and roles whose boundary a managed policy is, by its ARN.
+    IamBoundaries(AccountId, Arc<str>),
+    /// Users in a group, by its name in lower case.
+    IamMembers(AccountId, Arc<str>),
+    /// Access keys of a user, by its unique id.
+    IamUserKeys(AccountId, Arc<str>),
+    /// Instance profiles with a role, by its name in lower case.
+    IamProfiles(AccountId, Arc<str>),
+    /// The user or role of a unique id, whosever it is.
+    IamUniqueId(Arc<str>),
+    /// The account of an alias.
+    IamAlias(Arc<str>),
 }
 
 /// The rows of an index, and the commit that last touched one of them.

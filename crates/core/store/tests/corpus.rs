@@ -118,12 +118,27 @@ fn every_row_of_every_release_is_read_and_loses_nothing_when_it_is_written_again
     }
 }
 
+/// Kinds that came after the newest corpus's release. Before the next one its corpus has rows of them, and
+/// this is empty.
+const SINCE_THEN: &[Kind] = &[
+    Kind::IamUser,
+    Kind::IamGroup,
+    Kind::IamRole,
+    Kind::IamPolicy,
+    Kind::IamInstanceProfile,
+    Kind::IamAccessKey,
+    Kind::IamKeyUse,
+    Kind::IamOidcProvider,
+    Kind::IamAccount,
+];
+
 #[test]
 fn the_newest_corpus_has_rows_of_every_kind() {
     let newest = corpora().pop().unwrap();
     let stored: BTreeSet<&str> = rows_of(&newest).iter().map(|row| row.kind.name()).collect();
+    let released = Kind::ALL.iter().filter(|kind| !SINCE_THEN.contains(kind));
     let missing: Vec<&str> =
-        Kind::ALL.iter().map(|kind| kind.name()).filter(|name| !stored.contains(name)).collect();
+        released.map(|kind| kind.name()).filter(|name| !stored.contains(name)).collect();
     assert!(missing.is_empty(), "{} has no rows of {missing:?}", newest.display());
 }
 

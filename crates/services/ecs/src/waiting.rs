@@ -456,7 +456,16 @@ impl Reconciler for WaitingTasks {
             | Key::EcrRepository(..)
             | Key::EcrManifest(..)
             | Key::EcrTag(..)
-            | Key::EcrLayer(..) => {}
+            | Key::EcrLayer(..)
+            | Key::IamUser(..)
+            | Key::IamGroup(..)
+            | Key::IamRole(..)
+            | Key::IamPolicy(..)
+            | Key::IamInstanceProfile(..)
+            | Key::IamAccessKey(..)
+            | Key::IamKeyUse(..)
+            | Key::IamOidcProvider(..)
+            | Key::IamAccount(..) => {}
         }
     }
 

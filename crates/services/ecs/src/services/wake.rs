@@ -93,7 +93,16 @@ pub(super) fn row(
         | Key::EcrRepository(..)
         | Key::EcrManifest(..)
         | Key::EcrTag(..)
-        | Key::EcrLayer(..) => {}
+        | Key::EcrLayer(..)
+        | Key::IamUser(..)
+        | Key::IamGroup(..)
+        | Key::IamRole(..)
+        | Key::IamPolicy(..)
+        | Key::IamInstanceProfile(..)
+        | Key::IamAccessKey(..)
+        | Key::IamKeyUse(..)
+        | Key::IamOidcProvider(..)
+        | Key::IamAccount(..) => {}
     }
 }
 
