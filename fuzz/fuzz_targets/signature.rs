@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     }
     headers.insert("x-amz-date", HeaderValue::from_static("20231114T221320Z"));
     let request = Received { method: "POST", path: "/", query, headers: &headers, body: b"{}" };
-    let key = |_: &str| {
+    let key = |_: &str, _: Option<&str>| {
         let secret = Token::from_text("a secret that the fuzzer does not know".to_owned());
         Some(KeyMaterial { secret, session_token: None, expires: None })
     };

@@ -64,6 +64,9 @@ pub(crate) struct RegionArgs {
     /// Make every 12-digit access key id the root of that account, with this secret
     #[arg(long, value_name = "SECRET", env = "LONGSHORE_ACCOUNT_KEYS", hide_env_values = true)]
     pub(crate) account_keys: Option<String>,
+    /// A JSON file with the keys of OpenID Connect providers, from issuers to key sets; others are asked by https
+    #[arg(long, value_name = "FILE")]
+    pub(crate) oidc_keys: Option<PathBuf>,
     /// Listen beyond loopback although there is no TLS: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,

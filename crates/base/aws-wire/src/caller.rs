@@ -1,5 +1,9 @@
 //! Who makes a request, as the signature proved it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid};
 
 /// What an access key stands for.
@@ -11,6 +15,46 @@ pub enum Principal {
     Node { instance: Option<InstanceId> },
     /// What a host does in a task's name, with the temporary key of that task's account.
     TaskExecution,
+    /// A user of IAM, by a key of its own or by a session of GetSessionToken.
+    User {
+        name: Arc<str>,
+        /// `/`, or begins and ends with one.
+        path: Arc<str>,
+        /// `AIDA…`.
+        id: Arc<str>,
+    },
+    /// A session of a role.
+    Role { name: Arc<str>, id: Arc<str>, session: Arc<str> },
+    /// A session of GetFederationToken, and the user who called it; `None` is the account's root.
+    Federated { name: Arc<str>, user: Option<(Arc<str>, Arc<str>)> },
+    /// Somebody who signed nothing: for the few operations that prove who calls in another way.
+    Anonymous,
+}
+
+/// What temporary credentials of STS carry besides whose they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    pub issued_at: Timestamp,
+    pub expires: Timestamp,
+    /// The session policy that was passed, as it was written.
+    pub policy: Option<String>,
+    /// The managed policies that were passed.
+    pub policy_arns: Vec<String>,
+    pub tags: BTreeMap<String, String>,
+    /// The keys of the tags that the next session of a chain inherits.
+    pub transitive_tags: BTreeSet<String>,
+    pub source_identity: Option<String>,
+    /// The ARN of the identity provider that vouched for whoever it is.
+    pub provider: Option<String>,
+}
+
+/// Where a request came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub address: Option<IpAddr>,
+    /// Whether it came through TLS.
+    pub is_secure: bool,
+    pub user_agent: Option<Arc<str>>,
 }
 
 /// The circumstances of one request. `now` is the request's one reading of the clock.
@@ -20,6 +64,9 @@ pub struct Caller {
     pub region: RegionName,
     pub access_key: String,
     pub principal: Principal,
+    /// Of temporary credentials of STS.
+    pub session: Option<Arc<Session>>,
+    pub origin: Origin,
     pub request_id: Uuid,
     pub now: Timestamp,
 }

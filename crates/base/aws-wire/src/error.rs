@@ -19,6 +19,19 @@ pub struct ApiError {
     pub extra: Option<serde_json::Map<String, serde_json::Value>>,
     /// Ours, not the caller's: printed to the log and never shown.
     pub fault: Option<Source>,
+    /// That policies refused it: each protocol has a code of its own for this.
+    pub denial: Option<Box<Denial>>,
+}
+
+/// What policies said to a request that they refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub action: String,
+    pub resource: String,
+    /// Which policy, and which statement of it, for whoever looks after the region.
+    pub decided_by: String,
+    /// The same for DecodeAuthorizationMessage, sealed.
+    pub encoded: String,
 }
 
 /// What a caller is told of any fault.
@@ -27,7 +40,14 @@ const FAULT_MESSAGE: &str = "An internal error occurred. The request id names it
 impl ApiError {
     /// The caller's mistake, or a state of the world they may ask about.
     pub fn client(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { status: 400, code: code.into(), message: message.into(), extra: None, fault: None }
+        Self {
+            status: 400,
+            code: code.into(),
+            message: message.into(),
+            extra: None,
+            fault: None,
+            denial: None,
+        }
     }
 
     /// Our own failure while `doing` something, as in "failed to write the task".
@@ -39,6 +59,7 @@ impl ApiError {
             message: FAULT_MESSAGE.to_owned(),
             extra: None,
             fault: Some(Box::new(fault)),
+            denial: None,
         }
     }
 

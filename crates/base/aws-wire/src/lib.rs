@@ -18,6 +18,6 @@ pub mod sigv4;
 mod timestamp;
 pub mod validate;
 
-pub use caller::{Caller, Principal};
+pub use caller::{Caller, Origin, Principal, Session};
 pub use codec::{Decode, DecodeError, Decoder, Document, Encode, Encoder};
-pub use error::ApiError;
+pub use error::{ApiError, Denial};

@@ -93,7 +93,7 @@ impl Request {
 
     fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
         let token = self.headers.get("x-amz-security-token");
-        let key = |_: &str| {
+        let key = |_: &str, _: Option<&str>| {
             Some(KeyMaterial {
                 secret: Token::from_text(SECRET.to_owned()),
                 session_token: token.map(|it| Token::from_text(it.to_str().unwrap().to_owned())),

@@ -6,15 +6,20 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller, Principal, Session};
 use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, Timestamp, Token};
-use model::Instance;
+use model::{IamAccessKey, Instance, View};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::errors::not_authorized;
+use crate::iam::access_keys::{self, LONG_TERM};
+use crate::iam::session::{Holder, Sessions};
+use crate::iam::{Entity, KeyUses, entity_of};
+use crate::seal::Seal;
 use crate::temporary;
 
 /// The file's name within the data directory.
@@ -48,6 +53,12 @@ impl KeyPair {
             access_key_id: format!("AKIA{}", String::from_iter(letters)),
             secret_access_key: Token::mint(ids, 40),
         }
+    }
+}
+
+impl KeyPair {
+    fn secret(&self) -> Token {
+        self.secret_access_key.clone()
     }
 }
 
@@ -111,6 +122,8 @@ pub struct AccessKey {
     /// Of temporary keys only, as is the next.
     pub session_token: Option<Token>,
     pub expires: Option<Timestamp>,
+    /// Of temporary keys of STS.
+    pub session: Option<Arc<Session>>,
 }
 
 /// Finds access keys, and says what they may do.
@@ -118,6 +131,11 @@ pub struct AccessKey {
 pub struct Access {
     pub keys: Keys,
     account_keys: Option<Token>,
+    pub sessions: Sessions,
+    /// When users' keys were last used, as far as it is not written down yet.
+    pub uses: Arc<KeyUses>,
+    user_keys: Seal,
+    denials: Seal,
 }
 
 /// What an agent calls, besides what it reads of its own tasks. `service:Operation`.
@@ -164,24 +182,39 @@ pub const TASK_EXECUTION_ROLE: &str = "ecsTaskExecutionRole";
 
 impl Access {
     pub fn new(keys: Keys, config: &Config) -> Self {
-        Self { keys, account_keys: config.account_keys.clone() }
+        let secret = &keys.registry_secret;
+        Self {
+            account_keys: config.account_keys.clone(),
+            sessions: Sessions::new(secret),
+            uses: Arc::default(),
+            user_keys: Seal::new(secret, "user keys"),
+            denials: Seal::new(secret, "denials"),
+            keys,
+        }
     }
 
-    /// The key with this id, if there is one.
-    pub fn find(&self, access_key_id: &str) -> Option<AccessKey> {
-        let of_root_account = |pair: &KeyPair, principal| AccessKey {
-            account: Config::root_account(),
-            principal,
-            secret: pair.secret_access_key.clone(),
-            session_token: None,
-            expires: None,
-        };
+    /// The key with this id, if there is one. `session_token` is what came with it: only with its token
+    /// is a temporary key of STS known.
+    pub fn find(
+        &self,
+        view: &View,
+        access_key_id: &str,
+        session_token: Option<&str>,
+    ) -> Option<AccessKey> {
+        let of_root_account =
+            |pair: &KeyPair, principal| lasting(Config::root_account(), principal, pair.secret());
         let Keys { root, node, .. } = &self.keys;
         if access_key_id == root.access_key_id {
             return Some(of_root_account(root, Principal::Root));
         }
         if access_key_id == node.access_key_id {
             return Some(of_root_account(node, Principal::Node { instance: None }));
+        }
+        if access_key_id.starts_with(LONG_TERM) {
+            return self.user_key(view, access_key_id);
+        }
+        if let Some(token) = session_token.filter(|token| Sessions::is_token(token)) {
+            return self.session_key(view, access_key_id, token);
         }
         if let Some(key) = temporary::read(&self.keys.registry_secret, access_key_id) {
             return Some(AccessKey {
@@ -190,16 +223,80 @@ impl Access {
                 secret: key.secret,
                 session_token: Some(key.session_token),
                 expires: Some(key.expires),
+                session: None,
             });
         }
         let secret = self.account_keys.clone()?;
-        let account = access_key_id.parse().ok()?;
-        let principal = Principal::Root;
-        Some(AccessKey { account, principal, secret, session_token: None, expires: None })
+        Some(lasting(access_key_id.parse().ok()?, Principal::Root, secret))
     }
 
-    /// Whether `caller` may call `operation` of `service`: asked before any handler runs, which asks again
-    /// in its decision ([`crate::authorize()`]).
+    /// An active key of a user.
+    fn user_key(&self, view: &View, access_key_id: &str) -> Option<AccessKey> {
+        let account = access_keys::account_of(access_key_id)?;
+        let key = view.iam_access_keys.get(account, &access_key_id.into())?;
+        let principal = user_principal(view, &key.user).filter(|_| key.is_active)?;
+        Some(lasting(account, principal, self.open_secret(key)?))
+    }
+
+    /// A session of STS, as long as whoever it is of is there.
+    fn session_key(&self, view: &View, access_key_id: &str, token: &str) -> Option<AccessKey> {
+        let (holder, session, secret) = self.sessions.open(access_key_id, token)?;
+        let principal = match holder {
+            Holder::Root => Principal::Root,
+            Holder::User { id } => user_principal(view, &id)?,
+            Holder::Role { id, session } => match entity_of(view, &id)? {
+                Entity::Role(row) => Principal::Role {
+                    name: Arc::clone(&row.name),
+                    id: Arc::clone(&row.unique_id),
+                    session: session.into(),
+                },
+                Entity::User(_) => return None,
+            },
+            Holder::Federated { name, user } => {
+                let user = match user {
+                    Some(id) => match entity_of(view, &id)? {
+                        Entity::User(row) => {
+                            Some((Arc::clone(&row.name), Arc::clone(&row.unique_id)))
+                        }
+                        Entity::Role(_) => return None,
+                    },
+                    None => None,
+                };
+                Principal::Federated { name: name.into(), user }
+            }
+        };
+        Some(AccessKey {
+            account: access_keys::account_of(access_key_id)?,
+            principal,
+            secret,
+            session_token: Some(Token::from_text(token.to_owned())),
+            expires: Some(session.expires),
+            session: Some(Arc::new(session)),
+        })
+    }
+
+    /// A user's secret as its row keeps it.
+    pub fn seal_secret(&self, ids: &dyn IdSource, access_key_id: &str, secret: &Token) -> String {
+        self.user_keys.seal(ids, access_key_id, secret.reveal().as_bytes())
+    }
+
+    fn open_secret(&self, key: &IamAccessKey) -> Option<Token> {
+        let opened = self.user_keys.open(&key.id, &key.sealed_secret)?;
+        String::from_utf8(opened).ok().map(Token::from_text)
+    }
+
+    /// What is said of a refusal to whoever has no business in its reasons.
+    pub fn seal_denial(&self, ids: &dyn IdSource, text: &str) -> String {
+        self.denials.seal(ids, "denial", text.as_bytes())
+    }
+
+    /// The same, opened for who may know.
+    pub fn open_denial(&self, sealed: &str) -> Option<String> {
+        String::from_utf8(self.denials.open("denial", sealed)?).ok()
+    }
+
+    /// Whether the caller's kind of key is for `operation` of `service`: asked before any handler runs, which
+    /// asks again in its decision ([`crate::Control::authorize`]). What policies say is asked there alone.
     pub fn authorize(
         &self,
         caller: &Caller,
@@ -207,44 +304,81 @@ impl Access {
         operation: &str,
     ) -> Result<(), ApiError> {
         let action = format!("{service}:{operation}");
-        if may(&caller.principal, &action) {
+        let is_for_policies = match &caller.principal {
+            Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => true,
+            Principal::Root
+            | Principal::Node { .. }
+            | Principal::TaskExecution
+            | Principal::Anonymous => false,
+        };
+        if is_for_policies || may(&caller.principal, &action) {
             return Ok(());
         }
         Err(not_authorized(&principal_arn(caller), &action))
     }
 }
 
-/// Whether callers of this kind may do an action, `service:Operation`.
+fn lasting(account: AccountId, principal: Principal, secret: Token) -> AccessKey {
+    AccessKey { account, principal, secret, session_token: None, expires: None, session: None }
+}
+
+fn user_principal(view: &View, unique_id: &str) -> Option<Principal> {
+    match entity_of(view, unique_id)? {
+        Entity::User(row) => Some(Principal::User {
+            name: Arc::clone(&row.name),
+            path: Arc::clone(&row.path),
+            id: Arc::clone(&row.unique_id),
+        }),
+        Entity::Role(_) => None,
+    }
+}
+
+/// Whether callers of this kind may do an action, `service:Operation`, without any policy.
 pub(crate) fn may(principal: &Principal, action: &str) -> bool {
     match principal {
         Principal::Root => true,
         Principal::Node { .. } => NODE_ACTIONS.contains(&action),
         Principal::TaskExecution => TASK_EXECUTION_ACTIONS.contains(&action),
+        Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. }
+        | Principal::Anonymous => false,
     }
 }
 
-/// An account's root speaks for its instances, a node for those that it registered itself.
+/// An account's root, users and roles speak for its instances, a node for those that it registered itself.
 pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
     let is_own_account = caller.account == instance.scope.account;
     match caller.principal {
-        Principal::Root => is_own_account,
+        Principal::Root
+        | Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. } => is_own_account,
         Principal::Node { .. } => {
             is_own_account && instance.access_key.as_deref() == Some(caller.access_key.as_str())
         }
-        Principal::TaskExecution => false,
+        Principal::TaskExecution | Principal::Anonymous => false,
     }
 }
 
 /// The ARN of whoever calls.
 pub fn principal_arn(caller: &Caller) -> String {
     let account = caller.account;
-    match caller.principal {
+    match &caller.principal {
         Principal::Root => format!("arn:aws:iam::{account}:root"),
         Principal::Node { .. } => format!("arn:aws:iam::{account}:user/longshore-node"),
         Principal::TaskExecution => {
             let session = &caller.access_key;
             format!("arn:aws:sts::{account}:assumed-role/{TASK_EXECUTION_ROLE}/{session}")
         }
+        Principal::User { name, path, .. } => format!("arn:aws:iam::{account}:user{path}{name}"),
+        Principal::Role { name, session, .. } => {
+            format!("arn:aws:sts::{account}:assumed-role/{name}/{session}")
+        }
+        Principal::Federated { name, .. } => {
+            format!("arn:aws:sts::{account}:federated-user/{name}")
+        }
+        Principal::Anonymous => "anonymous".to_owned(),
     }
 }
 
@@ -252,6 +386,7 @@ pub fn principal_arn(caller: &Caller) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use aws_wire::Origin;
     use longshore_types::{SeededEnv, Timestamp, Uuid};
 
     use super::*;
@@ -280,13 +415,13 @@ mod tests {
     fn account_keys_work_only_where_they_were_asked_for() {
         let mut config = config();
         let keys = Keys::mint(&SeededEnv::from_seed(1));
-        assert_eq!(Access::new(keys.clone(), &config).find("123456789012"), None);
+        assert_eq!(find(&Access::new(keys.clone(), &config), "123456789012"), None);
         config.account_keys = Some(Token::from_text("secret".to_owned()));
         let access = Access::new(keys, &config);
-        let key = access.find("123456789012").unwrap();
+        let key = find(&access, "123456789012").unwrap();
         assert_eq!((key.account.as_str(), key.principal), ("123456789012", Principal::Root));
-        assert_eq!(access.find("12345678901"), None);
-        assert_eq!(access.find(""), None);
+        assert_eq!(find(&access, "12345678901"), None);
+        assert_eq!(find(&access, ""), None);
     }
 
     #[test]
@@ -298,6 +433,8 @@ mod tests {
             region: "us-east-1".parse().unwrap(),
             access_key: keys.node.access_key_id,
             principal: Principal::Node { instance: None },
+            session: None,
+            origin: Origin::default(),
             request_id: Uuid::from_random([0; 16]),
             now: Timestamp(0),
         };
@@ -315,7 +452,7 @@ mod tests {
         let arn = "arn:aws:ecs:us-east-1:111122223333:task/demo/0123456789abcdef0123456789abcdef";
         let key =
             temporary::of_task(&keys.registry_secret, &arn.parse().unwrap(), Timestamp(7_200_000));
-        let found = access.find(&key.access_key_id).unwrap();
+        let found = find(&access, &key.access_key_id).unwrap();
         assert_eq!(found.account.as_str(), "111122223333");
         assert_eq!((&found.secret, found.expires), (&key.secret, Some(key.expires)));
         assert_eq!(found.session_token, Some(key.session_token));
@@ -324,6 +461,8 @@ mod tests {
             region: "us-east-1".parse().unwrap(),
             access_key: key.access_key_id,
             principal: found.principal,
+            session: None,
+            origin: Origin::default(),
             request_id: Uuid::from_random([0; 16]),
             now: Timestamp(0),
         };
@@ -335,6 +474,10 @@ mod tests {
             let error = access.authorize(&caller, service, operation).unwrap_err();
             assert_eq!(error.code, "AccessDeniedException", "{operation}");
         }
+    }
+
+    fn find(access: &Access, id: &str) -> Option<AccessKey> {
+        access.find(&View::default(), id, None)
     }
 
     fn config() -> Config {

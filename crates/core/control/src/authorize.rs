@@ -1,38 +1,62 @@
 //! Whether a caller may do what it asks for: a question that is part of the decision.
 //!
 //! A handler names action, resources and context as a [`Permission`], and gets the view to answer from
-//! ([`Control::read`]) or has its decision made ([`Control::change`]) only with it. Both ask [`authorize`] on
-//! the very view that is decided on, so that what is allowed and what is done are of one moment.
+//! ([`Control::read`]) or has its decision made ([`Control::change`]) only with it. Both ask
+//! [`Control::authorize`] on the very view that is decided on, so that what is allowed and what is done are of
+//! one moment.
+//!
+//! An account's root user may do all that its account may. Hosts' agents may do what their kind of key is for
+//! (`access`). Of everybody else policies decide, which `iam` finds and `policy` evaluates.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use model::View;
+use policy::{Action, Request, evaluate};
+pub use policy::{Context, Policy, ResourceKind, Value};
 use store::Batch;
 
 use crate::Control;
 use crate::access::{may, principal_arn};
+use crate::denied;
 use crate::errors::not_authorized;
-
-/// What a policy may ask about besides action and resources, by condition key such as `ecs:cluster`.
-pub type Context = BTreeMap<&'static str, String>;
+use crate::iam::{Subject, tags_of};
 
 /// What a caller asks to do, and to what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// The tags of resources that are rows (`aws:ResourceTag/…`) need not be given: they are looked up in the view.
+#[derive(Clone, Debug)]
 pub struct Permission {
     /// As in IAM: `ecs:RunTask`.
     pub action: &'static str,
     /// ARNs, or `*` for actions that are on no resource.
     pub resources: Vec<String>,
+    /// What a policy may ask about besides, by condition key such as `ecs:cluster`.
     pub context: Context,
+    /// The resources' own policies, and what those must do.
+    pub resource_policies: Vec<Arc<Policy>>,
+    pub resource_kind: ResourceKind,
+    /// What must be allowed as well.
+    pub besides: Vec<Permission>,
+    /// What a refusal calls the resource, where that is not its ARN.
+    pub shown_as: Option<String>,
 }
 
 impl Permission {
     /// For an action, on everything until [`Permission::on`] says otherwise.
     pub fn to(action: &'static str) -> Self {
-        Self { action, resources: vec![], context: Context::new() }
+        Self {
+            action,
+            resources: vec![],
+            context: Context::new(),
+            resource_policies: vec![],
+            resource_kind: ResourceKind::Plain,
+            besides: vec![],
+            shown_as: None,
+        }
     }
 
     #[must_use]
@@ -47,27 +71,92 @@ impl Permission {
         self
     }
 
+    /// Gives a condition key its value: a text, a number, a truth value, a time, an address.
     #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.context.insert(key, value.into());
+    pub fn with(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
+        self.context.set(key, value);
         self
     }
-}
 
-/// Whether `caller` may do `action` to `resources` in `context`, by what `view` says.
-///
-/// There are no policies yet: it is the kind of a caller that decides, and neither resources nor context
-/// change that.
-pub fn authorize(
-    _view: &View,
-    caller: &Caller,
-    action: &str,
-    _resources: &[String],
-    _context: &Context,
-) -> Result<(), ApiError> {
-    match may(&caller.principal, action) {
-        true => Ok(()),
-        false => Err(not_authorized(&principal_arn(caller), action)),
+    /// Gives a condition key that may have several values those that it has.
+    #[must_use]
+    pub fn with_list<V: Into<Value>>(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = V>,
+    ) -> Self {
+        self.context.set_list(key, values);
+        self
+    }
+
+    /// The request carries these tags: `aws:RequestTag/…` and `aws:TagKeys`. Nothing if there are none.
+    #[must_use]
+    pub fn tagging(mut self, tags: &BTreeMap<String, String>) -> Self {
+        for (key, value) in tags {
+            self.context.set(format!("aws:RequestTag/{key}"), value.clone());
+        }
+        self.about_tags(tags.keys())
+    }
+
+    /// The request is about tags with these keys: `aws:TagKeys`.
+    #[must_use]
+    pub fn about_tags<'k>(mut self, keys: impl IntoIterator<Item = &'k String>) -> Self {
+        let keys: Vec<String> = keys.into_iter().cloned().collect();
+        if !keys.is_empty() {
+            self.context.set_list("aws:TagKeys", keys);
+        }
+        self
+    }
+
+    /// Gives the tags of resources that are no rows.
+    #[must_use]
+    pub fn tagged(mut self, tags: &BTreeMap<String, String>) -> Self {
+        set_resource_tags(&mut self.context, self.action, tags);
+        self
+    }
+
+    /// The resources have policies of their own.
+    #[must_use]
+    pub fn under(
+        mut self,
+        policies: impl IntoIterator<Item = Arc<Policy>>,
+        kind: ResourceKind,
+    ) -> Self {
+        self.resource_policies.extend(policies);
+        self.resource_kind = kind;
+        self
+    }
+
+    /// Another permission that the request needs as well.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.besides.push(other);
+        self
+    }
+
+    /// That roles may be passed to a service, such as `ecs-tasks.amazonaws.com`.
+    #[must_use]
+    pub fn passing<'r>(
+        self,
+        roles: impl IntoIterator<Item = &'r str>,
+        service: &'static str,
+    ) -> Self {
+        roles.into_iter().fold(self, |all, role| {
+            let pass = Self::to("iam:PassRole").on(role).with("iam:PassedToService", service);
+            all.and(pass)
+        })
+    }
+
+    /// What a refusal calls the resource.
+    #[must_use]
+    pub fn shown_as(mut self, name: impl Into<String>) -> Self {
+        self.shown_as = Some(name.into());
+        self
+    }
+
+    /// This one and all that must be allowed as well.
+    fn each(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.besides)
     }
 }
 
@@ -81,7 +170,7 @@ impl Control {
     /// What an answer is made from, for a caller that may have it.
     pub fn read(&self, caller: &Caller, permission: &Permission) -> Result<Arc<View>, ApiError> {
         let view = self.view();
-        check(&view, caller, permission)?;
+        self.authorize(&view, caller, permission)?;
         Ok(view)
     }
 
@@ -97,38 +186,110 @@ impl Control {
         T: Send,
     {
         self.decide(|view, now| {
-            check(view, caller, permission)?;
+            self.authorize(view, caller, permission)?;
             decide(view, now)
         })
         .await
     }
+
+    /// Whether the caller may, by what `view` says: for decisions that learn only on the way what they are on.
+    pub fn authorize(
+        &self,
+        view: &View,
+        caller: &Caller,
+        permission: &Permission,
+    ) -> Result<(), ApiError> {
+        match &caller.principal {
+            Principal::Root if permission.each().all(|each| each.resource_policies.is_empty()) => {
+                Ok(())
+            }
+            Principal::Root
+            | Principal::User { .. }
+            | Principal::Role { .. }
+            | Principal::Federated { .. } => self.by_policies(view, caller, permission),
+            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => {
+                let refused = permission.each().find(|each| !may(&caller.principal, each.action));
+                match refused {
+                    Some(refused) => Err(not_authorized(&principal_arn(caller), refused.action)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn by_policies(
+        &self,
+        view: &View,
+        caller: &Caller,
+        permission: &Permission,
+    ) -> Result<(), ApiError> {
+        let Some(subject) = Subject::of(view, caller) else {
+            return Err(not_authorized(&principal_arn(caller), permission.action));
+        };
+        permission.each().try_for_each(|each| self.check(view, caller, &subject, each))
+    }
+
+    fn check(
+        &self,
+        view: &View,
+        caller: &Caller,
+        subject: &Subject,
+        permission: &Permission,
+    ) -> Result<(), ApiError> {
+        let unreadable = |error| ApiError::fault("failed to read an action's name", error);
+        let action: Action = permission.action.parse().map_err(unreadable)?;
+        let mut context = subject.context.clone();
+        for (key, values) in permission.context.iter() {
+            context.set_values(key.to_owned(), values.clone());
+        }
+        let resources = &permission.resources;
+        let everything = ["*".to_owned()];
+        let resources = if resources.is_empty() { &everything[..] } else { resources };
+        for resource in resources {
+            let owner = owner_of(resource);
+            let tags = tags_of(view, resource).filter(|tags| !tags.is_empty());
+            let mut own = None;
+            if tags.is_some() || owner.is_some() {
+                let own = own.insert(context.clone());
+                if let Some(tags) = tags {
+                    set_resource_tags(own, permission.action, tags);
+                }
+                if let Some(owner) = owner {
+                    own.set("aws:ResourceAccount", owner.to_string());
+                }
+            }
+            let request = Request {
+                caller: &subject.caller,
+                action: &action,
+                resource,
+                resource_account: owner,
+                context: own.as_ref().unwrap_or(&context),
+            };
+            let policies =
+                subject.policies(&permission.resource_policies, permission.resource_kind);
+            let decision = evaluate(&request, &policies);
+            if !decision.is_allowed() {
+                let shown = permission.shown_as.as_deref().unwrap_or(resource);
+                let said = denied::Said { caller, subject, request, policies, decision, shown };
+                return Err(self.denied(&said));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn check(view: &View, caller: &Caller, permission: &Permission) -> Result<(), ApiError> {
-    let Permission { action, resources, context } = permission;
-    authorize(view, caller, action, resources, context)
+/// The account that an ARN names.
+fn owner_of(arn: &str) -> Option<AccountId> {
+    arn.split(':').nth(4)?.parse().ok()
+}
+
+fn set_resource_tags(context: &mut Context, action: &str, tags: &BTreeMap<String, String>) {
+    let service = action.split(':').next().unwrap_or_default();
+    for (key, value) in tags {
+        context.set(format!("aws:ResourceTag/{key}"), value.clone());
+        context.set(format!("{service}:ResourceTag/{key}"), value.clone());
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::TestControl;
-
-    #[tokio::test]
-    async fn who_may_not_is_told_the_action_and_nothing_is_decided() {
-        let world = TestControl::new();
-        let caller = Caller { principal: Principal::TaskExecution, ..world.root() };
-        let permission = Permission::to("ecs:StopTask").on("arn:aws:ecs:us-east-1:1:task/a/b");
-        let refused = world.control.read(&caller, &permission).unwrap_err();
-        assert_eq!(refused.code, "AccessDeniedException");
-        assert!(refused.message.contains("perform: ecs:StopTask "), "{}", refused.message);
-        let mut decided = 0;
-        let changed = world.control.change(&caller, &permission, |view, _| {
-            decided += 1;
-            Ok((Batch::on(view), ()))
-        });
-        assert_eq!(changed.await.unwrap_err().code, "AccessDeniedException");
-        assert_eq!(decided, 0);
-        assert!(world.control.read(&world.root(), &permission).is_ok());
-    }
-}
+mod tests;

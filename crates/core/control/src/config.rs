@@ -19,6 +19,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
     pub account_keys: Option<Token>,
+    /// A JSON file with the keys of OpenID Connect providers: an object from issuers to their key sets. An issuer
+    /// that is not in it is asked by https. Since 0.2.
+    pub oidc_keys: Option<PathBuf>,
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
@@ -34,6 +37,7 @@ impl Config {
             listen,
             data_dir,
             account_keys: None,
+            oidc_keys: None,
             instance_silence_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

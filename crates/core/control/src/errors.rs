@@ -1,17 +1,22 @@
 //! What any service answers when the core says no. What a service itself refuses is its own to word.
 
-use aws_wire::ApiError;
+use aws_wire::{ApiError, Denial};
 use store::CommitError;
 
-/// The caller may not do this.
+/// The caller may not do this: its kind of key is not for it.
 pub fn not_authorized(principal: &str, action: &str) -> ApiError {
-    ApiError::client(
-        "AccessDeniedException",
-        format!(
-            "User: {principal} is not authorized to perform: {action} because no identity-based \
-             policy allows the {action} action"
-        ),
-    )
+    let message = format!(
+        "User: {principal} is not authorized to perform: {action} because no identity-based policy \
+         allows the {action} action"
+    );
+    let mut error = ApiError::client("AccessDeniedException", message);
+    error.denial = Some(Box::new(Denial {
+        action: action.to_owned(),
+        resource: "*".to_owned(),
+        decided_by: "the kind of the access key".to_owned(),
+        encoded: String::new(),
+    }));
+    error
 }
 
 /// A commit that was not made. Stale ones never come here: deciders look again.

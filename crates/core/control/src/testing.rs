@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_wire::{Caller, Principal};
+use aws_wire::{Caller, Origin, Principal};
 use longshore_types::{Clock, SeededEnv, Uuid};
 use store::{MemoryStore, Store};
 
@@ -58,6 +58,8 @@ impl TestControl {
             region: self.control.config.region.clone(),
             access_key: self.control.access.keys.root.access_key_id.clone(),
             principal: Principal::Root,
+            session: None,
+            origin: Origin::default(),
             request_id: Uuid::mint(self.env.as_ref()),
             now: self.env.now(),
         }

@@ -126,6 +126,11 @@ impl Context {
         self.put(key.into(), Values::Many(values.into_iter().map(Into::into).collect()));
     }
 
+    /// Gives a key what another context has for it.
+    pub fn set_values(&mut self, key: impl Into<Cow<'static, str>>, values: Values) {
+        self.put(key.into(), values);
+    }
+
     fn put(&mut self, key: Cow<'static, str>, values: Values) {
         let hash = hash(&key);
         match self.place(&key, hash).and_then(|place| self.entries.get_mut(place)) {

@@ -31,6 +31,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     let address = listener.local_addr().map_err(Error::io("ask for the listener's address"))?;
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.account_keys = args.account_keys.clone().map(Token::from_text);
+    config.oidc_keys.clone_from(&args.oidc_keys);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.instance_silence_ms = args.host_silence_minutes * 60_000;
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));

@@ -85,6 +85,9 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     if region.insecure_listen {
         region_args.push("--insecure-listen".into());
     }
+    if let Some(file) = &region.oidc_keys {
+        region_args.extend(["--oidc-keys".into(), file.into()]);
+    }
     if around.is_root {
         region_args.push("--claims-addresses".into());
     }
@@ -266,6 +269,10 @@ fn spawn_daemon(
     command.args(args.host.to_args()).args(args.egress.to_args());
     if region.insecure_listen {
         command.arg("--insecure-listen");
+    }
+    if let Some(file) = &region.oidc_keys {
+        // Its directory changes below.
+        command.arg("--oidc-keys").arg(std::path::absolute(file).unwrap_or_else(|_| file.clone()));
     }
     if let Some(secret) = &region.account_keys {
         command.env("LONGSHORE_ACCOUNT_KEYS", secret);

@@ -51,8 +51,22 @@ pub(super) async fn get_authorization_token(
 fn may_enter(caller: &Caller, account: AccountId) -> Result<(), ApiError> {
     match caller.principal {
         Principal::Node { .. } => Ok(()),
-        Principal::Root | Principal::TaskExecution if account == caller.account => Ok(()),
-        Principal::Root | Principal::TaskExecution => {
+        Principal::Root
+        | Principal::TaskExecution
+        | Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. }
+        | Principal::Anonymous
+            if account == caller.account =>
+        {
+            Ok(())
+        }
+        Principal::Root
+        | Principal::TaskExecution
+        | Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. }
+        | Principal::Anonymous => {
             Err(not_authorized(&principal_arn(caller), "ecr:GetAuthorizationToken"))
         }
     }

@@ -35,7 +35,7 @@ fn signed() -> HeaderMap {
 
 fn verified(headers: &HeaderMap, keys: &SigningKeys) {
     let request = Received { method: "POST", path: "/", query: "", headers, body: BODY.as_bytes() };
-    let key = |_: &str| {
+    let key = |_: &str, _: Option<&str>| {
         let secret = Token::from_text("secret".to_owned());
         Some(KeyMaterial { secret, session_token: None, expires: None })
     };

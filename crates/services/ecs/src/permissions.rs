@@ -100,10 +100,8 @@ mod tests {
         let web = "web".to_owned();
         let service = world.ecs.within(&caller, "ecs:UpdateService", "service", None, [&web]);
         assert_eq!(service.resources, ["arn:aws:ecs:us-east-1:000000000000:service/default/web"]);
-        assert_eq!(
-            service.context.into_iter().collect::<Vec<_>>(),
-            [("ecs:cluster", default.to_owned())]
-        );
+        let cluster = service.context.get("ecs:cluster").unwrap().as_slice();
+        assert_eq!(cluster, [control::Value::from(default)]);
         let root =
             world.ecs.on(&world.root(), "ecs:DescribeTaskDefinition", "task-definition", [&web]);
         assert_eq!(root.resources, Vec::<String>::new());

@@ -94,13 +94,23 @@ fn known(ecs: &Ecs, caller: &Caller, arn: &TaskArn) -> Result<Option<()>, ApiErr
     let may = match instance {
         Some(instance) => may_speak_for(caller, instance),
         // Not placed, or on another's instance: nobody but the account itself.
-        None => caller.principal == Principal::Root && caller.account == task.scope.account,
+        None => is_of_account(&caller.principal) && caller.account == task.scope.account,
     };
     if may {
         return Ok(Some(()));
     }
     let message = "This access key does not belong to the task's container instance.";
     Err(ApiError::client("AccessDeniedException", message))
+}
+
+fn is_of_account(principal: &Principal) -> bool {
+    match principal {
+        Principal::Root
+        | Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. } => true,
+        Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => false,
+    }
 }
 
 fn attached(change: &api::AttachmentStateChange) -> Option<Input> {

@@ -148,7 +148,12 @@ impl Tagged {
 /// The account whose resource it is: an agent may ask about tasks of any.
 fn account_of(ecs: &Ecs, caller: &Caller, scope: &Scope) -> Result<AccountId, ApiError> {
     match caller.principal {
-        Principal::Root | Principal::TaskExecution => ecs.check_scope(caller, scope)?,
+        Principal::Root
+        | Principal::TaskExecution
+        | Principal::User { .. }
+        | Principal::Role { .. }
+        | Principal::Federated { .. }
+        | Principal::Anonymous => ecs.check_scope(caller, scope)?,
         Principal::Node { .. } => {}
     }
     Ok(scope.account)

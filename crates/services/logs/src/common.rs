@@ -149,6 +149,8 @@ mod tests {
             region: "eu-north-1".parse().unwrap(),
             access_key: "AKIA".to_owned(),
             principal: Principal::Root,
+            session: None,
+            origin: aws_wire::Origin::default(),
             request_id: "00000000-0000-4000-8000-000000000000".parse::<Uuid>().unwrap(),
             now: Timestamp(0),
         }

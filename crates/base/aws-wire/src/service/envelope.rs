@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Answer, Call, Protocol, SMITHY_PROTOCOL, Service};
 use crate::codec::{Document, Encoder};
-use crate::error::ApiError;
+use crate::error::{ApiError, Denial};
 use crate::query::escape;
 use crate::{cbor, json};
 
@@ -42,6 +42,8 @@ pub fn error_answer(
     service: Option<&Service>,
     request_id: Uuid,
 ) -> Answer {
+    let denied = error.denial.as_deref().map(|denial| denied(error, denial, protocol));
+    let error = denied.as_ref().unwrap_or(error);
     let mut headers = vec![];
     let body = match protocol {
         Protocol::AwsJson10 | Protocol::AwsJson11 => json_body(error, true),
@@ -63,6 +65,28 @@ pub fn error_answer(
         content_type: Cow::Borrowed(protocol.content_type()),
         headers,
         body: Bytes::from(body),
+    }
+}
+
+/// What policies refused, with the code that services of a protocol have for it.
+fn denied(error: &ApiError, denial: &Denial, protocol: Protocol) -> ApiError {
+    let message = error.message.clone();
+    match protocol {
+        Protocol::AwsJson10 | Protocol::AwsJson11 => {
+            ApiError::client("AccessDeniedException", message)
+        }
+        Protocol::RestJson1 | Protocol::RpcV2Cbor => {
+            ApiError::client("AccessDeniedException", message).with_status(403)
+        }
+        Protocol::Query => ApiError::client("AccessDenied", message).with_status(403),
+        Protocol::Ec2Query => {
+            let encoded = &denial.encoded;
+            let message = format!(
+                "You are not authorized to perform this operation. {message}. Encoded authorization \
+                 failure message: {encoded}"
+            );
+            ApiError::client("UnauthorizedOperation", message).with_status(403)
+        }
     }
 }
 

@@ -15,9 +15,9 @@ fn credentials() -> Credentials {
     }
 }
 
-fn lookup(credentials: &Credentials) -> impl FnOnce(&str) -> Option<KeyMaterial> {
+fn lookup(credentials: &Credentials) -> impl FnOnce(&str, Option<&str>) -> Option<KeyMaterial> {
     let known = credentials.clone();
-    move |access_key: &str| {
+    move |access_key: &str, _: Option<&str>| {
         (access_key == known.access_key).then(|| KeyMaterial {
             secret: known.secret.clone(),
             session_token: known.session_token.clone(),

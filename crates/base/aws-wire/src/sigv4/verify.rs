@@ -9,6 +9,9 @@ use super::canonical::{self, Parts};
 use super::keys::{SigningKeys, hmac};
 use super::{ALGORITHM, EXPIRES_S_MAX, SKEW_MS_MAX, SignatureError, TERMINATOR};
 
+/// The home region of services that are one for all regions, and those services.
+const HOME_REGION: &str = "us-east-1";
+const SERVICES_AT_HOME: &[&str] = &["iam", "sts"];
 /// Where a caller may state the hash of the body.
 const BODY_HASH: &str = "x-amz-content-sha256";
 
@@ -53,13 +56,14 @@ pub enum Head {
     Signed(Verified),
 }
 
-/// Checks the signature of `request` at `now`, for this `region`, against the key that `lookup` finds.
+/// Checks the signature of `request` at `now`, for this `region`, against the key that `lookup` finds for an
+/// access key id and the session token that came with it.
 pub fn verify(
     request: &Received<'_>,
     region: &str,
     now: Timestamp,
     keys: &SigningKeys,
-    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+    lookup: impl FnOnce(&str, Option<&str>) -> Option<KeyMaterial>,
 ) -> Result<Verified, SignatureError> {
     verify_hashed(request, &canonical::sha256_hex(request.body), region, now, keys, lookup)
 }
@@ -71,7 +75,7 @@ pub fn verify_hashed(
     region: &str,
     now: Timestamp,
     keys: &SigningKeys,
-    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+    lookup: impl FnOnce(&str, Option<&str>) -> Option<KeyMaterial>,
 ) -> Result<Verified, SignatureError> {
     let stated = request.headers.get(BODY_HASH);
     if stated.is_some_and(|stated| stated.as_bytes() != body_hash.as_bytes()) {
@@ -88,7 +92,7 @@ pub fn verify_head(
     region: &str,
     now: Timestamp,
     keys: &SigningKeys,
-    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+    lookup: impl FnOnce(&str, Option<&str>) -> Option<KeyMaterial>,
 ) -> Result<Head, SignatureError> {
     let stated = request.headers.get(BODY_HASH).and_then(|stated| stated.to_str().ok());
     let checked = check(request, stated, region, now, keys, lookup)?;
@@ -102,15 +106,16 @@ fn check(
     region: &str,
     now: Timestamp,
     keys: &SigningKeys,
-    lookup: impl FnOnce(&str) -> Option<KeyMaterial>,
+    lookup: impl FnOnce(&str, Option<&str>) -> Option<KeyMaterial>,
 ) -> Result<Verified, SignatureError> {
     let claim = Claim::of(request)?;
     let scope = claim.scope()?;
     claim.check_time(now)?;
-    if scope.region != region {
+    if scope.region != region && !is_signed_at_home(&scope) {
         return Err(SignatureError::WrongRegion { named: scope.region.to_owned() });
     }
-    let key = lookup(scope.access_key).ok_or(SignatureError::UnknownKey)?;
+    let session_token = claim.session_token.as_deref();
+    let key = lookup(scope.access_key, session_token).ok_or(SignatureError::UnknownKey)?;
     check_session(&claim, &key, now)?;
     check_signed_headers(request.headers, &claim)?;
     let verified = Verified {
@@ -136,6 +141,11 @@ fn check(
         return Err(SignatureError::Mismatch);
     }
     Ok(verified)
+}
+
+/// Clients sign what they send to a service that is one for all regions for its home region.
+fn is_signed_at_home(scope: &Scope<'_>) -> bool {
+    scope.region == HOME_REGION && SERVICES_AT_HOME.contains(&scope.service)
 }
 
 fn check_session(

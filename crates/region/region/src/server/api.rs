@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, error_answer};
 use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
-use aws_wire::{ApiError, Caller};
+use aws_wire::{ApiError, Caller, Origin, Principal};
 use bytes::Bytes;
+use control::Config;
 use control::access::AccessKey;
 use futures_util::FutureExt;
-use http::header::CONNECTION;
+use http::header::{AUTHORIZATION, CONNECTION, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -116,7 +117,7 @@ impl<S: Site> Server<S> {
     fn verify_head(&self, guest: &Guest, parts: &Parts) -> Result<AccountId, SignatureError> {
         let (region, now) = (self.site.region_name().as_str(), self.site.now());
         let mut found = None;
-        let lookup = |id: &str| self.look_up(id, &mut found);
+        let lookup = |id: &str, token: Option<&str>| self.look_up(id, token, &mut found);
         let received = received(parts, b"");
         let head = sigv4::verify_head(&received, region, now, &self.signing_keys, lookup)?;
         let account = found.map(|key| key.account).ok_or(SignatureError::UnknownKey)?;
@@ -127,8 +128,13 @@ impl<S: Site> Server<S> {
         Ok(account)
     }
 
-    fn look_up(&self, id: &str, found: &mut Option<AccessKey>) -> Option<KeyMaterial> {
-        *found = self.site.key(id);
+    fn look_up(
+        &self,
+        id: &str,
+        session_token: Option<&str>,
+        found: &mut Option<AccessKey>,
+    ) -> Option<KeyMaterial> {
+        *found = self.site.key(id, session_token);
         found.as_ref().map(|key| KeyMaterial {
             secret: key.secret.clone(),
             session_token: key.session_token.clone(),
@@ -170,9 +176,18 @@ impl<S: Site> Server<S> {
     ) -> Result<Answer, ApiError> {
         let Target { service, protocol, operation, form, .. } = target;
         trace.service = service.map_or("", |service| service.name);
-        let caller = self.verify(asked, service, protocol)?;
-        lease.verified(caller.account);
-        trace.account = caller.account.to_string();
+        let is_open = |name: &String| {
+            is_unsigned(asked.parts)
+                && service.is_some_and(|service| self.site.is_open(service.name, name))
+        };
+        let caller = if operation.as_ref().is_ok_and(is_open) {
+            self.anonymous(asked)
+        } else {
+            let caller = self.verify(asked, service, protocol)?;
+            lease.verified(caller.account);
+            trace.account = caller.account.to_string();
+            caller
+        };
         let name = operation?;
         if asked.parts.headers.get("x-amz-target").is_some_and(|named| named == STATUS_TARGET)
             && let Some(status) = self.site.status(&caller)
@@ -209,7 +224,7 @@ impl<S: Site> Server<S> {
         let Asked { parts, whole, guest, request_id } = asked;
         let (region, now) = (self.site.region_name(), self.site.now());
         let mut found: Option<AccessKey> = None;
-        let lookup = |id: &str| self.look_up(id, &mut found);
+        let lookup = |id: &str, token: Option<&str>| self.look_up(id, token, &mut found);
         let received = received(parts, &whole.bytes);
         let (name, keys) = (region.as_str(), &self.signing_keys);
         let verified = sigv4::verify_hashed(&received, &whole.hash, name, now, keys, lookup)
@@ -224,9 +239,25 @@ impl<S: Site> Server<S> {
             region: region.clone(),
             access_key: verified.access_key,
             principal: key.principal,
+            session: key.session,
+            origin: origin(asked),
             request_id: *request_id,
             now,
         })
+    }
+
+    /// Somebody who signed nothing, in no account of its own.
+    fn anonymous(&self, asked: &Asked<'_>) -> Caller {
+        Caller {
+            account: Config::root_account(),
+            region: self.site.region_name().clone(),
+            access_key: String::new(),
+            principal: Principal::Anonymous,
+            session: None,
+            origin: origin(asked),
+            request_id: asked.request_id,
+            now: self.site.now(),
+        }
     }
 
     /// Answers a request to open an agent's socket.
@@ -249,6 +280,20 @@ impl<S: Site> Server<S> {
             }
         }
     }
+}
+
+fn origin(asked: &Asked<'_>) -> Origin {
+    let agent = asked.parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin {
+        address: Some(asked.guest.address()),
+        is_secure: false,
+        user_agent: agent.map(Into::into),
+    }
+}
+
+fn is_unsigned(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
+    !parts.headers.contains_key(AUTHORIZATION) && !query.contains("X-Amz-Signature=")
 }
 
 fn status_answer(status: &serde_json::Value) -> Answer {

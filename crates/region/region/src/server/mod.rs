@@ -100,8 +100,18 @@ pub trait Site: Send + Sync + 'static {
     fn region_name(&self) -> &RegionName;
     /// The services that answer here.
     fn services(&self) -> &[&'static Service];
-    fn key(&self, access_key_id: &str) -> Option<AccessKey>;
-    fn authorize(&self, caller: &Caller, service: &str, operation: &str) -> Result<(), ApiError>;
+    /// The key with an id; of temporary keys, with the session token that came with it.
+    fn key(&self, access_key_id: &str, session_token: Option<&str>) -> Option<AccessKey>;
+    /// Whether an operation may be asked for by who signs nothing.
+    fn is_open(&self, _service: &str, _operation: &str) -> bool {
+        false
+    }
+    fn authorize(
+        &self,
+        caller: &Caller,
+        service: &'static str,
+        operation: &str,
+    ) -> Result<(), ApiError>;
     /// Has a call's operation done.
     fn dispatch<'a>(
         &'a self,

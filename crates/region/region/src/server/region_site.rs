@@ -4,7 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller};
+use aws_wire::{ApiError, Caller, Principal};
+use control::iam::KeyUse;
 use control::ports::RegionService;
 use control::{AccessKey, Config};
 use http::{HeaderMap, Request, Response, Uri};
@@ -49,12 +50,29 @@ impl Site for Region {
         self.models()
     }
 
-    fn key(&self, access_key_id: &str) -> Option<AccessKey> {
-        self.control.access.find(access_key_id)
+    fn key(&self, access_key_id: &str, session_token: Option<&str>) -> Option<AccessKey> {
+        self.control.access.find(&self.control.view(), access_key_id, session_token)
     }
 
-    fn authorize(&self, caller: &Caller, service: &str, operation: &str) -> Result<(), ApiError> {
-        self.control.access.authorize(caller, service, operation)
+    fn is_open(&self, service: &str, operation: &str) -> bool {
+        (service, operation) == ("sts", "AssumeRoleWithWebIdentity")
+    }
+
+    fn authorize(
+        &self,
+        caller: &Caller,
+        service: &'static str,
+        operation: &str,
+    ) -> Result<(), ApiError> {
+        let access = &self.control.access;
+        if caller.principal == Principal::Anonymous {
+            return Ok(()); // It is an open operation: nobody else comes so far.
+        }
+        if matches!(caller.principal, Principal::User { .. }) && caller.session.is_none() {
+            let (account, at, region) = (caller.account, caller.now, caller.region.to_string());
+            access.uses.note(&caller.access_key, KeyUse { account, at, service, region });
+        }
+        access.authorize(caller, service, operation)
     }
 
     fn dispatch<'a>(

@@ -107,6 +107,8 @@ impl World {
             region: self.ecs.control.config.region.clone(),
             access_key: key.to_owned(),
             principal,
+            session: None,
+            origin: aws_wire::Origin::default(),
             request_id: Uuid::mint(&self.draw),
             now: self.now(),
         }

@@ -1,0 +1,172 @@
+use std::collections::BTreeSet;
+
+use model::{Grants, IamGroup, IamUser, NameKey, PolicyText, Row};
+use policy::PolicyKind;
+
+use super::*;
+use crate::testing::TestControl;
+
+const TASK: &str = "arn:aws:ecs:us-east-1:000000000000:task/a/b";
+
+#[tokio::test]
+async fn who_may_not_is_told_the_action_and_nothing_is_decided() {
+    let world = TestControl::new();
+    let caller = Caller { principal: Principal::TaskExecution, ..world.root() };
+    let permission = Permission::to("ecs:StopTask").on(TASK);
+    let refused = world.control.read(&caller, &permission).unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException");
+    assert!(refused.message.contains("perform: ecs:StopTask "), "{}", refused.message);
+    let mut decided = 0;
+    let changed = world.control.change(&caller, &permission, |view, _| {
+        decided += 1;
+        Ok((Batch::on(view), ()))
+    });
+    assert_eq!(changed.await.unwrap_err().code, "AccessDeniedException");
+    assert_eq!(decided, 0);
+    assert!(world.control.read(&world.root(), &permission).is_ok());
+}
+
+fn inline(text: &str) -> Grants {
+    let text = PolicyText::new(Policy::parse(text, PolicyKind::Identity).unwrap());
+    Grants { inline: BTreeMap::from([("own".to_owned(), text)]), ..Grants::default() }
+}
+
+fn user(grants: Grants) -> IamUser {
+    IamUser {
+        account: crate::Config::root_account(),
+        name: "ann".into(),
+        path: "/team/".into(),
+        unique_id: "AIDAJQABLZS4A3QDU576Q".into(),
+        created_at: Timestamp(0),
+        tags: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        boundary: None,
+        grants,
+        groups: BTreeSet::new(),
+    }
+}
+
+async fn put(world: &TestControl, rows: Vec<Row>) {
+    let decided = world.control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        batch.writes.clone_from(&rows);
+        Ok((batch, ()))
+    });
+    decided.await.unwrap();
+}
+
+fn ann(world: &TestControl) -> Caller {
+    let principal = Principal::User {
+        name: "ann".into(),
+        path: "/team/".into(),
+        id: "AIDAJQABLZS4A3QDU576Q".into(),
+    };
+    Caller { principal, ..world.root() }
+}
+
+fn refusal(world: &TestControl, permission: &Permission) -> String {
+    let refused = world.control.read(&ann(world), permission).unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException");
+    refused.message
+}
+
+#[tokio::test]
+async fn a_user_may_what_its_policies_and_its_groups_allow() {
+    let world = TestControl::new();
+    let own = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"ecs:StopTask","Resource":"arn:aws:ecs:*:*:task/a/*"},
+        {"Sid":"NotB","Effect":"Deny","Action":"ecs:*","Resource":"arn:aws:ecs:*:*:task/b/*"}]}"#;
+    let read = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly";
+    let row = IamUser { groups: BTreeSet::from([NameKey::of("Readers")]), ..user(inline(own)) };
+    let group = IamGroup {
+        account: row.account,
+        name: "Readers".into(),
+        path: "/".into(),
+        unique_id: "AGPA1".into(),
+        created_at: Timestamp(0),
+        grants: Grants { attached: vec![read.into()], ..Grants::default() },
+    };
+    put(&world, vec![row.into(), group.into()]).await;
+    let stop = Permission::to("ecs:StopTask");
+    assert!(world.control.read(&ann(&world), &stop.clone().on(TASK)).is_ok());
+    let images = Permission::to("ecr:DescribeImages")
+        .on("arn:aws:ecr:us-east-1:000000000000:repository/web");
+    assert!(world.control.read(&ann(&world), &images).is_ok());
+    let other = stop.clone().on("arn:aws:ecs:us-east-1:000000000000:task/c/d");
+    assert_eq!(
+        refusal(&world, &other),
+        "User: arn:aws:iam::000000000000:user/team/ann is not authorized to perform: ecs:StopTask on \
+         resource: arn:aws:ecs:us-east-1:000000000000:task/c/d because no identity-based policy allows the \
+         ecs:StopTask action"
+    );
+    let denied = stop.on(TASK).on("arn:aws:ecs:us-east-1:000000000000:task/b/d");
+    let message = refusal(&world, &denied);
+    assert!(
+        message.ends_with("task/b/d with an explicit deny in an identity-based policy"),
+        "{message}"
+    );
+    let error = world.control.read(&ann(&world), &denied).unwrap_err();
+    let denial = error.denial.unwrap();
+    assert_eq!(
+        denial.decided_by,
+        "statement 2 (NotB) of own of arn:aws:iam::000000000000:user/team/ann"
+    );
+    let opened = world.control.access.open_denial(&denial.encoded).unwrap();
+    assert!(opened.contains("\"explicitDeny\":true"), "{opened}");
+}
+
+#[tokio::test]
+async fn roles_must_be_allowed_to_be_passed_and_tags_to_be_given() {
+    let world = TestControl::new();
+    let own = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"ecs:RunTask","Resource":"*"},
+        {"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::000000000000:role/web",
+         "Condition":{"StringEquals":{"iam:PassedToService":"ecs-tasks.amazonaws.com"}}},
+        {"Effect":"Allow","Action":"ecs:TagResource","Resource":"*","Condition":{
+         "StringEquals":{"ecs:CreateAction":"RunTask","aws:RequestTag/team":"${aws:PrincipalTag/team}"},
+         "ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}}]}"#;
+    put(&world, vec![user(inline(own)).into()]).await;
+    let run =
+        Permission::to("ecs:RunTask").on("arn:aws:ecs:us-east-1:000000000000:task-definition/a:1");
+    let (web, admin) =
+        ("arn:aws:iam::000000000000:role/web", "arn:aws:iam::000000000000:role/admin");
+    let pass = |role| run.clone().passing([role], "ecs-tasks.amazonaws.com");
+    assert!(world.control.read(&ann(&world), &pass(web)).is_ok());
+    let message = refusal(&world, &pass(admin));
+    assert!(message.contains(
+        "perform: iam:PassRole on resource: arn:aws:iam::000000000000:role/admin because"
+    ));
+    let tag = |key: &str, value: &str| {
+        let tags = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let tag =
+            Permission::to("ecs:TagResource").on("arn:aws:ecs:us-east-1:000000000000:task/a/*");
+        run.clone().and(tag.with("ecs:CreateAction", "RunTask").tagging(&tags))
+    };
+    assert!(world.control.read(&ann(&world), &tag("team", "blue")).is_ok());
+    assert!(refusal(&world, &tag("team", "red")).contains("perform: ecs:TagResource "));
+    assert!(refusal(&world, &tag("other", "blue")).contains("perform: ecs:TagResource "));
+}
+
+#[tokio::test]
+async fn a_boundary_limits_and_so_does_the_tag_of_a_resource() {
+    let world = TestControl::new();
+    let all = "arn:aws:iam::aws:policy/AdministratorAccess";
+    let grants = Grants { attached: vec![all.into()], ..Grants::default() };
+    let boundary = Some("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly".into());
+    put(&world, vec![IamUser { boundary, ..user(grants) }.into()]).await;
+    let message = refusal(&world, &Permission::to("ecs:ListClusters").on("*"));
+    assert!(
+        message.ends_with("because no permissions boundary allows the ecs:ListClusters action")
+    );
+
+    let own = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:*","Resource":"*",
+        "Condition":{"StringEquals":{"aws:ResourceTag/team":"blue"}}}}"#;
+    put(&world, vec![user(inline(own)).into()]).await;
+    let get = |name: &str| {
+        Permission::to("iam:GetUser").on(format!("arn:aws:iam::000000000000:user/{name}"))
+    };
+    assert!(world.control.read(&ann(&world), &get("team/ann")).is_ok());
+    refusal(&world, &get("bob"));
+    // What is another account's is no more allowed by the own policies alone.
+    let other = Permission::to("iam:GetUser").on("arn:aws:iam::111122223333:user/ann");
+    assert!(refusal(&world, &other).contains("because no resource-based policy allows"));
+}

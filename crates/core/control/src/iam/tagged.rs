@@ -1,0 +1,57 @@
+//! The tags of what policies are asked about: of every resource that is a row.
+
+use model::{DeploymentKey, NameKey, ServiceId, Tags, View};
+
+/// The tags of the resource with this ARN, as the view has it.
+pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", _, service, _, account, rest] = parts.as_slice() else { return None };
+    let account = account.parse().ok()?;
+    let path: Vec<&str> = rest.split('/').collect();
+    match (*service, path.as_slice()) {
+        ("ecs", ["cluster", name]) => {
+            view.clusters.get(account, &name.parse().ok()?).map(|row| &row.tags)
+        }
+        ("ecs", ["service", cluster, name]) => {
+            let id = ServiceId { cluster: cluster.parse().ok()?, name: name.parse().ok()? };
+            view.services.get(account, &id).map(|row| &row.tags)
+        }
+        ("ecs", ["task", _, id]) => view.tasks.get(account, &id.parse().ok()?).map(|row| &row.tags),
+        ("ecs", ["container-instance", _, id]) => {
+            view.instances.get(account, &id.parse().ok()?).map(|row| &row.tags)
+        }
+        ("ecs", ["task-definition", name]) => {
+            view.task_definitions.get(account, &name.parse().ok()?).map(|row| &row.tags)
+        }
+        ("ecs", ["capacity-provider", name]) => {
+            let found = view.capacity_providers.of(account).find(|row| *row.name == **name);
+            found.map(|row| &row.tags)
+        }
+        ("ecs", ["task-set", cluster, service, "ecs-svc", number]) => {
+            let service = ServiceId { cluster: cluster.parse().ok()?, name: service.parse().ok()? };
+            let id = format!("ecs-svc/{number}").parse().ok()?;
+            view.task_sets.get(account, &DeploymentKey { service, id }).map(|row| &row.tags)
+        }
+        ("ecr", ["repository", name @ ..]) => {
+            let name = name.join("/").parse().ok()?;
+            view.ecr_repositories.get(account, &name).map(|row| &row.tags)
+        }
+        ("iam", [kind, .., name]) => {
+            let key = NameKey::of(name);
+            match *kind {
+                "user" => view.iam_users.get(account, &key).map(|row| &row.tags),
+                "role" => view.iam_roles.get(account, &key).map(|row| &row.tags),
+                "policy" => view.iam_policies.get(account, &key).map(|row| &row.tags),
+                "instance-profile" => {
+                    view.iam_instance_profiles.get(account, &key).map(|row| &row.tags)
+                }
+                "oidc-provider" => {
+                    let url = rest.strip_prefix("oidc-provider/")?;
+                    view.iam_oidc_providers.get(account, &url.into()).map(|row| &row.tags)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
