@@ -22,36 +22,111 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2011-06-15",
     namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
     wording: Wording::Standard { code: "ValidationError" },
-    operations: &[Operation {
-        name: "GetCallerIdentity",
-        input: Some(&schema::GET_CALLER_IDENTITY_REQUEST),
-        output: Some(&schema::GET_CALLER_IDENTITY_RESPONSE),
-        result_wrapper: Some("GetCallerIdentityResult"),
-        method: "POST",
-        uri: "/",
-        status: 200,
-    }],
-    absent: &[
-        "AssumeRole",
-        "AssumeRoleWithSAML",
-        "AssumeRoleWithWebIdentity",
-        "AssumeRoot",
-        "DecodeAuthorizationMessage",
-        "GetAccessKeyInfo",
-        "GetDelegatedAccessToken",
-        "GetFederationToken",
-        "GetSessionToken",
-        "GetWebIdentityToken",
+    operations: &[
+        Operation {
+            name: "AssumeRole",
+            input: Some(&schema::ASSUME_ROLE_REQUEST),
+            output: Some(&schema::ASSUME_ROLE_RESPONSE),
+            result_wrapper: Some("AssumeRoleResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AssumeRoleWithWebIdentity",
+            input: Some(&schema::ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST),
+            output: Some(&schema::ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE),
+            result_wrapper: Some("AssumeRoleWithWebIdentityResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DecodeAuthorizationMessage",
+            input: Some(&schema::DECODE_AUTHORIZATION_MESSAGE_REQUEST),
+            output: Some(&schema::DECODE_AUTHORIZATION_MESSAGE_RESPONSE),
+            result_wrapper: Some("DecodeAuthorizationMessageResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetAccessKeyInfo",
+            input: Some(&schema::GET_ACCESS_KEY_INFO_REQUEST),
+            output: Some(&schema::GET_ACCESS_KEY_INFO_RESPONSE),
+            result_wrapper: Some("GetAccessKeyInfoResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetCallerIdentity",
+            input: Some(&schema::GET_CALLER_IDENTITY_REQUEST),
+            output: Some(&schema::GET_CALLER_IDENTITY_RESPONSE),
+            result_wrapper: Some("GetCallerIdentityResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetFederationToken",
+            input: Some(&schema::GET_FEDERATION_TOKEN_REQUEST),
+            output: Some(&schema::GET_FEDERATION_TOKEN_RESPONSE),
+            result_wrapper: Some("GetFederationTokenResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetSessionToken",
+            input: Some(&schema::GET_SESSION_TOKEN_REQUEST),
+            output: Some(&schema::GET_SESSION_TOKEN_RESPONSE),
+            result_wrapper: Some("GetSessionTokenResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
     ],
+    absent: &["AssumeRoleWithSAML", "AssumeRoot", "GetDelegatedAccessToken", "GetWebIdentityToken"],
 };
 
 /// The operations of AWS STS that are there.
 pub trait Sts: Send + Sync {
+    fn assume_role(
+        &self,
+        caller: &Caller,
+        input: AssumeRoleRequest,
+    ) -> impl Future<Output = Result<AssumeRoleResponse, ApiError>> + Send;
+    fn assume_role_with_web_identity(
+        &self,
+        caller: &Caller,
+        input: AssumeRoleWithWebIdentityRequest,
+    ) -> impl Future<Output = Result<AssumeRoleWithWebIdentityResponse, ApiError>> + Send;
+    fn decode_authorization_message(
+        &self,
+        caller: &Caller,
+        input: DecodeAuthorizationMessageRequest,
+    ) -> impl Future<Output = Result<DecodeAuthorizationMessageResponse, ApiError>> + Send;
+    fn get_access_key_info(
+        &self,
+        caller: &Caller,
+        input: GetAccessKeyInfoRequest,
+    ) -> impl Future<Output = Result<GetAccessKeyInfoResponse, ApiError>> + Send;
     fn get_caller_identity(
         &self,
         caller: &Caller,
         input: GetCallerIdentityRequest,
     ) -> impl Future<Output = Result<GetCallerIdentityResponse, ApiError>> + Send;
+    fn get_federation_token(
+        &self,
+        caller: &Caller,
+        input: GetFederationTokenRequest,
+    ) -> impl Future<Output = Result<GetFederationTokenResponse, ApiError>> + Send;
+    fn get_session_token(
+        &self,
+        caller: &Caller,
+        input: GetSessionTokenRequest,
+    ) -> impl Future<Output = Result<GetSessionTokenResponse, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -61,9 +136,39 @@ pub async fn dispatch<S: Sts + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "AssumeRole" => {
+            let input = call.input()?;
+            let output = service.assume_role(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AssumeRoleWithWebIdentity" => {
+            let input = call.input()?;
+            let output = service.assume_role_with_web_identity(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DecodeAuthorizationMessage" => {
+            let input = call.input()?;
+            let output = service.decode_authorization_message(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetAccessKeyInfo" => {
+            let input = call.input()?;
+            let output = service.get_access_key_info(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "GetCallerIdentity" => {
             let input = call.input()?;
             let output = service.get_caller_identity(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetFederationToken" => {
+            let input = call.input()?;
+            let output = service.get_federation_token(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetSessionToken" => {
+            let input = call.input()?;
+            let output = service.get_session_token(caller, input).await?;
             Ok(call.answer(&output))
         }
         _ => Err(call.not_available()),

@@ -8,6 +8,112 @@ use aws_wire::shape::{
     TimestampFormat,
 };
 
+pub(super) static ASSUME_ROLE_REQUEST: Structure = Structure::new(
+    "AssumeRoleRequest",
+    &[
+        Member::new("RoleArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("RoleSessionName", Shape::Text(&ROLE_SESSION_NAME_TYPE)).required(),
+        Member::new("PolicyArns", Shape::List(&POLICY_DESCRIPTOR_LIST_TYPE)),
+        Member::new("Policy", Shape::Text(&UNRESTRICTED_SESSION_POLICY_DOCUMENT_TYPE)),
+        Member::new("DurationSeconds", Shape::Number(&ROLE_DURATION_SECONDS_TYPE)),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)),
+        Member::new("TransitiveTagKeys", Shape::List(&TAG_KEY_LIST_TYPE)),
+        Member::new("ExternalId", Shape::Text(&EXTERNAL_ID_TYPE)),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)),
+        Member::new("TokenCode", Shape::Text(&TOKEN_CODE_TYPE)),
+        Member::new("SourceIdentity", Shape::Text(&SOURCE_IDENTITY_TYPE)),
+        Member::new("ProvidedContexts", Shape::List(&PROVIDED_CONTEXTS_LIST_TYPE)),
+        Member::new("MinimumSessionTokenSize", Shape::Number(&MINIMUM_SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static ASSUME_ROLE_RESPONSE: Structure = Structure::new(
+    "AssumeRoleResponse",
+    &[
+        Member::new("Credentials", Shape::Structure(&CREDENTIALS)),
+        Member::new("AssumedRoleUser", Shape::Structure(&ASSUMED_ROLE_USER)),
+        Member::new("PackedPolicySize", Shape::Number(&NON_NEGATIVE_INTEGER_TYPE)),
+        Member::new("SourceIdentity", Shape::Text(&SOURCE_IDENTITY_TYPE)),
+        Member::new("SessionTokenUtilization", Shape::Number(&SESSION_TOKEN_UTILIZATION_TYPE)),
+        Member::new("SessionTokenSize", Shape::Number(&SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST: Structure = Structure::new(
+    "AssumeRoleWithWebIdentityRequest",
+    &[
+        Member::new("RoleArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("RoleSessionName", Shape::Text(&ROLE_SESSION_NAME_TYPE)).required(),
+        Member::new("WebIdentityToken", Shape::Text(&CLIENT_TOKEN_TYPE)).required(),
+        Member::new("ProviderId", Shape::Text(&URL_TYPE)),
+        Member::new("PolicyArns", Shape::List(&POLICY_DESCRIPTOR_LIST_TYPE)),
+        Member::new("Policy", Shape::Text(&SESSION_POLICY_DOCUMENT_TYPE)),
+        Member::new("DurationSeconds", Shape::Number(&ROLE_DURATION_SECONDS_TYPE)),
+        Member::new("MinimumSessionTokenSize", Shape::Number(&MINIMUM_SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE: Structure = Structure::new(
+    "AssumeRoleWithWebIdentityResponse",
+    &[
+        Member::new("Credentials", Shape::Structure(&CREDENTIALS)),
+        Member::new("SubjectFromWebIdentityToken", Shape::Text(&WEB_IDENTITY_SUBJECT_TYPE)),
+        Member::new("AssumedRoleUser", Shape::Structure(&ASSUMED_ROLE_USER)),
+        Member::new("PackedPolicySize", Shape::Number(&NON_NEGATIVE_INTEGER_TYPE)),
+        Member::new("Provider", Shape::Text(&shape::TEXT)),
+        Member::new("Audience", Shape::Text(&shape::TEXT)),
+        Member::new("SourceIdentity", Shape::Text(&SOURCE_IDENTITY_TYPE)),
+        Member::new("SessionTokenUtilization", Shape::Number(&SESSION_TOKEN_UTILIZATION_TYPE)),
+        Member::new("SessionTokenSize", Shape::Number(&SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static ASSUMED_ROLE_USER: Structure = Structure::new(
+    "AssumedRoleUser",
+    &[
+        Member::new("AssumedRoleId", Shape::Text(&ASSUMED_ROLE_ID_TYPE)).required(),
+        Member::new("Arn", Shape::Text(&ARN_TYPE)).required(),
+    ],
+);
+
+pub(super) static CREDENTIALS: Structure = Structure::new(
+    "Credentials",
+    &[
+        Member::new("AccessKeyId", Shape::Text(&ACCESS_KEY_ID_TYPE)).required(),
+        Member::new("SecretAccessKey", Shape::Text(&ACCESS_KEY_SECRET_TYPE)).required(),
+        Member::new("SessionToken", Shape::Text(&shape::TEXT)).required(),
+        Member::new("Expiration", Shape::Timestamp(None)).required(),
+    ],
+);
+
+pub(super) static DECODE_AUTHORIZATION_MESSAGE_REQUEST: Structure = Structure::new(
+    "DecodeAuthorizationMessageRequest",
+    &[Member::new("EncodedMessage", Shape::Text(&ENCODED_MESSAGE_TYPE)).required()],
+);
+
+pub(super) static DECODE_AUTHORIZATION_MESSAGE_RESPONSE: Structure = Structure::new(
+    "DecodeAuthorizationMessageResponse",
+    &[Member::new("DecodedMessage", Shape::Text(&shape::TEXT))],
+);
+
+pub(super) static FEDERATED_USER: Structure = Structure::new(
+    "FederatedUser",
+    &[
+        Member::new("FederatedUserId", Shape::Text(&FEDERATED_ID_TYPE)).required(),
+        Member::new("Arn", Shape::Text(&ARN_TYPE)).required(),
+    ],
+);
+
+pub(super) static GET_ACCESS_KEY_INFO_REQUEST: Structure = Structure::new(
+    "GetAccessKeyInfoRequest",
+    &[Member::new("AccessKeyId", Shape::Text(&ACCESS_KEY_ID_TYPE)).required()],
+);
+
+pub(super) static GET_ACCESS_KEY_INFO_RESPONSE: Structure = Structure::new(
+    "GetAccessKeyInfoResponse",
+    &[Member::new("Account", Shape::Text(&shape::TEXT))],
+);
+
 pub(super) static GET_CALLER_IDENTITY_REQUEST: Structure =
     Structure::new("GetCallerIdentityRequest", &[]);
 
@@ -20,11 +126,265 @@ pub(super) static GET_CALLER_IDENTITY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static GET_FEDERATION_TOKEN_REQUEST: Structure = Structure::new(
+    "GetFederationTokenRequest",
+    &[
+        Member::new("Name", Shape::Text(&USER_NAME_TYPE)).required(),
+        Member::new("Policy", Shape::Text(&SESSION_POLICY_DOCUMENT_TYPE)),
+        Member::new("PolicyArns", Shape::List(&POLICY_DESCRIPTOR_LIST_TYPE)),
+        Member::new("DurationSeconds", Shape::Number(&DURATION_SECONDS_TYPE)),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)),
+        Member::new("MinimumSessionTokenSize", Shape::Number(&MINIMUM_SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static GET_FEDERATION_TOKEN_RESPONSE: Structure = Structure::new(
+    "GetFederationTokenResponse",
+    &[
+        Member::new("Credentials", Shape::Structure(&CREDENTIALS)),
+        Member::new("FederatedUser", Shape::Structure(&FEDERATED_USER)),
+        Member::new("PackedPolicySize", Shape::Number(&NON_NEGATIVE_INTEGER_TYPE)),
+        Member::new("SessionTokenUtilization", Shape::Number(&SESSION_TOKEN_UTILIZATION_TYPE)),
+        Member::new("SessionTokenSize", Shape::Number(&SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static GET_SESSION_TOKEN_REQUEST: Structure = Structure::new(
+    "GetSessionTokenRequest",
+    &[
+        Member::new("DurationSeconds", Shape::Number(&DURATION_SECONDS_TYPE)),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)),
+        Member::new("TokenCode", Shape::Text(&TOKEN_CODE_TYPE)),
+        Member::new("MinimumSessionTokenSize", Shape::Number(&MINIMUM_SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static GET_SESSION_TOKEN_RESPONSE: Structure = Structure::new(
+    "GetSessionTokenResponse",
+    &[
+        Member::new("Credentials", Shape::Structure(&CREDENTIALS)),
+        Member::new("SessionTokenUtilization", Shape::Number(&SESSION_TOKEN_UTILIZATION_TYPE)),
+        Member::new("SessionTokenSize", Shape::Number(&SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static POLICY_DESCRIPTOR_TYPE: Structure =
+    Structure::new("PolicyDescriptorType", &[Member::new("arn", Shape::Text(&ARN_TYPE))]);
+
+pub(super) static PROVIDED_CONTEXT: Structure = Structure::new(
+    "ProvidedContext",
+    &[
+        Member::new("ProviderArn", Shape::Text(&ARN_TYPE)),
+        Member::new("ContextAssertion", Shape::Text(&CONTEXT_ASSERTION_TYPE)),
+    ],
+);
+
+static PROVIDED_CONTEXTS_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Structure(&PROVIDED_CONTEXT)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(5) },
+    sensitive: false,
+};
+
+pub(super) static TAG: Structure = Structure::new(
+    "Tag",
+    &[
+        Member::new("Key", Shape::Text(&TAG_KEY_TYPE)).required(),
+        Member::new("Value", Shape::Text(&TAG_VALUE_TYPE)).required(),
+    ],
+);
+
+static ACCESS_KEY_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(16), max: Some(128) },
+    pattern: Some(Pattern::new("[\\w]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static ACCESS_KEY_SECRET_TYPE: Text =
+    Text { limits: Limits::NONE, pattern: None, values: &[], sensitive: true, json_value: false };
+
 static ARN_TYPE: Text = Text {
     limits: Limits { min: Some(20), max: Some(2048) },
     pattern: Some(Pattern::new(
         "[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u0085\\u00A0-\\uD7FF\\uE000-\\uFFFD\\u10000-\\u10FFFF]+",
     )),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static ASSUMED_ROLE_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(193) },
+    pattern: Some(Pattern::new("[\\w+=,.@:-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static CLIENT_TOKEN_TYPE: Text = Text {
+    limits: Limits { min: Some(4), max: Some(20000) },
+    pattern: None,
+    values: &[],
+    sensitive: true,
+    json_value: false,
+};
+
+static CONTEXT_ASSERTION_TYPE: Text = Text {
+    limits: Limits { min: Some(4), max: Some(2048) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static DURATION_SECONDS_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(900.0), max: Some(129600.0) };
+
+static ENCODED_MESSAGE_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(10240) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static EXTERNAL_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(1224) },
+    pattern: Some(Pattern::new("[\\w+=,.@:\\/-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static FEDERATED_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(193) },
+    pattern: Some(Pattern::new("[\\w+=,.@\\:-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static MINIMUM_SESSION_TOKEN_SIZE_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: Some(4096.0) };
+
+static NON_NEGATIVE_INTEGER_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
+
+static POLICY_DESCRIPTOR_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Structure(&POLICY_DESCRIPTOR_TYPE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ROLE_DURATION_SECONDS_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(900.0), max: Some(43200.0) };
+
+static ROLE_SESSION_NAME_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(64) },
+    pattern: Some(Pattern::new("[\\w+=,.@-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERIAL_NUMBER_TYPE: Text = Text {
+    limits: Limits { min: Some(9), max: Some(256) },
+    pattern: Some(Pattern::new("[\\w+=/:,.@-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static SESSION_POLICY_DOCUMENT_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(2048) },
+    pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static SESSION_TOKEN_SIZE_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
+
+static SESSION_TOKEN_UTILIZATION_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
+
+static SOURCE_IDENTITY_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(64) },
+    pattern: Some(Pattern::new("[\\w+=,.@-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TAG_KEY_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Text(&TAG_KEY_TYPE)),
+    flattened: false,
+    limits: Limits { min: None, max: Some(50) },
+    sensitive: false,
+};
+
+static TAG_KEY_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TAG_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Structure(&TAG)),
+    flattened: false,
+    limits: Limits { min: None, max: Some(50) },
+    sensitive: false,
+};
+
+static TAG_VALUE_TYPE: Text = Text {
+    limits: Limits { min: Some(0), max: Some(256) },
+    pattern: Some(Pattern::new("[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TOKEN_CODE_TYPE: Text = Text {
+    limits: Limits { min: Some(6), max: Some(6) },
+    pattern: Some(Pattern::new("[\\d]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static UNRESTRICTED_SESSION_POLICY_DOCUMENT_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: None },
+    pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static URL_TYPE: Text = Text {
+    limits: Limits { min: Some(4), max: Some(2048) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static USER_NAME_TYPE: Text = Text {
+    limits: Limits { min: Some(2), max: Some(32) },
+    pattern: Some(Pattern::new("[\\w+=,.@-]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static WEB_IDENTITY_SUBJECT_TYPE: Text = Text {
+    limits: Limits { min: Some(6), max: Some(255) },
+    pattern: None,
     values: &[],
     sensitive: false,
     json_value: false,

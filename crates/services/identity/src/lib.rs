@@ -1,23 +1,39 @@
-//! Who calls: STS.
+//! Who calls, and credentials that end: STS.
+//!
+//! Nothing is kept of a session: its token says, sealed, whose it is and what was passed
+//! (`control::iam::session`). So a session outlives a restart of the region, and ends when its role or user does.
+
+mod assume_role;
+mod errors;
+mod jwks;
+mod jwt;
+mod passed;
+mod tokens;
+mod web_identity;
 
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller, Principal};
 use control::access::principal_arn;
+use control::iam::access_keys;
 use control::ports::{BoxFuture, RegionService};
-use control::{Control, Permission};
-use sts_api::{GetCallerIdentityRequest, GetCallerIdentityResponse};
+use control::{Config, Control, Permission};
+use sts_api as api;
+
+use crate::jwks::Jwks;
 
 /// The service.
 #[derive(Debug)]
 pub struct Identity {
     pub control: Arc<Control>,
+    jwks: Jwks,
 }
 
 impl Identity {
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control }
+        let jwks = Jwks::new(control.config.oidc_keys.clone());
+        Self { control, jwks }
     }
 }
 
@@ -36,40 +52,97 @@ impl RegionService for Identity {
 }
 
 impl sts_api::Sts for Identity {
+    async fn assume_role(
+        &self,
+        caller: &Caller,
+        input: api::AssumeRoleRequest,
+    ) -> Result<api::AssumeRoleResponse, ApiError> {
+        assume_role::handle(self, caller, input)
+    }
+
+    async fn assume_role_with_web_identity(
+        &self,
+        caller: &Caller,
+        input: api::AssumeRoleWithWebIdentityRequest,
+    ) -> Result<api::AssumeRoleWithWebIdentityResponse, ApiError> {
+        web_identity::handle(self, caller, input).await
+    }
+
+    async fn decode_authorization_message(
+        &self,
+        caller: &Caller,
+        input: api::DecodeAuthorizationMessageRequest,
+    ) -> Result<api::DecodeAuthorizationMessageResponse, ApiError> {
+        errors::refuse_sessions_of_users(caller)?;
+        let permission = Permission::to("sts:DecodeAuthorizationMessage").on("*");
+        self.control.read(caller, &permission)?;
+        let encoded = input.encoded_message.unwrap_or_default();
+        let decoded = self.control.access.open_denial(&encoded);
+        let decoded = decoded.ok_or_else(|| {
+            let message = "The message is not one that this region encoded.";
+            ApiError::client("InvalidAuthorizationMessageException", message)
+        })?;
+        Ok(api::DecodeAuthorizationMessageResponse { decoded_message: Some(decoded) })
+    }
+
+    /// Whose account a key is of is no secret: anybody may ask, whatever became of the key.
+    async fn get_access_key_info(
+        &self,
+        _: &Caller,
+        input: api::GetAccessKeyInfoRequest,
+    ) -> Result<api::GetAccessKeyInfoResponse, ApiError> {
+        let id = input.access_key_id.unwrap_or_default();
+        let keys = &self.control.access.keys;
+        let is_roots = [&keys.root, &keys.node].into_iter().any(|pair| pair.access_key_id == id);
+        let account = match is_roots {
+            true => Some(Config::root_account()),
+            false => access_keys::account_of(&id).or_else(|| id.parse().ok()),
+        };
+        let account = account.ok_or_else(|| {
+            ApiError::client("ValidationError", format!("Access key {id} does not exist."))
+        })?;
+        Ok(api::GetAccessKeyInfoResponse { account: Some(account.to_string()) })
+    }
+
+    /// Needs no permission: whoever has a key may know whose it is.
     async fn get_caller_identity(
         &self,
         caller: &Caller,
-        _: GetCallerIdentityRequest,
-    ) -> Result<GetCallerIdentityResponse, ApiError> {
-        self.control.read(caller, &Permission::to("sts:GetCallerIdentity").on("*"))?;
-        let user_id = match caller.principal {
-            Principal::Root => caller.account.to_string(),
-            Principal::Node { .. } | Principal::TaskExecution => caller.access_key.clone(),
+        _: api::GetCallerIdentityRequest,
+    ) -> Result<api::GetCallerIdentityResponse, ApiError> {
+        let account = caller.account;
+        let user_id = match &caller.principal {
+            Principal::Root => account.to_string(),
+            Principal::User { id, .. } => id.to_string(),
+            Principal::Role { id, session, .. } => format!("{id}:{session}"),
+            Principal::Federated { name, .. } => format!("{account}:{name}"),
+            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => {
+                caller.access_key.clone()
+            }
         };
-        Ok(GetCallerIdentityResponse {
+        Ok(api::GetCallerIdentityResponse {
             user_id: Some(user_id),
-            account: Some(caller.account.to_string()),
+            account: Some(account.to_string()),
             arn: Some(principal_arn(caller)),
         })
+    }
+
+    async fn get_federation_token(
+        &self,
+        caller: &Caller,
+        input: api::GetFederationTokenRequest,
+    ) -> Result<api::GetFederationTokenResponse, ApiError> {
+        tokens::federation(self, caller, input)
+    }
+
+    async fn get_session_token(
+        &self,
+        caller: &Caller,
+        input: api::GetSessionTokenRequest,
+    ) -> Result<api::GetSessionTokenResponse, ApiError> {
+        tokens::session(self, caller, &input)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use control::testing::TestControl;
-    use sts_api::Sts as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_root_user_is_told_its_account() {
-        let world = TestControl::new();
-        let identity = Identity::new(Arc::clone(&world.control));
-        let caller = world.root_of("123456789012");
-        let request = GetCallerIdentityRequest {};
-        let answer = identity.get_caller_identity(&caller, request).await.unwrap();
-        assert_eq!(answer.account.as_deref(), Some("123456789012"));
-        assert_eq!(answer.user_id.as_deref(), Some("123456789012"));
-        assert_eq!(answer.arn.as_deref(), Some("arn:aws:iam::123456789012:root"));
-    }
-}
+mod tests;
