@@ -12,6 +12,7 @@ use control::{Config, Control, Documents, Keys, KeysError, Parts};
 use ec2::Ec2;
 use ecr::Ecr;
 use ecs::Ecs;
+use iam::Iam;
 use identity::Identity;
 use logs::{Logs, LogsError};
 use longshore_types::{Clock, IdSource};
@@ -50,6 +51,7 @@ pub struct Region {
     pub ecs: Arc<Ecs>,
     pub ecr: Arc<Ecr>,
     pub logs: Arc<CloudWatchLogs>,
+    pub iam: Arc<Iam>,
     pub tagging: Arc<Tagging>,
     services: Vec<Arc<dyn RegionService>>,
     /// What the generated code says of each.
@@ -92,18 +94,20 @@ impl Region {
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
         let tagged: Vec<Arc<dyn Tagged>> = vec![ecs.clone(), ecr.clone(), logs.clone()];
+        let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
         let services: Vec<Arc<dyn RegionService>> = vec![
             ecs.clone(),
             ecr.clone(),
             logs.clone(),
+            iam.clone(),
             Arc::new(Identity::new(core())),
             Arc::new(Ec2::new(core())),
             tagging.clone(),
         ];
         let models = services.iter().map(|service| service.service()).collect();
         let reconcilers = OnceLock::new();
-        Ok(Self { control, sessions, ecs, ecr, logs, tagging, services, models, reconcilers })
+        Ok(Self { control, sessions, ecs, ecr, logs, iam, tagging, services, models, reconcilers })
     }
 
     /// What answers here.

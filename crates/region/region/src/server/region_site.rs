@@ -83,7 +83,11 @@ impl Site for Region {
         let is_its =
             |service: &&Arc<dyn RegionService>| service.service().name == call.service.name;
         match Region::services(self).iter().find(is_its) {
-            Some(service) => service.dispatch(caller, call),
+            Some(service) => Box::pin(async move {
+                // An account is there once somebody calls in its name.
+                self.iam.begin(caller.account).await?;
+                service.dispatch(caller, call).await
+            }),
             None => Box::pin(async { Err(call.not_available()) }),
         }
     }

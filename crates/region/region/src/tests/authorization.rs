@@ -25,7 +25,15 @@ const UNTESTED_MAX: usize = 4;
 
 /// Members without which, or with anything else in which, a request is refused before it is authorized.
 const MEMBERS: &[(&str, &str)] = &[
+    ("DeletionTaskId", "task/aws-service-role/ecs.amazonaws.com/web/01234567"),
+    ("OpenIDConnectProviderArn", "arn:aws:iam::000000000000:oidc-provider/example.com"),
+    ("PermissionsBoundary", "arn:aws:iam::000000000000:policy/web"),
+    ("PolicyArn", "arn:aws:iam::000000000000:policy/web"),
+    ("PolicyDocument", POLICY),
     ("RoleArn", "arn:aws:iam::000000000000:role/web"),
+    ("Url", "https://example.com"),
+    ("UserName", "web"),
+    ("VersionId", "v1"),
     ("attributeName", "stage"),
     ("capacityProvider", "pool"),
     ("containerInstance", "0123456789abcdef0123456789abcdef"),
@@ -43,6 +51,8 @@ const MEMBERS: &[(&str, &str)] = &[
     ("taskSet", "ecs-svc/1234567890123456789"),
     ("uploadId", "01234567-89ab-4def-8123-456789abcdef"),
 ];
+const POLICY: &str =
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecs:*","Resource":"*"}}"#;
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const DEPLOYMENT: &str = "arn:aws:ecs:us-east-1:000000000000:service-deployment/default/web/\
                           0123456789abcdefABCDE";

@@ -1,0 +1,140 @@
+//! Service-linked roles: made by name of a service, which alone may change them.
+
+use aws_wire::{ApiError, Caller};
+use control::Permission;
+use iam_api as api;
+use longshore_types::Uuid;
+use model::service::ServiceStatus;
+use model::{Grants, IamRole, Key, NameKey, TrustText, View};
+
+use crate::Iam;
+use crate::errors::{invalid, invalid_input, no_such};
+use crate::holder::Holder;
+use crate::roles::SESSION_S_DEFAULT;
+use crate::{read, render};
+
+/// A service that has such a role.
+struct Linked {
+    service: &'static str,
+    role: &'static str,
+    policy: &'static str,
+}
+
+const LINKED: &[Linked] = &[
+    Linked {
+        service: "ecs.amazonaws.com",
+        role: "AWSServiceRoleForECS",
+        policy: "arn:aws:iam::aws:policy/aws-service-role/AmazonECSServiceRolePolicy",
+    },
+    Linked {
+        service: "ecs.application-autoscaling.amazonaws.com",
+        role: "AWSServiceRoleForApplicationAutoScaling_ECSService",
+        policy: "arn:aws:iam::aws:policy/aws-service-role/AWSApplicationAutoscalingECSServicePolicy",
+    },
+];
+
+pub(crate) async fn create_service_linked_role(
+    iam: &Iam,
+    caller: &Caller,
+    input: api::CreateServiceLinkedRoleRequest,
+) -> Result<api::CreateServiceLinkedRoleResponse, ApiError> {
+    let (account, service) = (caller.account, input.aws_service_name.unwrap_or_default());
+    let known = LINKED.iter().find(|known| known.service == service);
+    let name = known.map_or("*", |known| known.role);
+    let arn = format!("arn:aws:iam::{account}:role/aws-service-role/{service}/{name}");
+    let permission = Permission::to("iam:CreateServiceLinkedRole")
+        .on(arn)
+        .with("iam:AWSServiceName", service.clone());
+    let row = iam.change(caller, |_| permission.clone(), |view, now, batch| {
+        let known = known.ok_or_else(|| {
+            invalid_input(format!("{service} is no service of this region that has a role of its own."))
+        })?;
+        if input.custom_suffix.is_some() {
+            return Err(invalid_input(format!("Custom suffix is not allowed for {service}")));
+        }
+        let id = NameKey::of(known.role);
+        if view.iam_roles.get(account, &id).is_some() {
+            return Err(invalid_input(format!(
+                "Service role name {} has been taken in this account, please try a different suffix.",
+                known.role
+            )));
+        }
+        let trust = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":["{service}"]}},"Action":["sts:AssumeRole"]}}]}}"#
+        );
+        let row = IamRole {
+            account,
+            name: known.role.into(),
+            path: format!("/aws-service-role/{service}/").into(),
+            unique_id: read::unique_id("AROA", iam.ids()).into(),
+            created_at: now,
+            description: input.description.clone(),
+            max_session_s: SESSION_S_DEFAULT,
+            trust: TrustText::new(&trust, [].into()),
+            tags: [].into(),
+            boundary: None,
+            grants: Grants { attached: vec![known.policy.into()], inline: [].into() },
+            service: Some(service.clone()),
+        };
+        batch.rely(Key::IamRole(account, id)).put(row.clone());
+        Ok(row)
+    });
+    let role = render::role(&iam.control.view(), &row.await?);
+    Ok(api::CreateServiceLinkedRoleResponse { role: Some(role) })
+}
+
+/// Whether something of a service is there that its role is for.
+fn is_used(view: &View, row: &IamRole) -> bool {
+    match row.service.as_deref() {
+        Some("ecs.amazonaws.com") => {
+            view.services.of(row.account).any(|row| row.status < ServiceStatus::Inactive)
+        }
+        _ => false,
+    }
+}
+
+/// The role is gone at once, or stays because it is used: which of the two the status says.
+pub(crate) async fn delete_service_linked_role(
+    iam: &Iam,
+    caller: &Caller,
+    input: api::DeleteServiceLinkedRoleRequest,
+) -> Result<api::DeleteServiceLinkedRoleResponse, ApiError> {
+    let (account, name) = (caller.account, input.role_name.unwrap_or_default());
+    let permission =
+        |view: &View| IamRole::permission(view, caller, "iam:DeleteServiceLinkedRole", &name);
+    let path = iam.change(caller, permission, |view, _, batch| {
+        let row = IamRole::need(view, account, &name)?;
+        let Some(service) = &row.service else { return Err(no_such("role", &name)) };
+        if !is_used(view, row) {
+            batch.delete(Key::IamRole(account, NameKey::of(&name)));
+        }
+        Ok(format!("aws-service-role/{service}/{name}"))
+    });
+    let (path, id) = (path.await?, Uuid::mint(iam.ids()));
+    Ok(api::DeleteServiceLinkedRoleResponse { deletion_task_id: Some(format!("task/{path}/{id}")) })
+}
+
+pub(crate) async fn get_service_linked_role_deletion_status(
+    iam: &Iam,
+    caller: &Caller,
+    input: api::GetServiceLinkedRoleDeletionStatusRequest,
+) -> Result<api::GetServiceLinkedRoleDeletionStatusResponse, ApiError> {
+    let id = input.deletion_task_id.unwrap_or_default();
+    let parts: Vec<&str> = id.split('/').collect();
+    let ["task", "aws-service-role", _, name, _] = parts.as_slice() else {
+        return Err(invalid(format!("{id} is no id of a deletion of a service-linked role.")));
+    };
+    let view = iam.read(caller, |view| {
+        IamRole::permission(view, caller, "iam:GetServiceLinkedRoleDeletionStatus", name)
+    })?;
+    let is_there = IamRole::find(&view, caller.account, name).is_some();
+    let reason = is_there.then(|| api::DeletionTaskFailureReasonType {
+        reason: Some("The role is used by services of the account.".to_owned()),
+        role_usage_list: None,
+    });
+    let status = match is_there {
+        true => api::DeletionTaskStatusType::Failed,
+        false => api::DeletionTaskStatusType::Succeeded,
+    };
+    Ok(api::GetServiceLinkedRoleDeletionStatusResponse { status: Some(status), reason })
+}

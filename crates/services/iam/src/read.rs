@@ -1,0 +1,156 @@
+//! Names, paths, tags and documents as requests give them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_wire::{ApiError, Caller, Principal};
+use control::iam::{entity_of, role_of, user_of};
+use iam_api as api;
+use longshore_types::{AccountId, IdSource};
+use model::tags::TAGS_MAX;
+use model::{PolicyText, Tags, TrustText, View};
+use policy::{Policy, PolicyKind};
+
+use crate::errors::{invalid, invalid_input, limit, malformed, quota};
+
+/// `/`, or what begins and ends with one.
+pub(crate) fn path(given: Option<String>) -> Result<String, ApiError> {
+    let path = given.unwrap_or_else(|| "/".to_owned());
+    let is_one = path.starts_with('/') && path.ends_with('/') && !path.contains("//");
+    if is_one {
+        return Ok(path);
+    }
+    Err(invalid(
+        "The specified value for path is invalid. It must begin and end with / and contain only \
+         alphanumeric characters and/or / characters.",
+    ))
+}
+
+/// The name that an operation on a user is about: the caller's own, if it gives none.
+pub(crate) fn user_name(caller: &Caller, given: Option<String>) -> Result<String, ApiError> {
+    match (given, &caller.principal) {
+        (Some(name), _) => Ok(name),
+        (None, Principal::User { name, .. }) => Ok(name.to_string()),
+        (None, _) => Err(invalid("Must specify userName when calling with non-User credentials")),
+    }
+}
+
+/// Tags of which no two have keys that differ in case only.
+pub(crate) fn tags(given: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
+    let mut seen = BTreeSet::new();
+    let mut tags = Tags::new();
+    for tag in given.unwrap_or_default() {
+        let key = tag.key.unwrap_or_default();
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(invalid_input(
+                "Tag keys that begin with aws: are reserved for system use.",
+            ));
+        }
+        if !seen.insert(key.to_ascii_lowercase()) {
+            let message =
+                "Duplicate tag keys found. Please note that Tag keys are case insensitive.";
+            return Err(invalid_input(message));
+        }
+        tags.insert(key, tag.value.unwrap_or_default());
+    }
+    if TAGS_MAX < tags.len() {
+        return Err(limit(format!("Cannot exceed quota for TagsPerResource: {TAGS_MAX}")));
+    }
+    Ok(tags)
+}
+
+/// What a resource has after more tags were given to it: keys are the same in whatever case.
+pub(crate) fn add_tags(known: &mut Tags, more: &Tags) -> Result<(), ApiError> {
+    for (key, value) in more {
+        known.retain(|known, _| !known.eq_ignore_ascii_case(key));
+        known.insert(key.clone(), value.clone());
+    }
+    match known.len() <= TAGS_MAX {
+        true => Ok(()),
+        false => Err(quota("TagsPerResource", TAGS_MAX)),
+    }
+}
+
+pub(crate) fn document(given: Option<&str>) -> Result<PolicyText, ApiError> {
+    let parsed = Policy::parse(given.unwrap_or_default(), PolicyKind::Identity);
+    Ok(PolicyText::new(parsed.map_err(|why| malformed(&why))?))
+}
+
+/// A managed policy's document.
+pub(crate) fn managed_document(given: Option<&str>) -> Result<PolicyText, ApiError> {
+    let text = document(given)?;
+    let max = policy::limits::MANAGED_POLICY_MAX;
+    match policy::limits::counted_size(text.text()) <= max {
+        true => Ok(text),
+        false => Err(quota("PolicySize", max)),
+    }
+}
+
+/// A role's trust policy. The users and roles that it names must be there: it will mean those.
+pub(crate) fn trust(view: &View, given: Option<&str>) -> Result<TrustText, ApiError> {
+    let text = given.unwrap_or_default();
+    let parsed = Policy::parse(text, PolicyKind::Trust).map_err(|why| malformed(&why))?;
+    let max = policy::limits::TRUST_POLICY_MAX;
+    if max < policy::limits::counted_size(text) {
+        return Err(quota("ACLSizePerRole", max));
+    }
+    let mut principals = BTreeMap::new();
+    for named in parsed.statements().iter().flat_map(|statement| statement.principals()) {
+        let unknown = |text: &str| {
+            let message = format!("Invalid principal in policy: \"AWS\":\"{text}\"");
+            ApiError::client("MalformedPolicyDocument", message)
+        };
+        match named {
+            policy::Principal::Arn(arn) if arn.starts_with("arn:aws:iam:") => {
+                let id = role_of(view, arn).map(|row| &row.unique_id);
+                let id = id.or_else(|| user_of(view, arn).map(|row| &row.unique_id));
+                let id = id.ok_or_else(|| unknown(arn))?;
+                principals.insert(arn.to_string(), id.to_string());
+            }
+            policy::Principal::UniqueId(id) if entity_of(view, id).is_none() => {
+                return Err(unknown(id));
+            }
+            policy::Principal::Arn(_)
+            | policy::Principal::UniqueId(_)
+            | policy::Principal::Everyone
+            | policy::Principal::Account(_)
+            | policy::Principal::CanonicalUser(_)
+            | policy::Principal::Federated(_)
+            | policy::Principal::Service(_) => {}
+        }
+    }
+    Ok(TrustText::new(text, principals))
+}
+
+/// A unique id: four letters of its kind and seventeen that are drawn.
+pub(crate) fn unique_id(kind: &str, ids: &dyn IdSource) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let letters = ids.id16().into_iter().chain(ids.id16()).take(17);
+    let letters = letters.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
+    kind.chars().chain(letters).collect()
+}
+
+/// The ARN that a request names a policy by, which must be Amazon's or of the caller's account.
+pub(crate) fn policy_arn(account: AccountId, given: Option<String>) -> Result<String, ApiError> {
+    let arn = given.unwrap_or_default();
+    let fields: Vec<&str> = arn.splitn(6, ':').collect();
+    match fields.as_slice() {
+        ["arn", "aws", "iam", "", owner, name]
+            if (*owner == "aws" || *owner == account.as_str()) && name.starts_with("policy/") =>
+        {
+            Ok(arn)
+        }
+        ["arn", _, _, _, _, _] => Err(invalid_input(format!("ARN {arn} is not valid."))),
+        _ => Err(invalid_input(format!("ARN {arn} is not valid."))),
+    }
+}
+
+/// `v3` is 3.
+pub(crate) fn version(given: Option<&str>) -> Result<u32, ApiError> {
+    let text = given.unwrap_or_default();
+    let number = text.strip_prefix('v').and_then(|number| number.parse().ok());
+    number.ok_or_else(|| {
+        invalid(format!(
+            "The policy version id {text} is not one: it is v and a number, such as v1."
+        ))
+    })
+}
