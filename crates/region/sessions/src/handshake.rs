@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use control::access::may_speak_for;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
@@ -87,7 +88,11 @@ fn admit<B>(
     let arn: InstanceArn = arn
         .and_then(|arn| arn.parse().ok())
         .ok_or_else(|| ApiError::client("InvalidInstanceException", "Not an instance's ARN."))?;
-    let instance = instance_of(sessions, caller, &arn)?;
+    let action = match request.uri().path() {
+        TELEMETRY_PATH => "ecs:StartTelemetrySession",
+        _ => "ecs:Poll",
+    };
+    let instance = instance_of(sessions, caller, action, &arn)?;
     Ok((instance, query, accept_key))
 }
 
@@ -95,6 +100,7 @@ fn admit<B>(
 fn instance_of(
     sessions: &Sessions,
     caller: &Caller,
+    action: &'static str,
     arn: &InstanceArn,
 ) -> Result<Arc<Instance>, ApiError> {
     let view = sessions.control.view();
@@ -108,6 +114,10 @@ fn instance_of(
         let message = "This access key does not belong to the instance.";
         return Err(ApiError::client("AccessDeniedException", message));
     }
+    let (scope, cluster) = (&arn.scope, &instance.cluster);
+    let cluster = format!("arn:aws:ecs:{}:{}:cluster/{cluster}", scope.region, scope.account);
+    let permission = Permission::to(action).on(arn.to_string()).with("ecs:cluster", cluster);
+    sessions.control.authorize(&view, caller, &permission)?;
     if instance.status == InstanceStatus::Inactive {
         return Err(inactive());
     }

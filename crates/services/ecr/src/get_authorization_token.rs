@@ -23,8 +23,7 @@ pub(super) async fn get_authorization_token(
     caller: &Caller,
     input: GetAuthorizationTokenRequest,
 ) -> Result<GetAuthorizationTokenResponse, ApiError> {
-    let permission = Permission::to("ecr:GetAuthorizationToken").on("*");
-    ecr.control.read(caller, &permission)?;
+    ecr.control.read(caller, &permission(ecr, caller))?;
     let accounts = match input.registry_ids.filter(|ids| !ids.is_empty()) {
         None => vec![caller.account],
         Some(ids) if ids.len() > REGISTRIES_MAX => return Err(bad_registry()),
@@ -45,6 +44,27 @@ pub(super) async fn get_authorization_token(
     });
     let authorization_data = data.collect::<Result<_, ApiError>>()?;
     Ok(GetAuthorizationTokenResponse { authorization_data: Some(authorization_data) })
+}
+
+/// A password does not say whose it is within its account: it opens all repositories, for pulls and pushes.
+/// So of those whom policies limit only who may do that anyway gets one.
+fn permission(ecr: &Ecr, caller: &Caller) -> Permission {
+    let enter = Permission::to("ecr:GetAuthorizationToken").on("*");
+    let is_limited = match &caller.principal {
+        Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => true,
+        Principal::Root
+        | Principal::Node { .. }
+        | Principal::TaskExecution
+        | Principal::Anonymous => false,
+    };
+    if !is_limited {
+        return enter;
+    }
+    let (region, account) = (&ecr.control.config.region, caller.account);
+    let all = format!("arn:aws:ecr:{region}:{account}:repository/*");
+    ["ecr:BatchGetImage", "ecr:PutImage", "ecr:InitiateLayerUpload"]
+        .into_iter()
+        .fold(enter, |needed, action| needed.and(Permission::to(action).on(&all)))
 }
 
 /// A host runs tasks of any account and pulls their images; everyone else has their own registry.
