@@ -10,6 +10,7 @@ import tomllib
 import uuid
 from pathlib import Path
 
+from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
 from conftest import wait_for
@@ -49,11 +50,6 @@ HARM = {
 def implemented():
     table = tomllib.loads(SERVICES.read_text())
     return [(each["model"].split("/")[0], operation) for each in table["service"] for operation in each["operations"]]
-
-
-def snake(name):
-    out = "".join("_" + c.lower() if c.isupper() else c for c in name)
-    return out.strip("_")
 
 
 class Victim:
@@ -253,7 +249,7 @@ def calls(region, victim):
 def call(client, operation, value):
     """`(answer or None, error or None)`, each as text."""
     try:
-        answer = getattr(client, snake(operation))(**value)
+        answer = getattr(client, xform_name(operation))(**value)
     except ClientError as error:
         return None, error.response
     except ParamValidationError as error:
