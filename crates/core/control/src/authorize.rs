@@ -245,11 +245,14 @@ impl Control {
         let resources = &permission.resources;
         let everything = ["*".to_owned()];
         let resources = if resources.is_empty() { &everything[..] } else { resources };
+        let policies = subject.policies(&permission.resource_policies, permission.resource_kind);
+        let asks = policies.ask_about_resource();
         for resource in resources {
             let owner = owner_of(resource);
-            let tags = tags_of(view, resource).filter(|tags| !tags.is_empty());
+            let tags = if asks { tags_of(view, resource) } else { None };
+            let tags = tags.filter(|tags| !tags.is_empty());
             let mut own = None;
-            if tags.is_some() || owner.is_some() {
+            if asks && (tags.is_some() || owner.is_some()) {
                 let own = own.insert(context.clone());
                 if let Some(tags) = tags {
                     set_resource_tags(own, permission.action, tags);
@@ -265,8 +268,6 @@ impl Control {
                 resource_account: owner,
                 context: own.as_ref().unwrap_or(&context),
             };
-            let policies =
-                subject.policies(&permission.resource_policies, permission.resource_kind);
             let decision = evaluate(&request, &policies);
             if !decision.is_allowed() {
                 let shown = permission.shown_as.as_deref().unwrap_or(resource);

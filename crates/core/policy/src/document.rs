@@ -67,6 +67,7 @@ pub struct Policy {
     mask: ServiceMask,
     /// Each statement's own mask, together so that passing over statements reads little memory.
     masks: Box<[ServiceMask]>,
+    asks_about_resource: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,20 @@ impl Policy {
         }
         let masks: Box<[ServiceMask]> = statements.iter().map(|s| s.actions.mask()).collect();
         let mask = masks.iter().copied().fold(ServiceMask::default(), ServiceMask::or);
-        Ok(Self { kind, text: text.into(), version, id, statements, spans, mask, masks })
+        let mut keys = BTreeSet::new();
+        statements.iter().for_each(|statement| statement.keys(&mut keys));
+        let asks_about_resource = keys.iter().any(|key| is_about_resource(key));
+        Ok(Self {
+            kind,
+            text: text.into(),
+            version,
+            id,
+            statements,
+            spans,
+            mask,
+            masks,
+            asks_about_resource,
+        })
     }
 
     pub fn kind(&self) -> PolicyKind {
@@ -163,6 +177,11 @@ impl Policy {
         keys
     }
 
+    /// Whether it asks for a resource's tags or account: they need be looked up only then.
+    pub fn asks_about_resource(&self) -> bool {
+        self.asks_about_resource
+    }
+
     pub(crate) fn version(&self) -> Option<Version> {
         self.version
     }
@@ -176,6 +195,12 @@ impl Policy {
         let met = masks.iter().zip(&self.statements).enumerate();
         met.filter(move |(_, (own, _))| own.meets(mask)).map(|(index, (_, each))| (index, each))
     }
+}
+
+/// `aws:ResourceTag/team`, `ecs:ResourceTag/team`, `aws:ResourceAccount`
+fn is_about_resource(key: &str) -> bool {
+    let name = key.split_once(':').map_or("", |(_, name)| name).to_ascii_lowercase();
+    name.starts_with("resourcetag/") || name == "resourceaccount"
 }
 
 fn check_text(text: &str) -> Result<(), Syntax> {

@@ -103,6 +103,12 @@ impl<'a> Policies<'a> {
         }
     }
 
+    /// Whether one of them asks for the resource's tags or account.
+    pub fn ask_about_resource(&self) -> bool {
+        let layers = [Layer::Identity, Layer::Boundary, Layer::Session, self.resource_layer()];
+        layers.into_iter().flat_map(|layer| self.layer(layer)).any(|it| it.asks_about_resource())
+    }
+
     pub fn statement(&self, at: StatementRef) -> Option<&'a Statement> {
         self.layer(at.layer).get(at.policy)?.statements().get(at.statement)
     }

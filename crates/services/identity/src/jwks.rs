@@ -186,3 +186,28 @@ fn tls_config() -> rustls::ClientConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens there.
+    const AWAY: &str = "https://127.0.0.1:1/ci";
+
+    #[tokio::test]
+    async fn keys_of_a_provider_that_went_away_are_good_for_a_day() {
+        let jwks = Jwks::new(None);
+        let set: KeySet =
+            serde_json::from_str(r#"{"keys":[{"kty":"EC","kid":"k1","crv":"P-256"}]}"#).unwrap();
+        let start = Timestamp(1_795_000_000_000);
+        assert!(matches!(jwks.keys(AWAY, Some("k1"), start).await, Err(NoKeys::Fetch { .. })));
+        jwks.keep(AWAY, Fetched { at: start, keys: set.keys });
+        let at = |hours: u64| start.plus_ms(hours * 3_600_000 + 1);
+        for hours in [0, 2, 23] {
+            assert_eq!(jwks.keys(AWAY, Some("k1"), at(hours)).await.unwrap().len(), 1, "{hours}");
+        }
+        assert!(jwks.keys(AWAY, Some("k1"), at(24)).await.is_err());
+        // One that is not known is not looked for again and again.
+        assert!(matches!(jwks.keys(AWAY, Some("k2"), at(0)).await, Err(NoKeys::Unknown)));
+    }
+}
