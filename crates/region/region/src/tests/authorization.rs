@@ -180,26 +180,7 @@ async fn ask(
 async fn every_operation_refuses_who_may_not_call_it() {
     let world = TestRegion::new();
     world.region.prepare().await.unwrap();
-    // A user without any policy.
-    let user = IamUser {
-        account: world.root().account,
-        name: "nobody".into(),
-        path: "/".into(),
-        unique_id: "AIDAJQABLZS4A3QDU576Q".into(),
-        created_at: Timestamp(0),
-        tags: BTreeMap::new(),
-        boundary: None,
-        grants: Grants::default(),
-        groups: BTreeSet::new(),
-    };
-    let (name, path, id) = (&user.name, &user.path, &user.unique_id);
-    let nobody = Principal::User { name: name.clone(), path: path.clone(), id: id.clone() };
-    let decided = world.region.control.decide(|view, _| {
-        let mut batch = Batch::on(view);
-        batch.put(user.clone());
-        Ok((batch, ()))
-    });
-    decided.await.unwrap();
+    let nobody = user(&world, Grants::default()).await;
     let kinds = [nobody, Principal::TaskExecution, Principal::Node { instance: None }];
     let callers = kinds.map(|principal| Caller { principal, ..world.root() });
     let (mut untested, mut why) = (BTreeSet::new(), Vec::new());
@@ -228,4 +209,59 @@ async fn every_operation_refuses_who_may_not_call_it() {
     let listed: BTreeSet<String> = UNTESTED.lines().map(str::to_owned).collect();
     assert_eq!(untested, listed, "see authorization.txt: {why:#?}");
     assert!(listed.len() <= UNTESTED_MAX, "the list only becomes shorter");
+}
+
+/// A user of the root account with these policies.
+async fn user(world: &TestRegion, grants: Grants) -> Principal {
+    let user = IamUser {
+        account: world.root().account,
+        name: "ann".into(),
+        path: "/".into(),
+        unique_id: "AIDAJQABLZS4A3QDU576Q".into(),
+        created_at: Timestamp(0),
+        tags: BTreeMap::new(),
+        boundary: None,
+        grants,
+        groups: BTreeSet::new(),
+    };
+    let decided = world.region.control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        batch.put(user.clone());
+        Ok((batch, ()))
+    });
+    decided.await.unwrap();
+    Principal::User { name: user.name, path: user.path, id: user.unique_id }
+}
+
+/// What Amazon's `ReadOnlyAccess` leaves out by its name, what gives more than it reads, and what is proven by a token.
+const NOT_READ: &[&str] = &[
+    "ecr:GetAuthorizationToken",
+    "logs:ListLogGroups",
+    "sts:AssumeRoleWithWebIdentity",
+    "sts:GetFederationToken",
+];
+
+#[tokio::test]
+async fn who_may_read_everything_reads_everything_and_changes_nothing() {
+    let world = TestRegion::new();
+    world.region.prepare().await.unwrap();
+    let read = "arn:aws:iam::aws:policy/ReadOnlyAccess".into();
+    let principal = user(&world, Grants { attached: vec![read], ..Grants::default() }).await;
+    let caller = Caller { principal, ..world.root() };
+    let reading = ["Batch", "Describe", "Filter", "Get", "List", "Simulate", "TestMetricFilter"];
+    let mut wrong = BTreeSet::new();
+    for service in world.region.services() {
+        let table = service.service();
+        for operation in table.operations {
+            let name = operation.name;
+            let outcome = ask(service.as_ref(), operation, &caller).await;
+            let is_denied = outcome.is_err_and(|error| error.denial.is_some());
+            let reads = name != "BatchDeleteImage" && reading.iter().any(|it| name.starts_with(it));
+            if reads == is_denied {
+                wrong.insert(format!("{}:{name}", table.name));
+            }
+        }
+    }
+    let expected: BTreeSet<String> = NOT_READ.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(wrong, expected);
 }
