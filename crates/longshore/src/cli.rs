@@ -78,7 +78,7 @@ pub(crate) struct RegionArgs {
     /// start others elsewhere
     #[arg(long, value_name = "MINUTES", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=1440))]
-    pub(crate) host_silence_minutes: u64,
+    pub(crate) heartbeat_timeout_minutes: u64,
     /// Take the addresses of tasks at once, for the agent that is started beside this
     #[arg(long, hide = true)]
     pub(crate) claims_addresses: bool,

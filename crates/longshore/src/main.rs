@@ -30,7 +30,7 @@ use longshore_types::{Chain, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use cli::{Cli, Command, Image, Task};
-use commands::Surroundings;
+use commands::Environment;
 use data_dir::DataDir;
 use error::Error;
 use logging::Logging;
@@ -73,8 +73,8 @@ fn start_logging(command: &Command) -> Logging {
 }
 
 fn start(cli: Cli) -> Result<(), Error> {
-    let around = surroundings();
-    let data = data_dir(cli.data_dir, &around)?;
+    let environment = environment();
+    let data = data_dir(cli.data_dir, &environment)?;
     let is_supervised = match &cli.command {
         Command::Region(args) => args.supervised,
         Command::Agent(args) => args.supervised,
@@ -95,15 +95,15 @@ fn start(cli: Cli) -> Result<(), Error> {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().map_err(Error::io("start the runtime"))?;
-    runtime.block_on(run(cli.command, &data, &around))
+    runtime.block_on(run(cli.command, &data, &environment))
 }
 
-async fn run(command: Command, data: &DataDir, around: &Surroundings) -> Result<(), Error> {
+async fn run(command: Command, data: &DataDir, environment: &Environment) -> Result<(), Error> {
     match command {
-        Command::Up(args) => commands::up::run(data, around, &args).await,
-        Command::Down(args) => commands::down::run(data, around, args).await,
+        Command::Up(args) => commands::up::run(data, environment, &args).await,
+        Command::Down(args) => commands::down::run(data, environment, args).await,
         Command::Env => commands::env::run(data),
-        Command::Configure(args) => commands::configure::run(data, around, &args),
+        Command::Configure(args) => commands::configure::run(data, environment, &args),
         Command::Ps(args) => commands::ps::run(data, &args).await,
         Command::Status => commands::status::run(data).await,
         Command::Logs(args) => commands::logs::run(data, &args).await,
@@ -114,15 +114,15 @@ async fn run(command: Command, data: &DataDir, around: &Surroundings) -> Result<
         Command::Task(Task::Run(args)) => commands::task::run(data, &args).await,
         Command::Task(Task::Stop(args)) => commands::task::stop(data, &args).await,
         Command::Region(args) => commands::region::run(data, &args).await,
-        Command::Agent(args) => commands::agent::run(data, around, &args).await,
-        Command::Simulate(args) => commands::simulate::run(around, &args).await,
+        Command::Agent(args) => commands::agent::run(data, environment, &args).await,
+        Command::Simulate(args) => commands::simulate::run(environment, &args).await,
     }
 }
 
-fn surroundings() -> Surroundings {
+fn environment() -> Environment {
     let path =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    Surroundings {
+    Environment {
         is_root: nix::unistd::geteuid().is_root(),
         home: path("HOME"),
         xdg_data_home: path("XDG_DATA_HOME"),
@@ -164,13 +164,15 @@ fn program() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(OsString::from("/proc/self/exe")))
 }
 
-fn data_dir(named: Option<PathBuf>, around: &Surroundings) -> Result<DataDir, Error> {
+fn data_dir(named: Option<PathBuf>, environment: &Environment) -> Result<DataDir, Error> {
     if let Some(path) = named {
         let path = std::path::absolute(&path);
         return Ok(DataDir::new(path.map_err(Error::io("resolve the data directory"))?));
     }
-    let (xdg, home) = (around.xdg_data_home.clone(), around.home.clone());
-    DataDir::default_root(around.is_root, xdg, home).map(DataDir::new_default).ok_or(Error::NoHome)
+    let (xdg, home) = (environment.xdg_data_home.clone(), environment.home.clone());
+    DataDir::default_root(environment.is_root, xdg, home)
+        .map(DataDir::new_default)
+        .ok_or(Error::NoHome)
 }
 
 /// Has the kernel end this process when its supervisor ends, however that happens. Otherwise what

@@ -25,7 +25,7 @@ pub struct Config {
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
-    pub instance_silence_ms: u64,
+    pub heartbeat_timeout_ms: u64,
     pub limits: Limits,
     pub retention: Retention,
 }
@@ -38,7 +38,7 @@ impl Config {
             data_dir,
             account_keys: None,
             oidc_keys: None,
-            instance_silence_ms: 600_000,
+            heartbeat_timeout_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),
         }
@@ -62,7 +62,7 @@ pub struct Limits {
     pub capacity_providers_per_account_max: usize,
     /// Capacity providers that one cluster is associated with, Fargate's among them.
     pub capacity_providers_per_cluster_max: usize,
-    /// Tasks of a cluster that wait for room among the instances of a capacity provider.
+    /// Tasks of a cluster that wait for capacity among the instances of a capacity provider.
     pub waiting_tasks_per_cluster_max: usize,
     /// How long such a task waits if no service made it.
     pub task_waits_ms_max: u64,

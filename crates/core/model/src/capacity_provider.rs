@@ -21,7 +21,7 @@ pub enum ProviderStatus {
     Inactive,
 }
 
-/// `managedScaling`: with it, tasks without room wait for instances to come.
+/// `managedScaling`: with it, tasks without capacity wait for instances to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedScaling {

@@ -14,7 +14,7 @@ use crate::rows::{Key, View};
 use crate::service::{
     Deployment, DeploymentKey, RevisionKey, Service, ServiceId, ServiceRevision, TaskSet,
 };
-use crate::task::{Launch, Phase, Task};
+use crate::task::{LaunchType, Phase, Task};
 use crate::task_definition::TaskDefinition;
 use crate::view::{Index, Members, Tally};
 
@@ -46,7 +46,7 @@ impl View {
     /// How many tasks of a cluster are not yet stopped.
     pub fn live_tasks_of_cluster(&self, account: AccountId, cluster: &ClusterName) -> usize {
         let kinds = [Tally::PendingTasks, Tally::RunningTasks, Tally::StoppingTasks];
-        let launches = [Launch::Ec2, Launch::Fargate, Launch::External];
+        let launches = [LaunchType::Ec2, LaunchType::Fargate, LaunchType::External];
         let each = launches.iter().flat_map(|launch| kinds.map(|kind| (kind, *launch)));
         each.map(|(kind, launch)| self.tally(&kind(account, cluster.clone(), launch))).sum()
     }
@@ -116,7 +116,7 @@ impl View {
         })
     }
 
-    /// Tasks that wait for room, by account and id.
+    /// Tasks that wait for capacity, by account and id.
     pub fn unplaced_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks_in(&Index::UnplacedTasks)
     }

@@ -118,7 +118,7 @@ macro_rules! rows {
             }
         )*
 
-        /// A consistent, immutable picture of everything at one commit.
+        /// A consistent, immutable snapshot of everything at one commit.
         ///
         /// Cloning one costs a few pointers. Written only by [`View::put`] and [`View::remove`], so
         /// tables and indexes agree always.
@@ -189,7 +189,7 @@ macro_rules! rows {
                 }
             }
 
-            /// Every row of every kind, for whoever writes a whole picture down.
+            /// Every row of every kind, for whoever writes a whole snapshot down.
             pub fn rows(&self) -> impl Iterator<Item = (Seq, Row)> {
                 std::iter::empty()
                     $(.chain(self.$table.iter_versioned().map(|entry| {

@@ -24,19 +24,20 @@ use crate::cluster::StrategyItem;
 use crate::document::Document;
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::task::Launch;
+use crate::task::LaunchType;
 use crate::view::Index;
 
 pub use deployment::{
-    Deployment, DeploymentKey, Gate, Rank, Rollback, RollbackCause, Rollout,
-    ServiceDeploymentStatus, Shortage, SourceRevision,
+    Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Rollout, ServiceDeploymentStatus,
+    Shortage, SourceRevision, WaitReason,
 };
 pub use event::{
-    CompletedDeployment, EVENT_TASKS_MAX, Happening, SERVICE_EVENTS_MAX, ServiceEvent,
+    CompletedDeployment, EVENT_TASKS_MAX, SERVICE_EVENTS_MAX, ServiceEvent, ServiceEventKind,
     ServiceEvents, ServiceNotes,
 };
 pub use settings::{
-    Breaker, BreakerThreshold, DeploymentSettings, PlacementRule, PlacementWish, Propagate,
+    Breaker, BreakerThreshold, DeploymentSettings, PlacementConstraint, PlacementStrategy,
+    Propagate,
 };
 pub use task_set::{TaskSet, TaskSetStatus};
 
@@ -117,18 +118,20 @@ impl Controller {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RevisionCapacity {
-    Launch(Launch),
+    Launch(LaunchType),
     Strategy(Vec<StrategyItem>),
 }
 
 impl RevisionCapacity {
     /// On what kind of capacity the tasks run: a strategy's providers are all of one kind, and those
     /// of one's own are made of instances.
-    pub fn launch(&self) -> Launch {
+    pub fn launch(&self) -> LaunchType {
         match self {
             Self::Launch(launch) => *launch,
-            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => Launch::Fargate,
-            Self::Strategy(_) => Launch::Ec2,
+            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => {
+                LaunchType::Fargate
+            }
+            Self::Strategy(_) => LaunchType::Ec2,
         }
     }
 
@@ -159,8 +162,8 @@ pub struct Service {
     /// it too, when a deployment is rolled back.
     pub revision: Option<RevisionId>,
     pub deployment: DeploymentSettings,
-    pub constraints: Vec<PlacementRule>,
-    pub strategies: Vec<PlacementWish>,
+    pub constraints: Vec<PlacementConstraint>,
+    pub strategies: Vec<PlacementStrategy>,
     pub health_check_grace_s: Option<u32>,
     pub is_zone_rebalanced: bool,
     pub enable_managed_tags: bool,

@@ -122,9 +122,9 @@ impl<R: Record> Table<R> {
         self.accounts.values().flat_map(|rows| rows.values())
     }
 
-    /// The rows that differ from those of another picture, as they were there and as they are here.
+    /// The rows that differ from those of another snapshot, as they were there and as they are here.
     ///
-    /// What both pictures share is not looked at, so this costs little more than what changed.
+    /// What both snapshots share is not looked at, so this costs little more than what changed.
     pub fn changes_since<'a>(
         &'a self,
         before: &'a Self,
@@ -188,19 +188,19 @@ mod tests {
     use crate::settings::{AccountSetting, SettingId, SettingPrincipal};
 
     #[test]
-    fn the_changes_between_two_pictures_lead_from_one_to_the_other() {
-        let draw = SeededEnv::from_seed(7);
+    fn the_changes_between_two_snapshots_lead_from_one_to_the_other() {
+        let random = SeededEnv::from_seed(7);
         let mut table = Table::<AccountSetting>::default();
         let mut known = BTreeMap::new();
         let mut before = table.clone();
         for turn in 0..3_000 {
-            let row = setting(draw.below(3), draw.below(400));
-            if draw.below(3) == 0 {
+            let row = setting(random.below(3), random.below(400));
+            if random.below(3) == 0 {
                 table.remove(row.account, &row.setting);
             } else {
                 table.insert(Seq(turn), Arc::new(row));
             }
-            if draw.below(20) == 0 {
+            if random.below(20) == 0 {
                 for (old, new) in table.changes_since(&before) {
                     if let Some(old) = old {
                         let was: Option<Arc<AccountSetting>> = known.remove(&key(old));

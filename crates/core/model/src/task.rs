@@ -20,7 +20,7 @@ use longshore_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::service::{PlacementRule, PlacementWish, ServiceId};
+use crate::service::{PlacementConstraint, PlacementStrategy, ServiceId};
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::{Index, Tally};
@@ -77,13 +77,13 @@ impl Desired {
 
 /// On what kind of capacity a task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Launch {
+pub enum LaunchType {
     Ec2,
     Fargate,
     External,
 }
 
-impl Launch {
+impl LaunchType {
     /// The word that `launchType` shows.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -429,19 +429,21 @@ pub struct TaskService {
     pub deployment: DeploymentId,
     /// Written by the service's reconciler: it has seen the task running for long enough, or with
     /// its health checks passed, to count on it.
-    pub is_seen_running: bool,
+    #[serde(rename = "isSeenRunning")]
+    pub is_ready: bool,
     /// Written by the service's reconciler, once it has taken in that the task has stopped.
-    pub is_settled: bool,
+    #[serde(rename = "isSettled")]
+    pub is_accounted: bool,
 }
 
-/// What is kept of a task that waits for room: what its place must be like, and why there was none.
+/// What is kept of a task that waits for capacity: what its place must be like, and why there was none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiting {
     /// Of the request that made it. The task definition's, and its service's, come on top.
-    pub constraints: Vec<PlacementRule>,
+    pub constraints: Vec<PlacementConstraint>,
     /// Of the request that made it; for a service's task those of the service count.
-    pub strategies: Vec<PlacementWish>,
+    pub strategies: Vec<PlacementStrategy>,
     /// What kept it from a place when one was last looked for.
     pub tally: String,
 }
@@ -517,7 +519,7 @@ pub struct Asked {
     pub scope: Scope,
     pub cluster: ClusterName,
     pub definition: TaskDefinitionId,
-    pub launch: Launch,
+    pub launch: LaunchType,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -567,7 +569,7 @@ impl Task {
 
     /// The instance's ARN, in the account and cluster of the task: Fargate shows none.
     pub fn instance_arn(&self) -> Option<InstanceArn> {
-        let id = self.instance.filter(|_| self.launch != Launch::Fargate)?;
+        let id = self.instance.filter(|_| self.launch != LaunchType::Fargate)?;
         Some(InstanceArn { scope: self.scope.clone(), cluster: self.cluster.clone(), id })
     }
 
@@ -655,7 +657,7 @@ impl Record for Task {
             | Phase::Deactivating
             | Phase::Stopping
             | Phase::Deprovisioning => {
-                if self.launch == Launch::Fargate {
+                if self.launch == LaunchType::Fargate {
                     indexes.push(Index::FargateTasks(account));
                 }
                 indexes.extend(self.instance.map(Index::InstanceTasks));
@@ -667,7 +669,7 @@ impl Record for Task {
         if self.has_orders() {
             indexes.extend(self.instance.map(Index::InstanceOrders));
         }
-        if let Some(service) = self.service.as_ref().filter(|service| !service.is_settled) {
+        if let Some(service) = self.service.as_ref().filter(|service| !service.is_accounted) {
             let id = ServiceId { cluster: self.cluster.clone(), name: service.name.clone() };
             indexes.push(Index::ServiceTasks(account, id));
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rows::Key;
 use crate::service::ServiceId;
-use crate::task::Launch;
+use crate::task::LaunchType;
 
 /// A position in the commit order.
 #[derive(
@@ -46,7 +46,7 @@ pub enum Index {
     InstanceOrders(InstanceId),
     /// An account's Fargate tasks that are not yet stopped.
     FargateTasks(AccountId),
-    /// Tasks that wait for room.
+    /// Tasks that wait for capacity.
     UnplacedTasks,
     /// Tasks that stopped in one second since the epoch and are still described.
     StoppedTasks(u64),
@@ -207,11 +207,11 @@ impl Members {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tally {
     /// Tasks of a cluster that are on their way to running, by what they run on.
-    PendingTasks(AccountId, ClusterName, Launch),
+    PendingTasks(AccountId, ClusterName, LaunchType),
     /// Tasks of a cluster that run.
-    RunningTasks(AccountId, ClusterName, Launch),
+    RunningTasks(AccountId, ClusterName, LaunchType),
     /// Tasks of a cluster that have run and are not yet stopped.
-    StoppingTasks(AccountId, ClusterName, Launch),
+    StoppingTasks(AccountId, ClusterName, LaunchType),
     /// Tasks of a cluster that are not yet stopped, by their capacity provider.
     ProviderTasks(AccountId, ClusterName, Arc<str>),
     /// Every task of a task definition, stopped ones too.

@@ -163,12 +163,12 @@ impl Subnet {
         self.block.size() - u64::from(RESERVED_FIRST) - 1
     }
 
-    /// A free address. The search starts at a place that `draw` decides, so that an address just
+    /// A free address. The search starts at a place that `seed` decides, so that an address just
     /// freed is not given out again at once and two placers seldom pick the same.
-    pub fn free_address(&self, draw: u64, is_taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    pub fn free_address(&self, seed: u64, is_taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let usable = self.usable();
         (0..usable).find_map(|step| {
-            let offset = u32::try_from((draw % usable + step) % usable).ok()?;
+            let offset = u32::try_from((seed % usable + step) % usable).ok()?;
             let bits = self.block.first().to_bits() + RESERVED_FIRST + offset;
             let address = Ipv4Addr::from_bits(bits);
             (!is_taken(address)).then_some(address)

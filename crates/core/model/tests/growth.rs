@@ -9,7 +9,7 @@ use longshore_types::{
     CpuUnits, InstanceId, MemoryMib, Resources, Scope, SeededEnv, TaskId, Timestamp, Uuid,
 };
 use model::task::{
-    Asked, AskedContainer, Container, ContainerPhase, ContainerReport, Desired, Input, Launch,
+    Asked, AskedContainer, Container, ContainerPhase, ContainerReport, Desired, Input, LaunchType,
     Need, Overrides, Phase, Report, SeenContainer, Task, Times, step,
 };
 use model::{Index, Key, Row, Seq, Tags, Tally, View};
@@ -57,7 +57,7 @@ fn asked() -> (Arc<Asked>, Arc<AskedContainer>) {
         },
         cluster: "production".parse().unwrap(),
         definition: "checkout-service:12".parse().unwrap(),
-        launch: Launch::Ec2,
+        launch: LaunchType::Ec2,
         platform_version: None,
         platform_family: None,
         group: "family:checkout-service".to_owned(),
@@ -144,8 +144,8 @@ fn a_task_costs_what_it_costs_however_many_there_are() {
     assert_eq!(view.tasks_ended_on(here).count(), 0);
     assert_eq!(view.member_count(&Index::InstanceTasks(here)), TASKS / INSTANCES);
     let cluster = shared.0.cluster.clone();
-    let on_the_way = Tally::PendingTasks(account, cluster.clone(), Launch::Ec2);
-    let at_work = Tally::RunningTasks(account, cluster.clone(), Launch::Ec2);
+    let on_the_way = Tally::PendingTasks(account, cluster.clone(), LaunchType::Ec2);
+    let at_work = Tally::RunningTasks(account, cluster.clone(), LaunchType::Ec2);
     assert_eq!((view.tally(&on_the_way), view.tally(&at_work)), (0, TASKS));
     let after = view.tasks_of_cluster_after(account, &cluster, Some(ids[TASKS - 3]));
     assert_eq!(after.map(|task| task.id).collect::<Vec<_>>(), ids[TASKS - 2..]);

@@ -10,8 +10,8 @@ use longshore_types::{
 use model::Tags;
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, ContainerPhase, ContainerReport, Desired,
-    Health, HealthReport, Input, Launch, Need, Overrides, Phase, Report, SeenContainer, StopCause,
-    Task, TaskInterface, Times, step,
+    Health, HealthReport, Input, LaunchType, Need, Overrides, Phase, Report, SeenContainer,
+    StopCause, Task, TaskInterface, Times, step,
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -45,7 +45,7 @@ fn task() -> Task {
             scope: scope(),
             cluster: ClusterName::default_cluster(),
             definition: "web:1".parse().unwrap(),
-            launch: Launch::Fargate,
+            launch: LaunchType::Fargate,
             platform_version: None,
             platform_family: None,
             group: "family:web".to_owned(),
@@ -239,7 +239,7 @@ fn no_sequence_of_inputs_moves_a_task_back() {
             task.instance = None;
         }
         for turn in 0..25 {
-            let input = draw(&env);
+            let input = random_input(&env);
             // Our clock may be set back now and then, and agents' clocks are not ours.
             let now = Timestamp(NOW.0 + turn - u64::from(env.below(4)));
             let Some(next) = step(&task, &input, now) else { continue };
@@ -302,7 +302,7 @@ fn a_container_that_ends_at_once_does_not_end_before_it_started() {
     assert_eq!(stopped.times.stopped, Some(NOW.plus_ms(25)));
 }
 
-fn draw(env: &SeededEnv) -> Input {
+fn random_input(env: &SeededEnv) -> Input {
     let phases = [Phase::Pending, Phase::Running, Phase::Running, Phase::Stopped];
     let instance = InstanceId::from_bytes([2; 16]);
     let some = |yes: &'static str| (env.below(2) == 0).then(|| yes.to_owned());

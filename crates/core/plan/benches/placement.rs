@@ -49,7 +49,7 @@ fn services() -> Vec<Kind> {
 struct World {
     fleet: Fleet,
     living: Vec<(InstanceId, usize)>,
-    draw: u64,
+    seed: u64,
 }
 
 fn kinds() -> Vec<Kind> {
@@ -167,7 +167,7 @@ impl World {
             let need = need(192 + 64 * (number % 3), 512 + 256 * (number % 2));
             fleet.change_task(None, Some(occupant(instance.id, &need, &group)));
         }
-        Self { fleet, living: Vec::new(), draw: 1 }
+        Self { fleet, living: Vec::new(), seed: 1 }
     }
 
     fn start(&mut self, kinds: &[Kind], number: usize) {
@@ -179,8 +179,8 @@ impl World {
     }
 
     fn place(&mut self, ask: &Ask<'_>, number: usize) {
-        self.draw += 1;
-        let plan = self.fleet.place(ask, 1, self.draw);
+        self.seed += 1;
+        let plan = self.fleet.place(ask, 1, self.seed);
         self.fleet.keep();
         let place = plan.placements.first().expect("there is room");
         self.living.push((*place, number));
@@ -188,7 +188,7 @@ impl World {
 
     fn end_one(&mut self, kinds: &[Kind]) {
         let living = u64::try_from(self.living.len()).expect("few");
-        let at = usize::try_from(scatter(self.draw) % living).expect("an index");
+        let at = usize::try_from(scatter(self.seed) % living).expect("an index");
         let (instance, number) = self.living.swap_remove(at);
         let Kind { need, group, .. } = &kinds[number];
         self.fleet.change_task(Some(occupant(instance, need, group)), None);

@@ -1,7 +1,7 @@
 //! Whether an instance would do for an ask: the verdicts that the scan over hosts and the fleet share.
 //!
 //! A verdict has three parts, from the one that changes least to the one that every task changes: what
-//! the instance is, what its facts say to a constraint, and what room it has left.
+//! the instance is, what its facts say to a constraint, and what capacity it has left.
 
 use longshore_types::Resources;
 use model::RequiredAttribute;

@@ -23,7 +23,7 @@ use model::task::Need;
 
 use crate::host::Occupant;
 use crate::placement::{Ask, Plan, Pool};
-use crate::strategy::next_draw;
+use crate::strategy::next_seed;
 use groups::GroupId;
 use hosts::Hosts;
 use queues::Queues;
@@ -85,8 +85,8 @@ impl Fleet {
     }
 
     /// Finds places for `count` tasks, and takes them: until [`Fleet::give_back`] the tasks count as
-    /// if they were there. `draw` stands for chance; ties go to the lowest id.
-    pub fn place(&mut self, ask: &Ask<'_>, count: u32, mut draw: u64) -> Plan {
+    /// if they were there. `seed` stands for chance; ties go to the lowest id.
+    pub fn place(&mut self, ask: &Ask<'_>, count: u32, mut seed: u64) -> Plan {
         let mut plan = Plan::default();
         if count == 0 {
             return plan;
@@ -96,7 +96,7 @@ impl Fleet {
         queue.begin(&self.hosts, group);
         let mut need = None;
         for _ in 0..count {
-            let Some(slot) = queue.best(&self.hosts, draw) else {
+            let Some(slot) = queue.best(&self.hosts, seed) else {
                 plan.refusals = Some(queue.refusals(&self.hosts));
                 break;
             };
@@ -106,7 +106,7 @@ impl Fleet {
             self.placed.push(Placed { instance, need: Arc::clone(need), group });
             plan.placements.push(instance);
             queue.placed(slot, &self.hosts);
-            draw = next_draw(draw);
+            seed = next_seed(seed);
         }
         self.hosts.groups.leave_if_empty(group);
         plan

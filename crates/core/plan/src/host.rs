@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longshore_types::InstanceId;
 use model::Instance;
 use model::instance::Remaining;
-use model::task::{Launch, Need, Phase, Task};
+use model::task::{LaunchType, Need, Phase, Task};
 
 use crate::query::Facts;
 
@@ -35,7 +35,7 @@ impl<'a> Occupant<'a> {
     /// `None` if the task takes of no instance: Fargate's are accounted elsewhere.
     pub fn of(task: &'a Task) -> Option<Self> {
         let instance =
-            task.instance.filter(|_| task.launch != Launch::Fargate && task.occupies())?;
+            task.instance.filter(|_| task.launch != LaunchType::Fargate && task.occupies())?;
         let is_running = task.phase == Phase::Running;
         Some(Self { instance, need: &task.need, group: &task.group, is_running })
     }

@@ -1,10 +1,10 @@
-//! The decisions of a region as functions from a picture to a plan: where tasks go, and what services do.
+//! The decisions of a region as functions from a snapshot to a plan: where tasks go, and what services do.
 //!
 //! [`placement`] finds instances for tasks and says why others would not do; [`fleet`] answers the same
-//! from a picture that is kept and changed; [`service`] decides what starts and stops to keep a
+//! from a snapshot that is kept and changed; [`service`] decides what starts and stops to keep a
 //! service's promise; [`query`] is the cluster query language that constraints and list filters are
 //! written in; [`refusal`] is the vocabulary of "why not"; [`capacity`] shares tasks among capacity
-//! providers; [`ranges`] finds addresses that nobody else has. No clock, no IO, no randomness: a draw comes in as an argument.
+//! providers; [`ranges`] finds addresses that nobody else has. No clock, no IO, no randomness: a seed comes in as an argument.
 
 pub mod capacity;
 pub mod fargate;

@@ -17,9 +17,9 @@ use crate::host::Host;
 use crate::query::Expression;
 use crate::refusal::{Refusals, Unfit};
 use crate::strategy::Field;
-use crate::strategy::{Key, Order, Strategy, lot, next_draw, points, ring, values_hash};
+use crate::strategy::{Key, Order, Strategy, lot, next_seed, points, ring, values_hash};
 
-/// What an instance must satisfy beyond having room.
+/// What an instance must satisfy beyond having capacity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
     /// No other task of the group may be there.
@@ -39,7 +39,7 @@ pub enum Pool<'a> {
     Group(&'a str),
 }
 
-/// What is asked: room for tasks that are all alike.
+/// What is asked: capacity for tasks that are all alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     pub need: &'a Need,
@@ -59,11 +59,11 @@ pub struct Plan {
     pub refusals: Option<Arc<Refusals>>,
 }
 
-/// Finds places for `count` tasks. `draw` stands for chance. Ties go to the lowest id.
-pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut draw: u64) -> Plan {
+/// Finds places for `count` tasks. `seed` stands for chance. Ties go to the lowest id.
+pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut seed: u64) -> Plan {
     let mut plan = Plan::default();
     for _ in 0..count {
-        let Some(index) = best(hosts, ask, draw) else {
+        let Some(index) = best(hosts, ask, seed) else {
             let why = |host: &Host<'_>| Some((host.id(), fit(host, ask).err()?));
             let considered = hosts.iter().filter(|host| is_in_pool(host.instance, ask.pool));
             plan.refusals = Some(Arc::new(Refusals::of(considered.filter_map(why).collect())));
@@ -71,7 +71,7 @@ pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut draw: u64) ->
         };
         hosts[index].take(ask.need, ask.group);
         plan.placements.push(hosts[index].id());
-        draw = next_draw(draw);
+        seed = next_seed(seed);
     }
     plan
 }
@@ -91,7 +91,7 @@ pub fn fit(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
 }
 
 /// The index of the best host, if any would do.
-fn best(hosts: &[Host<'_>], ask: &Ask<'_>, draw: u64) -> Option<usize> {
+fn best(hosts: &[Host<'_>], ask: &Ask<'_>, seed: u64) -> Option<usize> {
     let order = Order::of(ask.strategies);
     let counts: Vec<BTreeMap<Option<&str>, u32>> =
         order.ranks.iter().map(|rank| count_values(hosts, ask.group, rank)).collect();
@@ -102,7 +102,7 @@ fn best(hosts: &[Host<'_>], ask: &Ask<'_>, draw: u64) -> Option<usize> {
     let (smallest, _) = keyed.iter().min()?;
     let equals = keyed.iter().filter(|(key, _)| key == smallest).map(|(_, index)| *index);
     if order.is_random {
-        by_chance(hosts, &order, draw, equals)
+        by_chance(hosts, &order, seed, equals)
     } else {
         equals.min_by_key(|index| hosts[*index].id())
     }
@@ -148,7 +148,7 @@ fn key(
 fn by_chance(
     hosts: &[Host<'_>],
     order: &Order<'_>,
-    draw: u64,
+    seed: u64,
     equals: impl Iterator<Item = usize>,
 ) -> Option<usize> {
     let mut cells: BTreeMap<_, Vec<(u32, InstanceId, usize)>> = BTreeMap::new();
@@ -156,14 +156,14 @@ fn by_chance(
         let host = &hosts[index];
         let names = order.ranks.iter().filter_map(Strategy::attribute);
         let values: Vec<Option<&str>> = names.map(|name| value(host, name)).collect();
-        let lot = lot(draw, values_hash(values.iter().copied()));
+        let lot = lot(seed, values_hash(values.iter().copied()));
         cells.entry((lot, values)).or_default().push((ring(host.id()), host.id(), index));
     }
     let (_, mut cell) = cells.pop_first()?;
     cell.sort_unstable();
     let after = |point: u32| cell.iter().find(|(at, ..)| point <= *at).or(cell.first());
-    let drawn = points(draw).into_iter().filter_map(after);
-    drawn.min_by_key(|(_, id, index)| (hosts[*index].tasks, *id)).map(|(_, _, index)| *index)
+    let candidates = points(seed).into_iter().filter_map(after);
+    candidates.min_by_key(|(_, id, index)| (hosts[*index].tasks, *id)).map(|(_, _, index)| *index)
 }
 
 fn value<'h>(host: &'h Host<'_>, attribute: &str) -> Option<&'h str> {

@@ -1,55 +1,55 @@
-//! A service's reconciler: looks at what is, at what was promised, and names the next moves.
+//! A service's reconciler: looks at what is, at what was promised, and names the next actions.
 //!
 //! [`reconcile`] is level-triggered: it is never told *what* changed, so a wake-up that is lost or
 //! repeated is harmless and a restart needs no special path. It takes in what happened to the tasks
-//! ([`book`]), decides what becomes of the deployments, and then which tasks start and stop
+//! ([`outcomes`]), decides what becomes of the deployments, and then which tasks start and stop
 //! ([`rolling`], [`daemon`], [`external`]).
 //!
-//! **Invariants:** our own moves never leave fewer healthy tasks than the floor, nor make more tasks
+//! **Invariants:** our own actions never leave fewer healthy tasks than the floor, nor make more tasks
 //! than the ceiling ([`limits`]); a protected task is stopped for no scale-in and no deployment; a
-//! task that failed is counted once; once a verdict is carried out, the same picture has no moves.
+//! task that failed is counted once; once a plan is carried out, the same snapshot has no actions.
 
-mod book;
-mod census;
 mod daemon;
 mod external;
-mod gates;
+mod inventory;
 pub mod limits;
 mod order;
-mod picture;
+mod outcomes;
+mod pass;
 mod rolling;
-mod turn;
+mod snapshot;
+mod wait_reasons;
 
 #[cfg(test)]
 mod tests;
 
 use model::service::{Controller, Scheduling, ServiceStatus};
 
-pub use gates::{
-    BreakerStatus, BreakerView, Counts, breaker, count_tasks, counts, desired_count, gates,
-    rollout_reason, service_counts, task_set_counts,
-};
 pub use limits::{Sizes, backoff_ms, breaker_threshold};
-pub use picture::{Picture, Place, ServiceHost, Start, Verdict};
+pub use snapshot::{Place, ServiceHost, ServicePlan, Snapshot, Start};
+pub use wait_reasons::{
+    BreakerStatus, BreakerView, Counts, breaker, count_tasks, counts, desired_count,
+    rollout_reason, service_counts, task_set_counts, wait_reasons,
+};
 
-use turn::Turn;
+use pass::Pass;
 
-/// Decides one turn: what to start and stop, and what to write down.
-pub fn reconcile(picture: &Picture<'_>) -> Verdict {
-    let mut turn = Turn::new(picture);
-    turn.take_in();
-    match (picture.service.status, picture.service.controller, picture.service.scheduling) {
+/// Decides one pass: what to start and stop, and what to write down.
+pub fn reconcile(snapshot: &Snapshot<'_>) -> ServicePlan {
+    let mut pass = Pass::new(snapshot);
+    pass.take_in();
+    match (snapshot.service.status, snapshot.service.controller, snapshot.service.scheduling) {
         (ServiceStatus::Inactive, _, _) => {}
-        (ServiceStatus::Draining, _, _) => turn.wind_down(),
-        (ServiceStatus::Active, Controller::External, _) => external::decide(&mut turn),
+        (ServiceStatus::Draining, _, _) => pass.wind_down(),
+        (ServiceStatus::Active, Controller::External, _) => external::decide(&mut pass),
         (ServiceStatus::Active, Controller::Ecs, Scheduling::Replica) => {
-            turn.follow_deployments();
-            rolling::decide(&mut turn);
+            pass.follow_deployments();
+            rolling::decide(&mut pass);
         }
         (ServiceStatus::Active, Controller::Ecs, Scheduling::Daemon) => {
-            turn.follow_deployments();
-            daemon::decide(&mut turn);
+            pass.follow_deployments();
+            daemon::decide(&mut pass);
         }
     }
-    turn.verdict()
+    pass.into_plan()
 }

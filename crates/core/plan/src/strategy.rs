@@ -1,7 +1,7 @@
 //! What makes one fitting instance better than another.
 //!
 //! Strategies are heeded in their order, and ties go to the lowest id. Chance comes in as a number, the
-//! draw: instances stand on a ring by a number made of their id, the draw names two points of the ring, and of
+//! seed: instances stand on a ring by a number made of their id, the seed names two points of the ring, and of
 //! the two instances that follow these points the one with fewer tasks is taken. So a random choice needs
 //! no look at all instances, and none of them is favoured for long by where it stands.
 
@@ -87,20 +87,20 @@ pub(crate) fn halves(id: InstanceId) -> (u64, u64) {
     (half(high), half(low))
 }
 
-/// The two points of the ring that a draw names.
-pub(crate) fn points(draw: u64) -> [u32; 2] {
-    let (high, low) = split(mix(draw));
+/// The two points of the ring that a seed names.
+pub(crate) fn points(seed: u64) -> [u32; 2] {
+    let (high, low) = split(mix(seed));
     [high, low]
 }
 
-/// The draw for the next task of an ask.
-pub(crate) fn next_draw(draw: u64) -> u64 {
-    draw.wrapping_add(0x9e37_79b9_7f4a_7c15)
+/// The seed for the next task of an ask.
+pub(crate) fn next_seed(seed: u64) -> u64 {
+    seed.wrapping_add(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Of hosts that are equal but for their attributes' values, chance takes first the values with the smallest lot.
-pub(crate) fn lot(draw: u64, values_hash: u64) -> u64 {
-    mix(draw ^ values_hash)
+pub(crate) fn lot(seed: u64, values_hash: u64) -> u64 {
+    mix(seed ^ values_hash)
 }
 
 /// A number made of the values of the attributes that tasks are spread over.

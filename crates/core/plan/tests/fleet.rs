@@ -72,7 +72,7 @@ impl Sketch {
 
 /// What a test asks for.
 #[derive(Clone, Debug)]
-struct Wish {
+struct Request {
     need: Need,
     group: String,
     pool: u8,
@@ -82,7 +82,7 @@ struct Wish {
     count: u32,
 }
 
-impl Wish {
+impl Request {
     fn ask(&self) -> Ask<'_> {
         Ask {
             need: &self.need,
@@ -118,34 +118,34 @@ impl Occupied {
 enum Step {
     Put(u8, Sketch),
     Remove(u8),
-    /// Asks for one of the wishes with a draw; whether the tasks then come to be.
+    /// Asks for one of the requests with a seed; whether the tasks then come to be.
     Place(Index, u64, bool),
     Run(Index),
     Stop(Index),
 }
 
-/// The plain picture beside the fleet.
+/// The plain snapshot beside the fleet.
 struct World {
     instances: BTreeMap<InstanceId, Instance>,
     /// Few, so that a queue is asked again after changes.
-    wishes: Vec<Wish>,
+    requests: Vec<Request>,
     tasks: Vec<Occupied>,
     fleet: Fleet,
 }
 
 impl World {
-    fn new(limits: Limits, wishes: Vec<Wish>, sketches: Vec<Sketch>) -> Self {
+    fn new(limits: Limits, requests: Vec<Request>, sketches: Vec<Sketch>) -> Self {
         let fleet = Fleet::within(limits);
-        let mut world = Self { instances: BTreeMap::new(), wishes, tasks: vec![], fleet };
+        let mut world = Self { instances: BTreeMap::new(), requests, tasks: vec![], fleet };
         for (number, sketch) in (0..).zip(sketches) {
             world.take(&Step::Put(number, sketch));
         }
         world
     }
 
-    fn scan(&self, ask: &Ask<'_>, count: u32, draw: u64) -> Plan {
+    fn scan(&self, ask: &Ask<'_>, count: u32, seed: u64) -> Plan {
         let mut hosts: Vec<Host<'_>> = self.instances.values().map(|row| self.host(row)).collect();
-        plan(&mut hosts, ask, count, draw)
+        plan(&mut hosts, ask, count, seed)
     }
 
     fn host<'a>(&'a self, instance: &'a Instance) -> Host<'a> {
@@ -164,9 +164,9 @@ impl World {
                 self.fleet.remove_instance(id(*number));
                 self.instances.remove(&id(*number));
             }
-            Step::Place(wish, draw, is_kept) => {
-                let wish = self.wishes[wish.index(self.wishes.len())].clone();
-                self.place(&wish, *draw, *is_kept);
+            Step::Place(request, seed, is_kept) => {
+                let request = self.requests[request.index(self.requests.len())].clone();
+                self.place(&request, *seed, *is_kept);
             }
             Step::Run(index) if !self.tasks.is_empty() => {
                 let at = index.index(self.tasks.len());
@@ -183,18 +183,18 @@ impl World {
         }
     }
 
-    fn place(&mut self, wish: &Wish, draw: u64, is_kept: bool) {
-        let expected = self.scan(&wish.ask(), wish.count, draw);
-        let made = self.fleet.place(&wish.ask(), wish.count, draw);
+    fn place(&mut self, request: &Request, seed: u64, is_kept: bool) {
+        let expected = self.scan(&request.ask(), request.count, seed);
+        let made = self.fleet.place(&request.ask(), request.count, seed);
         assert_eq!(made, expected, "the fleet says otherwise than the scan");
         if !is_kept {
             self.fleet.give_back();
-            let again = self.fleet.place(&wish.ask(), wish.count, draw);
+            let again = self.fleet.place(&request.ask(), request.count, seed);
             assert_eq!(again, expected, "what was given back left a trace");
         }
         self.fleet.give_back();
         for instance in made.placements.into_iter().filter(|_| is_kept) {
-            let (need, group) = (wish.need.clone(), wish.group.clone());
+            let (need, group) = (request.need.clone(), request.group.clone());
             let task = Occupied { instance, need, group, is_running: false };
             self.fleet.change_task(None, Some(task.occupant()));
             self.tasks.push(task);
@@ -263,7 +263,7 @@ fn constraint() -> impl proptest::strategy::Strategy<Value = Constraint> {
     ]
 }
 
-fn wish() -> impl proptest::strategy::Strategy<Value = Wish> {
+fn request() -> impl proptest::strategy::Strategy<Value = Request> {
     let need = (prop_oneof![Just(128_u32), 0_u32..1024], 0_u32..1024, 0_u16..10);
     let group = prop_oneof![Just("family:a"), Just("family:b"), Just("service:c")];
     let constraints = proptest::collection::vec(constraint(), 0..2);
@@ -272,7 +272,7 @@ fn wish() -> impl proptest::strategy::Strategy<Value = Wish> {
         |((cpu, memory, port), group, pool, asks_disk, constraints, strategies, count)| {
             let port = HostPort { protocol: Protocol::Tcp, port: 80 + port };
             let disk = RequiredAttribute { name: "disk".to_owned(), value: None };
-            Wish {
+            Request {
                 need: Need {
                     resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
                     ports: [port].into_iter().filter(|port| port.port < 83).collect(),
@@ -300,7 +300,7 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
         1 => (0_u8..12, sketch()).prop_map(|(number, sketch)| Step::Put(number, sketch)),
         1 => (0_u8..12).prop_map(Step::Remove),
         6 => (any::<Index>(), any::<u64>(), any::<bool>())
-            .prop_map(|(wish, draw, is_kept)| Step::Place(wish, draw, is_kept)),
+            .prop_map(|(request, seed, is_kept)| Step::Place(request, seed, is_kept)),
         2 => any::<Index>().prop_map(Step::Run),
         2 => any::<Index>().prop_map(Step::Stop),
     ]
@@ -311,10 +311,10 @@ proptest! {
     fn a_fleet_answers_as_the_scan_does_whatever_happened_before(
         limits in limits(),
         first in proptest::collection::vec(sketch(), 1..10),
-        wishes in proptest::collection::vec(wish(), 1..5),
+        requests in proptest::collection::vec(request(), 1..5),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut world = World::new(limits, wishes, first);
+        let mut world = World::new(limits, requests, first);
         for step in steps {
             world.take(&step);
         }
@@ -324,10 +324,10 @@ proptest! {
     fn no_instance_of_a_fleet_is_ever_overcommitted(
         limits in limits(),
         first in proptest::collection::vec(sketch(), 1..10),
-        wishes in proptest::collection::vec(wish(), 1..8),
+        requests in proptest::collection::vec(request(), 1..8),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut world = World::new(limits, wishes, first);
+        let mut world = World::new(limits, requests, first);
         // Instances keep their size here: whoever shrinks one overcommits it himself.
         for step in steps.into_iter().filter(|step| !matches!(step, Step::Put(..))) {
             world.take(&step);

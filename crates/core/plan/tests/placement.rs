@@ -169,7 +169,7 @@ proptest! {
         sizes in proptest::collection::vec((0_u32..4096, 0_u32..4096), 1..12),
         asks in proptest::collection::vec((0_u32..1024, 0_u32..1024, proptest::option::of(80_u16..83), 1_u32..6), 1..12),
         strategies in proptest::collection::vec(strategy(), 0..4),
-        draw in any::<u64>(),
+        seed in any::<u64>(),
     ) {
         let numbered = (1..).zip(&sizes);
         let instances: Vec<_> = numbered.map(|(n, (cpu, mem))| instance(n, *cpu, *mem)).collect();
@@ -179,8 +179,8 @@ proptest! {
             let mut need = need(cpu, memory);
             need.ports = port.iter().map(|p| HostPort { protocol: Protocol::Tcp, port: *p }).collect();
             let before = hosts.clone();
-            let made = plan(&mut hosts, &ask(&need, &[], &strategies), count, draw);
-            assert_eq!(made, plan(&mut before.clone(), &ask(&need, &[], &strategies), count, draw));
+            let made = plan(&mut hosts, &ask(&need, &[], &strategies), count, seed);
+            assert_eq!(made, plan(&mut before.clone(), &ask(&need, &[], &strategies), count, seed));
             assert_eq!(made.placements.len() < count as usize, made.refusals.is_some());
             for id in made.placements {
                 let (so_far_cpu, so_far_memory, ports) = taken.entry(id).or_default();

@@ -43,7 +43,7 @@ fn entries(path: &Path) -> (i64, i64) {
 
 #[tokio::test]
 async fn what_is_tidied_away_is_garbage_and_nothing_else() {
-    let draw = SeededEnv::from_seed(11);
+    let random = SeededEnv::from_seed(11);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region.sqlite");
     let mut store = open(&path);
@@ -56,8 +56,8 @@ async fn what_is_tidied_away_is_garbage_and_nothing_else() {
     for number in 0..BATCHES {
         let mut batch = Batch::on(&store.latest());
         for row in 0..TOGETHER {
-            let name = draw.below(NAMES);
-            if draw.below(4) == 0 {
+            let name = random.below(NAMES);
+            if random.below(4) == 0 {
                 batch.deletes.push(key(name));
                 batch.writes.retain(|row| row.key() != key(name));
                 known.remove(&format!("s{name}"));

@@ -8,7 +8,7 @@ use longshore_types::{Clock, IdSource, RegionName, Steps};
 
 use crate::client::{Attribute, CredentialsSource};
 use crate::limits::TASK_PIDS_DEFAULT;
-use crate::seams::{Images, Nets, Runtime};
+use crate::ports::{Images, Networks, Runtime};
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl AgentConfig {
 pub struct Parts {
     pub runtime: Arc<dyn Runtime>,
     pub images: Arc<dyn Images>,
-    pub nets: Arc<dyn Nets>,
+    pub networks: Arc<dyn Networks>,
     pub credentials: Arc<dyn CredentialsSource>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,

@@ -1,4 +1,4 @@
-//! A host and a region that exist only in memory, and keep the seams' contracts.
+//! A host and a region that exist only in memory, and keep the ports' contracts.
 //!
 //! A fake container runs until it is told to end: by [`FakeRuntime::end`], or by a signal it obeys.
 //! What is created here outlives the engine, as on a real host, so a test can start another.
@@ -24,8 +24,8 @@ use crate::client::CallError;
 use crate::engine::Region;
 use crate::engine::state::{Binding, TaskEvent};
 use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
-use crate::seams::{
-    Attached, Counters, Images, LocalImage, NetError, Nets, Output, OutputItem, Piece, Runtime,
+use crate::ports::{
+    Attached, Counters, Images, LocalImage, NetError, Networks, Output, OutputItem, Piece, Runtime,
     Signal, StdStream,
 };
 use crate::spec::{EniSpec, PortSpec, RegistryAuth};
@@ -516,12 +516,12 @@ impl Images for FakeImages {
 
 /// Interfaces that are only a list.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FakeNets {
+pub(crate) struct FakeNetworks {
     pub(crate) endpoints: Arc<Mutex<BTreeMap<String, Vec<Binding>>>>,
     pub(crate) steps: HeardSteps,
 }
 
-impl FakeNets {
+impl FakeNetworks {
     fn attach(&self, endpoint: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
         self.steps.reached("endpoint to be attached");
         self.endpoints.lock().unwrap().entry(endpoint.to_owned()).or_default();
@@ -533,7 +533,7 @@ impl FakeNets {
     }
 }
 
-impl Nets for FakeNets {
+impl Networks for FakeNetworks {
     fn attach_eni(
         &self,
         endpoint: &str,
@@ -602,7 +602,7 @@ impl Nets for FakeNets {
 /// A region that notes what it is told, and can be away.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeRegion {
-    told: Arc<Mutex<Vec<(TaskArn, TaskEvent)>>>,
+    reported: Arc<Mutex<Vec<(TaskArn, TaskEvent)>>>,
     is_away: Arc<Mutex<bool>>,
     changed: Arc<Notify>,
     pub(crate) log_lines: Arc<Mutex<VecDeque<(String, String)>>>,
@@ -628,8 +628,8 @@ impl FakeRegion {
         self.changed.notify_waiters();
     }
 
-    pub(crate) fn told(&self) -> Vec<TaskEvent> {
-        self.told.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
+    pub(crate) fn reported(&self) -> Vec<TaskEvent> {
+        self.reported.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
     }
 
     pub(crate) fn refuse_streams(&self, code: &'static str) {
@@ -660,7 +660,7 @@ impl Region for FakeRegion {
         Box::pin(async move {
             self.present().await;
             self.steps.reached("event to be told");
-            self.told.lock().unwrap().push((task, event));
+            self.reported.lock().unwrap().push((task, event));
             self.changed.notify_waiters();
             self.steps.reached("event told");
         })

@@ -1,7 +1,7 @@
 //! The agent of one host: runs the tasks that a region places here, and speaks to it as Amazon's own
 //! agent does.
 //!
-//! [`engine`] runs tasks on what [`seams`] asks of a host ([`adapters`] are the real ones); [`acs`]
+//! [`engine`] runs tasks on what [`ports`] asks of a host ([`adapters`] are the real ones); [`acs`]
 //! hears what is wanted, [`tcs`] tells how it goes, [`client`] makes the calls; [`logdriver`] ships
 //! output; [`spec`] is a task as it was asked for.
 //!
@@ -23,9 +23,9 @@ mod limits;
 pub mod logdriver;
 mod memory;
 mod poll;
+pub mod ports;
 mod reason;
 mod register;
-pub mod seams;
 mod sequence;
 mod socket;
 pub mod spec;
@@ -91,7 +91,7 @@ impl Agent {
         let context = Context {
             runtime: Arc::clone(&parts.runtime),
             images: Arc::clone(&parts.images),
-            nets: Arc::clone(&parts.nets),
+            networks: Arc::clone(&parts.networks),
             region: Arc::clone(&link) as Arc<dyn engine::Region>,
             logs: Arc::new(logs),
             clock: Arc::clone(&parts.clock),

@@ -293,8 +293,8 @@ impl Puller {
         response: Response<Incoming>,
         bytes_max: usize,
     ) -> Result<Bytes, PullError> {
-        let silence = Duration::from_millis(self.inner.transport.config().silence_ms_max);
-        let read = read_capped(response, bytes_max, source.remote.host(), silence).await;
+        let idle_max = Duration::from_millis(self.inner.transport.config().idle_ms_max);
+        let read = read_capped(response, bytes_max, source.remote.host(), idle_max).await;
         read.map_err(|error| source.failed(error))
     }
 

@@ -196,10 +196,10 @@ impl Network {
     pub async fn publish(
         &self,
         id: &EndpointId,
-        wishes: &[PortMapping],
+        requests: &[PortMapping],
     ) -> Result<Vec<Binding>, NetworkError> {
-        let wishes = wishes.to_vec();
-        self.ask(|reply| Command::Publish { id: id.clone(), wishes, reply }).await
+        let requests = requests.to_vec();
+        self.ask(|reply| Command::Publish { id: id.clone(), requests, reply }).await
     }
 
     /// Removes an endpoint and its published ports; no error if there is none of that name.

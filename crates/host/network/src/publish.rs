@@ -61,17 +61,17 @@ pub struct Binding {
 
 /// What `wishes` were granted before, in their order: whoever asked may not have heard of it. `None` if
 /// any of them was not.
-pub(crate) fn granted_before(known: &[Binding], wishes: &[PortMapping]) -> Option<Vec<Binding>> {
+pub(crate) fn granted_before(known: &[Binding], requests: &[PortMapping]) -> Option<Vec<Binding>> {
     let mut left = known.to_vec();
-    let mut granted = Vec::with_capacity(wishes.len());
-    for wish in wishes {
+    let mut granted = Vec::with_capacity(requests.len());
+    for request in requests {
         let is_it = |binding: &Binding| {
-            (binding.container_port, binding.protocol) == (wish.container_port, wish.protocol)
-                && (wish.host_port == 0 || wish.host_port == binding.host_port)
+            (binding.container_port, binding.protocol) == (request.container_port, request.protocol)
+                && (request.host_port == 0 || request.host_port == binding.host_port)
         };
         granted.push(left.remove(left.iter().position(is_it)?));
     }
-    (!wishes.is_empty()).then_some(granted)
+    (!requests.is_empty()).then_some(granted)
 }
 
 /// Why a host port cannot be had.
@@ -107,10 +107,10 @@ impl HostPorts {
     }
 
     /// Reserves all of `wishes`, or none of them.
-    pub(crate) fn reserve(&mut self, wishes: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
-        let mut granted = Vec::with_capacity(wishes.len());
-        for wish in wishes {
-            match self.reserve_one(wish) {
+    pub(crate) fn reserve(&mut self, requests: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
+        let mut granted = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.reserve_one(request) {
                 Ok(binding) => granted.push(binding),
                 Err(error) => {
                     granted.iter().for_each(|binding| self.release(binding));
@@ -137,12 +137,12 @@ impl HostPorts {
         self.held.remove(&(binding.protocol, binding.host_port));
     }
 
-    fn reserve_one(&mut self, wish: &PortMapping) -> Result<Binding, PortError> {
-        let PortMapping { container_port, protocol, .. } = *wish;
+    fn reserve_one(&mut self, request: &PortMapping) -> Result<Binding, PortError> {
+        let PortMapping { container_port, protocol, .. } = *request;
         let granted = |host_port| Binding { container_port, host_port, protocol };
-        if wish.host_port != 0 {
-            self.take(protocol, wish.host_port)?;
-            return Ok(granted(wish.host_port));
+        if request.host_port != 0 {
+            self.take(protocol, request.host_port)?;
+            return Ok(granted(request.host_port));
         }
         let (first, last) = (*self.dynamic.start(), *self.dynamic.end());
         for _ in self.dynamic.clone() {
@@ -184,7 +184,7 @@ fn hold(protocol: Protocol, port: u16) -> Result<Hold, PortError> {
 mod tests {
     use super::*;
 
-    fn wish(host_port: u16, protocol: Protocol) -> PortMapping {
+    fn request(host_port: u16, protocol: Protocol) -> PortMapping {
         PortMapping { container_port: 80, host_port, protocol }
     }
 
@@ -196,37 +196,41 @@ mod tests {
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
         let mut ports = HostPorts::new(RANGE);
-        let error = ports.reserve(&[wish(port, Protocol::Tcp)]).unwrap_err();
+        let error = ports.reserve(&[request(port, Protocol::Tcp)]).unwrap_err();
         assert!(matches!(error, PortError::Taken { port: taken, .. } if taken == port), "{error}");
         assert_eq!(error.to_string(), format!("host port {port}/tcp is already in use"));
     }
 
     #[test]
-    fn all_wishes_are_granted_or_none() {
+    fn all_requests_are_granted_or_none() {
         let mut ports = HostPorts::new(RANGE);
-        let wishes =
-            [wish(0, Protocol::Tcp), wish(21_720, Protocol::Tcp), wish(21_720, Protocol::Tcp)];
-        assert!(ports.reserve(&wishes).is_err());
+        let requests = [
+            request(0, Protocol::Tcp),
+            request(21_720, Protocol::Tcp),
+            request(21_720, Protocol::Tcp),
+        ];
+        assert!(ports.reserve(&requests).is_err());
         assert!(ports.held.is_empty());
-        let both = [wish(21_720, Protocol::Tcp), wish(21_720, Protocol::Udp)];
+        let both = [request(21_720, Protocol::Tcp), request(21_720, Protocol::Udp)];
         assert_eq!(ports.reserve(&both).unwrap().len(), 2, "tcp and udp do not collide");
     }
 
     #[test]
-    fn what_was_granted_is_granted_to_the_same_wishes_again() {
+    fn what_was_granted_is_granted_to_the_same_requests_again() {
         let mut ports = HostPorts::new(21_740..=21_749);
-        let wishes = [wish(0, Protocol::Tcp), wish(21_741, Protocol::Udp), wish(0, Protocol::Tcp)];
-        assert_eq!(granted_before(&[], &wishes), None);
-        let granted = ports.reserve(&wishes).unwrap();
-        assert_eq!(granted_before(&granted, &wishes).unwrap(), granted);
-        assert_eq!(granted_before(&granted, &[wish(21_742, Protocol::Udp)]), None);
+        let requests =
+            [request(0, Protocol::Tcp), request(21_741, Protocol::Udp), request(0, Protocol::Tcp)];
+        assert_eq!(granted_before(&[], &requests), None);
+        let granted = ports.reserve(&requests).unwrap();
+        assert_eq!(granted_before(&granted, &requests).unwrap(), granted);
+        assert_eq!(granted_before(&granted, &[request(21_742, Protocol::Udp)]), None);
         assert_eq!(granted_before(&granted, &[]), None);
     }
 
     #[test]
     fn dynamic_ports_go_around_and_end() {
         let mut ports = HostPorts::new(21_730..=21_732);
-        let grant = |ports: &mut HostPorts| ports.reserve(&[wish(0, Protocol::Udp)]);
+        let grant = |ports: &mut HostPorts| ports.reserve(&[request(0, Protocol::Udp)]);
         let first = grant(&mut ports).unwrap();
         let second = grant(&mut ports).unwrap();
         assert_eq!((first[0].host_port, second[0].host_port), (21_730, 21_731));

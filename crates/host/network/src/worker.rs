@@ -38,7 +38,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 pub(crate) enum Command {
     AttachEni { id: EndpointId, spec: EniSpec, reply: Reply<Attached> },
     AttachBridge { id: EndpointId, reply: Reply<Attached> },
-    Publish { id: EndpointId, wishes: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
+    Publish { id: EndpointId, requests: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
     Detach { id: EndpointId, reply: Reply<()> },
     Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
     SetGroups { groups: Vec<SecurityGroup>, reply: Reply<()> },
@@ -126,8 +126,8 @@ impl Worker {
                     reply,
                 });
             }
-            Command::Publish { id, wishes, reply } => {
-                let outcome = self.publish(turn, &id, &wishes);
+            Command::Publish { id, requests, reply } => {
+                let outcome = self.publish(turn, &id, &requests);
                 await_turn(turn, outcome, reply, |bindings, reply| Pending::Published {
                     id,
                     bindings,
@@ -350,23 +350,23 @@ impl Worker {
         &mut self,
         turn: &mut Turn,
         id: &EndpointId,
-        wishes: &[PortMapping],
+        requests: &[PortMapping],
     ) -> Result<Vec<Binding>, NetworkError> {
         let missing = || NetworkError::NoSuchEndpoint { endpoint: id.clone() };
         let endpoint = self.endpoints.get(id).ok_or_else(missing)?;
         let Role::Bridge { bindings: known } = &endpoint.role else {
             return Err(NetworkError::NotBridged { endpoint: id.clone() });
         };
-        if let Some(granted) = publish::granted_before(known, wishes) {
+        if let Some(granted) = publish::granted_before(known, requests) {
             return Ok(granted);
         }
-        if known.len() + wishes.len() > limits::PORTS_PER_ENDPOINT_MAX {
+        if known.len() + requests.len() > limits::PORTS_PER_ENDPOINT_MAX {
             return Err(NetworkError::TooManyPorts { limit: limits::PORTS_PER_ENDPOINT_MAX });
         }
         // Connections that the host makes to itself come with a loopback address.
         let setting = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", endpoint.link);
         netns::set(&setting, "1")?;
-        let granted = self.ports.reserve(wishes)?;
+        let granted = self.ports.reserve(requests)?;
         let mut next = endpoint.clone();
         next.role = Role::Bridge { bindings: known.iter().chain(&granted).copied().collect() };
         if let Err(error) = self.records.save(&next) {

@@ -2,7 +2,7 @@
 //!
 //! Starting a process, loading the binary and moving it to its control group take longer than
 //! everything that a container start must do after them, and none of it depends on the container.
-//! One shim, the nursery, does it once; the others are forked from it.
+//! One shim, the template, does it once; the others are forked from it.
 //!
 //! A shim runs from a read-only view of the binary. A container whose pid 1 is our init, or that
 //! manages to be run as `/proc/self/exe`, could otherwise open the host's binary through `/proc`
@@ -30,7 +30,7 @@ use crate::client::Client;
 use crate::proto::{Reply, Request};
 use crate::sys;
 
-/// What the names of nurseries' sockets begin with: no container can have such a name.
+/// What the names of templates' sockets begin with: no container can have such a name.
 pub(crate) const SPARES: &str = ".spares";
 /// After a failed start of a shim.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -49,15 +49,15 @@ struct Shared {
     size: usize,
     idle: Mutex<VecDeque<Client>>,
     taken: Notify,
-    nursery: tokio::sync::Mutex<Option<Nursery>>,
-    nurseries: AtomicU32,
+    template: tokio::sync::Mutex<Option<ShimTemplate>>,
+    templates: AtomicU32,
 }
 
 #[derive(Debug)]
-struct Nursery {
-    /// As long as this conversation lasts, so does the nursery.
+struct ShimTemplate {
+    /// As long as this conversation lasts, so does the template.
     _client: Client,
-    /// Its own: it is removed by the nursery that ends, which is often after the next has begun.
+    /// Its own: it is removed by the template that ends, which is often after the next has begun.
     spares_at: PathBuf,
 }
 
@@ -116,8 +116,8 @@ impl Pool {
             size,
             idle: Mutex::default(),
             taken: Notify::new(),
-            nursery: tokio::sync::Mutex::default(),
-            nurseries: AtomicU32::new(0),
+            template: tokio::sync::Mutex::default(),
+            templates: AtomicU32::new(0),
         });
         let refill = tokio::spawn(refill(Arc::clone(&shared))).abort_handle();
         Ok(Self { shared, refill })
@@ -158,32 +158,32 @@ async fn refill(shared: Arc<Shared>) {
 
 impl Shared {
     async fn make(&self) -> io::Result<Client> {
-        let mut nursery = self.nursery.lock().await;
-        if let Some(nursery) = &*nursery
-            && let Some(spare) = nursery.spare().await?
+        let mut template = self.template.lock().await;
+        if let Some(template) = &*template
+            && let Some(spare) = template.spare().await?
         {
             return Ok(spare);
         }
         // The first time, or whoever was there has died; and where it was killed, not tidily.
-        if let Some(dead) = nursery.take() {
+        if let Some(dead) = template.take() {
             let _ = std::fs::remove_file(&dead.spares_at);
         }
         let gone = || io::Error::other("the process that makes shims has ended");
-        nursery.insert(self.open_nursery().await?).spare().await?.ok_or_else(gone)
+        template.insert(self.open_template().await?).spare().await?.ok_or_else(gone)
     }
 
-    async fn open_nursery(&self) -> io::Result<Nursery> {
+    async fn open_template(&self) -> io::Result<ShimTemplate> {
         let (ours, theirs) = StdUnixStream::pair()?;
         self.spawn(theirs.into())?;
         ours.set_nonblocking(true)?;
         let mut client = Client::new(UnixStream::from_std(ours)?);
-        let number = self.nurseries.fetch_add(1, Ordering::Relaxed);
+        let number = self.templates.fetch_add(1, Ordering::Relaxed);
         let name = format!("{SPARES}.{}.{number}", std::process::id());
         let spares_at = self.places.run_dir.join(name);
         let cgroup_parent = self.places.cgroup_parent.clone();
         let request = Request::Nurse { cgroup_parent, spares_at: spares_at.clone() };
         done(client.ask(&request, &Steps::default()).await?)?;
-        Ok(Nursery { _client: client, spares_at })
+        Ok(ShimTemplate { _client: client, spares_at })
     }
 
     /// The child has nothing of ours but the socket: no environment, no terminal.
@@ -202,8 +202,8 @@ impl Shared {
     }
 }
 
-impl Nursery {
-    /// Another child of the nursery; `None` if it is gone.
+impl ShimTemplate {
+    /// Another child of the template; `None` if it is gone.
     async fn spare(&self) -> io::Result<Option<Client>> {
         let Some(mut client) = Client::connect(&self.spares_at).await? else {
             return Ok(None);

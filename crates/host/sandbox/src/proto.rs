@@ -21,7 +21,7 @@ const LENGTH_BYTES: usize = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// To a fresh shim: become the nursery, which makes a spare shim of each connection to this socket.
+    /// To a fresh shim: become the template, which makes a spare shim of each connection to this socket.
     Nurse {
         cgroup_parent: PathBuf,
         spares_at: PathBuf,

@@ -49,7 +49,7 @@ pub(crate) fn has_rebooted(config: &SandboxConfig) -> bool {
     !config.boot_id.is_empty() && !is_torn
 }
 
-/// Ends what an earlier agent had begun and cannot go on with: the nursery, spare shims, and shims in
+/// Ends what an earlier agent had begun and cannot go on with: the template, spare shims, and shims in
 /// the midst of making a container. Those that have one stay.
 pub(crate) fn end_unfinished(config: &SandboxConfig, cgroups: &Cgroups) {
     let kept = shims_with_containers(config);
@@ -74,7 +74,7 @@ pub(crate) fn end_unfinished(config: &SandboxConfig, cgroups: &Cgroups) {
         }
         thread::sleep(if round < 10 { GONE_ROUND / 10 } else { GONE_ROUND });
     }
-    // The sockets of nurseries, which nobody listens at.
+    // The sockets of templates, which nobody listens at.
     for entry in fs::read_dir(&config.run_dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(SPARES) {
             let _ = fs::remove_file(entry.path());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::adapters::{HostNets, SandboxRuntime, StoreImages};
+use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
 use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, TaskLimits};
 use aws_wire::sigv4::Credentials;
 use ecs_api as ecs;
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::cli::{AgentArgs, EgressArgs, HostArgs};
 use crate::client::Client;
-use crate::commands::{Surroundings, region as region_command};
+use crate::commands::{Environment, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::{leftovers, logging, signals};
@@ -63,12 +63,16 @@ impl Host {
         })
     }
 
-    async fn sandboxes(&self, around: &Surroundings, pool_size: usize) -> Result<Sandboxes, Error> {
+    async fn sandboxes(
+        &self,
+        environment: &Environment,
+        pool_size: usize,
+    ) -> Result<Sandboxes, Error> {
         let config = SandboxConfig {
             run_dir: self.run_dir.join("shims"),
             state_dir: self.state_dir.join("sandboxes"),
             cgroup_parent: self.cgroup_parent.clone(),
-            shim_command: vec![around.program.clone().into(), "shim".into()],
+            shim_command: vec![environment.program.clone().into(), "shim".into()],
             pool_size,
             boot_id: boot_id(),
             steps: Steps::default(),
@@ -129,10 +133,10 @@ fn tag_of(root: &Path) -> String {
 
 pub(crate) async fn run(
     data: &DataDir,
-    around: &Surroundings,
+    environment: &Environment,
     args: &AgentArgs,
 ) -> Result<(), Error> {
-    if !around.is_root {
+    if !environment.is_root {
         return Err(Error::Refused(format!(
             "the agent makes namespaces, control groups and mounts, which needs root; \
              run: sudo longshore agent --data-dir {}",
@@ -150,7 +154,7 @@ pub(crate) async fn run(
         session_token: None,
     };
     let clock = Arc::new(SystemClock);
-    let sandboxes = host.sandboxes(around, POOL_SIZE).await?;
+    let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
     let network = host.network(&region, &args.host, sandboxes.group_number()).await?;
     let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
     let store = store.map_err(Error::other("open the image store"))?;
@@ -186,7 +190,7 @@ pub(crate) async fn run(
         images: Arc::new(
             StoreImages::new(puller).with_logins(data.root().join("registry-auth.json")),
         ),
-        nets: Arc::new(HostNets(network)),
+        networks: Arc::new(HostNetworks(network)),
         credentials: Arc::new(FixedCredentials(credentials)),
         clock,
         ids: Arc::new(OsIds),
@@ -279,7 +283,7 @@ async fn ranges_moved(data: &DataDir, before: &RegionFile) -> RegionFile {
 
 /// Kills every container of the data directory and removes all that was made for them. Failures
 /// are collected: one thing that cannot be removed must not keep the others.
-pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), Error> {
+pub(crate) async fn clean(data: &DataDir, environment: &Environment) -> Result<(), Error> {
     let host = Host::of(data)?;
     let mut failures = Vec::new();
     let mut note = |what: &str, error: &(dyn std::error::Error + 'static)| {
@@ -288,7 +292,7 @@ pub(crate) async fn clean(data: &DataDir, around: &Surroundings) -> Result<(), E
     };
     // A disk that fails does not say whether it is there.
     if host.state_dir.try_exists().unwrap_or(true) {
-        match host.sandboxes(around, 0).await {
+        match host.sandboxes(environment, 0).await {
             Ok(sandboxes) => remove_containers(&sandboxes, &mut note).await,
             Err(error) => note("remove containers", &error),
         }

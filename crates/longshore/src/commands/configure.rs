@@ -9,16 +9,20 @@ use std::path::{Path, PathBuf};
 use files::whole::{self, Durability};
 
 use crate::cli::Configure;
-use crate::commands::{Surroundings, root_credentials};
+use crate::commands::{Environment, root_credentials};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 
-pub(crate) fn run(data: &DataDir, around: &Surroundings, args: &Configure) -> Result<(), Error> {
+pub(crate) fn run(
+    data: &DataDir,
+    environment: &Environment,
+    args: &Configure,
+) -> Result<(), Error> {
     let region = data.region()?;
     let root = root_credentials(data)?;
-    let in_home = |file: &str| around.home.as_ref().map(|home| home.join(".aws").join(file));
-    let config = around.aws_config_file.clone().or_else(|| in_home("config"));
-    let credentials = around.aws_credentials_file.clone().or_else(|| in_home("credentials"));
+    let in_home = |file: &str| environment.home.as_ref().map(|home| home.join(".aws").join(file));
+    let config = environment.aws_config_file.clone().or_else(|| in_home("config"));
+    let credentials = environment.aws_credentials_file.clone().or_else(|| in_home("credentials"));
     let (config, credentials) = config.zip(credentials).ok_or(Error::NoHome)?;
     let endpoint = format!("http://{}", region.endpoint());
     let section = format!("profile {}", args.profile);

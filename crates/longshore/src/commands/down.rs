@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use crate::cli::Down;
-use crate::commands::{Surroundings, agent, connect};
+use crate::commands::{Environment, agent, connect};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::tell;
@@ -26,7 +26,11 @@ const PROCESSES_MAX: Duration = Duration::from_secs(30);
 const KILLED_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
-pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: Down) -> Result<(), Error> {
+pub(crate) async fn run(
+    data: &DataDir,
+    environment: &Environment,
+    args: Down,
+) -> Result<(), Error> {
     let was_running = Role::ALL.iter().any(|role| data.holder(*role).is_some());
     if was_running && !args.keep_tasks && data.holder(Role::Agent).is_some() {
         // A region that does not answer is no reason to leave its processes running.
@@ -42,8 +46,8 @@ pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: Down) -> Re
         // One that cannot be ended is no reason to leave the others.
         ended = ended.and(end(data, role).await);
     }
-    if !args.keep_tasks && around.is_root {
-        ended = ended.and(agent::clean(data, around).await);
+    if !args.keep_tasks && environment.is_root {
+        ended = ended.and(agent::clean(data, environment).await);
     }
     ended?;
     println!("{}", if was_running { "stopped" } else { "nothing was running" });
@@ -113,8 +117,8 @@ async fn end(data: &DataDir, role: Role) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn nobody() -> Surroundings {
-        Surroundings {
+    fn nobody() -> Environment {
+        Environment {
             is_root: false,
             home: None,
             xdg_data_home: None,

@@ -25,7 +25,7 @@ use crate::error::Error;
 
 /// What `main` found around the process.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     pub(crate) is_root: bool,
     pub(crate) home: Option<PathBuf>,
     pub(crate) xdg_data_home: Option<PathBuf>,

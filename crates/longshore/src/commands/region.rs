@@ -33,7 +33,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.oidc_keys.clone_from(&args.oidc_keys);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
-    config.instance_silence_ms = args.host_silence_minutes * 60_000;
+    config.heartbeat_timeout_ms = args.heartbeat_timeout_minutes * 60_000;
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(Error::other("open the region"))?);
     // The agent beside us needs the range before it can start.

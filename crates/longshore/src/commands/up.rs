@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::cli::Up;
 use crate::client::Client;
-use crate::commands::{Surroundings, connect};
+use crate::commands::{Environment, connect};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::{open_log, tell};
@@ -32,21 +32,21 @@ const POLL: Duration = Duration::from_millis(10);
 /// How much of a log is shown when something went wrong.
 const TAIL_BYTES: u64 = 2000;
 
-pub(crate) async fn run(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), Error> {
+pub(crate) async fn run(data: &DataDir, environment: &Environment, args: &Up) -> Result<(), Error> {
     data.create()?;
     if args.detach {
-        return detach(data, around, args).await;
+        return detach(data, environment, args).await;
     }
     if args.daemon {
         // The session of the shell that started us must not end us with it.
         let _ = nix::unistd::setsid();
     }
     let _lock = data.take(Role::Supervisor)?;
-    if !around.is_root {
+    if !environment.is_root {
         say(args, &no_root_text(data));
     }
-    let announce = tokio::spawn(announce(data.clone(), args.clone(), around.is_root));
-    let children = children(data, around, args);
+    let announce = tokio::spawn(announce(data.clone(), args.clone(), environment.is_root));
+    let children = children(data, environment, args);
     let ended = supervisor::run(children, Patience::default(), signals::stop()).await;
     announce.abort();
     ended
@@ -69,7 +69,7 @@ fn no_root_text(data: &DataDir) -> String {
     )
 }
 
-fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> {
+fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSpec> {
     let root = || data.root().as_os_str().to_owned();
     let text = |text: &dyn std::fmt::Display| OsString::from(text.to_string());
     let region = &args.region;
@@ -78,7 +78,7 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
         ("--listen", text(&region.listen)),
         ("--region", text(&region.region)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
-        ("--host-silence-minutes", text(&region.host_silence_minutes)),
+        ("--heartbeat-timeout-minutes", text(&region.heartbeat_timeout_minutes)),
     ] {
         region_args.extend([name.into(), value]);
     }
@@ -88,7 +88,7 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     if let Some(file) = &region.oidc_keys {
         region_args.extend(["--oidc-keys".into(), file.into()]);
     }
-    if around.is_root {
+    if environment.is_root {
         region_args.push("--claims-addresses".into());
     }
     region_args.push("--supervised".into());
@@ -101,13 +101,13 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
     }
     let mut children = vec![ChildSpec {
         name: "region",
-        program: around.program.clone(),
+        program: environment.program.clone(),
         args: region_args,
         env: secret.collect(),
         log: log("region"),
         is_essential: true,
     }];
-    if around.is_root {
+    if environment.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
         let told = args.host.to_args().into_iter().chain(args.egress.to_args());
@@ -117,7 +117,7 @@ fn children(data: &DataDir, around: &Surroundings, args: &Up) -> Vec<ChildSpec> 
         }
         children.push(ChildSpec {
             name: "agent",
-            program: around.program.clone(),
+            program: environment.program.clone(),
             args: agent_args,
             env: Vec::new(),
             log: log("agent"),
@@ -180,15 +180,15 @@ async fn is_ready(data: &DataDir, cluster: Option<&str>) -> Result<bool, Error> 
     Ok(instances.iter().any(|instance| instance.agent_connected == Some(true)))
 }
 
-async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), Error> {
+async fn detach(data: &DataDir, environment: &Environment, args: &Up) -> Result<(), Error> {
     if let Some(pid) = data.holder(Role::Supervisor) {
         let path = data.root().to_owned();
         return Err(Error::InUse { role: Role::Supervisor, pid: Some(pid), path });
     }
     let log = data.log_file("up");
     let starts = ["region", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
-    let mut daemon = spawn_daemon(data, around, args, &log)?;
-    let cluster = around.is_root.then(|| args.cluster.to_string());
+    let mut daemon = spawn_daemon(data, environment, args, &log)?;
+    let cluster = environment.is_root.then(|| args.cluster.to_string());
     let why = tokio::select! {
         why = await_ready(data, cluster.as_deref(), &mut daemon) => why,
         () = signals::stop() => Some("it was not waited for".to_owned()),
@@ -200,7 +200,7 @@ async fn detach(data: &DataDir, around: &Surroundings, args: &Up) -> Result<(), 
         }
         return Err(Error::message(format!("the region did not become ready: {why}")));
     }
-    if !around.is_root {
+    if !environment.is_root {
         tell!("{}", no_root_text(data));
     }
     let region = data.running_region()?;
@@ -252,7 +252,7 @@ async fn end(daemon: &mut Child) {
 
 fn spawn_daemon(
     data: &DataDir,
-    around: &Surroundings,
+    environment: &Environment,
     args: &Up,
     log: &Path,
 ) -> Result<Child, Error> {
@@ -260,12 +260,12 @@ fn spawn_daemon(
     let output = output.map_err(|source| Error::DataDir { path: log.to_owned(), source })?;
     let second = output.try_clone().map_err(Error::io("open the log twice"))?;
     let region = &args.region;
-    let mut command = Command::new(&around.program);
+    let mut command = Command::new(&environment.program);
     command.args(["up", "--daemon", "--data-dir"]).arg(data.root()).arg("--log").arg(log);
     command.args(["--listen", &region.listen.to_string(), "--region", region.region.as_str()]);
     command.args(["--cluster", args.cluster.as_str()]);
     command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
-    command.args(["--host-silence-minutes", &region.host_silence_minutes.to_string()]);
+    command.args(["--heartbeat-timeout-minutes", &region.heartbeat_timeout_minutes.to_string()]);
     command.args(args.host.to_args()).args(args.egress.to_args());
     if region.insecure_listen {
         command.arg("--insecure-listen");

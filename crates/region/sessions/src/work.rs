@@ -26,7 +26,7 @@ use super::message::{
 };
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
-use crate::payload::{self, Execution, Surroundings};
+use crate::payload::{self, Environment, Execution};
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -69,9 +69,9 @@ enum End {
     AgentLeft,
     Retired,
     ShuttingDown,
-    Silent,
+    HeartbeatTimeout,
     Failed(SocketError),
-    Stuck,
+    Blocked,
 }
 
 /// Serves one socket until it ends.
@@ -119,8 +119,8 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
     let (code, reason) = match end {
         End::Retired => (CloseCode::Normal, "another session took over"),
         End::ShuttingDown => (CloseCode::Away, "going away"),
-        End::Silent => (CloseCode::Away, "no answer to heartbeats"),
-        End::AgentLeft | End::Failed(_) | End::Stuck => return,
+        End::HeartbeatTimeout => (CloseCode::Away, "no answer to heartbeats"),
+        End::AgentLeft | End::Failed(_) | End::Blocked => return,
     };
     let frame = CloseFrame { code, reason: reason.into() };
     let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
@@ -233,7 +233,7 @@ impl Session<'_> {
                 }
                 _ = heartbeat.tick() => {
                     if answers && heard_at.elapsed() > SILENCE_MAX {
-                        return Err(End::Silent);
+                        return Err(End::HeartbeatTimeout);
                     }
                     self.send_heartbeat(socket).await?;
                     let now = self.sessions.control.clock.now();
@@ -362,7 +362,7 @@ impl Session<'_> {
                 let endpoint = self.sessions.control.endpoint();
                 let seed = &self.sessions.control.access.keys.registry_secret;
                 let execution = Execution::of(task, seed, self.sessions.control.clock.now());
-                let around = Surroundings {
+                let environment = Environment {
                     registry: &self.sessions.control.registry_host(),
                     view,
                     endpoint: &endpoint,
@@ -371,7 +371,7 @@ impl Session<'_> {
                     execution: &execution,
                 };
                 if order == Order::Attach {
-                    let interface = payload::interfaces(task, &around)?;
+                    let interface = payload::interfaces(task, &environment)?;
                     let cluster =
                         ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
                     return Some(ToAgent::AttachTaskNetworkInterfacesMessage(AttachInterfaces {
@@ -385,7 +385,7 @@ impl Session<'_> {
                     }));
                 }
                 let definition = self.definition(view, task)?;
-                vec![payload::of_task(task, &definition, &around)]
+                vec![payload::of_task(task, &definition, &environment)]
             }
         };
         let seq_num = self.outbox.next_sequence();
@@ -471,7 +471,7 @@ async fn sending(leaving: impl Future<Output = Result<(), SocketError>>) -> Resu
     match timeout(SEND_MAX, leaving).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(End::Failed(error)),
-        Err(_) => Err(End::Stuck),
+        Err(_) => Err(End::Blocked),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn create_repository(
             Ok((batch, row))
         })
         .await?;
-    Ok(CreateRepositoryResponse { repository: Some(ecr.show_repository(&row)) })
+    Ok(CreateRepositoryResponse { repository: Some(ecr.render_repository(&row)) })
 }
 
 /// Blobs lie on the disk as they are; who wants them encrypted encrypts the disk.

@@ -22,7 +22,7 @@ pub(super) async fn delete_repository(
     let Some(row) = removed.map_err(of_catalog)? else {
         return Err(Refusal::RepositoryNotEmpty(repository).into());
     };
-    let mut shown = ecr.show_repository(&row);
+    let mut shown = ecr.render_repository(&row);
     // As ECR answers: what is gone has no settings.
     shown.image_scanning_configuration = None;
     shown.encryption_configuration = None;

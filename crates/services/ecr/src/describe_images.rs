@@ -108,7 +108,7 @@ pub(super) async fn describe_images(
             Some(_) | None => true,
         };
         let rows = manifests_of(&view, &repository).filter(|row| fits(row));
-        let rows = rows.map(|row| (row.digest.to_string(), show(row, &tags, scan.clone())));
+        let rows = rows.map(|row| (row.digest.to_string(), render(row, &tags, scan.clone())));
         let (shown, next_token) = page(input.next_token.as_deref(), input.max_results, rows)?;
         return Ok(DescribeImagesResponse { image_details: Some(shown), next_token });
     };
@@ -119,7 +119,7 @@ pub(super) async fn describe_images(
     let mut shown: Vec<ImageDetail> = Vec::new();
     for id in &ids {
         let (row, _) = find(&view, &repository, id).map_err(|why| refuse(why, &repository, id))?;
-        let detail = show(row, &tags, scan.clone());
+        let detail = render(row, &tags, scan.clone());
         if !shown.contains(&detail) {
             shown.push(detail);
         }
@@ -153,7 +153,7 @@ pub(super) fn identify(row: &EcrManifest, tag: Option<ImageTag>) -> ImageIdentif
     }
 }
 
-fn show(row: &EcrManifest, tags: &ByDigest, scan: Option<ImageScanStatus>) -> ImageDetail {
+fn render(row: &EcrManifest, tags: &ByDigest, scan: Option<ImageScanStatus>) -> ImageDetail {
     let tags = tags.of_image(&row.digest);
     ImageDetail {
         registry_id: Some(row.account.to_string()),

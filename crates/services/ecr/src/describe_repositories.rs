@@ -26,7 +26,7 @@ pub(super) async fn describe_repositories(
     let view = ecr.control.read(caller, &permission)?;
     let Some(names) = input.repository_names.filter(|names| !names.is_empty()) else {
         let rows = view.ecr_repositories.of(caller.account);
-        let rows = rows.map(|row| (row.name.to_string(), ecr.show_repository(row)));
+        let rows = rows.map(|row| (row.name.to_string(), ecr.render_repository(row)));
         let (shown, next_token) = page(input.next_token.as_deref(), input.max_results, rows)?;
         return Ok(DescribeRepositoriesResponse { repositories: Some(shown), next_token });
     };
@@ -41,7 +41,7 @@ pub(super) async fn describe_repositories(
     let repositories = names.iter().map(|name| {
         let repository = Repository { account: caller.account, name: read_name(name)? };
         let row = need(&view, &repository).map_err(of_catalog)?;
-        Ok(ecr.show_repository(row))
+        Ok(ecr.render_repository(row))
     });
     let repositories = repositories.collect::<Result<_, ApiError>>()?;
     Ok(DescribeRepositoriesResponse { repositories: Some(repositories), next_token: None })

@@ -6,7 +6,7 @@ use model::EcrRepository;
 use store::Batch;
 
 use super::errors::of_catalog;
-use super::request::{read_mutability, repository, show_exclusions, show_mutability};
+use super::request::{read_mutability, render_exclusions, render_mutability, repository};
 use crate::Ecr;
 use crate::catalog::need;
 
@@ -37,7 +37,7 @@ pub(super) async fn put_image_tag_mutability(
     Ok(PutImageTagMutabilityResponse {
         registry_id: Some(row.account.to_string()),
         repository_name: Some(row.name.to_string()),
-        image_tag_mutability: Some(show_mutability(row.tag_mutability)),
-        image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
+        image_tag_mutability: Some(render_mutability(row.tag_mutability)),
+        image_tag_mutability_exclusion_filters: render_exclusions(&row.mutability_exclusions),
     })
 }

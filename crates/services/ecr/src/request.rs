@@ -71,16 +71,16 @@ impl Ecr {
     }
 
     /// A repository as answers show it.
-    pub(super) fn show_repository(&self, row: &EcrRepository) -> api::Repository {
+    pub(super) fn render_repository(&self, row: &EcrRepository) -> api::Repository {
         api::Repository {
             repository_arn: Some(self.repository_arn(row)),
             registry_id: Some(row.account.to_string()),
             repository_name: Some(row.name.to_string()),
             repository_uri: Some(format!("{}/{}", self.control.registry_host(), row.name)),
             created_at: Some(row.created_at),
-            image_tag_mutability: Some(show_mutability(row.tag_mutability)),
-            image_tag_mutability_exclusion_filters: show_exclusions(&row.mutability_exclusions),
-            image_scanning_configuration: Some(scanning::show(row)),
+            image_tag_mutability: Some(render_mutability(row.tag_mutability)),
+            image_tag_mutability_exclusion_filters: render_exclusions(&row.mutability_exclusions),
+            image_scanning_configuration: Some(scanning::render(row)),
             encryption_configuration: Some(api::EncryptionConfiguration {
                 encryption_type: Some(api::EncryptionType::Aes256),
                 kms_key: None,
@@ -89,7 +89,7 @@ impl Ecr {
     }
 }
 
-pub(super) fn show_mutability(mutability: TagMutability) -> api::ImageTagMutability {
+pub(super) fn render_mutability(mutability: TagMutability) -> api::ImageTagMutability {
     match mutability {
         TagMutability::Mutable => api::ImageTagMutability::Mutable,
         TagMutability::Immutable => api::ImageTagMutability::Immutable,
@@ -98,14 +98,14 @@ pub(super) fn show_mutability(mutability: TagMutability) -> api::ImageTagMutabil
     }
 }
 
-pub(super) fn show_exclusions(
+pub(super) fn render_exclusions(
     patterns: &[String],
 ) -> Option<Vec<api::ImageTagMutabilityExclusionFilter>> {
-    let show = |pattern: &String| api::ImageTagMutabilityExclusionFilter {
+    let render = |pattern: &String| api::ImageTagMutabilityExclusionFilter {
         filter_type: Some(api::ImageTagMutabilityExclusionFilterType::Wildcard),
         filter: Some(pattern.clone()),
     };
-    (!patterns.is_empty()).then(|| patterns.iter().map(show).collect())
+    (!patterns.is_empty()).then(|| patterns.iter().map(render).collect())
 }
 
 /// Mutability and its exclusions, which must fit each other.
@@ -130,7 +130,7 @@ pub(super) fn read_mutability(
         TagMutability::MutableWithExclusion | TagMutability::ImmutableWithExclusion
     );
     let filters = filters.unwrap_or_default();
-    let shown = show_mutability(mutability);
+    let shown = render_mutability(mutability);
     if filters.is_empty() == wants_filters {
         let verb = if wants_filters { "can't be null" } else { "must be null" };
         let constraint = format!(

@@ -23,7 +23,7 @@ pub(super) fn read(asked: Option<&ImageScanningConfiguration>) -> bool {
     asked.and_then(|asked| asked.scan_on_push).unwrap_or(false)
 }
 
-pub(super) fn show(row: &EcrRepository) -> ImageScanningConfiguration {
+pub(super) fn render(row: &EcrRepository) -> ImageScanningConfiguration {
     ImageScanningConfiguration { scan_on_push: Some(row.scan_on_push) }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn put_image_scanning_configuration(
     Ok(PutImageScanningConfigurationResponse {
         registry_id: Some(row.account.to_string()),
         repository_name: Some(row.name.to_string()),
-        image_scanning_configuration: Some(show(&row)),
+        image_scanning_configuration: Some(render(&row)),
     })
 }
 

@@ -56,11 +56,11 @@ pub(super) async fn list_tags_for_resource(
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
-    let show = |(key, value): (&String, &String)| Tag {
+    let render = |(key, value): (&String, &String)| Tag {
         key: Some(key.clone()),
         value: Some(value.clone()),
     };
-    Ok(ListTagsForResourceResponse { tags: Some(row.tags.iter().map(show).collect()) })
+    Ok(ListTagsForResourceResponse { tags: Some(row.tags.iter().map(render).collect()) })
 }
 
 async fn change_tags(

@@ -114,7 +114,7 @@ fn read_principal(caller: &Caller, given: Option<&str>) -> Result<String, ApiErr
     Ok(given.to_owned())
 }
 
-fn show(name: &str, value: String, principal_arn: String, is_managed: bool) -> api::Setting {
+fn render(name: &str, value: String, principal_arn: String, is_managed: bool) -> api::Setting {
     let r#type = if is_managed { SettingType::AwsManaged } else { SettingType::User };
     api::Setting {
         name: Some(name.into()),
@@ -165,7 +165,7 @@ async fn put(
             Ok((batch, ()))
         })
         .await?;
-    Ok(show(known.name, value, arn, false))
+    Ok(render(known.name, value, arn, false))
 }
 
 pub(super) async fn handle_delete(
@@ -188,7 +188,7 @@ pub(super) async fn handle_delete(
             Ok((batch, value))
         })
         .await?;
-    let setting = show(known.name, value, arn, known.is_managed);
+    let setting = render(known.name, value, arn, known.is_managed);
     Ok(api::DeleteAccountSettingResponse { setting: Some(setting) })
 }
 
@@ -212,7 +212,7 @@ pub(super) fn handle_list(
             let value = effective_of(&view, caller, &principal, known.name);
             let is_asked = input.value.as_ref().is_none_or(|wanted| *wanted == value);
             ((is_set || is_effective) && is_asked).then(|| {
-                let shown = show(known.name, value, arn.clone(), known.is_managed);
+                let shown = render(known.name, value, arn.clone(), known.is_managed);
                 (known.name.to_owned(), shown)
             })
         });

@@ -50,7 +50,7 @@ pub(crate) async fn handle_put(
                 if PER_RESOURCE_MAX < custom {
                     return Err(Refusal::AttributeLimit.into());
                 }
-                shown.push(show(instance, &change.name, change.value.as_deref()));
+                shown.push(render(instance, &change.name, change.value.as_deref()));
             }
             Ok((batch, shown))
         })
@@ -79,7 +79,7 @@ pub(super) async fn handle_delete(
                     |value: &Option<String>| change.value.is_none() || *value == change.value;
                 if instance.attributes.get(&change.name).is_some_and(is_it) {
                     let value = instance.attributes.remove(&change.name).flatten();
-                    shown.push(show(instance, &change.name, value.as_deref()));
+                    shown.push(render(instance, &change.name, value.as_deref()));
                 }
             }
             Ok((batch, shown))
@@ -107,7 +107,7 @@ pub(super) fn handle_list(
     let attributes = instances.flat_map(|instance| {
         instance.attributes.iter().filter(|(name, value)| is_asked(name, value.as_deref())).map(
             |(name, value)| {
-                (format!("{}/{name}", instance.id), show(instance, name, value.as_deref()))
+                (format!("{}/{name}", instance.id), render(instance, name, value.as_deref()))
             },
         )
     });
@@ -115,7 +115,7 @@ pub(super) fn handle_list(
     Ok(api::ListAttributesResponse { attributes: Some(page.items), next_token: page.next_token })
 }
 
-fn show(instance: &Instance, name: &str, value: Option<&str>) -> api::Attribute {
+fn render(instance: &Instance, name: &str, value: Option<&str>) -> api::Attribute {
     api::Attribute {
         name: Some(name.to_owned()),
         value: value.map(str::to_owned),

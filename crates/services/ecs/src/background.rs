@@ -85,7 +85,7 @@ pub(crate) async fn sweep(ecs: &Ecs) -> Result<(), ApiError> {
         ecs.control
             .decide(|view, now| {
                 let mut batch = Batch::on(view);
-                waiting::give_up(view, &mut batch, waits_ms_max, now);
+                waiting::stop_overdue(view, &mut batch, waits_ms_max, now);
                 Ok((batch, ()))
             })
             .await?;

@@ -148,13 +148,13 @@ fn read_item(item: api::CapacityProviderStrategyItem) -> Result<StrategyItem, Ap
     })
 }
 
-pub(crate) fn show_strategy(strategy: &[StrategyItem]) -> Vec<api::CapacityProviderStrategyItem> {
-    let show = |item: &StrategyItem| api::CapacityProviderStrategyItem {
+pub(crate) fn render_strategy(strategy: &[StrategyItem]) -> Vec<api::CapacityProviderStrategyItem> {
+    let render = |item: &StrategyItem| api::CapacityProviderStrategyItem {
         capacity_provider: Some(item.capacity_provider.clone()),
         weight: i32::try_from(item.weight).ok(),
         base: i32::try_from(item.base).ok(),
     };
-    strategy.iter().map(show).collect()
+    strategy.iter().map(render).collect()
 }
 
 #[cfg(test)]

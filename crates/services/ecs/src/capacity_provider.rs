@@ -77,7 +77,7 @@ pub(crate) async fn handle_create(
             Ok((batch, provider))
         })
         .await?;
-    Ok(api::CreateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::CreateCapacityProviderResponse { capacity_provider: Some(render(&provider, true)) })
 }
 
 pub(crate) async fn handle_update(
@@ -111,7 +111,7 @@ pub(crate) async fn handle_update(
             Ok((batch, provider))
         })
         .await?;
-    Ok(api::UpdateCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::UpdateCapacityProviderResponse { capacity_provider: Some(render(&provider, true)) })
 }
 
 /// One that a cluster has stays; ECS answers that with the provider, and why it was not deleted.
@@ -144,7 +144,7 @@ pub(crate) async fn handle_delete(
             Ok((batch, provider))
         })
         .await?;
-    Ok(api::DeleteCapacityProviderResponse { capacity_provider: Some(show(&provider, true)) })
+    Ok(api::DeleteCapacityProviderResponse { capacity_provider: Some(render(&provider, true)) })
 }
 
 fn end(provider: &mut CapacityProvider, now: Timestamp) {
@@ -164,7 +164,7 @@ fn cluster_with(view: &View, account: AccountId, name: &str) -> Option<String> {
 }
 
 /// A provider as answers show it.
-pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> api::CapacityProvider {
+pub(super) fn render(provider: &CapacityProvider, with_tags: bool) -> api::CapacityProvider {
     let scaling = &provider.scaling;
     let number = |number: u32| i32::try_from(number).ok();
     let managed_scaling = api::ManagedScaling {
@@ -199,7 +199,7 @@ pub(super) fn show(provider: &CapacityProvider, with_tags: bool) -> api::Capacit
         auto_scaling_group_provider: Some(group),
         update_status: provider.update_status.as_deref().map(CapacityProviderUpdateStatus::from),
         update_status_reason: provider.update_status_reason.clone(),
-        tags: Some(if with_tags { tags::show(&provider.tags) } else { Vec::new() }),
+        tags: Some(if with_tags { tags::render(&provider.tags) } else { Vec::new() }),
         r#type: Some(CapacityProviderType::Ec2Autoscaling),
         ..Default::default()
     }

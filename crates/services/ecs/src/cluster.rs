@@ -8,10 +8,10 @@ use ecs_api::ClusterField;
 use longshore_types::{AccountId, ClusterName};
 use model::instance::InstanceStatus;
 use model::service::{ServiceStatus, TaskSetStatus};
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{Cluster, Document, Service, Tally, View};
 
-use super::capacity::show_strategy;
+use super::capacity::render_strategy;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -73,7 +73,7 @@ pub(super) const EVERYTHING: &[ClusterField] =
 
 impl Ecs {
     /// A cluster as an answer shows it; counts are made here.
-    pub(super) fn show_cluster(
+    pub(super) fn render_cluster(
         &self,
         view: &View,
         cluster: &Cluster,
@@ -97,11 +97,11 @@ impl Ecs {
             tags: Some(Vec::new()),
             settings: Some(Vec::new()),
             capacity_providers: Some(cluster.capacity_providers.clone()),
-            default_capacity_provider_strategy: Some(show_strategy(&cluster.default_strategy)),
+            default_capacity_provider_strategy: Some(render_strategy(&cluster.default_strategy)),
             ..Default::default()
         };
         if has(ClusterField::Tags) {
-            shown.tags = Some(tags::show(&cluster.tags));
+            shown.tags = Some(tags::render(&cluster.tags));
         }
         if has(ClusterField::Settings) {
             shown.settings = Some(cluster.settings.iter().map(setting).collect());
@@ -113,13 +113,13 @@ impl Ecs {
             shown.attachments = Some(Vec::new());
         }
         if has(ClusterField::Configurations) {
-            shown.configuration = show_configuration(cluster)?;
+            shown.configuration = render_configuration(cluster)?;
         }
         Ok(shown)
     }
 }
 
-fn show_configuration(cluster: &Cluster) -> Result<Option<api::ClusterConfiguration>, ApiError> {
+fn render_configuration(cluster: &Cluster) -> Result<Option<api::ClusterConfiguration>, ApiError> {
     let Some(document) = &cluster.configuration else { return Ok(None) };
     json::from_slice(document.as_str().as_bytes())
         .map(Some)
@@ -130,12 +130,12 @@ fn show_configuration(cluster: &Cluster) -> Result<Option<api::ClusterConfigurat
 #[derive(Debug, Default)]
 struct Counts {
     instances: i32,
-    running: BTreeMap<Launch, i32>,
-    pending: BTreeMap<Launch, i32>,
+    running: BTreeMap<LaunchType, i32>,
+    pending: BTreeMap<LaunchType, i32>,
     /// Active ones; those whose task sets have no primary yet run on nothing.
     services: i32,
-    active_services: BTreeMap<Launch, i32>,
-    draining_services: BTreeMap<Launch, i32>,
+    active_services: BTreeMap<LaunchType, i32>,
+    draining_services: BTreeMap<LaunchType, i32>,
 }
 
 impl Counts {
@@ -150,8 +150,8 @@ impl Counts {
                 counts.instances += 1;
             }
         }
-        for launch in [Launch::Ec2, Launch::Fargate, Launch::External] {
-            let of = |tally: fn(AccountId, ClusterName, Launch) -> Tally| {
+        for launch in [LaunchType::Ec2, LaunchType::Fargate, LaunchType::External] {
+            let of = |tally: fn(AccountId, ClusterName, LaunchType) -> Tally| {
                 let tasks = view.tally(&tally(cluster.account, cluster.name.clone(), launch));
                 i32::try_from(tasks).unwrap_or(i32::MAX)
             };
@@ -175,20 +175,21 @@ impl Counts {
     }
 
     fn statistics(&self) -> Vec<api::KeyValuePair> {
-        let of = |counts: &BTreeMap<Launch, i32>, launch| counts.get(&launch).copied().unwrap_or(0);
+        let of =
+            |counts: &BTreeMap<LaunchType, i32>, launch| counts.get(&launch).copied().unwrap_or(0);
         [
-            ("runningEC2TasksCount", of(&self.running, Launch::Ec2)),
-            ("runningFargateTasksCount", of(&self.running, Launch::Fargate)),
-            ("pendingEC2TasksCount", of(&self.pending, Launch::Ec2)),
-            ("pendingFargateTasksCount", of(&self.pending, Launch::Fargate)),
-            ("runningExternalTasksCount", of(&self.running, Launch::External)),
-            ("pendingExternalTasksCount", of(&self.pending, Launch::External)),
-            ("activeEC2ServiceCount", of(&self.active_services, Launch::Ec2)),
-            ("activeFargateServiceCount", of(&self.active_services, Launch::Fargate)),
-            ("drainingEC2ServiceCount", of(&self.draining_services, Launch::Ec2)),
-            ("drainingFargateServiceCount", of(&self.draining_services, Launch::Fargate)),
-            ("activeExternalServiceCount", of(&self.active_services, Launch::External)),
-            ("drainingExternalServiceCount", of(&self.draining_services, Launch::External)),
+            ("runningEC2TasksCount", of(&self.running, LaunchType::Ec2)),
+            ("runningFargateTasksCount", of(&self.running, LaunchType::Fargate)),
+            ("pendingEC2TasksCount", of(&self.pending, LaunchType::Ec2)),
+            ("pendingFargateTasksCount", of(&self.pending, LaunchType::Fargate)),
+            ("runningExternalTasksCount", of(&self.running, LaunchType::External)),
+            ("pendingExternalTasksCount", of(&self.pending, LaunchType::External)),
+            ("activeEC2ServiceCount", of(&self.active_services, LaunchType::Ec2)),
+            ("activeFargateServiceCount", of(&self.active_services, LaunchType::Fargate)),
+            ("drainingEC2ServiceCount", of(&self.draining_services, LaunchType::Ec2)),
+            ("drainingFargateServiceCount", of(&self.draining_services, LaunchType::Fargate)),
+            ("activeExternalServiceCount", of(&self.active_services, LaunchType::External)),
+            ("drainingExternalServiceCount", of(&self.draining_services, LaunchType::External)),
         ]
         .map(|(name, count)| api::KeyValuePair {
             name: Some(name.to_owned()),
@@ -199,7 +200,7 @@ impl Counts {
 }
 
 /// On what a service's tasks run: as its revision says, or its primary task set.
-fn launch_of(view: &View, service: &Service) -> Option<Launch> {
+fn launch_of(view: &View, service: &Service) -> Option<LaunchType> {
     let (account, id) = (service.scope.account, service.key());
     if let Some(revision) = service.revision {
         return Some(view.revision_of(account, &id, revision)?.capacity.launch());

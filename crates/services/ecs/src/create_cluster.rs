@@ -18,7 +18,7 @@ use crate::errors::Refusal;
 use crate::tags;
 
 /// The request, checked.
-struct Wish {
+struct NewCluster {
     name: ClusterName,
     tags: Option<Tags>,
     settings: BTreeMap<String, String>,
@@ -33,30 +33,34 @@ pub(super) async fn handle(
     input: api::CreateClusterRequest,
 ) -> Result<api::CreateClusterResponse, ApiError> {
     let permission = ecs.on_cluster(caller, "ecs:CreateCluster", input.cluster_name.as_deref());
-    let wish = read(ecs, caller, input)?;
+    let asked = read(ecs, caller, input)?;
     let cluster = ecs
         .control
         .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
-            if let Some(cluster) = view.active_cluster(caller.account, &wish.name) {
-                wish.check_same_as(cluster)?;
+            if let Some(cluster) = view.active_cluster(caller.account, &asked.name) {
+                asked.check_same_as(cluster)?;
                 return Ok((batch, Cluster::clone(cluster)));
             }
             let max = ecs.control.config.limits.clusters_per_account_max;
             if max <= view.clusters.of(caller.account).filter(|c| c.is_active()).count() {
                 return Err(Refusal::ClusterLimit { max }.into());
             }
-            let cluster = wish.grant(view, caller, now);
+            let cluster = asked.grant(view, caller, now);
             check_providers(view, caller.account, &cluster.capacity_providers, &mut batch)?;
             batch.put(cluster.clone());
             Ok((batch, cluster))
         })
         .await?;
-    let cluster = ecs.show_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
+    let cluster = ecs.render_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
     Ok(api::CreateClusterResponse { cluster: Some(cluster) })
 }
 
-fn read(ecs: &Ecs, caller: &Caller, input: api::CreateClusterRequest) -> Result<Wish, ApiError> {
+fn read(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::CreateClusterRequest,
+) -> Result<NewCluster, ApiError> {
     let name = match input.cluster_name.filter(|name| !name.is_empty()) {
         None => ClusterName::default_cluster(),
         Some(name) => name.parse().map_err(|why| {
@@ -72,7 +76,7 @@ fn read(ecs: &Ecs, caller: &Caller, input: api::CreateClusterRequest) -> Result<
         None => None,
         Some(items) => Some(read_strategy(items, &providers)?),
     };
-    Ok(Wish {
+    Ok(NewCluster {
         name,
         tags: input.tags.map(|given| tags::read(Some(given))).transpose()?,
         settings: read_settings(input.settings)?,
@@ -82,7 +86,7 @@ fn read(ecs: &Ecs, caller: &Caller, input: api::CreateClusterRequest) -> Result<
     })
 }
 
-impl Wish {
+impl NewCluster {
     /// Whatever this request names must be as the cluster is.
     fn check_same_as(&self, cluster: &Cluster) -> Result<(), ApiError> {
         let is_same = self.tags.as_ref().is_none_or(|tags| *tags == cluster.tags)

@@ -8,10 +8,10 @@ use control::access::principal_arn;
 use ecs_api as api;
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
-    Controller, Deployment, PlacementRule, PlacementWish, Rank, RevisionCapacity, Rollout,
-    Scheduling, ServiceDeploymentStatus, ServiceNotes, ServiceStatus, SourceRevision,
+    Controller, Deployment, PlacementConstraint, PlacementStrategy, Rank, RevisionCapacity,
+    Rollout, Scheduling, ServiceDeploymentStatus, ServiceNotes, ServiceStatus, SourceRevision,
 };
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{
     ClientToken, Cluster, Key, NetworkMode, Record as _, Service, ServiceEvents, ServiceId,
     ServiceRevision, View,
@@ -20,12 +20,12 @@ use store::{BATCH_ROWS_MAX, Batch};
 
 use super::account_settings::effective;
 use super::client_token;
+use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
     self as spec, Workload, ZONE_FIELD, read_capacity, read_constraints, read_definition,
     read_desired, read_grace, read_propagate, read_settings, read_strategies,
 };
-use super::show_service::{Shown, as_written};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -53,7 +53,9 @@ pub(super) async fn handle(
     };
     let (view, id) = ecs.control.change(caller, &permission, decide).await?;
     let service = view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)?;
-    Ok(api::CreateServiceResponse { service: Some(Shown::of(ecs, &view, service).show(true)?) })
+    Ok(api::CreateServiceResponse {
+        service: Some(ServiceRenderer::of(ecs, &view, service).render(true)?),
+    })
 }
 
 fn decide(
@@ -131,7 +133,7 @@ fn read(
             None
         }
     };
-    let kind = workload.as_ref().map_or(Launch::Ec2, Workload::kind);
+    let kind = workload.as_ref().map_or(LaunchType::Ec2, Workload::kind);
     if let Some(workload) = workload.as_ref().filter(|_| input.enable_execute_command == Some(true))
     {
         workload.check_execute_command("The service couldn't be created")?;
@@ -300,11 +302,11 @@ pub(super) fn check_daemon_capacity(workload: &Workload) -> Result<(), ApiError>
             "Specifying a capacity provider strategy is not supported when you create a service \
              using the DAEMON scheduling strategy."
         }
-        RevisionCapacity::Launch(Launch::Fargate) => {
+        RevisionCapacity::Launch(LaunchType::Fargate) => {
             "The daemon scheduling strategy does not support the FARGATE launch type. Change the \
              launch type and try again"
         }
-        RevisionCapacity::Launch(Launch::Ec2 | Launch::External) => return Ok(()),
+        RevisionCapacity::Launch(LaunchType::Ec2 | LaunchType::External) => return Ok(()),
     };
     Err(Refusal::invalid(message).into())
 }
@@ -372,7 +374,7 @@ fn read_tags(
 pub(super) fn read_rebalancing(
     given: Option<&api::AvailabilityZoneRebalancing>,
     service: &Service,
-    kind: Launch,
+    kind: LaunchType,
     default: bool,
 ) -> Result<bool, ApiError> {
     let obstacle = rebalancing_obstacle(service, kind);
@@ -393,10 +395,10 @@ pub(super) fn read_rebalancing(
     }
 }
 
-fn rebalancing_obstacle(service: &Service, kind: Launch) -> Option<&'static str> {
-    let names_zone = |rule: &PlacementRule| match rule {
-        PlacementRule::MemberOf(text) => text.contains(ZONE_FIELD),
-        PlacementRule::DistinctInstance => false,
+fn rebalancing_obstacle(service: &Service, kind: LaunchType) -> Option<&'static str> {
+    let names_zone = |rule: &PlacementConstraint| match rule {
+        PlacementConstraint::MemberOf(text) => text.contains(ZONE_FIELD),
+        PlacementConstraint::DistinctInstance => false,
     };
     if service.scheduling == Scheduling::Daemon {
         return Some("the DAEMON scheduling strategy");
@@ -404,7 +406,7 @@ fn rebalancing_obstacle(service: &Service, kind: Launch) -> Option<&'static str>
     if service.controller == Controller::External {
         return Some("the EXTERNAL deployment controller");
     }
-    if kind == Launch::External {
+    if kind == LaunchType::External {
         return Some("the EXTERNAL launch type");
     }
     if service.deployment.percent_max <= 100 {
@@ -412,7 +414,7 @@ fn rebalancing_obstacle(service: &Service, kind: Launch) -> Option<&'static str>
     }
     match service.strategies.first() {
         None => {}
-        Some(PlacementWish::Spread(field)) if field == ZONE_FIELD => {}
+        Some(PlacementStrategy::Spread(field)) if field == ZONE_FIELD => {}
         Some(_) => {
             return Some("a placement strategy that does not spread by Availability Zone first");
         }

@@ -49,7 +49,7 @@ pub(super) async fn handle(
             Ok((batch, cluster))
         })
         .await?;
-    let cluster = ecs.show_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
+    let cluster = ecs.render_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
     Ok(api::DeleteClusterResponse { cluster: Some(cluster) })
 }
 

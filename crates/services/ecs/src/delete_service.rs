@@ -6,7 +6,7 @@ use model::service::{Scheduling, ServiceStatus, TaskSetStatus};
 use model::{Index, Service};
 use store::Batch;
 
-use super::show_service::{Shown, as_written};
+use super::render_service::{ServiceRenderer, as_written};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -57,6 +57,6 @@ pub(super) async fn handle(
             Ok((batch, (view, service)))
         })
         .await?;
-    let shown = Shown::of(ecs, &view, &service).show(false)?;
+    let shown = ServiceRenderer::of(ecs, &view, &service).render(false)?;
     Ok(api::DeleteServiceResponse { service: Some(shown) })
 }

@@ -6,7 +6,7 @@ use model::{TaskDefinition, TaskDefinitionStatus, View};
 use store::Batch;
 
 use super::failure;
-use super::show_task_definition::show;
+use super::render_task_definition::render;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::names::TaskDefinitionRef;
@@ -59,7 +59,7 @@ pub(super) async fn handle(
             Ok((batch, (rows, failures)))
         })
         .await?;
-    let shown: Result<Vec<_>, _> = rows.iter().map(|row| show(ecs, row)).collect();
+    let shown: Result<Vec<_>, _> = rows.iter().map(|row| render(ecs, row)).collect();
     Ok(api::DeleteTaskDefinitionsResponse {
         task_definitions: Some(shown?),
         failures: Some(failures),

@@ -5,11 +5,11 @@ use control::access::may_speak_for;
 use control::tasks::put_task;
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Input, Launch, Task, step};
+use model::task::{Input, LaunchType, Task, step};
 use store::Batch;
 
 use super::instance_ref::{InstanceRef, instance_ref};
-use super::show_instance::{Include, show};
+use super::render_instance::{Include, render};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -37,7 +37,7 @@ pub(super) async fn handle(
             }
             let tasks: Vec<&Task> =
                 view.tasks_on_instance(instance.id).map(AsRef::as_ref).collect();
-            if !force && tasks.iter().any(|task| task.launch != Launch::Fargate) {
+            if !force && tasks.iter().any(|task| task.launch != LaunchType::Fargate) {
                 return Err(Refusal::invalid("Found running tasks on the instance.").into());
             }
             let mut batch = Batch::on(view);
@@ -51,7 +51,7 @@ pub(super) async fn handle(
             next.agent.connected = false;
             next.agent.changed_at = now;
             next.version += 1;
-            let shown = show(view, &next, Include::default());
+            let shown = render(view, &next, Include::default());
             batch.put(next);
             Ok((batch, shown))
         })

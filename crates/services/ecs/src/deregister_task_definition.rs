@@ -6,7 +6,7 @@ use ecs_api as api;
 use model::{TaskDefinition, TaskDefinitionStatus};
 use store::Batch;
 
-use super::show_task_definition::show;
+use super::render_task_definition::render;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::names::TaskDefinitionRef;
@@ -40,6 +40,6 @@ pub(super) async fn handle(
             Ok((batch, row))
         })
         .await?;
-    let shown = show(ecs, &row)?;
+    let shown = render(ecs, &row)?;
     Ok(api::DeregisterTaskDefinitionResponse { task_definition: Some(shown) })
 }

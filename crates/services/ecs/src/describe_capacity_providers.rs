@@ -11,7 +11,7 @@ use model::cluster::FARGATE_PROVIDERS;
 use model::{CapacityProvider, View};
 
 use super::capacity::{is_fargate, provider_name};
-use super::capacity_provider::show;
+use super::capacity_provider::render;
 use super::failure;
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -59,9 +59,9 @@ pub(super) fn handle(
     let page = page(request, names.into_iter().map(|name| (name.clone(), name)))?;
     let shown = page.items.into_iter().filter_map(|name| {
         if is_fargate(&name) {
-            return Some(show_fargate(ecs, caller, name));
+            return Some(render_fargate(ecs, caller, name));
         }
-        view.capacity_providers.get(caller.account, &name).map(|row| show(row, with_tags))
+        view.capacity_providers.get(caller.account, &name).map(|row| render(row, with_tags))
     });
     Ok(api::DescribeCapacityProvidersResponse {
         capacity_providers: Some(shown.collect()),
@@ -108,7 +108,7 @@ fn is_visible(ecs: &Ecs, row: &Arc<CapacityProvider>, now: Timestamp) -> bool {
     row.deleted_at.is_none_or(|deleted_at| now.since_ms(deleted_at) < shown_ms)
 }
 
-fn show_fargate(ecs: &Ecs, caller: &Caller, name: String) -> api::CapacityProvider {
+fn render_fargate(ecs: &Ecs, caller: &Caller, name: String) -> api::CapacityProvider {
     let arn = CapacityProviderArn { scope: ecs.control.scope(caller), name: name.clone() };
     api::CapacityProvider {
         capacity_provider_arn: Some(arn.to_string()),

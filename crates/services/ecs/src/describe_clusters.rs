@@ -37,7 +37,7 @@ pub(super) fn handle(
         let name = ecs.cluster_name(caller, Some(&given));
         let cluster = name.ok().and_then(|name| view.clusters.get(caller.account, &name));
         match cluster.filter(|cluster| is_visible(ecs, cluster, caller.now)) {
-            Some(cluster) => clusters.push(ecs.show_cluster(&view, cluster, &include)?),
+            Some(cluster) => clusters.push(ecs.render_cluster(&view, cluster, &include)?),
             None => failures.push(failure(missing_arn(ecs, caller, given), "MISSING")),
         }
     }

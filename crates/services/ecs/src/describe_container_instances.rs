@@ -5,7 +5,7 @@ use ecs_api as api;
 
 use super::failure;
 use super::instance_ref::{InstanceRef, instance_ref};
-use super::show_instance::{Include, show};
+use super::render_instance::{Include, render};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -41,7 +41,7 @@ pub(super) fn handle(
     let (mut instances, mut failures) = (Vec::new(), Vec::new());
     for given in &named {
         match instance_ref(ecs, caller, &view, cluster, given)? {
-            InstanceRef::Found(instance) => instances.push(show(&view, instance, include)),
+            InstanceRef::Found(instance) => instances.push(render(&view, instance, include)),
             InstanceRef::Missing { arn } => failures.push(failure(arn, "MISSING")),
         }
     }

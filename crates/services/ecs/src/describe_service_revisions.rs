@@ -7,8 +7,8 @@ use model::service::ServiceStatus;
 use model::{ServiceId, ServiceRevision, View};
 
 use super::failure;
-use super::service_spec::{resolved_platform, show_network};
-use super::show_service::{ShownCapacity, definition_arn};
+use super::render_service::{RenderedCapacity, definition_arn};
+use super::service_spec::{render_network, resolved_platform};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -40,7 +40,7 @@ pub(super) async fn handle(
             given.parse().map_err(|_| Refusal::BadIdentifier { given: given.clone() })?;
         ecs.check_scope(caller, &arn.scope)?;
         match find(&view, caller, arn) {
-            Some(row) => revisions.push(show(row)?),
+            Some(row) => revisions.push(render(row)?),
             None => failures.push(failure(given, "MISSING")),
         }
     }
@@ -62,9 +62,9 @@ fn find<'v>(
     (row.status < ServiceStatus::Inactive).then_some(revision)
 }
 
-fn show(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
+fn render(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
     let (scope, cluster) = (&row.scope, &row.cluster);
-    let capacity = ShownCapacity::of(&row.capacity);
+    let capacity = RenderedCapacity::of(&row.capacity);
     let images = row.images.iter().map(|image| api::ContainerImage {
         container_name: Some(image.container.clone()),
         image_digest: image.digest.clone(),
@@ -83,7 +83,7 @@ fn show(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
         platform_family: row.platform_family.clone(),
         load_balancers: Some(vec![]),
         service_registries: Some(vec![]),
-        network_configuration: show_network(row.network.as_ref())?,
+        network_configuration: render_network(row.network.as_ref())?,
         container_images: Some(images.collect()),
         guard_duty_enabled: Some(false),
         created_at: Some(row.created_at),

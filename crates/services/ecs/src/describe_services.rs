@@ -4,7 +4,7 @@ use aws_wire::{ApiError, Caller};
 use ecs_api as api;
 
 use super::failure;
-use super::show_service::{Shown, is_visible};
+use super::render_service::{ServiceRenderer, is_visible};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -43,7 +43,7 @@ pub(super) async fn handle(
     for given in asked {
         let row = ecs.service(&view, caller, cluster, &given).ok();
         match row.filter(|row| is_visible(row, kept_ms, now)) {
-            Some(row) => services.push(Shown::of(ecs, &view, row).show(with_tags)?),
+            Some(row) => services.push(ServiceRenderer::of(ecs, &view, row).render(with_tags)?),
             None => failures.push(failure(missing_arn(ecs, caller, given), "MISSING")),
         }
     }

@@ -5,7 +5,7 @@ use control::Permission;
 use ecs_api as api;
 use ecs_api::TaskDefinitionField;
 
-use super::show_task_definition::show;
+use super::render_task_definition::render;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -25,7 +25,7 @@ pub(super) fn handle(
     let row = ecs.task_definition(&view, caller, &given)?;
     let with_tags = include.contains(&TaskDefinitionField::Tags);
     Ok(api::DescribeTaskDefinitionResponse {
-        task_definition: Some(show(ecs, row)?),
-        tags: with_tags.then(|| tags::show(&row.tags)),
+        task_definition: Some(render(ecs, row)?),
+        tags: with_tags.then(|| tags::render(&row.tags)),
     })
 }

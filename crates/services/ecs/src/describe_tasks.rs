@@ -11,7 +11,7 @@ use ecs_api as api;
 use longshore_types::TaskArn;
 use model::Task;
 
-use super::show_task::show;
+use super::render_task::render;
 use super::task_ref::task_id;
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -31,14 +31,14 @@ pub(super) fn handle(
     input: api::DescribeTasksRequest,
 ) -> Result<api::DescribeTasksResponse, ApiError> {
     let Found { tasks, failures, with_tags } = find(ecs, caller, input)?;
-    let tasks = tasks.iter().map(|task| show(task, with_tags)).collect();
+    let tasks = tasks.iter().map(|task| render(task, with_tags)).collect();
     Ok(api::DescribeTasksResponse { tasks: Some(tasks), failures: Some(failures) })
 }
 
 /// The same answer, as JSON.
 pub(crate) fn handle_json(ecs: &Ecs, caller: &Caller, call: &Call<'_>) -> Result<Answer, ApiError> {
     let Found { tasks, failures, with_tags } = find(ecs, caller, call.input()?)?;
-    let texts = ecs.shown_tasks.texts(&tasks, with_tags);
+    let texts = ecs.rendered_tasks.texts(&tasks, with_tags);
     let length: usize = texts.iter().map(|text| text.len() + 1).sum();
     let mut body = Vec::with_capacity(length + 64);
     body.extend_from_slice(b"{\"tasks\":[");

@@ -1,8 +1,8 @@
 //! Where tasks go, kept from decision to decision: a fleet a cluster, and the pool that Fargate is.
 //!
-//! Whoever places asks [`Ecs::fleet`] for a [`Draft`] within a decision. It stands at the decision's
+//! Whoever places asks [`Ecs::fleet`] for a [`FleetReservation`] within a decision. It stands at the decision's
 //! view: what changed since the view before was applied, and only that was looked at. What is placed on
-//! a draft counts until the draft is dropped. Tasks that were committed come back with the next
+//! a reservation counts until the reservation is dropped. Tasks that were committed come back with the next
 //! view, and those that were not leave no trace.
 //!
 //! **Invariant:** a fleet is a function of its view. It may be thrown away at any time.
@@ -51,10 +51,10 @@ struct Cluster {
 
 /// A cluster's instances as one decision sees them, with what it has placed so far.
 ///
-/// While a draft lives nobody else gets one. A decision that takes one after the other puts the tasks that
+/// While a reservation lives nobody else gets one. A decision that takes one after the other puts the tasks that
 /// it made into its batch in between: that is where the next one finds them.
 #[derive(Debug)]
-pub(crate) struct Draft<'r> {
+pub(crate) struct FleetReservation<'r> {
     kept: MutexGuard<'r, Kept>,
     at: (AccountId, ClusterName),
     /// How many of the batch's writes were looked at.
@@ -63,9 +63,9 @@ pub(crate) struct Draft<'r> {
     unwritten: Vec<(InstanceId, String)>,
 }
 
-/// The instances that take Fargate tasks, as one decision sees them. As a [`Draft`] otherwise.
+/// The instances that take Fargate tasks, as one decision sees them. As a [`FleetReservation`] otherwise.
 #[derive(Debug)]
-pub(crate) struct FargateDraft<'r>(MutexGuard<'r, Kept>);
+pub(crate) struct FargateReservation<'r>(MutexGuard<'r, Kept>);
 
 impl Ecs {
     /// The instances of a cluster, to place tasks on within the decision that `view` was given to.
@@ -74,19 +74,19 @@ impl Ecs {
         view: &View,
         account: AccountId,
         cluster: &ClusterName,
-    ) -> Draft<'_> {
-        self.fleets.draft(view, account, cluster)
+    ) -> FleetReservation<'_> {
+        self.fleets.reservation(view, account, cluster)
     }
 
     /// The instances that take Fargate tasks, whosever they are.
-    pub(crate) fn fargate(&self, view: &View) -> FargateDraft<'_> {
+    pub(crate) fn fargate(&self, view: &View) -> FargateReservation<'_> {
         self.fleets.fargate(view)
     }
 }
 
-impl Draft<'_> {
+impl FleetReservation<'_> {
     /// Finds places for `count` tasks that are alike, beside those that the batch has already, and counts
-    /// them as taken. `draw` stands for chance.
+    /// them as taken. `seed` stands for chance.
     ///
     /// The batch relies on the instances that were chosen, and on no others.
     pub(crate) fn place_in(
@@ -94,11 +94,11 @@ impl Draft<'_> {
         batch: &mut Batch,
         ask: &Ask<'_>,
         count: u32,
-        draw: u64,
+        seed: u64,
     ) -> Plan {
         self.read(batch);
         let Some(cluster) = self.kept.clusters.get_mut(&self.at) else { return Plan::default() };
-        let plan = cluster.fleet.place(ask, count, draw);
+        let plan = cluster.fleet.place(ask, count, seed);
         self.unwritten.extend(plan.placements.iter().map(|id| (*id, ask.group.to_owned())));
         let mut chosen = plan.placements.clone();
         chosen.sort_unstable();
@@ -148,7 +148,7 @@ impl Draft<'_> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for FleetReservation<'_> {
     fn drop(&mut self) {
         if let Some(cluster) = self.kept.clusters.get_mut(&self.at) {
             cluster.fleet.give_back();
@@ -156,14 +156,14 @@ impl Drop for Draft<'_> {
     }
 }
 
-impl FargateDraft<'_> {
-    /// The place of the next task, counted as taken; `None` if no instance has room.
+impl FargateReservation<'_> {
+    /// The place of the next task, counted as taken; `None` if no instance has capacity.
     pub(crate) fn place(&mut self) -> Option<InstanceId> {
         self.0.fargate.as_mut()?.place(FARGATE_TASKS_PER_INSTANCE_MAX)
     }
 }
 
-impl Drop for FargateDraft<'_> {
+impl Drop for FargateReservation<'_> {
     fn drop(&mut self) {
         if let Some(pool) = &mut self.0.fargate {
             pool.give_back();
@@ -172,19 +172,24 @@ impl Drop for FargateDraft<'_> {
 }
 
 impl Fleets {
-    fn draft(&self, view: &View, account: AccountId, cluster: &ClusterName) -> Draft<'_> {
+    fn reservation(
+        &self,
+        view: &View,
+        account: AccountId,
+        cluster: &ClusterName,
+    ) -> FleetReservation<'_> {
         let mut kept = self.at(view);
         let at = (account, cluster.clone());
         kept.open(view, &at);
-        Draft { kept, at, read: 0, unwritten: Vec::new() }
+        FleetReservation { kept, at, read: 0, unwritten: Vec::new() }
     }
 
-    fn fargate(&self, view: &View) -> FargateDraft<'_> {
+    fn fargate(&self, view: &View) -> FargateReservation<'_> {
         let mut kept = self.at(view);
         if kept.fargate.is_none() {
             kept.fargate = Some(fargate_of(view));
         }
-        FargateDraft(kept)
+        FargateReservation(kept)
     }
 
     /// Goes along with the region, so that an old view is not held for those who may ask some day.

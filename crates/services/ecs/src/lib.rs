@@ -1,7 +1,7 @@
 //! Amazon ECS: each operation in the file of its name, and what ECS does by itself.
 //!
 //! A handler reads a view or makes a decision ([`control::Control::decide`]). [`services`] keeps services'
-//! promises, [`waiting`] finds places for tasks that wait for room, [`fleet`] has the instances ready that
+//! promises, [`waiting`] finds places for tasks that wait for capacity, [`fleet`] has the instances ready that
 //! both place on. [`errors`] turns what is refused into Amazon's codes.
 
 mod account_settings;
@@ -29,7 +29,6 @@ mod discover_poll_endpoint;
 mod errors;
 mod fleet;
 mod instance_ref;
-mod launch;
 mod list_clusters;
 mod list_container_instances;
 mod list_services;
@@ -42,6 +41,11 @@ mod pool;
 mod put_cluster_capacity_providers;
 mod register_container_instance;
 mod register_task_definition;
+mod render_instance;
+mod render_service;
+mod render_task;
+mod render_task_definition;
+mod rendered_task_cache;
 mod run_task;
 mod service;
 mod service_deployments;
@@ -49,11 +53,6 @@ mod service_spec;
 #[cfg(test)]
 mod service_tests;
 mod services;
-mod show_instance;
-mod show_service;
-mod show_task;
-mod show_task_definition;
-mod shown_tasks;
 mod start_task;
 mod stop_task;
 mod submit_state_change;
@@ -65,6 +64,7 @@ mod task_definition;
 mod task_protection;
 mod task_ref;
 mod task_sets;
+mod task_template;
 #[cfg(test)]
 mod task_tests;
 #[cfg(test)]
@@ -87,22 +87,22 @@ use ecs_api as api;
 pub use errors::Refusal;
 
 use fleet::Fleets;
-use shown_tasks::ShownTasks;
+use rendered_task_cache::RenderedTaskCache;
 
 /// The service with its state. Handlers take it by reference; it is shared as an `Arc`.
 #[derive(Debug)]
 pub struct Ecs {
     pub control: Arc<Control>,
     documents: Arc<Documents<api::TaskDefinition>>,
-    shown_tasks: ShownTasks,
+    rendered_tasks: RenderedTaskCache,
     /// Where tasks go, kept from decision to decision.
     fleets: Fleets,
 }
 
 impl Ecs {
     pub fn new(control: Arc<Control>, documents: Arc<Documents<api::TaskDefinition>>) -> Self {
-        let (shown_tasks, fleets) = (ShownTasks::default(), Fleets::default());
-        Self { control, documents, shown_tasks, fleets }
+        let (rendered_tasks, fleets) = (RenderedTaskCache::default(), Fleets::default());
+        Self { control, documents, rendered_tasks, fleets }
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn handle(
         })
         .await?;
     pool::settle(ecs, caller.account, &cluster.name).await?;
-    let cluster = ecs.show_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
+    let cluster = ecs.render_cluster(&ecs.control.view(), &cluster, EVERYTHING)?;
     Ok(api::PutClusterCapacityProvidersResponse { cluster: Some(cluster) })
 }
 

@@ -19,7 +19,7 @@ use model::{Cluster, Index, Key, Tags, View};
 use store::Batch;
 
 use super::pool;
-use super::show_instance::{Include, attributes, show};
+use super::render_instance::{Include, attributes, render};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -75,7 +75,7 @@ pub(crate) async fn handle(
                 }
             };
             row.capacity_provider = pool::provider_of(view, cluster, &row);
-            let shown = show(view, &row, Include { tags: true, health: false });
+            let shown = render(view, &row, Include { tags: true, health: false });
             batch.put(row);
             Ok((batch, shown))
         })

@@ -7,7 +7,7 @@ use longshore_types::TaskDefinitionId;
 use model::{TaskDefinition, TaskFamily};
 use store::Batch;
 
-use super::show_task_definition::{complete, show_tags};
+use super::render_task_definition::{complete, render_tags};
 use super::task_definition::Draft;
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -49,7 +49,7 @@ pub(super) async fn handle(
         })
         .await?;
     Ok(api::RegisterTaskDefinitionResponse {
-        tags: show_tags(&row),
+        tags: render_tags(&row),
         task_definition: Some(complete(ecs, &row, shape)),
     })
 }

@@ -1,6 +1,6 @@
 //! RunTask: places tasks, gives them addresses, and answers once they are durable.
 //!
-//! Fargate tasks always get a row: one that finds no room waits as PROVISIONING for the next
+//! Fargate tasks always get a row: one that finds no capacity waits as PROVISIONING for the next
 //! instance. Tasks for a cluster's own instances are placed now or named in `failures`; for those of a
 //! capacity provider with managed scaling they may wait, see [`providers`].
 
@@ -10,8 +10,8 @@ use aws_wire::{ApiError, Caller};
 use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{InstanceId, Timestamp};
-use model::service::{PlacementRule, PlacementWish};
-use model::task::{Launch as LaunchType, Task, Waiting};
+use model::service::{PlacementConstraint, PlacementStrategy};
+use model::task::{LaunchType, Task, Waiting};
 use model::{ClientToken, ClientTokenId, Cluster, Key, View};
 use plan::capacity::share;
 use plan::{Ask, Pool, Refusals};
@@ -19,13 +19,13 @@ use sha2::{Digest, Sha256};
 use store::Batch;
 
 use super::client_token;
-use super::launch::rules;
-use super::launch::{Capacity, Common, Launch, Place, earlier_use, fargate_room};
+use super::render_task::render;
 use super::service_spec::{read_constraints, read_strategies};
-use super::show_task::show;
+use super::task_template::rules;
+use super::task_template::{Capacity, Common, Place, TaskTemplate, earlier_use, fargate_capacity};
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::fleet::Draft;
+use crate::fleet::FleetReservation;
 
 const COUNT_MAX: usize = 10;
 const TOKEN_CHARS_MAX: usize = 64;
@@ -47,11 +47,11 @@ struct Asked<'a> {
     ecs: &'a Ecs,
     view: &'a View,
     cluster: &'a Cluster,
-    launch: &'a Launch<'a>,
-    rules: Vec<PlacementRule>,
-    wishes: Vec<PlacementWish>,
+    template: &'a TaskTemplate<'a>,
+    rules: Vec<PlacementConstraint>,
+    strategies: Vec<PlacementStrategy>,
     /// Stands for chance.
-    draw: u64,
+    seed: u64,
 }
 
 pub(super) async fn handle(
@@ -82,7 +82,7 @@ pub(super) async fn handle(
         })
         .await?;
     Ok(api::RunTaskResponse {
-        tasks: Some(outcome.tasks.iter().map(|task| show(task, true)).collect()),
+        tasks: Some(outcome.tasks.iter().map(|task| render(task, true)).collect()),
         failures: Some(outcome.failures),
     })
 }
@@ -119,21 +119,22 @@ fn decide(
         cluster,
     )?;
     let platform = input.platform_version.as_deref();
-    let launch = Launch::read(ecs, view, caller, cluster, capacity.kind(), platform, common)?;
-    batch.rely(Key::TaskDefinition(caller.account, launch.definition.id.clone()));
+    let template =
+        TaskTemplate::read(ecs, view, caller, cluster, capacity.kind(), platform, common)?;
+    batch.rely(Key::TaskDefinition(caller.account, template.definition.id.clone()));
     let given = input.placement_constraints.as_deref().unwrap_or_default();
-    let defined = launch.definition.placement_expressions.len();
+    let defined = template.definition.placement_expressions.len();
     let asked = Asked {
         ecs,
         view,
         cluster,
-        launch: &launch,
-        rules: read_constraints(given, defined, launch.kind)?,
-        wishes: read_strategies(
+        template: &template,
+        rules: read_constraints(given, defined, template.kind)?,
+        strategies: read_strategies(
             input.placement_strategy.as_deref().unwrap_or_default(),
-            launch.kind,
+            template.kind,
         )?,
-        draw: now.0 ^ view.seq.0.rotate_left(32),
+        seed: now.0 ^ view.seq.0.rotate_left(32),
     };
     let (found, failures) = match &capacity {
         _ if capacity.kind() == LaunchType::Fargate => {
@@ -144,7 +145,7 @@ fn decide(
     };
     let mut tasks = Vec::with_capacity(found.len());
     for Found { place, waiting } in found {
-        let mut task = launch.make(ecs, view, &mut batch, place, now)?;
+        let mut task = template.make(ecs, view, &mut batch, place, now)?;
         task.waiting = waiting.map(Box::new);
         tasks.push(task.clone());
         put_task(&mut batch, task);
@@ -189,7 +190,7 @@ fn fargate_places(
 ) -> Result<Vec<Found>, ApiError> {
     let Asked { ecs, view, cluster, .. } = asked;
     let max = ecs.control.config.limits.fargate_tasks_per_account_max;
-    if fargate_room(view, cluster.account, max, count) < count {
+    if fargate_capacity(view, cluster.account, max, count) < count {
         let message = "You've reached the limit on the number of tasks you can run concurrently.";
         return Err(Refusal::client(message).into());
     }
@@ -214,35 +215,35 @@ fn instance_places(
     count: usize,
     batch: &mut Batch,
 ) -> Result<(Vec<Found>, Vec<api::Failure>), ApiError> {
-    let pool = match asked.launch.kind {
+    let pool = match asked.template.kind {
         LaunchType::External => Pool::External,
         LaunchType::Ec2 | LaunchType::Fargate => Pool::Own,
     };
-    let constraints = rules::constraints(asked.launch.definition, &asked.rules)?;
-    let strategies = rules::strategies(&asked.wishes);
-    let Asked { ecs, view, cluster, launch, .. } = asked;
+    let constraints = rules::constraints(asked.template.definition, &asked.rules)?;
+    let strategies = rules::strategies(&asked.strategies);
+    let Asked { ecs, view, cluster, template, .. } = asked;
     let mut fleet = ecs.fleet(view, cluster.account, &cluster.name);
     if !fleet.has_active(pool) {
         let message = "No Container Instances were found in your cluster.";
         return Err(Refusal::invalid(message).into());
     }
     let ask = Ask {
-        need: &launch.need,
-        group: &launch.group,
+        need: &template.need,
+        group: &template.group,
         pool,
-        requires: &launch.definition.requires_attributes,
+        requires: &template.definition.requires_attributes,
         constraints: &constraints,
         strategies: &strategies,
     };
     let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-    let made = fleet.place_in(batch, &ask, wanted, asked.draw);
+    let made = fleet.place_in(batch, &ask, wanted, asked.seed);
     let find = |id: &InstanceId| Found { place: at(&fleet, *id, None), waiting: None };
     let found = made.placements.iter().map(find).collect();
     let failures = made.refusals.map_or_else(Vec::new, |refusals| failures(&fleet, &refusals));
     Ok((found, failures))
 }
 
-fn at(fleet: &Draft<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Place {
+fn at(fleet: &FleetReservation<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Place {
     Place {
         instance: Some(id),
         zone: fleet.instance(id).and_then(|row| row.zone()).map(str::to_owned),
@@ -251,7 +252,7 @@ fn at(fleet: &Draft<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Pla
 }
 
 /// What each instance said, with the sentence that counts them.
-fn failures(fleet: &Draft<'_>, refusals: &Refusals) -> Vec<api::Failure> {
+fn failures(fleet: &FleetReservation<'_>, refusals: &Refusals) -> Vec<api::Failure> {
     let sentence = refusals.to_string();
     let failure = |(id, unfit): &(InstanceId, plan::Unfit)| {
         Some(api::Failure {

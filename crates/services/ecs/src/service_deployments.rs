@@ -10,8 +10,8 @@ use model::{Deployment, ServiceId, View};
 use store::Batch;
 
 use super::failure;
-use super::service_spec::show_settings;
-use super::show_service::{Shown, amount, cluster_arn};
+use super::render_service::{ServiceRenderer, amount, cluster_arn};
+use super::service_spec::render_settings;
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -51,7 +51,7 @@ pub(super) async fn handle_list(
             && created.before.is_none_or(|before| row.created_at < before)
             && created.after.is_none_or(|after| after < row.created_at)
     };
-    let shown = Shown::of(ecs, &view, service);
+    let shown = ServiceRenderer::of(ecs, &view, service);
     let rows = view.deployments_of(caller.account, &service.key());
     let mut rows: Vec<_> = rows.filter(|row| passes(row)).collect();
     rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
@@ -69,7 +69,7 @@ fn place(row: &Deployment) -> String {
     format!("{:020}/{:020}", row.created_at.0, row.id.0)
 }
 
-fn brief(shown: &Shown<'_>, row: &Deployment) -> api::ServiceDeploymentBrief {
+fn brief(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeploymentBrief {
     api::ServiceDeploymentBrief {
         service_deployment_arn: row.arn().map(|arn| arn.to_string()),
         service_arn: Some(shown.service.arn().to_string()),
@@ -110,7 +110,7 @@ pub(super) async fn handle_describe(
             Some((id, row)) => {
                 let service = view.services.get(caller.account, &id);
                 let service = service.ok_or(Refusal::ServiceNotFound)?;
-                described.push(show(&Shown::of(ecs, &view, service), row));
+                described.push(render(&ServiceRenderer::of(ecs, &view, service), row));
             }
             None => failures.push(failure(given, "MISSING")),
         }
@@ -141,7 +141,7 @@ fn find<'v>(
     (service.status < ServiceStatus::Inactive).then_some((id, row))
 }
 
-fn show(shown: &Shown<'_>, row: &Deployment) -> api::ServiceDeployment {
+fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployment {
     let service = shown.service;
     let revision_arn = |id| {
         let row = shown.view.revision_of(service.scope.account, &service.key(), id);
@@ -176,7 +176,7 @@ fn show(shown: &Shown<'_>, row: &Deployment) -> api::ServiceDeployment {
         status: Some(row.status.as_str().into()),
         status_reason: shown.status_reason(row),
         lifecycle_stage: is_baking(row).then_some(api::ServiceDeploymentLifecycleStage::BakeTime),
-        deployment_configuration: Some(show_settings(&row.settings, service.controller)),
+        deployment_configuration: Some(render_settings(&row.settings, service.controller)),
         rollback: row.rollback.as_ref().map(|rollback| api::Rollback {
             reason: Some(
                 match rollback.cause {
@@ -223,7 +223,7 @@ pub(super) async fn handle_stop(
         &input.service_deployment_arn,
     );
     let given = input.service_deployment_arn.unwrap_or_default();
-    let wish = match &input.stop_type {
+    let requested = match &input.stop_type {
         None | Some(api::StopServiceDeploymentStopType::Rollback) => {
             ServiceDeploymentStatus::RollbackRequested
         }
@@ -238,7 +238,7 @@ pub(super) async fn handle_stop(
         .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             let (id, row) = find(view, caller, &arn).ok_or(Refusal::ServiceDeploymentNotFound)?;
-            if let Some(next) = stop(view, &id, row, wish, now)? {
+            if let Some(next) = stop(view, &id, row, requested, now)? {
                 batch.put(next);
             }
             Ok((batch, ()))
@@ -252,7 +252,7 @@ fn stop(
     view: &View,
     id: &ServiceId,
     row: &Deployment,
-    wish: ServiceDeploymentStatus,
+    requested: ServiceDeploymentStatus,
     now: Timestamp,
 ) -> Result<Option<Deployment>, ApiError> {
     match row.status {
@@ -273,13 +273,13 @@ fn stop(
     }
     let events = view.service_events.get(row.scope.account, id);
     let has_before = events.is_some_and(|events| events.notes.completed.is_some());
-    if wish == ServiceDeploymentStatus::RollbackRequested && !has_before {
+    if requested == ServiceDeploymentStatus::RollbackRequested && !has_before {
         let message = "The service deployment cannot be rolled back because the service has no \
                        completed deployment to go back to.";
         return Err(Refusal::conflict(message).into());
     }
     let mut next = row.clone();
-    next.status = wish;
+    next.status = requested;
     next.updated_at = now;
     next.version += 1;
     Ok(Some(next))

@@ -14,19 +14,19 @@ use aws_wire::{ApiError, Caller, json};
 use ecs_api as api;
 use longshore_types::{RevisionId, Scope, Timestamp};
 use model::service::RevisionCapacity;
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
 
-use super::launch::{self, Capacity};
+use super::task_template::{self, Capacity};
 use crate::Ecs;
 use crate::errors::Refusal;
 
 pub(crate) use images::with_seen_digests;
 pub(super) use placement::{
-    ZONE_FIELD, read_constraints, read_strategies, show_constraints, show_strategies,
+    ZONE_FIELD, read_constraints, read_strategies, render_constraints, render_strategies,
 };
 pub(super) use settings::{
-    defaults, read_desired, read_grace, read_propagate, read_settings, show_settings,
+    defaults, read_desired, read_grace, read_propagate, read_settings, render_settings,
 };
 
 /// What a Fargate service shows that asks for no platform version, or for the latest.
@@ -56,10 +56,10 @@ impl Workload {
         network: Option<&api::NetworkConfiguration>,
     ) -> Result<Self, ApiError> {
         let kind = capacity.launch();
-        launch::check_runnable(&definition, kind)?;
+        task_template::check_runnable(&definition, kind)?;
         let platform_version = read_platform(kind, platform_version)?;
         let network = read_network(ecs, view, caller, &definition, kind, network)?;
-        let platform_family = (kind == Launch::Fargate).then(|| "Linux".to_owned());
+        let platform_family = (kind == LaunchType::Fargate).then(|| "Linux".to_owned());
         Ok(Self { definition, capacity, platform_version, platform_family, network })
     }
 
@@ -67,11 +67,11 @@ impl Workload {
     pub(super) fn check_execute_command(&self, what: &str) -> Result<(), ApiError> {
         match self.definition.task_role {
             Some(_) => Ok(()),
-            None => Err(launch::execute_command_needs_role(what)),
+            None => Err(task_template::execute_command_needs_role(what)),
         }
     }
 
-    pub(super) fn kind(&self) -> Launch {
+    pub(super) fn kind(&self) -> LaunchType {
         self.capacity.launch()
     }
 
@@ -117,7 +117,7 @@ pub(super) fn read_definition(
 ) -> Result<Arc<TaskDefinition>, ApiError> {
     let given = given.filter(|given| !given.is_empty());
     let given = given.ok_or_else(|| Refusal::invalid("TaskDefinition can not be blank."))?;
-    let found = launch::definition(ecs, view, caller, Some(given))?.id.clone();
+    let found = task_template::definition(ecs, view, caller, Some(given))?.id.clone();
     let row = view.task_definitions.get(caller.account, &found);
     row.map(Arc::clone).ok_or_else(|| Refusal::NoSuchTaskDefinition.into())
 }
@@ -135,8 +135,8 @@ pub(super) fn read_capacity(
 }
 
 /// The platform version as it is kept: `LATEST` stays what it is.
-fn read_platform(kind: Launch, given: Option<&str>) -> Result<Option<String>, ApiError> {
-    let resolved = launch::platform_version_of(kind, given)?;
+fn read_platform(kind: LaunchType, given: Option<&str>) -> Result<Option<String>, ApiError> {
+    let resolved = task_template::platform_version_of(kind, given)?;
     let is_latest = given.is_none_or(|given| given.is_empty() || given == LATEST);
     Ok(resolved.map(|resolved| if is_latest { LATEST.to_owned() } else { resolved }))
 }
@@ -152,14 +152,14 @@ fn read_network(
     view: &View,
     caller: &Caller,
     definition: &TaskDefinition,
-    kind: Launch,
+    kind: LaunchType,
     given: Option<&api::NetworkConfiguration>,
 ) -> Result<Option<Document>, ApiError> {
     if given.is_none() && definition.network_mode != NetworkMode::Awsvpc {
         return Ok(None);
     }
     let vpc = ecs.control.own_vpc(view, caller)?;
-    if launch::read_network(given, definition, kind, &vpc)?.is_none() {
+    if task_template::read_network(given, definition, kind, &vpc)?.is_none() {
         return Ok(None);
     }
     let mut kept = given.cloned().unwrap_or_default();
@@ -174,7 +174,7 @@ fn read_network(
 }
 
 /// A network configuration as it was kept.
-pub(super) fn show_network(
+pub(super) fn render_network(
     kept: Option<&Document>,
 ) -> Result<Option<api::NetworkConfiguration>, ApiError> {
     kept.map(|kept| json::from_slice(kept.as_str().as_bytes()))

@@ -5,13 +5,13 @@ use control::tasks::put_task;
 use ecs_api as api;
 use model::Key;
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Launch as LaunchType, Task};
+use model::task::{LaunchType, Task};
 use plan::{Ask, Host, Pool, Unfit};
 use store::Batch;
 
 use super::instance_ref::{InstanceRef, instance_ref};
-use super::launch::{Common, Launch, Place};
-use super::show_task::show;
+use super::render_task::render;
+use super::task_template::{Common, Place, TaskTemplate};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -44,7 +44,7 @@ pub(super) async fn handle(
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
             check_named(&named)?;
             let kind = kind_of(ecs, view, caller, cluster, &named);
-            let launch = Launch::read(ecs, view, caller, cluster, kind, None, &common)?;
+            let template = TaskTemplate::read(ecs, view, caller, cluster, kind, None, &common)?;
             let (mut tasks, mut failures) = (Vec::<Task>::new(), Vec::new());
             for given in &named {
                 let found = instance_ref(ecs, caller, view, cluster, given)?;
@@ -58,7 +58,7 @@ pub(super) async fn handle(
                 let on = view.tasks_on_instance(instance.id).map(AsRef::as_ref);
                 let own = tasks.iter().filter(|task| task.instance == Some(instance.id));
                 let host = Host::new(instance, on.chain(own));
-                if let Err(unfit) = fit(&host, &launch) {
+                if let Err(unfit) = fit(&host, &template) {
                     let detail = Some(format!("The instance is {unfit}."));
                     failures.push(failure(instance.arn().to_string(), unfit.wire_reason(), detail));
                     continue;
@@ -70,7 +70,7 @@ pub(super) async fn handle(
                     zone: instance.zone().map(str::to_owned),
                     capacity_provider: None,
                 };
-                let task = launch.make(ecs, view, &mut batch, place, now)?;
+                let task = template.make(ecs, view, &mut batch, place, now)?;
                 tasks.push(task.clone());
                 put_task(&mut batch, task);
             }
@@ -78,7 +78,7 @@ pub(super) async fn handle(
         })
         .await?;
     Ok(api::StartTaskResponse {
-        tasks: Some(tasks.iter().map(|task| show(task, true)).collect()),
+        tasks: Some(tasks.iter().map(|task| render(task, true)).collect()),
         failures: Some(failures),
     })
 }
@@ -109,16 +109,16 @@ fn kind_of(
     if named.iter().all(is_external) { LaunchType::External } else { LaunchType::Ec2 }
 }
 
-/// The caller places: strategies and constraints play no part, room and abilities do.
-fn fit(host: &Host<'_>, launch: &Launch<'_>) -> Result<(), Unfit> {
+/// The caller places: strategies and constraints play no part, capacity and abilities do.
+fn fit(host: &Host<'_>, template: &TaskTemplate<'_>) -> Result<(), Unfit> {
     if host.instance.status == InstanceStatus::Draining {
         return Err(Unfit::Draining);
     }
     let ask = Ask {
-        need: &launch.need,
-        group: &launch.group,
+        need: &template.need,
+        group: &template.group,
         pool: Pool::Own,
-        requires: &launch.definition.requires_attributes,
+        requires: &template.definition.requires_attributes,
         constraints: &[],
         strategies: &[],
     };

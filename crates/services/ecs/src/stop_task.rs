@@ -6,7 +6,7 @@ use ecs_api as api;
 use model::task::{Input, Task, step};
 use store::Batch;
 
-use super::show_task::show;
+use super::render_task::render;
 use super::task_ref::task_id;
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -42,6 +42,6 @@ pub(super) async fn handle(
         .await?;
     // ECS answers with the status from before, and with what is wanted from now on.
     let task =
-        api::Task { last_status: Some(before.phase.as_str().to_owned()), ..show(&after, true) };
+        api::Task { last_status: Some(before.phase.as_str().to_owned()), ..render(&after, true) };
     Ok(api::StopTaskResponse { task: Some(task) })
 }

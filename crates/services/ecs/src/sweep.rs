@@ -14,7 +14,7 @@ use model::{Deployment, Key, Record as _, Service, Tally, TaskDefinition, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::Ecs;
-use crate::show_service::is_visible;
+use crate::render_service::is_visible;
 
 /// Past deployments of one service that are kept.
 const PAST_DEPLOYMENTS_MAX: usize = 100;

@@ -60,7 +60,7 @@ pub(super) fn handle_list(
     let arn = input.resource_arn.unwrap_or_default();
     let view = ecs.control.read(caller, &permission)?;
     let resource = find(ecs, &view, caller, &arn)?;
-    Ok(api::ListTagsForResourceResponse { tags: Some(tags::show(resource.tags())) })
+    Ok(api::ListTagsForResourceResponse { tags: Some(tags::render(resource.tags())) })
 }
 
 async fn change(

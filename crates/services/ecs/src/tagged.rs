@@ -72,7 +72,7 @@ impl Tagged for Ecs {
         arn: &'a str,
         tags: &'a Tags,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let (resource_arn, tags) = (Some(arn.to_owned()), Some(tags::show(tags)));
+        let (resource_arn, tags) = (Some(arn.to_owned()), Some(tags::render(tags)));
         let input = api::TagResourceRequest { resource_arn, tags };
         Box::pin(async { tag_resource::handle_tag(self, caller, input).await.map(drop) })
     }

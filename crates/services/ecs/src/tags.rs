@@ -32,12 +32,12 @@ pub(crate) fn overlay(tags: &Tags, more: &Tags) -> Result<Tags, ApiError> {
 }
 
 /// Tags as an answer shows them, by key.
-pub(crate) fn show(tags: &Tags) -> Vec<api::Tag> {
-    let show = |(key, value): (&String, &String)| api::Tag {
+pub(crate) fn render(tags: &Tags) -> Vec<api::Tag> {
+    let render = |(key, value): (&String, &String)| api::Tag {
         key: Some(key.clone()),
         value: Some(value.clone()),
     };
-    tags.iter().map(show).collect()
+    tags.iter().map(render).collect()
 }
 
 fn check_count(tags: &Tags) -> Result<(), ApiError> {

@@ -39,7 +39,7 @@ pub(super) async fn handle_get(
     let (mut protected, mut failures) = (Vec::new(), Vec::new());
     for id in named {
         match find(&view, caller, &cluster.name, id) {
-            Ok(task) => protected.push(show(task, caller.now)),
+            Ok(task) => protected.push(render(task, caller.now)),
             Err(unfit) => failures.push(unfit.failure(ecs, caller, &cluster.name, id)),
         }
     }
@@ -77,7 +77,7 @@ pub(super) async fn handle_update(
                 let until = lasts_ms.map(|ms| now.plus_ms(ms));
                 match change(view, caller, cluster, id, until, now, &mut batch) {
                     Ok(task) => {
-                        protected.push(show(&task, now));
+                        protected.push(render(&task, now));
                         batch.put(task);
                     }
                     Err(unfit) => failures.push(unfit.failure(ecs, caller, cluster, id)),
@@ -241,7 +241,7 @@ fn waits_for_protected_only<'t>(
     left.peek().is_some() && left.all(|task| task.is_protected(now))
 }
 
-fn show(task: &Task, now: Timestamp) -> api::ProtectedTask {
+fn render(task: &Task, now: Timestamp) -> api::ProtectedTask {
     let until = task.protected_until.filter(|until| now < *until);
     api::ProtectedTask {
         task_arn: Some(task.arn().to_string()),

@@ -22,8 +22,8 @@ use model::service::{Controller, ServiceStatus, TaskSet, TaskSetStatus};
 use model::{Service, ServiceId, View};
 use plan::service::Counts;
 
-use super::service_spec::{resolved_platform, show_network};
-use super::show_service::{ShownCapacity, amount, cluster_arn, definition_arn};
+use super::render_service::{RenderedCapacity, amount, cluster_arn, definition_arn};
+use super::service_spec::{render_network, resolved_platform};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -121,24 +121,24 @@ fn refuse_draining(set: &TaskSet) -> Result<(), ApiError> {
 }
 
 /// A service's task sets as `DescribeServices` shows them: the primary one first, then the latest.
-pub(super) fn show_all<'v>(
+pub(super) fn render_all<'v>(
     service: &Service,
     sets: impl Iterator<Item = &'v TaskSet>,
     counts: impl Fn(&TaskSet) -> Counts,
 ) -> Result<Vec<api::TaskSet>, ApiError> {
     let mut sets: Vec<&TaskSet> = sets.collect();
     sets.sort_by_key(|set| (set.status, Reverse((set.created_at, set.id))));
-    sets.into_iter().map(|set| show(service, set, counts(set), false)).collect()
+    sets.into_iter().map(|set| render(service, set, counts(set), false)).collect()
 }
 
 /// A task set as answers show it.
-fn show(
+fn render(
     service: &Service,
     set: &TaskSet,
     counts: Counts,
     with_tags: bool,
 ) -> Result<api::TaskSet, ApiError> {
-    let capacity = ShownCapacity::of(&set.capacity);
+    let capacity = RenderedCapacity::of(&set.capacity);
     let is_steady = set.is_steady && counts.running == counts.desired && counts.pending == 0;
     Ok(api::TaskSet {
         id: Some(set.id.to_string()),
@@ -157,7 +157,7 @@ fn show(
         capacity_provider_strategy: capacity.strategy,
         platform_version: resolved_platform(set.platform_version.as_deref()),
         platform_family: set.platform_family.clone(),
-        network_configuration: show_network(set.network.as_ref())?,
+        network_configuration: render_network(set.network.as_ref())?,
         load_balancers: Some(vec![]),
         service_registries: Some(vec![]),
         scale: Some(api::Scale {
@@ -169,17 +169,17 @@ fn show(
             false => api::StabilityStatus::Stabilizing,
         }),
         stability_status_at: Some(set.steadiness_changed_at.unwrap_or(set.created_at)),
-        tags: Some(if with_tags { tags::show(&set.tags) } else { vec![] }),
+        tags: Some(if with_tags { tags::render(&set.tags) } else { vec![] }),
         ..api::TaskSet::default()
     })
 }
 
 /// What a request made of a task set, as it is shown at once.
-fn show_changed(ecs: &Ecs, set: &TaskSet) -> Result<api::TaskSet, ApiError> {
+fn render_changed(ecs: &Ecs, set: &TaskSet) -> Result<api::TaskSet, ApiError> {
     let view = ecs.control.view();
     let service = view.services.get(set.scope.account, &set.service_id());
     let service = service.ok_or(Refusal::ServiceNotFound)?;
-    show(service, set, counts_of(&view, service, set), true)
+    render(service, set, counts_of(&view, service, set), true)
 }
 
 /// The tasks that it shall have, and those that it has.

@@ -71,7 +71,7 @@ async fn update(
             Ok((batch, cluster))
         })
         .await?;
-    ecs.show_cluster(&ecs.control.view(), &cluster, EVERYTHING)
+    ecs.render_cluster(&ecs.control.view(), &cluster, EVERYTHING)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use store::Batch;
 
 use super::failure;
 use super::instance_ref::{InstanceRef, instance_ref};
-use super::show_instance::{Include, show};
+use super::render_instance::{Include, render};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -68,7 +68,7 @@ pub(super) async fn handle(
                     next.status = status;
                     next.version += 1;
                 }
-                instances.push(show(view, &next, Include::default()));
+                instances.push(render(view, &next, Include::default()));
                 if next != *instance {
                     batch.put(next);
                 }

@@ -12,21 +12,21 @@ use longshore_types::{RevisionId, Timestamp};
 use model::service::{
     Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceStatus, SourceRevision,
 };
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{Cluster, Index, Key, Row, Service, ServiceRevision, TaskDefinitionStatus, View};
 use store::Batch;
 
 use super::create_service::{
     DAEMON_COUNT, DAEMON_STRATEGY, check_daemon_capacity, first_step, read_rebalancing,
 };
-use super::launch::execute_command_needs_role;
+use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
     Workload, read_capacity, read_constraints, read_definition, read_desired, read_grace,
-    read_propagate, read_settings, read_strategies, show_constraints, show_network,
-    show_strategies,
+    read_propagate, read_settings, read_strategies, render_constraints, render_network,
+    render_strategies,
 };
-use super::show_service::{Shown, as_written};
+use super::task_template::execute_command_needs_role;
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -49,7 +49,7 @@ pub(super) async fn handle(
         Ok((batch, (view, service, is_deployed)))
     };
     let (view, service, is_deployed) = ecs.control.change(caller, &permission, decide).await?;
-    let mut service = Shown::of(ecs, &view, &service).show(false)?;
+    let mut service = ServiceRenderer::of(ecs, &view, &service).render(false)?;
     // ECS answers before its scheduler has given the new deployment any tasks to desire.
     if let Some(first) = service.deployments.iter_mut().flatten().next().filter(|_| is_deployed) {
         first.desired_count = Some(0);
@@ -86,7 +86,7 @@ fn decide(
     let kind = match (&workload, revision) {
         (Some(workload), _) => workload.kind(),
         (None, Some(revision)) => revision.capacity.launch(),
-        (None, None) => Launch::Ec2,
+        (None, None) => LaunchType::Ec2,
     };
     let mut service = change(ecs, view, caller, before, workload.as_ref(), kind, input)?;
     check_execute_command(view, &service, workload.as_ref(), revision.map(AsRef::as_ref), input)?;
@@ -182,11 +182,11 @@ fn next_workload(
         Some([]) => RevisionCapacity::Launch(revision.capacity.launch()),
         Some(items) => read_capacity(None, Some(items), cluster)?,
     };
-    let is_fargate = capacity.launch() == Launch::Fargate;
+    let is_fargate = capacity.launch() == LaunchType::Fargate;
     let platform = platform.or(revision.platform_version.as_deref().filter(|_| is_fargate));
     let network = match &input.network_configuration {
         Some(given) => Some(given.clone()),
-        None => show_network(revision.network.as_ref())?,
+        None => render_network(revision.network.as_ref())?,
     };
     let active = definition.status == TaskDefinitionStatus::Active;
     let workload =
@@ -234,7 +234,7 @@ fn change(
     caller: &Caller,
     before: &Service,
     workload: Option<&Workload>,
-    kind: Launch,
+    kind: LaunchType,
     input: &api::UpdateServiceRequest,
 ) -> Result<Service, ApiError> {
     let mut service = before.clone();
@@ -284,7 +284,7 @@ fn place(
     caller: &Caller,
     service: &mut Service,
     workload: Option<&Workload>,
-    kind: Launch,
+    kind: LaunchType,
     input: &api::UpdateServiceRequest,
 ) -> Result<(), ApiError> {
     let current = || {
@@ -296,11 +296,11 @@ fn place(
     let defined = definition.map_or(0, |row| row.placement_expressions.len());
     let constraints = match &input.placement_constraints {
         Some(given) => given.clone(),
-        None => show_constraints(&service.constraints),
+        None => render_constraints(&service.constraints),
     };
     let strategies = match &input.placement_strategy {
         Some(given) => given.clone(),
-        None => show_strategies(&service.strategies),
+        None => render_strategies(&service.strategies),
     };
     service.constraints = read_constraints(&constraints, defined, kind)?;
     service.strategies = read_strategies(&strategies, kind)?;
@@ -318,7 +318,7 @@ fn deploy(
 ) -> Result<(), ApiError> {
     let (account, id) = (service.scope.account, service.key());
     let revision = workload.revision(ecs, view, service.scope.clone(), &id, now)?;
-    let shown = Shown::of(ecs, view, service);
+    let shown = ServiceRenderer::of(ecs, view, service);
     let live = || view.deployments_of(account, &id).filter(|row| row.rank < Rank::Gone);
     let sources = live().filter_map(|row| {
         let counts = shown.counts(row);

@@ -1,7 +1,7 @@
-//! Tasks that wait for room: placed oldest first, whenever there may be some.
+//! Tasks that wait for capacity: placed oldest first, whenever there may be some.
 //!
 //! [`place_waiting`] decides for one pool; [`WaitingTasks`] reconciles those in which tasks wait. Nothing
-//! is polled: rows that may mean room, or a task that needs some, wake it.
+//! is polled: rows that may mean capacity, or a task that needs some, wake it.
 //!
 //! **Invariants:** of tasks that are alike the older one goes first; a task that fits nowhere keeps no
 //! other from its place, and its row says what kept it from one.
@@ -18,8 +18,8 @@ use longshore_types::{
 };
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
-use model::service::{PlacementRule, PlacementWish, Scheduling};
-use model::task::{Input, Launch, Need, Phase, StopCause, Task, Waiting, step};
+use model::service::{PlacementConstraint, PlacementStrategy, Scheduling};
+use model::task::{Input, LaunchType, Need, Phase, StopCause, Task, Waiting, step};
 use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
 use plan::scaling::{Reservation, wanted_instances};
 use plan::{Ask, Pool, Refusals, Strategy};
@@ -28,8 +28,8 @@ use tracing::{info, warn};
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::fleet::Draft;
-use crate::launch::rules;
+use crate::fleet::FleetReservation;
+use crate::task_template::rules;
 
 #[cfg(test)]
 mod tests;
@@ -67,8 +67,8 @@ pub(crate) fn pools(view: &View) -> BTreeSet<WaitingPool> {
 
 fn pool_of(task: &Task) -> WaitingPool {
     match task.launch {
-        Launch::Fargate => WaitingPool::Fargate,
-        Launch::Ec2 | Launch::External => {
+        LaunchType::Fargate => WaitingPool::Fargate,
+        LaunchType::Ec2 | LaunchType::External => {
             WaitingPool::Cluster(task.scope.account, task.cluster.clone())
         }
     }
@@ -82,7 +82,9 @@ pub(crate) fn waiting_in<'v>(
 ) -> impl Iterator<Item = &'v Arc<Task>> + use<'v> {
     let cluster = cluster.clone();
     unplaced(view).filter(move |task| {
-        task.scope.account == account && task.cluster == cluster && task.launch != Launch::Fargate
+        task.scope.account == account
+            && task.cluster == cluster
+            && task.launch != LaunchType::Fargate
     })
 }
 
@@ -97,14 +99,14 @@ pub(crate) fn place_waiting(
 ) -> Placed {
     match pool {
         WaitingPool::Fargate => {
-            let tasks = unplaced(view).filter(|task| task.launch == Launch::Fargate);
+            let tasks = unplaced(view).filter(|task| task.launch == LaunchType::Fargate);
             place_fargate(ecs, view, batch, by_age(tasks), now)
         }
         WaitingPool::Cluster(account, cluster) => {
             let tasks = by_age(waiting_in(view, *account, cluster));
             let fleet = ecs.fleet(view, *account, cluster);
-            let turn = Turn { view, batch, fleet, now, refused: Vec::new(), noted: 0 };
-            turn.place(tasks)
+            let pass = WaitingPass { view, batch, fleet, now, refused: Vec::new(), noted: 0 };
+            pass.place(tasks)
         }
     }
 }
@@ -166,18 +168,18 @@ impl fmt::Display for Unplaced {
 }
 
 /// One decision about the tasks of one cluster.
-struct Turn<'t> {
+struct WaitingPass<'t> {
     view: &'t View,
     batch: &'t mut Batch,
-    fleet: Draft<'t>,
+    fleet: FleetReservation<'t>,
     now: Timestamp,
-    /// A task of each shape that found no room, and why: others like it need not be tried.
+    /// A task of each shape that found no capacity, and why: others like it need not be tried.
     refused: Vec<(&'t Task, Unplaced)>,
     /// How many tallies were written.
     noted: usize,
 }
 
-impl<'t> Turn<'t> {
+impl<'t> WaitingPass<'t> {
     fn place(mut self, tasks: Vec<&'t Arc<Task>>) -> Placed {
         let mut placed = Placed::default();
         for task in tasks {
@@ -218,11 +220,11 @@ impl<'t> Turn<'t> {
         let definition = self.view.task_definitions.get(account, &task.definition);
         let definition =
             definition.ok_or_else(|| Unplaced::DefinitionGone(task.definition.clone()))?;
-        let (given, wishes) = rules_of(self.view, task);
+        let (given, asked) = rules_of(self.view, task);
         let constraints = rules::constraints(definition, given).map_err(Unplaced::BadRule)?;
-        let strategies = match task.service.is_some() && wishes.is_empty() {
+        let strategies = match task.service.is_some() && asked.is_empty() {
             true => vec![Strategy::of_services()],
-            false => rules::strategies(wishes),
+            false => rules::strategies(asked),
         };
         let ask = Ask {
             need: &task.need,
@@ -232,8 +234,8 @@ impl<'t> Turn<'t> {
             constraints: &constraints,
             strategies: &strategies,
         };
-        let draw = draw(task.id, self.now);
-        let plan = self.fleet.place_in(self.batch, &ask, 1, draw);
+        let seed = seed(task.id, self.now);
+        let plan = self.fleet.place_in(self.batch, &ask, 1, seed);
         plan.placements.first().copied().ok_or_else(|| match plan.refusals {
             Some(refusals) if !refusals.is_empty() => Unplaced::Refused(refusals),
             Some(_) | None => Unplaced::NoInstances,
@@ -256,12 +258,17 @@ impl<'t> Turn<'t> {
     }
 }
 
-/// Ends the waiting of tasks that nobody replaces and for which no room came in time: as ECS does it,
+/// Ends the waiting of tasks that nobody replaces and for which no capacity came in time: as ECS does it,
 /// they stop. Says how many.
-pub(crate) fn give_up(view: &View, batch: &mut Batch, waits_ms_max: u64, now: Timestamp) -> usize {
+pub(crate) fn stop_overdue(
+    view: &View,
+    batch: &mut Batch,
+    waits_ms_max: u64,
+    now: Timestamp,
+) -> usize {
     let is_over = |task: &&Arc<Task>| {
         let waited_ms = now.since_ms(task.times.created);
-        task.service.is_none() && task.launch != Launch::Fargate && waits_ms_max <= waited_ms
+        task.service.is_none() && task.launch != LaunchType::Fargate && waits_ms_max <= waited_ms
     };
     let mut ended = 0;
     for task in unplaced(view).filter(is_over).take(PLACED_AT_ONCE_MAX) {
@@ -291,7 +298,10 @@ fn is_alike(one: &Task, other: &Task) -> bool {
 }
 
 /// The rules of the request that made it, or of its service as they are now.
-fn rules_of<'t>(view: &'t View, task: &'t Task) -> (&'t [PlacementRule], &'t [PlacementWish]) {
+fn rules_of<'t>(
+    view: &'t View,
+    task: &'t Task,
+) -> (&'t [PlacementConstraint], &'t [PlacementStrategy]) {
     match (service_of(view, task), &task.waiting) {
         (Some(service), _) => (&service.constraints, &service.strategies),
         (None, Some(waiting)) => (&waiting.constraints, &waiting.strategies),
@@ -310,14 +320,14 @@ fn provider_of<'v>(view: &'v View, task: &Task) -> Option<&'v Arc<CapacityProvid
 }
 
 /// Chance, from what differs from task to task.
-fn draw(task: TaskId, now: Timestamp) -> u64 {
+fn seed(task: TaskId, now: Timestamp) -> u64 {
     let bytes = task.to_bytes();
     bytes.iter().take(8).fold(now.0, |all, byte| all.rotate_left(8) ^ u64::from(*byte))
 }
 
 /// How many instances a capacity provider has, and how many it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct DesiredCapacity {
     pub(crate) provider: String,
     pub(crate) group: String,
     pub(crate) instances: u32,
@@ -325,21 +335,25 @@ pub(crate) struct Wish {
 }
 
 /// What the providers of a cluster with managed scaling would have of their groups.
-pub(crate) fn wishes(view: &View, account: AccountId, cluster: &ClusterName) -> Vec<Wish> {
+pub(crate) fn desired_capacities(
+    view: &View,
+    account: AccountId,
+    cluster: &ClusterName,
+) -> Vec<DesiredCapacity> {
     let Some(row) = view.active_cluster(account, cluster) else { return Vec::new() };
     let managed = row.capacity_providers.iter().filter_map(|name| {
         let provider = view.capacity_providers.get(account, name)?;
         (provider.is_active() && provider.scaling.is_enabled).then_some(provider)
     });
-    managed.map(|provider| wish(view, account, cluster, provider)).collect()
+    managed.map(|provider| desired_capacity(view, account, cluster, provider)).collect()
 }
 
-fn wish(
+fn desired_capacity(
     view: &View,
     account: AccountId,
     cluster: &ClusterName,
     provider: &CapacityProvider,
-) -> Wish {
+) -> DesiredCapacity {
     let group = Some(provider.group_name());
     let is_its = |row: &&Arc<Instance>| {
         row.status != InstanceStatus::Inactive
@@ -371,7 +385,7 @@ fn wish(
         size: largest,
         waiting: &waiting,
     };
-    Wish {
+    DesiredCapacity {
         provider: provider.name.clone(),
         group: provider.group_name().to_owned(),
         instances: reservation.instances,
@@ -384,19 +398,19 @@ fn wish(
 pub(crate) struct WaitingTasks {
     ecs: Arc<Ecs>,
     /// What operators were told of how many instances are wanted, so that they are told changes only.
-    told: BTreeMap<WaitingPool, Vec<Wish>>,
+    reported: BTreeMap<WaitingPool, Vec<DesiredCapacity>>,
 }
 
 impl WaitingTasks {
     pub(crate) fn new(ecs: &Arc<Ecs>) -> Self {
-        Self { ecs: Arc::clone(ecs), told: BTreeMap::new() }
+        Self { ecs: Arc::clone(ecs), reported: BTreeMap::new() }
     }
 }
 
 impl Reconciler for WaitingTasks {
     type Key = WaitingPool;
     /// How many instances the pool's providers want; `None` once no task waits.
-    type Note = Option<Vec<Wish>>;
+    type Note = Option<Vec<DesiredCapacity>>;
     type Error = ApiError;
 
     fn name(&self) -> &'static str {
@@ -418,7 +432,7 @@ impl Reconciler for WaitingTasks {
                 if task.is_unplaced() {
                     queue.changed(&pool_of(task), seq);
                 } else if task.phase == Phase::Stopped {
-                    // Its room is free, in its own pool and in that of the instance it was on.
+                    // Its capacity is free, in its own pool and in that of the instance it was on.
                     queue.changed(&pool_of(task), seq);
                     if let Some(row) = task.instance.and_then(|id| view.instance_of_any(id)) {
                         cluster(row.scope.account, &row.cluster, queue);
@@ -470,11 +484,14 @@ impl Reconciler for WaitingTasks {
     }
 
     fn keys(&mut self, view: &View) -> Vec<WaitingPool> {
-        let told = self.told.keys().cloned();
-        told.chain(pools(view)).collect::<BTreeSet<_>>().into_iter().collect()
+        let reported = self.reported.keys().cloned();
+        reported.chain(pools(view)).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn pass(&self, pool: &WaitingPool) -> PassFuture<Result<Pass<Option<Vec<Wish>>>, ApiError>> {
+    fn pass(
+        &self,
+        pool: &WaitingPool,
+    ) -> PassFuture<Result<Pass<Option<Vec<DesiredCapacity>>>, ApiError>> {
         let (ecs, pool) = (Arc::clone(&self.ecs), pool.clone());
         Box::pin(async move { run(&ecs, &pool).await })
     }
@@ -482,23 +499,26 @@ impl Reconciler for WaitingTasks {
     fn finished(
         &mut self,
         pool: &WaitingPool,
-        wishes: Option<Vec<Wish>>,
+        desired: Option<Vec<DesiredCapacity>>,
         _queue: &mut Queue<WaitingPool>,
     ) {
-        let before = self.told.remove(pool).unwrap_or_default();
-        let Some(wishes) = wishes else { return };
-        for wish in wishes.iter().filter(|wish| !before.contains(wish)) {
-            let Wish { provider, group, instances, wanted } = wish;
+        let before = self.reported.remove(pool).unwrap_or_default();
+        let Some(desired) = desired else { return };
+        for desired in desired.iter().filter(|desired| !before.contains(desired)) {
+            let DesiredCapacity { provider, group, instances, wanted } = desired;
             info!(?pool, %provider, %group, instances, wanted, "instances wanted");
         }
-        if !wishes.is_empty() {
-            self.told.insert(pool.clone(), wishes);
+        if !desired.is_empty() {
+            self.reported.insert(pool.clone(), desired);
         }
     }
 }
 
 /// Places what can be placed with one decision, and says how many instances are wanted for the rest.
-async fn run(ecs: &Ecs, pool: &WaitingPool) -> Result<Pass<Option<Vec<Wish>>>, ApiError> {
+async fn run(
+    ecs: &Ecs,
+    pool: &WaitingPool,
+) -> Result<Pass<Option<Vec<DesiredCapacity>>>, ApiError> {
     let view = ecs.control.store.latest();
     if !unplaced(&view).any(|task| pool_of(task) == *pool) {
         return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
@@ -514,11 +534,11 @@ async fn run(ecs: &Ecs, pool: &WaitingPool) -> Result<Pass<Option<Vec<Wish>>>, A
     for (task, instance) in &placed.tasks {
         info!(%task, %instance, "waiting task placed");
     }
-    let wishes = match pool {
+    let desired = match pool {
         WaitingPool::Fargate => Vec::new(),
         WaitingPool::Cluster(account, cluster) => {
-            wishes(&ecs.control.store.latest(), *account, cluster)
+            desired_capacities(&ecs.control.store.latest(), *account, cluster)
         }
     };
-    Ok(Pass { looked_at, is_cut: placed.has_more, note: Some(wishes), ..Pass::default() })
+    Ok(Pass { looked_at, is_cut: placed.has_more, note: Some(desired), ..Pass::default() })
 }

@@ -120,7 +120,7 @@ impl tagging_api::Tagging for Tagging {
                 next = shown.last().and_then(|last: &ResourceTagMapping| last.resource_arn.clone());
                 break;
             }
-            shown.push(show(arn, &tags));
+            shown.push(render(arn, &tags));
         }
         Ok(GetResourcesOutput {
             pagination_token: Some(write_token(next)),
@@ -232,7 +232,7 @@ fn passes(tags: &Tags, filter: &TagFilter) -> bool {
     value.is_some_and(|value| values.is_empty() || values.contains(value))
 }
 
-fn show(arn: String, tags: &Tags) -> ResourceTagMapping {
+fn render(arn: String, tags: &Tags) -> ResourceTagMapping {
     let tag = |(key, value): (&String, &String)| Tag {
         key: Some(key.clone()),
         value: Some(value.clone()),

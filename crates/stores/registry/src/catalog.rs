@@ -1,4 +1,4 @@
-//! The seam to whoever knows which repository has what.
+//! The port to whoever knows which repository has what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

@@ -9,7 +9,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::auth::Authorizer;
 use crate::catalog::Catalog;
-use crate::{ORPHAN_AGE_MS_MIN, Registry, RegistryError, UPLOAD_SILENCE_MS_MAX};
+use crate::{ORPHAN_AGE_MS_MIN, Registry, RegistryError, UPLOAD_IDLE_MS_MAX};
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate(RwLock<()>);
@@ -33,7 +33,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
     /// and then; what is younger than an hour stays.
     pub async fn sweep(&self) -> Result<Swept, RegistryError> {
         let now = self.clock.now();
-        let uploads = self.uploads.sweep(Timestamp(now.0.saturating_sub(UPLOAD_SILENCE_MS_MAX)))?;
+        let uploads = self.uploads.sweep(Timestamp(now.0.saturating_sub(UPLOAD_IDLE_MS_MAX)))?;
         let before = Timestamp(now.0.saturating_sub(ORPHAN_AGE_MS_MIN));
         let layers = {
             let _alone = self.gate.0.write().await;

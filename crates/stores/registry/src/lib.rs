@@ -53,7 +53,7 @@ pub const UPLOADS_OF_REPOSITORY_MAX: usize = 500;
 /// hashed again when its next part comes.
 pub const UPLOADS_KEPT_OF_ACCOUNT_MAX: usize = 64;
 /// An upload that no byte came for in so long is removed.
-pub const UPLOAD_SILENCE_MS_MAX: u64 = 2 * 3600 * 1000;
+pub const UPLOAD_IDLE_MS_MAX: u64 = 2 * 3600 * 1000;
 /// A layer that no image names is kept for so long: its manifest may be on the way.
 pub const ORPHAN_AGE_MS_MIN: u64 = 3600 * 1000;
 /// The most names in one page of a list.

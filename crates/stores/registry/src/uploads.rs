@@ -18,7 +18,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Se
 use crate::catalog::Repository;
 use crate::error::of_blob;
 use crate::{
-    UPLOAD_SILENCE_MS_MAX, UPLOADS_KEPT_OF_ACCOUNT_MAX, UPLOADS_OF_ACCOUNT_MAX,
+    UPLOAD_IDLE_MS_MAX, UPLOADS_KEPT_OF_ACCOUNT_MAX, UPLOADS_OF_ACCOUNT_MAX,
     UPLOADS_OF_REPOSITORY_MAX,
 };
 
@@ -32,7 +32,7 @@ pub enum UploadError {
     #[error(
         "{of} has {max} uploads open already; complete them or cancel them, or wait: one that no \
          byte comes for is removed after {} hours",
-        UPLOAD_SILENCE_MS_MAX / 3_600_000
+        UPLOAD_IDLE_MS_MAX / 3_600_000
     )]
     TooMany { of: &'static str, max: usize },
     #[error("a worker of the registry died")]

@@ -6,7 +6,7 @@ use longshore_types::{
     CpuUnits, EniId, InstanceId, MemoryMib, Scope, SeededEnv, TaskId, Timestamp, Uuid,
 };
 use model::task::{
-    Asked, AskedContainer, AttachmentPhase, Container, Desired, Launch, Need, Overrides, Phase,
+    Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
     SeenContainer, Task, TaskInterface, Times,
 };
 
@@ -22,7 +22,7 @@ pub fn task(seed: u64) -> Task {
             },
             cluster: "demo".parse().expect("well formed"),
             definition: "web:3".parse().expect("well formed"),
-            launch: Launch::Fargate,
+            launch: LaunchType::Fargate,
             platform_version: Some("1.4.0".to_owned()),
             platform_family: None,
             group: "family:web".to_owned(),

@@ -143,7 +143,7 @@ pub struct Rollback {
     pub by: DeploymentId,
 }
 
-/// Tasks that found no room when they were last tried, and why not.
+/// Tasks that found no capacity when they were last tried, and why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shortage {
@@ -155,13 +155,13 @@ pub struct Shortage {
 
 /// What a deployment waits for. Derived whenever it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum WaitReason {
     /// Tasks were made and have not said yet that they run.
     Starting { tasks: u32 },
     /// Tasks run, and their health checks have not passed yet.
     Healthy { tasks: u32 },
-    /// Tasks find no room.
-    Room(Shortage),
+    /// Tasks found no instance with enough free capacity.
+    Capacity(Shortage),
     /// Tasks of before are being stopped.
     Stopping { tasks: u32 },
     /// No more tasks may start until others have stopped, and none may be stopped until others run.
@@ -174,14 +174,14 @@ pub enum Gate {
     Bake { until: Timestamp },
 }
 
-impl fmt::Display for Gate {
+impl fmt::Display for WaitReason {
     /// What follows "waiting for": `2 tasks to run`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tasks = |many: &u32| if *many == 1 { "1 task".into() } else { format!("{many} tasks") };
         match self {
             Self::Starting { tasks: many } => write!(f, "{} to run", tasks(many)),
             Self::Healthy { tasks: many } => write!(f, "{} to be healthy", tasks(many)),
-            Self::Room(Shortage { tasks: many, tally, .. }) => {
+            Self::Capacity(Shortage { tasks: many, tally, .. }) => {
                 write!(f, "room for {} ({tally})", tasks(many))
             }
             Self::Stopping { tasks: many } => write!(f, "{} to stop", tasks(many)),

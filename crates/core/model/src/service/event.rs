@@ -19,7 +19,7 @@ pub const EVENT_TASKS_MAX: usize = 50;
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Happening {
+pub enum ServiceEventKind {
     /// The task set is named with an external controller, here and below.
     SteadyState {
         task_set: Option<DeploymentId>,
@@ -59,12 +59,13 @@ pub enum Happening {
         to: DeploymentId,
     },
     /// Neither start nor stop was allowed.
-    Stuck {
+    #[serde(rename = "stuck")]
+    Blocked {
         why: String,
     },
 }
 
-impl Happening {
+impl ServiceEventKind {
     /// That these tasks were started, in as many events as it takes.
     pub fn started(task_set: Option<DeploymentId>, tasks: &[TaskId]) -> Vec<Self> {
         let parts = tasks.chunks(EVENT_TASKS_MAX);
@@ -126,7 +127,7 @@ impl Happening {
             Self::RollingBack { to } => {
                 format!("(service {service}) rolling back to deployment {to}.")
             }
-            Self::Stuck { why } => format!("(service {service}) {why}"),
+            Self::Blocked { why } => format!("(service {service}) {why}"),
         }
     }
 }
@@ -137,7 +138,7 @@ impl Happening {
 pub struct ServiceEvent {
     pub id: Uuid,
     pub at: Timestamp,
-    pub what: Happening,
+    pub what: ServiceEventKind,
 }
 
 /// The latest events of a service, oldest first. Written by the reconciler only.
@@ -148,7 +149,7 @@ pub struct ServiceEvents {
     pub cluster: ClusterName,
     pub service: ServiceName,
     pub events: Vec<ServiceEvent>,
-    /// What the reconciler remembers from turn to turn.
+    /// What the reconciler remembers from pass to pass.
     #[serde(default)]
     pub notes: ServiceNotes,
 }
@@ -162,7 +163,8 @@ pub struct ServiceNotes {
     /// The deployments and task sets whose tasks were said to keep failing.
     pub failing_said: BTreeSet<DeploymentId>,
     /// The deployment that was said to be unable to move within the limits.
-    pub stuck_said: Option<DeploymentId>,
+    #[serde(rename = "stuckSaid")]
+    pub blocked_said: Option<DeploymentId>,
     /// The last deployment that was completed: what a rollback goes back to.
     pub completed: Option<CompletedDeployment>,
 }

@@ -41,7 +41,7 @@ pub enum BreakerThreshold {
 /// `placementConstraints` of a service, as they were sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum PlacementRule {
+pub enum PlacementConstraint {
     DistinctInstance,
     /// With an expression of the cluster query language.
     MemberOf(String),
@@ -50,7 +50,7 @@ pub enum PlacementRule {
 /// `placementStrategy` of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum PlacementWish {
+pub enum PlacementStrategy {
     Random,
     /// `instanceId`, `host` or `attribute:<name>`, as it was sent.
     Spread(String),

@@ -12,7 +12,7 @@ use longshore_types::{
 use serde::Deserialize;
 
 use super::{
-    Asked, AskedContainer, Desired, Launch, Need, Overrides, Phase, SeenContainer, StopCause,
+    Asked, AskedContainer, Desired, LaunchType, Need, Overrides, Phase, SeenContainer, StopCause,
     TaskInterface, TaskService, Times, Waiting,
 };
 use crate::tags::Tags;
@@ -24,7 +24,7 @@ pub(super) struct Task {
     scope: Scope,
     cluster: ClusterName,
     definition: TaskDefinitionId,
-    launch: Launch,
+    launch: LaunchType,
     capacity_provider: Option<Arc<str>>,
     platform_version: Option<String>,
     platform_family: Option<String>,

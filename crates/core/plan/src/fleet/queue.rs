@@ -166,8 +166,8 @@ impl Queue {
     }
 
     /// The best host for the next task.
-    pub(super) fn best(&self, hosts: &Hosts, draw: u64) -> Option<SlotId> {
-        let candidate = |cell, place, is_guest| self.candidate(cell, place, is_guest, draw);
+    pub(super) fn best(&self, hosts: &Hosts, seed: u64) -> Option<SlotId> {
+        let candidate = |cell, place, is_guest| self.candidate(cell, place, is_guest, seed);
         let heads = self.cells.iter().filter_map(|cell| {
             let head = cell.hosts.iter().find(|place| !self.is_guest(place.slot))?;
             Some(candidate(cell, head, false))
@@ -181,8 +181,8 @@ impl Queue {
         if !self.shape.is_random {
             return Some(best.place.slot);
         }
-        let drawn = points(draw).into_iter().map(|point| self.after(point, &best));
-        let fewest = drawn.min_by_key(|place| (hosts.slot(place.slot).load.tasks, place.id));
+        let candidates = points(seed).into_iter().map(|point| self.after(point, &best));
+        let fewest = candidates.min_by_key(|place| (hosts.slot(place.slot).load.tasks, place.id));
         fewest.map(|place| place.slot)
     }
 
@@ -191,9 +191,9 @@ impl Queue {
         cell: &'q Cell,
         place: &'q Place,
         is_guest: bool,
-        draw: u64,
+        seed: u64,
     ) -> Candidate<'q> {
-        let lot = if self.shape.is_random { lot(draw, cell.hash) } else { 0 };
+        let lot = if self.shape.is_random { lot(seed, cell.hash) } else { 0 };
         Candidate { key: self.whole_key(cell, place.within), lot, cell, place, is_guest }
     }
 

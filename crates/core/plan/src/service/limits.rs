@@ -4,9 +4,9 @@ use model::service::{Breaker, BreakerThreshold, DeploymentSettings};
 
 /// How long a task without health checks runs before it is counted on. ECS waits for 40 s; here that
 /// is only so once tasks have failed.
-pub const SETTLE_MS: u64 = 3_000;
+pub const READY_AFTER_MS: u64 = 3_000;
 /// How long such a task must run while tasks of its deployment keep failing.
-pub const SETTLE_AFTER_FAILURE_MS: u64 = 40_000;
+pub const READY_AFTER_FAILURE_MS: u64 = 40_000;
 /// A task that ends by itself earlier than this after its start has failed to start.
 pub const EARLY_END_MS: u64 = 40_000;
 /// Tries without pause, so that a mistake shows at once and the breaker is quick.
@@ -27,9 +27,9 @@ pub const BREAKER_PERCENT: u32 = 50;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub desired: u32,
-    /// The fewest healthy tasks that our own moves may leave.
+    /// The fewest healthy tasks that our own actions may leave.
     pub floor: u32,
-    /// The most tasks, those that are being stopped included, that our own moves may make.
+    /// The most tasks, those that are being stopped included, that our own actions may make.
     pub ceiling: u32,
 }
 

@@ -10,33 +10,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_types::InstanceId;
 
-use super::census::{Member, Standing};
+use super::inventory::{Readiness, TaskView};
 
 /// The first `count` to go of those that may, in groups with the most dispensable first. The protected ones may not, but
 /// they count where balance is looked at.
-pub(super) fn termination<'a, 't>(members: &[&'a Member<'t>], count: usize) -> Vec<&'a Member<'t>> {
-    let mut picked: Vec<&'a Member<'t>> = Vec::new();
-    for class in [Standing::Pending, Standing::Failing, Standing::Unproven, Standing::Healthy] {
+pub(super) fn termination<'a, 't>(
+    views: &[&'a TaskView<'t>],
+    count: usize,
+) -> Vec<&'a TaskView<'t>> {
+    let mut picked: Vec<&'a TaskView<'t>> = Vec::new();
+    for class in [Readiness::Pending, Readiness::Failing, Readiness::Unproven, Readiness::Healthy] {
         if picked.len() >= count {
             break;
         }
-        let may_go = |member: &&&'a Member<'t>| member.standing == class && !member.is_protected;
-        let of_class = members.iter().filter(may_go).copied();
+        let may_go = |view: &&&'a TaskView<'t>| view.readiness == class && !view.is_protected;
+        let of_class = views.iter().filter(may_go).copied();
         if picked.len() + of_class.clone().count() <= count {
             // All of them go: there is nothing to weigh.
             picked.extend(of_class);
             continue;
         }
-        // What went before has a lower standing: the rest is what the balance is about.
-        let rest = members
-            .iter()
-            .copied()
-            .filter(|member| member.standing >= class || member.is_protected);
+        // What went before has a lower readiness: the rest is what the balance is about.
+        let rest =
+            views.iter().copied().filter(|view| view.readiness >= class || view.is_protected);
         let mut shelves = Shelves::of(rest, class);
         while picked.len() < count
-            && let Some(member) = shelves.take()
+            && let Some(view) = shelves.take()
         {
-            picked.push(member);
+            picked.push(view);
         }
     }
     picked
@@ -46,7 +47,7 @@ pub(super) fn termination<'a, 't>(members: &[&'a Member<'t>], count: usize) -> V
 #[derive(Debug)]
 struct Shelf<'a, 't> {
     tasks: usize,
-    may_go: Vec<&'a Member<'t>>,
+    may_go: Vec<&'a TaskView<'t>>,
 }
 
 /// The instances of one zone.
@@ -65,25 +66,25 @@ struct Shelves<'a, 't> {
 }
 
 impl<'a, 't> Shelves<'a, 't> {
-    fn of(members: impl Iterator<Item = &'a Member<'t>>, class: Standing) -> Self {
+    fn of(views: impl Iterator<Item = &'a TaskView<'t>>, class: Readiness) -> Self {
         let mut zones: BTreeMap<Option<&'t str>, Zone<'a, 't>> = BTreeMap::new();
-        for member in members {
-            let zone = zones.entry(member.task.zone.as_deref()).or_default();
+        for view in views {
+            let zone = zones.entry(view.task.zone.as_deref()).or_default();
             zone.tasks += 1;
             let shelf = zone
                 .shelves
-                .entry(member.task.instance)
+                .entry(view.task.instance)
                 .or_insert_with(|| Shelf { tasks: 0, may_go: Vec::new() });
             shelf.tasks += 1;
-            if member.standing == class && !member.is_protected {
-                shelf.may_go.push(member);
+            if view.readiness == class && !view.is_protected {
+                shelf.may_go.push(view);
             }
         }
         let mut fullest = BTreeSet::new();
         for (name, zone) in &mut zones {
             for (id, shelf) in &mut zone.shelves {
                 if !shelf.may_go.is_empty() {
-                    shelf.may_go.sort_by_key(|member| (member.task.times.created, member.task.id));
+                    shelf.may_go.sort_by_key(|view| (view.task.times.created, view.task.id));
                     zone.fullest.insert((shelf.tasks, Reverse(*id)));
                 }
             }
@@ -94,12 +95,12 @@ impl<'a, 't> Shelves<'a, 't> {
         Self { zones, fullest }
     }
 
-    fn take(&mut self) -> Option<&'a Member<'t>> {
+    fn take(&mut self) -> Option<&'a TaskView<'t>> {
         let (_, Reverse(name)) = self.fullest.pop_last()?;
         let zone = self.zones.get_mut(&name)?;
         let (_, Reverse(id)) = zone.fullest.pop_last()?;
         let shelf = zone.shelves.get_mut(&id)?;
-        let member = shelf.may_go.pop()?;
+        let view = shelf.may_go.pop()?;
         shelf.tasks -= 1;
         zone.tasks -= 1;
         if !shelf.may_go.is_empty() {
@@ -108,6 +109,6 @@ impl<'a, 't> Shelves<'a, 't> {
         if !zone.fullest.is_empty() {
             self.fullest.insert((zone.tasks, Reverse(name)));
         }
-        Some(member)
+        Some(view)
     }
 }

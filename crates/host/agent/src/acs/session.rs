@@ -20,7 +20,7 @@ use super::wire::{
 };
 use super::work_socket::frame;
 use super::{Acs, WorkSocket};
-use crate::client::{SubmitAttachment, draw};
+use crate::client::{SubmitAttachment, random_below};
 use crate::engine::{Accepted, TaskCredentials, wants_stop};
 use crate::limits::{SESSION_JITTER_MS, SESSION_MS, STARVATION_JITTER_MS, STARVATION_MS};
 use crate::socket::Ended;
@@ -41,7 +41,7 @@ const MERELY_HEARD: [&str; 9] = [
 
 struct Session<'a> {
     acs: &'a Acs,
-    /// To the socket; deeds that outlive a turn hold a clone.
+    /// To the socket; operations that outlive a turn hold a clone.
     out: mpsc::Sender<String>,
     /// The manifest whose verification is still to come, and what we offered to stop.
     offered: Option<(String, Vec<TaskArn>)>,
@@ -50,9 +50,9 @@ struct Session<'a> {
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
     let mut session = Session { acs, out, offered: None };
-    let jitter = |max: u32| draw(&*acs.ids, u64::from(max));
-    let silence_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
-    let mut starved_at = Instant::now() + Duration::from_millis(silence_ms);
+    let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
+    let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
+    let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
     let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
     loop {
         tokio::select! {
@@ -60,7 +60,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
                 Err(ended) => return ended,
                 Ok(text) => {
                     if session.hear(&text).await {
-                        starved_at = Instant::now() + Duration::from_millis(silence_ms);
+                        starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
                     }
                 }
             },

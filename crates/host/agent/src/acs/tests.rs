@@ -18,7 +18,7 @@ use super::Acs;
 use crate::client::{Api, FixedCredentials, RegionLink};
 use crate::engine::state::Status;
 use crate::engine::{Context, CredentialsBook, Engine};
-use crate::fakes::{FakeImages, FakeNets, FakeRegion, FakeRuntime, TestClock};
+use crate::fakes::{FakeImages, FakeNetworks, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
 use crate::poll::PollEndpoint;
 use crate::register::Registered;
@@ -79,7 +79,7 @@ impl Rig {
         let context = Context {
             runtime: Arc::new(runtime),
             images: Arc::new(FakeImages::default()),
-            nets: Arc::new(FakeNets::default()),
+            networks: Arc::new(FakeNetworks::default()),
             region: Arc::new(region.clone()),
             logs: Arc::new(logs),
             clock: Arc::clone(&clock),
@@ -228,7 +228,7 @@ async fn a_message_with_an_unreadable_task_is_not_acknowledged_though_its_others
     send(&mut socket, "PayloadMessage", message).await;
     assert!(is_silent(&mut socket).await);
     assert_eq!(rig.engine.wanted().len(), 1);
-    let stopped = rig.region.told().into_iter().find(|event| event.status == Status::Stopped);
+    let stopped = rig.region.reported().into_iter().find(|event| event.status == Status::Stopped);
     assert!(stopped.is_none_or(|event| event.reason.starts_with("UnrecogniedTaskError")));
 }
 

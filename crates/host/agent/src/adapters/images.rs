@@ -13,7 +13,7 @@ use image::{Auth, Digest, Event, ImageStore, Progress, PullError, PulledImage, P
 use longshore_types::Chain;
 use tracing::{info, warn};
 
-use crate::seams::{Images, LocalImage};
+use crate::ports::{Images, LocalImage};
 
 /// Images that nobody used for this long may go.
 const UNUSED_MS_MIN: u64 = 3 * 24 * 3_600_000;

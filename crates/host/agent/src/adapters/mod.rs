@@ -1,9 +1,9 @@
-//! The real host behind the engine's seams; each is a thin translation and decides nothing.
+//! The real host behind the engine's ports; each is a thin translation and decides nothing.
 
 mod images;
 mod network;
 mod sandbox;
 
 pub use images::StoreImages;
-pub use network::HostNets;
+pub use network::HostNetworks;
 pub use sandbox::SandboxRuntime;

@@ -1,4 +1,4 @@
-//! [`Nets`] by the host's network.
+//! [`Networks`] by the host's network.
 
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
@@ -6,12 +6,12 @@ use network::{EndpointId, Network, PortMapping};
 use tracing::warn;
 
 use crate::engine::state::Binding;
-use crate::seams::{Attached, Counters, NetError, Nets};
+use crate::ports::{Attached, Counters, NetError, Networks};
 use crate::spec::{EniSpec, PortSpec, Protocol};
 
 /// The network of this host.
 #[derive(Clone, Debug)]
-pub struct HostNets(pub Network);
+pub struct HostNetworks(pub Network);
 
 fn endpoint(name: &str) -> Result<EndpointId, NetError> {
     name.parse().map_err(|why| NetError::Name { name: name.to_owned(), why })
@@ -25,7 +25,7 @@ fn attached(attached: network::Attached) -> Attached {
     }
 }
 
-impl Nets for HostNets {
+impl Networks for HostNetworks {
     fn attach_eni(&self, name: &str, eni: EniSpec) -> BoxFuture<'_, Result<Attached, NetError>> {
         let id = endpoint(name);
         Box::pin(async move {
@@ -56,7 +56,7 @@ impl Nets for HostNets {
         ports: Vec<PortSpec>,
     ) -> BoxFuture<'_, Result<Vec<Binding>, NetError>> {
         let id = endpoint(name);
-        let wish = |port: &PortSpec| PortMapping {
+        let request = |port: &PortSpec| PortMapping {
             container_port: port.container_port,
             host_port: port.host_port,
             protocol: match port.protocol {
@@ -64,9 +64,9 @@ impl Nets for HostNets {
                 Protocol::Udp => network::Protocol::Udp,
             },
         };
-        let wishes: Vec<PortMapping> = ports.iter().map(wish).collect();
+        let requests: Vec<PortMapping> = ports.iter().map(request).collect();
         Box::pin(async move {
-            let bindings = self.0.publish(&id?, &wishes).await?;
+            let bindings = self.0.publish(&id?, &requests).await?;
             let binding = |binding: network::Binding| Binding {
                 container_port: binding.container_port,
                 host_port: binding.host_port,

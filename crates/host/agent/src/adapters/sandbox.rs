@@ -12,7 +12,7 @@ use sandbox::{
 };
 use tracing::warn;
 
-use crate::seams::{Output, OutputItem, Piece, Runtime, Signal, StdStream};
+use crate::ports::{Output, OutputItem, Piece, Runtime, Signal, StdStream};
 
 /// Containers of this host.
 #[derive(Clone)]

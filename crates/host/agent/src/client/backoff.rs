@@ -52,12 +52,12 @@ impl Backoff {
         let base = self.next_ms;
         self.next_ms = (base.saturating_mul(self.factor) / 100).min(self.max_ms);
         let spread = base.saturating_mul(self.jitter) / 100;
-        base.saturating_add(draw(ids, spread))
+        base.saturating_add(random_below(ids, spread))
     }
 }
 
 /// A number in `0..=max`.
-pub(crate) fn draw(ids: &dyn IdSource, max: u64) -> u64 {
+pub(crate) fn random_below(ids: &dyn IdSource, max: u64) -> u64 {
     let mut bytes = [0; 8];
     ids.fill(&mut bytes);
     u64::from_be_bytes(bytes) % max.saturating_add(1)

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use backoff::Backoff;
-pub(crate) use backoff::draw;
+pub(crate) use backoff::random_below;
 pub use ecs::{Attribute, PollEndpoints, Register, Resource, SubmitAttachment};
 pub use region::RegionLink;
 

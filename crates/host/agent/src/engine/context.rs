@@ -14,7 +14,7 @@ use crate::acs::wire::RoleCredentials;
 use crate::client::CallError;
 use crate::config::TaskLimits;
 use crate::logdriver::LogShipping;
-use crate::seams::{Images, Nets, Runtime};
+use crate::ports::{Images, Networks, Runtime};
 use crate::spec::RegistryAuth;
 use crate::state_dir::StateDir;
 
@@ -37,7 +37,7 @@ pub trait Region: Send + Sync + Debug {
 pub(crate) struct Context {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: Arc<dyn Images>,
-    pub(crate) nets: Arc<dyn Nets>,
+    pub(crate) networks: Arc<dyn Networks>,
     pub(crate) region: Arc<dyn Region>,
     pub(crate) logs: Arc<LogShipping>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::state::{Status, TaskEvent};
 use super::tests::{context_heard_by, stop, task};
 use super::{Accepted, Engine};
-use crate::fakes::{FakeNets, FakeRegion, FakeRuntime};
+use crate::fakes::{FakeNetworks, FakeRegion, FakeRuntime};
 
 const LIFE_MAX: Duration = Duration::from_secs(20);
 const STEPS_MAX: i64 = 500;
@@ -66,7 +66,7 @@ enum End {
 struct World {
     dir: tempfile::TempDir,
     runtime: FakeRuntime,
-    nets: FakeNets,
+    networks: FakeNetworks,
     region: FakeRegion,
     task: Value,
     end: End,
@@ -80,14 +80,14 @@ impl World {
     fn live(&mut self, fuse: &Arc<Fuse>) -> bool {
         let steps = fuse.steps();
         self.runtime.steps().heard_by(&steps);
-        self.nets.steps.heard_by(&steps);
+        self.networks.steps.heard_by(&steps);
         self.region.steps.heard_by(&steps);
         let life = Builder::new_current_thread().enable_all().build().unwrap();
         let is_done = life.block_on(async {
             let local = LocalSet::new();
             let drive = local.run_until(self.drive(steps, fuse));
             tokio::time::timeout(LIFE_MAX, drive).await.unwrap_or_else(|_| {
-                panic!("{self} stuck, after {fuse:?}: {:#?}", self.region.told())
+                panic!("{self} stuck, after {fuse:?}: {:#?}", self.region.reported())
             })
         });
         drop(life);
@@ -95,7 +95,8 @@ impl World {
     }
 
     async fn drive(&mut self, steps: Steps, fuse: &Arc<Fuse>) -> bool {
-        let context = context_heard_by(&self.dir, &self.runtime, &self.nets, &self.region, steps);
+        let context =
+            context_heard_by(&self.dir, &self.runtime, &self.networks, &self.region, steps);
         let opened = spawn_local(async { Engine::open(Arc::new(context)).await });
         let Ok(engine) = opened.await else { return false };
         if !self.is_acknowledged {
@@ -125,7 +126,8 @@ impl World {
     /// Told, let go and forgotten.
     fn is_over(&self) -> bool {
         let tasks = std::fs::read_dir(self.dir.path().join("tasks")).unwrap();
-        self.region.told().iter().any(|event| event.status == Status::Stopped) && tasks.count() == 0
+        self.region.reported().iter().any(|event| event.status == Status::Stopped)
+            && tasks.count() == 0
     }
 
     /// What the json-file driver wrote.
@@ -141,10 +143,10 @@ impl World {
     }
 
     fn check(&self, fuse: &Fuse) {
-        let told = self.region.told();
+        let reported = self.region.reported();
         let when = format!("{self}, killed at {fuse:?}");
         assert!(self.runtime.is_clean(), "{when}");
-        assert!(self.nets.endpoints.lock().unwrap().is_empty(), "{when}");
+        assert!(self.networks.endpoints.lock().unwrap().is_empty(), "{when}");
         let spools = std::fs::read_dir(self.dir.path().join("spool")).unwrap();
         let spools: Vec<_> = spools.map(|entry| entry.unwrap().file_name()).collect();
         assert!(spools.is_empty(), "{when}: {spools:?}");
@@ -152,15 +154,18 @@ impl World {
         let starts = history.iter().filter(|entry| *entry == "start web").count();
         assert_eq!(starts, 1, "{when}: {history:?}");
         // An event whose acceptance the agent did not live to note is told once more, as it was.
-        let mut events: Vec<&TaskEvent> = told.iter().collect();
+        let mut events: Vec<&TaskEvent> = reported.iter().collect();
         events.dedup();
         let statuses: Vec<Status> = events.iter().map(|event| event.status).collect();
         let all = [Status::Pending, Status::Running, Status::Stopped];
-        assert!(statuses.is_sorted() && statuses.contains(&Status::Stopped), "{when}: {told:#?}");
+        assert!(
+            statuses.is_sorted() && statuses.contains(&Status::Stopped),
+            "{when}: {reported:#?}"
+        );
         assert!(statuses.iter().all(|status| all.contains(status)));
         let code = events.iter().rev().find_map(|event| event.containers.first()?.exit_code);
         let expected = if self.end == End::ByItself { 7 } else { 143 };
-        assert_eq!(code, Some(expected), "{when}: {told:#?}");
+        assert_eq!(code, Some(expected), "{when}: {reported:#?}");
         let is_shipped = self.task["containers"][0].get("dockerConfig").is_some();
         let lines = if is_shipped { self.region.lines() } else { self.json_lines() };
         assert_eq!(lines, LINES, "{when}");
@@ -204,7 +209,7 @@ fn a_task_runs_once_and_wholly_whatever_step_its_agent_dies_at() {
             let mut world = World {
                 dir: tempfile::tempdir().unwrap(),
                 runtime: FakeRuntime::default(),
-                nets: FakeNets::default(),
+                networks: FakeNetworks::default(),
                 region: FakeRegion::default(),
                 task: task(json!([container])),
                 end,

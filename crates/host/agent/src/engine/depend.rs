@@ -7,7 +7,7 @@ use crate::spec::{Condition, Dependency, Sharing, TaskSpec};
 
 /// What a container's dependencies allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum DependencyState {
     Ready,
     /// Not yet; `until` is when a dependency's start timeout ends.
     Wait {
@@ -17,32 +17,43 @@ pub(crate) enum Verdict {
 }
 
 /// Looks at all dependencies of `index`, those for creation and those for the start.
-pub(crate) fn verdict(spec: &TaskSpec, state: &TaskState, index: usize, now: Timestamp) -> Verdict {
+pub(crate) fn check(
+    spec: &TaskSpec,
+    state: &TaskState,
+    index: usize,
+    now: Timestamp,
+) -> DependencyState {
     // A container that is restarted waits for nobody again.
     if 0 < state.containers[index].restarts {
-        return Verdict::Ready;
+        return DependencyState::Ready;
     }
     let mut waits = false;
     let mut until: Option<Timestamp> = None;
     for dependency in &spec.containers[index].depends_on {
         match one(spec, state, *dependency, now) {
-            Verdict::Ready => {}
-            Verdict::Wait { until: end } => {
+            DependencyState::Ready => {}
+            DependencyState::Wait { until: end } => {
                 waits = true;
                 until = [until, end].into_iter().flatten().min();
             }
-            never @ Verdict::Never(_) => return never,
+            never @ DependencyState::Never(_) => return never,
         }
     }
-    if waits { Verdict::Wait { until } } else { Verdict::Ready }
+    if waits { DependencyState::Wait { until } } else { DependencyState::Ready }
 }
 
-fn one(spec: &TaskSpec, state: &TaskState, dependency: Dependency, now: Timestamp) -> Verdict {
+fn one(
+    spec: &TaskSpec,
+    state: &TaskState,
+    dependency: Dependency,
+    now: Timestamp,
+) -> DependencyState {
     let name = &spec.containers[dependency.on].name;
     let other = &state.containers[dependency.on];
     let is_over = Phase::Exited <= other.phase;
     let code = other.exit.as_ref().and_then(|exit| exit.code);
-    let never = |what: &str| Verdict::Never(format!("dependency container \"{name}\" {what}"));
+    let never =
+        |what: &str| DependencyState::Never(format!("dependency container \"{name}\" {what}"));
     let is_met = match dependency.condition {
         Condition::Create => Phase::Created <= other.phase,
         Condition::Start => Phase::Running <= other.phase,
@@ -60,7 +71,7 @@ fn one(spec: &TaskSpec, state: &TaskState, dependency: Dependency, now: Timestam
         return never("exited before it was HEALTHY");
     }
     if is_met {
-        return Verdict::Ready;
+        return DependencyState::Ready;
     }
     let until = match (spec.containers[dependency.on].start_timeout_ms, other.started_at) {
         (Some(timeout), Some(started)) => Some(started.plus_ms(timeout)),
@@ -71,7 +82,7 @@ fn one(spec: &TaskSpec, state: &TaskState, dependency: Dependency, now: Timestam
             "did not reach {} within its start timeout",
             condition_name(dependency.condition)
         )),
-        until => Verdict::Wait { until },
+        until => DependencyState::Wait { until },
     }
 }
 

@@ -12,11 +12,11 @@ use crate::spec::TaskSpec;
 
 /// Puts an event into the outbox if there is something new to say.
 pub(super) fn collect(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) {
-    if state.told == Some(Status::Stopped) {
+    if state.reported == Some(Status::Stopped) {
         return;
     }
     let reached = state.status();
-    if state.told < reached {
+    if state.reported < reached {
         push(spec, state, reached.unwrap_or(Status::Pending), now);
         return;
     }
@@ -26,7 +26,8 @@ pub(super) fn collect(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) {
         state.change_at = None;
         return;
     }
-    let is_changed = |each: &ContainerState| each.told < Some(each.status()) && is_tellable(each);
+    let is_changed =
+        |each: &ContainerState| each.reported < Some(each.status()) && is_tellable(each);
     if !state.containers.iter().any(is_changed) {
         state.change_at = None;
         return;
@@ -34,7 +35,7 @@ pub(super) fn collect(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) {
     // Often the task itself is about to move; then one event says both.
     let since = *state.change_at.get_or_insert(now);
     if since.plus_ms(CONTAINER_CHANGE_MS) <= now {
-        push(spec, state, state.told.unwrap_or(Status::Pending), now);
+        push(spec, state, state.reported.unwrap_or(Status::Pending), now);
     }
 }
 
@@ -49,19 +50,19 @@ fn push(spec: &TaskSpec, state: &mut TaskState, status: Status, now: Timestamp) 
             state.containers.iter().filter_map(|each| each.exit.as_ref()).map(|e| e.at).max();
         state.execution_stopped_at = state.execution_stopped_at.or(last).or(Some(now));
     }
-    let is_first_run = state.told < Some(Status::Running) && status == Status::Running;
+    let is_first_run = state.reported < Some(Status::Running) && status == Status::Running;
     let changes = state
         .containers
         .iter_mut()
         .zip(&spec.containers)
-        .filter(|(each, _)| each.told < Some(each.status()))
+        .filter(|(each, _)| each.reported < Some(each.status()))
         .map(|(each, spec)| {
-            each.told = Some(each.status());
+            each.reported = Some(each.status());
             change(&spec.name, each)
         });
     let containers = changes.collect();
     state.events += 1;
-    state.told = state.told.max(Some(status));
+    state.reported = state.reported.max(Some(status));
     state.change_at = None;
     let reason = match status {
         Status::Stopped => reason::of_task(spec, state),

@@ -12,8 +12,8 @@ use sandbox::{NotAName, SandboxError};
 use super::volumes::{NotFilled, VolumeError};
 use crate::client::CallError;
 use crate::logdriver::LogError;
+use crate::ports::NetError;
 use crate::reason;
-use crate::seams::NetError;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {

@@ -15,15 +15,15 @@ use sandbox::{
     PidMode, Rootfs, Seccomp, Tmpfs, Ulimit,
 };
 
-use super::act::Scene;
 use super::depend::namespace_holder;
+use super::execute::ActionContext;
 use super::failure::Failure;
 use super::step::Created;
 use super::volumes::{self, Copy};
 use crate::config::TaskLimits;
 use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
-use crate::seams::LocalImage;
+use crate::ports::LocalImage;
 use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, Sharing};
 use crate::state_dir::StateDir;
 
@@ -31,7 +31,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// One container about to be created.
 pub(super) struct Launch<'a> {
-    pub(super) scene: &'a Scene,
+    pub(super) ctx: &'a ActionContext,
     pub(super) index: usize,
     pub(super) created: &'a Created,
 }
@@ -45,19 +45,19 @@ pub(super) struct Files {
 
 impl Launch<'_> {
     fn container(&self) -> &ContainerSpec {
-        &self.scene.spec.containers[self.index]
+        &self.ctx.spec.containers[self.index]
     }
 
     fn image(&self) -> Result<&LocalImage, Failure> {
         let missing = || Failure::ImageGone { image: self.container().image.clone() };
-        self.scene.image(self.index).ok_or_else(missing)
+        self.ctx.image(self.index).ok_or_else(missing)
     }
 
     pub(super) fn spec(&self, id: ContainerId) -> Result<RunSpec, Failure> {
         let container = self.container();
         let image = self.image()?;
         let config = &image.config;
-        let dir = self.scene.context.dirs.containers().join(id.as_str());
+        let dir = self.ctx.context.dirs.containers().join(id.as_str());
         let args = arguments(container, config)
             .ok_or_else(|| Failure::NoCommand { image: container.image.clone() })?;
         let process = &container.process;
@@ -67,7 +67,7 @@ impl Launch<'_> {
             scratch: dir.join("layer"),
             readonly: host.readonly_root,
         };
-        let mut spec = RunSpec::new(id, self.scene.group_id(), rootfs, args);
+        let mut spec = RunSpec::new(id, self.ctx.group_id(), rootfs, args);
         spec.env = self.environment(config);
         let cwd = process.working_dir.as_deref().unwrap_or(&config.working_dir);
         spec.cwd = PathBuf::from(if cwd.is_empty() { "/" } else { cwd });
@@ -76,11 +76,8 @@ impl Launch<'_> {
         spec.netns = self.netns()?;
         (spec.pid, spec.ipc) = self.namespaces()?;
         spec.mounts =
-            volumes::mounts(&self.scene.context.dirs, &self.scene.spec, self.index, |index| {
-                self.scene
-                    .image(index)
-                    .map(|image| image.config.volumes.clone())
-                    .unwrap_or_default()
+            volumes::mounts(&self.ctx.context.dirs, &self.ctx.spec, self.index, |index| {
+                self.ctx.image(index).map(|image| image.config.volumes.clone()).unwrap_or_default()
             })?;
         spec.tmpfs = host.tmpfs.iter().map(|(path, options)| tmpfs(path, options)).collect();
         spec.files = ["hosts", "resolv.conf", "hostname"]
@@ -101,13 +98,13 @@ impl Launch<'_> {
         spec.privileged = host.privileged;
         spec.no_new_privileges = host.no_new_privileges;
         spec.seccomp = if host.seccomp_unconfined { Seccomp::Unconfined } else { Seccomp::Default };
-        spec.limits = limits(container, self.scene.context.task_limits);
+        spec.limits = limits(container, self.ctx.context.task_limits);
         spec.tty = process.tty;
         spec.open_stdin = process.open_stdin;
         spec.log = match container.log.driver {
             LogDriver::None => LogSink::Discard,
             LogDriver::Awslogs | LogDriver::JsonFile => LogSink::Spool {
-                dir: self.scene.context.dirs.spools().join(spec.id.as_str()),
+                dir: self.ctx.context.dirs.spools().join(spec.id.as_str()),
                 segment_bytes_max: SPOOL_SEGMENT_BYTES_MAX,
                 total_bytes_max: LogShipping::spool_bytes_max(&container.log),
             },
@@ -130,7 +127,7 @@ impl Launch<'_> {
         for (name, value) in config.env.iter().filter_map(|pair| pair.split_once('=')) {
             set(name, value);
         }
-        let region = self.scene.context.region_name.as_str();
+        let region = self.ctx.context.region_name.as_str();
         set("AWS_REGION", region);
         set("AWS_DEFAULT_REGION", region);
         for (name, value) in self.link_environment() {
@@ -146,9 +143,9 @@ impl Launch<'_> {
     fn link_environment(&self) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
         for link in &self.container().links {
-            let Some(address) = self.scene.container(link.to).address else { continue };
+            let Some(address) = self.ctx.container(link.to).address else { continue };
             let alias = link.alias.to_ascii_uppercase().replace('-', "_");
-            let target = &self.scene.spec.containers[link.to];
+            let target = &self.ctx.spec.containers[link.to];
             env.insert(
                 format!("{alias}_NAME"),
                 format!("/{}/{}", self.container().name, link.alias),
@@ -158,7 +155,7 @@ impl Launch<'_> {
                 .iter()
                 .map(|port| (port.container_port, port.protocol.as_str()))
                 .collect();
-            if let Some(image) = self.scene.image(link.to) {
+            if let Some(image) = self.ctx.image(link.to) {
                 let exposed = image.config.exposed.iter().filter_map(|text| {
                     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
                     Some((port.parse().ok()?, protocol))
@@ -189,12 +186,12 @@ impl Launch<'_> {
         if let Some(name) = &self.container().process.hostname {
             return name.clone();
         }
-        if let Some(eni) = &self.scene.spec.eni {
+        if let Some(eni) = &self.ctx.spec.eni {
             let by_address = || format!("ip-{}", eni.address.to_string().replace('.', "-"));
             return eni.private_dns_name.clone().unwrap_or_else(by_address);
         }
         // Docker's are twelve hexadecimal digits.
-        let task = self.scene.spec.arn.id.to_string();
+        let task = self.ctx.spec.arn.id.to_string();
         format!("{}{:02x}", &task[..10], self.index & 0xff)
     }
 
@@ -207,7 +204,7 @@ impl Launch<'_> {
                 self.created.netns.clone().map(NetMode::Path).ok_or_else(missing)
             }
             NetworkMode::Awsvpc => {
-                let prepared = self.scene.state.prepared.as_ref();
+                let prepared = self.ctx.state.prepared.as_ref();
                 let netns = prepared.and_then(|prepared| prepared.netns.clone());
                 netns.map(NetMode::Path).ok_or_else(missing)
             }
@@ -215,19 +212,19 @@ impl Launch<'_> {
     }
 
     fn namespaces(&self) -> Result<(PidMode, IpcMode), Failure> {
-        let holder = match namespace_holder(&self.scene.spec) {
+        let holder = match namespace_holder(&self.ctx.spec) {
             Some(holder) if holder != self.index => {
-                let id = self.scene.container(holder).run_id();
+                let id = self.ctx.container(holder).run_id();
                 Some(id.parse().map_err(|why| Failure::Name { why })?)
             }
             Some(_) | None => None,
         };
-        let pid = match (self.scene.spec.pid, &holder) {
+        let pid = match (self.ctx.spec.pid, &holder) {
             (Sharing::Host, _) => PidMode::Host,
             (Sharing::Task, Some(holder)) => PidMode::Join(ContainerId::clone(holder)),
             (Sharing::Task | Sharing::Private | Sharing::None, _) => PidMode::Private,
         };
-        let ipc = match (self.scene.spec.ipc, holder) {
+        let ipc = match (self.ctx.spec.ipc, holder) {
             (Sharing::Host, _) => IpcMode::Host,
             (Sharing::None, _) => IpcMode::None,
             (Sharing::Task, Some(holder)) => IpcMode::Join(holder),
@@ -237,7 +234,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn files(&self, spec: &RunSpec) -> Files {
-        let dir = self.scene.context.dirs.containers().join(spec.id.as_str());
+        let dir = self.ctx.context.dirs.containers().join(spec.id.as_str());
         let hostname = spec.hostname.clone().unwrap_or_default();
         let text = |name: &str| match (name, self.container().network) {
             ("hostname", NetworkMode::Host) => read_host("/etc/hostname"),
@@ -263,13 +260,13 @@ impl Launch<'_> {
                 "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned()
             }
         };
-        let prepared = self.scene.state.prepared.as_ref().and_then(|prepared| prepared.address);
+        let prepared = self.ctx.state.prepared.as_ref().and_then(|prepared| prepared.address);
         for (name, address) in &container.host.extra_hosts {
             let _ = writeln!(text, "{address}\t{name}");
         }
         for link in &container.links {
-            if let Some(address) = self.scene.container(link.to).address {
-                let name = &self.scene.spec.containers[link.to].name;
+            if let Some(address) = self.ctx.container(link.to).address {
+                let name = &self.ctx.spec.containers[link.to].name;
                 let _ = writeln!(text, "{address}\t{} {name}", link.alias);
             }
         }
@@ -286,7 +283,7 @@ impl Launch<'_> {
     /// `base` with what the definition or the interface says instead.
     fn resolv(&self, base: String) -> String {
         let host = &self.container().host;
-        let eni = self.scene.spec.eni.as_ref();
+        let eni = self.ctx.spec.eni.as_ref();
         let given = |own: &[String], of_eni: Option<&Vec<String>>| match of_eni {
             _ if !own.is_empty() => own.to_vec(),
             Some(list) => list.clone(),
@@ -295,7 +292,7 @@ impl Launch<'_> {
         let mut servers = given(&host.dns, eni.map(|eni| &eni.dns_servers));
         let search = given(&host.dns_search, eni.map(|eni| &eni.dns_search));
         if servers.is_empty() && base.is_empty() {
-            let of_task = self.scene.state.prepared.as_ref().and_then(|p| p.nameserver);
+            let of_task = self.ctx.state.prepared.as_ref().and_then(|p| p.nameserver);
             servers.extend(self.created.nameserver.or(of_task).map(|address| address.to_string()));
         }
         let replaced = |line: &str| match line.split_whitespace().next() {
@@ -319,7 +316,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn copies(&self, spec: &RunSpec) -> Vec<Copy> {
-        volumes::copies(&self.scene.context.dirs, spec)
+        volumes::copies(&self.ctx.context.dirs, spec)
     }
 }
 

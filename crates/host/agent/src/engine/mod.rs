@@ -1,14 +1,14 @@
 //! The task engine: takes in what the region wants, runs it, and says what became of it.
 //!
 //! [`state`] is what is known of a task, [`step`] how that changes, [`plan`] what follows from it;
-//! all three are pure. A [`worker`] a task carries plans out ([`act`]).
+//! all three are pure. A [`worker`] a task carries plans out ([`execute`]).
 
-mod act;
 pub(crate) mod context;
 #[cfg(test)]
 mod crash;
 mod depend;
 mod event;
+mod execute;
 mod failure;
 mod health;
 mod launch;
@@ -157,13 +157,13 @@ impl Engine {
         task.execution_credentials_id =
             credentials.execution.as_ref().map(|role| role.credentials_id.clone());
         self.context.credentials.put(&arn, credentials);
-        let state = TaskState::new(&spec, || self.draw());
+        let state = TaskState::new(&spec, || self.random());
         info!(task = %arn, family = spec.family, "task accepted");
         let inbox = self.spawn(spec, &task, state, BTreeMap::new());
         sync(&inbox).await
     }
 
-    fn draw(&self) -> u32 {
+    fn random(&self) -> u32 {
         let mut bytes = [0; 4];
         self.context.ids.fill(&mut bytes);
         u32::from_be_bytes(bytes)
@@ -190,7 +190,7 @@ impl Engine {
         spec: TaskSpec,
         task: &wire::Task,
         state: TaskState,
-        images: BTreeMap<usize, crate::seams::LocalImage>,
+        images: BTreeMap<usize, crate::ports::LocalImage>,
     ) -> mpsc::Sender<Message> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let spec = Arc::new(spec);

@@ -2,7 +2,7 @@
 
 use longshore_types::Timestamp;
 
-use super::depend::{self, Verdict};
+use super::depend::{self, DependencyState};
 use super::state::{Desired, Phase, StopCause, TaskState};
 use crate::limits::{CONTAINER_CHANGE_MS, KILL_RETRY_MS, STOP_TIMEOUT_MS};
 use crate::spec::TaskSpec;
@@ -138,8 +138,8 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
                 plan.actions.push(Action::Discard(index));
             }
             Phase::Created => {
-                let verdict = depend::verdict(spec, state, index, now);
-                if container.has_log && verdict == Verdict::Ready {
+                let ready = depend::check(spec, state, index, now);
+                if container.has_log && ready == DependencyState::Ready {
                     plan.actions.push(Action::Start(index));
                 }
             }
@@ -152,7 +152,8 @@ fn forward(spec: &TaskSpec, state: &TaskState, now: Timestamp, plan: &mut Plan) 
             Phase::Exited | Phase::Stopped => {}
         }
         if container.phase < Phase::Running
-            && let Verdict::Wait { until: Some(until) } = depend::verdict(spec, state, index, now)
+            && let DependencyState::Wait { until: Some(until) } =
+                depend::check(spec, state, index, now)
         {
             plan.wake(until);
         }

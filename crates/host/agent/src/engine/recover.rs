@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::state::{ContainerState, ExitState, Phase, TaskState};
 use super::step::{Found, Input, step};
 use super::{Engine, volumes};
-use crate::seams::LocalImage;
+use crate::ports::LocalImage;
 use crate::spec::{self, NetworkMode, TaskSpec};
 use crate::state_dir::TaskRecord;
 
@@ -77,7 +77,7 @@ async fn take_up(
     let now = context.clock.now();
     let state = &mut record.state;
     state.containers.truncate(spec.containers.len());
-    let fresh = TaskState::new(&spec, || engine.draw());
+    let fresh = TaskState::new(&spec, || engine.random());
     let known = state.containers.len();
     state.containers.extend(fresh.containers.into_iter().skip(known));
     let mut images = BTreeMap::new();
@@ -154,7 +154,7 @@ async fn sweep(engine: &Engine, tasks: &[TakenUp], strangers: Vec<Recovered>) {
     context.logs.take_up_orphans(&runs, &context.credentials);
     for stranger in strangers {
         warn!(container = %stranger.id, "container belongs to no task");
-        super::act::delete_when_shipped(&engine.context, stranger.id).await;
+        super::execute::delete_when_shipped(&engine.context, stranger.id).await;
     }
     let groups = context.runtime.groups().await.unwrap_or_else(|error| {
         warn!(error = %Chain(&error), "groups not listed");
@@ -167,7 +167,7 @@ async fn sweep(engine: &Engine, tasks: &[TakenUp], strangers: Vec<Recovered>) {
     }
     let endpoints =
         tasks.iter().filter(|(_, record, _)| !record.state.released).flat_map(endpoints);
-    if let Err(error) = context.nets.reconcile(endpoints.collect()).await {
+    if let Err(error) = context.networks.reconcile(endpoints.collect()).await {
         warn!(error = %error, "networks not reconciled");
     }
     sweep_files(engine, &own, &runs);

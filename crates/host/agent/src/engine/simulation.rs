@@ -33,8 +33,8 @@ struct World {
     runs: BTreeMap<String, Run>,
     /// The exit of each container's last run.
     truth: BTreeMap<usize, i32>,
-    told: Vec<Status>,
-    told_codes: BTreeMap<String, i32>,
+    reported: Vec<Status>,
+    reported_codes: BTreeMap<String, i32>,
     is_stop_wanted: bool,
 }
 
@@ -88,8 +88,8 @@ impl World {
             in_flight: BTreeSet::new(),
             runs: BTreeMap::new(),
             truth: BTreeMap::new(),
-            told: Vec::new(),
-            told_codes: BTreeMap::new(),
+            reported: Vec::new(),
+            reported_codes: BTreeMap::new(),
             is_stop_wanted: false,
         }
     }
@@ -268,13 +268,13 @@ impl World {
         let Some(event) = self.state.outbox.front().filter(|event| event.number == number) else {
             return;
         };
-        let last = self.told.last().copied();
-        assert!(last < Some(Status::Stopped), "seed {}: told after the end", self.seed);
-        assert!(last <= Some(event.status), "seed {}: told backwards", self.seed);
-        self.told.push(event.status);
+        let last = self.reported.last().copied();
+        assert!(last < Some(Status::Stopped), "seed {}: reported after the end", self.seed);
+        assert!(last <= Some(event.status), "seed {}: reported backwards", self.seed);
+        self.reported.push(event.status);
         for change in &event.containers {
             if let Some(code) = change.exit_code {
-                self.told_codes.insert(change.name.clone(), code);
+                self.reported_codes.insert(change.name.clone(), code);
             }
         }
     }
@@ -340,11 +340,11 @@ impl World {
             }
             assert!(turns < TURNS_MAX, "seed {}: stuck in {:#?}", self.seed, self.state);
         }
-        assert_eq!(self.told.last(), Some(&Status::Stopped), "seed {}", self.seed);
+        assert_eq!(self.reported.last(), Some(&Status::Stopped), "seed {}", self.seed);
         assert!(self.runs.is_empty(), "seed {}: left behind {:?}", self.seed, self.runs);
         for (index, code) in &self.truth {
             let name = &self.spec.containers[*index].name;
-            assert_eq!(self.told_codes.get(name), Some(code), "seed {}: {name}", self.seed);
+            assert_eq!(self.reported_codes.get(name), Some(code), "seed {}: {name}", self.seed);
         }
     }
 }

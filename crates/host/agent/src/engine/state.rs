@@ -168,7 +168,8 @@ pub struct ContainerState {
     pub stop_sent_at: Option<Timestamp>,
     pub kill_sent_at: Option<Timestamp>,
     /// What the last event said of it.
-    pub told: Option<Status>,
+    #[serde(rename = "told")]
+    pub reported: Option<Status>,
 }
 
 impl ContainerState {
@@ -239,7 +240,8 @@ pub struct TaskState {
     pub pull_stopped_at: Option<Timestamp>,
     pub execution_stopped_at: Option<Timestamp>,
     /// The furthest status that was put into an event.
-    pub told: Option<Status>,
+    #[serde(rename = "told")]
+    pub reported: Option<Status>,
     pub outbox: VecDeque<TaskEvent>,
     pub events: u64,
     /// Since when a container's change, no news by itself for the task, waits to be told.
@@ -275,7 +277,7 @@ impl TaskState {
 
     /// Nothing is left to do or to say.
     pub fn is_finished(&self) -> bool {
-        self.told == Some(Status::Stopped) && self.outbox.is_empty()
+        self.reported == Some(Status::Stopped) && self.outbox.is_empty()
     }
 }
 

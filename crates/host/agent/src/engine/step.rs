@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use longshore_types::Timestamp;
 
-use super::depend::{self, Verdict};
+use super::depend::{self, DependencyState};
 use super::event;
 use super::failure::Failure;
 use super::state::{
@@ -397,7 +397,7 @@ fn give_up(spec: &TaskSpec, state: &mut TaskState, now: Timestamp) -> bool {
         if Phase::Running <= state.containers[index].phase {
             continue;
         }
-        if let Verdict::Never(why) = depend::verdict(spec, state, index, now) {
+        if let DependencyState::Never(why) = depend::check(spec, state, index, now) {
             let reason = reason::dependency(&spec.containers[index].name, &why);
             let gave_up = GaveUp { reason, exit_code: Some(GAVE_UP_EXIT_CODE) };
             if !give_up_or_wait(&mut state.containers[index], gave_up, now) {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::state::{Health, Status, TaskEvent};
 use super::{Accepted, Context, CredentialsBook, Engine, TaskCredentials};
 use crate::config::TaskLimits;
-use crate::fakes::{FakeImages, FakeNets, FakeRegion, FakeRuntime, TestClock};
+use crate::fakes::{FakeImages, FakeNetworks, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
 use crate::state_dir::StateDir;
 
@@ -20,7 +20,7 @@ const ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/demo/0011223344556677
 struct Rig {
     dir: tempfile::TempDir,
     runtime: FakeRuntime,
-    nets: FakeNets,
+    networks: FakeNetworks,
     region: FakeRegion,
     engine: Engine,
 }
@@ -28,25 +28,25 @@ struct Rig {
 async fn engine(
     dir: &tempfile::TempDir,
     runtime: &FakeRuntime,
-    nets: &FakeNets,
+    networks: &FakeNetworks,
     region: &FakeRegion,
 ) -> Engine {
-    Engine::open(Arc::new(context(dir, runtime, nets, region))).await
+    Engine::open(Arc::new(context(dir, runtime, networks, region))).await
 }
 
 pub(super) fn context(
     dir: &tempfile::TempDir,
     runtime: &FakeRuntime,
-    nets: &FakeNets,
+    networks: &FakeNetworks,
     region: &FakeRegion,
 ) -> Context {
-    context_heard_by(dir, runtime, nets, region, Steps::default())
+    context_heard_by(dir, runtime, networks, region, Steps::default())
 }
 
 pub(super) fn context_heard_by(
     dir: &tempfile::TempDir,
     runtime: &FakeRuntime,
-    nets: &FakeNets,
+    networks: &FakeNetworks,
     region: &FakeRegion,
     steps: Steps,
 ) -> Context {
@@ -61,7 +61,7 @@ pub(super) fn context_heard_by(
     Context {
         runtime: Arc::new(runtime.clone()),
         images: Arc::new(FakeImages::default()),
-        nets: Arc::new(nets.clone()),
+        networks: Arc::new(networks.clone()),
         region: Arc::new(region.clone()),
         logs: Arc::new(logs),
         clock,
@@ -78,10 +78,10 @@ pub(super) fn context_heard_by(
 impl Rig {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (runtime, nets, region) =
-            (FakeRuntime::default(), FakeNets::default(), FakeRegion::default());
-        let engine = engine(&dir, &runtime, &nets, &region).await;
-        Self { dir, runtime, nets, region, engine }
+        let (runtime, networks, region) =
+            (FakeRuntime::default(), FakeNetworks::default(), FakeRegion::default());
+        let engine = engine(&dir, &runtime, &networks, &region).await;
+        Self { dir, runtime, networks, region, engine }
     }
 
     /// The agent is killed and started again.
@@ -89,9 +89,10 @@ impl Rig {
         // Dropping the engine closes the workers' inboxes, which ends them.
         let none = FakeRuntime::default();
         let elsewhere = tempfile::tempdir().unwrap();
-        self.engine = engine(&elsewhere, &none, &FakeNets::default(), &FakeRegion::default()).await;
+        self.engine =
+            engine(&elsewhere, &none, &FakeNetworks::default(), &FakeRegion::default()).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.engine = engine(&self.dir, &self.runtime, &self.nets, &self.region).await;
+        self.engine = engine(&self.dir, &self.runtime, &self.networks, &self.region).await;
     }
 
     async fn accept(&self, containers: Value) -> Accepted {
@@ -105,13 +106,13 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("never: {what}; told {:#?}", self.region.told());
+        panic!("never: {what}; reported {:#?}", self.region.reported());
     }
 
-    async fn until_told(&self, status: Status) -> TaskEvent {
-        self.until(status.as_str(), |rig| rig.region.told().iter().any(|e| e.status == status))
+    async fn until_reported(&self, status: Status) -> TaskEvent {
+        self.until(status.as_str(), |rig| rig.region.reported().iter().any(|e| e.status == status))
             .await;
-        self.region.told().into_iter().rfind(|event| event.status == status).unwrap()
+        self.region.reported().into_iter().rfind(|event| event.status == status).unwrap()
     }
 }
 
@@ -137,19 +138,19 @@ async fn a_task_runs_ends_and_leaves_nothing_behind() {
     let rig = Rig::new().await;
     let Accepted::Taken(synced) = rig.accept(json!([{ "name": "web" }])).await else { panic!() };
     synced.await.unwrap();
-    let running = rig.until_told(Status::Running).await;
+    let running = rig.until_reported(Status::Running).await;
     assert!(running.containers[0].runtime_id.is_some());
     rig.runtime.end("web", 0, false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(stopped.containers[0].exit_code, Some(0));
     assert_eq!(stopped.reason, "Essential container in task exited");
     assert!(stopped.execution_stopped_at.is_some());
-    let statuses: Vec<Status> = rig.region.told().iter().map(|event| event.status).collect();
+    let statuses: Vec<Status> = rig.region.reported().iter().map(|event| event.status).collect();
     assert_eq!(statuses, [Status::Pending, Status::Running, Status::Stopped]);
-    assert!(rig.region.told()[0].containers[0].image_digest.is_some());
+    assert!(rig.region.reported()[0].containers[0].image_digest.is_some());
     rig.until("forgotten", |rig| rig.engine.views().is_empty()).await;
     assert!(rig.runtime.is_clean());
-    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+    assert!(rig.networks.endpoints.lock().unwrap().is_empty());
     // A payload that comes again starts nothing.
     assert!(matches!(rig.accept(json!([{ "name": "web" }])).await, Accepted::Known));
 }
@@ -159,9 +160,9 @@ async fn a_stop_asks_first_and_kills_when_time_is_up() {
     let rig = Rig::new().await;
     rig.runtime.set_deaf(true);
     drop(rig.accept(json!([{ "name": "web", "stopTimeout": 1 }])).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     drop(rig.engine.accept(stop()).await);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(stopped.containers[0].exit_code, Some(137));
     assert_eq!(stopped.reason, "", "the region knows why");
     assert_eq!(rig.runtime.history()[1..3], ["signal 15 web", "signal 9 web"]);
@@ -185,9 +186,9 @@ async fn containers_start_in_order_and_stop_in_reverse() {
     rig.until("init runs", |rig| rig.runtime.is_running("init")).await;
     assert!(!rig.runtime.is_running("app"));
     rig.runtime.end("init", 0, false);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     drop(rig.engine.accept(stop()).await);
-    rig.until_told(Status::Stopped).await;
+    rig.until_reported(Status::Stopped).await;
     let history = rig.runtime.history();
     let at = |what: &str| history.iter().position(|entry| entry == what).unwrap();
     assert!(at("start init") < at("start app") && at("start db") < at("start app"));
@@ -206,7 +207,7 @@ async fn a_failed_dependency_keeps_the_dependent_from_starting_and_says_so() {
     );
     rig.until("init runs", |rig| rig.runtime.is_running("init")).await;
     rig.runtime.end("init", 3, false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.starts_with("CannotStartContainerError: "), "{}", stopped.reason);
     assert!(stopped.reason.contains("\"init\" exited with code 3"), "{}", stopped.reason);
     assert!(!rig.runtime.history().contains(&"start app".to_owned()));
@@ -216,7 +217,7 @@ async fn a_failed_dependency_keeps_the_dependent_from_starting_and_says_so() {
 async fn what_went_wrong_is_said_precisely() {
     let rig = Rig::new().await;
     drop(rig.accept(json!([{ "name": "web", "image": "missing" }])).await);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     let reason = stopped.containers[0].reason.clone().unwrap();
     assert!(reason.starts_with("CannotPullContainerError: failed to resolve ref"), "{reason}");
     assert_eq!(stopped.reason, reason);
@@ -229,15 +230,15 @@ async fn what_went_wrong_is_said_precisely() {
     };
     rig.runtime.fail_start("web", error);
     drop(rig.accept(json!([{ "name": "web" }])).await);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.contains("exec: \"web\": executable file not found"), "{stopped:?}");
 
     let rig = Rig::new().await;
     drop(rig.accept(json!([{ "name": "web", "memory": 64 }])).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     rig.runtime.print("web", "allocating");
     rig.runtime.end("web", 137, true);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     let reason = stopped.containers[0].reason.as_deref();
     assert_eq!(reason, Some("OutOfMemoryError: Container killed due to memory usage"));
     assert!(stopped.reason.starts_with("Essential container in task exited"), "{stopped:?}");
@@ -249,14 +250,14 @@ async fn what_went_wrong_is_said_precisely() {
 async fn an_exit_while_the_agent_is_down_is_told_afterwards() {
     let mut rig = Rig::new().await;
     drop(rig.accept(json!([{ "name": "web" }])).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     rig.region.set_away(true);
     rig.restart().await;
     assert!(rig.runtime.is_running("web"), "the container goes on");
     rig.runtime.end("web", 5, false);
     rig.restart().await;
     rig.region.set_away(false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(stopped.containers[0].exit_code, Some(5));
     rig.until("clean", |rig| rig.runtime.is_clean()).await;
 }
@@ -278,23 +279,23 @@ async fn tasks_of_before_a_restart_of_the_host_are_told_stopped_with_the_reason(
     // The namespaces are gone; what the network remembers of them it finds out by itself.
     rig.restart().await;
     rig.region.set_away(false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     let web = stopped.containers.iter().find(|container| container.name == "web").unwrap();
     assert_eq!(web.exit_code, Some(137));
     assert!(web.reason.as_deref().unwrap().contains("the host was restarted"), "{web:?}");
     assert!(!rig.runtime.history().contains(&"start late".to_owned()));
     rig.until("clean", |rig| rig.runtime.is_clean()).await;
-    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+    assert!(rig.networks.endpoints.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn what_belongs_to_nobody_is_removed() {
     let mut rig = Rig::new().await;
     rig.runtime.plant("stranger-1");
-    rig.nets.endpoints.lock().unwrap().insert("stranger-1".into(), vec![]);
+    rig.networks.endpoints.lock().unwrap().insert("stranger-1".into(), vec![]);
     rig.restart().await;
     assert!(rig.runtime.is_clean());
-    assert!(rig.nets.endpoints.lock().unwrap().is_empty());
+    assert!(rig.networks.endpoints.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -307,12 +308,12 @@ async fn the_last_line_is_in_the_log_before_the_task_is_stopped() {
         rig.accept(json!([{ "name": "web", "dockerConfig": { "hostConfig": log.to_string() } }]))
             .await,
     );
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     rig.runtime.print("web", "first");
     rig.until("first line", |rig| rig.region.lines() == ["first"]).await;
     rig.runtime.print("web", "last");
     rig.runtime.end("web", 1, false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(rig.region.lines(), ["first", "last"]);
     assert!(stopped.reason.ends_with("its last line was: last"), "{}", stopped.reason);
     let stream = rig.region.log_lines.lock().unwrap()[0].0.clone();
@@ -335,7 +336,7 @@ async fn lines_wait_for_the_next_key_when_the_one_they_are_written_with_has_expi
         "dockerConfig": { "hostConfig": log.to_string() } }]));
     task["executionRoleCredentials"] = execution_role("first");
     drop(rig.engine.accept(task).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     rig.runtime.print("web", "one");
     rig.until("first line", |rig| rig.region.lines() == ["one"]).await;
     rig.region.expire("first");
@@ -358,7 +359,7 @@ async fn lines_wait_for_the_next_key_when_the_one_they_are_written_with_has_expi
     let next = serde_json::from_value(execution_role("third")).unwrap();
     let given = TaskCredentials { application: None, execution: Some(next) };
     assert!(rig.engine.put_credentials(&ARN.parse().unwrap(), given));
-    rig.until_told(Status::Stopped).await;
+    rig.until_reported(Status::Stopped).await;
     assert_eq!(rig.region.lines(), ["one", "two", "three"]);
 }
 
@@ -372,11 +373,11 @@ async fn a_missing_log_group_fails_the_start_unless_it_may_be_made() {
     };
     let rig = Rig::new().await;
     drop(rig.accept(container(json!({}))).await);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.contains("ResourceNotFoundException"), "{}", stopped.reason);
     let rig = Rig::new().await;
     drop(rig.accept(container(json!({ "awslogs-create-group": "true" }))).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
 }
 
 #[tokio::test]
@@ -384,11 +385,11 @@ async fn ports_of_the_host_are_bound_told_and_given_back() {
     let rig = Rig::new().await;
     let ports = json!([{ "containerPort": 80, "hostPort": 8080, "protocol": "tcp" }]);
     drop(rig.accept(json!([{ "name": "web", "portMappings": ports }])).await);
-    let running = rig.until_told(Status::Running).await;
+    let running = rig.until_reported(Status::Running).await;
     assert_eq!(running.containers[0].bindings[0].host_port, 8080);
     drop(rig.engine.accept(stop()).await);
-    rig.until_told(Status::Stopped).await;
-    assert!(rig.nets.endpoints.lock().unwrap().is_empty(), "before STOPPED is told");
+    rig.until_reported(Status::Stopped).await;
+    assert!(rig.networks.endpoints.lock().unwrap().is_empty(), "before STOPPED is told");
 }
 
 #[tokio::test]
@@ -401,7 +402,7 @@ async fn a_link_is_a_name_and_variables() {
         ]))
         .await,
     );
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     let spec = rig.runtime.spec("app");
     let value = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     assert_eq!(value("STORE_PORT_5432_TCP_ADDR").as_deref(), Some("172.30.0.9"));
@@ -414,7 +415,7 @@ async fn a_link_is_a_name_and_variables() {
 async fn an_unknown_task_that_is_to_stop_is_reported_stopped_at_once() {
     let rig = Rig::new().await;
     assert!(matches!(rig.engine.accept(stop()).await, Accepted::Known));
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(stopped.reason, "TaskStateError: Agent could not progress task's state to stopped");
 }
 
@@ -423,7 +424,7 @@ async fn a_task_that_cannot_be_read_is_refused_with_the_reason() {
     let rig = Rig::new().await;
     let bad = json!({ "arn": ARN, "containers": "none" });
     assert!(matches!(rig.engine.accept(bad).await, Accepted::Invalid));
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.starts_with("UnrecogniedTaskError: Error loading task - "));
 }
 
@@ -450,7 +451,7 @@ async fn a_restarted_container_finds_its_files_again_and_nobody_is_told() {
     let rig = Rig::new().await;
     let policy = json!({ "enabled": true, "restartAttemptPeriod": 0, "ignoredExitCodes": [7] });
     drop(rig.accept(json!([{ "name": "web", "restartPolicy": policy }])).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     let scratch = rig.runtime.spec("web").rootfs.scratch;
     std::fs::write(scratch.join("upper"), "mine").unwrap();
     rig.runtime.end("web", 1, false);
@@ -462,9 +463,9 @@ async fn a_restarted_container_finds_its_files_again_and_nobody_is_told() {
     rig.until("restarted", has_restarted).await;
     let scratch = rig.runtime.spec("web").rootfs.scratch;
     assert_eq!(std::fs::read_to_string(scratch.join("upper")).unwrap(), "mine");
-    assert_eq!(rig.region.told().len(), 2, "{:?}", rig.region.told());
+    assert_eq!(rig.region.reported().len(), 2, "{:?}", rig.region.reported());
     rig.runtime.end("web", 7, false);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(stopped.containers[0].exit_code, Some(7));
     rig.until("clean", |rig| rig.runtime.is_clean()).await;
 }
@@ -478,7 +479,7 @@ async fn a_burst_of_tasks_starts_quickly() {
         drop(rig.engine.accept(task).await);
     }
     rig.until("all run", |rig| {
-        rig.region.told().iter().filter(|event| event.status == Status::Running).count() == 200
+        rig.region.reported().iter().filter(|event| event.status == Status::Running).count() == 200
     })
     .await;
     let arns: Vec<TaskArn> = rig.engine.wanted();
@@ -506,7 +507,7 @@ async fn a_task_over_its_storage_is_killed_at_once_and_its_reason_names_the_limi
     let rig = Rig::new().await;
     let watching = watched(&rig, "FARGATE").await;
     rig.runtime.set_storage(GROUP, StorageUse { bytes: 21 << 30, files: 3 });
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert_eq!(
         stopped.reason,
         "EphemeralStorageLimitError: the task used 21 GiB of ephemeral storage, and its limit is \
@@ -528,7 +529,7 @@ async fn a_task_without_a_limit_goes_when_the_hosts_own_room_is_used_up() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert!(rig.runtime.is_running("web"), "there is room");
     rig.runtime.set_room(room(1 << 30));
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.starts_with("HostStorageError: "), "{}", stopped.reason);
     assert!(stopped.reason.contains("only 1 GiB left"), "{}", stopped.reason);
     watching.abort();
@@ -544,7 +545,7 @@ async fn a_task_has_a_limit_of_processes_and_whoever_met_it_is_told_so() {
         { "name": "many", "dockerConfig": host(9_999), "essential": false },
     ]);
     drop(rig.accept(containers).await);
-    rig.until_told(Status::Running).await;
+    rig.until_reported(Status::Running).await;
     assert_eq!(rig.runtime.group_limits(GROUP).pids, Some(100));
     let limits = ["web", "few", "many"].map(|name| rig.runtime.spec(name).limits.pids);
     assert_eq!(limits, [Some(100), Some(7), Some(100)]);
@@ -552,9 +553,9 @@ async fn a_task_has_a_limit_of_processes_and_whoever_met_it_is_told_so() {
     let of = |name: &str| ulimits.iter().find(|each| each.name == name).map(|each| each.hard);
     assert_eq!((of("core"), of("nofile")), (Some(0), Some(65_535)));
     rig.runtime.end_at_limit("web", 2, 100);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.contains("beyond its limit of 100"), "{}", stopped.reason);
-    let web = rig.region.told().into_iter().flat_map(|event| event.containers);
+    let web = rig.region.reported().into_iter().flat_map(|event| event.containers);
     let reason = web.filter(|each| each.name == "web").find_map(|each| each.reason).unwrap();
     assert!(reason.starts_with("PidsLimitError: "), "{reason}");
 }
@@ -571,10 +572,10 @@ async fn a_region_that_is_away_for_minutes_fails_no_start() {
         "dockerConfig": { "hostConfig": log.to_string() } });
     drop(rig.accept(json!([container])).await);
     tokio::time::sleep(Duration::from_secs(300)).await;
-    assert!(rig.region.told().is_empty());
+    assert!(rig.region.reported().is_empty());
     rig.region.set_away(false);
-    rig.until_told(Status::Running).await;
-    assert!(rig.region.told().iter().all(|event| event.status != Status::Stopped));
+    rig.until_reported(Status::Running).await;
+    assert!(rig.region.reported().iter().all(|event| event.status != Status::Stopped));
 }
 
 /// It is there, and says no: another try might go better, and then it is told.
@@ -588,7 +589,7 @@ async fn a_limit_of_the_regions_fails_a_start_in_the_end() {
         "dockerConfig": { "hostConfig": log.to_string() } });
     drop(rig.accept(json!([container])).await);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.contains("LimitExceededException"), "{}", stopped.reason);
 }
 
@@ -596,7 +597,7 @@ async fn a_limit_of_the_regions_fails_a_start_in_the_end() {
 async fn another_registry_that_is_away_fails_the_start() {
     let rig = Rig::new().await;
     drop(rig.accept(json!([{ "name": "web", "image": "elsewhere:5000/away:1" }])).await);
-    let stopped = rig.until_told(Status::Stopped).await;
+    let stopped = rig.until_reported(Status::Stopped).await;
     assert!(
         stopped.reason.contains("failed to reach registry elsewhere:5000"),
         "{}",

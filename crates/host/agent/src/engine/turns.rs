@@ -11,8 +11,8 @@ use super::plan::Action;
 use super::state::{Phase, Status, TaskState};
 use super::step::Input;
 use super::tests::{context, task};
-use super::worker::{Deeds, Message, TaskView, Worker};
-use crate::fakes::{FakeNets, FakeRegion, FakeRuntime};
+use super::worker::{Message, Operations, TaskView, Worker};
+use crate::fakes::{FakeNetworks, FakeRegion, FakeRuntime};
 use crate::spec;
 
 const TURNS_MAX: u32 = 2_000;
@@ -26,7 +26,7 @@ struct Turns {
     runtime: FakeRuntime,
     region: FakeRegion,
     worker: Worker,
-    deeds: Deeds,
+    operations: Operations,
 }
 
 impl Turns {
@@ -43,7 +43,7 @@ impl Turns {
         });
         let (sender, inbox) = mpsc::channel(64);
         let view = TaskView { spec: Arc::clone(&spec), state: Arc::new(state.clone()) };
-        let context = Arc::new(context(&dir, &runtime, &FakeNets::default(), &region));
+        let context = Arc::new(context(&dir, &runtime, &FakeNetworks::default(), &region));
         let worker = Worker {
             log: context.dirs.task_log(spec.arn.id, &task),
             context,
@@ -55,24 +55,24 @@ impl Turns {
             images: std::collections::BTreeMap::new(),
         };
         let env = SeededEnv::from_seed(seed);
-        let deeds = Deeds::default();
-        Self { _dir: dir, _inbox: sender, env, seed, runtime, region, worker, deeds }
+        let operations = Operations::default();
+        Self { _dir: dir, _inbox: sender, env, seed, runtime, region, worker, operations }
     }
 
     /// One look at the plan. What it began may end before the next look, and the next look may come
     /// before its result is taken in.
     async fn turn(&mut self) {
         let now = self.worker.context.clock.now();
-        self.worker.set_going(&mut self.deeds, now);
-        let mut ends: Vec<Action> = self.deeds.in_flight.keys().copied().collect();
+        self.worker.set_going(&mut self.operations, now);
+        let mut ends: Vec<Action> = self.operations.in_flight.keys().copied().collect();
         ends.retain(|action| ends_by_itself(*action) && self.env.below(2) == 0);
         for action in ends {
-            while !self.deeds.in_flight[&action].is_finished() {
+            while !self.operations.in_flight[&action].is_finished() {
                 tokio::task::yield_now().await;
             }
         }
         if self.env.below(3) == 0 {
-            self.worker.hear_more(&mut self.deeds);
+            self.worker.hear_more(&mut self.operations);
         }
     }
 
@@ -120,12 +120,13 @@ async fn an_action_that_ended_between_two_turns_is_not_begun_again() {
         turns.worker.take(Input::StopRequested);
         turns
             .until("finished", |turns| {
-                turns.worker.state.is_finished() && turns.deeds.in_flight.is_empty()
+                turns.worker.state.is_finished() && turns.operations.in_flight.is_empty()
             })
             .await;
-        let told: Vec<Status> = turns.region.told().iter().map(|event| event.status).collect();
-        assert_eq!(told.last(), Some(&Status::Stopped), "seed {seed}");
-        assert_eq!(told.iter().filter(|status| **status == Status::Stopped).count(), 1);
+        let reported: Vec<Status> =
+            turns.region.reported().iter().map(|event| event.status).collect();
+        assert_eq!(reported.last(), Some(&Status::Stopped), "seed {seed}");
+        assert_eq!(reported.iter().filter(|status| **status == Status::Stopped).count(), 1);
         assert!(turns.runtime.is_clean(), "seed {seed}");
     }
 }

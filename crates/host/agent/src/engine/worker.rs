@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::{debug, error, info};
 
-use super::act::{self, Done};
 use super::context::Context;
+use super::execute::{self, Done};
 use super::plan::{Action, plan};
 use super::state::{Status, TaskState};
 use super::step::{Input, step};
-use crate::seams::LocalImage;
+use crate::ports::LocalImage;
 use crate::spec::TaskSpec;
 use crate::state_dir::TaskLog;
 
@@ -53,22 +53,22 @@ pub(super) struct Worker {
 
 /// Runs a task to its end; answers with its name so that it can be forgotten.
 pub(super) async fn run(mut worker: Worker) -> TaskArn {
-    let mut deeds = Deeds::default();
+    let mut operations = Operations::default();
     let mut is_saved = false;
     loop {
         if !is_saved {
             worker.save();
         }
         let now = worker.context.clock.now();
-        let wake_at = worker.set_going(&mut deeds, now);
-        if worker.state.is_finished() && deeds.in_flight.is_empty() {
+        let wake_at = worker.set_going(&mut operations, now);
+        if worker.state.is_finished() && operations.in_flight.is_empty() {
             break;
         }
         let sleep_ms = wake_at.map(|at| at.since_ms(now).max(1));
         let before = worker.state.clone();
         tokio::select! {
-            done = deeds.doing.join_next(), if !deeds.doing.is_empty() => {
-                worker.finish(done, &mut deeds);
+            done = operations.doing.join_next(), if !operations.doing.is_empty() => {
+                worker.finish(done, &mut operations);
             }
             message = worker.inbox.recv() => match message {
                 Some(message) => worker.hear(message),
@@ -77,7 +77,7 @@ pub(super) async fn run(mut worker: Worker) -> TaskArn {
             },
             () = sleep(sleep_ms) => worker.take(Input::Tick),
         }
-        worker.hear_more(&mut deeds);
+        worker.hear_more(&mut operations);
         is_saved = before == worker.state;
     }
     worker.forget();
@@ -89,13 +89,13 @@ pub(super) async fn run(mut worker: Worker) -> TaskArn {
 /// **Invariant:** an action stays in flight until its result was taken in, even if it has ended: the
 /// state does not know of its result before, so it is still planned, and would begin again.
 #[derive(Debug, Default)]
-pub(super) struct Deeds {
+pub(super) struct Operations {
     pub(super) in_flight: BTreeMap<Action, AbortHandle>,
     doing: JoinSet<Done>,
 }
 
-impl Deeds {
-    /// Two deeds never handle one container at a time, and a release waits for all of them.
+impl Operations {
+    /// Two operations never handle one container at a time, and a release waits for all of them.
     fn may_begin(&self, action: Action) -> bool {
         if self.in_flight.contains_key(&action) {
             return false;
@@ -137,24 +137,28 @@ async fn sleep(ms: Option<u64>) {
 
 impl Worker {
     /// Begins what is planned and not under way; when to look again although nothing was heard.
-    pub(super) fn set_going(&self, deeds: &mut Deeds, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn set_going(
+        &self,
+        operations: &mut Operations,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let plan = plan(&self.spec, &self.state, now);
-        deeds.abandon_unplanned(&plan.actions);
+        operations.abandon_unplanned(&plan.actions);
         for action in plan.actions {
-            if deeds.may_begin(action) {
-                let handle = deeds.doing.spawn(act::begin(self, action));
-                deeds.in_flight.insert(action, handle);
+            if operations.may_begin(action) {
+                let handle = operations.doing.spawn(execute::begin(self, action));
+                operations.in_flight.insert(action, handle);
             }
         }
         plan.wake_at
     }
 
     pub(super) fn take(&mut self, input: Input) {
-        let was = self.state.told;
+        let was = self.state.reported;
         let now = self.context.clock.now();
         step(&self.spec, &mut self.state, input, now);
-        if was < self.state.told {
-            let status = self.state.told.map_or("PENDING", Status::as_str);
+        if was < self.state.reported {
+            let status = self.state.reported.map_or("PENDING", Status::as_str);
             let task = &self.spec.arn;
             debug!(%task, status, "task moved");
         }
@@ -178,19 +182,19 @@ impl Worker {
     }
 
     /// Takes in whatever else is there, so that one save serves it all.
-    pub(super) fn hear_more(&mut self, deeds: &mut Deeds) {
+    pub(super) fn hear_more(&mut self, operations: &mut Operations) {
         while let Ok(message) = self.inbox.try_recv() {
             self.hear(message);
         }
-        while let Some(done) = deeds.doing.try_join_next() {
-            self.finish(Some(done), deeds);
+        while let Some(done) = operations.doing.try_join_next() {
+            self.finish(Some(done), operations);
         }
     }
 
-    fn finish(&mut self, done: Option<Result<Done, JoinError>>, deeds: &mut Deeds) {
+    fn finish(&mut self, done: Option<Result<Done, JoinError>>, operations: &mut Operations) {
         match done {
             Some(Ok(Done { action, inputs, image })) => {
-                deeds.in_flight.remove(&action);
+                operations.in_flight.remove(&action);
                 debug!(task = %self.spec.arn, ?action, "action done");
                 if let Some((container, image)) = image {
                     self.images.insert(container, image);
@@ -200,7 +204,7 @@ impl Worker {
                 }
             }
             Some(Err(error)) if error.is_panic() => {
-                deeds.in_flight.retain(|_, handle| handle.id() != error.id());
+                operations.in_flight.retain(|_, handle| handle.id() != error.id());
                 error!(task = %self.spec.arn, error = %Chain(&error), "an action panicked");
             }
             Some(Err(_)) | None => {}

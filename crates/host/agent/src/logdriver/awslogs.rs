@@ -14,7 +14,7 @@ use super::lines::{Assembler, Reach};
 use super::options::AwslogsOptions;
 use super::{LogService, LogServiceError, Pipeline};
 use crate::engine::Held;
-use crate::seams::OutputItem;
+use crate::ports::OutputItem;
 
 /// A first event waits this long for company.
 const FLUSH_MS: u64 = 100;

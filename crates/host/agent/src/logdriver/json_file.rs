@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use super::options::JsonOptions;
 use super::{Pipeline, Reach};
-use crate::seams::{OutputItem, Piece, Position, StdStream};
+use crate::ports::{OutputItem, Piece, Position, StdStream};
 
 /// The position is written down when nothing came for this long, or so much came.
 const SETTLE_MS: u64 = 200;

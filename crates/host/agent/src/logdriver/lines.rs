@@ -9,7 +9,7 @@ use longshore_types::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::seams::{Piece, Position, StdStream};
+use crate::ports::{Piece, Position, StdStream};
 
 /// The largest event that CloudWatch Logs takes, less what it adds for itself.
 pub(crate) const EVENT_BYTES_MAX: usize = 262_144 - EVENT_OVERHEAD;

@@ -36,7 +36,7 @@ use self::budget::Budget;
 use self::options::{AwslogsOptions, JsonOptions};
 use crate::acs::wire::RoleCredentials;
 use crate::engine::{CredentialsBook, Held};
-use crate::seams::{Output, Position, Runtime};
+use crate::ports::{Output, Position, Runtime};
 use crate::spec::{LogDriver, LogSpec};
 use crate::state_dir::StateDir;
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::acs::wire::RoleCredentials;
 use crate::fakes::position;
-use crate::seams::{Output, OutputItem, Piece, Position, StdStream};
+use crate::ports::{Output, OutputItem, Piece, Position, StdStream};
 
 const PIECE_BYTES: usize = 60 << 10;
 

@@ -22,7 +22,7 @@ use self::wire::{
     PublishMetrics, StatusMetadata, TaskHealth,
 };
 use crate::acs::wire::{Envelope, Outgoing};
-use crate::client::{Api, Backoff, draw};
+use crate::client::{Api, Backoff, random_below};
 use crate::engine::state::Phase;
 use crate::engine::{Engine, TaskView};
 use crate::limits::{
@@ -107,9 +107,9 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(mut self, mut socket: Socket) -> Ended {
-        let jitter = |max: u32| draw(&*self.tcs.ids, u64::from(max));
-        let silence = Duration::from_millis(STARVATION_MS + jitter(STARVATION_JITTER_MS));
-        let mut starved_at = Instant::now() + silence;
+        let jitter = |max: u32| random_below(&*self.tcs.ids, u64::from(max));
+        let heartbeat_timeout = Duration::from_millis(STARVATION_MS + jitter(STARVATION_JITTER_MS));
+        let mut starved_at = Instant::now() + heartbeat_timeout;
         let life = Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
         let expires_at = Instant::now() + life;
         let mut samples = interval(Duration::from_millis(SAMPLE_INTERVAL_MS));
@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
                     Ok(None) => {}
                     Ok(Some(text)) => {
                         if is_sign_of_life(&text) {
-                            starved_at = Instant::now() + silence;
+                            starved_at = Instant::now() + heartbeat_timeout;
                         }
                     }
                 },

@@ -10,8 +10,8 @@ use super::wire::{
 };
 use crate::engine::state::Phase;
 use crate::engine::{Engine, TaskView};
+use crate::ports::Counters;
 use crate::register::cpus;
-use crate::seams::Counters;
 use crate::spec::NetworkMode;
 
 /// What one run used since the last report.
@@ -73,7 +73,7 @@ fn as_f64(value: u64) -> f64 {
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
     runs: BTreeMap<String, Series>,
-    nets: BTreeMap<String, NetSeries>,
+    networks: BTreeMap<String, NetSeries>,
 }
 
 fn running(view: &TaskView) -> impl Iterator<Item = usize> + '_ {
@@ -95,7 +95,7 @@ impl Sampler {
     pub(super) async fn sample(&mut self, engine: &Engine, views: &[TaskView]) {
         let context = engine.context();
         let mut runs = BTreeMap::new();
-        let mut nets: BTreeMap<String, NetSeries> = BTreeMap::new();
+        let mut networks: BTreeMap<String, NetSeries> = BTreeMap::new();
         for view in views {
             for index in running(view) {
                 let id = view.state.containers[index].run_id();
@@ -107,18 +107,18 @@ impl Sampler {
                 }
                 runs.insert(id, series);
                 let Some(name) = endpoint(view, index) else { continue };
-                if nets.contains_key(&name) {
+                if networks.contains_key(&name) {
                     continue;
                 }
-                let mut series = self.nets.remove(&name).unwrap_or_default();
-                if let Ok(counters) = context.nets.counters(&name).await {
+                let mut series = self.networks.remove(&name).unwrap_or_default();
+                if let Ok(counters) = context.networks.counters(&name).await {
                     series.add(context.clock.now(), counters);
                 }
-                nets.insert(name, series);
+                networks.insert(name, series);
             }
         }
         self.runs = runs;
-        self.nets = nets;
+        self.networks = networks;
     }
 
     /// What was used since the last report; begins anew.
@@ -146,7 +146,7 @@ impl Sampler {
         if series.cpu.sample_count == 0 {
             return None;
         }
-        let net = endpoint(view, index).and_then(|name| self.nets.get_mut(&name));
+        let net = endpoint(view, index).and_then(|name| self.networks.get_mut(&name));
         let has_policy = view.spec.containers[index].restart.is_some();
         Some(ContainerMetric {
             container_name: view.spec.containers[index].name.clone(),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent::adapters::{HostNets, SandboxRuntime};
+use agent::adapters::{HostNetworks, SandboxRuntime};
 use agent::engine::Accepted;
-use agent::seams::{Images, LocalImage};
+use agent::ports::{Images, LocalImage};
 use agent::{Agent, AgentConfig, FixedCredentials, Parts};
 use aws_wire::sigv4::Credentials;
 use futures_util::future::BoxFuture;
@@ -132,7 +132,7 @@ async fn open(dir: &Path, given: &Given, steps: Steps) -> Agent {
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes.unwrap())),
         images: Arc::new(OneImage { layer: given.layer.clone() }),
-        nets: Arc::new(HostNets(network)),
+        networks: Arc::new(HostNetworks(network)),
         credentials: Arc::new(FixedCredentials(Credentials {
             access_key: "key".into(),
             secret: Token::from_text("secret".into()),

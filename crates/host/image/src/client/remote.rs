@@ -341,7 +341,7 @@ impl Remote {
     }
 
     async fn refused(&self, status: StatusCode, response: Response<Incoming>) -> ClientError {
-        let limit = Duration::from_millis(self.transport.config().silence_ms_max);
+        let limit = Duration::from_millis(self.transport.config().idle_ms_max);
         let text = read_capped(response, TEXT_BYTES_MAX, &self.host, limit).await;
         let why = explain(status, &text.unwrap_or_default());
         let host = self.host.clone();
@@ -415,13 +415,13 @@ pub(crate) async fn read_capped(
     response: Response<Incoming>,
     bytes_max: usize,
     host: &str,
-    silence: Duration,
+    idle_max: Duration,
 ) -> Result<Bytes, ClientError> {
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     let end = Instant::now() + READ_LIMIT;
     loop {
-        let until = end.min(Instant::now() + silence);
+        let until = end.min(Instant::now() + idle_max);
         let frame = tokio::time::timeout_at(until, body.frame()).await;
         let frame =
             frame.map_err(|_| ClientError::TimedOut { host: host.to_owned(), doing: "go on" })?;

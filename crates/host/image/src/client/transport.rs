@@ -32,7 +32,7 @@ pub struct ClientConfig {
     /// How long a registry may take to begin its answer.
     pub answer_ms_max: u64,
     /// How long the answer may then stand still.
-    pub silence_ms_max: u64,
+    pub idle_ms_max: u64,
     pub retries_max: u32,
     /// The first pause before a retry; each further one is twice as long.
     pub retry_pause_ms: u64,
@@ -48,7 +48,7 @@ impl Default for ClientConfig {
         Self {
             connect_ms_max: 10_000,
             answer_ms_max: 30_000,
-            silence_ms_max: 30_000,
+            idle_ms_max: 30_000,
             retries_max: 4,
             retry_pause_ms: 250,
             plain_http: Vec::new(),

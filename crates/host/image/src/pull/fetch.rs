@@ -191,7 +191,7 @@ impl Puller {
         response: Response<Incoming>,
         progress: &Progress,
     ) -> (Option<BlobWriter>, Result<(), ClientError>) {
-        let silence = Duration::from_millis(self.inner.transport.config().silence_ms_max);
+        let idle_max = Duration::from_millis(self.inner.transport.config().idle_ms_max);
         let (host, limit) = (source.remote.host(), layer.size);
         let mut total = writer.written();
         let (pieces, mut incoming) = tokio::sync::mpsc::channel::<Bytes>(16);
@@ -207,7 +207,7 @@ impl Puller {
         });
         let mut body = response.into_body();
         let received = loop {
-            let frame = match tokio::time::timeout(silence, body.frame()).await {
+            let frame = match tokio::time::timeout(idle_max, body.frame()).await {
                 Err(_) => {
                     break Err(ClientError::TimedOut { host: host.to_owned(), doing: "go on" });
                 }

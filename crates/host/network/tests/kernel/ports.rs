@@ -20,8 +20,8 @@ fn a_published_port_is_reached_from_everywhere() {
         let client = world.runtime.block_on(network.attach_bridge(&id("client"))).unwrap();
         let task = world.runtime.block_on(network.attach_eni(&id("task"), eni(10, &[]))).unwrap();
         serve_at(&server, 80);
-        let wishes = [mapping(80, 8080, Protocol::Tcp), mapping(80, 8080, Protocol::Udp)];
-        let bindings = world.runtime.block_on(network.publish(&id("server"), &wishes)).unwrap();
+        let requests = [mapping(80, 8080, Protocol::Tcp), mapping(80, 8080, Protocol::Udp)];
+        let bindings = world.runtime.block_on(network.publish(&id("server"), &requests)).unwrap();
         assert_eq!(bindings.iter().map(|it| it.host_port).collect::<Vec<_>>(), [8080, 8080]);
 
         for knock in [knock, knock_udp] {
@@ -50,16 +50,16 @@ fn a_published_port_is_reached_from_everywhere() {
 fn a_port_that_is_taken_is_named_and_nothing_is_published() {
     on_a_host(|world| {
         let network = world.open();
-        let publish = |name: &str, wishes: &[PortMapping]| {
+        let publish = |name: &str, requests: &[PortMapping]| {
             world.runtime.block_on(network.attach_bridge(&id(name))).unwrap();
-            world.runtime.block_on(network.publish(&id(name), wishes))
+            world.runtime.block_on(network.publish(&id(name), requests))
         };
         let _other = TcpListener::bind((Ipv4Addr::LOCALHOST, 9000)).unwrap();
-        let wishes = [mapping(80, 9001, Protocol::Tcp), mapping(81, 9000, Protocol::Tcp)];
-        let error = publish("first", &wishes).unwrap_err();
+        let requests = [mapping(80, 9001, Protocol::Tcp), mapping(81, 9000, Protocol::Tcp)];
+        let error = publish("first", &requests).unwrap_err();
         assert_eq!(error.to_string(), "host port 9000/tcp is already in use");
-        publish("second", &wishes[..1]).expect("what a refused request had reserved is free");
-        let error = publish("third", &wishes[..1]).unwrap_err();
+        publish("second", &requests[..1]).expect("what a refused request had reserved is free");
+        let error = publish("third", &requests[..1]).unwrap_err();
         assert_eq!(error.to_string(), "host port 9001/tcp is already in use");
         let dynamic = [mapping(80, 0, Protocol::Tcp), mapping(80, 0, Protocol::Tcp)];
         let bindings = publish("third", &dynamic).unwrap();

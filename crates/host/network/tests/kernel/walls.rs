@@ -221,8 +221,8 @@ fn neither_the_hosts_loopback_nor_a_neighbours_is_reached() {
         let network = world.open();
         let endpoints = both(world, &network);
         // A published port lets loopback addresses in on the link, for the host's own connections.
-        let wish = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Udp };
-        world.runtime.block_on(network.publish(&id("bridged"), &[wish])).unwrap();
+        let request = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Udp };
+        world.runtime.block_on(network.publish(&id("bridged"), &[request])).unwrap();
         let of_host = Trap::at(&this_host(), Ipv4Addr::LOCALHOST, 5555);
         let published =
             Trap::at(&File::open(&endpoints[1].netns).unwrap(), Ipv4Addr::UNSPECIFIED, 80);

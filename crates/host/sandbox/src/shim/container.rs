@@ -37,8 +37,8 @@ use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Secc
 use crate::sys;
 use crate::users;
 
-use super::nursery::Heirloom;
 use super::run::Output;
+use super::template::Heirloom;
 
 #[derive(Debug)]
 pub(super) struct Container {

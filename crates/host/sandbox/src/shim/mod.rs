@@ -6,7 +6,7 @@
 //! is served. Once the container has ended and its output is on disk, nothing is left to do, and
 //! the shim ends too.
 //!
-//! A shim is there before it is needed: forked by the [`nursery`] when the agent connects to it, it
+//! A shim is there before it is needed: forked by the [`template`] when the agent connects to it, it
 //! waits for a container to become the shim of. If the agent ends before that, so does it.
 //!
 //! **Invariant:** from the container's end on, `exit.json` is there before any waiter is answered.
@@ -14,8 +14,8 @@
 mod connection;
 mod container;
 mod exec;
-mod nursery;
 mod run;
+mod template;
 
 use std::ffi::OsString;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -30,7 +30,7 @@ use crate::proto::{Reply, Request};
 use crate::sys;
 use connection::Connection;
 use container::Container;
-use nursery::{Heirloom, Nursery};
+use template::{Heirloom, ShimTemplate};
 
 /// What the kernel shows as the process's name.
 const NAME: &std::ffi::CStr = c"longshore-shim";
@@ -57,25 +57,25 @@ fn serve() -> Result<(), SandboxError> {
     ::files::private::set_container_mask();
     sys::set_name(NAME);
     let mut agent = Connection::new(take_standard_input().doing("take descriptor 0")?);
-    let nursery = loop {
+    let template = loop {
         let Some(request) = agent.receive()? else { return Ok(()) };
         match request {
             Request::Nurse { cgroup_parent, spares_at } => {
-                let nursery = match Nursery::open(&cgroup_parent, spares_at) {
-                    Ok(nursery) => nursery,
+                let template = match ShimTemplate::open(&cgroup_parent, spares_at) {
+                    Ok(template) => template,
                     Err(error) => return agent.send(&Reply::Failed(error)),
                 };
                 // An agent that is gone by now needs no shims, and its successor may have swept already.
                 if agent.send(&Reply::Done).is_err() {
-                    nursery.close();
+                    template.close();
                     return Ok(());
                 }
-                break nursery;
+                break template;
             }
             other => refuse(&mut agent, &other)?,
         }
     };
-    match nursery.run(agent)? {
+    match template.run(agent)? {
         None => Ok(()),
         Some((agent, heirloom)) => wait_for_container(agent, &heirloom),
     }

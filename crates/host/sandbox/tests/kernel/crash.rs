@@ -38,13 +38,13 @@ async fn spare_shims_that_were_killed_fail_no_start() {
     let many = SandboxConfig { pool_size: 6, ..config(world.dir.path(), &world.tag) };
     world.sandboxes = Sandboxes::open(many).unwrap();
     world.limit(GroupLimits::default()).await;
-    for is_nursery_too in [false, true] {
-        // The nursery and its spares, and another one that the pool is never without for long.
+    for is_template_too in [false, true] {
+        // The template and its spares, and another one that the pool is never without for long.
         until("all spares", || 7 <= shims(&world.tag).len()).await;
         let all = shims(&world.tag);
-        let nursery = all.iter().copied().min().unwrap();
+        let template = all.iter().copied().min().unwrap();
         for pid in all {
-            if is_nursery_too || pid != nursery {
+            if is_template_too || pid != template {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
@@ -73,7 +73,7 @@ async fn what_an_agent_was_making_when_it_died_never_ran_and_is_made_anew() {
     let record = state(&world, &id).join("container.json");
     until("the record", || fs::read_to_string(&record).is_ok_and(|text| text.ends_with('\n')))
         .await;
-    until("two more shims than the nursery", || 3 <= shims(&world.tag).len()).await;
+    until("two more shims than the template", || 3 <= shims(&world.tag).len()).await;
     making.abort();
 
     world.reopen();

@@ -12,15 +12,15 @@ use tokio::time::Instant;
 
 use crate::world::{SOON, can_run, cgroup_dirs};
 
-/// A nursery of shims, and the agent's end of the conversation with it.
-struct Nursery {
+/// A template of shims, and the agent's end of the conversation with it.
+struct ShimTemplate {
     process: Child,
     agent: Option<UnixStream>,
     dir: tempfile::TempDir,
     tag: String,
 }
 
-impl Nursery {
+impl ShimTemplate {
     fn start(name: &str) -> Option<Self> {
         can_run().then(|| {
             let dir = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ impl Nursery {
         self.dir.path().join("spares")
     }
 
-    fn ask_to_nurse(&mut self) {
+    fn ask_for_spares(&mut self) {
         let parent = Path::new("/longshore").join(&self.tag);
         let text = format!(
             r#"{{"Nurse":{{"cgroup_parent":"{}","spares_at":"{}"}}}}"#,
@@ -50,7 +50,7 @@ impl Nursery {
         send(self.agent.as_mut().unwrap(), &text);
     }
 
-    /// The agent goes, and with it the nursery, which has nothing to complain of.
+    /// The agent goes, and with it the template, which has nothing to complain of.
     fn end(mut self) {
         self.agent = None;
         let status = self.process.wait().unwrap();
@@ -84,36 +84,36 @@ fn wait_for_answer(stream: &UnixStream) {
 
 #[test]
 fn an_agent_that_left_without_reading_its_answer_is_one_that_left() {
-    let Some(mut nursery) = Nursery::start("unread") else { return };
-    nursery.ask_to_nurse();
-    wait_for_answer(nursery.agent.as_ref().unwrap());
-    let mut spare = UnixStream::connect(nursery.spares_at()).unwrap();
+    let Some(mut template) = ShimTemplate::start("unread") else { return };
+    template.ask_for_spares();
+    wait_for_answer(template.agent.as_ref().unwrap());
+    let mut spare = UnixStream::connect(template.spares_at()).unwrap();
     send(&mut spare, "\"Ready\"");
     wait_for_answer(&spare);
     // Closing it with something unread resets the other side's connection.
     drop(spare);
-    nursery.end();
+    template.end();
 }
 
 #[test]
 fn an_agent_that_is_gone_before_the_answer_is_one_that_left() {
-    let Some(mut nursery) = Nursery::start("unheard") else { return };
-    nursery.ask_to_nurse();
-    wait_for_answer(nursery.agent.as_ref().unwrap());
+    let Some(mut template) = ShimTemplate::start("unheard") else { return };
+    template.ask_for_spares();
+    wait_for_answer(template.agent.as_ref().unwrap());
     for _ in 0..20 {
-        let mut spare = UnixStream::connect(nursery.spares_at()).unwrap();
+        let mut spare = UnixStream::connect(template.spares_at()).unwrap();
         send(&mut spare, "\"Ready\"");
         // It is not even forked by now, or just about to be.
         drop(spare);
     }
-    nursery.end();
-    let Some(mut nursery) = Nursery::start("unheard") else { return };
-    nursery.ask_to_nurse();
-    nursery.agent = None;
-    let _ = nursery.process.wait();
-    let log = std::fs::read_to_string(nursery.dir.path().join("log")).unwrap();
+    template.end();
+    let Some(mut template) = ShimTemplate::start("unheard") else { return };
+    template.ask_for_spares();
+    template.agent = None;
+    let _ = template.process.wait();
+    let log = std::fs::read_to_string(template.dir.path().join("log")).unwrap();
     assert_eq!(log, "");
-    cgroup_dirs(&nursery.tag).iter().for_each(|dir| {
+    cgroup_dirs(&template.tag).iter().for_each(|dir| {
         let _ = std::fs::remove_dir(dir.join(".shims"));
         std::fs::remove_dir(dir).unwrap();
     });

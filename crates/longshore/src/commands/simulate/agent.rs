@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
-use super::board::Board;
+use super::recorder::Recorder;
 
 /// Reports on their way at a time, as with the real agent.
 const REPORTS_AT_ONCE: usize = 10;
@@ -48,7 +48,7 @@ pub(super) const MARK: &str = "longshore.simulated";
 
 /// What every agent of a fleet offers, and how it behaves.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
+pub(super) struct FleetProfile {
     pub(super) cluster: String,
     pub(super) cpu: u64,
     pub(super) memory_mib: u64,
@@ -63,8 +63,8 @@ pub(super) struct Manner {
 pub(super) struct SimulatedAgent {
     api: Api,
     link: Arc<RegionLink>,
-    board: Arc<Board>,
-    manner: Arc<Manner>,
+    recorder: Arc<Recorder>,
+    profile: Arc<FleetProfile>,
     arn: String,
     tasks: HashMap<TaskId, Held>,
     /// Tasks of which something may be left to say.
@@ -78,7 +78,7 @@ struct Held {
     containers: Vec<String>,
     is_stop_wanted: bool,
     is_started: bool,
-    told: Option<Status>,
+    reported: Option<Status>,
     is_telling: bool,
 }
 
@@ -87,14 +87,14 @@ impl Held {
     fn news(&self, pulls: bool) -> Option<Status> {
         let now = if self.is_stop_wanted {
             Status::Stopped
-        } else if pulls && self.told.is_none() {
+        } else if pulls && self.reported.is_none() {
             Status::Pending
         } else if self.is_started {
             Status::Running
         } else {
             return None;
         };
-        (!self.is_telling && self.told.is_none_or(|told| told < now)).then_some(now)
+        (!self.is_telling && self.reported.is_none_or(|reported| reported < now)).then_some(now)
     }
 }
 
@@ -134,8 +134,8 @@ impl SimulatedAgent {
     /// Registers a host in a zone.
     pub(super) async fn register(
         api: Api,
-        board: Arc<Board>,
-        manner: Arc<Manner>,
+        recorder: Arc<Recorder>,
+        profile: Arc<FleetProfile>,
         zone: &str,
     ) -> Result<Self, CallError> {
         let mut attributes = agent::capabilities();
@@ -143,14 +143,14 @@ impl SimulatedAgent {
         attributes.push(Attribute::with(MARK, "true"));
         let ports = ["22", "2375", "2376", "51678", "51679"];
         let request = Register {
-            cluster: manner.cluster.clone(),
+            cluster: profile.cluster.clone(),
             container_instance_arn: None,
             client_token: Uuid::mint(&OsIds).to_string(),
             instance_identity_document: "",
             instance_identity_document_signature: "",
             total_resources: vec![
-                Resource::integer("CPU", manner.cpu),
-                Resource::integer("MEMORY", manner.memory_mib),
+                Resource::integer("CPU", profile.cpu),
+                Resource::integer("MEMORY", profile.memory_mib),
                 Resource::strings("PORTS", ports.map(str::to_owned).to_vec()),
                 Resource::strings("PORTS_UDP", Vec::new()),
             ],
@@ -158,9 +158,9 @@ impl SimulatedAgent {
         };
         let arn = api.register_container_instance(&request).await?.container_instance_arn;
         let ids: Arc<dyn IdSource> = Arc::new(OsIds);
-        let link = Arc::new(RegionLink::new(api.clone(), manner.cluster.clone(), ids));
+        let link = Arc::new(RegionLink::new(api.clone(), profile.cluster.clone(), ids));
         let (tasks, due) = (HashMap::new(), VecDeque::new());
-        Ok(Self { api, link, board, manner, arn, tasks, due })
+        Ok(Self { api, link, recorder, profile, arn, tasks, due })
     }
 
     pub(super) fn arn(&self) -> &str {
@@ -169,7 +169,7 @@ impl SimulatedAgent {
 
     /// Opens the first session.
     pub(super) async fn connect(&self, wants_credentials: bool) -> Result<WorkSocket, Ended> {
-        let Manner { cluster, .. } = &*self.manner;
+        let FleetProfile { cluster, .. } = &*self.profile;
         let endpoints = self.api.discover_poll_endpoint(cluster, &self.arn).await;
         let endpoints = endpoints.map_err(|error| Ended::Failed(error.to_string()))?;
         let endpoint = endpoints.endpoint.ok_or(Ended::Failed("no endpoint".to_owned()))?;
@@ -187,10 +187,10 @@ impl SimulatedAgent {
             let began = Instant::now();
             let ended = match next {
                 Ok(mut socket) => {
-                    self.board.joined(is_again);
+                    self.recorder.joined(is_again);
                     self.link.heard();
                     let ended = self.serve(&mut socket, &mut starts, &mut tellings).await;
-                    self.board.left();
+                    self.recorder.left();
                     ended
                 }
                 Err(ended) => ended,
@@ -232,7 +232,7 @@ impl SimulatedAgent {
                         return ended;
                     }
                 }
-                Some((task, status)) = tellings.next() => self.told(task, status),
+                Some((task, status)) = tellings.next() => self.reported(task, status),
                 Some(task) = starts.next() => self.started(task),
                 _ = look.tick() => {
                     if SILENCE_MAX <= heard_at.elapsed() {
@@ -303,12 +303,12 @@ impl SimulatedAgent {
                     arn,
                     containers: containers.collect(),
                     is_stop_wanted: false,
-                    is_started: self.manner.start.is_zero(),
-                    told: None,
+                    is_started: self.profile.start.is_zero(),
+                    reported: None,
                     is_telling: false,
                 };
                 if !held.is_started && !is_stop_wanted {
-                    let start = self.manner.start;
+                    let start = self.profile.start;
                     starts.push(Box::pin(async move {
                         sleep(start).await;
                         id
@@ -374,7 +374,7 @@ impl SimulatedAgent {
         while tellings.len() < REPORTS_AT_ONCE {
             let Some(id) = self.due.pop_front() else { return };
             let Some(held) = self.tasks.get_mut(&id) else { continue };
-            let Some(status) = held.news(self.manner.pulls) else { continue };
+            let Some(status) = held.news(self.profile.pulls) else { continue };
             held.is_telling = true;
             let (arn, event) = (held.arn.clone(), event(held, status));
             let link = Arc::clone(&self.link);
@@ -385,22 +385,22 @@ impl SimulatedAgent {
         }
     }
 
-    fn told(&mut self, id: TaskId, status: Status) {
+    fn reported(&mut self, id: TaskId, status: Status) {
         let now = Instant::now();
         match status {
             Status::Stopped => {
                 self.tasks.remove(&id);
-                self.board.stopped(now);
+                self.recorder.stopped(now);
             }
             Status::Pending | Status::Running => {
                 if let Some(held) = self.tasks.get_mut(&id) {
-                    held.told = Some(status);
+                    held.reported = Some(status);
                     held.is_telling = false;
                     // It may have come further by now, or be wanted otherwise.
                     self.due.push_back(id);
                 }
                 if status == Status::Running {
-                    self.board.running(id, now);
+                    self.recorder.running(id, now);
                 }
             }
         }
@@ -420,7 +420,7 @@ fn read<'a, T: Deserialize<'a> + Default>(body: &'a str) -> T {
 
 /// What the real agent would say of a task without ports. Without a pull it knows no digest.
 fn event(held: &Held, status: Status) -> TaskEvent {
-    let has_run = status == Status::Running || held.told == Some(Status::Running);
+    let has_run = status == Status::Running || held.reported == Some(Status::Running);
     let change = |name: &String| ContainerChange {
         name: name.clone(),
         status,
@@ -446,14 +446,14 @@ fn event(held: &Held, status: Status) -> TaskEvent {
 mod tests {
     use super::*;
 
-    fn held(told: Option<Status>) -> Held {
+    fn held(reported: Option<Status>) -> Held {
         let arn = "arn:aws:ecs:us-east-1:000000000000:task/c/0123456789abcdef0123456789abcdef";
         Held {
             arn: arn.parse().unwrap(),
             containers: vec!["main".to_owned()],
             is_stop_wanted: false,
             is_started: true,
-            told,
+            reported,
             is_telling: false,
         }
     }
@@ -468,8 +468,8 @@ mod tests {
         assert_eq!(starting.news(false), None);
         let telling = Held { is_telling: true, ..held(None) };
         assert_eq!(telling.news(false), None);
-        for told in [None, Some(Status::Pending), Some(Status::Running)] {
-            let unwanted = Held { is_stop_wanted: true, ..held(told) };
+        for reported in [None, Some(Status::Pending), Some(Status::Running)] {
+            let unwanted = Held { is_stop_wanted: true, ..held(reported) };
             assert_eq!(unwanted.news(true), Some(Status::Stopped));
         }
     }

@@ -7,7 +7,7 @@ use super::report::{Report, each, micros, ms, rate};
 use super::usage::Usage;
 use super::{Restart, measure};
 use crate::cli::Simulate;
-use crate::commands::Surroundings;
+use crate::commands::Environment;
 use crate::error::Error;
 
 /// Tasks of one host, as far as there may be so many hosts.
@@ -31,12 +31,12 @@ const COLUMNS: [&str; 12] = [
     "memory a task then",
 ];
 
-pub(super) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Error> {
+pub(super) async fn run(environment: &Environment, args: &Simulate) -> Result<(), Error> {
     println!("| {} |", COLUMNS.join(" | "));
     println!("|{}", "---|".repeat(COLUMNS.len()));
     for tasks in &args.curve {
         let args = of_size(args, *tasks);
-        let report = measure(around, &args, Restart::Yes).await?;
+        let report = measure(environment, &args, Restart::Yes).await?;
         println!("| {} |", cells(&report).join(" | "));
     }
     Ok(())

@@ -12,8 +12,8 @@ use longshore_types::{Clock, RegionName, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
-use super::agent::{Manner, SimulatedAgent};
-use super::board::Board;
+use super::agent::{FleetProfile, SimulatedAgent};
+use super::recorder::Recorder;
 use crate::error::Error;
 
 /// Agents that join or leave at a time.
@@ -50,15 +50,16 @@ impl Fleet {
     pub(super) async fn join(
         &mut self,
         target: &Target,
-        board: &Arc<Board>,
-        manner: &Arc<Manner>,
+        recorder: &Arc<Recorder>,
+        profile: &Arc<FleetProfile>,
         count: usize,
         progress: impl Fn(usize),
     ) -> Result<(), Error> {
         let zones = ZONES.iter().cycle().map(|zone| format!("{}{zone}", target.region));
         let joining = zones.take(count).map(|zone| {
-            let (api, board, manner) = (target.api(), Arc::clone(board), Arc::clone(manner));
-            async move { SimulatedAgent::register(api, board, manner, &zone).await }
+            let (api, recorder, profile) =
+                (target.api(), Arc::clone(recorder), Arc::clone(profile));
+            async move { SimulatedAgent::register(api, recorder, profile, &zone).await }
         });
         let mut registered = stream::iter(joining).buffer_unordered(AT_ONCE);
         let mut connecting = FuturesUnordered::new();
@@ -125,4 +126,4 @@ pub(super) fn files_needed(agents: usize) -> u64 {
 }
 
 /// How long is waited for what agents and region do by themselves, before it is called stuck.
-pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub(super) const BLOCKED_AFTER: Duration = Duration::from_secs(60);

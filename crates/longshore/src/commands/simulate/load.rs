@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::agent::MARK;
-use super::board::Board;
-use super::fleet::{STUCK_AFTER, Target};
+use super::fleet::{BLOCKED_AFTER, Target};
+use super::recorder::Recorder;
 use crate::error::Error;
 
 /// The container of the definition.
@@ -135,14 +135,15 @@ impl Load {
     pub(super) async fn run_tasks(
         &self,
         target: &Target,
-        board: &Board,
+        recorder: &Recorder,
         count: usize,
         per_call: usize,
         connections: usize,
     ) -> Result<(), Error> {
         let left = AtomicUsize::new(count);
-        let mut workers: FuturesUnordered<_> =
-            (0..connections).map(|_| self.run_some(target.api(), board, &left, per_call)).collect();
+        let mut workers: FuturesUnordered<_> = (0..connections)
+            .map(|_| self.run_some(target.api(), recorder, &left, per_call))
+            .collect();
         while let Some(ended) = workers.next().await {
             ended?;
         }
@@ -153,7 +154,7 @@ impl Load {
     async fn run_some(
         &self,
         api: Api,
-        board: &Board,
+        recorder: &Recorder,
         left: &AtomicUsize,
         per_call: usize,
     ) -> Result<(), Error> {
@@ -176,14 +177,14 @@ impl Load {
             let answer = call(&api, "RunTask", &input).await;
             let answer: RunTask = answer.map_err(Error::other("run tasks"))?;
             let now = Instant::now();
-            board.called(now - asked);
+            recorder.called(now - asked);
             for id in answer.tasks.iter().filter_map(|task| id_of(&task.task_arn)) {
-                board.accepted(id, now);
+                recorder.accepted(id, now);
             }
             let missing = count - answer.tasks.len().min(count);
             if missing == 0 {
                 placed_at = now;
-            } else if answer.waits_for_agents() && now - placed_at < STUCK_AFTER {
+            } else if answer.waits_for_agents() && now - placed_at < BLOCKED_AFTER {
                 left.fetch_add(missing, Ordering::Relaxed);
                 sleep(Duration::from_millis(backoff.next_ms(&OsIds))).await;
             } else {
@@ -294,7 +295,7 @@ async fn call<O: DeserializeOwned>(
     let (began, mut backoff) = (Instant::now(), Backoff::call());
     loop {
         match api.ecs(operation, input).await {
-            Err(error) if error.is_transient() && began.elapsed() < STUCK_AFTER => {
+            Err(error) if error.is_transient() && began.elapsed() < BLOCKED_AFTER => {
                 sleep(Duration::from_millis(backoff.next_ms(&OsIds))).await;
             }
             answer => return answer,

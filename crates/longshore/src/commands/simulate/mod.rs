@@ -6,11 +6,11 @@
 //! when it fails or is interrupted.
 
 mod agent;
-mod board;
 mod curve;
 mod fleet;
 mod load;
 mod own_region;
+mod recorder;
 mod report;
 mod usage;
 
@@ -24,15 +24,15 @@ use longshore_types::{Chain, OsIds, Uuid};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::{Instant, interval, sleep};
 
-use self::agent::Manner;
-use self::board::Board;
-use self::fleet::{Fleet, STUCK_AFTER, Target, files_needed};
+use self::agent::FleetProfile;
+use self::fleet::{BLOCKED_AFTER, Fleet, Target, files_needed};
 use self::load::{Load, shares};
 use self::own_region::OwnRegion;
+use self::recorder::Recorder;
 use self::report::Report;
 use self::usage::Usage;
 use crate::cli::Simulate;
-use crate::commands::Surroundings;
+use crate::commands::Environment;
 use crate::error::Error;
 use crate::signals;
 
@@ -41,11 +41,11 @@ pub(crate) use self::load::strategy;
 /// How often progress is shown, and waiting looked at.
 const TICK: Duration = Duration::from_millis(50);
 
-pub(crate) async fn run(around: &Surroundings, args: &Simulate) -> Result<(), Error> {
+pub(crate) async fn run(environment: &Environment, args: &Simulate) -> Result<(), Error> {
     if !args.curve.is_empty() {
-        return curve::run(around, args).await;
+        return curve::run(environment, args).await;
     }
-    println!("{}", measure(around, args, Restart::No).await?);
+    println!("{}", measure(environment, args, Restart::No).await?);
     Ok(())
 }
 
@@ -58,18 +58,18 @@ enum Restart {
 
 /// One simulation from beginning to end.
 async fn measure(
-    around: &Surroundings,
+    environment: &Environment,
     args: &Simulate,
     restart: Restart,
 ) -> Result<Report, Error> {
     check(args)?;
     let own = match &args.endpoint {
-        None => Some(OwnRegion::start(&around.program).await?),
+        None => Some(OwnRegion::start(&environment.program).await?),
         Some(_) => None,
     };
     let target = match &own {
         Some(own) => own.target.clone(),
-        None => named_target(around, args)?,
+        None => named_target(environment, args)?,
     };
     let mut simulation = Simulation::new(args, target, own);
     let driven = tokio::select! {
@@ -122,15 +122,15 @@ fn check(args: &Simulate) -> Result<(), Error> {
     Ok(())
 }
 
-fn named_target(around: &Surroundings, args: &Simulate) -> Result<Target, Error> {
+fn named_target(environment: &Environment, args: &Simulate) -> Result<Target, Error> {
     let endpoint = args.endpoint.clone().unwrap_or_default();
-    let credentials = around.aws_credentials.clone().ok_or_else(|| {
+    let credentials = environment.aws_credentials.clone().ok_or_else(|| {
         Error::message(
             "no keys for the region: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as \
              `longshore env` prints them",
         )
     })?;
-    let named = around.aws_region.as_deref().map(str::parse).transpose();
+    let named = environment.aws_region.as_deref().map(str::parse).transpose();
     let named = named.map_err(Error::other("read AWS_REGION"))?;
     let region = args.region.clone().or(named).ok_or_else(|| {
         Error::message("no name of the region: set AWS_REGION, as `longshore env` prints it")
@@ -155,7 +155,7 @@ struct Simulation<'a> {
     own: Option<OwnRegion>,
     api: Api,
     load: Load,
-    board: Arc<Board>,
+    recorder: Arc<Recorder>,
     fleet: Fleet,
     made: Made,
 }
@@ -178,7 +178,7 @@ impl<'a> Simulation<'a> {
             target,
             own,
             load,
-            board: Arc::default(),
+            recorder: Arc::default(),
             fleet: Fleet::default(),
             made: Made::default(),
         }
@@ -201,7 +201,7 @@ impl<'a> Simulation<'a> {
         let before = (self.region_usage(), Usage::of(std::process::id()));
         let began = Instant::now();
         self.bring_up(began).await?;
-        let last = self.board.last_running().unwrap_or(began);
+        let last = self.recorder.last_running().unwrap_or(began);
         let after = (self.region_usage(), Usage::of(std::process::id()));
         let counted = self.load.counted(&self.api).await;
         let counted = counted.map_err(Error::other("ask for the cluster's counts"))?;
@@ -220,11 +220,11 @@ impl<'a> Simulation<'a> {
             restarted,
             agents,
             joined_in,
-            reconnects: self.board.reconnect_count(),
+            reconnects: self.recorder.reconnect_count(),
             tasks,
             by: self.by(),
-            calls: Some(self.board.calls()).filter(|calls| calls.count > 0),
-            to_running: self.board.to_running(),
+            calls: Some(self.recorder.calls()).filter(|calls| calls.count > 0),
+            to_running: self.recorder.to_running(),
             running_in: last - began,
             region: before.0.zip(after.0),
             own_cpu: after.1.cpu.saturating_sub(before.1.cpu),
@@ -248,14 +248,14 @@ impl<'a> Simulation<'a> {
         let took = own.restart().await?;
         let began = Instant::now();
         let bar = bar("agents", self.args.agents);
-        self.wait(&bar, Board::connected_count, self.args.agents as u64).await?;
+        self.wait(&bar, Recorder::connected_count, self.args.agents as u64).await?;
         bar.finish_and_clear();
         Ok(Some((took, began.elapsed())))
     }
 
     async fn join(&mut self) -> Result<(), Error> {
         let Simulate { agents, .. } = *self.args;
-        let manner = Manner {
+        let profile = FleetProfile {
             cluster: self.load.cluster.clone(),
             cpu: self.args.instance_cpu,
             memory_mib: self.args.instance_memory,
@@ -264,10 +264,10 @@ impl<'a> Simulation<'a> {
         };
         let bar = bar("agents", agents);
         let progress = |joined: usize| bar.set_position(joined as u64);
-        let manner = Arc::new(manner);
-        self.fleet.join(&self.target, &self.board, &manner, agents, progress).await?;
+        let profile = Arc::new(profile);
+        self.fleet.join(&self.target, &self.recorder, &profile, agents, progress).await?;
         let all = agents as u64;
-        self.wait(&bar, |board| board.connected_count().min(all), all).await?;
+        self.wait(&bar, |recorder| recorder.connected_count().min(all), all).await?;
         bar.finish_and_clear();
         Ok(())
     }
@@ -281,21 +281,26 @@ impl<'a> Simulation<'a> {
             let created = self.load.create_services(&self.api, tasks).await;
             created.map_err(Error::other("create a service"))?;
         } else {
-            let run =
-                self.load.run_tasks(&self.target, &self.board, tasks, count_per_call, connections);
+            let run = self.load.run_tasks(
+                &self.target,
+                &self.recorder,
+                tasks,
+                count_per_call,
+                connections,
+            );
             let mut run = std::pin::pin!(run);
             let mut tick = interval(TICK);
             loop {
                 tokio::select! {
                     ran = &mut run => break ran?,
-                    _ = tick.tick() => bar.set_position(self.board.running_count()),
+                    _ = tick.tick() => bar.set_position(self.recorder.running_count()),
                 }
             }
         }
-        if let Err(error) = self.wait(&bar, Board::running_count, tasks as u64).await {
+        if let Err(error) = self.wait(&bar, Recorder::running_count, tasks as u64).await {
             return Err(self.explained(error).await);
         }
-        self.board.accept_all(began);
+        self.recorder.accept_all(began);
         bar.finish_and_clear();
         Ok(())
     }
@@ -304,12 +309,12 @@ impl<'a> Simulation<'a> {
     async fn wait(
         &self,
         bar: &ProgressBar,
-        count: impl Fn(&Board) -> u64,
+        count: impl Fn(&Recorder) -> u64,
         wanted: u64,
     ) -> Result<(), Error> {
         let (mut best, mut grew_at) = (0, Instant::now());
         loop {
-            let now = count(&self.board);
+            let now = count(&self.recorder);
             bar.set_position(now);
             if wanted <= now {
                 return Ok(());
@@ -317,10 +322,10 @@ impl<'a> Simulation<'a> {
             if best < now {
                 (best, grew_at) = (now, Instant::now());
             }
-            if STUCK_AFTER <= grew_at.elapsed() {
+            if BLOCKED_AFTER <= grew_at.elapsed() {
                 return Err(Error::message(format!(
                     "nothing moved for {} s: {now} of {wanted} {}",
-                    STUCK_AFTER.as_secs(),
+                    BLOCKED_AFTER.as_secs(),
                     bar.message()
                 )));
             }
@@ -381,7 +386,7 @@ impl<'a> Simulation<'a> {
         }
         let running = self.load.running(&self.api).await;
         let running = running.map_err(Error::other("list the tasks"))?;
-        let wanted = self.board.running_count();
+        let wanted = self.recorder.running_count();
         let bar = bar("STOPPED", usize::try_from(wanted).unwrap_or(usize::MAX));
         {
             let stop = self.load.stop(&self.api, running);
@@ -390,15 +395,15 @@ impl<'a> Simulation<'a> {
             loop {
                 tokio::select! {
                     stopped = &mut stop => break stopped.map_err(Error::other("stop the tasks"))?,
-                    _ = tick.tick() => bar.set_position(self.board.stopped_count()),
+                    _ = tick.tick() => bar.set_position(self.recorder.stopped_count()),
                 }
             }
         }
-        self.wait(&bar, Board::stopped_count, wanted).await?;
+        self.wait(&bar, Recorder::stopped_count, wanted).await?;
         bar.finish_and_clear();
-        let last = self.board.last_stopped().unwrap_or(began);
+        let last = self.recorder.last_stopped().unwrap_or(began);
         let took = last.saturating_duration_since(began);
-        Ok((self.board.stopped_count(), took, before.zip(self.region_usage())))
+        Ok((self.recorder.stopped_count(), took, before.zip(self.region_usage())))
     }
 
     /// After a failure: removes what can be removed, and says what could not.
@@ -463,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_region_of_others_is_entered_with_keys_only() {
-        let around = Surroundings {
+        let environment = Environment {
             is_root: false,
             home: None,
             xdg_data_home: None,
@@ -474,7 +479,7 @@ mod tests {
             program: "longshore".into(),
         };
         let named = args("--endpoint http://127.0.0.1:1");
-        let text = named_target(&around, &named).unwrap_err().to_string();
+        let text = named_target(&environment, &named).unwrap_err().to_string();
         assert!(text.contains("AWS_ACCESS_KEY_ID") && text.contains("longshore env"), "{text}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::board::Spread;
+use super::recorder::Spread;
 use super::usage::Usage;
 
 /// Everything that was measured.

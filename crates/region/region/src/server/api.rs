@@ -23,7 +23,7 @@ use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
-use super::{STATUS_TARGET, Server, Site, limits};
+use super::{RegionApi, STATUS_TARGET, Server, limits};
 
 /// What the log says of a request besides its answer.
 #[derive(Default)]
@@ -41,11 +41,11 @@ struct Asked<'a> {
     request_id: Uuid,
 }
 
-impl<S: Site> Server<S> {
+impl<S: RegionApi> Server<S> {
     /// Answers a request of the API.
     pub(super) async fn api(&self, guest: &Guest, request: Request<RequestBody>) -> Response<Body> {
         let started = Instant::now();
-        let request_id = self.site.request_id();
+        let request_id = self.region.request_id();
         let (parts, mut body) = request.into_parts();
         let mut trace = Trace::default();
         let answer = match self.read(guest, &parts, &mut body).await {
@@ -55,7 +55,8 @@ impl<S: Site> Server<S> {
             }
             Err(refusal) => {
                 let query = parts.uri.query().unwrap_or_default();
-                let expected = route::expected_service(self.site.services(), &parts.headers, query);
+                let expected =
+                    route::expected_service(self.region.services(), &parts.headers, query);
                 let protocol = protocol_of(expected);
                 let mut answer = error_answer(&refusal, protocol, expected, request_id);
                 // What is left of the body is not worth reading.
@@ -78,7 +79,7 @@ impl<S: Site> Server<S> {
         body: &mut RequestBody,
     ) -> Result<(Whole, Lease), ApiError> {
         let query = parts.uri.query().unwrap_or_default();
-        let expected = route::expected_service(self.site.services(), &parts.headers, query);
+        let expected = route::expected_service(self.region.services(), &parts.headers, query);
         let protocol = protocol_of(expected);
         let bytes_max = body_bytes_max(expected);
         let stated = body.size_hint().exact();
@@ -115,7 +116,7 @@ impl<S: Site> Server<S> {
 
     /// Checks what can be checked of a request before its body is there.
     fn verify_head(&self, guest: &Guest, parts: &Parts) -> Result<AccountId, SignatureError> {
-        let (region, now) = (self.site.region_name().as_str(), self.site.now());
+        let (region, now) = (self.region.region_name().as_str(), self.region.now());
         let mut found = None;
         let lookup = |id: &str, token: Option<&str>| self.look_up(id, token, &mut found);
         let received = received(parts, b"");
@@ -134,7 +135,7 @@ impl<S: Site> Server<S> {
         session_token: Option<&str>,
         found: &mut Option<AccessKey>,
     ) -> Option<KeyMaterial> {
-        *found = self.site.key(id, session_token);
+        *found = self.region.key(id, session_token);
         found.as_ref().map(|key| KeyMaterial {
             secret: key.secret.clone(),
             session_token: key.session_token.clone(),
@@ -150,7 +151,7 @@ impl<S: Site> Server<S> {
             headers: &parts.headers,
             body: &asked.whole.bytes,
         };
-        let target = route::target(self.site.services(), &parts.method, &inbound);
+        let target = route::target(self.region.services(), &parts.method, &inbound);
         let Target { service, protocol, foreign, .. } = target;
         let request_id = asked.request_id;
         let done = self.perform(&asked, inbound, target, &mut lease, trace).await;
@@ -178,7 +179,7 @@ impl<S: Site> Server<S> {
         trace.service = service.map_or("", |service| service.name);
         let is_open = |name: &String| {
             is_unsigned(asked.parts)
-                && service.is_some_and(|service| self.site.is_open(service.name, name))
+                && service.is_some_and(|service| self.region.is_open(service.name, name))
         };
         let caller = if operation.as_ref().is_ok_and(is_open) {
             self.anonymous(asked)
@@ -190,7 +191,7 @@ impl<S: Site> Server<S> {
         };
         let name = operation?;
         if asked.parts.headers.get("x-amz-target").is_some_and(|named| named == STATUS_TARGET)
-            && let Some(status) = self.site.status(&caller)
+            && let Some(status) = self.region.status(&caller)
         {
             return Ok(status_answer(&status));
         }
@@ -198,10 +199,10 @@ impl<S: Site> Server<S> {
         trace.operation.clone_from(&name);
         let operation: &'static Operation =
             service.operation(&name).ok_or_else(|| service.unknown_operation(&name))?;
-        self.site.authorize(&caller, service.name, operation.name)?;
+        self.region.authorize(&caller, service.name, operation.name)?;
         let request_id = asked.request_id;
         let call = Call { service, operation, protocol, inbound, form: form.as_ref(), request_id };
-        let done = AssertUnwindSafe(self.site.dispatch(&caller, &call)).catch_unwind();
+        let done = AssertUnwindSafe(self.region.dispatch(&caller, &call)).catch_unwind();
         let limit = match service.name {
             "ecr" => limits::LAYER_ANSWER_WAIT_MAX,
             _ => limits::ANSWER_WAIT_MAX,
@@ -222,7 +223,7 @@ impl<S: Site> Server<S> {
         protocol: Protocol,
     ) -> Result<Caller, ApiError> {
         let Asked { parts, whole, guest, request_id } = asked;
-        let (region, now) = (self.site.region_name(), self.site.now());
+        let (region, now) = (self.region.region_name(), self.region.now());
         let mut found: Option<AccessKey> = None;
         let lookup = |id: &str, token: Option<&str>| self.look_up(id, token, &mut found);
         let received = received(parts, &whole.bytes);
@@ -250,28 +251,28 @@ impl<S: Site> Server<S> {
     fn anonymous(&self, asked: &Asked<'_>) -> Caller {
         Caller {
             account: Config::root_account(),
-            region: self.site.region_name().clone(),
+            region: self.region.region_name().clone(),
             access_key: String::new(),
             principal: Principal::Anonymous,
             session: None,
             origin: origin(asked),
             request_id: asked.request_id,
-            now: self.site.now(),
+            now: self.region.now(),
         }
     }
 
     /// Answers a request to open an agent's socket.
     pub(super) fn session(&self, guest: &Guest, request: Request<Incoming>) -> Response<Body> {
-        let request_id = self.site.request_id();
+        let request_id = self.region.request_id();
         let (parts, body) = request.into_parts();
-        let services = self.site.services();
+        let services = self.region.services();
         let ecs = services.iter().copied().find(|service| service.name == "ecs");
         let asked = Asked { parts: &parts, whole: Whole::empty(), guest, request_id };
         match self.verify(&asked, ecs, Protocol::AwsJson11) {
             Ok(caller) => {
                 debug!(%request_id, account = %caller.account, path = parts.uri.path(), "socket asked for");
                 let request = Request::from_parts(parts, body);
-                let opened = Arc::clone(&self.site).session(&caller, request);
+                let opened = Arc::clone(&self.region).session(&caller, request);
                 opened.map(|text| super::answer::full(Bytes::from(text)))
             }
             Err(refusal) => {

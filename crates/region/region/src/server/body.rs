@@ -55,13 +55,13 @@ struct Pace {
     grace: Duration,
     /// Bytes a second.
     rate_min: u64,
-    silence_max: Duration,
+    idle_max: Duration,
 }
 
 const PACE: Pace = Pace {
     grace: limits::BODY_GRACE,
     rate_min: limits::BODY_RATE_MIN,
-    silence_max: limits::BODY_SILENCE_MAX,
+    idle_max: limits::BODY_IDLE_MAX,
 };
 
 /// A whole body and its hash, in hexadecimal.
@@ -86,9 +86,9 @@ impl<B> Paced<B> {
 
     /// How long the next piece may take.
     fn patience(&self) -> Duration {
-        let Pace { grace, rate_min, silence_max } = self.pace;
+        let Pace { grace, rate_min, idle_max } = self.pace;
         let earned = Duration::from_millis(self.received.saturating_mul(1000) / rate_min);
-        grace.saturating_add(earned).saturating_sub(self.waited).min(silence_max)
+        grace.saturating_add(earned).saturating_sub(self.waited).min(idle_max)
     }
 }
 
@@ -227,8 +227,8 @@ mod tests {
         let period = Duration::from_millis(period_ms);
         let next = Box::pin(tokio::time::sleep(period));
         let mut body = Paced::new(Drip { size, period, left, next });
-        let silence_max = Duration::from_secs(2);
-        body.pace = Pace { grace: Duration::from_millis(500), rate_min: 4 << 10, silence_max };
+        let idle_max = Duration::from_secs(2);
+        body.pace = Pace { grace: Duration::from_millis(500), rate_min: 4 << 10, idle_max };
         let lease = Arc::new(Budget::default()).lease(Share::Stranger([10, 0, 0, 1].into()));
         read(&mut body, 1 << 20, &lease).await.map(|whole| whole.bytes.len())
     }

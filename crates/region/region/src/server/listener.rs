@@ -19,18 +19,18 @@ use tracing::{debug, error, warn};
 use super::answer::{Body, plain};
 use super::body::Paced;
 use super::peers::{Guest, Peers, Places};
-use super::{BoxFuture, Server, Site, limits};
+use super::{BoxFuture, RegionApi, Server, limits};
 
 /// How long to wait after the kernel refused a connection, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `site` on `listener` until `shutdown` is done; then lets open requests finish for a while.
-pub async fn serve<S: Site>(
-    site: Arc<S>,
+pub async fn serve<S: RegionApi>(
+    region: Arc<S>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    let server = Arc::new(Server::new(site));
+    let server = Arc::new(Server::new(region));
     let peers = Arc::new(Peers::new(places()));
     let (ending, ended) = watch::channel(false);
     tokio::select! {
@@ -39,7 +39,7 @@ pub async fn serve<S: Site>(
         () = shutdown => {}
     }
     drop((listener, ended));
-    server.site.closing();
+    server.region.closing();
     // The channel's receivers are the connections; a send can only fail without any.
     let _ = ending.send(true);
     if tokio::time::timeout(limits::GRACE_MAX, ending.closed()).await.is_err() {
@@ -62,7 +62,7 @@ fn places() -> Places {
     }
 }
 
-async fn accept<S: Site>(
+async fn accept<S: RegionApi>(
     server: &Arc<Server<S>>,
     listener: &TcpListener,
     peers: &Arc<Peers>,
@@ -98,7 +98,7 @@ async fn sweep(peers: &Peers) {
     }
 }
 
-async fn connection<S: Site>(
+async fn connection<S: RegionApi>(
     server: Arc<Server<S>>,
     stream: TcpStream,
     guest: &Arc<Guest>,
@@ -142,7 +142,7 @@ async fn told(ended: &mut watch::Receiver<bool>) {
     drop(ended.wait_for(|ended| *ended).await.map(|_| ()));
 }
 
-async fn handle<S: Site>(
+async fn handle<S: RegionApi>(
     server: Arc<Server<S>>,
     guest: &Guest,
     request: Request<Incoming>,
@@ -155,10 +155,11 @@ async fn handle<S: Site>(
             return std::panic::catch_unwind(opening).unwrap_or_else(|_| broken());
         }
         _ if path == "/v2" || path.starts_with("/v2/") => {
-            if let Some(account) = server.site.registry_account(request.uri(), request.headers()) {
+            if let Some(account) = server.region.registry_account(request.uri(), request.headers())
+            {
                 guest.verified(account);
             }
-            Arc::clone(&server.site).registry(request.map(Paced::new))
+            Arc::clone(&server.region).registry(request.map(Paced::new))
         }
         _ => Box::pin(async move { server.api(guest, request.map(Paced::new)).await }),
     };

@@ -12,7 +12,7 @@ mod budget;
 mod foreign;
 mod listener;
 mod peers;
-mod region_site;
+mod region_api;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 pub use answer::Body;
 pub use body::{Paced, PacedError, RequestBody};
 pub use listener::serve;
-pub use region_site::{NotReady, serve_region};
+pub use region_api::{NotReady, serve_region};
 
 /// Bounds of the listener.
 pub mod limits {
@@ -63,7 +63,7 @@ pub mod limits {
     /// The least rate of a body, in bytes a second.
     pub const BODY_RATE_MIN: u64 = 4 << 10;
     /// How long a body may stand still.
-    pub const BODY_SILENCE_MAX: Duration = Duration::from_secs(10);
+    pub const BODY_IDLE_MAX: Duration = Duration::from_secs(10);
     /// The body of a request whose head names no key that there is.
     pub const STRANGER_BODY_BYTES_MAX: usize = 64 << 10;
     /// The body of most requests.
@@ -94,7 +94,7 @@ pub mod limits {
 pub const STATUS_TARGET: &str = "Longshore.DescribeStatus";
 
 /// What stands behind the listener.
-pub trait Site: Send + Sync + 'static {
+pub trait RegionApi: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     fn request_id(&self) -> Uuid;
     fn region_name(&self) -> &RegionName;
@@ -137,14 +137,14 @@ pub trait Site: Send + Sync + 'static {
 
 /// A site with what the listener remembers between requests.
 pub struct Server<S> {
-    site: Arc<S>,
+    region: Arc<S>,
     signing_keys: SigningKeys,
     bodies: Arc<budget::Budget>,
 }
 
-impl<S: Site> Server<S> {
-    pub fn new(site: Arc<S>) -> Self {
-        Self { site, signing_keys: SigningKeys::default(), bodies: Arc::default() }
+impl<S: RegionApi> Server<S> {
+    pub fn new(region: Arc<S>) -> Self {
+        Self { region, signing_keys: SigningKeys::default(), bodies: Arc::default() }
     }
 }
 

@@ -1,14 +1,14 @@
 //! The listener over a small site: real sockets, real signatures.
 
 mod flood;
-mod site;
+mod region_api;
 mod wire;
 
 use std::time::Duration;
 
 use http::StatusCode;
+use region_api::{NOW, Running, signed};
 use serde_json::json;
-use site::{NOW, Running, signed};
 use wire::{Sent, send_raw};
 
 const LIST: &str = "AmazonEC2ContainerServiceV20141113.ListClusters";

@@ -9,7 +9,7 @@ use super::wire::{
     ContainerPayload, DependsOnPayload, EnvironmentFilePayload, MountPointPayload,
     PortMappingPayload, RestartPolicyPayload, VolumeFromPayload,
 };
-use super::{Surroundings, docker, image, is_fargate, network_mode, role};
+use super::{Environment, docker, image, is_fargate, network_mode, role};
 
 /// Seconds that a container must have run before its policy starts it again, unless it says.
 const RESTART_ATTEMPT_PERIOD_S: i32 = 300;
@@ -18,14 +18,14 @@ pub(super) fn of_container(
     task: &Task,
     definition: &api::TaskDefinition,
     container: &api::ContainerDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> ContainerPayload {
     let name = container.name.clone().unwrap_or_default();
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
     let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
     let image = image::exact(container.image.as_deref().unwrap_or_default(), pinned);
-    let acts_as_role = role::is_used(task, definition, around);
+    let acts_as_role = role::is_used(task, definition, environment);
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
     let files = changed.and_then(|changed| changed.environment_files.as_ref());
@@ -36,7 +36,7 @@ pub(super) fn of_container(
             .or_else(|| container.command.clone())
             .filter(|command| !command.is_empty()),
         entry_point: container.entry_point.clone().filter(|entry| !entry.is_empty()),
-        environment: environment(task, container),
+        environment: environment_of(task, container),
         environment_files: match files {
             Some(files) => files.iter().map(environment_file).collect(),
             None => container.environment_files.iter().flatten().map(defined_file).collect(),
@@ -61,17 +61,17 @@ pub(super) fn of_container(
         stop_timeout: count(container.stop_timeout),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
         health_check_type: container.health_check.is_some().then_some("docker"),
-        registry_authentication: image::authentication(task, &image, around, acts_as_role),
+        registry_authentication: image::authentication(task, &image, environment, acts_as_role),
         logs_auth_strategy: (is_awslogs && acts_as_role).then_some("ExecutionRole"),
         overrides: "{}".to_owned(),
-        docker_config: docker::of_container(task, definition, container, around),
+        docker_config: docker::of_container(task, definition, container, environment),
         name,
         image,
     }
 }
 
 /// The definition's variables, the request's over them, and where the task runs unless they say.
-fn environment(task: &Task, container: &api::ContainerDefinition) -> BTreeMap<String, String> {
+fn environment_of(task: &Task, container: &api::ContainerDefinition) -> BTreeMap<String, String> {
     let platform = if is_fargate(task) { "AWS_ECS_FARGATE" } else { "AWS_ECS_EC2" };
     let mut all = BTreeMap::from([("AWS_EXECUTION_ENV".to_owned(), platform.to_owned())]);
     let defined = container.environment.iter().flatten();

@@ -8,7 +8,7 @@ use model::task::Task;
 use serde_json::{Map, Value, json};
 
 use super::wire::DockerConfig;
-use super::{Surroundings, is_fargate, network_mode};
+use super::{Environment, is_fargate, network_mode};
 
 /// Open files of a Fargate container, unless its definition says.
 const FARGATE_OPEN_FILES: i32 = 65_535;
@@ -19,12 +19,13 @@ pub(super) fn of_container(
     task: &Task,
     definition: &api::TaskDefinition,
     container: &api::ContainerDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> DockerConfig {
     DockerConfig {
         version: version(container),
         config: Value::Object(config(task, container)).to_string(),
-        host_config: Value::Object(host_config(task, definition, container, around)).to_string(),
+        host_config: Value::Object(host_config(task, definition, container, environment))
+            .to_string(),
     }
 }
 
@@ -120,7 +121,7 @@ fn host_config(
     task: &Task,
     definition: &api::TaskDefinition,
     container: &api::ContainerDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> Map<String, Value> {
     let mut keys = Keys::default();
     keys.put("NetworkMode", Some(network_mode(definition)));
@@ -144,7 +145,7 @@ fn host_config(
     keys.put("Sysctls", Some(controls).filter(|controls| !controls.is_empty()));
     let ulimits = ulimits(task, container);
     keys.put("Ulimits", Some(ulimits).filter(|ulimits| !ulimits.is_empty()));
-    keys.put("LogConfig", log_config(task, container, around));
+    keys.put("LogConfig", log_config(task, container, environment));
     if let Some(linux) = &container.linux_parameters {
         linux_parameters(&mut keys, task, container, linux);
     }
@@ -231,7 +232,7 @@ fn tmpfs(mount: &api::Tmpfs) -> Option<(String, Value)> {
 fn log_config(
     task: &Task,
     container: &api::ContainerDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> Option<Value> {
     let configuration = container.log_configuration.as_ref()?;
     let driver = configuration.log_driver.as_ref()?.as_str();
@@ -243,8 +244,8 @@ fn log_config(
         }
         let region = || task.scope.region.to_string();
         options.entry("awslogs-region".to_owned()).or_insert_with(region);
-        if !around.agent_is_ours {
-            let endpoint = || around.endpoint.to_owned();
+        if !environment.agent_is_ours {
+            let endpoint = || environment.endpoint.to_owned();
             options.entry("awslogs-endpoint".to_owned()).or_insert_with(endpoint);
         }
     }

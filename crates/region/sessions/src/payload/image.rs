@@ -3,7 +3,7 @@
 use longshore_types::AccountId;
 use model::task::Task;
 
-use super::Surroundings;
+use super::Environment;
 use super::wire::{EcrAuthData, RegistryAuthentication};
 
 /// The image's name with the digest that a service's revision is pinned to: `web:1@sha256:…`.
@@ -18,27 +18,27 @@ pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
 pub(super) fn authentication(
     task: &Task,
     image: &str,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
     acts_as_role: bool,
 ) -> Option<RegistryAuthentication> {
     let (host, _) = image.split_once('/')?;
     let own = EcrAuthData {
         registry_id: task.scope.account.to_string(),
         region: task.scope.region.to_string(),
-        endpoint_override: Some(around.endpoint.to_owned()),
+        endpoint_override: Some(environment.endpoint.to_owned()),
         use_execution_role: acts_as_role,
     };
-    let data = if host == around.registry {
+    let data = if host == environment.registry {
         own
     } else {
         let (account, region) = amazon_registry(host)?;
         let is_own = account == own.registry_id;
         // A number that nobody here has is an account in the cloud: its images are looked for in the
         // task's own registry. One that somebody has is theirs, and the task's key does not open it.
-        let is_elsewhere = around.agent_is_ours && !has_repositories(account, around);
+        let is_elsewhere = environment.agent_is_ours && !has_repositories(account, environment);
         EcrAuthData {
             // Amazon's agent is a host of the task's account, and may fetch as one.
-            use_execution_role: acts_as_role && (is_own || around.agent_is_ours),
+            use_execution_role: acts_as_role && (is_own || environment.agent_is_ours),
             registry_id: if is_elsewhere { own.registry_id } else { account.to_owned() },
             region: region.to_owned(),
             ..own
@@ -47,9 +47,9 @@ pub(super) fn authentication(
     Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
 }
 
-fn has_repositories(account: &str, around: &Surroundings<'_>) -> bool {
+fn has_repositories(account: &str, environment: &Environment<'_>) -> bool {
     let account = account.parse::<AccountId>();
-    account.is_ok_and(|account| around.view.ecr_repositories.of(account).next().is_some())
+    account.is_ok_and(|account| environment.view.ecr_repositories.of(account).next().is_some())
 }
 
 /// Account and region of `<account>.dkr.ecr.<region>.amazonaws.com`.

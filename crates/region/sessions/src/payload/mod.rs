@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use ecs_api as api;
 use model::View;
-use model::task::{Desired, Launch, Task};
+use model::task::{Desired, LaunchType, Task};
 use model::vpc::Vpc;
 
 use crate::payload::wire::{
@@ -27,7 +27,7 @@ pub use role::Execution;
 
 /// What a payload depends on besides the task and its definition.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct Environment<'a> {
     /// The address that the region's registry is reached at: `127.0.0.1:4566`.
     pub registry: &'a str,
     /// Whose images are here.
@@ -46,7 +46,7 @@ pub struct Surroundings<'a> {
 pub fn of_task(
     task: &Task,
     definition: &api::TaskDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> TaskPayload {
     let containers = definition.container_definitions.as_deref().unwrap_or_default();
     let network_mode = network_mode(definition);
@@ -58,12 +58,12 @@ pub fn of_task(
         version: Some(task.definition.revision.to_string()),
         containers: containers
             .iter()
-            .map(|each| container::of_container(task, definition, each, around))
+            .map(|each| container::of_container(task, definition, each, environment))
             .collect(),
         volumes: definition.volumes.iter().flatten().map(volume).collect(),
         cpu: task.cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: task.memory.map(|memory| memory.0),
-        elastic_network_interfaces: interfaces(task, around).into_iter().collect(),
+        elastic_network_interfaces: interfaces(task, environment).into_iter().collect(),
         network_mode: Some(network_mode),
         pid_mode: definition.pid_mode.as_ref().map(ToString::to_string),
         ipc_mode: definition.ipc_mode.as_ref().map(ToString::to_string),
@@ -71,7 +71,7 @@ pub fn of_task(
         ephemeral_storage_gib: task.ephemeral_storage_gib,
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
-        execution_role_credentials: Some(around.execution.credentials(task, Some(definition))),
+        execution_role_credentials: Some(environment.execution.credentials(task, Some(definition))),
     }
 }
 
@@ -102,12 +102,12 @@ fn network_mode(definition: &api::TaskDefinition) -> String {
 }
 
 /// The interface that the agent gives the task, as both agents read it.
-pub fn interfaces(task: &Task, around: &Surroundings<'_>) -> Option<ElasticNetworkInterface> {
+pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<ElasticNetworkInterface> {
     let interface = task.interface.as_ref()?;
-    let subnet = around.vpc.subnet(&interface.subnet);
+    let subnet = environment.vpc.subnet(&interface.subnet);
     let gateway = subnet.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.block.prefix()));
     let domain = interface.private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned());
-    let resolver: Ipv4Addr = around.vpc.dns();
+    let resolver: Ipv4Addr = environment.vpc.dns();
     Some(ElasticNetworkInterface {
         attachment_arn: task.attachment_arn(interface.attachment),
         ec2_id: interface.eni.to_string(),
@@ -154,7 +154,7 @@ fn volume(volume: &api::Volume) -> VolumePayload {
 
 /// Whether a task runs where nobody but us decides: settings that hosts have, Fargate gives itself.
 fn is_fargate(task: &Task) -> bool {
-    task.launch == Launch::Fargate
+    task.launch == LaunchType::Fargate
 }
 
 #[cfg(test)]

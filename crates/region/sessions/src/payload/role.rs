@@ -6,7 +6,7 @@ use ecs_api as api;
 use longshore_types::{Timestamp, Token, Uuid};
 use model::task::Task;
 
-use super::Surroundings;
+use super::Environment;
 use super::wire::RoleCredentials;
 
 /// The key of one task's execution, and what its agent knows it by.
@@ -51,7 +51,7 @@ fn named_role<'a>(task: &'a Task, definition: Option<&'a api::TaskDefinition>) -
 pub(super) fn is_used(
     task: &Task,
     definition: &api::TaskDefinition,
-    around: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> bool {
-    around.agent_is_ours || named_role(task, Some(definition)).is_some()
+    environment.agent_is_ours || named_role(task, Some(definition)).is_some()
 }

@@ -10,7 +10,7 @@ use model::vpc::{AddressPlan, Vpc};
 use model::{Row, Seq, View};
 use serde_json::{Value, json};
 
-use super::{Execution, Surroundings, of_stop, of_task};
+use super::{Environment, Execution, of_stop, of_task};
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();
@@ -43,7 +43,7 @@ fn payload_seen(
     task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
     let seed = Token::from_text("seed".to_owned());
     let execution = Execution::of(&task, &seed, Timestamp(1_795_000_000_000));
-    let around = Surroundings {
+    let environment = Environment {
         registry: "127.0.0.1:4566",
         view,
         endpoint: "http://127.0.0.1:4566",
@@ -51,7 +51,7 @@ fn payload_seen(
         agent_is_ours,
         execution: &execution,
     };
-    serde_json::to_value(of_task(&task, &definition(container), &around)).unwrap()
+    serde_json::to_value(of_task(&task, &definition(container), &environment)).unwrap()
 }
 
 fn docker(payload: &Value, half: &str) -> Value {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use control::testing::rows::task as sample_task;
 use longshore_types::{CpuUnits, MemoryMib, Resources, Scope, SeededEnv, Timestamp};
 use model::instance::{AgentState, FARGATE_ATTRIBUTE};
-use model::task::{Launch, Need, Phase};
+use model::task::{LaunchType, Need, Phase};
 use model::{Row, Tags};
 use plan::{Constraint, Field, Strategy};
 
@@ -24,8 +24,8 @@ fn id(number: u8) -> InstanceId {
     InstanceId::from_bytes([number; 16])
 }
 
-fn instance(number: u8, draw: &SeededEnv) -> Instance {
-    let zone = ["a", "b"][draw.below(2) as usize].to_owned();
+fn instance(number: u8, random: &SeededEnv) -> Instance {
+    let zone = ["a", "b"][random.below(2) as usize].to_owned();
     let mut instance = Instance {
         id: id(number),
         scope: Scope { region: "us-east-1".parse().unwrap(), account: account() },
@@ -38,14 +38,14 @@ fn instance(number: u8, draw: &SeededEnv) -> Instance {
         tags: Tags::default(),
         ec2_instance_id: None,
         capacity_provider: None,
-        is_external: draw.below(6) == 0,
+        is_external: random.below(6) == 0,
         access_key: None,
         registered_at: Timestamp(0),
-        agent: AgentState { connected: draw.below(6) > 0, ..AgentState::default() },
+        agent: AgentState { connected: random.below(6) > 0, ..AgentState::default() },
         health: vec![],
         version: 0,
     };
-    match draw.below(8) {
+    match random.below(8) {
         0 => instance.status = InstanceStatus::Draining,
         1 => instance.status = InstanceStatus::Inactive,
         2 | 3 => {
@@ -56,16 +56,16 @@ fn instance(number: u8, draw: &SeededEnv) -> Instance {
     instance
 }
 
-fn task(number: u32, draw: &SeededEnv) -> Task {
-    let instance = u8::try_from(draw.below(8)).unwrap();
+fn task(number: u32, random: &SeededEnv) -> Task {
+    let instance = u8::try_from(random.below(8)).unwrap();
     let phases = [Phase::Pending, Phase::Running, Phase::Stopping, Phase::Stopped];
     let mut task = sample_task(u64::from(number));
     task.cluster = cluster(u32::from(instance));
-    task.instance = (draw.below(6) > 0).then(|| id(instance));
-    task.launch = if draw.below(4) == 0 { Launch::Fargate } else { Launch::Ec2 };
-    task.group = format!("service:{}", draw.below(3));
-    task.need = need(128 * (1 + draw.below(3)), 256);
-    task.phase = phases[draw.below(4) as usize];
+    task.instance = (random.below(6) > 0).then(|| id(instance));
+    task.launch = if random.below(4) == 0 { LaunchType::Fargate } else { LaunchType::Ec2 };
+    task.group = format!("service:{}", random.below(3));
+    task.need = need(128 * (1 + random.below(3)), 256);
+    task.phase = phases[random.below(4) as usize];
     task
 }
 
@@ -85,15 +85,15 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
     ];
     let mut answers = Vec::new();
     for number in 0..2 {
-        let mut draft = fleets.draft(view, account(), &cluster(number));
+        let mut reservation = fleets.reservation(view, account(), &cluster(number));
         for (group, strategies, constraints) in asks {
             let need = need(512, 512);
             let pool = if number == 0 { Pool::Own } else { Pool::External };
             let ask = Ask { need: &need, group, pool, requires: &[], constraints, strategies };
             answers.push(format!(
                 "{:?} {:?}",
-                draft.has_active(pool),
-                draft.place_in(&mut Batch::on(view), &ask, 6, 7)
+                reservation.has_active(pool),
+                reservation.place_in(&mut Batch::on(view), &ask, 6, 7)
             ));
         }
     }
@@ -105,14 +105,14 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
 #[test]
 fn a_fleet_that_is_kept_answers_as_one_that_is_made_anew() {
     for seed in 0..SEEDS {
-        let draw = SeededEnv::from_seed(seed);
+        let random = SeededEnv::from_seed(seed);
         let kept = Fleets::default();
         let mut view = View::default();
         let mut earlier = view.clone();
         for turn in 0..TURNS {
             view.seq = view.seq.next();
-            change(&mut view, &draw);
-            if draw.below(4) == 0 {
+            change(&mut view, &random);
+            if random.below(4) == 0 {
                 // Answers are asked of older views too: the durable one is behind the latest.
                 for view in [&view, &earlier, &view] {
                     let anew = answers(&Fleets::default(), view);
@@ -124,23 +124,23 @@ fn a_fleet_that_is_kept_answers_as_one_that_is_made_anew() {
     }
 }
 
-fn change(view: &mut View, draw: &SeededEnv) {
+fn change(view: &mut View, random: &SeededEnv) {
     let seq = view.seq;
-    match draw.below(8) {
+    match random.below(8) {
         0 | 1 => {
-            let number = u8::try_from(draw.below(8)).unwrap();
-            view.put(seq, &Row::from(instance(number, draw)));
+            let number = u8::try_from(random.below(8)).unwrap();
+            view.put(seq, &Row::from(instance(number, random)));
         }
         2 => {
-            let number = u8::try_from(draw.below(8)).unwrap();
+            let number = u8::try_from(random.below(8)).unwrap();
             view.remove(seq, &Key::ContainerInstance(account(), id(number)));
         }
         3 => {
-            let task = task(draw.below(20), draw);
+            let task = task(random.below(20), random);
             view.remove(seq, &Key::Task(account(), task.id));
         }
         _ => {
-            let mut now = task(draw.below(20), draw);
+            let mut now = task(random.below(20), random);
             // A task keeps its cluster and, once it has one, its instance.
             if let Some(before) = view.tasks.get(account(), &now.id) {
                 now.cluster = before.cluster.clone();
@@ -152,7 +152,7 @@ fn change(view: &mut View, draw: &SeededEnv) {
     }
 }
 
-/// A region with one instance that has room for two tasks of [`need`]`(1024, 512)`.
+/// A region with one instance that has capacity for two tasks of [`need`]`(1024, 512)`.
 fn small() -> View {
     let mut view = View::default();
     view.seq = Seq(1);
@@ -173,7 +173,7 @@ fn placed(number: u64, need: &Need) -> Task {
     let mut task = sample_task(number);
     task.cluster = cluster(0);
     task.instance = Some(id(0));
-    task.launch = Launch::Ec2;
+    task.launch = LaunchType::Ec2;
     task.group = "service:0".to_owned();
     task.need = need.clone();
     task.phase = Phase::Pending;
@@ -181,42 +181,42 @@ fn placed(number: u64, need: &Need) -> Task {
 }
 
 #[test]
-fn what_a_draft_placed_counts_until_it_is_dropped() {
+fn what_a_reservation_placed_counts_until_it_is_dropped() {
     let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
     for _ in 0..2 {
-        let mut draft = fleets.draft(&view, account(), &cluster(0));
+        let mut reservation = fleets.reservation(&view, account(), &cluster(0));
         let mut batch = Batch::on(&view);
-        assert_eq!(draft.place_in(&mut batch, &ask(&need), 2, 1).placements, [id(0), id(0)]);
+        assert_eq!(reservation.place_in(&mut batch, &ask(&need), 2, 1).placements, [id(0), id(0)]);
         let row = Key::ContainerInstance(account(), id(0)).into();
         assert_eq!(batch.relied_on, [row, Index::InstanceTasks(id(0)).into()]);
-        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
+        assert_eq!(reservation.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
     }
 }
 
 #[test]
-fn a_second_draft_of_a_decision_finds_what_the_first_one_placed() {
+fn a_second_reservation_of_a_decision_finds_what_the_first_one_placed() {
     let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
     let mut batch = Batch::on(&view);
     for number in 0..2 {
-        let mut draft = fleets.draft(&view, account(), &cluster(0));
-        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
+        let mut reservation = fleets.reservation(&view, account(), &cluster(0));
+        assert_eq!(reservation.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
         batch.put(placed(number, &need));
     }
-    let mut draft = fleets.draft(&view, account(), &cluster(0));
-    assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
-    drop(draft);
-    let mut draft = fleets.draft(&view, account(), &cluster(0));
-    assert_eq!(draft.place_in(&mut Batch::on(&view), &ask(&need), 3, 1).placements.len(), 2);
+    let mut reservation = fleets.reservation(&view, account(), &cluster(0));
+    assert_eq!(reservation.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
+    drop(reservation);
+    let mut reservation = fleets.reservation(&view, account(), &cluster(0));
+    assert_eq!(reservation.place_in(&mut Batch::on(&view), &ask(&need), 3, 1).placements.len(), 2);
 }
 
 #[test]
 fn a_task_that_was_placed_and_written_is_counted_once() {
     let (view, fleets, need) = (small(), Fleets::default(), need(1024, 512));
     let mut batch = Batch::on(&view);
-    let mut draft = fleets.draft(&view, account(), &cluster(0));
+    let mut reservation = fleets.reservation(&view, account(), &cluster(0));
     for number in 0..2 {
-        assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
+        assert_eq!(reservation.place_in(&mut batch, &ask(&need), 1, 1).placements, [id(0)]);
         batch.put(placed(number, &need));
     }
-    assert_eq!(draft.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
+    assert_eq!(reservation.place_in(&mut batch, &ask(&need), 1, 1).placements, []);
 }

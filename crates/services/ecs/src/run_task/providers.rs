@@ -1,6 +1,6 @@
 //! Tasks for capacity providers of one's own: each provider's share goes to its group's instances.
 //!
-//! With managed scaling a task without room waits for instances to come, as PROVISIONING; without it
+//! With managed scaling a task without capacity waits for instances to come, as PROVISIONING; without it
 //! the task fails at once, as it does for launch type EC2.
 
 use aws_wire::ApiError;
@@ -15,7 +15,7 @@ use store::Batch;
 use super::{Asked, Found, at, failures};
 use crate::capacity::own_provider;
 use crate::errors::Refusal;
-use crate::launch::{Place, rules};
+use crate::task_template::{Place, rules};
 use crate::waiting::{NO_INSTANCES, waiting_in};
 
 /// The reason of a provider that has no instances, and will get none by itself.
@@ -48,23 +48,23 @@ fn of_provider(
     found: &mut Vec<Found>,
     failed: &mut Vec<api::Failure>,
 ) -> Result<(), ApiError> {
-    let Asked { ecs, view, cluster, launch, .. } = asked;
+    let Asked { ecs, view, cluster, template, .. } = asked;
     // A cluster's providers cannot be deleted, so it is there.
     let provider =
         own_provider(view, cluster.account, name).ok_or(Refusal::ProviderNotAssociated)?;
-    let constraints = rules::constraints(launch.definition, &asked.rules)?;
-    let strategies = rules::strategies(&asked.wishes);
+    let constraints = rules::constraints(template.definition, &asked.rules)?;
+    let strategies = rules::strategies(&asked.strategies);
     let ask = Ask {
-        need: &launch.need,
-        group: &launch.group,
+        need: &template.need,
+        group: &template.group,
         pool: Pool::Group(provider.group_name()),
-        requires: &launch.definition.requires_attributes,
+        requires: &template.definition.requires_attributes,
         constraints: &constraints,
         strategies: &strategies,
     };
     let mut fleet = ecs.fleet(view, cluster.account, &cluster.name);
     let count = u32::try_from(wanted).unwrap_or(u32::MAX);
-    let made = fleet.place_in(batch, &ask, count, asked.draw);
+    let made = fleet.place_in(batch, &ask, count, asked.seed);
     let find = |id: &InstanceId| Found { place: at(&fleet, *id, Some(name)), waiting: None };
     found.extend(made.placements.iter().map(find));
     let missing = wanted - made.placements.len();
@@ -78,7 +78,7 @@ fn of_provider(
             place: Place { capacity_provider: Some(name.to_owned()), ..Place::default() },
             waiting: Some(Waiting {
                 constraints: asked.rules.clone(),
-                strategies: asked.wishes.clone(),
+                strategies: asked.strategies.clone(),
                 tally: tally.clone(),
             }),
         };

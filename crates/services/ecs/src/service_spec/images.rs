@@ -12,7 +12,7 @@ use model::task::Task;
 use model::{ServiceRevision, TagId, TaskDefinition, View};
 
 use crate::Ecs;
-use crate::show_task_definition::document;
+use crate::render_task_definition::document;
 
 /// Whether a container's image may be another for each task.
 fn is_floating(container: &api::ContainerDefinition) -> bool {

@@ -2,8 +2,8 @@
 
 use aws_wire::ApiError;
 use ecs_api as api;
-use model::service::{PlacementRule, PlacementWish};
-use model::task::Launch;
+use model::service::{PlacementConstraint, PlacementStrategy};
+use model::task::LaunchType;
 
 use crate::errors::Refusal;
 
@@ -16,9 +16,9 @@ pub(crate) const ZONE_FIELD: &str = "attribute:ecs.availability-zone";
 pub(crate) fn read_constraints(
     given: &[api::PlacementConstraint],
     defined: usize,
-    kind: Launch,
-) -> Result<Vec<PlacementRule>, ApiError> {
-    if kind == Launch::Fargate && !given.is_empty() {
+    kind: LaunchType,
+) -> Result<Vec<PlacementConstraint>, ApiError> {
+    if kind == LaunchType::Fargate && !given.is_empty() {
         let message = "Placement constraints are not supported with FARGATE launch type.";
         return Err(Refusal::invalid(message).into());
     }
@@ -29,19 +29,19 @@ pub(crate) fn read_constraints(
     given.iter().map(constraint).collect()
 }
 
-fn constraint(given: &api::PlacementConstraint) -> Result<PlacementRule, ApiError> {
+fn constraint(given: &api::PlacementConstraint) -> Result<PlacementConstraint, ApiError> {
     let expression = given.expression.as_deref().filter(|text| !text.is_empty());
     let refuse = |message: String| Err(Refusal::invalid(message).into());
     match (&given.r#type, expression) {
         (Some(api::PlacementConstraintType::DistinctInstance), None) => {
-            Ok(PlacementRule::DistinctInstance)
+            Ok(PlacementConstraint::DistinctInstance)
         }
         (Some(api::PlacementConstraintType::DistinctInstance), Some(_)) => {
             refuse("The distinctInstance constraint does not take an expression.".to_owned())
         }
         (Some(api::PlacementConstraintType::MemberOf), Some(text)) => {
             match text.parse::<plan::Expression>() {
-                Ok(_) => Ok(PlacementRule::MemberOf(text.to_owned())),
+                Ok(_) => Ok(PlacementConstraint::MemberOf(text.to_owned())),
                 Err(why) => refuse(format!("Invalid expression '{text}': {why}")),
             }
         }
@@ -57,14 +57,14 @@ fn constraint(given: &api::PlacementConstraint) -> Result<PlacementRule, ApiErro
 /// Reads strategies, in the order in which they count.
 pub(crate) fn read_strategies(
     given: &[api::PlacementStrategy],
-    kind: Launch,
-) -> Result<Vec<PlacementWish>, ApiError> {
+    kind: LaunchType,
+) -> Result<Vec<PlacementStrategy>, ApiError> {
     // "To remove an existing placement strategy, specify an empty object."
     let given = match given {
         [only] if only.r#type.is_none() && only.field.as_ref().is_none_or(String::is_empty) => &[],
         given => given,
     };
-    if kind == Launch::Fargate && !given.is_empty() {
+    if kind == LaunchType::Fargate && !given.is_empty() {
         let message = "Placement strategies are not supported with FARGATE launch type.";
         return Err(Refusal::invalid(message).into());
     }
@@ -75,7 +75,7 @@ pub(crate) fn read_strategies(
     given.iter().map(strategy).collect()
 }
 
-fn strategy(given: &api::PlacementStrategy) -> Result<PlacementWish, ApiError> {
+fn strategy(given: &api::PlacementStrategy) -> Result<PlacementStrategy, ApiError> {
     let field = given.field.as_deref().unwrap_or_default();
     let invalid = |what: &str| {
         let message =
@@ -83,18 +83,20 @@ fn strategy(given: &api::PlacementStrategy) -> Result<PlacementWish, ApiError> {
         Err(Refusal::invalid(message).into())
     };
     match &given.r#type {
-        Some(api::PlacementStrategyType::Random) if field.is_empty() => Ok(PlacementWish::Random),
+        Some(api::PlacementStrategyType::Random) if field.is_empty() => {
+            Ok(PlacementStrategy::Random)
+        }
         Some(api::PlacementStrategyType::Random) => invalid("random"),
         Some(api::PlacementStrategyType::Binpack) => match field.to_ascii_lowercase().as_str() {
-            "cpu" => Ok(PlacementWish::BinpackCpu),
-            "memory" => Ok(PlacementWish::BinpackMemory),
+            "cpu" => Ok(PlacementStrategy::BinpackCpu),
+            "memory" => Ok(PlacementStrategy::BinpackMemory),
             _ => invalid("binpack"),
         },
         Some(api::PlacementStrategyType::Spread) => {
             let is_attribute =
                 field.strip_prefix("attribute:").is_some_and(|name| !name.is_empty());
             if is_attribute || matches!(field, "instanceId" | "host") {
-                Ok(PlacementWish::Spread(field.to_owned()))
+                Ok(PlacementStrategy::Spread(field.to_owned()))
             } else {
                 invalid("spread")
             }
@@ -106,35 +108,35 @@ fn strategy(given: &api::PlacementStrategy) -> Result<PlacementWish, ApiError> {
     }
 }
 
-pub(crate) fn show_constraints(rules: &[PlacementRule]) -> Vec<api::PlacementConstraint> {
-    let show = |rule: &PlacementRule| match rule {
-        PlacementRule::DistinctInstance => api::PlacementConstraint {
+pub(crate) fn render_constraints(rules: &[PlacementConstraint]) -> Vec<api::PlacementConstraint> {
+    let render = |rule: &PlacementConstraint| match rule {
+        PlacementConstraint::DistinctInstance => api::PlacementConstraint {
             r#type: Some(api::PlacementConstraintType::DistinctInstance),
             expression: None,
         },
-        PlacementRule::MemberOf(expression) => api::PlacementConstraint {
+        PlacementConstraint::MemberOf(expression) => api::PlacementConstraint {
             r#type: Some(api::PlacementConstraintType::MemberOf),
             expression: Some(expression.clone()),
         },
     };
-    rules.iter().map(show).collect()
+    rules.iter().map(render).collect()
 }
 
-pub(crate) fn show_strategies(wishes: &[PlacementWish]) -> Vec<api::PlacementStrategy> {
-    let show = |wish: &PlacementWish| {
-        let (kind, field) = match wish {
-            PlacementWish::Random => (api::PlacementStrategyType::Random, None),
-            PlacementWish::Spread(field) => {
+pub(crate) fn render_strategies(strategies: &[PlacementStrategy]) -> Vec<api::PlacementStrategy> {
+    let render = |strategy: &PlacementStrategy| {
+        let (kind, field) = match strategy {
+            PlacementStrategy::Random => (api::PlacementStrategyType::Random, None),
+            PlacementStrategy::Spread(field) => {
                 (api::PlacementStrategyType::Spread, Some(field.clone()))
             }
-            PlacementWish::BinpackCpu => {
+            PlacementStrategy::BinpackCpu => {
                 (api::PlacementStrategyType::Binpack, Some("CPU".to_owned()))
             }
-            PlacementWish::BinpackMemory => {
+            PlacementStrategy::BinpackMemory => {
                 (api::PlacementStrategyType::Binpack, Some("MEMORY".to_owned()))
             }
         };
         api::PlacementStrategy { r#type: Some(kind), field }
     };
-    wishes.iter().map(show).collect()
+    strategies.iter().map(render).collect()
 }

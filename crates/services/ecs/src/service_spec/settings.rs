@@ -86,7 +86,7 @@ fn read_threshold(given: &api::ThresholdConfiguration) -> Result<BreakerThreshol
     }
 }
 
-fn show_threshold(threshold: BreakerThreshold) -> api::ThresholdConfiguration {
+fn render_threshold(threshold: BreakerThreshold) -> api::ThresholdConfiguration {
     let (kind, value) = match threshold {
         BreakerThreshold::Count(value) => ("COUNT", value),
         BreakerThreshold::BoundedPercent(value) => ("BOUNDED_PERCENT", value),
@@ -143,7 +143,7 @@ fn check(
 }
 
 /// As an answer shows them.
-pub(crate) fn show_settings(
+pub(crate) fn render_settings(
     settings: &DeploymentSettings,
     controller: Controller,
 ) -> api::DeploymentConfiguration {
@@ -157,7 +157,7 @@ pub(crate) fn show_settings(
             reset_on_healthy_task: breaker.and_then(|breaker| breaker.resets_on_healthy_task),
             threshold_configuration: breaker
                 .and_then(|breaker| breaker.threshold)
-                .map(show_threshold),
+                .map(render_threshold),
         }),
         maximum_percent: amount(settings.percent_max),
         minimum_healthy_percent: amount(settings.healthy_percent_min),

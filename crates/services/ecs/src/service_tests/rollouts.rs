@@ -1,8 +1,8 @@
 use ecs_api as api;
 use longshore_types::{DeploymentId, Uuid};
 use model::service::{
-    CompletedDeployment, Happening, Rank, Rollback, RollbackCause, Rollout,
-    ServiceDeploymentStatus, ServiceEvent,
+    CompletedDeployment, Rank, Rollback, RollbackCause, Rollout, ServiceDeploymentStatus,
+    ServiceEvent, ServiceEventKind,
 };
 use model::{Deployment, ServiceEvents};
 
@@ -47,8 +47,8 @@ async fn complete(world: &World, deployment: &Deployment) {
         Some(CompletedDeployment { deployment: deployment.id, revision: deployment.revision });
     let now = world.row().created_at;
     for (n, what) in [
-        (1, Happening::DeploymentCompleted { deployment: deployment.id }),
-        (2, Happening::SteadyState { task_set: None }),
+        (1, ServiceEventKind::DeploymentCompleted { deployment: deployment.id }),
+        (2, ServiceEventKind::SteadyState { task_set: None }),
     ] {
         row.add(ServiceEvent { id: Uuid::from_random([n; 16]), at: now, what });
     }

@@ -195,8 +195,8 @@ impl World {
                 service: Some(TaskService {
                     name: self.id().name,
                     deployment: deployment.id,
-                    is_seen_running: false,
-                    is_settled: false,
+                    is_ready: false,
+                    is_accounted: false,
                 }),
                 phase,
                 desired: Desired::Running,

@@ -15,11 +15,11 @@ pub(crate) struct Interest {
     pub(super) is_daemon: bool,
     /// It moves tasks when a zone gets instances or loses them.
     pub(super) is_rebalanced: bool,
-    /// Tasks of it found no instance with room.
-    pub(super) lacks_room: bool,
+    /// Tasks of it found no instance with capacity.
+    pub(super) awaits_capacity: bool,
     /// Tasks of it could not be made, since the account has as many as it may have, or no address is
     /// free.
-    pub(super) lacks_quota: bool,
+    pub(super) awaits_quota: bool,
 }
 
 impl Interest {
@@ -27,8 +27,8 @@ impl Interest {
         match topic {
             Topic::Daemon => self.is_daemon,
             Topic::Zones => self.is_rebalanced,
-            Topic::Room => self.lacks_room,
-            Topic::Quota => self.lacks_quota,
+            Topic::Capacity => self.awaits_capacity,
+            Topic::Quota => self.awaits_quota,
         }
     }
 }
@@ -38,12 +38,12 @@ impl Interest {
 pub(super) enum Topic {
     Daemon,
     Zones,
-    Room,
+    Capacity,
     Quota,
 }
 
 impl Topic {
-    const ALL: [Self; 4] = [Self::Daemon, Self::Zones, Self::Room, Self::Quota];
+    const ALL: [Self; 4] = [Self::Daemon, Self::Zones, Self::Capacity, Self::Quota];
 }
 
 /// Whoever is interested in a topic, by cluster: most changes concern few of many services.
@@ -134,8 +134,8 @@ mod tests {
     fn only_those_who_are_interested_in_a_topic_are_woken_and_only_while_they_are() {
         let (short, other) = (who("000000000000", "a"), who("111111111111", "b"));
         let mut interests = Interests::default();
-        interests.set(&short, Interest { lacks_room: true, ..Interest::default() });
-        interests.set(&other, Interest { lacks_quota: true, ..Interest::default() });
+        interests.set(&short, Interest { awaits_capacity: true, ..Interest::default() });
+        interests.set(&other, Interest { awaits_quota: true, ..Interest::default() });
         let cluster = &short.service.cluster;
         let wake = |interests: &Interests, topics: &[Topic]| {
             let wake = |queue: &mut Queue<Who>| {
@@ -143,7 +143,7 @@ mod tests {
             };
             woken(wake)
         };
-        assert_eq!(wake(&interests, &[Topic::Room, Topic::Daemon]), 1);
+        assert_eq!(wake(&interests, &[Topic::Capacity, Topic::Daemon]), 1);
         assert_eq!(wake(&interests, &[Topic::Quota]), 0, "another account's");
         interests.set(&short, Interest::default());
         assert_eq!(wake(&interests, &Topic::ALL), 0);

@@ -74,7 +74,7 @@ async fn run(ecs: &Ecs, account: AccountId, id: InstanceId) -> Result<Pass<()>, 
     let Some(since) = away_since(&view, account, id) else {
         return Ok(Pass { looked_at, is_over: true, ..Pass::default() });
     };
-    let lost_at = since.plus_ms(ecs.control.config.instance_silence_ms);
+    let lost_at = since.plus_ms(ecs.control.config.heartbeat_timeout_ms);
     if ecs.control.clock.now() < lost_at {
         return Ok(Pass { looked_at, again_at: Some(lost_at), ..Pass::default() });
     }
@@ -106,8 +106,9 @@ fn decide(
     let mut batch = Batch::on(view);
     let mut lost = 0;
     let Some(row) = view.instances.get(account, &id) else { return (batch, lost) };
-    let is_silent = now.since_ms(row.agent.changed_at) >= ecs.control.config.instance_silence_ms;
-    if row.agent.connected || !is_silent {
+    let is_timed_out =
+        now.since_ms(row.agent.changed_at) >= ecs.control.config.heartbeat_timeout_ms;
+    if row.agent.connected || !is_timed_out {
         return (batch, lost);
     }
     batch.rely(Key::ContainerInstance(account, id));

@@ -10,9 +10,9 @@
 mod interest;
 pub(crate) mod lost;
 mod pass;
-mod picture;
 #[cfg(test)]
 mod simulation;
+mod snapshot;
 mod starts;
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ use store::Change;
 
 use crate::Ecs;
 use interest::{Interest, Interests};
-pub(crate) use picture::look_around;
+pub(crate) use snapshot::load_capacity;
 use wake::SeenInstances;
 
 /// Passes of different services that are under way at once: while one waits for the disk, others decide.

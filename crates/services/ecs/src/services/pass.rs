@@ -1,7 +1,7 @@
-//! One service's reconcile pass: a picture, a verdict, and one batch that carries it out.
+//! One service's reconcile pass: a snapshot, a plan, and one batch that carries it out.
 //!
 //! **Invariant:** what is written in one batch belongs together: a failure is counted in the batch in
-//! which its task is marked as taken in. What does not fit the batch is left to the next turn; tasks
+//! which its task is marked as taken in. What does not fit the batch is left to the next pass; tasks
 //! that are left to it are started or stopped by no more than what the reconciler then says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,28 +11,28 @@ use control::reconcile::Pass;
 use control::tasks::put_task;
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp, Uuid};
 use model::service::{
-    Controller, Deployment, Happening, Rank, Scheduling, ServiceEvent, ServiceNotes, ServiceStatus,
-    Shortage, TaskSet,
+    Controller, Deployment, Rank, Scheduling, ServiceEvent, ServiceEventKind, ServiceNotes,
+    ServiceStatus, Shortage, TaskSet,
 };
 use model::task::{Input, Phase, Task, step};
 use model::{Index, Key, Row, Service, ServiceEvents, ServiceRevision, View};
-use plan::service::{Picture, Verdict, reconcile};
+use plan::service::{ServicePlan, Snapshot, reconcile};
 use store::{BATCH_ROWS_MAX, Batch};
 use tracing::info;
 
 use super::Who;
 use super::interest::Interest;
-use super::picture::{Drawn, draw};
-use super::starts::{Lack, Maker};
+use super::snapshot::{LoadedSnapshot, load_snapshot};
+use super::starts::{Maker, Unplaced};
 use crate::Ecs;
-use crate::launch::Part;
 use crate::service_spec::with_seen_digests;
+use crate::task_template::TaskSource;
 
 /// A service that keeps changing is looked at again after a millisecond for each so many tasks, so that
-/// a burst of reports is one turn and not one each.
+/// a burst of reports is one pass and not one each.
 const TASKS_PER_REST_MS: usize = 10;
 const REST_MS_MAX: u64 = 100;
-/// A turn that did nothing is not followed by another sooner than this, unless something changes.
+/// A pass that did nothing is not followed by another sooner than this, unless something changes.
 const IDLE_MS_MIN: u64 = 20;
 /// A shortage that only changes its numbers is said again after this long at the earliest: else many
 /// instances that come one by one would drive all other events out.
@@ -55,15 +55,15 @@ struct Outcome {
 /// Has one service looked at, and does what is to be done for it.
 pub(super) async fn run(ecs: &Ecs, who: &Who) -> Result<Done, ApiError> {
     let rollback_id = DeploymentId::mint(ecs.control.ids.as_ref());
-    // Most turns find nothing to do; only those that do keep others from deciding.
+    // Most passes find nothing to do; only those that do keep others from deciding.
     if let Some(done) = glance(ecs, who, rollback_id) {
         return Ok(done);
     }
     let decided = ecs.control.decide(|view, now| {
         let mut batch = Batch::on(view);
-        let mut outcome = match draw(ecs, view, who, rollback_id, now) {
+        let mut outcome = match load_snapshot(ecs, view, who, rollback_id, now) {
             None => Outcome { done: over(), ..Outcome::default() },
-            Some(drawn) => Turn::new(ecs, view, who, &drawn, now).carry_out(&mut batch)?,
+            Some(loaded) => ServicePass::new(ecs, view, who, &loaded, now).carry_out(&mut batch)?,
         };
         let is_written = !batch.is_empty();
         outcome.done.looked_at = if is_written { view.seq.next() } else { view.seq };
@@ -86,48 +86,48 @@ fn glance(ecs: &Ecs, who: &Who, rollback_id: DeploymentId) -> Option<Done> {
     let view = ecs.control.store.latest();
     let now = ecs.control.clock.now();
     let looked_at = view.seq;
-    let Some(drawn) = draw(ecs, &view, who, rollback_id, now) else {
+    let Some(loaded) = load_snapshot(ecs, &view, who, rollback_id, now) else {
         return Some(Done { looked_at, ..over() });
     };
-    let picture = &drawn.picture;
-    let verdict = reconcile(picture);
-    let is_short = picture.deployments.iter().any(|row| row.shortage.is_some())
-        || picture.task_sets.iter().any(|row| row.shortage.is_some());
-    let is_idle = verdict.is_idle()
+    let snapshot = &loaded.snapshot;
+    let plan = reconcile(snapshot);
+    let is_short = snapshot.deployments.iter().any(|row| row.shortage.is_some())
+        || snapshot.task_sets.iter().any(|row| row.shortage.is_some());
+    let is_idle = plan.is_idle()
         && !is_short
-        && !drawn.is_cut
-        && learnt_digests(ecs, &view, picture).is_empty();
+        && !loaded.is_cut
+        && learnt_digests(ecs, &view, snapshot).is_empty();
     is_idle.then(|| Done {
         looked_at,
-        again_at: verdict.look_again_at.map(|at| at.max(now.plus_ms(IDLE_MS_MIN))),
-        rests_until: rest(picture, now),
+        again_at: plan.look_again_at.map(|at| at.max(now.plus_ms(IDLE_MS_MIN))),
+        rests_until: rest(snapshot, now),
         is_cut: false,
-        is_over: picture.service.status >= ServiceStatus::Inactive,
-        note: interest(picture.service, &[]),
+        is_over: snapshot.service.status >= ServiceStatus::Inactive,
+        note: interest(snapshot.service, &[]),
     })
 }
 
-fn interest(service: &Service, lacks: &[(DeploymentId, Lack)]) -> Option<Interest> {
+fn interest(service: &Service, unplaced: &[(DeploymentId, Unplaced)]) -> Option<Interest> {
     (service.status < ServiceStatus::Inactive).then(|| Interest {
         is_daemon: service.scheduling == Scheduling::Daemon,
         is_rebalanced: service.is_zone_rebalanced,
-        lacks_room: lacks.iter().any(|(_, lack)| !lack.is_quota),
-        lacks_quota: lacks.iter().any(|(_, lack)| lack.is_quota),
+        awaits_capacity: unplaced.iter().any(|(_, unplaced)| !unplaced.is_quota),
+        awaits_quota: unplaced.iter().any(|(_, unplaced)| unplaced.is_quota),
     })
 }
 
-fn rest(picture: &Picture<'_>, now: Timestamp) -> Timestamp {
-    match u64::try_from(picture.tasks.len() / TASKS_PER_REST_MS).unwrap_or(REST_MS_MAX) {
+fn rest(snapshot: &Snapshot<'_>, now: Timestamp) -> Timestamp {
+    match u64::try_from(snapshot.tasks.len() / TASKS_PER_REST_MS).unwrap_or(REST_MS_MAX) {
         0 => Timestamp(0),
         ms => now.plus_ms(ms.min(REST_MS_MAX)),
     }
 }
 
 /// Revisions of which a task has said by now what their images are.
-fn learnt_digests(ecs: &Ecs, view: &View, picture: &Picture<'_>) -> Vec<ServiceRevision> {
-    let (account, service) = (picture.service.scope.account, picture.service.key());
+fn learnt_digests(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<ServiceRevision> {
+    let (account, service) = (snapshot.service.scope.account, snapshot.service.key());
     let mut learnt = Vec::new();
-    for deployment in &picture.deployments {
+    for deployment in &snapshot.deployments {
         let Some(revision) = view.revision_of(account, &service, deployment.revision) else {
             continue;
         };
@@ -143,7 +143,7 @@ fn learnt_digests(ecs: &Ecs, view: &View, picture: &Picture<'_>) -> Vec<ServiceR
             let has_said = task.containers.iter().any(|each| each.seen.image_digest.is_some());
             of == Some(deployment.id) && has_said
         };
-        let witnesses = picture.tasks.iter().filter(is_its).take(WITNESSES_MAX);
+        let witnesses = snapshot.tasks.iter().filter(is_its).take(WITNESSES_MAX);
         learnt.extend(
             witnesses.filter_map(|task| with_seen_digests(revision, &document, task)).next(),
         );
@@ -151,57 +151,63 @@ fn learnt_digests(ecs: &Ecs, view: &View, picture: &Picture<'_>) -> Vec<ServiceR
     learnt
 }
 
-/// A turn within its decision.
-struct Turn<'t> {
+/// A pass within its decision.
+struct ServicePass<'t> {
     ecs: &'t Ecs,
     view: &'t View,
     account: AccountId,
-    picture: &'t Picture<'t>,
-    verdict: Verdict,
+    snapshot: &'t Snapshot<'t>,
+    plan: ServicePlan,
     now: Timestamp,
     is_cut: bool,
     outcome: Outcome,
     /// What happened, in the order in which it is told.
-    happenings: Vec<Happening>,
-    lacks: Vec<(DeploymentId, Lack)>,
+    events: Vec<ServiceEventKind>,
+    unplaced: Vec<(DeploymentId, Unplaced)>,
     /// Deployments and task sets whose starts were not all tried.
     untried: Vec<DeploymentId>,
 }
 
-impl<'t> Turn<'t> {
-    fn new(ecs: &'t Ecs, view: &'t View, who: &Who, drawn: &'t Drawn<'t>, now: Timestamp) -> Self {
-        let picture = &drawn.picture;
+impl<'t> ServicePass<'t> {
+    fn new(
+        ecs: &'t Ecs,
+        view: &'t View,
+        who: &Who,
+        loaded: &'t LoadedSnapshot<'t>,
+        now: Timestamp,
+    ) -> Self {
+        let snapshot = &loaded.snapshot;
         Self {
             ecs,
             view,
             account: who.account,
-            picture,
-            verdict: reconcile(picture),
+            snapshot,
+            plan: reconcile(snapshot),
             now,
-            is_cut: drawn.is_cut,
+            is_cut: loaded.is_cut,
             outcome: Outcome::default(),
-            happenings: Vec::new(),
-            lacks: Vec::new(),
+            events: Vec::new(),
+            unplaced: Vec::new(),
             untried: Vec::new(),
         }
     }
 
     fn carry_out(mut self, batch: &mut Batch) -> Result<Outcome, ApiError> {
         self.rely(batch);
-        for revision in learnt_digests(self.ecs, self.view, self.picture) {
+        for revision in learnt_digests(self.ecs, self.view, self.snapshot) {
             batch.put(revision);
         }
         self.change_tasks(batch);
         self.start(batch)?;
         let is_shortage_new = self.write_rows(batch);
         self.write_events(batch);
-        let service = self.verdict.service.as_ref().unwrap_or(self.picture.service);
+        let service = self.plan.service.as_ref().unwrap_or(self.snapshot.service);
         // A task that was never anywhere has stopped already, and is to be taken in.
         let is_again = self.is_cut || is_shortage_new || self.outcome.has_over;
-        let rests_until = if is_again { Timestamp(0) } else { rest(self.picture, self.now) };
-        let interest = interest(service, &self.lacks);
+        let rests_until = if is_again { Timestamp(0) } else { rest(self.snapshot, self.now) };
+        let interest = interest(service, &self.unplaced);
         let is_quiet = batch.is_empty();
-        let again_at = self.verdict.look_again_at;
+        let again_at = self.plan.look_again_at;
         let soonest = if is_quiet { self.now.plus_ms(IDLE_MS_MIN) } else { self.now };
         self.outcome.done = Done {
             again_at: again_at.map(|at| at.max(soonest)),
@@ -215,20 +221,20 @@ impl<'t> Turn<'t> {
     }
 
     fn rely(&self, batch: &mut Batch) {
-        let service = self.picture.service.key();
+        let service = self.snapshot.service.key();
         batch.rely(Key::Service(self.account, service.clone()));
         batch.rely(Index::ServiceTasks(self.account, service));
-        for row in &self.picture.deployments {
+        for row in &self.snapshot.deployments {
             batch.rely(Key::Deployment(self.account, row.key()));
         }
-        for row in &self.picture.task_sets {
+        for row in &self.snapshot.task_sets {
             batch.rely(Key::TaskSet(self.account, row.key()));
         }
     }
 
     /// Rows that are written whatever tasks are.
     fn rows_kept(&self) -> usize {
-        let (deployments, sets) = (self.picture.deployments.len(), self.picture.task_sets.len());
+        let (deployments, sets) = (self.snapshot.deployments.len(), self.snapshot.task_sets.len());
         // The service, its events, a new deployment; each deployment and its revision, each task set.
         3 + 2 * deployments + sets
     }
@@ -236,19 +242,19 @@ impl<'t> Turn<'t> {
     /// Stops tasks and marks those that were taken in, as many as the batch takes.
     fn change_tasks(&mut self, batch: &mut Batch) {
         let by_id: BTreeMap<TaskId, &Task> =
-            self.picture.tasks.iter().map(|task| (task.id, *task)).collect();
+            self.snapshot.tasks.iter().map(|task| (task.id, *task)).collect();
         let row = |id: &TaskId| by_id.get(id).map(|task| Task::clone(task));
         let mut changed: BTreeMap<TaskId, Task> = BTreeMap::new();
-        for mut task in self.verdict.settled.iter().filter_map(row) {
+        for mut task in self.plan.accounted.iter().filter_map(row) {
             if let Some(service) = &mut task.service {
-                service.is_settled = true;
+                service.is_accounted = true;
             }
             task.version += 1;
             changed.insert(task.id, task);
         }
         let rows_max = BATCH_ROWS_MAX.saturating_sub(self.rows_kept() + batch.len());
         let mut stopped: BTreeSet<TaskId> = BTreeSet::new();
-        for (id, cause) in &self.verdict.stops {
+        for (id, cause) in &self.plan.stops {
             // A task that was never placed gives its address back at once.
             if rows_max < changed.len() + stopped.len() + 2 {
                 self.is_cut = true;
@@ -263,7 +269,7 @@ impl<'t> Turn<'t> {
             }
             changed.insert(*id, next);
         }
-        for id in &self.verdict.seen_running {
+        for id in &self.plan.ready {
             if rows_max < changed.len() + stopped.len() + 1 && !changed.contains_key(id) {
                 self.is_cut = true;
                 break;
@@ -278,31 +284,31 @@ impl<'t> Turn<'t> {
         }
     }
 
-    /// Says what the reconciler says, less what was left to the next turn.
+    /// Says what the reconciler says, less what was left to the next pass.
     fn say_what_stopped(&mut self, stopped: &BTreeSet<TaskId>) {
-        for what in std::mem::take(&mut self.verdict.happenings) {
+        for what in std::mem::take(&mut self.plan.events) {
             match what {
-                Happening::Stopped { task_set, tasks } => {
+                ServiceEventKind::Stopped { task_set, tasks } => {
                     let tasks: Vec<TaskId> =
                         tasks.into_iter().filter(|task| stopped.contains(task)).collect();
                     if !tasks.is_empty() {
-                        self.happenings.push(Happening::Stopped { task_set, tasks });
+                        self.events.push(ServiceEventKind::Stopped { task_set, tasks });
                     }
                 }
-                Happening::Unhealthy { task } if !stopped.contains(&task) => {}
-                what => self.happenings.push(what),
+                ServiceEventKind::Unhealthy { task } if !stopped.contains(&task) => {}
+                what => self.events.push(what),
             }
         }
     }
 
     fn start(&mut self, batch: &mut Batch) -> Result<(), ApiError> {
-        let service = self.verdict.service.clone();
-        let service = service.as_ref().unwrap_or(self.picture.service);
+        let service = self.plan.service.clone();
+        let service = service.as_ref().unwrap_or(self.snapshot.service);
         let mut maker = Maker {
             ecs: self.ecs,
             view: self.view,
             service,
-            tasks: &self.picture.tasks,
+            tasks: &self.snapshot.tasks,
             now: self.now,
             rows_left: BATCH_ROWS_MAX.saturating_sub(self.rows_kept() + batch.len()),
             fargate_made: 0,
@@ -310,9 +316,9 @@ impl<'t> Turn<'t> {
         };
         let is_external = service.controller == Controller::External;
         let mut started: BTreeMap<DeploymentId, Vec<TaskId>> = BTreeMap::new();
-        for start in std::mem::take(&mut self.verdict.starts) {
-            let Some(part) = self.part(start.deployment) else { continue };
-            let made = maker.start(batch, &part, &start)?;
+        for start in std::mem::take(&mut self.plan.starts) {
+            let Some(source) = self.source(start.deployment) else { continue };
+            let made = maker.start(batch, &source, &start)?;
             if made.is_cut {
                 self.is_cut = true;
                 self.untried.push(start.deployment);
@@ -321,26 +327,27 @@ impl<'t> Turn<'t> {
                 started.entry(start.deployment).or_default().push(task.id);
             }
             self.outcome.started += made.tasks.len();
-            self.lacks.extend(made.lacks.into_iter().map(|lack| (start.deployment, lack)));
+            self.unplaced
+                .extend(made.unplaced.into_iter().map(|unplaced| (start.deployment, unplaced)));
         }
         for (id, tasks) in started {
             let task_set = is_external.then_some(id);
-            self.happenings.extend(Happening::started(task_set, &tasks));
+            self.events.extend(ServiceEventKind::started(task_set, &tasks));
         }
         Ok(())
     }
 
     /// What tasks of a deployment or task set are made of.
-    fn part(&self, id: DeploymentId) -> Option<Part> {
-        let known = self.picture.deployments.iter().copied();
-        let deployment = self.verdict.new_deployment.iter().chain(known).find(|row| row.id == id);
+    fn source(&self, id: DeploymentId) -> Option<TaskSource> {
+        let known = self.snapshot.deployments.iter().copied();
+        let deployment = self.plan.new_deployment.iter().chain(known).find(|row| row.id == id);
         if let Some(deployment) = deployment {
-            let service = self.picture.service.key();
+            let service = self.snapshot.service.key();
             let revision = self.view.revision_of(self.account, &service, deployment.revision)?;
-            return Some(Part::of_deployment(id, revision));
+            return Some(TaskSource::of_deployment(id, revision));
         }
-        let set = self.picture.task_sets.iter().find(|row| row.id == id)?;
-        Some(Part::of_task_set(set))
+        let set = self.snapshot.task_sets.iter().find(|row| row.id == id)?;
+        Some(TaskSource::of_task_set(set))
     }
 
     /// Writes what became of the service, its deployments and its task sets; whether tasks were found
@@ -348,7 +355,7 @@ impl<'t> Turn<'t> {
     fn write_rows(&mut self, batch: &mut Batch) -> bool {
         let (deployments, is_new) = self.deployments();
         let (sets, is_new_of_set) = self.task_sets();
-        let gone = std::mem::take(&mut self.verdict.gone_task_sets);
+        let gone = std::mem::take(&mut self.plan.gone_task_sets);
         // Beside the service and its events.
         let rows_max = BATCH_ROWS_MAX.saturating_sub(batch.len() + sets.len() + gone.len() + 2);
         self.is_cut |= rows_max < deployments.len();
@@ -357,23 +364,23 @@ impl<'t> Turn<'t> {
         batch.deletes.extend(gone.into_iter().map(|key| Key::TaskSet(self.account, key)));
         // With tasks left to take in, it is not over.
         let is_over = |row: &Service| row.status == ServiceStatus::Inactive;
-        if self.is_cut && self.verdict.service.as_ref().is_some_and(is_over) {
-            self.verdict.service = None;
+        if self.is_cut && self.plan.service.as_ref().is_some_and(is_over) {
+            self.plan.service = None;
         }
-        if let Some(service) = &self.verdict.service {
+        if let Some(service) = &self.plan.service {
             batch.put(service.clone());
         }
         is_new || is_new_of_set
     }
 
-    /// The deployments that changed, the primary one first: the others may be left to the next turn.
+    /// The deployments that changed, the primary one first: the others may be left to the next pass.
     fn deployments(&mut self) -> (Vec<Deployment>, bool) {
-        let new = self.verdict.new_deployment.take();
-        let changed = std::mem::take(&mut self.verdict.deployments).into_iter().chain(new.clone());
+        let new = self.plan.new_deployment.take();
+        let changed = std::mem::take(&mut self.plan.deployments).into_iter().chain(new.clone());
         let mut deployments: BTreeMap<DeploymentId, Deployment> =
             changed.map(|row| (row.id, row)).collect();
         let mut is_new = false;
-        for known in self.picture.deployments.iter().copied().chain(&new) {
+        for known in self.snapshot.deployments.iter().copied().chain(&new) {
             let now = deployments.get(&known.id).unwrap_or(known);
             let shortage = self.shortage(known.id, now.shortage.as_ref());
             if shortage != now.shortage && now.rank < Rank::Gone {
@@ -392,13 +399,13 @@ impl<'t> Turn<'t> {
 
     /// The task sets that changed.
     fn task_sets(&mut self) -> (Vec<TaskSet>, bool) {
-        let changed = std::mem::take(&mut self.verdict.task_sets).into_iter();
+        let changed = std::mem::take(&mut self.plan.task_sets).into_iter();
         let mut sets: BTreeMap<DeploymentId, TaskSet> = changed.map(|row| (row.id, row)).collect();
         let mut is_new = false;
-        for known in self.picture.task_sets.iter().copied() {
+        for known in self.snapshot.task_sets.iter().copied() {
             let now = sets.get(&known.id).unwrap_or(known);
             let shortage = self.shortage(known.id, now.shortage.as_ref());
-            if shortage != now.shortage && !self.verdict.gone_task_sets.contains(&known.key()) {
+            if shortage != now.shortage && !self.plan.gone_task_sets.contains(&known.key()) {
                 is_new |= tasks_of(shortage.as_ref()) != tasks_of(now.shortage.as_ref());
                 let mut next = now.clone();
                 next.shortage = shortage;
@@ -415,47 +422,50 @@ impl<'t> Turn<'t> {
         if self.untried.contains(&id) {
             return before.cloned();
         }
-        let lacks = self.lacks.iter().filter(|(of, lack)| *of == id && !lack.is_silent);
-        let tasks = lacks.clone().map(|(_, lack)| lack.tasks).sum();
-        let (_, first) = lacks.clone().next()?;
+        let unplaced =
+            self.unplaced.iter().filter(|(of, unplaced)| *of == id && !unplaced.is_unreported);
+        let tasks = unplaced.clone().map(|(_, unplaced)| unplaced.tasks).sum();
+        let (_, first) = unplaced.clone().next()?;
         let tally = first.tally.clone();
         if before.is_none_or(|before| before.tally != tally && self.is_news(first)) {
-            self.happenings.push(first.event.clone());
+            self.events.push(first.event.clone());
         }
         let since = before.map_or(self.now, |before| before.since);
         Some(Shortage { tasks, tally, since })
     }
 
     /// Whether it is another thing that is missing than was said last, or long since.
-    fn is_news(&self, lack: &Lack) -> bool {
-        let service = self.picture.service.key();
+    fn is_news(&self, unplaced: &Unplaced) -> bool {
+        let service = self.snapshot.service.key();
         let row = self.view.service_events.get(self.account, &service);
         let said =
             row.into_iter().flat_map(|row| row.events.iter().rev()).find_map(|event| match &event
                 .what
             {
-                Happening::Unplaceable { why } | Happening::Stuck { why } => Some((event.at, why)),
-                Happening::SteadyState { .. }
-                | Happening::Started { .. }
-                | Happening::Stopped { .. }
-                | Happening::Unhealthy { .. }
-                | Happening::NeverRan { .. }
-                | Happening::Failing { .. }
-                | Happening::DeploymentCompleted { .. }
-                | Happening::DeploymentFailed { .. }
-                | Happening::RollingBack { .. } => None,
+                ServiceEventKind::Unplaceable { why } | ServiceEventKind::Blocked { why } => {
+                    Some((event.at, why))
+                }
+                ServiceEventKind::SteadyState { .. }
+                | ServiceEventKind::Started { .. }
+                | ServiceEventKind::Stopped { .. }
+                | ServiceEventKind::Unhealthy { .. }
+                | ServiceEventKind::NeverRan { .. }
+                | ServiceEventKind::Failing { .. }
+                | ServiceEventKind::DeploymentCompleted { .. }
+                | ServiceEventKind::DeploymentFailed { .. }
+                | ServiceEventKind::RollingBack { .. } => None,
             });
         said.is_none_or(|(at, why)| {
-            SAID_AGAIN_MS <= self.now.since_ms(at) || !why.contains(&lack.clause)
+            SAID_AGAIN_MS <= self.now.since_ms(at) || !why.contains(&unplaced.clause)
         })
     }
 
     fn write_events(&mut self, batch: &mut Batch) {
-        let notes = self.verdict.notes.take();
-        if notes.is_none() && self.happenings.is_empty() {
+        let notes = self.plan.notes.take();
+        if notes.is_none() && self.events.is_empty() {
             return;
         }
-        let service = self.picture.service;
+        let service = self.snapshot.service;
         let known = self.view.service_events.get(self.account, &service.key());
         let mut row = known.map_or_else(
             || ServiceEvents {
@@ -470,7 +480,7 @@ impl<'t> Turn<'t> {
         if let Some(notes) = notes {
             row.notes = notes;
         }
-        for what in self.happenings.drain(..) {
+        for what in self.events.drain(..) {
             let id = Uuid::mint(self.ecs.control.ids.as_ref());
             row.add(ServiceEvent { id, at: self.now, what });
         }
@@ -480,7 +490,7 @@ impl<'t> Turn<'t> {
 
 fn seen(mut task: Task) -> Task {
     if let Some(service) = &mut task.service {
-        service.is_seen_running = true;
+        service.is_ready = true;
     }
     task.version += 1;
     task

@@ -61,7 +61,7 @@ async fn with_every_wake_up_lost_every_promise_is_still_kept_in_the_end() {
 
 /// More tasks than one batch has rows, up and down again.
 #[tokio::test]
-async fn a_large_service_is_started_stopped_and_taken_in_by_several_turns() {
+async fn a_large_service_is_started_stopped_and_taken_in_by_several_passes() {
     const TASKS: i32 = 700;
     let mut world = World::new(1).await;
     world.is_calm = true;
@@ -100,7 +100,7 @@ async fn play(seed: u64) -> u64 {
 async fn play_in(mut world: World) -> u64 {
     for _ in 0..DISTURBANCES {
         world.disturb().await;
-        let ms = u64::from(world.draw.below(4_000));
+        let ms = u64::from(world.random.below(4_000));
         world.pass(ms).await;
     }
     world.calm_down().await;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aws_wire::ApiError;
 use control::tasks::put_task;
 use longshore_types::{InstanceId, Timestamp};
-use model::service::{Happening, RevisionCapacity};
-use model::task::{Launch as LaunchType, Phase, Task, Waiting};
+use model::service::{RevisionCapacity, ServiceEventKind};
+use model::task::{LaunchType, Phase, Task, Waiting};
 use model::{Index, Key, Service, StrategyItem, View};
 use plan::capacity::share;
 use plan::service::{Place as Where, Start};
@@ -14,10 +14,10 @@ use plan::strategy::ZONE_ATTRIBUTE;
 use plan::{Ask, Constraint, Host, Pool, Refusals};
 use store::Batch;
 
-use super::picture;
+use super::snapshot;
 use crate::Ecs;
 use crate::capacity::own_provider;
-use crate::launch::{Launch, Part, Place, fargate_room};
+use crate::task_template::{Place, TaskSource, TaskTemplate, fargate_capacity};
 use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
 
 /// What became of one start.
@@ -25,28 +25,28 @@ use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
 pub(super) struct Made {
     pub(super) tasks: Vec<Task>,
     /// What was missing: each provider of a strategy may lack something of its own.
-    pub(super) lacks: Vec<Lack>,
+    pub(super) unplaced: Vec<Unplaced>,
     /// More would have been made, had the batch taken more rows.
     pub(super) is_cut: bool,
 }
 
 /// Tasks that could not be made.
 #[derive(Debug)]
-pub(super) struct Lack {
+pub(super) struct Unplaced {
     pub(super) tasks: u32,
     /// Why, with all that was looked at.
     pub(super) tally: String,
-    pub(super) event: Happening,
+    pub(super) event: ServiceEventKind,
     /// What the event says is missing, whatever else has changed.
     pub(super) clause: String,
-    /// Whether it is no instance's room that is missing.
+    /// Whether it is no instance's capacity that is missing.
     pub(super) is_quota: bool,
     /// Whether nobody is to be told: another place was only wished for.
-    pub(super) is_silent: bool,
+    pub(super) is_unreported: bool,
 }
 
-impl Lack {
-    fn of_room(tasks: u32, refusals: &Refusals) -> Self {
+impl Unplaced {
+    fn of_capacity(tasks: u32, refusals: &Refusals) -> Self {
         let tally = refusals.to_string();
         let (why, clause) = match refusals.nearest() {
             Some((id, unfit)) => {
@@ -59,16 +59,17 @@ impl Lack {
                 (why.to_owned(), why.to_owned())
             }
         };
-        let event = Happening::Unplaceable { why };
-        Self { tasks, tally, event, clause, is_quota: false, is_silent: false }
+        let event = ServiceEventKind::Unplaceable { why };
+        Self { tasks, tally, event, clause, is_quota: false, is_unreported: false }
     }
 
     fn of_quota(tasks: u32, why: &str) -> Self {
         let said = why.trim_end_matches('.');
-        let event =
-            Happening::Stuck { why: format!("was unable to place a task. Reason: {said}.") };
+        let event = ServiceEventKind::Blocked {
+            why: format!("was unable to place a task. Reason: {said}."),
+        };
         let (tally, clause) = (said.to_owned(), said.to_owned());
-        Self { tasks, tally, event, clause, is_quota: true, is_silent: false }
+        Self { tasks, tally, event, clause, is_quota: true, is_unreported: false }
     }
 }
 
@@ -76,7 +77,7 @@ impl Lack {
 struct Whose<'p> {
     pool: Pool<'p>,
     provider: Option<&'p str>,
-    /// Whether a task without room is made nevertheless.
+    /// Whether a task without capacity is made nevertheless.
     may_wait: bool,
 }
 
@@ -92,44 +93,44 @@ pub(super) struct Maker<'t> {
     pub(super) rows_left: usize,
     /// Fargate tasks that this decision has made.
     pub(super) fargate_made: usize,
-    /// Tasks that this decision has left waiting for a provider's room.
+    /// Tasks that this decision has left waiting for a provider's capacity.
     pub(super) waiting_made: usize,
 }
 
 impl Maker<'_> {
-    /// Makes what `start` asks for as far as there is room for it.
+    /// Makes what `start` asks for as far as there is capacity for it.
     pub(super) fn start(
         &mut self,
         batch: &mut Batch,
-        part: &Part,
+        source: &TaskSource,
         start: &Start,
     ) -> Result<Made, ApiError> {
-        let kind = part.capacity.launch();
-        let launch = Launch::of_service(self.ecs, self.view, self.service, part, kind);
-        let launch = match launch {
-            Ok(launch) => launch,
+        let kind = source.capacity.launch();
+        let template = TaskTemplate::of_service(self.ecs, self.view, self.service, source, kind);
+        let template = match template {
+            Ok(template) => template,
             Err(error) if error.fault.is_some() => return Err(error),
             Err(error) => {
-                let lacks = vec![Lack::of_quota(start.tasks, &error.message)];
-                return Ok(Made { lacks, ..Made::default() });
+                let unplaced = vec![Unplaced::of_quota(start.tasks, &error.message)];
+                return Ok(Made { unplaced, ..Made::default() });
             }
         };
-        batch.rely(Key::TaskDefinition(self.service.scope.account, part.definition.clone()));
+        batch.rely(Key::TaskDefinition(self.service.scope.account, source.definition.clone()));
         let wanted = usize::try_from(start.tasks).unwrap_or(usize::MAX);
-        let count = wanted.min(self.rows_left / launch.rows_per_task());
+        let count = wanted.min(self.rows_left / template.rows_per_task());
         let mut made = Made { is_cut: count < wanted, ..Made::default() };
         if count == 0 {
             return Ok(made);
         }
-        match (&start.place, &part.capacity) {
-            (Where::On(instance), _) => self.on(batch, &launch, *instance, &mut made)?,
+        match (&start.place, &source.capacity) {
+            (Where::On(instance), _) => self.on(batch, &template, *instance, &mut made)?,
             (at, RevisionCapacity::Launch(LaunchType::Fargate)) => {
-                self.on_fargate(batch, &launch, at, &vec![None; count], &mut made)?;
+                self.on_fargate(batch, &template, at, &vec![None; count], &mut made)?;
             }
             (at, RevisionCapacity::Strategy(items)) if kind == LaunchType::Fargate => {
-                let shared = self.share(items, part, count);
+                let shared = self.share(items, source, count);
                 let providers: Vec<Option<&str>> = shared.into_iter().map(Some).collect();
-                self.on_fargate(batch, &launch, at, &providers, &mut made)?;
+                self.on_fargate(batch, &template, at, &providers, &mut made)?;
             }
             (at, RevisionCapacity::Launch(_)) => {
                 let pool = match kind {
@@ -137,29 +138,34 @@ impl Maker<'_> {
                     LaunchType::Ec2 | LaunchType::Fargate => Pool::Own,
                 };
                 let whose = Whose { pool, provider: None, may_wait: false };
-                self.on_instances(batch, &launch, at, &whose, count, &mut made)?;
+                self.on_instances(batch, &template, at, &whose, count, &mut made)?;
             }
             (at, RevisionCapacity::Strategy(items)) => {
                 let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-                for provider in self.share(items, part, count) {
+                for provider in self.share(items, source, count) {
                     *counts.entry(provider).or_default() += 1;
                 }
                 for (provider, count) in counts {
-                    self.on_provider(batch, &launch, at, provider, count, &mut made)?;
+                    self.on_provider(batch, &template, at, provider, count, &mut made)?;
                 }
             }
         }
         if let Where::Zone(_) = &start.place {
-            made.lacks.iter_mut().for_each(|lack| lack.is_silent = true);
+            made.unplaced.iter_mut().for_each(|unplaced| unplaced.is_unreported = true);
         }
         Ok(made)
     }
 
-    /// The provider of each of the next tasks, given those that the part has.
-    fn share<'i>(&self, items: &'i [StrategyItem], part: &Part, count: usize) -> Vec<&'i str> {
+    /// The provider of each of the next tasks, given those that the source has.
+    fn share<'i>(
+        &self,
+        items: &'i [StrategyItem],
+        source: &TaskSource,
+        count: usize,
+    ) -> Vec<&'i str> {
         let is_its = |task: &&&Task| {
             let of = task.service.as_ref().map(|service| service.deployment);
-            of == Some(part.id) && task.phase < Phase::Stopped
+            of == Some(source.id) && task.phase < Phase::Stopped
         };
         let running = |item: &StrategyItem| {
             let provider = Some(item.capacity_provider.as_str());
@@ -174,7 +180,7 @@ impl Maker<'_> {
     fn on(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         id: InstanceId,
         made: &mut Made,
     ) -> Result<(), ApiError> {
@@ -182,30 +188,30 @@ impl Maker<'_> {
         batch.rely(Key::ContainerInstance(account, id));
         batch.rely(Index::InstanceTasks(id));
         let Some(instance) = self.view.instances.get(account, &id) else { return Ok(()) };
-        let constraints = picture::constraints(launch.definition, self.service);
+        let constraints = snapshot::constraints(template.definition, self.service);
         let ask = Ask {
-            need: &launch.need,
-            group: &launch.group,
+            need: &template.need,
+            group: &template.group,
             pool: Pool::Own,
-            requires: &launch.definition.requires_attributes,
+            requires: &template.definition.requires_attributes,
             constraints: &constraints,
             strategies: &[],
         };
         let host = Host::new(instance, self.view.tasks_on_instance(id).map(AsRef::as_ref));
         if let Err(unfit) = plan::fit(&host, &ask) {
-            made.lacks.push(Lack::of_room(1, &Refusals::of(vec![(id, unfit)])));
+            made.unplaced.push(Unplaced::of_capacity(1, &Refusals::of(vec![(id, unfit)])));
             return Ok(());
         }
         let zone = instance.zone().map(str::to_owned);
         let place = Place { instance: Some(id), zone, capacity_provider: None };
-        self.make(batch, launch, place, 1, made)?;
+        self.make(batch, template, place, 1, made)?;
         Ok(())
     }
 
     fn on_fargate(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         at: &Where,
         providers: &[Option<&str>],
         made: &mut Made,
@@ -213,11 +219,12 @@ impl Maker<'_> {
         let max = self.ecs.control.config.limits.fargate_tasks_per_account_max;
         let account = self.service.scope.account;
         let wanted = providers.len() + self.fargate_made;
-        let count = fargate_room(self.view, account, max, wanted).saturating_sub(self.fargate_made);
-        let mut zones = Zones::of(launch, self.tasks, at);
+        let count =
+            fargate_capacity(self.view, account, max, wanted).saturating_sub(self.fargate_made);
+        let mut zones = Zones::of(template, self.tasks, at);
         let places: Vec<Option<InstanceId>> = {
-            let mut draft = self.ecs.fargate(self.view);
-            (0..count).map(|_| draft.place()).collect()
+            let mut reservation = self.ecs.fargate(self.view);
+            (0..count).map(|_| reservation.place()).collect()
         };
         for (at, (instance, provider)) in places.into_iter().zip(providers).enumerate() {
             let capacity_provider = provider.map(str::to_owned);
@@ -226,23 +233,23 @@ impl Maker<'_> {
                 .is_none()
                 .then(|| Waiting { tally: NO_FARGATE.to_owned(), ..Waiting::default() });
             let still_wanted = providers.len() - at;
-            if !self.make_task(batch, launch, place, still_wanted, waiting, made)? {
+            if !self.make_task(batch, template, place, still_wanted, waiting, made)? {
                 return Ok(());
             }
             self.fargate_made += 1;
         }
         if count < providers.len() {
             let why = "You've reached the limit on the number of tasks you can run concurrently";
-            made.lacks.push(Lack::of_quota(narrow(providers.len() - count), why));
+            made.unplaced.push(Unplaced::of_quota(narrow(providers.len() - count), why));
         }
         Ok(())
     }
 
-    /// On the instances of a provider's group; with managed scaling what finds no room waits there.
+    /// On the instances of a provider's group; with managed scaling what finds no capacity waits there.
     fn on_provider(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         at: &Where,
         name: &str,
         count: usize,
@@ -251,7 +258,7 @@ impl Maker<'_> {
         let provider = own_provider(self.view, self.service.scope.account, name);
         let Some(provider) = provider else {
             let why = format!("The capacity provider {name} is gone");
-            made.lacks.push(Lack::of_quota(narrow(count), &why));
+            made.unplaced.push(Unplaced::of_quota(narrow(count), &why));
             return Ok(());
         };
         let whose = Whose {
@@ -259,36 +266,36 @@ impl Maker<'_> {
             provider: Some(name),
             may_wait: provider.scaling.is_enabled && *at == Where::Anywhere,
         };
-        self.on_instances(batch, launch, at, &whose, count, made)
+        self.on_instances(batch, template, at, &whose, count, made)
     }
 
     fn on_instances(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         at: &Where,
         whose: &Whose<'_>,
         count: usize,
         made: &mut Made,
     ) -> Result<(), ApiError> {
-        let mut constraints = picture::constraints(launch.definition, self.service);
+        let mut constraints = snapshot::constraints(template.definition, self.service);
         if let Where::Zone(zone) = at {
             constraints.extend(in_zone(zone));
         }
-        let strategies = picture::strategies(self.service);
+        let strategies = snapshot::strategies(self.service);
         let ask = Ask {
-            need: &launch.need,
-            group: &launch.group,
+            need: &template.need,
+            group: &template.group,
             pool: whose.pool,
-            requires: &launch.definition.requires_attributes,
+            requires: &template.definition.requires_attributes,
             constraints: &constraints,
             strategies: &strategies,
         };
         let (account, cluster) = (self.service.scope.account, &self.service.cluster);
         let (places, refusals) = {
             let mut fleet = self.ecs.fleet(self.view, account, cluster);
-            let draw = self.now.0 ^ self.view.seq.0.rotate_left(32);
-            let plan = fleet.place_in(batch, &ask, narrow(count), draw);
+            let seed = self.now.0 ^ self.view.seq.0.rotate_left(32);
+            let plan = fleet.place_in(batch, &ask, narrow(count), seed);
             let zone_of = |id: InstanceId| fleet.instance(id)?.zone().map(str::to_owned);
             let place = |id: &InstanceId| Place {
                 instance: Some(*id),
@@ -299,7 +306,7 @@ impl Maker<'_> {
         };
         let placed = places.len();
         for (at, place) in places.into_iter().enumerate() {
-            if !self.make(batch, launch, place, count - at, made)? {
+            if !self.make(batch, template, place, count - at, made)? {
                 return Ok(());
             }
         }
@@ -309,20 +316,20 @@ impl Maker<'_> {
         let refusals = refusals.unwrap_or_default();
         match whose.provider.filter(|_| whose.may_wait) {
             Some(provider) => {
-                self.leave_waiting(batch, launch, provider, count - placed, &refusals, made)
+                self.leave_waiting(batch, template, provider, count - placed, &refusals, made)
             }
             None => {
-                made.lacks.push(Lack::of_room(narrow(count - placed), &refusals));
+                made.unplaced.push(Unplaced::of_capacity(narrow(count - placed), &refusals));
                 Ok(())
             }
         }
     }
 
-    /// Makes tasks that wait until the provider has room for them.
+    /// Makes tasks that wait until the provider has capacity for them.
     fn leave_waiting(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         provider: &str,
         count: usize,
         refusals: &Refusals,
@@ -341,7 +348,7 @@ impl Maker<'_> {
                 false => refusals.to_string(),
             };
             let waiting = Some(Waiting { tally, ..Waiting::default() });
-            let go_on = self.make_task(batch, launch, place, count - at, waiting, made)?;
+            let go_on = self.make_task(batch, template, place, count - at, waiting, made)?;
             self.waiting_made += made.tasks.len() - before;
             if !go_on {
                 return Ok(());
@@ -349,7 +356,7 @@ impl Maker<'_> {
         }
         if allowed < count {
             let why = format!("{max} tasks of the cluster wait for room already");
-            made.lacks.push(Lack::of_quota(narrow(count - allowed), &why));
+            made.unplaced.push(Unplaced::of_quota(narrow(count - allowed), &why));
         }
         Ok(())
     }
@@ -358,27 +365,27 @@ impl Maker<'_> {
     fn make(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         place: Place,
         still_wanted: usize,
         made: &mut Made,
     ) -> Result<bool, ApiError> {
-        self.make_task(batch, launch, place, still_wanted, None, made)
+        self.make_task(batch, template, place, still_wanted, None, made)
     }
 
     fn make_task(
         &mut self,
         batch: &mut Batch,
-        launch: &Launch<'_>,
+        template: &TaskTemplate<'_>,
         place: Place,
         still_wanted: usize,
         waiting: Option<Waiting>,
         made: &mut Made,
     ) -> Result<bool, ApiError> {
-        match launch.make(self.ecs, self.view, batch, place, self.now) {
+        match template.make(self.ecs, self.view, batch, place, self.now) {
             Ok(mut task) => {
                 task.waiting = waiting.map(Box::new);
-                self.rows_left = self.rows_left.saturating_sub(launch.rows_per_task());
+                self.rows_left = self.rows_left.saturating_sub(template.rows_per_task());
                 made.tasks.push(task.clone());
                 put_task(batch, task);
                 Ok(true)
@@ -386,7 +393,7 @@ impl Maker<'_> {
             Err(error) if error.fault.is_some() => Err(error),
             // No address is free.
             Err(error) => {
-                made.lacks.push(Lack::of_quota(narrow(still_wanted), &error.message));
+                made.unplaced.push(Unplaced::of_quota(narrow(still_wanted), &error.message));
                 Ok(false)
             }
         }
@@ -400,13 +407,13 @@ struct Zones {
 }
 
 impl Zones {
-    fn of(launch: &Launch<'_>, tasks: &[&Task], at: &Where) -> Self {
+    fn of(template: &TaskTemplate<'_>, tasks: &[&Task], at: &Where) -> Self {
         let fixed = match at {
             Where::Zone(zone) => Some(zone.clone()),
             Where::Anywhere | Where::On(_) => None,
         };
         let mut counts: BTreeMap<String, u32> =
-            launch.zones().into_iter().map(|zone| (zone.to_owned(), 0)).collect();
+            template.zones().into_iter().map(|zone| (zone.to_owned(), 0)).collect();
         for task in tasks.iter().filter(|task| task.phase < Phase::Stopped) {
             if let Some(count) = task.zone.as_deref().and_then(|zone| counts.get_mut(zone)) {
                 *count += 1;

@@ -169,7 +169,7 @@ async fn more_deployments_than_a_batch_has_rows_end_one_after_the_other() {
     world.settle().await;
     let deployments = world.deployments();
     assert_eq!(deployments.len(), 1);
-    assert!(deployments[0].shortage.is_some(), "it was its turn");
+    assert!(deployments[0].shortage.is_some(), "it was its pass");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use control::reconcile::Queue;
 use longshore_types::{AccountId, InstanceId};
 use model::instance::{Instance, InstanceStatus};
 use model::service::ServiceStatus;
-use model::task::{Desired, Launch, Phase, Task};
+use model::task::{Desired, LaunchType, Phase, Task};
 use model::{Key, Seq, ServiceId, View};
 use store::Change;
 
@@ -76,9 +76,9 @@ pub(super) fn row(
             Some(_) => {}
             None => drop(instances.0.remove(&(*account, *id))),
         },
-        // With managed scaling tasks wait that had no room before.
+        // With managed scaling tasks wait that had no capacity before.
         Key::CapacityProvider(account, _) => {
-            let topics = [Topic::Room, Topic::Quota];
+            let topics = [Topic::Capacity, Topic::Quota];
             interests.wake_everywhere(Some(*account), seq, &topics, queue);
         }
         Key::Cluster(..)
@@ -115,7 +115,7 @@ fn instance(view: &View, row: &Instance, interests: &Interests, queue: &mut Queu
             queue.changed(&Who { account: task.scope.account, service }, seq);
         }
     }
-    let topics = [Topic::Daemon, Topic::Zones, Topic::Room];
+    let topics = [Topic::Daemon, Topic::Zones, Topic::Capacity];
     interests.wake_cluster(row.scope.account, &row.cluster, seq, &topics, queue);
 }
 
@@ -136,7 +136,7 @@ fn id_of(row: &Instance) -> (AccountId, InstanceId) {
 
 /// The service whose reconciler still looks at the task.
 fn service_of(task: &Task) -> Option<ServiceId> {
-    let service = task.service.as_ref().filter(|service| !service.is_settled)?;
+    let service = task.service.as_ref().filter(|service| !service.is_accounted)?;
     Some(ServiceId { cluster: task.cluster.clone(), name: service.name.clone() })
 }
 
@@ -154,15 +154,15 @@ fn placed(task: &Task, seq: Seq, interests: &Interests, queue: &mut Queue<Who>) 
     }
 }
 
-/// A task that has stopped leaves room, and one fewer that counts. It may be taken in by its service
+/// A task that has stopped leaves capacity, and one fewer that counts. It may be taken in by its service
 /// already when this is told.
 fn freed(view: &View, task: &Task, seq: Seq, interests: &Interests, queue: &mut Queue<Who>) {
     if task.phase < Phase::Stopped {
         return;
     }
     let account = task.scope.account;
-    if task.launch != Launch::Fargate && task.instance.is_some() {
-        interests.wake_cluster(account, &task.cluster, seq, &[Topic::Room], queue);
+    if task.launch != LaunchType::Fargate && task.instance.is_some() {
+        interests.wake_cluster(account, &task.cluster, seq, &[Topic::Capacity], queue);
     }
     // Daemons leave an instance that drains after all others, whosever those were.
     let instance = task.instance.and_then(|id| view.instance_of_any(id));
@@ -174,7 +174,7 @@ fn freed(view: &View, task: &Task, seq: Seq, interests: &Interests, queue: &mut 
     if task.interface.is_some() {
         // Addresses are the region's, whoever has them.
         interests.wake_everywhere(None, seq, &[Topic::Quota], queue);
-    } else if task.launch == Launch::Fargate || waited {
+    } else if task.launch == LaunchType::Fargate || waited {
         interests.wake_everywhere(Some(account), seq, &[Topic::Quota], queue);
     }
 }

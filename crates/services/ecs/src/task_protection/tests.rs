@@ -13,8 +13,8 @@ async fn task(world: &World, deployment: Option<u64>) -> TaskId {
             task.service = Some(TaskService {
                 name: "web".parse::<ServiceName>().unwrap(),
                 deployment: DeploymentId(deployment),
-                is_seen_running: false,
-                is_settled: false,
+                is_ready: false,
+                is_accounted: false,
             });
         })
         .await;

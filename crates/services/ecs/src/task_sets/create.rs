@@ -4,11 +4,11 @@ use aws_wire::{ApiError, Caller};
 use ecs_api as api;
 use longshore_types::{DeploymentId, Timestamp};
 use model::service::{TaskSet, TaskSetStatus};
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{ClientToken, DeploymentKey, Key, Service, View};
 use store::Batch;
 
-use super::{read_scale, scope_text, service_of, show_changed};
+use super::{read_scale, render_changed, scope_text, service_of};
 use crate::Ecs;
 use crate::client_token;
 use crate::errors::Refusal;
@@ -42,7 +42,7 @@ pub(crate) async fn handle(
         .control
         .change(caller, &permission, |view, now| decide(ecs, caller, &input, view, now))
         .await?;
-    Ok(api::CreateTaskSetResponse { task_set: Some(show_changed(ecs, &set)?) })
+    Ok(api::CreateTaskSetResponse { task_set: Some(render_changed(ecs, &set)?) })
 }
 
 fn decide(
@@ -133,12 +133,12 @@ fn read(
 }
 
 /// Fargate chooses its places itself.
-fn check_placement(service: &Service, kind: Launch) -> Result<(), ApiError> {
+fn check_placement(service: &Service, kind: LaunchType) -> Result<(), ApiError> {
     let what = match kind {
-        Launch::Ec2 | Launch::External => return Ok(()),
-        Launch::Fargate if !service.constraints.is_empty() => "constraints",
-        Launch::Fargate if !service.strategies.is_empty() => "strategies",
-        Launch::Fargate => return Ok(()),
+        LaunchType::Ec2 | LaunchType::External => return Ok(()),
+        LaunchType::Fargate if !service.constraints.is_empty() => "constraints",
+        LaunchType::Fargate if !service.strategies.is_empty() => "strategies",
+        LaunchType::Fargate => return Ok(()),
     };
     let message = format!("Placement {what} are not supported with FARGATE launch type.");
     Err(Refusal::invalid(message).into())

@@ -5,7 +5,7 @@ use ecs_api as api;
 use model::service::{TaskSet, TaskSetStatus};
 use store::Batch;
 
-use super::{find, service_of, show_changed};
+use super::{find, render_changed, service_of};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -44,7 +44,7 @@ pub(crate) async fn handle(
             Ok((batch, set))
         })
         .await?;
-    Ok(api::DeleteTaskSetResponse { task_set: Some(show_changed(ecs, &set)?) })
+    Ok(api::DeleteTaskSetResponse { task_set: Some(render_changed(ecs, &set)?) })
 }
 
 /// What is in use goes by force only.

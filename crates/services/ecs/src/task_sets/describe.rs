@@ -8,7 +8,7 @@ use longshore_types::{Scope, TaskSetArn};
 use model::Service;
 use model::service::TaskSet;
 
-use super::{counts_of, service_of, set_id, show};
+use super::{counts_of, render, service_of, set_id};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::failure;
@@ -55,7 +55,7 @@ pub(crate) async fn handle(
     }
     let shown = sets.into_iter().map(|set| {
         let counts = counts_of(&view, service, set);
-        show(service, set, counts, with_tags)
+        render(service, set, counts, with_tags)
     });
     Ok(api::DescribeTaskSetsResponse {
         task_sets: Some(shown.collect::<Result<_, _>>()?),

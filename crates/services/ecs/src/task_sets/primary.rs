@@ -6,7 +6,7 @@ use longshore_types::Timestamp;
 use model::service::{TaskSet, TaskSetStatus};
 use store::Batch;
 
-use super::{find, refuse_draining, service_of, show_changed};
+use super::{find, refuse_draining, render_changed, service_of};
 use crate::Ecs;
 
 pub(crate) async fn handle(
@@ -41,7 +41,7 @@ pub(crate) async fn handle(
             Ok((batch, primary))
         })
         .await?;
-    let task_set = Some(show_changed(ecs, &set)?);
+    let task_set = Some(render_changed(ecs, &set)?);
     Ok(api::UpdateServicePrimaryTaskSetResponse { task_set })
 }
 

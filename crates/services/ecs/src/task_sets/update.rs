@@ -5,7 +5,7 @@ use ecs_api as api;
 use model::service::TaskSet;
 use store::Batch;
 
-use super::{find, read_scale, refuse_draining, service_of, show_changed};
+use super::{find, read_scale, refuse_draining, render_changed, service_of};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -42,5 +42,5 @@ pub(crate) async fn handle(
             Ok((batch, set))
         })
         .await?;
-    Ok(api::UpdateTaskSetResponse { task_set: Some(show_changed(ecs, &set)?) })
+    Ok(api::UpdateTaskSetResponse { task_set: Some(render_changed(ecs, &set)?) })
 }

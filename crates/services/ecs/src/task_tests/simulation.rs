@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ecs_api as api;
 use longshore_types::{Resources, SeededEnv};
 use model::instance::Instance;
-use model::task::{Launch, Phase, Task};
+use model::task::{LaunchType, Phase, Task};
 use store::Batch;
 
 use super::world::World;
@@ -23,7 +23,7 @@ async fn addresses_and_resources_are_given_once_and_come_back() {
 
 struct Run {
     seed: u64,
-    draw: SeededEnv,
+    random: SeededEnv,
     world: World,
     instances: Vec<String>,
     versions: BTreeMap<String, u64>,
@@ -32,15 +32,15 @@ struct Run {
 impl Run {
     async fn new(seed: u64) -> Self {
         let world = World::new().await;
-        let draw = SeededEnv::from_seed(seed);
-        Self { seed, draw, world, instances: vec![], versions: BTreeMap::new() }
+        let random = SeededEnv::from_seed(seed);
+        Self { seed, random, world, instances: vec![], versions: BTreeMap::new() }
     }
 
     async fn play(mut self) {
         for turn in 0..TURNS {
             self.act().await;
             self.check(turn);
-            self.world.test.env.advance_ms(u64::from(self.draw.below(60_000)));
+            self.world.test.env.advance_ms(u64::from(self.random.below(60_000)));
         }
         for task in self.tasks() {
             self.world.stop(&task, "").await;
@@ -62,11 +62,11 @@ impl Run {
 
     fn pick(&self, from: &[String]) -> Option<String> {
         let count = u32::try_from(from.len()).unwrap();
-        (count > 0).then(|| from[self.draw.below(count) as usize].clone())
+        (count > 0).then(|| from[self.random.below(count) as usize].clone())
     }
 
     async fn act(&mut self) {
-        match self.draw.below(12) {
+        match self.random.below(12) {
             0 => {
                 let arn = self.world.register(&self.world.test.node(), 2048, 4096).await;
                 self.set_connected(&arn, true).await;
@@ -74,7 +74,7 @@ impl Run {
             }
             1 => {
                 if let Some(arn) = self.pick(&self.instances) {
-                    let connected = self.draw.below(2) == 0;
+                    let connected = self.random.below(2) == 0;
                     self.set_connected(&arn, connected).await;
                 }
             }
@@ -91,8 +91,8 @@ impl Run {
                 let task = self.pick(&self.tasks()).filter(|task| self.is_placed(task));
                 if let Some(task) = task {
                     let status = ["PENDING", "RUNNING", "RUNNING", "STOPPED"];
-                    let status = status[self.draw.below(4) as usize];
-                    let code = (status == "STOPPED" && self.draw.below(2) == 0).then_some(1);
+                    let status = status[self.random.below(4) as usize];
+                    let code = (status == "STOPPED" && self.random.below(2) == 0).then_some(1);
                     self.world.submit(&task, status, code, "").await;
                 }
             }
@@ -105,7 +105,7 @@ impl Run {
     }
 
     async fn run(&self, on_fargate: bool) {
-        let count = i32::try_from(1 + self.draw.below(4)).unwrap();
+        let count = i32::try_from(1 + self.random.below(4)).unwrap();
         let mut input = api::RunTaskRequest {
             count: Some(count),
             task_definition: Some("bridge".to_owned()),
@@ -140,7 +140,7 @@ impl Run {
         let Some(instance) = self.pick(&self.instances) else { return };
         let input = api::DeregisterContainerInstanceRequest {
             container_instance: Some(instance.clone()),
-            force: Some(self.draw.below(3) == 0),
+            force: Some(self.random.below(3) == 0),
             ..api::DeregisterContainerInstanceRequest::default()
         };
         let (ecs, root) = (self.world.ecs(), self.world.root());
@@ -182,7 +182,7 @@ impl Run {
         for instance in view.instances.iter() {
             let on = view.tasks_on_instance(instance.id);
             let taken = on
-                .filter(|task| task.launch != Launch::Fargate)
+                .filter(|task| task.launch != LaunchType::Fargate)
                 .fold(Resources::default(), |sum, task| sum.saturating_add(task.need.resources));
             assert!(instance.total.checked_sub(taken).is_some(), "{at}: {taken:?} of an instance");
         }

@@ -225,10 +225,15 @@ async fn what_is_missing_is_known_as_a_number_of_instances() {
     let _agent = instance(&world, "web", 1024).await;
     run(&world, vec![item("web", 1, 0)], 10).await.unwrap();
     let account = world.root().account;
-    let wishes = wishes(&world.ecs().control.view(), account, &ClusterName::default_cluster());
-    let expected =
-        Wish { provider: "web".to_owned(), group: "web".to_owned(), instances: 1, wanted: 5 };
-    assert_eq!(wishes, [expected], "two tasks fit on one instance, eight wait");
+    let desired =
+        desired_capacities(&world.ecs().control.view(), account, &ClusterName::default_cluster());
+    let expected = DesiredCapacity {
+        provider: "web".to_owned(),
+        group: "web".to_owned(),
+        instances: 1,
+        wanted: 5,
+    };
+    assert_eq!(desired, [expected], "two tasks fit on one instance, eight wait");
 }
 
 #[tokio::test]

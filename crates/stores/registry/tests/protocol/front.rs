@@ -19,7 +19,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 
 /// How the front misbehaves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Manners {
+pub(crate) struct Behaviour {
     /// How many downloads of blobs end in the middle.
     pub(crate) cuts: usize,
     /// Whether a cut download ends before its first byte.
@@ -50,7 +50,7 @@ pub(crate) struct Seen {
 
 #[derive(Debug, Default)]
 struct State {
-    manners: Manners,
+    behaviour: Behaviour,
     seen: Vec<Seen>,
     tokens_given: usize,
     uses: usize,
@@ -63,10 +63,10 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn new(world: World, manners: Manners) -> Arc<Self> {
+    pub(crate) async fn new(world: World, behaviour: Behaviour) -> Arc<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let state = Mutex::new(State { manners, ..State::default() });
+        let state = Mutex::new(State { behaviour, ..State::default() });
         let front = Arc::new(Self { world, host, state });
         let serving = Arc::downgrade(&front);
         tokio::spawn(async move {
@@ -128,7 +128,7 @@ impl Front {
 
     fn give_token(&self, query: &str, authorization: Option<String>) -> Response<Body> {
         let mut state = self.state();
-        let Some(tokens) = &state.manners.tokens else { return status(404) };
+        let Some(tokens) = &state.behaviour.tokens else { return status(404) };
         let wanted = tokens.login.map(|(user, password)| {
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         });
@@ -148,7 +148,7 @@ impl Front {
 
     fn lets_in(&self, authorization: Option<&str>) -> bool {
         let mut state = self.state();
-        let Some(tokens) = state.manners.tokens.clone() else { return true };
+        let Some(tokens) = state.behaviour.tokens.clone() else { return true };
         let newest = format!("Bearer t{}", state.tokens_given);
         let is_good = authorization == Some(&*newest) && state.uses < tokens.uses;
         state.uses += usize::from(is_good);
@@ -162,7 +162,7 @@ impl Front {
         path: &str,
         range: Option<u64>,
     ) -> Response<Body> {
-        let range = range.filter(|_| !self.state().manners.knows_no_ranges);
+        let range = range.filter(|_| !self.state().behaviour.knows_no_ranges);
         let range_header = range.map(|from| format!("bytes={from}-"));
         let headers: Vec<(&str, &str)> =
             range_header.iter().map(|range| ("range", range.as_str())).collect();
@@ -174,9 +174,9 @@ impl Front {
         }));
         let cut = {
             let mut state = self.state();
-            let is_cut = is_blob && got.body.len() > 1_000 && state.manners.cuts > 0;
-            state.manners.cuts -= usize::from(is_cut);
-            let at = if state.manners.gives_nothing { 0 } else { got.body.len() / 2 };
+            let is_cut = is_blob && got.body.len() > 1_000 && state.behaviour.cuts > 0;
+            state.behaviour.cuts -= usize::from(is_cut);
+            let at = if state.behaviour.gives_nothing { 0 } else { got.body.len() / 2 };
             let at = is_cut.then_some(at);
             if let Some(seen) = state.seen.get_mut(number).filter(|_| is_blob) {
                 seen.sent = at.unwrap_or(got.body.len());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use image::{Auth, Basic, Mirrors, Progress, PullError, PulledImage, Reference};
 use longshore_types::SeededEnv;
 
-use crate::front::{Front, Manners, Tokens};
+use crate::front::{Behaviour, Front, Tokens};
 use crate::transfer::{login, puller, push};
 use crate::world::World;
 
@@ -15,11 +15,11 @@ struct Pull {
     result: Result<PulledImage, PullError>,
 }
 
-/// Pushes an image of two layers and pulls it through a front with these manners.
-async fn pull(manners: Manners, auth: impl FnOnce(&Front) -> Auth) -> Pull {
+/// Pushes an image of two layers and pulls it through a front with these behaviour.
+async fn pull(behaviour: Behaviour, auth: impl FnOnce(&Front) -> Auth) -> Pull {
     let world = World::new().await;
     push(&world, "web:1", "amd64").await;
-    let front = Front::new(world, manners).await;
+    let front = Front::new(world, behaviour).await;
     let dir = tempfile::tempdir().unwrap();
     let puller = puller(dir.path(), &Arc::new(SeededEnv::from_seed(1)), Mirrors::default());
     let reference: Reference = format!("{}/web:1", front.host).parse().unwrap();
@@ -37,8 +37,8 @@ fn count(dir: &std::path::Path) -> usize {
 
 #[tokio::test]
 async fn a_broken_download_goes_on_where_it_broke() {
-    let manners = Manners { cuts: 5, ..Manners::default() };
-    let Pull { front, dir, result } = pull(manners, own_login).await;
+    let behaviour = Behaviour { cuts: 5, ..Behaviour::default() };
+    let Pull { front, dir, result } = pull(behaviour, own_login).await;
     let image = result.unwrap();
     assert!(image.layers[1].join("etc/motd").is_file());
     assert_eq!(count(&dir.path().join("partial")), 0);
@@ -57,15 +57,15 @@ async fn a_broken_download_goes_on_where_it_broke() {
 
 #[tokio::test]
 async fn a_registry_that_knows_no_ranges_is_asked_from_the_beginning() {
-    let manners = Manners { cuts: 2, knows_no_ranges: true, ..Manners::default() };
-    let Pull { result, dir: _dir, .. } = pull(manners, own_login).await;
+    let behaviour = Behaviour { cuts: 2, knows_no_ranges: true, ..Behaviour::default() };
+    let Pull { result, dir: _dir, .. } = pull(behaviour, own_login).await;
     assert!(result.unwrap().layers[0].join("bin/hello").is_file());
 }
 
 #[tokio::test]
 async fn a_registry_that_never_gets_on_is_given_up_and_nothing_half_is_left() {
-    let manners = Manners { cuts: usize::MAX, gives_nothing: true, ..Manners::default() };
-    let Pull { dir, result, front } = pull(manners, own_login).await;
+    let behaviour = Behaviour { cuts: usize::MAX, gives_nothing: true, ..Behaviour::default() };
+    let Pull { dir, result, front } = pull(behaviour, own_login).await;
     let error = result.unwrap_err();
     assert!(matches!(error, PullError::Unreachable { .. }) && error.is_away(), "{error}");
     assert!(error.to_string().contains(&front.host), "{error}");
@@ -73,8 +73,8 @@ async fn a_registry_that_never_gets_on_is_given_up_and_nothing_half_is_left() {
     assert_eq!(count(&dir.path().join("images")), 0);
 }
 
-fn tokens(login: Option<(&'static str, &'static str)>, uses: usize) -> Manners {
-    Manners { tokens: Some(Tokens { login, uses }), ..Manners::default() }
+fn tokens(login: Option<(&'static str, &'static str)>, uses: usize) -> Behaviour {
+    Behaviour { tokens: Some(Tokens { login, uses }), ..Behaviour::default() }
 }
 
 fn hub_login(front: &Front) -> Auth {

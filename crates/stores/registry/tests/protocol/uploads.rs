@@ -46,11 +46,11 @@ async fn an_upload_goes_after_hours_without_a_byte_and_not_after_hours_alone() {
     };
     let ((silent, _), (fed, place)) = (open().await, open().await);
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(SystemClock.now().0);
-    let silence = std::time::Duration::from_millis(registry::UPLOAD_SILENCE_MS_MAX + 1000);
+    let idle = std::time::Duration::from_millis(registry::UPLOAD_IDLE_MS_MAX + 1000);
     let uploads = world.dir.path().join("uploads");
     for id in [&silent, &fed] {
         let file = std::fs::File::open(uploads.join(format!("{id}.json"))).unwrap();
-        file.set_modified(now - silence).unwrap();
+        file.set_modified(now - idle).unwrap();
     }
     assert_eq!(world.ask(Method::PATCH, &place, "x").await.status, StatusCode::ACCEPTED);
     assert_eq!(world.registry.sweep().await.unwrap().uploads, 1);

@@ -8,7 +8,7 @@ use model::task::Health;
 use super::world::{Behaviour, Fate, World, breaker, settings};
 use crate::service::limits::{BACKOFF_MS_MAX, FAILED_SHOWN_MS};
 use crate::service::{
-    BreakerStatus, backoff_ms, breaker_threshold, desired_count, gates, rollout_reason,
+    BreakerStatus, backoff_ms, breaker_threshold, desired_count, rollout_reason, wait_reasons,
 };
 
 fn world(seed: u64, desired: u32, breaker: Option<Breaker>) -> World {
@@ -45,7 +45,7 @@ fn a_revision_that_cannot_start_trips_the_breaker_and_the_old_tasks_never_notice
     world.run_until_steady();
     let before = world.wanted();
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
-    world.turn();
+    world.pass();
     world.run_until_steady();
     assert_eq!(world.wanted(), before, "no task of the good deployment was touched");
     let row = world.deployment(bad);
@@ -101,7 +101,7 @@ fn a_rollback_makes_the_old_tasks_again_if_they_are_gone() {
     let good = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::EndsAfter(200)));
-    world.turn();
+    world.pass();
     world.run_until("rolled back", |world| {
         world.deployment(bad).status == ServiceDeploymentStatus::RollbackSuccessful
     });
@@ -118,7 +118,7 @@ fn tasks_that_exit_soon_after_their_start_count_as_failed_to_start() {
     world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::EndsAfter(1_500)));
-    world.turn();
+    world.pass();
     world.run_until_steady();
     assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::RollbackSuccessful);
     let reason = world.deployment(bad).status_reason.clone().unwrap();
@@ -131,7 +131,7 @@ fn failing_health_checks_trip_the_breaker_too() {
     let good = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::SickAfter(2_000)));
-    world.turn();
+    world.pass();
     world.run_until_steady();
     let why = "ECS deployment circuit breaker: tasks failed container health checks.";
     assert_eq!(world.deployment(bad).rollout_reason.as_deref(), Some(why));
@@ -145,10 +145,10 @@ fn a_healthy_task_sets_the_failures_back_unless_told_otherwise() {
         let breaker = Breaker { resets_on_healthy_task: resets, ..breaker(true) };
         let mut world = world(6, 2, Some(breaker));
         let id = world.deploy(Behaviour::new(Fate::NeverStarts));
-        world.turn();
+        world.pass();
         world.run_ms(100);
         world.behaviours.insert(id, Behaviour::new(Fate::Lasts));
-        world.turn();
+        world.pass();
         assert_eq!(world.deployment(id).failures, 2);
         world.run_until_steady();
         assert_eq!(world.deployment(id).failures, left);
@@ -190,7 +190,7 @@ fn without_a_breaker_tries_become_rarer_and_the_service_says_so_once() {
     world.run_ms(60_000);
     let early = world.deployment(id).streak;
     assert!((8..=10).contains(&early), "{early} tries in a minute");
-    let reason = rollout_reason(world.deployment(id), &gates(&world.picture())[&id]);
+    let reason = rollout_reason(world.deployment(id), &wait_reasons(&world.snapshot())[&id]);
     assert!(reason.contains("the next try at "), "{reason}");
     assert!(reason.contains("CannotPullContainerError: no such image"), "{reason}");
     world.run_ms(24 * 3_600_000);
@@ -202,15 +202,15 @@ fn without_a_breaker_tries_become_rarer_and_the_service_says_so_once() {
     assert_eq!(world.deployment(id).streak, 0);
     assert!(world.notes.failing_said.is_empty());
     let next = world.deploy(Behaviour::new(Fate::NeverStarts));
-    let verdict = world.turn();
-    assert_eq!(verdict.starts[0].deployment, next, "a new deployment tries at once");
+    let plan = world.pass();
+    assert_eq!(plan.starts[0].deployment, next, "a new deployment tries at once");
 }
 
 #[test]
 fn a_service_whose_tasks_fail_together_counts_one_try() {
     let mut world = world(10, 50, None);
     let id = world.deploy(Behaviour::new(Fate::NeverStarts));
-    world.turn();
+    world.pass();
     world.run_ms(150);
     assert_eq!((world.deployment(id).streak, world.deployment(id).failures), (1, 50));
 }
@@ -222,15 +222,15 @@ fn stops_by_request_end_a_deployment_with_and_without_going_back() {
     world.run_until_steady();
     let slow = Behaviour { starts_in_ms: 1_000_000, ..Behaviour::new(Fate::Lasts) };
     let stopped = world.deploy(slow);
-    world.turn();
+    world.pass();
     world.deployments.last_mut().unwrap().status = ServiceDeploymentStatus::StopRequested;
     world.run_ms(10_000);
     assert_eq!(world.deployment(stopped).status, ServiceDeploymentStatus::Stopped);
     assert_eq!(world.primary().id, stopped);
     let undone = world.deploy(slow);
-    world.turn();
+    world.pass();
     world.deployments.last_mut().unwrap().status = ServiceDeploymentStatus::RollbackRequested;
-    world.turn();
+    world.pass();
     let rollback = world.deployment(undone).rollback.clone().unwrap();
     assert_eq!((rollback.cause, rollback.by), (RollbackCause::Requested, good));
     world.run_until_steady();
@@ -250,11 +250,11 @@ fn a_deployment_that_supersedes_a_rollback_ends_its_record() {
         world.deployment(bad).status == ServiceDeploymentStatus::RollbackInProgress
     });
     let next = world.deploy(Behaviour::new(Fate::Lasts));
-    world.turn();
+    world.pass();
     assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::Stopped);
     world.run_until_steady();
     assert_eq!((world.running(next), world.live()), (2, 2));
-    assert_eq!(desired_count(&world.picture()), 2);
+    assert_eq!(desired_count(&world.snapshot()), 2);
 }
 
 #[test]
@@ -264,8 +264,8 @@ fn an_unhealthy_task_stays_until_its_successor_is_healthy() {
     world.run_until_steady();
     let sick = world.wanted()[0];
     world.set_health(sick, Health::Unhealthy);
-    let verdict = world.turn();
-    assert_eq!((verdict.starts[0].tasks, verdict.stops.len()), (1, 0));
+    let plan = world.pass();
+    assert_eq!((plan.starts[0].tasks, plan.stops.len()), (1, 0));
     world.run_ms(200);
     assert_eq!((world.running(id), world.live()), (3, 3), "the new one is not healthy yet");
     world.run_until_steady();
@@ -282,7 +282,7 @@ fn without_room_above_unhealthy_tasks_are_replaced_one_by_one() {
     for sick in sick {
         world.set_health(sick, Health::Unhealthy);
     }
-    assert_eq!(world.turn().stops.len(), 1);
+    assert_eq!(world.pass().stops.len(), 1);
     world.run_ms(300);
     assert_eq!(world.wanted().len(), 4);
     assert!(sick.iter().any(|sick| world.wanted().contains(sick)));

@@ -17,14 +17,14 @@ fn world(seed: u64, healthy_percent_min: u32) -> World {
 fn each_instance_has_one_and_a_new_one_gets_its_own() {
     let mut world = world(1, 0);
     let id = world.deploy(Behaviour::new(Fate::Lasts));
-    let verdict = world.turn();
-    assert_eq!(verdict.starts.len(), 3);
+    let plan = world.pass();
+    assert_eq!(plan.starts.len(), 3);
     world.run_until_steady();
-    assert_eq!((world.running(id), service_counts(&world.picture()).desired), (3, 3));
+    assert_eq!((world.running(id), service_counts(&world.snapshot()).desired), (3, 3));
     let new = world.add_host("a");
-    let verdict = world.turn();
-    assert_eq!(verdict.starts.len(), 1);
-    assert_eq!(verdict.starts[0].place, Place::On(new));
+    let plan = world.pass();
+    assert_eq!(plan.starts.len(), 1);
+    assert_eq!(plan.starts[0].place, Place::On(new));
     world.run_until_steady();
     assert_eq!(world.running(id), 4);
 }
@@ -37,12 +37,12 @@ fn a_daemon_on_a_draining_instance_leaves_after_all_others() {
     let host = world.hosts[0].0.id;
     world.host_mut(host).status = InstanceStatus::Draining;
     world.host_mut(host).other_tasks = 2;
-    assert!(world.turn().stops.is_empty());
+    assert!(world.pass().stops.is_empty());
     world.host_mut(host).other_tasks = 0;
-    let verdict = world.turn();
-    assert_eq!(verdict.stops.len(), 1);
-    assert_eq!(verdict.stops[0].1.code(), "ServiceSchedulerInitiated");
-    assert_eq!(desired_count(&world.picture()), 2);
+    let plan = world.pass();
+    assert_eq!(plan.stops.len(), 1);
+    assert_eq!(plan.stops[0].1.code(), "ServiceSchedulerInitiated");
+    assert_eq!(desired_count(&world.snapshot()), 2);
     world.run_until_steady();
 }
 
@@ -52,8 +52,8 @@ fn a_new_revision_stops_first_and_no_more_than_the_floor_allows() {
     let old = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let new = world.deploy(Behaviour::new(Fate::Lasts));
-    let verdict = world.turn();
-    assert_eq!((verdict.starts.len(), verdict.stops.len()), (0, 1), "two of three must stay");
+    let plan = world.pass();
+    assert_eq!((plan.starts.len(), plan.stops.len()), (0, 1), "two of three must stay");
     world.run_until_steady();
     assert_eq!((world.running(old), world.running(new)), (0, 3));
 }
@@ -75,7 +75,7 @@ fn a_daemon_whose_instance_does_not_meet_the_constraints_any_more_is_stopped() {
     world.run_until_steady();
     let host = world.hosts[1].0.id;
     world.host_mut(host).accepts = false;
-    assert_eq!(world.turn().stops.len(), 1);
+    assert_eq!(world.pass().stops.len(), 1);
     world.run_until_steady();
     assert_eq!(world.live(), 2);
 }
@@ -87,10 +87,10 @@ fn an_instance_out_of_reach_keeps_its_daemon_and_holds_up_nothing() {
     world.run_until_steady();
     let host = world.hosts[1].0.id;
     world.host_mut(host).is_connected = false;
-    assert!(world.turn().is_idle());
+    assert!(world.pass().is_idle());
     let away = world.add_host("a");
     world.host_mut(away).is_connected = false;
-    assert!(world.turn().is_idle());
+    assert!(world.pass().is_idle());
     world.host_mut(away).is_connected = true;
     world.run_until_steady();
     world.run_ms(10_000);
@@ -104,7 +104,7 @@ fn a_daemon_that_cannot_start_trips_the_breaker() {
     let good = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
-    world.turn();
+    world.pass();
     world.run_until("rolled back", |world| {
         world.deployment(bad).rollout == Rollout::Failed && world.notes.steady_said_at.is_some()
     });
@@ -122,6 +122,6 @@ fn a_crashed_daemon_comes_back_on_its_instance() {
     let victim = world.wanted()[0];
     let host = world.tasks[&victim].instance.unwrap();
     world.crash(victim);
-    assert_eq!(world.turn().starts[0].place, Place::On(host));
+    assert_eq!(world.pass().starts[0].place, Place::On(host));
     world.run_until_steady();
 }

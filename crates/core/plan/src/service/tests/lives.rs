@@ -5,14 +5,14 @@ use model::service::{Rank, Rollout, ServiceDeploymentStatus, ServiceStatus, Task
 use model::task::{Desired, StopCause};
 
 use super::world::{Behaviour, Fate, World, settings};
-use crate::service::{counts, gates, rollout_reason, service_counts};
+use crate::service::{counts, rollout_reason, service_counts, wait_reasons};
 
 #[test]
 fn a_new_service_starts_all_its_tasks_and_says_that_it_is_steady() {
     let mut world = World::new(1, 4, settings(100, 200));
     let id = world.deploy(Behaviour::new(Fate::Lasts));
-    let verdict = world.turn();
-    assert_eq!(verdict.starts.iter().map(|start| start.tasks).sum::<u32>(), 4);
+    let plan = world.pass();
+    assert_eq!(plan.starts.iter().map(|start| start.tasks).sum::<u32>(), 4);
     world.run_until_steady();
     assert_eq!(world.running(id), 4);
     assert_eq!(world.deployment(id).rollout, Rollout::Completed);
@@ -27,8 +27,8 @@ fn a_rolling_deployment_keeps_every_task_until_its_successor_can_be_counted_on()
     let old = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let new = world.deploy(Behaviour::new(Fate::HealthyAfter(500)));
-    let verdict = world.turn();
-    assert_eq!((verdict.starts[0].tasks, verdict.stops.len()), (4, 0));
+    let plan = world.pass();
+    assert_eq!((plan.starts[0].tasks, plan.stops.len()), (4, 0));
     world.run_ms(550);
     assert_eq!((world.running(old), world.running(new)), (4, 4));
     world.run_until_steady();
@@ -43,9 +43,9 @@ fn without_room_above_old_tasks_make_way_down_to_the_floor() {
     world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let new = world.deploy(Behaviour::new(Fate::Lasts));
-    let verdict = world.turn();
-    assert_eq!((verdict.starts.len(), verdict.stops.len()), (0, 2));
-    assert!(verdict.stops.iter().all(|(_, cause)| {
+    let plan = world.pass();
+    assert_eq!((plan.starts.len(), plan.stops.len()), (0, 2));
+    assert!(plan.stops.iter().all(|(_, cause)| {
         cause.to_string() == format!("Scaling activity initiated by (deployment {new})")
     }));
     world.run_until_steady();
@@ -60,7 +60,7 @@ fn a_deployment_that_the_percentages_leave_no_move_says_so_once() {
     let new = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_ms(10_000);
     assert_eq!(world.said("was unable to stop or start tasks during a deployment"), 1);
-    let reason = rollout_reason(world.deployment(new), &gates(&world.picture())[&new]);
+    let reason = rollout_reason(world.deployment(new), &wait_reasons(&world.snapshot())[&new]);
     assert!(reason.contains("minimumHealthyPercent"), "{reason}");
     world.service.deployment = settings(0, 100);
     world.run_until_steady();
@@ -74,11 +74,11 @@ fn several_superseded_deployments_go_at_once_and_their_pending_tasks_first() {
     world.run_until_steady();
     let slow = Behaviour { starts_in_ms: 1_000_000, ..Behaviour::new(Fate::Lasts) };
     let second = world.deploy(slow);
-    world.turn();
+    world.pass();
     assert_eq!(world.live(), 6);
     let third = world.deploy(Behaviour::new(Fate::Lasts));
-    let verdict = world.turn();
-    assert_eq!(verdict.stops.len(), 3, "the pending ones go at once");
+    let plan = world.pass();
+    assert_eq!(plan.stops.len(), 3, "the pending ones go at once");
     assert_eq!(world.deployment(second).status, ServiceDeploymentStatus::Stopped);
     let why = format!("Superseded by deployment {third}.");
     assert_eq!(world.deployment(second).status_reason, Some(why));
@@ -111,23 +111,23 @@ fn a_deleted_service_stops_everything_and_then_is_inactive() {
     let until = world.now().plus_ms(3_600_000);
     world.tasks.get_mut(&protected).unwrap().protected_until = Some(until);
     world.service.status = ServiceStatus::Draining;
-    world.turn();
+    world.pass();
     assert!(world.tasks.values().all(|task| task.desired == Desired::Stopped));
-    assert_eq!(service_counts(&world.picture()).desired, 0);
+    assert_eq!(service_counts(&world.snapshot()).desired, 0);
     world.run_until("inactive", |world| world.service.status == ServiceStatus::Inactive);
     assert_eq!(world.deployment(id).rank, Rank::Gone);
     assert_eq!(world.live(), 0);
 }
 
 #[test]
-fn a_crashed_task_is_replaced_in_the_same_turn() {
+fn a_crashed_task_is_replaced_in_the_same_pass() {
     let mut world = World::new(8, 3, settings(100, 100));
     let id = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let victim = world.wanted()[0];
     world.crash(victim);
-    let verdict = world.turn();
-    assert_eq!((verdict.starts[0].tasks, verdict.settled), (1, vec![victim]));
+    let plan = world.pass();
+    assert_eq!((plan.starts[0].tasks, plan.accounted), (1, vec![victim]));
     assert!(world.notes.steady_said_at.is_none());
     world.run_until_steady();
     assert_eq!(world.running(id), 3);
@@ -141,8 +141,8 @@ fn a_task_on_a_draining_instance_leaves_when_its_successor_runs() {
     world.run_until_steady();
     let host = world.tasks.values().next().unwrap().instance.unwrap();
     world.host_mut(host).status = InstanceStatus::Draining;
-    let verdict = world.turn();
-    assert_eq!((verdict.starts[0].tasks, verdict.stops.len()), (1, 0));
+    let plan = world.pass();
+    assert_eq!((plan.starts[0].tasks, plan.stops.len()), (1, 0));
     world.run_until_steady();
     assert_eq!(world.running(id), 3);
     assert!(world.tasks.values().all(|task| task.instance != Some(host)));
@@ -156,10 +156,10 @@ fn below_a_floor_of_all_tasks_of_a_draining_instance_leave_at_once() {
     world.run_until_steady();
     let host = world.tasks.values().next().unwrap().instance.unwrap();
     world.host_mut(host).status = InstanceStatus::Draining;
-    let verdict = world.turn();
+    let plan = world.pass();
     let arn = &world.host_mut(host).arn.clone();
-    assert_eq!(verdict.stops.len(), 1);
-    assert_eq!(verdict.stops[0].1, StopCause::InstanceDraining { instance: arn.clone() });
+    assert_eq!(plan.stops.len(), 1);
+    assert_eq!(plan.stops[0].1, StopCause::InstanceDraining { instance: arn.clone() });
     world.run_until_steady();
 }
 
@@ -170,7 +170,7 @@ fn what_finds_no_room_waits_and_says_so() {
     let id = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_ms(10_000);
     assert_eq!(world.running(id), 3);
-    let reason = rollout_reason(world.deployment(id), &gates(&world.picture())[&id]);
+    let reason = rollout_reason(world.deployment(id), &wait_reasons(&world.snapshot())[&id]);
     assert!(reason.contains("room for 2 tasks (3 instances: 3 full)"), "{reason}");
     world.room = 5;
     world.run_until_steady();
@@ -194,11 +194,11 @@ fn a_superseded_deployment_desires_what_it_has() {
     let old = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     world.deploy(Behaviour::new(Fate::Lasts));
-    world.turn();
-    let picture = world.picture();
-    let counts = counts(&picture, world.deployment(old));
+    world.pass();
+    let snapshot = world.snapshot();
+    let counts = counts(&snapshot, world.deployment(old));
     assert_eq!((counts.desired, counts.pending, counts.running), (2, 0, 2));
-    assert_eq!(service_counts(&picture).pending, 2);
+    assert_eq!(service_counts(&snapshot).pending, 2);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_bake_time_passes_before_the_deployment_is_completed() {
     let id = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_ms(60_000);
     assert_eq!(world.deployment(id).rollout, Rollout::InProgress);
-    let reason = rollout_reason(world.deployment(id), &gates(&world.picture())[&id]);
+    let reason = rollout_reason(world.deployment(id), &wait_reasons(&world.snapshot())[&id]);
     assert!(reason.contains("its bake time to end"), "{reason}");
     world.run_ms(600_000);
     assert_eq!(world.deployment(id).rollout, Rollout::Completed);

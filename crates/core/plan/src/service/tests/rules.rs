@@ -4,7 +4,7 @@ use model::service::DeploymentSettings;
 
 use super::world::{Behaviour, Fate, World, settings};
 use crate::service::Sizes;
-use crate::service::limits::{SETTLE_AFTER_FAILURE_MS, SETTLE_MS};
+use crate::service::limits::{READY_AFTER_FAILURE_MS, READY_AFTER_MS};
 
 #[test]
 fn the_floor_is_rounded_up_and_the_ceiling_down() {
@@ -32,8 +32,8 @@ fn a_task_without_health_checks_is_counted_on_once_it_has_run_for_a_while() {
     let old = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let new = world.deploy(Behaviour::new(Fate::Lasts));
-    world.turn();
-    world.run_ms(100 + SETTLE_MS - 1);
+    world.pass();
+    world.run_ms(100 + READY_AFTER_MS - 1);
     assert_eq!((world.running(old), world.running(new)), (1, 1));
     world.run_ms(1);
     assert_eq!((world.running(old), world.running(new)), (0, 1));
@@ -45,11 +45,11 @@ fn after_a_failure_a_task_must_run_for_as_long_as_ecs_wants() {
     let old = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let new = world.deploy(Behaviour::new(Fate::NeverStarts));
-    world.turn();
+    world.pass();
     world.run_ms(100);
     world.behaviours.insert(new, Behaviour::new(Fate::Lasts));
-    world.turn();
-    world.run_ms(100 + SETTLE_AFTER_FAILURE_MS - 1_000);
+    world.pass();
+    world.run_ms(100 + READY_AFTER_FAILURE_MS - 1_000);
     assert_eq!((world.running(old), world.running(new)), (1, 1));
     world.run_until_steady();
     assert_eq!((world.running(old), world.running(new)), (0, 1));
@@ -64,5 +64,5 @@ fn what_another_account_of_time_says_is_no_reason_to_act() {
     for task in world.tasks.values_mut() {
         task.times.started = Some(task.times.created.plus_ms(3_600_000));
     }
-    assert!(world.turn().is_idle());
+    assert!(world.pass().is_idle());
 }

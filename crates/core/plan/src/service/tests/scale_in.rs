@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longshore_types::TaskId;
 
 use super::world::{Behaviour, Fate, World, settings};
-use crate::service::{Place, gates, rollout_reason};
+use crate::service::{Place, rollout_reason, wait_reasons};
 
 fn zones(world: &World) -> BTreeMap<String, usize> {
     let mut zones = BTreeMap::new();
@@ -46,8 +46,8 @@ fn the_fullest_zone_gives_first_and_then_the_fullest_instance() {
     }
     assert_eq!((counted(&world, "a"), counted(&world, "b"), counted(&world, "c")), (5, 1, 3));
     world.service.desired_count = 7;
-    let verdict = world.turn();
-    assert_eq!(verdict.stops.len(), 2);
+    let plan = world.pass();
+    assert_eq!(plan.stops.len(), 2);
     assert_eq!((counted(&world, "a"), counted(&world, "b"), counted(&world, "c")), (3, 1, 3));
     let on_first =
         world.wanted().into_iter().filter(|id| world.tasks[id].instance == Some(first)).count();
@@ -64,14 +64,14 @@ fn of_equals_the_newest_goes_and_before_all_what_does_not_run_yet() {
     world.service.desired_count = 3;
     world.run_ms(5_000);
     world.service.desired_count = 4;
-    world.turn();
+    world.pass();
     let is_pending = |world: &World, id: &TaskId| world.tasks[id].times.started.is_none();
     let pending = world.wanted().into_iter().find(|id| is_pending(&world, id)).unwrap();
     world.service.desired_count = 3;
-    let verdict = world.turn();
-    assert_eq!(verdict.stops.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [pending]);
+    let plan = world.pass();
+    assert_eq!(plan.stops.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [pending]);
     world.service.desired_count = 1;
-    world.turn();
+    world.pass();
     assert_eq!(world.wanted(), [oldest]);
 }
 
@@ -83,12 +83,12 @@ fn protected_tasks_are_spared_by_scale_in_until_their_protection_ends() {
     let busy = world.wanted()[..3].to_vec();
     protect(&mut world, &busy, 600_000);
     world.service.desired_count = 1;
-    let verdict = world.turn();
-    assert_eq!(verdict.stops.len(), 1);
-    assert_eq!(verdict.look_again_at, Some(world.now().plus_ms(600_000)));
+    let plan = world.pass();
+    assert_eq!(plan.stops.len(), 1);
+    assert_eq!(plan.look_again_at, Some(world.now().plus_ms(600_000)));
     assert_eq!(world.wanted().len(), 3);
-    let waits = &gates(&world.picture())[&id];
-    assert!(waits.iter().any(|gate| gate.to_string() == "the protection of 2 tasks to end"));
+    let waits = &wait_reasons(&world.snapshot())[&id];
+    assert!(waits.iter().any(|reason| reason.to_string() == "the protection of 2 tasks to end"));
     world.run_until_steady();
     assert_eq!(world.wanted().len(), 1);
 }
@@ -103,7 +103,7 @@ fn a_deployment_waits_for_protected_tasks_and_says_so() {
     let new = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_ms(30_000);
     assert_eq!((world.running(old), world.running(new)), (1, 2));
-    let reason = rollout_reason(world.deployment(new), &gates(&world.picture())[&new]);
+    let reason = rollout_reason(world.deployment(new), &wait_reasons(&world.snapshot())[&new]);
     assert!(reason.contains("Waiting for the protection of 1 task to end."), "{reason}");
     world.run_until_steady();
     assert_eq!((world.running(old), world.running(new)), (0, 2));
@@ -118,12 +118,12 @@ fn an_uneven_service_moves_one_task_at_a_time_to_the_poorest_zone() {
     world.run_until_steady();
     world.add_host("b");
     world.add_host("c");
-    let verdict = world.turn();
-    assert_eq!(verdict.starts.len(), 1);
-    assert_eq!(verdict.starts[0].place, Place::Zone("b".to_owned()));
-    assert_eq!((verdict.starts[0].tasks, verdict.stops.len()), (1, 0));
-    let verdict = world.turn();
-    assert!(verdict.is_idle(), "it waits for the one that comes");
+    let plan = world.pass();
+    assert_eq!(plan.starts.len(), 1);
+    assert_eq!(plan.starts[0].place, Place::Zone("b".to_owned()));
+    assert_eq!((plan.starts[0].tasks, plan.stops.len()), (1, 0));
+    let plan = world.pass();
+    assert!(plan.is_idle(), "it waits for the one that comes");
     world.run_until("even", |world| {
         zones(world).values().all(|tasks| *tasks == 2) && world.notes.steady_said_at.is_some()
     });
@@ -140,6 +140,6 @@ fn zones_stay_uneven_without_the_flag_and_within_the_ceiling() {
         world.deploy(Behaviour::new(Fate::Lasts));
         world.run_until_steady();
         world.add_host("b");
-        assert!(world.turn().is_idle());
+        assert!(world.pass().is_idle());
     }
 }

@@ -1,6 +1,6 @@
-//! A world with one service: it carries out verdicts, and its tasks behave as their revision says.
+//! A world with one service: it carries out plans, and its tasks behave as their revision says.
 //!
-//! Every turn is decided twice and must come out the same, must hold floor and ceiling, and must leave
+//! Every pass is decided twice and must come out the same, must hold floor and ceiling, and must leave
 //! nothing to do once it is carried out.
 
 use std::collections::BTreeMap;
@@ -12,17 +12,17 @@ use longshore_types::{
 };
 use model::instance::InstanceStatus;
 use model::service::{
-    Breaker, Controller, Deployment, DeploymentSettings, Happening, Propagate, Rank,
-    RevisionCapacity, Rollout, Scheduling, Service, ServiceDeploymentStatus, ServiceNotes,
+    Breaker, Controller, Deployment, DeploymentSettings, Propagate, Rank, RevisionCapacity,
+    Rollout, Scheduling, Service, ServiceDeploymentStatus, ServiceEventKind, ServiceNotes,
     ServiceStatus, Shortage, TaskSet, TaskSetStatus,
 };
 use model::task::{
-    Asked, AskedContainer, Container, Desired, Health, Input, Launch, Need, Overrides, Phase,
+    Asked, AskedContainer, Container, Desired, Health, Input, LaunchType, Need, Overrides, Phase,
     SeenContainer, StopCause, Task, TaskService, Times, step,
 };
 
 use super::reports::{health, running, stopped};
-use crate::service::{Picture, Place, ServiceHost, Sizes, Verdict, reconcile};
+use crate::service::{Place, ServiceHost, ServicePlan, Sizes, Snapshot, reconcile};
 
 /// What becomes of a task of a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +59,12 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<TaskId, Task>,
     pub(super) hosts: Vec<(ServiceHost, String)>,
     pub(super) notes: ServiceNotes,
-    pub(super) events: Vec<Happening>,
+    pub(super) events: Vec<ServiceEventKind>,
     pub(super) behaviours: BTreeMap<DeploymentId, Behaviour>,
-    /// Tasks that the instances have room for.
+    /// Tasks that the instances have capacity for.
     pub(super) room: usize,
     pub(super) look_again_at: Option<Timestamp>,
-    /// Whether something found no room in the last turn: then it is asked for again.
+    /// Whether something found no capacity in the last pass: then it is asked for again.
     is_short: bool,
 }
 
@@ -202,7 +202,7 @@ impl World {
             external_id: None,
             status: TaskSetStatus::Active,
             definition: "web:1".parse().unwrap(),
-            capacity: RevisionCapacity::Launch(Launch::Ec2),
+            capacity: RevisionCapacity::Launch(LaunchType::Ec2),
             platform_version: None,
             platform_family: None,
             network: None,
@@ -231,11 +231,11 @@ impl World {
         self.deployments.iter().rev().find(is_primary).unwrap()
     }
 
-    pub(super) fn picture(&self) -> Picture<'_> {
+    pub(super) fn snapshot(&self) -> Snapshot<'_> {
         let is_up = |(host, _): &&(ServiceHost, String)| {
             host.status == InstanceStatus::Active && host.is_connected
         };
-        Picture {
+        Snapshot {
             service: &self.service,
             deployments: self.deployments.iter().filter(|row| row.rank < Rank::Gone).collect(),
             task_sets: self.task_sets.iter().collect(),
@@ -248,22 +248,22 @@ impl World {
         }
     }
 
-    /// Decides a turn, proves its promises, and carries it out.
-    pub(super) fn turn(&mut self) -> Verdict {
-        let verdict = reconcile(&self.picture());
-        assert_eq!(verdict, reconcile(&self.picture()), "the same picture, the same verdict");
-        self.prove(&verdict);
-        self.apply(&verdict);
-        self.look_again_at = verdict.look_again_at;
+    /// Decides a pass, proves its promises, and carries it out.
+    pub(super) fn pass(&mut self) -> ServicePlan {
+        let plan = reconcile(&self.snapshot());
+        assert_eq!(plan, reconcile(&self.snapshot()), "the same snapshot, the same plan");
+        self.prove(&plan);
+        self.apply(&plan);
+        self.look_again_at = plan.look_again_at;
         if !self.is_short {
-            let again = reconcile(&self.picture());
-            assert!(again.is_idle(), "once carried out nothing is left: {again:#?} {verdict:#?}");
+            let again = reconcile(&self.snapshot());
+            assert!(again.is_idle(), "once carried out nothing is left: {again:#?} {plan:#?}");
         }
-        verdict
+        plan
     }
 
     /// Floor, ceiling and protection, by other words than the reconciler's own.
-    fn prove(&self, verdict: &Verdict) {
+    fn prove(&self, plan: &ServicePlan) {
         let is_well = |task: &&Task| {
             task.desired == Desired::Running
                 && task.phase == Phase::Running
@@ -280,15 +280,15 @@ impl World {
         let is_well = |task: &&Task| {
             is_well(task) && task.instance.is_none_or(|id| !shall_have_none.contains(&id))
         };
-        let is_stopped = |task: &Task| verdict.stops.iter().any(|(id, _)| *id == task.id);
+        let is_stopped = |task: &Task| plan.stops.iter().any(|(id, _)| *id == task.id);
         let well = self.tasks.values().filter(is_well).count();
         let stopped_well = self.tasks.values().filter(is_well).filter(|task| is_stopped(task));
         let stopped_well = stopped_well.count();
         let unstopped = self.tasks.values().filter(|task| task.phase < Phase::Stopped).count();
-        let started: u32 = verdict.starts.iter().map(|start| start.tasks).sum();
+        let started: u32 = plan.starts.iter().map(|start| start.tasks).sum();
         let is_active = self.service.status == ServiceStatus::Active;
         if is_active && self.service.controller == Controller::Ecs {
-            let desired = crate::service::desired_count(&self.picture());
+            let desired = crate::service::desired_count(&self.snapshot());
             let sizes = Sizes::of(&self.service.deployment, desired);
             if self.service.scheduling == Scheduling::Replica && started > 0 {
                 let after = unstopped + started as usize;
@@ -299,7 +299,7 @@ impl World {
                 assert!(left >= sizes.floor as usize, "{left} left, under {sizes:?}");
             }
         }
-        for (id, cause) in &verdict.stops {
+        for (id, cause) in &plan.stops {
             let task = &self.tasks[id];
             assert_eq!(task.desired, Desired::Running, "nothing is stopped twice");
             let may = !task.is_protected(self.now())
@@ -310,9 +310,9 @@ impl World {
         }
     }
 
-    fn apply(&mut self, verdict: &Verdict) {
+    fn apply(&mut self, plan: &ServicePlan) {
         let now = self.now();
-        for changed in verdict.deployments.iter().chain(&verdict.new_deployment) {
+        for changed in plan.deployments.iter().chain(&plan.new_deployment) {
             match self.deployments.iter_mut().find(|row| row.id == changed.id) {
                 Some(row) => *row = changed.clone(),
                 None => {
@@ -322,40 +322,40 @@ impl World {
                 }
             }
         }
-        for changed in &verdict.task_sets {
+        for changed in &plan.task_sets {
             let row = self.task_sets.iter_mut().find(|row| row.id == changed.id).unwrap();
             *row = changed.clone();
         }
-        self.task_sets.retain(|row| !verdict.gone_task_sets.contains(&row.key()));
-        if let Some(service) = &verdict.service {
+        self.task_sets.retain(|row| !plan.gone_task_sets.contains(&row.key()));
+        if let Some(service) = &plan.service {
             self.service = service.clone();
         }
-        if let Some(notes) = &verdict.notes {
+        if let Some(notes) = &plan.notes {
             self.notes = notes.clone();
         }
-        self.events.extend(verdict.happenings.iter().cloned());
-        for id in &verdict.seen_running {
+        self.events.extend(plan.events.iter().cloned());
+        for id in &plan.ready {
             let task = self.tasks.get_mut(id).unwrap();
-            task.service.as_mut().unwrap().is_seen_running = true;
+            task.service.as_mut().unwrap().is_ready = true;
         }
-        for id in &verdict.settled {
+        for id in &plan.accounted {
             self.tasks.remove(id).unwrap();
         }
-        for (id, cause) in &verdict.stops {
+        for (id, cause) in &plan.stops {
             self.feed(*id, &Input::Unwanted(cause.clone()));
         }
         self.is_short = false;
-        for start in &verdict.starts {
+        for start in &plan.starts {
             self.start(start.deployment, start.tasks, &start.place, now);
         }
     }
 
-    /// As the shell does it: what finds no room is written down as missing.
+    /// As the shell does it: what finds no capacity is written down as missing.
     fn start(&mut self, deployment: DeploymentId, tasks: u32, place: &Place, now: Timestamp) {
         let mut missing = 0;
         for _ in 0..tasks {
             let live = |task: &&Task| task.phase < Phase::Stopped;
-            let has_room = self.tasks.values().filter(live).count() < self.room;
+            let capacity_available = self.tasks.values().filter(live).count() < self.room;
             let host = self
                 .hosts
                 .iter()
@@ -370,7 +370,7 @@ impl World {
                     self.tasks.values().filter(live).filter(here).count()
                 })
                 .cloned();
-            match host.filter(|_| has_room) {
+            match host.filter(|_| capacity_available) {
                 Some((host, zone)) => {
                     let task = self.task(deployment, &host, &zone, now);
                     self.tasks.insert(task.id, task);
@@ -401,7 +401,7 @@ impl World {
                 scope: self.service.scope.clone(),
                 cluster: self.service.cluster.clone(),
                 definition: "web:1".parse().unwrap(),
-                launch: Launch::Ec2,
+                launch: LaunchType::Ec2,
                 platform_version: None,
                 platform_family: None,
                 group: self.service.group(),
@@ -418,8 +418,8 @@ impl World {
             service: Some(TaskService {
                 name: self.service.name.clone(),
                 deployment: id,
-                is_seen_running: false,
-                is_settled: false,
+                is_ready: false,
+                is_accounted: false,
             }),
             protected_until: None,
             zone: Some(zone.into()),
@@ -507,11 +507,11 @@ impl World {
         }
     }
 
-    /// Lets time pass, with a turn whenever something happens, until it is so; fails if it never is.
+    /// Lets time pass, with a pass whenever something happens, until it is so; fails if it never is.
     pub(super) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         for _ in 0..5_000 {
             self.tick();
-            self.turn();
+            self.pass();
             if is_so(self) {
                 return;
             }
@@ -520,12 +520,12 @@ impl World {
         panic!("never: {what}; {:#?} {:#?}", self.deployments, self.events.last());
     }
 
-    /// Lets so much time pass, with a turn whenever something happens.
+    /// Lets so much time pass, with a pass whenever something happens.
     pub(super) fn run_ms(&mut self, ms: u64) {
         let until = self.now().plus_ms(ms);
         loop {
             self.tick();
-            self.turn();
+            self.pass();
             let next = [self.next_due(), self.look_again_at].into_iter().flatten().min();
             match next.filter(|next| *next <= until) {
                 Some(next) => self.env.advance_ms(next.since_ms(self.now()).max(1)),
@@ -572,7 +572,7 @@ impl World {
         self.messages().iter().filter(|message| message.contains(part)).count()
     }
 
-    pub(super) fn draw(&self, bound: u32) -> u32 {
+    pub(super) fn random(&self, bound: u32) -> u32 {
         self.env.below(bound)
     }
 
@@ -580,8 +580,8 @@ impl World {
         self.feed(id, &stopped(None, Some(137)));
     }
 
-    pub(super) fn set_health(&mut self, id: TaskId, verdict: Health) {
-        self.feed(id, &health(verdict));
+    pub(super) fn set_health(&mut self, id: TaskId, plan: Health) {
+        self.feed(id, &health(plan));
     }
 
     pub(super) fn host_mut(&mut self, id: InstanceId) -> &mut ServiceHost {

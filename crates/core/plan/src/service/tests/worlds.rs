@@ -9,36 +9,36 @@ use proptest::prelude::*;
 use super::world::{Behaviour, Fate, World, breaker, settings};
 
 fn behaviour(world: &World) -> Behaviour {
-    let fate = match world.draw(8) {
+    let fate = match world.random(8) {
         0 => Fate::NeverStarts,
-        1 => Fate::EndsAfter(u64::from(world.draw(60_000))),
-        2 | 3 => Fate::HealthyAfter(u64::from(world.draw(20_000))),
-        4 => Fate::SickAfter(u64::from(world.draw(20_000))),
+        1 => Fate::EndsAfter(u64::from(world.random(60_000))),
+        2 | 3 => Fate::HealthyAfter(u64::from(world.random(20_000))),
+        4 => Fate::SickAfter(u64::from(world.random(20_000))),
         _ => Fate::Lasts,
     };
     Behaviour {
-        starts_in_ms: u64::from(world.draw(5_000)),
-        stops_in_ms: u64::from(world.draw(10_000)),
+        starts_in_ms: u64::from(world.random(5_000)),
+        stops_in_ms: u64::from(world.random(10_000)),
         fate,
     }
 }
 
 fn some_task(world: &World) -> Option<TaskId> {
     let wanted = world.wanted();
-    let at = world.draw(u32::try_from(wanted.len().max(1)).unwrap());
+    let at = world.random(u32::try_from(wanted.len().max(1)).unwrap());
     wanted.get(at as usize).copied()
 }
 
 /// Something that happens to any service.
 fn disturb(world: &mut World) {
     let task = some_task(world);
-    let host = world.hosts[world.draw(u32::try_from(world.hosts.len()).unwrap()) as usize].0.id;
+    let host = world.hosts[world.random(u32::try_from(world.hosts.len()).unwrap()) as usize].0.id;
     let arn = world.host_mut(host).arn.clone();
-    match (world.draw(9), task) {
+    match (world.random(9), task) {
         (0, Some(task)) => world.crash(task),
         (1, Some(task)) => world.set_health(task, Health::Unhealthy),
         (2, Some(task)) => {
-            let until = world.now().plus_ms(u64::from(world.draw(100_000)));
+            let until = world.now().plus_ms(u64::from(world.random(100_000)));
             world.tasks.get_mut(&task).unwrap().protected_until = Some(until);
         }
         (3, _) => world.host_mut(host).status = InstanceStatus::Draining,
@@ -54,10 +54,10 @@ fn disturb(world: &mut World) {
                 world.feed(task, &Input::InstanceLost { instance: arn.clone() });
             }
         }
-        (6, _) => world.room = world.draw(30) as usize,
+        (6, _) => world.room = world.random(30) as usize,
         (7, _) => world.room = 100_000,
         (8, _) => {
-            world.host_mut(host).is_connected = world.draw(2) == 0;
+            world.host_mut(host).is_connected = world.random(2) == 0;
         }
         _ => {}
     }
@@ -65,24 +65,24 @@ fn disturb(world: &mut World) {
 
 /// Something that a caller asks of a rolling service or of daemons.
 fn ask(world: &mut World) {
-    match world.draw(6) {
+    match world.random(6) {
         0 => {
             let behaviour = behaviour(world);
             world.deploy(behaviour);
         }
         1 if world.service.scheduling == Scheduling::Replica => {
-            world.service.desired_count = world.draw(12);
+            world.service.desired_count = world.random(12);
         }
         2 => {
-            let mut settings = settings(world.draw(101), 100 + world.draw(101));
+            let mut settings = settings(world.random(101), 100 + world.random(101));
             if world.service.scheduling == Scheduling::Daemon {
                 settings.percent_max = 100;
             }
-            settings.breaker = (world.draw(2) == 0).then(|| breaker(world.draw(2) == 0));
+            settings.breaker = (world.random(2) == 0).then(|| breaker(world.random(2) == 0));
             world.service.deployment = settings;
         }
         3 => {
-            let status = match world.draw(2) {
+            let status = match world.random(2) {
                 0 => ServiceDeploymentStatus::StopRequested,
                 _ => ServiceDeploymentStatus::RollbackRequested,
             };
@@ -108,13 +108,13 @@ fn make_peace(world: &mut World) {
 
 fn trouble(world: &mut World, steps: u32, ask: impl Fn(&mut World)) {
     for _ in 0..steps {
-        if world.draw(3) == 0 {
+        if world.random(3) == 0 {
             ask(world);
         } else {
             disturb(world);
         }
-        world.turn();
-        let ms = u64::from(world.draw(10_000));
+        world.pass();
+        let ms = u64::from(world.random(10_000));
         world.run_ms(ms);
     }
 }
@@ -127,12 +127,12 @@ proptest! {
         let mut world = World::new(seed, 5, settings(100, 200));
         let first = behaviour(&world);
         world.deploy(first);
-        let steps = 10 + world.draw(30);
+        let steps = 10 + world.random(30);
         trouble(&mut world, steps, ask);
         make_peace(&mut world);
         world.service.deployment = settings(50, 200);
         world.service.is_zone_rebalanced = false;
-        world.service.desired_count = world.draw(9);
+        world.service.desired_count = world.random(9);
         let last = world.deploy(Behaviour::new(Fate::Lasts));
         world.run_until("all is well", |world| {
             world.deployment(last).status == ServiceDeploymentStatus::Successful
@@ -148,14 +148,14 @@ proptest! {
         world.service.scheduling = Scheduling::Daemon;
         let first = behaviour(&world);
         world.deploy(first);
-        let steps = 10 + world.draw(30);
-        trouble(&mut world, steps, |world| match world.draw(4) {
+        let steps = 10 + world.random(30);
+        trouble(&mut world, steps, |world| match world.random(4) {
             0 => {
                 world.add_host("d");
             }
             1 => {
-                let at = world.draw(u32::try_from(world.hosts.len()).unwrap()) as usize;
-                world.hosts[at].0.accepts = world.draw(2) == 0;
+                let at = world.random(u32::try_from(world.hosts.len()).unwrap()) as usize;
+                world.hosts[at].0.accepts = world.random(2) == 0;
             }
             _ => ask(world),
         });
@@ -172,17 +172,17 @@ proptest! {
         let mut world = World::new(seed, 6, settings(100, 200));
         let first = behaviour(&world);
         world.add_task_set(5_000, first);
-        let steps = 10 + world.draw(20);
+        let steps = 10 + world.random(20);
         trouble(&mut world, steps, |world| {
             let behaviour = behaviour(world);
-            match world.draw(4) {
+            match world.random(4) {
                 0 => {
-                    let scale = world.draw(10_001);
+                    let scale = world.random(10_001);
                     world.add_task_set(scale, behaviour);
                 }
-                1 => world.service.desired_count = world.draw(12),
+                1 => world.service.desired_count = world.random(12),
                 _ => {
-                    let at = world.draw(u32::try_from(world.task_sets.len().max(1)).unwrap());
+                    let at = world.random(u32::try_from(world.task_sets.len().max(1)).unwrap());
                     if let Some(set) = world.task_sets.get_mut(at as usize) {
                         set.status = TaskSetStatus::Draining;
                     }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::LIST;
-use super::site::{Running, signed};
+use super::region_api::{Running, signed};
 use super::wire::{self, Sent};
 
 /// As many as the files of this process allow beside the listener's own.

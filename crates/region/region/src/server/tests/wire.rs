@@ -8,7 +8,7 @@ use longshore_types::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::site::{NOW, SECRET, credentials};
+use super::region_api::{NOW, SECRET, credentials};
 
 /// A request, with what is to be done to it after it is signed.
 pub(super) struct Sent {

@@ -5,7 +5,7 @@ use model::service::{Controller, Deployment, Rank, ServiceStatus};
 use model::task::{Phase, Task};
 
 use super::agents::Event;
-use super::world::{CLUSTER, SILENCE_MS, World};
+use super::world::{CLUSTER, HEARTBEAT_TIMEOUT_MS, World};
 use crate::Ecs;
 
 /// Families of task definitions and how many revisions each has. The name says how its tasks behave;
@@ -93,7 +93,7 @@ impl World {
             34 => self.restart().await,
             35 | 36 => self.look_twice().await,
             // Much later.
-            37 => self.pass(SILENCE_MS / 2).await,
+            37 => self.pass(HEARTBEAT_TIMEOUT_MS / 2).await,
             38 => self.deregister_definition().await,
             39..=41 => self.look_at_services().await,
             42 => self.rebalance().await,

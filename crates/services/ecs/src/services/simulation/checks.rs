@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use longshore_types::{InstanceId, Resources, TaskId};
 use model::service::{Controller, Rank, Scheduling, Service, ServiceStatus, Shortage};
-use model::task::{Desired, Health, Launch, Phase, StopCause, Task};
+use model::task::{Desired, Health, LaunchType, Phase, StopCause, Task};
 use model::{Deployment, Key, Row, TaskSet, View};
 use plan::service::Sizes;
 
@@ -57,7 +57,7 @@ fn serves(task: &Task) -> bool {
         && task.health() != Health::Unhealthy
 }
 
-/// Our own moves keep to the floor and to the ceiling, and spare what is protected.
+/// Our own actions keep to the floor and to the ceiling, and spare what is protected.
 fn check_moves(at: &str, service: &Service, before: &View, after: &View, world: &World) {
     if service.status != ServiceStatus::Active
         || service.scheduling != Scheduling::Replica
@@ -114,7 +114,7 @@ pub(super) fn check_instances(at: &str, view: &View) {
         let mut ports = BTreeSet::new();
         let mut taken = Resources::default();
         let on = view.tasks_on_instance(instance.id);
-        for task in on.filter(|task| task.launch != Launch::Fargate) {
+        for task in on.filter(|task| task.launch != LaunchType::Fargate) {
             taken = taken.saturating_add(task.need.resources);
             for port in &task.need.ports {
                 assert!(ports.insert(*port), "{at}: {port:?} of {} is taken twice", instance.id);
@@ -137,7 +137,7 @@ pub(super) fn check_interfaces(at: &str, view: &View) {
     assert_eq!(view.interfaces.len(), addresses.len(), "{at}: an interface has no task");
 }
 
-/// Whether nothing was done between the two, but for writing down why tasks find no room.
+/// Whether nothing was done between the two, but for writing down why tasks find no capacity.
 pub(super) fn only_tallies_differ(before: &View, after: &View) -> bool {
     let shortage = |row: &Option<Shortage>| row.as_ref().map(|shortage| shortage.tasks);
     after.rows().filter(|(seq, _)| before.seq < *seq).all(|(_, row)| match &row {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use ecs_api::{self as api, Ecs as _};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
-use model::task::{Desired, Launch, Phase, Task};
+use model::task::{Desired, LaunchType, Phase, Task};
 use model::{Index, View};
 use plan::service::Sizes;
 
 use super::agents::digest_of;
 use super::checks::{check_instances, check_interfaces};
-use super::world::{CLUSTER, FARGATE_TASKS_MAX, SILENCE_MS, World};
+use super::world::{CLUSTER, FARGATE_TASKS_MAX, HEARTBEAT_TIMEOUT_MS, World};
 use crate::Ecs;
 
 /// Long enough for every pause between tries, protection and silence.
 const CALM_MS: u64 = 40 * 60_000;
 
 impl World {
-    /// Ends the disturbances: agents come back for good, hosts are active, and there is room.
+    /// Ends the disturbances: agents come back for good, hosts are active, and there is capacity.
     pub(super) async fn calm_down(&mut self) {
         self.is_calm = true;
         for host in 0..self.hosts.len() {
@@ -127,7 +127,7 @@ impl World {
         if primary.rollout == Rollout::Failed {
             return;
         }
-        if revision.capacity.launch() == Launch::Fargate && self.is_at_fargate_limit() {
+        if revision.capacity.launch() == LaunchType::Fargate && self.is_at_fargate_limit() {
             return;
         }
         let mut tasks = view.tasks_of_service(account, &id);
@@ -174,7 +174,7 @@ impl World {
     /// Whether the account has as many Fargate tasks as it may have.
     fn is_at_fargate_limit(&self) -> bool {
         let view = self.view();
-        let live = view.live_tasks().filter(|task| task.launch == Launch::Fargate);
+        let live = view.live_tasks().filter(|task| task.launch == LaunchType::Fargate);
         FARGATE_TASKS_MAX <= live.count()
     }
 
@@ -217,7 +217,7 @@ impl World {
             let answer = Ecs::stop_task(self.ecs.as_ref(), &root, input).await;
             self.answered("StopTask", answer);
         }
-        self.pass(3 * SILENCE_MS).await;
+        self.pass(3 * HEARTBEAT_TIMEOUT_MS).await;
         let (view, seed) = (self.view(), self.seed);
         let left: Vec<_> = view.live_tasks().collect();
         assert!(left.is_empty(), "seed {seed}: {left:#?}");

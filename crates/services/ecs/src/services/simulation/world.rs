@@ -25,7 +25,7 @@ const FULL_PASS: Duration = Duration::from_secs(24 * 3600);
 /// All that a driver has that hears of nothing.
 const FULL_PASS_OF_THE_DEAF: Duration = Duration::from_secs(2);
 /// How long an agent may be away.
-pub(super) const SILENCE_MS: u64 = 60_000;
+pub(super) const HEARTBEAT_TIMEOUT_MS: u64 = 60_000;
 
 /// Few, so that they are reached.
 pub(super) const FARGATE_TASKS_MAX: usize = 16;
@@ -34,7 +34,7 @@ const WAITING_TASKS_MAX: usize = 4;
 pub(super) struct World {
     pub(super) seed: u64,
     /// Disturbances are drawn from here, ids from the region's own.
-    pub(super) draw: SeededEnv,
+    pub(super) random: SeededEnv,
     pub(super) env: Arc<SeededEnv>,
     pub(super) store: Arc<MemoryStore>,
     pub(super) ecs: Arc<Ecs>,
@@ -68,7 +68,7 @@ impl World {
         let ecs = open(&env, &store, &keys, &dir);
         let mut world = Self {
             seed,
-            draw: SeededEnv::from_seed(seed.rotate_left(32) ^ 0x51ab),
+            random: SeededEnv::from_seed(seed.rotate_left(32) ^ 0x51ab),
             driver: start(&ecs, hears),
             hears,
             env,
@@ -109,19 +109,19 @@ impl World {
             principal,
             session: None,
             origin: aws_wire::Origin::default(),
-            request_id: Uuid::mint(&self.draw),
+            request_id: Uuid::mint(&self.random),
             now: self.now(),
         }
     }
 
     /// A number in `0..bound`.
     pub(super) fn below(&self, bound: u32) -> u32 {
-        self.draw.below(bound)
+        self.random.below(bound)
     }
 
     /// True once in `times`, but never once callers and agents behave.
     pub(super) fn mishap(&self, times: u32) -> bool {
-        !self.is_calm && self.draw.below(times) == 0
+        !self.is_calm && self.random.below(times) == 0
     }
 
     pub(super) fn pick<'t, T>(&self, from: &'t [T]) -> Option<&'t T> {
@@ -180,7 +180,7 @@ impl World {
                 break;
             }
             if self.mishap(400) {
-                // Killed between two commits of a turn.
+                // Killed between two commits of a pass.
                 self.restart().await;
             }
             passes += 1;
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// A driver that knows nothing finds nothing to do that the old one did not: no wake-up was lost.
-    /// Why tasks find no room may read otherwise by now, since others have taken more of it.
+    /// Why tasks find no capacity may read otherwise by now, since others have taken more of it.
     pub(super) async fn look_twice(&mut self) {
         self.settle().await;
         if !self.hears {
@@ -306,7 +306,7 @@ fn open(
 ) -> Arc<Ecs> {
     let listen = ([127, 0, 0, 1], 4566).into();
     let mut config = Config::new("us-east-1".parse().unwrap(), listen, dir.path().to_owned());
-    config.instance_silence_ms = SILENCE_MS;
+    config.heartbeat_timeout_ms = HEARTBEAT_TIMEOUT_MS;
     config.limits.fargate_tasks_per_account_max = FARGATE_TASKS_MAX;
     config.limits.waiting_tasks_per_cluster_max = WAITING_TASKS_MAX;
     let parts = Parts {

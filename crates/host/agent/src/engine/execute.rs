@@ -1,6 +1,6 @@
-//! The deeds: each carries out one action and says, as inputs, what came of it.
+//! The operations: each carries out one action and says, as inputs, what came of it.
 //!
-//! **Invariant:** every deed may be done again after it was cut short at any point.
+//! **Invariant:** every operation may be done again after it was cut short at any point.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -29,14 +29,14 @@ use crate::limits::{
     URGENT_DRAIN_MS_MAX,
 };
 use crate::logdriver::RunLog;
+use crate::ports::{Attached, LocalImage, Signal};
 use crate::reason;
-use crate::seams::{Attached, LocalImage, Signal};
 use crate::spec::{NetworkMode, PortSpec, RegistryAuth, TaskSpec};
 
 /// Until a container is watched again that could not be.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// A deed that is over.
+/// An operation that is over.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) action: Action,
@@ -44,9 +44,9 @@ pub(super) struct Done {
     pub(super) image: Option<(usize, LocalImage)>,
 }
 
-/// What a deed may look at: the task as it was when the deed was decided on.
+/// What an operation may look at: the task as it was when the operation was decided on.
 #[derive(Clone)]
-pub(super) struct Scene {
+pub(super) struct ActionContext {
     pub(super) context: Arc<Context>,
     pub(super) spec: Arc<TaskSpec>,
     pub(super) state: Arc<TaskState>,
@@ -54,7 +54,7 @@ pub(super) struct Scene {
     own: mpsc::WeakSender<Message>,
 }
 
-impl Scene {
+impl ActionContext {
     pub(super) fn container(&self, index: usize) -> &ContainerState {
         &self.state.containers[index]
     }
@@ -102,83 +102,83 @@ impl Scene {
     }
 }
 
-/// The deed for one action.
+/// The operation for one action.
 pub(super) fn begin(worker: &Worker, action: Action) -> impl Future<Output = Done> + Send + use<> {
-    let scene = Scene {
+    let ctx = ActionContext {
         context: Arc::clone(&worker.context),
         spec: Arc::clone(&worker.spec),
         state: Arc::new(worker.state.clone()),
         images: worker.images.clone(),
         own: worker.own.clone(),
     };
-    let deed: BoxFuture<'static, (Vec<Input>, Option<LocalImage>)> = match action {
-        Action::Pull(index) => Box::pin(async move { pull(&scene, index).await }),
-        other => Box::pin(async move { (plain(&scene, other).await, None) }),
+    let operation: BoxFuture<'static, (Vec<Input>, Option<LocalImage>)> = match action {
+        Action::Pull(index) => Box::pin(async move { pull(&ctx, index).await }),
+        other => Box::pin(async move { (plain(&ctx, other).await, None) }),
     };
     async move {
-        let (inputs, image) = deed.await;
+        let (inputs, image) = operation.await;
         Done { action, inputs, image: action.holds().zip(image) }
     }
 }
 
-async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
+async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
     match action {
         Action::Prepare => {
             let limit = Duration::from_millis(PREPARE_MS_MAX);
-            let result = tokio::time::timeout(limit, prepare(scene)).await;
+            let result = tokio::time::timeout(limit, prepare(ctx)).await;
             let late = || Err(Failure::TimedOut { what: "prepared", after: limit });
             vec![Input::Prepared(result.unwrap_or_else(|_| late()))]
         }
         Action::OpenLog(container) => {
-            let log = scene.run_log(container);
-            let checked = scene.context.logs.check(&log, &scene.context.credentials).await;
-            let is_fargate = scene.spec.is_fargate;
+            let log = ctx.run_log(container);
+            let checked = ctx.context.logs.check(&log, &ctx.context.credentials).await;
+            let is_fargate = ctx.spec.is_fargate;
             let result = checked.map_err(|why| Failure::Log { is_fargate, why: Arc::new(why) });
             vec![Input::LogOpened { container, result }]
         }
         Action::Create(container) => {
             let limit = Duration::from_millis(CREATE_MS_MAX);
-            let result = tokio::time::timeout(limit, create(scene, container)).await;
+            let result = tokio::time::timeout(limit, create(ctx, container)).await;
             let late = || Err(Failure::TimedOut { what: "created", after: limit });
             vec![Input::Created { container, result: result.unwrap_or_else(|_| late()) }]
         }
         Action::Start(container) => {
             let limit = Duration::from_millis(START_MS_MAX);
-            let result = tokio::time::timeout(limit, start(scene, container)).await;
+            let result = tokio::time::timeout(limit, start(ctx, container)).await;
             let late = || Err(Failure::TimedOut { what: "started", after: limit });
             vec![Input::Started { container, result: result.unwrap_or_else(|_| late()) }]
         }
-        Action::Watch { container, restarts } => vec![watch(scene, container, restarts).await],
-        Action::Check { container, restarts } => check(scene, container, restarts).await,
+        Action::Watch { container, restarts } => vec![watch(ctx, container, restarts).await],
+        Action::Check { container, restarts } => check(ctx, container, restarts).await,
         Action::Signal(container) => {
-            signal(scene, container, stop_signal(scene, container)).await;
-            vec![Input::Signalled { container, at: scene.now() }]
+            signal(ctx, container, stop_signal(ctx, container)).await;
+            vec![Input::Signalled { container, at: ctx.now() }]
         }
         Action::Kill(container) => {
-            signal(scene, container, Signal::KILL).await;
-            vec![Input::Killed { container, at: scene.now() }]
+            signal(ctx, container, Signal::KILL).await;
+            vec![Input::Killed { container, at: ctx.now() }]
         }
         Action::Discard(container) => {
-            delete(scene, scene.run_id(container)).await;
+            delete(ctx, ctx.run_id(container)).await;
             vec![Input::Discarded { container }]
         }
         Action::Drain(container) => {
-            let log = scene.run_log(container);
-            follow(scene, &log);
+            let log = ctx.run_log(container);
+            follow(ctx, &log);
             // A full disk may be what its output waits for, and its files what the disk is full of.
-            let is_urgent = matches!(scene.state.stop_cause, Some(StopCause::OverLimit { .. }));
+            let is_urgent = matches!(ctx.state.stop_cause, Some(StopCause::OverLimit { .. }));
             let limit = if is_urgent { URGENT_DRAIN_MS_MAX } else { DRAIN_MS_MAX };
             let limit = Duration::from_millis(limit);
-            let last_line = scene.context.logs.drained(&log.id, limit).await;
+            let last_line = ctx.context.logs.drained(&log.id, limit).await;
             vec![Input::Drained { container, last_line }]
         }
         Action::Release => {
-            release_in_time(scene.clone()).await;
+            release_in_time(ctx.clone()).await;
             vec![Input::Released]
         }
         Action::Tell(number) => {
-            if let Some(event) = scene.state.outbox.front() {
-                scene.context.region.tell(scene.spec.arn.clone(), event.clone()).await;
+            if let Some(event) = ctx.state.outbox.front() {
+                ctx.context.region.tell(ctx.spec.arn.clone(), event.clone()).await;
             }
             vec![Input::Told { number }]
         }
@@ -186,16 +186,16 @@ async fn plain(scene: &Scene, action: Action) -> Vec<Input> {
     }
 }
 
-async fn pull(scene: &Scene, index: usize) -> (Vec<Input>, Option<LocalImage>) {
-    scene.tell(Input::PullStarted { at: scene.now() }).await;
+async fn pull(ctx: &ActionContext, index: usize) -> (Vec<Input>, Option<LocalImage>) {
+    ctx.tell(Input::PullStarted { at: ctx.now() }).await;
     let limit = Duration::from_millis(PULL_MS_MAX);
-    let result = tokio::time::timeout(limit, pull_image(scene, index)).await;
+    let result = tokio::time::timeout(limit, pull_image(ctx, index)).await;
     let late = || Err(Failure::TimedOut { what: "pulled", after: limit });
     let result = result.unwrap_or_else(|_| late());
-    let at = scene.now();
+    let at = ctx.now();
     match result {
         Ok(image) => {
-            let container = &scene.spec.containers[index];
+            let container = &ctx.spec.containers[index];
             let stop_signal =
                 container.process.stop_signal.clone().or(image.config.stop_signal.clone());
             let pulled = Pulled { digest: Some(image.digest.clone()), stop_signal };
@@ -205,32 +205,32 @@ async fn pull(scene: &Scene, index: usize) -> (Vec<Input>, Option<LocalImage>) {
     }
 }
 
-async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, Failure> {
-    let container = &scene.spec.containers[index];
+async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Failure> {
+    let container = &ctx.spec.containers[index];
     let reference: image::Reference = container
         .image
         .parse()
         .map_err(|why| Failure::ImageName { image: container.image.clone(), why })?;
     // Another key would open another account's registry: an agent that came back waits for the task's.
-    let held = scene.context.credentials.hold(&scene.spec.arn);
+    let held = ctx.context.credentials.hold(&ctx.spec.arn);
     let role = match &container.registry {
         RegistryAuth::Ecr { execution_role: true, .. } => Some(held.execution().await),
         // A name without a host may mean the account's own image.
-        RegistryAuth::None if scene.spec.has_execution_role => Some(held.execution().await),
+        RegistryAuth::None if ctx.spec.has_execution_role => Some(held.execution().await),
         RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
     };
     let login = match (&container.registry, role) {
         (RegistryAuth::None, None) => {
-            Ok(Auth::none().owned_by(scene.spec.arn.scope.account.to_string()))
+            Ok(Auth::none().owned_by(ctx.spec.arn.scope.account.to_string()))
         }
         (registry, role) => {
-            let account = scene.spec.arn.scope.account;
-            scene.context.region.login(account, registry.clone(), role).await
+            let account = ctx.spec.arn.scope.account;
+            ctx.context.region.login(account, registry.clone(), role).await
         }
     };
     let image = || container.image.clone();
     let login = login.map_err(|why| Failure::Login { image: image(), why: Arc::new(why) })?;
-    let own = scene.own.clone();
+    let own = ctx.own.clone();
     let on_digest = move |digest: String| {
         if let Some(own) = own.upgrade() {
             let input = Input::Resolved { container: index, digest };
@@ -238,7 +238,7 @@ async fn pull_image(scene: &Scene, index: usize) -> Result<LocalImage, Failure> 
             let _ = own.try_send(Message::Input(input));
         }
     };
-    pull_patiently(&scene.context, reference, login, on_digest)
+    pull_patiently(&ctx.context, reference, login, on_digest)
         .await
         .map_err(|why| Failure::Pull { why })
 }
@@ -266,32 +266,32 @@ async fn pull_patiently(
     }
 }
 
-async fn prepare(scene: &Scene) -> Result<Prepared, Failure> {
-    let context = &scene.context;
-    let task = scene.spec.arn.id.to_string();
+async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
+    let context = &ctx.context;
+    let task = ctx.spec.arn.id.to_string();
     let group = async {
         let limits = GroupLimits {
-            cpu_quota: scene.spec.cpu_millis.and_then(|millis| u32::try_from(millis).ok()),
-            memory: scene.spec.memory_bytes,
+            cpu_quota: ctx.spec.cpu_millis.and_then(|millis| u32::try_from(millis).ok()),
+            memory: ctx.spec.memory_bytes,
             pids: Some(context.task_limits.pids_max),
         };
-        let made = context.runtime.create_group(scene.group_id(), limits).await;
+        let made = context.runtime.create_group(ctx.group_id(), limits).await;
         made.map_err(|why| Failure::Group { why: Arc::new(why) })
     };
     let network = async {
-        match &scene.spec.eni {
+        match &ctx.spec.eni {
             None => Ok(None),
             Some(eni) => {
-                let attached = context.nets.attach_eni(&task, eni.clone()).await;
+                let attached = context.networks.attach_eni(&task, eni.clone()).await;
                 attached.map(Some).map_err(|why| Failure::Network { why: Arc::new(why) })
             }
         }
     };
     let volumes = async {
-        if scene.spec.volumes.is_empty() {
+        if ctx.spec.volumes.is_empty() {
             return Ok(());
         }
-        let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
+        let (dirs, spec) = (context.dirs.clone(), Arc::clone(&ctx.spec));
         let made = tokio::task::spawn_blocking(move || volumes::prepare(&dirs, &spec)).await;
         let made = made.map_err(|_| Failure::Interrupted)?;
         Ok(made?)
@@ -305,22 +305,22 @@ async fn prepare(scene: &Scene) -> Result<Prepared, Failure> {
     })
 }
 
-async fn create(scene: &Scene, index: usize) -> Result<Created, Failure> {
-    let _permit = scene.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
-    let container = &scene.spec.containers[index];
-    let id = scene.run_id(index);
+async fn create(ctx: &ActionContext, index: usize) -> Result<Created, Failure> {
+    let _permit = ctx.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
+    let container = &ctx.spec.containers[index];
+    let id = ctx.run_id(index);
     // What a killed agent may have left half made.
-    delete(scene, id.clone()).await;
-    let created = connect(scene, index).await?;
-    let launch = launch::Launch { scene, index, created: &created };
+    delete(ctx, id.clone()).await;
+    let created = connect(ctx, index).await?;
+    let launch = launch::Launch { ctx, index, created: &created };
     let spec = launch.spec(id)?;
     let files = launch.files(&spec);
-    let previous = (0 < scene.container(index).restarts).then(|| {
-        let restarts = scene.container(index).restarts - 1;
-        ContainerState { restarts, ..scene.container(index).clone() }.run_id()
+    let previous = (0 < ctx.container(index).restarts).then(|| {
+        let restarts = ctx.container(index).restarts - 1;
+        ContainerState { restarts, ..ctx.container(index).clone() }.run_id()
     });
     if let Some(previous) = &previous {
-        inherit(scene, previous, &spec.id).await;
+        inherit(ctx, previous, &spec.id).await;
     }
     let copies = launch.copies(&spec);
     let name = container.name.clone();
@@ -329,14 +329,14 @@ async fn create(scene: &Scene, index: usize) -> Result<Created, Failure> {
         volumes::fill(&copies).map_err(|why| Failure::Fill { container: name, why: Arc::new(why) })
     });
     written.await.map_err(|_| Failure::Interrupted)??;
-    let made = scene.context.runtime.create(spec).await;
+    let made = ctx.context.runtime.create(spec).await;
     made.map_err(|why| Failure::Create { why: Arc::new(why) })?;
     Ok(created)
 }
 
 /// Gives a container in bridge mode its interface, and every container its ports.
-async fn connect(scene: &Scene, index: usize) -> Result<Created, Failure> {
-    let container = &scene.spec.containers[index];
+async fn connect(ctx: &ActionContext, index: usize) -> Result<Created, Failure> {
+    let container = &ctx.spec.containers[index];
     let same_ports = || {
         let bind = |port: &crate::spec::PortSpec| Binding {
             container_port: port.container_port,
@@ -349,16 +349,16 @@ async fn connect(scene: &Scene, index: usize) -> Result<Created, Failure> {
         NetworkMode::Host => Ok(Created { bindings: same_ports(), ..Created::default() }),
         NetworkMode::Awsvpc | NetworkMode::None => Ok(Created::default()),
         NetworkMode::Bridge => {
-            let endpoint = scene.container(index).runtime_id.clone();
+            let endpoint = ctx.container(index).runtime_id.clone();
             let failed = |why| Failure::ContainerNetwork { why: Arc::new(why) };
-            let nets = &scene.context.nets;
-            let attached = nets.attach_bridge(&endpoint).await.map_err(failed)?;
+            let networks = &ctx.context.networks;
+            let attached = networks.attach_bridge(&endpoint).await.map_err(failed)?;
             // Also where it has ports already: those of an endpoint that had to be made anew lead nowhere.
-            let ports = ports_as_before(&container.ports, &scene.container(index).bindings);
+            let ports = ports_as_before(&container.ports, &ctx.container(index).bindings);
             let bindings = if ports.is_empty() {
                 Vec::new()
             } else {
-                nets.publish(&endpoint, ports).await.map_err(failed)?
+                networks.publish(&endpoint, ports).await.map_err(failed)?
             };
             let Attached { netns, address, nameserver } = attached;
             Ok(Created { address: Some(address), netns: Some(netns), nameserver, bindings })
@@ -378,8 +378,8 @@ fn ports_as_before(ports: &[PortSpec], known: &[Binding]) -> Vec<PortSpec> {
 }
 
 /// A restarted container finds its files as it left them. A killed agent may have moved them already.
-async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
-    let containers = scene.context.dirs.containers();
+async fn inherit(ctx: &ActionContext, previous: &str, next: &ContainerId) {
+    let containers = ctx.context.dirs.containers();
     let (from, to) = (containers.join(previous), containers.join(next.as_str()));
     let (layer, to) = (from.join("layer"), to.join("layer"));
     let moved = tokio::task::spawn_blocking(move || {
@@ -395,34 +395,34 @@ async fn inherit(scene: &Scene, previous: &str, next: &ContainerId) {
         warn!(container = previous, error = %error, "files of a restarted container are lost");
     }
     if let Ok(id) = previous.parse() {
-        delete_when_shipped(&scene.context, id).await;
+        delete_when_shipped(&ctx.context, id).await;
     }
     let _ = tokio::fs::remove_dir(from).await;
 }
 
-async fn start(scene: &Scene, index: usize) -> Result<Timestamp, Failure> {
-    let _permit = scene.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
-    follow(scene, &scene.run_log(index));
-    let started = scene.context.runtime.start(scene.run_id(index)).await;
+async fn start(ctx: &ActionContext, index: usize) -> Result<Timestamp, Failure> {
+    let _permit = ctx.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
+    follow(ctx, &ctx.run_log(index));
+    let started = ctx.context.runtime.start(ctx.run_id(index)).await;
     started.map(|started| started.at).map_err(|why| Failure::Start { why: Arc::new(why) })
 }
 
 /// Sees to the output of a run; asked twice, it is still seen to once.
-fn follow(scene: &Scene, log: &RunLog) {
-    scene.context.logs.follow(log, &scene.context.credentials);
+fn follow(ctx: &ActionContext, log: &RunLog) {
+    ctx.context.logs.follow(log, &ctx.context.credentials);
 }
 
-async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
+async fn watch(ctx: &ActionContext, index: usize, restarts: u32) -> Input {
     // An agent that came back must take up the output as well.
-    follow(scene, &scene.run_log(index));
-    match wait(scene, scene.run_id(index)).await {
+    follow(ctx, &ctx.run_log(index));
+    match wait(ctx, ctx.run_id(index)).await {
         Ok(exit) => {
             let state = ExitState::of(&exit);
             Input::Exited { container: index, restarts, exit: state, reason: exit.reason }
         }
         Err(error) => {
-            warn!(task = %scene.spec.arn, error = %Chain(&error), "container lost");
-            let exit = ExitState::plain(None, scene.now());
+            warn!(task = %ctx.spec.arn, error = %Chain(&error), "container lost");
+            let exit = ExitState::plain(None, ctx.now());
             let reason = Some(format!("{}: {}", reason::VANISHED, Chain(&error)));
             Input::Exited { container: index, restarts, exit, reason }
         }
@@ -430,9 +430,9 @@ async fn watch(scene: &Scene, index: usize, restarts: u32) -> Input {
 }
 
 /// Waits for an end. That it cannot be read just now, as when the disk is full, is no end.
-async fn wait(scene: &Scene, id: ContainerId) -> Result<Exit, SandboxError> {
+async fn wait(ctx: &ActionContext, id: ContainerId) -> Result<Exit, SandboxError> {
     loop {
-        match scene.context.runtime.wait(id.clone()).await {
+        match ctx.context.runtime.wait(id.clone()).await {
             Err(error) if !matches!(error, SandboxError::NotFound { .. }) => {
                 warn!(container = %id, error = %Chain(&error), "container cannot be watched");
                 tokio::time::sleep(WATCH_PAUSE).await;
@@ -442,12 +442,12 @@ async fn wait(scene: &Scene, id: ContainerId) -> Result<Exit, SandboxError> {
     }
 }
 
-async fn check(scene: &Scene, index: usize, restarts: u32) -> Vec<Input> {
-    let Some(health) = &scene.spec.containers[index].health else {
+async fn check(ctx: &ActionContext, index: usize, restarts: u32) -> Vec<Input> {
+    let Some(health) = &ctx.spec.containers[index].health else {
         return std::future::pending().await;
     };
-    let started_at = scene.container(index).started_at.unwrap_or(scene.now());
-    let mut said = scene.container(index).health;
+    let started_at = ctx.container(index).started_at.unwrap_or(ctx.now());
+    let mut said = ctx.container(index).health;
     let mut checks = Checks::new(started_at, said);
     let argv = if health.by_shell {
         ["/bin/sh", "-c"]
@@ -459,40 +459,40 @@ async fn check(scene: &Scene, index: usize, restarts: u32) -> Vec<Input> {
         health.argv.clone()
     };
     loop {
-        let pause = checks.pause_ms(health, scene.now());
+        let pause = checks.pause_ms(health, ctx.now());
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let exec = ExecSpec::new(argv.clone(), health.timeout_ms);
-        let result = scene.context.runtime.exec(scene.run_id(index), exec).await;
+        let result = ctx.context.runtime.exec(ctx.run_id(index), exec).await;
         let is_success = matches!(&result, Ok(result) if result.exit_code == 0);
-        let verdict = checks.take(health, is_success, scene.now());
+        let verdict = checks.take(health, is_success, ctx.now());
         if verdict != said {
             said = verdict;
-            let name = &scene.spec.containers[index].name;
+            let name = &ctx.spec.containers[index].name;
             let output = result.map(|r| String::from_utf8_lossy(&r.output).into_owned());
             let output = output.unwrap_or_else(|error| Chain(&error).to_string());
-            info!(task = %scene.spec.arn, container = %name, health = verdict.as_str(), %output, "health changed");
-            scene.tell(Input::Checked { container: index, restarts, health: verdict }).await;
+            info!(task = %ctx.spec.arn, container = %name, health = verdict.as_str(), %output, "health changed");
+            ctx.tell(Input::Checked { container: index, restarts, health: verdict }).await;
         }
     }
 }
 
-fn stop_signal(scene: &Scene, index: usize) -> Signal {
-    let named = scene.container(index).stop_signal.as_deref();
+fn stop_signal(ctx: &ActionContext, index: usize) -> Signal {
+    let named = ctx.container(index).stop_signal.as_deref();
     named.and_then(Signal::parse).unwrap_or(Signal::TERM)
 }
 
-async fn signal(scene: &Scene, index: usize, signal: Signal) {
-    match scene.context.runtime.signal(scene.run_id(index), signal).await {
+async fn signal(ctx: &ActionContext, index: usize, signal: Signal) {
+    match ctx.context.runtime.signal(ctx.run_id(index), signal).await {
         // It has ended meanwhile; the watch says so.
         Ok(()) | Err(SandboxError::NotRunning { .. } | SandboxError::NotFound { .. }) => {}
         Err(error) => {
-            warn!(task = %scene.spec.arn, error = %Chain(&error), "signal not delivered");
+            warn!(task = %ctx.spec.arn, error = %Chain(&error), "signal not delivered");
         }
     }
 }
 
-async fn delete(scene: &Scene, id: ContainerId) {
-    delete_run(&scene.context, id).await;
+async fn delete(ctx: &ActionContext, id: ContainerId) {
+    delete_run(&ctx.context, id).await;
 }
 
 async fn delete_run(context: &Context, id: ContainerId) {
@@ -517,38 +517,38 @@ pub(super) async fn delete_when_shipped(context: &Arc<Context>, id: ContainerId)
 }
 
 /// What takes too long goes on behind the STOPPED event's back.
-async fn release_in_time(scene: Scene) {
-    let task = scene.spec.arn.clone();
-    let whole = tokio::spawn(async move { release(&scene).await });
+async fn release_in_time(ctx: ActionContext) {
+    let task = ctx.spec.arn.clone();
+    let whole = tokio::spawn(async move { release(&ctx).await });
     if tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), whole).await.is_err() {
         warn!(%task, "release takes long");
     }
 }
 
 /// Removes everything; a failure at one thing keeps no other.
-async fn release(scene: &Scene) {
-    let context = &scene.context;
-    for (index, container) in scene.state.containers.iter().enumerate() {
+async fn release(ctx: &ActionContext) {
+    let context = &ctx.context;
+    for (index, container) in ctx.state.containers.iter().enumerate() {
         if container.phase == Phase::Stopped {
-            delete_when_shipped(context, scene.run_id(index)).await;
+            delete_when_shipped(context, ctx.run_id(index)).await;
         }
     }
     let mut endpoints: Vec<String> =
-        (0..scene.state.containers.len()).filter_map(|index| scene.endpoint(index)).collect();
-    if scene.spec.eni.is_some() {
-        endpoints.push(scene.spec.arn.id.to_string());
+        (0..ctx.state.containers.len()).filter_map(|index| ctx.endpoint(index)).collect();
+    if ctx.spec.eni.is_some() {
+        endpoints.push(ctx.spec.arn.id.to_string());
     }
     for endpoint in endpoints {
-        if let Err(error) = context.nets.detach(&endpoint).await {
-            warn!(task = %scene.spec.arn, endpoint, error = %Chain(&error), "network not released");
+        if let Err(error) = context.networks.detach(&endpoint).await {
+            warn!(task = %ctx.spec.arn, endpoint, error = %Chain(&error), "network not released");
         }
     }
-    match context.runtime.remove_group(scene.group_id()).await {
+    match context.runtime.remove_group(ctx.group_id()).await {
         Ok(()) | Err(SandboxError::NotFound { .. }) => {}
-        Err(error) => warn!(task = %scene.spec.arn, error = %Chain(&error), "limits not released"),
+        Err(error) => warn!(task = %ctx.spec.arn, error = %Chain(&error), "limits not released"),
     }
-    let (dirs, spec) = (context.dirs.clone(), Arc::clone(&scene.spec));
-    let runs: Vec<String> = scene.state.containers.iter().map(ContainerState::run_id).collect();
+    let (dirs, spec) = (context.dirs.clone(), Arc::clone(&ctx.spec));
+    let runs: Vec<String> = ctx.state.containers.iter().map(ContainerState::run_id).collect();
     let removed = tokio::task::spawn_blocking(move || {
         volumes::remove_volumes(&dirs, &spec);
         for run in runs {
@@ -556,6 +556,6 @@ async fn release(scene: &Scene) {
         }
     });
     if let Err(error) = removed.await {
-        warn!(task = %scene.spec.arn, error = %Chain(&error), "files not removed");
+        warn!(task = %ctx.spec.arn, error = %Chain(&error), "files not removed");
     }
 }

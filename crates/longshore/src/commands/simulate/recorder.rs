@@ -30,7 +30,7 @@ struct Seen {
 
 /// Shared by everyone who sees something.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct Recorder {
     seen: Mutex<Seen>,
     running: AtomicU64,
     stopped: AtomicU64,
@@ -38,7 +38,7 @@ pub(super) struct Board {
     reconnects: AtomicU64,
 }
 
-impl Board {
+impl Recorder {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,29 +172,29 @@ mod tests {
     async fn a_task_counts_once_however_often_it_is_reported_and_in_whatever_order() {
         let env = SeededEnv::from_seed(1);
         let (first, second) = (TaskId::mint(&env), TaskId::mint(&env));
-        let board = Board::default();
+        let recorder = Recorder::default();
         let start = Instant::now();
         let later = start + Duration::from_millis(30);
-        board.accepted(first, start);
-        board.running(first, later);
-        board.running(first, later);
-        board.running(second, start);
-        board.accepted(second, later);
-        assert_eq!(board.running_count(), 2);
-        let spread = board.to_running();
+        recorder.accepted(first, start);
+        recorder.running(first, later);
+        recorder.running(first, later);
+        recorder.running(second, start);
+        recorder.accepted(second, later);
+        assert_eq!(recorder.running_count(), 2);
+        let spread = recorder.to_running();
         assert_eq!((spread.count, spread.p50, spread.p99), (2, Duration::ZERO, later - start));
     }
 
     #[tokio::test]
     async fn tasks_of_a_service_are_timed_from_when_it_was_asked_for() {
         let env = SeededEnv::from_seed(2);
-        let board = Board::default();
+        let recorder = Recorder::default();
         let start = Instant::now();
-        board.running(TaskId::mint(&env), start + Duration::from_millis(10));
-        board.accept_all(start);
-        board.accept_all(start);
-        assert_eq!(board.to_running().count, 1);
-        assert_eq!(board.to_running().p50, Duration::from_millis(10));
+        recorder.running(TaskId::mint(&env), start + Duration::from_millis(10));
+        recorder.accept_all(start);
+        recorder.accept_all(start);
+        assert_eq!(recorder.to_running().count, 1);
+        assert_eq!(recorder.to_running().p50, Duration::from_millis(10));
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! What is shown of a service's deployments: counts, what each waits for, the breaker, and sentences.
 //!
-//! Everything here is derived from the same picture that the reconciler decides from, whenever it is
+//! Everything here is derived from the same snapshot that the reconciler decides from, whenever it is
 //! asked for.
 
 use std::collections::BTreeMap;
 
 use longshore_types::DeploymentId;
 use model::service::{
-    Controller, Deployment, Gate, Rank, Rollout, Scheduling, Service, ServiceStatus, Shortage,
-    TaskSet,
+    Controller, Deployment, Rank, Rollout, Scheduling, Service, ServiceStatus, Shortage, TaskSet,
+    WaitReason,
 };
 use model::task::{Desired, Phase, Task};
 
-use super::census::{Standing, count};
+use super::inventory::{Readiness, count};
 use super::limits::{Sizes, breaker_threshold};
-use super::picture::Picture;
-use super::turn::{Plan, Turn};
+use super::pass::{Pass, TaskPlan};
+use super::snapshot::Snapshot;
 use super::{daemon, external, rolling};
 
 /// How many tasks there are and shall be.
@@ -28,11 +28,11 @@ pub struct Counts {
 }
 
 /// How many tasks the service shall have: `desiredCount`.
-pub fn desired_count(picture: &Picture<'_>) -> u32 {
-    match (picture.service.status, picture.service.scheduling) {
+pub fn desired_count(snapshot: &Snapshot<'_>) -> u32 {
+    match (snapshot.service.status, snapshot.service.scheduling) {
         (ServiceStatus::Draining | ServiceStatus::Inactive, _) => 0,
-        (ServiceStatus::Active, Scheduling::Replica) => picture.service.desired_count,
-        (ServiceStatus::Active, Scheduling::Daemon) => daemon::desired(picture),
+        (ServiceStatus::Active, Scheduling::Replica) => snapshot.service.desired_count,
+        (ServiceStatus::Active, Scheduling::Daemon) => daemon::desired(snapshot),
     }
 }
 
@@ -55,16 +55,16 @@ pub fn count_tasks<'t>(
 }
 
 /// The counts of the whole service.
-pub fn service_counts(picture: &Picture<'_>) -> Counts {
-    let desired = desired_count(picture);
-    Counts { desired, ..count_tasks(picture.tasks.iter().copied(), None) }
+pub fn service_counts(snapshot: &Snapshot<'_>) -> Counts {
+    let desired = desired_count(snapshot);
+    Counts { desired, ..count_tasks(snapshot.tasks.iter().copied(), None) }
 }
 
 /// The counts of one deployment. One that was superseded desires what it still has.
-pub fn counts(picture: &Picture<'_>, deployment: &Deployment) -> Counts {
-    let counts = count_tasks(picture.tasks.iter().copied(), Some(deployment.id));
+pub fn counts(snapshot: &Snapshot<'_>, deployment: &Deployment) -> Counts {
+    let counts = count_tasks(snapshot.tasks.iter().copied(), Some(deployment.id));
     let desired = match deployment.rank {
-        Rank::Primary => desired_count(picture),
+        Rank::Primary => desired_count(snapshot),
         Rank::Active => counts.pending + counts.running,
         Rank::Gone => 0,
     };
@@ -72,90 +72,90 @@ pub fn counts(picture: &Picture<'_>, deployment: &Deployment) -> Counts {
 }
 
 /// The counts of one task set; `desired` is its `computedDesiredCount`.
-pub fn task_set_counts(picture: &Picture<'_>, set: &TaskSet) -> Counts {
-    let counts = count_tasks(picture.tasks.iter().copied(), Some(set.id));
-    let desired = external::desired(&Turn::new(picture), set);
+pub fn task_set_counts(snapshot: &Snapshot<'_>, set: &TaskSet) -> Counts {
+    let counts = count_tasks(snapshot.tasks.iter().copied(), Some(set.id));
+    let desired = external::desired(&Pass::new(snapshot), set);
     Counts { desired, ..counts }
 }
 
-/// What each deployment or task set waits for; those that wait for nothing have no gate.
-pub fn gates(picture: &Picture<'_>) -> BTreeMap<DeploymentId, Vec<Gate>> {
-    let mut turn = Turn::new(picture);
-    turn.take_in();
-    let mut gates = BTreeMap::new();
-    if picture.service.status != ServiceStatus::Active {
-        return gates;
+/// What each deployment or task set waits for; those that wait for nothing have no wait reason.
+pub fn wait_reasons(snapshot: &Snapshot<'_>) -> BTreeMap<DeploymentId, Vec<WaitReason>> {
+    let mut pass = Pass::new(snapshot);
+    pass.take_in();
+    let mut wait_reasons = BTreeMap::new();
+    if snapshot.service.status != ServiceStatus::Active {
+        return wait_reasons;
     }
-    if picture.service.controller == Controller::External {
-        for row in &turn.task_sets {
-            let plan = external::plan_task_set(&turn, &row.is);
+    if snapshot.service.controller == Controller::External {
+        for row in &pass.task_sets {
+            let plan = external::plan_task_set(&pass, &row.is);
             let id = row.is.id;
-            gates.insert(id, gates_of(&turn, id, &plan, row.is.shortage.as_ref()));
+            wait_reasons.insert(id, wait_reasons_of(&pass, id, &plan, row.is.shortage.as_ref()));
         }
-        return gates;
+        return wait_reasons;
     }
-    turn.follow_deployments();
-    let plan = match picture.service.scheduling {
-        Scheduling::Replica => rolling::plan_service(&turn),
-        Scheduling::Daemon => daemon::plan_service(&turn),
+    pass.follow_deployments();
+    let plan = match snapshot.service.scheduling {
+        Scheduling::Replica => rolling::plan_service(&pass),
+        Scheduling::Daemon => daemon::plan_service(&pass),
     };
-    let Some(at) = turn.primary() else { return gates };
-    let primary = &turn.deployments[at].is;
+    let Some(at) = pass.primary() else { return wait_reasons };
+    let primary = &pass.deployments[at].is;
     if primary.rollout != Rollout::Failed {
-        let mut waits = gates_of(&turn, primary.id, &plan, primary.shortage.as_ref());
-        let bake = turn.picture.service.deployment.bake_minutes;
+        let mut waits = wait_reasons_of(&pass, primary.id, &plan, primary.shortage.as_ref());
+        let bake = pass.snapshot.service.deployment.bake_minutes;
         if let (Some(since), Some(minutes), Rollout::InProgress) =
             (primary.baking_since, bake, primary.rollout)
         {
             let until = since.plus_ms(u64::from(minutes) * 60_000);
-            waits.push(Gate::Bake { until });
+            waits.push(WaitReason::Bake { until });
         }
-        gates.insert(primary.id, waits);
+        wait_reasons.insert(primary.id, waits);
     }
-    gates
+    wait_reasons
 }
 
-fn gates_of(
-    turn: &Turn<'_, '_>,
+fn wait_reasons_of(
+    pass: &Pass<'_, '_>,
     id: DeploymentId,
-    plan: &Plan,
+    plan: &TaskPlan,
     shortage: Option<&Shortage>,
-) -> Vec<Gate> {
-    let own = turn.census.of_deployment(id);
-    let with = |standing: Standing| {
-        own.iter().filter(move |member| member.stays() && member.standing == standing)
+) -> Vec<WaitReason> {
+    let own = pass.inventory.of_deployment(id);
+    let with = |readiness: Readiness| {
+        own.iter().filter(move |view| view.stays() && view.readiness == readiness)
     };
-    let mut gates = Vec::new();
+    let mut wait_reasons = Vec::new();
     let will_start: u32 = plan.starts.iter().map(|start| start.tasks).sum();
-    let without_room = shortage.map_or(0, |shortage| shortage.tasks);
-    let waiting = of_waiting(with(Standing::Pending).map(|member| member.task));
-    let starting = count(with(Standing::Pending)) + will_start.saturating_sub(without_room);
+    let unplaced = shortage.map_or(0, |shortage| shortage.tasks);
+    let waiting = of_waiting(with(Readiness::Pending).map(|view| view.task));
+    let starting = count(with(Readiness::Pending)) + will_start.saturating_sub(unplaced);
     let starting = starting - waiting.as_ref().map_or(0, |shortage| shortage.tasks);
     if starting > 0 {
-        gates.push(Gate::Starting { tasks: starting });
+        wait_reasons.push(WaitReason::Starting { tasks: starting });
     }
-    let unproven = count(with(Standing::Unproven)) + count(with(Standing::Failing));
+    let unproven = count(with(Readiness::Unproven)) + count(with(Readiness::Failing));
     if unproven > 0 {
-        gates.push(Gate::Healthy { tasks: unproven });
+        wait_reasons.push(WaitReason::Healthy { tasks: unproven });
     }
-    gates.extend(shortage.filter(|_| plan.needed > 0).cloned().map(Gate::Room));
-    gates.extend(waiting.map(Gate::Room));
-    gates.extend(plan.backoff_until.map(|until| Gate::Backoff { until }));
-    let before = turn.census.but(Some(id)).filter(|_| turn.task_sets.is_empty());
+    wait_reasons.extend(shortage.filter(|_| plan.needed > 0).cloned().map(WaitReason::Capacity));
+    wait_reasons.extend(waiting.map(WaitReason::Capacity));
+    wait_reasons.extend(plan.backoff_until.map(|until| WaitReason::Backoff { until }));
+    let before = pass.inventory.but(Some(id)).filter(|_| pass.task_sets.is_empty());
     let going = plan.stops.len();
-    let stopping = count(before.filter(|member| !member.is_wanted())) + count(0..going);
+    let stopping = count(before.filter(|view| !view.is_wanted())) + count(0..going);
     if stopping > 0 {
-        gates.push(Gate::Stopping { tasks: stopping });
+        wait_reasons.push(WaitReason::Stopping { tasks: stopping });
     }
     if plan.protected > 0 {
-        gates.push(Gate::Protected { tasks: plan.protected });
+        wait_reasons.push(WaitReason::Protected { tasks: plan.protected });
     }
-    if plan.is_stuck {
-        let settings = &turn.picture.service.deployment;
+    if plan.is_blocked {
+        let settings = &pass.snapshot.service.deployment;
         let Sizes { floor, ceiling, .. } = Sizes::of(settings, plan.desired);
-        gates.push(Gate::Limits { healthy_min: floor, max: ceiling });
+        wait_reasons.push(WaitReason::Limits { healthy_min: floor, max: ceiling });
     }
-    gates
+    wait_reasons
 }
 
 /// The tasks that are made already and wait for a place, with why the oldest has none.
@@ -168,7 +168,7 @@ fn of_waiting<'t>(tasks: impl Iterator<Item = &'t Task>) -> Option<Shortage> {
 }
 
 /// `rolloutStateReason`, and `statusReason` of a service deployment that is not done yet.
-pub fn rollout_reason(deployment: &Deployment, gates: &[Gate]) -> String {
+pub fn rollout_reason(deployment: &Deployment, wait_reasons: &[WaitReason]) -> String {
     let id = deployment.id;
     let base = match (deployment.rollout, &deployment.rollout_reason) {
         (Rollout::Failed, Some(reason)) => return reason.clone(),
@@ -177,7 +177,7 @@ pub fn rollout_reason(deployment: &Deployment, gates: &[Gate]) -> String {
         (Rollout::InProgress, Some(reason)) => reason.clone(),
         (Rollout::InProgress, None) => format!("ECS deployment {id} in progress."),
     };
-    let waits: Vec<String> = gates.iter().map(Gate::to_string).collect();
+    let waits: Vec<String> = wait_reasons.iter().map(WaitReason::to_string).collect();
     let mut reason = base;
     if !waits.is_empty() {
         reason = format!("{reason} Waiting for {}.", waits.join("; "));

@@ -3,16 +3,16 @@
 use ecs_api as api;
 use longshore_types::ClusterArn;
 use model::task::{
-    Binding, Container, ContainerOverride, ContainerPhase, Health, Launch, Overrides, Phase,
+    Binding, Container, ContainerOverride, ContainerPhase, Health, LaunchType, Overrides, Phase,
     Protocol, StopCause, Task, TaskInterface,
 };
 
 use crate::waiting::NO_FARGATE;
 
 /// `include: TAGS` decides about the tags.
-pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
+pub(super) fn render(task: &Task, with_tags: bool) -> api::Task {
     let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
-    let is_fargate = task.launch == Launch::Fargate;
+    let is_fargate = task.launch == LaunchType::Fargate;
     let cpu = task.cpu.unwrap_or(task.need.resources.cpu);
     let memory = task.memory.unwrap_or(task.need.resources.memory);
     let arn = task.arn().to_string();
@@ -49,7 +49,7 @@ pub(super) fn show(task: &Task, with_tags: bool) -> api::Task {
         stopped_at: task.times.stopped,
         stopped_reason: task.stop_cause.as_ref().map(ToString::to_string),
         stopping_at: task.times.stopping,
-        tags: Some(if with_tags { crate::tags::show(&task.tags) } else { vec![] }),
+        tags: Some(if with_tags { crate::tags::render(&task.tags) } else { vec![] }),
         task_arn: Some(arn),
         task_definition_arn: Some(task.definition_arn().to_string()),
         version: i64::try_from(task.version).ok(),
@@ -81,7 +81,7 @@ fn attributes(task: &Task) -> Vec<api::Attribute> {
     match &task.waiting {
         _ if !task.is_unplaced() => {}
         Some(waiting) => all.push(attribute(WAITING_ATTRIBUTE, &waiting.tally)),
-        None if task.launch == Launch::Fargate => {
+        None if task.launch == LaunchType::Fargate => {
             all.push(attribute(WAITING_ATTRIBUTE, NO_FARGATE))
         }
         None => {}

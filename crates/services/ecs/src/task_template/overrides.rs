@@ -4,7 +4,7 @@ use aws_wire::ApiError;
 use ecs_api as api;
 use longshore_types::{CpuUnits, MemoryMib};
 use model::TaskDefinition;
-use model::task::{ContainerOverride, Launch, Overrides};
+use model::task::{ContainerOverride, LaunchType, Overrides};
 
 use crate::errors::Refusal;
 use crate::task_definition::{parse_cpu, parse_memory, role_arn};
@@ -15,7 +15,7 @@ const OVERRIDES_CHARS_MAX: usize = 8_192;
 pub(super) fn read(
     given: Option<&api::TaskOverride>,
     definition: &TaskDefinition,
-    kind: Launch,
+    kind: LaunchType,
 ) -> Result<Overrides, ApiError> {
     let Some(given) = given else { return Ok(Overrides::default()) };
     let length = String::from_utf8_lossy(&aws_wire::json::to_vec(given)).chars().count();
@@ -70,11 +70,11 @@ pub(super) fn memory(overrides: &Overrides) -> Option<MemoryMib> {
 fn check_size(
     overrides: &Overrides,
     definition: &TaskDefinition,
-    kind: Launch,
+    kind: LaunchType,
 ) -> Result<(), ApiError> {
     overrides.cpu.as_deref().map(parse_cpu).transpose()?;
     overrides.memory.as_deref().map(parse_memory).transpose()?;
-    if kind != Launch::Fargate || (overrides.cpu.is_none() && overrides.memory.is_none()) {
+    if kind != LaunchType::Fargate || (overrides.cpu.is_none() && overrides.memory.is_none()) {
         return Ok(());
     }
     let pair = (cpu(overrides).or(definition.cpu), memory(overrides).or(definition.memory));

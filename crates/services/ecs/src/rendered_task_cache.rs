@@ -11,14 +11,14 @@ use bytes::Bytes;
 use longshore_types::TaskId;
 use model::Task;
 
-use super::show_task::show;
+use super::render_task::render;
 
 /// Texts kept at most, by their length; beyond it they are gathered anew.
 const BYTES_MAX: usize = 8 << 20;
 
 /// What DescribeTasks has answered lately.
 #[derive(Debug, Default)]
-pub(crate) struct ShownTasks {
+pub(crate) struct RenderedTaskCache {
     kept: Mutex<Kept>,
 }
 
@@ -36,7 +36,7 @@ struct Text {
     json: Bytes,
 }
 
-impl ShownTasks {
+impl RenderedTaskCache {
     /// Each task's JSON, in the same order.
     pub(super) fn texts(&self, tasks: &[Arc<Task>], with_tags: bool) -> Vec<Bytes> {
         let known: Vec<Option<Bytes>> = {
@@ -46,7 +46,7 @@ impl ShownTasks {
         let mut made = Vec::new();
         let texts = tasks.iter().zip(known).map(|(task, known)| {
             known.unwrap_or_else(|| {
-                let json = Bytes::from(json::to_vec(&show(task, with_tags)));
+                let json = Bytes::from(json::to_vec(&render(task, with_tags)));
                 made.push(Text { row: Arc::clone(task), json: json.clone() });
                 json
             })
@@ -92,21 +92,21 @@ mod tests {
 
     #[test]
     fn a_task_that_changed_is_written_anew() {
-        let shown = ShownTasks::default();
+        let shown = RenderedTaskCache::default();
         let before = Arc::new(task(1));
         let first = shown.texts(&[Arc::clone(&before)], false);
-        assert_eq!(first, [json::to_vec(&show(&before, false))]);
+        assert_eq!(first, [json::to_vec(&render(&before, false))]);
         assert_eq!(shown.texts(&[Arc::clone(&before)], false)[0].as_ptr(), first[0].as_ptr());
         let stopped = Input::StopRequested { reason: None };
         let after = Arc::new(step(&before, &stopped, Timestamp(9)).unwrap());
         let rows = [Arc::clone(&after), before];
         let texts = shown.texts(&rows, false);
-        assert_eq!(texts, [json::to_vec(&show(&after, false)), first[0].to_vec()]);
+        assert_eq!(texts, [json::to_vec(&render(&after, false)), first[0].to_vec()]);
     }
 
     #[test]
     fn texts_with_tags_are_others() {
-        let shown = ShownTasks::default();
+        let shown = RenderedTaskCache::default();
         let mut tagged = task(1);
         tagged.tags.insert("team".to_owned(), "a".to_owned());
         let rows = [Arc::new(tagged)];
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_may_be() {
-        let shown = ShownTasks::default();
+        let shown = RenderedTaskCache::default();
         let mut large = task(1);
         large.group = "g".repeat(BYTES_MAX / 3);
         for number in 2..9 {

@@ -1,38 +1,38 @@
-//! What a service's reconciler is shown, drawn from a view.
+//! What a service's reconciler is shown, loaded from a view.
 
 use longshore_types::{DeploymentId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Rank, Scheduling};
-use model::task::{Launch as LaunchType, Need, Phase, Task};
+use model::task::{LaunchType, Need, Phase, Task};
 use model::{Service, ServiceId, TaskDefinition, View};
-use plan::service::{Picture, ServiceHost};
+use plan::service::{ServiceHost, Snapshot};
 use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
 
 use super::Who;
 use crate::Ecs;
-use crate::launch::{Launch, Part, rules};
+use crate::task_template::{TaskSource, TaskTemplate, rules};
 
-/// Tasks that have stopped and that one turn takes in: each is a row to write.
+/// Tasks that have stopped and that one pass takes in: each is a row to write.
 const ENDED_AT_ONCE_MAX: usize = 200;
 
-/// A picture, and whether something was left for the next turn.
-pub(super) struct Drawn<'v> {
-    pub(super) picture: Picture<'v>,
+/// A snapshot, and whether something was left for the next pass.
+pub(super) struct LoadedSnapshot<'v> {
+    pub(super) snapshot: Snapshot<'v>,
     pub(super) is_cut: bool,
 }
 
 /// `None` if there is no such service.
-pub(super) fn draw<'v>(
+pub(super) fn load_snapshot<'v>(
     ecs: &Ecs,
     view: &'v View,
     who: &Who,
     rollback_id: DeploymentId,
     now: Timestamp,
-) -> Option<Drawn<'v>> {
+) -> Option<LoadedSnapshot<'v>> {
     let service: &'v Service = view.services.get(who.account, &who.service)?;
     let (tasks, is_cut) = tasks(view, who);
     let deployments = view.deployments_of(who.account, &who.service);
-    let mut picture = Picture {
+    let mut snapshot = Snapshot {
         service,
         deployments: deployments.map(AsRef::as_ref).filter(|row| row.rank < Rank::Gone).collect(),
         task_sets: view.task_sets_of(who.account, &who.service).map(AsRef::as_ref).collect(),
@@ -47,22 +47,22 @@ pub(super) fn draw<'v>(
         rollback_id,
         now,
     };
-    look_around(ecs, view, &mut picture);
-    Some(Drawn { picture, is_cut })
+    load_capacity(ecs, view, &mut snapshot);
+    Some(LoadedSnapshot { snapshot, is_cut })
 }
 
 /// Adds the instances and zones that matter to the service.
-pub(crate) fn look_around(ecs: &Ecs, view: &View, picture: &mut Picture<'_>) {
-    match picture.service.scheduling {
-        Scheduling::Daemon => picture.hosts = every_host(view, picture),
-        Scheduling::Replica => picture.hosts = hosts_of_tasks(view, &picture.tasks),
+pub(crate) fn load_capacity(ecs: &Ecs, view: &View, snapshot: &mut Snapshot<'_>) {
+    match snapshot.service.scheduling {
+        Scheduling::Daemon => snapshot.hosts = every_host(view, snapshot),
+        Scheduling::Replica => snapshot.hosts = hosts_of_tasks(view, &snapshot.tasks),
     }
-    if picture.service.is_zone_rebalanced {
-        picture.zones = zones(ecs, view, picture);
+    if snapshot.service.is_zone_rebalanced {
+        snapshot.zones = zones(ecs, view, snapshot);
     }
 }
 
-/// The service's tasks, without more ended ones than a turn takes in.
+/// The service's tasks, without more ended ones than a pass takes in.
 fn tasks<'v>(view: &'v View, who: &Who) -> (Vec<&'v Task>, bool) {
     let mut ended = 0;
     let mut tasks = Vec::new();
@@ -79,19 +79,19 @@ fn tasks<'v>(view: &'v View, who: &Who) -> (Vec<&'v Task>, bool) {
 }
 
 /// What the primary deployment's tasks are made of.
-pub(super) fn primary_part(view: &View, picture: &Picture<'_>) -> Option<Part> {
-    let primary = picture.deployments.iter().find(|row| row.rank == Rank::Primary)?;
-    let (account, id) = (picture.service.scope.account, picture.service.key());
+pub(super) fn primary_source(view: &View, snapshot: &Snapshot<'_>) -> Option<TaskSource> {
+    let primary = snapshot.deployments.iter().find(|row| row.rank == Rank::Primary)?;
+    let (account, id) = (snapshot.service.scope.account, snapshot.service.key());
     let revision = view.revision_of(account, &id, primary.revision)?;
-    Some(Part::of_deployment(primary.id, revision))
+    Some(TaskSource::of_deployment(primary.id, revision))
 }
 
 /// For a daemon: every instance of its cluster that is not deregistered.
-fn every_host(view: &View, picture: &Picture<'_>) -> Vec<ServiceHost> {
-    let service = picture.service;
+fn every_host(view: &View, snapshot: &Snapshot<'_>) -> Vec<ServiceHost> {
+    let service = snapshot.service;
     let account = service.scope.account;
-    let definition = primary_part(view, picture)
-        .and_then(|part| view.task_definitions.get(account, &part.definition));
+    let definition = primary_source(view, snapshot)
+        .and_then(|source| view.task_definitions.get(account, &source.definition));
     let constraints =
         definition.map(|definition| constraints(definition, service)).unwrap_or_default();
     view.instances_of_cluster(account, &service.cluster)
@@ -129,7 +129,7 @@ fn host(instance: &Instance) -> ServiceHost {
     }
 }
 
-/// Whether the instance would do, were it active and connected and had it room.
+/// Whether the instance would do, were it active and connected and had it capacity.
 fn accepts(
     view: &View,
     instance: &Instance,
@@ -185,23 +185,23 @@ fn other_tasks(view: &View, instance: &Instance) -> u32 {
 }
 
 /// The zones that tasks of the service may be in.
-fn zones(ecs: &Ecs, view: &View, picture: &Picture<'_>) -> Vec<String> {
-    let service = picture.service;
-    let Some(part) = primary_part(view, picture) else { return vec![] };
-    let kind = part.capacity.launch();
+fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
+    let service = snapshot.service;
+    let Some(source) = primary_source(view, snapshot) else { return vec![] };
+    let kind = source.capacity.launch();
     if kind == LaunchType::Fargate {
-        let launch = Launch::of_service(ecs, view, service, &part, kind);
-        return launch.map_or_else(
+        let template = TaskTemplate::of_service(ecs, view, service, &source, kind);
+        return template.map_or_else(
             |_| vec![],
-            |launch| launch.zones().into_iter().map(str::to_owned).collect(),
+            |template| template.zones().into_iter().map(str::to_owned).collect(),
         );
     }
     let account = service.scope.account;
-    let Some(definition) = view.task_definitions.get(account, &part.definition) else {
+    let Some(definition) = view.task_definitions.get(account, &source.definition) else {
         return vec![];
     };
     let constraints = constraints(definition, service);
-    let providers: Vec<&str> = part.capacity.providers().collect();
+    let providers: Vec<&str> = source.capacity.providers().collect();
     let mut zones: Vec<String> = view
         .instances_of_cluster(account, &service.cluster)
         .filter(|instance| instance.status == InstanceStatus::Active && instance.agent.connected)

@@ -1,17 +1,17 @@
-//! One turn of a service's reconciler: the rows as they become, and the verdict as it grows.
+//! One pass of a service's reconciler: the rows as they become, and the plan as it grows.
 
 use std::collections::BTreeSet;
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
 use model::service::{
-    Deployment, Happening, Rank, Rollout, Service, ServiceDeploymentStatus, ServiceNotes,
+    Deployment, Rank, Rollout, Service, ServiceDeploymentStatus, ServiceEventKind, ServiceNotes,
     ServiceStatus, TaskSet,
 };
 use model::task::StopCause;
 
-use super::census::{Census, Leave, Member};
+use super::inventory::{Leave, TaskInventory, TaskView};
 use super::limits::{FAST_TRIES, STEADY_AGAIN_MS, backoff_ms};
-use super::picture::{Picture, Start, Verdict};
+use super::snapshot::{ServicePlan, Snapshot, Start};
 
 /// A row as it was, if it was, and as it becomes.
 #[derive(Debug)]
@@ -31,16 +31,16 @@ pub(super) enum Why {
 
 /// What becomes of the tasks of a deployment and of those before it, or of those of a task set.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct TaskPlan {
     pub(super) starts: Vec<Start>,
     pub(super) stops: Vec<(TaskId, StopCause)>,
     /// Tasks that are missing, whether or not they may be started now.
     pub(super) needed: u32,
     pub(super) desired: u32,
     /// Every desired task is there and can be counted on, and no other is.
-    pub(super) is_settled: bool,
+    pub(super) is_steady: bool,
     /// Neither may a task start, nor may one be stopped, and nothing is under way.
-    pub(super) is_stuck: bool,
+    pub(super) is_blocked: bool,
     /// Tasks that would be stopped, were they not protected.
     pub(super) protected: u32,
     pub(super) protected_until: Option<Timestamp>,
@@ -48,16 +48,16 @@ pub(super) struct Plan {
     pub(super) backoff_until: Option<Timestamp>,
 }
 
-impl Plan {
+impl TaskPlan {
     pub(super) fn stop(
         &mut self,
-        turn: &Turn<'_, '_>,
-        member: &Member<'_>,
+        pass: &Pass<'_, '_>,
+        view: &TaskView<'_>,
         by: DeploymentId,
         why: Why,
     ) {
-        let service = turn.picture.service.name.clone();
-        let cause = match (&member.leave, why) {
+        let service = pass.snapshot.service.name.clone();
+        let cause = match (&view.leave, why) {
             (Some(Leave::Unhealthy), _) => StopCause::Unhealthy { service },
             (Some(Leave::Draining(instance)), _) => {
                 StopCause::InstanceDraining { instance: instance.clone() }
@@ -65,59 +65,59 @@ impl Plan {
             (None, Why::Scaled) => StopCause::ServiceScaled { deployment: by },
             (None, Why::Rebalanced) => StopCause::ZoneRebalanced { service },
         };
-        self.stops.push((member.task.id, cause));
+        self.stops.push((view.task.id, cause));
     }
 
     /// Notes that a task would be stopped, were it not protected.
-    pub(super) fn spare(&mut self, member: &Member<'_>) {
+    pub(super) fn spare(&mut self, view: &TaskView<'_>) {
         self.protected += 1;
-        self.protected_until = earlier(self.protected_until, member.task.protected_until);
+        self.protected_until = earlier(self.protected_until, view.task.protected_until);
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Turn<'p, 'a> {
-    pub(super) picture: &'p Picture<'a>,
+pub(super) struct Pass<'p, 'a> {
+    pub(super) snapshot: &'p Snapshot<'a>,
     /// By age.
     pub(super) deployments: Vec<Tracked<'a, Deployment>>,
     pub(super) task_sets: Vec<Tracked<'a, TaskSet>>,
     pub(super) service: Option<Service>,
     pub(super) notes: ServiceNotes,
-    pub(super) census: Census<'a>,
-    pub(super) seen: BTreeSet<TaskId>,
-    pub(super) verdict: Verdict,
+    pub(super) inventory: TaskInventory<'a>,
+    pub(super) ready: BTreeSet<TaskId>,
+    pub(super) plan: ServicePlan,
 }
 
-impl<'p, 'a> Turn<'p, 'a> {
-    pub(super) fn new(picture: &'p Picture<'a>) -> Self {
+impl<'p, 'a> Pass<'p, 'a> {
+    pub(super) fn new(snapshot: &'p Snapshot<'a>) -> Self {
         let track = |row: &&'a Deployment| Tracked { was: Some(*row), is: (*row).clone() };
-        let mut deployments: Vec<_> = picture.deployments.iter().map(track).collect();
+        let mut deployments: Vec<_> = snapshot.deployments.iter().map(track).collect();
         deployments.sort_by_key(|row| (row.is.created_at, row.is.id));
         let track = |row: &&'a TaskSet| Tracked { was: Some(*row), is: (*row).clone() };
-        let mut task_sets: Vec<_> = picture.task_sets.iter().map(track).collect();
+        let mut task_sets: Vec<_> = snapshot.task_sets.iter().map(track).collect();
         task_sets.sort_by_key(|row| (row.is.created_at, row.is.id));
         Self {
-            picture,
+            snapshot,
             deployments,
             task_sets,
             service: None,
-            notes: picture.notes.clone(),
-            census: Census::default(),
-            seen: BTreeSet::new(),
-            verdict: Verdict::default(),
+            notes: snapshot.notes.clone(),
+            inventory: TaskInventory::default(),
+            ready: BTreeSet::new(),
+            plan: ServicePlan::default(),
         }
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.picture.now
+        self.snapshot.now
     }
 
-    pub(super) fn say(&mut self, what: Happening) {
-        self.verdict.happenings.push(what);
+    pub(super) fn say(&mut self, what: ServiceEventKind) {
+        self.plan.events.push(what);
     }
 
     pub(super) fn wake_at(&mut self, at: Option<Timestamp>) {
-        self.verdict.look_again_at = earlier(self.verdict.look_again_at, at);
+        self.plan.look_again_at = earlier(self.plan.look_again_at, at);
     }
 
     /// Where the primary deployment is.
@@ -131,17 +131,17 @@ impl<'p, 'a> Turn<'p, 'a> {
         (self.now() < at).then_some(at)
     }
 
-    /// Takes the plan for the tasks into the verdict.
-    pub(super) fn move_tasks(&mut self, plan: &Plan, task_set: Option<DeploymentId>) {
+    /// Takes the plan for the tasks into the plan.
+    pub(super) fn apply_task_plan(&mut self, plan: &TaskPlan, task_set: Option<DeploymentId>) {
         let stopped: Vec<TaskId> = plan.stops.iter().map(|(task, _)| *task).collect();
         for (task, cause) in &plan.stops {
             if matches!(cause, StopCause::Unhealthy { .. }) {
-                self.say(Happening::Unhealthy { task: *task });
+                self.say(ServiceEventKind::Unhealthy { task: *task });
             }
         }
-        self.verdict.happenings.extend(Happening::stopped(task_set, &stopped));
-        self.verdict.starts.extend(plan.starts.iter().cloned());
-        self.verdict.stops.extend(plan.stops.iter().cloned());
+        self.plan.events.extend(ServiceEventKind::stopped(task_set, &stopped));
+        self.plan.starts.extend(plan.starts.iter().cloned());
+        self.plan.stops.extend(plan.stops.iter().cloned());
         self.wake_at(plan.backoff_until);
         self.wake_at(plan.protected_until);
     }
@@ -151,7 +151,7 @@ impl<'p, 'a> Turn<'p, 'a> {
         if streak == 0 {
             self.notes.failing_said.remove(&id);
         } else if streak > FAST_TRIES && self.notes.failing_said.insert(id) {
-            self.say(Happening::Failing { why });
+            self.say(ServiceEventKind::Failing { why });
         }
     }
 
@@ -175,7 +175,7 @@ impl<'p, 'a> Turn<'p, 'a> {
         }
         let is_due = |said: Timestamp| said.plus_ms(STEADY_AGAIN_MS) <= self.now();
         if self.notes.steady_said_at.is_none_or(is_due) {
-            self.say(Happening::SteadyState { task_set: None });
+            self.say(ServiceEventKind::SteadyState { task_set: None });
             self.notes.steady_said_at = Some(self.now());
         }
         let next = self.notes.steady_said_at.map(|said| said.plus_ms(STEADY_AGAIN_MS));
@@ -184,14 +184,14 @@ impl<'p, 'a> Turn<'p, 'a> {
 
     /// Stops every task of a deleted service, and ends the service after the last.
     pub(super) fn wind_down(&mut self) {
-        let mut plan = Plan::default();
-        for member in self.census.but(None).filter(|member| member.is_wanted()) {
-            let cause = StopCause::ServiceScaled { deployment: member.deployment };
-            plan.stops.push((member.task.id, cause));
+        let mut plan = TaskPlan::default();
+        for view in self.inventory.but(None).filter(|view| view.is_wanted()) {
+            let cause = StopCause::ServiceScaled { deployment: view.deployment };
+            plan.stops.push((view.task.id, cause));
         }
-        self.move_tasks(&plan, None);
+        self.apply_task_plan(&plan, None);
         let now = self.now();
-        let is_empty = self.census.but(None).next().is_none();
+        let is_empty = self.inventory.but(None).next().is_none();
         for row in &mut self.deployments {
             let deployment = &mut row.is;
             if !deployment.status.is_final() {
@@ -210,25 +210,24 @@ impl<'p, 'a> Turn<'p, 'a> {
             }
         }
         if is_empty {
-            self.verdict.gone_task_sets =
-                self.task_sets.drain(..).map(|row| row.is.key()).collect();
-            let service = self.service.get_or_insert_with(|| self.picture.service.clone());
+            self.plan.gone_task_sets = self.task_sets.drain(..).map(|row| row.is.key()).collect();
+            let service = self.service.get_or_insert_with(|| self.snapshot.service.clone());
             service.status = ServiceStatus::Inactive;
         }
     }
 
     /// The rows that changed, counted up, and all that was decided.
-    pub(super) fn verdict(mut self) -> Verdict {
+    pub(super) fn into_plan(mut self) -> ServicePlan {
         let now = self.now();
-        self.wake_at(self.census.look_again_at);
+        self.wake_at(self.inventory.look_again_at);
         self.forget_the_gone();
         for Tracked { was, mut is } in self.deployments {
             match was {
-                None => self.verdict.new_deployment = Some(is),
+                None => self.plan.new_deployment = Some(is),
                 Some(was) if *was != is => {
                     is.updated_at = now;
                     is.version += 1;
-                    self.verdict.deployments.push(is);
+                    self.plan.deployments.push(is);
                 }
                 Some(_) => {}
             }
@@ -237,18 +236,18 @@ impl<'p, 'a> Turn<'p, 'a> {
             if was.is_none_or(|was| *was != is) {
                 is.updated_at = now;
                 is.version += 1;
-                self.verdict.task_sets.push(is);
+                self.plan.task_sets.push(is);
             }
         }
-        if let Some(mut service) = self.service.filter(|service| service != self.picture.service) {
+        if let Some(mut service) = self.service.filter(|service| service != self.snapshot.service) {
             service.version += 1;
-            self.verdict.service = Some(service);
+            self.plan.service = Some(service);
         }
-        if self.notes != self.picture.notes {
-            self.verdict.notes = Some(self.notes);
+        if self.notes != self.snapshot.notes {
+            self.plan.notes = Some(self.notes);
         }
-        self.verdict.seen_running = self.seen.into_iter().collect();
-        self.verdict
+        self.plan.ready = self.ready.into_iter().collect();
+        self.plan
     }
 }
 

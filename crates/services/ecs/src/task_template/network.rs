@@ -3,7 +3,7 @@
 use aws_wire::ApiError;
 use ecs_api as api;
 use longshore_types::{AccountId, SecurityGroupId, SubnetId};
-use model::task::Launch;
+use model::task::LaunchType;
 use model::vpc::{Interface, Subnet, Vpc};
 use model::{Index, NetworkMode, TaskDefinition, View};
 
@@ -14,25 +14,25 @@ const GROUPS_MAX: usize = 5;
 
 /// Where a task's interface may be, and what guards it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NetworkWish {
+pub(crate) struct NetworkRequest {
     pub(super) subnets: Vec<SubnetId>,
     pub(super) security_groups: Vec<SecurityGroupId>,
     pub(super) assign_public_ip: bool,
 }
 
-impl NetworkWish {
+impl NetworkRequest {
     /// The subnets that were named, the emptiest first: that is how tasks spread over zones.
-    pub(super) fn subnets_by_draw<'v>(
+    pub(super) fn subnets_by_seed<'v>(
         &self,
         vpc: &'v Vpc,
         view: &View,
         account: AccountId,
         taken_now: &[&Interface],
-        draw: u64,
+        seed: u64,
     ) -> Vec<&'v Subnet> {
         let mut subnets: Vec<&Subnet> =
             self.subnets.iter().filter_map(|id| vpc.subnet(id)).collect();
-        let turn = usize::try_from(draw % 1_024).unwrap_or(0) % subnets.len().max(1);
+        let turn = usize::try_from(seed % 1_024).unwrap_or(0) % subnets.len().max(1);
         subnets.rotate_left(turn);
         subnets.sort_by_key(|subnet| {
             let now = taken_now.iter().filter(|taken| taken.subnet == subnet.id).count();
@@ -46,9 +46,9 @@ impl NetworkWish {
 pub(crate) fn read(
     given: Option<&api::NetworkConfiguration>,
     definition: &TaskDefinition,
-    kind: Launch,
+    kind: LaunchType,
     vpc: &Vpc,
-) -> Result<Option<NetworkWish>, ApiError> {
+) -> Result<Option<NetworkRequest>, ApiError> {
     let given = given.and_then(|given| given.awsvpc_configuration.as_ref());
     let refuse = |message: &str| Err(Refusal::invalid(message).into());
     let Some(given) = given else {
@@ -64,14 +64,14 @@ pub(crate) fn read(
             "Network Configuration is not valid for the given networkMode of this task definition.",
         );
     }
-    if given.assign_public_ip.as_ref().is_some_and(|wish| !wish.is_known()) {
+    if given.assign_public_ip.as_ref().is_some_and(|request| !request.is_known()) {
         return refuse("assignPublicIp should be one of [ENABLED,DISABLED]");
     }
     let assign_public_ip = given.assign_public_ip == Some(api::AssignPublicIp::Enabled);
-    if assign_public_ip && kind != Launch::Fargate {
+    if assign_public_ip && kind != LaunchType::Fargate {
         return refuse("Assign public IP is not supported for this launch type.");
     }
-    Ok(Some(NetworkWish {
+    Ok(Some(NetworkRequest {
         subnets: subnets(given.subnets.as_deref().unwrap_or_default(), vpc)?,
         security_groups: groups(given.security_groups.as_deref().unwrap_or_default(), vpc)?,
         assign_public_ip,

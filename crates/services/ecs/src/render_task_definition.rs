@@ -8,7 +8,7 @@ use crate::Ecs;
 use crate::tags;
 
 /// The document of a row, with everything that the row adds.
-pub(crate) fn show(ecs: &Ecs, row: &TaskDefinition) -> Result<api::TaskDefinition, ApiError> {
+pub(crate) fn render(ecs: &Ecs, row: &TaskDefinition) -> Result<api::TaskDefinition, ApiError> {
     Ok(complete(ecs, row, document(row)?))
 }
 
@@ -44,6 +44,6 @@ pub(super) fn complete(
     }
 }
 
-pub(super) fn show_tags(row: &TaskDefinition) -> Option<Vec<api::Tag>> {
-    Some(tags::show(&row.tags)).filter(|tags| !tags.is_empty())
+pub(super) fn render_tags(row: &TaskDefinition) -> Option<Vec<api::Tag>> {
+    Some(tags::render(&row.tags)).filter(|tags| !tags.is_empty())
 }

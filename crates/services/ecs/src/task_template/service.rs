@@ -1,4 +1,4 @@
-//! The tasks of a service: a [`Launch`] read from rows, where a request's is read from its members.
+//! The tasks of a service: a [`TaskTemplate`] read from rows, where a request's is read from its members.
 //!
 //! What was refused when the service was made is not looked at again: a definition that was
 //! deregistered since still serves the services that have it, as in ECS.
@@ -9,16 +9,16 @@ use aws_wire::ApiError;
 use ecs_api as api;
 use longshore_types::{DeploymentId, TaskDefinitionId};
 use model::service::{Propagate, RevisionCapacity, TaskSet};
-use model::task::{Launch as LaunchType, Overrides, TaskService};
+use model::task::{LaunchType, Overrides, TaskService};
 use model::{Document, Service, ServiceRevision, Tags, TaskDefinition, View};
 
-use super::{Launch, PLATFORM_VERSION, need, network};
+use super::{PLATFORM_VERSION, TaskTemplate, need, network};
 use crate::Ecs;
 use crate::errors::Refusal;
 
 /// What tells the tasks of one deployment or task set from those of others.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct TaskSource {
     /// Of the deployment or task set.
     pub(crate) id: DeploymentId,
     pub(crate) definition: TaskDefinitionId,
@@ -29,7 +29,7 @@ pub(crate) struct Part {
     revision: Option<Arc<ServiceRevision>>,
 }
 
-impl Part {
+impl TaskSource {
     pub(crate) fn of_deployment(id: DeploymentId, revision: &Arc<ServiceRevision>) -> Self {
         Self {
             id,
@@ -53,22 +53,22 @@ impl Part {
     }
 }
 
-impl<'v> Launch<'v> {
-    /// Tasks of a part of a service, on capacity of one kind.
+impl<'v> TaskTemplate<'v> {
+    /// Tasks of a source of a service, on capacity of one kind.
     pub(crate) fn of_service(
         ecs: &Ecs,
         view: &'v View,
         service: &Service,
-        part: &Part,
+        source: &TaskSource,
         kind: LaunchType,
     ) -> Result<Self, ApiError> {
         let account = service.scope.account;
-        let definition = view.task_definitions.get(account, &part.definition);
+        let definition = view.task_definitions.get(account, &source.definition);
         let definition: &'v TaskDefinition = definition
-            .ok_or_else(|| Refusal::client(format!("{} does not exist.", part.definition)))?;
+            .ok_or_else(|| Refusal::client(format!("{} does not exist.", source.definition)))?;
         let vpc = ecs.control.vpc(view, account);
         let vpc = vpc.ok_or_else(|| Refusal::client("The default VPC has no addresses yet."))?;
-        let given = part.network.as_ref().map(read_network).transpose()?;
+        let given = source.network.as_ref().map(read_network).transpose()?;
         let network = network::read(given.as_ref(), definition, kind, &vpc)?;
         let is_fargate = kind == LaunchType::Fargate;
         Ok(Self {
@@ -76,9 +76,9 @@ impl<'v> Launch<'v> {
             cluster: service.cluster.clone(),
             definition,
             kind,
-            platform_version: is_fargate.then(|| platform_version(part)),
+            platform_version: is_fargate.then(|| platform_version(source)),
             group: service.group(),
-            started_by: Some(part.id.to_string()),
+            started_by: Some(source.id.to_string()),
             tags: tags(service, definition),
             overrides: Overrides::default(),
             enable_execute_command: service.enable_execute_command,
@@ -93,18 +93,18 @@ impl<'v> Launch<'v> {
                 .map_err(|error| ApiError::fault("failed to read the task definition", error))?,
             service: Some(TaskService {
                 name: service.name.clone(),
-                deployment: part.id,
-                is_seen_running: false,
-                is_settled: false,
+                deployment: source.id,
+                is_ready: false,
+                is_accounted: false,
             }),
-            revision: part.revision.clone(),
+            revision: source.revision.clone(),
             asked: OnceLock::new(),
         })
     }
 
     /// The zones that its tasks' interfaces may be in; none for tasks without.
     pub(crate) fn zones(&self) -> Vec<&str> {
-        let subnets = self.network.iter().flat_map(|wish| &wish.subnets);
+        let subnets = self.network.iter().flat_map(|request| &request.subnets);
         let mut zones: Vec<&str> = subnets
             .filter_map(|id| self.vpc.subnet(id))
             .map(|subnet| subnet.zone.as_str())
@@ -120,8 +120,8 @@ impl<'v> Launch<'v> {
     }
 }
 
-fn platform_version(part: &Part) -> String {
-    let given = part.platform_version.as_deref();
+fn platform_version(source: &TaskSource) -> String {
+    let given = source.platform_version.as_deref();
     let given = given.filter(|version| !version.is_empty() && *version != "LATEST");
     given.unwrap_or(PLATFORM_VERSION).to_owned()
 }

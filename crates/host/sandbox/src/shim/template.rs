@@ -1,11 +1,11 @@
 //! The shim that other shims are forked from.
 //!
 //! A program that has been loaded, linked and moved to its control group can be had again by a fork,
-//! for a tenth of what it cost the first time; and what the nursery found out about the host, its
+//! for a tenth of what it cost the first time; and what the template found out about the host, its
 //! children know. They share its memory until they write to it.
 //!
-//! **Invariant:** the nursery has one thread and no container, and ends with its agent. A child is
-//! nobody's any more once it is forked: it outlives the nursery.
+//! **Invariant:** the template has one thread and no container, and ends with its agent. A child is
+//! nobody's any more once it is forked: it outlives the template.
 
 use std::fs;
 use std::io;
@@ -47,22 +47,22 @@ impl Heirloom {
 }
 
 #[derive(Debug)]
-pub(super) struct Nursery {
+pub(super) struct ShimTemplate {
     heirloom: Heirloom,
     listener: UnixListener,
     at: PathBuf,
     signals: SignalFd,
 }
 
-/// Why the nursery woke up.
+/// Why the template woke up.
 #[derive(Clone, Copy, Debug, Default)]
 struct Woken {
     by_agent: bool,
-    by_wish: bool,
+    by_request: bool,
     by_child: bool,
 }
 
-impl Nursery {
+impl ShimTemplate {
     /// Leaves the agent's control group, so that ending that does not end the shims, and listens.
     pub(super) fn open(cgroup_parent: &Path, at: PathBuf) -> Result<Self, SandboxError> {
         let cgroups = Cgroups::detect(cgroup_parent)?;
@@ -93,10 +93,10 @@ impl Nursery {
             if woken.by_child {
                 self.reap();
             }
-            if woken.by_wish {
+            if woken.by_request {
                 // One that is gone again is no reason to stop.
                 let Ok((stream, _)) = self.listener.accept() else { continue };
-                // JUSTIFICATION: this is what a nursery is for.
+                // JUSTIFICATION: this is what a template is for.
                 // SAFETY: the process has a single thread.
                 match unsafe { fork() } {
                     Ok(ForkResult::Child) => {
@@ -129,7 +129,7 @@ impl Nursery {
             Err(errno) => return Err(errno).doing("wait for events"),
         }
         let is_ready = |at: usize| polled[at].any().unwrap_or(true);
-        Ok(Woken { by_agent: is_ready(0), by_wish: is_ready(1), by_child: is_ready(2) })
+        Ok(Woken { by_agent: is_ready(0), by_request: is_ready(1), by_child: is_ready(2) })
     }
 
     fn reap(&self) {

@@ -1,18 +1,18 @@
-//! What a turn is decided from, and what it decides.
+//! What a pass is decided from, and what it decides.
 
 use longshore_types::{DeploymentId, InstanceArn, InstanceId, TaskId, Timestamp};
 use model::instance::InstanceStatus;
-use model::service::{Deployment, DeploymentKey, Happening, Service, ServiceNotes, TaskSet};
+use model::service::{Deployment, DeploymentKey, Service, ServiceEventKind, ServiceNotes, TaskSet};
 use model::task::{StopCause, Task};
 
 /// A service and all that a decision about it looks at.
 #[derive(Clone, Debug)]
-pub struct Picture<'a> {
+pub struct Snapshot<'a> {
     pub service: &'a Service,
     /// Those that are not gone; in any order.
     pub deployments: Vec<&'a Deployment>,
     pub task_sets: Vec<&'a TaskSet>,
-    /// Those that are not stopped, and those that have stopped and are not settled.
+    /// Those that are not stopped, and those that have stopped and are not accounted.
     pub tasks: Vec<&'a Task>,
     /// For daemons every instance of the cluster; otherwise at least those that tasks of the service
     /// are on and that are not active.
@@ -33,7 +33,7 @@ pub struct ServiceHost {
     pub status: InstanceStatus,
     pub is_connected: bool,
     /// Whether it meets the constraints and requirements of the primary deployment's tasks; whether
-    /// there is room is not asked. Only daemons look at it.
+    /// there is capacity is not asked. Only daemons look at it.
     pub accepts: bool,
     /// Tasks on it that are not stopped and not daemons: daemons leave last.
     pub other_tasks: u32,
@@ -44,7 +44,7 @@ pub struct ServiceHost {
 pub enum Place {
     /// Where the service's strategies want them.
     Anywhere,
-    /// In this zone or not at all: without room there, nothing is short.
+    /// In this zone or not at all: without capacity there, nothing is short.
     Zone(String),
     /// On this instance or not at all.
     On(InstanceId),
@@ -59,15 +59,15 @@ pub struct Start {
     pub place: Place,
 }
 
-/// What one turn decides. Rows are whole and already counted up; only those that change are here.
+/// What one pass decides. Rows are whole and already counted up; only those that change are here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ServicePlan {
     pub starts: Vec<Start>,
     pub stops: Vec<(TaskId, StopCause)>,
-    /// Tasks whose end was taken in: their `is_settled` is to be set.
-    pub settled: Vec<TaskId>,
-    /// Tasks that can be counted on by now: their `is_seen_running` is to be set.
-    pub seen_running: Vec<TaskId>,
+    /// Tasks whose end was taken in: their `is_accounted` is to be set.
+    pub accounted: Vec<TaskId>,
+    /// Tasks that can be counted on by now: their `is_ready` is to be set.
+    pub ready: Vec<TaskId>,
     pub deployments: Vec<Deployment>,
     /// The deployment that undoes another.
     pub new_deployment: Option<Deployment>,
@@ -77,12 +77,12 @@ pub struct Verdict {
     pub gone_task_sets: Vec<DeploymentKey>,
     pub notes: Option<ServiceNotes>,
     /// All but `Started` and `Unplaceable`, which are the shell's to say.
-    pub happenings: Vec<Happening>,
+    pub events: Vec<ServiceEventKind>,
     /// Unless something changes before.
     pub look_again_at: Option<Timestamp>,
 }
 
-impl Verdict {
+impl ServicePlan {
     /// Whether nothing is to be done and nothing to be written.
     pub fn is_idle(&self) -> bool {
         let quiet = Self { look_again_at: self.look_again_at, ..Self::default() };

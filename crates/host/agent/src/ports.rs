@@ -184,7 +184,7 @@ pub struct Counters {
     pub tx_dropped: u64,
 }
 
-pub trait Nets: Send + Sync + Debug {
+pub trait Networks: Send + Sync + Debug {
     /// Both attachments answer with what is there when asked again.
     fn attach_eni(&self, endpoint: &str, eni: EniSpec)
     -> BoxFuture<'_, Result<Attached, NetError>>;

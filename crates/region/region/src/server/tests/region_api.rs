@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use super::wire::{self, Got, Sent};
-use crate::server::{Body, BoxFuture, RequestBody, Site, serve};
+use crate::server::{Body, BoxFuture, RegionApi, RequestBody, serve};
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) const SECRET: &str = "wJalrXUtnFEMI";
@@ -35,7 +35,7 @@ pub(super) struct Small {
     slow: Notify,
 }
 
-impl Site for Small {
+impl RegionApi for Small {
     fn now(&self) -> Timestamp {
         NOW
     }
@@ -126,22 +126,22 @@ impl Site for Small {
 /// A listener that serves a [`Small`] site.
 pub(super) struct Running {
     pub(super) address: SocketAddr,
-    site: Arc<Small>,
+    region: Arc<Small>,
     shutdown: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     pub(super) async fn start() -> Self {
-        let site = Arc::new(Small { region: "us-east-1".parse().unwrap(), slow: Notify::new() });
+        let region = Arc::new(Small { region: "us-east-1".parse().unwrap(), slow: Notify::new() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, told) = oneshot::channel::<()>();
-        let served = Arc::clone(&site);
+        let served = Arc::clone(&region);
         let serving = tokio::spawn(serve(served, listener, async {
             let _ = told.await;
         }));
-        Self { address, site, shutdown, serving }
+        Self { address, region, shutdown, serving }
     }
 
     pub(super) async fn send(&self, request: &Sent) -> Got {
@@ -149,7 +149,7 @@ impl Running {
     }
 
     pub(super) async fn wait_for_slow(&self) {
-        self.site.slow.notified().await;
+        self.region.slow.notified().await;
     }
 
     pub(super) async fn stop(self) {

@@ -10,28 +10,28 @@ use longshore_types::{
     ClusterArn, DeploymentId, Scope, TaskDefinitionArn, TaskDefinitionId, Timestamp,
 };
 use model::service::{
-    Controller, Gate, Propagate, Rank, RevisionCapacity, Rollout, ServiceDeploymentStatus,
-    ServiceStatus, TaskSet, TaskSetStatus,
+    Controller, Propagate, Rank, RevisionCapacity, Rollout, ServiceDeploymentStatus, ServiceStatus,
+    TaskSet, TaskSetStatus, WaitReason,
 };
 use model::{Deployment, Document, Service, ServiceRevision, View};
-use plan::service::{self as promise, BreakerView, Counts, Picture};
+use plan::service::{self as promise, BreakerView, Counts, Snapshot};
 use store::Batch;
 
-use super::capacity::show_strategy;
+use super::capacity::render_strategy;
 use super::service_spec::{
-    resolved_platform, show_constraints, show_network, show_settings, show_strategies,
+    render_constraints, render_network, render_settings, render_strategies, resolved_platform,
 };
 use crate::Ecs;
-use crate::services::look_around;
+use crate::services::load_capacity;
 use crate::tags;
 
 /// A service's rows, gathered once for everything that is shown of it.
-pub(super) struct Shown<'v> {
+pub(super) struct ServiceRenderer<'v> {
     pub(super) view: &'v View,
     pub(super) service: &'v Service,
-    picture: Picture<'v>,
+    snapshot: Snapshot<'v>,
     /// What deployments that are under way wait for.
-    gates: BTreeMap<DeploymentId, Vec<Gate>>,
+    wait_reasons: BTreeMap<DeploymentId, Vec<WaitReason>>,
 }
 
 /// The view that a batch will have made of the one that it was decided on: what an answer shows,
@@ -60,37 +60,39 @@ pub(super) fn amount(count: u32) -> Option<i32> {
     Some(i32::try_from(count).unwrap_or(i32::MAX))
 }
 
-impl<'v> Shown<'v> {
+impl<'v> ServiceRenderer<'v> {
     pub(super) fn of(ecs: &Ecs, view: &'v View, service: &'v Service) -> Self {
-        let mut picture = draw(ecs, view, service);
+        let mut snapshot = load_snapshot(ecs, view, service);
         // The primary one first, then the latest.
-        picture.deployments.sort_by_key(|row| (row.rank, Reverse((row.created_at, row.id))));
-        let is_under_way = picture.deployments.iter().any(|row| row.rollout == Rollout::InProgress);
-        let gates = if is_under_way { promise::gates(&picture) } else { BTreeMap::new() };
-        Self { view, service, picture, gates }
+        snapshot.deployments.sort_by_key(|row| (row.rank, Reverse((row.created_at, row.id))));
+        let is_under_way =
+            snapshot.deployments.iter().any(|row| row.rollout == Rollout::InProgress);
+        let wait_reasons =
+            if is_under_way { promise::wait_reasons(&snapshot) } else { BTreeMap::new() };
+        Self { view, service, snapshot, wait_reasons }
     }
 
     pub(super) fn counts(&self, deployment: &Deployment) -> Counts {
-        promise::counts(&self.picture, deployment)
+        promise::counts(&self.snapshot, deployment)
     }
 
     pub(super) fn breaker(&self, deployment: &Deployment) -> BreakerView {
-        promise::breaker(self.service, deployment, promise::desired_count(&self.picture))
+        promise::breaker(self.service, deployment, promise::desired_count(&self.snapshot))
     }
 
     /// What a deployment's record says of its status: what it waits for, while it is under way.
     pub(super) fn status_reason(&self, deployment: &Deployment) -> Option<String> {
-        let gates = |id| self.gates.get(&id).map_or(&[][..], Vec::as_slice);
+        let wait_reasons = |id| self.wait_reasons.get(&id).map_or(&[][..], Vec::as_slice);
         match deployment.status {
             ServiceDeploymentStatus::Pending
             | ServiceDeploymentStatus::InProgress
             | ServiceDeploymentStatus::StopRequested
             | ServiceDeploymentStatus::RollbackRequested => {
-                Some(promise::rollout_reason(deployment, gates(deployment.id)))
+                Some(promise::rollout_reason(deployment, wait_reasons(deployment.id)))
             }
             ServiceDeploymentStatus::RollbackInProgress => {
                 let by = deployment.rollback.as_ref().map(|rollback| rollback.by);
-                let waits = by.map_or(&[][..], gates).iter().map(Gate::to_string);
+                let waits = by.map_or(&[][..], wait_reasons).iter().map(WaitReason::to_string);
                 let waits: Vec<String> = waits.collect();
                 let reason = deployment.status_reason.clone().unwrap_or_default();
                 Some(match waits.is_empty() {
@@ -126,7 +128,7 @@ impl<'v> Shown<'v> {
                 network: row.network.as_ref(),
             });
         }
-        let mut sets = self.picture.task_sets.iter();
+        let mut sets = self.snapshot.task_sets.iter();
         let row = sets.find(|set| set.status == TaskSetStatus::Primary)?;
         Some(Work {
             definition: &row.definition,
@@ -137,9 +139,9 @@ impl<'v> Shown<'v> {
         })
     }
 
-    pub(super) fn show(&self, with_tags: bool) -> Result<api::Service, ApiError> {
+    pub(super) fn render(&self, with_tags: bool) -> Result<api::Service, ApiError> {
         let service = self.service;
-        let counts = promise::service_counts(&self.picture);
+        let counts = promise::service_counts(&self.snapshot);
         let is_on = |flag: bool| match flag {
             true => api::AvailabilityZoneRebalancing::Enabled,
             false => api::AvailabilityZoneRebalancing::Disabled,
@@ -154,7 +156,10 @@ impl<'v> Shown<'v> {
             desired_count: amount(counts.desired),
             running_count: amount(counts.running),
             pending_count: amount(counts.pending),
-            deployment_configuration: Some(show_settings(&service.deployment, service.controller)),
+            deployment_configuration: Some(render_settings(
+                &service.deployment,
+                service.controller,
+            )),
             task_sets: match service.controller {
                 Controller::Ecs => None,
                 Controller::External => Some(self.task_sets()?),
@@ -165,14 +170,14 @@ impl<'v> Shown<'v> {
             created_at: Some(service.created_at),
             current_service_deployment: self.current_deployment(),
             current_service_revisions: Some(self.current_revisions()),
-            placement_constraints: Some(show_constraints(&service.constraints)),
-            placement_strategy: Some(show_strategies(&service.strategies)),
+            placement_constraints: Some(render_constraints(&service.constraints)),
+            placement_strategy: Some(render_strategies(&service.strategies)),
             health_check_grace_period_seconds: service.health_check_grace_s.and_then(amount),
             scheduling_strategy: Some(service.scheduling.as_str().into()),
             deployment_controller: Some(api::DeploymentController {
                 r#type: Some(service.controller.as_str().into()),
             }),
-            tags: with_tags.then(|| tags::show(&service.tags)),
+            tags: with_tags.then(|| tags::render(&service.tags)),
             created_by: Some(service.created_by.clone()),
             enable_ecs_managed_tags: Some(service.enable_managed_tags),
             propagate_tags: Some(match service.propagate {
@@ -186,13 +191,13 @@ impl<'v> Shown<'v> {
             ..api::Service::default()
         };
         if let Some(work) = self.work() {
-            let capacity = ShownCapacity::of(work.capacity);
+            let capacity = RenderedCapacity::of(work.capacity);
             shown.launch_type = capacity.launch_type;
             shown.capacity_provider_strategy = capacity.strategy;
             shown.platform_version = work.platform_version.cloned();
             shown.platform_family = work.platform_family.cloned();
             shown.task_definition = Some(definition_arn(&service.scope, work.definition));
-            shown.network_configuration = show_network(work.network)?;
+            shown.network_configuration = render_network(work.network)?;
         }
         Ok(shown)
     }
@@ -201,13 +206,13 @@ impl<'v> Shown<'v> {
         if self.service.status == ServiceStatus::Inactive {
             return Ok(vec![]);
         }
-        self.picture.deployments.iter().map(|row| self.deployment(row)).collect()
+        self.snapshot.deployments.iter().map(|row| self.deployment(row)).collect()
     }
 
     fn task_sets(&self) -> Result<Vec<api::TaskSet>, ApiError> {
-        let sets = self.picture.task_sets.iter().copied();
-        let counts = |set: &TaskSet| promise::task_set_counts(&self.picture, set);
-        super::task_sets::show_all(self.service, sets, counts)
+        let sets = self.snapshot.task_sets.iter().copied();
+        let counts = |set: &TaskSet| promise::task_set_counts(&self.snapshot, set);
+        super::task_sets::render_all(self.service, sets, counts)
     }
 
     fn deployment(&self, row: &Deployment) -> Result<api::Deployment, ApiError> {
@@ -226,19 +231,19 @@ impl<'v> Shown<'v> {
             ..api::Deployment::default()
         };
         if let Some(revision) = self.revision(row) {
-            let capacity = ShownCapacity::of(&revision.capacity);
+            let capacity = RenderedCapacity::of(&revision.capacity);
             shown.launch_type = capacity.launch_type;
             shown.capacity_provider_strategy = capacity.strategy;
             shown.platform_version = resolved_platform(revision.platform_version.as_deref());
             shown.platform_family = revision.platform_family.clone();
             shown.task_definition = Some(definition_arn(&row.scope, &revision.definition));
-            shown.network_configuration = show_network(revision.network.as_ref())?;
+            shown.network_configuration = render_network(revision.network.as_ref())?;
         }
         Ok(shown)
     }
 
     fn rollout_reason(&self, row: &Deployment) -> String {
-        promise::rollout_reason(row, self.gates.get(&row.id).map_or(&[], Vec::as_slice))
+        promise::rollout_reason(row, self.wait_reasons.get(&row.id).map_or(&[], Vec::as_slice))
     }
 
     /// Newest first.
@@ -257,7 +262,7 @@ impl<'v> Shown<'v> {
 
     /// The record of the primary deployment, or of the one that it undoes.
     fn current_deployment(&self) -> Option<String> {
-        let deployments = &self.picture.deployments;
+        let deployments = &self.snapshot.deployments;
         let primary = deployments.iter().find(|row| row.rank == Rank::Primary)?;
         let undone = || {
             let (account, id) = (self.service.scope.account, self.service.key());
@@ -277,25 +282,25 @@ impl<'v> Shown<'v> {
                 pending_task_count: amount(counts.pending),
             })
         };
-        self.picture.deployments.iter().filter_map(summary).collect()
+        self.snapshot.deployments.iter().filter_map(summary).collect()
     }
 }
 
 /// A capacity in the two members that show it, one of which is always absent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ShownCapacity {
+pub(super) struct RenderedCapacity {
     pub(super) launch_type: Option<api::LaunchType>,
     pub(super) strategy: Option<Vec<api::CapacityProviderStrategyItem>>,
 }
 
-impl ShownCapacity {
+impl RenderedCapacity {
     pub(super) fn of(capacity: &RevisionCapacity) -> Self {
         match capacity {
             RevisionCapacity::Launch(launch) => {
                 Self { launch_type: Some(launch.as_str().into()), strategy: None }
             }
             RevisionCapacity::Strategy(items) => {
-                Self { launch_type: None, strategy: Some(show_strategy(items)) }
+                Self { launch_type: None, strategy: Some(render_strategy(items)) }
             }
         }
     }
@@ -315,10 +320,10 @@ pub(crate) fn is_visible(service: &Service, kept_ms: u64, now: Timestamp) -> boo
     service.status < ServiceStatus::Inactive || !service.deleted_at.is_some_and(is_over)
 }
 
-fn draw<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Picture<'v> {
+fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapshot<'v> {
     let (account, id) = (service.scope.account, service.key());
     let deployments = view.deployments_of(account, &id).map(AsRef::as_ref);
-    let mut picture = Picture {
+    let mut snapshot = Snapshot {
         service,
         deployments: deployments.filter(|row| row.rank < Rank::Gone).collect(),
         task_sets: view.task_sets_of(account, &id).map(AsRef::as_ref).collect(),
@@ -333,6 +338,6 @@ fn draw<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Picture<'v> {
         rollback_id: DeploymentId(0),
         now: ecs.control.clock.now(),
     };
-    look_around(ecs, view, &mut picture);
-    picture
+    load_capacity(ecs, view, &mut snapshot);
+    snapshot
 }

@@ -2,7 +2,7 @@
 
 use aws_wire::ApiError;
 use ecs_api as api;
-use model::task::Launch;
+use model::task::LaunchType;
 use model::{Cluster, StrategyItem};
 
 use crate::capacity::read_strategy;
@@ -11,7 +11,7 @@ use crate::errors::Refusal;
 /// What was asked for, or what the cluster says by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Capacity {
-    Launch(Launch),
+    Launch(LaunchType),
     Strategy(Vec<StrategyItem>),
 }
 
@@ -45,26 +45,28 @@ impl Capacity {
             Some(items) => {
                 read_strategy(items.to_vec(), &cluster.capacity_providers).map(Self::Strategy)
             }
-            None if cluster.default_strategy.is_empty() => Ok(Self::Launch(Launch::Ec2)),
+            None if cluster.default_strategy.is_empty() => Ok(Self::Launch(LaunchType::Ec2)),
             None => Ok(Self::Strategy(cluster.default_strategy.clone())),
         }
     }
 
     /// The providers of a strategy are all of one kind; those of one's own are made of instances.
-    pub(crate) fn kind(&self) -> Launch {
+    pub(crate) fn kind(&self) -> LaunchType {
         match self {
             Self::Launch(launch) => *launch,
-            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => Launch::Fargate,
-            Self::Strategy(_) => Launch::Ec2,
+            Self::Strategy(items) if items.iter().any(StrategyItem::is_fargate) => {
+                LaunchType::Fargate
+            }
+            Self::Strategy(_) => LaunchType::Ec2,
         }
     }
 }
 
-fn launch_of(launch_type: &api::LaunchType) -> Result<Launch, ApiError> {
+fn launch_of(launch_type: &api::LaunchType) -> Result<LaunchType, ApiError> {
     match launch_type {
-        api::LaunchType::Ec2 => Ok(Launch::Ec2),
-        api::LaunchType::Fargate => Ok(Launch::Fargate),
-        api::LaunchType::External => Ok(Launch::External),
+        api::LaunchType::Ec2 => Ok(LaunchType::Ec2),
+        api::LaunchType::Fargate => Ok(LaunchType::Fargate),
+        api::LaunchType::External => Ok(LaunchType::External),
         _ => {
             let message = "launch type should be one of [EC2,FARGATE,EXTERNAL]";
             Err(Refusal::invalid(message).into())

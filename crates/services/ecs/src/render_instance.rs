@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ecs_api as api;
 use model::View;
 use model::instance::{Instance, InstanceHealth, OtherResource};
-use model::task::{HostPort, Launch, Phase, Protocol, Task};
+use model::task::{HostPort, LaunchType, Phase, Protocol, Task};
 
 /// `include` decides about tags and health.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,12 +14,12 @@ pub(super) struct Include {
     pub(super) health: bool,
 }
 
-pub(super) fn show(view: &View, instance: &Instance, include: Include) -> api::ContainerInstance {
+pub(super) fn render(view: &View, instance: &Instance, include: Include) -> api::ContainerInstance {
     // Fargate's tasks are not the instance's in the eyes of its owner.
     let tasks: Vec<&Task> = view
         .tasks_on_instance(instance.id)
         .map(AsRef::as_ref)
-        .filter(|task| task.launch != Launch::Fargate)
+        .filter(|task| task.launch != LaunchType::Fargate)
         .collect();
     let running = tasks.iter().filter(|task| task.phase >= Phase::Running).count();
     let count = |number: usize| i32::try_from(number).ok();
@@ -54,7 +54,7 @@ pub(super) fn show(view: &View, instance: &Instance, include: Include) -> api::C
         attributes: Some(attributes(&instance.attributes)),
         registered_at: Some(instance.registered_at),
         attachments: Some(vec![]),
-        tags: Some(if include.tags { crate::tags::show(&instance.tags) } else { vec![] }),
+        tags: Some(if include.tags { crate::tags::render(&instance.tags) } else { vec![] }),
         health_status: include.health.then(|| health(instance)),
         ..api::ContainerInstance::default()
     }

@@ -1,6 +1,6 @@
-//! What RunTask and StartTask share: a request read into a [`Launch`], and tasks made of it.
+//! What RunTask and StartTask share: a request read into a [`TaskTemplate`], and tasks made of it.
 //!
-//! Reading comes first and refuses; what is left then is one decision: [`Launch::make`] gives a task's
+//! Reading comes first and refuses; what is left then is one decision: [`TaskTemplate::make`] gives a task's
 //! row for a place that was found, and [`control::tasks::put_task`] writes it together with what it holds.
 //!
 //! **Invariant:** a task's address is written in the same batch as the task, and taken back in the
@@ -23,8 +23,7 @@ use longshore_types::{
 };
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, ContainerOverride, Desired, HostPort,
-    Launch as LaunchType, Need, Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService,
-    Times,
+    LaunchType, Need, Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService, Times,
 };
 use model::vpc::{self, Interface, Subnet, Vpc, region_account};
 use model::{
@@ -38,8 +37,8 @@ use crate::Ecs;
 use crate::errors::Refusal;
 
 pub(super) use capacity::Capacity;
-pub(super) use network::{NetworkWish, read as read_network};
-pub(crate) use service::Part;
+pub(super) use network::{NetworkRequest, read as read_network};
+pub(crate) use service::TaskSource;
 
 /// The platform that Fargate tasks are shown on.
 const PLATFORM_VERSION: &str = "1.4.0";
@@ -65,7 +64,7 @@ pub(super) struct Common {
 
 /// Everything that makes the tasks of one request alike.
 #[derive(Debug)]
-pub(crate) struct Launch<'v> {
+pub(crate) struct TaskTemplate<'v> {
     pub(crate) scope: Scope,
     pub(crate) cluster: ClusterName,
     pub(crate) definition: &'v TaskDefinition,
@@ -76,7 +75,7 @@ pub(crate) struct Launch<'v> {
     tags: Tags,
     overrides: Overrides,
     enable_execute_command: bool,
-    network: Option<NetworkWish>,
+    network: Option<NetworkRequest>,
     vpc: Vpc,
     pub(crate) need: Need,
     cpu: Option<CpuUnits>,
@@ -101,14 +100,14 @@ struct LaunchAsked {
 /// Where one task goes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
-    /// `None`: it waits for room.
+    /// `None`: it waits for capacity.
     pub(crate) instance: Option<InstanceId>,
     /// The instance's zone, or the one that is preferred; a task with an interface is in its subnet's.
     pub(crate) zone: Option<String>,
     pub(crate) capacity_provider: Option<String>,
 }
 
-impl<'v> Launch<'v> {
+impl<'v> TaskTemplate<'v> {
     /// Reads and checks what both requests have in common.
     pub(super) fn read(
         ecs: &Ecs,
@@ -179,9 +178,9 @@ impl<'v> Launch<'v> {
         });
         let interface = match &self.network {
             None => None,
-            Some(wish) => {
+            Some(request) => {
                 let zone = place.zone.as_deref();
-                Some(self.interface(wish, ecs, view, batch, id, zone, now)?)
+                Some(self.interface(request, ecs, view, batch, id, zone, now)?)
             }
         };
         let (zone, interface) = match interface {
@@ -269,12 +268,12 @@ impl<'v> Launch<'v> {
         named.any(has_health_check)
     }
 
-    /// A free address in one of the subnets that were named, in the zone if there is one; the draw
+    /// A free address in one of the subnets that were named, in the zone if there is one; the seed
     /// follows from the task's id.
-    #[expect(clippy::too_many_arguments, reason = "part of one decision")]
+    #[expect(clippy::too_many_arguments, reason = "source of one decision")]
     fn interface(
         &self,
-        wish: &NetworkWish,
+        request: &NetworkRequest,
         ecs: &Ecs,
         view: &View,
         batch: &mut Batch,
@@ -283,7 +282,7 @@ impl<'v> Launch<'v> {
         now: Timestamp,
     ) -> Result<(String, TaskInterface), ApiError> {
         let bytes = task.to_bytes();
-        let draw = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+        let seed = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
         let taken_now: Vec<&Interface> = batch
             .writes
             .iter()
@@ -297,16 +296,16 @@ impl<'v> Launch<'v> {
                 || taken_now.iter().any(|taken| taken.address == address)
         };
         let mut subnets =
-            wish.subnets_by_draw(&self.vpc, view, self.scope.account, &taken_now, draw);
+            request.subnets_by_seed(&self.vpc, view, self.scope.account, &taken_now, seed);
         subnets.sort_by_key(|subnet| zone.is_some_and(|zone| subnet.zone != zone));
         let (subnet, address) = subnets
             .into_iter()
-            .find_map(|subnet| Some((subnet, subnet.free_address(draw, is_taken)?)))
+            .find_map(|subnet| Some((subnet, subnet.free_address(seed, is_taken)?)))
             .ok_or_else(|| Refusal::client("There are no free addresses left in the subnets."))?;
         let eni = EniId::mint(ecs.control.ids.as_ref());
         let attachment = Uuid::mint(ecs.control.ids.as_ref());
         let (row, interface) =
-            self.interface_rows(wish, subnet, address, eni, attachment, task, now);
+            self.interface_rows(request, subnet, address, eni, attachment, task, now);
         batch.put(row);
         Ok((subnet.zone.clone(), interface))
     }
@@ -314,7 +313,7 @@ impl<'v> Launch<'v> {
     #[expect(clippy::too_many_arguments, reason = "each is a fact of the interface, used once")]
     fn interface_rows(
         &self,
-        wish: &NetworkWish,
+        request: &NetworkRequest,
         subnet: &Subnet,
         address: Ipv4Addr,
         eni: EniId,
@@ -332,21 +331,21 @@ impl<'v> Launch<'v> {
             attachment,
             vpc: self.vpc.id.clone(),
             subnet: subnet.id.clone(),
-            security_groups: wish.security_groups.clone(),
+            security_groups: request.security_groups.clone(),
             zone: subnet.zone.clone(),
             mac: mac.clone(),
-            assign_public_ip: wish.assign_public_ip,
+            assign_public_ip: request.assign_public_ip,
             created_at: now,
         };
         let interface = TaskInterface {
             attachment,
             eni,
             subnet: subnet.id.clone(),
-            security_groups: wish.security_groups.clone(),
+            security_groups: request.security_groups.clone(),
             address,
             mac,
             private_dns_name: vpc::private_dns_name(address, &self.scope.region),
-            assign_public_ip: wish.assign_public_ip,
+            assign_public_ip: request.assign_public_ip,
             phase: AttachmentPhase::Precreated,
         };
         (row, interface)
@@ -525,7 +524,12 @@ fn ports(definition: &TaskDefinition) -> Vec<HostPort> {
 }
 
 /// How many of `wanted` more Fargate tasks an account may have, if it may have `max` in all.
-pub(crate) fn fargate_room(view: &View, account: AccountId, max: usize, wanted: usize) -> usize {
+pub(crate) fn fargate_capacity(
+    view: &View,
+    account: AccountId,
+    max: usize,
+    wanted: usize,
+) -> usize {
     wanted.min(max.saturating_sub(view.member_count(&Index::FargateTasks(account))))
 }
 

@@ -6,12 +6,12 @@ use longshore_types::{DeploymentId, InstanceArn, InstanceId, Timestamp};
 use model::instance::InstanceStatus;
 use model::task::{Desired, Health, Phase, Task};
 
-use super::limits::{SETTLE_AFTER_FAILURE_MS, SETTLE_MS};
-use super::picture::Picture;
+use super::limits::{READY_AFTER_FAILURE_MS, READY_AFTER_MS};
+use super::snapshot::Snapshot;
 
 /// How a task that is not stopped stands, in the order in which stopping it costs more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(super) enum Readiness {
     /// It is not wanted any more and has not stopped yet.
     Stopping,
     /// It does not run yet.
@@ -32,17 +32,17 @@ pub(super) enum Leave {
 
 /// A task that is not stopped.
 #[derive(Clone, Debug)]
-pub(super) struct Member<'a> {
+pub(super) struct TaskView<'a> {
     pub(super) task: &'a Task,
     pub(super) deployment: DeploymentId,
-    pub(super) standing: Standing,
+    pub(super) readiness: Readiness,
     pub(super) leave: Option<Leave>,
     pub(super) is_protected: bool,
 }
 
-impl Member<'_> {
+impl TaskView<'_> {
     pub(super) fn is_wanted(&self) -> bool {
-        self.standing != Standing::Stopping
+        self.readiness != Readiness::Stopping
     }
 
     /// Wanted, and not to be replaced.
@@ -51,91 +51,91 @@ impl Member<'_> {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.standing >= Standing::Failing
+        self.readiness >= Readiness::Failing
     }
 }
 
 /// A service's tasks that are not stopped.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Census<'a> {
-    pub(super) members: BTreeMap<DeploymentId, Vec<Member<'a>>>,
+pub(super) struct TaskInventory<'a> {
+    pub(super) views: BTreeMap<DeploymentId, Vec<TaskView<'a>>>,
     /// When some task stands otherwise even if nothing happens.
     pub(super) look_again_at: Option<Timestamp>,
 }
 
-impl<'a> Census<'a> {
+impl<'a> TaskInventory<'a> {
     /// `cautious` are the deployments and task sets whose last tries failed.
-    pub(super) fn of(picture: &Picture<'a>, cautious: &BTreeSet<DeploymentId>) -> Self {
-        let leaving: BTreeMap<InstanceId, &InstanceArn> = picture
+    pub(super) fn of(snapshot: &Snapshot<'a>, cautious: &BTreeSet<DeploymentId>) -> Self {
+        let leaving: BTreeMap<InstanceId, &InstanceArn> = snapshot
             .hosts
             .iter()
             .filter(|host| host.status != InstanceStatus::Active)
             .map(|host| (host.id, &host.arn))
             .collect();
-        let grace_ms = u64::from(picture.service.health_check_grace_s.unwrap_or(0)) * 1000;
-        let mut census = Self::default();
-        for &task in &picture.tasks {
+        let grace_ms = u64::from(snapshot.service.health_check_grace_s.unwrap_or(0)) * 1000;
+        let mut inventory = Self::default();
+        for &task in &snapshot.tasks {
             let Some(service) = &task.service else { continue };
             if task.phase == Phase::Stopped {
                 continue;
             }
             let deployment = service.deployment;
             let is_cautious = cautious.contains(&deployment);
-            let settle_ms = if is_cautious { SETTLE_AFTER_FAILURE_MS } else { SETTLE_MS };
-            let standing = census.standing(task, settle_ms, picture.now);
+            let ready_after_ms = if is_cautious { READY_AFTER_FAILURE_MS } else { READY_AFTER_MS };
+            let readiness = inventory.readiness(task, ready_after_ms, snapshot.now);
             let mut leave = task
                 .instance
                 .and_then(|id| leaving.get(&id))
                 .map(|arn| Leave::Draining((*arn).clone()));
-            if standing == Standing::Failing && leave.is_none() {
+            if readiness == Readiness::Failing && leave.is_none() {
                 let patience_ends = task.times.started.unwrap_or_default().plus_ms(grace_ms);
-                if patience_ends <= picture.now {
+                if patience_ends <= snapshot.now {
                     leave = Some(Leave::Unhealthy);
                 } else {
-                    census.wake_at(patience_ends);
+                    inventory.wake_at(patience_ends);
                 }
             }
-            let is_protected = task.is_protected(picture.now);
-            let member = Member { task, deployment, standing, leave, is_protected };
-            census.members.entry(deployment).or_default().push(member);
+            let is_protected = task.is_protected(snapshot.now);
+            let view = TaskView { task, deployment, readiness, leave, is_protected };
+            inventory.views.entry(deployment).or_default().push(view);
         }
-        census
+        inventory
     }
 
-    pub(super) fn of_deployment(&self, id: DeploymentId) -> &[Member<'a>] {
-        self.members.get(&id).map_or(&[], Vec::as_slice)
+    pub(super) fn of_deployment(&self, id: DeploymentId) -> &[TaskView<'a>] {
+        self.views.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// Those of every other deployment.
-    pub(super) fn but(&self, id: Option<DeploymentId>) -> impl Iterator<Item = &Member<'a>> {
-        self.members.iter().filter(move |(each, _)| Some(**each) != id).flat_map(|(_, all)| all)
+    pub(super) fn but(&self, id: Option<DeploymentId>) -> impl Iterator<Item = &TaskView<'a>> {
+        self.views.iter().filter(move |(each, _)| Some(**each) != id).flat_map(|(_, all)| all)
     }
 
     fn wake_at(&mut self, at: Timestamp) {
         self.look_again_at = Some(self.look_again_at.map_or(at, |known| known.min(at)));
     }
 
-    fn standing(&mut self, task: &Task, settle_ms: u64, now: Timestamp) -> Standing {
+    fn readiness(&mut self, task: &Task, ready_after_ms: u64, now: Timestamp) -> Readiness {
         if task.desired == Desired::Stopped || task.phase > Phase::Running {
-            return Standing::Stopping;
+            return Readiness::Stopping;
         }
         if task.phase < Phase::Running {
-            return Standing::Pending;
+            return Readiness::Pending;
         }
         if is_health_checked(task) {
             return match task.health() {
-                Health::Healthy => Standing::Healthy,
-                Health::Unhealthy => Standing::Failing,
-                Health::Unknown => Standing::Unproven,
+                Health::Healthy => Readiness::Healthy,
+                Health::Unhealthy => Readiness::Failing,
+                Health::Unknown => Readiness::Unproven,
             };
         }
-        let is_known = task.service.as_ref().is_some_and(|service| service.is_seen_running);
-        let settled_at = task.times.started.unwrap_or(task.times.created).plus_ms(settle_ms);
-        if is_known || settled_at <= now {
-            Standing::Healthy
+        let is_known = task.service.as_ref().is_some_and(|service| service.is_ready);
+        let ready_at = task.times.started.unwrap_or(task.times.created).plus_ms(ready_after_ms);
+        if is_known || ready_at <= now {
+            Readiness::Healthy
         } else {
-            self.wake_at(settled_at);
-            Standing::Unproven
+            self.wake_at(ready_at);
+            Readiness::Unproven
         }
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
 use model::service::{
-    CompletedDeployment, Deployment, Happening, Rank, Rollback, RollbackCause, Rollout,
-    ServiceDeploymentStatus, SourceRevision,
+    CompletedDeployment, Deployment, Rank, Rollback, RollbackCause, Rollout,
+    ServiceDeploymentStatus, ServiceEventKind, SourceRevision,
 };
 use model::task::{Desired, Phase, StopCause, Task};
 
-use super::census::{Census, Standing, count, is_health_checked};
-use super::gates::desired_count;
+use super::inventory::{Readiness, TaskInventory, count, is_health_checked};
 use super::limits::{EARLY_END_MS, FAILED_SHOWN_MS, breaker_threshold};
-use super::turn::{Plan, Tracked, Turn, earlier};
+use super::pass::{Pass, TaskPlan, Tracked, earlier};
+use super::wait_reasons::desired_count;
 
 /// What the end of a task says of its deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ fn ending(task: &Task) -> Ending {
         Some(StopCause::EssentialContainerExited { .. } | StopCause::AgentStopped { .. }) => {
             let Some(started) = task.times.started else { return Ending::NeverRan };
             let ended = task.times.stopping.or(task.times.stopped).unwrap_or(started);
-            let is_seen = task.service.as_ref().is_some_and(|service| service.is_seen_running);
+            let is_seen = task.service.as_ref().is_some_and(|service| service.is_ready);
             let was_healthy = is_seen && is_health_checked(task);
             if ended.since_ms(started) < EARLY_END_MS && !was_healthy {
                 Ending::EndedEarly
@@ -57,7 +57,7 @@ fn ending(task: &Task) -> Ending {
 const UNHEALTHY: &str = "task failed container health checks";
 
 /// Why a task failed, without the full stop.
-fn account(task: &Task) -> String {
+fn failure_of(task: &Task) -> String {
     match task.stop_cause.as_deref() {
         Some(StopCause::EssentialContainerExited { detail: Some(detail), .. }) => {
             detail.trim_end_matches('.').to_owned()
@@ -88,46 +88,47 @@ fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) -> boo
     is_another
 }
 
-impl<'a> Turn<'_, 'a> {
+impl<'a> Pass<'_, 'a> {
     /// Takes in how tasks have ended, and which can be counted on by now.
     pub(super) fn take_in(&mut self) {
-        self.settle();
-        self.census = self.look();
-        if self.mark_seen() {
+        self.account_for_ended();
+        self.inventory = self.take_inventory();
+        if self.mark_ready() {
             // Those that were in doubt only because of earlier failures are not any more.
-            self.census = self.look();
-            self.mark_seen();
+            self.inventory = self.take_inventory();
+            self.mark_ready();
         }
     }
 
-    fn look(&self) -> Census<'a> {
+    fn take_inventory(&self) -> TaskInventory<'a> {
         let deployments =
             self.deployments.iter().filter(|row| row.is.streak > 0).map(|row| row.is.id);
         let task_sets =
             self.task_sets.iter().filter(|row| row.is.failures > 0).map(|row| row.is.id);
         let cautious: BTreeSet<DeploymentId> = deployments.chain(task_sets).collect();
-        Census::of(self.picture, &cautious)
+        TaskInventory::of(self.snapshot, &cautious)
     }
 
     /// Takes in each task that has stopped, once.
-    fn settle(&mut self) {
+    fn account_for_ended(&mut self) {
         let is_of_service = |task: &&Task| task.service.is_some();
-        let all = || self.picture.tasks.iter().copied().filter(is_of_service);
+        let all = || self.snapshot.tasks.iter().copied().filter(is_of_service);
         let mut ended: Vec<&'a Task> = all()
             .filter(|task| {
-                let is_settled = task.service.as_ref().is_some_and(|service| service.is_settled);
-                task.phase == Phase::Stopped && !is_settled
+                let is_accounted =
+                    task.service.as_ref().is_some_and(|service| service.is_accounted);
+                task.phase == Phase::Stopped && !is_accounted
             })
             .collect();
         ended.sort_by_key(|task| (stopped_at(task), task.id));
         let proven: BTreeSet<DeploymentId> = all()
             .filter(|task| task.phase == Phase::Running && task.desired == Desired::Running)
             .filter_map(|task| task.service.as_ref())
-            .filter(|service| service.is_seen_running)
+            .filter(|service| service.is_ready)
             .map(|service| service.deployment)
             .collect();
         for task in ended {
-            self.verdict.settled.push(task.id);
+            self.plan.accounted.push(task.id);
             let Some(service) = &task.service else { continue };
             let ending = ending(task);
             if ending == Ending::Blameless {
@@ -141,34 +142,36 @@ impl<'a> Turn<'_, 'a> {
             }
             if let Some(row) = self.task_sets.iter_mut().find(|row| row.is.id == id) {
                 let set = &mut row.is;
-                set.last_failure = Some(account(task));
+                set.last_failure = Some(failure_of(task));
                 is_another = count_try(&mut set.failures, &mut set.last_failure_at, task);
             }
             // Once a try, however many tasks were started with it.
             if let Some(StopCause::FailedToStart { reason }) = task.stop_cause.as_deref()
                 && is_another
             {
-                self.say(Happening::NeverRan { why: reason.trim_end_matches('.').to_owned() });
+                self.say(ServiceEventKind::NeverRan {
+                    why: reason.trim_end_matches('.').to_owned(),
+                });
             }
         }
     }
 
     /// Marks tasks that can be counted on; whether that ended a row of failures.
-    fn mark_seen(&mut self) -> bool {
+    fn mark_ready(&mut self) -> bool {
         let mut proven: BTreeSet<DeploymentId> = BTreeSet::new();
         let mut running: BTreeSet<DeploymentId> = BTreeSet::new();
         let mut seen: Vec<TaskId> = Vec::new();
-        for member in self.census.but(None) {
-            if member.is_running() {
-                running.insert(member.deployment);
+        for view in self.inventory.but(None) {
+            if view.is_running() {
+                running.insert(view.deployment);
             }
-            let is_known = member.task.service.as_ref().is_some_and(|each| each.is_seen_running);
-            if member.standing == Standing::Healthy && !is_known {
-                proven.insert(member.deployment);
-                seen.push(member.task.id);
+            let is_known = view.task.service.as_ref().is_some_and(|each| each.is_ready);
+            if view.readiness == Readiness::Healthy && !is_known {
+                proven.insert(view.deployment);
+                seen.push(view.task.id);
             }
         }
-        self.seen.extend(seen);
+        self.ready.extend(seen);
         let mut is_ended = false;
         for row in &mut self.deployments {
             let deployment = &mut row.is;
@@ -176,7 +179,7 @@ impl<'a> Turn<'_, 'a> {
             if proven.contains(&deployment.id) {
                 is_ended |= deployment.streak > 0;
                 deployment.streak = 0;
-                let breaker = self.picture.service.deployment.breaker;
+                let breaker = self.snapshot.service.deployment.breaker;
                 if breaker.and_then(|breaker| breaker.resets_on_healthy_task).unwrap_or(true) {
                     deployment.failures = 0;
                 }
@@ -228,11 +231,11 @@ impl<'a> Turn<'_, 'a> {
     /// Ends the primary deployment if too many of its tasks have failed.
     fn trip(&mut self) {
         let Some(at) = self.primary() else { return };
-        let Some(breaker) = self.picture.service.deployment.breaker.filter(|each| each.is_enabled)
+        let Some(breaker) = self.snapshot.service.deployment.breaker.filter(|each| each.is_enabled)
         else {
             return;
         };
-        let threshold = breaker_threshold(&breaker, desired_count(self.picture));
+        let threshold = breaker_threshold(&breaker, desired_count(self.snapshot));
         let now = self.now();
         let deployment = &mut self.deployments[at].is;
         if deployment.rollout != Rollout::InProgress || deployment.failures < threshold {
@@ -247,7 +250,7 @@ impl<'a> Turn<'_, 'a> {
         let id = deployment.id;
         deployment.is_tripped = true;
         fail(deployment, &format!("ECS deployment circuit breaker: {why}."));
-        self.say(Happening::DeploymentFailed { deployment: id, why: why.to_owned() });
+        self.say(ServiceEventKind::DeploymentFailed { deployment: id, why: why.to_owned() });
         let undone = self.deployments.iter().position(|row| is_undone_by(&row.is, id));
         if let Some(undone) = undone {
             let last = self.deployments[at].is.last_failure.clone();
@@ -311,20 +314,20 @@ impl<'a> Turn<'_, 'a> {
             Some(known) => self.deployments[known].is = next,
             None => self.deployments.push(Tracked { was: None, is: next }),
         }
-        let service = self.service.get_or_insert_with(|| self.picture.service.clone());
+        let service = self.service.get_or_insert_with(|| self.snapshot.service.clone());
         service.revision = Some(target.revision);
-        self.say(Happening::RollingBack { to: by });
+        self.say(ServiceEventKind::RollingBack { to: by });
     }
 
     fn undoing(&self, bad: &Deployment, target: CompletedDeployment) -> Deployment {
         let now = self.now();
         Deployment {
-            id: self.picture.rollback_id,
+            id: self.snapshot.rollback_id,
             record: None,
             undoes: Some(bad.id),
             revision: target.revision,
             sources: self.sources(),
-            settings: self.picture.service.deployment.clone(),
+            settings: self.snapshot.service.deployment.clone(),
             rank: Rank::Primary,
             rollout: Rollout::InProgress,
             rollout_reason: None,
@@ -352,13 +355,13 @@ impl<'a> Turn<'_, 'a> {
     /// The revisions that the service has tasks of.
     fn sources(&self) -> Vec<SourceRevision> {
         let of = |row: &Tracked<'_, Deployment>| {
-            let members = self.census.of_deployment(row.is.id);
-            let wanted = || members.iter().filter(|member| member.is_wanted());
+            let views = self.inventory.of_deployment(row.is.id);
+            let wanted = || views.iter().filter(|view| view.is_wanted());
             let source = SourceRevision {
                 revision: row.is.revision,
                 requested: count(wanted()),
-                running: count(wanted().filter(|member| member.is_running())),
-                pending: count(wanted().filter(|member| !member.is_running())),
+                running: count(wanted().filter(|view| view.is_running())),
+                pending: count(wanted().filter(|view| !view.is_running())),
             };
             (source.requested > 0).then_some(source)
         };
@@ -385,10 +388,10 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Carries out the plan for the tasks, and what follows from it for the deployments.
-    pub(super) fn carry_out(&mut self, plan: &Plan) {
-        self.move_tasks(plan, None);
+    pub(super) fn carry_out(&mut self, plan: &TaskPlan) {
+        self.apply_task_plan(plan, None);
         if let Some(at) = self.primary() {
-            if plan.is_settled {
+            if plan.is_steady {
                 self.complete(at);
             }
             let deployment = &mut self.deployments[at].is;
@@ -398,12 +401,12 @@ impl<'a> Turn<'_, 'a> {
             let row = &self.deployments[at].is;
             let (id, streak, why) = (row.id, row.streak, row.last_failure.clone());
             self.note_failing(id, streak, why);
-            self.note_stuck(at, plan);
+            self.note_blocked(at, plan);
         }
         self.let_go();
         let is_completed =
             self.primary().is_some_and(|at| self.deployments[at].is.rollout == Rollout::Completed);
-        self.note_steadiness(plan.is_settled && is_completed);
+        self.note_steadiness(plan.is_steady && is_completed);
     }
 
     /// Takes deployments that are over and have no tasks out of the service's list. One that failed
@@ -414,7 +417,7 @@ impl<'a> Turn<'_, 'a> {
         for row in &mut self.deployments {
             // One that is being undone is still to be told how that ended.
             let is_over = row.is.status.is_final();
-            let is_empty = self.census.of_deployment(row.is.id).is_empty();
+            let is_empty = self.inventory.of_deployment(row.is.id).is_empty();
             if row.is.rank != Rank::Active || !is_over || !is_empty {
                 continue;
             }
@@ -430,7 +433,7 @@ impl<'a> Turn<'_, 'a> {
     /// Every task of a deployment is there: it is done, or watched for a while before it is.
     fn complete(&mut self, at: usize) {
         let now = self.now();
-        let bake_minutes = self.picture.service.deployment.bake_minutes.unwrap_or(0);
+        let bake_minutes = self.snapshot.service.deployment.bake_minutes.unwrap_or(0);
         let deployment = &mut self.deployments[at].is;
         if deployment.rollout != Rollout::InProgress {
             return;
@@ -455,23 +458,23 @@ impl<'a> Turn<'_, 'a> {
             row.is.finished_at = Some(now);
         }
         self.notes.completed = Some(CompletedDeployment { deployment: id, revision });
-        self.say(Happening::DeploymentCompleted { deployment: id });
+        self.say(ServiceEventKind::DeploymentCompleted { deployment: id });
     }
 
-    fn note_stuck(&mut self, at: usize, plan: &Plan) {
+    fn note_blocked(&mut self, at: usize, plan: &TaskPlan) {
         let id = self.deployments[at].is.id;
-        if !plan.is_stuck {
-            self.notes.stuck_said = None;
-        } else if self.notes.stuck_said != Some(id) {
-            self.notes.stuck_said = Some(id);
-            let why = STUCK.to_owned();
-            self.say(Happening::Stuck { why });
+        if !plan.is_blocked {
+            self.notes.blocked_said = None;
+        } else if self.notes.blocked_said != Some(id) {
+            self.notes.blocked_said = Some(id);
+            let why = BLOCKED.to_owned();
+            self.say(ServiceEventKind::Blocked { why });
         }
     }
 }
 
 /// ECS's words when the percentages leave no move.
-const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
+const BLOCKED: &str = "was unable to stop or start tasks during a deployment because of the service \
                      deployment configuration. Update the minimumHealthyPercent or maximumPercent \
                      value and try again.";
 
@@ -486,7 +489,7 @@ fn charge(deployment: &mut Deployment, task: &Task, ending: Ending, is_proven: b
     if deployment.rank != Rank::Primary || deployment.rollout == Rollout::Failed {
         return false;
     }
-    deployment.last_failure = Some(account(task));
+    deployment.last_failure = Some(failure_of(task));
     let is_another = count_try(&mut deployment.streak, &mut deployment.last_failure_at, task);
     // As long as another runs, one that never did is no sign of a bad revision.
     let is_excused = ending == Ending::NeverRan && is_proven;

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use tokio::net::TcpListener;
 
-use super::{Body, BoxFuture, RequestBody, Site, serve};
+use super::{Body, BoxFuture, RegionApi, RequestBody, serve};
 use crate::region::Region;
 
 /// Why a region never served.
@@ -33,7 +33,7 @@ pub async fn serve_region(
     Ok(())
 }
 
-impl Site for Region {
+impl RegionApi for Region {
     fn now(&self) -> Timestamp {
         self.control.clock.now()
     }
