@@ -76,7 +76,7 @@ pub(crate) struct RegionArgs {
     pub(crate) stopped_task_hours: u64,
     /// Minutes for which a host's agent may be away before its tasks count as stopped and services
     /// start others elsewhere
-    #[arg(long, value_name = "MINUTES", default_value_t = 10,
+    #[arg(long, alias = "host-silence-minutes", value_name = "MINUTES", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub(crate) heartbeat_timeout_minutes: u64,
     /// Take the addresses of tasks at once, for the agent that is started beside this

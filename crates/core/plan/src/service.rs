@@ -1,11 +1,11 @@
-//! A service's reconciler: looks at what is, at what was promised, and names the next actions.
+//! A service's reconciler: compares a snapshot of its rows with what the service asks for, and plans actions.
 //!
 //! [`reconcile`] is level-triggered: it is never told *what* changed, so a wake-up that is lost or
 //! repeated is harmless and a restart needs no special path. It takes in what happened to the tasks
 //! ([`outcomes`]), decides what becomes of the deployments, and then which tasks start and stop
 //! ([`rolling`], [`daemon`], [`external`]).
 //!
-//! **Invariants:** our own actions never leave fewer healthy tasks than the floor, nor make more tasks
+//! **Invariants:** its own actions never leave fewer healthy tasks than the floor, nor make more tasks
 //! than the ceiling ([`limits`]); a protected task is stopped for no scale-in and no deployment; a
 //! task that failed is counted once; once a plan is carried out, the same snapshot has no actions.
 
@@ -34,7 +34,7 @@ pub use wait_reasons::{
 
 use pass::Pass;
 
-/// Decides one pass: what to start and stop, and what to write down.
+/// Plans one pass: what to start and stop, and which rows to write.
 pub fn reconcile(snapshot: &Snapshot<'_>) -> ServicePlan {
     let mut pass = Pass::new(snapshot);
     pass.take_in();

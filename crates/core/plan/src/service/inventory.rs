@@ -1,4 +1,7 @@
-//! How a service's tasks stand: which can be counted on, which must be replaced, which may be stopped.
+//! The task inventory: a service's tasks that have not stopped, by deployment, each with its readiness.
+//!
+//! It is built anew in each pass from the snapshot alone. Where a task's readiness will change by the clock, the
+//! earliest such moment is kept, and the reconciler runs again then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +12,33 @@ use model::task::{Desired, Health, Phase, Task};
 use super::limits::{READY_AFTER_FAILURE_MS, READY_AFTER_MS};
 use super::snapshot::Snapshot;
 
-/// How a task that is not stopped stands, in the order in which stopping it costs more.
+/// How far a task that has not stopped serves. The order is that in which tasks are stopped: the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Readiness {
-    /// It is not wanted any more and has not stopped yet.
+    /// Its desired status is STOPPED, and it has not stopped yet.
     Stopping,
-    /// It does not run yet.
+    /// It has not reached RUNNING.
     Pending,
     /// It runs, and its health checks fail.
     Failing,
-    /// It runs; its health checks have not passed yet, or it has not run for long.
+    /// It runs, and its health checks have not passed yet; without checks, it has run for less than
+    /// [`READY_AFTER_MS`] or [`READY_AFTER_FAILURE_MS`].
     Unproven,
+    /// It runs, and its health checks pass; without checks, it has run for long enough. It counts towards the
+    /// floor.
     Healthy,
 }
 
-/// Why a task cannot stay although its deployment is the right one.
+/// Why a task must be replaced although its deployment is the right one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
+    /// Its health checks failed, and the service's grace period is over.
     Unhealthy,
+    /// Its instance is draining or gone.
     Draining(InstanceArn),
 }
 
-/// A task that is not stopped.
+/// A task that has not stopped, as the reconciler sees it.
 #[derive(Clone, Debug)]
 pub(super) struct TaskView<'a> {
     pub(super) task: &'a Task,
@@ -45,7 +53,7 @@ impl TaskView<'_> {
         self.readiness != Readiness::Stopping
     }
 
-    /// Wanted, and not to be replaced.
+    /// Wanted, and nothing asks for its replacement.
     pub(super) fn stays(&self) -> bool {
         self.is_wanted() && self.leave.is_none()
     }
@@ -55,16 +63,17 @@ impl TaskView<'_> {
     }
 }
 
-/// A service's tasks that are not stopped.
+/// A service's tasks that have not stopped, by deployment or task set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskInventory<'a> {
     pub(super) views: BTreeMap<DeploymentId, Vec<TaskView<'a>>>,
-    /// When some task stands otherwise even if nothing happens.
+    /// The earliest time at which a task's readiness changes by the clock alone.
     pub(super) look_again_at: Option<Timestamp>,
 }
 
 impl<'a> TaskInventory<'a> {
-    /// `cautious` are the deployments and task sets whose last tries failed.
+    /// `cautious` are the deployments and task sets whose last tries failed: their tasks count as healthy only
+    /// after [`READY_AFTER_FAILURE_MS`].
     pub(super) fn of(snapshot: &Snapshot<'a>, cautious: &BTreeSet<DeploymentId>) -> Self {
         let leaving: BTreeMap<InstanceId, &InstanceArn> = snapshot
             .hosts
@@ -106,7 +115,7 @@ impl<'a> TaskInventory<'a> {
         self.views.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Those of every other deployment.
+    /// The tasks of every other deployment, or of all.
     pub(super) fn but(&self, id: Option<DeploymentId>) -> impl Iterator<Item = &TaskView<'a>> {
         self.views.iter().filter(move |(each, _)| Some(**each) != id).flat_map(|(_, all)| all)
     }
@@ -140,12 +149,12 @@ impl<'a> TaskInventory<'a> {
     }
 }
 
-/// Whether the task's health is told by checks and not only by its running.
+/// Whether an essential container has a health check: then its result decides, not the time it runs.
 pub(super) fn is_health_checked(task: &Task) -> bool {
     task.containers.iter().any(|each| each.essential && each.is_health_checked)
 }
 
-/// So many, held at the largest count.
+/// The length of an iterator, capped at `u32::MAX`.
 pub(super) fn count<T>(many: impl Iterator<Item = T>) -> u32 {
     u32::try_from(many.count()).unwrap_or(u32::MAX)
 }

@@ -1,35 +1,39 @@
-//! The numbers of a service: floor and ceiling, the breaker's threshold, pauses.
+//! The numbers that bound a service's reconciler: counts of tasks in tasks, times in milliseconds.
 
 use model::service::{Breaker, BreakerThreshold, DeploymentSettings};
 
-/// How long a task without health checks runs before it is counted on. ECS waits for 40 s; here that
-/// is only so once tasks have failed.
+/// A task without health checks counts as healthy after it has run for this long. ECS waits 40 s each time;
+/// here only after failures ([`READY_AFTER_FAILURE_MS`]), so a good rollout is not slowed down.
 pub const READY_AFTER_MS: u64 = 3_000;
-/// How long such a task must run while tasks of its deployment keep failing.
+/// The same while the last tries of its deployment failed: until one has run for this long, the failures go on
+/// counting towards the breaker.
 pub const READY_AFTER_FAILURE_MS: u64 = 40_000;
-/// A task that ends by itself earlier than this after its start has failed to start.
+/// A task that ends by itself sooner than this after its start counts as a failure of its deployment.
 pub const EARLY_END_MS: u64 = 40_000;
-/// Tries without pause, so that a mistake shows at once and the breaker is quick.
+/// So many tries follow one another without a pause; from the next on [`backoff_ms`] grows. A broken revision
+/// trips the breaker (3 failures at least) without waiting.
 pub const FAST_TRIES: u32 = 3;
 /// The longest pause between tries.
 pub const BACKOFF_MS_MAX: u64 = 15 * 60 * 1000;
-/// How long a deployment that was rolled back is shown at least: the clients' waiters look every 15 s.
+/// A deployment that was rolled back stays in the service's list for this long, since waiters of the clients ask
+/// every 15 s and would miss its failure otherwise.
 pub const FAILED_SHOWN_MS: u64 = 30_000;
-/// How often a service that stays steady says so.
+/// A service that stays steady writes its event again after this long, as ECS does.
 pub const STEADY_AGAIN_MS: u64 = 6 * 60 * 60 * 1000;
-/// What a bounded threshold is bounded by.
+/// The fewest and the most failures, in tasks, that a threshold in percent comes to.
 pub const BREAKER_FAILURES_MIN: u32 = 3;
 pub const BREAKER_FAILURES_MAX: u32 = 200;
-/// The threshold in percent of the desired count, if none is set.
+/// The breaker's threshold in percent of the desired count, where a service sets none.
 pub const BREAKER_PERCENT: u32 = 50;
 
-/// How many tasks there shall be, and how few healthy and how many in all there may be.
+/// The desired count and the bounds that a rollout keeps between, in tasks: `floor <= desired <= ceiling`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub desired: u32,
-    /// The fewest healthy tasks that our own actions may leave.
+    /// No stop of ours leaves fewer healthy tasks: `minimumHealthyPercent` of the desired count, rounded up.
     pub floor: u32,
-    /// The most tasks, those that are being stopped included, that our own actions may make.
+    /// No start of ours makes more tasks, those that are being stopped included: `maximumPercent` of the desired
+    /// count, rounded down, and never less than desired.
     pub ceiling: u32,
 }
 
@@ -45,7 +49,7 @@ impl Sizes {
     }
 }
 
-/// How many failures trip the breaker of a service that desires so many tasks.
+/// At how many failed tasks the breaker ends a deployment of a service that desires `desired` tasks.
 pub fn breaker_threshold(breaker: &Breaker, desired: u32) -> u32 {
     let percent = |percent: u32| {
         let many = (u64::from(desired) * u64::from(percent)).div_ceil(100);
@@ -60,7 +64,8 @@ pub fn breaker_threshold(breaker: &Breaker, desired: u32) -> u32 {
     }
 }
 
-/// The pause after so many tries that all failed: none for the first, then 1 s, 2 s, 4 s, …
+/// The pause before the next try after `streak` failed ones: none up to [`FAST_TRIES`], then 1 s, 2 s, 4 s, …
+/// up to [`BACKOFF_MS_MAX`].
 pub fn backoff_ms(streak: u32) -> u64 {
     match streak.checked_sub(FAST_TRIES + 1) {
         None => 0,

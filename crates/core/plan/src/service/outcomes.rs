@@ -1,4 +1,5 @@
-//! What the tasks' fates mean for their deployments: failures, the breaker, rollbacks, completion.
+//! What the outcomes of tasks do to their deployments: failures are counted, the breaker trips, rollouts are
+//! rolled back or completed.
 
 use std::collections::BTreeSet;
 

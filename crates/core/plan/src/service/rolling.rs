@@ -1,10 +1,12 @@
-//! Tasks that are counted: those of a rolling deployment with all before it, or those of a task set.
+//! Plans starts and stops of a rolling deployment together with all deployments before it, or of one task set.
 //!
-//! Starts are bounded by the ceiling, which counts every task that has not stopped. A running task
-//! is stopped when there are more than desired of its readiness or better, or, down to the floor, when
-//! its place is needed for one that is missing. Readiness nest: a healthy task is also one
-//! that may be healthy, and that is also one that runs; so each stop is asked at its own level, and
-//! the floor holds at every level.
+//! Starts: as many tasks as are missing, as far as the ceiling ([`Sizes::ceiling`]) allows; every task that
+//! has not stopped counts towards it, those that are being stopped included.
+//!
+//! Stops: a running task is stopped if more tasks than desired have its [`Readiness`] or a better one. If tasks
+//! are missing and the ceiling or the instances leave no place for them, it is also stopped as long as more than
+//! [`Sizes::floor`] tasks of its readiness or a better one are left. [`Levels`] counts each task at its own
+//! readiness and at all below it, so the floor of healthy tasks holds whatever is stopped.
 
 use std::collections::BTreeMap;
 
@@ -17,20 +19,23 @@ use super::order::termination;
 use super::pass::{Pass, TaskPlan, Why};
 use super::snapshot::{Place, Start};
 
-/// Whose tasks they are, and what is allowed.
+/// What [`plan`] looks at: the tasks of one deployment or task set, those before it, and the bounds that hold.
 #[derive(Debug)]
 pub(super) struct Line<'l, 'a> {
     pub(super) id: DeploymentId,
+    /// Tasks of the deployment or task set itself that have not stopped.
     pub(super) own: &'l [TaskView<'a>],
     /// Tasks of deployments before it.
     pub(super) old: Vec<&'l TaskView<'a>>,
     pub(super) sizes: Sizes,
-    /// Whether it may start tasks at all: it has not failed.
+    /// Whether it may start tasks: a failed deployment only keeps what it has.
     pub(super) is_going: bool,
+    /// Tries in a row that brought no task that lasted; see [`super::limits::backoff_ms`].
     pub(super) streak: u32,
     pub(super) last_failure_at: Option<longshore_types::Timestamp>,
+    /// Tasks that found no capacity in the last pass; stops make way for them.
     pub(super) shortage: Option<&'l Shortage>,
-    /// Whether one task may move to keep zones even.
+    /// Whether the service asked for zones to be kept even (`availabilityZoneRebalancing`).
     pub(super) is_rebalanced: bool,
 }
 
@@ -42,7 +47,7 @@ pub(super) fn decide(pass: &mut Pass<'_, '_>) {
     pass.plan.starts.extend(start);
 }
 
-/// What becomes of the tasks of a rolling service.
+/// Starts and stops of a rolling service, its primary deployment and all before it together.
 pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     let service = pass.snapshot.service;
     let sizes = Sizes::of(&service.deployment, service.desired_count);
@@ -63,12 +68,13 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     plan(pass, &line)
 }
 
-/// How many tasks there are at each level.
+/// How many tasks have at least a readiness: `healthy <= hopeful <= running`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Levels {
     healthy: u32,
-    /// Healthy ones, and those of which it is not known yet.
+    /// [`Readiness::Healthy`] or [`Readiness::Unproven`].
     hopeful: u32,
+    /// All that run, [`Readiness::Failing`] included.
     running: u32,
 }
 
@@ -85,17 +91,18 @@ impl Levels {
         self.healthy -= u32::from(readiness >= Readiness::Healthy);
     }
 
-    /// Those whose health is known, be it good or bad.
+    /// Tasks whose health is known, good or bad: those that run, without the unproven ones.
     fn judged(&self) -> u32 {
         self.running - (self.hopeful - self.healthy)
     }
 
-    /// Whether one of this readiness may be stopped; `is_in_the_way` if its place is needed.
+    /// Whether a task of this readiness may be stopped: if there are more than desired at its level, or, where
+    /// a missing task needs its place (`is_in_the_way`), if more than the floor are left.
     fn may_stop(&self, readiness: Readiness, sizes: &Sizes, is_in_the_way: bool) -> bool {
         let above = |many: u32, floor: u32| many > sizes.desired || (is_in_the_way && many > floor);
         match readiness {
             Readiness::Stopping | Readiness::Pending => true,
-            // Those that come for it must be proven first.
+            // A failing task goes only when enough others have been judged: an unproven one may fail too.
             Readiness::Failing => above(self.judged(), 0),
             Readiness::Unproven => above(self.hopeful, sizes.floor),
             Readiness::Healthy => above(self.healthy, sizes.floor),
@@ -103,7 +110,7 @@ impl Levels {
     }
 }
 
-/// What becomes of a line's tasks.
+/// The starts and stops of one line.
 pub(super) fn plan(pass: &Pass<'_, '_>, line: &Line<'_, '_>) -> TaskPlan {
     let all = || line.own.iter().chain(line.old.iter().copied());
     let staying: Vec<&TaskView<'_>> = line.own.iter().filter(|view| view.stays()).collect();
@@ -127,7 +134,7 @@ pub(super) fn plan(pass: &Pass<'_, '_>, line: &Line<'_, '_>) -> TaskPlan {
 
     let is_quiet = plan.starts.is_empty() && plan.stops.is_empty();
     let healthy = count(staying.iter().filter(|view| view.readiness == Readiness::Healthy));
-    // One that is on its way to another zone leaves the service as steady as it is.
+    // While one task moves to another zone there is one more than desired, and the service counts as steady.
     let coming = u32::from(moved.is_some());
     plan.is_steady = is_quiet
         && line.old.is_empty()
@@ -149,7 +156,7 @@ pub(super) fn push_starts(plan: &mut TaskPlan, deployment: DeploymentId, tasks: 
     }
 }
 
-/// Stops what is not needed, and up to `in_the_way` tasks whose places are.
+/// Stops tasks above the desired count, and up to `in_the_way` more whose places missing tasks need.
 fn stop_some<'l, 'a>(
     pass: &Pass<'_, 'a>,
     line: &'l Line<'_, 'a>,
@@ -163,13 +170,14 @@ fn stop_some<'l, 'a>(
         levels.add(view.readiness);
     }
     let mut in_the_way = in_the_way;
-    // One by one: the next only when what came for the last can be counted on.
+    // Own tasks that fail their health checks are replaced one at a time: the next is stopped only when the
+    // replacement of the last is healthy.
     let is_changing = !plan.starts.is_empty()
         || line.own.iter().any(|view| {
             !view.is_wanted() || (view.leave.is_none() && view.readiness < Readiness::Healthy)
         });
     let mut failing_left = u32::from(!is_changing);
-    // Each stop of a running task either takes one above what is desired or makes way for one.
+    // An upper bound of running tasks to stop, so that no more than that many are ordered.
     let most = levels.running.saturating_sub(line.sizes.desired).saturating_add(in_the_way);
     for view in candidates(line, staying, moved, most as usize, plan) {
         let readiness = view.readiness;
@@ -195,8 +203,8 @@ fn stop_some<'l, 'a>(
     }
 }
 
-/// Whatever may be stopped, most dispensable first: by readiness, and among equals what belongs to
-/// deployments before, then what must be replaced, then what is too much.
+/// Tasks that may be stopped, in the order in which they are: lowest readiness first; among equals those of
+/// earlier deployments, then those that must be replaced, then those above the desired count.
 fn candidates<'l, 'a>(
     line: &'l Line<'_, 'a>,
     staying: &[&'l TaskView<'a>],
@@ -231,8 +239,8 @@ fn candidates<'l, 'a>(
     all.into_iter().map(|(_, _, _, view)| view).collect()
 }
 
-/// Moves one task of a settled service from the fullest zone to the emptiest: first starts one there,
-/// and once that can be counted on there is one too many.
+/// Starts one task in the emptiest zone if the fullest has at least two more. Only for a steady service whose
+/// ceiling allows one task more; [`moved_to_other_zone`] stops one elsewhere once the new one is healthy.
 fn even_zones(pass: &Pass<'_, '_>, primary: &Deployment, plan: &TaskPlan) -> Option<Start> {
     let service = pass.snapshot.service;
     let views: Vec<&TaskView<'_>> = pass.inventory.of_deployment(primary.id).iter().collect();
@@ -254,8 +262,8 @@ fn even_zones(pass: &Pass<'_, '_>, primary: &Deployment, plan: &TaskPlan) -> Opt
     (most - fewest > 1).then_some(Start { deployment: primary.id, tasks: 1, place })
 }
 
-/// The task that goes because one was started in a poorer zone: not the new one, although that does
-/// not run yet. It is stopped once there is one healthy task too many.
+/// The task to stop after [`even_zones`] started one in an emptier zone: any but the new one. None unless there
+/// is exactly one task more than desired.
 fn moved_to_other_zone<'l, 'a>(
     pass: &Pass<'_, 'a>,
     line: &Line<'_, 'a>,
@@ -277,12 +285,12 @@ fn moved_to_other_zone<'l, 'a>(
     let of_newest = zones.get(newest.task.zone.as_deref()?)?;
     let others: Vec<&TaskView<'_>> =
         healthy.into_iter().filter(|view| view.task.id != newest.task.id).collect();
-    // Without the new one its zone would have two fewer than the fullest.
+    // If the newest is in the fullest zone, it was no move that made one too many.
     let is_better = of_newest < most;
     is_better.then(|| termination(&others, 1).first().copied())?
 }
 
-/// How many of the tasks each zone has; none if that of some task is not known.
+/// How many of the tasks are in each zone, zones without any included; none if a task's zone is unknown.
 fn zones<'z>(pass: &'z Pass<'_, '_>, views: &[&'z TaskView<'_>]) -> Option<BTreeMap<&'z str, u32>> {
     let mut zones: BTreeMap<&str, u32> =
         pass.snapshot.zones.iter().map(|zone| (zone.as_str(), 0)).collect();

@@ -1,4 +1,4 @@
-//! What a pass is decided from, and what it decides.
+//! What a pass is decided from ([`Snapshot`]), and what it decides ([`ServicePlan`]).
 
 use longshore_types::{DeploymentId, InstanceArn, InstanceId, TaskId, Timestamp};
 use model::instance::InstanceStatus;
@@ -64,9 +64,9 @@ pub struct Start {
 pub struct ServicePlan {
     pub starts: Vec<Start>,
     pub stops: Vec<(TaskId, StopCause)>,
-    /// Tasks whose end was taken in: their `is_accounted` is to be set.
+    /// Stopped tasks whose outcome was counted: their `is_accounted` is to be set, so that it is not counted again.
     pub accounted: Vec<TaskId>,
-    /// Tasks that can be counted on by now: their `is_ready` is to be set.
+    /// Tasks that have become healthy: their `is_ready` is to be set.
     pub ready: Vec<TaskId>,
     pub deployments: Vec<Deployment>,
     /// The deployment that undoes another.
