@@ -1,4 +1,5 @@
 //! How many small commits a second the durable store takes: printed, and far from a stand-still.
+#![allow(clippy::disallowed_methods, reason = "what runs beside it ends with the process")]
 #![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::sync::Arc;

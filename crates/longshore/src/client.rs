@@ -196,6 +196,7 @@ async fn exchange(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(error.into()))?;
+    #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| failed(error.into()))?;
     let status = answer.status();

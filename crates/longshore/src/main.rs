@@ -4,6 +4,10 @@
 //! shims of containers. A shim must have one thread only, so it is told apart before anything else
 //! happens. **Invariant:** the environment and the arguments are read here and nowhere else.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod addresses;
@@ -119,6 +123,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 fn environment() -> Environment {
     let path =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -134,6 +139,7 @@ fn environment() -> Environment {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 fn text(name: &str) -> Option<String> {
     std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
 }

@@ -79,6 +79,7 @@ pub(crate) async fn run(
     let mut keepers = Vec::new();
     for spec in children {
         let (tell, told) = watch::channel(false);
+        #[expect(clippy::disallowed_methods, reason = "waited for below, when it was told to end")]
         let task = tokio::spawn(always(spec, patience, told, reports.clone()));
         keepers.push((tell, task));
     }
@@ -115,6 +116,10 @@ async fn always(
 ) {
     loop {
         let keeping = keep(spec.clone(), patience, stop.clone(), reports.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "waited for at once: a panic of it is contained"
+        )]
         match tokio::spawn(keeping).await {
             Ok(()) => return,
             Err(failed) => error!(child = spec.name, error = %failed, "its keeper failed"),

@@ -102,6 +102,7 @@ fn answer(mut connection: &TcpStream) -> io::Result<()> {
     connection.flush()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a sample shows what its users would write")]
 fn page() -> String {
     let variable = |name: &str| std::env::var_os(name)?.into_string().ok();
     let metadata = variable("ECS_CONTAINER_METADATA_URI_V4").unwrap_or_else(|| "none".to_owned());

@@ -4,6 +4,11 @@
 //! [`Decode`]) with the tables of [`shape`], and [`json`], [`query`], [`rest`] and [`cbor`] do the rest.
 //! Nothing here opens a socket or reads a clock; no input panics.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
+
 pub mod caller;
 pub mod cbor;
 pub mod codec;

@@ -117,11 +117,9 @@ impl TrustText {
             if self.principals.is_empty() {
                 return Some(Arc::new(read));
             }
-            let meant = read.with_principals(|principal| match principal {
-                Principal::Arn(arn) => {
-                    self.principals.get(&**arn).map(|id| Principal::UniqueId(id.as_str().into()))
-                }
-                _ => None,
+            let meant = read.with_principals(|principal| {
+                let Principal::Arn(arn) = principal else { return None };
+                self.principals.get(&**arn).map(|id| Principal::UniqueId(id.as_str().into()))
             });
             meant.ok().map(Arc::new)
         };

@@ -7,6 +7,8 @@
 //!
 //! **Invariant:** nothing here does IO or reads a clock, and no count is stored that can be derived.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod capacity_provider;
 pub mod cluster;
 pub mod document;

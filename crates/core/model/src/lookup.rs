@@ -83,18 +83,18 @@ impl View {
         let last = Index::ExpiringTokens(at.seconds());
         let seconds = self.indexes(Index::ExpiringTokens(0), last);
         let keys = seconds.flat_map(|(_, members)| members.others());
-        let tokens = keys.filter_map(|key| match key {
-            Key::ClientToken(account, id) => self.client_tokens.get(*account, id),
-            _ => None,
+        let tokens = keys.filter_map(|key| {
+            let Key::ClientToken(account, id) = key else { return None };
+            self.client_tokens.get(*account, id)
         });
         tokens.filter(move |token| token.expires_at <= at)
     }
 
     /// Task definitions that are to be deleted once nothing names them.
     pub fn ending_definitions(&self) -> impl Iterator<Item = &Arc<TaskDefinition>> {
-        self.members(&Index::EndingDefinitions).filter_map(|key| match key {
-            Key::TaskDefinition(account, id) => self.task_definitions.get(*account, id),
-            _ => None,
+        self.members(&Index::EndingDefinitions).filter_map(|key| {
+            let Key::TaskDefinition(account, id) = key else { return None };
+            self.task_definitions.get(*account, id)
         })
     }
 
@@ -106,13 +106,13 @@ impl View {
     ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         let cluster = cluster.clone();
         let first = Tally::ProviderTasks(account, cluster.clone(), "".into());
-        let is_its = move |tally: &&Tally| match tally {
-            Tally::ProviderTasks(owner, its, _) => *owner == account && *its == cluster,
-            _ => false,
+        let is_its = move |tally: &&Tally| {
+            let Tally::ProviderTasks(owner, its, _) = tally else { return false };
+            *owner == account && *its == cluster
         };
-        self.tallies_from(first).take_while(is_its).filter_map(|tally| match tally {
-            Tally::ProviderTasks(_, _, provider) => Some(provider),
-            _ => None,
+        self.tallies_from(first).take_while(is_its).filter_map(|tally| {
+            let Tally::ProviderTasks(_, _, provider) = tally else { return None };
+            Some(provider)
         })
     }
 
@@ -133,9 +133,9 @@ impl View {
     pub fn occupied_instances(&self) -> impl Iterator<Item = (InstanceId, usize)> {
         let [first, last] = [0, u8::MAX].map(|byte| InstanceId::from_bytes([byte; 16]));
         let indexes = self.indexes(Index::InstanceTasks(first), Index::InstanceTasks(last));
-        indexes.filter_map(|(index, members)| match index {
-            Index::InstanceTasks(id) => Some((*id, members.len())),
-            _ => None,
+        indexes.filter_map(|(index, members)| {
+            let Index::InstanceTasks(id) = index else { return None };
+            Some((*id, members.len()))
         })
     }
 
@@ -214,19 +214,15 @@ impl View {
         account: AccountId,
         cluster: &ClusterName,
     ) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
-        self.members(&Index::ClusterServices(account, cluster.clone())).filter_map(
-            |key| match key {
-                Key::Service(account, id) => self.services.get(*account, id),
-                _ => None,
-            },
-        )
+        self.members(&Index::ClusterServices(account, cluster.clone())).filter_map(|key| {
+            let Key::Service(account, id) = key else { return None };
+            self.services.get(*account, id)
+        })
     }
 
     fn instance_at(&self, key: &Key) -> Option<&Arc<Instance>> {
-        match key {
-            Key::ContainerInstance(account, id) => self.instances.get(*account, id),
-            _ => None,
-        }
+        let Key::ContainerInstance(account, id) = key else { return None };
+        self.instances.get(*account, id)
     }
 
     fn tasks_in<'a>(&'a self, index: &Index) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {

@@ -4,6 +4,7 @@
 //! written either by the control plane or from reports, never by both. The transitions are in
 //! [`step`]; this module has the row.
 
+#[expect(clippy::disallowed_types, reason = "sets that are asked for a value, never gone through")]
 mod sharing;
 mod step;
 mod stored;

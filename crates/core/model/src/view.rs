@@ -157,20 +157,18 @@ impl<K: Ord + Clone + fmt::Debug> Keys<K> {
 
 impl Members {
     pub(crate) fn insert(&mut self, key: &Key) {
-        match key {
-            Key::Task(account, id) => self.tasks.insert((*account, *id)),
-            other => self.others.get_or_insert_default().insert(other.clone()),
+        if let Key::Task(account, id) = key {
+            self.tasks.insert((*account, *id))
+        } else {
+            self.others.get_or_insert_default().insert(key.clone())
         }
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {
-        match key {
-            Key::Task(account, id) => self.tasks.remove(&(*account, *id)),
-            other => {
-                if let Some(others) = &mut self.others {
-                    others.remove(other);
-                }
-            }
+        if let Key::Task(account, id) = key {
+            self.tasks.remove(&(*account, *id));
+        } else if let Some(others) = &mut self.others {
+            others.remove(key);
         }
     }
 

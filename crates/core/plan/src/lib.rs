@@ -6,6 +6,8 @@
 //! written in; [`refusal`] is the vocabulary of "why not"; [`capacity`] shares tasks among capacity
 //! providers; [`ranges`] finds addresses that nobody else has. No clock, no IO, no randomness: a seed comes in as an argument.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod capacity;
 pub mod fargate;
 mod fit;

@@ -8,6 +8,10 @@
 //! **Invariant:** what lies under its final name is complete, was verified against its digest and is
 //! on disk. Everything else lies in directories that are swept when the store is opened.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod archive;

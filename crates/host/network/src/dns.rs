@@ -81,7 +81,9 @@ impl Relay {
         let udp = Arc::new(UdpSocket::from_std(bound.udp).map_err(failed)?);
         let tcp = TcpListener::from_std(bound.tcp).map_err(failed)?;
         let resolvers = Arc::new(Resolvers::new(resolv_conf));
+        #[expect(clippy::disallowed_methods, reason = "aborted when the relay is dropped")]
         let datagrams = tokio::spawn(serve_udp(udp, Arc::clone(&resolvers)));
+        #[expect(clippy::disallowed_methods, reason = "aborted when the relay is dropped")]
         let streams = tokio::spawn(serve_tcp(tcp, resolvers));
         Ok(Self { tasks: [datagrams, streams] })
     }
@@ -146,6 +148,10 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
             continue;
         };
         let (socket, resolvers) = (Arc::clone(&socket), Arc::clone(&resolvers));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by `place`, and by the timeout of an answer"
+        )]
         tokio::spawn(async move {
             let answer = ask_all(&resolvers, &question, Transport::Udp).await;
             drop(socket.send_to(&answer, asker).await);
@@ -167,6 +173,10 @@ async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
             }
         };
         let resolvers = Arc::clone(&resolvers);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by `place`, and by the timeout of a connection"
+        )]
         tokio::spawn(async move {
             // A connection that breaks is the asker's to open again.
             drop(answer_stream(stream, &resolvers).await);

@@ -20,6 +20,10 @@
 //! without its shim does not run; everything made for a container carries its id, so that whoever
 //! finds it knows what to remove.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod caps;

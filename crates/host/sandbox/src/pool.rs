@@ -119,6 +119,7 @@ impl Pool {
             template: tokio::sync::Mutex::default(),
             templates: AtomicU32::new(0),
         });
+        #[expect(clippy::disallowed_methods, reason = "aborted when the pool is dropped")]
         let refill = tokio::spawn(refill(Arc::clone(&shared))).abort_handle();
         Ok(Self { shared, refill })
     }
@@ -197,6 +198,7 @@ impl Shared {
             .stderr(Stdio::from(log))
             .spawn()?;
         // It outlives us, usually; if not, it must not stay a zombie.
+        #[expect(clippy::disallowed_methods, reason = "it ends with the child")]
         tokio::spawn(async move { child.wait().await });
         Ok(())
     }

@@ -197,6 +197,7 @@ pub(crate) async fn run(
     };
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     info!(region = %region.region, cluster = %args.cluster, "agent ready");
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,

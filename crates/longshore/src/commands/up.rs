@@ -45,6 +45,7 @@ pub(crate) async fn run(data: &DataDir, environment: &Environment, args: &Up) ->
     if !environment.is_root {
         say(args, &no_root_text(data));
     }
+    #[expect(clippy::disallowed_methods, reason = "aborted below")]
     let announce = tokio::spawn(announce(data.clone(), args.clone(), environment.is_root));
     let children = children(data, environment, args);
     let ended = supervisor::run(children, Patience::default(), signals::stop()).await;

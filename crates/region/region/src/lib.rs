@@ -4,6 +4,11 @@
 //! [`region::Region`] is the composition, and the only place that knows every service. What a service does
 //! is in its own crate; what they share is [`control`].
 
+#![warn(clippy::wildcard_enum_match_arm)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod region;

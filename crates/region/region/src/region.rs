@@ -143,6 +143,10 @@ impl Region {
         for service in &self.services {
             Arc::clone(service).register(&mut driver);
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the process; a panic of a pass is contained"
+        )]
         tokio::spawn(driver.run());
     }
 

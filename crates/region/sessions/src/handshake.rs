@@ -44,6 +44,7 @@ pub fn accept<B>(
     let upgrade = hyper::upgrade::on(&mut request);
     let serving = Arc::clone(sessions);
     if request.uri().path() == TELEMETRY_PATH {
+        #[expect(clippy::disallowed_methods, reason = "it ends with the socket")]
         tokio::spawn(async move {
             if let Some(socket) = upgraded(upgrade).await {
                 telemetry::serve(&serving, &instance, socket).await;
@@ -51,6 +52,7 @@ pub fn accept<B>(
         });
     } else {
         let agent = work::Agent::from_query(&query);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the socket")]
         tokio::spawn(async move {
             if let Some(socket) = upgraded(upgrade).await {
                 work::serve(&serving, &instance, &agent, socket).await;

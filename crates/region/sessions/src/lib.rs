@@ -8,6 +8,8 @@
 //! **Invariant:** an instance has at most one work session that may write `agentConnected`: the one
 //! whose number is in its row.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod handshake;
 pub mod message;
 mod orders;

@@ -48,8 +48,8 @@ impl Reconciler for Orders {
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<OrdersKey>) {
-        match &change.key {
-            Key::Task(account, id) => match view.tasks.get(*account, id) {
+        if let Key::Task(account, id) = &change.key {
+            match view.tasks.get(*account, id) {
                 Some(task) if task.has_orders() => {
                     if let Some(instance) = task.instance {
                         queue.changed(&OrdersKey::Instance(instance), change.seq);
@@ -57,14 +57,12 @@ impl Reconciler for Orders {
                 }
                 Some(task) if task.phase < Phase::Stopped => {}
                 Some(_) | None => queue.changed(&OrdersKey::EndedTask(*id), change.seq),
-            },
-            Key::ContainerInstance(account, id) => {
-                let row = view.instances.get(*account, id);
-                if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
-                    queue.changed(&OrdersKey::Instance(*id), change.seq);
-                }
             }
-            _ => {}
+        } else if let Key::ContainerInstance(account, id) = &change.key {
+            let row = view.instances.get(*account, id);
+            if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
+                queue.changed(&OrdersKey::Instance(*id), change.seq);
+            }
         }
     }
 

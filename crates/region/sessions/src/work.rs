@@ -104,11 +104,10 @@ pub(super) async fn serve(
     };
     sessions.closed(instance.id, number);
     say_goodbye(&mut socket, &end).await;
-    match &end {
-        End::Failed(error) => {
-            info!(instance = %instance.id, error = %Chain(error), "agent disconnected");
-        }
-        _ => info!(instance = %instance.id, end = ?end, "agent disconnected"),
+    if let End::Failed(error) = &end {
+        info!(instance = %instance.id, error = %Chain(error), "agent disconnected");
+    } else {
+        info!(instance = %instance.id, end = ?end, "agent disconnected");
     }
     if let Err(error) = disconnected(&sessions.control, instance, number).await {
         warn!(instance = %instance.id, error = %Chain(&error), "disconnect was not recorded");

@@ -45,6 +45,7 @@ mod render_instance;
 mod render_service;
 mod render_task;
 mod render_task_definition;
+#[allow(clippy::disallowed_types, reason = "a cache that is looked up by key")]
 mod rendered_task_cache;
 mod run_task;
 mod service;

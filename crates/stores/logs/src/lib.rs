@@ -14,6 +14,10 @@
 //! no part of an unanswered batch is visible; memory grows with groups and streams, never with
 //! events.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod catalog;

@@ -1,6 +1,6 @@
 //! The store as a whole: what is put is found again, in pages, after crashes, and not for ever.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

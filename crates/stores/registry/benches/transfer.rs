@@ -1,5 +1,6 @@
 //! 100 MB pushed and pulled over loopback, as a client sees it: until the registry has synced and
 //! acknowledged, until the last byte has arrived.
+#![allow(clippy::disallowed_methods, reason = "what runs beside it ends with the process")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
 
 use std::convert::Infallible;

@@ -7,6 +7,10 @@
 //! **Invariant:** a blob or manifest is answered only if the catalog says that the caller's account
 //! has it in that repository, and is acknowledged only when file and catalog entry are durable.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "maps that are looked up by key; no decision goes through them in order"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod answer;

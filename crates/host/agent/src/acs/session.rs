@@ -125,6 +125,10 @@ impl Session<'_> {
         if let Err(error) = self.out.try_send(text) {
             let out = self.out.clone();
             if let mpsc::error::TrySendError::Full(text) = error {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "it ends with the socket, whose receiver it waits for"
+                )]
                 tokio::spawn(async move { out.send(text).await });
             }
         }
@@ -177,6 +181,10 @@ impl Session<'_> {
             }
         }
         let (out, sequence) = (self.out.clone(), Arc::clone(&self.acs.sequence));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends when the credentials are on disk or the socket is closed"
+        )]
         tokio::spawn(async move {
             for synced in waits {
                 if synced.await.is_err() {
@@ -283,6 +291,10 @@ impl Session<'_> {
             let Some(attachment_arn) = interface.attachment_arn else { continue };
             let attachment = SubmitAttachment { attachment_arn, status: "ATTACHED" };
             let (link, task) = (Arc::clone(&self.acs.link), message.task_arn.clone());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one call, which the link gives up by its own timeout"
+            )]
             tokio::spawn(async move { link.attached(task, attachment).await });
         }
     }

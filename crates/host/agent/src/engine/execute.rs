@@ -508,6 +508,10 @@ pub(super) async fn delete_when_shipped(context: &Arc<Context>, id: ContainerId)
         None => delete_run(context, id).await,
         Some(shipped) => {
             let context = Arc::clone(context);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the run is deleted once its log is shipped; an agent that ends first deletes it at its next start"
+            )]
             tokio::spawn(async move {
                 shipped.await;
                 delete_run(&context, id).await;
@@ -519,6 +523,10 @@ pub(super) async fn delete_when_shipped(context: &Arc<Context>, id: ContainerId)
 /// What takes too long goes on behind the STOPPED event's back.
 async fn release_in_time(ctx: ActionContext) {
     let task = ctx.spec.arn.clone();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a release goes on after its time limit; what it leaves is removed at the next start"
+    )]
     let whole = tokio::spawn(async move { release(&ctx).await });
     if tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), whole).await.is_err() {
         warn!(%task, "release takes long");

@@ -182,6 +182,10 @@ impl Engine {
             execution_stopped_at: None,
         };
         let region = Arc::clone(&self.context.region);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one event; the region asks for it again if it is lost"
+        )]
         tokio::spawn(async move { region.tell(task, event).await });
     }
 
@@ -211,6 +215,10 @@ impl Engine {
         self.lock().live.insert(arn, handle);
         // The worker must not keep the engine alive, nor with it its own inbox.
         let tasks = Arc::downgrade(&self.tasks);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a worker a task: it ends with its task, and is in `live` until then"
+        )]
         tokio::spawn(async move {
             let ended = worker::run(worker).await;
             if let Some(tasks) = tasks.upgrade()

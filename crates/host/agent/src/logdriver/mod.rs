@@ -275,6 +275,10 @@ impl LogShipping {
         let (service, budget) = (Arc::clone(&self.service), self.budget.clone());
         let file = self.dirs.containers().join(&log.id).join(format!("{}-json.log", log.id));
         let log = log.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a pipeline a run: it ends with the run, and is in `pipelines` until then"
+        )]
         tokio::spawn(async move {
             pipeline.note.write(&log, &pipeline.shipped);
             match log.spec.driver {

@@ -88,6 +88,7 @@ impl Shared {
             unsafe { AsyncFd::register_with_interest(Source(inotify), Interest::READABLE) };
         let inotify = Arc::new(registered.map_err(io::Error::from)?);
         let wakers = Arc::new(Wakers::default());
+        #[expect(clippy::disallowed_methods, reason = "aborted when the last watcher is dropped")]
         let task = tokio::spawn(dispatch(Arc::clone(&inotify), Arc::clone(&wakers)));
         Ok(Self { inotify, wakers, task: task.abort_handle() })
     }

@@ -72,6 +72,7 @@ impl Fleet {
                 }
                 Some((socket, agent)) = connecting.next() => {
                     let socket = socket.map_err(|ended| Error::message(not_connected(&ended)))?;
+                    #[expect(clippy::disallowed_methods, reason = "aborted when the fleet is dropped")]
                     self.agents.push(tokio::spawn(agent.run(socket)).abort_handle());
                     progress(self.agents.len());
                 }

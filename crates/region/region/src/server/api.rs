@@ -337,7 +337,10 @@ fn unread(why: BodyError, protocol: Protocol) -> ApiError {
                 Protocol::Ec2Query => {
                     ApiError::client("RequestLimitExceeded", message).with_status(503)
                 }
-                _ => ApiError::client("ThrottlingException", message),
+                Protocol::AwsJson10
+                | Protocol::AwsJson11
+                | Protocol::RestJson1
+                | Protocol::RpcV2Cbor => ApiError::client("ThrottlingException", message),
             }
         }
         BodyError::TooLarge => {
@@ -358,7 +361,9 @@ fn wrong_scope(service: &Service, protocol: Protocol) -> ApiError {
     match protocol {
         Protocol::Query => ApiError::client("SignatureDoesNotMatch", message).with_status(403),
         Protocol::Ec2Query => ApiError::client("AuthFailure", message).with_status(401),
-        _ => ApiError::client("InvalidSignatureException", message),
+        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 | Protocol::RpcV2Cbor => {
+            ApiError::client("InvalidSignatureException", message)
+        }
     }
 }
 
@@ -369,7 +374,9 @@ fn unknown_target(protocol: Protocol, parts: &Parts) -> ApiError {
     let message = format!("{target} names no service that is available in Longshore.");
     match protocol {
         Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", message),
-        _ => ApiError::client("UnknownOperationException", message),
+        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 | Protocol::RpcV2Cbor => {
+            ApiError::client("UnknownOperationException", message)
+        }
     }
 }
 

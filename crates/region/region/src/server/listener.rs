@@ -73,6 +73,10 @@ async fn accept<S: RegionApi>(
             Ok((stream, address)) => {
                 let guest = Arc::new(peers.admit(address.ip()));
                 let (server, ended) = (Arc::clone(server), ended.clone());
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "bounded by `peers`; it ends with the connection or with `ended`"
+                )]
                 tokio::spawn(async move {
                     tokio::select! {
                         biased;

@@ -209,7 +209,7 @@ fn device(device: &api::Device) -> Value {
         api::DeviceCgroupPermission::Read => "r",
         api::DeviceCgroupPermission::Write => "w",
         api::DeviceCgroupPermission::Mknod => "m",
-        _ => "",
+        api::DeviceCgroupPermission::Unknown(_) | _ => "",
     };
     let permissions: String = match device.permissions.as_deref() {
         Some(permissions) if !permissions.is_empty() => permissions.iter().map(letter).collect(),

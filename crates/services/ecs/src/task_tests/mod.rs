@@ -1,5 +1,7 @@
 //! Tasks from the request to the stop, with fake agents on a real port.
 
+#![allow(clippy::disallowed_methods, reason = "what runs beside a test ends with it")]
+
 mod instances;
 mod placing;
 mod sessions;

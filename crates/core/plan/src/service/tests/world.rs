@@ -471,7 +471,9 @@ impl World {
             let at = task.times.created.plus_ms(behaviour.starts_in_ms);
             let input = match behaviour.fate {
                 Fate::NeverStarts => stopped(Some("CannotPullContainerError: no such image"), None),
-                _ => running(),
+                Fate::Lasts | Fate::EndsAfter(_) | Fate::HealthyAfter(_) | Fate::SickAfter(_) => {
+                    running()
+                }
             };
             return Some((at, input));
         }
