@@ -10,6 +10,7 @@
 mod deployment;
 mod event;
 mod settings;
+mod stage;
 mod task_set;
 
 use std::fmt;
@@ -28,8 +29,7 @@ use crate::task::LaunchType;
 use crate::view::Index;
 
 pub use deployment::{
-    Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Rollout, ServiceDeploymentStatus,
-    Shortage, SourceRevision, WaitReason,
+    Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Shortage, SourceRevision, WaitReason,
 };
 pub use event::{
     CompletedDeployment, EVENT_TASKS_MAX, SERVICE_EVENTS_MAX, ServiceEvent, ServiceEventKind,
@@ -39,6 +39,7 @@ pub use settings::{
     Breaker, BreakerThreshold, DeploymentSettings, PlacementConstraint, PlacementStrategy,
     Propagate,
 };
+pub use stage::Stage;
 pub use task_set::{TaskSet, TaskSetStatus};
 
 /// Names a service within its account.

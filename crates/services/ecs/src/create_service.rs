@@ -8,8 +8,8 @@ use control::access::principal_arn;
 use ecs_api as api;
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
-    Controller, Deployment, PlacementConstraint, PlacementStrategy, Rank, RevisionCapacity,
-    Rollout, Scheduling, ServiceDeploymentStatus, ServiceNotes, ServiceStatus, SourceRevision,
+    Controller, Deployment, PlacementConstraint, PlacementStrategy, RevisionCapacity, Scheduling,
+    ServiceNotes, ServiceStatus, SourceRevision,
 };
 use model::task::LaunchType;
 use model::{
@@ -464,37 +464,8 @@ pub(super) fn first_step(
     now: Timestamp,
 ) -> Deployment {
     let ids = ecs.control.ids.as_ref();
-    Deployment {
-        scope: service.scope.clone(),
-        cluster: service.cluster.clone(),
-        service: service.name.clone(),
-        id: DeploymentId::mint(ids),
-        record: Some(ServiceDeploymentId::mint(ids)),
-        undoes: None,
-        revision: revision.id,
-        sources,
-        settings: service.deployment.clone(),
-        rank: Rank::Primary,
-        rollout: Rollout::InProgress,
-        rollout_reason: None,
-        status: ServiceDeploymentStatus::Pending,
-        status_reason: None,
-        rollback: None,
-        is_tripped: false,
-        failures: 0,
-        last_failure_at: None,
-        last_failure: None,
-        streak: 0,
-        has_run: false,
-        shortage: None,
-        created_at: now,
-        started_at: None,
-        updated_at: now,
-        baking_since: None,
-        stopped_at: None,
-        finished_at: None,
-        version: 1,
-    }
+    let (id, record) = (DeploymentId::mint(ids), ServiceDeploymentId::mint(ids));
+    Deployment { sources, ..Deployment::new(service, id, Some(record), revision.id, now) }
 }
 
 /// Takes away what an inactive service of the same name left behind; what is too much for one batch

@@ -10,8 +10,8 @@ use longshore_types::{
     ClusterArn, DeploymentId, Scope, TaskDefinitionArn, TaskDefinitionId, Timestamp,
 };
 use model::service::{
-    Controller, Propagate, Rank, RevisionCapacity, Rollout, ServiceDeploymentStatus, ServiceStatus,
-    TaskSet, TaskSetStatus, WaitReason,
+    Controller, Propagate, Rank, RevisionCapacity, ServiceStatus, Stage, TaskSet, TaskSetStatus,
+    WaitReason,
 };
 use model::{Deployment, Document, Service, ServiceRevision, View};
 use plan::service::{self as promise, BreakerView, Counts, Snapshot};
@@ -65,8 +65,7 @@ impl<'v> ServiceRenderer<'v> {
         let mut snapshot = load_snapshot(ecs, view, service);
         // The primary one first, then the latest.
         snapshot.deployments.sort_by_key(|row| (row.rank, Reverse((row.created_at, row.id))));
-        let is_under_way =
-            snapshot.deployments.iter().any(|row| row.rollout == Rollout::InProgress);
+        let is_under_way = snapshot.deployments.iter().any(|row| row.stage.is_rolling());
         let wait_reasons =
             if is_under_way { promise::wait_reasons(&snapshot) } else { BTreeMap::new() };
         Self { view, service, snapshot, wait_reasons }
@@ -83,14 +82,14 @@ impl<'v> ServiceRenderer<'v> {
     /// What a deployment's record says of its status: what it waits for, while it is under way.
     pub(super) fn status_reason(&self, deployment: &Deployment) -> Option<String> {
         let wait_reasons = |id| self.wait_reasons.get(&id).map_or(&[][..], Vec::as_slice);
-        match deployment.status {
-            ServiceDeploymentStatus::Pending
-            | ServiceDeploymentStatus::InProgress
-            | ServiceDeploymentStatus::StopRequested
-            | ServiceDeploymentStatus::RollbackRequested => {
+        match deployment.stage {
+            Stage::Pending
+            | Stage::InProgress
+            | Stage::StopRequested
+            | Stage::RollbackRequested => {
                 Some(promise::rollout_reason(deployment, wait_reasons(deployment.id)))
             }
-            ServiceDeploymentStatus::RollbackInProgress => {
+            Stage::RollingBack => {
                 let by = deployment.rollback.as_ref().map(|rollback| rollback.by);
                 let waits = by.map_or(&[][..], wait_reasons).iter().map(WaitReason::to_string);
                 let waits: Vec<String> = waits.collect();
@@ -100,10 +99,13 @@ impl<'v> ServiceRenderer<'v> {
                     false => format!("{reason} Waiting for {}.", waits.join("; ")),
                 })
             }
-            ServiceDeploymentStatus::Stopped
-            | ServiceDeploymentStatus::Successful
-            | ServiceDeploymentStatus::RollbackSuccessful
-            | ServiceDeploymentStatus::RollbackFailed => deployment.status_reason.clone(),
+            Stage::Superseded
+            | Stage::Stopped
+            | Stage::RolledBack
+            | Stage::RollbackFailed
+            | Stage::Completed
+            | Stage::Restoring
+            | Stage::RestoreFailed => deployment.status_reason.clone(),
         }
     }
 
@@ -226,7 +228,7 @@ impl<'v> ServiceRenderer<'v> {
             failed_tasks: amount(row.failures),
             created_at: Some(row.created_at),
             updated_at: Some(row.updated_at),
-            rollout_state: Some(row.rollout.as_str().into()),
+            rollout_state: Some(row.stage.rollout_state().into()),
             rollout_state_reason: Some(self.rollout_reason(row)),
             ..api::Deployment::default()
         };

@@ -5,7 +5,7 @@ use aws_wire::{ApiError, Caller};
 use control::paging::{PageRequest, page_descending};
 use ecs_api as api;
 use longshore_types::{ServiceDeploymentArn, Timestamp};
-use model::service::{RollbackCause, ServiceDeploymentStatus, ServiceStatus};
+use model::service::{RollbackCause, ServiceStatus, Stage};
 use model::{Deployment, ServiceId, View};
 use store::Batch;
 
@@ -45,7 +45,7 @@ pub(super) async fn handle_list(
     let created = input.created_at.unwrap_or_default();
     let passes = |row: &Deployment| {
         let is_status =
-            |wanted: &api::ServiceDeploymentStatus| wanted.as_str() == row.status.as_str();
+            |wanted: &api::ServiceDeploymentStatus| wanted.as_str() == row.stage.record_status();
         row.record.is_some()
             && (statuses.is_empty() || statuses.iter().any(is_status))
             && created.before.is_none_or(|before| row.created_at < before)
@@ -78,7 +78,7 @@ fn brief(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeploymen
         created_at: Some(row.created_at),
         finished_at: row.finished_at,
         target_service_revision_arn: shown.revision(row).map(|row| row.arn().to_string()),
-        status: Some(row.status.as_str().into()),
+        status: Some(row.stage.record_status().into()),
         status_reason: shown.status_reason(row),
     }
 }
@@ -173,7 +173,7 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
             pending_task_count: amount(counts.pending),
             ..api::ServiceRevisionSummary::default()
         }),
-        status: Some(row.status.as_str().into()),
+        status: Some(row.stage.record_status().into()),
         status_reason: shown.status_reason(row),
         lifecycle_stage: is_baking(row).then_some(api::ServiceDeploymentLifecycleStage::BakeTime),
         deployment_configuration: Some(render_settings(&row.settings, service.controller)),
@@ -208,7 +208,7 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
 }
 
 fn is_baking(row: &Deployment) -> bool {
-    row.baking_since.is_some() && !row.status.is_final()
+    row.baking_since.is_some() && !row.stage.is_final()
 }
 
 pub(super) async fn handle_stop(
@@ -224,10 +224,8 @@ pub(super) async fn handle_stop(
     );
     let given = input.service_deployment_arn.unwrap_or_default();
     let requested = match &input.stop_type {
-        None | Some(api::StopServiceDeploymentStopType::Rollback) => {
-            ServiceDeploymentStatus::RollbackRequested
-        }
-        Some(api::StopServiceDeploymentStopType::Abort) => ServiceDeploymentStatus::StopRequested,
+        None | Some(api::StopServiceDeploymentStopType::Rollback) => Stage::RollbackRequested,
+        Some(api::StopServiceDeploymentStopType::Abort) => Stage::StopRequested,
         Some(other) => {
             let message = format!("{other} should be one of [ABORT,ROLLBACK]");
             return Err(Refusal::invalid(message).into());
@@ -252,34 +250,35 @@ fn stop(
     view: &View,
     id: &ServiceId,
     row: &Deployment,
-    requested: ServiceDeploymentStatus,
+    requested: Stage,
     now: Timestamp,
 ) -> Result<Option<Deployment>, ApiError> {
-    match row.status {
-        ServiceDeploymentStatus::Pending | ServiceDeploymentStatus::InProgress => {}
-        ServiceDeploymentStatus::StopRequested
-        | ServiceDeploymentStatus::RollbackRequested
-        | ServiceDeploymentStatus::RollbackInProgress => return Ok(None),
-        ServiceDeploymentStatus::Stopped
-        | ServiceDeploymentStatus::Successful
-        | ServiceDeploymentStatus::RollbackSuccessful
-        | ServiceDeploymentStatus::RollbackFailed => {
+    match row.stage {
+        Stage::Pending | Stage::InProgress => {}
+        Stage::StopRequested | Stage::RollbackRequested | Stage::RollingBack => return Ok(None),
+        Stage::Superseded
+        | Stage::Stopped
+        | Stage::RolledBack
+        | Stage::RollbackFailed
+        | Stage::Completed
+        | Stage::Restoring
+        | Stage::RestoreFailed => {
             let message = format!(
                 "The service deployment cannot be stopped because it is in the {} state.",
-                row.status.as_str()
+                row.stage.record_status()
             );
             return Err(Refusal::conflict(message).into());
         }
     }
     let events = view.service_events.get(row.scope.account, id);
     let has_before = events.is_some_and(|events| events.notes.completed.is_some());
-    if requested == ServiceDeploymentStatus::RollbackRequested && !has_before {
+    if requested == Stage::RollbackRequested && !has_before {
         let message = "The service deployment cannot be rolled back because the service has no \
                        completed deployment to go back to.";
         return Err(Refusal::conflict(message).into());
     }
     let mut next = row.clone();
-    next.status = requested;
+    next.stage = requested;
     next.updated_at = now;
     next.version += 1;
     Ok(Some(next))

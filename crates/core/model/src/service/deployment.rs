@@ -12,7 +12,7 @@ use longshore_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DeploymentSettings, ServiceId};
+use super::{DeploymentSettings, Service, ServiceId, Stage};
 use crate::table::Record;
 
 /// Names a deployment or task set within its account.
@@ -45,68 +45,6 @@ impl Rank {
             Self::Primary => "PRIMARY",
             Self::Active => "ACTIVE",
             Self::Gone => "INACTIVE",
-        }
-    }
-}
-
-/// `rolloutState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Rollout {
-    InProgress,
-    Completed,
-    Failed,
-}
-
-impl Rollout {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InProgress => "IN_PROGRESS",
-            Self::Completed => "COMPLETED",
-            Self::Failed => "FAILED",
-        }
-    }
-}
-
-/// The status of a service deployment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ServiceDeploymentStatus {
-    Pending,
-    InProgress,
-    StopRequested,
-    Stopped,
-    Successful,
-    RollbackRequested,
-    RollbackInProgress,
-    RollbackSuccessful,
-    RollbackFailed,
-}
-
-impl ServiceDeploymentStatus {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::InProgress => "IN_PROGRESS",
-            Self::StopRequested => "STOP_REQUESTED",
-            Self::Stopped => "STOPPED",
-            Self::Successful => "SUCCESSFUL",
-            Self::RollbackRequested => "ROLLBACK_REQUESTED",
-            Self::RollbackInProgress => "ROLLBACK_IN_PROGRESS",
-            Self::RollbackSuccessful => "ROLLBACK_SUCCESSFUL",
-            Self::RollbackFailed => "ROLLBACK_FAILED",
-        }
-    }
-
-    /// Whether nothing more will become of it.
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Stopped | Self::Successful | Self::RollbackSuccessful | Self::RollbackFailed => {
-                true
-            }
-            Self::Pending
-            | Self::InProgress
-            | Self::StopRequested
-            | Self::RollbackRequested
-            | Self::RollbackInProgress => false,
         }
     }
 }
@@ -218,10 +156,11 @@ pub struct Deployment {
     /// As they were when it began.
     pub settings: DeploymentSettings,
     pub rank: Rank,
-    pub rollout: Rollout,
+    #[serde(flatten)]
+    pub stage: Stage,
     /// Why it failed or was stopped; what it waits for is derived.
     pub rollout_reason: Option<String>,
-    pub status: ServiceDeploymentStatus,
+    /// The same as its record says it.
     pub status_reason: Option<String>,
     pub rollback: Option<Rollback>,
     /// Whether the breaker tripped.
@@ -251,6 +190,46 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// A service's next deployment, which brings `revision` about; nothing was done for it yet.
+    pub fn new(
+        service: &Service,
+        id: DeploymentId,
+        record: Option<ServiceDeploymentId>,
+        revision: RevisionId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            scope: service.scope.clone(),
+            cluster: service.cluster.clone(),
+            service: service.name.clone(),
+            id,
+            record,
+            undoes: None,
+            revision,
+            sources: Vec::new(),
+            settings: service.deployment.clone(),
+            rank: Rank::Primary,
+            stage: Stage::Pending,
+            rollout_reason: None,
+            status_reason: None,
+            rollback: None,
+            is_tripped: false,
+            failures: 0,
+            last_failure_at: None,
+            last_failure: None,
+            streak: 0,
+            has_run: false,
+            shortage: None,
+            created_at: now,
+            started_at: None,
+            updated_at: now,
+            baking_since: None,
+            stopped_at: None,
+            finished_at: None,
+            version: 1,
+        }
+    }
+
     pub fn service_id(&self) -> ServiceId {
         ServiceId { cluster: self.cluster.clone(), name: self.service.clone() }
     }

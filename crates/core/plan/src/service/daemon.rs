@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use longshore_types::InstanceId;
 use model::instance::InstanceStatus;
-use model::service::Rollout;
 
 use super::inventory::{Leave, Readiness, TaskView, count};
 use super::limits::Sizes;
@@ -37,7 +36,7 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     let sizes = Sizes::of(&pass.snapshot.service.deployment, desired(pass.snapshot));
     let mut plan = TaskPlan { desired: sizes.desired, ..TaskPlan::default() };
     let Some(primary) = pass.primary().map(|at| &pass.deployments[at].is) else { return plan };
-    let is_going = primary.rollout != Rollout::Failed;
+    let is_going = !primary.stage.has_failed();
     let waits_until = pass.next_try(primary.streak, primary.last_failure_at);
 
     let mut by_host: BTreeMap<InstanceId, Vec<&TaskView<'_>>> = BTreeMap::new();

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
 use model::service::{
-    CompletedDeployment, Deployment, Rank, Rollback, RollbackCause, Rollout,
-    ServiceDeploymentStatus, ServiceEventKind, SourceRevision,
+    CompletedDeployment, Deployment, Rank, Rollback, RollbackCause, ServiceEventKind,
+    SourceRevision, Stage,
 };
 use model::task::{Desired, Phase, StopCause, Task};
 
@@ -205,25 +205,26 @@ impl<'a> Pass<'_, 'a> {
         }
         let deployment = &mut self.deployments[at].is;
         deployment.started_at.get_or_insert(now);
-        match deployment.status {
-            ServiceDeploymentStatus::Pending => {
-                deployment.status = ServiceDeploymentStatus::InProgress;
-            }
-            ServiceDeploymentStatus::StopRequested => {
-                end(deployment, ServiceDeploymentStatus::Stopped, "Stopped by request.", now);
+        match deployment.stage {
+            Stage::Pending => deployment.stage = Stage::InProgress,
+            Stage::StopRequested => {
+                end(deployment, Stage::Stopped, "Stopped by request.", now);
                 deployment.stopped_at = Some(now);
-                fail(deployment, "ECS deployment stopped by request.");
+                set_failure(deployment, "ECS deployment stopped by request.");
             }
-            ServiceDeploymentStatus::RollbackRequested => {
-                fail(deployment, "ECS deployment stopped by request.");
+            Stage::RollbackRequested => {
+                set_failure(deployment, "ECS deployment stopped by request.");
                 self.roll_back(at, RollbackCause::Requested);
             }
-            ServiceDeploymentStatus::InProgress
-            | ServiceDeploymentStatus::Stopped
-            | ServiceDeploymentStatus::Successful
-            | ServiceDeploymentStatus::RollbackInProgress
-            | ServiceDeploymentStatus::RollbackSuccessful
-            | ServiceDeploymentStatus::RollbackFailed => {}
+            Stage::InProgress
+            | Stage::RollingBack
+            | Stage::Superseded
+            | Stage::Stopped
+            | Stage::RolledBack
+            | Stage::RollbackFailed
+            | Stage::Completed
+            | Stage::Restoring
+            | Stage::RestoreFailed => {}
         }
         self.trip();
         self.supersede();
@@ -239,7 +240,7 @@ impl<'a> Pass<'_, 'a> {
         let threshold = breaker_threshold(&breaker, desired_count(self.snapshot));
         let now = self.now();
         let deployment = &mut self.deployments[at].is;
-        if deployment.rollout != Rollout::InProgress || deployment.failures < threshold {
+        if !deployment.stage.is_rolling() || deployment.failures < threshold {
             return;
         }
         let is_unhealthy = deployment.last_failure.as_deref() == Some(UNHEALTHY);
@@ -250,14 +251,15 @@ impl<'a> Pass<'_, 'a> {
         };
         let id = deployment.id;
         deployment.is_tripped = true;
-        fail(deployment, &format!("ECS deployment circuit breaker: {why}."));
+        set_failure(deployment, &format!("ECS deployment circuit breaker: {why}."));
         self.say(ServiceEventKind::DeploymentFailed { deployment: id, why: why.to_owned() });
         let undone = self.deployments.iter().position(|row| is_undone_by(&row.is, id));
         if let Some(undone) = undone {
+            self.deployments[at].is.stage = Stage::RestoreFailed;
             let last = self.deployments[at].is.last_failure.clone();
             let undone = &mut self.deployments[undone].is;
             let reason = with_last(&format!("The rollback failed: {why}."), last.as_deref());
-            end(undone, ServiceDeploymentStatus::RollbackFailed, &reason, now);
+            end(undone, Stage::RollbackFailed, &reason, now);
         } else if breaker.rolls_back && self.notes.completed.is_some() {
             self.roll_back(at, RollbackCause::Breaker);
         } else {
@@ -265,7 +267,7 @@ impl<'a> Pass<'_, 'a> {
             let reason = format!("Service deployment failed: {why}.");
             let reason = with_last(&reason, deployment.last_failure.as_deref());
             deployment.stopped_at = Some(now);
-            end(deployment, ServiceDeploymentStatus::Stopped, &reason, now);
+            end(deployment, Stage::Stopped, &reason, now);
         }
     }
 
@@ -276,11 +278,11 @@ impl<'a> Pass<'_, 'a> {
         let bad = &mut self.deployments[at].is;
         let Some(target) = self.notes.completed.filter(|each| each.deployment != bad.id) else {
             let why = "There is no completed deployment to go back to.";
-            end(bad, ServiceDeploymentStatus::RollbackFailed, why, now);
+            end(bad, Stage::RollbackFailed, why, now);
             return;
         };
         bad.rank = Rank::Active;
-        bad.status = ServiceDeploymentStatus::RollbackInProgress;
+        bad.stage = Stage::RollingBack;
         let why = match cause {
             RollbackCause::Breaker => {
                 "Service deployment rolled back because the circuit breaker threshold was exceeded."
@@ -297,11 +299,12 @@ impl<'a> Pass<'_, 'a> {
         let bad = bad.clone();
         let known = self.deployments.iter().position(|row| row.is.id == target.deployment);
         let mut next = match known {
-            Some(known) => self.deployments[known].is.clone(),
+            Some(known) => {
+                Deployment { stage: Stage::Restoring, ..self.deployments[known].is.clone() }
+            }
             None => self.undoing(&bad, target),
         };
         next.rank = Rank::Primary;
-        next.rollout = Rollout::InProgress;
         next.rollout_reason = Some(format!("ECS deployment {reason} {}.", target.deployment));
         next.is_tripped = false;
         next.failures = 0;
@@ -322,34 +325,13 @@ impl<'a> Pass<'_, 'a> {
 
     fn undoing(&self, bad: &Deployment, target: CompletedDeployment) -> Deployment {
         let now = self.now();
+        let id = self.snapshot.rollback_id;
         Deployment {
-            id: self.snapshot.rollback_id,
-            record: None,
             undoes: Some(bad.id),
-            revision: target.revision,
             sources: self.sources(),
-            settings: self.snapshot.service.deployment.clone(),
-            rank: Rank::Primary,
-            rollout: Rollout::InProgress,
-            rollout_reason: None,
-            status: ServiceDeploymentStatus::InProgress,
-            status_reason: None,
-            rollback: None,
-            is_tripped: false,
-            failures: 0,
-            last_failure_at: None,
-            last_failure: None,
-            streak: 0,
-            has_run: false,
-            shortage: None,
-            created_at: now,
+            stage: Stage::InProgress,
             started_at: Some(now),
-            updated_at: now,
-            baking_since: None,
-            stopped_at: None,
-            finished_at: None,
-            version: 1,
-            ..bad.clone()
+            ..Deployment::new(self.snapshot.service, id, None, target.revision, now)
         }
     }
 
@@ -376,7 +358,7 @@ impl<'a> Pass<'_, 'a> {
         for row in self.deployments.iter_mut().filter(|row| row.is.id != primary) {
             let deployment = &mut row.is;
             deployment.shortage = None;
-            if deployment.status.is_final() || is_undone_by(deployment, primary) {
+            if deployment.stage.is_final() || is_undone_by(deployment, primary) {
                 continue;
             }
             let reason = format!("Superseded by deployment {primary}.");
@@ -384,7 +366,8 @@ impl<'a> Pass<'_, 'a> {
             deployment.rollout_reason.get_or_insert_with(|| {
                 format!("ECS deployment {} superseded by {primary}.", deployment.id)
             });
-            end(deployment, ServiceDeploymentStatus::Stopped, &reason, now);
+            let stage = deployment.stage.superseded();
+            end(deployment, stage, &reason, now);
         }
     }
 
@@ -406,7 +389,7 @@ impl<'a> Pass<'_, 'a> {
         }
         self.let_go();
         let is_completed =
-            self.primary().is_some_and(|at| self.deployments[at].is.rollout == Rollout::Completed);
+            self.primary().is_some_and(|at| self.deployments[at].is.stage == Stage::Completed);
         self.note_steadiness(plan.is_steady && is_completed);
     }
 
@@ -417,7 +400,7 @@ impl<'a> Pass<'_, 'a> {
         let mut look_again_at = None;
         for row in &mut self.deployments {
             // One that is being undone is still to be told how that ended.
-            let is_over = row.is.status.is_final();
+            let is_over = row.is.stage.is_final();
             let is_empty = self.inventory.of_deployment(row.is.id).is_empty();
             if row.is.rank != Rank::Active || !is_over || !is_empty {
                 continue;
@@ -436,7 +419,7 @@ impl<'a> Pass<'_, 'a> {
         let now = self.now();
         let bake_minutes = self.snapshot.service.deployment.bake_minutes.unwrap_or(0);
         let deployment = &mut self.deployments[at].is;
-        if deployment.rollout != Rollout::InProgress {
+        if !deployment.stage.is_rolling() {
             return;
         }
         if bake_minutes > 0 {
@@ -447,15 +430,15 @@ impl<'a> Pass<'_, 'a> {
                 return;
             }
         }
-        deployment.rollout = Rollout::Completed;
-        deployment.rollout_reason = None;
-        if !deployment.status.is_final() {
-            deployment.status = ServiceDeploymentStatus::Successful;
+        // The record of one that was completed before says when that was.
+        if !deployment.stage.is_final() {
             deployment.finished_at = Some(now);
         }
+        deployment.stage = Stage::Completed;
+        deployment.rollout_reason = None;
         let (id, revision) = (deployment.id, deployment.revision);
         for row in self.deployments.iter_mut().filter(|row| is_undone_by(&row.is, id)) {
-            row.is.status = ServiceDeploymentStatus::RollbackSuccessful;
+            row.is.stage = Stage::RolledBack;
             row.is.finished_at = Some(now);
         }
         self.notes.completed = Some(CompletedDeployment { deployment: id, revision });
@@ -481,33 +464,33 @@ const BLOCKED: &str = "was unable to stop or start tasks during a deployment bec
 
 /// Whether `by` is at undoing the deployment.
 pub(super) fn is_undone_by(deployment: &Deployment, by: DeploymentId) -> bool {
-    deployment.status == ServiceDeploymentStatus::RollbackInProgress
+    deployment.stage == Stage::RollingBack
         && deployment.rollback.as_ref().is_some_and(|rollback| rollback.by == by)
 }
 
 /// Counts a failure of the primary deployment's; whether it is of another try than the last one.
 fn charge(deployment: &mut Deployment, task: &Task, ending: Ending, is_proven: bool) -> bool {
-    if deployment.rank != Rank::Primary || deployment.rollout == Rollout::Failed {
+    if deployment.rank != Rank::Primary || deployment.stage.has_failed() {
         return false;
     }
     deployment.last_failure = Some(failure_of(task));
     let is_another = count_try(&mut deployment.streak, &mut deployment.last_failure_at, task);
     // As long as another runs, one that never did is no sign of a bad revision.
     let is_excused = ending == Ending::NeverRan && is_proven;
-    if deployment.rollout == Rollout::InProgress && !is_excused {
+    if deployment.stage.is_rolling() && !is_excused {
         deployment.failures = deployment.failures.saturating_add(1);
     }
     is_another
 }
 
-fn fail(deployment: &mut Deployment, reason: &str) {
-    deployment.rollout = Rollout::Failed;
+/// Why it failed; the caller knows to what stage that leads.
+fn set_failure(deployment: &mut Deployment, reason: &str) {
     deployment.rollout_reason = Some(reason.to_owned());
     deployment.shortage = None;
 }
 
-fn end(deployment: &mut Deployment, status: ServiceDeploymentStatus, reason: &str, now: Timestamp) {
-    deployment.status = status;
+fn end(deployment: &mut Deployment, stage: Stage, reason: &str, now: Timestamp) {
+    deployment.stage = stage;
     deployment.status_reason = Some(reason.to_owned());
     deployment.finished_at = Some(now);
 }

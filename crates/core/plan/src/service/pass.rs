@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
 use model::service::{
-    Deployment, Rank, Rollout, Service, ServiceDeploymentStatus, ServiceEventKind, ServiceNotes,
-    ServiceStatus, TaskSet,
+    Deployment, Rank, Service, ServiceEventKind, ServiceNotes, ServiceStatus, TaskSet,
 };
 use model::task::StopCause;
 
@@ -194,16 +193,16 @@ impl<'p, 'a> Pass<'p, 'a> {
         let is_empty = self.inventory.but(None).next().is_none();
         for row in &mut self.deployments {
             let deployment = &mut row.is;
-            if !deployment.status.is_final() {
-                deployment.status = ServiceDeploymentStatus::Stopped;
+            let stage = deployment.stage.abandoned();
+            if !deployment.stage.is_final() {
                 deployment.status_reason = Some("The service was deleted.".to_owned());
                 deployment.stopped_at.get_or_insert(now);
                 deployment.finished_at.get_or_insert(now);
             }
-            if deployment.rollout == Rollout::InProgress {
-                deployment.rollout = Rollout::Failed;
+            if deployment.stage.is_rolling() {
                 deployment.rollout_reason = Some("The service was deleted.".to_owned());
             }
+            deployment.stage = stage;
             deployment.shortage = None;
             if is_empty {
                 deployment.rank = Rank::Gone;

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use longshore_types::DeploymentId;
-use model::service::{Deployment, Rollout, Shortage};
+use model::service::{Deployment, Shortage, Stage};
 
 use super::inventory::{Leave, Readiness, TaskView, count};
 use super::limits::Sizes;
@@ -59,7 +59,7 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
         own: pass.inventory.of_deployment(primary.id),
         old: pass.inventory.but(Some(primary.id)).collect(),
         sizes,
-        is_going: primary.rollout != Rollout::Failed,
+        is_going: !primary.stage.has_failed(),
         streak: primary.streak,
         last_failure_at: primary.last_failure_at,
         shortage: primary.shortage.as_ref(),
@@ -248,7 +248,7 @@ fn even_zones(pass: &Pass<'_, '_>, primary: &Deployment, plan: &TaskPlan) -> Opt
     let capacity_available = Sizes::of(&service.deployment, plan.desired).ceiling > plan.desired;
     let waits_until = pass.next_try(primary.streak, primary.last_failure_at);
     if !service.is_zone_rebalanced
-        || primary.rollout != Rollout::Completed
+        || primary.stage != Stage::Completed
         || !is_whole
         || !capacity_available
         || waits_until.is_some()

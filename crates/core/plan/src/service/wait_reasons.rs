@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use longshore_types::DeploymentId;
 use model::service::{
-    Controller, Deployment, Rank, Rollout, Scheduling, Service, ServiceStatus, Shortage, TaskSet,
+    Controller, Deployment, Rank, Scheduling, Service, ServiceStatus, Shortage, Stage, TaskSet,
     WaitReason,
 };
 use model::task::{Desired, Phase, Task};
@@ -101,11 +101,11 @@ pub fn wait_reasons(snapshot: &Snapshot<'_>) -> BTreeMap<DeploymentId, Vec<WaitR
     };
     let Some(at) = pass.primary() else { return wait_reasons };
     let primary = &pass.deployments[at].is;
-    if primary.rollout != Rollout::Failed {
+    if !primary.stage.has_failed() {
         let mut waits = wait_reasons_of(&pass, primary.id, &plan, primary.shortage.as_ref());
         let bake = pass.snapshot.service.deployment.bake_minutes;
-        if let (Some(since), Some(minutes), Rollout::InProgress) =
-            (primary.baking_since, bake, primary.rollout)
+        if let (Some(since), Some(minutes), true) =
+            (primary.baking_since, bake, primary.stage.is_rolling())
         {
             let until = since.plus_ms(u64::from(minutes) * 60_000);
             waits.push(WaitReason::Bake { until });
@@ -170,15 +170,15 @@ fn of_waiting<'t>(tasks: impl Iterator<Item = &'t Task>) -> Option<Shortage> {
 /// `rolloutStateReason`, and `statusReason` of a service deployment that is not done yet.
 pub fn rollout_reason(deployment: &Deployment, wait_reasons: &[WaitReason]) -> String {
     let id = deployment.id;
-    let base = match (deployment.rollout, &deployment.rollout_reason) {
-        (Rollout::Failed, Some(reason)) => return reason.clone(),
-        (Rollout::Failed, None) => return format!("ECS deployment {id} failed."),
-        (Rollout::Completed, _) => return format!("ECS deployment {id} completed."),
-        (Rollout::InProgress, Some(reason)) => reason.clone(),
-        (Rollout::InProgress, None) => format!("ECS deployment {id} in progress."),
-    };
+    let said = deployment.rollout_reason.clone();
+    if deployment.stage.has_failed() {
+        return said.unwrap_or_else(|| format!("ECS deployment {id} failed."));
+    }
+    if deployment.stage == Stage::Completed {
+        return format!("ECS deployment {id} completed.");
+    }
+    let mut reason = said.unwrap_or_else(|| format!("ECS deployment {id} in progress."));
     let waits: Vec<String> = wait_reasons.iter().map(WaitReason::to_string).collect();
-    let mut reason = base;
     if !waits.is_empty() {
         reason = format!("{reason} Waiting for {}.", waits.join("; "));
     }
@@ -219,13 +219,12 @@ pub struct BreakerView {
 /// How the breaker of a deployment stands; `desired` is the service's [`desired_count`].
 pub fn breaker(service: &Service, deployment: &Deployment, desired: u32) -> BreakerView {
     let breaker = service.deployment.breaker.filter(|breaker| breaker.is_enabled);
-    let status = match (breaker, deployment.is_tripped, deployment.rollout) {
+    let is_watched = deployment.stage.is_rolling() && !deployment.stage.is_final();
+    let status = match (breaker, deployment.is_tripped, is_watched) {
         (_, true, _) => BreakerStatus::Triggered,
         (None, false, _) => BreakerStatus::Disabled,
-        (Some(_), false, Rollout::InProgress) if !deployment.status.is_final() => {
-            BreakerStatus::Monitoring
-        }
-        (Some(_), false, _) => BreakerStatus::MonitoringComplete,
+        (Some(_), false, true) => BreakerStatus::Monitoring,
+        (Some(_), false, false) => BreakerStatus::MonitoringComplete,
     };
     let threshold = breaker.map_or(0, |breaker| breaker_threshold(&breaker, desired));
     BreakerView { status, failures: deployment.failures, threshold }

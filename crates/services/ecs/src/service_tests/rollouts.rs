@@ -1,8 +1,7 @@
 use ecs_api as api;
 use longshore_types::{DeploymentId, Uuid};
 use model::service::{
-    CompletedDeployment, Rank, Rollback, RollbackCause, Rollout, ServiceDeploymentStatus,
-    ServiceEvent, ServiceEventKind,
+    CompletedDeployment, Rank, Rollback, RollbackCause, ServiceEvent, ServiceEventKind, Stage,
 };
 use model::{Deployment, ServiceEvents};
 
@@ -53,8 +52,7 @@ async fn complete(world: &World, deployment: &Deployment) {
         row.add(ServiceEvent { id: Uuid::from_random([n; 16]), at: now, what });
     }
     let mut done = deployment.clone();
-    done.status = ServiceDeploymentStatus::Successful;
-    done.rollout = Rollout::Completed;
+    done.stage = Stage::Completed;
     done.finished_at = Some(now);
     world.put([row.into(), done.into()]).await;
 }
@@ -170,16 +168,16 @@ async fn a_deployment_is_stopped_once_and_only_while_it_is_under_way() {
     let updated = world.update(|input| input.force_new_deployment = Some(true)).await.unwrap();
     let arn = updated.current_service_deployment.unwrap();
     stop(&world, &arn, None).await.unwrap();
-    let status = || world.deployments()[1].status;
-    assert_eq!(status(), ServiceDeploymentStatus::RollbackRequested);
+    let stage = || world.deployments()[1].stage;
+    assert_eq!(stage(), Stage::RollbackRequested);
     stop(&world, &arn, Some(api::StopServiceDeploymentStopType::Abort)).await.unwrap();
-    assert_eq!(status(), ServiceDeploymentStatus::RollbackRequested, "it goes on as it was");
+    assert_eq!(stage(), Stage::RollbackRequested, "it goes on as it was");
 
     world.test.env.advance_ms(1_000);
     let updated = world.update(|input| input.force_new_deployment = Some(true)).await.unwrap();
     let arn = updated.current_service_deployment.unwrap();
     stop(&world, &arn, Some(api::StopServiceDeploymentStopType::Abort)).await.unwrap();
-    assert_eq!(world.deployments()[2].status, ServiceDeploymentStatus::StopRequested);
+    assert_eq!(world.deployments()[2].stage, Stage::StopRequested);
 }
 
 #[tokio::test]
@@ -199,12 +197,11 @@ async fn a_rollback_is_told_in_the_record_of_what_it_undoes() {
         undoes: Some(bad.id),
         revision: first.revision,
         created_at: now,
-        status: ServiceDeploymentStatus::InProgress,
+        stage: Stage::InProgress,
         ..bad.clone()
     };
     bad.rank = Rank::Active;
-    bad.rollout = Rollout::Failed;
-    bad.status = ServiceDeploymentStatus::RollbackInProgress;
+    bad.stage = Stage::RollingBack;
     bad.rollback = Some(Rollback {
         cause: RollbackCause::Breaker,
         started_at: now,
@@ -253,7 +250,7 @@ async fn old_records_are_swept_with_the_revisions_that_only_they_name() {
     let rows = world.deployments();
     let gone = rows[..2].iter().map(|row| Deployment {
         rank: Rank::Gone,
-        status: ServiceDeploymentStatus::Successful,
+        stage: Stage::Completed,
         finished_at: Some(row.created_at),
         ..row.clone()
     });

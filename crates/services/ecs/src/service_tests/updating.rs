@@ -1,6 +1,6 @@
 use ecs_api as api;
 use longshore_types::Digest;
-use model::service::{Rank, ServiceDeploymentStatus};
+use model::service::{Rank, Stage};
 use model::task::Phase;
 use model::{EcrTag, TaskDefinitionStatus};
 
@@ -71,7 +71,7 @@ async fn another_task_definition_begins_a_deployment_and_the_one_before_steps_ba
 
     let [before, after] = &world.deployments()[..] else { panic!("two deployments") };
     assert_eq!((before.rank, after.rank), (Rank::Active, Rank::Primary));
-    assert_eq!(after.status, ServiceDeploymentStatus::Pending);
+    assert_eq!(after.stage, Stage::Pending);
     assert_eq!(world.row().revision, Some(after.revision));
     let [source] = &after.sources[..] else { panic!("one source") };
     assert_eq!((source.revision, source.running), (before.revision, 2));

@@ -4,7 +4,7 @@ use control::reconcile::Driver;
 use ecs_api::{self as api, Ecs as _};
 use longshore_types::{DeploymentId, Timestamp};
 use model::instance::Instance;
-use model::service::{CompletedDeployment, Deployment, Rank, ServiceDeploymentStatus};
+use model::service::{CompletedDeployment, Deployment, Rank, Stage};
 use model::{Key, Row, Seq, ServiceEvents, ServiceId, View};
 use store::Change;
 
@@ -178,7 +178,7 @@ async fn a_rollback_that_finds_no_room_says_so_at_once() {
     world.create(2, |_| {}).await;
     world.settle().await;
     let mut bad = world.deployments().remove(0);
-    bad.status = ServiceDeploymentStatus::RollbackRequested;
+    bad.stage = Stage::RollbackRequested;
     let view = world.view();
     let events = view.service_events.get(world.test.root().account, &world.id()).unwrap();
     let mut events = ServiceEvents::clone(events);

@@ -1,8 +1,6 @@
 //! Tasks that keep failing: the breaker, rollbacks, and pauses between tries.
 
-use model::service::{
-    Breaker, BreakerThreshold, Rank, RollbackCause, Rollout, ServiceDeploymentStatus,
-};
+use model::service::{Breaker, BreakerThreshold, Rank, RollbackCause, Stage};
 use model::task::Health;
 
 use super::world::{Behaviour, Fate, World, breaker, settings};
@@ -49,8 +47,7 @@ fn a_revision_that_cannot_start_trips_the_breaker_and_the_old_tasks_never_notice
     world.run_until_steady();
     assert_eq!(world.wanted(), before, "no task of the good deployment was touched");
     let row = world.deployment(bad);
-    assert_eq!((row.rollout, row.rank), (Rollout::Failed, Rank::Active), "clients still look");
-    assert_eq!(row.status, ServiceDeploymentStatus::RollbackSuccessful);
+    assert_eq!((row.stage, row.rank), (Stage::RolledBack, Rank::Active), "clients still look");
     assert_eq!(row.failures, 4, "two waves of two");
     let why = "ECS deployment circuit breaker: tasks failed to start.";
     assert_eq!(row.rollout_reason.as_deref(), Some(why));
@@ -79,8 +76,7 @@ fn without_rollback_a_failed_deployment_starts_nothing_more() {
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
     world.run_ms(60_000);
     assert_eq!(world.primary().id, bad);
-    assert_eq!(world.deployment(bad).rollout, Rollout::Failed);
-    assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!(world.deployment(bad).stage, Stage::Stopped);
     assert_eq!(world.running(good), 4);
     let victim = world.wanted()[0];
     world.crash(victim);
@@ -102,9 +98,7 @@ fn a_rollback_makes_the_old_tasks_again_if_they_are_gone() {
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::EndsAfter(200)));
     world.pass();
-    world.run_until("rolled back", |world| {
-        world.deployment(bad).status == ServiceDeploymentStatus::RollbackSuccessful
-    });
+    world.run_until("rolled back", |world| world.deployment(bad).stage == Stage::RolledBack);
     let by = world.primary();
     assert_eq!((by.undoes, by.record.clone()), (Some(bad), None));
     assert_eq!(by.revision, world.deployment(good).revision);
@@ -120,7 +114,7 @@ fn tasks_that_exit_soon_after_their_start_count_as_failed_to_start() {
     let bad = world.deploy(Behaviour::new(Fate::EndsAfter(1_500)));
     world.pass();
     world.run_until_steady();
-    assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::RollbackSuccessful);
+    assert_eq!(world.deployment(bad).stage, Stage::RolledBack);
     let reason = world.deployment(bad).status_reason.clone().unwrap();
     assert!(reason.contains("container app exited with code 1"), "{reason}");
 }
@@ -152,7 +146,7 @@ fn a_healthy_task_sets_the_failures_back_unless_told_otherwise() {
         assert_eq!(world.deployment(id).failures, 2);
         world.run_until_steady();
         assert_eq!(world.deployment(id).failures, left);
-        assert_eq!(world.deployment(id).rollout, Rollout::Completed);
+        assert_eq!(world.deployment(id).stage, Stage::Completed);
     }
 }
 
@@ -162,7 +156,7 @@ fn a_first_deployment_that_fails_has_nothing_to_go_back_to() {
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
     world.run_ms(60_000);
     assert_eq!(world.deployment(bad).failures, 3);
-    assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!(world.deployment(bad).stage, Stage::Stopped);
     assert_eq!(world.primary().id, bad);
 }
 
@@ -178,8 +172,8 @@ fn a_rollback_that_fails_too_ends_there() {
         world.crash(victim);
     }
     world.run_ms(3_600_000);
-    assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::RollbackFailed);
-    assert_eq!(world.primary().rollout, Rollout::Failed);
+    assert_eq!(world.deployment(bad).stage, Stage::RollbackFailed);
+    assert_eq!(world.primary().stage, Stage::RestoreFailed);
     assert_eq!(world.live(), 0);
 }
 
@@ -223,18 +217,18 @@ fn stops_by_request_end_a_deployment_with_and_without_going_back() {
     let slow = Behaviour { starts_in_ms: 1_000_000, ..Behaviour::new(Fate::Lasts) };
     let stopped = world.deploy(slow);
     world.pass();
-    world.deployments.last_mut().unwrap().status = ServiceDeploymentStatus::StopRequested;
+    world.deployments.last_mut().unwrap().stage = Stage::StopRequested;
     world.run_ms(10_000);
-    assert_eq!(world.deployment(stopped).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!(world.deployment(stopped).stage, Stage::Stopped);
     assert_eq!(world.primary().id, stopped);
     let undone = world.deploy(slow);
     world.pass();
-    world.deployments.last_mut().unwrap().status = ServiceDeploymentStatus::RollbackRequested;
+    world.deployments.last_mut().unwrap().stage = Stage::RollbackRequested;
     world.pass();
     let rollback = world.deployment(undone).rollback.clone().unwrap();
     assert_eq!((rollback.cause, rollback.by), (RollbackCause::Requested, good));
     world.run_until_steady();
-    assert_eq!(world.deployment(undone).status, ServiceDeploymentStatus::RollbackSuccessful);
+    assert_eq!(world.deployment(undone).stage, Stage::RolledBack);
     assert_eq!((world.running(good), world.live()), (2, 2));
 }
 
@@ -246,12 +240,10 @@ fn a_deployment_that_supersedes_a_rollback_ends_its_record() {
     world.deploy(Behaviour::new(Fate::Lasts));
     world.run_until_steady();
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
-    world.run_until("it rolls back", |world| {
-        world.deployment(bad).status == ServiceDeploymentStatus::RollbackInProgress
-    });
+    world.run_until("it rolls back", |world| world.deployment(bad).stage == Stage::RollingBack);
     let next = world.deploy(Behaviour::new(Fate::Lasts));
     world.pass();
-    assert_eq!(world.deployment(bad).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!(world.deployment(bad).stage, Stage::Stopped);
     world.run_until_steady();
     assert_eq!((world.running(next), world.live()), (2, 2));
     assert_eq!(desired_count(&world.snapshot()), 2);

@@ -1,7 +1,7 @@
 //! One task on each instance.
 
 use model::instance::InstanceStatus;
-use model::service::{Rollout, Scheduling};
+use model::service::Scheduling;
 use model::task::Desired;
 
 use super::world::{Behaviour, Fate, World, breaker, settings};
@@ -106,7 +106,7 @@ fn a_daemon_that_cannot_start_trips_the_breaker() {
     let bad = world.deploy(Behaviour::new(Fate::NeverStarts));
     world.pass();
     world.run_until("rolled back", |world| {
-        world.deployment(bad).rollout == Rollout::Failed && world.notes.steady_said_at.is_some()
+        world.deployment(bad).stage.has_failed() && world.notes.steady_said_at.is_some()
     });
     let revision = world.deployment(good).revision;
     assert_eq!(world.primary().revision, revision);

@@ -1,7 +1,7 @@
 //! The lives of services, from creation to deletion.
 
 use model::instance::InstanceStatus;
-use model::service::{Rank, Rollout, ServiceDeploymentStatus, ServiceStatus, TaskSetStatus};
+use model::service::{Rank, ServiceStatus, Stage, TaskSetStatus};
 use model::task::{Desired, StopCause};
 
 use super::world::{Behaviour, Fate, World, settings};
@@ -15,8 +15,7 @@ fn a_new_service_starts_all_its_tasks_and_says_that_it_is_steady() {
     assert_eq!(plan.starts.iter().map(|start| start.tasks).sum::<u32>(), 4);
     world.run_until_steady();
     assert_eq!(world.running(id), 4);
-    assert_eq!(world.deployment(id).rollout, Rollout::Completed);
-    assert_eq!(world.deployment(id).status, ServiceDeploymentStatus::Successful);
+    assert_eq!(world.deployment(id).stage, Stage::Completed);
     let name = format!("(service web) (deployment {id}) deployment completed.");
     assert_eq!(world.messages(), [name.as_str(), "(service web) has reached a steady state."]);
 }
@@ -79,7 +78,7 @@ fn several_superseded_deployments_go_at_once_and_their_pending_tasks_first() {
     let third = world.deploy(Behaviour::new(Fate::Lasts));
     let plan = world.pass();
     assert_eq!(plan.stops.len(), 3, "the pending ones go at once");
-    assert_eq!(world.deployment(second).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!(world.deployment(second).stage, Stage::Superseded);
     let why = format!("Superseded by deployment {third}.");
     assert_eq!(world.deployment(second).status_reason, Some(why));
     world.run_until_steady();
@@ -131,7 +130,7 @@ fn a_crashed_task_is_replaced_in_the_same_pass() {
     assert!(world.notes.steady_said_at.is_none());
     world.run_until_steady();
     assert_eq!(world.running(id), 3);
-    assert_eq!(world.deployment(id).rollout, Rollout::Completed);
+    assert_eq!(world.deployment(id).stage, Stage::Completed);
 }
 
 #[test]
@@ -207,11 +206,11 @@ fn a_bake_time_passes_before_the_deployment_is_completed() {
     world.service.deployment.bake_minutes = Some(10);
     let id = world.deploy(Behaviour::new(Fate::Lasts));
     world.run_ms(60_000);
-    assert_eq!(world.deployment(id).rollout, Rollout::InProgress);
+    assert_eq!(world.deployment(id).stage, Stage::InProgress);
     let reason = rollout_reason(world.deployment(id), &wait_reasons(&world.snapshot())[&id]);
     assert!(reason.contains("its bake time to end"), "{reason}");
     world.run_ms(600_000);
-    assert_eq!(world.deployment(id).rollout, Rollout::Completed);
+    assert_eq!(world.deployment(id).stage, Stage::Completed);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use longshore_types::{
 use model::instance::InstanceStatus;
 use model::service::{
     Breaker, Controller, Deployment, DeploymentSettings, Propagate, Rank, RevisionCapacity,
-    Rollout, Scheduling, Service, ServiceDeploymentStatus, ServiceEventKind, ServiceNotes,
-    ServiceStatus, Shortage, TaskSet, TaskSetStatus,
+    Scheduling, Service, ServiceEventKind, ServiceNotes, ServiceStatus, Shortage, TaskSet,
+    TaskSetStatus,
 };
 use model::task::{
     Asked, AskedContainer, Container, Desired, Health, Input, LaunchType, Need, Overrides, Phase,
@@ -155,37 +155,8 @@ impl World {
         for old in &mut self.deployments {
             old.rank = old.rank.max(Rank::Active);
         }
-        self.deployments.push(Deployment {
-            scope: self.service.scope.clone(),
-            cluster: self.service.cluster.clone(),
-            service: self.service.name.clone(),
-            id,
-            record: Some(ServiceDeploymentId::mint(&self.env)),
-            undoes: None,
-            revision,
-            sources: Vec::new(),
-            settings: self.service.deployment.clone(),
-            rank: Rank::Primary,
-            rollout: Rollout::InProgress,
-            rollout_reason: None,
-            status: ServiceDeploymentStatus::Pending,
-            status_reason: None,
-            rollback: None,
-            is_tripped: false,
-            failures: 0,
-            last_failure_at: None,
-            last_failure: None,
-            streak: 0,
-            has_run: false,
-            shortage: None,
-            created_at: now,
-            started_at: None,
-            updated_at: now,
-            baking_since: None,
-            stopped_at: None,
-            finished_at: None,
-            version: 1,
-        });
+        let record = ServiceDeploymentId::mint(&self.env);
+        self.deployments.push(Deployment::new(&self.service, id, Some(record), revision, now));
         self.service.revision = Some(revision);
         self.behaviours.insert(id, behaviour);
         id

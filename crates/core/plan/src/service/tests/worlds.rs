@@ -2,7 +2,7 @@
 
 use longshore_types::TaskId;
 use model::instance::InstanceStatus;
-use model::service::{Controller, Scheduling, ServiceDeploymentStatus, TaskSetStatus};
+use model::service::{Controller, Scheduling, Stage, TaskSetStatus};
 use model::task::{Health, Input, Phase};
 use proptest::prelude::*;
 
@@ -82,13 +82,13 @@ fn ask(world: &mut World) {
             world.service.deployment = settings;
         }
         3 => {
-            let status = match world.random(2) {
-                0 => ServiceDeploymentStatus::StopRequested,
-                _ => ServiceDeploymentStatus::RollbackRequested,
+            let stage = match world.random(2) {
+                0 => Stage::StopRequested,
+                _ => Stage::RollbackRequested,
             };
             let last = world.deployments.last_mut().unwrap();
-            if last.rank == model::service::Rank::Primary && !last.status.is_final() {
-                last.status = status;
+            if last.rank == model::service::Rank::Primary && !last.stage.is_final() {
+                last.stage = stage;
             }
         }
         4 => world.service.is_zone_rebalanced = !world.service.is_zone_rebalanced,
@@ -135,7 +135,7 @@ proptest! {
         world.service.desired_count = world.random(9);
         let last = world.deploy(Behaviour::new(Fate::Lasts));
         world.run_until("all is well", |world| {
-            world.deployment(last).status == ServiceDeploymentStatus::Successful
+            world.deployment(last).stage == Stage::Completed
                 && world.notes.steady_said_at.is_some()
         });
         prop_assert_eq!(world.running(last), world.service.desired_count as usize);

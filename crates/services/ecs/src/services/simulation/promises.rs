@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ecs_api::{self as api, Ecs as _};
 use model::instance::{Instance, InstanceStatus};
-use model::service::{Controller, Rank, Rollout, Scheduling, Service, ServiceStatus};
+use model::service::{Controller, Rank, Scheduling, Service, ServiceStatus, Stage};
 use model::task::{Desired, LaunchType, Phase, Task};
 use model::{Index, View};
 use plan::service::Sizes;
@@ -120,11 +120,11 @@ impl World {
             // It goes on trying, or was given up for good.
             let is_watched = service.deployment.breaker.is_some_and(|breaker| breaker.is_enabled);
             let is_due = is_watched && service.desired_count > 0 && !self.is_at_fargate_limit();
-            let is_open = primary.rollout == Rollout::InProgress;
+            let is_open = primary.stage.is_rolling();
             assert!(!is_due || !is_open, "{at}: {name} ({family}) goes on: {primary:?}");
             return;
         }
-        if primary.rollout == Rollout::Failed {
+        if primary.stage.has_failed() {
             return;
         }
         if revision.capacity.launch() == LaunchType::Fargate && self.is_at_fargate_limit() {
@@ -155,7 +155,7 @@ impl World {
         let digest = format!("sha256:{}", digest_of(&family));
         let is_pinned = revision.images.iter().all(|image| image.digest.as_ref() == Some(&digest));
         assert!(is_pinned || desired == 0, "{at}: {name} has {:?}", revision.images);
-        assert_eq!(primary.rollout, Rollout::Completed, "{at}: {name}: {}", events());
+        assert_eq!(primary.stage, Stage::Completed, "{at}: {name}: {}", events());
         assert_eq!(primary.shortage, None, "{at}: {name}");
         let others = view.deployments_of(account, &id).filter(|row| row.rank == Rank::Active);
         assert_eq!(others.count(), 0, "{at}: {name} has deployments of before");

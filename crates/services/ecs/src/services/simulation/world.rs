@@ -230,7 +230,7 @@ impl World {
             (task.id, task.phase, task.desired, task.instance, task.version).hash(&mut self.hasher);
         }
         for row in view.deployments.iter() {
-            (row.id.0, row.rank, row.rollout, row.version).hash(&mut self.hasher);
+            (row.id.0, row.rank, row.stage, row.version).hash(&mut self.hasher);
         }
     }
 
