@@ -71,10 +71,10 @@ impl RegionApi for Small {
     }
 
     fn authorize(&self, caller: &Caller, _: &'static str, _: &str) -> Result<(), ApiError> {
-        match caller.principal {
-            Principal::Root => Ok(()),
-            _ => Err(ApiError::client("AccessDeniedException", "No.")),
+        if let Principal::Root = caller.principal {
+            return Ok(());
         }
+        Err(ApiError::client("AccessDeniedException", "No."))
     }
 
     fn dispatch<'a>(
