@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use cargo_metadata::Package;
 use serde::Deserialize;
+use spdx::{Expression, ParseMode};
 
-use crate::metadata::{Metadata, Package};
+use crate::metadata::Metadata;
 
 /// The part of `deny.toml` that we use.
 #[derive(Debug, Deserialize)]
@@ -54,11 +56,11 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         .map_err(|error| format!("failed to read deny.toml: {error}"))?;
     let rules: Rules = toml::from_str(&text)
         .map_err(|error| format!("deny.toml says what we cannot read: {error}"))?;
-    let metadata = Metadata::read(root)?;
-    let foreign = metadata.packages.iter().filter(|package| package.source.is_some());
+    let metadata = Metadata::read(root).map_err(|error| error.to_string())?;
+    let foreign = metadata.packages().iter().filter(|package| package.source.is_some());
     let faults: Vec<String> = foreign.filter_map(|package| fault(&rules, package)).collect();
     if faults.is_empty() {
-        println!("deny: {} packages, all of them welcome", metadata.packages.len());
+        println!("deny: {} packages, all of them welcome", metadata.packages().len());
         return Ok(());
     }
     Err(format!("packages that are not welcome:\n  {}", faults.join("\n  ")))
@@ -66,15 +68,15 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
 
 fn fault(rules: &Rules, package: &Package) -> Option<String> {
     let Package { name, version, license, source, .. } = package;
-    if rules.bans.deny.iter().any(|ban| ban.name == *name) {
+    if rules.bans.deny.iter().any(|ban| ban.name == **name) {
         return Some(format!("{name} {version} is banned"));
     }
-    let source = source.as_deref().unwrap_or_default();
+    let source = source.as_ref().map_or("", |source| source.repr.as_str());
     let is_known = |registry: &String| source.strip_prefix("registry+") == Some(registry.as_str());
     if !rules.sources.allow_registry.iter().any(is_known) {
         return Some(format!("{name} {version} comes from {source}"));
     }
-    let clarified = || rules.licenses.clarify.iter().find(|it| it.name == *name);
+    let clarified = || rules.licenses.clarify.iter().find(|it| it.name == **name);
     match license.as_ref().or_else(|| clarified().map(|it| &it.expression)) {
         Some(license) if is_allowed(&rules.licenses.allow, license) => None,
         Some(license) => Some(format!("{name} {version} is licensed under {license}")),
@@ -82,64 +84,13 @@ fn fault(rules: &Rules, package: &Package) -> Option<String> {
     }
 }
 
-/// Whether an SPDX expression can be met with allowed licences alone.
+/// Whether an SPDX expression can be met with allowed licences alone. The forms that old manifests use
+/// (`MIT/Apache-2.0`, `GPL-3.0`) are understood; one that makes no sense is not met.
 fn is_allowed(allowed: &BTreeSet<String>, expression: &str) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut reader = Reader { words: &words, allowed };
-    reader.any_of() == Some(true) && reader.words.is_empty()
-}
-
-/// Reads an expression from left to right; `None` where it makes no sense.
-#[derive(Debug)]
-struct Reader<'a> {
-    words: &'a [&'a str],
-    allowed: &'a BTreeSet<String>,
-}
-
-impl Reader<'_> {
-    fn any_of(&mut self) -> Option<bool> {
-        let mut is_met = self.all_of()?;
-        while self.took("OR") {
-            is_met |= self.all_of()?;
-        }
-        Some(is_met)
-    }
-
-    fn all_of(&mut self) -> Option<bool> {
-        let mut is_met = self.one()?;
-        while self.took("AND") {
-            is_met &= self.one()?;
-        }
-        Some(is_met)
-    }
-
-    fn one(&mut self) -> Option<bool> {
-        if self.took("(") {
-            let inner = self.any_of()?;
-            return self.took(")").then_some(inner);
-        }
-        let (license, rest) = self.words.split_first()?;
-        self.words = rest;
+    Expression::parse_mode(expression, ParseMode::LAX).is_ok_and(|expression| {
         // A plus means: or a later version of it.
-        let mut name = license.trim_end_matches('+').to_owned();
-        if self.took("WITH") {
-            let (exception, rest) = self.words.split_first()?;
-            self.words = rest;
-            name = format!("{name} WITH {exception}");
-        }
-        Some(self.allowed.contains(&name))
-    }
-
-    fn took(&mut self, word: &str) -> bool {
-        match self.words.split_first() {
-            Some((first, rest)) if *first == word => {
-                self.words = rest;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
+        expression.evaluate(|asked| allowed.contains(asked.to_string().trim_end_matches('+')))
+    })
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ const OWNED: &[(&str, &str)] = &[("rusqlite", "store"), ("libcontainer", "sandbo
 const OWN_LINTS: &[&str] = &["sandbox", "probe"];
 
 pub(crate) fn run(root: &Path, is_printing: bool) -> Result<(), String> {
-    let metadata = Metadata::read(root)?;
+    let metadata = Metadata::read(root).map_err(|error| error.to_string())?;
     let (graph, places) = (metadata.graph(), places(root, &metadata));
     let mut faults = faults(&graph, &places);
     for package in metadata.members() {
@@ -109,7 +109,8 @@ fn places(root: &Path, metadata: &Metadata) -> Places {
         let inside = manifest.strip_prefix(root).unwrap_or(manifest);
         folder_of(&inside.to_string_lossy())
     };
-    metadata.members().map(|each| (each.name.clone(), place(&each.manifest_path))).collect()
+    let members = metadata.members().into_iter();
+    members.map(|each| (each.name.to_string(), place(each.manifest_path.as_std_path()))).collect()
 }
 
 /// `crates/core/model/Cargo.toml` is in `core`, `crates/longshore/Cargo.toml` in `longshore`.

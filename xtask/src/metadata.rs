@@ -1,53 +1,13 @@
 //! The part of `cargo metadata` that our checks look at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use serde::Deserialize;
+use cargo_metadata::{DependencyKind, MetadataCommand, Package, PackageId};
 
 /// The workspace and everything it is built from.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Metadata {
-    pub(crate) packages: Vec<Package>,
-    workspace_members: BTreeSet<String>,
-    resolve: Resolve,
-}
-
-/// One package of the graph.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Package {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) license: Option<String>,
-    pub(crate) manifest_path: PathBuf,
-    /// Absent for what lies in this repository.
-    pub(crate) source: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DependencyKind {
-    /// Absent for an ordinary dependency, else `dev` or `build`.
-    kind: Option<String>,
-}
+#[derive(Debug)]
+pub(crate) struct Metadata(cargo_metadata::Metadata);
 
 /// Who uses whom, by name, in what is shipped: dependencies of tests and build scripts left out.
 #[derive(Debug, Default)]
@@ -57,39 +17,32 @@ pub(crate) struct Graph {
 }
 
 impl Metadata {
-    pub(crate) fn read(root: &Path) -> Result<Self, String> {
-        let output = Command::new("cargo")
-            .args(["metadata", "--format-version", "1", "--locked"])
-            .current_dir(root)
-            .output()
-            .map_err(|error| format!("failed to run cargo metadata: {error}"))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("cargo metadata failed: {said}"));
-        }
-        serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("cargo metadata says what we cannot read: {error}"))
+    pub(crate) fn read(root: &Path) -> Result<Self, cargo_metadata::Error> {
+        let mut command = MetadataCommand::new();
+        command.current_dir(root).other_options(["--locked".to_owned()]);
+        command.exec().map(Self)
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Package> {
-        self.packages.iter().filter(|package| self.workspace_members.contains(&package.id))
+    pub(crate) fn packages(&self) -> &[Package] {
+        &self.0.packages
+    }
+
+    pub(crate) fn members(&self) -> Vec<&Package> {
+        self.0.workspace_packages()
     }
 
     pub(crate) fn graph(&self) -> Graph {
-        let names: BTreeMap<&str, &str> = self
-            .packages
-            .iter()
-            .map(|package| (package.id.as_str(), package.name.as_str()))
-            .collect();
-        let name_of = |id: &str| names.get(id).map_or_else(|| id.to_owned(), ToString::to_string);
-        let members = self.members().map(|package| package.name.clone()).collect();
+        let names: BTreeMap<&PackageId, String> =
+            self.packages().iter().map(|package| (&package.id, package.name.to_string())).collect();
+        let name_of = |id: &PackageId| names.get(id).cloned().unwrap_or_else(|| id.to_string());
+        let members = self.members().iter().map(|package| package.name.to_string()).collect();
         let mut graph = Graph { members, uses: BTreeMap::new() };
-        for node in &self.resolve.nodes {
-            let ordinary = node
-                .deps
-                .iter()
-                .filter(|dependency| dependency.dep_kinds.iter().any(|kind| kind.kind.is_none()));
-            let used = ordinary.map(|dependency| name_of(&dependency.pkg));
+        for node in self.0.resolve.iter().flat_map(|resolve| &resolve.nodes) {
+            let is_ordinary = |dependency: &&cargo_metadata::NodeDep| {
+                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
+            };
+            let used = node.deps.iter().filter(is_ordinary);
+            let used = used.map(|dependency| name_of(&dependency.pkg));
             graph.uses.entry(name_of(&node.id)).or_default().extend(used);
         }
         graph

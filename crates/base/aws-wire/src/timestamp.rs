@@ -1,13 +1,13 @@
 //! The three ways in which protocols write a time.
 
+use jiff::fmt::strtime;
 use longshore_types::Timestamp;
 
 use crate::json::timestamp_of_seconds;
 use crate::shape::TimestampFormat;
 
-const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const RFC822: &str = "%a, %d %b %Y %H:%M:%S GMT";
+const RFC822_WITH_FRACTION: &str = "%a, %d %b %Y %H:%M:%S%.f GMT";
 
 /// Seconds with up to three decimals, none if it is a whole second.
 pub(crate) fn write_seconds(out: &mut Vec<u8>, value: Timestamp) {
@@ -27,10 +27,7 @@ pub(crate) fn iso8601(value: Timestamp) -> String {
 
 /// `Sun, 25 Jan 2015 08:00:00 GMT`
 pub(crate) fn rfc822(value: Timestamp) -> String {
-    let (year, month, day, hour, minute, second, _) = value.civil();
-    let weekday = usize::try_from(value.0 / 86_400_000 % 7).map_or("", |index| DAYS[index]);
-    let month = usize::try_from(month - 1).map_or("", |index| MONTHS[index]);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    strtime::format(RFC822, value.civil()).expect("the format asks for what a date and a time have")
 }
 
 /// Reads a text in `format`; `None` if it is none.
@@ -41,67 +38,15 @@ pub(crate) fn parse(text: &str, format: TimestampFormat) -> Option<Timestamp> {
             .ok()
             .filter(|seconds: &f64| seconds.is_finite())
             .and_then(timestamp_of_seconds)
-            .or_else(|| parse_iso8601(text)),
-        TimestampFormat::Iso8601 => parse_iso8601(text),
+            .or_else(|| Timestamp::from_iso8601(text)),
+        TimestampFormat::Iso8601 => Timestamp::from_iso8601(text),
         TimestampFormat::Rfc822 => parse_rfc822(text),
     }
 }
 
-/// `2015-01-25T08:00:00[.fff](Z|±hh:mm)`
-fn parse_iso8601(text: &str) -> Option<Timestamp> {
-    let (date, rest) = text.split_once(['T', 't'])?;
-    let mut date = date.splitn(3, '-');
-    let year = number(date.next()?, 4)?;
-    let month = number(date.next()?, 2)?;
-    let day = number(date.next()?, 2)?;
-    let zone = rest.find(['Z', 'z', '+', '-'])?;
-    let (clock, zone) = rest.split_at(zone);
-    let ms = clock_ms(clock)?;
-    let start = Timestamp::from_civil(i64::from(year), month, day)?;
-    start.plus_ms(ms).0.checked_add_signed(-offset_ms(zone)?).map(Timestamp)
-}
-
 /// `Sun, 25 Jan 2015 08:00:00[.fff] GMT`
 fn parse_rfc822(text: &str) -> Option<Timestamp> {
-    let mut words = text.split_once(", ")?.1.split_ascii_whitespace();
-    let day = words.next()?.parse().ok()?;
-    let month = words.next()?;
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let year = number(words.next()?, 4)?;
-    let ms = clock_ms(words.next()?)?;
-    if words.next()? != "GMT" || words.next().is_some() {
-        return None;
-    }
-    let start = Timestamp::from_civil(i64::from(year), u32::try_from(month).ok()? + 1, day)?;
-    Some(start.plus_ms(ms))
-}
-
-/// `hh:mm:ss[.fff…]` in milliseconds.
-fn clock_ms(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let mut parts = whole.splitn(3, ':');
-    let hour = number(parts.next()?, 2).filter(|hour| *hour < 24)?;
-    let minute = number(parts.next()?, 2).filter(|minute| *minute < 60)?;
-    let second = number(parts.next()?, 2).filter(|second| *second <= 60)?;
-    if fraction.is_empty() || 9 < fraction.len() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let thousandths: u64 = format!("{fraction:0<3}")[..3].parse().ok()?;
-    Some(u64::from((hour * 60 + minute) * 60 + second) * 1000 + thousandths)
-}
-
-fn offset_ms(zone: &str) -> Option<i64> {
-    if zone.eq_ignore_ascii_case("Z") {
-        return Some(0);
-    }
-    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-    let ms = i64::from(number(hours, 2)? * 60 + number(minutes, 2)?) * 60_000;
-    Some(if zone.starts_with('-') { -ms } else { ms })
-}
-
-fn number(text: &str, digits: usize) -> Option<u32> {
-    let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { text.parse().ok() } else { None }
+    Timestamp::from_datetime(strtime::parse(RFC822_WITH_FRACTION, text).ok()?.to_datetime().ok()?)
 }
 
 #[cfg(test)]

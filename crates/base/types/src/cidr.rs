@@ -4,86 +4,74 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 /// A block of IPv4 addresses such as `172.31.0.0/16`.
 ///
 /// **Invariant:** its address is the block's first: the bits below the prefix are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr {
-    first: Ipv4Addr,
-    prefix: u8,
-}
+pub struct Cidr(Ipv4Net);
 
 impl Cidr {
     /// The block of `prefix` bits that `address` lies in; `None` if there are no 32 such bits.
-    pub const fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
-        if prefix > 32 {
-            return None;
-        }
-        Some(Self { first: Ipv4Addr::from_bits(address.to_bits() & mask_bits(prefix)), prefix })
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
+        Ipv4Net::new(address, prefix).ok().map(|net| Self(net.trunc()))
     }
 
     /// One address alone.
-    pub const fn host(address: Ipv4Addr) -> Self {
-        Self { first: address, prefix: 32 }
+    pub fn host(address: Ipv4Addr) -> Self {
+        Self(Ipv4Net::from(address))
     }
 
     /// For blocks written in code: `None` if there are bits below the prefix.
     pub const fn from_octets(octets: [u8; 4], prefix: u8) -> Option<Self> {
         let first = Ipv4Addr::from_octets(octets);
-        if prefix > 32 || first.to_bits() & !mask_bits(prefix) != 0 {
-            return None;
+        match Ipv4Net::new(first, prefix) {
+            Ok(net) if first.to_bits().trailing_zeros() + prefix as u32 >= 32 => Some(Self(net)),
+            Ok(_) | Err(_) => None,
         }
-        Some(Self { first, prefix })
     }
 
     pub fn first(self) -> Ipv4Addr {
-        self.first
+        self.0.network()
     }
 
     pub fn last(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.first.to_bits() | !mask_bits(self.prefix))
+        self.0.broadcast()
     }
 
     pub fn prefix(self) -> u8 {
-        self.prefix
+        self.0.prefix_len()
     }
 
     pub fn mask(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(mask_bits(self.prefix))
+        self.0.netmask()
     }
 
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & mask_bits(self.prefix) == self.first.to_bits()
+        self.0.contains(&address)
     }
 
     pub fn overlaps(self, other: Self) -> bool {
-        self.contains(other.first) || other.contains(self.first)
+        self.0.contains(&other.0) || other.0.contains(&self.0)
     }
 
     /// The address `offset` above the first; `None` past the end.
     pub fn nth(self, offset: u32) -> Option<Ipv4Addr> {
-        let address = Ipv4Addr::from_bits(self.first.to_bits().checked_add(offset)?);
+        let address = Ipv4Addr::from_bits(self.first().to_bits().checked_add(offset)?);
         self.contains(address).then_some(address)
     }
 
     /// How many addresses there are.
     pub fn size(self) -> u64 {
-        1 << (32 - u32::from(self.prefix))
-    }
-}
-
-const fn mask_bits(prefix: u8) -> u32 {
-    match u32::MAX.checked_shr(prefix as u32) {
-        Some(below) => !below,
-        None => u32::MAX,
+        1 << (32 - u32::from(self.prefix()))
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -103,10 +91,8 @@ impl FromStr for Cidr {
 
     /// `172.31.0.1/16` is an address with its network, and no block.
     fn from_str(text: &str) -> Result<Self, NotACidr> {
-        let (address, prefix) = text.split_once('/').ok_or(NotACidr)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| NotACidr)?;
-        let cidr = Self::new(address, prefix.parse().map_err(|_| NotACidr)?).ok_or(NotACidr)?;
-        if cidr.first == address { Ok(cidr) } else { Err(NotACidr) }
+        let net: Ipv4Net = text.parse().map_err(|_| NotACidr)?;
+        if net.addr() == net.network() { Ok(Self(net)) } else { Err(NotACidr) }
     }
 }
 

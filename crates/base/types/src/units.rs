@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
 /// CPU shares, 1024 to a core.
@@ -46,64 +48,45 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// Year, month (1-12), day (1-31), hour, minute, second, millisecond in UTC.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_possible_wrap,
-        reason = "each field is bounded by the calendar"
-    )]
-    pub fn civil(self) -> (i64, u32, u32, u32, u32, u32, u32) {
-        let days = (self.0 / 86_400_000) as i64;
-        let in_day = self.0 % 86_400_000;
-        // Days to civil date, after Howard Hinnant's published algorithm.
-        let z = days + 719_468;
-        let era = z.div_euclid(146_097);
-        let day_of_era = z.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_index = (5 * day_of_year + 2) / 153;
-        let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-        let month = if month_index < 10 { month_index + 3 } else { month_index - 9 } as u32;
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        (
-            year,
-            month,
-            day,
-            (in_day / 3_600_000) as u32,
-            (in_day / 60_000 % 60) as u32,
-            (in_day / 1000 % 60) as u32,
-            (in_day % 1000) as u32,
-        )
+    /// Date and time of day in UTC; the last millisecond of the year 9999 for what is later.
+    pub fn civil(self) -> DateTime {
+        let ms = i64::try_from(self.0).unwrap_or(i64::MAX);
+        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
+        Offset::UTC.to_datetime(time)
     }
 
     /// The start of the day of a civil date in UTC; `None` before 1970 or for no such date.
     pub fn from_civil(year: i64, month: u32, day: u32) -> Option<Self> {
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-            return None;
-        }
-        let y = if month <= 2 { year - 1 } else { year };
-        let era = y.div_euclid(400);
-        let year_of_era = y.rem_euclid(400);
-        let month_index = i64::from((month + 9) % 12);
-        let day_of_year = (153 * month_index + 2) / 5 + i64::from(day) - 1;
-        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        let days = era * 146_097 + day_of_era - 719_468;
-        let stamp = Self(u64::try_from(days).ok()?.checked_mul(86_400_000)?);
-        let (back_year, back_month, back_day, ..) = stamp.civil();
-        ((back_year, back_month, back_day) == (year, month, day)).then_some(stamp)
+        let month = i8::try_from(month).ok()?;
+        let date = Date::new(i16::try_from(year).ok()?, month, i8::try_from(day).ok()?).ok()?;
+        Self::from_datetime(date.to_datetime(Time::midnight()))
+    }
+
+    /// A date and time of day in UTC; `None` before 1970.
+    pub fn from_datetime(datetime: DateTime) -> Option<Self> {
+        let time = Offset::UTC.to_timestamp(datetime).ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(Self)
+    }
+
+    /// Reads `2026-11-20T21:10:00[.fff](Z|±hh:mm)`; `None` for anything else and before 1970.
+    pub fn from_iso8601(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(Self)
     }
 
     /// `2026-11-20T21:10:00.000Z`
     pub fn iso8601(self) -> String {
-        let (year, month, day, hour, minute, second, ms) = self.civil();
+        let at = self.civil();
+        let (year, month, day, ms) = (at.year(), at.month(), at.day(), at.millisecond());
+        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
 
     /// `20261120T211000Z`, the form of `X-Amz-Date`.
     pub fn amz_date(self) -> String {
-        let (year, month, day, hour, minute, second, _) = self.civil();
+        let at = self.civil();
+        let (year, month, day) = (at.year(), at.month(), at.day());
+        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
         format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
     }
 }
@@ -155,9 +138,15 @@ mod tests {
     fn every_day_of_forty_years_survives_the_round_trip() {
         for day in 0..(40 * 366) {
             let stamp = Timestamp(day * 86_400_000);
-            let (year, month, date, ..) = stamp.civil();
-            assert_eq!(Timestamp::from_civil(year, month, date), Some(stamp));
+            assert_eq!(Timestamp::from_datetime(stamp.civil()), Some(stamp));
         }
+        assert_eq!(Timestamp::from_civil(2000, 2, 29), Some(Timestamp(951_782_400_000)));
         assert_eq!(Timestamp::from_civil(2023, 2, 29), None);
+        assert_eq!(Timestamp::from_civil(1969, 12, 31), None);
+    }
+
+    #[test]
+    fn a_time_past_the_calendar_is_its_end() {
+        assert_eq!(Timestamp(u64::MAX).iso8601(), "9999-12-30T22:00:00.999Z");
     }
 }

@@ -6,7 +6,7 @@ use aws_wire::{ApiError, Caller};
 use control::access::TASK_EXECUTION_ROLE;
 use control::{Control, Permission};
 use iam_api as api;
-use longshore_types::AccountId;
+use longshore_types::{AccountId, Timestamp};
 use model::{
     Grants, IamAccount, IamRole, IamUser, Index, Key, NameKey, TheAccount, TrustText, View,
 };
@@ -230,7 +230,7 @@ pub(crate) async fn get_account_authorization_details(
                 document: Some(render::encoded(row.document())),
                 version_id: Some(format!("v{}", row.version)),
                 is_default_version: Some(true),
-                create_date: render::iso(&row.updated),
+                create_date: Timestamp::from_iso8601(&row.updated),
             };
             let shown = render::managed(&view, account, row);
             (row.arn(), Detail::Policy(managed(shown, vec![version])))

@@ -190,7 +190,7 @@ fn managed_version(known: &ManagedPolicy) -> api::PolicyVersion {
         document: None,
         version_id: Some(format!("v{}", known.version)),
         is_default_version: Some(true),
-        create_date: render::iso(&known.updated),
+        create_date: Timestamp::from_iso8601(&known.updated),
     }
 }
 

@@ -163,8 +163,8 @@ pub(crate) fn managed(view: &View, account: AccountId, row: &ManagedPolicy) -> a
         attachment_count: attachments(view, account, &arn),
         permissions_boundary_usage_count: boundaries(view, account, &arn),
         is_attachable: Some(true),
-        create_date: iso(&row.created),
-        update_date: iso(&row.updated),
+        create_date: Timestamp::from_iso8601(&row.created),
+        update_date: Timestamp::from_iso8601(&row.updated),
         arn: Some(arn),
         ..api::Policy::default()
     }
@@ -181,14 +181,6 @@ fn managed_id(arn: &str) -> String {
         char::from(ALPHABET[usize::try_from(state >> 59).unwrap_or_default()])
     });
     "ANPA".chars().chain(letters).collect()
-}
-
-/// `2017-11-16T18:48:22Z`
-pub(crate) fn iso(text: &str) -> Option<Timestamp> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
-    let day = Timestamp::from_civil(i64::from(number(0..4)?), number(5..7)?, number(8..10)?)?;
-    let seconds = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
-    Some(day.plus_ms(u64::from(seconds) * 1000))
 }
 
 /// The managed policies of a user, group or role, by name.
@@ -221,7 +213,10 @@ mod tests {
 
     #[test]
     fn times_and_documents_are_shown_as_iam_does() {
-        assert_eq!(iso("2017-11-16T18:48:22Z").unwrap().iso8601(), "2017-11-16T18:48:22.000Z");
+        assert_eq!(
+            Timestamp::from_iso8601("2017-11-16T18:48:22Z").unwrap().iso8601(),
+            "2017-11-16T18:48:22.000Z"
+        );
         assert_eq!(encoded("{\"a\": [*]}"), "%7B%22a%22%3A%20%5B%2A%5D%7D");
         let arn = "arn:aws:iam::aws:policy/AdministratorAccess";
         assert_eq!((managed_id(arn).len(), managed_id(arn)), (21, managed_id(arn)));

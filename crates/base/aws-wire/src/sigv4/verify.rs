@@ -1,6 +1,7 @@
 //! What a server checks: in the `Authorization` header or in a presigned query.
 
 use http::HeaderMap;
+use jiff::civil::DateTime;
 use subtle::ConstantTimeEq;
 
 use longshore_types::{Timestamp, Token};
@@ -320,20 +321,9 @@ fn sorted(list: &str) -> Result<Vec<&str>, SignatureError> {
 
 /// Reads `20261120T211000Z`.
 fn parse_amz_date(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
+    let is_digit = |(at, byte): (usize, u8)| at == 8 || at == 15 || byte.is_ascii_digit();
+    if text.len() != 16 || !text.bytes().enumerate().all(is_digit) {
         return None;
     }
-    let number = |from: usize, to: usize| -> Option<u32> {
-        let digits = bytes.get(from..to)?;
-        digits.iter().try_fold(0, |sum, digit| {
-            digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
-        })
-    };
-    let day = Timestamp::from_civil(i64::from(number(0, 4)?), number(4, 6)?, number(6, 8)?)?;
-    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    Some(day.plus_ms(u64::from(hour * 3600 + minute * 60 + second) * 1000))
+    Timestamp::from_datetime(DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?)
 }

@@ -124,10 +124,6 @@ impl Requests {
         self.attribute(kind, &bytes);
     }
 
-    pub(crate) fn host_u32(&mut self, kind: u16, value: u32) {
-        self.attribute(kind, &value.to_ne_bytes());
-    }
-
     pub(crate) fn net_u32(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_be_bytes());
     }
@@ -364,7 +360,7 @@ mod tests {
         requests.message("test", 7, REQUEST, |m| {
             m.raw(&[1, 2, 3, 4]);
             m.text(3, "eth0");
-            m.nested(18, |m| m.host_u32(1, 9));
+            m.nested(18, |m| m.net_u32(1, 9));
         });
         requests.message("test again", 8, ACK, |m| m.raw(&[0; 4]));
         let split: Vec<_> = messages(&requests.bytes).collect();
@@ -373,7 +369,7 @@ mod tests {
         let found: Vec<_> = attributes(&split[0].2[4..]).collect();
         assert_eq!(found[0], (3, &b"eth0\0"[..]));
         assert_eq!(found[1].0, 18);
-        assert_eq!(attributes(found[1].1).next(), Some((1, &9_u32.to_ne_bytes()[..])));
+        assert_eq!(attributes(found[1].1).next(), Some((1, &9_u32.to_be_bytes()[..])));
     }
 
     #[test]

@@ -1,60 +1,44 @@
 //! Links, addresses, routes and neighbours: what of rtnetlink a routed network needs.
+//!
+//! Requests are values of `netlink-packet-route`. Answers are read with it attribute by attribute, and one
+//! that it cannot read is passed over: a kernel newer than the library must not hide a link from us.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use longshore_types::Cidr;
+use netlink_packet_core::{Emitable, Parseable, ParseableParametrized};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressMessageBuffer, AddressScope,
+};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkMessageBuffer,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteLwEnCapType, RouteMessage, RouteMessageBuffer,
+    RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{ACK, CREATE, EXCL, NetlinkError, REPLACE, REQUEST, Requests, Socket, attributes};
+use super::{ACK, CREATE, DUMP, EXCL, NetlinkError, REPLACE, REQUEST, Requests, Socket};
 use crate::addr::MacAddr;
 use crate::names::{LinkName, NetTag};
 
-const NEW_LINK: u16 = 16;
-const DEL_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
-const NEW_ADDRESS: u16 = 20;
-const DEL_ADDRESS: u16 = 21;
-const GET_ADDRESS: u16 = 22;
-const NEW_ROUTE: u16 = 24;
-const DEL_ROUTE: u16 = 25;
-const GET_ROUTE: u16 = 26;
-const NEW_NEIGHBOUR: u16 = 28;
-
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_TXQLEN: u16 = 13;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_STATS64: u16 = 23;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_NUM_TX_QUEUES: u16 = 31;
-const IFLA_NUM_RX_QUEUES: u16 = 32;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const VETH_INFO_PEER: u16 = 1;
-const LINK_HEADER_LEN: usize = 16;
-const ADDRESS_HEADER_LEN: usize = 8;
-const ROUTE_HEADER_LEN: usize = 12;
-
-const FAMILY_IPV4: u8 = 2;
-const UP: u32 = 1;
-const TABLE_MAIN: u8 = 254;
-const PROTOCOL_STATIC: u8 = 4;
-const SCOPE_UNIVERSE: u8 = 0;
-const SCOPE_LINK: u8 = 253;
-const ROUTE_UNICAST: u8 = 1;
-const ROUTE_UNREACHABLE: u8 = 7;
-const NEIGHBOUR_PERMANENT: u16 = 0x80;
-/// The address brings no route of its own: all traffic goes through the gateway, and so the host.
-const ADDRESS_WITHOUT_ROUTE: u32 = 0x200;
+/// Packets that a link's queue holds, and how many queues it has: as many as a network card's.
+const QUEUE_PACKETS: u32 = 1000;
+const QUEUES: u32 = 1;
 
 /// A link's number within its namespace. The kernel counts up and gives none twice before it has given
 /// two thousand million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct LinkIndex(i32);
+pub(crate) struct LinkIndex(u32);
 
 /// The loopback link has this number in every namespace.
 pub(crate) const LOOPBACK: LinkIndex = LinkIndex(1);
@@ -78,20 +62,20 @@ pub(crate) struct Route {
     pub(crate) range: Cidr,
     pub(crate) link: Option<LinkIndex>,
     pub(crate) metric: u32,
-    kind: u8,
+    kind: RouteType,
     table: u32,
 }
 
 impl Route {
     /// Whether it is there only to say whose the range is.
     pub(crate) fn is_claim_of(&self, tag: NetTag) -> bool {
-        self.kind == ROUTE_UNREACHABLE && self.metric == tag.metric()
+        self.kind == RouteType::Unreachable && self.metric == tag.metric()
     }
 
     pub(crate) fn is_default(&self) -> bool {
         self.range.prefix() == 0
-            && self.kind == ROUTE_UNICAST
-            && self.table == u32::from(TABLE_MAIN)
+            && self.kind == RouteType::Unicast
+            && self.table == u32::from(RouteHeader::RT_TABLE_MAIN)
     }
 }
 
@@ -106,93 +90,83 @@ pub(crate) struct VethPair<'a> {
 }
 
 impl Requests {
-    fn link_header(&mut self, index: i32, flags: u32) {
-        self.raw(&[0; 4]);
-        self.raw(&index.to_ne_bytes());
-        self.raw(&flags.to_ne_bytes());
-        self.raw(&flags.to_ne_bytes());
+    /// Appends a message of the library's.
+    fn route(
+        &mut self,
+        doing: impl Into<std::borrow::Cow<'static, str>>,
+        flags: u16,
+        message: &RouteNetlinkMessage,
+    ) {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        self.message(doing, message.message_type(), REQUEST | flags, |m| m.raw(&bytes));
     }
 
     /// Makes both ends. The near one is up; the far one cannot be before the two are joined.
     pub(crate) fn add_veth(&mut self, pair: &VethPair<'_>) {
-        let flags = REQUEST | ACK | CREATE | EXCL;
-        self.message(format!("add link {}", pair.near), NEW_LINK, flags, |m| {
-            m.link_header(0, UP);
-            m.text(IFLA_IFNAME, pair.near.as_str());
-            m.attribute(IFLA_ADDRESS, &pair.near_mac.octets());
-            m.host_u32(IFLA_MTU, pair.mtu);
-            m.host_u32(IFLA_TXQLEN, 1000);
-            m.host_u32(IFLA_NUM_TX_QUEUES, 1);
-            m.host_u32(IFLA_NUM_RX_QUEUES, 1);
-            m.nested(IFLA_LINKINFO, |m| {
-                m.text(IFLA_INFO_KIND, "veth");
-                m.nested(IFLA_INFO_DATA, |m| {
-                    m.nested(VETH_INFO_PEER, |m| {
-                        m.link_header(0, 0);
-                        m.text(IFLA_IFNAME, pair.far);
-                        m.host_u32(IFLA_MTU, pair.mtu);
-                        m.host_u32(IFLA_TXQLEN, 1000);
-                        m.host_u32(IFLA_NUM_TX_QUEUES, 1);
-                        m.host_u32(IFLA_NUM_RX_QUEUES, 1);
-                        let namespace = pair.far_namespace.as_raw_fd();
-                        m.attribute(IFLA_NET_NS_FD, &namespace.to_ne_bytes());
-                    });
-                });
-            });
-        });
+        let mut far = link_message(0, false);
+        far.attributes = veth_end(pair.far, pair.mtu);
+        far.attributes.push(LinkAttribute::NetNsFd(pair.far_namespace.as_raw_fd()));
+        let mut near = link_message(0, true);
+        near.attributes = veth_end(pair.near.as_str(), pair.mtu);
+        near.attributes.extend([
+            LinkAttribute::Address(pair.near_mac.octets().to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+            ]),
+        ]);
+        let message = RouteNetlinkMessage::NewLink(near);
+        self.route(format!("add link {}", pair.near), ACK | CREATE | EXCL, &message);
     }
 
     /// Makes a bridge that nothing is ever plugged into: it is there to hold the host's addresses.
     pub(crate) fn add_address_holder(&mut self, name: &LinkName) {
-        let flags = REQUEST | ACK | CREATE | EXCL;
-        self.message(format!("add link {name}"), NEW_LINK, flags, |m| {
-            m.link_header(0, UP);
-            m.text(IFLA_IFNAME, name.as_str());
-            m.nested(IFLA_LINKINFO, |m| m.text(IFLA_INFO_KIND, "bridge"));
-        });
+        let mut message = link_message(0, true);
+        message.attributes = vec![
+            LinkAttribute::IfName(name.as_str().to_owned()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.route(format!("add link {name}"), ACK | CREATE | EXCL, &message);
     }
 
     /// Only [`Socket::delete_link`], which has looked whose it is, asks for this.
     fn delete_link(&mut self, link: LinkIndex, name: &LinkName) {
-        self.message(format!("delete link {name}"), DEL_LINK, REQUEST | ACK, |m| {
-            m.link_header(link.0, 0);
-        });
+        let message = RouteNetlinkMessage::DelLink(link_message(link.0, false));
+        self.route(format!("delete link {name}"), ACK, &message);
     }
 
     pub(crate) fn set_up(&mut self, link: LinkIndex) {
-        self.message("set the link up", NEW_LINK, REQUEST | ACK, |m| m.link_header(link.0, UP));
+        let message = RouteNetlinkMessage::NewLink(link_message(link.0, true));
+        self.route("set the link up", ACK, &message);
     }
 
     pub(crate) fn set_mac(&mut self, link: LinkIndex, mac: MacAddr) {
-        self.message(format!("set the mac address {mac}"), NEW_LINK, REQUEST | ACK, |m| {
-            m.link_header(link.0, 0);
-            m.attribute(IFLA_ADDRESS, &mac.octets());
-        });
+        let mut message = link_message(link.0, false);
+        message.attributes = vec![LinkAttribute::Address(mac.octets().to_vec())];
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.route(format!("set the mac address {mac}"), ACK, &message);
     }
 
-    /// Gives the link `address` with the subnet's prefix, but no route to that subnet.
+    /// Gives the link `address` with the subnet's prefix, but no route to that subnet: all traffic goes
+    /// through the gateway, and so the host.
     pub(crate) fn add_address(&mut self, link: LinkIndex, address: Ipv4Addr, prefix: u8) {
-        let flags = REQUEST | ACK | CREATE | REPLACE;
-        self.message(format!("add address {address}/{prefix}"), NEW_ADDRESS, flags, |m| {
-            m.raw(&[FAMILY_IPV4, prefix, 0, SCOPE_UNIVERSE]);
-            m.raw(&link.0.to_ne_bytes());
-            m.attribute(2, &address.octets());
-            m.attribute(1, &address.octets());
-            m.host_u32(8, ADDRESS_WITHOUT_ROUTE);
-        });
+        let mut message = address_message(link, prefix);
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+            AddressAttribute::Flags(AddressFlags::Noprefixroute),
+        ];
+        let message = RouteNetlinkMessage::NewAddress(message);
+        self.route(format!("add address {address}/{prefix}"), ACK | CREATE | REPLACE, &message);
     }
 
     pub(crate) fn delete_address(&mut self, link: LinkIndex, address: Cidr) {
-        self.message(format!("delete address {address}"), DEL_ADDRESS, REQUEST | ACK, |m| {
-            m.raw(&[FAMILY_IPV4, address.prefix(), 0, 0]);
-            m.raw(&link.0.to_ne_bytes());
-            m.attribute(2, &address.first().octets());
-        });
-    }
-
-    fn route_header(&mut self, prefix: u8, scope: u8, kind: u8) {
-        self.raw(&[FAMILY_IPV4, prefix, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, kind]);
-        self.raw(&0_u32.to_ne_bytes());
+        let mut message = address_message(link, address.prefix());
+        message.attributes = vec![AddressAttribute::Local(IpAddr::V4(address.first()))];
+        let message = RouteNetlinkMessage::DelAddress(message);
+        self.route(format!("delete address {address}"), ACK, &message);
     }
 
     /// `to` is on the link; our packets to it carry the address `from`, where given.
@@ -203,125 +177,168 @@ impl Requests {
         from: Option<Ipv4Addr>,
         exclusive: bool,
     ) {
-        let flags = REQUEST | ACK | CREATE | if exclusive { EXCL } else { REPLACE };
-        self.message(format!("add a route to {to}"), NEW_ROUTE, flags, |m| {
-            m.route_header(32, SCOPE_LINK, ROUTE_UNICAST);
-            m.attribute(1, &to.octets());
-            m.attribute(4, &link.0.to_ne_bytes());
-            if let Some(from) = from {
-                m.attribute(7, &from.octets());
-            }
-        });
+        let mut message = link_route(link, to);
+        message
+            .attributes
+            .extend(from.map(|from| RouteAttribute::PrefSource(RouteAddress::Inet(from))));
+        let flags = ACK | CREATE | if exclusive { EXCL } else { REPLACE };
+        let message = RouteNetlinkMessage::NewRoute(message);
+        self.route(format!("add a route to {to}"), flags, &message);
     }
 
     /// One address by way of the gateway.
     pub(crate) fn add_route_by(&mut self, link: LinkIndex, to: Ipv4Addr, gateway: Ipv4Addr) {
-        let flags = REQUEST | ACK | CREATE | REPLACE;
-        self.message(format!("add a route to {to} by {gateway}"), NEW_ROUTE, flags, |m| {
-            m.route_header(32, SCOPE_UNIVERSE, ROUTE_UNICAST);
-            m.attribute(1, &to.octets());
-            m.attribute(4, &link.0.to_ne_bytes());
-            m.attribute(5, &gateway.octets());
-        });
+        let mut message = route_message(32, RouteScope::Universe, RouteType::Unicast);
+        message.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet(to)),
+            RouteAttribute::Oif(link.0),
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
+        ];
+        let message = RouteNetlinkMessage::NewRoute(message);
+        let doing = format!("add a route to {to} by {gateway}");
+        self.route(doing, ACK | CREATE | REPLACE, &message);
     }
 
     pub(crate) fn add_default_route(&mut self, link: LinkIndex, gateway: Ipv4Addr) {
-        let flags = REQUEST | ACK | CREATE | REPLACE;
-        self.message(format!("add a default route by {gateway}"), NEW_ROUTE, flags, |m| {
-            m.route_header(0, SCOPE_UNIVERSE, ROUTE_UNICAST);
-            m.attribute(4, &link.0.to_ne_bytes());
-            m.attribute(5, &gateway.octets());
-        });
+        let mut message = route_message(0, RouteScope::Universe, RouteType::Unicast);
+        message.attributes =
+            vec![RouteAttribute::Oif(link.0), RouteAttribute::Gateway(RouteAddress::Inet(gateway))];
+        let message = RouteNetlinkMessage::NewRoute(message);
+        self.route(format!("add a default route by {gateway}"), ACK | CREATE | REPLACE, &message);
     }
 
     /// Addresses of `range` that no endpoint has are unreachable, and do not leave by the default route.
     /// The metric says whose claim it is.
     pub(crate) fn add_unreachable(&mut self, range: Cidr, metric: u32) {
-        let flags = REQUEST | ACK | CREATE | EXCL;
-        self.message(format!("claim the range {range}"), NEW_ROUTE, flags, |m| {
-            m.unreachable(range, metric);
-        });
+        let message = RouteNetlinkMessage::NewRoute(unreachable(range, metric));
+        self.route(format!("claim the range {range}"), ACK | CREATE | EXCL, &message);
     }
 
     pub(crate) fn delete_unreachable(&mut self, range: Cidr, metric: u32) {
-        self.message(format!("release the range {range}"), DEL_ROUTE, REQUEST | ACK, |m| {
-            m.unreachable(range, metric);
-        });
-    }
-
-    fn unreachable(&mut self, range: Cidr, metric: u32) {
-        self.route_header(range.prefix(), SCOPE_UNIVERSE, ROUTE_UNREACHABLE);
-        self.attribute(1, &range.first().octets());
-        self.host_u32(6, metric);
+        let message = RouteNetlinkMessage::DelRoute(unreachable(range, metric));
+        self.route(format!("release the range {range}"), ACK, &message);
     }
 
     /// The route to the address by this link; one by another link is somebody else's.
     pub(crate) fn delete_link_route(&mut self, link: LinkIndex, to: Ipv4Addr) {
-        self.message(format!("delete the route to {to}"), DEL_ROUTE, REQUEST | ACK, |m| {
-            m.route_header(32, SCOPE_LINK, ROUTE_UNICAST);
-            m.attribute(1, &to.octets());
-            m.attribute(4, &link.0.to_ne_bytes());
-        });
+        let message = RouteNetlinkMessage::DelRoute(link_route(link, to));
+        self.route(format!("delete the route to {to}"), ACK, &message);
     }
 
     /// Says once and for all who has an address, so that nobody needs to ask on the link.
     pub(crate) fn add_neighbour(&mut self, link: LinkIndex, address: Ipv4Addr, mac: MacAddr) {
-        let flags = REQUEST | ACK | CREATE | REPLACE;
-        self.message(format!("add the neighbour {address}"), NEW_NEIGHBOUR, flags, |m| {
-            m.raw(&[FAMILY_IPV4, 0, 0, 0]);
-            m.raw(&link.0.to_ne_bytes());
-            let state = NEIGHBOUR_PERMANENT.to_ne_bytes();
-            m.raw(&[state[0], state[1], 0, 0]);
-            m.attribute(1, &address.octets());
-            m.attribute(2, &mac.octets());
-        });
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = link.0;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+            NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()),
+        ];
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        self.route(format!("add the neighbour {address}"), ACK | CREATE | REPLACE, &message);
     }
+}
+
+/// A message about the link of this number, or about none where it is zero; `up` sets that flag alone.
+fn link_message(index: u32, up: bool) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    if up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message
+}
+
+fn veth_end(name: &str, mtu: u32) -> Vec<LinkAttribute> {
+    vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::TxQueueLen(QUEUE_PACKETS),
+        LinkAttribute::NumTxQueues(QUEUES),
+        LinkAttribute::NumRxQueues(QUEUES),
+    ]
+}
+
+fn address_message(link: LinkIndex, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = prefix;
+    message.header.scope = AddressScope::Universe;
+    message.header.index = link.0;
+    message
+}
+
+fn route_message(prefix: u8, scope: RouteScope, kind: RouteType) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = scope;
+    message.header.kind = kind;
+    message
+}
+
+fn link_route(link: LinkIndex, to: Ipv4Addr) -> RouteMessage {
+    let mut message = route_message(32, RouteScope::Link, RouteType::Unicast);
+    message.attributes =
+        vec![RouteAttribute::Destination(RouteAddress::Inet(to)), RouteAttribute::Oif(link.0)];
+    message
+}
+
+fn unreachable(range: Cidr, metric: u32) -> RouteMessage {
+    let mut message = route_message(range.prefix(), RouteScope::Universe, RouteType::Unreachable);
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(range.first())),
+        RouteAttribute::Priority(metric),
+    ];
+    message
 }
 
 impl Socket {
     pub(crate) fn link_index(&mut self, name: &str) -> Result<LinkIndex, NetlinkError> {
-        let answer = self.link(name)?;
-        let index = answer.get(4..8).and_then(|bytes| bytes.first_chunk());
-        Ok(LinkIndex(index.map_or(0, |bytes| i32::from_ne_bytes(*bytes))))
+        Ok(self.link(name)?.0)
     }
 
     pub(crate) fn link_mtu(&mut self, link: LinkIndex) -> Result<Option<u32>, NetlinkError> {
         let mut requests = Requests::default();
-        requests.message("look up a link's mtu", GET_LINK, REQUEST | ACK, |m| {
-            m.link_header(link.0, 0);
-        });
+        let message = RouteNetlinkMessage::GetLink(link_message(link.0, false));
+        requests.route("look up a link's mtu", ACK, &message);
         let answer = self.get(&requests)?.unwrap_or_default();
-        let mtu = attributes(answer.get(LINK_HEADER_LEN..).unwrap_or_default())
-            .find_map(|(kind, value)| if kind == IFLA_MTU { value.first_chunk() } else { None })
-            .map(|bytes| u32::from_ne_bytes(*bytes));
-        Ok(mtu)
+        Ok(read_link(&answer).and_then(|(_, found)| {
+            found.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(mtu),
+                _ => None,
+            })
+        }))
     }
 
     pub(crate) fn link_counters(&mut self, name: &LinkName) -> Result<LinkCounters, NetlinkError> {
-        let answer = self.link(name.as_str())?;
-        let stats = attributes(answer.get(LINK_HEADER_LEN..).unwrap_or_default())
-            .find_map(|(kind, value)| (kind == IFLA_STATS64).then_some(value))
-            .unwrap_or_default();
-        let mut words = stats
-            .chunks_exact(8)
-            .map(|word| word.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)));
-        let mut next = || words.next().unwrap_or(0);
+        let (_, found) = self.link(name.as_str())?;
+        let stats = found.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats),
+            _ => None,
+        });
+        let stats = stats.unwrap_or_default();
         Ok(LinkCounters {
-            rx_packets: next(),
-            tx_packets: next(),
-            rx_bytes: next(),
-            tx_bytes: next(),
-            rx_errors: next(),
-            tx_errors: next(),
-            rx_dropped: next(),
-            tx_dropped: next(),
+            rx_packets: stats.rx_packets,
+            tx_packets: stats.tx_packets,
+            rx_bytes: stats.rx_bytes,
+            tx_bytes: stats.tx_bytes,
+            rx_errors: stats.rx_errors,
+            tx_errors: stats.tx_errors,
+            rx_dropped: stats.rx_dropped,
+            tx_dropped: stats.tx_dropped,
         })
     }
 
     /// All links of this socket's namespace.
     pub(crate) fn links(&mut self) -> Result<Vec<(LinkIndex, String)>, NetlinkError> {
         let mut requests = Requests::default();
-        requests.message("list links", GET_LINK, REQUEST | super::DUMP, |m| m.link_header(0, 0));
+        let message = RouteNetlinkMessage::GetLink(link_message(0, false));
+        requests.route("list links", DUMP, &message);
         let mut links = Vec::new();
         self.dump(&requests, |payload| links.extend(index_and_name(payload)))?;
         Ok(links)
@@ -330,9 +347,8 @@ impl Socket {
     /// The addresses of all links, each with its subnet's prefix, and those at the far end of a link.
     pub(crate) fn addresses(&mut self) -> Result<Vec<(LinkIndex, Cidr)>, NetlinkError> {
         let mut requests = Requests::default();
-        requests.message("list addresses", GET_ADDRESS, REQUEST | super::DUMP, |m| {
-            m.raw(&[FAMILY_IPV4, 0, 0, 0, 0, 0, 0, 0]);
-        });
+        let message = RouteNetlinkMessage::GetAddress(address_message(LinkIndex(0), 0));
+        requests.route("list addresses", DUMP, &message);
         let mut found = Vec::new();
         self.dump(&requests, |payload| found.extend(addresses_of(payload)))?;
         Ok(found)
@@ -341,9 +357,9 @@ impl Socket {
     /// The IPv4 routes of all tables.
     pub(crate) fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
         let mut requests = Requests::default();
-        requests.message("list routes", GET_ROUTE, REQUEST | super::DUMP, |m| {
-            m.raw(&[FAMILY_IPV4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        });
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        requests.route("list routes", DUMP, &RouteNetlinkMessage::GetRoute(message));
         let mut found = Vec::new();
         self.dump(&requests, |payload| found.extend(route_of(payload)))?;
         Ok(found)
@@ -352,9 +368,8 @@ impl Socket {
     /// Whether the link with this index still is the one of this name.
     pub(crate) fn is_link(&mut self, link: LinkIndex, name: &LinkName) -> bool {
         let mut requests = Requests::default();
-        requests.message(format!("look up link {name}"), GET_LINK, REQUEST | ACK, |m| {
-            m.link_header(link.0, 0);
-        });
+        let message = RouteNetlinkMessage::GetLink(link_message(link.0, false));
+        requests.route(format!("look up link {name}"), ACK, &message);
         let found = self.get(&requests).ok().flatten();
         let found = found.as_deref().and_then(index_and_name);
         found.is_some_and(|(index, found)| index == link && found == name.as_str())
@@ -380,57 +395,73 @@ impl Socket {
         }
     }
 
-    fn link(&mut self, name: &str) -> Result<Vec<u8>, NetlinkError> {
+    fn link(&mut self, name: &str) -> Result<(LinkIndex, Vec<LinkAttribute>), NetlinkError> {
         let mut requests = Requests::default();
-        requests.message(format!("look up link {name}"), GET_LINK, REQUEST | ACK, |m| {
-            m.link_header(0, 0);
-            m.text(IFLA_IFNAME, name);
-        });
-        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        self.get(&requests)?
-            .ok_or_else(|| NetlinkError::new(format!("look up link {name}"), missing()))
+        let mut message = link_message(0, false);
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        let doing = || format!("look up link {name}");
+        requests.route(doing(), ACK, &RouteNetlinkMessage::GetLink(message));
+        let answer = self.get(&requests)?;
+        answer.as_deref().and_then(read_link).ok_or_else(|| {
+            NetlinkError::new(doing(), std::io::Error::from(std::io::ErrorKind::NotFound))
+        })
     }
 }
 
-/// Reads a message about a link.
+/// Reads a message about a link, and of its attributes those that can be read.
+fn read_link(payload: &[u8]) -> Option<(LinkIndex, Vec<LinkAttribute>)> {
+    let message = LinkMessageBuffer::new_checked(payload).ok()?;
+    let family = AddressFamily::from(message.interface_family());
+    let found = message.attributes().map_while(Result::ok);
+    let found =
+        found.filter_map(|attribute| LinkAttribute::parse_with_param(&attribute, family).ok());
+    Some((LinkIndex(message.link_index()), found.collect()))
+}
+
 fn index_and_name(payload: &[u8]) -> Option<(LinkIndex, String)> {
-    let index = i32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
-    let mut found = attributes(payload.get(LINK_HEADER_LEN..)?);
-    let (_, name) = found.find(|(kind, _)| *kind == IFLA_IFNAME)?;
-    let (_, name) = name.split_last()?;
-    Some((LinkIndex(index), String::from_utf8_lossy(name).into_owned()))
+    let (index, found) = read_link(payload)?;
+    let name = found.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
+        _ => None,
+    });
+    Some((index, name?))
 }
 
 /// Reads a message about an address.
 fn addresses_of(payload: &[u8]) -> Vec<(LinkIndex, Cidr)> {
-    let header = payload.first_chunk::<ADDRESS_HEADER_LEN>();
-    let Some([FAMILY_IPV4, prefix, _, _, index @ ..]) = header else { return Vec::new() };
-    let index = LinkIndex(i32::from_ne_bytes(*index));
-    let net = |value: &[u8]| {
-        let address = Ipv4Addr::from(*value.first_chunk::<4>()?);
-        Cidr::new(address, *prefix)
+    let Ok(message) = AddressMessageBuffer::new_checked(payload) else { return Vec::new() };
+    let (index, prefix) = (LinkIndex(message.index()), message.prefix_len());
+    let found = message.attributes().map_while(Result::ok);
+    let found = found.filter_map(|attribute| AddressAttribute::parse(&attribute).ok());
+    let block = |attribute| match attribute {
+        // The first is the address or its peer's, the second the address where it has a peer.
+        AddressAttribute::Address(IpAddr::V4(address))
+        | AddressAttribute::Local(IpAddr::V4(address)) => Cidr::new(address, prefix),
+        _ => None,
     };
-    // Kind 1 is the address or its peer's, kind 2 the address where it has a peer.
-    let values =
-        attributes(&payload[ADDRESS_HEADER_LEN..]).filter(|(kind, _)| [1, 2].contains(kind));
-    values.filter_map(|(_, value)| Some((index, net(value)?))).collect()
+    found.filter_map(|attribute| Some((index, block(attribute)?))).collect()
 }
 
 /// Reads a message about a route.
 fn route_of(payload: &[u8]) -> Option<Route> {
-    let header = payload.first_chunk::<ROUTE_HEADER_LEN>()?;
-    let [FAMILY_IPV4, prefix, _, _, table, _, _, kind, ..] = *header else { return None };
-    let number = |wanted| {
-        let mut found = attributes(&payload[ROUTE_HEADER_LEN..]);
-        let (_, value) = found.find(|(kind, _)| *kind == wanted)?;
-        value.first_chunk::<4>().copied()
-    };
-    let destination = number(1).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-    Some(Route {
-        range: Cidr::new(destination, prefix)?,
-        link: number(4).map(|bytes| LinkIndex(i32::from_ne_bytes(bytes))),
-        metric: number(6).map_or(0, u32::from_ne_bytes),
-        kind,
-        table: number(15).map_or(table.into(), u32::from_ne_bytes),
-    })
+    let message = RouteMessageBuffer::new_checked(payload).ok()?;
+    let family = AddressFamily::from(message.address_family());
+    if family != AddressFamily::Inet {
+        return None;
+    }
+    let kind = RouteType::from(message.kind());
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let (mut link, mut metric, mut table) = (None, 0, u32::from(message.table()));
+    for attribute in message.attributes().map_while(Result::ok) {
+        let how = (family, kind, RouteLwEnCapType::None);
+        match RouteAttribute::parse_with_param(&attribute, how) {
+            Ok(RouteAttribute::Destination(RouteAddress::Inet(address))) => destination = address,
+            Ok(RouteAttribute::Oif(index)) => link = Some(LinkIndex(index)),
+            Ok(RouteAttribute::Priority(value)) => metric = value,
+            Ok(RouteAttribute::Table(value)) => table = value,
+            Ok(_) | Err(_) => {}
+        }
+    }
+    let range = Cidr::new(destination, message.destination_prefix_length())?;
+    Some(Route { range, link, metric, kind, table })
 }
