@@ -275,6 +275,13 @@ impl Access {
         })
     }
 
+    /// A session token that says of a caller with temporary keys of STS what its own said: for what acts as the
+    /// caller later.
+    pub fn session_token(&self, ids: &dyn IdSource, caller: &Caller) -> Option<String> {
+        let (session, holder) = (caller.session.as_ref()?, Holder::of(&caller.principal)?);
+        Some(self.sessions.token(ids, &caller.access_key, holder, Session::clone(session)))
+    }
+
     /// A user's secret as its row keeps it.
     pub fn seal_secret(&self, ids: &dyn IdSource, access_key_id: &str, secret: &Token) -> String {
         self.user_keys.seal(ids, access_key_id, secret.reveal().as_bytes())

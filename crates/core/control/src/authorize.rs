@@ -154,6 +154,13 @@ impl Permission {
         self
     }
 
+    /// Whether nothing but an account's own things without policies of their own are concerned, with which its
+    /// root may do anything.
+    fn is_of_root(&self, account: AccountId) -> bool {
+        let is_own = |arn: &String| owner_of(arn).is_none_or(|owner| owner == account);
+        self.resource_policies.is_empty() && self.resources.iter().all(is_own)
+    }
+
     /// This one and all that must be allowed as well.
     fn each(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.besides)
@@ -200,7 +207,7 @@ impl Control {
         permission: &Permission,
     ) -> Result<(), ApiError> {
         match &caller.principal {
-            Principal::Root if permission.each().all(|each| each.resource_policies.is_empty()) => {
+            Principal::Root if permission.each().all(|each| each.is_of_root(caller.account)) => {
                 Ok(())
             }
             Principal::Root

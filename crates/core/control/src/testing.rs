@@ -8,6 +8,7 @@ use store::{MemoryStore, Store};
 
 use crate::{Config, Control, Keys, Parts};
 
+pub mod people;
 pub mod rows;
 
 /// A core on a memory store and a seeded clock. Its directory goes when it goes.

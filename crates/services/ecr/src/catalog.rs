@@ -12,10 +12,11 @@ use model::{
     EcrLayer, EcrManifest, EcrRepository, EcrTag, Key, ManifestId, Record as _, TagId, View,
 };
 use registry::{
-    Authorizer, Catalog, CatalogError, NewManifest, Parts, Referrer, Registry, Repository,
-    StoredManifest, TokenKey,
+    Catalog, CatalogError, NewManifest, Parts, Referrer, Registry, Repository, StoredManifest,
 };
 use store::{BATCH_ROWS_MAX, Batch, Store};
+
+use crate::authorizer::RegionAuthorizer;
 
 /// The directory of blobs within the data directory.
 pub const REGISTRY_DIR: &str = "registry";
@@ -28,42 +29,18 @@ const PULL_NOTE_MS_MIN: u64 = 60_000;
 const TRIES_MAX: u32 = 100;
 
 /// The registry of a region.
-pub type RegionRegistry = Registry<StoreCatalog, KeyAuthorizer>;
+pub type RegionRegistry = Registry<StoreCatalog, RegionAuthorizer>;
 
 /// Opens the registry of a region in its data directory.
-pub fn open(control: &Control) -> Result<RegionRegistry, image::BlobError> {
-    let Control { config, store, clock, ids, access, .. } = control;
-    let key = TokenKey::from_secret(access.keys.registry_secret.reveal().as_bytes());
+pub fn open(control: &Arc<Control>) -> Result<RegionRegistry, image::BlobError> {
+    let Control { config, store, clock, ids, .. } = &**control;
     Registry::open(Parts {
         dir: config.data_dir.join(REGISTRY_DIR),
         catalog: StoreCatalog { store: Arc::clone(store), clock: Arc::clone(clock) },
-        authorizer: KeyAuthorizer { key, clock: Arc::clone(clock) },
+        authorizer: RegionAuthorizer::new(control),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
     })
-}
-
-/// Lets in whoever shows a token that this region signed.
-#[derive(Debug)]
-pub struct KeyAuthorizer {
-    key: TokenKey,
-    clock: Arc<dyn Clock>,
-}
-
-impl KeyAuthorizer {
-    pub fn key(&self) -> &TokenKey {
-        &self.key
-    }
-}
-
-impl Authorizer for KeyAuthorizer {
-    fn account(&self, user: &str, password: &str) -> Option<AccountId> {
-        self.key.check_password(user, password, self.clock.now())
-    }
-
-    fn grant(&self, grant: &str, name: &RepositoryName, digest: &Digest) -> Option<AccountId> {
-        self.key.check_grant(grant, name, digest, self.clock.now())
-    }
 }
 
 /// Rows of one repository, in order.

@@ -1,4 +1,4 @@
-//! GetAuthorizationToken: a password for `docker login` that says itself whose it is.
+//! GetAuthorizationToken: a password for `docker login` that acts as whoever asked for it.
 
 use aws_wire::{ApiError, Caller, Principal};
 use base64::Engine as _;
@@ -13,8 +13,6 @@ use registry::USER;
 use super::request::bad_registry;
 use crate::Ecr;
 
-/// As long as ECR's.
-const TOKEN_MS: u64 = 12 * 3600 * 1000;
 /// How many registries may be named.
 const REGISTRIES_MAX: usize = 10;
 
@@ -23,7 +21,7 @@ pub(super) async fn get_authorization_token(
     caller: &Caller,
     input: GetAuthorizationTokenRequest,
 ) -> Result<GetAuthorizationTokenResponse, ApiError> {
-    ecr.control.read(caller, &permission(ecr, caller))?;
+    ecr.control.read(caller, &Permission::to("ecr:GetAuthorizationToken").on("*"))?;
     let accounts = match input.registry_ids.filter(|ids| !ids.is_empty()) {
         None => vec![caller.account],
         Some(ids) if ids.len() > REGISTRIES_MAX => return Err(bad_registry()),
@@ -32,10 +30,9 @@ pub(super) async fn get_authorization_token(
             .map(|id| id.parse().map_err(|_| bad_registry()))
             .collect::<Result<Vec<AccountId>, _>>()?,
     };
-    let expires = caller.now.plus_ms(TOKEN_MS);
     let data = accounts.into_iter().map(|account| {
         may_enter(caller, account)?;
-        let password = ecr.registry.authorizer().key().password(account, expires);
+        let (password, expires) = ecr.registry.authorizer().password(caller, account);
         Ok(AuthorizationData {
             authorization_token: Some(STANDARD.encode(format!("{USER}:{password}"))),
             expires_at: Some(expires),
@@ -46,47 +43,18 @@ pub(super) async fn get_authorization_token(
     Ok(GetAuthorizationTokenResponse { authorization_data: Some(authorization_data) })
 }
 
-/// A password does not say whose it is within its account: it opens all repositories, for pulls and pushes.
-/// So of those whom policies limit only who may do that anyway gets one.
-fn permission(ecr: &Ecr, caller: &Caller) -> Permission {
-    let enter = Permission::to("ecr:GetAuthorizationToken").on("*");
-    let is_limited = match &caller.principal {
-        Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => true,
-        Principal::Root
-        | Principal::Node { .. }
-        | Principal::TaskExecution
-        | Principal::Anonymous => false,
-    };
-    if !is_limited {
-        return enter;
-    }
-    let (region, account) = (&ecr.control.config.region, caller.account);
-    let all = format!("arn:aws:ecr:{region}:{account}:repository/*");
-    ["ecr:BatchGetImage", "ecr:PutImage", "ecr:InitiateLayerUpload"]
-        .into_iter()
-        .fold(enter, |needed, action| needed.and(Permission::to(action).on(&all)))
-}
-
-/// A host runs tasks of any account and pulls their images; everyone else has their own registry.
+/// Policies decide what a password opens, of whatever account the registry is: other accounts' repositories by
+/// their own policies. Of keys that no policies speak of, a host's opens all registries, since it runs tasks of any
+/// account, and a task's that of its account.
 fn may_enter(caller: &Caller, account: AccountId) -> Result<(), ApiError> {
     match caller.principal {
-        Principal::Node { .. } => Ok(()),
-        Principal::Root
-        | Principal::TaskExecution
+        Principal::Node { .. }
+        | Principal::Root
         | Principal::User { .. }
         | Principal::Role { .. }
-        | Principal::Federated { .. }
-        | Principal::Anonymous
-            if account == caller.account =>
-        {
-            Ok(())
-        }
-        Principal::Root
-        | Principal::TaskExecution
-        | Principal::User { .. }
-        | Principal::Role { .. }
-        | Principal::Federated { .. }
-        | Principal::Anonymous => {
+        | Principal::Federated { .. } => Ok(()),
+        Principal::TaskExecution | Principal::Anonymous if account == caller.account => Ok(()),
+        Principal::TaskExecution | Principal::Anonymous => {
             Err(not_authorized(&principal_arn(caller), "ecr:GetAuthorizationToken"))
         }
     }

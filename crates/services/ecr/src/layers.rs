@@ -233,8 +233,7 @@ pub(super) async fn get_download_url_for_layer(
         return Err(Refusal::NoLayer { repository, digest }.into());
     }
     let expires = caller.now.plus_ms(URL_MS);
-    let key = ecr.registry.authorizer().key();
-    let grant = key.grant(repository.account, &repository.name, &digest, expires);
+    let grant = ecr.registry.authorizer().layer_grant(&repository, &digest, expires);
     let host = ecr.control.registry_host();
     let url = format!("http://{host}/v2/{}/blobs/{digest}?grant={grant}", repository.name);
     Ok(GetDownloadUrlForLayerResponse {

@@ -4,6 +4,7 @@
 //! What nothing acts on is refused in so many words: encryption with KMS, policies. Scanning alone is
 //! kept without effect, since most who make repositories ask for it; see [`scanning`].
 
+mod authorizer;
 mod batch_delete_image;
 mod batch_get_image;
 pub mod catalog;
@@ -21,6 +22,8 @@ mod policies;
 mod put_image;
 mod put_image_tag_mutability;
 mod request;
+#[cfg(test)]
+mod rights_tests;
 mod scanning;
 mod sweep;
 mod tag_resource;
@@ -39,6 +42,8 @@ use control::Control;
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
 use ecr_api::*;
+
+pub use authorizer::RegionAuthorizer;
 
 /// The service with its registry.
 #[derive(Debug)]

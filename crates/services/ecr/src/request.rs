@@ -3,7 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ecr_api as api;
-use longshore_types::RepositoryName;
+use longshore_types::{AccountId, RegionName, RepositoryName};
 use model::{EcrRepository, TagMutability};
 use registry::Repository;
 
@@ -49,6 +49,10 @@ pub(super) fn read_name(name: &str) -> Result<RepositoryName, ApiError> {
     }
 }
 
+pub(crate) fn repository_arn(region: &RegionName, account: AccountId, name: &str) -> String {
+    format!("arn:aws:ecr:{region}:{account}:repository/{name}")
+}
+
 impl Ecr {
     /// An action on the repositories that a request names, by name or by ARN.
     pub(super) fn on<'n>(
@@ -60,14 +64,13 @@ impl Ecr {
         let region = &self.control.config.region;
         let arn = |name: &String| match name.starts_with("arn:") {
             true => name.clone(),
-            false => format!("arn:aws:ecr:{region}:{}:repository/{name}", caller.account),
+            false => repository_arn(region, caller.account, name),
         };
         Permission::to(action).on_each(names.into_iter().map(arn))
     }
 
     pub(crate) fn repository_arn(&self, row: &EcrRepository) -> String {
-        let region = &self.control.config.region;
-        format!("arn:aws:ecr:{region}:{}:repository/{}", row.account, row.name)
+        repository_arn(&self.control.config.region, row.account, row.name.as_str())
     }
 
     /// A repository as answers show it.

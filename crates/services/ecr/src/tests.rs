@@ -1,6 +1,6 @@
 //! ECR's operations as a client meets them.
 
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal};
 use bytes::Bytes;
 use ecr_api::*;
 use http::{Request, StatusCode};
@@ -335,7 +335,7 @@ async fn a_download_url_works_without_credentials_and_for_its_layer_only() {
     let get = |url: String| {
         let request = Request::get(url).body(Full::<Bytes>::default()).unwrap();
         let registry = world.ecr.registry.clone();
-        async move { registry.handle(request).await }
+        async move { registry.handle(request, &Origin::default()).await }
     };
     let got = get(url.clone()).await;
     assert_eq!(got.status(), StatusCode::OK);
@@ -364,17 +364,27 @@ async fn a_token_logs_its_account_in_and_a_host_any_account() {
                 .header("authorization", format!("Basic {token}"))
                 .body(Full::<Bytes>::default())
                 .unwrap();
-            Ok::<_, ApiError>(ecr.registry.handle(request).await.status())
+            Ok::<_, ApiError>(ecr.registry.handle(request, &Origin::default()).await.status())
         }
     };
     assert_eq!(enter(world.root(), None).await.unwrap(), StatusCode::OK);
     let stranger = world.root_of("123456789012");
     assert_eq!(enter(stranger.clone(), None).await.unwrap(), StatusCode::NOT_FOUND);
     let ours = Some(vec!["000000000000".to_owned()]);
-    let error = enter(stranger.clone(), ours.clone()).await.unwrap_err();
+    assert_eq!(enter(stranger.clone(), ours.clone()).await.unwrap(), StatusCode::FORBIDDEN);
+    let task = Caller { principal: Principal::TaskExecution, ..stranger };
+    let error = enter(task, ours).await.unwrap_err();
     assert_eq!(code(&error), "AccessDeniedException");
-    let node = Caller { principal: Principal::Node { instance: None }, ..stranger };
-    assert_eq!(enter(node, ours).await.unwrap(), StatusCode::OK);
+    let node = Caller {
+        principal: Principal::Node { instance: None },
+        access_key: world.core.control.access.keys.node.access_key_id.clone(),
+        ..world.root()
+    };
+    // It pulls, and lists nothing.
+    let theirs = Some(vec!["123456789012".to_owned()]);
+    assert_eq!(enter(node.clone(), theirs).await.unwrap(), StatusCode::FORBIDDEN);
+    let pulled = world.ask(&node, Some("123456789012"), "GET", "/v2/web/manifests/1").await;
+    assert_eq!(pulled.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

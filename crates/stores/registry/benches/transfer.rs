@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use aws_wire::Origin;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{Digest, Hasher};
@@ -27,7 +28,7 @@ async fn serve(registry: Arc<Registry<MemoryCatalog, NumberAuthorizer>>, listene
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
                 let registry = Arc::clone(&registry);
-                async move { Ok::<_, Infallible>(registry.handle(request).await) }
+                async move { Ok::<_, Infallible>(registry.handle(request, &Origin::default()).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.max_buf_size(1 << 20);

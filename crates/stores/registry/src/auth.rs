@@ -1,5 +1,8 @@
-//! Who asks. Passwords are tokens that say so themselves: nothing is stored for them.
+//! Who asks, and for what. Passwords are tokens that say themselves whose they are: nothing is stored for them.
 
+use std::fmt::Debug;
+
+use aws_wire::Origin;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,16 +10,77 @@ use image::{Digest, RepositoryName};
 use longshore_types::{AccountId, IdSource, Timestamp};
 use sha2::Sha256;
 
+use crate::catalog::Repository;
+use crate::error::RegistryError;
+
 /// The user that goes with every token, as at ECR.
 pub const USER: &str = "AWS";
 
-/// Tells whose request it is.
-pub trait Authorizer: Send + Sync + std::fmt::Debug + 'static {
-    /// The account that these credentials belong to, if they are right.
-    fn account(&self, user: &str, password: &str) -> Option<AccountId>;
+/// What a request does, as far as somebody may or may not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    ListRepositories,
+    ListTags,
+    ListReferrers,
+    GetManifest,
+    PutManifest,
+    DeleteManifest,
+    /// Whether a blob is there.
+    CheckBlob,
+    GetBlob,
+    DeleteBlob,
+    StartUpload,
+    /// Sending a part of an upload, asking how far it is, and ending it early.
+    UploadPart,
+    CompleteUpload,
+}
+
+/// Somebody whose credentials are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted<C> {
+    /// Whose repositories the names of the request mean.
+    pub registry: AccountId,
+    /// The caller's own account.
+    pub account: AccountId,
+    pub caller: C,
+}
+
+/// Tells whose request it is, and what they may do.
+pub trait Authorizer: Send + Sync + Debug + 'static {
+    /// Who a caller is.
+    type Caller: Send + Sync + Debug + 'static;
+
+    /// Whose credentials these are, if they are right.
+    fn admit(&self, user: &str, password: &str, origin: &Origin) -> Option<Admitted<Self::Caller>>;
 
     /// The account whose layer may be downloaded with `grant` and no credentials.
     fn grant(&self, grant: &str, name: &RepositoryName, digest: &Digest) -> Option<AccountId>;
+
+    /// Refuses what the caller may not do to a repository; [`Operation::ListRepositories`] is on all of a registry.
+    fn authorize(
+        &self,
+        caller: &Self::Caller,
+        operation: Operation,
+        on: Target<'_>,
+    ) -> Result<(), RegistryError>;
+}
+
+/// What an operation is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    Registry(AccountId),
+    Repository(&'a Repository),
+}
+
+/// What a password says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Whose repositories it opens.
+    pub registry: AccountId,
+    /// The access key that it was asked for with, and that it acts as.
+    pub access_key: String,
+    /// Of temporary keys. Without the key's secret it proves nothing.
+    pub session_token: Option<String>,
 }
 
 /// Signs the tokens of a region. Kept with the region's other secrets.
@@ -69,14 +133,20 @@ impl TokenKey {
     }
 
     /// A password for `docker login`, good until `expires`.
-    pub fn password(&self, account: AccountId, expires: Timestamp) -> String {
-        self.sign(&format!("login|{account}|{}", expires.0))
+    pub fn password(&self, login: &Login, expires: Timestamp) -> String {
+        let Login { registry, access_key, session_token } = login;
+        let token = session_token.as_deref().unwrap_or_default();
+        self.sign(&format!("login|{registry}|{}|{access_key}|{token}", expires.0))
     }
 
-    pub fn check_password(&self, user: &str, password: &str, now: Timestamp) -> Option<AccountId> {
+    pub fn check_password(&self, user: &str, password: &str, now: Timestamp) -> Option<Login> {
         let said = self.read(password).filter(|_| user == USER)?;
-        let (account, expires) = said.strip_prefix("login|")?.split_once('|')?;
-        (now.0 < expires.parse().ok()?).then(|| account.parse().ok())?
+        let mut fields = said.strip_prefix("login|")?.splitn(4, '|');
+        let registry = fields.next()?.parse().ok()?;
+        let expires: u64 = fields.next()?.parse().ok()?;
+        let access_key = fields.next()?.to_owned();
+        let session_token = fields.next().filter(|token| !token.is_empty()).map(str::to_owned);
+        (now.0 < expires).then_some(Login { registry, access_key, session_token })
     }
 
     /// What lets anybody download one layer until `expires`.
@@ -122,13 +192,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_names_its_account_until_it_expires() {
+    fn a_password_names_whose_it_is_until_it_expires() {
         let key = TokenKey::from_secret(b"a");
-        let account: AccountId = "123456789012".parse().unwrap();
-        let password = key.password(account, Timestamp(1000));
-        assert_eq!(key.check_password(USER, &password, Timestamp(999)), Some(account));
+        let mut login = Login {
+            registry: "123456789012".parse().unwrap(),
+            access_key: "ASIA1".to_owned(),
+            session_token: Some("t|1".to_owned()),
+        };
+        let password = key.password(&login, Timestamp(1000));
+        assert_eq!(key.check_password(USER, &password, Timestamp(999)), Some(login.clone()));
         assert_eq!(key.check_password(USER, &password, Timestamp(1000)), None);
         assert_eq!(key.check_password("root", &password, Timestamp(0)), None);
+        login.session_token = None;
+        let lasting = key.password(&login, Timestamp(1000));
+        assert_eq!(key.check_password(USER, &lasting, Timestamp(0)), Some(login));
         let other = TokenKey::from_secret(b"b");
         assert_eq!(other.check_password(USER, &password, Timestamp(0)), None);
         for at in 0..password.len() {

@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, Repository};
 use crate::error::RegistryError;
 use crate::route::{query, read_digest};
 use crate::uploads::Upload;
-use crate::{LAYER_BYTES_MAX, Registry};
+use crate::{By, LAYER_BYTES_MAX, Registry};
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -72,6 +72,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
     pub(crate) async fn start_upload<B>(
         &self,
         repository: Repository,
+        by: &By<A::Caller>,
         request: Request<B>,
     ) -> Result<Answer, RegistryError>
     where
@@ -81,7 +82,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         self.known(&repository)?;
         let asked = query(request.uri());
         if let Some(mount) = asked.get("mount")
-            && let Some(answer) = self.mount(&repository, mount, asked.get("from")).await?
+            && let Some(answer) = self.mount(&repository, by, mount, asked.get("from")).await?
         {
             return Ok(answer);
         }
@@ -94,16 +95,21 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         self.receive_last(&repository, upload, writer, request.into_body(), digest).await
     }
 
-    /// Makes a blob of another repository of the account one of this; nothing if it is not there.
+    /// Makes a blob of another repository of the account one of this; nothing if it is not there, or not
+    /// for this caller: then it is uploaded.
     async fn mount(
         &self,
         repository: &Repository,
+        by: &By<A::Caller>,
         mount: &str,
         from: Option<&String>,
     ) -> Result<Option<Answer>, RegistryError> {
         let Some(Ok(name)) = from.map(|from| from.parse()) else { return Ok(None) };
         let Ok(digest) = mount.parse() else { return Ok(None) };
         let source = Repository { account: repository.account, name };
+        if !self.may_mount(by, &source, repository) {
+            return Ok(None);
+        }
         let _making = self.gate.making().await;
         let Some(size) = self.catalog.layer(&source, &digest) else { return Ok(None) };
         if self.blobs.size(&digest)?.is_none() {

@@ -1,5 +1,7 @@
 //! What the registry refuses, in the protocol's own codes.
 
+use std::error::Error;
+
 use http::StatusCode;
 use image::{BlobError, Digest};
 use longshore_types::Chain;
@@ -14,6 +16,11 @@ use crate::uploads::UploadError;
 pub enum RegistryError {
     #[error("no basic auth credentials, or they are wrong or expired")]
     Unauthorized,
+    /// The caller may not do this; the sentence says why.
+    #[error("{0}")]
+    Denied(String),
+    #[error("failed to find out what the caller may do")]
+    Unauthorizable(#[source] Box<dyn Error + Send + Sync>),
     #[error("the operation is unsupported")]
     Unsupported,
     #[error("invalid repository name")]
@@ -50,6 +57,8 @@ impl RegistryError {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+            Self::Denied(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::Unauthorizable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             Self::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::NameInvalid => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::TagInvalid => (StatusCode::BAD_REQUEST, "TAG_INVALID"),

@@ -23,11 +23,12 @@ mod gate;
 mod lists;
 mod manifests;
 pub mod memory;
+mod rights;
 mod route;
 mod uploads;
 
 pub use answer::Answer;
-pub use auth::{Authorizer, TokenKey, USER};
+pub use auth::{Admitted, Authorizer, Login, Operation, Target, TokenKey, USER};
 pub use catalog::{Catalog, CatalogError, NewManifest, Referrer, Repository, StoredManifest};
 pub use error::RegistryError;
 pub use gate::Swept;
@@ -37,6 +38,7 @@ pub use uploads::{Upload, UploadError, Uploads};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_wire::Origin;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
@@ -86,10 +88,24 @@ pub struct Registry<C, A> {
 }
 
 /// A request that was let in: who asks for what.
-struct Asked<B> {
-    account: AccountId,
+struct Asked<B, C> {
+    registry: AccountId,
+    by: By<C>,
     endpoint: Endpoint,
     request: Request<B>,
+}
+
+/// Whom a request's head lets in.
+enum Who<C> {
+    Admitted(Admitted<C>),
+    Granted(AccountId),
+}
+
+/// Who a request is of.
+enum By<C> {
+    Caller(C),
+    /// Whoever has the URL of one layer.
+    Grant,
 }
 
 impl<C: Catalog, A: Authorizer> Registry<C, A> {
@@ -117,14 +133,14 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         &self.uploads
     }
 
-    /// Answers a request below `/v2/`.
-    pub async fn handle<B>(&self, request: Request<B>) -> Answer
+    /// Answers a request below `/v2/` that came from `origin`.
+    pub async fn handle<B>(&self, request: Request<B>, origin: &Origin) -> Answer
     where
         B: Body<Data = Bytes> + Unpin + Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let method = request.method().clone();
-        let answer = match self.admit(request) {
+        let answer = match self.admit(request, origin) {
             Ok(asked) => self.dispatch(asked).await,
             Err(error) => Err(error),
         };
@@ -138,50 +154,69 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         if method == Method::HEAD { answer::without_body(answer) } else { answer }
     }
 
-    /// Whose token or grant a request's head carries.
+    /// The account of whoever's token a request's head carries, or whose layer its grant is for.
     pub fn account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId> {
-        self.account_of(&Route::parse(uri), headers)
+        match self.who(&Route::parse(uri), headers, &Origin::default())? {
+            Who::Admitted(admitted) => Some(admitted.account),
+            Who::Granted(account) => Some(account),
+        }
     }
 
-    fn account_of(
+    fn who(
         &self,
         route: &Result<Route, RegistryError>,
         headers: &HeaderMap,
-    ) -> Option<AccountId> {
+        origin: &Origin,
+    ) -> Option<Who<A::Caller>> {
         let credentials = headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
         match (credentials.and_then(auth::read_basic), route) {
-            (Some((user, password)), _) => self.authorizer.account(&user, &password),
+            (Some((user, password)), _) => {
+                self.authorizer.admit(&user, &password, origin).map(Who::Admitted)
+            }
             (None, Ok(Route { grant: Some(grant), endpoint: Endpoint::Blob { name, digest } })) => {
-                self.authorizer.grant(grant, name, digest)
+                self.authorizer.grant(grant, name, digest).map(Who::Granted)
             }
             (None, _) => None,
         }
     }
 
     /// Who asks comes first: a stranger learns nothing, not even what exists.
-    fn admit<B>(&self, request: Request<B>) -> Result<Asked<B>, RegistryError> {
+    fn admit<B>(
+        &self,
+        request: Request<B>,
+        origin: &Origin,
+    ) -> Result<Asked<B, A::Caller>, RegistryError> {
         let route = Route::parse(request.uri());
-        let account = self.account_of(&route, request.headers());
-        let account = account.ok_or(RegistryError::Unauthorized)?;
+        let who = self.who(&route, request.headers(), origin);
+        let (registry, by) = match who.ok_or(RegistryError::Unauthorized)? {
+            Who::Admitted(Admitted { registry, caller, .. }) => (registry, By::Caller(caller)),
+            Who::Granted(account) => (account, By::Grant),
+        };
         let Route { endpoint, grant } = route?;
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if grant.is_some() && !is_read {
             return Err(RegistryError::Unsupported);
         }
-        Ok(Asked { account, endpoint, request })
+        Ok(Asked { registry, by, endpoint, request })
     }
 
-    async fn dispatch<B>(&self, asked: Asked<B>) -> Result<Answer, RegistryError>
+    async fn dispatch<B>(&self, asked: Asked<B, A::Caller>) -> Result<Answer, RegistryError>
     where
         B: Body<Data = Bytes> + Unpin + Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let Asked { account, endpoint, request } = asked;
+        let Asked { registry, by, endpoint, request } = asked;
         let method = request.method().clone();
-        let at = |name| Repository { account, name };
+        let at = |name| Repository { account: registry, name };
+        let repository = endpoint.name().cloned().map(at);
+        let target = match &repository {
+            Some(repository) => Target::Repository(repository),
+            None => Target::Registry(registry),
+        };
+        self.check_rights(&by, &method, request.uri(), &endpoint, target)?;
         match (method, endpoint) {
             (Method::GET | Method::HEAD, Endpoint::Base) => Ok(answer::json(StatusCode::OK, "{}")),
-            (Method::GET, Endpoint::Catalog) => self.list_repositories(account, request.uri()),
+            (Method::GET, Endpoint::Catalog) => self.list_repositories(registry, request.uri()),
             (Method::GET, Endpoint::Tags { name }) => self.list_tags(&at(name), request.uri()),
             (Method::GET, Endpoint::Referrers { name, digest }) => {
                 self.list_referrers(&at(name), &digest, request.uri())
@@ -202,7 +237,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
                 self.delete_blob(&at(name), &digest).await
             }
             (Method::POST, Endpoint::StartUpload { name }) => {
-                self.start_upload(at(name), request).await
+                self.start_upload(at(name), &by, request).await
             }
             (method, Endpoint::Upload { name, id }) => {
                 self.continue_upload(&at(name), id, &method, request).await

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aws_wire::Origin;
 use image::{Digest, ImageTag, RepositoryName};
 use longshore_types::{AccountId, Timestamp};
 
-use crate::auth::{Authorizer, USER};
+use crate::auth::{Admitted, Authorizer, Operation, Target, USER};
 use crate::catalog::{Catalog, CatalogError, NewManifest, Referrer, Repository, StoredManifest};
+use crate::error::RegistryError;
 
 /// Keeps the contract of [`Catalog`] and forgets everything when it goes.
 #[derive(Debug, Default)]
@@ -201,16 +203,45 @@ impl Catalog for MemoryCatalog {
     }
 }
 
-/// Lets in whoever gives an account's number as password.
+/// Lets in whoever gives an account's number as password. After a `/` may follow what alone that caller may
+/// do, as in `123456789012/GetManifest,GetBlob`.
 #[derive(Debug, Default)]
 pub struct NumberAuthorizer;
 
+/// Who gave a number.
+#[derive(Debug)]
+pub struct NumberCaller {
+    account: AccountId,
+    may_only: Option<String>,
+}
+
 impl Authorizer for NumberAuthorizer {
-    fn account(&self, user: &str, password: &str) -> Option<AccountId> {
-        password.parse().ok().filter(|_| user == USER)
+    type Caller = NumberCaller;
+
+    fn admit(&self, user: &str, password: &str, _: &Origin) -> Option<Admitted<NumberCaller>> {
+        let (number, may_only) = match password.split_once('/') {
+            Some((number, may_only)) => (number, Some(may_only.to_owned())),
+            None => (password, None),
+        };
+        let account = number.parse().ok().filter(|_| user == USER)?;
+        Some(Admitted { registry: account, account, caller: NumberCaller { account, may_only } })
     }
 
     fn grant(&self, _: &str, _: &RepositoryName, _: &Digest) -> Option<AccountId> {
         None
+    }
+
+    fn authorize(
+        &self,
+        caller: &NumberCaller,
+        operation: Operation,
+        on: Target<'_>,
+    ) -> Result<(), RegistryError> {
+        let NumberCaller { account, may_only } = caller;
+        let name = format!("{operation:?}");
+        match may_only.as_ref().is_none_or(|names| names.split(',').any(|it| it == name)) {
+            true => Ok(()),
+            false => Err(RegistryError::Denied(format!("{account} may not {name} on {on:?}"))),
+        }
     }
 }

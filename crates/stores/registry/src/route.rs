@@ -23,6 +23,21 @@ pub(crate) enum Endpoint {
     Upload { name: RepositoryName, id: Uuid },
 }
 
+impl Endpoint {
+    /// The repository that it is of.
+    pub(crate) fn name(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Base | Self::Catalog => None,
+            Self::Tags { name }
+            | Self::Referrers { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::StartUpload { name }
+            | Self::Upload { name, .. } => Some(name),
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,

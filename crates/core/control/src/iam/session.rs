@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_wire::Session;
+use aws_wire::{Principal, Session};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_types::{AccountId, IdSource, Timestamp, Token};
@@ -27,6 +27,24 @@ pub enum Holder {
     User { id: String },
     Role { id: String, session: String },
     Federated { name: String, user: Option<String> },
+}
+
+impl Holder {
+    /// Whose session a principal is; `None` of those that have none.
+    pub fn of(principal: &Principal) -> Option<Self> {
+        match principal {
+            Principal::Root => Some(Self::Root),
+            Principal::User { id, .. } => Some(Self::User { id: id.to_string() }),
+            Principal::Role { id, session, .. } => {
+                Some(Self::Role { id: id.to_string(), session: session.to_string() })
+            }
+            Principal::Federated { name, user } => Some(Self::Federated {
+                name: name.to_string(),
+                user: user.as_ref().map(|(_, id)| id.to_string()),
+            }),
+            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => None,
+        }
+    }
 }
 
 /// What a token has inside.
@@ -79,10 +97,24 @@ impl Sessions {
     ) -> Credentials {
         let access_key_id = access_keys::mint(TEMPORARY, account, ids);
         let expires = session.expires;
+        let token = self.token(ids, &access_key_id, holder, session);
+        let secret = self.secret_of(&access_key_id, &token);
+        let session_token = Token::from_text(token);
+        Credentials { access_key_id, secret, session_token, expires }
+    }
+
+    /// A token that goes with a key and says whose session it is.
+    pub fn token(
+        &self,
+        ids: &dyn IdSource,
+        access_key_id: &str,
+        holder: Holder,
+        session: Session,
+    ) -> String {
         let inside = Inside {
             holder,
             issued_at: session.issued_at,
-            expires,
+            expires: session.expires,
             policy: session.policy,
             policy_arns: session.policy_arns,
             tags: session.tags,
@@ -91,10 +123,7 @@ impl Sessions {
             provider: session.provider,
         };
         let inside = serde_json::to_vec(&inside).unwrap_or_default();
-        let token = format!("{PREFIX}{}", self.seal.seal(ids, &access_key_id, &inside));
-        let secret = self.secret_of(&access_key_id, &token);
-        let session_token = Token::from_text(token);
-        Credentials { access_key_id, secret, session_token, expires }
+        format!("{PREFIX}{}", self.seal.seal(ids, access_key_id, &inside))
     }
 
     /// Whether a token is of this form, whatever is in it.

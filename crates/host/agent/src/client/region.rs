@@ -33,12 +33,12 @@ struct Login {
     expires_at: Timestamp,
 }
 
-/// What a login is good for. A role's name is the task definition's word and may be any account's, so
-/// it says nothing about whose login it is.
+/// What a login is good for: it acts as whoever's credentials asked for it. A role's name is the task definition's
+/// word and may be any account's, so the account is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LoginKey {
     account: AccountId,
-    as_role: bool,
+    role: Option<String>,
     registry: Option<String>,
 }
 
@@ -222,7 +222,8 @@ impl Region for RegionLink {
                 RegistryAuth::Ecr { registry_id, .. } => (registry_id, true),
                 RegistryAuth::None => (None, false),
             };
-            let key = LoginKey { account, as_role: role.is_some(), registry };
+            let role_arn = role.as_ref().map(|role| role.role_arn.clone());
+            let key = LoginKey { account, role: role_arn, registry };
             let none = Auth::none().owned_by(account.to_string());
             match self.find_login(key, role.as_ref()).await {
                 Ok(login) => Ok(none.with(login.host, login.basic)),

@@ -12,7 +12,7 @@ use control::access::AccessKey;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use longshore_types::{AccountId, Chain, Uuid};
 use tokio::time::Instant;
@@ -241,7 +241,7 @@ impl<S: RegionApi> Server<S> {
             access_key: verified.access_key,
             principal: key.principal,
             session: key.session,
-            origin: origin(asked),
+            origin: origin(guest, &parts.headers),
             request_id: *request_id,
             now,
         })
@@ -255,7 +255,7 @@ impl<S: RegionApi> Server<S> {
             access_key: String::new(),
             principal: Principal::Anonymous,
             session: None,
-            origin: origin(asked),
+            origin: origin(asked.guest, &asked.parts.headers),
             request_id: asked.request_id,
             now: self.region.now(),
         }
@@ -283,13 +283,10 @@ impl<S: RegionApi> Server<S> {
     }
 }
 
-fn origin(asked: &Asked<'_>) -> Origin {
-    let agent = asked.parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    Origin {
-        address: Some(asked.guest.address()),
-        is_secure: false,
-        user_agent: agent.map(Into::into),
-    }
+/// Where a request came from.
+pub(super) fn origin(guest: &Guest, headers: &HeaderMap) -> Origin {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin { address: Some(guest.address()), is_secure: false, user_agent: agent.map(Into::into) }
 }
 
 fn is_unsigned(parts: &Parts) -> bool {

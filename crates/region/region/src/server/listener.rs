@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
 use super::answer::{Body, plain};
+use super::api::origin;
 use super::body::Paced;
 use super::peers::{Guest, Peers, Places};
 use super::{BoxFuture, RegionApi, Server, limits};
@@ -163,7 +164,8 @@ async fn handle<S: RegionApi>(
             {
                 guest.verified(account);
             }
-            Arc::clone(&server.region).registry(request.map(Paced::new))
+            let origin = origin(guest, request.headers());
+            Arc::clone(&server.region).registry(request.map(Paced::new), origin)
         }
         _ => Box::pin(async move { server.api(guest, request.map(Paced::new)).await }),
     };

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::SigningKeys;
-use aws_wire::{ApiError, Caller};
+use aws_wire::{ApiError, Caller, Origin};
 use control::AccessKey;
 pub use control::ports::BoxFuture;
 use http::{HeaderMap, Request, Response, Uri};
@@ -132,6 +132,7 @@ pub trait RegionApi: Send + Sync + 'static {
     fn registry(
         self: Arc<Self>,
         request: Request<RequestBody>,
+        origin: Origin,
     ) -> BoxFuture<'static, Response<Body>>;
 }
 

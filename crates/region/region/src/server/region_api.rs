@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal};
 use control::iam::KeyUse;
 use control::ports::RegionService;
 use control::{AccessKey, Config};
@@ -112,8 +112,9 @@ impl RegionApi for Region {
     fn registry(
         self: Arc<Self>,
         request: Request<RequestBody>,
+        origin: Origin,
     ) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(async move { self.ecr.registry.handle(request).await })
+        Box::pin(async move { self.ecr.registry.handle(request, &origin).await })
     }
 }
 

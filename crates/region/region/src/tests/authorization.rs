@@ -233,13 +233,9 @@ async fn user(world: &TestRegion, grants: Grants) -> Principal {
     Principal::User { name: user.name, path: user.path, id: user.unique_id }
 }
 
-/// What Amazon's `ReadOnlyAccess` leaves out by its name, what gives more than it reads, and what is proven by a token.
-const NOT_READ: &[&str] = &[
-    "ecr:GetAuthorizationToken",
-    "logs:ListLogGroups",
-    "sts:AssumeRoleWithWebIdentity",
-    "sts:GetFederationToken",
-];
+/// What Amazon's `ReadOnlyAccess` leaves out by its name, and what is proven by a token.
+const NOT_READ: &[&str] =
+    &["logs:ListLogGroups", "sts:AssumeRoleWithWebIdentity", "sts:GetFederationToken"];
 
 #[tokio::test]
 async fn who_may_read_everything_reads_everything_and_changes_nothing() {

@@ -51,6 +51,29 @@ async fn an_account_sees_its_own_repositories_only() {
 }
 
 #[tokio::test]
+async fn who_may_not_is_told_so_before_anything_of_what_there_is() {
+    let world = World::new().await;
+    let digest = world.push_blob("web", b"ours").await;
+    let puller = format!("{ACCOUNT}/GetManifest,GetBlob,CheckBlob");
+    let got = world.ask_as(&puller, Method::GET, &format!("/v2/web/blobs/{digest}"), &[], "").await;
+    assert_eq!(got.body, "ours");
+    for name in ["web", "none"] {
+        let path = format!("/v2/{name}/blobs/uploads/");
+        let denied = world.ask_as(&puller, Method::POST, &path, &[], "").await;
+        let code = denied.code();
+        assert_eq!((denied.status, code.as_str()), (StatusCode::FORBIDDEN, "DENIED"), "{name}");
+    }
+    // A layer is mounted by whoever may have it where it is; for others it is one to be uploaded.
+    let mount = format!("/v2/api/blobs/uploads/?mount={digest}&from=web");
+    let pusher = format!("{ACCOUNT}/StartUpload,UploadPart,CompleteUpload");
+    let sent = world.ask_as(&pusher, Method::POST, &mount, &[], "").await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED);
+    let both = format!("{pusher},CheckBlob,GetBlob");
+    let mounted = world.ask_as(&both, Method::POST, &mount, &[], "").await;
+    assert_eq!(mounted.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn a_blob_is_uploaded_in_chunks_that_must_follow_each_other() {
     let world = World::new().await;
     let started = world.ask(Method::POST, "/v2/web/blobs/uploads/", "").await;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_wire::Origin;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -74,7 +75,11 @@ async fn serve(registry: Arc<TestRegistry>, listener: tokio::net::TcpListener) {
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
                 let registry = Arc::clone(&registry);
-                async move { Ok::<_, std::convert::Infallible>(registry.handle(request).await) }
+                async move {
+                    Ok::<_, std::convert::Infallible>(
+                        registry.handle(request, &Origin::default()).await,
+                    )
+                }
             });
             let http = hyper::server::conn::http1::Builder::new();
             let _ = http.serve_connection(TokioIo::new(stream), service).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::{Credentials, presign};
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal};
 use bytes::Bytes;
 use control::access::AccessKey;
 use ec2_api as ec2;
@@ -113,7 +113,11 @@ impl RegionApi for Small {
         None
     }
 
-    fn registry(self: Arc<Self>, _: Request<RequestBody>) -> BoxFuture<'static, Response<Body>> {
+    fn registry(
+        self: Arc<Self>,
+        _: Request<RequestBody>,
+        _: Origin,
+    ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async {
             let body = http_body_util::Full::new(Bytes::from_static(b"registry"));
             let mut response = Response::new(body.map_err(|never| match never {}).boxed());
