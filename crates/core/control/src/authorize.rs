@@ -98,6 +98,33 @@ impl Permission {
         self.about_tags(tags.keys())
     }
 
+    /// What is made gets these tags: the request carries them, and whoever makes it must be allowed to tag it
+    /// by `action` too, which learns what it is done by. Nothing if there are no tags, and for keys that no policies
+    /// speak of.
+    #[must_use]
+    pub fn tagging_new(
+        self,
+        caller: &Caller,
+        action: &'static str,
+        arn: impl Into<String>,
+        tags: &BTreeMap<String, String>,
+    ) -> Self {
+        match &caller.principal {
+            Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => {}
+            Principal::Root
+            | Principal::Node { .. }
+            | Principal::TaskExecution
+            | Principal::Anonymous => return self,
+        }
+        if tags.is_empty() {
+            return self;
+        }
+        let (service, made_by) = self.action.split_once(':').unwrap_or_default();
+        let key = format!("{service}:CreateAction");
+        let tag = Self::to(action).on(arn).with(key, made_by).tagging(tags);
+        self.tagging(tags).and(tag)
+    }
+
     /// The request is about tags with these keys: `aws:TagKeys`.
     #[must_use]
     pub fn about_tags<'k>(mut self, keys: impl IntoIterator<Item = &'k String>) -> Self {

@@ -9,7 +9,7 @@ use registry::Repository;
 use store::Batch;
 
 use super::errors::Refusal;
-use super::request::{bad_registry, read_mutability, read_name};
+use super::request::{bad_registry, read_mutability, read_name, repository_arn};
 use super::scanning;
 use super::tag_resource::read_tags;
 use crate::Ecr;
@@ -33,6 +33,8 @@ pub(super) async fn create_repository(
     check_encryption(input.encryption_configuration)?;
     let tags = read_tags(input.tags)?;
     let account = caller.account;
+    let arn = repository_arn(&ecr.control.config.region, account, name.as_str());
+    let permission = permission.tagging_new(caller, "ecr:TagResource", arn, &tags);
     let row = ecr
         .control
         .change(caller, &permission, |view, now| {

@@ -25,6 +25,7 @@ pub(super) async fn tag_resource(
     let permission = ecr.on(caller, "ecr:TagResource", &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let more = read_tags(input.tags)?;
+    let permission = permission.tagging(&more);
     change_tags(ecr, caller, &permission, &repository, |tags| {
         tags.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
     })
@@ -40,6 +41,7 @@ pub(super) async fn untag_resource(
     let permission = ecr.on(caller, "ecr:UntagResource", &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let keys = input.tag_keys.unwrap_or_default();
+    let permission = permission.about_tags(&keys);
     change_tags(ecr, caller, &permission, &repository, |tags| {
         tags.retain(|key, _| !keys.contains(key))
     })

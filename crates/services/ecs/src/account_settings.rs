@@ -124,13 +124,21 @@ fn render(name: &str, value: String, principal_arn: String, is_managed: bool) ->
     }
 }
 
+fn about_setting(action: &'static str, name: Option<&api::SettingName>) -> Permission {
+    let permission = Permission::to(action).on("*");
+    match name {
+        Some(name) => permission.with("ecs:account-setting", name.as_str().to_owned()),
+        None => permission,
+    }
+}
+
 pub(super) async fn handle_put(
     ecs: &Ecs,
     caller: &Caller,
     input: api::PutAccountSettingRequest,
 ) -> Result<api::PutAccountSettingResponse, ApiError> {
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
-    let permission = Permission::to("ecs:PutAccountSetting").on("*");
+    let permission = about_setting("ecs:PutAccountSetting", input.name.as_ref());
     let setting = put(ecs, caller, &permission, input.name.as_ref(), input.value, arn).await?;
     Ok(api::PutAccountSettingResponse { setting: Some(setting) })
 }
@@ -141,7 +149,7 @@ pub(super) async fn handle_put_default(
     input: api::PutAccountSettingDefaultRequest,
 ) -> Result<api::PutAccountSettingDefaultResponse, ApiError> {
     let arn = root_arn(caller);
-    let permission = Permission::to("ecs:PutAccountSettingDefault").on("*");
+    let permission = about_setting("ecs:PutAccountSettingDefault", input.name.as_ref());
     let setting = put(ecs, caller, &permission, input.name.as_ref(), input.value, arn).await?;
     Ok(api::PutAccountSettingDefaultResponse { setting: Some(setting) })
 }
@@ -173,7 +181,7 @@ pub(super) async fn handle_delete(
     caller: &Caller,
     input: api::DeleteAccountSettingRequest,
 ) -> Result<api::DeleteAccountSettingResponse, ApiError> {
-    let permission = Permission::to("ecs:DeleteAccountSetting").on("*");
+    let permission = about_setting("ecs:DeleteAccountSetting", input.name.as_ref());
     let arn = read_principal(caller, input.principal_arn.as_deref())?;
     let known = find(input.name.as_ref())?;
     let id = SettingId { principal: principal_of(caller, &arn), name: known.name.to_owned() };

@@ -33,8 +33,9 @@ pub(crate) async fn handle_put(
     caller: &Caller,
     input: api::PutAttributesRequest,
 ) -> Result<api::PutAttributesResponse, ApiError> {
-    let permission = ecs.on_cluster(caller, "ecs:PutAttributes", input.cluster.as_deref());
     let attributes = input.attributes.unwrap_or_default();
+    let targets = attributes.iter().filter_map(|each| each.target_id.as_ref());
+    let permission = ecs.on_targets(caller, "ecs:PutAttributes", input.cluster.as_deref(), targets);
     let given = input.cluster.as_deref();
     let shown = ecs
         .control
@@ -63,8 +64,10 @@ pub(super) async fn handle_delete(
     caller: &Caller,
     input: api::DeleteAttributesRequest,
 ) -> Result<api::DeleteAttributesResponse, ApiError> {
-    let permission = ecs.on_cluster(caller, "ecs:DeleteAttributes", input.cluster.as_deref());
     let attributes = input.attributes.unwrap_or_default();
+    let targets = attributes.iter().filter_map(|each| each.target_id.as_ref());
+    let permission =
+        ecs.on_targets(caller, "ecs:DeleteAttributes", input.cluster.as_deref(), targets);
     let given = input.cluster.as_deref();
     let shown = ecs
         .control

@@ -54,6 +54,8 @@ pub(crate) async fn handle_create(
         group.managed_draining.as_ref(),
     )?;
     let tags = tags::read(input.tags)?;
+    let arn = permission.resources.first().cloned().unwrap_or_default();
+    let permission = ecs.tagging(caller, permission, arn, &tags);
     let provider = ecs
         .control
         .change(caller, &permission, |view, now| {

@@ -33,7 +33,11 @@ pub(super) async fn handle(
     input: api::CreateClusterRequest,
 ) -> Result<api::CreateClusterResponse, ApiError> {
     let permission = ecs.on_cluster(caller, "ecs:CreateCluster", input.cluster_name.as_deref());
+    let names = input.capacity_providers.clone().unwrap_or_default();
     let asked = read(ecs, caller, input)?;
+    let permission = ecs.about_providers(caller, permission, &names);
+    let arn = permission.resources.first().cloned().unwrap_or_default();
+    let permission = ecs.tagging(caller, permission, arn, &asked.tags.clone().unwrap_or_default());
     let cluster = ecs
         .control
         .change(caller, &permission, |view, now| {

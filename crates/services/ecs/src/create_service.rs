@@ -28,6 +28,7 @@ use super::service_spec::{
 };
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::permissions::TaskRequest;
 use crate::tags;
 
 const TOKEN_CHARS_MAX: usize = 36;
@@ -46,12 +47,29 @@ pub(super) async fn handle(
         input.cluster.as_deref(),
         &input.service_name,
     );
+    let tags = tags::read(input.tags.clone())?;
+    let permission = match permission.resources.first().cloned() {
+        Some(arn) => ecs.tagging(caller, permission, arn, &tags),
+        None => permission,
+    };
+    let asked = TaskRequest {
+        cluster: input.cluster.as_deref(),
+        task_definition: input.task_definition.as_deref(),
+        overrides: None,
+        strategy: input.capacity_provider_strategy.as_deref(),
+        network: input.network_configuration.as_ref(),
+        enable_execute_command: input.enable_execute_command,
+        enable_ecs_managed_tags: input.enable_ecs_managed_tags,
+        propagate_tags: input.propagate_tags.as_ref(),
+    };
     let decide = |view: &View, now| {
+        let permission = ecs.having_started(view, caller, permission.clone(), &asked);
+        ecs.control.authorize(view, caller, &permission)?;
         let (batch, id) = decide(ecs, caller, &input, view, now)?;
         let view = as_written(view, &batch);
         Ok((batch, (view, id)))
     };
-    let (view, id) = ecs.control.change(caller, &permission, decide).await?;
+    let (view, id) = ecs.control.decide(decide).await?;
     let service = view.services.get(caller.account, &id).ok_or(Refusal::ServiceNotFound)?;
     Ok(api::CreateServiceResponse {
         service: Some(ServiceRenderer::of(ecs, &view, service).render(true)?),

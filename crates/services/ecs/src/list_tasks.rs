@@ -15,7 +15,10 @@ pub(super) fn handle(
     caller: &Caller,
     input: api::ListTasksRequest,
 ) -> Result<api::ListTasksResponse, ApiError> {
-    let permission = ecs.in_cluster(caller, "ecs:ListTasks", input.cluster.as_deref());
+    let any = "*".to_owned();
+    let instance = input.container_instance.as_ref().filter(|given| !given.is_empty());
+    let cluster = input.cluster.as_deref();
+    let permission = ecs.on_targets(caller, "ecs:ListTasks", cluster, [instance.unwrap_or(&any)]);
     let view = ecs.control.read(caller, &permission)?;
     let cluster = ecs.cluster(&view, caller, input.cluster.as_deref())?;
     check_together(&input)?;

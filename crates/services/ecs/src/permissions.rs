@@ -3,10 +3,16 @@
 //! Names become ARNs as text: whether there is such a thing, and whether its name is well formed, is for
 //! the decision to say.
 
+mod tasks;
+#[cfg(test)]
+mod tests;
+
 use aws_wire::Caller;
 use control::{Permission, is_root};
 
 use crate::Ecs;
+
+pub(crate) use tasks::TaskRequest;
 
 /// The condition key of an action within a cluster.
 const CLUSTER: &str = "ecs:cluster";
@@ -66,6 +72,68 @@ impl Ecs {
         Permission::to(action).on_each(names).with(CLUSTER, text.clone())
     }
 
+    /// An action on a task set, which is a service's.
+    pub(crate) fn on_task_sets<'n>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        cluster: Option<&str>,
+        service: Option<&str>,
+        names: impl IntoIterator<Item = &'n String>,
+    ) -> Permission {
+        if is_root(caller) {
+            return Permission::to(action);
+        }
+        let (cluster, service) = (self.cluster_text(caller, cluster), service.unwrap_or_default());
+        let name = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+        let kind = format!("task-set/{}/{}", name(&cluster), name(service));
+        let of = self.arn_text(caller, &format!("service/{}", name(&cluster)), service);
+        let names = names.into_iter().map(|each| self.arn_text(caller, &kind, each));
+        Permission::to(action).on_each(names).with(CLUSTER, cluster).with("ecs:service", of)
+    }
+
+    /// A request that names the instances it is about: a condition, and not what it is on.
+    pub(crate) fn on_instances(
+        &self,
+        caller: &Caller,
+        permission: Permission,
+        cluster: Option<&str>,
+        named: &[String],
+    ) -> Permission {
+        if is_root(caller) || named.is_empty() {
+            return permission;
+        }
+        let cluster = self.cluster_text(caller, cluster);
+        let kind = format!("container-instance/{}", cluster.rsplit('/').next().unwrap_or_default());
+        let arns = named.iter().map(|each| self.arn_text(caller, &kind, each));
+        permission.with_list("ecs:container-instances", arns.collect::<Vec<_>>())
+    }
+
+    /// A request that names capacity providers: a condition.
+    pub(crate) fn about_providers(
+        &self,
+        caller: &Caller,
+        permission: Permission,
+        names: &[String],
+    ) -> Permission {
+        if is_root(caller) || names.is_empty() {
+            return permission;
+        }
+        let arns = names.iter().map(|each| self.arn_text(caller, "capacity-provider", each));
+        permission.with_list("ecs:capacity-provider", arns.collect::<Vec<_>>())
+    }
+
+    /// The names and ARNs of attributes' targets.
+    pub(crate) fn on_targets<'n>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        cluster: Option<&str>,
+        targets: impl IntoIterator<Item = &'n String>,
+    ) -> Permission {
+        self.within(caller, action, "container-instance", cluster, targets)
+    }
+
     fn cluster_text(&self, caller: &Caller, given: Option<&str>) -> String {
         let given = given.filter(|given| !given.is_empty()).unwrap_or("default");
         self.arn_text(caller, "cluster", given)
@@ -78,32 +146,5 @@ impl Ecs {
         }
         let region = &self.control.config.region;
         format!("arn:aws:ecs:{region}:{}:{kind}/{given}", caller.account)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_wire::Principal;
-
-    use super::*;
-    use crate::testing::TestEcs;
-
-    #[test]
-    fn what_is_named_is_an_arn_to_policies() {
-        let world = TestEcs::new();
-        let caller = Caller { principal: Principal::Node { instance: None }, ..world.root() };
-        let on = |cluster| world.ecs.on_cluster(&caller, "ecs:DeleteCluster", cluster).resources;
-        let default = "arn:aws:ecs:us-east-1:000000000000:cluster/default";
-        assert_eq!(on(None), [default]);
-        assert_eq!(on(Some("")), [default]);
-        assert_eq!(on(Some(default)), [default]);
-        let web = "web".to_owned();
-        let service = world.ecs.within(&caller, "ecs:UpdateService", "service", None, [&web]);
-        assert_eq!(service.resources, ["arn:aws:ecs:us-east-1:000000000000:service/default/web"]);
-        let cluster = service.context.get("ecs:cluster").unwrap().as_slice();
-        assert_eq!(cluster, [control::Value::from(default)]);
-        let root =
-            world.ecs.on(&world.root(), "ecs:DescribeTaskDefinition", "task-definition", [&web]);
-        assert_eq!(root.resources, Vec::<String>::new());
     }
 }

@@ -23,6 +23,7 @@ pub(crate) async fn handle(
     let permission =
         ecs.on_cluster(caller, "ecs:PutClusterCapacityProviders", input.cluster.as_deref());
     let providers = read_providers(ecs, caller, input.capacity_providers)?;
+    let permission = ecs.about_providers(caller, permission, &providers);
     let items = input.default_capacity_provider_strategy.unwrap_or_default();
     let strategy = read_strategy(items, &providers)?;
     let given = input.cluster.as_deref();

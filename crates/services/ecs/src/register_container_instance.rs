@@ -52,6 +52,11 @@ pub(crate) async fn handle(
     if !matches!(caller.principal, Principal::Node { .. }) {
         offer.attributes.retain(|name, _| !OWN_ATTRIBUTES.contains(&name.as_str()));
     }
+    let name = input.cluster.as_deref().filter(|given| !given.is_empty()).unwrap_or("default");
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let (region, account) = (&ecs.control.config.region, caller.account);
+    let any = format!("arn:aws:ecs:{region}:{account}:container-instance/{name}/*");
+    let permission = ecs.tagging(caller, permission, any, &offer.tags);
     let known = match input.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()) {
         None => None,
         Some(given) => {

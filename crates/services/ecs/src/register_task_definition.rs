@@ -18,14 +18,17 @@ pub(super) async fn handle(
     caller: &Caller,
     mut input: api::RegisterTaskDefinitionRequest,
 ) -> Result<api::RegisterTaskDefinitionResponse, ApiError> {
-    let permission = ecs.on(caller, "ecs:RegisterTaskDefinition", "task-definition", &input.family);
     let tags = tags::read(input.tags.take())?;
+    let containers = input.container_definitions.iter().flatten();
+    let is_privileged = containers.filter_map(|each| each.privileged).any(|is_so| is_so);
     let draft = Draft::read(input, ecs.control.endpoint())?;
     let family = draft.family.clone();
     let (row, shape) = draft.into_row(caller.account, tags, principal_arn(caller))?;
     let row = ecs
         .control
-        .change(caller, &permission, |view, now| {
+        .decide(|view, now| {
+            let permission = ecs.registering(view, caller, &row, is_privileged);
+            ecs.control.authorize(view, caller, &permission)?;
             let last =
                 view.families.get(caller.account, &family).map_or(0, |row| row.last_revision);
             let max = ecs.control.config.limits.revisions_per_family_max;

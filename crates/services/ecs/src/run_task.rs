@@ -26,6 +26,8 @@ use super::task_template::{Capacity, Common, Place, TaskTemplate, earlier_use, f
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::fleet::FleetReservation;
+use crate::permissions::TaskRequest;
+use crate::tags;
 
 const COUNT_MAX: usize = 10;
 const TOKEN_CHARS_MAX: usize = 64;
@@ -59,7 +61,6 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::RunTaskRequest,
 ) -> Result<api::RunTaskResponse, ApiError> {
-    let permission = ecs.on(caller, "ecs:RunTask", "task-definition", &input.task_definition);
     Capacity::check(input.launch_type.as_ref(), input.capacity_provider_strategy.as_deref())?;
     let count = count(input.count)?;
     let token = token(caller, &input)?;
@@ -75,9 +76,20 @@ pub(super) async fn handle(
         tags: input.tags.clone(),
         volume_configurations: input.volume_configurations.clone(),
     };
+    let asked = TaskRequest {
+        cluster: input.cluster.as_deref(),
+        task_definition: input.task_definition.as_deref(),
+        overrides: input.overrides.as_ref(),
+        strategy: input.capacity_provider_strategy.as_deref(),
+        enable_execute_command: input.enable_execute_command,
+        ..TaskRequest::default()
+    };
+    let tags = tags::read(input.tags.clone())?;
     let outcome = ecs
         .control
-        .change(caller, &permission, |view, now| {
+        .decide(|view, now| {
+            let permission = ecs.starting(view, caller, "ecs:RunTask", &asked, &tags);
+            ecs.control.authorize(view, caller, &permission)?;
             decide(ecs, caller, &input, &common, count, token.as_ref(), view, now)
         })
         .await?;

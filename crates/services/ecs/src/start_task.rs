@@ -14,6 +14,8 @@ use super::render_task::render;
 use super::task_template::{Common, Place, TaskTemplate};
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::permissions::TaskRequest;
+use crate::tags;
 
 const INSTANCES_MAX: usize = 10;
 
@@ -22,7 +24,6 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::StartTaskRequest,
 ) -> Result<api::StartTaskResponse, ApiError> {
-    let permission = ecs.on(caller, "ecs:StartTask", "task-definition", &input.task_definition);
     let named = input.container_instances.clone().unwrap_or_default();
     let common = Common {
         task_definition: input.task_definition.clone(),
@@ -36,9 +37,20 @@ pub(super) async fn handle(
         tags: input.tags.clone(),
         volume_configurations: input.volume_configurations.clone(),
     };
+    let asked = TaskRequest {
+        cluster: input.cluster.as_deref(),
+        task_definition: input.task_definition.as_deref(),
+        overrides: input.overrides.as_ref(),
+        enable_execute_command: input.enable_execute_command,
+        ..TaskRequest::default()
+    };
+    let tags = tags::read(input.tags.clone())?;
     let (tasks, failures) = ecs
         .control
-        .change(caller, &permission, |view, now| {
+        .decide(|view, now| {
+            let permission = ecs.starting(view, caller, "ecs:StartTask", &asked, &tags);
+            let permission = ecs.on_instances(caller, permission, asked.cluster, &named);
+            ecs.control.authorize(view, caller, &permission)?;
             let mut batch = Batch::on(view);
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));

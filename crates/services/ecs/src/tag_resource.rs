@@ -28,7 +28,8 @@ pub(super) async fn handle_tag(
     if more.is_empty() {
         return Err(Refusal::invalid("Tags can not be empty.").into());
     }
-    change(ecs, caller, "ecs:TagResource", &arn, |tags| tags::overlay(tags, &more)).await?;
+    let permission = Permission::to("ecs:TagResource").on(arn.as_str()).tagging(&more);
+    change(ecs, caller, &permission, &arn, |tags| tags::overlay(tags, &more)).await?;
     Ok(api::TagResourceResponse {})
 }
 
@@ -42,7 +43,8 @@ pub(super) async fn handle_untag(
     if keys.is_empty() {
         return Err(Refusal::invalid("Tag keys can not be empty.").into());
     }
-    change(ecs, caller, "ecs:UntagResource", &arn, |tags| {
+    let permission = Permission::to("ecs:UntagResource").on(arn.as_str()).about_tags(&keys);
+    change(ecs, caller, &permission, &arn, |tags| {
         let mut tags = tags.clone();
         tags.retain(|key, _| !keys.contains(key));
         Ok(tags)
@@ -66,13 +68,12 @@ pub(super) fn handle_list(
 async fn change(
     ecs: &Ecs,
     caller: &Caller,
-    action: &'static str,
+    permission: &Permission,
     arn: &str,
     change: impl Fn(&Tags) -> Result<Tags, ApiError> + Send + Sync,
 ) -> Result<(), ApiError> {
-    let permission = Permission::to(action).on(arn);
     ecs.control
-        .change(caller, &permission, |view, _| {
+        .change(caller, permission, |view, _| {
             let resource = find(ecs, view, caller, arn)?;
             let tags = change(resource.tags())?;
             let mut batch = Batch::on(view);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::ports::RegionService as _;
 use control::reconcile::{Driver, Environment};
-use control::testing::TestControl;
+use control::testing::{TestControl, people};
 use control::{Config, Documents};
 use longshore_types::SeededEnv;
 use sessions::Sessions;
@@ -40,6 +40,11 @@ impl TestEcs {
 
     pub(crate) fn root_of(&self, account: &str) -> Caller {
         self.core.root_of(account)
+    }
+
+    /// A user of the first account with this policy.
+    pub(crate) async fn user(&self, name: &str, policy: &str) -> Caller {
+        people::user(&self.core, "000000000000", name, policy).await
     }
 
     /// A driver with every reconciler that rows wake.

@@ -29,6 +29,7 @@ use super::service_spec::{
 use super::task_template::execute_command_needs_role;
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::permissions::TaskRequest;
 
 pub(super) async fn handle(
     ecs: &Ecs,
@@ -42,13 +43,25 @@ pub(super) async fn handle(
         input.cluster.as_deref(),
         &input.service,
     );
+    let asked = TaskRequest {
+        cluster: input.cluster.as_deref(),
+        task_definition: input.task_definition.as_deref(),
+        overrides: None,
+        strategy: input.capacity_provider_strategy.as_deref(),
+        network: input.network_configuration.as_ref(),
+        enable_execute_command: input.enable_execute_command,
+        enable_ecs_managed_tags: input.enable_ecs_managed_tags,
+        propagate_tags: input.propagate_tags.as_ref(),
+    };
     let decide = |view: &View, now| {
+        let permission = ecs.having_started(view, caller, permission.clone(), &asked);
+        ecs.control.authorize(view, caller, &permission)?;
         let (batch, service) = decide(ecs, caller, &input, view, now)?;
         let view = as_written(view, &batch);
         let is_deployed = service.revision.is_some_and(|id| is_written(&batch, id));
         Ok((batch, (view, service, is_deployed)))
     };
-    let (view, service, is_deployed) = ecs.control.change(caller, &permission, decide).await?;
+    let (view, service, is_deployed) = ecs.control.decide(decide).await?;
     let mut service = ServiceRenderer::of(ecs, &view, &service).render(false)?;
     // ECS answers before its scheduler has given the new deployment any tasks to desire.
     if let Some(first) = service.deployments.iter_mut().flatten().next().filter(|_| is_deployed) {

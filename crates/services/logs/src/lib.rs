@@ -13,6 +13,7 @@ mod describe_log_streams;
 mod filter_log_events;
 mod get_log_events;
 mod list_log_groups;
+mod permissions;
 mod put_log_events;
 mod put_log_group_deletion_protection;
 mod retention;
@@ -26,10 +27,11 @@ use std::sync::Arc;
 use ::logs::Logs;
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
+use control::Control;
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
-use control::{Control, Permission};
 use logs_api as api;
+use permissions::On;
 
 /// The service with its store.
 #[derive(Debug)]
@@ -41,24 +43,6 @@ pub struct CloudWatchLogs {
 impl CloudWatchLogs {
     pub fn new(control: Arc<Control>, logs: Arc<Logs>) -> Self {
         Self { control, logs }
-    }
-
-    /// Whether the caller may do the action, on a group if it is on one. Groups are not rows: what is allowed
-    /// is asked before the store is.
-    fn check(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        group: Option<&String>,
-    ) -> Result<(), ApiError> {
-        let arn = match group {
-            Some(arn) if arn.starts_with("arn:") => arn.clone(),
-            Some(name) => {
-                format!("arn:aws:logs:{}:{}:log-group:{name}", caller.region, caller.account)
-            }
-            None => "*".to_owned(),
-        };
-        self.control.read(caller, &Permission::to(action).on(arn)).map(drop)
     }
 }
 
@@ -86,7 +70,11 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::CreateLogGroupRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:CreateLogGroup", input.log_group_name.as_ref())?;
+        let on = On::Group(input.log_group_name.as_ref());
+        let permission = self.permission(caller, "logs:CreateLogGroup", on);
+        let (tags, group) = (input.tags.clone().unwrap_or_default(), on.resource(caller));
+        let permission = permission.tagging_new(caller, "logs:TagResource", group, &tags);
+        self.allow(caller, &permission)?;
         create_log_group::create_log_group(&self.logs, caller, input).await
     }
 
@@ -95,7 +83,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::CreateLogStreamRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:CreateLogStream", input.log_group_name.as_ref())?;
+        let on = On::Stream(input.log_group_name.as_ref(), input.log_stream_name.as_ref());
+        self.check(caller, "logs:CreateLogStream", on)?;
         create_log_stream::create_log_stream(&self.logs, caller, input).await
     }
 
@@ -104,7 +93,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteLogGroupRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:DeleteLogGroup", input.log_group_name.as_ref())?;
+        self.check(caller, "logs:DeleteLogGroup", On::Group(input.log_group_name.as_ref()))?;
         delete_log_group::delete_log_group(&self.logs, caller, input).await
     }
 
@@ -113,7 +102,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteLogStreamRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:DeleteLogStream", input.log_group_name.as_ref())?;
+        let on = On::Stream(input.log_group_name.as_ref(), input.log_stream_name.as_ref());
+        self.check(caller, "logs:DeleteLogStream", on)?;
         delete_log_stream::delete_log_stream(&self.logs, caller, input).await
     }
 
@@ -122,7 +112,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DeleteRetentionPolicyRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:DeleteRetentionPolicy", input.log_group_name.as_ref())?;
+        self.check(caller, "logs:DeleteRetentionPolicy", On::Group(input.log_group_name.as_ref()))?;
         retention::delete_retention_policy(&self.logs, caller, input).await
     }
 
@@ -131,7 +121,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DescribeLogGroupsRequest,
     ) -> Result<api::DescribeLogGroupsResponse, ApiError> {
-        self.check(caller, "logs:DescribeLogGroups", None)?;
+        self.check(caller, "logs:DescribeLogGroups", On::Account)?;
         describe_log_groups::describe_log_groups(&self.logs, caller, &input)
     }
 
@@ -140,11 +130,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::DescribeLogStreamsRequest,
     ) -> Result<api::DescribeLogStreamsResponse, ApiError> {
-        self.check(
-            caller,
-            "logs:DescribeLogStreams",
-            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
-        )?;
+        let group = input.log_group_name.as_ref().or(input.log_group_identifier.as_ref());
+        self.check(caller, "logs:DescribeLogStreams", On::Group(group))?;
         describe_log_streams::describe_log_streams(&self.logs, caller, input)
     }
 
@@ -153,11 +140,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::FilterLogEventsRequest,
     ) -> Result<api::FilterLogEventsResponse, ApiError> {
-        self.check(
-            caller,
-            "logs:FilterLogEvents",
-            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
-        )?;
+        let group = input.log_group_name.as_ref().or(input.log_group_identifier.as_ref());
+        self.check(caller, "logs:FilterLogEvents", On::Group(group))?;
         filter_log_events::filter_log_events(&self.logs, caller, input).await
     }
 
@@ -166,11 +150,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::GetLogEventsRequest,
     ) -> Result<api::GetLogEventsResponse, ApiError> {
-        self.check(
-            caller,
-            "logs:GetLogEvents",
-            input.log_group_name.as_ref().or(input.log_group_identifier.as_ref()),
-        )?;
+        let group = input.log_group_name.as_ref().or(input.log_group_identifier.as_ref());
+        self.check(caller, "logs:GetLogEvents", On::Stream(group, input.log_stream_name.as_ref()))?;
         get_log_events::get_log_events(&self.logs, caller, input).await
     }
 
@@ -179,7 +160,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListLogGroupsRequest,
     ) -> Result<api::ListLogGroupsResponse, ApiError> {
-        self.check(caller, "logs:ListLogGroups", None)?;
+        self.check(caller, "logs:ListLogGroups", On::Account)?;
         list_log_groups::list_log_groups(&self.logs, caller, &input)
     }
 
@@ -188,7 +169,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListTagsForResourceRequest,
     ) -> Result<api::ListTagsForResourceResponse, ApiError> {
-        self.check(caller, "logs:ListTagsForResource", input.resource_arn.as_ref())?;
+        self.check(caller, "logs:ListTagsForResource", On::Resource(input.resource_arn.as_ref()))?;
         tags::list_tags_for_resource(&self.logs, caller, &input)
     }
 
@@ -197,7 +178,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::ListTagsLogGroupRequest,
     ) -> Result<api::ListTagsLogGroupResponse, ApiError> {
-        self.check(caller, "logs:ListTagsLogGroup", input.log_group_name.as_ref())?;
+        self.check(caller, "logs:ListTagsLogGroup", On::Group(input.log_group_name.as_ref()))?;
         tags::list_tags_log_group(&self.logs, caller, &input)
     }
 
@@ -206,7 +187,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::PutLogEventsRequest,
     ) -> Result<api::PutLogEventsResponse, ApiError> {
-        self.check(caller, "logs:PutLogEvents", input.log_group_name.as_ref())?;
+        let on = On::Stream(input.log_group_name.as_ref(), input.log_stream_name.as_ref());
+        self.check(caller, "logs:PutLogEvents", on)?;
         put_log_events::put_log_events(&self.logs, caller, input).await
     }
 
@@ -218,7 +200,7 @@ impl api::Logs for CloudWatchLogs {
         self.check(
             caller,
             "logs:PutLogGroupDeletionProtection",
-            input.log_group_identifier.as_ref(),
+            On::Group(input.log_group_identifier.as_ref()),
         )?;
         put_log_group_deletion_protection::put_log_group_deletion_protection(
             &self.logs, caller, &input,
@@ -231,7 +213,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::PutRetentionPolicyRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:PutRetentionPolicy", input.log_group_name.as_ref())?;
+        self.check(caller, "logs:PutRetentionPolicy", On::Group(input.log_group_name.as_ref()))?;
         retention::put_retention_policy(&self.logs, caller, input).await
     }
 
@@ -240,7 +222,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::TagLogGroupRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:TagLogGroup", input.log_group_name.as_ref())?;
+        let on = On::Group(input.log_group_name.as_ref());
+        self.check_tagging(caller, "logs:TagLogGroup", on, input.tags.as_ref())?;
         tags::tag_log_group(&self.logs, caller, input).await
     }
 
@@ -249,7 +232,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::TagResourceRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:TagResource", input.resource_arn.as_ref())?;
+        let on = On::Resource(input.resource_arn.as_ref());
+        self.check_tagging(caller, "logs:TagResource", on, input.tags.as_ref())?;
         tags::tag_resource(&self.logs, caller, input).await
     }
 
@@ -258,7 +242,7 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::TestMetricFilterRequest,
     ) -> Result<api::TestMetricFilterResponse, ApiError> {
-        self.check(caller, "logs:TestMetricFilter", None)?;
+        self.check(caller, "logs:TestMetricFilter", On::Account)?;
         test_metric_filter::test_metric_filter(input)
     }
 
@@ -267,7 +251,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::UntagLogGroupRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:UntagLogGroup", input.log_group_name.as_ref())?;
+        let on = On::Group(input.log_group_name.as_ref());
+        self.check_untagging(caller, "logs:UntagLogGroup", on, input.tags.as_ref())?;
         tags::untag_log_group(&self.logs, caller, input).await
     }
 
@@ -276,7 +261,8 @@ impl api::Logs for CloudWatchLogs {
         caller: &Caller,
         input: api::UntagResourceRequest,
     ) -> Result<(), ApiError> {
-        self.check(caller, "logs:UntagResource", input.resource_arn.as_ref())?;
+        let on = On::Resource(input.resource_arn.as_ref());
+        self.check_untagging(caller, "logs:UntagResource", on, input.tag_keys.as_ref())?;
         tags::untag_resource(&self.logs, caller, input).await
     }
 }

@@ -12,6 +12,7 @@ use super::{read_scale, render_changed, scope_text, service_of};
 use crate::Ecs;
 use crate::client_token;
 use crate::errors::Refusal;
+use crate::permissions::TaskRequest;
 use crate::service_spec::unsupported::Ties;
 use crate::service_spec::{Workload, read_capacity, read_definition};
 use crate::tags;
@@ -25,13 +26,21 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::CreateTaskSetRequest,
 ) -> Result<api::CreateTaskSetResponse, ApiError> {
-    let permission = ecs.within(
-        caller,
-        "ecs:CreateTaskSet",
-        "service",
-        input.cluster.as_deref(),
-        &input.service,
-    );
+    let any = "*".to_owned();
+    let (cluster, service) = (input.cluster.as_deref(), input.service.as_deref());
+    let permission = ecs.on_task_sets(caller, "ecs:CreateTaskSet", cluster, service, [&any]);
+    let tags = tags::read(input.tags.clone())?;
+    let permission = match permission.resources.first().cloned() {
+        Some(arn) => ecs.tagging(caller, permission, arn, &tags),
+        None => permission,
+    };
+    let asked = TaskRequest {
+        cluster,
+        task_definition: input.task_definition.as_deref(),
+        strategy: input.capacity_provider_strategy.as_deref(),
+        network: input.network_configuration.as_ref(),
+        ..TaskRequest::default()
+    };
     Ties {
         load_balancers: input.load_balancers.as_deref(),
         service_registries: input.service_registries.as_deref(),
@@ -40,7 +49,11 @@ pub(crate) async fn handle(
     .check()?;
     let set = ecs
         .control
-        .change(caller, &permission, |view, now| decide(ecs, caller, &input, view, now))
+        .decide(|view, now| {
+            let permission = ecs.having_started(view, caller, permission.clone(), &asked);
+            ecs.control.authorize(view, caller, &permission)?;
+            decide(ecs, caller, &input, view, now)
+        })
         .await?;
     Ok(api::CreateTaskSetResponse { task_set: Some(render_changed(ecs, &set)?) })
 }

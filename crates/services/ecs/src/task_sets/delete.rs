@@ -14,11 +14,11 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::DeleteTaskSetRequest,
 ) -> Result<api::DeleteTaskSetResponse, ApiError> {
-    let permission = ecs.within(
+    let permission = ecs.on_task_sets(
         caller,
         "ecs:DeleteTaskSet",
-        "task-set",
         input.cluster.as_deref(),
+        input.service.as_deref(),
         &input.task_set,
     );
     let is_forced = input.force.unwrap_or(false);

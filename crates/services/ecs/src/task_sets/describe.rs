@@ -20,11 +20,11 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::DescribeTaskSetsRequest,
 ) -> Result<api::DescribeTaskSetsResponse, ApiError> {
-    let permission = ecs.within(
+    let permission = ecs.on_task_sets(
         caller,
         "ecs:DescribeTaskSets",
-        "task-set",
         input.cluster.as_deref(),
+        input.service.as_deref(),
         input.task_sets.iter().flatten(),
     );
     let view = ecs.control.read(caller, &permission)?;

@@ -14,11 +14,11 @@ pub(crate) async fn handle(
     caller: &Caller,
     input: api::UpdateTaskSetRequest,
 ) -> Result<api::UpdateTaskSetResponse, ApiError> {
-    let permission = ecs.within(
+    let permission = ecs.on_task_sets(
         caller,
         "ecs:UpdateTaskSet",
-        "task-set",
         input.cluster.as_deref(),
+        input.service.as_deref(),
         &input.task_set,
     );
     let scale = input.scale.as_ref();
