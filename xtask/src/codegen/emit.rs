@@ -53,6 +53,7 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
     let mut methods = String::new();
     let mut arms = String::new();
     let mut operations = String::new();
+    let mut forwarded = String::new();
     let there: BTreeSet<&String> = service.operations.iter().collect();
     for name in &there {
         let operation = model.operation(name)?;
@@ -76,6 +77,16 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
         };
         arms.push_str(&format!("{name:?} => {{ {decode} {answer} }}\n"));
         operations.push_str(&table_row(name, operation));
+        let (parameter, pass) = match &input {
+            Some(input) => (format!(", input: $crate::{input}"), "self, caller, input"),
+            None => (String::new(), "self, caller"),
+        };
+        let result = output.map_or_else(|| "()".into(), |output| format!("$crate::{output}"));
+        forwarded.push_str(&format!(
+            "    (@ {method} $($handler:tt)+) => {{\n        async fn {method}(&self, caller: &$crate::Caller{parameter})\n\
+             \x20           -> Result<{result}, $crate::ApiError>\n        {{\n\
+             \x20           $crate::forward!(! ($($handler)+) ({pass}))\n        }}\n    }};\n"
+        ));
     }
     let absent: String = model
         .operations
@@ -91,7 +102,7 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
          use std::future::Future;\n\n\
          use aws_wire::service::{{Answer, Call, Operation, Protocol}};\n\
          use aws_wire::validate::Wording;\n\
-         use aws_wire::{{ApiError, Caller}};\n\n\
+         pub use aws_wire::{{ApiError, Caller}};\n\n\
          {reexport}pub use structures::*;\n\n\
          /// What the router knows of {title}.\n\
          pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {{ {} operations: &[{operations}], absent: &[{absent}] }};\n\n\
@@ -99,7 +110,16 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
          pub trait {trait_name}: Send + Sync {{ {methods} }}\n\n\
          /// Reads a request, has it done, and writes the answer.\n\
          pub async fn dispatch<S: {trait_name} + ?Sized>(service: &S, caller: &Caller, call: &Call<'_>) -> Result<Answer, ApiError> {{\n\
-         match call.operation.name {{ {arms} _ => Err(call.not_available()) }} }}\n",
+         match call.operation.name {{ {arms} _ => Err(call.not_available()) }} }}\n\n\
+         /// Implements [`{trait_name}`] for a service: each operation is the function that is named beside it, which takes\n\
+         /// the service, the caller and the request; one that waits for nothing is `(at_once)`.\n\
+         #[macro_export]\nmacro_rules! forward {{\n\
+         \x20   ($service:ty {{ $($method:ident => $(($now:ident))? $handler:path;)* }}) => {{\n\
+         \x20       impl $crate::{trait_name} for $service {{\n\
+         \x20           $($crate::forward!(@ $method $($now)? $handler);)*\n        }}\n    }};\n\
+         {forwarded}\
+         \x20   (! (at_once $handler:path) $arguments:tt) => {{ $handler $arguments }};\n\
+         \x20   (! ($handler:path) $arguments:tt) => {{ $handler $arguments.await }};\n}}\n",
         metadata(service, &model.metadata)?,
     ))
 }

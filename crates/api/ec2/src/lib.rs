@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -1071,4 +1071,94 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Ec2`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Ec2 for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ describe_account_attributes $($handler:tt)+) => {
+        async fn describe_account_attributes(&self, caller: &$crate::Caller, input: $crate::DescribeAccountAttributesRequest)
+            -> Result<$crate::DescribeAccountAttributesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_availability_zones $($handler:tt)+) => {
+        async fn describe_availability_zones(&self, caller: &$crate::Caller, input: $crate::DescribeAvailabilityZonesRequest)
+            -> Result<$crate::DescribeAvailabilityZonesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_internet_gateways $($handler:tt)+) => {
+        async fn describe_internet_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeInternetGatewaysRequest)
+            -> Result<$crate::DescribeInternetGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_network_interfaces $($handler:tt)+) => {
+        async fn describe_network_interfaces(&self, caller: &$crate::Caller, input: $crate::DescribeNetworkInterfacesRequest)
+            -> Result<$crate::DescribeNetworkInterfacesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_regions $($handler:tt)+) => {
+        async fn describe_regions(&self, caller: &$crate::Caller, input: $crate::DescribeRegionsRequest)
+            -> Result<$crate::DescribeRegionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_route_tables $($handler:tt)+) => {
+        async fn describe_route_tables(&self, caller: &$crate::Caller, input: $crate::DescribeRouteTablesRequest)
+            -> Result<$crate::DescribeRouteTablesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_security_groups $($handler:tt)+) => {
+        async fn describe_security_groups(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupsRequest)
+            -> Result<$crate::DescribeSecurityGroupsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_subnets $($handler:tt)+) => {
+        async fn describe_subnets(&self, caller: &$crate::Caller, input: $crate::DescribeSubnetsRequest)
+            -> Result<$crate::DescribeSubnetsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpc_attribute $($handler:tt)+) => {
+        async fn describe_vpc_attribute(&self, caller: &$crate::Caller, input: $crate::DescribeVpcAttributeRequest)
+            -> Result<$crate::DescribeVpcAttributeResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpcs $($handler:tt)+) => {
+        async fn describe_vpcs(&self, caller: &$crate::Caller, input: $crate::DescribeVpcsRequest)
+            -> Result<$crate::DescribeVpcsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpn_gateways $($handler:tt)+) => {
+        async fn describe_vpn_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeVpnGatewaysRequest)
+            -> Result<$crate::DescribeVpnGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -591,4 +591,206 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Ecr`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Ecr for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ batch_check_layer_availability $($handler:tt)+) => {
+        async fn batch_check_layer_availability(&self, caller: &$crate::Caller, input: $crate::BatchCheckLayerAvailabilityRequest)
+            -> Result<$crate::BatchCheckLayerAvailabilityResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ batch_delete_image $($handler:tt)+) => {
+        async fn batch_delete_image(&self, caller: &$crate::Caller, input: $crate::BatchDeleteImageRequest)
+            -> Result<$crate::BatchDeleteImageResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ batch_get_image $($handler:tt)+) => {
+        async fn batch_get_image(&self, caller: &$crate::Caller, input: $crate::BatchGetImageRequest)
+            -> Result<$crate::BatchGetImageResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ complete_layer_upload $($handler:tt)+) => {
+        async fn complete_layer_upload(&self, caller: &$crate::Caller, input: $crate::CompleteLayerUploadRequest)
+            -> Result<$crate::CompleteLayerUploadResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_repository $($handler:tt)+) => {
+        async fn create_repository(&self, caller: &$crate::Caller, input: $crate::CreateRepositoryRequest)
+            -> Result<$crate::CreateRepositoryResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_lifecycle_policy $($handler:tt)+) => {
+        async fn delete_lifecycle_policy(&self, caller: &$crate::Caller, input: $crate::DeleteLifecyclePolicyRequest)
+            -> Result<$crate::DeleteLifecyclePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_repository $($handler:tt)+) => {
+        async fn delete_repository(&self, caller: &$crate::Caller, input: $crate::DeleteRepositoryRequest)
+            -> Result<$crate::DeleteRepositoryResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_repository_policy $($handler:tt)+) => {
+        async fn delete_repository_policy(&self, caller: &$crate::Caller, input: $crate::DeleteRepositoryPolicyRequest)
+            -> Result<$crate::DeleteRepositoryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_image_scan_findings $($handler:tt)+) => {
+        async fn describe_image_scan_findings(&self, caller: &$crate::Caller, input: $crate::DescribeImageScanFindingsRequest)
+            -> Result<$crate::DescribeImageScanFindingsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_images $($handler:tt)+) => {
+        async fn describe_images(&self, caller: &$crate::Caller, input: $crate::DescribeImagesRequest)
+            -> Result<$crate::DescribeImagesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_registry $($handler:tt)+) => {
+        async fn describe_registry(&self, caller: &$crate::Caller, input: $crate::DescribeRegistryRequest)
+            -> Result<$crate::DescribeRegistryResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_repositories $($handler:tt)+) => {
+        async fn describe_repositories(&self, caller: &$crate::Caller, input: $crate::DescribeRepositoriesRequest)
+            -> Result<$crate::DescribeRepositoriesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_authorization_token $($handler:tt)+) => {
+        async fn get_authorization_token(&self, caller: &$crate::Caller, input: $crate::GetAuthorizationTokenRequest)
+            -> Result<$crate::GetAuthorizationTokenResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_download_url_for_layer $($handler:tt)+) => {
+        async fn get_download_url_for_layer(&self, caller: &$crate::Caller, input: $crate::GetDownloadUrlForLayerRequest)
+            -> Result<$crate::GetDownloadUrlForLayerResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_lifecycle_policy $($handler:tt)+) => {
+        async fn get_lifecycle_policy(&self, caller: &$crate::Caller, input: $crate::GetLifecyclePolicyRequest)
+            -> Result<$crate::GetLifecyclePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_repository_policy $($handler:tt)+) => {
+        async fn get_repository_policy(&self, caller: &$crate::Caller, input: $crate::GetRepositoryPolicyRequest)
+            -> Result<$crate::GetRepositoryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ initiate_layer_upload $($handler:tt)+) => {
+        async fn initiate_layer_upload(&self, caller: &$crate::Caller, input: $crate::InitiateLayerUploadRequest)
+            -> Result<$crate::InitiateLayerUploadResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_images $($handler:tt)+) => {
+        async fn list_images(&self, caller: &$crate::Caller, input: $crate::ListImagesRequest)
+            -> Result<$crate::ListImagesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_tags_for_resource $($handler:tt)+) => {
+        async fn list_tags_for_resource(&self, caller: &$crate::Caller, input: $crate::ListTagsForResourceRequest)
+            -> Result<$crate::ListTagsForResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_image $($handler:tt)+) => {
+        async fn put_image(&self, caller: &$crate::Caller, input: $crate::PutImageRequest)
+            -> Result<$crate::PutImageResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_image_scanning_configuration $($handler:tt)+) => {
+        async fn put_image_scanning_configuration(&self, caller: &$crate::Caller, input: $crate::PutImageScanningConfigurationRequest)
+            -> Result<$crate::PutImageScanningConfigurationResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_image_tag_mutability $($handler:tt)+) => {
+        async fn put_image_tag_mutability(&self, caller: &$crate::Caller, input: $crate::PutImageTagMutabilityRequest)
+            -> Result<$crate::PutImageTagMutabilityResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_lifecycle_policy $($handler:tt)+) => {
+        async fn put_lifecycle_policy(&self, caller: &$crate::Caller, input: $crate::PutLifecyclePolicyRequest)
+            -> Result<$crate::PutLifecyclePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ set_repository_policy $($handler:tt)+) => {
+        async fn set_repository_policy(&self, caller: &$crate::Caller, input: $crate::SetRepositoryPolicyRequest)
+            -> Result<$crate::SetRepositoryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_resource $($handler:tt)+) => {
+        async fn tag_resource(&self, caller: &$crate::Caller, input: $crate::TagResourceRequest)
+            -> Result<$crate::TagResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_resource $($handler:tt)+) => {
+        async fn untag_resource(&self, caller: &$crate::Caller, input: $crate::UntagResourceRequest)
+            -> Result<$crate::UntagResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ upload_layer_part $($handler:tt)+) => {
+        async fn upload_layer_part(&self, caller: &$crate::Caller, input: $crate::UploadLayerPartRequest)
+            -> Result<$crate::UploadLayerPartResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -1157,4 +1157,416 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Ecs`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Ecs for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ create_capacity_provider $($handler:tt)+) => {
+        async fn create_capacity_provider(&self, caller: &$crate::Caller, input: $crate::CreateCapacityProviderRequest)
+            -> Result<$crate::CreateCapacityProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_cluster $($handler:tt)+) => {
+        async fn create_cluster(&self, caller: &$crate::Caller, input: $crate::CreateClusterRequest)
+            -> Result<$crate::CreateClusterResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_service $($handler:tt)+) => {
+        async fn create_service(&self, caller: &$crate::Caller, input: $crate::CreateServiceRequest)
+            -> Result<$crate::CreateServiceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_task_set $($handler:tt)+) => {
+        async fn create_task_set(&self, caller: &$crate::Caller, input: $crate::CreateTaskSetRequest)
+            -> Result<$crate::CreateTaskSetResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_account_setting $($handler:tt)+) => {
+        async fn delete_account_setting(&self, caller: &$crate::Caller, input: $crate::DeleteAccountSettingRequest)
+            -> Result<$crate::DeleteAccountSettingResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_attributes $($handler:tt)+) => {
+        async fn delete_attributes(&self, caller: &$crate::Caller, input: $crate::DeleteAttributesRequest)
+            -> Result<$crate::DeleteAttributesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_capacity_provider $($handler:tt)+) => {
+        async fn delete_capacity_provider(&self, caller: &$crate::Caller, input: $crate::DeleteCapacityProviderRequest)
+            -> Result<$crate::DeleteCapacityProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_cluster $($handler:tt)+) => {
+        async fn delete_cluster(&self, caller: &$crate::Caller, input: $crate::DeleteClusterRequest)
+            -> Result<$crate::DeleteClusterResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_service $($handler:tt)+) => {
+        async fn delete_service(&self, caller: &$crate::Caller, input: $crate::DeleteServiceRequest)
+            -> Result<$crate::DeleteServiceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_task_definitions $($handler:tt)+) => {
+        async fn delete_task_definitions(&self, caller: &$crate::Caller, input: $crate::DeleteTaskDefinitionsRequest)
+            -> Result<$crate::DeleteTaskDefinitionsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_task_set $($handler:tt)+) => {
+        async fn delete_task_set(&self, caller: &$crate::Caller, input: $crate::DeleteTaskSetRequest)
+            -> Result<$crate::DeleteTaskSetResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ deregister_container_instance $($handler:tt)+) => {
+        async fn deregister_container_instance(&self, caller: &$crate::Caller, input: $crate::DeregisterContainerInstanceRequest)
+            -> Result<$crate::DeregisterContainerInstanceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ deregister_task_definition $($handler:tt)+) => {
+        async fn deregister_task_definition(&self, caller: &$crate::Caller, input: $crate::DeregisterTaskDefinitionRequest)
+            -> Result<$crate::DeregisterTaskDefinitionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_capacity_providers $($handler:tt)+) => {
+        async fn describe_capacity_providers(&self, caller: &$crate::Caller, input: $crate::DescribeCapacityProvidersRequest)
+            -> Result<$crate::DescribeCapacityProvidersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_clusters $($handler:tt)+) => {
+        async fn describe_clusters(&self, caller: &$crate::Caller, input: $crate::DescribeClustersRequest)
+            -> Result<$crate::DescribeClustersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_container_instances $($handler:tt)+) => {
+        async fn describe_container_instances(&self, caller: &$crate::Caller, input: $crate::DescribeContainerInstancesRequest)
+            -> Result<$crate::DescribeContainerInstancesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_service_deployments $($handler:tt)+) => {
+        async fn describe_service_deployments(&self, caller: &$crate::Caller, input: $crate::DescribeServiceDeploymentsRequest)
+            -> Result<$crate::DescribeServiceDeploymentsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_service_revisions $($handler:tt)+) => {
+        async fn describe_service_revisions(&self, caller: &$crate::Caller, input: $crate::DescribeServiceRevisionsRequest)
+            -> Result<$crate::DescribeServiceRevisionsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_services $($handler:tt)+) => {
+        async fn describe_services(&self, caller: &$crate::Caller, input: $crate::DescribeServicesRequest)
+            -> Result<$crate::DescribeServicesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_task_definition $($handler:tt)+) => {
+        async fn describe_task_definition(&self, caller: &$crate::Caller, input: $crate::DescribeTaskDefinitionRequest)
+            -> Result<$crate::DescribeTaskDefinitionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_task_sets $($handler:tt)+) => {
+        async fn describe_task_sets(&self, caller: &$crate::Caller, input: $crate::DescribeTaskSetsRequest)
+            -> Result<$crate::DescribeTaskSetsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_tasks $($handler:tt)+) => {
+        async fn describe_tasks(&self, caller: &$crate::Caller, input: $crate::DescribeTasksRequest)
+            -> Result<$crate::DescribeTasksResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ discover_poll_endpoint $($handler:tt)+) => {
+        async fn discover_poll_endpoint(&self, caller: &$crate::Caller, input: $crate::DiscoverPollEndpointRequest)
+            -> Result<$crate::DiscoverPollEndpointResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_task_protection $($handler:tt)+) => {
+        async fn get_task_protection(&self, caller: &$crate::Caller, input: $crate::GetTaskProtectionRequest)
+            -> Result<$crate::GetTaskProtectionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_account_settings $($handler:tt)+) => {
+        async fn list_account_settings(&self, caller: &$crate::Caller, input: $crate::ListAccountSettingsRequest)
+            -> Result<$crate::ListAccountSettingsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_attributes $($handler:tt)+) => {
+        async fn list_attributes(&self, caller: &$crate::Caller, input: $crate::ListAttributesRequest)
+            -> Result<$crate::ListAttributesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_clusters $($handler:tt)+) => {
+        async fn list_clusters(&self, caller: &$crate::Caller, input: $crate::ListClustersRequest)
+            -> Result<$crate::ListClustersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_container_instances $($handler:tt)+) => {
+        async fn list_container_instances(&self, caller: &$crate::Caller, input: $crate::ListContainerInstancesRequest)
+            -> Result<$crate::ListContainerInstancesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_service_deployments $($handler:tt)+) => {
+        async fn list_service_deployments(&self, caller: &$crate::Caller, input: $crate::ListServiceDeploymentsRequest)
+            -> Result<$crate::ListServiceDeploymentsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_services $($handler:tt)+) => {
+        async fn list_services(&self, caller: &$crate::Caller, input: $crate::ListServicesRequest)
+            -> Result<$crate::ListServicesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_tags_for_resource $($handler:tt)+) => {
+        async fn list_tags_for_resource(&self, caller: &$crate::Caller, input: $crate::ListTagsForResourceRequest)
+            -> Result<$crate::ListTagsForResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_task_definition_families $($handler:tt)+) => {
+        async fn list_task_definition_families(&self, caller: &$crate::Caller, input: $crate::ListTaskDefinitionFamiliesRequest)
+            -> Result<$crate::ListTaskDefinitionFamiliesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_task_definitions $($handler:tt)+) => {
+        async fn list_task_definitions(&self, caller: &$crate::Caller, input: $crate::ListTaskDefinitionsRequest)
+            -> Result<$crate::ListTaskDefinitionsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_tasks $($handler:tt)+) => {
+        async fn list_tasks(&self, caller: &$crate::Caller, input: $crate::ListTasksRequest)
+            -> Result<$crate::ListTasksResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_account_setting $($handler:tt)+) => {
+        async fn put_account_setting(&self, caller: &$crate::Caller, input: $crate::PutAccountSettingRequest)
+            -> Result<$crate::PutAccountSettingResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_account_setting_default $($handler:tt)+) => {
+        async fn put_account_setting_default(&self, caller: &$crate::Caller, input: $crate::PutAccountSettingDefaultRequest)
+            -> Result<$crate::PutAccountSettingDefaultResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_attributes $($handler:tt)+) => {
+        async fn put_attributes(&self, caller: &$crate::Caller, input: $crate::PutAttributesRequest)
+            -> Result<$crate::PutAttributesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_cluster_capacity_providers $($handler:tt)+) => {
+        async fn put_cluster_capacity_providers(&self, caller: &$crate::Caller, input: $crate::PutClusterCapacityProvidersRequest)
+            -> Result<$crate::PutClusterCapacityProvidersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ register_container_instance $($handler:tt)+) => {
+        async fn register_container_instance(&self, caller: &$crate::Caller, input: $crate::RegisterContainerInstanceRequest)
+            -> Result<$crate::RegisterContainerInstanceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ register_task_definition $($handler:tt)+) => {
+        async fn register_task_definition(&self, caller: &$crate::Caller, input: $crate::RegisterTaskDefinitionRequest)
+            -> Result<$crate::RegisterTaskDefinitionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ run_task $($handler:tt)+) => {
+        async fn run_task(&self, caller: &$crate::Caller, input: $crate::RunTaskRequest)
+            -> Result<$crate::RunTaskResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ start_task $($handler:tt)+) => {
+        async fn start_task(&self, caller: &$crate::Caller, input: $crate::StartTaskRequest)
+            -> Result<$crate::StartTaskResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ stop_service_deployment $($handler:tt)+) => {
+        async fn stop_service_deployment(&self, caller: &$crate::Caller, input: $crate::StopServiceDeploymentRequest)
+            -> Result<$crate::StopServiceDeploymentResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ stop_task $($handler:tt)+) => {
+        async fn stop_task(&self, caller: &$crate::Caller, input: $crate::StopTaskRequest)
+            -> Result<$crate::StopTaskResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ submit_attachment_state_changes $($handler:tt)+) => {
+        async fn submit_attachment_state_changes(&self, caller: &$crate::Caller, input: $crate::SubmitAttachmentStateChangesRequest)
+            -> Result<$crate::SubmitAttachmentStateChangesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ submit_container_state_change $($handler:tt)+) => {
+        async fn submit_container_state_change(&self, caller: &$crate::Caller, input: $crate::SubmitContainerStateChangeRequest)
+            -> Result<$crate::SubmitContainerStateChangeResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ submit_task_state_change $($handler:tt)+) => {
+        async fn submit_task_state_change(&self, caller: &$crate::Caller, input: $crate::SubmitTaskStateChangeRequest)
+            -> Result<$crate::SubmitTaskStateChangeResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_resource $($handler:tt)+) => {
+        async fn tag_resource(&self, caller: &$crate::Caller, input: $crate::TagResourceRequest)
+            -> Result<$crate::TagResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_resource $($handler:tt)+) => {
+        async fn untag_resource(&self, caller: &$crate::Caller, input: $crate::UntagResourceRequest)
+            -> Result<$crate::UntagResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_capacity_provider $($handler:tt)+) => {
+        async fn update_capacity_provider(&self, caller: &$crate::Caller, input: $crate::UpdateCapacityProviderRequest)
+            -> Result<$crate::UpdateCapacityProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_cluster $($handler:tt)+) => {
+        async fn update_cluster(&self, caller: &$crate::Caller, input: $crate::UpdateClusterRequest)
+            -> Result<$crate::UpdateClusterResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_cluster_settings $($handler:tt)+) => {
+        async fn update_cluster_settings(&self, caller: &$crate::Caller, input: $crate::UpdateClusterSettingsRequest)
+            -> Result<$crate::UpdateClusterSettingsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_container_instances_state $($handler:tt)+) => {
+        async fn update_container_instances_state(&self, caller: &$crate::Caller, input: $crate::UpdateContainerInstancesStateRequest)
+            -> Result<$crate::UpdateContainerInstancesStateResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_service $($handler:tt)+) => {
+        async fn update_service(&self, caller: &$crate::Caller, input: $crate::UpdateServiceRequest)
+            -> Result<$crate::UpdateServiceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_service_primary_task_set $($handler:tt)+) => {
+        async fn update_service_primary_task_set(&self, caller: &$crate::Caller, input: $crate::UpdateServicePrimaryTaskSetRequest)
+            -> Result<$crate::UpdateServicePrimaryTaskSetResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_task_protection $($handler:tt)+) => {
+        async fn update_task_protection(&self, caller: &$crate::Caller, input: $crate::UpdateTaskProtectionRequest)
+            -> Result<$crate::UpdateTaskProtectionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_task_set $($handler:tt)+) => {
+        async fn update_task_set(&self, caller: &$crate::Caller, input: $crate::UpdateTaskSetRequest)
+            -> Result<$crate::UpdateTaskSetResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

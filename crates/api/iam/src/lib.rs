@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -2165,4 +2165,773 @@ pub async fn dispatch<S: Iam + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Iam`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Iam for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ add_client_id_to_open_id_connect_provider $($handler:tt)+) => {
+        async fn add_client_id_to_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::AddClientIDToOpenIDConnectProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ add_role_to_instance_profile $($handler:tt)+) => {
+        async fn add_role_to_instance_profile(&self, caller: &$crate::Caller, input: $crate::AddRoleToInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ add_user_to_group $($handler:tt)+) => {
+        async fn add_user_to_group(&self, caller: &$crate::Caller, input: $crate::AddUserToGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ attach_group_policy $($handler:tt)+) => {
+        async fn attach_group_policy(&self, caller: &$crate::Caller, input: $crate::AttachGroupPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ attach_role_policy $($handler:tt)+) => {
+        async fn attach_role_policy(&self, caller: &$crate::Caller, input: $crate::AttachRolePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ attach_user_policy $($handler:tt)+) => {
+        async fn attach_user_policy(&self, caller: &$crate::Caller, input: $crate::AttachUserPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_access_key $($handler:tt)+) => {
+        async fn create_access_key(&self, caller: &$crate::Caller, input: $crate::CreateAccessKeyRequest)
+            -> Result<$crate::CreateAccessKeyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_account_alias $($handler:tt)+) => {
+        async fn create_account_alias(&self, caller: &$crate::Caller, input: $crate::CreateAccountAliasRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_group $($handler:tt)+) => {
+        async fn create_group(&self, caller: &$crate::Caller, input: $crate::CreateGroupRequest)
+            -> Result<$crate::CreateGroupResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_instance_profile $($handler:tt)+) => {
+        async fn create_instance_profile(&self, caller: &$crate::Caller, input: $crate::CreateInstanceProfileRequest)
+            -> Result<$crate::CreateInstanceProfileResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_open_id_connect_provider $($handler:tt)+) => {
+        async fn create_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::CreateOpenIDConnectProviderRequest)
+            -> Result<$crate::CreateOpenIDConnectProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_policy $($handler:tt)+) => {
+        async fn create_policy(&self, caller: &$crate::Caller, input: $crate::CreatePolicyRequest)
+            -> Result<$crate::CreatePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_policy_version $($handler:tt)+) => {
+        async fn create_policy_version(&self, caller: &$crate::Caller, input: $crate::CreatePolicyVersionRequest)
+            -> Result<$crate::CreatePolicyVersionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_role $($handler:tt)+) => {
+        async fn create_role(&self, caller: &$crate::Caller, input: $crate::CreateRoleRequest)
+            -> Result<$crate::CreateRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_service_linked_role $($handler:tt)+) => {
+        async fn create_service_linked_role(&self, caller: &$crate::Caller, input: $crate::CreateServiceLinkedRoleRequest)
+            -> Result<$crate::CreateServiceLinkedRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_user $($handler:tt)+) => {
+        async fn create_user(&self, caller: &$crate::Caller, input: $crate::CreateUserRequest)
+            -> Result<$crate::CreateUserResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_access_key $($handler:tt)+) => {
+        async fn delete_access_key(&self, caller: &$crate::Caller, input: $crate::DeleteAccessKeyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_account_alias $($handler:tt)+) => {
+        async fn delete_account_alias(&self, caller: &$crate::Caller, input: $crate::DeleteAccountAliasRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_group $($handler:tt)+) => {
+        async fn delete_group(&self, caller: &$crate::Caller, input: $crate::DeleteGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_group_policy $($handler:tt)+) => {
+        async fn delete_group_policy(&self, caller: &$crate::Caller, input: $crate::DeleteGroupPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_instance_profile $($handler:tt)+) => {
+        async fn delete_instance_profile(&self, caller: &$crate::Caller, input: $crate::DeleteInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_login_profile $($handler:tt)+) => {
+        async fn delete_login_profile(&self, caller: &$crate::Caller, input: $crate::DeleteLoginProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_open_id_connect_provider $($handler:tt)+) => {
+        async fn delete_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::DeleteOpenIDConnectProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_policy $($handler:tt)+) => {
+        async fn delete_policy(&self, caller: &$crate::Caller, input: $crate::DeletePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_policy_version $($handler:tt)+) => {
+        async fn delete_policy_version(&self, caller: &$crate::Caller, input: $crate::DeletePolicyVersionRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_role $($handler:tt)+) => {
+        async fn delete_role(&self, caller: &$crate::Caller, input: $crate::DeleteRoleRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_role_permissions_boundary $($handler:tt)+) => {
+        async fn delete_role_permissions_boundary(&self, caller: &$crate::Caller, input: $crate::DeleteRolePermissionsBoundaryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_role_policy $($handler:tt)+) => {
+        async fn delete_role_policy(&self, caller: &$crate::Caller, input: $crate::DeleteRolePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_service_linked_role $($handler:tt)+) => {
+        async fn delete_service_linked_role(&self, caller: &$crate::Caller, input: $crate::DeleteServiceLinkedRoleRequest)
+            -> Result<$crate::DeleteServiceLinkedRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_user $($handler:tt)+) => {
+        async fn delete_user(&self, caller: &$crate::Caller, input: $crate::DeleteUserRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_user_permissions_boundary $($handler:tt)+) => {
+        async fn delete_user_permissions_boundary(&self, caller: &$crate::Caller, input: $crate::DeleteUserPermissionsBoundaryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_user_policy $($handler:tt)+) => {
+        async fn delete_user_policy(&self, caller: &$crate::Caller, input: $crate::DeleteUserPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ detach_group_policy $($handler:tt)+) => {
+        async fn detach_group_policy(&self, caller: &$crate::Caller, input: $crate::DetachGroupPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ detach_role_policy $($handler:tt)+) => {
+        async fn detach_role_policy(&self, caller: &$crate::Caller, input: $crate::DetachRolePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ detach_user_policy $($handler:tt)+) => {
+        async fn detach_user_policy(&self, caller: &$crate::Caller, input: $crate::DetachUserPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_access_key_last_used $($handler:tt)+) => {
+        async fn get_access_key_last_used(&self, caller: &$crate::Caller, input: $crate::GetAccessKeyLastUsedRequest)
+            -> Result<$crate::GetAccessKeyLastUsedResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_account_authorization_details $($handler:tt)+) => {
+        async fn get_account_authorization_details(&self, caller: &$crate::Caller, input: $crate::GetAccountAuthorizationDetailsRequest)
+            -> Result<$crate::GetAccountAuthorizationDetailsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_account_summary $($handler:tt)+) => {
+        async fn get_account_summary(&self, caller: &$crate::Caller)
+            -> Result<$crate::GetAccountSummaryResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller))
+        }
+    };
+    (@ get_context_keys_for_custom_policy $($handler:tt)+) => {
+        async fn get_context_keys_for_custom_policy(&self, caller: &$crate::Caller, input: $crate::GetContextKeysForCustomPolicyRequest)
+            -> Result<$crate::GetContextKeysForPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_context_keys_for_principal_policy $($handler:tt)+) => {
+        async fn get_context_keys_for_principal_policy(&self, caller: &$crate::Caller, input: $crate::GetContextKeysForPrincipalPolicyRequest)
+            -> Result<$crate::GetContextKeysForPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_group $($handler:tt)+) => {
+        async fn get_group(&self, caller: &$crate::Caller, input: $crate::GetGroupRequest)
+            -> Result<$crate::GetGroupResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_group_policy $($handler:tt)+) => {
+        async fn get_group_policy(&self, caller: &$crate::Caller, input: $crate::GetGroupPolicyRequest)
+            -> Result<$crate::GetGroupPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_instance_profile $($handler:tt)+) => {
+        async fn get_instance_profile(&self, caller: &$crate::Caller, input: $crate::GetInstanceProfileRequest)
+            -> Result<$crate::GetInstanceProfileResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_login_profile $($handler:tt)+) => {
+        async fn get_login_profile(&self, caller: &$crate::Caller, input: $crate::GetLoginProfileRequest)
+            -> Result<$crate::GetLoginProfileResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_open_id_connect_provider $($handler:tt)+) => {
+        async fn get_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::GetOpenIDConnectProviderRequest)
+            -> Result<$crate::GetOpenIDConnectProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_policy $($handler:tt)+) => {
+        async fn get_policy(&self, caller: &$crate::Caller, input: $crate::GetPolicyRequest)
+            -> Result<$crate::GetPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_policy_version $($handler:tt)+) => {
+        async fn get_policy_version(&self, caller: &$crate::Caller, input: $crate::GetPolicyVersionRequest)
+            -> Result<$crate::GetPolicyVersionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_role $($handler:tt)+) => {
+        async fn get_role(&self, caller: &$crate::Caller, input: $crate::GetRoleRequest)
+            -> Result<$crate::GetRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_role_policy $($handler:tt)+) => {
+        async fn get_role_policy(&self, caller: &$crate::Caller, input: $crate::GetRolePolicyRequest)
+            -> Result<$crate::GetRolePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_service_linked_role_deletion_status $($handler:tt)+) => {
+        async fn get_service_linked_role_deletion_status(&self, caller: &$crate::Caller, input: $crate::GetServiceLinkedRoleDeletionStatusRequest)
+            -> Result<$crate::GetServiceLinkedRoleDeletionStatusResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_user $($handler:tt)+) => {
+        async fn get_user(&self, caller: &$crate::Caller, input: $crate::GetUserRequest)
+            -> Result<$crate::GetUserResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_user_policy $($handler:tt)+) => {
+        async fn get_user_policy(&self, caller: &$crate::Caller, input: $crate::GetUserPolicyRequest)
+            -> Result<$crate::GetUserPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_access_keys $($handler:tt)+) => {
+        async fn list_access_keys(&self, caller: &$crate::Caller, input: $crate::ListAccessKeysRequest)
+            -> Result<$crate::ListAccessKeysResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_account_aliases $($handler:tt)+) => {
+        async fn list_account_aliases(&self, caller: &$crate::Caller, input: $crate::ListAccountAliasesRequest)
+            -> Result<$crate::ListAccountAliasesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_attached_group_policies $($handler:tt)+) => {
+        async fn list_attached_group_policies(&self, caller: &$crate::Caller, input: $crate::ListAttachedGroupPoliciesRequest)
+            -> Result<$crate::ListAttachedGroupPoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_attached_role_policies $($handler:tt)+) => {
+        async fn list_attached_role_policies(&self, caller: &$crate::Caller, input: $crate::ListAttachedRolePoliciesRequest)
+            -> Result<$crate::ListAttachedRolePoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_attached_user_policies $($handler:tt)+) => {
+        async fn list_attached_user_policies(&self, caller: &$crate::Caller, input: $crate::ListAttachedUserPoliciesRequest)
+            -> Result<$crate::ListAttachedUserPoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_entities_for_policy $($handler:tt)+) => {
+        async fn list_entities_for_policy(&self, caller: &$crate::Caller, input: $crate::ListEntitiesForPolicyRequest)
+            -> Result<$crate::ListEntitiesForPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_group_policies $($handler:tt)+) => {
+        async fn list_group_policies(&self, caller: &$crate::Caller, input: $crate::ListGroupPoliciesRequest)
+            -> Result<$crate::ListGroupPoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_groups $($handler:tt)+) => {
+        async fn list_groups(&self, caller: &$crate::Caller, input: $crate::ListGroupsRequest)
+            -> Result<$crate::ListGroupsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_groups_for_user $($handler:tt)+) => {
+        async fn list_groups_for_user(&self, caller: &$crate::Caller, input: $crate::ListGroupsForUserRequest)
+            -> Result<$crate::ListGroupsForUserResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_instance_profile_tags $($handler:tt)+) => {
+        async fn list_instance_profile_tags(&self, caller: &$crate::Caller, input: $crate::ListInstanceProfileTagsRequest)
+            -> Result<$crate::ListInstanceProfileTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_instance_profiles $($handler:tt)+) => {
+        async fn list_instance_profiles(&self, caller: &$crate::Caller, input: $crate::ListInstanceProfilesRequest)
+            -> Result<$crate::ListInstanceProfilesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_instance_profiles_for_role $($handler:tt)+) => {
+        async fn list_instance_profiles_for_role(&self, caller: &$crate::Caller, input: $crate::ListInstanceProfilesForRoleRequest)
+            -> Result<$crate::ListInstanceProfilesForRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_mfa_devices $($handler:tt)+) => {
+        async fn list_mfa_devices(&self, caller: &$crate::Caller, input: $crate::ListMFADevicesRequest)
+            -> Result<$crate::ListMFADevicesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_open_id_connect_provider_tags $($handler:tt)+) => {
+        async fn list_open_id_connect_provider_tags(&self, caller: &$crate::Caller, input: $crate::ListOpenIDConnectProviderTagsRequest)
+            -> Result<$crate::ListOpenIDConnectProviderTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_open_id_connect_providers $($handler:tt)+) => {
+        async fn list_open_id_connect_providers(&self, caller: &$crate::Caller, input: $crate::ListOpenIDConnectProvidersRequest)
+            -> Result<$crate::ListOpenIDConnectProvidersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_policies $($handler:tt)+) => {
+        async fn list_policies(&self, caller: &$crate::Caller, input: $crate::ListPoliciesRequest)
+            -> Result<$crate::ListPoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_policy_tags $($handler:tt)+) => {
+        async fn list_policy_tags(&self, caller: &$crate::Caller, input: $crate::ListPolicyTagsRequest)
+            -> Result<$crate::ListPolicyTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_policy_versions $($handler:tt)+) => {
+        async fn list_policy_versions(&self, caller: &$crate::Caller, input: $crate::ListPolicyVersionsRequest)
+            -> Result<$crate::ListPolicyVersionsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_role_policies $($handler:tt)+) => {
+        async fn list_role_policies(&self, caller: &$crate::Caller, input: $crate::ListRolePoliciesRequest)
+            -> Result<$crate::ListRolePoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_role_tags $($handler:tt)+) => {
+        async fn list_role_tags(&self, caller: &$crate::Caller, input: $crate::ListRoleTagsRequest)
+            -> Result<$crate::ListRoleTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_roles $($handler:tt)+) => {
+        async fn list_roles(&self, caller: &$crate::Caller, input: $crate::ListRolesRequest)
+            -> Result<$crate::ListRolesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_ssh_public_keys $($handler:tt)+) => {
+        async fn list_ssh_public_keys(&self, caller: &$crate::Caller, input: $crate::ListSSHPublicKeysRequest)
+            -> Result<$crate::ListSSHPublicKeysResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_service_specific_credentials $($handler:tt)+) => {
+        async fn list_service_specific_credentials(&self, caller: &$crate::Caller, input: $crate::ListServiceSpecificCredentialsRequest)
+            -> Result<$crate::ListServiceSpecificCredentialsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_signing_certificates $($handler:tt)+) => {
+        async fn list_signing_certificates(&self, caller: &$crate::Caller, input: $crate::ListSigningCertificatesRequest)
+            -> Result<$crate::ListSigningCertificatesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_user_policies $($handler:tt)+) => {
+        async fn list_user_policies(&self, caller: &$crate::Caller, input: $crate::ListUserPoliciesRequest)
+            -> Result<$crate::ListUserPoliciesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_user_tags $($handler:tt)+) => {
+        async fn list_user_tags(&self, caller: &$crate::Caller, input: $crate::ListUserTagsRequest)
+            -> Result<$crate::ListUserTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_users $($handler:tt)+) => {
+        async fn list_users(&self, caller: &$crate::Caller, input: $crate::ListUsersRequest)
+            -> Result<$crate::ListUsersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_virtual_mfa_devices $($handler:tt)+) => {
+        async fn list_virtual_mfa_devices(&self, caller: &$crate::Caller, input: $crate::ListVirtualMFADevicesRequest)
+            -> Result<$crate::ListVirtualMFADevicesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_group_policy $($handler:tt)+) => {
+        async fn put_group_policy(&self, caller: &$crate::Caller, input: $crate::PutGroupPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_role_permissions_boundary $($handler:tt)+) => {
+        async fn put_role_permissions_boundary(&self, caller: &$crate::Caller, input: $crate::PutRolePermissionsBoundaryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_role_policy $($handler:tt)+) => {
+        async fn put_role_policy(&self, caller: &$crate::Caller, input: $crate::PutRolePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_user_permissions_boundary $($handler:tt)+) => {
+        async fn put_user_permissions_boundary(&self, caller: &$crate::Caller, input: $crate::PutUserPermissionsBoundaryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_user_policy $($handler:tt)+) => {
+        async fn put_user_policy(&self, caller: &$crate::Caller, input: $crate::PutUserPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ remove_client_id_from_open_id_connect_provider $($handler:tt)+) => {
+        async fn remove_client_id_from_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::RemoveClientIDFromOpenIDConnectProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ remove_role_from_instance_profile $($handler:tt)+) => {
+        async fn remove_role_from_instance_profile(&self, caller: &$crate::Caller, input: $crate::RemoveRoleFromInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ remove_user_from_group $($handler:tt)+) => {
+        async fn remove_user_from_group(&self, caller: &$crate::Caller, input: $crate::RemoveUserFromGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ set_default_policy_version $($handler:tt)+) => {
+        async fn set_default_policy_version(&self, caller: &$crate::Caller, input: $crate::SetDefaultPolicyVersionRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ simulate_custom_policy $($handler:tt)+) => {
+        async fn simulate_custom_policy(&self, caller: &$crate::Caller, input: $crate::SimulateCustomPolicyRequest)
+            -> Result<$crate::SimulatePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ simulate_principal_policy $($handler:tt)+) => {
+        async fn simulate_principal_policy(&self, caller: &$crate::Caller, input: $crate::SimulatePrincipalPolicyRequest)
+            -> Result<$crate::SimulatePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_instance_profile $($handler:tt)+) => {
+        async fn tag_instance_profile(&self, caller: &$crate::Caller, input: $crate::TagInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_open_id_connect_provider $($handler:tt)+) => {
+        async fn tag_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::TagOpenIDConnectProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_policy $($handler:tt)+) => {
+        async fn tag_policy(&self, caller: &$crate::Caller, input: $crate::TagPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_role $($handler:tt)+) => {
+        async fn tag_role(&self, caller: &$crate::Caller, input: $crate::TagRoleRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_user $($handler:tt)+) => {
+        async fn tag_user(&self, caller: &$crate::Caller, input: $crate::TagUserRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_instance_profile $($handler:tt)+) => {
+        async fn untag_instance_profile(&self, caller: &$crate::Caller, input: $crate::UntagInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_open_id_connect_provider $($handler:tt)+) => {
+        async fn untag_open_id_connect_provider(&self, caller: &$crate::Caller, input: $crate::UntagOpenIDConnectProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_policy $($handler:tt)+) => {
+        async fn untag_policy(&self, caller: &$crate::Caller, input: $crate::UntagPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_role $($handler:tt)+) => {
+        async fn untag_role(&self, caller: &$crate::Caller, input: $crate::UntagRoleRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_user $($handler:tt)+) => {
+        async fn untag_user(&self, caller: &$crate::Caller, input: $crate::UntagUserRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_access_key $($handler:tt)+) => {
+        async fn update_access_key(&self, caller: &$crate::Caller, input: $crate::UpdateAccessKeyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_assume_role_policy $($handler:tt)+) => {
+        async fn update_assume_role_policy(&self, caller: &$crate::Caller, input: $crate::UpdateAssumeRolePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_group $($handler:tt)+) => {
+        async fn update_group(&self, caller: &$crate::Caller, input: $crate::UpdateGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_open_id_connect_provider_thumbprint $($handler:tt)+) => {
+        async fn update_open_id_connect_provider_thumbprint(&self, caller: &$crate::Caller, input: $crate::UpdateOpenIDConnectProviderThumbprintRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_role $($handler:tt)+) => {
+        async fn update_role(&self, caller: &$crate::Caller, input: $crate::UpdateRoleRequest)
+            -> Result<$crate::UpdateRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_role_description $($handler:tt)+) => {
+        async fn update_role_description(&self, caller: &$crate::Caller, input: $crate::UpdateRoleDescriptionRequest)
+            -> Result<$crate::UpdateRoleDescriptionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_user $($handler:tt)+) => {
+        async fn update_user(&self, caller: &$crate::Caller, input: $crate::UpdateUserRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

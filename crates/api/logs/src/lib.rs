@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -521,4 +521,157 @@ pub async fn dispatch<S: Logs + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Logs`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Logs for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ create_log_group $($handler:tt)+) => {
+        async fn create_log_group(&self, caller: &$crate::Caller, input: $crate::CreateLogGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_log_stream $($handler:tt)+) => {
+        async fn create_log_stream(&self, caller: &$crate::Caller, input: $crate::CreateLogStreamRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_log_group $($handler:tt)+) => {
+        async fn delete_log_group(&self, caller: &$crate::Caller, input: $crate::DeleteLogGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_log_stream $($handler:tt)+) => {
+        async fn delete_log_stream(&self, caller: &$crate::Caller, input: $crate::DeleteLogStreamRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_retention_policy $($handler:tt)+) => {
+        async fn delete_retention_policy(&self, caller: &$crate::Caller, input: $crate::DeleteRetentionPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_log_groups $($handler:tt)+) => {
+        async fn describe_log_groups(&self, caller: &$crate::Caller, input: $crate::DescribeLogGroupsRequest)
+            -> Result<$crate::DescribeLogGroupsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_log_streams $($handler:tt)+) => {
+        async fn describe_log_streams(&self, caller: &$crate::Caller, input: $crate::DescribeLogStreamsRequest)
+            -> Result<$crate::DescribeLogStreamsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ filter_log_events $($handler:tt)+) => {
+        async fn filter_log_events(&self, caller: &$crate::Caller, input: $crate::FilterLogEventsRequest)
+            -> Result<$crate::FilterLogEventsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_log_events $($handler:tt)+) => {
+        async fn get_log_events(&self, caller: &$crate::Caller, input: $crate::GetLogEventsRequest)
+            -> Result<$crate::GetLogEventsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_log_groups $($handler:tt)+) => {
+        async fn list_log_groups(&self, caller: &$crate::Caller, input: $crate::ListLogGroupsRequest)
+            -> Result<$crate::ListLogGroupsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_tags_for_resource $($handler:tt)+) => {
+        async fn list_tags_for_resource(&self, caller: &$crate::Caller, input: $crate::ListTagsForResourceRequest)
+            -> Result<$crate::ListTagsForResourceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_tags_log_group $($handler:tt)+) => {
+        async fn list_tags_log_group(&self, caller: &$crate::Caller, input: $crate::ListTagsLogGroupRequest)
+            -> Result<$crate::ListTagsLogGroupResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_log_events $($handler:tt)+) => {
+        async fn put_log_events(&self, caller: &$crate::Caller, input: $crate::PutLogEventsRequest)
+            -> Result<$crate::PutLogEventsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_log_group_deletion_protection $($handler:tt)+) => {
+        async fn put_log_group_deletion_protection(&self, caller: &$crate::Caller, input: $crate::PutLogGroupDeletionProtectionRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_retention_policy $($handler:tt)+) => {
+        async fn put_retention_policy(&self, caller: &$crate::Caller, input: $crate::PutRetentionPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_log_group $($handler:tt)+) => {
+        async fn tag_log_group(&self, caller: &$crate::Caller, input: $crate::TagLogGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_resource $($handler:tt)+) => {
+        async fn tag_resource(&self, caller: &$crate::Caller, input: $crate::TagResourceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ test_metric_filter $($handler:tt)+) => {
+        async fn test_metric_filter(&self, caller: &$crate::Caller, input: $crate::TestMetricFilterRequest)
+            -> Result<$crate::TestMetricFilterResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_log_group $($handler:tt)+) => {
+        async fn untag_log_group(&self, caller: &$crate::Caller, input: $crate::UntagLogGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_resource $($handler:tt)+) => {
+        async fn untag_resource(&self, caller: &$crate::Caller, input: $crate::UntagResourceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

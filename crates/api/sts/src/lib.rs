@@ -9,7 +9,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use structures::*;
 
@@ -173,4 +173,66 @@ pub async fn dispatch<S: Sts + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Sts`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Sts for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ assume_role $($handler:tt)+) => {
+        async fn assume_role(&self, caller: &$crate::Caller, input: $crate::AssumeRoleRequest)
+            -> Result<$crate::AssumeRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ assume_role_with_web_identity $($handler:tt)+) => {
+        async fn assume_role_with_web_identity(&self, caller: &$crate::Caller, input: $crate::AssumeRoleWithWebIdentityRequest)
+            -> Result<$crate::AssumeRoleWithWebIdentityResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ decode_authorization_message $($handler:tt)+) => {
+        async fn decode_authorization_message(&self, caller: &$crate::Caller, input: $crate::DecodeAuthorizationMessageRequest)
+            -> Result<$crate::DecodeAuthorizationMessageResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_access_key_info $($handler:tt)+) => {
+        async fn get_access_key_info(&self, caller: &$crate::Caller, input: $crate::GetAccessKeyInfoRequest)
+            -> Result<$crate::GetAccessKeyInfoResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_caller_identity $($handler:tt)+) => {
+        async fn get_caller_identity(&self, caller: &$crate::Caller, input: $crate::GetCallerIdentityRequest)
+            -> Result<$crate::GetCallerIdentityResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_federation_token $($handler:tt)+) => {
+        async fn get_federation_token(&self, caller: &$crate::Caller, input: $crate::GetFederationTokenRequest)
+            -> Result<$crate::GetFederationTokenResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_session_token $($handler:tt)+) => {
+        async fn get_session_token(&self, caller: &$crate::Caller, input: $crate::GetSessionTokenRequest)
+            -> Result<$crate::GetSessionTokenResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }

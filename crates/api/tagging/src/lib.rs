@@ -10,7 +10,7 @@ use std::future::Future;
 
 use aws_wire::service::{Answer, Call, Operation, Protocol};
 use aws_wire::validate::Wording;
-use aws_wire::{ApiError, Caller};
+pub use aws_wire::{ApiError, Caller};
 
 pub use enums::*;
 pub use structures::*;
@@ -142,4 +142,52 @@ pub async fn dispatch<S: Tagging + ?Sized>(
         }
         _ => Err(call.not_available()),
     }
+}
+
+/// Implements [`Tagging`] for a service: each operation is the function that is named beside it, which takes
+/// the service, the caller and the request; one that waits for nothing is `(at_once)`.
+#[macro_export]
+macro_rules! forward {
+    ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
+        impl $crate::Tagging for $service {
+            $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ get_resources $($handler:tt)+) => {
+        async fn get_resources(&self, caller: &$crate::Caller, input: $crate::GetResourcesInput)
+            -> Result<$crate::GetResourcesOutput, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_tag_keys $($handler:tt)+) => {
+        async fn get_tag_keys(&self, caller: &$crate::Caller, input: $crate::GetTagKeysInput)
+            -> Result<$crate::GetTagKeysOutput, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_tag_values $($handler:tt)+) => {
+        async fn get_tag_values(&self, caller: &$crate::Caller, input: $crate::GetTagValuesInput)
+            -> Result<$crate::GetTagValuesOutput, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_resources $($handler:tt)+) => {
+        async fn tag_resources(&self, caller: &$crate::Caller, input: $crate::TagResourcesInput)
+            -> Result<$crate::TagResourcesOutput, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_resources $($handler:tt)+) => {
+        async fn untag_resources(&self, caller: &$crate::Caller, input: $crate::UntagResourcesInput)
+            -> Result<$crate::UntagResourcesOutput, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (! (at_once $handler:path) $arguments:tt) => { $handler $arguments };
+    (! ($handler:path) $arguments:tt) => { $handler $arguments.await };
 }
