@@ -6,6 +6,7 @@ use http::{HeaderMap, Request, Uri, header};
 use longshore_types::Chain;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -152,7 +153,7 @@ pub(crate) fn classify(frame: Option<Result<Message, WsError>>) -> Result<Option
             },
         }),
         Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => Err(Ended::Orderly),
-        Some(Err(WsError::Protocol(error))) if error.to_string().contains("without closing") => {
+        Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
             Err(Ended::Orderly)
         }
         Some(Err(WsError::Io(error)))

@@ -1,11 +1,12 @@
 //! EC2's filters, lists of ids and pages: honoured, or refused by name.
 
-use aws_wire::ApiError;
 use ec2_api::Filter;
 
+use crate::errors::Refusal;
+
 /// The fewest and most results of a page.
-const PAGE_MIN: i32 = 5;
-const PAGE_MAX: i32 = 1_000;
+pub(crate) const PAGE_MIN: i32 = 5;
+pub(crate) const PAGE_MAX: i32 = 1_000;
 
 /// Whether one thing passes one filter: its values for the filter's name, or `None` if that name
 /// is no filter of this operation.
@@ -17,13 +18,12 @@ pub(super) fn apply<T>(
     filters: Option<&[Filter]>,
     names: &[&str],
     values_of: &ValuesOf<'_, T>,
-) -> Result<Vec<T>, ApiError> {
+) -> Result<Vec<T>, Refusal> {
     let filters = filters.unwrap_or_default();
     for filter in filters {
         let name = filter.name.as_deref().unwrap_or_default();
         if !names.contains(&name) && !is_tag(name) {
-            let message = format!("The filter '{name}' is invalid");
-            return Err(ApiError::client("InvalidParameterValue", message));
+            return Err(Refusal::UnknownFilter(name.to_owned()));
         }
     }
     let passes = |thing: &T, filter: &Filter| {
@@ -89,8 +89,8 @@ pub(super) fn by_id<T>(
     all: Vec<T>,
     ids: Option<&[String]>,
     id_of: impl Fn(&T) -> Option<&str>,
-    missing: impl Fn(&str) -> ApiError,
-) -> Result<Vec<T>, ApiError> {
+    missing: impl Fn(&str) -> Refusal,
+) -> Result<Vec<T>, Refusal> {
     let Some(ids) = ids.filter(|ids| !ids.is_empty()) else { return Ok(all) };
     for id in ids {
         if !all.iter().any(|thing| id_of(thing) == Some(id.as_str())) {
@@ -108,25 +108,19 @@ pub(super) fn page<T>(
     max: Option<i32>,
     has_ids: bool,
     id_of: impl Fn(&T) -> Option<&str>,
-) -> Result<(Vec<T>, Option<String>), ApiError> {
+) -> Result<(Vec<T>, Option<String>), Refusal> {
     if has_ids && max.is_some() {
-        let message = "The parameter MaxResults cannot be used with a list of ids";
-        return Err(ApiError::client("InvalidParameterCombination", message));
+        return Err(Refusal::PagesOfIds);
     }
     if let Some(max) = max.filter(|max| !(PAGE_MIN..=PAGE_MAX).contains(max)) {
-        let message = format!(
-            "Value ( {max} ) for parameter maxResults is invalid. \
-             Expecting a value between {PAGE_MIN} and {PAGE_MAX}."
-        );
-        return Err(ApiError::client("InvalidParameterValue", message));
+        return Err(Refusal::PageSize(max));
     }
     let start = match token.filter(|token| !token.is_empty()) {
         None => 0,
         Some(token) => {
-            let message = "The token is not valid";
             let is_token = |thing: &T| id_of(thing).is_some_and(|id| id <= token);
             if !token.contains('-') {
-                return Err(ApiError::client("InvalidNextToken", message));
+                return Err(Refusal::NextToken);
             }
             all.iter().take_while(|thing| is_token(thing)).count()
         }

@@ -8,6 +8,7 @@ use model::{Index, Key, View};
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
+use crate::errors::Kind;
 
 pub(super) fn describe_network_interfaces(
     ec2: &Ec2,
@@ -32,10 +33,7 @@ pub(super) fn describe_network_interfaces(
         .collect();
     all.sort_by(|a, b| a.network_interface_id.cmp(&b.network_interface_id));
     let id = |each: &api::NetworkInterface| each.network_interface_id.clone();
-    let missing = |id: &str| {
-        let message = format!("The networkInterface ID '{id}' does not exist");
-        ApiError::client("InvalidNetworkInterfaceID.NotFound", message)
-    };
+    let missing = Kind::NetworkInterface.refused();
     let ids = input.network_interface_ids.as_deref();
     let all = by_id(all, ids, |each| each.network_interface_id.as_deref(), missing)?;
     let names = [

@@ -1,5 +1,6 @@
 //! Amazon EC2, as far as tasks need it: the default VPC and what is in it, described.
 
+mod errors;
 mod filter;
 mod interfaces;
 mod network;

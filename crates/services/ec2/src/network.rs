@@ -7,6 +7,7 @@ use model::{Index, View};
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
+use crate::errors::Kind;
 
 pub(super) fn describe_vpcs(
     ec2: &Ec2,
@@ -16,10 +17,7 @@ pub(super) fn describe_vpcs(
     let view = ec2.control.view();
     let vpc = vpc_to_wire(caller, &ec2.control.own_vpc(&view, caller)?);
     let id = |vpc: &api::Vpc| vpc.vpc_id.clone();
-    let missing = |id: &str| {
-        let message = format!("The vpc ID '{id}' does not exist");
-        ApiError::client("InvalidVpcID.NotFound", message)
-    };
+    let missing = Kind::Vpc.refused();
     let ids = input.vpc_ids.as_deref();
     let vpcs = by_id(vec![vpc], ids, |vpc| vpc.vpc_id.as_deref(), missing)?;
     let names = [
@@ -88,10 +86,7 @@ pub(super) fn describe_subnets(
     let mut subnets: Vec<api::Subnet> =
         vpc.subnets.iter().map(|subnet| subnet_to_wire(&view, caller, &vpc, subnet)).collect();
     subnets.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
-    let missing = |id: &str| {
-        let message = format!("The subnet ID '{id}' does not exist");
-        ApiError::client("InvalidSubnetID.NotFound", message)
-    };
+    let missing = Kind::Subnet.refused();
     let ids = input.subnet_ids.as_deref();
     let subnets = by_id(subnets, ids, |subnet| subnet.subnet_id.as_deref(), missing)?;
     let names = [
@@ -181,10 +176,7 @@ pub(super) fn describe_security_groups(
 ) -> Result<api::DescribeSecurityGroupsResult, ApiError> {
     let view = ec2.control.view();
     let group = group_to_wire(caller, &ec2.control.own_vpc(&view, caller)?);
-    let missing = |id: &str| {
-        let message = format!("The security group '{id}' does not exist");
-        ApiError::client("InvalidGroup.NotFound", message)
-    };
+    let missing = Kind::SecurityGroup.refused();
     let ids = input.group_ids.as_deref();
     let groups = by_id(vec![group], ids, |group| group.group_id.as_deref(), missing)?;
     let group_names = input.group_names.as_deref();

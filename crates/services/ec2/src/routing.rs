@@ -9,6 +9,7 @@ use model::vpc::Vpc;
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
+use crate::errors::{Kind, Refusal};
 
 const ANYWHERE: &str = "0.0.0.0/0";
 
@@ -20,8 +21,7 @@ pub(super) fn describe_vpc_attribute(
     let vpc = ec2.control.own_vpc(&ec2.control.view(), caller)?;
     let asked = input.vpc_id.as_deref().unwrap_or_default();
     if asked != vpc.id.as_str() {
-        let message = format!("The vpc ID '{asked}' does not exist");
-        return Err(ApiError::client("InvalidVpcID.NotFound", message));
+        return Err(Kind::Vpc.refused()(asked).into());
     }
     let mut answer = api::DescribeVpcAttributeResult {
         vpc_id: Some(vpc.id.to_string()),
@@ -38,8 +38,7 @@ pub(super) fn describe_vpc_attribute(
         }
         other => {
             let given = other.as_ref().map_or("", |name| name.as_str());
-            let message = format!("Value ({given}) for parameter attribute is invalid.");
-            return Err(ApiError::client("InvalidParameterValue", message));
+            return Err(Refusal::Attribute(given.to_owned()).into());
         }
     }
     Ok(answer)
@@ -88,10 +87,7 @@ pub(super) fn describe_route_tables(
     input: &api::DescribeRouteTablesRequest,
 ) -> Result<api::DescribeRouteTablesResult, ApiError> {
     let vpc = ec2.control.own_vpc(&ec2.control.view(), caller)?;
-    let missing = |id: &str| {
-        let message = format!("The routeTable ID '{id}' does not exist");
-        ApiError::client("InvalidRouteTableID.NotFound", message)
-    };
+    let missing = Kind::RouteTable.refused();
     let ids = input.route_table_ids.as_deref();
     let tables = vec![main_table(caller, &vpc)];
     let tables = by_id(tables, ids, |table| table.route_table_id.as_deref(), missing)?;
@@ -150,10 +146,7 @@ pub(super) fn describe_internet_gateways(
         owner_id: Some(caller.account.to_string()),
         tags: Some(vec![]),
     };
-    let missing = |id: &str| {
-        let message = format!("The internetGateway ID '{id}' does not exist");
-        ApiError::client("InvalidInternetGatewayID.NotFound", message)
-    };
+    let missing = Kind::InternetGateway.refused();
     let ids = input.internet_gateway_ids.as_deref();
     let gateways = by_id(vec![gateway], ids, |each| each.internet_gateway_id.as_deref(), missing)?;
     let names = ["attachment.state", "attachment.vpc-id", "internet-gateway-id", "owner-id"];
@@ -180,10 +173,7 @@ pub(super) fn describe_internet_gateways(
 pub(super) fn describe_vpn_gateways(
     input: &api::DescribeVpnGatewaysRequest,
 ) -> Result<api::DescribeVpnGatewaysResult, ApiError> {
-    let missing = |id: &str| {
-        let message = format!("The vpnGateway ID '{id}' does not exist");
-        ApiError::client("InvalidVpnGatewayID.NotFound", message)
-    };
+    let missing = Kind::VpnGateway.refused();
     let none: Vec<api::VpnGateway> = vec![];
     let ids = input.vpn_gateway_ids.as_deref();
     let none = by_id(none, ids, |each| each.vpn_gateway_id.as_deref(), missing)?;

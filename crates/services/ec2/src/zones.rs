@@ -5,6 +5,7 @@ use ec2_api as api;
 
 use super::filter::{apply, by_id};
 use crate::Ec2;
+use crate::errors::Kind;
 
 pub(super) fn describe_availability_zones(
     ec2: &Ec2,
@@ -26,10 +27,7 @@ pub(super) fn describe_availability_zones(
         state: Some(api::AvailabilityZoneState::Available),
         ..api::AvailabilityZone::default()
     });
-    let missing = |zone: &str| {
-        let message = format!("Invalid availability zone: [{zone}]");
-        ApiError::client("InvalidParameterValue", message)
-    };
+    let missing = Kind::AvailabilityZone.refused();
     let names = input.zone_names.as_deref();
     let zones = by_id(zones.collect(), names, |zone| zone.zone_name.as_deref(), missing)?;
     let zones = by_id(zones, input.zone_ids.as_deref(), |zone| zone.zone_id.as_deref(), missing)?;
@@ -68,8 +66,7 @@ pub(super) fn describe_regions(
         endpoint: Some(ec2.control.endpoint().trim_start_matches("http://").to_owned()),
         ..api::Region::default()
     };
-    let missing =
-        |name: &str| ApiError::client("InvalidParameterValue", format!("Invalid region: [{name}]"));
+    let missing = Kind::Region.refused();
     let names = input.region_names.as_deref();
     let regions = by_id(vec![only], names, |each| each.region_name.as_deref(), missing)?;
     let known = ["endpoint", "opt-in-status", "region-name"];
