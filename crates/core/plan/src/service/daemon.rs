@@ -1,8 +1,8 @@
-//! Daemons: one task on each instance that will have it.
+//! Plans a daemon service: one task on each active instance that meets its constraints.
 //!
-//! An instance has at most one, so the old one stops before the new one starts; how many instances
-//! may be without at a time is what the floor says. On an instance that drains, the daemon stays until
-//! every other task has left.
+//! An instance has at most one, so an old task is stopped before its replacement starts, and the floor
+//! ([`Sizes::floor`]) bounds on how many instances that happens at a time. On a draining instance the daemon is
+//! stopped after every other task has left.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +21,17 @@ pub(super) fn decide(pass: &mut Pass<'_, '_>) {
     pass.carry_out(&plan);
 }
 
-/// Whether the instance shall have one.
+/// Whether the instance is to have a task of the service.
 pub(super) fn is_eligible(host: &ServiceHost) -> bool {
     host.status == InstanceStatus::Active && host.accepts
 }
 
-/// How many instances shall have one.
+/// On how many instances the service wants a task: its desired count.
 pub(super) fn desired(snapshot: &Snapshot<'_>) -> u32 {
     count(snapshot.hosts.iter().filter(|host| is_eligible(host)))
 }
 
-/// What becomes of the tasks of a daemon service.
+/// Starts and stops of a daemon service.
 pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     let sizes = Sizes::of(&pass.snapshot.service.deployment, desired(pass.snapshot));
     let mut plan = TaskPlan { desired: sizes.desired, ..TaskPlan::default() };
@@ -41,7 +41,7 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
 
     let mut by_host: BTreeMap<InstanceId, Vec<&TaskView<'_>>> = BTreeMap::new();
     for view in pass.inventory.but(None) {
-        // One that was never placed is nowhere: what it is for shows as missing.
+        // A task without an instance serves none; the instance it was meant for counts as missing one.
         if let Some(instance) = view.task.instance {
             by_host.entry(instance).or_default().push(view);
         }
@@ -92,7 +92,7 @@ struct State<'s, 'p, 'a> {
     pass: &'s Pass<'p, 'a>,
     primary: longshore_types::DeploymentId,
     plan: &'s mut TaskPlan,
-    /// Healthy or hopeful tasks of deployments before, that a new one shall take the place of.
+    /// Healthy and unproven tasks of earlier deployments: stopped as far as the floor allows.
     replaceable: Vec<&'s TaskView<'a>>,
 }
 
@@ -101,8 +101,8 @@ impl<'s, 'a> State<'s, '_, 'a> {
         self.plan.stop(self.pass, view, self.primary, Why::Scaled);
     }
 
-    /// On an instance that shall have none: at once if it does not meet the constraints, last of all if
-    /// it drains.
+    /// Stops what is on an instance that is to have no task: at once if the instance does not meet the constraints,
+    /// and after all other tasks have left if it drains.
     fn clear(&mut self, host: &ServiceHost, views: &[&'s TaskView<'a>]) {
         for view in views.iter().filter(|view| view.is_wanted()) {
             let is_draining = host.status != InstanceStatus::Active;
@@ -115,7 +115,8 @@ impl<'s, 'a> State<'s, '_, 'a> {
         }
     }
 
-    /// Stops at once what costs no health; what stays, if anything, is the best of them.
+    /// Keeps the readiest task of an instance, of the primary deployment if there is one, and stops all others
+    /// whose stop costs no healthy task.
     fn tidy(&mut self, views: &[&'s TaskView<'a>]) -> Option<&'s TaskView<'a>> {
         let primary = self.primary;
         let rank = |view: &&TaskView<'_>| {
@@ -143,8 +144,8 @@ impl<'s, 'a> State<'s, '_, 'a> {
         kept
     }
 
-    /// Stops tasks of deployments before, as far as the floor allows: it holds for the healthy ones,
-    /// and for those that may be.
+    /// Stops tasks of earlier deployments while more than the floor are left, of the healthy ones and of the
+    /// healthy and unproven ones together.
     fn replace(&mut self, mut healthy: u32, mut hopeful: u32, sizes: &Sizes) {
         let mut replaceable = std::mem::take(&mut self.replaceable);
         replaceable.sort_by_key(|view| (view.readiness, view.task.id));

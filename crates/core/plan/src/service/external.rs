@@ -1,4 +1,4 @@
-//! Services whose deployments are driven from outside: each task set is kept at its own count.
+//! Plans a service with an external controller: each task set is kept at its own share of the desired count.
 
 use longshore_types::DeploymentId;
 use model::service::{ServiceEventKind, TaskSet, TaskSetStatus};
@@ -31,7 +31,7 @@ pub(super) fn decide(pass: &mut Pass<'_, '_>) {
     pass.note_steadiness(is_steady && !pass.task_sets.is_empty());
 }
 
-/// How many tasks a task set shall have.
+/// How many tasks a task set is to have: its scale of the service's desired count; none once it is deleted.
 pub(super) fn desired(pass: &Pass<'_, '_>, set: &TaskSet) -> u32 {
     match set.status {
         TaskSetStatus::Primary | TaskSetStatus::Active => {
@@ -41,7 +41,7 @@ pub(super) fn desired(pass: &Pass<'_, '_>, set: &TaskSet) -> u32 {
     }
 }
 
-/// What becomes of the tasks of a task set.
+/// Starts and stops of one task set.
 pub(super) fn plan_task_set(pass: &Pass<'_, '_>, set: &TaskSet) -> TaskPlan {
     let line = Line {
         id: set.id,
@@ -77,7 +77,7 @@ fn note_task_set(pass: &mut Pass<'_, '_>, at: usize, plan: &TaskPlan) {
     pass.note_failing(id, failures, why);
 }
 
-/// Stops tasks whose task set is no more.
+/// Stops tasks whose task set's row is gone.
 fn stop_strays(pass: &mut Pass<'_, '_>) {
     let known: Vec<DeploymentId> = pass.task_sets.iter().map(|row| row.is.id).collect();
     let mut plan = TaskPlan::default();

@@ -1,4 +1,4 @@
-//! Which tasks go first when some must.
+//! In which order tasks are stopped when some must be.
 //!
 //! As ECS documents it: the zone with the most tasks of the service gives first, in it the instance
 //! with the most. What costs least goes before: what does not run yet, then what fails its health
@@ -12,8 +12,8 @@ use longshore_types::InstanceId;
 
 use super::inventory::{Readiness, TaskView};
 
-/// The first `count` to go of those that may, in groups with the most dispensable first. The protected ones may not, but
-/// they count where balance is looked at.
+/// Up to `count` tasks to stop, lowest readiness first. Protected tasks are never picked, but count towards the
+/// number of tasks of their zone and instance.
 pub(super) fn termination<'a, 't>(
     views: &[&'a TaskView<'t>],
     count: usize,
@@ -30,7 +30,7 @@ pub(super) fn termination<'a, 't>(
             picked.extend(of_class);
             continue;
         }
-        // What went before has a lower readiness: the rest is what the balance is about.
+        // Tasks of a lower readiness are picked already, so zones and instances are compared by the rest.
         let rest =
             views.iter().copied().filter(|view| view.readiness >= class || view.is_protected);
         let mut shelves = Shelves::of(rest, class);
@@ -43,7 +43,7 @@ pub(super) fn termination<'a, 't>(
     picked
 }
 
-/// The tasks of one instance: how many there are, and which of them may go, newest last.
+/// The tasks of one instance: how many there are, and which of them may be stopped, newest last.
 #[derive(Debug)]
 struct Shelf<'a, 't> {
     tasks: usize,
@@ -55,7 +55,7 @@ struct Shelf<'a, 't> {
 struct Zone<'a, 't> {
     tasks: usize,
     shelves: BTreeMap<Option<InstanceId>, Shelf<'a, 't>>,
-    /// Shelves that have something that may go, fullest last.
+    /// Instances with a task that may be stopped, by number of tasks; the fullest is taken next.
     fullest: BTreeSet<(usize, Reverse<Option<InstanceId>>)>,
 }
 

@@ -15,13 +15,13 @@ use super::limits::{EARLY_END_MS, FAILED_SHOWN_MS, breaker_threshold};
 use super::pass::{Pass, TaskPlan, Tracked, earlier};
 use super::wait_reasons::desired_count;
 
-/// What the end of a task says of its deployment.
+/// What a task's end means for its deployment: only the blameless are not counted as failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Nothing: somebody wanted it, or its instance went.
+    /// It was stopped on purpose, its instance went, or it had served before it ended.
     Blameless,
     NeverRan,
-    /// It ended by itself before it could be counted on.
+    /// It ended by itself within [`EARLY_END_MS`] of its start, without having been healthy.
     EndedEarly,
     Unhealthy,
 }
@@ -54,7 +54,7 @@ fn ending(task: &Task) -> Ending {
     }
 }
 
-/// How the account of a task that failed its health checks reads.
+/// Why a task failed that failed its health checks; also the mark by which the breaker knows that kind.
 const UNHEALTHY: &str = "task failed container health checks";
 
 /// Why a task failed, without the full stop.
@@ -76,9 +76,8 @@ fn stopped_at(task: &Task) -> Timestamp {
     task.times.stopped.unwrap_or(task.times.created)
 }
 
-/// Counts one more try if the task was made after the last one had failed: those that were started
-/// together fail together.
-/// True for such a one.
+/// Counts a failed try, and says whether it was another than the last: tasks that were started before the last
+/// failure are of the same try, so that a deployment of a hundred tasks fails once and not a hundred times.
 fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) -> bool {
     let at = stopped_at(task);
     let is_another = last.is_none_or(|last| last <= task.times.created);
@@ -90,12 +89,12 @@ fn count_try(streak: &mut u32, last: &mut Option<Timestamp>, task: &Task) -> boo
 }
 
 impl<'a> Pass<'_, 'a> {
-    /// Takes in how tasks have ended, and which can be counted on by now.
+    /// Counts the outcomes of tasks that stopped, and marks those that have become healthy.
     pub(super) fn take_in(&mut self) {
         self.account_for_ended();
         self.inventory = self.take_inventory();
         if self.mark_ready() {
-            // Those that were in doubt only because of earlier failures are not any more.
+            // A success ends the row of failures, and with it the longer time that tasks had to run.
             self.inventory = self.take_inventory();
             self.mark_ready();
         }
@@ -110,7 +109,7 @@ impl<'a> Pass<'_, 'a> {
         TaskInventory::of(self.snapshot, &cautious)
     }
 
-    /// Takes in each task that has stopped, once.
+    /// Counts each stopped task's outcome once: it is marked as accounted in the same batch.
     fn account_for_ended(&mut self) {
         let is_of_service = |task: &&Task| task.service.is_some();
         let all = || self.snapshot.tasks.iter().copied().filter(is_of_service);
@@ -157,7 +156,7 @@ impl<'a> Pass<'_, 'a> {
         }
     }
 
-    /// Marks tasks that can be counted on; whether that ended a row of failures.
+    /// Marks tasks that have become healthy; true if that ended a row of failures.
     fn mark_ready(&mut self) -> bool {
         let mut proven: BTreeSet<DeploymentId> = BTreeSet::new();
         let mut running: BTreeSet<DeploymentId> = BTreeSet::new();
@@ -193,7 +192,7 @@ impl<'a> Pass<'_, 'a> {
         is_ended
     }
 
-    /// Brings the deployments' own lives forward: superseded, stopped, failed, undone.
+    /// Moves deployments to their next stages: started, superseded, stopped by request, failed, rolled back.
     pub(super) fn follow_deployments(&mut self) {
         let now = self.now();
         let Some(at) = self.primary() else { return };
@@ -230,7 +229,8 @@ impl<'a> Pass<'_, 'a> {
         self.supersede();
     }
 
-    /// Ends the primary deployment if too many of its tasks have failed.
+    /// The circuit breaker: ends the primary deployment once its failures reach the threshold, and rolls back if the
+    /// service asks for that.
     fn trip(&mut self) {
         let Some(at) = self.primary() else { return };
         let Some(breaker) = self.snapshot.service.deployment.breaker.filter(|each| each.is_enabled)

@@ -1,4 +1,6 @@
-//! One pass of a service's reconciler: the rows as they become, and the plan as it grows.
+//! One pass of a service's reconciler: working copies of its rows, and the plan that is being made.
+//!
+//! A row is changed in its copy alone; at the end those that differ from the snapshot's go into the plan.
 
 use std::collections::BTreeSet;
 
@@ -12,38 +14,39 @@ use super::inventory::{Leave, TaskInventory, TaskView};
 use super::limits::{FAST_TRIES, STEADY_AGAIN_MS, backoff_ms};
 use super::snapshot::{ServicePlan, Snapshot, Start};
 
-/// A row as it was, if it was, and as it becomes.
+/// A row of the snapshot, none for a new one, and its working copy.
 #[derive(Debug)]
 pub(super) struct Tracked<'a, T> {
     pub(super) was: Option<&'a T>,
     pub(super) is: T,
 }
 
-/// Why a task is stopped that could stay by itself.
+/// Why a task is stopped that neither its health nor its instance asks to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// There is a newer deployment, or there are more tasks than desired.
+    /// It is of an earlier deployment, or there are more tasks than desired.
     Scaled,
-    /// Another zone has one instead.
+    /// A task was started in an emptier zone for it.
     Rebalanced,
 }
 
-/// What becomes of the tasks of a deployment and of those before it, or of those of a task set.
+/// Starts and stops of a deployment together with those before it, or of a task set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskPlan {
     pub(super) starts: Vec<Start>,
     pub(super) stops: Vec<(TaskId, StopCause)>,
-    /// Tasks that are missing, whether or not they may be started now.
+    /// Tasks that are missing: desired, less those that stay. More than `starts` while the ceiling or a pause bounds them.
     pub(super) needed: u32,
     pub(super) desired: u32,
-    /// Every desired task is there and can be counted on, and no other is.
+    /// Every desired task is healthy, and no other is left.
     pub(super) is_steady: bool,
-    /// Neither may a task start, nor may one be stopped, and nothing is under way.
+    /// Tasks are missing, and the percentages allow neither a start nor a stop, and nothing is under way that would
+    /// change that.
     pub(super) is_blocked: bool,
-    /// Tasks that would be stopped, were they not protected.
+    /// Tasks that would be stopped if they had no scale-in protection.
     pub(super) protected: u32,
     pub(super) protected_until: Option<Timestamp>,
-    /// When the next try is, if the last ones failed and tasks are missing.
+    /// When tasks are started again after failed tries; see [`backoff_ms`].
     pub(super) backoff_until: Option<Timestamp>,
 }
 
@@ -67,7 +70,7 @@ impl TaskPlan {
         self.stops.push((view.task.id, cause));
     }
 
-    /// Notes that a task would be stopped, were it not protected.
+    /// Leaves a protected task alone, and remembers until when.
     pub(super) fn spare(&mut self, view: &TaskView<'_>) {
         self.protected += 1;
         self.protected_until = earlier(self.protected_until, view.task.protected_until);

@@ -1,7 +1,6 @@
-//! What is shown of a service's deployments: counts, what each waits for, the breaker, and sentences.
+//! What answers show of a service's deployments: counts, what each waits for, the breaker, and sentences.
 //!
-//! Everything here is derived from the same snapshot that the reconciler decides from, whenever it is
-//! asked for.
+//! Nothing of it is stored: it is computed from the snapshot that the reconciler would decide from, when a caller asks.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use super::pass::{Pass, TaskPlan};
 use super::snapshot::Snapshot;
 use super::{daemon, external, rolling};
 
-/// How many tasks there are and shall be.
+/// How many tasks there are, and how many are desired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub desired: u32,
