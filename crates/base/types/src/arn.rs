@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{
     AccountId, ClusterName, IdError, InstanceId, RegionName, TaskDefinitionId, TaskId,
-    serde_as_text,
 };
+use crate::serde_as_text;
 
 /// Where a resource lives; the fields that every ARN we mint has in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

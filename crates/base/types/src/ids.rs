@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::env::IdSource;
+use crate::serde_as_text;
 use crate::units::Timestamp;
 
 /// Why a string is not the identifier it was taken for. Its text completes "… must be".
@@ -38,25 +39,6 @@ pub enum IdError {
     #[error("21 letters, digits, hyphens and underscores")]
     NotAServiceDeployment,
 }
-
-/// Serialises a type as the text that `Display` prints and `FromStr` reads.
-macro_rules! serde_as_text {
-    ($name:ident) => {
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-pub(crate) use serde_as_text;
 
 /// The digits of an id, written at once: an answer of a hundred tasks prints a thousand ids.
 fn hex16<'a>(bytes: &[u8; 16], digits: &'a mut [u8; 32]) -> &'a str {
@@ -480,7 +462,7 @@ impl FromStr for TaskDefinitionId {
 serde_as_text!(TaskDefinitionId);
 
 /// A secret or an opaque token drawn at random, printed as URL-safe text. Never shown by `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(String);
 

@@ -15,6 +15,8 @@ pub mod oci;
 pub mod put_token;
 pub mod services;
 pub mod steps;
+mod text;
+pub mod transport;
 pub mod units;
 
 pub use arn::{Arn, ClusterArn, InstanceArn, Scope, TaskArn, TaskDefinitionArn};
@@ -32,4 +34,5 @@ pub use services::{
     ServiceDeploymentId, ServiceRevisionArn, TaskSetArn,
 };
 pub use steps::Steps;
+pub use transport::TransportProtocol;
 pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};

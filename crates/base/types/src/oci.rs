@@ -6,9 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::ids::serde_as_text;
+use crate::serde_as_text;
 
 /// Why a text is no digest, repository name or tag. Its text completes "… must be".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

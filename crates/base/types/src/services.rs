@@ -4,11 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::arn::{Arn, Scope};
 use crate::env::IdSource;
-use crate::ids::{ClusterName, IdError, ServiceName, serde_as_text};
+use crate::ids::{ClusterName, IdError, ServiceName};
+use crate::serde_as_text;
 
 /// Ids are numbers of at most 19 digits, as ECS makes them: they fit a signed 64-bit integer.
 const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();

@@ -1,5 +1,6 @@
 //! Task definitions: an immutable document per revision, and beside it what placement reads.
 
+pub use longshore_types::TransportProtocol as Protocol;
 use longshore_types::{
     AccountId, ContainerName, CpuUnits, Family, MemoryMib, RegionName, Resources, Scope,
     TaskDefinitionArn, TaskDefinitionId, Timestamp,
@@ -90,23 +91,6 @@ impl Compatibility {
             Self::Ec2 => "EC2",
             Self::Fargate => "FARGATE",
             Self::ManagedInstances => "MANAGED_INSTANCES",
-        }
-    }
-}
-
-/// A network transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
         }
     }
 }

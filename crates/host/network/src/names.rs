@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use longshore_types::serde_as_text;
 use serde::{Deserialize, Serialize};
-
-use crate::addr::serde_as_text;
 
 /// Why a text is not the name it was taken for. Its text completes "… must be".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

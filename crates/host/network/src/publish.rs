@@ -5,44 +5,14 @@
 //! is in use is refused instead of silently shadowed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 
+pub use longshore_types::TransportProtocol as Protocol;
 use serde::{Deserialize, Serialize};
 
-/// A transport protocol that has ports.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    #[default]
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    /// As it stands in an IP header.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// A wish: this port of the container on that port of the host.
+/// A request: this port of the container on that port of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortMapping {
     pub container_port: u16,
@@ -51,7 +21,7 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-/// A wish granted.
+/// A request granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Binding {
     pub container_port: u16,
@@ -59,7 +29,7 @@ pub struct Binding {
     pub protocol: Protocol,
 }
 
-/// What `wishes` were granted before, in their order: whoever asked may not have heard of it. `None` if
+/// What `requests` were granted before, in their order: whoever asked may not have heard of it. `None` if
 /// any of them was not.
 pub(crate) fn granted_before(known: &[Binding], requests: &[PortMapping]) -> Option<Vec<Binding>> {
     let mut left = known.to_vec();

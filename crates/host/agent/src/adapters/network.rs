@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::engine::state::Binding;
 use crate::ports::{Attached, Counters, NetError, Networks};
-use crate::spec::{EniSpec, PortSpec, Protocol};
+use crate::spec::{EniSpec, PortSpec};
 
 /// The network of this host.
 #[derive(Clone, Debug)]
@@ -59,10 +59,7 @@ impl Networks for HostNetworks {
         let request = |port: &PortSpec| PortMapping {
             container_port: port.container_port,
             host_port: port.host_port,
-            protocol: match port.protocol {
-                Protocol::Tcp => network::Protocol::Tcp,
-                Protocol::Udp => network::Protocol::Udp,
-            },
+            protocol: port.protocol,
         };
         let requests: Vec<PortMapping> = ports.iter().map(request).collect();
         Box::pin(async move {
@@ -70,10 +67,7 @@ impl Networks for HostNetworks {
             let binding = |binding: network::Binding| Binding {
                 container_port: binding.container_port,
                 host_port: binding.host_port,
-                protocol: match binding.protocol {
-                    network::Protocol::Tcp => Protocol::Tcp,
-                    network::Protocol::Udp => Protocol::Udp,
-                },
+                protocol: binding.protocol,
             };
             Ok(bindings.into_iter().map(binding).collect())
         })

@@ -121,7 +121,16 @@ impl ExitState {
 pub struct Binding {
     pub container_port: u16,
     pub host_port: u16,
+    #[serde(with = "ProtocolOnDisk")]
     pub protocol: Protocol,
+}
+
+/// The words in which an agent's state has a protocol.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Protocol")]
+enum ProtocolOnDisk {
+    Tcp,
+    Udp,
 }
 
 /// What was made for the task as a whole.

@@ -11,6 +11,7 @@ mod parse;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+pub use longshore_types::TransportProtocol as Protocol;
 use longshore_types::{SecurityGroupId, TaskArn};
 
 pub use parse::{InvalidTask, parse, parse_task_arn};
@@ -130,23 +131,6 @@ pub struct Bind {
 pub struct VolumesFrom {
     pub container: usize,
     pub read_only: bool,
-}
-
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
