@@ -28,7 +28,7 @@ const LAYERS: &[Layer] = &[
         folder: "base",
         below: &[],
         besides: &[],
-        within: &[("aws-wire", &["longshore-types"])],
+        within: &[("acs", &["longshore-types"]), ("aws-wire", &["longshore-types"])],
     },
     Layer { folder: "api", below: &["base"], besides: &[], within: &[] },
     Layer {

@@ -19,7 +19,6 @@ use sandbox::{
 };
 use tokio::sync::Notify;
 
-use crate::acs::wire::RoleCredentials;
 use crate::client::CallError;
 use crate::engine::Region;
 use crate::engine::state::{Binding, TaskEvent};
@@ -29,6 +28,7 @@ use crate::ports::{
     Signal, StdStream,
 };
 use crate::spec::{EniSpec, PortSpec, RegistryAuth};
+use acs::RoleCredentials;
 
 pub(crate) fn position(offset: u64) -> Position {
     let value = serde_json::json!({ "segment": 0, "offset": offset, "within": 0 });

@@ -18,7 +18,6 @@ use longshore_types::{Chain, Steps, TaskId};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use crate::acs::wire;
 use crate::engine::state::TaskState;
 use crate::limits::TASK_LOG_BYTES_MAX;
 
@@ -38,7 +37,7 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> 
 /// A task as it lies on disk: as it was asked for, without credentials, and what became of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRecord {
-    pub task: wire::Task,
+    pub task: acs::Task,
     pub state: TaskState,
 }
 
@@ -140,8 +139,8 @@ impl StateDir {
     }
 
     /// What keeps a task's states. Nothing is written before the first of them.
-    pub fn task_log(&self, id: TaskId, task: &wire::Task) -> TaskLog {
-        let head = line(task);
+    pub fn task_log(&self, id: TaskId, task: &acs::Task) -> TaskLog {
+        let head = line(&task.without_credentials());
         let (steps, reserve) = (self.steps.clone(), Arc::clone(&self.reserve));
         TaskLog { path: self.task_file(id), head, bytes: 0, steps, reserve }
     }
@@ -279,9 +278,9 @@ mod tests {
     fn what_was_saved_comes_back_without_credentials() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
-        let mut record = TaskRecord { task: wire::Task::default(), state: TaskState::default() };
+        let mut record = TaskRecord { task: acs::Task::default(), state: TaskState::default() };
         record.task.arn = "a".into();
-        record.task.role_credentials = Some(wire::RoleCredentials::default());
+        record.task.role_credentials = Some(acs::RoleCredentials::default());
         let mut log = state.task_log(TaskId::from_bytes([1; 16]), &record.task);
         log.save(&TaskState { events: 7, ..TaskState::default() }).unwrap();
         log.save(&record.state).unwrap();
@@ -301,7 +300,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dirs = StateDir::open(dir.path()).unwrap();
         let id = TaskId::from_bytes([2; 16]);
-        let task = wire::Task { arn: "a".into(), ..wire::Task::default() };
+        let task = acs::Task { arn: "a".into(), ..acs::Task::default() };
         let mut log = dirs.task_log(id, &task);
         let state = |events| TaskState { events, ..TaskState::default() };
         let path = dirs.task_file(id);

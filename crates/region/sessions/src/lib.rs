@@ -11,7 +11,6 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod handshake;
-pub mod message;
 mod orders;
 mod outbox;
 pub mod payload;

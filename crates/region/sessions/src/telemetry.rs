@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use acs::telemetry::{
+    InstanceStatus, TaskHealth, TaskMetric, Telemetry, telemetry_ack, telemetry_heartbeat,
+};
 use aws_wire::ApiError;
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{Chain, TaskArn};
@@ -17,8 +20,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::{debug, warn};
 
 use super::handshake::Socket;
-use super::message::{PartStatus, TaskHealth, TaskMetrics, Telemetry};
-use super::message::{telemetry_ack, telemetry_heartbeat};
 use crate::Sessions;
 
 /// How often an agent hears from us.
@@ -86,7 +87,11 @@ async fn hear(sessions: &Sessions, instance: &Instance, frame: &str) -> Option<S
 }
 
 /// Only of tasks that are on the instance, so that no more is kept than there are tasks.
-fn keep_metrics(sessions: &Sessions, instance: &Instance, tasks: Vec<TaskMetrics>) {
+fn keep_metrics(
+    sessions: &Sessions,
+    instance: &Instance,
+    tasks: Vec<TaskMetric<serde_json::Value>>,
+) {
     let view = sessions.control.view();
     for each in tasks {
         let Ok(arn) = each.task_arn.parse::<TaskArn>() else { continue };
@@ -147,10 +152,10 @@ fn part_name(kind: &str) -> String {
 async fn take_status(
     sessions: &Sessions,
     instance: &Instance,
-    parts: &[PartStatus],
+    parts: &[InstanceStatus],
 ) -> Result<(), ApiError> {
     let said: BTreeMap<String, &str> =
-        parts.iter().map(|part| (part_name(&part.r#type), part.status.as_str())).collect();
+        parts.iter().map(|part| (part_name(&part.kind), part.status.as_str())).collect();
     let decided = sessions.control.decide(|view, now| {
         let mut batch = Batch::on(view);
         if let Some(row) = view.instances.get(instance.scope.account, &instance.id) {

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs::message::{
+    AttachInterfaces, FromAgent, Header, Heartbeat, Manifest, ManifestTask, NewCredentials,
+    Payload, StopVerification, StopVerificationAck, ToAgent,
+};
 use aws_wire::ApiError;
 use control::Control;
 use control::temporary;
@@ -20,10 +24,6 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tracing::{debug, info, warn};
 
 use super::handshake::Socket;
-use super::message::{
-    Addressee, AttachInterfaces, FromAgent, Heartbeat, Manifest, ManifestTask, NewCredentials,
-    Payload, StopVerificationAck, ToAgent,
-};
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
 use crate::payload::{self, Environment, Execution};
@@ -37,7 +37,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(95);
 /// How long one frame may take to leave.
 const SEND_MAX: Duration = Duration::from_secs(10);
 /// How long an interface may take to appear on a host.
-const ATTACH_WAIT_MS: u64 = 180_000;
+const ATTACH_WAIT_MS: i64 = 180_000;
 
 /// What an agent says of itself when it connects.
 #[derive(Clone, Debug, Default)]
@@ -254,16 +254,17 @@ impl Session<'_> {
 
     async fn send_heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
         let message_id = self.outbox.next_message_id();
-        let heartbeat = Heartbeat { healthy: true, message_id };
-        self.send(socket, &ToAgent::HeartbeatMessage(heartbeat)).await
+        let heartbeat = Heartbeat { healthy: Some(true), message_id: Some(message_id) };
+        self.send(socket, &ToAgent::Heartbeat(heartbeat)).await
     }
 
-    fn addressee(&self) -> Addressee {
+    fn header(&self, message_id: String) -> Header {
         let Instance { scope, cluster, .. } = self.instance;
         let cluster = ClusterArn { scope: scope.clone(), name: cluster.clone() };
-        Addressee {
-            cluster_arn: cluster.to_string(),
-            container_instance_arn: self.instance.arn().to_string(),
+        Header {
+            cluster_arn: Some(cluster.to_string()),
+            container_instance_arn: Some(self.instance.arn().to_string()),
+            message_id: Some(message_id),
         }
     }
 
@@ -272,14 +273,13 @@ impl Session<'_> {
         let view = self.sessions.control.view();
         let message_id = self.outbox.next_message_id();
         let manifest = Manifest {
-            to: self.addressee(),
-            message_id: message_id.clone(),
-            timeline: self.outbox.next_sequence(),
-            generated_at: self.sessions.control.clock.now().0,
+            header: self.header(message_id.clone()),
+            timeline: Some(signed(self.outbox.next_sequence())),
+            generated_at: Some(self.sessions.control.clock.now().0),
             tasks: view.tasks_on_instance(self.instance.id).map(|task| listed(task)).collect(),
         };
         self.manifest = Some(message_id);
-        self.send(socket, &ToAgent::TaskManifestMessage(manifest)).await
+        self.send(socket, &ToAgent::Manifest(manifest)).await
     }
 
     /// Agents keep credentials in memory only, and those end: all of them get new ones. Our agent
@@ -294,15 +294,15 @@ impl Session<'_> {
             let seed = &self.sessions.control.access.keys.registry_secret;
             let execution = Execution::of(task, seed, self.credentials_sent_at);
             let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+            let message_id = self.outbox.next_message_id();
             let message = NewCredentials {
-                to: self.addressee(),
-                message_id: self.outbox.next_message_id(),
-                task_arn: task.arn().to_string(),
-                task_cluster_arn: cluster.to_string(),
-                role_type: "TaskExecution",
-                role_credentials: execution.credentials(task, definition.as_deref()),
+                header: self.header(message_id),
+                task_arn: Some(task.arn().to_string()),
+                task_cluster_arn: Some(cluster.to_string()),
+                role_type: Some("TaskExecution".to_owned()),
+                role_credentials: Some(execution.credentials(task, definition.as_deref())),
             };
-            self.send(socket, &ToAgent::RoleCredentialsMessage(message)).await?;
+            self.send(socket, &ToAgent::RoleCredentials(message)).await?;
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl Session<'_> {
         message_id: String,
     ) -> Option<ToAgent> {
         let generated_at = self.sessions.control.clock.now().0;
-        let to = self.addressee();
+        let header = self.header(message_id);
         let tasks = match order {
             Order::Stop => vec![payload::of_stop(task)],
             Order::Run | Order::Attach => {
@@ -373,13 +373,12 @@ impl Session<'_> {
                     let interface = payload::interfaces(task, &environment)?;
                     let cluster =
                         ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
-                    return Some(ToAgent::AttachTaskNetworkInterfacesMessage(AttachInterfaces {
-                        to,
-                        message_id,
-                        task_arn: task.arn().to_string(),
-                        task_cluster_arn: cluster.to_string(),
-                        wait_timeout_ms: ATTACH_WAIT_MS,
-                        generated_at,
+                    return Some(ToAgent::AttachTaskInterfaces(AttachInterfaces {
+                        header,
+                        task_arn: Some(task.arn().to_string()),
+                        task_cluster_arn: Some(cluster.to_string()),
+                        wait_timeout_ms: Some(ATTACH_WAIT_MS),
+                        generated_at: Some(generated_at),
                         elastic_network_interfaces: vec![interface],
                     }));
                 }
@@ -387,8 +386,9 @@ impl Session<'_> {
                 vec![payload::of_task(task, &definition, &environment)]
             }
         };
-        let seq_num = self.outbox.next_sequence();
-        Some(ToAgent::PayloadMessage(Payload { to, message_id, tasks, seq_num, generated_at }))
+        let seq_num = Some(signed(self.outbox.next_sequence()));
+        let generated_at = Some(generated_at);
+        Some(ToAgent::Payload(Payload { header, tasks, seq_num, generated_at }))
     }
 
     fn definition(&self, view: &View, task: &Task) -> Option<Arc<ecs_api::TaskDefinition>> {
@@ -413,8 +413,8 @@ impl Session<'_> {
                 warn!(instance = %self.instance.id, %message_id, %reason, "agent refused a message");
             }
             Ok(FromAgent::HeartbeatAck) => {}
-            Ok(FromAgent::StopVerification { message_id, candidates }) => {
-                self.verify_stops(socket, message_id, candidates).await?;
+            Ok(FromAgent::StopVerification(StopVerification { message_id, stop_candidates })) => {
+                self.verify_stops(socket, message_id, stop_candidates).await?;
             }
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
             Err(error) => {
@@ -460,8 +460,12 @@ impl Session<'_> {
             return Ok(());
         }
         let generated_at = self.sessions.control.clock.now().0;
-        let answer = StopVerificationAck { message_id, generated_at, stop_tasks };
-        self.send(socket, &ToAgent::TaskStopVerificationAck(answer)).await
+        let answer = StopVerificationAck {
+            message_id: Some(message_id),
+            generated_at: Some(generated_at),
+            stop_tasks,
+        };
+        self.send(socket, &ToAgent::StopVerificationAck(answer)).await
     }
 }
 
@@ -478,7 +482,12 @@ fn listed(task: &Task) -> ManifestTask {
     let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
     ManifestTask {
         task_arn: task.arn().to_string(),
-        task_cluster_arn: cluster.to_string(),
+        task_cluster_arn: Some(cluster.to_string()),
         desired_status: task.desired.as_str().to_owned(),
     }
+}
+
+/// As Amazon's agent reads sequence numbers.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,6 @@
 mod session;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 mod work_socket;
 
 use std::sync::Arc;

@@ -6,6 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs::message::{
+    Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Header, Heartbeat, HeartbeatAck,
+    Manifest, ManifestTask, NewCredentials, Payload, StopVerification, StopVerificationAck,
+};
+use acs::{Envelope, RoleCredentials, frame};
 use longshore_types::TaskArn;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::wire::{
-    Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Envelope, Header, Heartbeat,
-    HeartbeatAck, Manifest, ManifestTask, Payload, RoleCredentials, RoleCredentialsMessage,
-    StopVerification, StopVerificationAck,
-};
-use super::work_socket::frame;
 use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, random_below};
 use crate::engine::{Accepted, TaskCredentials, wants_stop};
@@ -75,7 +74,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     }
 }
 
-fn read<T: DeserializeOwned + Default>(kind: &str, body: &str) -> Option<T> {
+fn read<T: DeserializeOwned>(kind: &str, body: &str) -> Option<T> {
     match serde_json::from_str(body) {
         Ok(message) => Some(message),
         Err(error) => {
@@ -150,7 +149,9 @@ impl Session<'_> {
     }
 
     async fn payload(&self, body: &str) {
-        let Some(payload) = read::<Payload>("PayloadMessage", body) else { return };
+        let Some(payload) = read::<Payload<serde_json::Value>>("PayloadMessage", body) else {
+            return;
+        };
         let Some(ack) = payload.header.ack(None) else {
             warn!("payload without an id or an address");
             return;
@@ -251,12 +252,11 @@ impl Session<'_> {
     }
 
     async fn credentials(&self, body: &str) {
-        let Some(message) = read::<RoleCredentialsMessage>("IAMRoleCredentialsMessage", body)
-        else {
+        let Some(message) = read::<NewCredentials>("IAMRoleCredentialsMessage", body) else {
             return;
         };
         let (Some(id), Some(role), Some(arn)) = (
-            message.message_id,
+            message.header.message_id,
             message.role_credentials,
             message.task_arn.and_then(|arn| arn.parse::<TaskArn>().ok()),
         ) else {

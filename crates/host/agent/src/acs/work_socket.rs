@@ -1,12 +1,12 @@
 //! An open work socket: text frames in and out, and how it ends.
 
+use acs::frame;
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::wire::Outgoing;
 use crate::client::Api;
 use crate::socket::{self, Ended, Socket, classify};
 
@@ -70,8 +70,4 @@ impl WorkSocket {
         let _ = self.socket.close(Some(frame)).await;
         Ended::Orderly
     }
-}
-
-pub(super) fn frame<T: Serialize>(kind: &'static str, message: &T) -> String {
-    serde_json::to_string(&Outgoing { kind, message }).expect("a message has string keys only")
 }

@@ -7,8 +7,8 @@ use longshore_types::PutToken;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, CallError, LOGS};
-use crate::acs::wire::RoleCredentials;
 use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
+use acs::RoleCredentials;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

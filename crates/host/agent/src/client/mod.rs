@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use longshore_types::{Clock, RegionName, Token};
+use longshore_types::{Clock, RegionName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,8 +25,8 @@ pub(crate) use backoff::random_below;
 pub use ecs::{Attribute, PollEndpoints, Register, Resource, SubmitAttachment};
 pub use region::RegionLink;
 
-use crate::acs::wire::RoleCredentials;
 use crate::limits::{API_TIMEOUT_MS, RESPONSE_BYTES_MAX};
+use acs::RoleCredentials;
 
 /// Where the keys of this host come from; asked anew for each request, so they can be rotated.
 pub trait CredentialsSource: Send + Sync + Debug {
@@ -304,11 +304,11 @@ impl Api {
 }
 
 fn of_role(role: &RoleCredentials) -> Credentials {
-    let token = Some(role.session_token.clone()).filter(|token| !token.is_empty());
+    let token = Some(role.session_token.clone()).filter(|token| !token.reveal().is_empty());
     Credentials {
         access_key: role.access_key_id.clone(),
-        secret: Token::from_text(role.secret_access_key.clone()),
-        session_token: token.map(Token::from_text),
+        secret: role.secret_access_key.clone(),
+        session_token: token,
     }
 }
 
@@ -325,7 +325,7 @@ fn refusal(status: u16, body: &[u8]) -> CallError {
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::SystemClock;
+    use longshore_types::{SystemClock, Token};
 
     use super::*;
 

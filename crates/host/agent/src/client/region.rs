@@ -12,11 +12,11 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use super::{Api, Backoff, CallError, ECR, SubmitAttachment};
-use crate::acs::wire::RoleCredentials;
 use crate::engine::Region;
 use crate::engine::state::TaskEvent;
 use crate::limits::SUBMITS_MAX;
 use crate::spec::RegistryAuth;
+use acs::RoleCredentials;
 
 /// Logins are renewed this long before they end.
 const LOGIN_MARGIN_MS: u64 = 30 * 60_000;

@@ -10,13 +10,13 @@ use longshore_types::{AccountId, Clock, IdSource, RegionName, TaskArn};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::TaskEvent;
-use crate::acs::wire::RoleCredentials;
 use crate::client::CallError;
 use crate::config::TaskLimits;
 use crate::logdriver::LogShipping;
 use crate::ports::{Images, Networks, Runtime};
 use crate::spec::RegistryAuth;
 use crate::state_dir::StateDir;
+use acs::RoleCredentials;
 
 /// What the engine asks of the region.
 pub trait Region: Send + Sync + Debug {

@@ -45,7 +45,6 @@ pub use worker::TaskView;
 use self::state::{Desired, Status, TaskEvent, TaskState};
 use self::step::Input;
 use self::worker::{Message, Worker};
-use crate::acs::wire;
 use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
 use crate::spec::{self, TaskSpec};
 
@@ -106,7 +105,7 @@ impl Engine {
                 }
             }
         }
-        let read = serde_json::from_value::<wire::Task>(task)
+        let read = serde_json::from_value::<acs::Task>(task)
             .map_err(|why| spec::InvalidTask::Unreadable(why.to_string()))
             .and_then(|task| Ok((spec::parse(&task)?, task)));
         match read {
@@ -143,7 +142,7 @@ impl Engine {
         }
     }
 
-    async fn accept_new(&self, spec: TaskSpec, mut task: wire::Task) -> Accepted {
+    async fn accept_new(&self, spec: TaskSpec, mut task: acs::Task) -> Accepted {
         let arn = spec.arn.clone();
         if TASKS_MAX <= self.lock().live.len() {
             let reason = format!("ResourceInitializationError: this host runs {TASKS_MAX} tasks");
@@ -192,7 +191,7 @@ impl Engine {
     fn spawn(
         &self,
         spec: TaskSpec,
-        task: &wire::Task,
+        task: &acs::Task,
         state: TaskState,
         images: BTreeMap<usize, crate::ports::LocalImage>,
     ) -> mpsc::Sender<Message> {

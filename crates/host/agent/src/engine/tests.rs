@@ -343,8 +343,7 @@ async fn lines_wait_for_the_next_key_when_the_one_they_are_written_with_has_expi
     rig.runtime.print("web", "two");
     let is_refused = |rig: &Rig| rig.region.puts.lock().unwrap().contains(&("first".into(), false));
     rig.until("refused", is_refused).await;
-    let next: crate::acs::wire::RoleCredentials =
-        serde_json::from_value(execution_role("second")).unwrap();
+    let next: acs::RoleCredentials = serde_json::from_value(execution_role("second")).unwrap();
     let given = TaskCredentials { application: None, execution: Some(next) };
     assert!(rig.engine.put_credentials(&ARN.parse().unwrap(), given));
     rig.until("second line", |rig| rig.region.lines() == ["one", "two"]).await;

@@ -34,11 +34,11 @@ pub use options::{LogTarget, OptionError};
 
 use self::budget::Budget;
 use self::options::{AwslogsOptions, JsonOptions};
-use crate::acs::wire::RoleCredentials;
 use crate::engine::{CredentialsBook, Held};
 use crate::ports::{Output, Position, Runtime};
 use crate::spec::{LogDriver, LogSpec};
 use crate::state_dir::StateDir;
+use acs::RoleCredentials;
 
 pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 1 << 20;
 pub const SPOOL_BYTES_MAX: u64 = 256 << 20;

@@ -15,9 +15,9 @@ use super::{
     LogEvent, LogService, LogServiceError, LogTarget, NoteFile, Pipeline, Progress, Shipped,
     awslogs,
 };
-use crate::acs::wire::RoleCredentials;
 use crate::fakes::position;
 use crate::ports::{Output, OutputItem, Piece, Position, StdStream};
+use acs::RoleCredentials;
 
 const PIECE_BYTES: usize = 60 << 10;
 

@@ -9,7 +9,6 @@ use super::{
     Condition, ContainerSpec, Dependency, HostSpec, Link, LogDriver, LogSpec, Mount, NetworkMode,
     PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, VolumesFrom,
 };
-use crate::acs::wire;
 
 const MEMORY_MIB_MIN: i64 = 4;
 const CPU_SHARES_MIN: i64 = 2;
@@ -20,8 +19,8 @@ const PORTS_MAX: usize = 1_000;
 
 /// One container of a task whose containers have these `names`.
 pub(super) fn parse_container(
-    task: &wire::Task,
-    container: &wire::Container,
+    task: &acs::Task,
+    container: &acs::task::Container,
     names: &[&str],
     is_awsvpc: bool,
 ) -> Result<ContainerSpec, InvalidTask> {
@@ -79,7 +78,7 @@ pub(super) fn parse_container(
     Ok(spec)
 }
 
-fn mode_of(task: &wire::Task) -> Result<NetworkMode, InvalidTask> {
+fn mode_of(task: &acs::Task) -> Result<NetworkMode, InvalidTask> {
     match task.network_mode.as_deref() {
         None | Some("" | "bridge" | "default") => Ok(NetworkMode::Bridge),
         Some("host") => Ok(NetworkMode::Host),
@@ -88,12 +87,12 @@ fn mode_of(task: &wire::Task) -> Result<NetworkMode, InvalidTask> {
     }
 }
 
-fn managed_agents(container: &wire::Container) -> Vec<String> {
+fn managed_agents(container: &acs::task::Container) -> Vec<String> {
     let name = |agent: &serde_json::Value| Some(agent.get("name")?.as_str()?.to_owned());
     container.managed_agents.iter().filter_map(name).collect()
 }
 
-fn parse_ports(mappings: &[wire::PortMapping]) -> Result<Vec<PortSpec>, InvalidTask> {
+fn parse_ports(mappings: &[acs::task::PortMapping]) -> Result<Vec<PortSpec>, InvalidTask> {
     let mut ports = Vec::new();
     for mapping in mappings {
         let protocol = match mapping.protocol.as_deref() {
@@ -133,7 +132,7 @@ fn parse_ports(mappings: &[wire::PortMapping]) -> Result<Vec<PortSpec>, InvalidT
 /// Turns names of containers into indexes. One that is not there can never be satisfied.
 fn resolve_names(
     spec: &mut ContainerSpec,
-    container: &wire::Container,
+    container: &acs::task::Container,
     index_of: impl Fn(&str) -> Option<usize>,
 ) {
     let mut missing = None;
@@ -198,7 +197,7 @@ fn apply_overrides(spec: &mut ContainerSpec, text: Option<&str>) -> Result<(), I
     Ok(())
 }
 
-fn apply_registry(spec: &mut ContainerSpec, container: &wire::Container) {
+fn apply_registry(spec: &mut ContainerSpec, container: &acs::task::Container) {
     let Some(auth) = &container.registry_authentication else { return };
     match auth.kind.as_deref() {
         Some("ecr") => {
@@ -215,7 +214,7 @@ fn apply_registry(spec: &mut ContainerSpec, container: &wire::Container) {
     }
 }
 
-fn apply_docker(spec: &mut ContainerSpec, container: &wire::Container, is_awsvpc: bool) {
+fn apply_docker(spec: &mut ContainerSpec, container: &acs::task::Container, is_awsvpc: bool) {
     let docker = container.docker_config.clone().unwrap_or_default();
     let follows_health =
         container.health_check_type.as_deref().is_some_and(|t| t.eq_ignore_ascii_case("docker"));
@@ -236,7 +235,7 @@ fn refuse(spec: &mut ContainerSpec, reason: String) {
     spec.refusal.get_or_insert(reason);
 }
 
-fn refuse_container(spec: &mut ContainerSpec, task: &wire::Task, container: &wire::Container) {
+fn refuse_container(spec: &mut ContainerSpec, task: &acs::Task, container: &acs::task::Container) {
     let name = &container.name;
     if let Some(secret) = container.secrets.first() {
         let reason = format!(

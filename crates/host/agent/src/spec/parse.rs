@@ -6,7 +6,6 @@ use longshore_types::TaskArn;
 
 use super::container::parse_container;
 use super::{EniSpec, Sharing, TaskSpec, VolumeSpec};
-use crate::acs::wire;
 use crate::limits::EPHEMERAL_STORAGE_GIB;
 
 /// Why a task cannot even be looked at; its text goes into the task's `reason`.
@@ -29,7 +28,7 @@ pub fn parse_task_arn(text: &str) -> Result<TaskArn, InvalidTask> {
 }
 
 /// Checks a task and resolves its names.
-pub fn parse(task: &wire::Task) -> Result<TaskSpec, InvalidTask> {
+pub fn parse(task: &acs::Task) -> Result<TaskSpec, InvalidTask> {
     let arn = parse_task_arn(&task.arn)?;
     refuse_unavailable(task)?;
     let is_awsvpc = task.network_mode.as_deref() == Some("awsvpc")
@@ -71,7 +70,7 @@ pub fn parse(task: &wire::Task) -> Result<TaskSpec, InvalidTask> {
 }
 
 /// What belongs to services that are not there: said at once, for the whole task.
-fn refuse_unavailable(task: &wire::Task) -> Result<(), InvalidTask> {
+fn refuse_unavailable(task: &acs::Task) -> Result<(), InvalidTask> {
     let unavailable = |what: String| Err(InvalidTask::Unavailable(what));
     if let Some(association) = task.associations.first() {
         let kind = association.get("type").and_then(|kind| kind.as_str()).unwrap_or("unknown");
@@ -113,7 +112,7 @@ fn parse_sharing(what: &str, text: Option<&str>) -> Result<Sharing, InvalidTask>
     }
 }
 
-fn parse_eni(task: &wire::Task) -> Result<EniSpec, InvalidTask> {
+fn parse_eni(task: &acs::Task) -> Result<EniSpec, InvalidTask> {
     let eni = task
         .elastic_network_interfaces
         .first()
@@ -155,7 +154,9 @@ fn parse_eni(task: &wire::Task) -> Result<EniSpec, InvalidTask> {
     })
 }
 
-fn parse_volumes(volumes: &[wire::Volume]) -> Result<BTreeMap<String, VolumeSpec>, InvalidTask> {
+fn parse_volumes(
+    volumes: &[acs::task::Volume],
+) -> Result<BTreeMap<String, VolumeSpec>, InvalidTask> {
     let mut parsed = BTreeMap::new();
     for volume in volumes {
         let kind = volume.kind.as_deref().unwrap_or("host");
@@ -183,7 +184,7 @@ fn parse_volumes(volumes: &[wire::Volume]) -> Result<BTreeMap<String, VolumeSpec
     Ok(parsed)
 }
 
-fn parse_docker_volume(volume: &wire::Volume) -> Result<VolumeSpec, InvalidTask> {
+fn parse_docker_volume(volume: &acs::task::Volume) -> Result<VolumeSpec, InvalidTask> {
     let name = &volume.name;
     let docker = volume
         .docker_volume_configuration
@@ -244,7 +245,7 @@ mod tests {
     const ARN: &str =
         "arn:aws:ecs:us-east-1:000000000000:task/demo/00112233445566778899aabbccddeeff";
 
-    fn task(container: serde_json::Value) -> wire::Task {
+    fn task(container: serde_json::Value) -> acs::Task {
         let mut container = container;
         let defaults = json!({"name": "web", "image": "hello:1", "essential": true});
         for (key, value) in defaults.as_object().unwrap() {
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_circle_of_dependencies_is_refused() {
-        let task: wire::Task = serde_json::from_value(json!({"arn": ARN, "containers": [
+        let task: acs::Task = serde_json::from_value(json!({"arn": ARN, "containers": [
             {"name": "a", "image": "i", "dependsOn": [{"containerName": "b", "condition": "START"}]},
             {"name": "b", "image": "i", "dependsOn": [{"containerName": "a", "condition": "START"}]},
         ]}))

@@ -1,12 +1,16 @@
 //! The telemetry socket: what containers use, how healthy they are, and how we are.
 
 mod sampler;
-mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use acs::telemetry::{
+    ContainerHealth, InstanceStatus, Metadata, PublishHealth, PublishInstanceStatus,
+    PublishMetrics, StatusMetadata, TaskHealth,
+};
+use acs::{Envelope, frame};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Uri, header};
 use longshore_types::{Clock, IdSource, Timestamp, Uuid};
@@ -17,11 +21,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tracing::{debug, info, warn};
 
 use self::sampler::Sampler;
-use self::wire::{
-    ContainerHealth, InstanceStatus, Metadata, PublishHealth, PublishInstanceStatus,
-    PublishMetrics, StatusMetadata, TaskHealth,
-};
-use crate::acs::wire::{Envelope, Outgoing};
 use crate::client::{Api, Backoff, random_below};
 use crate::engine::state::Phase;
 use crate::engine::{Engine, TaskView};
@@ -212,8 +211,8 @@ impl<'a> Session<'a> {
                 request_id: Uuid::mint(&*self.tcs.ids).to_string(),
             },
             statuses: vec![InstanceStatus {
-                kind: "ContainerRuntime",
-                status: "OK",
+                kind: "ContainerRuntime".to_owned(),
+                status: "OK".to_owned(),
                 last_updated: now,
                 last_status_change: seconds(self.began),
             }],
@@ -224,8 +223,7 @@ impl<'a> Session<'a> {
 
     /// A signed block of headers, an empty line, and the message.
     fn frame<T: Serialize>(&self, kind: &'static str, message: &T) -> String {
-        let body = serde_json::to_string(&Outgoing { kind, message })
-            .expect("a message has string keys only");
+        let body = frame(kind, message);
         let mut headers = HeaderMap::new();
         match self.tcs.api.credentials() {
             Ok(credentials) => {
@@ -258,7 +256,7 @@ fn task_health(view: &TaskView) -> Option<TaskHealth> {
         .filter(|(spec, state)| spec.health.is_some() && state.phase == Phase::Running)
         .map(|(spec, state)| ContainerHealth {
             container_name: spec.name.clone(),
-            health_status: state.health.as_str(),
+            health_status: state.health.as_str().to_owned(),
             status_since: seconds(state.health_since.unwrap_or_default()),
         })
         .collect();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use acs::telemetry::{
+    ContainerMetric, LongStatsSet, NetworkStats, RestartStats, StatsSet, StorageStats, TaskMetric,
+};
 use longshore_types::Timestamp;
 use sandbox::Stats;
 
-use super::wire::{
-    ContainerMetric, LongStatsSet, NetworkStats, RestartStats, StatsSet, StorageStats, TaskMetric,
-};
 use crate::engine::state::Phase;
 use crate::engine::{Engine, TaskView};
 use crate::ports::Counters;

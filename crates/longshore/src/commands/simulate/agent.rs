@@ -10,12 +10,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::Ended;
-use agent::acs::WorkSocket;
-use agent::acs::wire::{
-    Ack, Envelope, Header, Heartbeat, HeartbeatAck, Manifest, ManifestTask, StopVerification,
+use acs::Envelope;
+use acs::message::{
+    Ack, Header, Heartbeat, HeartbeatAck, Manifest, ManifestTask, StopVerification,
     StopVerificationAck,
 };
+use agent::Ended;
+use agent::acs::WorkSocket;
 use agent::client::{Api, Attribute, Backoff, CallError, RegionLink, Register, Resource};
 use agent::engine::Region as _;
 use agent::engine::state::{ContainerChange, Status, TaskEvent};

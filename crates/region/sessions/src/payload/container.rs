@@ -2,24 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use acs::task::{
+    Container, DependsOn, EnvironmentFile, MountPoint, PortMapping, RestartPolicy, VolumesFrom,
+};
 use ecs_api as api;
 use model::task::Task;
 
-use super::wire::{
-    ContainerPayload, DependsOnPayload, EnvironmentFilePayload, MountPointPayload,
-    PortMappingPayload, RestartPolicyPayload, VolumeFromPayload,
-};
 use super::{Environment, docker, image, is_fargate, network_mode, role};
 
 /// Seconds that a container must have run before its policy starts it again, unless it says.
-const RESTART_ATTEMPT_PERIOD_S: i32 = 300;
+const RESTART_ATTEMPT_PERIOD_S: u64 = 300;
 
 pub(super) fn of_container(
     task: &Task,
     definition: &api::TaskDefinition,
     container: &api::ContainerDefinition,
     environment: &Environment<'_>,
-) -> ContainerPayload {
+) -> Container {
     let name = container.name.clone().unwrap_or_default();
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
@@ -29,7 +28,7 @@ pub(super) fn of_container(
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
     let files = changed.and_then(|changed| changed.environment_files.as_ref());
-    ContainerPayload {
+    Container {
         container_arn: arn.map(|each| task.container_arn(each)),
         command: changed
             .and_then(|changed| changed.command.clone())
@@ -42,11 +41,8 @@ pub(super) fn of_container(
             None => container.environment_files.iter().flatten().map(defined_file).collect(),
         },
         essential: container.essential.unwrap_or(true),
-        cpu: changed.and_then(|changed| changed.cpu).or_else(|| count(container.cpu)).unwrap_or(0),
-        memory: changed
-            .and_then(|changed| changed.memory)
-            .or_else(|| count(container.memory))
-            .unwrap_or(0),
+        cpu: Some(amount(changed.and_then(|changed| changed.cpu), container.cpu)),
+        memory: Some(amount(changed.and_then(|changed| changed.memory), container.memory)),
         links: container.links.clone().unwrap_or_default(),
         volumes_from: container.volumes_from.iter().flatten().map(volume_from).collect(),
         mount_points: container.mount_points.iter().flatten().map(mount_point).collect(),
@@ -57,16 +53,17 @@ pub(super) fn of_container(
             .map(|mapping| port_mapping(mapping, &network_mode(definition)))
             .collect(),
         depends_on: container.depends_on.iter().flatten().map(depends_on).collect(),
-        start_timeout: count(container.start_timeout),
-        stop_timeout: count(container.stop_timeout),
+        start_timeout: container.start_timeout.map(i64::from),
+        stop_timeout: container.stop_timeout.map(i64::from),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
-        health_check_type: container.health_check.is_some().then_some("docker"),
+        health_check_type: container.health_check.is_some().then(|| "docker".to_owned()),
         registry_authentication: image::authentication(task, &image, environment, acts_as_role),
-        logs_auth_strategy: (is_awslogs && acts_as_role).then_some("ExecutionRole"),
-        overrides: "{}".to_owned(),
-        docker_config: docker::of_container(task, definition, container, environment),
+        logs_auth_strategy: (is_awslogs && acts_as_role).then(|| "ExecutionRole".to_owned()),
+        overrides: Some("{}".to_owned()),
+        docker_config: Some(docker::of_container(task, definition, container, environment)),
         name,
         image,
+        ..Container::default()
     }
 }
 
@@ -83,62 +80,74 @@ fn environment_of(task: &Task, container: &api::ContainerDefinition) -> BTreeMap
     all
 }
 
-fn environment_file((r#type, value): &(String, String)) -> EnvironmentFilePayload {
-    EnvironmentFilePayload { value: value.clone(), r#type: r#type.clone() }
+fn environment_file((kind, value): &(String, String)) -> EnvironmentFile {
+    EnvironmentFile { value: value.clone(), kind: kind.clone() }
 }
 
-fn defined_file(file: &api::EnvironmentFile) -> EnvironmentFilePayload {
-    EnvironmentFilePayload {
+fn defined_file(file: &api::EnvironmentFile) -> EnvironmentFile {
+    EnvironmentFile {
         value: file.value.clone().unwrap_or_default(),
-        r#type: file.r#type.as_ref().map_or_else(|| "s3".to_owned(), ToString::to_string),
+        kind: file.r#type.as_ref().map_or_else(|| "s3".to_owned(), ToString::to_string),
     }
 }
 
-fn volume_from(from: &api::VolumeFrom) -> VolumeFromPayload {
-    VolumeFromPayload {
+fn volume_from(from: &api::VolumeFrom) -> VolumesFrom {
+    VolumesFrom {
         source_container: from.source_container.clone().unwrap_or_default(),
         read_only: from.read_only.unwrap_or(false),
     }
 }
 
-fn mount_point(mount: &api::MountPoint) -> MountPointPayload {
-    MountPointPayload {
-        source_volume: mount.source_volume.clone().unwrap_or_default(),
+fn mount_point(mount: &api::MountPoint) -> MountPoint {
+    MountPoint {
+        source_volume: Some(mount.source_volume.clone().unwrap_or_default()),
         container_path: mount.container_path.clone().unwrap_or_default(),
         read_only: mount.read_only.unwrap_or(false),
     }
 }
 
 /// A task with an address of its own, or the host's, has no ports to map: they are what they are.
-fn port_mapping(mapping: &api::PortMapping, network_mode: &str) -> PortMappingPayload {
+fn port_mapping(mapping: &api::PortMapping, network_mode: &str) -> PortMapping {
     let host_port = match network_mode {
         "bridge" => mapping.host_port.or(mapping.container_port.map(|_| 0)),
         _ => mapping.container_port,
     };
-    PortMappingPayload {
-        container_port: mapping.container_port,
-        host_port,
+    PortMapping {
+        container_port: port(mapping.container_port),
+        host_port: port(host_port),
         container_port_range: mapping.container_port_range.clone(),
-        protocol: mapping.protocol.as_ref().map_or_else(|| "tcp".to_owned(), ToString::to_string),
+        protocol: Some(
+            mapping.protocol.as_ref().map_or_else(|| "tcp".to_owned(), ToString::to_string),
+        ),
     }
 }
 
-fn depends_on(dependency: &api::ContainerDependency) -> DependsOnPayload {
-    DependsOnPayload {
+fn depends_on(dependency: &api::ContainerDependency) -> DependsOn {
+    DependsOn {
         container_name: dependency.container_name.clone().unwrap_or_default(),
         condition: dependency.condition.as_ref().map_or_else(String::new, ToString::to_string),
     }
 }
 
-fn restart_policy(policy: &api::ContainerRestartPolicy) -> RestartPolicyPayload {
-    RestartPolicyPayload {
+fn restart_policy(policy: &api::ContainerRestartPolicy) -> RestartPolicy {
+    RestartPolicy {
         enabled: policy.enabled.unwrap_or(false),
         ignored_exit_codes: policy.ignored_exit_codes.clone().unwrap_or_default(),
-        restart_attempt_period: policy.restart_attempt_period.unwrap_or(RESTART_ATTEMPT_PERIOD_S),
+        restart_attempt_period: Some(
+            policy
+                .restart_attempt_period
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .unwrap_or(RESTART_ATTEMPT_PERIOD_S),
+        ),
     }
 }
 
-/// A number that was checked to be none below zero when it was registered.
-fn count(number: Option<i32>) -> Option<u32> {
+/// The request's number, the definition's, or none.
+fn amount(asked: Option<u32>, defined: Option<i32>) -> i64 {
+    asked.map(i64::from).or_else(|| defined.map(i64::from)).unwrap_or(0)
+}
+
+/// A port that was checked to be one when it was registered.
+fn port(number: Option<i32>) -> Option<u32> {
     number.and_then(|number| u32::try_from(number).ok())
 }

@@ -3,11 +3,11 @@
 //! The agent lays these over what it computes itself, and a key that is present wins. So only what a
 //! definition says is written, in Docker's spelling and units: bytes, and nanoseconds.
 
+use acs::task::DockerConfig;
 use ecs_api as api;
 use model::task::Task;
 use serde_json::{Map, Value, json};
 
-use super::wire::DockerConfig;
 use super::{Environment, is_fargate, network_mode};
 
 /// Open files of a Fargate container, unless its definition says.
@@ -22,10 +22,11 @@ pub(super) fn of_container(
     environment: &Environment<'_>,
 ) -> DockerConfig {
     DockerConfig {
-        version: version(container),
-        config: Value::Object(config(task, container)).to_string(),
-        host_config: Value::Object(host_config(task, definition, container, environment))
-            .to_string(),
+        version: Some(version(container).to_owned()),
+        config: Some(Value::Object(config(task, container)).to_string()),
+        host_config: Some(
+            Value::Object(host_config(task, definition, container, environment)).to_string(),
+        ),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Which image it is exactly, and whether it comes from an ECR registry, and from whose.
 
+use acs::task::{EcrAuthData, RegistryAuthentication};
 use longshore_types::AccountId;
 use model::task::Task;
 
 use super::Environment;
-use super::wire::{EcrAuthData, RegistryAuthentication};
 
 /// The image's name with the digest that a service's revision is pinned to: `web:1@sha256:…`.
 pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
@@ -22,9 +22,10 @@ pub(super) fn authentication(
     acts_as_role: bool,
 ) -> Option<RegistryAuthentication> {
     let (host, _) = image.split_once('/')?;
+    let registry_id = task.scope.account.to_string();
     let own = EcrAuthData {
-        registry_id: task.scope.account.to_string(),
-        region: task.scope.region.to_string(),
+        registry_id: Some(registry_id.clone()),
+        region: Some(task.scope.region.to_string()),
         endpoint_override: Some(environment.endpoint.to_owned()),
         use_execution_role: acts_as_role,
     };
@@ -32,19 +33,23 @@ pub(super) fn authentication(
         own
     } else {
         let (account, region) = amazon_registry(host)?;
-        let is_own = account == own.registry_id;
+        let is_own = account == registry_id;
         // A number that nobody here has is an account in the cloud: its images are looked for in the
         // task's own registry. One that somebody has is theirs, and the task's key does not open it.
         let is_elsewhere = environment.agent_is_ours && !has_repositories(account, environment);
         EcrAuthData {
             // Amazon's agent is a host of the task's account, and may fetch as one.
             use_execution_role: acts_as_role && (is_own || environment.agent_is_ours),
-            registry_id: if is_elsewhere { own.registry_id } else { account.to_owned() },
-            region: region.to_owned(),
+            registry_id: Some(if is_elsewhere { registry_id } else { account.to_owned() }),
+            region: Some(region.to_owned()),
             ..own
         }
     };
-    Some(RegistryAuthentication { r#type: "ecr", ecr_auth_data: data })
+    Some(RegistryAuthentication {
+        kind: Some("ecr".to_owned()),
+        ecr_auth_data: Some(data),
+        asm_auth_data: None,
+    })
 }
 
 fn has_repositories(account: &str, environment: &Environment<'_>) -> bool {

@@ -10,18 +10,14 @@ mod container;
 mod docker;
 mod image;
 mod role;
-pub mod wire;
 
 use std::net::Ipv4Addr;
 
+use acs::task::{DockerVolume, HostVolume, Ipv4Address, NetworkInterface, Volume};
 use ecs_api as api;
 use model::View;
 use model::task::{Desired, LaunchType, Task};
 use model::vpc::Vpc;
-
-use crate::payload::wire::{
-    ElasticNetworkInterface, Ipv4Address, TaskPayload, VolumeHost, VolumePayload,
-};
 
 pub use role::Execution;
 
@@ -47,13 +43,13 @@ pub fn of_task(
     task: &Task,
     definition: &api::TaskDefinition,
     environment: &Environment<'_>,
-) -> TaskPayload {
+) -> acs::Task {
     let containers = definition.container_definitions.as_deref().unwrap_or_default();
     let network_mode = network_mode(definition);
-    TaskPayload {
+    acs::Task {
         arn: task.arn().to_string(),
         task_cluster_arn: Some(cluster_arn(task)),
-        desired_status: desired_word(task.desired),
+        desired_status: Some(desired_word(task.desired)),
         family: Some(task.definition.family.to_string()),
         version: Some(task.definition.revision.to_string()),
         containers: containers
@@ -62,32 +58,33 @@ pub fn of_task(
             .collect(),
         volumes: definition.volumes.iter().flatten().map(volume).collect(),
         cpu: task.cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
-        memory: task.memory.map(|memory| memory.0),
+        memory: task.memory.map(|memory| i64::from(memory.0)),
         elastic_network_interfaces: interfaces(task, environment).into_iter().collect(),
         network_mode: Some(network_mode),
         pid_mode: definition.pid_mode.as_ref().map(ToString::to_string),
         ipc_mode: definition.ipc_mode.as_ref().map(ToString::to_string),
-        launch_type: Some(task.launch.as_str()),
+        launch_type: Some(task.launch.as_str().to_owned()),
         ephemeral_storage_gib: task.ephemeral_storage_gib,
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
         execution_role_credentials: Some(environment.execution.credentials(task, Some(definition))),
+        ..acs::Task::default()
     }
 }
 
 /// A task that is wanted to stop: its name is enough.
-pub fn of_stop(task: &Task) -> TaskPayload {
-    TaskPayload {
+pub fn of_stop(task: &Task) -> acs::Task {
+    acs::Task {
         arn: task.arn().to_string(),
-        desired_status: desired_word(Desired::Stopped),
-        ..TaskPayload::default()
+        desired_status: Some(desired_word(Desired::Stopped)),
+        ..acs::Task::default()
     }
 }
 
-fn desired_word(desired: Desired) -> &'static str {
+fn desired_word(desired: Desired) -> String {
     match desired {
-        Desired::Running => "RUNNING",
-        Desired::Stopped => "STOPPED",
+        Desired::Running => "RUNNING".to_owned(),
+        Desired::Stopped => "STOPPED".to_owned(),
     }
 }
 
@@ -102,18 +99,18 @@ fn network_mode(definition: &api::TaskDefinition) -> String {
 }
 
 /// The interface that the agent gives the task, as both agents read it.
-pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<ElasticNetworkInterface> {
+pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkInterface> {
     let interface = task.interface.as_ref()?;
     let subnet = environment.vpc.subnet(&interface.subnet);
     let gateway = subnet.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.block.prefix()));
     let domain = interface.private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned());
     let resolver: Ipv4Addr = environment.vpc.dns();
-    Some(ElasticNetworkInterface {
-        attachment_arn: task.attachment_arn(interface.attachment),
+    Some(NetworkInterface {
+        attachment_arn: Some(task.attachment_arn(interface.attachment)),
         ec2_id: interface.eni.to_string(),
-        index: 1,
+        index: Some(1),
         mac_address: interface.mac.clone(),
-        interface_association_protocol: "default",
+        interface_association_protocol: Some("default".to_owned()),
         ipv4_addresses: vec![Ipv4Address {
             private_address: interface.address.to_string(),
             primary: true,
@@ -121,33 +118,36 @@ pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<ElasticN
         subnet_gateway_ipv4_address: gateway,
         domain_name: domain.into_iter().collect(),
         domain_name_servers: vec![resolver.to_string()],
-        private_dns_name: interface.private_dns_name.clone(),
+        private_dns_name: Some(interface.private_dns_name.clone()),
         security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
-        assign_public_ip: interface.assign_public_ip,
+        assign_public_ip: Some(interface.assign_public_ip),
+        name: None,
     })
 }
 
-fn volume(volume: &api::Volume) -> VolumePayload {
+fn volume(volume: &api::Volume) -> Volume {
     let name = volume.name.clone().unwrap_or_default();
     if let Some(docker) = &volume.docker_volume_configuration {
-        return VolumePayload {
+        return Volume {
             name,
-            r#type: "docker",
+            kind: Some("docker".to_owned()),
             host: None,
-            docker_volume_configuration: Some(wire::DockerVolume {
-                scope: docker.scope.as_ref().map_or_else(|| "task".to_owned(), ToString::to_string),
+            docker_volume_configuration: Some(DockerVolume {
+                scope: Some(
+                    docker.scope.as_ref().map_or_else(|| "task".to_owned(), ToString::to_string),
+                ),
                 autoprovision: docker.autoprovision.unwrap_or(false),
-                driver: docker.driver.clone().unwrap_or_else(|| "local".to_owned()),
+                driver: Some(docker.driver.clone().unwrap_or_else(|| "local".to_owned())),
                 driver_opts: docker.driver_opts.clone().unwrap_or_default(),
                 labels: docker.labels.clone().unwrap_or_default(),
             }),
         };
     }
     let source_path = volume.host.as_ref().and_then(|host| host.source_path.clone());
-    VolumePayload {
+    Volume {
         name,
-        r#type: "host",
-        host: Some(VolumeHost { source_path }),
+        kind: Some("host".to_owned()),
+        host: Some(HostVolume { source_path }),
         docker_volume_configuration: None,
     }
 }

@@ -1,5 +1,6 @@
 //! The role that a task's execution is done in: its images fetched, its logs written.
 
+use acs::RoleCredentials;
 use control::access::TASK_EXECUTION_ROLE;
 use control::temporary::{self, TemporaryKey};
 use ecs_api as api;
@@ -7,7 +8,6 @@ use longshore_types::{Timestamp, Token, Uuid};
 use model::task::Task;
 
 use super::Environment;
-use super::wire::RoleCredentials;
 
 /// The key of one task's execution, and what its agent knows it by.
 #[derive(Clone, Debug, PartialEq, Eq)]

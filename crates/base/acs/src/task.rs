@@ -1,135 +1,83 @@
-//! The messages of the work socket, member for member as Amazon's agent reads and writes them.
+//! A task in the agent's vocabulary: camelCase, and what is unset is left out.
 //!
-//! Nothing here decides: a payload's task becomes a [`crate::spec::TaskSpec`] before anything looks
-//! at it. What we do not read is not modelled; an unknown member is ignored.
+//! The region writes it, with overrides folded in; an agent turns it into what it runs, and keeps it on disk without
+//! its credentials ([`Task::without_credentials`]).
 
 use std::collections::BTreeMap;
 
+use longshore_types::Token;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
-/// One text frame: a type and its body, or an error object that has neither.
-#[derive(Debug, Deserialize)]
-pub struct Envelope<'a> {
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    #[serde(borrow)]
-    pub message: Option<&'a RawValue>,
-}
-
-/// What we send, before it is wrapped.
-#[derive(Debug, Serialize)]
-pub struct Outgoing<'a, T> {
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    pub message: &'a T,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Heartbeat {
-    pub message_id: Option<String>,
-    pub healthy: Option<bool>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HeartbeatAck {
-    pub message_id: String,
-}
-
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Ack {
-    pub cluster: String,
-    pub container_instance: String,
-    pub message_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CredentialsAck {
-    pub message_id: String,
-    pub credentials_id: String,
-    pub expiration: String,
-}
-
-/// What every message that wants an acknowledgement carries.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Header {
-    pub message_id: Option<String>,
-    pub cluster_arn: Option<String>,
-    pub container_instance_arn: Option<String>,
-}
-
-impl Header {
-    /// The acknowledgement of a complete header; `None` if a required member is missing.
-    pub fn ack(&self, reason: Option<&str>) -> Option<Ack> {
-        let present = |member: &Option<String>| member.clone().filter(|text| !text.is_empty());
-        Some(Ack {
-            cluster: present(&self.cluster_arn)?,
-            container_instance: present(&self.container_instance_arn)?,
-            message_id: present(&self.message_id)?,
-            reason: reason.map(str::to_owned),
-        })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Payload {
-    #[serde(flatten)]
-    pub header: Header,
-    /// Read one by one, so that one bad task does not lose the others.
-    pub tasks: Vec<serde_json::Value>,
-    pub seq_num: Option<i64>,
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Task {
     pub arn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub task_cluster_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_status: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<Container>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// In vCPU, not in CPU units.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub role_credentials: Option<RoleCredentials>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_role_credentials: Option<RoleCredentials>,
     /// Ours, for the disk: the credentials themselves are not written down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_credentials_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elastic_network_interfaces: Vec<NetworkInterface>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc_mode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub associations: Vec<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_configuration: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<String>,
     /// Ours: Amazon's own hosts are told otherwise how large a task's disk is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage_gib: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
 }
 
+impl Task {
+    /// The task as it may lie on disk.
+    pub fn without_credentials(&self) -> Self {
+        Self { role_credentials: None, execution_role_credentials: None, ..self.clone() }
+    }
+}
+
 /// Held in memory only, and never shown.
-#[derive(Clone, Default, PartialEq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoleCredentials {
     pub credentials_id: String,
     pub role_arn: String,
     pub access_key_id: String,
-    pub secret_access_key: String,
-    pub session_token: String,
+    pub secret_access_key: Token,
+    pub session_token: Token,
+    /// As ISO 8601 has it.
     pub expiration: String,
 }
 
@@ -145,8 +93,11 @@ impl std::fmt::Debug for RoleCredentials {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attachment {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attachment_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attachment_type: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachment_properties: Vec<serde_json::Value>,
 }
 
@@ -155,32 +106,63 @@ pub struct Attachment {
 pub struct Container {
     pub name: String,
     pub image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub entry_point: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
-    pub environment_files: Vec<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<EnvironmentFile>,
     pub essential: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes_from: Vec<VolumesFrom>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mount_points: Vec<MountPoint>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub port_mappings: Vec<PortMapping>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<DependsOn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_authentication: Option<RegistryAuthentication>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub logs_auth_strategy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub firelens_configuration: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub managed_agents: Vec<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credential_specs: Vec<serde_json::Value>,
     /// A string of JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_config: Option<DockerConfig>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EnvironmentFile {
+    pub value: String,
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -193,6 +175,7 @@ pub struct VolumesFrom {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MountPoint {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_volume: Option<String>,
     pub container_path: String,
     pub read_only: bool,
@@ -201,9 +184,13 @@ pub struct MountPoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortMapping {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_port: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_port_range: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }
 
@@ -219,23 +206,30 @@ pub struct DependsOn {
 pub struct RestartPolicy {
     pub enabled: bool,
     pub ignored_exit_codes: Vec<i32>,
+    /// In seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_attempt_period: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryAuthentication {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ecr_auth_data: Option<EcrAuthData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub asm_auth_data: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EcrAuthData {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_override: Option<String>,
     pub use_execution_role: bool,
 }
@@ -250,8 +244,11 @@ pub struct Secret {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DockerConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_config: Option<String>,
 }
 
@@ -259,23 +256,28 @@ pub struct DockerConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct Volume {
     pub name: String,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostVolume>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_volume_configuration: Option<DockerVolume>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostVolume {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_path: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DockerVolume {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     pub autoprovision: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
     pub driver_opts: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -284,19 +286,27 @@ pub struct DockerVolume {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkInterface {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub mac_address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attachment_arn: Option<String>,
     pub ec2_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<i64>,
     pub ipv4_addresses: Vec<Ipv4Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subnet_gateway_ipv4_address: Option<String>,
     pub domain_name: Vec<String>,
     pub domain_name_servers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub private_dns_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_association_protocol: Option<String>,
     /// Ours: which groups the interface is in. Amazon's hypervisor knows; our hosts must be told.
     pub security_groups: Vec<String>,
     /// Ours: whether the subnet and the request give it a way out to the internet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub assign_public_ip: Option<bool>,
 }
 
@@ -305,64 +315,4 @@ pub struct NetworkInterface {
 pub struct Ipv4Address {
     pub private_address: String,
     pub primary: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RoleCredentialsMessage {
-    pub message_id: Option<String>,
-    pub task_arn: Option<String>,
-    pub role_type: Option<String>,
-    pub role_credentials: Option<RoleCredentials>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AttachInterfaces {
-    #[serde(flatten)]
-    pub header: Header,
-    pub task_arn: Option<String>,
-    pub wait_timeout_ms: Option<i64>,
-    pub elastic_network_interfaces: Vec<NetworkInterface>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConfirmAttachment {
-    #[serde(flatten)]
-    pub header: Header,
-    pub task_arn: Option<String>,
-    pub attachment: Option<Attachment>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Manifest {
-    #[serde(flatten)]
-    pub header: Header,
-    pub timeline: Option<i64>,
-    pub tasks: Vec<ManifestTask>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ManifestTask {
-    pub task_arn: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task_cluster_arn: Option<String>,
-    pub desired_status: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StopVerification {
-    pub message_id: String,
-    pub stop_candidates: Vec<ManifestTask>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StopVerificationAck {
-    pub message_id: Option<String>,
-    pub stop_tasks: Vec<ManifestTask>,
 }

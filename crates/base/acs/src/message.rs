@@ -1,0 +1,281 @@
+//! The messages of the work socket (ACS).
+//!
+//! The region sends [`ToAgent`] and understands [`FromAgent`]. Agents read by the type's name, message by message, so
+//! that one that cannot be read loses nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Envelope, frame};
+use crate::task::{Attachment, NetworkInterface, RoleCredentials, Task};
+
+/// What every message that wants an acknowledgement carries: to whom it goes, and its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Header {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_instance_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+}
+
+impl Header {
+    /// The acknowledgement of a complete header; `None` if a required member is missing.
+    pub fn ack(&self, reason: Option<&str>) -> Option<Ack> {
+        let present = |member: &Option<String>| member.clone().filter(|text| !text.is_empty());
+        Some(Ack {
+            cluster: present(&self.cluster_arn)?,
+            container_instance: present(&self.container_instance_arn)?,
+            message_id: present(&self.message_id)?,
+            reason: reason.map(str::to_owned),
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Heartbeat {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatAck {
+    pub message_id: String,
+}
+
+/// Tasks to run or to stop. Whoever reads one takes `T` as [`serde_json::Value`], so that one bad task does not lose
+/// the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Payload<T = Task> {
+    #[serde(flatten)]
+    pub header: Header,
+    #[serde(default = "Vec::new")]
+    pub tasks: Vec<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq_num: Option<i64>,
+    /// In milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+}
+
+/// Replaces the credentials of a task that the agent has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NewCredentials {
+    #[serde(flatten)]
+    pub header: Header,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_cluster_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_credentials: Option<RoleCredentials>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsAck {
+    pub message_id: String,
+    pub credentials_id: String,
+    pub expiration: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachInterfaces {
+    #[serde(flatten)]
+    pub header: Header,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_cluster_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_timeout_ms: Option<i64>,
+    /// In milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+    pub elastic_network_interfaces: Vec<NetworkInterface>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfirmAttachment {
+    #[serde(flatten)]
+    pub header: Header,
+    pub task_arn: Option<String>,
+    pub attachment: Option<Attachment>,
+}
+
+/// Which tasks belong on the instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Manifest {
+    #[serde(flatten)]
+    pub header: Header,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<i64>,
+    /// In milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+    pub tasks: Vec<ManifestTask>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ManifestTask {
+    pub task_arn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_cluster_arn: Option<String>,
+    pub desired_status: String,
+}
+
+/// The tasks that an agent has beside the manifest's, and would stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StopVerification {
+    /// The manifest's.
+    pub message_id: String,
+    pub stop_candidates: Vec<ManifestTask>,
+}
+
+/// Which of them it shall stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StopVerificationAck {
+    /// The manifest's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// In milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+    pub stop_tasks: Vec<ManifestTask>,
+}
+
+/// That a message was taken in, or why it was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ack {
+    pub cluster: String,
+    pub container_instance: String,
+    pub message_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What an agent is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToAgent {
+    Heartbeat(Heartbeat),
+    Payload(Payload),
+    AttachTaskInterfaces(AttachInterfaces),
+    RoleCredentials(NewCredentials),
+    Manifest(Manifest),
+    StopVerificationAck(StopVerificationAck),
+}
+
+impl ToAgent {
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Heartbeat(message) => frame("HeartbeatMessage", message),
+            Self::Payload(message) => frame("PayloadMessage", message),
+            Self::AttachTaskInterfaces(message) => {
+                frame("AttachTaskNetworkInterfacesMessage", message)
+            }
+            Self::RoleCredentials(message) => frame("IAMRoleCredentialsMessage", message),
+            Self::Manifest(message) => frame("TaskManifestMessage", message),
+            Self::StopVerificationAck(message) => frame("TaskStopVerificationAck", message),
+        }
+    }
+}
+
+/// What an agent says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FromAgent {
+    Ack {
+        message_id: String,
+    },
+    Nack {
+        message_id: String,
+        reason: String,
+    },
+    HeartbeatAck,
+    StopVerification(StopVerification),
+    /// Something that asks for nothing, or that we don't know.
+    Other {
+        kind: String,
+    },
+}
+
+impl FromAgent {
+    pub fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        let (kind, envelope) = Envelope::typed(text)?;
+        Ok(match kind.as_str() {
+            "AckRequest" => Self::Ack { message_id: envelope.read::<Ack>()?.message_id },
+            "NackRequest" => {
+                let Ack { message_id, reason, .. } = envelope.read()?;
+                Self::Nack { message_id, reason: reason.unwrap_or_default() }
+            }
+            "HeartbeatAckRequest" => Self::HeartbeatAck,
+            "TaskStopVerificationMessage" => Self::StopVerification(envelope.read()?),
+            _ => Self::Other { kind },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_wrapped_in_its_type() {
+        let message_id = Some("m".to_owned());
+        let beat = Heartbeat { healthy: Some(true), message_id: message_id.clone() };
+        let text = r#"{"type":"HeartbeatMessage","message":{"healthy":true,"messageId":"m"}}"#;
+        assert_eq!(ToAgent::Heartbeat(beat).to_text(), text);
+        let header = Header {
+            cluster_arn: Some("c".into()),
+            container_instance_arn: Some("i".into()),
+            message_id,
+        };
+        let manifest = Manifest { header, timeline: Some(7), generated_at: Some(1), tasks: vec![] };
+        let text = ToAgent::Manifest(manifest).to_text();
+        assert!(text.contains(r#""clusterArn":"c","containerInstanceArn":"i","messageId":"m""#));
+        assert!(text.ends_with(r#""timeline":7,"generatedAt":1,"tasks":[]}}"#), "{text}");
+    }
+
+    #[test]
+    fn what_agents_say_is_understood() {
+        let ack = r#"{"type":"AckRequest","message":{"cluster":"c","messageId":"m","more":1}}"#;
+        assert_eq!(FromAgent::from_text(ack).unwrap(), FromAgent::Ack { message_id: "m".into() });
+        let new = FromAgent::from_text(r#"{"type":"Whatever"}"#).unwrap();
+        assert_eq!(new, FromAgent::Other { kind: "Whatever".into() });
+        assert!(FromAgent::from_text("{}").is_err());
+        assert!(FromAgent::from_text(r#"{"type":"AckRequest","message":7}"#).is_err());
+    }
+
+    #[test]
+    fn what_one_side_writes_the_other_reads() {
+        let task =
+            Task { arn: "t".into(), desired_status: Some("STOPPED".into()), ..Task::default() };
+        let payload = Payload {
+            header: Header { message_id: Some("m".into()), ..Header::default() },
+            tasks: vec![task.clone()],
+            seq_num: Some(3),
+            generated_at: Some(1),
+        };
+        let text = ToAgent::Payload(payload).to_text();
+        let envelope: Envelope<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(envelope.kind.as_deref(), Some("PayloadMessage"));
+        let read: Payload<serde_json::Value> = envelope.read().unwrap();
+        assert_eq!((read.seq_num, read.header.message_id.as_deref()), (Some(3), Some("m")));
+        assert_eq!(serde_json::from_value::<Task>(read.tasks[0].clone()).unwrap(), task);
+    }
+}
