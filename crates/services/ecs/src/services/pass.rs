@@ -28,16 +28,16 @@ use crate::Ecs;
 use crate::service_spec::with_seen_digests;
 use crate::task_template::TaskSource;
 
-/// A service that keeps changing is looked at again after a millisecond for each so many tasks, so that
-/// a burst of reports is one pass and not one each.
+/// After a pass a service rests a millisecond for each so many tasks, at most [`REST_MS_MAX`], so that a burst of
+/// reports costs one pass and not one each.
 const TASKS_PER_REST_MS: usize = 10;
 const REST_MS_MAX: u64 = 100;
-/// A pass that did nothing is not followed by another sooner than this, unless something changes.
+/// A deadline sooner than this after a pass that did nothing is put off until then; a changed row is not.
 const IDLE_MS_MIN: u64 = 20;
-/// A shortage that only changes its numbers is said again after this long at the earliest: else many
-/// instances that come one by one would drive all other events out.
+/// A shortage for the same reason is written as an event again after this long at the earliest: a hundred events are
+/// kept, and instances that come one by one would push out all others.
 const SAID_AGAIN_MS: u64 = 5 * 60_000;
-/// Tasks of a deployment that are asked which images they run.
+/// Tasks of a deployment whose reports are read for image digests.
 const WITNESSES_MAX: usize = 3;
 
 type Done = Pass<Option<Interest>>;

@@ -1,4 +1,4 @@
-//! From "start so many" to tasks: each with a place, or waiting for one, or missing and why.
+//! Turns the plan's starts into tasks: each is placed, or waits for capacity, or is not made and its reason kept.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) tasks: Vec<Task>,
-    /// What was missing: each provider of a strategy may lack something of its own.
+    /// Tasks that were not made, by reason: each provider of a strategy may have its own.
     pub(super) unplaced: Vec<Unplaced>,
     /// More would have been made, had the batch taken more rows.
     pub(super) is_cut: bool,
@@ -34,14 +34,14 @@ pub(super) struct Made {
 #[derive(Debug)]
 pub(super) struct Unplaced {
     pub(super) tasks: u32,
-    /// Why, with all that was looked at.
+    /// Why not, with how many instances each reason excluded.
     pub(super) tally: String,
     pub(super) event: ServiceEventKind,
-    /// What the event says is missing, whatever else has changed.
+    /// The part of the event that says what is missing: without a change of it the event is not repeated.
     pub(super) clause: String,
-    /// Whether it is no instance's capacity that is missing.
+    /// Whether a quota or an address is missing, and not an instance's capacity.
     pub(super) is_quota: bool,
-    /// Whether nobody is to be told: another place was only wished for.
+    /// Whether it is left out of events and shortages: a task for an emptier zone is optional.
     pub(super) is_unreported: bool,
 }
 
@@ -73,11 +73,11 @@ impl Unplaced {
     }
 }
 
-/// On which instances tasks go.
+/// The instances that tasks may go on.
 struct Whose<'p> {
     pool: Pool<'p>,
     provider: Option<&'p str>,
-    /// Whether a task without capacity is made nevertheless.
+    /// Whether a task that finds no capacity is made and waits (managed scaling).
     may_wait: bool,
 }
 
@@ -400,7 +400,7 @@ impl Maker<'_> {
     }
 }
 
-/// Zones for tasks whose interface says where they are: the one with the fewest of the service's.
+/// Zones for tasks with an interface of their own: each goes to the zone with the fewest tasks of the service.
 struct Zones {
     counts: BTreeMap<String, u32>,
     fixed: Option<String>,
