@@ -13,7 +13,7 @@ use model::{
 use store::Batch;
 
 use crate::Iam;
-use crate::errors::{exists, no_such_entity};
+use crate::errors::Refusal;
 use crate::limits;
 use crate::pages::page;
 use crate::roles::SESSION_S_DEFAULT;
@@ -72,7 +72,7 @@ pub(crate) async fn create_account_alias(
             let index = Index::IamAlias(alias.as_str().into());
             let taken = |key: &Key| key.account() != account;
             if view.members(&index).any(taken) {
-                return Err(exists(format!("The account alias {alias} already exists.")));
+                return Err(Refusal::AliasExists(alias.clone()).wire());
             }
             let known = view.iam_accounts.get(account, &TheAccount);
             let created_at = known.map_or(now, |row| row.created_at);
@@ -100,9 +100,7 @@ pub(crate) async fn delete_account_alias(
         |view, _, batch| {
             let row = view.iam_accounts.get(account, &TheAccount);
             let row = row.filter(|row| row.alias.as_deref() == Some(alias.as_str()));
-            let row = row.ok_or_else(|| {
-                no_such_entity(format!("The account alias {alias} cannot be found."))
-            })?;
+            let row = row.ok_or_else(|| Refusal::MissingAlias(alias.clone()).wire())?;
             batch.put(IamAccount { alias: None, ..IamAccount::clone(row) });
             Ok(())
         },

@@ -6,7 +6,7 @@ use iam_api as api;
 use model::{Grants, IamGroup, IamUser, Index, Key, NameKey, View};
 
 use crate::Iam;
-use crate::errors::{conflict, exists, quota};
+use crate::errors::{Refusal, quota};
 use crate::holder::Holder;
 use crate::limits::{GROUPS_MAX, GROUPS_OF_USER_MAX};
 use crate::pages::{page, paged};
@@ -26,7 +26,7 @@ pub(crate) async fn create_group(
         |_| permission.clone(),
         |view, now, batch| {
             if view.iam_groups.get(account, &NameKey::of(&name)).is_some() {
-                return Err(exists(format!("Group with name {name} already exists.")));
+                return Err(Refusal::Exists("Group", name.clone()).wire());
             }
             if GROUPS_MAX <= view.iam_groups.of(account).count() {
                 return Err(quota("GroupsPerAccount", GROUPS_MAX));
@@ -121,7 +121,7 @@ pub(crate) async fn update_group(
             let (old_id, new_id) = (NameKey::of(&name), NameKey::of(new));
             if old_id != new_id {
                 if view.iam_groups.get(account, &new_id).is_some() {
-                    return Err(exists(format!("Group with name {new} already exists.")));
+                    return Err(Refusal::Exists("Group", new.clone()).wire());
                 }
                 for user in members(view, row) {
                     let mut user = user.clone();
@@ -151,13 +151,13 @@ pub(crate) async fn delete_group(
         let row = IamGroup::need(view, account, &name)?;
         let users = Index::IamMembers(account, NameKey::of(&name).text());
         if 0 < view.member_count(&users) {
-            return Err(conflict("remove users from group"));
+            return Err(Refusal::MustFirst("remove users from group").wire());
         }
         if !row.grants.inline.is_empty() {
-            return Err(conflict("delete policies"));
+            return Err(Refusal::MustFirst("delete policies").wire());
         }
         if !row.grants.attached.is_empty() {
-            return Err(conflict("detach all policies"));
+            return Err(Refusal::MustFirst("detach all policies").wire());
         }
         batch.rely(users).delete(Key::IamGroup(account, NameKey::of(&name)));
         Ok(())

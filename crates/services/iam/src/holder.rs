@@ -11,7 +11,7 @@ use longshore_types::AccountId;
 use model::{Grants, IamGroup, IamRole, IamUser, NameKey, Row, View};
 
 use crate::Iam;
-use crate::errors::{limit, no_such, no_such_entity, quota, unmodifiable};
+use crate::errors::{Refusal, quota};
 use crate::limits::ATTACHED_MAX;
 use crate::pages::{Page, page};
 use crate::read;
@@ -35,7 +35,8 @@ pub(crate) trait Holder: Clone + Into<Row> + Send + Sync + 'static {
     }
 
     fn need<'a>(view: &'a View, account: AccountId, name: &str) -> Result<&'a Arc<Self>, ApiError> {
-        Self::find(view, account, name).ok_or_else(|| no_such(Self::KIND, name))
+        Self::find(view, account, name)
+            .ok_or_else(|| Refusal::Missing(Self::KIND.to_owned(), name.to_owned()).wire())
     }
 
     /// One that users may change.
@@ -46,7 +47,7 @@ pub(crate) trait Holder: Clone + Into<Row> + Send + Sync + 'static {
     ) -> Result<&'a Arc<Self>, ApiError> {
         let row = Self::need(view, account, name)?;
         match row.owner() {
-            Some(_) => Err(unmodifiable(name)),
+            Some(_) => Err(Refusal::AmazonsRole(name.to_owned()).wire()),
             None => Ok(row),
         }
     }
@@ -157,10 +158,7 @@ impl Iam {
                 let size = |text: &model::PolicyText| policy::limits::counted_size(text.text());
                 let all: usize = inline.values().map(size).sum();
                 if H::INLINE_MAX < all {
-                    let (max, kind) = (H::INLINE_MAX, H::KIND);
-                    let message =
-                        format!("Maximum policy size of {max} bytes exceeded for {kind} {name}");
-                    return Err(limit(message));
+                    return Err(Refusal::InlineSize(H::INLINE_MAX, H::KIND, name.clone()).wire());
                 }
                 Ok(())
             },
@@ -183,7 +181,7 @@ impl Iam {
             action,
             |_, row| match row.grants_mut().inline.remove(&policy_name) {
                 Some(_) => Ok(()),
-                None => Err(no_such(&format!("{} policy", H::KIND), &policy_name)),
+                None => Err(missing_inline::<H>(&policy_name)),
             },
         )
         .await
@@ -200,7 +198,7 @@ impl Iam {
         let view = self.read(caller, |view| H::permission(view, caller, action, name))?;
         let row = H::need(&view, caller.account, name)?;
         let text = row.grants().inline.get(policy_name);
-        let text = text.ok_or_else(|| no_such(&format!("{} policy", H::KIND), policy_name))?;
+        let text = text.ok_or_else(|| missing_inline::<H>(policy_name))?;
         Ok(render::encoded(text.text()))
     }
 
@@ -231,13 +229,10 @@ impl Iam {
         let about = |it: Permission| it.with("iam:PolicyARN", arn.to_string());
         self.change_holder::<H>(caller, &name, about, action, |view, row| {
             if policy_of(view, &arn).is_none() {
-                let message = format!("Policy {arn} does not exist or is not attachable.");
-                return Err(no_such_entity(message));
+                return Err(Refusal::NotAttachable(arn.to_string()).wire());
             }
             if arn.starts_with("arn:aws:iam::aws:policy/aws-service-role/") {
-                let message =
-                    format!("Cannot attach a Service Role Policy to a Customer {}.", H::KIND);
-                return Err(ApiError::client("PolicyNotAttachable", message));
+                return Err(Refusal::ServiceRolePolicy(H::KIND).wire());
             }
             let attached = &mut row.grants_mut().attached;
             if attached.contains(&arn) {
@@ -246,7 +241,7 @@ impl Iam {
             if ATTACHED_MAX <= attached.len() {
                 let mut kind = H::KIND.to_owned();
                 kind[..1].make_ascii_uppercase();
-                return Err(quota(&format!("PoliciesPer{kind}"), ATTACHED_MAX));
+                return Err(quota(format!("PoliciesPer{kind}"), ATTACHED_MAX));
             }
             attached.push(Arc::clone(&arn));
             Ok(())
@@ -270,7 +265,7 @@ impl Iam {
             attached.retain(|each| **each != *arn);
             match attached.len() < before {
                 true => Ok(()),
-                false => Err(no_such_entity(format!("Policy {arn} was not found."))),
+                false => Err(Refusal::MissingPolicy(arn.to_string()).wire()),
             }
         })
         .await
@@ -300,4 +295,8 @@ impl Iam {
         };
         page(marker, max_items, attached.map(|policy| (key(&policy), policy)))
     }
+}
+
+fn missing_inline<H: Holder>(name: &str) -> ApiError {
+    Refusal::Missing(format!("{} policy", H::KIND), name.to_owned()).wire()
 }

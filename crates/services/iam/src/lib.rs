@@ -33,6 +33,8 @@ use longshore_types::{AccountId, IdSource, Timestamp};
 use model::{Tags, View};
 use store::Batch;
 
+use crate::errors::Refusal;
+
 /// The service.
 #[derive(Debug)]
 pub struct Iam {
@@ -126,8 +128,7 @@ impl Iam {
     ) -> Result<(), ApiError> {
         match boundary {
             Some(arn) if policy_of(view, arn).is_none() => {
-                let message = format!("Scope ARN: {arn} does not exist or is not attachable.");
-                Err(errors::no_such_entity(message))
+                Err(Refusal::NotABoundary(arn.to_string()).wire())
             }
             Some(_) | None => Ok(()),
         }
@@ -167,8 +168,7 @@ fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
         | Principal::Anonymous => false,
     };
     if is_refused {
-        let message = "The security token included in the request is invalid.";
-        return Err(ApiError::client("InvalidClientTokenId", message).with_status(403));
+        return Err(Refusal::TemporaryKeys.wire());
     }
     Ok(())
 }

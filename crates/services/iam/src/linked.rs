@@ -8,7 +8,7 @@ use model::service::ServiceStatus;
 use model::{Grants, IamRole, Key, NameKey, TrustText, View};
 
 use crate::Iam;
-use crate::errors::{invalid, invalid_input, no_such};
+use crate::errors::Refusal;
 use crate::holder::Holder;
 use crate::roles::SESSION_S_DEFAULT;
 use crate::{read, render};
@@ -47,17 +47,14 @@ pub(crate) async fn create_service_linked_role(
         .with("iam:AWSServiceName", service.clone());
     let row = iam.change(caller, |_| permission.clone(), |view, now, batch| {
         let known = known.ok_or_else(|| {
-            invalid_input(format!("{service} is no service of this region that has a role of its own."))
+            Refusal::NoServiceRole(service.to_string()).wire()
         })?;
         if input.custom_suffix.is_some() {
-            return Err(invalid_input(format!("Custom suffix is not allowed for {service}")));
+            return Err(Refusal::CustomSuffix(service.to_string()).wire());
         }
         let id = NameKey::of(known.role);
         if view.iam_roles.get(account, &id).is_some() {
-            return Err(invalid_input(format!(
-                "Service role name {} has been taken in this account, please try a different suffix.",
-                known.role
-            )));
+            return Err(Refusal::ServiceRoleExists(known.role).wire());
         }
         let trust = format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":["{service}"]}},"Action":["sts:AssumeRole"]}}]}}"#
@@ -104,7 +101,9 @@ pub(crate) async fn delete_service_linked_role(
         |view: &View| IamRole::permission(view, caller, "iam:DeleteServiceLinkedRole", &name);
     let path = iam.change(caller, permission, |view, _, batch| {
         let row = IamRole::need(view, account, &name)?;
-        let Some(service) = &row.service else { return Err(no_such("role", &name)) };
+        let Some(service) = &row.service else {
+            return Err(Refusal::Missing("role".to_owned(), name.clone()).wire());
+        };
         if !is_used(view, row) {
             batch.delete(Key::IamRole(account, NameKey::of(&name)));
         }
@@ -122,7 +121,7 @@ pub(crate) async fn get_service_linked_role_deletion_status(
     let id = input.deletion_task_id.unwrap_or_default();
     let parts: Vec<&str> = id.split('/').collect();
     let ["task", "aws-service-role", _, name, _] = parts.as_slice() else {
-        return Err(invalid(format!("{id} is no id of a deletion of a service-linked role.")));
+        return Err(Refusal::DeletionTask(id).wire());
     };
     let view = iam.read(caller, |view| {
         IamRole::permission(view, caller, "iam:GetServiceLinkedRoleDeletionStatus", name)

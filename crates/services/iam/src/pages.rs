@@ -4,7 +4,7 @@ use aws_wire::ApiError;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::errors::invalid;
+use crate::errors::Refusal;
 use crate::limits::PAGE_DEFAULT;
 
 pub(crate) struct Page<T> {
@@ -24,7 +24,7 @@ pub(crate) fn page<T>(
         Some(marker) => {
             let read = URL_SAFE_NO_PAD.decode(&marker).ok();
             let read = read.and_then(|bytes| String::from_utf8(bytes).ok());
-            Some(read.ok_or_else(|| invalid(format!("Invalid Marker: {marker}")))?)
+            Some(read.ok_or_else(|| Refusal::Marker(marker).wire())?)
         }
         None => None,
     };

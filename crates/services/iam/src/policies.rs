@@ -12,7 +12,7 @@ use model::{IamPolicy, Index, Key, NameKey, PolicyVersion, View};
 use store::Batch;
 
 use crate::Iam;
-use crate::errors::{delete_conflict, exists, invalid, limit, no_such_policy, quota};
+use crate::errors::{Refusal, quota};
 use crate::limits::{POLICIES_MAX, VERSIONS_MAX};
 use crate::pages::{page, paged};
 use crate::{read, render};
@@ -25,11 +25,11 @@ fn permission(action: &'static str, arn: &str) -> Permission {
 
 fn need(view: &View, arn: &str) -> Result<IamPolicy, ApiError> {
     if managed::find(arn).is_some() {
-        return Err(
-            ApiError::client("AccessDenied", "Cannot modify a policy of AWS's.").with_status(403)
-        );
+        return Err(Refusal::AmazonsPolicy.wire());
     }
-    own_policy(view, arn).map(|row| IamPolicy::clone(row)).ok_or_else(|| no_such_policy(arn))
+    own_policy(view, arn)
+        .map(|row| IamPolicy::clone(row))
+        .ok_or_else(|| Refusal::MissingPolicy(arn.to_owned()).wire())
 }
 
 pub(crate) async fn create_policy(
@@ -48,10 +48,7 @@ pub(crate) async fn create_policy(
         |_| permission.clone(),
         |view, now, batch| {
             if view.iam_policies.get(account, &NameKey::of(&name)).is_some() {
-                let message = format!(
-                    "A policy called {name} already exists. Duplicate names are not allowed."
-                );
-                return Err(exists(message));
+                return Err(Refusal::PolicyExists(name.clone()).wire());
             }
             if POLICIES_MAX <= view.iam_policies.of(account).count() {
                 return Err(quota("PoliciesPerAccount", POLICIES_MAX));
@@ -133,25 +130,26 @@ pub(crate) async fn delete_policy(
 ) -> Result<(), ApiError> {
     let account = caller.account;
     let arn = read::policy_arn(account, input.policy_arn)?;
-    iam.change(caller, |_| permission("iam:DeletePolicy", &arn), |view, _, batch| {
-        let row = need(view, &arn)?;
-        let attached = Index::IamAttachments(account, arn.as_str().into());
-        let limited = Index::IamBoundaries(account, arn.as_str().into());
-        if 0 < view.member_count(&attached) + view.member_count(&limited) {
-            return Err(delete_conflict("Cannot delete a policy attached to entities."));
-        }
-        if 1 < row.versions.len() {
-            return Err(delete_conflict(
-                "This policy has more than one version. Before you delete a policy, you must delete the \
-                 policy's versions. The default version is deleted with the policy.",
-            ));
-        }
-        batch
-            .rely(attached)
-            .rely(limited)
-            .delete(Key::IamPolicy(account, NameKey::of(&row.name)));
-        Ok(())
-    })
+    iam.change(
+        caller,
+        |_| permission("iam:DeletePolicy", &arn),
+        |view, _, batch| {
+            let row = need(view, &arn)?;
+            let attached = Index::IamAttachments(account, arn.as_str().into());
+            let limited = Index::IamBoundaries(account, arn.as_str().into());
+            if 0 < view.member_count(&attached) + view.member_count(&limited) {
+                return Err(Refusal::PolicyAttached.wire());
+            }
+            if 1 < row.versions.len() {
+                return Err(Refusal::PolicyHasVersions.wire());
+            }
+            batch
+                .rely(attached)
+                .rely(limited)
+                .delete(Key::IamPolicy(account, NameKey::of(&row.name)));
+            Ok(())
+        },
+    )
     .await
 }
 
@@ -205,10 +203,7 @@ pub(crate) async fn create_policy_version(
     let permission = permission("iam:CreatePolicyVersion", &arn);
     let version = change(iam, caller, permission, &arn, |row, now| {
         if VERSIONS_MAX <= row.versions.len() {
-            return Err(limit(format!(
-                "A managed policy can have up to {VERSIONS_MAX} versions. Before you create a new version, \
-                 you must delete an existing version."
-            )));
+            return Err(Refusal::Versions.wire());
         }
         let version = PolicyVersion { document: document.clone(), created_at: now };
         let shown = render_version(row.next_version, &version, is_default);
@@ -224,8 +219,7 @@ pub(crate) async fn create_policy_version(
 }
 
 fn no_such_version(arn: &str, number: u32) -> ApiError {
-    let message = format!("Policy {arn} version v{number} does not exist or is not attachable.");
-    crate::errors::no_such_entity(message)
+    Refusal::MissingVersion(arn.to_owned(), number).wire()
 }
 
 pub(crate) async fn get_policy_version(
@@ -290,7 +284,7 @@ pub(crate) async fn delete_policy_version(
     let permission = permission("iam:DeletePolicyVersion", &arn);
     change(iam, caller, permission, &arn, |row, _| {
         if row.default_version == number {
-            return Err(delete_conflict("Cannot delete the default version of a policy."));
+            return Err(Refusal::DefaultVersion.wire());
         }
         row.versions.remove(&number).map(drop).ok_or_else(|| no_such_version(&arn, number))
     })
@@ -332,7 +326,7 @@ pub(crate) async fn list_entities_for_policy(
     let arn = read::policy_arn(account, input.policy_arn)?;
     let view = iam.read(caller, |_| permission("iam:ListEntitiesForPolicy", &arn))?;
     if policy_of(&view, &arn).is_none() {
-        return Err(no_such_policy(&arn));
+        return Err(Refusal::MissingPolicy(arn).wire());
     }
     let index = match input.policy_usage_filter {
         Some(api::PolicyUsageType::PermissionsBoundary) => {
@@ -341,7 +335,7 @@ pub(crate) async fn list_entities_for_policy(
         Some(api::PolicyUsageType::PermissionsPolicy) | None => {
             Index::IamAttachments(account, arn.as_str().into())
         }
-        Some(other) => return Err(invalid(format!("{other} is no usage of policies"))),
+        Some(other) => return Err(Refusal::PolicyUsage(other.to_string()).wire()),
     };
     let prefix = input.path_prefix.unwrap_or_default();
     let filter = input.entity_filter;

@@ -7,7 +7,7 @@ use longshore_types::AccountId;
 use model::{IamInstanceProfile, IamRole, Index, Key, NameKey, View};
 
 use crate::Iam;
-use crate::errors::{conflict, exists, no_such_entity, no_such_profile, quota};
+use crate::errors::{Refusal, quota};
 use crate::holder::Holder;
 use crate::limits::PROFILES_MAX;
 use crate::pages::{page, paged};
@@ -23,7 +23,7 @@ fn need<'a>(
     account: AccountId,
     name: &str,
 ) -> Result<&'a IamInstanceProfile, ApiError> {
-    find(view, account, name).ok_or_else(|| no_such_profile(name))
+    find(view, account, name).ok_or_else(|| Refusal::MissingProfile(name.to_owned()).wire())
 }
 
 fn permission(view: &View, caller: &Caller, action: &'static str, name: &str) -> Permission {
@@ -48,7 +48,7 @@ pub(crate) async fn create_instance_profile(
         |_| permission.clone(),
         |view, now, batch| {
             if view.iam_instance_profiles.get(account, &NameKey::of(&name)).is_some() {
-                return Err(exists(format!("Instance Profile {name} already exists.")));
+                return Err(Refusal::ProfileExists(name.clone()).wire());
             }
             if PROFILES_MAX <= view.iam_instance_profiles.of(account).count() {
                 return Err(quota("InstanceProfilesPerAccount", PROFILES_MAX));
@@ -132,7 +132,7 @@ pub(crate) async fn delete_instance_profile(
     iam.change(caller, permission, |view, _, batch| {
         let row = need(view, account, &name)?;
         if row.role.is_some() {
-            return Err(conflict("remove roles from instance profile"));
+            return Err(Refusal::MustFirst("remove roles from instance profile").wire());
         }
         batch.delete(Key::IamInstanceProfile(account, NameKey::of(&name)));
         Ok(())
@@ -178,8 +178,7 @@ pub(crate) async fn remove_role_from_instance_profile(
     iam.change(caller, permission, |view, _, batch| {
         let mut next = need(view, account, &name)?.clone();
         if next.role != Some(NameKey::of(&role)) {
-            let message = format!("Role {role} in Instance Profile {name} cannot be found.");
-            return Err(no_such_entity(message));
+            return Err(Refusal::RoleNotInProfile(role.clone(), name.clone()).wire());
         }
         next.role = None;
         batch.put(next);

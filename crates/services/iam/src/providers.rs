@@ -7,7 +7,7 @@ use longshore_types::AccountId;
 use model::{IamOidcProvider, Key, View};
 
 use crate::Iam;
-use crate::errors::{exists, invalid, invalid_input, no_such_entity, quota};
+use crate::errors::{Refusal, quota};
 use crate::limits::{CLIENT_IDS_MAX, PROVIDERS_MAX, THUMBPRINTS_MAX};
 use crate::pages::{page, paged};
 use crate::{read, render};
@@ -16,14 +16,14 @@ fn need(view: &View, account: AccountId, arn: &str) -> Result<IamOidcProvider, A
     let url = arn.split_once(":oidc-provider/").map(|(_, url)| url).unwrap_or_default();
     let row = view.iam_oidc_providers.get(account, &url.into());
     let row = row.filter(|row| row.arn() == arn).map(|row| IamOidcProvider::clone(row));
-    row.ok_or_else(|| no_such_entity(format!("OpenIDConnect Provider not found for arn {arn}")))
+    row.ok_or_else(|| Refusal::MissingProvider(arn.to_owned()).wire())
 }
 
 fn arn_of(given: Option<String>) -> Result<String, ApiError> {
     let arn = given.unwrap_or_default();
     match arn.starts_with("arn:aws:iam::") && arn.contains(":oidc-provider/") {
         true => Ok(arn),
-        false => Err(invalid_input(format!("Invalid ARN: {arn}"))),
+        false => Err(Refusal::ProviderArn(arn).wire()),
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn create_open_id_connect_provider(
     let account = caller.account;
     let given = input.url.unwrap_or_default();
     let url = given.strip_prefix("https://").filter(|url| !url.is_empty());
-    let url = url.ok_or_else(|| invalid("Invalid Open ID Connect Provider URL"))?;
+    let url = url.ok_or_else(|| Refusal::ProviderUrl.wire())?;
     let url = url.trim_end_matches('/').to_owned();
     let client_ids = input.client_id_list.unwrap_or_default();
     check_client_ids(&client_ids)?;
@@ -77,7 +77,7 @@ pub(crate) async fn create_open_id_connect_provider(
         |view, now, batch| {
             let id: std::sync::Arc<str> = url.as_str().into();
             if view.iam_oidc_providers.get(account, &id).is_some() {
-                return Err(exists(format!("Provider with url {given} already exists.")));
+                return Err(Refusal::ProviderExists(given.clone()).wire());
             }
             if PROVIDERS_MAX <= view.iam_oidc_providers.of(account).count() {
                 return Err(quota("OpenIdConnectProvidersPerAccount", PROVIDERS_MAX));
@@ -110,12 +110,12 @@ fn check_client_ids(ids: &[String]) -> Result<(), ApiError> {
 
 fn check_thumbprints(all: &[String]) -> Result<(), ApiError> {
     if THUMBPRINTS_MAX < all.len() {
-        return Err(invalid_input("Thumbprint list must contain fewer than 5 entries."));
+        return Err(Refusal::Thumbprints.wire());
     }
     let is_one = |text: &String| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     match all.iter().all(is_one) {
         true => Ok(()),
-        false => Err(invalid("A thumbprint has 40 hexadecimal digits.")),
+        false => Err(Refusal::Thumbprint.wire()),
     }
 }
 

@@ -10,7 +10,7 @@ use model::tags::TAGS_MAX;
 use model::{PolicyText, Tags, TrustText, View};
 use policy::{Policy, PolicyKind};
 
-use crate::errors::{invalid, invalid_input, limit, malformed, quota};
+use crate::errors::{Refusal, malformed, quota};
 
 /// `/`, or what begins and ends with one.
 pub(crate) fn path(given: Option<String>) -> Result<String, ApiError> {
@@ -19,10 +19,7 @@ pub(crate) fn path(given: Option<String>) -> Result<String, ApiError> {
     if is_one {
         return Ok(path);
     }
-    Err(invalid(
-        "The specified value for path is invalid. It must begin and end with / and contain only \
-         alphanumeric characters and/or / characters.",
-    ))
+    Err(Refusal::Path.wire())
 }
 
 /// The name that an operation on a user is about: the caller's own, if it gives none.
@@ -30,7 +27,7 @@ pub(crate) fn user_name(caller: &Caller, given: Option<String>) -> Result<String
     match (given, &caller.principal) {
         (Some(name), _) => Ok(name),
         (None, Principal::User { name, .. }) => Ok(name.to_string()),
-        (None, _) => Err(invalid("Must specify userName when calling with non-User credentials")),
+        (None, _) => Err(Refusal::NoUserName.wire()),
     }
 }
 
@@ -41,19 +38,15 @@ pub(crate) fn tags(given: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
     for tag in given.unwrap_or_default() {
         let key = tag.key.unwrap_or_default();
         if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(invalid_input(
-                "Tag keys that begin with aws: are reserved for system use.",
-            ));
+            return Err(Refusal::ReservedTag.wire());
         }
         if !seen.insert(key.to_ascii_lowercase()) {
-            let message =
-                "Duplicate tag keys found. Please note that Tag keys are case insensitive.";
-            return Err(invalid_input(message));
+            return Err(Refusal::DuplicateTag.wire());
         }
         tags.insert(key, tag.value.unwrap_or_default());
     }
     if TAGS_MAX < tags.len() {
-        return Err(limit(format!("Cannot exceed quota for TagsPerResource: {TAGS_MAX}")));
+        return Err(quota("TagsPerResource", TAGS_MAX));
     }
     Ok(tags)
 }
@@ -95,10 +88,7 @@ pub(crate) fn trust(view: &View, given: Option<&str>) -> Result<TrustText, ApiEr
     }
     let mut principals = BTreeMap::new();
     for named in parsed.statements().iter().flat_map(|statement| statement.principals()) {
-        let unknown = |text: &str| {
-            let message = format!("Invalid principal in policy: \"AWS\":\"{text}\"");
-            ApiError::client("MalformedPolicyDocument", message)
-        };
+        let unknown = |text: &str| Refusal::ForeignPrincipal(text.to_owned()).wire();
         match named {
             policy::Principal::Arn(arn) if arn.starts_with("arn:aws:iam:") => {
                 let id = role_of(view, arn).map(|row| &row.unique_id);
@@ -139,8 +129,8 @@ pub(crate) fn policy_arn(account: AccountId, given: Option<String>) -> Result<St
         {
             Ok(arn)
         }
-        ["arn", _, _, _, _, _] => Err(invalid_input(format!("ARN {arn} is not valid."))),
-        _ => Err(invalid_input(format!("ARN {arn} is not valid."))),
+        ["arn", _, _, _, _, _] => Err(Refusal::Arn(arn.clone()).wire()),
+        _ => Err(Refusal::Arn(arn.clone()).wire()),
     }
 }
 
@@ -148,9 +138,5 @@ pub(crate) fn policy_arn(account: AccountId, given: Option<String>) -> Result<St
 pub(crate) fn version(given: Option<&str>) -> Result<u32, ApiError> {
     let text = given.unwrap_or_default();
     let number = text.strip_prefix('v').and_then(|number| number.parse().ok());
-    number.ok_or_else(|| {
-        invalid(format!(
-            "The policy version id {text} is not one: it is v and a number, such as v1."
-        ))
-    })
+    number.ok_or_else(|| Refusal::VersionId(text.to_owned()).wire())
 }

@@ -6,7 +6,7 @@ use iam_api as api;
 use model::{Grants, IamRole, Index, Key, NameKey, View};
 
 use crate::Iam;
-use crate::errors::{conflict, exists, quota};
+use crate::errors::{Refusal, quota};
 use crate::holder::Holder;
 use crate::limits::ROLES_MAX;
 use crate::pages::{page, paged};
@@ -27,8 +27,7 @@ pub(crate) async fn create_role(
     let arn = format!("arn:aws:iam::{account}:role{path}{name}");
     let permission = iam.creating("iam:CreateRole", "iam:TagRole", arn, &tags, boundary.as_ref());
     if path.starts_with("/aws-service-role/") {
-        let message = "Roles with the path /aws-service-role/ are made by CreateServiceLinkedRole.";
-        return Err(crate::errors::invalid(message));
+        return Err(Refusal::ServiceRolePath.wire());
     }
     let max_session_s = seconds(input.max_session_duration);
     let row = iam.change(
@@ -36,7 +35,7 @@ pub(crate) async fn create_role(
         |_| permission.clone(),
         |view, now, batch| {
             if view.iam_roles.get(account, &NameKey::of(&name)).is_some() {
-                return Err(exists(format!("Role with name {name} already exists.")));
+                return Err(Refusal::Exists("Role", name.clone()).wire());
             }
             if ROLES_MAX <= view.iam_roles.of(account).count() {
                 return Err(quota("RolesPerAccount", ROLES_MAX));
@@ -174,13 +173,13 @@ pub(crate) async fn delete_role(
         let row = IamRole::need_own(view, account, &name)?;
         let profiles = Index::IamProfiles(account, NameKey::of(&name).text());
         if 0 < view.member_count(&profiles) {
-            return Err(conflict("remove roles from instance profile"));
+            return Err(Refusal::MustFirst("remove roles from instance profile").wire());
         }
         if !row.grants.attached.is_empty() {
-            return Err(conflict("detach all policies"));
+            return Err(Refusal::MustFirst("detach all policies").wire());
         }
         if !row.grants.inline.is_empty() {
-            return Err(conflict("delete policies"));
+            return Err(Refusal::MustFirst("delete policies").wire());
         }
         batch.rely(profiles).delete(Key::IamRole(account, NameKey::of(&name)));
         Ok(())

@@ -16,7 +16,7 @@ use policy::{
 };
 
 use crate::Iam;
-use crate::errors::{invalid_input, malformed, no_such_entity};
+use crate::errors::{Refusal, malformed};
 use crate::holder::Holder as _;
 use crate::pages::{page, paged};
 
@@ -37,8 +37,7 @@ fn subject_of(view: &View, account: AccountId, arn: &str) -> Result<Subject, Api
     }
     let name = arn.rsplit('/').next().unwrap_or_default();
     let group = model::IamGroup::find(view, account, name).filter(|row| row.arn() == arn);
-    let group =
-        group.ok_or_else(|| no_such_entity(format!("The policy source {arn} cannot be found.")))?;
+    let group = group.ok_or_else(|| Refusal::MissingSource(arn.to_owned()).wire())?;
     // Somebody who has what the group has.
     let member = IamUser {
         account,
@@ -89,7 +88,7 @@ pub(crate) async fn simulate_principal_policy(
     let permission = Permission::to("iam:SimulatePrincipalPolicy").on(arn.as_str());
     let view = iam.read(caller, |_| permission)?;
     if input.policy_exclusion_list.is_some_and(|list| !list.is_empty()) {
-        return Err(invalid_input("PolicyExclusionList is not available in Longshore yet."));
+        return Err(Refusal::ExclusionList.wire());
     }
     let mut subject = subject_of(&view, caller.account, &arn)?;
     add_inputs(&mut subject, input.policy_input_list)?;
@@ -172,7 +171,7 @@ fn owner(given: Option<String>) -> Result<Option<AccountId>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     let account = given.split(':').nth(4).unwrap_or(given.as_str());
     let account = account.parse();
-    account.map(Some).map_err(|_| invalid_input(format!("ResourceOwner {given} is no account.")))
+    account.map(Some).map_err(|_| Refusal::ResourceOwner(given.clone()).wire())
 }
 
 fn resources(given: Option<Vec<String>>) -> Vec<String> {
@@ -200,7 +199,10 @@ fn context(
 
 fn value(key: &str, kind: &api::ContextKeyTypeEnum, text: &str) -> Result<Value, ApiError> {
     use api::ContextKeyTypeEnum as Kind;
-    let bad = || invalid_input(format!("Invalid Context: {key} is no {kind}: {text}"));
+    let bad = || {
+        let (key, kind, text) = (key.to_owned(), kind.to_string(), text.to_owned());
+        Refusal::ContextValue { key, kind, text }.wire()
+    };
     match kind {
         Kind::Boolean | Kind::BooleanList => Ok(Value::Bool(text.parse().map_err(|_| bad())?)),
         Kind::Ip | Kind::IpList => Ok(Value::Address(text.parse().map_err(|_| bad())?)),
@@ -212,12 +214,11 @@ fn value(key: &str, kind: &api::ContextKeyTypeEnum, text: &str) -> Result<Value,
 impl Simulation {
     fn results(&self) -> Result<Vec<(String, api::EvaluationResult)>, ApiError> {
         if QUESTIONS_MAX < self.actions.len().saturating_mul(self.resources.len()) {
-            return Err(invalid_input("There are too many actions and resources at once."));
+            return Err(Refusal::Questions.wire());
         }
         let mut results = Vec::new();
         for name in &self.actions {
-            let action: Action =
-                name.parse().map_err(|_| invalid_input(format!("Invalid Action: {name}")))?;
+            let action: Action = name.parse().map_err(|_| Refusal::Action(name.clone()).wire())?;
             for resource in &self.resources {
                 let key = format!("{:06}", results.len());
                 results.push((key, self.result(&action, resource)));

@@ -12,7 +12,7 @@ use longshore_types::{AccountId, Token};
 use model::{Grants, IamAccessKey, IamUser, Index, Key, NameKey, View};
 
 use crate::Iam;
-use crate::errors::{conflict, exists, no_such, no_such_entity, quota};
+use crate::errors::{Refusal, quota};
 use crate::holder::Holder;
 use crate::limits::{KEYS_OF_USER_MAX, USERS_MAX};
 use crate::pages::{page, paged};
@@ -34,7 +34,7 @@ pub(crate) async fn create_user(
         |_| permission.clone(),
         |view, now, batch| {
             if view.iam_users.get(account, &NameKey::of(&name)).is_some() {
-                return Err(exists(format!("User with name {name} already exists.")));
+                return Err(Refusal::Exists("User", name.clone()).wire());
             }
             if USERS_MAX <= view.iam_users.of(account).count() {
                 return Err(quota("UsersPerAccount", USERS_MAX));
@@ -116,7 +116,7 @@ pub(crate) async fn update_user(
             let (old_id, new_id) = (NameKey::of(&name), NameKey::of(new));
             if old_id != new_id {
                 if view.iam_users.get(account, &new_id).is_some() {
-                    return Err(exists(format!("User with name {new} already exists.")));
+                    return Err(Refusal::Exists("User", new.clone()).wire());
                 }
                 batch.rely(Key::IamUser(account, new_id)).delete(Key::IamUser(account, old_id));
             }
@@ -139,16 +139,16 @@ pub(crate) async fn delete_user(
         let row = IamUser::need(view, account, &name)?;
         let keys = Index::IamUserKeys(account, Arc::clone(&row.unique_id));
         if 0 < view.member_count(&keys) {
-            return Err(conflict("delete access keys"));
+            return Err(Refusal::MustFirst("delete access keys").wire());
         }
         if !row.grants.inline.is_empty() {
-            return Err(conflict("delete policies"));
+            return Err(Refusal::MustFirst("delete policies").wire());
         }
         if !row.grants.attached.is_empty() {
-            return Err(conflict("detach all policies"));
+            return Err(Refusal::MustFirst("detach all policies").wire());
         }
         if !row.groups.is_empty() {
-            return Err(conflict("remove users from group"));
+            return Err(Refusal::MustFirst("remove users from group").wire());
         }
         batch.rely(keys).delete(Key::IamUser(account, NameKey::of(&name)));
         Ok(())
@@ -243,7 +243,7 @@ fn need_key<'a>(
 }
 
 fn no_such_key(id: &str) -> ApiError {
-    no_such_entity(format!("The Access Key with id {id} cannot be found."))
+    Refusal::MissingKey(id.to_owned()).wire()
 }
 
 pub(crate) async fn update_access_key(
@@ -391,7 +391,7 @@ pub(crate) async fn get_login_profile(
     let view =
         iam.read(caller, |view| IamUser::permission(view, caller, "iam:GetLoginProfile", &name))?;
     IamUser::need(&view, caller.account, &name)?;
-    Err(no_such_entity(format!("Login Profile for User {name} cannot be found.")))
+    Err(Refusal::MissingLoginProfile(name).wire())
 }
 
 pub(crate) async fn delete_login_profile(
@@ -403,7 +403,7 @@ pub(crate) async fn delete_login_profile(
     let view = iam
         .read(caller, |view| IamUser::permission(view, caller, "iam:DeleteLoginProfile", &name))?;
     IamUser::need(&view, caller.account, &name)?;
-    Err(no_such_entity(format!("Login Profile for User {name} cannot be found.")))
+    Err(Refusal::MissingLoginProfile(name).wire())
 }
 
 /// Nobody has a device for a second factor here.
@@ -457,7 +457,8 @@ pub(crate) async fn list_user_tags(
     let name = input.user_name.unwrap_or_default();
     let view =
         iam.read(caller, |view| IamUser::permission(view, caller, "iam:ListUserTags", &name))?;
-    let row = IamUser::find(&view, caller.account, &name).ok_or_else(|| no_such("user", &name))?;
+    let row = IamUser::find(&view, caller.account, &name)
+        .ok_or_else(|| Refusal::Missing("user".to_owned(), name.clone()).wire())?;
     let tags = render::tags(&row.tags).into_iter();
     let tags = tags.map(|tag| (tag.key.clone().unwrap_or_default(), tag));
     Ok(paged!(ListUserTagsResponse, tags, page(input.marker, input.max_items, tags)?))

@@ -11,7 +11,7 @@ use policy::ResourceKind;
 use sts_api as api;
 
 use crate::Identity;
-use crate::errors::{denied, invalid};
+use crate::errors::Refusal;
 use crate::passed::{Passed, end};
 
 /// How long a session lasts that says nothing, and at most one of a role that another role assumed.
@@ -24,10 +24,10 @@ pub(crate) fn handle(
     input: api::AssumeRoleRequest,
 ) -> Result<api::AssumeRoleResponse, ApiError> {
     if caller.principal == Principal::Root {
-        return Err(denied("Roles may not be assumed by root accounts."));
+        return Err(Refusal::RootAssumes.wire());
     }
     if matches!(caller.principal, Principal::Federated { .. }) {
-        return Err(denied("Cannot call AssumeRole with federated user credentials"));
+        return Err(Refusal::FederatedAssumes.wire());
     }
     let arn = input.role_arn.clone().unwrap_or_default();
     check_arn(&arn)?;
@@ -37,9 +37,7 @@ pub(crate) fn handle(
     let account = role.map_or(caller.account, |role| role.account);
     let mut passed = Passed::read(&view, account, input.policy, input.policy_arns, input.tags)?;
     if input.serial_number.is_some() || input.token_code.is_some() {
-        return Err(denied(
-            "MultiFactorAuthentication failed with invalid MFA one time pass code. ",
-        ));
+        return Err(Refusal::SecondFactor.wire());
     }
     let session_name = input.role_session_name.unwrap_or_default();
     let transitive: BTreeSet<String> =
@@ -54,7 +52,7 @@ pub(crate) fn handle(
     };
     identity.control.authorize(&view, caller, &asked.permission(role.map(|role| &**role)))?;
     // Who is not trusted does not learn whether there is such a role.
-    let role = role.ok_or_else(|| denied(format!("{arn} cannot be assumed.")))?;
+    let role = role.ok_or_else(|| Refusal::NoRole(arn.clone()).wire())?;
     check_duration(role, caller, input.duration_seconds)?;
     let packed_policy_size = passed.packed_size()?;
     let mut transitive_tags = transitive.clone();
@@ -87,7 +85,7 @@ pub(crate) fn check_arn(arn: &str) -> Result<(), ApiError> {
     let fields: Vec<&str> = arn.splitn(6, ':').collect();
     match fields.as_slice() {
         ["arn", "aws", "iam", "", _, name] if name.starts_with("role/") => Ok(()),
-        _ => Err(invalid(format!("{arn} is invalid"))),
+        _ => Err(Refusal::RoleArn(arn.to_owned()).wire()),
     }
 }
 
@@ -105,13 +103,11 @@ fn chained(caller: &Caller, input: &api::AssumeRoleRequest) -> Result<Chained, A
     };
     let given = input.tags.iter().flatten().filter_map(|tag| tag.key.as_deref());
     if given.into_iter().any(is_transitive) {
-        let message = "One of the specified transitive tag keys can't be set because it conflicts with a \
-                       transitive tag key from the calling session.";
-        return Err(ApiError::client("InvalidParameterValue", message));
+        return Err(Refusal::TransitiveTag.wire());
     }
     let wanted = &input.source_identity;
     if session.source_identity.is_some() && wanted.is_some() && *wanted != session.source_identity {
-        return Err(denied("The source identity of a session cannot be changed."));
+        return Err(Refusal::SourceIdentity.wire());
     }
     let tags = session.tags.iter().filter(|(key, _)| is_transitive(key));
     Ok(Chained {
@@ -123,10 +119,7 @@ fn chained(caller: &Caller, input: &api::AssumeRoleRequest) -> Result<Chained, A
 fn check_duration(role: &IamRole, caller: &Caller, asked_s: Option<i32>) -> Result<(), ApiError> {
     let Some(asked) = asked_s else { return Ok(()) };
     if matches!(caller.principal, Principal::Role { .. }) && CHAINED_S_MAX < asked {
-        return Err(invalid(
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role \
-             chaining.",
-        ));
+        return Err(Refusal::ChainedDuration.wire());
     }
     within_role(role, asked)
 }
@@ -134,9 +127,7 @@ fn check_duration(role: &IamRole, caller: &Caller, asked_s: Option<i32>) -> Resu
 pub(crate) fn within_role(role: &IamRole, asked_s: i32) -> Result<(), ApiError> {
     match u32::try_from(asked_s) {
         Ok(asked) if asked <= role.max_session_s => Ok(()),
-        _ => Err(invalid(
-            "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
-        )),
+        _ => Err(Refusal::RoleDuration.wire()),
     }
 }
 

@@ -21,6 +21,7 @@ use control::ports::{BoxFuture, RegionService};
 use control::{Config, Control, Permission};
 use sts_api as api;
 
+use crate::errors::Refusal;
 use crate::jwks::Jwks;
 
 /// The service.
@@ -78,10 +79,7 @@ impl sts_api::Sts for Identity {
         self.control.read(caller, &permission)?;
         let encoded = input.encoded_message.unwrap_or_default();
         let decoded = self.control.access.open_denial(&encoded);
-        let decoded = decoded.ok_or_else(|| {
-            let message = "The message is not one that this region encoded.";
-            ApiError::client("InvalidAuthorizationMessageException", message)
-        })?;
+        let decoded = decoded.ok_or_else(|| Refusal::Message.wire())?;
         Ok(api::DecodeAuthorizationMessageResponse { decoded_message: Some(decoded) })
     }
 
@@ -98,9 +96,7 @@ impl sts_api::Sts for Identity {
             true => Some(Config::root_account()),
             false => access_keys::account_of(&id).or_else(|| id.parse().ok()),
         };
-        let account = account.ok_or_else(|| {
-            ApiError::client("ValidationError", format!("Access key {id} does not exist."))
-        })?;
+        let account = account.ok_or_else(|| Refusal::AccessKey(id).wire())?;
         Ok(api::GetAccessKeyInfoResponse { account: Some(account.to_string()) })
     }
 

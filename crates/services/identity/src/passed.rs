@@ -9,11 +9,11 @@ use model::View;
 use policy::{Policy, PolicyKind};
 use sts_api as api;
 
-use crate::errors::invalid;
+use crate::errors::Refusal;
 
 /// What session policies and tags may take together, in characters.
 const PACKED_MAX: usize = 8_192;
-const TAGS_MAX: usize = 50;
+pub(crate) const TAGS_MAX: usize = 50;
 
 /// Policies and tags of a session, read and checked.
 #[derive(Clone, Debug, Default)]
@@ -33,19 +33,19 @@ impl Passed {
     ) -> Result<Self, ApiError> {
         if let Some(text) = &policy {
             Policy::parse(text, PolicyKind::Session)
-                .map_err(|why| ApiError::client("MalformedPolicyDocument", why.to_string()))?;
+                .map_err(|why| Refusal::Malformed(why.to_string()).wire())?;
         }
         let arns = arns.unwrap_or_default().into_iter();
         let policy_arns: Vec<String> = arns.filter_map(|each| each.arn).collect();
         if policy::limits::SESSION_POLICY_ARNS_MAX < policy_arns.len() {
             let max = policy::limits::SESSION_POLICY_ARNS_MAX;
-            return Err(invalid(format!("At most {max} managed policies can be passed.")));
+            return Err(Refusal::SessionPolicies(max).wire());
         }
         for arn in &policy_arns {
             let is_own = arn.starts_with("arn:aws:iam::aws:")
                 || arn.starts_with(&format!("arn:aws:iam::{account}:"));
             if !is_own || policy_of(view, arn).is_none() {
-                return Err(invalid(format!("Policy {arn} does not exist or is not attachable.")));
+                return Err(Refusal::SessionPolicy(arn.clone()).wire());
             }
         }
         Ok(Self { policy, policy_arns, tags: read_tags(tags)? })
@@ -64,10 +64,7 @@ impl Passed {
         if percent <= 100 {
             return Ok(i32::try_from(percent).ok());
         }
-        let message = format!(
-            "Packed size of session tags, or session policies, consumes {percent}% of allotted space."
-        );
-        Err(ApiError::client("PackedPolicyTooLarge", message))
+        Err(Refusal::TooLarge(percent).wire())
     }
 }
 
@@ -75,16 +72,14 @@ impl Passed {
 fn read_tags(tags: Option<Vec<api::Tag>>) -> Result<BTreeMap<String, String>, ApiError> {
     let tags = tags.unwrap_or_default();
     if TAGS_MAX < tags.len() {
-        return Err(invalid(format!("A session can have at most {TAGS_MAX} tags.")));
+        return Err(Refusal::SessionTags.wire());
     }
     let mut seen = BTreeSet::new();
     let mut read = BTreeMap::new();
     for tag in tags {
         let key = tag.key.unwrap_or_default();
         if !seen.insert(key.to_ascii_lowercase()) {
-            let message =
-                "Duplicate tag keys found. Please note that Tag keys are case insensitive.";
-            return Err(ApiError::client("InvalidParameterValue", message));
+            return Err(Refusal::DuplicateTag.wire());
         }
         read.insert(key, tag.value.unwrap_or_default());
     }

@@ -7,7 +7,7 @@ use sts_api as api;
 
 use crate::Identity;
 use crate::assume_role::render;
-use crate::errors::denied;
+use crate::errors::Refusal;
 use crate::passed::{Passed, end};
 
 const DEFAULT_S: u32 = 43_200;
@@ -22,9 +22,7 @@ pub(crate) fn session(
 ) -> Result<api::GetSessionTokenResponse, ApiError> {
     let (holder, asked_s) = holder(caller, input.duration_seconds, "GetSessionToken")?;
     if input.serial_number.is_some() || input.token_code.is_some() {
-        return Err(denied(
-            "MultiFactorAuthentication failed with invalid MFA one time pass code. ",
-        ));
+        return Err(Refusal::SecondFactor.wire());
     }
     let session = Session {
         issued_at: caller.now,
@@ -89,7 +87,7 @@ fn holder(
     asked_s: Option<i32>,
     operation: &str,
 ) -> Result<(Holder, Option<i32>), ApiError> {
-    let refused = || denied(format!("Cannot call {operation} with session credentials"));
+    let refused = || Refusal::SessionKeysFor(operation.to_owned()).wire();
     if caller.session.is_some() {
         return Err(refused());
     }

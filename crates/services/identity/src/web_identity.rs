@@ -12,7 +12,7 @@ use tracing::debug;
 
 use crate::Identity;
 use crate::assume_role::{check_arn, issue, render, render_user, within_role};
-use crate::errors::denied;
+use crate::errors::Refusal;
 use crate::jwt::Token;
 use crate::passed::{Passed, end};
 
@@ -29,12 +29,7 @@ pub(crate) async fn handle(
     let text = input.web_identity_token.unwrap_or_default();
     let arn = input.role_arn.unwrap_or_default();
     check_arn(&arn)?;
-    let token = Token::read(&text).ok_or_else(|| {
-        invalid(
-            "The ID Token provided is not a valid JWT. (You may see this error if you sent an \
-                 Access Token)",
-        )
-    })?;
+    let token = Token::read(&text).ok_or_else(|| Refusal::NoToken.wire())?;
     let view = identity.control.view();
     // Whether there is the role is told to nobody without a good token.
     let account = arn.split(':').nth(4).and_then(|account| account.parse().ok());
@@ -42,7 +37,7 @@ pub(crate) async fn handle(
     let provider = account.and_then(|account| view.iam_oidc_providers.get(account, &url.into()));
     let provider = provider.ok_or_else(|| {
         let issuer: String = token.claims.iss.chars().take(200).collect();
-        invalid(format!("No OpenIDConnect provider found in your account for {issuer}"))
+        Refusal::Issuer(issuer).wire()
     })?;
     check_claims(&token, provider, caller)?;
     check_signature(identity, &token, caller).await?;
@@ -76,12 +71,8 @@ pub(crate) async fn handle(
     })
 }
 
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::client("InvalidIdentityToken", message)
-}
-
 fn refused() -> ApiError {
-    denied("Not authorized to perform sts:AssumeRoleWithWebIdentity")
+    Refusal::WebIdentity.wire()
 }
 
 fn audience<'t>(token: &'t Token<'_>, provider: &IamOidcProvider) -> Option<&'t str> {
@@ -95,21 +86,17 @@ fn check_claims(
     caller: &Caller,
 ) -> Result<(), ApiError> {
     if audience(token, provider).is_none() {
-        return Err(invalid("Incorrect token audience"));
+        return Err(Refusal::Audience.wire());
     }
     let claims = &token.claims;
     // Seconds since the epoch are far within what a double holds exactly.
     #[expect(clippy::cast_precision_loss, reason = "see above")]
     let now = caller.now.seconds() as f64;
     if claims.exp <= now {
-        let message = format!(
-            "Token expired: current date/time {now} must be before the expiration date/time {}",
-            claims.exp
-        );
-        return Err(ApiError::client("ExpiredTokenException", message));
+        return Err(Refusal::Expired(now, claims.exp).wire());
     }
     if claims.nbf.is_some_and(|from| now + SKEW_S < from) {
-        return Err(invalid("The token is not valid yet"));
+        return Err(Refusal::NotYet.wire());
     }
     Ok(())
 }
@@ -123,14 +110,11 @@ async fn check_signature(
     let keys = identity.jwks.keys(issuer, token.header.kid.as_deref(), caller.now).await;
     let keys = keys.map_err(|why| {
         debug!(issuer, error = %Chain(&why), "no key of the identity provider");
-        invalid(
-            "Couldn't retrieve verification key from your identity provider,  please reference \
-             AssumeRoleWithWebIdentity documentation for requirements",
-        )
+        Refusal::NoKey.wire()
     })?;
     match keys.iter().any(|key| token.is_signed_by(key)) {
         true => Ok(()),
-        false => Err(invalid("The token's signature is not that of its issuer")),
+        false => Err(Refusal::Signature.wire()),
     }
 }
 
