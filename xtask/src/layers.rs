@@ -39,7 +39,7 @@ const LAYERS: &[Layer] = &[
             ("model", &["policy"]),
             ("store", &["model"]),
             ("plan", &["model"]),
-            ("control", &["model", "plan", "policy", "store"]),
+            ("control", &["model", "plan", "policy", "store", "vault"]),
         ],
     },
     Layer {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
 use clap::{Args, Parser, Subcommand};
-use longshore_types::{ClusterName, RegionName};
+use longshore_types::{ClusterName, RegionName, Token};
 
 /// Where a region listens unless told otherwise: the port that people's wrappers already expect.
 pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:4566";
@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Run and stop tasks from a task definition file
     #[command(subcommand)]
     Task(Task),
+    /// Look after the key that secrets are kept under
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Run only the region's API, in the foreground
     Region(RegionArgs),
     /// Run only this host's agent, in the foreground (needs root)
@@ -67,6 +70,8 @@ pub(crate) struct RegionArgs {
     /// A JSON file with the keys of OpenID Connect providers, from issuers to key sets; others are asked by https
     #[arg(long, value_name = "FILE")]
     pub(crate) oidc_keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) root_key: RootKeyArgs,
     /// Listen beyond loopback although there is no TLS: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,
@@ -88,6 +93,75 @@ pub(crate) struct RegionArgs {
     /// The file that standard output and error go to, which is rotated
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+}
+
+/// Where the key is that secrets are kept under: a file `root.key` in the data directory, which is made at the first
+/// start, unless one of these says otherwise.
+#[derive(Args, Clone, Default)]
+pub(crate) struct RootKeyArgs {
+    /// The file of the key that secrets are kept under, which nobody else may read [default: root.key in the data
+    /// directory, made at the first start]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_key_file: Option<PathBuf>,
+    /// A shell command that prints that key, such as a password manager's or a TPM's
+    #[arg(long, value_name = "COMMAND", conflicts_with = "root_key_file")]
+    pub(crate) root_key_command: Option<String>,
+    /// The key itself, from the environment
+    #[arg(long, hide = true, env = "LONGSHORE_ROOT_KEY", hide_env_values = true)]
+    root_key: Option<String>,
+}
+
+impl RootKeyArgs {
+    /// As the environment gave it.
+    pub(crate) fn given(&self) -> Option<Token> {
+        self.root_key.clone().filter(|key| !key.is_empty()).map(Token::from_text)
+    }
+}
+
+impl std::fmt::Debug for RootKeyArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let given = self.given();
+        f.debug_struct("RootKeyArgs")
+            .field("root_key_file", &self.root_key_file)
+            .field("root_key_command", &self.root_key_command)
+            .field("root_key", &given)
+            .finish()
+    }
+}
+
+/// What is done with the key that secrets are kept under.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Keep secrets under another root key from now on; the region must be stopped meanwhile, its tasks need not
+    RotateRoot(RotateRoot),
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct RotateRoot {
+    #[command(flatten)]
+    pub(crate) root_key: RootKeyArgs,
+    /// The file that has the new key [default: one is drawn and takes the old one's place in its file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_root_key_file: Option<PathBuf>,
+    /// A shell command that prints the new key
+    #[arg(long, value_name = "COMMAND", conflicts_with = "new_root_key_file")]
+    pub(crate) new_root_key_command: Option<String>,
+    /// The new key itself, from the environment
+    #[arg(long, hide = true, env = "LONGSHORE_NEW_ROOT_KEY", hide_env_values = true)]
+    new_root_key: Option<String>,
+}
+
+impl RotateRoot {
+    /// As the environment gave it.
+    pub(crate) fn given(&self) -> Option<Token> {
+        self.new_root_key.clone().filter(|key| !key.is_empty()).map(Token::from_text)
+    }
+}
+
+impl std::fmt::Debug for RotateRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RotateRoot").field("root_key", &self.root_key).finish_non_exhaustive()
+    }
 }
 
 #[derive(Args, Clone, Debug)]

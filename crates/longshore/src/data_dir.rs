@@ -224,13 +224,15 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 9] = [
         "agent",
         "logs",
         "registry",
         "keys.json",
         "region.json",
         "registry-auth.json",
+        "root.key",
+        "root.key.next",
         files::reserve::NAME,
     ];
     let text = name.to_string_lossy();

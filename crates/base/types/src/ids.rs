@@ -180,6 +180,10 @@ impl Uuid {
         Self(bytes)
     }
 
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     pub fn mint(ids: &dyn IdSource) -> Self {
         Self::from_random(ids.id16())
     }

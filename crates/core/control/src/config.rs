@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use longshore_types::{AccountId, RegionName, Token};
 
+use crate::keyring::RootKeySource;
+
 /// The account that a first start creates, and whose root key `longshore env` prints.
 pub const ROOT_ACCOUNT: &str = "000000000000";
 
@@ -22,6 +24,8 @@ pub struct Config {
     /// A JSON file with the keys of OpenID Connect providers: an object from issuers to their key sets. An issuer
     /// that is not in it is asked by https. Since 0.2.
     pub oidc_keys: Option<PathBuf>,
+    /// Where the key is that secrets are kept under. Since 0.2.
+    pub root_key: RootKeySource,
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
@@ -38,6 +42,7 @@ impl Config {
             data_dir,
             account_keys: None,
             oidc_keys: None,
+            root_key: RootKeySource::DataDir,
             heartbeat_timeout_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

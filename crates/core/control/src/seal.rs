@@ -3,50 +3,29 @@
 //!
 //! **Invariant:** what was sealed for one purpose, or bound to one thing, opens for no other.
 
-use std::fmt;
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use longshore_types::{IdSource, Token};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::Sha256;
+use vault::Cipher;
 
 /// The key of one purpose.
-#[derive(Clone)]
-pub struct Seal(Arc<LessSafeKey>);
+#[derive(Clone, Debug)]
+pub struct Seal(Cipher);
 
 impl Seal {
     pub fn new(secret: &Token, purpose: &str) -> Self {
-        let key = derive(secret, "seal", purpose);
-        let key = UnboundKey::new(&AES_256_GCM, &key).expect("a key of AES-256 has 32 bytes");
-        Self(Arc::new(LessSafeKey::new(key)))
+        Self(Cipher::new(&derive(secret, "seal", purpose)))
     }
 
     pub fn seal(&self, ids: &dyn IdSource, bound_to: &str, plain: &[u8]) -> String {
-        let mut nonce = [0; NONCE_LEN];
-        ids.fill(&mut nonce);
-        let mut sealed = plain.to_vec();
-        let (once, bound) = (Nonce::assume_unique_for_key(nonce), Aad::from(bound_to.as_bytes()));
-        let done = self.0.seal_in_place_append_tag(once, bound, &mut sealed);
-        done.expect("what is sealed is far shorter than what AES-GCM takes");
-        URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())
+        URL_SAFE_NO_PAD.encode(self.0.seal(ids, bound_to.as_bytes(), plain))
     }
 
     pub fn open(&self, bound_to: &str, sealed: &str) -> Option<Vec<u8>> {
-        let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (nonce, body) = bytes.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut body = body.to_vec();
-        let plain = self.0.open_in_place(nonce, Aad::from(bound_to.as_bytes()), &mut body).ok()?;
-        Some(plain.to_vec())
-    }
-}
-
-impl fmt::Debug for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seal(…)")
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        self.0.open(bound_to.as_bytes(), &sealed).map(|plain| plain.to_vec())
     }
 }
 

@@ -9,6 +9,7 @@ use store::Store;
 
 use crate::access::{Access, Keys};
 use crate::config::Config;
+use crate::keyring::RootKeys;
 
 /// The doors that a region opens and a test replaces.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub keys: Keys,
+    pub root_keys: RootKeys,
 }
 
 /// What all services of a region share.
@@ -27,15 +29,16 @@ pub struct Control {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
+    pub(crate) root_keys: RootKeys,
     /// Held while a decision is made and submitted, so that deciders don't overtake each other.
     pub(crate) deciding: Mutex<()>,
 }
 
 impl Control {
     pub fn new(config: Config, parts: Parts) -> Self {
-        let Parts { store, clock, ids, keys } = parts;
+        let Parts { store, clock, ids, keys, root_keys } = parts;
         let access = Access::new(keys, &config);
-        Self { config, store, clock, ids, access, deciding: Mutex::new(()) }
+        Self { config, store, clock, ids, access, root_keys, deciding: Mutex::new(()) }
     }
 
     /// What answers are made from: everything that is on disk.

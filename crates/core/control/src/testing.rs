@@ -5,7 +5,9 @@ use std::sync::Arc;
 use aws_wire::{Caller, Origin, Principal};
 use longshore_types::{Clock, SeededEnv, Uuid};
 use store::{MemoryStore, Store};
+use vault::RootKey;
 
+use crate::keyring::RootKeys;
 use crate::{Config, Control, Keys, Parts};
 
 pub mod people;
@@ -43,8 +45,9 @@ impl TestControl {
         let mut config = Config::new(name, listen, dir.path().to_owned());
         change(&mut config);
         let keys = Keys::mint(env.as_ref());
+        let root_keys = RootKeys::of(RootKey::mint(env.as_ref()));
         let (clock, ids) = (Arc::clone(&env) as _, Arc::clone(&env) as _);
-        let control = Control::new(config, Parts { store, clock, ids, keys });
+        let control = Control::new(config, Parts { store, clock, ids, keys, root_keys });
         Self { control: Arc::new(control), env, _dir: dir }
     }
 

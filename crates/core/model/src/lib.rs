@@ -16,8 +16,12 @@ pub mod ecr;
 pub mod iam;
 pub mod idempotency;
 pub mod instance;
+pub mod kms;
 mod lookup;
+pub mod parameter;
+mod resource_policy;
 pub mod rows;
+pub mod secret;
 pub mod service;
 pub mod settings;
 pub mod table;
@@ -37,7 +41,11 @@ pub use iam::{
 };
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
+pub use kms::{KmsAlias, KmsKey};
+pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
+pub use resource_policy::ResourceText;
 pub use rows::{Key, Kind, Row, View};
+pub use secret::{Secret, SecretVersion, SecretVersionId};
 pub use service::{
     Deployment, DeploymentKey, RevisionKey, Service, ServiceEvents, ServiceId, ServiceRevision,
     TaskSet,

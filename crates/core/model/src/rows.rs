@@ -229,6 +229,12 @@ rows! {
     IamKeyUse(crate::iam::IamKeyUse), iam_key_uses, "iam-key-use";
     IamOidcProvider(crate::iam::IamOidcProvider), iam_oidc_providers, "iam-oidc-provider";
     IamAccount(crate::iam::IamAccount), iam_accounts, "iam-account";
+    KmsKey(crate::kms::KmsKey), kms_keys, "kms-key";
+    KmsAlias(crate::kms::KmsAlias), kms_aliases, "kms-alias";
+    Secret(crate::secret::Secret), secrets, "secret";
+    SecretVersion(crate::secret::SecretVersion), secret_versions, "secret-version";
+    Parameter(crate::parameter::Parameter), parameters, "parameter";
+    ParameterVersion(crate::parameter::ParameterVersion), parameter_versions, "parameter-version";
 }
 
 impl Row {

@@ -130,6 +130,12 @@ const SINCE_THEN: &[Kind] = &[
     Kind::IamKeyUse,
     Kind::IamOidcProvider,
     Kind::IamAccount,
+    Kind::KmsKey,
+    Kind::KmsAlias,
+    Kind::Secret,
+    Kind::SecretVersion,
+    Kind::Parameter,
+    Kind::ParameterVersion,
 ];
 
 #[test]

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod pack;
 pub(crate) mod ps;
 pub(crate) mod region;
+pub(crate) mod secrets;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod task;

@@ -4,14 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use longshore_types::{OsIds, SystemClock, Token};
-use region::{Config, Keys, Region};
+use longshore_types::{Chain, OsIds, SystemClock, Token};
+use region::{Config, Keys, Region, StartError};
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 use crate::addresses;
 use crate::cli::RegionArgs;
-use crate::commands::agent;
+use crate::commands::{agent, secrets};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
 use crate::signals;
@@ -34,8 +34,9 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.oidc_keys.clone_from(&args.oidc_keys);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.heartbeat_timeout_ms = args.heartbeat_timeout_minutes * 60_000;
+    config.root_key = secrets::source(&args.root_key)?;
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
-    let region = Arc::new(region.map_err(Error::other("open the region"))?);
+    let region = Arc::new(region.map_err(start_error)?);
     // The agent beside us needs the range before it can start.
     let ranges = addresses::settle(&region, agent::tag(data)?, args.claims_addresses).await?;
     data.write_region(&RegionFile {
@@ -55,6 +56,18 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     info!("region stopped");
     drop(lock);
     Ok(())
+}
+
+/// A root key that is missing or wrong stays so however often one asks.
+fn start_error(error: StartError) -> Error {
+    match error {
+        StartError::RootKey(why) => Error::Refused(Chain(&why).to_string()),
+        StartError::DataDir { .. }
+        | StartError::Keys(_)
+        | StartError::Store(_)
+        | StartError::Logs { .. }
+        | StartError::Registry { .. } => Error::other("open the region")(error),
+    }
 }
 
 /// Without TLS only loopback is safe from listeners on the way.

@@ -89,6 +89,12 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if let Some(file) = &region.oidc_keys {
         region_args.extend(["--oidc-keys".into(), file.into()]);
     }
+    if let Some(file) = &region.root_key.root_key_file {
+        region_args.extend(["--root-key-file".into(), file.into()]);
+    }
+    if let Some(command) = &region.root_key.root_key_command {
+        region_args.extend(["--root-key-command".into(), command.into()]);
+    }
     if environment.is_root {
         region_args.push("--claims-addresses".into());
     }
@@ -96,6 +102,8 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     // Not as an argument: those can be read by every user of the machine.
     let secret =
         region.account_keys.iter().map(|secret| ("LONGSHORE_ACCOUNT_KEYS".into(), secret.into()));
+    let root_key = region.root_key.given();
+    let root_key = root_key.iter().map(|key| ("LONGSHORE_ROOT_KEY".into(), key.reveal().into()));
     let log = |name: &str| args.daemon.then(|| data.log_file(name));
     if let Some(log) = log("region") {
         region_args.extend(["--log".into(), log.into()]);
@@ -104,7 +112,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         name: "region",
         program: environment.program.clone(),
         args: region_args,
-        env: secret.collect(),
+        env: secret.chain(root_key).collect(),
         log: log("region"),
         is_essential: true,
     }];

@@ -18,6 +18,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Access, AccessKey, Config, KeyPair, Keys};
+pub use control::{Access, AccessKey, Config, KeyPair, Keys, RootKeySource};
 pub use region::{Region, StartError};
 pub use server::{NotReady, serve_region as serve};

@@ -479,7 +479,13 @@ impl Reconciler for WaitingTasks {
             | Key::IamAccessKey(..)
             | Key::IamKeyUse(..)
             | Key::IamOidcProvider(..)
-            | Key::IamAccount(..) => {}
+            | Key::IamAccount(..)
+            | Key::KmsKey(..)
+            | Key::KmsAlias(..)
+            | Key::Secret(..)
+            | Key::SecretVersion(..)
+            | Key::Parameter(..)
+            | Key::ParameterVersion(..) => {}
         }
     }
 

@@ -1,9 +1,9 @@
 //! Names, paths, tags and documents as requests give them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use aws_wire::{ApiError, Caller, Principal};
-use control::iam::{entity_of, role_of, user_of};
+use control::iam::principals_of;
 use iam_api as api;
 use longshore_types::{AccountId, IdSource};
 use model::tags::TAGS_MAX;
@@ -86,28 +86,8 @@ pub(crate) fn trust(view: &View, given: Option<&str>) -> Result<TrustText, ApiEr
     if max < policy::limits::counted_size(text) {
         return Err(quota("ACLSizePerRole", max));
     }
-    let mut principals = BTreeMap::new();
-    for named in parsed.statements().iter().flat_map(|statement| statement.principals()) {
-        let unknown = |text: &str| Refusal::ForeignPrincipal(text.to_owned()).wire();
-        match named {
-            policy::Principal::Arn(arn) if arn.starts_with("arn:aws:iam:") => {
-                let id = role_of(view, arn).map(|row| &row.unique_id);
-                let id = id.or_else(|| user_of(view, arn).map(|row| &row.unique_id));
-                let id = id.ok_or_else(|| unknown(arn))?;
-                principals.insert(arn.to_string(), id.to_string());
-            }
-            policy::Principal::UniqueId(id) if entity_of(view, id).is_none() => {
-                return Err(unknown(id));
-            }
-            policy::Principal::Arn(_)
-            | policy::Principal::UniqueId(_)
-            | policy::Principal::Everyone
-            | policy::Principal::Account(_)
-            | policy::Principal::CanonicalUser(_)
-            | policy::Principal::Federated(_)
-            | policy::Principal::Service(_) => {}
-        }
-    }
+    let principals = principals_of(view, &parsed)
+        .map_err(|unknown| Refusal::ForeignPrincipal(unknown).wire())?;
     Ok(TrustText::new(text, principals))
 }
 

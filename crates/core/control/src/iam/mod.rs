@@ -13,11 +13,12 @@ pub use session::Credentials;
 pub use subject::{PolicyName, Subject};
 pub use tagged::tags_of;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_types::AccountId;
 use model::{IamPolicy, IamRole, IamUser, Index, Key, NameKey, View};
-use policy::Policy;
+use policy::{Policy, Principal};
 
 /// The managed policy of an ARN, Amazon's or an account's own.
 pub fn policy_of(view: &View, arn: &str) -> Option<Arc<Policy>> {
@@ -68,6 +69,33 @@ pub fn entity_of<'a>(view: &'a View, unique_id: &str) -> Option<Entity<'a>> {
         Key::IamRole(account, id) => view.iam_roles.get(*account, id).map(Entity::Role),
         _ => None,
     })
+}
+
+/// The unique ids of the users and roles that a policy names by ARN: it will mean those. The first of them that is not
+/// there is the error.
+pub fn principals_of(view: &View, policy: &Policy) -> Result<BTreeMap<String, String>, String> {
+    let mut principals = BTreeMap::new();
+    for named in policy.statements().iter().flat_map(|statement| statement.principals()) {
+        match named {
+            Principal::Arn(arn) if arn.starts_with("arn:aws:iam:") => {
+                let id = role_of(view, arn).map(|row| &row.unique_id);
+                let id = id.or_else(|| user_of(view, arn).map(|row| &row.unique_id));
+                let id = id.ok_or_else(|| arn.to_string())?;
+                principals.insert(arn.to_string(), id.to_string());
+            }
+            Principal::UniqueId(id) if entity_of(view, id).is_none() => {
+                return Err(id.to_string());
+            }
+            Principal::Arn(_)
+            | Principal::UniqueId(_)
+            | Principal::Everyone
+            | Principal::Account(_)
+            | Principal::CanonicalUser(_)
+            | Principal::Federated(_)
+            | Principal::Service(_) => {}
+        }
+    }
+    Ok(principals)
 }
 
 /// `arn:aws:iam::111122223333:role/path/name`

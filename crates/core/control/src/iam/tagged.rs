@@ -2,6 +2,9 @@
 
 use model::{DeploymentKey, NameKey, ServiceId, Tags, View};
 
+use crate::parameters::ParameterName;
+use crate::secrets::find_secret;
+
 /// The tags of the resource with this ARN, as the view has it.
 pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
@@ -51,6 +54,12 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
                 }
                 _ => None,
             }
+        }
+        ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
+        ("secretsmanager", _) => find_secret(view, account, arn).map(|row| &row.tags),
+        ("ssm", ["parameter", ..]) => {
+            let named = ParameterName::parse(account, arn)?;
+            view.parameters.get(named.account, &named.name.into()).map(|row| &row.tags)
         }
         _ => None,
     }

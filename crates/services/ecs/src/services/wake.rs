@@ -102,7 +102,13 @@ pub(super) fn row(
         | Key::IamAccessKey(..)
         | Key::IamKeyUse(..)
         | Key::IamOidcProvider(..)
-        | Key::IamAccount(..) => {}
+        | Key::IamAccount(..)
+        | Key::KmsKey(..)
+        | Key::KmsAlias(..)
+        | Key::Secret(..)
+        | Key::SecretVersion(..)
+        | Key::Parameter(..)
+        | Key::ParameterVersion(..) => {}
     }
 }
 

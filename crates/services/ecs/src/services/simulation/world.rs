@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::keyring::RootKey;
 use control::reconcile::{Driver, Environment};
-use control::{Config, Control, Keys, Parts};
+use control::{Config, Control, Keys, Parts, RootKeys};
 use ecs_api::{self as api, Ecs as _};
 use longshore_types::{Clock, SeededEnv, Timestamp, Uuid};
 use model::View;
@@ -314,6 +315,7 @@ fn open(
         clock: Arc::clone(env) as _,
         ids: Arc::clone(env) as _,
         keys: keys.clone(),
+        root_keys: RootKeys::of(RootKey::mint(env.as_ref())),
     };
     let control = Arc::new(Control::new(config, parts));
     Arc::new(Ecs::new(control, Arc::default()))
