@@ -8,18 +8,21 @@ use aws_wire::service::Service;
 use cloudwatch_logs::CloudWatchLogs;
 use control::ports::{RegionService, Tagged};
 use control::reconcile::{Driver, Environment, ReconcilerStatus, Status};
-use control::{Config, Control, Documents, Keys, KeysError, Parts};
+use control::{Config, Control, Documents, Keys, KeysError, Parts, RootKeyError, RootKeys};
 use ec2::Ec2;
 use ecr::Ecr;
 use ecs::Ecs;
 use iam::Iam;
 use identity::Identity;
+use kms::Kms;
 use logs::{Logs, LogsError};
 use longshore_types::{Clock, IdSource};
 use model::vpc::Cidr;
 use plan::ranges::Ranges;
+use secretsmanager::SecretsManager;
 use sessions::Sessions;
-use store::{OpenError, SqliteOptions, SqliteStore};
+use ssm::Ssm;
+use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
 
 /// The store's file within the data directory.
@@ -34,6 +37,8 @@ pub enum StartError {
     DataDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error("failed to open the log store")]
@@ -76,7 +81,10 @@ impl Region {
         files::whole::sweep(dir)
             .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         let keys = Keys::load_or_create(dir, ids.as_ref())?;
-        Self::on(Control::new(config, Parts { store, clock, ids, keys }))
+        let view = store.durable();
+        let root_keys = RootKeys::load(&config.root_key, dir, &view, ids.as_ref())?;
+        drop(view);
+        Self::on(Control::new(config, Parts { store, clock, ids, keys, root_keys }))
     }
 
     /// The same on a core whose store and keys are open already.
@@ -93,7 +101,11 @@ impl Region {
         let ecs = Arc::new(Ecs::new(core(), documents));
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
-        let tagged: Vec<Arc<dyn Tagged>> = vec![ecs.clone(), ecr.clone(), logs.clone()];
+        let secrets = Arc::new(SecretsManager::new(core()));
+        let ssm = Arc::new(Ssm::new(core()));
+        let kms = Arc::new(Kms::new(core()));
+        let tagged: Vec<Arc<dyn Tagged>> =
+            vec![ecs.clone(), ecr.clone(), logs.clone(), secrets.clone(), ssm.clone(), kms.clone()];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
         let services: Vec<Arc<dyn RegionService>> = vec![
@@ -101,6 +113,9 @@ impl Region {
             ecr.clone(),
             logs.clone(),
             iam.clone(),
+            secrets,
+            ssm,
+            kms,
             Arc::new(Identity::new(core())),
             Arc::new(Ec2::new(core())),
             tagging.clone(),
@@ -126,6 +141,7 @@ impl Region {
 
     /// Readies the state that a crash may have left behind. To be awaited before requests are served.
     pub async fn prepare(&self) -> Result<(), ApiError> {
+        self.control.finish_root_key_change().await?;
         sessions::prepare(&self.control).await?;
         for service in &self.services {
             service.prepare().await?;

@@ -1,0 +1,89 @@
+//! What a parameter may be called.
+
+use aws_wire::ApiError;
+use longshore_types::AccountId;
+
+use control::parameters::ParameterName;
+
+use crate::errors::{invalid, named};
+use crate::limits::{LEVELS_MAX, NAME_CHARS_MAX};
+
+/// Beginnings of names that are Amazon's: the first level of a hierarchy, or of a plain name.
+const RESERVED: &[&str] = &["aws", "ssm"];
+
+/// The name that a request names a parameter by, which is to be there already. One that belongs to another account is
+/// as if it was not there.
+pub(crate) fn of_request(account: AccountId, given: &str) -> Option<ParameterName> {
+    ParameterName::parse(account, given).filter(|named| named.account == account)
+}
+
+/// The name of a parameter that is to be made or changed.
+pub(crate) fn to_put(account: AccountId, given: &str, arn: &str) -> Result<String, ApiError> {
+    let name = ParameterName::parse(account, given).filter(|named| named.account == account);
+    let parsed = name.ok_or_else(|| invalid(format!("{given} is not the name of a parameter.")))?;
+    let name = parsed.name;
+    let plain = name.strip_prefix('/').unwrap_or(&name);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
+    let levels: Vec<&str> = plain.split('/').collect();
+    if parsed.selector.is_some() || !name.chars().all(is_allowed) || levels.contains(&"") {
+        return Err(invalid(
+            "Parameter name: can't be prefixed with \"ssm\" (case-insensitive). If formed as a path, it can consist \
+             of sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the \
+             following 3 symbols .-_",
+        ));
+    }
+    if plain.contains('/') && !name.starts_with('/') {
+        return Err(invalid(format!(
+            "Parameter name must be a fully qualified name: {name} is a path and must begin with a slash."
+        )));
+    }
+    let first = levels[0].to_ascii_lowercase();
+    if let Some(reserved) = RESERVED.iter().find(|reserved| first.starts_with(**reserved)) {
+        if *reserved == "aws" {
+            return Err(named(
+                "AccessDeniedException",
+                format!("No access to reserved parameter name: {plain}."),
+            ));
+        }
+        return Err(invalid(
+            "Parameter name: can't be prefixed with \"ssm\" (case-insensitive). If formed as a path, it can consist \
+             of sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the \
+             following 3 symbols .-_",
+        ));
+    }
+    if LEVELS_MAX < levels.len() {
+        return Err(named(
+            "HierarchyLevelLimitExceededException",
+            format!("A parameter name can have up to {LEVELS_MAX} levels."),
+        ));
+    }
+    match arn.len() <= NAME_CHARS_MAX {
+        true => Ok(name),
+        false => Err(invalid(format!(
+            "A parameter name can have up to {NAME_CHARS_MAX} characters, those of its ARN among them."
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_where_they_are_made() {
+        let account: AccountId = "111122223333".parse().unwrap();
+        let put = |name: &str| to_put(account, name, name).map_err(|error| error.code.to_string());
+        assert_eq!(put("/db"), Ok("db".to_owned()));
+        assert_eq!(put("/prod/db.url-1_x"), Ok("/prod/db.url-1_x".to_owned()));
+        for name in ["prod/db", "a b", "/a//b", "/a/", "db:1", "ssmdb", "/SSM/x", ""] {
+            assert_eq!(put(name), Err("ValidationException".to_owned()), "{name}");
+        }
+        for name in ["aws-x", "/AWS/x", "awssec"] {
+            assert_eq!(put(name), Err("AccessDeniedException".to_owned()), "{name}");
+        }
+        let deep = "/a".repeat(16);
+        assert_eq!(put(&deep), Err("HierarchyLevelLimitExceededException".to_owned()));
+        assert!(put(&deep[2..]).is_ok());
+        assert_eq!(put(&"a".repeat(1_012)), Err("ValidationException".to_owned()));
+    }
+}
