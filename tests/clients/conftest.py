@@ -218,7 +218,8 @@ class Cluster:
                 **more}
 
     def define(self, *containers, fargate=True, **more):
-        kind = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+        kind = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512",
+                "executionRoleArn": "ecsTaskExecutionRole"}
         if not fargate:
             kind = {"requiresCompatibilities": ["EC2"]}
             containers = [{"memory": 64, **container} for container in containers]

@@ -71,7 +71,7 @@ def test_no_task_of_a_host_sends_its_accounts_credentials_elsewhere(cluster, ins
     port, asked = inside
     container = to(cluster.container("echo", "hello"), f"http://127.0.0.1:{port}")
     container["logConfiguration"]["options"].update(options)
-    role = {"executionRoleArn": "arn:aws:iam::000000000000:role/" + unique("r")}
+    role = {"executionRoleArn": "ecsTaskExecutionRole"}
     definition = cluster.define(container, fargate=False, **role)
     arn, = cluster.run(definition, fargate=False, cluster="default")
     task = cluster.until(arn, "STOPPED", cluster="default")

@@ -56,7 +56,7 @@ def test_the_journey_from_docker_push_to_an_exit_code(region, docker, tmp_path):
         "awslogs-group": group, "awslogs-region": "eu-north-1", "awslogs-stream-prefix": "app"}}
     definition = {
         "family": unique("hello"), "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
-        "cpu": "256", "memory": "512",
+        "cpu": "256", "memory": "512", "executionRoleArn": "ecsTaskExecutionRole",
         "containerDefinitions": [
             {"name": "web", "image": f"{host}/{repository}:1", "essential": True, "stopTimeout": 2,
              "command": ["httpd", "-f", "-p", "80", "-h", "/www"],

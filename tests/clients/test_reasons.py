@@ -3,6 +3,7 @@
 import pytest
 
 from conftest import unique
+from test_fetching import why_not
 
 
 def failed(cluster, container, **more):
@@ -51,13 +52,13 @@ def test_an_empty_cluster_has_no_instances(cluster):
         cluster.ecs.run_task(cluster=cluster.name, taskDefinition=definition, launchType="EC2")
 
 
-def test_secrets_are_refused_clearly(cluster):
+def test_a_secret_that_may_not_be_read_is_told_clearly(cluster):
     container = cluster.container("true", secrets=[
         {"name": "S", "valueFrom": "arn:aws:secretsmanager:eu-north-1:000000000000:secret:x"}])
-    definition = cluster.define(container, executionRoleArn="arn:aws:iam::000000000000:role/x")
-    with pytest.raises(cluster.ecs.exceptions.ClientError) as error:
-        cluster.run(definition)
-    assert "secret" in str(error.value).lower()
+    arn, = cluster.run(cluster.define(container))
+    task = cluster.until(arn, "STOPPED")
+    assert task["stopCode"] == "TaskFailedToStart", task
+    assert "unable to retrieve secret from asm" in why_not(task), why_not(task)
 
 
 def test_an_image_with_no_entry_point(region, cluster, tmp_path):

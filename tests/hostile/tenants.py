@@ -111,6 +111,7 @@ class Victim:
         idle = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
         return self.ecs.register_task_definition(
             family=family, requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512", tags=tag,
+            executionRoleArn="ecsTaskExecutionRole",
             containerDefinitions=[{
                 "name": "main", "image": self.image, "essential": True, "command": ["sh", "-c", idle], "stopTimeout": 2,
                 "environment": [{"name": "KEPT", "value": self.mark}],

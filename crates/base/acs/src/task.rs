@@ -36,6 +36,9 @@ pub struct Task {
     /// Ours, for the disk: the credentials themselves are not written down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_credentials_id: Option<String>,
+    /// Ours too: what the credentials of the task's own role are asked for by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elastic_network_interfaces: Vec<NetworkInterface>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +222,7 @@ pub struct RegistryAuthentication {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ecr_auth_data: Option<EcrAuthData>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub asm_auth_data: Option<serde_json::Value>,
+    pub asm_auth_data: Option<AsmAuthData>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -236,8 +239,25 @@ pub struct EcrAuthData {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+pub struct AsmAuthData {
+    pub credentials_parameter: String,
+    pub region: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Secret {
     pub name: String,
+    /// Where the value is; the value itself is nowhere here.
+    pub value_from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// Docker's own configuration objects, as strings that contain JSON.

@@ -13,8 +13,6 @@ pub enum Principal {
     Root,
     /// A host's agent; bound to its container instance once it has registered.
     Node { instance: Option<InstanceId> },
-    /// What a host does in a task's name, with the temporary key of that task's account.
-    TaskExecution,
     /// A user of IAM, by a key of its own or by a session of GetSessionToken.
     User {
         name: Arc<str>,

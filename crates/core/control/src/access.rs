@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal, Session};
 use files::whole::{self, Durability};
-use longshore_types::{AccountId, IdSource, Timestamp, Token};
+use longshore_types::{AccountId, IdSource, TaskArn, Timestamp, Token, Uuid};
 use model::{IamAccessKey, Instance, View};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,7 @@ use crate::errors::not_authorized;
 use crate::iam::access_keys::{self, LONG_TERM};
 use crate::iam::session::{Holder, Sessions};
 use crate::iam::{Entity, KeyUses, entity_of};
-use crate::seal::Seal;
-use crate::temporary;
+use crate::seal::{Seal, derive};
 
 /// The file's name within the data directory.
 pub const KEYS_FILE: &str = "keys.json";
@@ -70,7 +69,7 @@ pub struct Keys {
     pub root: KeyPair,
     /// The agent on the region's own machine.
     pub node: KeyPair,
-    /// What registry tokens and page tokens are signed with, and temporary keys derived from.
+    /// What registry tokens and page tokens are signed with, and sessions' keys derived from.
     pub registry_secret: Token,
 }
 
@@ -138,44 +137,10 @@ pub struct Access {
     denials: Seal,
 }
 
-/// What an agent calls, besides what it reads of its own tasks. `service:Operation`.
-const NODE_ACTIONS: &[&str] = &[
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:BatchGetImage",
-    "ecr:GetAuthorizationToken",
-    "ecr:GetDownloadUrlForLayer",
-    "ecs:CreateCluster",
-    "ecs:DeregisterContainerInstance",
-    "ecs:DiscoverPollEndpoint",
-    "ecs:ListTagsForResource",
-    "ecs:Poll",
-    "ecs:RegisterContainerInstance",
-    "ecs:StartTelemetrySession",
-    "ecs:SubmitAttachmentStateChanges",
-    "ecs:SubmitContainerStateChange",
-    "ecs:SubmitTaskStateChange",
-    "ecs:UpdateContainerInstancesState",
-    "logs:CreateLogGroup",
-    "logs:CreateLogStream",
-    "logs:DescribeLogGroups",
-    "logs:DescribeLogStreams",
-    "logs:PutLogEvents",
-    "sts:GetCallerIdentity",
-];
-
-/// What may be done in a task's name before and beside its containers.
-const TASK_EXECUTION_ACTIONS: &[&str] = &[
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:BatchGetImage",
-    "ecr:GetAuthorizationToken",
-    "ecr:GetDownloadUrlForLayer",
-    "logs:CreateLogGroup",
-    "logs:CreateLogStream",
-    "logs:DescribeLogGroups",
-    "logs:DescribeLogStreams",
-    "logs:PutLogEvents",
-    "sts:GetCallerIdentity",
-];
+/// What a host's key may do, which anybody can read: with this policy roles of container instances are made at
+/// Amazon.
+pub const NODE_POLICY: &str =
+    "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role";
 
 /// The role whose permissions a task's execution has when its definition names none.
 pub const TASK_EXECUTION_ROLE: &str = "ecsTaskExecutionRole";
@@ -215,16 +180,6 @@ impl Access {
         }
         if let Some(token) = session_token.filter(|token| Sessions::is_token(token)) {
             return self.session_key(view, access_key_id, token);
-        }
-        if let Some(key) = temporary::read(&self.keys.registry_secret, access_key_id) {
-            return Some(AccessKey {
-                account: key.account,
-                principal: Principal::TaskExecution,
-                secret: key.secret,
-                session_token: Some(key.session_token),
-                expires: Some(key.expires),
-                session: None,
-            });
         }
         let secret = self.account_keys.clone()?;
         Some(lasting(access_key_id.parse().ok()?, Principal::Root, secret))
@@ -282,6 +237,14 @@ impl Access {
         Some(self.sessions.token(ids, &caller.access_key, holder, Session::clone(session)))
     }
 
+    /// What something of a task is called that only its agent may guess: the same for as long as it lives.
+    pub fn task_id(&self, what: &str, task: &TaskArn) -> Uuid {
+        let digest = derive(&self.keys.registry_secret, what, &task.to_string());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Uuid::from_random(bytes)
+    }
+
     /// A user's secret as its row keeps it.
     pub fn seal_secret(&self, ids: &dyn IdSource, access_key_id: &str, secret: &Token) -> String {
         self.user_keys.seal(ids, access_key_id, secret.reveal().as_bytes())
@@ -310,18 +273,17 @@ impl Access {
         service: &str,
         operation: &str,
     ) -> Result<(), ApiError> {
-        let action = format!("{service}:{operation}");
-        let is_for_policies = match &caller.principal {
-            Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => true,
+        match &caller.principal {
             Principal::Root
-            | Principal::Node { .. }
-            | Principal::TaskExecution
-            | Principal::Anonymous => false,
-        };
-        if is_for_policies || may(&caller.principal, &action) {
-            return Ok(());
+            | Principal::User { .. }
+            | Principal::Role { .. }
+            | Principal::Federated { .. }
+            | Principal::Node { .. } => Ok(()),
+            Principal::Anonymous => {
+                let action = format!("{service}:{operation}");
+                Err(not_authorized(&principal_arn(caller), &action))
+            }
         }
-        Err(not_authorized(&principal_arn(caller), &action))
     }
 }
 
@@ -340,19 +302,6 @@ fn user_principal(view: &View, unique_id: &str) -> Option<Principal> {
     }
 }
 
-/// Whether callers of this kind may do an action, `service:Operation`, without any policy.
-pub(crate) fn may(principal: &Principal, action: &str) -> bool {
-    match principal {
-        Principal::Root => true,
-        Principal::Node { .. } => NODE_ACTIONS.contains(&action),
-        Principal::TaskExecution => TASK_EXECUTION_ACTIONS.contains(&action),
-        Principal::User { .. }
-        | Principal::Role { .. }
-        | Principal::Federated { .. }
-        | Principal::Anonymous => false,
-    }
-}
-
 /// An account's root, users and roles speak for its instances, a node for those that it registered itself.
 pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
     let is_own_account = caller.account == instance.scope.account;
@@ -364,7 +313,7 @@ pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
         Principal::Node { .. } => {
             is_own_account && instance.access_key.as_deref() == Some(caller.access_key.as_str())
         }
-        Principal::TaskExecution | Principal::Anonymous => false,
+        Principal::Anonymous => false,
     }
 }
 
@@ -374,10 +323,6 @@ pub fn principal_arn(caller: &Caller) -> String {
     match &caller.principal {
         Principal::Root => format!("arn:aws:iam::{account}:root"),
         Principal::Node { .. } => format!("arn:aws:iam::{account}:user/longshore-node"),
-        Principal::TaskExecution => {
-            let session = &caller.access_key;
-            format!("arn:aws:sts::{account}:assumed-role/{TASK_EXECUTION_ROLE}/{session}")
-        }
         Principal::User { name, path, .. } => format!("arn:aws:iam::{account}:user{path}{name}"),
         Principal::Role { name, session, .. } => {
             format!("arn:aws:sts::{account}:assumed-role/{name}/{session}")
@@ -393,8 +338,7 @@ pub fn principal_arn(caller: &Caller) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use aws_wire::Origin;
-    use longshore_types::{SeededEnv, Timestamp, Uuid};
+    use longshore_types::SeededEnv;
 
     use super::*;
 
@@ -429,58 +373,6 @@ mod tests {
         assert_eq!((key.account.as_str(), key.principal), ("123456789012", Principal::Root));
         assert_eq!(find(&access, "12345678901"), None);
         assert_eq!(find(&access, ""), None);
-    }
-
-    #[test]
-    fn an_agent_may_not_run_tasks() {
-        let keys = Keys::mint(&SeededEnv::from_seed(1));
-        let access = Access::new(keys.clone(), &config());
-        let caller = Caller {
-            account: Config::root_account(),
-            region: "us-east-1".parse().unwrap(),
-            access_key: keys.node.access_key_id,
-            principal: Principal::Node { instance: None },
-            session: None,
-            origin: Origin::default(),
-            request_id: Uuid::from_random([0; 16]),
-            now: Timestamp(0),
-        };
-        assert!(access.authorize(&caller, "ecs", "SubmitTaskStateChange").is_ok());
-        let error = access.authorize(&caller, "ecs", "RunTask").unwrap_err();
-        assert_eq!(error.code, "AccessDeniedException");
-        let root = Caller { principal: Principal::Root, ..caller };
-        assert!(access.authorize(&root, "ecs", "RunTask").is_ok());
-    }
-
-    #[test]
-    fn a_tasks_key_writes_logs_and_fetches_images_of_its_account_and_no_more() {
-        let keys = Keys::mint(&SeededEnv::from_seed(1));
-        let access = Access::new(keys.clone(), &config());
-        let arn = "arn:aws:ecs:us-east-1:111122223333:task/demo/0123456789abcdef0123456789abcdef";
-        let key =
-            temporary::of_task(&keys.registry_secret, &arn.parse().unwrap(), Timestamp(7_200_000));
-        let found = find(&access, &key.access_key_id).unwrap();
-        assert_eq!(found.account.as_str(), "111122223333");
-        assert_eq!((&found.secret, found.expires), (&key.secret, Some(key.expires)));
-        assert_eq!(found.session_token, Some(key.session_token));
-        let caller = Caller {
-            account: found.account,
-            region: "us-east-1".parse().unwrap(),
-            access_key: key.access_key_id,
-            principal: found.principal,
-            session: None,
-            origin: Origin::default(),
-            request_id: Uuid::from_random([0; 16]),
-            now: Timestamp(0),
-        };
-        assert!(access.authorize(&caller, "logs", "PutLogEvents").is_ok());
-        assert!(access.authorize(&caller, "ecr", "GetAuthorizationToken").is_ok());
-        for (service, operation) in
-            [("ecs", "RunTask"), ("ecs", "Poll"), ("logs", "GetLogEvents"), ("ecr", "PutImage")]
-        {
-            let error = access.authorize(&caller, service, operation).unwrap_err();
-            assert_eq!(error.code, "AccessDeniedException", "{operation}");
-        }
     }
 
     fn find(access: &Access, id: &str) -> Option<AccessKey> {

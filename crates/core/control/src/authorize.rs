@@ -5,8 +5,8 @@
 //! [`Control::authorize`] on the very view that is decided on, so that what is allowed and what is done are of
 //! one moment.
 //!
-//! An account's root user may do all that its account may. Hosts' agents may do what their kind of key is for
-//! (`access`). Of everybody else policies decide, which `iam` finds and `policy` evaluates.
+//! An account's root user may do all that its account may. Of everybody else policies decide, which `iam` finds and
+//! `policy` evaluates; of hosts' agents it is one that everybody can read (`access::NODE_POLICY`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub use policy::{Context, Policy, ResourceKind, Value};
 use store::Batch;
 
 use crate::Control;
-use crate::access::{may, principal_arn};
+use crate::access::principal_arn;
 use crate::denied;
 use crate::errors::not_authorized;
 use crate::iam::{Subject, tags_of};
@@ -111,10 +111,7 @@ impl Permission {
     ) -> Self {
         match &caller.principal {
             Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => {}
-            Principal::Root
-            | Principal::Node { .. }
-            | Principal::TaskExecution
-            | Principal::Anonymous => return self,
+            Principal::Root | Principal::Node { .. } | Principal::Anonymous => return self,
         }
         if tags.is_empty() {
             return self;
@@ -240,14 +237,9 @@ impl Control {
             Principal::Root
             | Principal::User { .. }
             | Principal::Role { .. }
-            | Principal::Federated { .. } => self.by_policies(view, caller, permission),
-            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => {
-                let refused = permission.each().find(|each| !may(&caller.principal, each.action));
-                match refused {
-                    Some(refused) => Err(not_authorized(&principal_arn(caller), refused.action)),
-                    None => Ok(()),
-                }
-            }
+            | Principal::Federated { .. }
+            | Principal::Node { .. } => self.by_policies(view, caller, permission),
+            Principal::Anonymous => Err(not_authorized(&principal_arn(caller), permission.action)),
         }
     }
 
@@ -282,7 +274,9 @@ impl Control {
         let policies = subject.policies(&permission.resource_policies, permission.resource_kind);
         let asks = policies.ask_about_resource();
         for resource in resources {
-            let owner = owner_of(resource);
+            // A host serves the tasks of every account.
+            let is_of_node = matches!(caller.principal, Principal::Node { .. });
+            let owner = owner_of(resource).filter(|_| !is_of_node);
             let tags = if asks { tags_of(view, resource) } else { None };
             let tags = tags.filter(|tags| !tags.is_empty());
             let mut own = None;

@@ -26,7 +26,6 @@ pub mod seal;
 pub mod secrets;
 mod shared;
 pub mod tasks;
-pub mod temporary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod vpc;

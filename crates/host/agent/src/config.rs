@@ -7,6 +7,7 @@ use http::Uri;
 use longshore_types::{Clock, IdSource, RegionName, Steps};
 
 use crate::client::{Attribute, CredentialsSource};
+use crate::endpoint::TaskEndpoint;
 use crate::limits::TASK_PIDS_DEFAULT;
 use crate::ports::{Images, Networks, Runtime};
 
@@ -82,4 +83,6 @@ pub struct Parts {
     pub credentials: Arc<dyn CredentialsSource>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
+    /// Where containers reach the agent; without it they get no credentials.
+    pub endpoint: Option<Arc<TaskEndpoint>>,
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
-use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp};
+use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp, Token};
 use network::PortError;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase,
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::client::CallError;
 use crate::engine::Region;
+use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::{Binding, TaskEvent};
 use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
 use crate::ports::{
@@ -607,6 +608,8 @@ pub(crate) struct FakeRegion {
     changed: Arc<Notify>,
     pub(crate) log_lines: Arc<Mutex<VecDeque<(String, String)>>>,
     groups: Arc<Mutex<Vec<String>>>,
+    /// Values of secrets and parameters.
+    pub(crate) secrets: Arc<Mutex<BTreeMap<String, String>>>,
     /// With what code it will have no more streams.
     refuses_streams: Arc<Mutex<Option<&'static str>>>,
     /// Access keys that are no longer good.
@@ -673,6 +676,36 @@ impl Region for FakeRegion {
         _role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, CallError>> {
         Box::pin(async { Ok(Auth::none()) })
+    }
+
+    fn secret(
+        &self,
+        id: SecretId,
+        _role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Token, CallError>> {
+        let value = self.secrets.lock().unwrap().get(&id.secret).cloned();
+        let missing = || CallError::Refused {
+            status: 400,
+            code: "ResourceNotFoundException".to_owned(),
+            message: "Secrets Manager can't find the specified secret.".to_owned(),
+        };
+        Box::pin(async move { value.map(Token::from_text).ok_or_else(missing) })
+    }
+
+    fn parameters(
+        &self,
+        names: Vec<String>,
+        _role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Parameters, CallError>> {
+        let known = self.secrets.lock().unwrap();
+        let (there, invalid): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| known.contains_key(name));
+        let values = there.into_iter().map(|name| {
+            let value = Token::from_text(known[&name].clone());
+            (name, value)
+        });
+        let values = values.collect();
+        Box::pin(async move { Ok(Parameters { values, invalid }) })
     }
 
     fn is_own(&self, host: &str) -> bool {

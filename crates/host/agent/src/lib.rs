@@ -15,6 +15,7 @@ pub mod acs;
 pub mod adapters;
 pub mod client;
 mod config;
+pub mod endpoint;
 pub mod engine;
 #[cfg(test)]
 mod fakes;
@@ -46,7 +47,7 @@ pub use socket::Ended;
 pub use state_dir::StateError;
 
 use crate::client::{Api, RegionLink};
-use crate::engine::{Context, CredentialsBook, Engine};
+use crate::engine::{Context, CredentialsBook, Engine, SecretsBook};
 use crate::limits::STARTS_MAX;
 use crate::logdriver::LogShipping;
 use crate::poll::PollEndpoint;
@@ -99,6 +100,7 @@ impl Agent {
             dirs: dirs.clone(),
             region_name: config.region.clone(),
             credentials: CredentialsBook::default(),
+            secrets: SecretsBook::default(),
             task_limits: config.task_limits,
             starts: Semaphore::new(STARTS_MAX),
             changed: Notify::new(),
@@ -114,6 +116,14 @@ impl Agent {
             // Also while there is no region.
             never = storage::watch(&self.engine) => match never {},
             never = memory::watch() => match never {},
+            () = self.answer_containers() => Ok(()),
+        }
+    }
+
+    async fn answer_containers(&self) {
+        match &self.parts.endpoint {
+            Some(endpoint) => endpoint::serve(self.engine.clone(), Arc::clone(endpoint)).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -88,6 +88,16 @@ pub(crate) const VICTIM_PAUSE_MS: u64 = 3_000;
 /// Open files of a process whose task definition does not say.
 pub(crate) const NOFILE_DEFAULT: u64 = 65_535;
 
+/// Connections of containers to their agent at a time, and how long one may last.
+pub(crate) const ENDPOINT_CONNECTIONS_MAX: usize = 1_024;
+pub(crate) const ENDPOINT_PATIENCE_MS: u64 = 5_000;
+
+/// Names that Parameter Store is asked for at once, and requests for secrets that are under way at a time for a task.
+pub(crate) const PARAMETERS_MAX: usize = 10;
+pub(crate) const SECRETS_AT_A_TIME: usize = 10;
+/// A secret that is refused is asked for once more, as ECS does.
+pub(crate) const SECRET_TRIES_MAX: u32 = 2;
+
 /// How often unused images and other leftovers are looked for.
 pub(crate) const HOUSEKEEPING_MS: u64 = 10 * 60_000;
 /// How long logs of the json-file driver outlive their task.

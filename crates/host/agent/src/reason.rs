@@ -5,6 +5,8 @@ use std::time::Duration;
 use longshore_types::Chain;
 use sandbox::SandboxError;
 
+use crate::client::CallError;
+use crate::engine::secrets::SecretError;
 use crate::engine::state::{ContainerState, StopCause, TaskState};
 use crate::engine::{Failure, VolumeError};
 use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, TASK_REASON_MAX};
@@ -132,7 +134,10 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
         Failure::ImageName { image, why } => {
             format!("CannotPullContainerError: invalid reference format: {image}: {why}")
         }
-        Failure::Login { image, why } => format!(
+        Failure::Login { is_fargate: true, why, .. } if is_by_policy(why) => {
+            unretrieved("unable to retrieve ecr registry auth", &**why)
+        }
+        Failure::Login { image, why, .. } => format!(
             "CannotPullECRContainerError: no credentials for the registry of {image}: {}",
             Chain(why)
         ),
@@ -160,7 +165,54 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
         Failure::Create { why } => create_or_start(why),
         Failure::Start { why } => start(why),
         Failure::Log { is_fargate, why } => log_driver(*is_fargate, why),
+        Failure::Secret { is_fargate: true, why, .. } => unretrieved(why.what(), &**why),
+        Failure::Secret { is_fargate: false, region, why } => secret_of_host(region, why),
         Failure::Interrupted => resources(&"what was being done for the task was interrupted"),
+    }
+}
+
+/// Whether it is the role that may not, and not the registry that is another account's.
+fn is_by_policy(error: &CallError) -> bool {
+    error.code() == "AccessDeniedException" && error.to_string().contains(" on resource: ")
+}
+
+/// What ECS says on Fargate.
+fn unretrieved(what: &str, why: &(dyn std::error::Error + 'static)) -> String {
+    format!(
+        "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
+         failed: {what}: service call has been retried 1 time(s): {}",
+        Chain(why)
+    )
+}
+
+/// What Amazon's agent says.
+fn secret_of_host(region: &str, why: &SecretError) -> String {
+    match why {
+        SecretError::InvalidParameters(names) => format!(
+            "ResourceInitializationError: fetching secret data from SSM Parameter Store in {region}: invalid \
+             parameters: {}",
+            names.join(",")
+        ),
+        SecretError::Parameters(why) => format!(
+            "ResourceInitializationError: fetching secret data from SSM Parameter Store in {region}: {why}"
+        ),
+        SecretError::Secret { secret, why } if why.code() == "ResourceNotFoundException" => {
+            format!(
+                "ResourceInitializationError: fetching secret data from AWS Secrets Manager in region {region}: \
+             ResourceNotFoundException: The task can't retrieve the secret with ARN '{secret}' from AWS \
+             Secrets Manager. Check whether the secret exists in the specified Region"
+            )
+        }
+        SecretError::Secret { secret, why } => format!(
+            "ResourceInitializationError: fetching secret data from AWS Secrets Manager in region {region}: \
+             secret {secret}: {why}"
+        ),
+        SecretError::NoKey { .. } | SecretError::NotAnArn { .. } => format!(
+            "ResourceInitializationError: fetching secret data from AWS Secrets Manager in region {region}: {why}"
+        ),
+        SecretError::Login { .. } | SecretError::NotALogin | SecretError::NoUser => {
+            format!("CannotPullContainerAuthError: {why}")
+        }
     }
 }
 

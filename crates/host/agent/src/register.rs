@@ -132,9 +132,7 @@ fn memory_mib() -> u64 {
     kib.unwrap_or(0) / 1024
 }
 
-/// What a task may need of us, as the region places tasks by these names: no secrets, no file systems.
-/// Every ECS-optimized host announces task roles; a task that names one runs here too, without
-/// credentials of it.
+/// What a task may need of us, as the region places tasks by these names: no file systems.
 pub fn capabilities() -> Vec<Attribute> {
     const OLD: [&str; 8] = [
         "privileged-container",
@@ -146,7 +144,7 @@ pub fn capabilities() -> Vec<Attribute> {
         "task-iam-role-network-host",
         "docker-remote-api.1.17",
     ];
-    const NEW: [&str; 14] = [
+    const NEW: [&str; 19] = [
         "ecr-endpoint",
         "container-ordering",
         "full-sync",
@@ -161,6 +159,11 @@ pub fn capabilities() -> Vec<Attribute> {
         "task-eni",
         "task-eni-block-instance-metadata",
         "pid-ipc-namespace-sharing",
+        "private-registry-authentication.secretsmanager",
+        "secrets.asm.environment-variables",
+        "secrets.asm.bootstrap.log-driver",
+        "secrets.ssm.environment-variables",
+        "secrets.ssm.bootstrap.log-driver",
     ];
     let versions = [
         "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.28", "1.29", "1.30",
@@ -200,7 +203,7 @@ mod tests {
         assert!(
             names.iter().any(|name| name == "com.amazonaws.ecs.capability.docker-remote-api.1.18")
         );
-        for absent in ["secrets", "efs", "firelens", "selinux", "cni-plugin"] {
+        for absent in ["efs", "firelens", "selinux", "cni-plugin"] {
             assert!(!names.iter().any(|name| name.contains(absent)), "{absent}");
         }
         for present in ["task-iam-role", "task-iam-role-network-host"] {

@@ -34,11 +34,11 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -85,6 +85,8 @@ pub struct NetworkConfig {
     pub resolv_conf: PathBuf,
     /// Services of this machine that endpoints see at an address of their own.
     pub services: Vec<LocalService>,
+    /// Addresses and ports at which endpoints reach listeners that [`Network::listeners`] hands out.
+    pub served_here: Vec<(Ipv4Addr, u16)>,
     /// Whether bridged endpoints may reach everything that listens on the host's addresses, its loopback
     /// aside, and not just DNS, the services above and published ports.
     pub is_host_open: bool,
@@ -110,6 +112,7 @@ impl NetworkConfig {
             pool_size: 8,
             resolv_conf: "/etc/resolv.conf".into(),
             services: Vec::new(),
+            served_here: Vec::new(),
             is_host_open: false,
             is_link_local_open: false,
             tasks: None,
@@ -131,6 +134,7 @@ struct Shared {
     commands: Sender<Command>,
     host: Ipv4Addr,
     bridge: Cidr,
+    listeners: Mutex<Vec<TcpListener>>,
     _relay: dns::Relay,
 }
 
@@ -139,6 +143,7 @@ struct Shared {
 struct Opened {
     host: Ipv4Addr,
     bridge: Cidr,
+    listeners: Vec<TcpListener>,
     relay: dns::Bound,
 }
 
@@ -150,9 +155,9 @@ impl Network {
         let (ready, opened) = oneshot::channel();
         let resolv_conf = config.resolv_conf.clone();
         let work = move || match open_worker(&config) {
-            Ok((worker, relay)) => {
+            Ok((worker, relay, listeners)) => {
                 let (host, bridge) = (worker.table.plan().host, worker.table.plan().bridge);
-                drop(ready.send(Ok(Opened { host, bridge, relay })));
+                drop(ready.send(Ok(Opened { host, bridge, listeners, relay })));
                 worker.run(&inbox);
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -161,14 +166,22 @@ impl Network {
             .name("network".to_owned())
             .spawn(work)
             .map_err(|source| NetworkError::io("start the network's thread", source))?;
-        let Opened { host, bridge, relay } = opened.await.map_err(|_| NetworkError::Closed)??;
+        let Opened { host, bridge, listeners, relay } =
+            opened.await.map_err(|_| NetworkError::Closed)??;
         let relay = dns::Relay::serve(relay, resolv_conf)?;
-        Ok(Self { shared: Arc::new(Shared { commands, host, bridge, _relay: relay }) })
+        let listeners = Mutex::new(listeners);
+        Ok(Self { shared: Arc::new(Shared { commands, host, bridge, listeners, _relay: relay }) })
     }
 
     /// The host's own address towards endpoints; what is to be a [`LocalService`] listens here.
     pub fn host_address(&self) -> Ipv4Addr {
         self.shared.host
+    }
+
+    /// What listens for [`NetworkConfig::served_here`], in its order. Whoever asks first has them.
+    pub fn listeners(&self) -> Vec<TcpListener> {
+        let mut listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut listeners)
     }
 
     /// The range of bridged containers' addresses.
@@ -245,7 +258,9 @@ pub fn remove(tag: NetTag, run_dir: &Path) -> Result<(), NetworkError> {
     setup::remove_all(sockets, &Records::at(run_dir), tag)
 }
 
-fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkError> {
+fn open_worker(
+    config: &NetworkConfig,
+) -> Result<(Worker, dns::Bound, Vec<TcpListener>), NetworkError> {
     let mut route = Socket::route()?;
     let netfilter = Socket::netfilter()?;
     let records = Records::open(&config.run_dir)?;
@@ -261,6 +276,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
     setup::forward()?;
     setup::hold_address(&mut route, &holder, host)?;
     let relay = dns::bind(host)?;
+    let (services, listeners) = listen(config, host)?;
     let endpoints = setup::find_living(&mut route, &records, config.tag)?;
     let ports = adopt_ports(config, &endpoints);
     let mtu = setup::way_out_mtu(&mut route);
@@ -272,7 +288,7 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         bridge,
         host,
         dns_port: relay.port,
-        services: config.services.clone(),
+        services,
         is_host_open: config.is_host_open,
         is_link_local_open,
         tasks: config.tasks,
@@ -301,7 +317,23 @@ fn open_worker(config: &NetworkConfig) -> Result<(Worker, dns::Bound), NetworkEr
         // Whoever has an unusual filter has it on purpose.
         Err(error) => warn!(error = %Chain(&error), "filter of others not understood"),
     }
-    Ok((worker, relay))
+    Ok((worker, relay, listeners))
+}
+
+/// All services, and the listeners of those that are served by this process.
+fn listen(
+    config: &NetworkConfig,
+    host: Ipv4Addr,
+) -> Result<(Vec<LocalService>, Vec<TcpListener>), NetworkError> {
+    let failed = |source| NetworkError::io("listen for endpoints", source);
+    let (mut services, mut listeners) = (config.services.clone(), Vec::new());
+    for (address, port) in &config.served_here {
+        let listener = TcpListener::bind((host, 0)).map_err(failed)?;
+        let listens_on = listener.local_addr().map_err(failed)?.port();
+        services.push(LocalService { address: *address, port: *port, listens_on });
+        listeners.push(listener);
+    }
+    Ok((services, listeners))
 }
 
 /// A kernel that does not know whose packets are (before 5.13, or built without it) has the rest of the table.

@@ -375,6 +375,18 @@ impl Table {
             let asked = asked.ports(&(DNS_PORT..=DNS_PORT)).sent_by(tasks);
             batch.add_rule("redirect_own", asked.dnat(host, dns_port).exprs());
         }
+        // Tasks in the host's own network. Where they cannot be told from others, everybody there.
+        for service in &self.plan.services {
+            let at = Cidr::host(service.address);
+            let asked = Rule::new().ipv4(true).destination_in(at, true);
+            let asked =
+                asked.protocol(Protocol::Tcp.number()).ports(&(service.port..=service.port));
+            let asked = match self.plan.tasks {
+                Some(tasks) => asked.sent_by(tasks),
+                None => asked,
+            };
+            batch.add_rule("redirect_own", asked.dnat(host, service.listens_on).exprs());
+        }
         batch.add_rule("redirect_own", published.exprs());
 
         batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
+use agent::endpoint::{self, TaskEndpoint};
 use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, TaskLimits};
 use aws_wire::sigv4::Credentials;
 use ecs_api as ecs;
@@ -96,6 +97,7 @@ impl Host {
         config.tasks = tasks.map(|GroupNumber { level, id }| ControlGroup { level, id });
         config.is_link_local_open = host.is_link_local_open();
         config.is_host_open = host.is_host_open();
+        config.served_here = vec![(endpoint::ADDRESS, endpoint::PORT)];
         Network::open(config).await.map_err(|error| match error {
             NetworkError::RangeTaken { range } => Error::Refused(range_taken(&range.to_string())),
             error => Error::other("prepare the network")(error),
@@ -185,6 +187,7 @@ pub(crate) async fn run(
         pids_max: args.host.task_pids_max.unwrap_or(defaults.pids_max),
         storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
     };
+    let task_endpoint = task_endpoint(&region, &network)?;
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(
@@ -194,6 +197,7 @@ pub(crate) async fn run(
         credentials: Arc::new(FixedCredentials(credentials)),
         clock,
         ids: Arc::new(OsIds),
+        endpoint: task_endpoint.map(Arc::new),
     };
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     info!(region = %region.region, cluster = %args.cluster, "agent ready");
@@ -212,6 +216,17 @@ pub(crate) async fn run(
     }
     info!("agent stopped, containers go on");
     Ok(())
+}
+
+/// Where containers ask for their credentials.
+fn task_endpoint(region: &RegionFile, network: &Network) -> Result<Option<TaskEndpoint>, Error> {
+    let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
+    let listener = network.listeners().into_iter().next();
+    Ok(listener.map(|listener| TaskEndpoint {
+        listener,
+        host: network.host_address(),
+        ranges: vec![vpc, network.bridge_range()],
+    }))
 }
 
 /// Where images are fetched from: the region's registry, wherever it is, and what is not this machine.

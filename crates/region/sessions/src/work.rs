@@ -1,20 +1,20 @@
 //! The work socket (ACS): orders out, acknowledgements in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs::RoleCredentials;
 use acs::message::{
     AttachInterfaces, FromAgent, Header, Heartbeat, Manifest, ManifestTask, NewCredentials,
     Payload, StopVerification, StopVerificationAck, ToAgent,
 };
 use aws_wire::ApiError;
 use control::Control;
-use control::temporary;
 use futures_util::{SinkExt, StreamExt};
-use longshore_types::{Chain, ClusterArn, TaskArn, Timestamp};
+use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
 use model::instance::InstanceStatus;
-use model::task::{Desired, Input, Phase, Task};
+use model::task::{Desired, Input, Phase, StopCause, Task};
 use model::{Instance, View};
 use store::Batch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use super::handshake::Socket;
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
-use crate::payload::{self, Environment, Execution};
+use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -96,6 +96,7 @@ pub(super) async fn serve(
         outbox: Outbox::new(number, instance.makes_interfaces()),
         manifest: None,
         credentials_sent_at: Timestamp(0),
+        awaiting: BTreeSet::new(),
     };
     let end = tokio::select! {
         end = session.run(&mut socket, &wake, agent.answers) => end,
@@ -192,6 +193,8 @@ struct Session<'a> {
     manifest: Option<String>,
     /// When all tasks here last got new credentials.
     credentials_sent_at: Timestamp,
+    /// The tasks here whose role is not there yet.
+    awaiting: BTreeSet<(AccountId, TaskId)>,
 }
 
 impl Session<'_> {
@@ -236,8 +239,10 @@ impl Session<'_> {
                     }
                     self.send_heartbeat(socket).await?;
                     let now = self.sessions.control.clock.now();
-                    if temporary::is_due(self.credentials_sent_at, now) {
+                    if payload::is_due(self.credentials_sent_at, now) {
                         self.send_credentials(socket).await?;
+                    } else {
+                        self.send_awaited(socket).await?;
                     }
                 }
                 _ = review.tick() => {
@@ -289,22 +294,83 @@ impl Session<'_> {
         self.credentials_sent_at = self.sessions.control.clock.now();
         let (id, is_ours) = (self.instance.id, self.instance.makes_interfaces());
         let stopped = view.tasks_ended_on(id).filter(|_| is_ours);
+        self.awaiting.clear();
         for task in view.tasks_on_instance(id).chain(stopped) {
-            let definition = self.definition(&view, task);
-            let seed = &self.sessions.control.access.keys.registry_secret;
-            let execution = Execution::of(task, seed, self.credentials_sent_at);
-            let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
-            let message_id = self.outbox.next_message_id();
-            let message = NewCredentials {
-                header: self.header(message_id),
-                task_arn: Some(task.arn().to_string()),
-                task_cluster_arn: Some(cluster.to_string()),
-                role_type: Some("TaskExecution".to_owned()),
-                role_credentials: Some(execution.credentials(task, definition.as_deref())),
-            };
-            self.send(socket, &ToAgent::RoleCredentials(message)).await?;
+            let Some(definition) = self.definition(&view, task) else { continue };
+            let execution = self.given(&view, task, &definition).execution();
+            if let Some(role) = renewed(task, execution).flatten() {
+                self.send_role(socket, task, "TaskExecution", role).await?;
+            }
+            if task.phase < Phase::Stopped {
+                self.send_acting(socket, &view, task, &definition).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Looks whether roles are there by now that were not.
+    async fn send_awaited(&mut self, socket: &mut Socket) -> Result<(), End> {
+        if self.awaiting.is_empty() {
+            return Ok(());
+        }
+        let view = self.sessions.control.view();
+        for (account, id) in std::mem::take(&mut self.awaiting) {
+            let task = view.tasks.get(account, &id).filter(|task| task.phase < Phase::Stopped);
+            if let Some(task) = task
+                && let Some(definition) = self.definition(&view, task)
+            {
+                self.send_acting(socket, &view, task, &definition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// New credentials for the containers of a task that has a role.
+    async fn send_acting(
+        &mut self,
+        socket: &mut Socket,
+        view: &View,
+        task: &Task,
+        definition: &ecs_api::TaskDefinition,
+    ) -> Result<(), End> {
+        match renewed(task, self.given(view, task, definition).acting()) {
+            Some(Acting::As(role)) => self.send_role(socket, task, "TaskApplication", role).await,
+            Some(Acting::Nameless(_)) => {
+                self.awaiting.insert((task.scope.account, task.id));
+                Ok(())
+            }
+            Some(Acting::Nobody) | None => Ok(()),
+        }
+    }
+
+    fn given<'s>(
+        &'s self,
+        view: &'s View,
+        task: &'s Task,
+        definition: &'s ecs_api::TaskDefinition,
+    ) -> Given<'s> {
+        let control = &self.sessions.control;
+        let (now, agent_is_ours) = (control.clock.now(), self.instance.makes_interfaces());
+        Given { control, view, task, definition, agent_is_ours, now }
+    }
+
+    async fn send_role(
+        &mut self,
+        socket: &mut Socket,
+        task: &Task,
+        role_type: &'static str,
+        role_credentials: RoleCredentials,
+    ) -> Result<(), End> {
+        let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
+        let message_id = self.outbox.next_message_id();
+        let message = NewCredentials {
+            header: self.header(message_id),
+            task_arn: Some(task.arn().to_string()),
+            task_cluster_arn: Some(cluster.to_string()),
+            role_type: Some(role_type.to_owned()),
+            role_credentials: Some(role_credentials),
+        };
+        self.send(socket, &ToAgent::RoleCredentials(message)).await
     }
 
     async fn send_due(&mut self, socket: &mut Socket, look: Look) -> Result<(), End> {
@@ -332,8 +398,15 @@ impl Session<'_> {
             return Ok(());
         }
         for (task, order) in due {
+            let roles = match self.roles(&view, task, order) {
+                Ok(roles) => roles,
+                Err(unassumable) => {
+                    self.give_up(task, &unassumable).await;
+                    continue;
+                }
+            };
             let message_id = self.outbox.next_message_id();
-            let Some(message) = self.message(&view, task, order, message_id.clone()) else {
+            let Some(message) = self.message(&view, task, order, &roles, message_id.clone()) else {
                 continue;
             };
             sending(socket.feed(Message::text(message.to_text()))).await?;
@@ -344,12 +417,36 @@ impl Session<'_> {
         sending(socket.flush()).await
     }
 
+    /// What a task that is to run acts with.
+    fn roles(&mut self, view: &View, task: &Task, order: Order) -> Result<Roles, Unassumable> {
+        let definition = match order {
+            Order::Run => self.definition(view, task),
+            Order::Attach | Order::Stop => None,
+        };
+        let Some(definition) = definition else { return Ok(Roles::default()) };
+        let roles = self.given(view, task, &definition).roles()?;
+        if matches!(roles.acting, Acting::Nameless(_)) {
+            self.awaiting.insert((task.scope.account, task.id));
+        }
+        Ok(roles)
+    }
+
+    /// A task whose role may not be assumed is not started.
+    async fn give_up(&self, task: &Task, unassumable: &Unassumable) {
+        let cause = StopCause::FailedToStart { reason: unassumable.sentence() };
+        let stopped = self.sessions.control.feed(&task.arn(), &Input::Unwanted(cause)).await;
+        if let Err(error) = stopped {
+            warn!(task = %task.id, error = %Chain(&error), "refused task was not stopped");
+        }
+    }
+
     /// One task a message, since an agent acknowledges whole messages only.
     fn message(
         &mut self,
         view: &View,
         task: &Task,
         order: Order,
+        roles: &Roles,
         message_id: String,
     ) -> Option<ToAgent> {
         let generated_at = self.sessions.control.clock.now().0;
@@ -359,15 +456,13 @@ impl Session<'_> {
             Order::Run | Order::Attach => {
                 let vpc = self.sessions.control.vpc(view, task.scope.account)?;
                 let endpoint = self.sessions.control.endpoint();
-                let seed = &self.sessions.control.access.keys.registry_secret;
-                let execution = Execution::of(task, seed, self.sessions.control.clock.now());
                 let environment = Environment {
                     registry: &self.sessions.control.registry_host(),
                     view,
                     endpoint: &endpoint,
                     vpc: &vpc,
                     agent_is_ours: self.instance.makes_interfaces(),
-                    execution: &execution,
+                    roles,
                 };
                 if order == Order::Attach {
                     let interface = payload::interfaces(task, &environment)?;
@@ -466,6 +561,17 @@ impl Session<'_> {
             stop_tasks,
         };
         self.send(socket, &ToAgent::StopVerificationAck(answer)).await
+    }
+}
+
+/// What a task had before and is given anew. Who may not have it any more keeps the last until they end.
+fn renewed<T>(task: &Task, given: Result<T, Unassumable>) -> Option<T> {
+    match given {
+        Ok(given) => Some(given),
+        Err(Unassumable { role, why }) => {
+            warn!(task = %task.id, role, error = %Chain(&why), "credentials not renewed");
+            None
+        }
     }
 }
 

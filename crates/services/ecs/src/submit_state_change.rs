@@ -109,7 +109,7 @@ fn is_of_account(principal: &Principal) -> bool {
         | Principal::User { .. }
         | Principal::Role { .. }
         | Principal::Federated { .. } => true,
-        Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => false,
+        Principal::Node { .. } | Principal::Anonymous => false,
     }
 }
 

@@ -150,7 +150,6 @@ impl Tagged {
 fn account_of(ecs: &Ecs, caller: &Caller, scope: &Scope) -> Result<AccountId, ApiError> {
     match caller.principal {
         Principal::Root
-        | Principal::TaskExecution
         | Principal::User { .. }
         | Principal::Role { .. }
         | Principal::Federated { .. }

@@ -8,8 +8,10 @@ use control::{Control, Permission};
 use iam_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::{
-    Grants, IamAccount, IamRole, IamUser, Index, Key, NameKey, TheAccount, TrustText, View,
+    Grants, IamAccount, IamRole, IamUser, Index, Key, NameKey, PolicyText, TheAccount, TrustText,
+    View,
 };
+use policy::{Policy, PolicyKind};
 use store::Batch;
 
 use crate::Iam;
@@ -22,6 +24,10 @@ use crate::{read, render};
 const TASKS_TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"","Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
 const EXECUTION_POLICY: &str =
     "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy";
+
+/// What tasks need whose log driver is told to make its group; Amazon's managed policy does not allow it.
+const GROUPS_POLICY_NAME: &str = "CreateLogGroups";
+const GROUPS_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"logs:CreateLogGroup","Resource":"*"}]}"#;
 
 /// Gives an account that is seen for the first time what every account begins with: the role that tasks
 /// are executed with.
@@ -37,6 +43,9 @@ pub(crate) async fn begin(control: &Control, account: AccountId) -> Result<(), A
         batch.rely(Key::IamAccount(account, TheAccount));
         batch.put(IamAccount { account, created_at: now, alias: None });
         let id = NameKey::of(TASK_EXECUTION_ROLE);
+        let groups = Policy::parse(GROUPS_POLICY, PolicyKind::Identity);
+        let groups = groups.map_err(|error| ApiError::fault("failed to read a policy", error))?;
+        let inline = BTreeMap::from([(GROUPS_POLICY_NAME.to_owned(), PolicyText::new(groups))]);
         if view.iam_roles.get(account, &id).is_none() {
             batch.rely(Key::IamRole(account, id)).put(IamRole {
                 account,
@@ -49,7 +58,7 @@ pub(crate) async fn begin(control: &Control, account: AccountId) -> Result<(), A
                 trust: TrustText::new(TASKS_TRUST, BTreeMap::new()),
                 tags: BTreeMap::new(),
                 boundary: None,
-                grants: Grants { attached: vec![EXECUTION_POLICY.into()], inline: BTreeMap::new() },
+                grants: Grants { attached: vec![EXECUTION_POLICY.into()], inline: inline.clone() },
                 service: None,
             });
         }

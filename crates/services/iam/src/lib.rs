@@ -21,6 +21,7 @@ mod simulate;
 mod users;
 mod uses;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
@@ -151,6 +152,18 @@ impl RegionService for Iam {
         })
     }
 
+    /// Accounts that are older than their roles.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async move {
+            let view = self.control.view();
+            let accounts = view.clusters.iter().map(|cluster| cluster.account);
+            for account in accounts.collect::<BTreeSet<_>>() {
+                self.begin(account).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn register(self: Arc<Self>, driver: &mut Driver) {
         driver.register(uses::Uses(Arc::clone(&self.control)));
     }
@@ -164,7 +177,6 @@ fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
         Principal::Root
         | Principal::Role { .. }
         | Principal::Node { .. }
-        | Principal::TaskExecution
         | Principal::Anonymous => false,
     };
     if is_refused {

@@ -160,7 +160,6 @@ pub(crate) fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> 
         Principal::Root
         | Principal::Role { .. }
         | Principal::Node { .. }
-        | Principal::TaskExecution
         | Principal::Anonymous => false,
     };
     match is_refused {

@@ -112,9 +112,7 @@ impl sts_api::Sts for Identity {
             Principal::User { id, .. } => id.to_string(),
             Principal::Role { id, session, .. } => format!("{id}:{session}"),
             Principal::Federated { name, .. } => format!("{account}:{name}"),
-            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => {
-                caller.access_key.clone()
-            }
+            Principal::Node { .. } | Principal::Anonymous => caller.access_key.clone(),
         };
         Ok(api::GetCallerIdentityResponse {
             user_id: Some(user_id),

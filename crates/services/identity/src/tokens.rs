@@ -100,7 +100,6 @@ fn holder(
         Principal::Role { .. }
         | Principal::Federated { .. }
         | Principal::Node { .. }
-        | Principal::TaskExecution
         | Principal::Anonymous => Err(refused()),
     }
 }

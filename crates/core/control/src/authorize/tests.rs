@@ -11,7 +11,7 @@ const TASK: &str = "arn:aws:ecs:us-east-1:000000000000:task/a/b";
 #[tokio::test]
 async fn who_may_not_is_told_the_action_and_nothing_is_decided() {
     let world = TestControl::new();
-    let caller = Caller { principal: Principal::TaskExecution, ..world.root() };
+    let caller = Caller { principal: Principal::Node { instance: None }, ..world.root() };
     let permission = Permission::to("ecs:StopTask").on(TASK);
     let refused = world.control.read(&caller, &permission).unwrap_err();
     assert_eq!(refused.code, "AccessDeniedException");
@@ -24,6 +24,25 @@ async fn who_may_not_is_told_the_action_and_nothing_is_decided() {
     assert_eq!(changed.await.unwrap_err().code, "AccessDeniedException");
     assert_eq!(decided, 0);
     assert!(world.control.read(&world.root(), &permission).is_ok());
+}
+
+#[test]
+fn an_agent_reports_of_every_accounts_tasks_and_may_not_run_any() {
+    let world = TestControl::new();
+    let agent = Caller { principal: Principal::Node { instance: None }, ..world.root() };
+    let may = |action| {
+        let on = "arn:aws:ecs:us-east-1:111122223333:cluster/theirs";
+        world.control.read(&agent, &Permission::to(action).on(on)).map(drop)
+    };
+    for action in ["ecs:SubmitTaskStateChange", "ecs:Poll", "ecr:GetAuthorizationToken"] {
+        assert!(may(action).is_ok(), "{action}");
+    }
+    for action in ["ecs:RunTask", "ecs:StopTask", "iam:ListRoles", "ecr:PutImage"] {
+        let refused = may(action).unwrap_err();
+        assert_eq!(refused.code, "AccessDeniedException");
+        let why = format!("because no identity-based policy allows the {action} action");
+        assert!(refused.message.ends_with(&why), "{}", refused.message);
+    }
 }
 
 fn inline(text: &str) -> Grants {

@@ -3,12 +3,14 @@
 //! Everything is read from the view that is decided on: what was written is in force with the next request.
 
 pub mod access_keys;
+mod assume;
 pub mod managed;
 pub mod session;
 mod subject;
 mod tagged;
 
 pub use access_keys::{KeyUse, KeyUses};
+pub use assume::{Assumption, CannotAssume};
 pub use session::Credentials;
 pub use subject::{PolicyName, Subject};
 pub use tagged::tags_of;

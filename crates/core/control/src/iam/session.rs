@@ -42,7 +42,7 @@ impl Holder {
                 name: name.to_string(),
                 user: user.as_ref().map(|(_, id)| id.to_string()),
             }),
-            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => None,
+            Principal::Node { .. } | Principal::Anonymous => None,
         }
     }
 }

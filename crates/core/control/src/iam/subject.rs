@@ -9,6 +9,7 @@ use model::{Grants, IamRole, IamUser, View};
 use policy::{Context, Policies, Policy, PolicyKind, ResourceKind};
 
 use super::{Entity, entity_of, policy_of};
+use crate::access::{NODE_POLICY, principal_arn};
 
 /// What a policy is called in answers and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +62,27 @@ impl Subject {
                 };
                 Self::federated(view, caller.account, name, user.map(|row| &**row))
             }
-            Principal::Node { .. } | Principal::TaskExecution | Principal::Anonymous => {
-                return None;
-            }
+            Principal::Node { .. } => Self::node(view, caller),
+            Principal::Anonymous => return None,
         };
         if let Some(session) = &caller.session {
             subject.pass(view, session);
         }
         subject.circumstances(caller);
         Some(subject)
+    }
+
+    /// A host's agent, which no row tells of.
+    fn node(view: &View, caller: &Caller) -> Self {
+        let (account, arn) = (caller.account, principal_arn(caller));
+        let id: Box<str> = caller.access_key.as_str().into();
+        let known = policy::Caller::User { account, arn: arn.as_str().into(), id };
+        let mut subject = Self::named(known, caller.access_key.clone());
+        subject.set("aws:PrincipalType", "User");
+        subject.set("aws:PrincipalArn", arn);
+        subject.set("aws:PrincipalAccount", account.to_string());
+        subject.take_managed(view, &NODE_POLICY.into());
+        subject
     }
 
     fn root(account: AccountId) -> Self {

@@ -1,14 +1,18 @@
 //! Rows as the region itself writes them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_types::{
-    CpuUnits, EniId, InstanceId, MemoryMib, Scope, SeededEnv, TaskId, Timestamp, Uuid,
+    AccountId, CpuUnits, EniId, InstanceId, MemoryMib, Scope, SeededEnv, TaskId, Timestamp, Uuid,
 };
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
     SeenContainer, Task, TaskInterface, Times,
 };
+use model::{Grants, IamRole, TrustText};
+
+use crate::access::TASK_EXECUTION_ROLE;
 
 /// A Fargate task of one container on instance 1, as RunTask makes it.
 pub fn task(seed: u64) -> Task {
@@ -71,5 +75,24 @@ pub fn task(seed: u64) -> Task {
         }],
         times: Times { created: Timestamp(1), ..Times::default() },
         version: 1,
+    }
+}
+
+/// The role that every account begins with, without its permissions.
+pub fn execution_role(account: AccountId) -> IamRole {
+    let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+    IamRole {
+        account,
+        name: TASK_EXECUTION_ROLE.into(),
+        path: "/".into(),
+        unique_id: "AROA0123456789ABCDEF".into(),
+        created_at: Timestamp(1),
+        description: None,
+        max_session_s: 3_600,
+        trust: TrustText::new(trust, BTreeMap::new()),
+        tags: BTreeMap::new(),
+        boundary: None,
+        grants: Grants::default(),
+        service: None,
     }
 }

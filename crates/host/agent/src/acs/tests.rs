@@ -87,6 +87,7 @@ impl Rig {
             dirs: dirs.clone(),
             region_name: "us-east-1".parse().unwrap(),
             credentials: CredentialsBook::default(),
+            secrets: crate::engine::SecretsBook::default(),
             task_limits: crate::TaskLimits::default(),
             starts: Semaphore::new(4),
             changed: Notify::new(),

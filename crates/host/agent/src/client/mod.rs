@@ -4,6 +4,7 @@ mod backoff;
 mod ecs;
 mod logs;
 mod region;
+mod secrets;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -119,6 +120,9 @@ pub(crate) struct Service {
 pub(crate) const ECS: Service =
     Service { signing_name: "ecs", target: "AmazonEC2ContainerServiceV20141113" };
 pub(crate) const LOGS: Service = Service { signing_name: "logs", target: "Logs_20140328" };
+pub(crate) const SECRETS: Service =
+    Service { signing_name: "secretsmanager", target: "secretsmanager" };
+pub(crate) const PARAMETERS: Service = Service { signing_name: "ssm", target: "AmazonSSM" };
 pub(crate) const ECR: Service =
     Service { signing_name: "ecr", target: "AmazonEC2ContainerRegistry_V20150921" };
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use image::{Auth, Basic};
-use longshore_types::{AccountId, Chain, IdSource, TaskArn, Timestamp};
+use longshore_types::{AccountId, Chain, IdSource, TaskArn, Timestamp, Token};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use super::{Api, Backoff, CallError, ECR, SubmitAttachment};
 use crate::engine::Region;
+use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::TaskEvent;
 use crate::limits::SUBMITS_MAX;
 use crate::spec::RegistryAuth;
@@ -33,11 +34,11 @@ struct Login {
     expires_at: Timestamp,
 }
 
-/// What a login is good for: it acts as whoever's credentials asked for it. A role's name is the task definition's
-/// word and may be any account's, so the account is part of it.
+/// What a login is good for: it acts as whoever's credentials asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LoginKey {
     account: AccountId,
+    /// The ARN of the role that it was asked for in; `None` is the host's own key.
     role: Option<String>,
     registry: Option<String>,
 }
@@ -220,11 +221,13 @@ impl Region for RegionLink {
             // A name without credentials of its own may still lead to the region's registry.
             let (registry, is_required) = match auth {
                 RegistryAuth::Ecr { registry_id, .. } => (registry_id, true),
-                RegistryAuth::None => (None, false),
+                RegistryAuth::None | RegistryAuth::Secret { .. } => (None, false),
             };
-            let role_arn = role.as_ref().map(|role| role.role_arn.clone());
-            let key = LoginKey { account, role: role_arn, registry };
-            let none = Auth::none().owned_by(account.to_string());
+            let as_role = role.as_ref().map(|role| role.role_arn.clone());
+            // What one role may fetch says nothing about another.
+            let owner = as_role.clone().unwrap_or_else(|| account.to_string());
+            let none = Auth::none().owned_by(owner);
+            let key = LoginKey { account, role: as_role, registry };
             match self.find_login(key, role.as_ref()).await {
                 Ok(login) => Ok(none.with(login.host, login.basic)),
                 Err(error) if is_required => Err(error),
@@ -234,6 +237,22 @@ impl Region for RegionLink {
                 }
             }
         })
+    }
+
+    fn secret(
+        &self,
+        id: SecretId,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Token, CallError>> {
+        Box::pin(async move { self.api.secret(&id, &role).await })
+    }
+
+    fn parameters(
+        &self,
+        names: Vec<String>,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Parameters, CallError>> {
+        Box::pin(async move { self.api.parameters(&names, &role).await })
     }
 
     fn is_own(&self, host: &str) -> bool {

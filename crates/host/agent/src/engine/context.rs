@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use image::Auth;
-use longshore_types::{AccountId, Clock, IdSource, RegionName, TaskArn};
+use longshore_types::{AccountId, Clock, IdSource, RegionName, TaskArn, Token};
 use tokio::sync::{Notify, Semaphore};
 
+use super::secrets::{Parameters, SecretId, SecretsBook};
 use super::state::TaskEvent;
 use crate::client::CallError;
 use crate::config::TaskLimits;
@@ -29,6 +30,18 @@ pub trait Region: Send + Sync + Debug {
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, CallError>>;
+    /// A value of Secrets Manager, read with a task's execution role.
+    fn secret(
+        &self,
+        id: SecretId,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Token, CallError>>;
+    /// Values of Parameter Store, read with a task's execution role.
+    fn parameters(
+        &self,
+        names: Vec<String>,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Parameters, CallError>>;
     /// Whether the registry at `host` (with its port) is the region's, and is away only as long as it is.
     fn is_own(&self, host: &str) -> bool;
 }
@@ -45,6 +58,7 @@ pub(crate) struct Context {
     pub(crate) dirs: StateDir,
     pub(crate) region_name: RegionName,
     pub(crate) credentials: CredentialsBook,
+    pub(crate) secrets: SecretsBook,
     pub(crate) task_limits: TaskLimits,
     /// Bounds how many containers are being made at a time.
     pub(crate) starts: Semaphore,
@@ -62,6 +76,8 @@ pub(crate) struct TaskCredentials {
 #[derive(Debug, Default)]
 struct Entry {
     given: TaskCredentials,
+    /// What its containers' credentials are asked for by.
+    name: Option<String>,
     /// How many wait for the credentials, or still use them.
     holds: usize,
     /// Whether the task has ended: the last one to let go removes the entry.
@@ -71,6 +87,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<TaskArn, Entry>>,
+    /// The live tasks by the ids that their credentials are asked for by.
+    names: Mutex<BTreeMap<String, TaskArn>>,
     /// Rung whenever credentials were given.
     given: Notify,
 }
@@ -129,6 +147,23 @@ impl CredentialsBook {
         self.entries().get(task)?.given.execution.clone()
     }
 
+    /// From now on the task's credentials are asked for by this id.
+    pub(crate) fn name(&self, task: &TaskArn, id: &str) {
+        self.names().insert(id.to_owned(), task.clone());
+        self.entries().entry(task.clone()).or_default().name = Some(id.to_owned());
+    }
+
+    /// Whose credentials are asked for by this id, and what they are once they are known.
+    pub(crate) fn named(&self, id: &str) -> Option<(TaskArn, Option<RoleCredentials>)> {
+        let task = self.names().get(id)?.clone();
+        let known = self.entries().get(&task).and_then(|entry| entry.given.application.clone());
+        Some((task, known))
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, TaskArn>> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps the credentials of a task for whoever works for it.
     pub(crate) fn hold(&self, task: &TaskArn) -> Held {
         self.entries().entry(task.clone()).or_default().holds += 1;
@@ -140,11 +175,15 @@ impl CredentialsBook {
         self.entries().get(task).is_some_and(|entry| 0 < entry.holds)
     }
 
-    /// The task has ended: only what is held stays, until it is let go.
+    /// The task has ended: only what is held stays, until it is let go. Its containers' credentials are nobody's.
     pub(crate) fn forget(&self, task: &TaskArn) {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(task) else { return };
+        if let Some(name) = entry.name.take() {
+            self.names().remove(&name);
+        }
         entry.is_over = true;
+        entry.given.application = None;
         if entry.holds == 0 {
             entries.remove(task);
         }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use image::{Auth, PullError};
 use longshore_types::{Chain, Timestamp};
 use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
@@ -19,19 +18,19 @@ use super::failure::Failure;
 use super::health::Checks;
 use super::launch;
 use super::plan::Action;
+use super::pull::pull;
+use super::secrets;
 use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, StopCause, TaskState};
-use super::step::{Created, Input, Pulled};
+use super::step::{Created, Input};
 use super::volumes;
 use super::worker::{Message, Worker};
-use crate::client::Backoff;
 use crate::limits::{
-    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, PULL_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
-    URGENT_DRAIN_MS_MAX,
+    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX, URGENT_DRAIN_MS_MAX,
 };
 use crate::logdriver::RunLog;
 use crate::ports::{Attached, LocalImage, Signal};
 use crate::reason;
-use crate::spec::{NetworkMode, PortSpec, RegistryAuth, TaskSpec};
+use crate::spec::{NetworkMode, PortSpec, SecretSpec, SecretTarget, TaskSpec};
 
 /// Until a container is watched again that could not be.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +50,7 @@ pub(super) struct ActionContext {
     pub(super) spec: Arc<TaskSpec>,
     pub(super) state: Arc<TaskState>,
     images: BTreeMap<usize, LocalImage>,
-    own: mpsc::WeakSender<Message>,
+    pub(super) own: mpsc::WeakSender<Message>,
 }
 
 impl ActionContext {
@@ -63,7 +62,7 @@ impl ActionContext {
         self.images.get(&index)
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.context.clock.now()
     }
 
@@ -92,10 +91,25 @@ impl ActionContext {
             runtime_id: self.container(index).runtime_id.clone(),
             spec: container.log.clone(),
             is_tty: container.process.tty,
+            secret_options: BTreeMap::new(),
         }
     }
 
-    async fn tell(&self, input: Input) {
+    /// With those of the log driver's options that are kept elsewhere.
+    async fn full_run_log(&self, index: usize) -> Result<RunLog, Failure> {
+        let mut log = self.run_log(index);
+        let secrets = &self.spec.containers[index].secrets;
+        let of_log: Vec<_> =
+            secrets.iter().filter(|it| it.target == SecretTarget::LogDriver).collect();
+        if !of_log.is_empty() {
+            let values = secrets::read(&self.context, &self.spec).await?;
+            let option = |it: &&SecretSpec| Some((it.name.clone(), values.get(it)?.clone()));
+            log.secret_options = of_log.iter().filter_map(option).collect();
+        }
+        Ok(log)
+    }
+
+    pub(super) async fn tell(&self, input: Input) {
         if let Some(own) = self.own.upgrade() {
             let _ = own.send(Message::Input(input)).await;
         }
@@ -125,12 +139,20 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
     match action {
         Action::Prepare => {
             let limit = Duration::from_millis(PREPARE_MS_MAX);
-            let result = tokio::time::timeout(limit, prepare(ctx)).await;
             let late = || Err(Failure::TimedOut { what: "prepared", after: limit });
-            vec![Input::Prepared(result.unwrap_or_else(|_| late()))]
+            let made = async {
+                tokio::time::timeout(limit, prepare(ctx)).await.unwrap_or_else(|_| late())
+            };
+            // For these it waits as long as the region is away.
+            let values = secrets::read(&ctx.context, &ctx.spec);
+            let (made, values) = tokio::join!(made, values);
+            vec![Input::Prepared(made.and_then(|made| values.map(|_| made)))]
         }
         Action::OpenLog(container) => {
-            let log = ctx.run_log(container);
+            let log = match ctx.full_run_log(container).await {
+                Ok(log) => log,
+                Err(why) => return vec![Input::LogOpened { container, result: Err(why) }],
+            };
             let checked = ctx.context.logs.check(&log, &ctx.context.credentials).await;
             let is_fargate = ctx.spec.is_fargate;
             let result = checked.map_err(|why| Failure::Log { is_fargate, why: Arc::new(why) });
@@ -186,86 +208,6 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
     }
 }
 
-async fn pull(ctx: &ActionContext, index: usize) -> (Vec<Input>, Option<LocalImage>) {
-    ctx.tell(Input::PullStarted { at: ctx.now() }).await;
-    let limit = Duration::from_millis(PULL_MS_MAX);
-    let result = tokio::time::timeout(limit, pull_image(ctx, index)).await;
-    let late = || Err(Failure::TimedOut { what: "pulled", after: limit });
-    let result = result.unwrap_or_else(|_| late());
-    let at = ctx.now();
-    match result {
-        Ok(image) => {
-            let container = &ctx.spec.containers[index];
-            let stop_signal =
-                container.process.stop_signal.clone().or(image.config.stop_signal.clone());
-            let pulled = Pulled { digest: Some(image.digest.clone()), stop_signal };
-            (vec![Input::Pulled { container: index, at, result: Ok(pulled) }], Some(image))
-        }
-        Err(why) => (vec![Input::Pulled { container: index, at, result: Err(why) }], None),
-    }
-}
-
-async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Failure> {
-    let container = &ctx.spec.containers[index];
-    let reference: image::Reference = container
-        .image
-        .parse()
-        .map_err(|why| Failure::ImageName { image: container.image.clone(), why })?;
-    // Another key would open another account's registry: an agent that came back waits for the task's.
-    let held = ctx.context.credentials.hold(&ctx.spec.arn);
-    let role = match &container.registry {
-        RegistryAuth::Ecr { execution_role: true, .. } => Some(held.execution().await),
-        // A name without a host may mean the account's own image.
-        RegistryAuth::None if ctx.spec.has_execution_role => Some(held.execution().await),
-        RegistryAuth::Ecr { .. } | RegistryAuth::None => None,
-    };
-    let login = match (&container.registry, role) {
-        (RegistryAuth::None, None) => {
-            Ok(Auth::none().owned_by(ctx.spec.arn.scope.account.to_string()))
-        }
-        (registry, role) => {
-            let account = ctx.spec.arn.scope.account;
-            ctx.context.region.login(account, registry.clone(), role).await
-        }
-    };
-    let image = || container.image.clone();
-    let login = login.map_err(|why| Failure::Login { image: image(), why: Arc::new(why) })?;
-    let own = ctx.own.clone();
-    let on_digest = move |digest: String| {
-        if let Some(own) = own.upgrade() {
-            let input = Input::Resolved { container: index, digest };
-            // A full inbox only means that the digest is told together with the image.
-            let _ = own.try_send(Message::Input(input));
-        }
-    };
-    pull_patiently(&ctx.context, reference, login, on_digest)
-        .await
-        .map_err(|why| Failure::Pull { why })
-}
-
-/// Pulls, and waits for as long as it takes where the region's own registry is out of reach: that it is
-/// being started again, or is not to be had over the network for a while, is no fault of the task's.
-async fn pull_patiently(
-    context: &Context,
-    reference: image::Reference,
-    login: Auth,
-    on_digest: impl Fn(String) + Clone + Send + 'static,
-) -> Result<LocalImage, Arc<PullError>> {
-    let mut backoff = Backoff::call();
-    loop {
-        let heard = Box::new(on_digest.clone());
-        let error = match context.images.pull(reference.clone(), login.clone(), heard).await {
-            Ok(image) => return Ok(image),
-            Err(error) => error,
-        };
-        if !(error.is_away() && error.host().is_some_and(|host| context.region.is_own(host))) {
-            return Err(error);
-        }
-        tracing::debug!(image = %reference, %error, "the region's registry is waited for");
-        tokio::time::sleep(Duration::from_millis(backoff.next_ms(&*context.ids))).await;
-    }
-}
-
 async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
     let context = &ctx.context;
     let task = ctx.spec.arn.id.to_string();
@@ -312,7 +254,8 @@ async fn create(ctx: &ActionContext, index: usize) -> Result<Created, Failure> {
     // What a killed agent may have left half made.
     delete(ctx, id.clone()).await;
     let created = connect(ctx, index).await?;
-    let launch = launch::Launch { ctx, index, created: &created };
+    let secrets = secrets::read(&ctx.context, &ctx.spec).await?;
+    let launch = launch::Launch { ctx, index, created: &created, secrets: &secrets };
     let spec = launch.spec(id)?;
     let files = launch.files(&spec);
     let previous = (0 < ctx.container(index).restarts).then(|| {
@@ -402,7 +345,7 @@ async fn inherit(ctx: &ActionContext, previous: &str, next: &ContainerId) {
 
 async fn start(ctx: &ActionContext, index: usize) -> Result<Timestamp, Failure> {
     let _permit = ctx.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
-    follow(ctx, &ctx.run_log(index));
+    follow(ctx, &ctx.full_run_log(index).await?);
     let started = ctx.context.runtime.start(ctx.run_id(index)).await;
     started.map(|started| started.at).map_err(|why| Failure::Start { why: Arc::new(why) })
 }
@@ -414,7 +357,9 @@ fn follow(ctx: &ActionContext, log: &RunLog) {
 
 async fn watch(ctx: &ActionContext, index: usize, restarts: u32) -> Input {
     // An agent that came back must take up the output as well.
-    follow(ctx, &ctx.run_log(index));
+    if let Ok(log) = ctx.full_run_log(index).await {
+        follow(ctx, &log);
+    }
     match wait(ctx, ctx.run_id(index)).await {
         Ok(exit) => {
             let state = ExitState::of(&exit);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use image::{PullError, ReferenceError};
 use sandbox::{NotAName, SandboxError};
 
+use super::secrets::SecretError;
 use super::volumes::{NotFilled, VolumeError};
 use crate::client::CallError;
 use crate::logdriver::LogError;
@@ -28,6 +29,7 @@ pub(crate) enum Failure {
     /// There is no login for its registry.
     Login {
         image: String,
+        is_fargate: bool,
         why: Arc<CallError>,
     },
     Pull {
@@ -76,6 +78,12 @@ pub(crate) enum Failure {
     Log {
         is_fargate: bool,
         why: Arc<LogError>,
+    },
+    /// A value that the task's definition refers to.
+    Secret {
+        is_fargate: bool,
+        region: String,
+        why: Arc<SecretError>,
     },
     /// The agent ends while it is at it.
     Interrupted,

@@ -18,13 +18,15 @@ use sandbox::{
 use super::depend::namespace_holder;
 use super::execute::ActionContext;
 use super::failure::Failure;
+use super::secrets::Values;
 use super::step::Created;
 use super::volumes::{self, Copy};
 use crate::config::TaskLimits;
+use crate::endpoint::{CREDENTIALS_PATH, CREDENTIALS_VARIABLE};
 use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
 use crate::ports::LocalImage;
-use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, Sharing};
+use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget, Sharing};
 use crate::state_dir::StateDir;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +36,7 @@ pub(super) struct Launch<'a> {
     pub(super) ctx: &'a ActionContext,
     pub(super) index: usize,
     pub(super) created: &'a Created,
+    pub(super) secrets: &'a Values,
 }
 
 /// Files to be written for a container before it exists.
@@ -135,6 +138,15 @@ impl Launch<'_> {
         }
         for (name, value) in &self.container().environment {
             set(name, value);
+        }
+        for secret in &self.container().secrets {
+            let value = self.secrets.get(secret);
+            if let Some(value) = value.filter(|_| secret.target == SecretTarget::Environment) {
+                set(&secret.name, value.reveal());
+            }
+        }
+        if let Some(id) = &self.ctx.spec.credentials_id {
+            set(CREDENTIALS_VARIABLE, &format!("{CREDENTIALS_PATH}{id}"));
         }
         env
     }

@@ -13,7 +13,9 @@ mod failure;
 mod health;
 mod launch;
 mod plan;
+mod pull;
 mod recover;
+pub mod secrets;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -36,6 +38,7 @@ pub use context::Region;
 pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
 pub(crate) use failure::Failure;
 pub(crate) use launch::parse_size;
+pub(crate) use secrets::SecretsBook;
 pub(crate) use volumes::VolumeError;
 pub(crate) use volumes::shared_volume;
 #[doc(hidden)]
@@ -47,6 +50,7 @@ use self::step::Input;
 use self::worker::{Message, Worker};
 use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
 use crate::spec::{self, TaskSpec};
+use acs::RoleCredentials;
 
 const COULD_NOT_PROGRESS: &str = "TaskStateError: Agent could not progress task's state to stopped";
 const INBOX: usize = 64;
@@ -155,6 +159,7 @@ impl Engine {
         };
         task.execution_credentials_id =
             credentials.execution.as_ref().map(|role| role.credentials_id.clone());
+        task.credentials_id.clone_from(&spec.credentials_id);
         self.context.credentials.put(&arn, credentials);
         let state = TaskState::new(&spec, || self.random());
         info!(task = %arn, family = spec.family, "task accepted");
@@ -200,6 +205,9 @@ impl Engine {
         let view = TaskView { spec: Arc::clone(&spec), state: Arc::new(state.clone()) };
         let shown = Arc::new(Mutex::new(view));
         let arn = spec.arn.clone();
+        if let Some(id) = &spec.credentials_id {
+            self.context.credentials.name(&arn, id);
+        }
         let worker = Worker {
             context: Arc::clone(&self.context),
             log: self.context.dirs.task_log(spec.arn.id, task),
@@ -231,6 +239,17 @@ impl Engine {
             }
         });
         sender
+    }
+
+    /// A task that has credentials under this id, and what is known of it.
+    pub(crate) fn named(
+        &self,
+        credentials_id: &str,
+    ) -> Option<(TaskView, Option<RoleCredentials>)> {
+        let (arn, role) = self.context.credentials.named(credentials_id)?;
+        let shown = self.lock().live.get(&arn).map(|handle| Arc::clone(&handle.shown))?;
+        let view = shown.lock().ok()?.clone();
+        Some((view, role))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Tasks> {

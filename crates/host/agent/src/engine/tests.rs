@@ -1,5 +1,7 @@
 //! The engine on a host and a region that exist only in memory.
 
+mod secrets;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::{Health, Status, TaskEvent};
-use super::{Accepted, Context, CredentialsBook, Engine, TaskCredentials};
+use super::{Accepted, Context, CredentialsBook, Engine, SecretsBook, TaskCredentials};
 use crate::config::TaskLimits;
 use crate::fakes::{FakeImages, FakeNetworks, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
@@ -69,6 +71,7 @@ pub(super) fn context_heard_by(
         dirs,
         region_name: "us-east-1".parse().unwrap(),
         credentials: CredentialsBook::default(),
+        secrets: SecretsBook::default(),
         task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
         starts: Semaphore::new(4),
         changed: Notify::new(),

@@ -229,6 +229,7 @@ impl Worker {
             error!(%task, error = %Chain(&error), "task not forgotten");
         }
         self.context.credentials.forget(task);
+        self.context.secrets.forget(task);
         info!(%task, "task ended");
     }
 }

@@ -35,7 +35,7 @@ struct Writer {
 }
 
 pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
-    let options = JsonOptions::read(&pipeline.log.spec.options)
+    let options = JsonOptions::read(&pipeline.log.options())
         .unwrap_or(JsonOptions { bytes_max: u64::MAX, files_max: 1 });
     let mut writer = match Writer::open(path, options, pipeline.shipped.file_bytes).await {
         Ok(writer) => Some(writer),

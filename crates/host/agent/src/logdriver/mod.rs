@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
-use longshore_types::{Clock, PutToken, Steps, TaskArn};
+use longshore_types::{Clock, PutToken, Steps, TaskArn, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -109,6 +109,17 @@ pub struct RunLog {
     pub runtime_id: String,
     pub spec: LogSpec,
     pub is_tty: bool,
+    /// Options that are kept elsewhere: they are not written down.
+    pub secret_options: BTreeMap<String, Token>,
+}
+
+impl RunLog {
+    /// All options of its driver.
+    fn options(&self) -> BTreeMap<String, String> {
+        let mut all = self.spec.options.clone();
+        all.extend(self.secret_options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())));
+        all
+    }
 }
 
 /// What lies beside a spool: enough for another agent to go on.
@@ -178,7 +189,7 @@ impl LogShipping {
     ) -> Result<(), LogError> {
         match log.spec.driver {
             LogDriver::None => Ok(()),
-            LogDriver::JsonFile => Ok(JsonOptions::read(&log.spec.options).map(drop)?),
+            LogDriver::JsonFile => Ok(JsonOptions::read(&log.options()).map(drop)?),
             LogDriver::Awslogs => {
                 let options = AwslogsOptions::read(log)?;
                 self.service.check(&options.target).map_err(LogError::NotAdmitted)?;
@@ -375,6 +386,7 @@ impl Note {
             runtime_id: self.runtime_id,
             spec: LogSpec { driver, execution_role: self.execution_role, options: self.options },
             is_tty: false,
+            secret_options: BTreeMap::new(),
         }
     }
 }

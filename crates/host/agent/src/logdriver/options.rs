@@ -98,7 +98,7 @@ pub(super) struct AwslogsOptions {
 
 impl AwslogsOptions {
     pub(super) fn read(log: &RunLog) -> Result<Self, OptionError> {
-        let options = &log.spec.options;
+        let options = &log.options();
         refuse_unknown(options, &KNOWN, "awslogs")?;
         mode(options)?;
         let get = |key: &str| options.get(key).map(String::as_str).filter(|text| !text.is_empty());
@@ -294,6 +294,7 @@ pub(super) mod tests {
                 options: pairs.collect(),
             },
             is_tty: false,
+            secret_options: BTreeMap::new(),
         }
     }
 

@@ -7,7 +7,8 @@ use super::docker::{apply_config, apply_host_config};
 use super::parse::{InvalidTask, mib_to_bytes, unreadable};
 use super::{
     Condition, ContainerSpec, Dependency, HostSpec, Link, LogDriver, LogSpec, Mount, NetworkMode,
-    PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, VolumesFrom,
+    PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, SecretProvider, SecretSpec,
+    SecretTarget, VolumesFrom,
 };
 
 const MEMORY_MIB_MIN: i64 = 4;
@@ -36,6 +37,7 @@ pub(super) fn parse_container(
         command: container.command.clone(),
         entrypoint: container.entry_point.clone(),
         environment: container.environment.clone(),
+        secrets: container.secrets.iter().map(parse_secret).collect(),
         essential: container.essential,
         depends_on: Vec::new(),
         links: Vec::new(),
@@ -182,6 +184,21 @@ fn resolve_names(
     }
 }
 
+fn parse_secret(secret: &acs::task::Secret) -> SecretSpec {
+    SecretSpec {
+        name: secret.name.clone(),
+        source: secret.value_from.clone(),
+        provider: match secret.provider.as_deref() {
+            Some("asm") => SecretProvider::SecretsManager,
+            Some(_) | None => SecretProvider::ParameterStore,
+        },
+        target: match secret.target.as_deref() {
+            Some("LOG_DRIVER") => SecretTarget::LogDriver,
+            Some(_) | None => SecretTarget::Environment,
+        },
+    }
+}
+
 fn apply_overrides(spec: &mut ContainerSpec, text: Option<&str>) -> Result<(), InvalidTask> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -208,7 +225,8 @@ fn apply_registry(spec: &mut ContainerSpec, container: &acs::task::Container) {
             };
         }
         Some("asm") => {
-            refuse(spec, "CannotPullContainerAuthError: credentials kept in Secrets Manager are not available yet".into());
+            let data = auth.asm_auth_data.clone().unwrap_or_default();
+            spec.registry = RegistryAuth::Secret { reference: data.credentials_parameter };
         }
         _ => {}
     }
@@ -237,14 +255,6 @@ fn refuse(spec: &mut ContainerSpec, reason: String) {
 
 fn refuse_container(spec: &mut ContainerSpec, task: &acs::Task, container: &acs::task::Container) {
     let name = &container.name;
-    if let Some(secret) = container.secrets.first() {
-        let reason = format!(
-            "ResourceInitializationError: unable to pull secrets: container \"{name}\" asks for \
-             secret \"{}\", and secrets are not available yet",
-            secret.name
-        );
-        refuse(spec, reason);
-    }
     if !container.environment_files.is_empty() {
         let reason = format!(
             "ResourceInitializationError: failed to download env files: container \"{name}\" asks \

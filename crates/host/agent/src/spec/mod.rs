@@ -35,6 +35,8 @@ pub struct TaskSpec {
     pub ipc: Sharing,
     /// The region gives it an execution role, if not now then after a restart of the agent.
     pub has_execution_role: bool,
+    /// What the credentials of its own role are asked for by; `None` for a task without one.
+    pub credentials_id: Option<String>,
     pub is_fargate: bool,
 }
 
@@ -197,6 +199,33 @@ pub enum RegistryAuth {
         registry_id: Option<String>,
         execution_role: bool,
     },
+    /// A login that is kept in Secrets Manager.
+    Secret {
+        reference: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretProvider {
+    SecretsManager,
+    ParameterStore,
+}
+
+/// Whom a value is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretTarget {
+    Environment,
+    LogDriver,
+}
+
+/// A value that is kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretSpec {
+    /// Of the variable, or of the log driver's option.
+    pub name: String,
+    pub source: String,
+    pub provider: SecretProvider,
+    pub target: SecretTarget,
 }
 
 /// One container; limits in bytes, times in milliseconds.
@@ -207,6 +236,7 @@ pub struct ContainerSpec {
     pub command: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
+    pub secrets: Vec<SecretSpec>,
     pub essential: bool,
     pub depends_on: Vec<Dependency>,
     pub links: Vec<Link>,

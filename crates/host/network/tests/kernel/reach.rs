@@ -192,3 +192,34 @@ fn an_endpoint_reaches_of_the_host_only_what_it_is_meant_to() {
         assert_eq!(from_outside, None, "what is meant for endpoints is not for the outside");
     });
 }
+
+#[test]
+fn what_this_process_serves_is_reached_at_its_address_and_says_truly_who_asks() {
+    on_a_host(|world| {
+        let metadata = Ipv4Addr::new(169, 254, 170, 2);
+        let mut config = world.config("0a0b0c0d", "172.31.0.0/16");
+        config.served_here = vec![(metadata, 80)];
+        let network = world.runtime.block_on(network::Network::open(config)).unwrap();
+        let listener = network.listeners().remove(0);
+        assert!(network.listeners().is_empty(), "there is one, for who asks first");
+        std::thread::spawn(move || {
+            while let Ok((mut stream, from)) = listener.accept() {
+                drop(std::io::Write::write_all(&mut stream, from.ip().to_string().as_bytes()));
+            }
+        });
+        let task =
+            world.runtime.block_on(network.attach_eni(&id("task"), eni(10, &[WEB]))).unwrap();
+        let bridged = world.runtime.block_on(network.attach_bridge(&id("bridged"))).unwrap();
+        let asked = || {
+            let mut text = String::new();
+            let mut stream = std::net::TcpStream::connect((metadata, 80)).unwrap();
+            std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+            text.parse::<Ipv4Addr>().unwrap()
+        };
+        assert_eq!(at(&task, asked), task.address);
+        assert_eq!(at(&bridged, asked), bridged.address);
+        // Where the host's own processes cannot be told apart, all of them are led there.
+        let own = asked();
+        assert!(own != task.address && own != bridged.address, "{own}");
+    });
+}

@@ -8,7 +8,7 @@ use acs::task::{
 use ecs_api as api;
 use model::task::Task;
 
-use super::{Environment, docker, image, is_fargate, network_mode, role};
+use super::{Environment, docker, image, is_fargate, network_mode, secret};
 
 /// Seconds that a container must have run before its policy starts it again, unless it says.
 const RESTART_ATTEMPT_PERIOD_S: u64 = 300;
@@ -24,7 +24,7 @@ pub(super) fn of_container(
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
     let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
     let image = image::exact(container.image.as_deref().unwrap_or_default(), pinned);
-    let acts_as_role = role::is_used(task, definition, environment);
+    let acts_as_role = environment.roles.execution.is_some();
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
     let files = changed.and_then(|changed| changed.environment_files.as_ref());
@@ -57,7 +57,9 @@ pub(super) fn of_container(
         stop_timeout: container.stop_timeout.map(i64::from),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
         health_check_type: container.health_check.is_some().then(|| "docker".to_owned()),
-        registry_authentication: image::authentication(task, &image, environment, acts_as_role),
+        registry_authentication: secret::registry(task, container)
+            .or_else(|| image::authentication(task, &image, environment, acts_as_role)),
+        secrets: secret::of_container(task, container),
         logs_auth_strategy: (is_awslogs && acts_as_role).then(|| "ExecutionRole".to_owned()),
         overrides: Some("{}".to_owned()),
         docker_config: Some(docker::of_container(task, definition, container, environment)),

@@ -52,6 +52,12 @@ pub(super) fn authentication(
     })
 }
 
+/// Whether an image is named as one of a registry that shows nothing to strangers.
+pub(super) fn is_of_ecr(image: &str, registry: &str) -> bool {
+    let host = image.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host == registry || amazon_registry(host).is_some())
+}
+
 fn has_repositories(account: &str, environment: &Environment<'_>) -> bool {
     let account = account.parse::<AccountId>();
     account.is_ok_and(|account| environment.view.ecr_repositories.of(account).next().is_some())

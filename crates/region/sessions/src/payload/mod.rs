@@ -4,12 +4,13 @@
 //! Docker's JSON, so everything is folded here: overrides into the container, settings into
 //! `dockerConfig`. Our agent reads the same.
 //!
-//! **Invariant:** the same task, definition, view and key give the same payload, byte for byte.
+//! **Invariant:** the same task, definition, view and roles give the same payload, byte for byte.
 
 mod container;
 mod docker;
 mod image;
 mod role;
+mod secret;
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +20,7 @@ use model::View;
 use model::task::{Desired, LaunchType, Task};
 use model::vpc::Vpc;
 
-pub use role::Execution;
+pub use role::{Acting, Given, Roles, Unassumable, is_due};
 
 /// What a payload depends on besides the task and its definition.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +35,8 @@ pub struct Environment<'a> {
     pub vpc: &'a Vpc,
     /// Whether the agent is ours, which needs no endpoints spelled out.
     pub agent_is_ours: bool,
-    /// What the task's execution is done with.
-    pub execution: &'a Execution,
+    /// What its execution is done with, and what its containers act with.
+    pub roles: &'a Roles,
 }
 
 /// A task that is wanted to run, in full.
@@ -67,7 +68,8 @@ pub fn of_task(
         ephemeral_storage_gib: task.ephemeral_storage_gib,
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
-        execution_role_credentials: Some(environment.execution.credentials(task, Some(definition))),
+        role_credentials: environment.roles.acting.credentials(environment.agent_is_ours).cloned(),
+        execution_role_credentials: environment.roles.execution.clone(),
         ..acs::Task::default()
     }
 }

@@ -1,16 +1,17 @@
 use std::sync::Arc;
 
-use control::testing::rows::task;
+use control::testing::TestControl;
+use control::testing::rows::{execution_role, task};
 use ecs_api as api;
-use longshore_types::{RegionName, Timestamp, Token};
+use longshore_types::{RegionName, Timestamp};
 use model::ecr::{EcrRepository, TagMutability};
 use model::tags::Tags;
 use model::task::{ContainerOverride, Overrides};
 use model::vpc::{AddressPlan, Vpc};
-use model::{Row, Seq, View};
+use model::{IamRole, Row, Seq, View};
 use serde_json::{Value, json};
 
-use super::{Environment, Execution, of_stop, of_task};
+use super::{Environment, Given, of_stop, of_task};
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();
@@ -41,17 +42,38 @@ fn payload_seen(
     task.overrides = overrides;
     let vpc = vpc();
     task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
-    let seed = Token::from_text("seed".to_owned());
-    let execution = Execution::of(&task, &seed, Timestamp(1_795_000_000_000));
+    let world = TestControl::new();
+    let definition = definition(container);
+    let roles = with_roles(view);
+    let given = Given {
+        control: &world.control,
+        view: &roles,
+        task: &task,
+        definition: &definition,
+        agent_is_ours,
+        now: Timestamp(1_795_000_000_000),
+    };
+    let roles = given.roles().unwrap();
     let environment = Environment {
         registry: "127.0.0.1:4566",
         view,
         endpoint: "http://127.0.0.1:4566",
         vpc: &vpc,
         agent_is_ours,
-        execution: &execution,
+        roles: &roles,
     };
-    serde_json::to_value(of_task(&task, &definition(container), &environment)).unwrap()
+    serde_json::to_value(of_task(&task, &definition, &environment)).unwrap()
+}
+
+/// What an account begins with, and a role of its own that trusts ECS.
+fn with_roles(view: &View) -> View {
+    let mut view = view.clone();
+    let everybodys = execution_role("000000000000".parse().unwrap());
+    let mine = IamRole { name: "mine".into(), unique_id: "AROAMINE".into(), ..everybodys.clone() };
+    for role in [everybodys, mine] {
+        view.put(Seq(1), &Row::IamRole(Arc::new(role)));
+    }
+    view
 }
 
 fn docker(payload: &Value, half: &str) -> Value {
@@ -171,19 +193,22 @@ fn our_agent_acts_as_the_tasks_execution_role_and_amazons_only_as_one_that_is_na
         execution_role_arn: Some("arn:aws:iam::000000000000:role/mine".to_owned()),
         ..Overrides::default()
     };
-    let synthetic = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
-    for (overrides, is_ours, role, acts) in [
-        (Overrides::default(), true, synthetic, true),
-        (Overrides::default(), false, synthetic, false),
-        (named, false, "arn:aws:iam::000000000000:role/mine", true),
+    let everybodys = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
+    for (overrides, is_ours, role) in [
+        (Overrides::default(), true, Some(everybodys)),
+        (Overrides::default(), false, None),
+        (named, false, Some("arn:aws:iam::000000000000:role/mine")),
     ] {
         let payload = payload(&container, overrides, is_ours);
-        let sent = &payload["containers"][0];
+        let (sent, acts) = (&payload["containers"][0], role.is_some());
         assert_eq!(sent["logsAuthStrategy"] == "ExecutionRole", acts);
         assert_eq!(sent["registryAuthentication"]["ecrAuthData"]["useExecutionRole"], acts);
         let credentials = &payload["executionRoleCredentials"];
-        assert_eq!(credentials["roleArn"], role);
-        assert_eq!(credentials["expiration"], "2026-11-18T23:00:00.000Z");
+        assert_eq!(credentials["roleArn"].as_str(), role);
+        if !acts {
+            continue;
+        }
+        assert_eq!(credentials["expiration"], "2026-11-18T17:06:40Z");
         for member in ["credentialsId", "accessKeyId", "secretAccessKey", "sessionToken"] {
             assert!(credentials[member].as_str().is_some_and(|text| 20 <= text.len()), "{member}");
         }
@@ -217,4 +242,88 @@ fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobody
             (&json!(registry), &json!(as_role))
         );
     }
+}
+
+#[test]
+fn containers_act_in_a_role_that_trusts_ecs_and_are_told_of_one_that_is_not_there() {
+    let acting = |role: &str, is_ours| {
+        let named = Overrides {
+            task_role_arn: Some(format!("arn:aws:iam::000000000000:role/{role}")),
+            ..Overrides::default()
+        };
+        let container = json!({"name": "web", "image": "hello"});
+        payload(&container, named, is_ours)["roleCredentials"].clone()
+    };
+    for is_ours in [true, false] {
+        let given = acting("mine", is_ours);
+        assert_eq!(given["roleArn"], "arn:aws:iam::000000000000:role/mine");
+        assert!(given["accessKeyId"].as_str().is_some_and(|id| id.starts_with("ASIA")));
+    }
+    let missing = acting("absent", true);
+    assert_eq!(missing["roleArn"], "arn:aws:iam::000000000000:role/absent");
+    assert_eq!(missing["accessKeyId"], "");
+    assert_eq!(acting("absent", false), Value::Null, "it would take them for credentials");
+}
+
+#[test]
+fn a_task_with_a_role_that_does_not_trust_ecs_has_none_of_its_roles() {
+    let world = TestControl::new();
+    let mut task = task(1);
+    task.overrides.task_role_arn = Some("arn:aws:iam::111122223333:role/theirs".to_owned());
+    let definition = definition(&json!({"name": "web", "image": "hello"}));
+    let mut view = with_roles(&View::default());
+    let mine = view.iam_roles.iter().find(|role| &*role.name == "mine").cloned().unwrap();
+    let theirs = IamRole {
+        account: "111122223333".parse().unwrap(),
+        name: "theirs".into(),
+        ..IamRole::clone(&mine)
+    };
+    view.put(Seq(2), &Row::IamRole(Arc::new(theirs)));
+    let given = Given {
+        control: &world.control,
+        view: &view,
+        task: &task,
+        definition: &definition,
+        agent_is_ours: true,
+        now: Timestamp(1),
+    };
+    let refused = given.roles().unwrap_err();
+    assert!(
+        refused.sentence().starts_with(
+            "ECS was unable to assume the role 'arn:aws:iam::111122223333:role/theirs' that was provided for \
+             this task. Please verify"
+        ),
+        "{}",
+        refused.sentence()
+    );
+}
+
+#[test]
+fn what_is_kept_elsewhere_is_named_and_by_whom_it_is_kept() {
+    let arn = "arn:aws:secretsmanager:eu-west-1:000000000000:secret:db-AbCdEf";
+    let container = json!({
+        "name": "web", "image": "registry.example/hello",
+        "secrets": [{"name": "A", "valueFrom": format!("{arn}:user::")}, {"name": "B", "valueFrom": "/b"}],
+        "repositoryCredentials": {"credentialsParameter": arn},
+        "logConfiguration": {"logDriver": "awslogs", "options": {},
+            "secretOptions": [{"name": "awslogs-group", "valueFrom": "group"}]},
+    });
+    let payload = payload(&container, Overrides::default(), true);
+    let sent = &payload["containers"][0];
+    let secret = |name: &str, from: &str, provider: &str, region: &str, target: &str| {
+        json!({"name": name, "valueFrom": from, "provider": provider, "region": region,
+            "type": "ENVIRONMENT_VARIABLE", "target": target})
+    };
+    assert_eq!(
+        sent["secrets"],
+        json!([
+            secret("A", &format!("{arn}:user::"), "asm", "eu-west-1", "CONTAINER"),
+            secret("B", "/b", "ssm", "us-east-1", "CONTAINER"),
+            secret("awslogs-group", "group", "ssm", "us-east-1", "LOG_DRIVER"),
+        ])
+    );
+    assert_eq!(
+        sent["registryAuthentication"],
+        json!({"type": "asm", "asmAuthData": {"credentialsParameter": arn, "region": "eu-west-1"}})
+    );
 }

@@ -24,9 +24,6 @@ const FARGATE_TIMEOUT_S_MAX: i32 = 120;
 
 /// Refuses what a launch type that the definition asks for does not allow; names the others that
 /// would do.
-///
-/// Fargate without an execution role where ECS wants one is no compatibility that is found out, but
-/// taken if it is asked for: agents here fetch and log without.
 pub(super) fn compatibilities(draft: &Draft) -> Result<Vec<Compatibility>, Refusal> {
     let mut compatible = Vec::new();
     for (launch, check) in [
@@ -49,23 +46,32 @@ pub(super) fn compatibilities(draft: &Draft) -> Result<Vec<Compatibility>, Refus
 /// What ECS asks of a compatibility that nobody asked for, beyond its rules.
 fn is_found_out(draft: &Draft, launch: Compatibility) -> bool {
     match launch {
-        Compatibility::Ec2 => true,
+        Compatibility::Ec2 | Compatibility::Fargate => true,
         Compatibility::External => draft.request.runtime_platform.is_none(),
         Compatibility::ManagedInstances => draft.mode == Some(NetworkMode::Awsvpc),
-        Compatibility::Fargate => {
-            let has_role = !text(&draft.request.execution_role_arn).is_empty();
-            has_role || !draft.containers().iter().any(needs_execution_role)
-        }
     }
 }
 
-/// Whether something is fetched or written in the execution role.
-fn needs_execution_role(container: &ContainerDefinition) -> bool {
-    let log = container.log_configuration.as_ref();
-    let is_awslogs = log.is_some_and(|log| log.log_driver == Some(LogDriver::Awslogs));
-    let has_secrets = !list(&container.secrets).is_empty()
-        || log.is_some_and(|log| !list(&log.secret_options).is_empty());
-    is_awslogs || has_secrets || is_ecr_image(text(&container.image))
+/// Nothing is fetched or written for a task on Fargate but in its execution role. Secrets need one everywhere.
+fn check_execution_role(draft: &Draft) -> Check {
+    if !text(&draft.request.execution_role_arn).is_empty() {
+        return Ok(());
+    }
+    let refuse = |what: &str| {
+        Err(Refusal::client(format!(
+            "Fargate requires task definition to have execution role ARN to support {what}."
+        )))
+    };
+    for container in draft.containers() {
+        let log = container.log_configuration.as_ref();
+        if is_ecr_image(text(&container.image)) {
+            return refuse("ECR images");
+        }
+        if log.is_some_and(|log| log.log_driver == Some(LogDriver::Awslogs)) {
+            return refuse("log driver awslogs");
+        }
+    }
+    Ok(())
 }
 
 fn check_ec2(_: &Draft) -> Check {
@@ -120,7 +126,9 @@ fn check_fargate(draft: &Draft) -> Check {
             return Err(unsupported("fsxWindowsFileServerVolumeConfiguration"));
         }
     }
-    draft.containers().iter().try_for_each(|container| check_fargate_container(draft, container))
+    let mut containers = draft.containers().iter();
+    containers.try_for_each(|container| check_fargate_container(draft, container))?;
+    check_execution_role(draft)
 }
 
 fn check_fargate_size(draft: &Draft) -> Check {

@@ -24,7 +24,15 @@ pub(super) fn check(draft: &Draft, container: &ContainerDefinition) -> Check {
             )));
         }
     }
-    if !secrets.is_empty() && text(&draft.request.execution_role_arn).is_empty() {
+    let log = container.log_configuration.as_ref();
+    let options = log.map(|log| list(&log.secret_options)).unwrap_or_default();
+    for option in options {
+        if text(&option.name).is_empty() || !is_source(text(&option.value_from)) {
+            return Err(bad("logConfiguration.secretOptions", container));
+        }
+    }
+    let is_kept_elsewhere = !secrets.is_empty() || !options.is_empty();
+    if is_kept_elsewhere && text(&draft.request.execution_role_arn).is_empty() {
         return Err(Refusal::client(
             "When you are specifying container secrets, you must also specify a value for \
              'executionRoleArn'.",

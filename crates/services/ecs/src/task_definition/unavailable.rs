@@ -35,15 +35,8 @@ impl Draft {
             }
         }
         for container in self.containers() {
-            let secret_options =
-                container.log_configuration.as_ref().map(|log| list(&log.secret_options));
-            let has_secrets = !list(&container.secrets).is_empty()
-                || secret_options.is_some_and(|options| !options.is_empty());
             let is_in = |what: &str| format!("{what} (container '{}')", name(container));
-            want(has_secrets, is_in("secrets"));
             want(!list(&container.environment_files).is_empty(), is_in("environment files"));
-            let has_credentials = container.repository_credentials.is_some();
-            want(has_credentials, is_in("registry credentials of Secrets Manager"));
             want(container.firelens_configuration.is_some(), is_in("FireLens"));
             want(!list(&container.resource_requirements).is_empty(), is_in("GPUs"));
             want(!list(&container.credential_specs).is_empty(), is_in("credential specs"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_wire::{Caller, Principal};
 use bytes::Bytes;
+use control::testing::rows::execution_role;
 use ecs_api as api;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
@@ -63,6 +64,13 @@ impl World {
         let callers = [test.node(), test.root()];
         tokio::spawn(serve(Arc::clone(&test.sessions), callers, listener));
         let world = Self { test, address };
+        let role = execution_role(world.root().account);
+        let begun = world.ecs().control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            batch.put(role.clone());
+            Ok((batch, ()))
+        });
+        begun.await.unwrap();
         let input = api::CreateClusterRequest {
             cluster_name: Some("default".to_owned()),
             ..api::CreateClusterRequest::default()

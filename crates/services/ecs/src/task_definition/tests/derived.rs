@@ -21,12 +21,17 @@ fn compatibilities_are_found_out() {
     let no_size = with(with(unasked.clone(), "cpu", Value::Null), &app("memory"), json!(128));
     let no_size = with(no_size, "memory", Value::Null);
     assert_eq!(of(&no_size), neither);
-    // Where ECS wants an execution role for Fargate it is found out only with one, and taken if asked.
     let ecr = json!("123456789012.dkr.ecr.us-east-1.amazonaws.com/web:1");
     let no_role = with(unasked, &app("image"), ecr.clone());
     assert_eq!(of(&no_role), neither);
     assert_eq!(of(&with(no_role, "executionRoleArn", json!("exec"))), both);
-    assert_eq!(of(&with(fargate(), &app("image"), ecr)), both);
+    let why = "Fargate requires task definition to have execution role ARN to support ";
+    let log = json!({"logDriver": "awslogs", "options":
+        {"awslogs-group": "g", "awslogs-region": "r", "awslogs-stream-prefix": "p"}});
+    let images = format!("{why}ECR images.");
+    refuses_app(&fargate(), &[("image", ecr, &images)]);
+    let logs = format!("{why}log driver awslogs.");
+    refuses_app(&fargate(), &[("logConfiguration", log, &logs)]);
     let platform = json!({"cpuArchitecture": "X86_64"});
     assert_eq!(of(&with(plain(), "runtimePlatform", platform)), [Compatibility::Ec2]);
     assert_eq!(of(&with(plain(), "networkMode", json!("host"))), of(&plain()));
@@ -153,7 +158,7 @@ fn what_this_region_can_not_run_is_registered_and_named() {
     let role = json!("arn:aws:iam::000000000000:role/x");
     let secret = json!([{"name": "B", "valueFrom": "/a/b"}]);
     let document = with(with(plain(), "executionRoleArn", role), &app("secrets"), secret);
-    assert_eq!(of(&document), ["secrets (container 'app')"]);
+    assert_eq!(of(&document), [""; 0]);
     let efs = json!([{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]);
     assert_eq!(of(&with(plain(), "volumes", efs)), ["EFS volumes (volume 'v')"]);
 }

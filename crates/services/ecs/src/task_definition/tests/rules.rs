@@ -203,8 +203,9 @@ fn fargate_refuses_what_it_can_not_do_in_its_own_words() {
             ("resourceRequirements", json!([{"type": "GPU", "value": "1"}]), "GPU"),
         ],
     );
+    let with_role = with(fargate(), "executionRoleArn", json!("exec"));
     accepts_app(
-        &fargate(),
+        &with_role,
         &[
             ("logConfiguration", awslogs_to("http://127.0.0.1:4566/")),
             ("ulimits", json!([{"name": "nofile", "softLimit": 1024, "hardLimit": 4096}])),

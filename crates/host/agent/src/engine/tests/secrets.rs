@@ -1,0 +1,81 @@
+//! Values that a definition only refers to.
+
+use serde_json::json;
+
+use super::*;
+
+fn asking(secrets: &Value) -> Value {
+    let mut task = task(json!([{ "name": "web", "secrets": secrets }]));
+    task["executionRoleCredentials"] = execution_role("first");
+    task["launchType"] = "FARGATE".into();
+    task
+}
+
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:db-AbCdEf";
+
+#[tokio::test]
+async fn secrets_are_in_the_containers_environment_and_in_no_file_of_the_agents() {
+    let rig = Rig::new().await;
+    let known = [(SECRET, r#"{"user":"ann","word":"geheim-1"}"#), ("/a/b", "geheim-2")];
+    let known = known.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    rig.region.secrets.lock().unwrap().extend(known);
+    let secret = |name: &str, from: &str, provider: &str| {
+        json!({ "name": name, "valueFrom": from, "provider": provider, "type": "ENVIRONMENT_VARIABLE",
+                "target": "CONTAINER", "region": "us-east-1" })
+    };
+    let secrets = json!([
+        secret("USER", &format!("{SECRET}:user::"), "asm"),
+        secret("WORD", &format!("{SECRET}:word::"), "asm"),
+        secret("OTHER", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b", "ssm"),
+    ]);
+    drop(rig.engine.accept(asking(&secrets)).await);
+    rig.until_reported(Status::Running).await;
+    let spec = rig.runtime.spec("web");
+    let value = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    assert_eq!(value("USER"), Some("ann"));
+    assert_eq!(value("WORD"), Some("geheim-1"));
+    assert_eq!(value("OTHER"), Some("geheim-2"));
+    let mut looked_at = 0;
+    let mut dirs = vec![rig.dir.path().to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains("geheim"), "{}", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(0 < looked_at);
+}
+
+#[tokio::test]
+async fn a_task_whose_secret_is_not_there_is_not_started_and_says_which_it_is() {
+    let secret = |from: &str, provider: &str| json!([{ "name": "S", "valueFrom": from, "provider": provider, "target": "CONTAINER" }]);
+    const LEAD: &str = "ResourceInitializationError: unable to pull secrets or registry auth: execution \
+                        resource retrieval failed: unable to retrieve ";
+    for (secrets, rest) in [
+        (
+            secret(SECRET, "asm"),
+            format!(
+                "secret from asm: service call has been retried 1 time(s): failed to fetch secret {SECRET} \
+                 from secrets manager: ResourceNotFoundException: Secrets Manager can't find the specified \
+                 secret."
+            ),
+        ),
+        (
+            secret("/a/b", "ssm"),
+            "secrets from ssm: service call has been retried 1 time(s): invalid ssm parameters: /a/b"
+                .to_owned(),
+        ),
+    ] {
+        let rig = Rig::new().await;
+        drop(rig.engine.accept(asking(&secrets)).await);
+        let stopped = rig.until_reported(Status::Stopped).await;
+        assert_eq!(stopped.reason, format!("{LEAD}{rest}"));
+        assert!(stopped.containers.iter().all(|each| each.exit_code.is_none()));
+    }
+}
