@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use aws_wire::Origin;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -62,7 +63,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(request) = request.body(Full::new(Bytes::from(next().to_owned()))) else { return };
     let (_, registry, runtime) = &*WORLD;
     runtime.block_on(async {
-        let answer = registry.handle(request).await;
+        let answer = registry.handle(request, &Origin::default()).await;
         assert!(answer.status().as_u16() < 500, "{}", answer.status());
         if let Ok(body) = answer.into_body().collect().await {
             let body = body.to_bytes();

@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Show what the region does by itself: each reconciler's passes, queue and failures
     Status,
+    /// Show who asked for what, what was decided, and what decided it
+    Audit(Audit),
+    /// Say which statement of which policy denied a request, or that none allowed it
+    WhyDenied(WhyDenied),
     /// Print what a task's containers wrote to CloudWatch Logs
     Logs(Logs),
     /// Load, list and remove images in the region's registry, without Docker
@@ -363,6 +367,32 @@ pub(crate) struct Logs {
     pub(crate) container: Option<String>,
     /// A task's id, the beginning of one, or its ARN
     pub(crate) task: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Audit {
+    /// Go on with what is asked from now on
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only of principals whose ARN contains this, or of this access key id
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) principal: Option<String>,
+    /// Only this action, such as ecs:RunTask, RunTask or ecs:*
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// Only what was denied
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Print lines of JSON as they are kept
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WhyDenied {
+    /// The request's id, which clients print with the error
+    #[arg(value_name = "REQUEST-ID")]
+    pub(crate) request_id: String,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::trail::Trail;
 use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid};
 
 /// What an access key stands for.
@@ -46,13 +47,14 @@ pub struct Session {
     pub provider: Option<String>,
 }
 
-/// Where a request came from.
+/// Where a request came from, and where it leaves its trail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     pub address: Option<IpAddr>,
     /// Whether it came through TLS.
     pub is_secure: bool,
     pub user_agent: Option<Arc<str>>,
+    pub trail: Trail,
 }
 
 /// The circumstances of one request. `now` is the request's one reading of the clock.

@@ -21,8 +21,10 @@ pub mod service;
 pub mod shape;
 pub mod sigv4;
 mod timestamp;
+mod trail;
 pub mod validate;
 
 pub use caller::{Caller, Origin, Principal, Session};
 pub use codec::{Decode, DecodeError, Decoder, Document, Encode, Encoder};
 pub use error::{ApiError, Denial};
+pub use trail::{Question, Trail, Traveller};

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_wire::{ApiError, Caller, Principal, Session};
+use aws_wire::{ApiError, Caller, Principal, Session, Traveller};
 use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, TaskArn, Timestamp, Token, Uuid};
 use model::{IamAccessKey, Instance, View};
@@ -331,6 +331,25 @@ pub fn principal_arn(caller: &Caller) -> String {
             format!("arn:aws:sts::{account}:federated-user/{name}")
         }
         Principal::Anonymous => "anonymous".to_owned(),
+    }
+}
+
+/// A caller as its trail names it.
+pub fn traveller(caller: &Caller) -> Traveller {
+    Traveller {
+        account: caller.account,
+        principal: principal_arn(caller),
+        access_key: caller.access_key.clone(),
+        address: caller.origin.address,
+        user_agent: caller.origin.user_agent.clone(),
+        is_agent: match caller.principal {
+            Principal::Node { .. } => true,
+            Principal::Root
+            | Principal::User { .. }
+            | Principal::Role { .. }
+            | Principal::Federated { .. }
+            | Principal::Anonymous => false,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aws_wire::{ApiError, Caller, Principal};
+use aws_wire::{ApiError, Caller, Principal, Question};
 use longshore_types::{AccountId, Timestamp};
 use model::View;
 use policy::{Action, Request, evaluate};
@@ -24,6 +24,9 @@ use crate::access::principal_arn;
 use crate::denied;
 use crate::errors::not_authorized;
 use crate::iam::{Subject, tags_of};
+
+/// Resources that one line of the audit log names.
+const NAMED_MAX: usize = 20;
 
 /// What a caller asks to do, and to what.
 ///
@@ -43,6 +46,8 @@ pub struct Permission {
     pub besides: Vec<Permission>,
     /// What a refusal calls the resource, where that is not its ARN.
     pub shown_as: Option<String>,
+    /// Resources that need no permission and are named in the audit log.
+    pub named: Vec<String>,
 }
 
 impl Permission {
@@ -56,6 +61,7 @@ impl Permission {
             resource_kind: ResourceKind::Plain,
             besides: vec![],
             shown_as: None,
+            named: vec![],
         }
     }
 
@@ -185,6 +191,27 @@ impl Permission {
         self.resource_policies.is_empty() && self.resources.iter().all(is_own)
     }
 
+    /// Names resources for the audit log where nothing is asked about them: long lists are cut short.
+    #[must_use]
+    pub fn naming(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.named.extend(names.into_iter().take(NAMED_MAX));
+        self
+    }
+
+    /// Leaves in the caller's trail what was asked and what decided.
+    fn note(&self, caller: &Caller, is_allowed: bool, decided_by: &str) {
+        if !caller.origin.trail.is_on() {
+            return;
+        }
+        let resources = self.resources.iter().chain(&self.named).take(NAMED_MAX);
+        caller.origin.trail.asked(Question {
+            action: self.action.to_owned(),
+            resources: resources.filter(|name| *name != "*").cloned().collect(),
+            is_allowed,
+            decided_by: decided_by.to_owned(),
+        });
+    }
+
     /// This one and all that must be allowed as well.
     fn each(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.besides)
@@ -232,6 +259,7 @@ impl Control {
     ) -> Result<(), ApiError> {
         match &caller.principal {
             Principal::Root if permission.each().all(|each| each.is_of_root(caller.account)) => {
+                permission.note(caller, true, denied::ROOT);
                 Ok(())
             }
             Principal::Root
@@ -273,6 +301,7 @@ impl Control {
         let resources = if resources.is_empty() { &everything[..] } else { resources };
         let policies = subject.policies(&permission.resource_policies, permission.resource_kind);
         let asks = policies.ask_about_resource();
+        let mut allowed_by = None;
         for resource in resources {
             // A host serves the tasks of every account.
             let is_of_node = matches!(caller.principal, Principal::Node { .. });
@@ -297,11 +326,21 @@ impl Control {
                 context: own.as_ref().unwrap_or(&context),
             };
             let decision = evaluate(&request, &policies);
+            let is_noted = allowed_by.is_some() || !caller.origin.trail.is_on();
+            if decision.is_allowed() && is_noted {
+                continue;
+            }
+            let shown = permission.shown_as.as_deref().unwrap_or(resource);
+            let said = denied::Said { caller, subject, request, policies, decision, shown };
             if !decision.is_allowed() {
-                let shown = permission.shown_as.as_deref().unwrap_or(resource);
-                let said = denied::Said { caller, subject, request, policies, decision, shown };
+                let by = said.decided_by();
+                caller.origin.trail.asked(Question::denied(permission.action, resource, by));
                 return Err(self.denied(&said));
             }
+            allowed_by = Some(said.decided_by());
+        }
+        if let Some(by) = allowed_by {
+            permission.note(caller, true, &by);
         }
         Ok(())
     }

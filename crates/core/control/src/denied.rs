@@ -1,14 +1,17 @@
 //! What a caller is told whom policies refuse, in Amazon's words, and what only the region's keeper learns.
 
 use aws_wire::{ApiError, Caller, Denial};
-use policy::{Decision, Layer, Policies, Request, StatementRef};
+use policy::{Decision, Grounds, Layer, Policies, Request, StatementRef};
 use serde_json::{Value, json};
 
 use crate::Control;
 use crate::access::principal_arn;
 use crate::iam::{PolicyName, Subject};
 
-/// A refusal with all that led to it.
+/// What allows an account's root user.
+pub const ROOT: &str = "the account's root user";
+
+/// A decision with all that led to it.
 #[derive(Debug)]
 pub struct Said<'a> {
     pub caller: &'a Caller,
@@ -74,12 +77,18 @@ impl Said<'_> {
     }
 
     /// For the audit log: which policy, and which statement of it.
-    fn decided_by(&self) -> String {
-        let at = match self.decision {
-            Decision::ExplicitDeny(at) => at,
-            Decision::ImplicitDeny(layer) => return format!("no {} allows it", name_of(layer)),
-            Decision::Allow(_) => return String::new(),
-        };
+    pub fn decided_by(&self) -> String {
+        match self.decision {
+            Decision::ExplicitDeny(at) | Decision::Allow(Grounds::Statement(at)) => self.place(at),
+            Decision::ImplicitDeny(layer) => format!("no {} allows it", name_of(layer)),
+            Decision::Allow(Grounds::Root) => ROOT.to_owned(),
+            Decision::Allow(Grounds::Both { identity, resource }) => {
+                format!("{} and {}", self.place(identity), self.place(resource))
+            }
+        }
+    }
+
+    fn place(&self, at: StatementRef) -> String {
         let policy = match self.subject.names.get(at.policy).filter(|_| at.layer == Layer::Identity)
         {
             Some(PolicyName::Managed(arn)) => arn.to_string(),

@@ -2,6 +2,7 @@
 //! is an [`Error`] that `main` prints.
 
 pub(crate) mod agent;
+pub(crate) mod audit;
 pub(crate) mod configure;
 pub(crate) mod down;
 pub(crate) mod env;

@@ -66,7 +66,8 @@ fn start_error(error: StartError) -> Error {
         | StartError::Keys(_)
         | StartError::Store(_)
         | StartError::Logs { .. }
-        | StartError::Registry { .. } => Error::other("open the region")(error),
+        | StartError::Registry { .. }
+        | StartError::Audit(_) => Error::other("open the region")(error),
     }
 }
 

@@ -25,6 +25,8 @@ use ssm::Ssm;
 use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
 
+use crate::audit::{AUDIT_DIR, AuditError, Log};
+
 /// The store's file within the data directory.
 pub const STORE_FILE: &str = "region.sqlite";
 /// The directory of CloudWatch Logs within the data directory.
@@ -45,6 +47,8 @@ pub enum StartError {
     Logs { source: LogsError },
     #[error("failed to open the registry")]
     Registry { source: image::BlobError },
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// A whole region.
@@ -63,6 +67,8 @@ pub struct Region {
     models: Vec<&'static Service>,
     /// Set once the driver is started.
     reconcilers: OnceLock<Status>,
+    /// Set for a region that was opened with all its files.
+    pub(crate) audit: OnceLock<Log>,
 }
 
 impl Region {
@@ -84,7 +90,11 @@ impl Region {
         let view = store.durable();
         let root_keys = RootKeys::load(&config.root_key, dir, &view, ids.as_ref())?;
         drop(view);
-        Self::on(Control::new(config, Parts { store, clock, ids, keys, root_keys }))
+        let audit = Log::open(&dir.join(AUDIT_DIR), Arc::clone(&clock))?;
+        let region = Self::on(Control::new(config, Parts { store, clock, ids, keys, root_keys }))?;
+        // It was just made, and has none.
+        drop(region.audit.set(audit));
+        Ok(region)
     }
 
     /// The same on a core whose store and keys are open already.
@@ -122,7 +132,19 @@ impl Region {
         ];
         let models = services.iter().map(|service| service.service()).collect();
         let reconcilers = OnceLock::new();
-        Ok(Self { control, sessions, ecs, ecr, logs, iam, tagging, services, models, reconcilers })
+        Ok(Self {
+            control,
+            sessions,
+            ecs,
+            ecr,
+            logs,
+            iam,
+            tagging,
+            services,
+            models,
+            reconcilers,
+            audit: OnceLock::new(),
+        })
     }
 
     /// What answers here.

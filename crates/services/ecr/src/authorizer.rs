@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Origin};
+use control::access::traveller;
 use control::{Control, Permission};
 use longshore_types::{AccountId, Digest, RepositoryName, Timestamp, Uuid};
 use registry::{
@@ -81,6 +82,7 @@ impl Authorizer for RegionAuthorizer {
             request_id: Uuid::mint(self.control.ids.as_ref()),
             now,
         };
+        origin.trail.is_of(traveller(&caller));
         Some(Admitted { registry: login.registry, account: key.account, caller })
     }
 

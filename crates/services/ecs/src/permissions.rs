@@ -17,6 +17,18 @@ pub(crate) use tasks::TaskRequest;
 /// The condition key of an action within a cluster.
 const CLUSTER: &str = "ecs:cluster";
 
+/// An action of a root user, who may do it: what it is on matters to the audit log alone.
+fn for_root(
+    caller: &Caller,
+    action: &'static str,
+    arns: impl Iterator<Item = String>,
+) -> Permission {
+    match caller.origin.trail.is_on() {
+        true => Permission::to(action).naming(arns),
+        false => Permission::to(action),
+    }
+}
+
 impl Ecs {
     /// An action on a cluster.
     pub(crate) fn on_cluster(
@@ -46,11 +58,11 @@ impl Ecs {
         kind: &str,
         names: impl IntoIterator<Item = &'n String>,
     ) -> Permission {
-        if is_root(caller) {
-            return Permission::to(action);
+        let arns = names.into_iter().map(|name| self.arn_text(caller, kind, name));
+        match is_root(caller) {
+            true => for_root(caller, action, arns),
+            false => Permission::to(action).on_each(arns),
         }
-        let names = names.into_iter();
-        Permission::to(action).on_each(names.map(|name| self.arn_text(caller, kind, name)))
     }
 
     /// An action on what is of a cluster: `task`, `service`, `container-instance`.
@@ -62,14 +74,17 @@ impl Ecs {
         cluster: Option<&str>,
         names: impl IntoIterator<Item = &'n String>,
     ) -> Permission {
-        if is_root(caller) {
+        if is_root(caller) && !caller.origin.trail.is_on() {
             return Permission::to(action);
         }
         let text = self.cluster_text(caller, cluster);
         let name = text.rsplit('/').next().unwrap_or_default();
         let kind = format!("{kind}/{name}");
-        let names = names.into_iter().map(|each| self.arn_text(caller, &kind, each));
-        Permission::to(action).on_each(names).with(CLUSTER, text.clone())
+        let arns = names.into_iter().map(|each| self.arn_text(caller, &kind, each));
+        match is_root(caller) {
+            true => for_root(caller, action, arns),
+            false => Permission::to(action).on_each(arns).with(CLUSTER, text.clone()),
+        }
     }
 
     /// An action on a task set, which is a service's.

@@ -64,7 +64,8 @@ impl CloudWatchLogs {
         on: On<'_>,
     ) -> Permission {
         if is_root(caller) {
-            return Permission::to(action);
+            let arns = on.group().is_some().then(|| on.arn(caller));
+            return Permission::to(action).naming(arns);
         }
         let permission = Permission::to(action).on(on.arn(caller));
         let Some(group) = on.group() else { return permission };

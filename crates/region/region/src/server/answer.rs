@@ -13,7 +13,7 @@ use longshore_types::Uuid;
 /// The body of any answer; the registry's are streams.
 pub type Body = BoxBody<Bytes, io::Error>;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 pub(super) fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, error_answer};
 use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
-use aws_wire::{ApiError, Caller, Origin, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
 use bytes::Bytes;
 use control::Config;
-use control::access::AccessKey;
+use control::access::{AccessKey, traveller};
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, USER_AGENT};
 use http::request::Parts;
@@ -24,6 +24,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::{RegionApi, STATUS_TARGET, Server, limits};
+use crate::audit::Outcome;
 
 /// What the log says of a request besides its answer.
 #[derive(Default)]
@@ -31,6 +32,7 @@ struct Trace {
     service: &'static str,
     operation: String,
     account: String,
+    error_code: Option<String>,
 }
 
 /// A request whose body was read.
@@ -39,6 +41,7 @@ struct Asked<'a> {
     whole: Whole,
     guest: &'a Guest,
     request_id: Uuid,
+    trail: Trail,
 }
 
 impl<S: RegionApi> Server<S> {
@@ -47,10 +50,12 @@ impl<S: RegionApi> Server<S> {
         let started = Instant::now();
         let request_id = self.region.request_id();
         let (parts, mut body) = request.into_parts();
+        let trail = self.region.trail();
         let mut trace = Trace::default();
         let answer = match self.read(guest, &parts, &mut body).await {
             Ok((whole, lease)) => {
-                let asked = Asked { parts: &parts, whole, guest, request_id };
+                let trail = trail.clone();
+                let asked = Asked { parts: &parts, whole, guest, request_id, trail };
                 self.answer(asked, lease, &mut trace).await
             }
             Err(refusal) => {
@@ -65,8 +70,13 @@ impl<S: RegionApi> Server<S> {
             }
         };
         let (status, micros) = (answer.status, started.elapsed().as_micros());
-        let Trace { service, operation, account } = trace;
+        let Trace { service, operation, account, error_code } = trace;
         debug!(%request_id, service, operation, account, status, micros, "request answered");
+        if trail.is_on() {
+            let time = self.region.now();
+            let outcome = Outcome { time, request_id, service, operation, status, error_code };
+            self.region.answered(outcome, &trail);
+        }
         respond(answer, request_id)
     }
 
@@ -160,6 +170,10 @@ impl<S: RegionApi> Server<S> {
                 let operation = trace.operation.as_str();
                 error!(%request_id, operation, error = %Chain(fault.as_ref()), "request failed");
             }
+            trace.error_code = Some(failed.code.to_string());
+            if let Some(denial) = &failed.denial {
+                asked.trail.denied(&denial.action, &denial.resource, &denial.decided_by);
+            }
             match foreign {
                 Some(foreign) => foreign.answer(&failed, request_id),
                 None => error_answer(&failed, protocol, service, request_id),
@@ -222,7 +236,7 @@ impl<S: RegionApi> Server<S> {
         service: Option<&'static Service>,
         protocol: Protocol,
     ) -> Result<Caller, ApiError> {
-        let Asked { parts, whole, guest, request_id } = asked;
+        let Asked { parts, whole, guest, request_id, trail } = asked;
         let (region, now) = (self.region.region_name(), self.region.now());
         let mut found: Option<AccessKey> = None;
         let lookup = |id: &str, token: Option<&str>| self.look_up(id, token, &mut found);
@@ -235,30 +249,34 @@ impl<S: RegionApi> Server<S> {
         }
         let key = found.ok_or_else(|| SignatureError::UnknownKey.to_api_error(protocol))?;
         guest.verified(key.account);
-        Ok(Caller {
+        let caller = Caller {
             account: key.account,
             region: region.clone(),
             access_key: verified.access_key,
             principal: key.principal,
             session: key.session,
-            origin: origin(guest, &parts.headers),
+            origin: origin(guest, &parts.headers, trail.clone()),
             request_id: *request_id,
             now,
-        })
+        };
+        trail.is_of(traveller(&caller));
+        Ok(caller)
     }
 
     /// Somebody who signed nothing, in no account of its own.
     fn anonymous(&self, asked: &Asked<'_>) -> Caller {
-        Caller {
+        let caller = Caller {
             account: Config::root_account(),
             region: self.region.region_name().clone(),
             access_key: String::new(),
             principal: Principal::Anonymous,
             session: None,
-            origin: origin(asked.guest, &asked.parts.headers),
+            origin: origin(asked.guest, &asked.parts.headers, asked.trail.clone()),
             request_id: asked.request_id,
             now: self.region.now(),
-        }
+        };
+        asked.trail.is_of(traveller(&caller));
+        caller
     }
 
     /// Answers a request to open an agent's socket.
@@ -267,7 +285,8 @@ impl<S: RegionApi> Server<S> {
         let (parts, body) = request.into_parts();
         let services = self.region.services();
         let ecs = services.iter().copied().find(|service| service.name == "ecs");
-        let asked = Asked { parts: &parts, whole: Whole::empty(), guest, request_id };
+        let (whole, trail) = (Whole::empty(), Trail::default());
+        let asked = Asked { parts: &parts, whole, guest, request_id, trail };
         match self.verify(&asked, ecs, Protocol::AwsJson11) {
             Ok(caller) => {
                 debug!(%request_id, account = %caller.account, path = parts.uri.path(), "socket asked for");
@@ -284,9 +303,14 @@ impl<S: RegionApi> Server<S> {
 }
 
 /// Where a request came from.
-pub(super) fn origin(guest: &Guest, headers: &HeaderMap) -> Origin {
+pub(super) fn origin(guest: &Guest, headers: &HeaderMap, trail: Trail) -> Origin {
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    Origin { address: Some(guest.address()), is_secure: false, user_agent: agent.map(Into::into) }
+    Origin {
+        address: Some(guest.address()),
+        is_secure: false,
+        user_agent: agent.map(Into::into),
+        trail,
+    }
 }
 
 fn is_unsigned(parts: &Parts) -> bool {

@@ -164,7 +164,7 @@ async fn handle<S: RegionApi>(
             {
                 guest.verified(account);
             }
-            let origin = origin(guest, request.headers());
+            let origin = origin(guest, request.headers(), server.region.trail());
             Arc::clone(&server.region).registry(request.map(Paced::new), origin)
         }
         _ => Box::pin(async move { server.api(guest, request.map(Paced::new)).await }),

@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::SigningKeys;
-use aws_wire::{ApiError, Caller, Origin};
+use aws_wire::{ApiError, Caller, Origin, Trail};
 use control::AccessKey;
 pub use control::ports::BoxFuture;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 
+use crate::audit::Outcome;
 pub use answer::Body;
 pub use body::{Paced, PacedError, RequestBody};
 pub use listener::serve;
@@ -118,6 +119,12 @@ pub trait RegionApi: Send + Sync + 'static {
         caller: &'a Caller,
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>>;
+    /// Where a request leaves its trail.
+    fn trail(&self) -> Trail {
+        Trail::default()
+    }
+    /// A request was answered.
+    fn answered(&self, _outcome: Outcome, _trail: &Trail) {}
     /// What the region does by itself, for whom it belongs to: nobody else may know.
     fn status(&self, _caller: &Caller) -> Option<serde_json::Value> {
         None

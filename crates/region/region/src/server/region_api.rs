@@ -4,16 +4,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller, Origin, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
 use control::iam::KeyUse;
 use control::ports::RegionService;
 use control::{AccessKey, Config};
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use tokio::net::TcpListener;
 
+use super::answer::REQUEST_ID;
 use super::{Body, BoxFuture, RegionApi, RequestBody, serve};
+use crate::audit::{Entry, Outcome};
 use crate::region::Region;
 
 /// Why a region never served.
@@ -92,6 +94,18 @@ impl RegionApi for Region {
         }
     }
 
+    fn trail(&self) -> Trail {
+        if self.audit.get().is_some() { Trail::on() } else { Trail::default() }
+    }
+
+    fn answered(&self, outcome: Outcome, trail: &Trail) {
+        if let Some(audit) = self.audit.get()
+            && let Some(entry) = Entry::of(outcome, trail)
+        {
+            audit.note(entry);
+        }
+    }
+
     fn status(&self, caller: &Caller) -> Option<serde_json::Value> {
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))
@@ -114,7 +128,26 @@ impl RegionApi for Region {
         request: Request<RequestBody>,
         origin: Origin,
     ) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(async move { self.ecr.registry.handle(request, &origin).await })
+        Box::pin(async move {
+            let (time, request_id) = (self.control.clock.now(), self.request_id());
+            let mut answer = self.ecr.registry.handle(request, &origin).await;
+            if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+                answer.headers_mut().insert(REQUEST_ID, value);
+            }
+            let status = answer.status();
+            let error_code = (status == StatusCode::FORBIDDEN).then(|| "DENIED".to_owned());
+            let outcome = Outcome {
+                time,
+                request_id,
+                service: "ecr",
+                // Its actions say what it was.
+                operation: String::new(),
+                status: status.as_u16(),
+                error_code,
+            };
+            self.answered(outcome, &origin.trail);
+            answer
+        })
     }
 }
 

@@ -37,7 +37,12 @@ impl Ecs {
         tags: &Tags,
     ) -> Permission {
         if is_root(caller) {
-            return Permission::to(action);
+            return self.on(
+                caller,
+                action,
+                "task-definition",
+                asked.task_definition.map(str::to_owned).as_ref(),
+            );
         }
         let (definition, row) = self.definition_named(view, caller, asked.task_definition);
         let cluster = self.cluster_text(caller, asked.cluster);
@@ -81,7 +86,7 @@ impl Ecs {
     ) -> Permission {
         const ACTION: &str = "ecs:RegisterTaskDefinition";
         if is_root(caller) {
-            return Permission::to(ACTION);
+            return self.on(caller, ACTION, "task-definition", [&row.id.family.to_string()]);
         }
         let family = &row.id.family;
         let last = view.families.get(caller.account, family).map_or(0, |row| row.last_revision);
