@@ -22,6 +22,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ImageActionType {
+    Expire = "EXPIRE",
+    Transition = "TRANSITION",
+    }
+}
+
+aws_wire::enumeration! {
     ImageFailureCode {
     InvalidImageDigest = "InvalidImageDigest",
     InvalidImageTag = "InvalidImageTag",
@@ -81,6 +88,28 @@ aws_wire::enumeration! {
     LayerFailureCode {
     InvalidLayerDigest = "InvalidLayerDigest",
     MissingLayerDigest = "MissingLayerDigest",
+    }
+}
+
+aws_wire::enumeration! {
+    LifecyclePolicyPreviewStatus {
+    InProgress = "IN_PROGRESS",
+    Complete = "COMPLETE",
+    Expired = "EXPIRED",
+    Failed = "FAILED",
+    }
+}
+
+aws_wire::enumeration! {
+    LifecyclePolicyStorageClass {
+    Archive = "ARCHIVE",
+    Standard = "STANDARD",
+    }
+}
+
+aws_wire::enumeration! {
+    LifecyclePolicyTargetStorageClass {
+    Archive = "ARCHIVE",
     }
 }
 

@@ -80,6 +80,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteRegistryPolicy",
+            input: Some(&schema::DELETE_REGISTRY_POLICY_REQUEST),
+            output: Some(&schema::DELETE_REGISTRY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteRepository",
             input: Some(&schema::DELETE_REPOSITORY_REQUEST),
             output: Some(&schema::DELETE_REPOSITORY_RESPONSE),
@@ -161,6 +170,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetLifecyclePolicyPreview",
+            input: Some(&schema::GET_LIFECYCLE_POLICY_PREVIEW_REQUEST),
+            output: Some(&schema::GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetRegistryPolicy",
+            input: Some(&schema::GET_REGISTRY_POLICY_REQUEST),
+            output: Some(&schema::GET_REGISTRY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "GetRepositoryPolicy",
             input: Some(&schema::GET_REPOSITORY_POLICY_REQUEST),
             output: Some(&schema::GET_REPOSITORY_POLICY_RESPONSE),
@@ -233,9 +260,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "PutRegistryPolicy",
+            input: Some(&schema::PUT_REGISTRY_POLICY_REQUEST),
+            output: Some(&schema::PUT_REGISTRY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "SetRepositoryPolicy",
             input: Some(&schema::SET_REPOSITORY_POLICY_REQUEST),
             output: Some(&schema::SET_REPOSITORY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "StartImageScan",
+            input: Some(&schema::START_IMAGE_SCAN_REQUEST),
+            output: Some(&schema::START_IMAGE_SCAN_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "StartLifecyclePolicyPreview",
+            input: Some(&schema::START_LIFECYCLE_POLICY_PREVIEW_REQUEST),
+            output: Some(&schema::START_LIFECYCLE_POLICY_PREVIEW_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -274,7 +328,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreatePullThroughCacheRule",
         "CreateRepositoryCreationTemplate",
         "DeletePullThroughCacheRule",
-        "DeleteRegistryPolicy",
         "DeleteRepositoryCreationTemplate",
         "DeleteSigningConfiguration",
         "DeregisterPullTimeUpdateExclusion",
@@ -284,21 +337,16 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeReplicationBackfillResults",
         "DescribeRepositoryCreationTemplates",
         "GetAccountSetting",
-        "GetLifecyclePolicyPreview",
-        "GetRegistryPolicy",
         "GetRegistryScanningConfiguration",
         "GetSigningConfiguration",
         "ListImageReferrers",
         "ListPullTimeUpdateExclusions",
         "ListReplicationBackfills",
         "PutAccountSetting",
-        "PutRegistryPolicy",
         "PutRegistryScanningConfiguration",
         "PutReplicationConfiguration",
         "PutSigningConfiguration",
         "RegisterPullTimeUpdateExclusion",
-        "StartImageScan",
-        "StartLifecyclePolicyPreview",
         "StartReplicationBackfill",
         "StopReplicationBackfill",
         "UpdateImageStorageClass",
@@ -340,6 +388,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: DeleteLifecyclePolicyRequest,
     ) -> impl Future<Output = Result<DeleteLifecyclePolicyResponse, ApiError>> + Send;
+    fn delete_registry_policy(
+        &self,
+        caller: &Caller,
+        input: DeleteRegistryPolicyRequest,
+    ) -> impl Future<Output = Result<DeleteRegistryPolicyResponse, ApiError>> + Send;
     fn delete_repository(
         &self,
         caller: &Caller,
@@ -385,6 +438,16 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: GetLifecyclePolicyRequest,
     ) -> impl Future<Output = Result<GetLifecyclePolicyResponse, ApiError>> + Send;
+    fn get_lifecycle_policy_preview(
+        &self,
+        caller: &Caller,
+        input: GetLifecyclePolicyPreviewRequest,
+    ) -> impl Future<Output = Result<GetLifecyclePolicyPreviewResponse, ApiError>> + Send;
+    fn get_registry_policy(
+        &self,
+        caller: &Caller,
+        input: GetRegistryPolicyRequest,
+    ) -> impl Future<Output = Result<GetRegistryPolicyResponse, ApiError>> + Send;
     fn get_repository_policy(
         &self,
         caller: &Caller,
@@ -425,11 +488,26 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: PutLifecyclePolicyRequest,
     ) -> impl Future<Output = Result<PutLifecyclePolicyResponse, ApiError>> + Send;
+    fn put_registry_policy(
+        &self,
+        caller: &Caller,
+        input: PutRegistryPolicyRequest,
+    ) -> impl Future<Output = Result<PutRegistryPolicyResponse, ApiError>> + Send;
     fn set_repository_policy(
         &self,
         caller: &Caller,
         input: SetRepositoryPolicyRequest,
     ) -> impl Future<Output = Result<SetRepositoryPolicyResponse, ApiError>> + Send;
+    fn start_image_scan(
+        &self,
+        caller: &Caller,
+        input: StartImageScanRequest,
+    ) -> impl Future<Output = Result<StartImageScanResponse, ApiError>> + Send;
+    fn start_lifecycle_policy_preview(
+        &self,
+        caller: &Caller,
+        input: StartLifecyclePolicyPreviewRequest,
+    ) -> impl Future<Output = Result<StartLifecyclePolicyPreviewResponse, ApiError>> + Send;
     fn tag_resource(
         &self,
         caller: &Caller,
@@ -484,6 +562,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.delete_lifecycle_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DeleteRegistryPolicy" => {
+            let input = call.input()?;
+            let output = service.delete_registry_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteRepository" => {
             let input = call.input()?;
             let output = service.delete_repository(caller, input).await?;
@@ -529,6 +612,16 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.get_lifecycle_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetLifecyclePolicyPreview" => {
+            let input = call.input()?;
+            let output = service.get_lifecycle_policy_preview(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetRegistryPolicy" => {
+            let input = call.input()?;
+            let output = service.get_registry_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "GetRepositoryPolicy" => {
             let input = call.input()?;
             let output = service.get_repository_policy(caller, input).await?;
@@ -569,9 +662,24 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.put_lifecycle_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "PutRegistryPolicy" => {
+            let input = call.input()?;
+            let output = service.put_registry_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "SetRepositoryPolicy" => {
             let input = call.input()?;
             let output = service.set_repository_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "StartImageScan" => {
+            let input = call.input()?;
+            let output = service.start_image_scan(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "StartLifecyclePolicyPreview" => {
+            let input = call.input()?;
+            let output = service.start_lifecycle_policy_preview(caller, input).await?;
             Ok(call.answer(&output))
         }
         "TagResource" => {
@@ -644,6 +752,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_registry_policy $($handler:tt)+) => {
+        async fn delete_registry_policy(&self, caller: &$crate::Caller, input: $crate::DeleteRegistryPolicyRequest)
+            -> Result<$crate::DeleteRegistryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_repository $($handler:tt)+) => {
         async fn delete_repository(&self, caller: &$crate::Caller, input: $crate::DeleteRepositoryRequest)
             -> Result<$crate::DeleteRepositoryResponse, $crate::ApiError>
@@ -707,6 +822,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ get_lifecycle_policy_preview $($handler:tt)+) => {
+        async fn get_lifecycle_policy_preview(&self, caller: &$crate::Caller, input: $crate::GetLifecyclePolicyPreviewRequest)
+            -> Result<$crate::GetLifecyclePolicyPreviewResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_registry_policy $($handler:tt)+) => {
+        async fn get_registry_policy(&self, caller: &$crate::Caller, input: $crate::GetRegistryPolicyRequest)
+            -> Result<$crate::GetRegistryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ get_repository_policy $($handler:tt)+) => {
         async fn get_repository_policy(&self, caller: &$crate::Caller, input: $crate::GetRepositoryPolicyRequest)
             -> Result<$crate::GetRepositoryPolicyResponse, $crate::ApiError>
@@ -763,9 +892,30 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ put_registry_policy $($handler:tt)+) => {
+        async fn put_registry_policy(&self, caller: &$crate::Caller, input: $crate::PutRegistryPolicyRequest)
+            -> Result<$crate::PutRegistryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ set_repository_policy $($handler:tt)+) => {
         async fn set_repository_policy(&self, caller: &$crate::Caller, input: $crate::SetRepositoryPolicyRequest)
             -> Result<$crate::SetRepositoryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ start_image_scan $($handler:tt)+) => {
+        async fn start_image_scan(&self, caller: &$crate::Caller, input: $crate::StartImageScanRequest)
+            -> Result<$crate::StartImageScanResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ start_lifecycle_policy_preview $($handler:tt)+) => {
+        async fn start_lifecycle_policy_preview(&self, caller: &$crate::Caller, input: $crate::StartLifecyclePolicyPreviewRequest)
+            -> Result<$crate::StartLifecyclePolicyPreviewResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -248,6 +248,17 @@ pub(super) static DELETE_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static DELETE_REGISTRY_POLICY_REQUEST: Structure =
+    Structure::new("DeleteRegistryPolicyRequest", &[]);
+
+pub(super) static DELETE_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
+    "DeleteRegistryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)),
+    ],
+);
+
 pub(super) static DELETE_REPLICATION: Structure =
     Structure::new("DeleteReplication", &[Member::new("enabled", Shape::Boolean).required()]);
 
@@ -461,6 +472,31 @@ pub(super) static GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE: Structure = Structure::ne
     ],
 );
 
+pub(super) static GET_LIFECYCLE_POLICY_PREVIEW_REQUEST: Structure = Structure::new(
+    "GetLifecyclePolicyPreviewRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("imageIds", Shape::List(&IMAGE_IDENTIFIER_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&LIFECYCLE_PREVIEW_MAX_RESULTS)),
+        Member::new("filter", Shape::Structure(&LIFECYCLE_POLICY_PREVIEW_FILTER)),
+    ],
+);
+
+pub(super) static GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE: Structure = Structure::new(
+    "GetLifecyclePolicyPreviewResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+        Member::new("status", Shape::Text(&LIFECYCLE_POLICY_PREVIEW_STATUS)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("previewResults", Shape::List(&LIFECYCLE_POLICY_PREVIEW_RESULT_LIST)),
+        Member::new("summary", Shape::Structure(&LIFECYCLE_POLICY_PREVIEW_SUMMARY)),
+    ],
+);
+
 pub(super) static GET_LIFECYCLE_POLICY_REQUEST: Structure = Structure::new(
     "GetLifecyclePolicyRequest",
     &[
@@ -476,6 +512,17 @@ pub(super) static GET_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
         Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
         Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
         Member::new("lastEvaluatedAt", Shape::Timestamp(None)),
+    ],
+);
+
+pub(super) static GET_REGISTRY_POLICY_REQUEST: Structure =
+    Structure::new("GetRegistryPolicyRequest", &[]);
+
+pub(super) static GET_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
+    "GetRegistryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)),
     ],
 );
 
@@ -506,6 +553,16 @@ pub(super) static IMAGE: Structure = Structure::new(
         Member::new("imageManifestMediaType", Shape::Text(&shape::TEXT)),
     ],
 );
+
+static IMAGE_ACTION_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["EXPIRE", "TRANSITION"],
+    sensitive: false,
+    json_value: false,
+};
+
+static IMAGE_COUNT: Number = Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
 
 pub(super) static IMAGE_DETAIL: Structure = Structure::new(
     "ImageDetail",
@@ -820,6 +877,76 @@ static LAYER_LIST: List = List {
 
 static LAYER_PART_BLOB: Limits = Limits { min: Some(0), max: Some(20971520) };
 
+pub(super) static LIFECYCLE_POLICY_PREVIEW_FILTER: Structure = Structure::new(
+    "LifecyclePolicyPreviewFilter",
+    &[Member::new("tagStatus", Shape::Text(&TAG_STATUS))],
+);
+
+pub(super) static LIFECYCLE_POLICY_PREVIEW_RESULT: Structure = Structure::new(
+    "LifecyclePolicyPreviewResult",
+    &[
+        Member::new("imageTags", Shape::List(&IMAGE_TAG_LIST)),
+        Member::new("imageDigest", Shape::Text(&shape::TEXT)),
+        Member::new("imagePushedAt", Shape::Timestamp(None)),
+        Member::new("action", Shape::Structure(&LIFECYCLE_POLICY_RULE_ACTION)),
+        Member::new("appliedRulePriority", Shape::Number(&LIFECYCLE_POLICY_RULE_PRIORITY)),
+        Member::new("storageClass", Shape::Text(&LIFECYCLE_POLICY_STORAGE_CLASS)),
+    ],
+);
+
+static LIFECYCLE_POLICY_PREVIEW_RESULT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&LIFECYCLE_POLICY_PREVIEW_RESULT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static LIFECYCLE_POLICY_PREVIEW_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["IN_PROGRESS", "COMPLETE", "EXPIRED", "FAILED"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static LIFECYCLE_POLICY_PREVIEW_SUMMARY: Structure = Structure::new(
+    "LifecyclePolicyPreviewSummary",
+    &[
+        Member::new("expiringImageTotalCount", Shape::Number(&IMAGE_COUNT)),
+        Member::new(
+            "transitioningImageTotalCounts",
+            Shape::List(&TRANSITIONING_IMAGE_TOTAL_COUNTS),
+        ),
+    ],
+);
+
+pub(super) static LIFECYCLE_POLICY_RULE_ACTION: Structure = Structure::new(
+    "LifecyclePolicyRuleAction",
+    &[
+        Member::new("type", Shape::Text(&IMAGE_ACTION_TYPE)),
+        Member::new("targetStorageClass", Shape::Text(&LIFECYCLE_POLICY_TARGET_STORAGE_CLASS)),
+    ],
+);
+
+static LIFECYCLE_POLICY_RULE_PRIORITY: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: None };
+
+static LIFECYCLE_POLICY_STORAGE_CLASS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ARCHIVE", "STANDARD"],
+    sensitive: false,
+    json_value: false,
+};
+
+static LIFECYCLE_POLICY_TARGET_STORAGE_CLASS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ARCHIVE"],
+    sensitive: false,
+    json_value: false,
+};
+
 static LIFECYCLE_POLICY_TEXT: Text = Text {
     limits: Limits { min: Some(100), max: Some(30720) },
     pattern: None,
@@ -827,6 +954,9 @@ static LIFECYCLE_POLICY_TEXT: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static LIFECYCLE_PREVIEW_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(100.0) };
 
 pub(super) static LIST_IMAGES_FILTER: Structure = Structure::new(
     "ListImagesFilter",
@@ -969,6 +1099,19 @@ pub(super) static PUT_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static PUT_REGISTRY_POLICY_REQUEST: Structure = Structure::new(
+    "PutRegistryPolicyRequest",
+    &[Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)).required()],
+);
+
+pub(super) static PUT_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
+    "PutRegistryPolicyResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)),
+    ],
+);
+
 pub(super) static RECOMMENDATION: Structure = Structure::new(
     "Recommendation",
     &[
@@ -995,6 +1138,14 @@ static REGION: Text = Text {
 static REGISTRY_ID: Text = Text {
     limits: Limits::NONE,
     pattern: Some(Pattern::new("[0-9]{12}")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static REGISTRY_POLICY_TEXT: Text = Text {
+    limits: Limits { min: Some(0), max: Some(10240) },
+    pattern: None,
     values: &[],
     sensitive: false,
     json_value: false,
@@ -1195,6 +1346,44 @@ pub(super) static SET_REPOSITORY_POLICY_RESPONSE: Structure = Structure::new(
 
 static SEVERITY_COUNT: Number = Number { kind: NumberKind::Integer, min: Some(0.0), max: None };
 
+pub(super) static START_IMAGE_SCAN_REQUEST: Structure = Structure::new(
+    "StartImageScanRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("imageId", Shape::Structure(&IMAGE_IDENTIFIER)).required(),
+    ],
+);
+
+pub(super) static START_IMAGE_SCAN_RESPONSE: Structure = Structure::new(
+    "StartImageScanResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("imageId", Shape::Structure(&IMAGE_IDENTIFIER)),
+        Member::new("imageScanStatus", Shape::Structure(&IMAGE_SCAN_STATUS)),
+    ],
+);
+
+pub(super) static START_LIFECYCLE_POLICY_PREVIEW_REQUEST: Structure = Structure::new(
+    "StartLifecyclePolicyPreviewRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)).required(),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+    ],
+);
+
+pub(super) static START_LIFECYCLE_POLICY_PREVIEW_RESPONSE: Structure = Structure::new(
+    "StartLifecyclePolicyPreviewResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("lifecyclePolicyText", Shape::Text(&LIFECYCLE_POLICY_TEXT)),
+        Member::new("status", Shape::Text(&LIFECYCLE_POLICY_PREVIEW_STATUS)),
+    ],
+);
+
 pub(super) static TAG: Structure = Structure::new(
     "Tag",
     &[
@@ -1238,6 +1427,21 @@ static TAG_STATUS: Text = Text {
 static TAGS: Map = Map {
     key: Member::new("key", Shape::Text(&shape::TEXT)),
     value: Member::new("value", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static TRANSITIONING_IMAGE_TOTAL_COUNT: Structure = Structure::new(
+    "TransitioningImageTotalCount",
+    &[
+        Member::new("targetStorageClass", Shape::Text(&LIFECYCLE_POLICY_TARGET_STORAGE_CLASS)),
+        Member::new("imageTotalCount", Shape::Number(&IMAGE_COUNT)),
+    ],
+);
+
+static TRANSITIONING_IMAGE_TOTAL_COUNTS: List = List {
+    item: Member::new("member", Shape::Structure(&TRANSITIONING_IMAGE_TOTAL_COUNT)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,

@@ -183,6 +183,19 @@ pub struct DeleteLifecyclePolicyResponse {
 aws_wire::structure!(DeleteLifecyclePolicyResponse, &schema::DELETE_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 last_evaluated_at,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteRegistryPolicyRequest {}
+
+aws_wire::structure!(DeleteRegistryPolicyRequest, &schema::DELETE_REGISTRY_POLICY_REQUEST, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRegistryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(DeleteRegistryPolicyResponse, &schema::DELETE_REGISTRY_POLICY_RESPONSE, { 0 registry_id, 1 policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteReplication {
     pub enabled: Option<bool>,
 }
@@ -367,6 +380,31 @@ pub struct GetDownloadUrlForLayerResponse {
 aws_wire::structure!(GetDownloadUrlForLayerResponse, &schema::GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE, { 0 download_url, 1 layer_digest,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyPreviewRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_ids: Option<Vec<ImageIdentifier>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub filter: Option<LifecyclePolicyPreviewFilter>,
+}
+
+aws_wire::structure!(GetLifecyclePolicyPreviewRequest, &schema::GET_LIFECYCLE_POLICY_PREVIEW_REQUEST, { 0 registry_id, 1 repository_name, 2 image_ids, 3 next_token, 4 max_results, 5 filter,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyPreviewResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+    pub status: Option<LifecyclePolicyPreviewStatus>,
+    pub next_token: Option<String>,
+    pub preview_results: Option<Vec<LifecyclePolicyPreviewResult>>,
+    pub summary: Option<LifecyclePolicyPreviewSummary>,
+}
+
+aws_wire::structure!(GetLifecyclePolicyPreviewResponse, &schema::GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 status, 4 next_token, 5 preview_results, 6 summary,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetLifecyclePolicyRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -383,6 +421,19 @@ pub struct GetLifecyclePolicyResponse {
 }
 
 aws_wire::structure!(GetLifecyclePolicyResponse, &schema::GET_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 last_evaluated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryPolicyRequest {}
+
+aws_wire::structure!(GetRegistryPolicyRequest, &schema::GET_REGISTRY_POLICY_REQUEST, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(GetRegistryPolicyResponse, &schema::GET_REGISTRY_POLICY_RESPONSE, { 0 registry_id, 1 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct GetRepositoryPolicyRequest {
@@ -540,6 +591,41 @@ pub struct LayerFailure {
 aws_wire::structure!(LayerFailure, &schema::LAYER_FAILURE, { 0 layer_digest, 1 failure_code, 2 failure_reason,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewFilter {
+    pub tag_status: Option<TagStatus>,
+}
+
+aws_wire::structure!(LifecyclePolicyPreviewFilter, &schema::LIFECYCLE_POLICY_PREVIEW_FILTER, { 0 tag_status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewResult {
+    pub image_tags: Option<Vec<String>>,
+    pub image_digest: Option<String>,
+    pub image_pushed_at: Option<Timestamp>,
+    pub action: Option<LifecyclePolicyRuleAction>,
+    pub applied_rule_priority: Option<i32>,
+    pub storage_class: Option<LifecyclePolicyStorageClass>,
+}
+
+aws_wire::structure!(LifecyclePolicyPreviewResult, &schema::LIFECYCLE_POLICY_PREVIEW_RESULT, { 0 image_tags, 1 image_digest, 2 image_pushed_at, 3 action, 4 applied_rule_priority, 5 storage_class,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewSummary {
+    pub expiring_image_total_count: Option<i32>,
+    pub transitioning_image_total_counts: Option<Vec<TransitioningImageTotalCount>>,
+}
+
+aws_wire::structure!(LifecyclePolicyPreviewSummary, &schema::LIFECYCLE_POLICY_PREVIEW_SUMMARY, { 0 expiring_image_total_count, 1 transitioning_image_total_counts,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyRuleAction {
+    pub r#type: Option<ImageActionType>,
+    pub target_storage_class: Option<LifecyclePolicyTargetStorageClass>,
+}
+
+aws_wire::structure!(LifecyclePolicyRuleAction, &schema::LIFECYCLE_POLICY_RULE_ACTION, { 0 r#type, 1 target_storage_class,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListImagesFilter {
     pub tag_status: Option<TagStatus>,
     pub image_status: Option<ImageStatusFilter>,
@@ -672,6 +758,21 @@ pub struct PutLifecyclePolicyResponse {
 aws_wire::structure!(PutLifecyclePolicyResponse, &schema::PUT_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryPolicyRequest {
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(PutRegistryPolicyRequest, &schema::PUT_REGISTRY_POLICY_REQUEST, { 0 policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryPolicyResponse {
+    pub registry_id: Option<String>,
+    pub policy_text: Option<String>,
+}
+
+aws_wire::structure!(PutRegistryPolicyResponse, &schema::PUT_REGISTRY_POLICY_RESPONSE, { 0 registry_id, 1 policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Recommendation {
     pub url: Option<String>,
     pub text: Option<String>,
@@ -777,6 +878,44 @@ pub struct SetRepositoryPolicyResponse {
 aws_wire::structure!(SetRepositoryPolicyResponse, &schema::SET_REPOSITORY_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct StartImageScanRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_id: Option<ImageIdentifier>,
+}
+
+aws_wire::structure!(StartImageScanRequest, &schema::START_IMAGE_SCAN_REQUEST, { 0 registry_id, 1 repository_name, 2 image_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartImageScanResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub image_id: Option<ImageIdentifier>,
+    pub image_scan_status: Option<ImageScanStatus>,
+}
+
+aws_wire::structure!(StartImageScanResponse, &schema::START_IMAGE_SCAN_RESPONSE, { 0 registry_id, 1 repository_name, 2 image_id, 3 image_scan_status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLifecyclePolicyPreviewRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+}
+
+aws_wire::structure!(StartLifecyclePolicyPreviewRequest, &schema::START_LIFECYCLE_POLICY_PREVIEW_REQUEST, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLifecyclePolicyPreviewResponse {
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub lifecycle_policy_text: Option<String>,
+    pub status: Option<LifecyclePolicyPreviewStatus>,
+}
+
+aws_wire::structure!(StartLifecyclePolicyPreviewResponse, &schema::START_LIFECYCLE_POLICY_PREVIEW_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 status,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Tag {
     pub key: Option<String>,
     pub value: Option<String>,
@@ -796,6 +935,14 @@ aws_wire::structure!(TagResourceRequest, &schema::TAG_RESOURCE_REQUEST, { 0 reso
 pub struct TagResourceResponse {}
 
 aws_wire::structure!(TagResourceResponse, &schema::TAG_RESOURCE_RESPONSE, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitioningImageTotalCount {
+    pub target_storage_class: Option<LifecyclePolicyTargetStorageClass>,
+    pub image_total_count: Option<i32>,
+}
+
+aws_wire::structure!(TransitioningImageTotalCount, &schema::TRANSITIONING_IMAGE_TOTAL_COUNT, { 0 target_storage_class, 1 image_total_count,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UntagResourceRequest {

@@ -23,14 +23,15 @@ use crate::Control;
 use crate::access::principal_arn;
 use crate::denied;
 use crate::errors::not_authorized;
-use crate::iam::{Subject, tags_of};
+use crate::iam::{Subject, resource_policies_of, tags_of};
 
 /// Resources that one line of the audit log names.
 const NAMED_MAX: usize = 20;
 
 /// What a caller asks to do, and to what.
 ///
-/// The tags of resources that are rows (`aws:ResourceTag/…`) need not be given: they are looked up in the view.
+/// The tags of resources that are rows (`aws:ResourceTag/…`) need not be given, nor the policies of repositories: they
+/// are looked up in the view.
 #[derive(Clone, Debug)]
 pub struct Permission {
     /// As in IAM: `ecs:RunTask`.
@@ -186,9 +187,12 @@ impl Permission {
 
     /// Whether nothing but an account's own things without policies of their own are concerned, with which its
     /// root may do anything.
-    fn is_of_root(&self, account: AccountId) -> bool {
-        let is_own = |arn: &String| owner_of(arn).is_none_or(|owner| owner == account);
-        self.resource_policies.is_empty() && self.resources.iter().all(is_own)
+    fn is_of_root(&self, view: &View, account: AccountId) -> bool {
+        let is_plain = |arn: &String| {
+            let is_own = owner_of(arn).is_none_or(|owner| owner == account);
+            is_own && resource_policies_of(view, arn).is_empty()
+        };
+        self.resource_policies.is_empty() && self.resources.iter().all(is_plain)
     }
 
     /// Names resources for the audit log where nothing is asked about them: long lists are cut short.
@@ -258,7 +262,9 @@ impl Control {
         permission: &Permission,
     ) -> Result<(), ApiError> {
         match &caller.principal {
-            Principal::Root if permission.each().all(|each| each.is_of_root(caller.account)) => {
+            Principal::Root
+                if permission.each().all(|each| each.is_of_root(view, caller.account)) =>
+            {
                 permission.note(caller, true, denied::ROOT);
                 Ok(())
             }
@@ -299,12 +305,17 @@ impl Control {
         let resources = &permission.resources;
         let everything = ["*".to_owned()];
         let resources = if resources.is_empty() { &everything[..] } else { resources };
-        let policies = subject.policies(&permission.resource_policies, permission.resource_kind);
-        let asks = policies.ask_about_resource();
         let mut allowed_by = None;
         for resource in resources {
-            // A host serves the tasks of every account.
+            // A host serves the tasks of every account: no repository's policy speaks of it.
             let is_of_node = matches!(caller.principal, Principal::Node { .. });
+            let mut under = match is_of_node {
+                true => Vec::new(),
+                false => resource_policies_of(view, resource),
+            };
+            under.extend(permission.resource_policies.iter().map(Arc::clone));
+            let policies = subject.policies(&under, permission.resource_kind);
+            let asks = policies.ask_about_resource();
             let owner = owner_of(resource).filter(|_| !is_of_node);
             let tags = if asks { tags_of(view, resource) } else { None };
             let tags = tags.filter(|tags| !tags.is_empty());

@@ -6,6 +6,8 @@ use std::fmt;
 use longshore_types::{AccountId, Digest, ImageTag, RepositoryName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::iam::TheAccount;
+use crate::repository_policy::ResourcePolicyText;
 use crate::table::Record;
 use crate::tags::Tags;
 
@@ -36,6 +38,52 @@ pub struct EcrRepository {
     #[serde(default)]
     pub scan_on_push: bool,
     pub tags: Tags,
+    /// Who else may do what with it, and who may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ResourcePolicyText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<LifecyclePreview>,
+}
+
+/// Which images expire by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// As it was given.
+    pub text: String,
+    /// When it was last acted on, as of some hour; `None` until it was.
+    pub evaluated_at: Option<Timestamp>,
+}
+
+/// What a policy would let expire, and as of when that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LifecyclePreview {
+    pub text: String,
+    pub asked_at: Timestamp,
+}
+
+/// What an account's registry has besides repositories.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrRegistry {
+    pub account: AccountId,
+    /// It counts for all repositories.
+    pub policy: ResourcePolicyText,
+}
+
+impl Record for EcrRegistry {
+    type Id = TheAccount;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> TheAccount {
+        TheAccount
+    }
 }
 
 impl EcrRepository {
@@ -53,7 +101,7 @@ impl EcrRepository {
 }
 
 /// `*` stands for any run of characters, everything else for itself.
-fn wildcard_matches(pattern: &str, text: &str) -> bool {
+pub fn wildcard_matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };

@@ -19,6 +19,7 @@ pub mod instance;
 pub mod kms;
 mod lookup;
 pub mod parameter;
+mod repository_policy;
 mod resource_policy;
 pub mod rows;
 pub mod secret;
@@ -34,7 +35,9 @@ pub mod vpc;
 pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;
-pub use ecr::{EcrLayer, EcrManifest, EcrRepository, EcrTag, ManifestId, TagId, TagMutability};
+pub use ecr::{
+    EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrTag, ManifestId, TagId, TagMutability,
+};
 pub use iam::{
     Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
     IamPolicy, IamRole, IamUser, NameKey, PolicyText, PolicyVersion, TheAccount, TrustText,
@@ -43,6 +46,7 @@ pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use kms::{KmsAlias, KmsKey};
 pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
+pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;
 pub use rows::{Key, Kind, Row, View};
 pub use secret::{Secret, SecretVersion, SecretVersionId};

@@ -217,6 +217,7 @@ rows! {
     AccountSetting(crate::settings::AccountSetting), account_settings, "account-setting";
     ClientToken(crate::idempotency::ClientToken), client_tokens, "client-token";
     EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";
+    EcrRegistry(crate::ecr::EcrRegistry), ecr_registries, "ecr-registry";
     EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
     EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
     EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";

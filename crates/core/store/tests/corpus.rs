@@ -136,6 +136,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::SecretVersion,
     Kind::Parameter,
     Kind::ParameterVersion,
+    Kind::EcrRegistry,
 ];
 
 #[test]

@@ -20,7 +20,8 @@ pub(super) async fn batch_delete_image(
     caller: &Caller,
     input: BatchDeleteImageRequest,
 ) -> Result<BatchDeleteImageResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:BatchDeleteImage", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:BatchDeleteImage", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     {

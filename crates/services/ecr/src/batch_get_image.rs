@@ -18,7 +18,8 @@ pub(super) async fn batch_get_image(
     caller: &Caller,
     input: BatchGetImageRequest,
 ) -> Result<BatchGetImageResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:BatchGetImage", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:BatchGetImage", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;

@@ -22,7 +22,8 @@ pub(super) async fn create_repository(
     caller: &Caller,
     input: CreateRepositoryRequest,
 ) -> Result<CreateRepositoryResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:CreateRepository", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:CreateRepository", &input.registry_id, &input.repository_name);
     let name = read_name(input.repository_name.as_deref().unwrap_or_default())?;
     if input.registry_id.is_some_and(|id| id != caller.account.as_str()) {
         return Err(bad_registry());
@@ -53,6 +54,9 @@ pub(super) async fn create_repository(
                 mutability_exclusions: mutability_exclusions.clone(),
                 scan_on_push,
                 tags: tags.clone(),
+                policy: None,
+                lifecycle: None,
+                preview: None,
             };
             let mut batch = Batch::on(view);
             batch.rely(Key::EcrRepository(account, name.clone())).put(row.clone());

@@ -12,7 +12,8 @@ pub(super) async fn delete_repository(
     caller: &Caller,
     input: DeleteRepositoryRequest,
 ) -> Result<DeleteRepositoryResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:DeleteRepository", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:DeleteRepository", &input.registry_id, &input.repository_name);
     ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;

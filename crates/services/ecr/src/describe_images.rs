@@ -93,7 +93,8 @@ pub(super) async fn describe_images(
     caller: &Caller,
     input: DescribeImagesRequest,
 ) -> Result<DescribeImagesResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:DescribeImages", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:DescribeImages", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;

@@ -18,8 +18,12 @@ pub(super) async fn describe_repositories(
     caller: &Caller,
     input: DescribeRepositoriesRequest,
 ) -> Result<DescribeRepositoriesResponse, ApiError> {
-    let permission =
-        ecr.on(caller, "ecr:DescribeRepositories", input.repository_names.iter().flatten());
+    let permission = ecr.on(
+        caller,
+        "ecr:DescribeRepositories",
+        &input.registry_id,
+        input.repository_names.iter().flatten(),
+    );
     if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
         return Err(bad_registry());
     }

@@ -1,7 +1,7 @@
 //! What ECR refuses, as data; its code and sentence are chosen here and nowhere else.
 
 use aws_wire::ApiError;
-use longshore_types::{Digest, ImageTag, Uuid};
+use longshore_types::{AccountId, Digest, ImageTag, Uuid};
 use registry::{CatalogError, RegistryError, Repository, UploadError};
 
 /// The caller's mistake, or a state of the world they may ask about.
@@ -71,6 +71,8 @@ pub(super) enum Refusal {
     },
     NoLifecyclePolicy(Repository),
     NoRepositoryPolicy(Repository),
+    NoRegistryPolicy(AccountId),
+    NoPreview(Repository),
     /// A parameter that breaks a rule; the sentence says which.
     Invalid(String),
     /// A wish that nothing here would act on.
@@ -215,6 +217,14 @@ impl From<Refusal> for ApiError {
             Refusal::NoRepositoryPolicy(repository) => (
                 "RepositoryPolicyNotFoundException",
                 format!("Repository policy does not exist for {}", there(&repository)),
+            ),
+            Refusal::NoRegistryPolicy(account) => (
+                "RegistryPolicyNotFoundException",
+                format!("Registry policy does not exist in the registry with id '{account}'"),
+            ),
+            Refusal::NoPreview(repository) => (
+                "LifecyclePolicyPreviewNotFoundException",
+                format!("Lifecycle policy preview does not exist for {}", there(&repository)),
             ),
             Refusal::Limit(sentence) => ("LimitExceededException", sentence),
             Refusal::TooManyTags { max } => (

@@ -32,7 +32,12 @@ pub(super) async fn batch_check_layer_availability(
     caller: &Caller,
     input: BatchCheckLayerAvailabilityRequest,
 ) -> Result<BatchCheckLayerAvailabilityResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:BatchCheckLayerAvailability", &input.repository_name);
+    let permission = ecr.on(
+        caller,
+        "ecr:BatchCheckLayerAvailability",
+        &input.registry_id,
+        &input.repository_name,
+    );
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
@@ -76,7 +81,8 @@ pub(super) async fn initiate_layer_upload(
     caller: &Caller,
     input: InitiateLayerUploadRequest,
 ) -> Result<InitiateLayerUploadResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:InitiateLayerUpload", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:InitiateLayerUpload", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
@@ -108,7 +114,8 @@ pub(super) async fn upload_layer_part(
     caller: &Caller,
     input: UploadLayerPartRequest,
 ) -> Result<UploadLayerPartResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:UploadLayerPart", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:UploadLayerPart", &input.registry_id, &input.repository_name);
     ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
@@ -156,7 +163,8 @@ pub(super) async fn complete_layer_upload(
     caller: &Caller,
     input: CompleteLayerUploadRequest,
 ) -> Result<CompleteLayerUploadResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:CompleteLayerUpload", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:CompleteLayerUpload", &input.registry_id, &input.repository_name);
     ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
@@ -219,7 +227,8 @@ pub(super) async fn get_download_url_for_layer(
     caller: &Caller,
     input: GetDownloadUrlForLayerRequest,
 ) -> Result<GetDownloadUrlForLayerResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:GetDownloadUrlForLayer", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:GetDownloadUrlForLayer", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;

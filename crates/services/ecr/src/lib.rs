@@ -1,7 +1,7 @@
 //! Amazon ECR: each operation in the file of its name; those on layers are together.
 //!
 //! Rows are read and written here and by [`catalog`]; bytes go through the registry.
-//! What nothing acts on is refused in so many words: encryption with KMS, policies. Scanning alone is
+//! What nothing acts on is refused in so many words, such as encryption with KMS. Scanning alone is
 //! kept without effect, since most who make repositories ask for it; see [`scanning`].
 
 mod authorizer;
@@ -16,6 +16,7 @@ mod describe_repositories;
 mod errors;
 mod get_authorization_token;
 mod layers;
+mod lifecycle;
 mod list_images;
 mod pages;
 mod policies;
@@ -72,6 +73,7 @@ impl RegionService for Ecr {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
+        driver.register(lifecycle::Lifecycles { ecr: Arc::clone(&self) });
         driver.register(sweep::RegistrySweep { ecr: self });
     }
 }
@@ -105,7 +107,9 @@ operations! {
     create_repository: CreateRepositoryRequest -> CreateRepositoryResponse
         = create_repository::create_repository;
     delete_lifecycle_policy: DeleteLifecyclePolicyRequest -> DeleteLifecyclePolicyResponse
-        = policies::delete_lifecycle_policy;
+        = lifecycle::delete_lifecycle_policy;
+    delete_registry_policy: DeleteRegistryPolicyRequest -> DeleteRegistryPolicyResponse
+        = policies::delete_registry_policy;
     delete_repository: DeleteRepositoryRequest -> DeleteRepositoryResponse
         = delete_repository::delete_repository;
     delete_repository_policy: DeleteRepositoryPolicyRequest -> DeleteRepositoryPolicyResponse
@@ -123,7 +127,11 @@ operations! {
     get_download_url_for_layer: GetDownloadUrlForLayerRequest -> GetDownloadUrlForLayerResponse
         = layers::get_download_url_for_layer;
     get_lifecycle_policy: GetLifecyclePolicyRequest -> GetLifecyclePolicyResponse
-        = policies::get_lifecycle_policy;
+        = lifecycle::get_lifecycle_policy;
+    get_lifecycle_policy_preview: GetLifecyclePolicyPreviewRequest
+        -> GetLifecyclePolicyPreviewResponse = lifecycle::get_lifecycle_policy_preview;
+    get_registry_policy: GetRegistryPolicyRequest -> GetRegistryPolicyResponse
+        = policies::get_registry_policy;
     get_repository_policy: GetRepositoryPolicyRequest -> GetRepositoryPolicyResponse
         = policies::get_repository_policy;
     initiate_layer_upload: InitiateLayerUploadRequest -> InitiateLayerUploadResponse
@@ -135,7 +143,12 @@ operations! {
     put_image_scanning_configuration: PutImageScanningConfigurationRequest
         -> PutImageScanningConfigurationResponse = scanning::put_image_scanning_configuration;
     put_lifecycle_policy: PutLifecyclePolicyRequest -> PutLifecyclePolicyResponse
-        = policies::put_lifecycle_policy;
+        = lifecycle::put_lifecycle_policy;
+    put_registry_policy: PutRegistryPolicyRequest -> PutRegistryPolicyResponse
+        = policies::put_registry_policy;
+    start_image_scan: StartImageScanRequest -> StartImageScanResponse = scanning::start_image_scan;
+    start_lifecycle_policy_preview: StartLifecyclePolicyPreviewRequest
+        -> StartLifecyclePolicyPreviewResponse = lifecycle::start_lifecycle_policy_preview;
     set_repository_policy: SetRepositoryPolicyRequest -> SetRepositoryPolicyResponse
         = policies::set_repository_policy;
     put_image_tag_mutability: PutImageTagMutabilityRequest -> PutImageTagMutabilityResponse

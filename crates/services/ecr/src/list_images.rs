@@ -15,7 +15,7 @@ pub(super) async fn list_images(
     caller: &Caller,
     input: ListImagesRequest,
 ) -> Result<ListImagesResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:ListImages", &input.repository_name);
+    let permission = ecr.on(caller, "ecr:ListImages", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;

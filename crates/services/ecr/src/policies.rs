@@ -1,85 +1,45 @@
-//! Lifecycle policies and repository policies: none can be set yet, so that there never is one.
+//! Policies of repositories, and of a whole registry: who else may do what, and who may not.
+//!
+//! They are asked with each request, of the API and of the registry, where it is decided (`control::authorize`).
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ecr_api::{
-    DeleteLifecyclePolicyRequest, DeleteLifecyclePolicyResponse, DeleteRepositoryPolicyRequest,
-    DeleteRepositoryPolicyResponse, GetLifecyclePolicyRequest, GetLifecyclePolicyResponse,
-    GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, PutLifecyclePolicyRequest,
-    PutLifecyclePolicyResponse, SetRepositoryPolicyRequest, SetRepositoryPolicyResponse,
+    DeleteRegistryPolicyRequest, DeleteRegistryPolicyResponse, DeleteRepositoryPolicyRequest,
+    DeleteRepositoryPolicyResponse, GetRegistryPolicyRequest, GetRegistryPolicyResponse,
+    GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, PutRegistryPolicyRequest,
+    PutRegistryPolicyResponse, SetRepositoryPolicyRequest, SetRepositoryPolicyResponse,
 };
-use registry::Repository;
+use model::{EcrRegistry, EcrRepository, Key, ResourcePolicyText, TheAccount};
+use policy::{Policy, PolicyKind};
+use store::Batch;
 
 use super::errors::{Refusal, of_catalog};
 use super::request::repository;
 use crate::Ecr;
 use crate::catalog::need;
 
-/// The repository, which is there.
-fn existing(
-    ecr: &Ecr,
-    caller: &Caller,
-    registry_id: Option<&String>,
-    name: Option<&String>,
-) -> Result<Repository, ApiError> {
-    let repository = repository(caller, registry_id, name)?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
-    Ok(repository)
-}
+/// As long as ECR takes them.
+const TEXT_CHARS_MAX: usize = 10_240;
 
-pub(super) async fn get_lifecycle_policy(
-    ecr: &Ecr,
-    caller: &Caller,
-    input: GetLifecyclePolicyRequest,
-) -> Result<GetLifecyclePolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:GetLifecyclePolicy", &input.repository_name);
-    ecr.control.read(caller, &permission)?;
-    let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
-    Err(Refusal::NoLifecyclePolicy(existing(ecr, caller, registry, name)?).into())
-}
-
-pub(super) async fn delete_lifecycle_policy(
-    ecr: &Ecr,
-    caller: &Caller,
-    input: DeleteLifecyclePolicyRequest,
-) -> Result<DeleteLifecyclePolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:DeleteLifecyclePolicy", &input.repository_name);
-    ecr.control.read(caller, &permission)?;
-    let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
-    Err(Refusal::NoLifecyclePolicy(existing(ecr, caller, registry, name)?).into())
-}
-
-pub(super) async fn put_lifecycle_policy(
-    ecr: &Ecr,
-    caller: &Caller,
-    input: PutLifecyclePolicyRequest,
-) -> Result<PutLifecyclePolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:PutLifecyclePolicy", &input.repository_name);
-    ecr.control.read(caller, &permission)?;
-    existing(ecr, caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let why = "This registry does not act on lifecycle policies yet: no image would expire.";
-    Err(Refusal::Unsupported(why).into())
-}
-
-pub(super) async fn get_repository_policy(
-    ecr: &Ecr,
-    caller: &Caller,
-    input: GetRepositoryPolicyRequest,
-) -> Result<GetRepositoryPolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:GetRepositoryPolicy", &input.repository_name);
-    ecr.control.read(caller, &permission)?;
-    let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
-    Err(Refusal::NoRepositoryPolicy(existing(ecr, caller, registry, name)?).into())
-}
-
-pub(super) async fn delete_repository_policy(
-    ecr: &Ecr,
-    caller: &Caller,
-    input: DeleteRepositoryPolicyRequest,
-) -> Result<DeleteRepositoryPolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:DeleteRepositoryPolicy", &input.repository_name);
-    ecr.control.read(caller, &permission)?;
-    let (registry, name) = (input.registry_id.as_ref(), input.repository_name.as_ref());
-    Err(Refusal::NoRepositoryPolicy(existing(ecr, caller, registry, name)?).into())
+/// A text that must be a policy of this kind.
+fn read(
+    text: Option<&String>,
+    kind: PolicyKind,
+    what: &str,
+) -> Result<ResourcePolicyText, ApiError> {
+    let text = text.map(String::as_str).unwrap_or_default();
+    let invalid = |why: &str| {
+        let constraint = format!("Invalid {what} policy provided{why}");
+        ApiError::from(Refusal::parameter("PolicyText", constraint))
+    };
+    if TEXT_CHARS_MAX < text.chars().count() {
+        return Err(invalid(": it has more than 10240 characters"));
+    }
+    match Policy::parse(text, kind) {
+        Ok(policy) => Ok(ResourcePolicyText::new(text, policy)),
+        Err(_) => Err(invalid("")),
+    }
 }
 
 pub(super) async fn set_repository_policy(
@@ -87,10 +47,140 @@ pub(super) async fn set_repository_policy(
     caller: &Caller,
     input: SetRepositoryPolicyRequest,
 ) -> Result<SetRepositoryPolicyResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:SetRepositoryPolicy", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:SetRepositoryPolicy", &input.registry_id, &input.repository_name);
+    let repository =
+        repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     ecr.control.read(caller, &permission)?;
-    existing(ecr, caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let why = "This registry does not act on repository policies yet: an account's repositories \
-               are its own.";
-    Err(Refusal::Unsupported(why).into())
+    let policy = read(input.policy_text.as_ref(), PolicyKind::Repository, "repository")?;
+    let is_forced = input.force.unwrap_or(false);
+    ecr.control
+        .change(caller, &permission, |view, _| {
+            let row = EcrRepository::clone(need(view, &repository).map_err(of_catalog)?);
+            let row = EcrRepository { policy: Some(policy.clone()), ..row };
+            let mut next = view.clone();
+            next.put(view.seq, &row.clone().into());
+            if !is_forced && ecr.control.authorize(&next, caller, &permission).is_err() {
+                let why = "The policy would keep you from setting another one; with force it is \
+                           set nevertheless";
+                return Err(Refusal::parameter("PolicyText", why).into());
+            }
+            let mut batch = Batch::on(view);
+            batch.put(row);
+            Ok((batch, ()))
+        })
+        .await?;
+    Ok(SetRepositoryPolicyResponse {
+        registry_id: Some(repository.account.to_string()),
+        repository_name: Some(repository.name.to_string()),
+        policy_text: Some(policy.text().to_string()),
+    })
+}
+
+pub(super) async fn get_repository_policy(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: GetRepositoryPolicyRequest,
+) -> Result<GetRepositoryPolicyResponse, ApiError> {
+    let permission =
+        ecr.on(caller, "ecr:GetRepositoryPolicy", &input.registry_id, &input.repository_name);
+    let repository =
+        repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
+    let view = ecr.control.read(caller, &permission)?;
+    let row = need(&view, &repository).map_err(of_catalog)?;
+    let policy = row.policy.as_ref().map(|policy| policy.text().to_string());
+    let policy = policy.ok_or(Refusal::NoRepositoryPolicy(repository))?;
+    Ok(GetRepositoryPolicyResponse {
+        registry_id: Some(row.account.to_string()),
+        repository_name: Some(row.name.to_string()),
+        policy_text: Some(policy),
+    })
+}
+
+pub(super) async fn delete_repository_policy(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: DeleteRepositoryPolicyRequest,
+) -> Result<DeleteRepositoryPolicyResponse, ApiError> {
+    let permission =
+        ecr.on(caller, "ecr:DeleteRepositoryPolicy", &input.registry_id, &input.repository_name);
+    let repository =
+        repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
+    let was = ecr
+        .control
+        .change(caller, &permission, |view, _| {
+            let row = EcrRepository::clone(need(view, &repository).map_err(of_catalog)?);
+            let Some(was) = row.policy.clone() else {
+                return Err(Refusal::NoRepositoryPolicy(repository.clone()).into());
+            };
+            let mut batch = Batch::on(view);
+            batch.put(EcrRepository { policy: None, ..row });
+            Ok((batch, was))
+        })
+        .await?;
+    Ok(DeleteRepositoryPolicyResponse {
+        registry_id: Some(repository.account.to_string()),
+        repository_name: Some(repository.name.to_string()),
+        policy_text: Some(was.text().to_string()),
+    })
+}
+
+pub(super) async fn put_registry_policy(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: PutRegistryPolicyRequest,
+) -> Result<PutRegistryPolicyResponse, ApiError> {
+    let permission = Permission::to("ecr:PutRegistryPolicy").on("*");
+    ecr.control.read(caller, &permission)?;
+    let policy = read(input.policy_text.as_ref(), PolicyKind::Resource, "registry")?;
+    let account = caller.account;
+    ecr.control
+        .change(caller, &permission, |view, _| {
+            let mut batch = Batch::on(view);
+            batch.put(EcrRegistry { account, policy: policy.clone() });
+            Ok((batch, ()))
+        })
+        .await?;
+    Ok(PutRegistryPolicyResponse {
+        registry_id: Some(account.to_string()),
+        policy_text: Some(policy.text().to_string()),
+    })
+}
+
+pub(super) async fn get_registry_policy(
+    ecr: &Ecr,
+    caller: &Caller,
+    _input: GetRegistryPolicyRequest,
+) -> Result<GetRegistryPolicyResponse, ApiError> {
+    let permission = Permission::to("ecr:GetRegistryPolicy").on("*");
+    let view = ecr.control.read(caller, &permission)?;
+    let row = view.ecr_registries.get(caller.account, &TheAccount);
+    let row = row.ok_or(Refusal::NoRegistryPolicy(caller.account))?;
+    Ok(GetRegistryPolicyResponse {
+        registry_id: Some(row.account.to_string()),
+        policy_text: Some(row.policy.text().to_string()),
+    })
+}
+
+pub(super) async fn delete_registry_policy(
+    ecr: &Ecr,
+    caller: &Caller,
+    _input: DeleteRegistryPolicyRequest,
+) -> Result<DeleteRegistryPolicyResponse, ApiError> {
+    let permission = Permission::to("ecr:DeleteRegistryPolicy").on("*");
+    let account = caller.account;
+    let was = ecr
+        .control
+        .change(caller, &permission, |view, _| {
+            let row = view.ecr_registries.get(account, &TheAccount);
+            let row = row.ok_or(Refusal::NoRegistryPolicy(account))?;
+            let mut batch = Batch::on(view);
+            batch.delete(Key::EcrRegistry(account, TheAccount));
+            Ok((batch, row.policy.clone()))
+        })
+        .await?;
+    Ok(DeleteRegistryPolicyResponse {
+        registry_id: Some(account.to_string()),
+        policy_text: Some(was.text().to_string()),
+    })
 }

@@ -16,7 +16,7 @@ pub(super) async fn put_image(
     caller: &Caller,
     input: PutImageRequest,
 ) -> Result<PutImageResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:PutImage", &input.repository_name);
+    let permission = ecr.on(caller, "ecr:PutImage", &input.registry_id, &input.repository_name);
     ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;

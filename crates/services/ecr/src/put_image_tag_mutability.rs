@@ -15,7 +15,8 @@ pub(super) async fn put_image_tag_mutability(
     caller: &Caller,
     input: PutImageTagMutabilityRequest,
 ) -> Result<PutImageTagMutabilityResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:PutImageTagMutability", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:PutImageTagMutability", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let (tag_mutability, mutability_exclusions) =

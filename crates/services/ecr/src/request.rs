@@ -1,6 +1,6 @@
 //! What most requests have in common: which registry, which repository, and how they are shown.
 
-use aws_wire::{ApiError, Caller};
+use aws_wire::{ApiError, Caller, Principal};
 use control::Permission;
 use ecr_api as api;
 use longshore_types::{AccountId, RegionName, RepositoryName};
@@ -11,8 +11,8 @@ use super::errors::Refusal;
 use super::scanning;
 use crate::Ecr;
 
-/// The repository that a request names. One of another account is as good as none: there are no
-/// policies yet that would open it.
+/// The repository that a request names. One of another account is its policy's to open, which is asked; to keys
+/// that no policies speak of it is as good as none.
 pub(super) fn repository(
     caller: &Caller,
     registry_id: Option<&String>,
@@ -23,7 +23,15 @@ pub(super) fn repository(
     let theirs = registry_id.filter(|id| id.as_str() != caller.account.as_str());
     match theirs.map(|id| id.parse()) {
         None => Ok(Repository { account: caller.account, name }),
-        Some(Ok(account)) => Err(Refusal::NoRepository(Repository { account, name }).into()),
+        Some(Ok(account)) => match caller.principal {
+            Principal::Root
+            | Principal::User { .. }
+            | Principal::Role { .. }
+            | Principal::Federated { .. } => Ok(Repository { account, name }),
+            Principal::Node { .. } | Principal::Anonymous => {
+                Err(Refusal::NoRepository(Repository { account, name }).into())
+            }
+        },
         Some(Err(_)) => Err(bad_registry()),
     }
 }
@@ -59,12 +67,15 @@ impl Ecr {
         &self,
         caller: &Caller,
         action: &'static str,
+        registry_id: &Option<String>,
         names: impl IntoIterator<Item = &'n String>,
     ) -> Permission {
         let region = &self.control.config.region;
+        let owner = registry_id.as_deref().and_then(|id| id.parse().ok());
+        let owner = owner.unwrap_or(caller.account);
         let arn = |name: &String| match name.starts_with("arn:") {
             true => name.clone(),
-            false => repository_arn(region, caller.account, name),
+            false => repository_arn(region, owner, name),
         };
         Permission::to(action).on_each(names.into_iter().map(arn))
     }

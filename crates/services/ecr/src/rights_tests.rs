@@ -2,7 +2,7 @@
 
 use aws_wire::{Caller, Principal, Session};
 use control::testing::people;
-use ecr_api::{CreateRepositoryRequest, Ecr as _, GetAuthorizationTokenRequest};
+use ecr_api::*;
 use http::StatusCode;
 use longshore_types::Timestamp;
 
@@ -156,4 +156,99 @@ async fn a_password_for_anothers_registry_opens_nothing_there_by_itself() {
             assert!(message.contains(why), "{message}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_repositorys_policy_opens_it_to_another_account_and_closes_it_to_its_own() {
+    let world = TestEcr::new();
+    let root = world.root();
+    for name in ["web", "api"] {
+        create(&world, &root, name).await;
+    }
+    let set = |policy: String| SetRepositoryPolicyRequest {
+        repository_name: Some("web".to_owned()),
+        policy_text: Some(policy),
+        ..SetRepositoryPolicyRequest::default()
+    };
+    let open = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"theirs","Effect":"Allow",
+        "Principal":{{"AWS":"{THEIRS}"}},"Action":["ecr:BatchGetImage","ecr:DescribeImages"]}},
+        {{"Effect":"Deny","Principal":"*","Action":"ecr:PutImage"}}]}}"#
+    );
+    let ecr = &world.ecr;
+    ecr.set_repository_policy(&root, set(open.clone())).await.unwrap();
+    let get = GetRepositoryPolicyRequest {
+        repository_name: Some("web".to_owned()),
+        ..GetRepositoryPolicyRequest::default()
+    };
+    let shown = ecr.get_repository_policy(&root, get.clone()).await.unwrap();
+    assert_eq!(shown.policy_text, Some(open));
+    let all = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"ecr:*","Resource":"*"}]}"#;
+    let nothing = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"ecr:GetAuthorizationToken","Resource":"*"}]}"#;
+    let eve = world.user(THEIRS, "eve", all).await;
+    let carl = world.user(THEIRS, "carl", nothing).await;
+    for caller in [&world.root_of(THEIRS), &eve] {
+        let pulled = world.ask(caller, Some(OURS), "GET", "/v2/web/manifests/1").await;
+        assert_eq!(pulled.0, StatusCode::NOT_FOUND, "{}", pulled.1);
+        let other = world.ask(caller, Some(OURS), "GET", "/v2/api/manifests/1").await;
+        assert_eq!(other.0, StatusCode::FORBIDDEN);
+        let describe = DescribeImagesRequest {
+            registry_id: Some(OURS.to_owned()),
+            repository_name: Some("web".to_owned()),
+            ..DescribeImagesRequest::default()
+        };
+        let described = ecr.describe_images(caller, describe).await.unwrap();
+        assert_eq!(described.image_details, Some(vec![]));
+    }
+    let (status, message) = world.ask(&carl, Some(OURS), "GET", "/v2/web/manifests/1").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(message.contains("no identity-based policy"), "both accounts must allow: {message}");
+    // Its own account's root, too, is under what the policy denies.
+    let (status, message) = world.ask(&root, None, "PUT", "/v2/web/manifests/1").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(message.contains("explicit deny in a resource-based policy"), "{message}");
+    let (status, _) = world.ask(&root, None, "PUT", "/v2/api/manifests/1").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    let lock = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Deny","Principal":"*","Action":"ecr:SetRepositoryPolicy"}]}"#;
+    let refused = ecr.set_repository_policy(&root, set(lock.to_owned())).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidParameterException");
+    let refused = ecr.set_repository_policy(&root, set("{}".to_owned())).await.unwrap_err();
+    assert!(refused.message.contains("Invalid repository policy provided"), "{refused}");
+    let delete = DeleteRepositoryPolicyRequest {
+        repository_name: Some("web".to_owned()),
+        ..DeleteRepositoryPolicyRequest::default()
+    };
+    ecr.delete_repository_policy(&root, delete).await.unwrap();
+    let gone = ecr.get_repository_policy(&root, get).await.unwrap_err();
+    assert_eq!(gone.code, "RepositoryPolicyNotFoundException");
+    let pulled = world.ask(&eve, Some(OURS), "GET", "/v2/web/manifests/1").await;
+    assert_eq!(pulled.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_registrys_policy_is_about_all_of_its_repositories() {
+    let world = TestEcr::new();
+    let (ecr, root) = (&world.ecr, world.root());
+    create(&world, &root, "web").await;
+    let get = || GetRegistryPolicyRequest {};
+    let none = ecr.get_registry_policy(&root, get()).await.unwrap_err();
+    assert_eq!(none.code, "RegistryPolicyNotFoundException");
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"pull","Effect":"Allow",
+        "Principal":{{"AWS":"arn:aws:iam::{THEIRS}:root"}},"Action":"ecr:BatchGetImage",
+        "Resource":"arn:aws:ecr:us-east-1:{OURS}:repository/w*"}}]}}"#
+    );
+    let put = PutRegistryPolicyRequest { policy_text: Some(policy.clone()) };
+    ecr.put_registry_policy(&root, put).await.unwrap();
+    assert_eq!(ecr.get_registry_policy(&root, get()).await.unwrap().policy_text, Some(policy));
+    let stranger = world.root_of(THEIRS);
+    let pulled = world.ask(&stranger, Some(OURS), "GET", "/v2/web/manifests/1").await;
+    assert_eq!(pulled.0, StatusCode::NOT_FOUND, "{}", pulled.1);
+    ecr.delete_registry_policy(&root, DeleteRegistryPolicyRequest {}).await.unwrap();
+    let pulled = world.ask(&stranger, Some(OURS), "GET", "/v2/web/manifests/1").await;
+    assert_eq!(pulled.0, StatusCode::FORBIDDEN);
 }

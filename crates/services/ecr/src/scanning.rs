@@ -6,7 +6,8 @@ use aws_wire::{ApiError, Caller};
 use ecr_api::{
     DescribeImageScanFindingsRequest, DescribeImageScanFindingsResponse, ImageScanStatus,
     ImageScanningConfiguration, PutImageScanningConfigurationRequest,
-    PutImageScanningConfigurationResponse, ScanStatus,
+    PutImageScanningConfigurationResponse, ScanStatus, StartImageScanRequest,
+    StartImageScanResponse,
 };
 use model::EcrRepository;
 use store::Batch;
@@ -29,10 +30,7 @@ pub(super) fn render(row: &EcrRepository) -> ImageScanningConfiguration {
 
 /// The state of the scan of an image that was to be scanned when it was pushed.
 pub(super) fn status(row: &EcrRepository) -> Option<ImageScanStatus> {
-    row.scan_on_push.then(|| ImageScanStatus {
-        status: Some(ScanStatus::Failed),
-        description: Some(NOT_SCANNED.to_owned()),
-    })
+    row.scan_on_push.then(failed)
 }
 
 pub(super) async fn put_image_scanning_configuration(
@@ -40,7 +38,12 @@ pub(super) async fn put_image_scanning_configuration(
     caller: &Caller,
     input: PutImageScanningConfigurationRequest,
 ) -> Result<PutImageScanningConfigurationResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:PutImageScanningConfiguration", &input.repository_name);
+    let permission = ecr.on(
+        caller,
+        "ecr:PutImageScanningConfiguration",
+        &input.registry_id,
+        &input.repository_name,
+    );
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let scan_on_push = read(input.image_scanning_configuration.as_ref());
@@ -61,12 +64,40 @@ pub(super) async fn put_image_scanning_configuration(
     })
 }
 
+/// There is nobody who scans: the answer says that the scan failed, and why.
+pub(super) async fn start_image_scan(
+    ecr: &Ecr,
+    caller: &Caller,
+    input: StartImageScanRequest,
+) -> Result<StartImageScanResponse, ApiError> {
+    let permission =
+        ecr.on(caller, "ecr:StartImageScan", &input.registry_id, &input.repository_name);
+    let repository =
+        repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
+    let view = ecr.control.read(caller, &permission)?;
+    let row = need(&view, &repository).map_err(of_catalog)?;
+    let id = input.image_id.unwrap_or_default();
+    let (image, tag) =
+        find(&view, &repository, &id).map_err(|why| refuse(why, &repository, &id))?;
+    Ok(StartImageScanResponse {
+        registry_id: Some(row.account.to_string()),
+        repository_name: Some(row.name.to_string()),
+        image_id: Some(identify(image, tag)),
+        image_scan_status: Some(failed()),
+    })
+}
+
+fn failed() -> ImageScanStatus {
+    ImageScanStatus { status: Some(ScanStatus::Failed), description: Some(NOT_SCANNED.to_owned()) }
+}
+
 pub(super) async fn describe_image_scan_findings(
     ecr: &Ecr,
     caller: &Caller,
     input: DescribeImageScanFindingsRequest,
 ) -> Result<DescribeImageScanFindingsResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:DescribeImageScanFindings", &input.repository_name);
+    let permission =
+        ecr.on(caller, "ecr:DescribeImageScanFindings", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;

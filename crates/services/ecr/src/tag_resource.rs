@@ -22,7 +22,7 @@ pub(super) async fn tag_resource(
     caller: &Caller,
     input: TagResourceRequest,
 ) -> Result<TagResourceResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:TagResource", &input.resource_arn);
+    let permission = ecr.on(caller, "ecr:TagResource", &None, &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let more = read_tags(input.tags)?;
     let permission = permission.tagging(&more);
@@ -38,7 +38,7 @@ pub(super) async fn untag_resource(
     caller: &Caller,
     input: UntagResourceRequest,
 ) -> Result<UntagResourceResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:UntagResource", &input.resource_arn);
+    let permission = ecr.on(caller, "ecr:UntagResource", &None, &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let keys = input.tag_keys.unwrap_or_default();
     let permission = permission.about_tags(&keys);
@@ -54,7 +54,7 @@ pub(super) async fn list_tags_for_resource(
     caller: &Caller,
     input: ListTagsForResourceRequest,
 ) -> Result<ListTagsForResourceResponse, ApiError> {
-    let permission = ecr.on(caller, "ecr:ListTagsForResource", &input.resource_arn);
+    let permission = ecr.on(caller, "ecr:ListTagsForResource", &None, &input.resource_arn);
     let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;

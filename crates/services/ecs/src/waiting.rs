@@ -485,7 +485,8 @@ impl Reconciler for WaitingTasks {
             | Key::Secret(..)
             | Key::SecretVersion(..)
             | Key::Parameter(..)
-            | Key::ParameterVersion(..) => {}
+            | Key::ParameterVersion(..)
+            | Key::EcrRegistry(..) => {}
         }
     }
 

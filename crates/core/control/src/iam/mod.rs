@@ -5,12 +5,14 @@
 pub mod access_keys;
 mod assume;
 pub mod managed;
+mod resource_policies;
 pub mod session;
 mod subject;
 mod tagged;
 
 pub use access_keys::{KeyUse, KeyUses};
 pub use assume::{Assumption, CannotAssume};
+pub use resource_policies::resource_policies_of;
 pub use session::Credentials;
 pub use subject::{PolicyName, Subject};
 pub use tagged::tags_of;

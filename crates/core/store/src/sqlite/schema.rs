@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { version: 3, run: make_rows_a_log },
     Step { version: 4, run: take_rows_of_iam },
     Step { version: 5, run: take_rows_of_secrets },
+    Step { version: 6, run: take_registry_policies },
 ];
 
 /// The version that this release writes.
@@ -58,6 +59,11 @@ fn take_rows_of_iam(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 /// Rows of keys, secrets and parameters come to be: a release that does not know them must not write here.
 fn take_rows_of_secrets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of registries' policies come to be: a release that does not know them must not write here.
+fn take_registry_policies(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -228,6 +228,9 @@ fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobody
         mutability_exclusions: Vec::new(),
         scan_on_push: false,
         tags: Tags::default(),
+        policy: None,
+        lifecycle: None,
+        preview: None,
     };
     others.put(Seq(1), &Row::EcrRepository(Arc::new(repository)));
     for (view, is_ours, registry, as_role) in [

@@ -108,7 +108,8 @@ pub(super) fn row(
         | Key::Secret(..)
         | Key::SecretVersion(..)
         | Key::Parameter(..)
-        | Key::ParameterVersion(..) => {}
+        | Key::ParameterVersion(..)
+        | Key::EcrRegistry(..) => {}
     }
 }
 

@@ -1,0 +1,114 @@
+"""Terraform's resources of ECR's policies: apply, no difference afterwards, a change, and nothing left."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import unique
+from services import refused
+from test_terraform import Terraform, plugin_folder
+import test_terraform
+
+MAIN = """
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+
+variable "endpoint" { type = string }
+variable "name" { type = string }
+variable "kept" { type = number }
+
+provider "aws" {
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+  skip_requesting_account_id  = true
+  endpoints {
+    ecr = var.endpoint
+    iam = var.endpoint
+    sts = var.endpoint
+  }
+}
+
+resource "aws_ecr_repository" "web" {
+  name                 = var.name
+  image_tag_mutability = "IMMUTABLE"
+  force_delete         = true
+}
+
+resource "aws_ecr_repository_policy" "web" {
+  repository = aws_ecr_repository.web.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "pull"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:aws:iam::111122223333:root" }
+      Action    = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    }]
+  })
+}
+
+resource "aws_ecr_lifecycle_policy" "web" {
+  repository = aws_ecr_repository.web.name
+  policy = jsonencode({
+    rules = [{
+      rulePriority = 1
+      description  = "keep the last"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.kept }
+      action       = { type = "expire" }
+    }]
+  })
+}
+
+resource "aws_ecr_registry_policy" "all" {
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "see"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:aws:iam::111122223333:root" }
+      Action    = ["ecr:DescribeImages"]
+      Resource  = ["arn:aws:ecr:eu-north-1:000000000000:repository/*"]
+    }]
+  })
+}
+"""
+
+
+@pytest.fixture
+def terraform(start_region, tmp_path, monkeypatch):
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+    region = start_region(name="terraform-ecr")
+    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
+    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "kept": 5})
+    (tmp_path / "main.tf").write_text(MAIN)
+    folder = plugin_folder()
+    words = [f"-plugin-dir={folder}"] if folder else []
+    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
+                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    return made, region
+
+
+def test_terraform_makes_changes_and_unmakes_policies_of_repositories(terraform):
+    made, region = terraform
+    name, ecr = made.environment["TF_VAR_name"], region.client("ecr")
+    made.run("apply", "-auto-approve")
+    made.run("plan", "-detailed-exitcode")  # 0: no difference
+    assert "pull" in ecr.get_repository_policy(repositoryName=name)["policyText"]
+    made.run("apply", "-auto-approve", kept=7)
+    made.run("plan", "-detailed-exitcode", kept=7)
+    rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
+    assert rules[0]["selection"]["countNumber"] == 7
+    made.run("destroy", "-auto-approve", kept=7)
+    refused(ecr.get_registry_policy, "RegistryPolicyNotFoundException")
+    refused(ecr.get_lifecycle_policy, "RepositoryNotFoundException", repositoryName=name)
