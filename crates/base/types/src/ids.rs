@@ -139,8 +139,11 @@ impl TaskId {
         Self(bytes)
     }
 
-    fn order(&self) -> (&[u8], &[u8; 16]) {
-        (&self.0[Self::TIME_AT..], &self.0)
+    /// As numbers, of which two are compared at once.
+    fn order(&self) -> (u64, u128) {
+        let all = u128::from_be_bytes(self.0);
+        let [.., a, b, c, d, e, f] = self.0;
+        (u64::from_be_bytes([0, 0, a, b, c, d, e, f]), all)
     }
 }
 
@@ -158,7 +161,7 @@ impl PartialOrd for TaskId {
 
 impl Ord for InstanceId {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.cmp(&other.0)
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod document;
 pub mod ecr;
 pub mod iam;
 pub mod idempotency;
+mod indexes;
 pub mod instance;
 pub mod kms;
 mod lookup;

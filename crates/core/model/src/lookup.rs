@@ -131,12 +131,7 @@ impl View {
 
     /// How many tasks that are not yet stopped each instance has that has any, by its id.
     pub fn occupied_instances(&self) -> impl Iterator<Item = (InstanceId, usize)> {
-        let [first, last] = [0, u8::MAX].map(|byte| InstanceId::from_bytes([byte; 16]));
-        let indexes = self.indexes(Index::InstanceTasks(first), Index::InstanceTasks(last));
-        indexes.filter_map(|(index, members)| {
-            let Index::InstanceTasks(id) = index else { return None };
-            Some((*id, members.len()))
-        })
+        self.occupied().map(|(id, tasks)| (id, tasks.len()))
     }
 
     /// An instance of whichever account: Fargate tasks run on others' instances too.

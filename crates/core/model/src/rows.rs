@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use longshore_types::AccountId;
+use longshore_types::{AccountId, InstanceId};
 
+use crate::indexes::Indexes;
 use crate::table::{Record, Table};
 use crate::task::Sharing;
 use crate::view::{Dep, Index, Members, Seq, Tally};
@@ -126,7 +127,7 @@ macro_rules! rows {
         pub struct View {
             pub seq: Seq,
             $(pub $table: Table<$row>,)*
-            indexes: OrdMap<Index, Members>,
+            indexes: Indexes,
             tallies: OrdMap<Tally, usize>,
             len: usize,
         }
@@ -145,15 +146,11 @@ macro_rules! rows {
                 let (key, now) = (row.key(), row.indexes());
                 let before = before.map(|row| row.indexes()).unwrap_or_default();
                 let left = before.iter().filter(|index| !now.contains(index));
-                let emptied = left.filter(|index| self.leave(seq, index, &key)).cloned().collect();
+                let emptied =
+                    left.filter(|index| self.indexes.leave(seq, index, &key)).cloned().collect();
                 for index in now {
                     let is_new = !before.contains(&index);
-                    let members = self.indexes.entry(index).or_default();
-                    // Rows that are read at the start come in no order.
-                    members.seq = members.seq.max(seq);
-                    if is_new {
-                        members.insert(&key);
-                    }
+                    self.indexes.touch(seq, index, is_new.then_some(&key));
                 }
                 emptied
             }
@@ -169,7 +166,7 @@ macro_rules! rows {
                 self.len -= usize::from(before.is_some());
                 self.count(before.as_ref(), None);
                 let indexes = before.map(|row| row.indexes()).unwrap_or_default();
-                indexes.into_iter().filter(|index| self.leave(seq, index, key)).collect()
+                indexes.into_iter().filter(|index| self.indexes.leave(seq, index, key)).collect()
             }
 
             /// When the row was last written; `None` if there is none.
@@ -275,13 +272,18 @@ impl View {
         self.indexes.get(index)
     }
 
-    /// The indexes from one to another, both included, as far as they have rows.
+    /// The indexes from one to another, both included, as far as they have rows; of no instances.
     pub(crate) fn indexes(
         &self,
         first: Index,
         last: Index,
     ) -> impl Iterator<Item = (&Index, &Members)> {
-        self.indexes.range(first..=last)
+        self.indexes.range(first, last)
+    }
+
+    /// The instances on which tasks are that are not yet stopped, and these.
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = (InstanceId, &Members)> {
+        self.indexes.occupied()
     }
 
     /// How many rows an index has.
@@ -329,17 +331,5 @@ impl View {
         for tally in now.into_iter().filter(|tally| !before.contains(tally)) {
             *self.tallies.entry(tally).or_default() += 1;
         }
-    }
-
-    /// Whether the index lost its last row, and so is gone.
-    fn leave(&mut self, seq: Seq, index: &Index, key: &Key) -> bool {
-        let Some(members) = self.indexes.get_mut(index) else { return false };
-        members.seq = seq;
-        members.remove(key);
-        let is_empty = members.is_empty();
-        if is_empty {
-            self.indexes.remove(index);
-        }
-        is_empty
     }
 }

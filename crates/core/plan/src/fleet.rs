@@ -137,6 +137,11 @@ impl Fleet {
         self.hosts.get(id).map(|slot| &slot.instance)
     }
 
+    /// The zone of an instance. Asked of its class: placements are on many instances, which are of few.
+    pub fn zone(&self, id: InstanceId) -> Option<&str> {
+        self.hosts.zone(id)
+    }
+
     /// Every instance, by id.
     pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.hosts.iter().map(|(_, slot)| &slot.instance)

@@ -94,6 +94,7 @@ pub(super) async fn serve(
         sessions,
         instance,
         outbox: Outbox::new(number, instance.makes_interfaces()),
+        is_ours: instance.makes_interfaces(),
         manifest: None,
         credentials_sent_at: Timestamp(0),
         awaiting: BTreeSet::new(),
@@ -189,6 +190,8 @@ struct Session<'a> {
     sessions: &'a Sessions,
     instance: &'a Instance,
     outbox: Outbox,
+    /// Whether its agent makes interfaces itself.
+    is_ours: bool,
     /// The id of the last manifest, which a stop verification answers.
     manifest: Option<String>,
     /// When all tasks here last got new credentials.
@@ -292,7 +295,7 @@ impl Session<'_> {
     async fn send_credentials(&mut self, socket: &mut Socket) -> Result<(), End> {
         let view = self.sessions.control.view();
         self.credentials_sent_at = self.sessions.control.clock.now();
-        let (id, is_ours) = (self.instance.id, self.instance.makes_interfaces());
+        let (id, is_ours) = (self.instance.id, self.is_ours);
         let stopped = view.tasks_ended_on(id).filter(|_| is_ours);
         self.awaiting.clear();
         for task in view.tasks_on_instance(id).chain(stopped) {
@@ -350,7 +353,7 @@ impl Session<'_> {
         definition: &'s ecs_api::TaskDefinition,
     ) -> Given<'s> {
         let control = &self.sessions.control;
-        let (now, agent_is_ours) = (control.clock.now(), self.instance.makes_interfaces());
+        let (now, agent_is_ours) = (control.clock.now(), self.is_ours);
         Given { control, view, task, definition, agent_is_ours, now }
     }
 
@@ -461,7 +464,7 @@ impl Session<'_> {
                     view,
                     endpoint: &endpoint,
                     vpc: &vpc,
-                    agent_is_ours: self.instance.makes_interfaces(),
+                    agent_is_ours: self.is_ours,
                     roles,
                 };
                 if order == Order::Attach {

@@ -143,6 +143,10 @@ impl FleetReservation<'_> {
         self.fleet()?.instance(id)
     }
 
+    pub(crate) fn zone(&self, id: InstanceId) -> Option<&str> {
+        self.fleet()?.zone(id)
+    }
+
     fn fleet(&self) -> Option<&Fleet> {
         self.kept.clusters.get(&self.at).map(|cluster| &cluster.fleet)
     }

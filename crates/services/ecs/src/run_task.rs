@@ -258,7 +258,7 @@ fn instance_places(
 fn at(fleet: &FleetReservation<'_>, id: InstanceId, capacity_provider: Option<&str>) -> Place {
     Place {
         instance: Some(id),
-        zone: fleet.instance(id).and_then(|row| row.zone()).map(str::to_owned),
+        zone: fleet.zone(id).map(str::to_owned),
         capacity_provider: capacity_provider.map(str::to_owned),
     }
 }

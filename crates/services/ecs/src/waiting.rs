@@ -189,7 +189,7 @@ impl<'t> WaitingPass<'t> {
             }
             match self.find(task) {
                 Ok(instance) => {
-                    let zone = self.fleet.instance(instance).and_then(|row| row.zone());
+                    let zone = self.fleet.zone(instance);
                     let input = Input::Placed { instance, zone: zone.map(str::to_owned) };
                     if let Some(next) = step(task, &input, self.now) {
                         placed.tasks.push((next.id, instance));

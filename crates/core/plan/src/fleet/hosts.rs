@@ -152,6 +152,11 @@ impl Hosts {
         self.by_id.get(&id).map(|slot| self.slot(*slot))
     }
 
+    /// The zone of a host, as all of its class have it.
+    pub(super) fn zone(&self, id: InstanceId) -> Option<&str> {
+        self.classes.get(&self.get(id)?.class)?.sample.zone()
+    }
+
     /// The host of a slot that is taken.
     pub(super) fn slot(&self, id: SlotId) -> &Slot {
         self.slots[id.index()].as_ref().expect("slots that are spoken of are taken")

@@ -296,7 +296,7 @@ impl Maker<'_> {
             let mut fleet = self.ecs.fleet(self.view, account, cluster);
             let seed = self.now.0 ^ self.view.seq.0.rotate_left(32);
             let plan = fleet.place_in(batch, &ask, narrow(count), seed);
-            let zone_of = |id: InstanceId| fleet.instance(id)?.zone().map(str::to_owned);
+            let zone_of = |id: InstanceId| fleet.zone(id).map(str::to_owned);
             let place = |id: &InstanceId| Place {
                 instance: Some(*id),
                 zone: zone_of(*id),
