@@ -28,6 +28,9 @@ pub const TELEMETRY_PATH: &str = "/tcs/ws";
 const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Read at a time, and held by every socket for as long as it is open.
 const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Gathered before it is written, and held by every socket that ever had so much to say: an agent that comes
+/// back hears of all its tasks.
+const WRITE_BUFFER_BYTES: usize = 8 << 10;
 
 /// Answers a verified request to open a socket, and serves it once the answer is out.
 ///
@@ -144,6 +147,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Socket> {
         Ok(upgraded) => {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER_BYTES)
+                .write_buffer_size(WRITE_BUFFER_BYTES)
                 .max_message_size(Some(FRAME_BYTES_MAX))
                 .max_frame_size(Some(FRAME_BYTES_MAX));
             let io = TokioIo::new(upgraded);
