@@ -2,6 +2,7 @@
 //!
 //! * [`whole`]: the only way to write a file of state. A reader sees all of it or none, whenever the
 //!   writer, or the machine, ends.
+//! * [`format`]: the version of a directory of state, and the steps that raise an older one to it.
 //! * [`Dir`]: a directory held by descriptor. No name in it, whoever made it and whoever changes it
 //!   meanwhile, leads out of it.
 //! * [`copy`]: what is in one such directory laid into another.
@@ -12,6 +13,7 @@
 
 pub mod copy;
 pub mod dir;
+pub mod format;
 pub mod limits;
 pub mod private;
 pub mod reserve;

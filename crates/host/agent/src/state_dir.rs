@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use files::Reserve;
+use files::format::Step;
 use files::whole::{self, Durability, Found};
 use longshore_types::{Chain, Steps, TaskId};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,11 @@ use tracing::{debug, warn};
 
 use crate::engine::state::TaskState;
 use crate::limits::TASK_LOG_BYTES_MAX;
+
+/// What raises the agent's files to the version of this release, in order. A member that came later is an
+/// `Option` or has a default, and needs none; another meaning, another word, another name of a file is a step
+/// here, with a test on the files of the release before (`tests/corpus`).
+const FORMAT_STEPS: &[Step] = &[];
 
 /// What could not be done to which file.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,9 @@ impl StateDir {
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let reserve = Arc::new(Reserve::none());
         let this = Self { root: root.to_owned(), steps: Steps::default(), reserve };
+        files::private::make_dirs(root).map_err(failed("create", root))?;
+        let raised = files::format::raise(root, FORMAT_STEPS);
+        raised.map_err(|error| failed("open", root)(error.into()))?;
         for dir in [this.tasks(), this.volumes(), this.shared(), this.spools(), this.containers()] {
             files::private::make_dirs(&dir).map_err(failed("create", &dir))?;
         }
@@ -318,6 +327,147 @@ mod tests {
         // Whoever goes on with it starts a new file.
         dirs.task_log(id, &task).save(&state(5)).unwrap();
         assert_eq!(dirs.load_tasks().unwrap().0, [TaskRecord { task, state: state(5) }]);
+    }
+
+    /// A state in which every member says something.
+    fn full() -> TaskState {
+        use crate::engine::state::{
+            Binding, ContainerChange, ContainerState, Desired, ExitState, GaveUp, Health,
+            ManagedAgentChange, Phase, Prepared, Status, StopCause, TaskEvent,
+        };
+        use longshore_types::Timestamp;
+        let binding =
+            Binding { container_port: 80, host_port: 32_768, protocol: crate::spec::Protocol::Udp };
+        let change = ContainerChange {
+            name: "web".to_owned(),
+            status: Status::Running,
+            runtime_id: Some("web-1".to_owned()),
+            image_digest: Some("sha256:00".to_owned()),
+            exit_code: Some(3),
+            reason: Some("it ended".to_owned()),
+            bindings: vec![binding.clone()],
+        };
+        let managed = ManagedAgentChange {
+            container: "web".to_owned(),
+            agent: "ExecuteCommandAgent".to_owned(),
+            reason: "none".to_owned(),
+        };
+        let event = TaskEvent {
+            number: 4,
+            status: Status::Pending,
+            reason: "why".to_owned(),
+            containers: vec![change],
+            managed_agents: vec![managed],
+            pull_started_at: Some(Timestamp(1)),
+            pull_stopped_at: Some(Timestamp(2)),
+            execution_stopped_at: Some(Timestamp(3)),
+        };
+        let exit = ExitState {
+            code: Some(137),
+            oom_killed: true,
+            pids_limit_hit: Some(9),
+            at: Timestamp(7),
+        };
+        let container = ContainerState {
+            runtime_id: "web-1".to_owned(),
+            phase: Phase::Exited,
+            digest: Some("sha256:00".to_owned()),
+            stop_signal: Some("SIGQUIT".to_owned()),
+            address: Some([172, 17, 0, 2].into()),
+            netns: Some("/run/netns/a".into()),
+            bindings: vec![binding],
+            started_at: Some(Timestamp(5)),
+            exit: Some(exit),
+            last_exit_code: Some(1),
+            reason: Some("it ended".to_owned()),
+            has_log: true,
+            gave_up: Some(GaveUp { reason: "no".to_owned(), exit_code: Some(2) }),
+            last_line: Some("bye".to_owned()),
+            restarts: 2,
+            health: Health::Unhealthy,
+            health_since: Some(Timestamp(6)),
+            stop_sent_at: Some(Timestamp(8)),
+            kill_sent_at: Some(Timestamp(9)),
+            reported: Some(Status::Running),
+        };
+        let prepared = Prepared {
+            netns: Some("/run/netns/b".into()),
+            address: Some([10, 0, 0, 9].into()),
+            nameserver: Some([10, 0, 0, 2].into()),
+        };
+        TaskState {
+            desired: Desired::Stopped,
+            stop_cause: Some(StopCause::EssentialExited { container: 0 }),
+            containers: vec![container],
+            prepared: Some(prepared),
+            released: true,
+            pull_started_at: Some(Timestamp(1)),
+            pull_stopped_at: Some(Timestamp(2)),
+            execution_stopped_at: Some(Timestamp(3)),
+            reported: Some(Status::Stopped),
+            outbox: [event].into(),
+            events: 5,
+            change_at: Some(Timestamp(4)),
+        }
+    }
+
+    const TASK: &str =
+        "arn:aws:ecs:us-east-1:000000000000:task/c/0202020202020202020202020202020202";
+
+    fn corpora() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+    }
+
+    /// Makes a new corpus, before a release: its directory is named in `LONGSHORE_CORPUS`.
+    #[test]
+    #[ignore = "makes a new corpus"]
+    fn keep() {
+        let dir = std::env::var_os("LONGSHORE_CORPUS").unwrap();
+        let state = StateDir::open(Path::new(&dir)).unwrap();
+        let task = acs::Task { arn: TASK.into(), ..acs::Task::default() };
+        let mut log = state.task_log(TaskId::from_bytes([2; 16]), &task);
+        log.save(&TaskState::default()).unwrap();
+        log.save(&full()).unwrap();
+        let arn = "arn:aws:ecs:us-east-1:000000000000:container-instance/c/01".to_owned();
+        let cluster = Some("c".to_owned());
+        let record =
+            InstanceRecord { container_instance_arn: Some(arn), cluster, sequence: 1 << 24 };
+        state.save_instance(&record).unwrap();
+    }
+
+    #[test]
+    fn the_files_of_every_release_are_read_and_lose_nothing() {
+        let mut releases = 0;
+        for corpus in fs::read_dir(corpora()).unwrap() {
+            let corpus = corpus.unwrap().path();
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("tasks")).unwrap();
+            for entry in fs::read_dir(corpus.join("tasks")).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, dir.path().join("tasks").join(path.file_name().unwrap())).unwrap();
+            }
+            fs::copy(corpus.join("instance.json"), dir.path().join("instance.json")).unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
+            let (records, unreadable) = state.load_tasks().unwrap();
+            assert_eq!((records.len(), unreadable.len()), (1, 0), "{}", corpus.display());
+            assert_eq!(records[0].task.arn, TASK);
+            assert_eq!(records[0].state, full(), "{}", corpus.display());
+            let instance = state.load_instance().unwrap();
+            assert_eq!((instance.cluster.as_deref(), instance.sequence), (Some("c"), 1 << 24));
+            assert!(dir.path().join(files::format::FILE).exists());
+            releases += 1;
+        }
+        assert!(releases > 0);
+    }
+
+    #[test]
+    fn files_of_a_newer_release_are_refused_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = r#"{"version":1000,"release":"9.9.9"}"#;
+        fs::write(dir.path().join(files::format::FILE), newer).unwrap();
+        let error = StateDir::open(dir.path()).unwrap_err();
+        let text = Chain(&error).to_string();
+        assert!(text.contains("release 9.9.9"), "{text}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod client;
 mod config;
 mod error;
 mod flight;
+mod format;
 mod hash;
 pub mod manifest;
 mod mirrors;

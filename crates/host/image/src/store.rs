@@ -19,6 +19,7 @@ use crate::blobs::{BlobError, BlobStore, replace_file, sync_parent};
 use crate::config::{ConfigFile, ImageConfig};
 use crate::error::ImageError;
 use crate::flight::Flights;
+use crate::format;
 use crate::hash::Hasher;
 use crate::reference::Reference;
 use crate::unpack::{LayerLimits, Ownership, unpack, verify};
@@ -213,6 +214,7 @@ impl Inner {
 impl ImageStore {
     /// Opens the store, and removes what a crash left half done.
     pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, ImageError> {
+        format::raise(&config.dir)?;
         for name in ["layers", "images", "refs", "partial"] {
             let path = config.dir.join(name);
             files::private::make_dirs(&path).map_err(BlobError::io("create", &path))?;

@@ -18,6 +18,7 @@ pub(super) fn to_api(error: LogsError) -> ApiError {
         LogsError::TooManyGroups => "LimitExceededException",
         LogsError::TooManyTags => "TooManyTagsException",
         LogsError::Fault { .. }
+        | LogsError::Format(_)
         | LogsError::Damaged { .. }
         | LogsError::Poisoned
         | LogsError::InUse(_) => return ApiError::fault("failed to use the log store", error),

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use files::format::FormatError;
+
 /// A refusal (the caller's doing), or a fault (ours).
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
@@ -26,6 +28,8 @@ pub enum LogsError {
     Fault { doing: &'static str, source: io::Error },
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
     Damaged { path: PathBuf, offset: u64, what: &'static str },
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// A flush failed, so nothing may be called durable until it is known what is on the disk.
     #[error("the log store refuses writes until its disk, on which a flush failed, answers again")]
     Poisoned,

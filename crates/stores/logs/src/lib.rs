@@ -25,6 +25,7 @@ mod checkpoint;
 mod error;
 mod event;
 mod filter;
+mod format;
 mod frame;
 mod journal;
 mod limits;

@@ -16,6 +16,7 @@ use crate::checkpoint;
 use crate::error::LogsError;
 use crate::event::{Gap, InputEvent};
 use crate::filter::{self, Candidate, FilterQuery, Filtered, StreamChoice};
+use crate::format;
 use crate::journal::Journal;
 use crate::limits::{QUEUE_MAX, RETENTION_DAYS, TAGS_MAX};
 use crate::names::{GroupName, StreamName};
@@ -93,6 +94,7 @@ impl Logs {
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, LogsError> {
         files::private::make_dirs(dir).map_err(LogsError::fault("create the log store"))?;
         let lock = lock(dir)?;
+        files::format::raise(dir, format::STEPS)?;
         files::whole::sweep(dir).map_err(LogsError::fault("sweep the log store"))?;
         let files = StreamFiles::open(dir).map_err(LogsError::fault("create the log store"))?;
         let recovered = checkpoint::recover(dir, &files)?;

@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use aws_wire::Origin;
 use bytes::Bytes;
+use files::format::Step;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body;
@@ -64,6 +65,10 @@ pub const UPLOAD_IDLE_MS_MAX: u64 = 2 * 3600 * 1000;
 pub const ORPHAN_AGE_MS_MIN: u64 = 3600 * 1000;
 /// The most names in one page of a list.
 pub const PAGE_MAX: usize = 1000;
+
+/// What raises a directory of blobs and uploads to the version of this release, in order. A member that an
+/// upload's file has since later is an `Option` or has a default, and needs none.
+const FORMAT_STEPS: &[Step] = &[];
 
 /// What a registry is made of.
 #[derive(Debug)]
@@ -111,6 +116,9 @@ enum By<C> {
 impl<C: Catalog, A: Authorizer> Registry<C, A> {
     pub fn open(parts: Parts<C, A>) -> Result<Self, BlobError> {
         let Parts { dir, catalog, authorizer, clock, ids } = parts;
+        let failed = |source| uploads::failed("open", &dir, source);
+        files::private::make_dirs(&dir).map_err(failed)?;
+        files::format::raise(&dir, FORMAT_STEPS).map_err(|error| failed(error.into()))?;
         let blobs = BlobStore::open(&dir)?;
         let uploads = Uploads::open(&dir, ids)?;
         Ok(Self { catalog, authorizer, clock, blobs, uploads, gate: Gate::default() })

@@ -313,7 +313,7 @@ fn modified(path: &PathBuf) -> Option<Timestamp> {
     Some(Timestamp(u64::try_from(since.as_millis()).ok()?))
 }
 
-fn failed(doing: &'static str, path: &Path, source: io::Error) -> BlobError {
+pub(crate) fn failed(doing: &'static str, path: &Path, source: io::Error) -> BlobError {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             BlobError::NoSpace(path.to_owned())
@@ -326,4 +326,31 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, BlobError> {
     let entries = fs::read_dir(dir).map_err(|source| failed("list", dir, source))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
     paths.collect::<Result<_, _>>().map_err(|source| failed("list", dir, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::OsIds;
+
+    use super::*;
+
+    /// As release 0.1.0 wrote it; a text of a later release goes beside it.
+    const OWNERS: [&str; 1] = [r#"{"account":"000000000000","repository":"team/app"}"#];
+    const ID: &str = "0f0e0d0c-0b0a-4908-8706-050403020100";
+
+    #[test]
+    fn an_upload_of_every_release_is_gone_on_with() {
+        for owner in OWNERS {
+            let dir = tempfile::tempdir().unwrap();
+            let uploads = dir.path().join("uploads");
+            fs::create_dir(&uploads).unwrap();
+            fs::write(uploads.join(ID), "half a layer").unwrap();
+            fs::write(uploads.join(format!("{ID}.json")), owner).unwrap();
+            let uploads = Uploads::open(dir.path(), Arc::new(OsIds)).unwrap();
+            let session = uploads.table().get(&ID.parse().unwrap()).unwrap();
+            let repository = session.try_lock().unwrap().repository.clone();
+            assert_eq!(repository.name.as_str(), "team/app");
+            assert_eq!(repository.account.to_string(), "000000000000");
+        }
+    }
 }
