@@ -4,17 +4,21 @@
 
 use aws_wire::ApiError;
 use longshore_types::TaskArn;
-use model::Key;
 use model::task::{Input, Phase, Task, step};
 use model::vpc::region_account;
+use model::{Key, View};
 use store::Batch;
 
 use crate::Control;
 
-/// Writes a task; once it has stopped, its address is free again.
-pub fn put_task(batch: &mut Batch, task: Task) {
+/// Writes a task; once it has stopped, its address is free again. A row that is written after that leaves the
+/// address alone: it may be another task's by then.
+pub fn put_task(view: &View, batch: &mut Batch, task: Task) {
     if let Some(interface) = task.interface.as_ref().filter(|_| task.phase == Phase::Stopped) {
-        batch.delete(Key::Interface(region_account(), interface.address));
+        let row = view.interfaces.get(region_account(), &interface.address);
+        if row.is_some_and(|row| row.task == task.id) {
+            batch.delete(Key::Interface(region_account(), interface.address));
+        }
     }
     batch.put(task);
 }
@@ -26,7 +30,7 @@ impl Control {
             let mut batch = Batch::on(view);
             let row = view.tasks.get(task.scope.account, &task.id);
             if let Some(next) = row.and_then(|row| step(row, input, now)) {
-                put_task(&mut batch, next);
+                put_task(view, &mut batch, next);
             }
             Ok((batch, ()))
         })

@@ -44,7 +44,7 @@ pub(super) async fn handle(
             batch.rely(model::Index::InstanceTasks(instance.id));
             let lost = Input::InstanceDeregistered { instance: instance.arn() };
             for stopped in tasks.iter().filter_map(|task| step(task, &lost, now)) {
-                put_task(&mut batch, stopped);
+                put_task(view, &mut batch, stopped);
             }
             let mut next = Instance::clone(instance);
             next.status = InstanceStatus::Inactive;

@@ -109,7 +109,7 @@ fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp)
     for row in view.instances.of(caller.account).filter(is_lost) {
         let lost = Input::InstanceDeregistered { instance: row.arn() };
         for task in view.tasks_on_instance(row.id).filter_map(|task| step(task, &lost, now)) {
-            put_task(batch, task);
+            put_task(view, batch, task);
         }
         let mut next = Instance::clone(row);
         next.status = InstanceStatus::Inactive;

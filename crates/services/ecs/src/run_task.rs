@@ -160,7 +160,7 @@ fn decide(
         let mut task = template.make(ecs, view, &mut batch, place, now)?;
         task.waiting = waiting.map(Box::new);
         tasks.push(task.clone());
-        put_task(&mut batch, task);
+        put_task(view, &mut batch, task);
     }
     if let Some(mut token) = token.filter(|_| !tasks.is_empty()) {
         token.made = tasks.iter().map(|task| task.id.to_string()).collect();

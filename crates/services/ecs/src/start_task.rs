@@ -84,7 +84,7 @@ pub(super) async fn handle(
                 };
                 let task = template.make(ecs, view, &mut batch, place, now)?;
                 tasks.push(task.clone());
-                put_task(&mut batch, task);
+                put_task(view, &mut batch, task);
             }
             Ok((batch, (tasks, failures)))
         })

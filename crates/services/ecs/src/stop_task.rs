@@ -35,7 +35,7 @@ pub(super) async fn handle(
             let next = step(row, &stop, now);
             let after = next.clone().unwrap_or_else(|| Task::clone(row));
             if let Some(next) = next {
-                put_task(&mut batch, next);
+                put_task(view, &mut batch, next);
             }
             Ok((batch, (Task::clone(row), after)))
         })

@@ -138,7 +138,7 @@ fn place_fargate(
         let Some(instance) = instances.place() else { break };
         if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
             placed.tasks.push((next.id, instance));
-            put_task(batch, next);
+            put_task(view, batch, next);
         }
     }
     placed
@@ -193,7 +193,7 @@ impl<'t> WaitingPass<'t> {
                     let input = Input::Placed { instance, zone: zone.map(str::to_owned) };
                     if let Some(next) = step(task, &input, self.now) {
                         placed.tasks.push((next.id, instance));
-                        put_task(self.batch, next);
+                        put_task(self.view, self.batch, next);
                     }
                 }
                 Err(why) => self.note(task, &why),
@@ -254,7 +254,7 @@ impl<'t> WaitingPass<'t> {
         let waiting = next.waiting.take().unwrap_or_default();
         next.waiting = Some(Box::new(Waiting { tally, ..*waiting }));
         next.version += 1;
-        put_task(self.batch, next);
+        put_task(self.view, self.batch, next);
     }
 }
 
@@ -280,7 +280,7 @@ pub(crate) fn stop_overdue(
         let input = Input::Unwanted(StopCause::FailedToStart { reason });
         if let Some(next) = step(task, &input, now) {
             warn!(task = %next.id, %provider, %tally, "task waited for room in vain");
-            put_task(batch, next);
+            put_task(view, batch, next);
             ended += 1;
         }
     }

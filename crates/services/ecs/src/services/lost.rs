@@ -117,7 +117,7 @@ fn decide(
     for task in view.tasks_on_instance(id).take(TASKS_AT_ONCE_MAX) {
         if let Some(next) = step(task, &input, now) {
             lost += 1;
-            put_task(&mut batch, next);
+            put_task(view, &mut batch, next);
         }
     }
     (batch, lost)

@@ -280,7 +280,7 @@ impl<'t> ServicePass<'t> {
         self.outcome.stopped = stopped.len();
         self.say_what_stopped(&stopped);
         for task in changed.into_values() {
-            put_task(batch, task);
+            put_task(self.view, batch, task);
         }
     }
 

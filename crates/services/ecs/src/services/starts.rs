@@ -387,7 +387,7 @@ impl Maker<'_> {
                 task.waiting = waiting.map(Box::new);
                 self.rows_left = self.rows_left.saturating_sub(template.rows_per_task());
                 made.tasks.push(task.clone());
-                put_task(batch, task);
+                put_task(self.view, batch, task);
                 Ok(true)
             }
             Err(error) if error.fault.is_some() => Err(error),

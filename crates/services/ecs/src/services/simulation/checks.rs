@@ -134,7 +134,11 @@ pub(super) fn check_interfaces(at: &str, view: &View) {
     let addresses: Vec<_> = live.map(|interface| interface.address).collect();
     let distinct: BTreeSet<_> = addresses.iter().collect();
     assert_eq!(distinct.len(), addresses.len(), "{at}: an address was given twice");
-    assert_eq!(view.interfaces.len(), addresses.len(), "{at}: an interface has no task");
+    assert_eq!(
+        view.interfaces.len(),
+        addresses.len(),
+        "{at}: an interface has no task, or a task none"
+    );
 }
 
 /// Whether nothing was done between the two, but for writing down why tasks find no capacity.
