@@ -42,7 +42,7 @@ impl<'a> Arn<'a> {
             account: next()?,
             resource: next()?,
         };
-        if arn.resource.is_empty() || arn.service.is_empty() || arn.partition.is_empty() {
+        if arn.resource.is_empty() || arn.service.is_empty() || arn.partition != "aws" {
             return Err(IdError::NotAnArn);
         }
         Ok(arn)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller, Principal, Session, Traveller};
 use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, TaskArn, Timestamp, Token, Uuid};
+use model::instance::FARGATE_ATTRIBUTE;
 use model::{IamAccessKey, Instance, View};
 use serde::{Deserialize, Serialize};
 
@@ -302,8 +303,23 @@ fn user_principal(view: &View, unique_id: &str) -> Option<Principal> {
     }
 }
 
-/// An account's root, users and roles speak for its instances, a node for those that it registered itself.
+/// Who may be an instance's agent: hear what it has to run, with the credentials of that, and report of it. An
+/// account's root, users and roles may for its instances, a node for those that it registered itself. An instance that
+/// runs tasks of all accounts has no other agent than the region's own.
 pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
+    let is_shared = instance.has(FARGATE_ATTRIBUTE);
+    match caller.principal {
+        Principal::User { .. } | Principal::Role { .. } | Principal::Federated { .. } => {
+            !is_shared && may_operate(caller, instance)
+        }
+        Principal::Root | Principal::Node { .. } | Principal::Anonymous => {
+            may_operate(caller, instance)
+        }
+    }
+}
+
+/// Who may drain an instance or take it out of service.
+pub fn may_operate(caller: &Caller, instance: &Instance) -> bool {
     let is_own_account = caller.account == instance.scope.account;
     match caller.principal {
         Principal::Root

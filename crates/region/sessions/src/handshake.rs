@@ -114,7 +114,8 @@ fn instance_of(
         let message = format!("InactiveInstanceException: {arn} is not registered.");
         ApiError::client("InactiveInstanceException", message)
     };
-    let instance = found.ok_or_else(inactive)?;
+    // What is asked for is what is answered: its cluster and region are not taken on trust.
+    let instance = found.filter(|row| row.arn() == *arn).ok_or_else(inactive)?;
     if !may_speak_for(caller, instance) {
         let message = "This access key does not belong to the instance.";
         return Err(ApiError::client("AccessDeniedException", message));

@@ -1,7 +1,7 @@
 //! DeregisterContainerInstance: an instance leaves its cluster; with `force`, whatever runs on it.
 
 use aws_wire::{ApiError, Caller};
-use control::access::may_speak_for;
+use control::access::may_operate;
 use control::tasks::put_task;
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
@@ -31,7 +31,7 @@ pub(super) async fn handle(
                 let message = "The referenced container instance was not found.";
                 return Err(Refusal::invalid(message).into());
             };
-            if !may_speak_for(caller, instance) {
+            if !may_operate(caller, instance) {
                 let message = "This access key does not belong to the container instance.";
                 return Err(ApiError::client("AccessDeniedException", message));
             }

@@ -154,12 +154,14 @@ impl Ecs {
         self.arn_text(caller, "cluster", given)
     }
 
-    /// An ARN stays what it is.
+    /// The ARN of what a decision will look up for `given`. Of an ARN that a caller wrote only the name counts
+    /// there: were it asked about as it was written, another spelling would pass by a policy that names it.
     fn arn_text(&self, caller: &Caller, kind: &str, given: &str) -> String {
-        if given.starts_with("arn:") {
-            return given.to_owned();
-        }
+        let name = match given.starts_with("arn:") {
+            true => given.rsplit('/').next().unwrap_or_default(),
+            false => given,
+        };
         let region = &self.control.config.region;
-        format!("arn:aws:ecs:{region}:{}:{kind}/{given}", caller.account)
+        format!("arn:aws:ecs:{region}:{}:{kind}/{name}", caller.account)
     }
 }

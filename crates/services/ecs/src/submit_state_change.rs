@@ -23,9 +23,8 @@ pub(super) async fn task(
     caller: &Caller,
     input: api::SubmitTaskStateChangeRequest,
 ) -> Result<api::SubmitTaskStateChangeResponse, ApiError> {
-    let permission = ecs.on_cluster(caller, "ecs:SubmitTaskStateChange", input.cluster.as_deref());
-    ecs.control.read(caller, &permission)?;
     let arn = task_arn(input.task.as_deref())?;
+    allow(ecs, caller, "ecs:SubmitTaskStateChange", &arn, input.cluster.as_deref())?;
     if known(ecs, caller, &arn)?.is_some() {
         for change in input.attachments.iter().flatten() {
             if let Some(attached) = attached(change) {
@@ -45,10 +44,8 @@ pub(super) async fn container(
     caller: &Caller,
     input: api::SubmitContainerStateChangeRequest,
 ) -> Result<api::SubmitContainerStateChangeResponse, ApiError> {
-    let permission =
-        ecs.on_cluster(caller, "ecs:SubmitContainerStateChange", input.cluster.as_deref());
-    ecs.control.read(caller, &permission)?;
     let arn = task_arn(input.task.as_deref())?;
+    allow(ecs, caller, "ecs:SubmitContainerStateChange", &arn, input.cluster.as_deref())?;
     if known(ecs, caller, &arn)?.is_some() {
         let container = api::ContainerStateChange {
             container_name: input.container_name,
@@ -75,6 +72,21 @@ pub(super) fn attachments(
         ecs.on_cluster(caller, "ecs:SubmitAttachmentStateChanges", input.cluster.as_deref());
     ecs.control.read(caller, &permission)?;
     Ok(api::SubmitAttachmentStateChangesResponse { acknowledgment: Some("ACK".to_owned()) })
+}
+
+/// Whether the caller may report of tasks in the cluster that this one is in, whichever the request names. The
+/// region's own agent reports of every account's.
+fn allow(
+    ecs: &Ecs,
+    caller: &Caller,
+    action: &'static str,
+    arn: &TaskArn,
+    named: Option<&str>,
+) -> Result<(), ApiError> {
+    let view = ecs.control.store.latest();
+    let row = view.tasks.get(caller.account, &arn.id);
+    let cluster = row.map_or(named, |row| Some(row.cluster.as_str()));
+    ecs.control.read(caller, &ecs.on_cluster(caller, action, cluster)).map(drop)
 }
 
 fn task_arn(given: Option<&str>) -> Result<TaskArn, ApiError> {

@@ -3,7 +3,7 @@
 //! Draining stops nothing that was started by hand, as in ECS; only services move their tasks away.
 
 use aws_wire::{ApiError, Caller};
-use control::access::may_speak_for;
+use control::access::may_operate;
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use store::Batch;
@@ -59,7 +59,7 @@ pub(super) async fn handle(
                         continue;
                     }
                 };
-                if !may_speak_for(caller, instance) {
+                if !may_operate(caller, instance) {
                     let message = "This access key does not belong to the container instance.";
                     return Err(ApiError::client("AccessDeniedException", message));
                 }

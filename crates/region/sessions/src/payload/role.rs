@@ -95,7 +95,8 @@ impl Given<'_> {
     /// account begins with.
     pub fn execution(&self) -> Result<Option<RoleCredentials>, Unassumable> {
         let defined = self.definition.execution_role_arn.as_deref();
-        let named = self.task.overrides.execution_role_arn.as_deref().or(defined);
+        let overriding = self.task.overrides.execution_role_arn.as_deref();
+        let named = overriding.filter(|arn| !arn.is_empty()).or(defined);
         if let Some(role) = named.filter(|arn| !arn.is_empty()) {
             let assumed = self.assume(role, "credentials id");
             return assumed.map(Some).map_err(|why| Unassumable { role: role.to_owned(), why });

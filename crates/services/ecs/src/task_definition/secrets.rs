@@ -43,6 +43,14 @@ pub(super) fn check(draft: &Draft, container: &ContainerDefinition) -> Check {
     {
         return Err(bad("repositoryCredentials.credentialsParameter", container));
     }
+    if container.repository_credentials.is_some()
+        && text(&draft.request.execution_role_arn).is_empty()
+    {
+        return Err(Refusal::client(
+            "Private repository authentication requires that the task definition specify a value for \
+             executionRoleArn.",
+        ));
+    }
     check_environment_files(container)
 }
 
