@@ -29,6 +29,30 @@ fn what_is_named_is_an_arn_to_policies() {
     assert_eq!(root.resources, Vec::<String>::new());
 }
 
+/// A decision takes the name out of an ARN and looks in the request's cluster, so that is what policies are asked about.
+#[test]
+fn an_arn_with_a_false_cluster_region_or_partition_is_asked_about_as_what_it_leads_to() {
+    let world = TestEcs::new();
+    let caller = Caller { principal: Principal::Node { instance: None }, ..world.root() };
+    let id = "0123456789abcdef0123456789abcdef";
+    let real = format!("{START}task/prod/{id}");
+    for given in [
+        format!("{START}task/dev/{id}"),
+        format!("arn:aws:ecs:eu-west-1:000000000000:task/prod/{id}"),
+        format!("arn:x:ecs:us-east-1:000000000000:task/prod/{id}"),
+        id.to_owned(),
+    ] {
+        let asked = world.ecs.within(&caller, "ecs:StopTask", "task", Some("prod"), [&given]);
+        assert_eq!(asked.resources, [real.as_str()], "{given}");
+    }
+    let short = format!("{START}service/web");
+    let asked = world.ecs.within(&caller, "ecs:DeleteService", "service", Some("prod"), [&short]);
+    assert_eq!(asked.resources, [format!("{START}service/prod/web")]);
+    let cluster =
+        world.ecs.on_cluster(&caller, "ecs:DeleteCluster", Some("arn:x:ecs:r:1:cluster/prod"));
+    assert_eq!(cluster.resources, [format!("{START}cluster/prod")]);
+}
+
 const TASK_ROLE: &str = "arn:aws:iam::000000000000:role/app/task";
 const EXECUTION_ROLE: &str = "arn:aws:iam::000000000000:role/execution";
 const OTHER_ROLE: &str = "arn:aws:iam::000000000000:role/other";
