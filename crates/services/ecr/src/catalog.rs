@@ -410,7 +410,9 @@ fn put_manifest(
         let (repository, missing) = (repository.clone(), missing.into_iter().collect());
         return Err(CatalogError::MissingManifests { repository, missing });
     }
-    if view.ecr_manifests.get(account, &manifest_id(repository, manifest.digest)).is_some() {
+    let id = manifest_id(repository, manifest.digest);
+    if view.ecr_manifests.get(account, &id).is_some() {
+        batch.rely(Key::EcrManifest(account, id));
         return Ok(());
     }
     if manifests_of(view, repository).count() >= IMAGES_PER_REPOSITORY_MAX {
@@ -456,6 +458,10 @@ fn put_tag(
         >= TAGS_PER_IMAGE_MAX
     {
         return Err(CatalogError::Limit { what: "tags of an image", max: TAGS_PER_IMAGE_MAX });
+    }
+    // Written as it is, so that whoever decided to delete it untagged looks again.
+    if let Some(tagged) = view.ecr_manifests.get(row.account, &manifest_id(&repository, digest)) {
+        batch.put(EcrManifest::clone(tagged));
     }
     batch.put(EcrTag {
         account: row.account,

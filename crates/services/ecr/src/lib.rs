@@ -73,7 +73,7 @@ impl RegionService for Ecr {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
-        driver.register(lifecycle::Lifecycles { ecr: Arc::clone(&self) });
+        driver.register(lifecycle::Lifecycles::of(Arc::clone(&self)));
         driver.register(sweep::RegistrySweep { ecr: self });
     }
 }

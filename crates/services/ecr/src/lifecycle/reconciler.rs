@@ -1,19 +1,20 @@
 //! Acts on lifecycle policies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, RepositoryName, Timestamp};
 use model::ecr::Lifecycle;
 use model::{EcrRepository, Key, View};
-use registry::{Catalog as _, CatalogError, Repository};
-use store::{Batch, Change};
+use registry::{CatalogError, Repository};
+use store::{BATCH_ROWS_MAX, Batch, Change};
 
-use super::expire::expired;
-use super::used::Used;
+use super::expire::{Image, expired};
+use super::used::{Used, UsedLately};
 use super::{images, rules};
 use crate::Ecr;
-use crate::catalog::need;
+use crate::catalog::{manifest_id, need, tag_id};
 
 /// An image that is so young stays: an index that lists it may be on its way.
 const YOUNG_MS: u64 = 600_000;
@@ -25,7 +26,14 @@ const IMAGES_MAX: usize = 200;
 /// One loop over the repositories that have a policy.
 #[derive(Debug)]
 pub(crate) struct Lifecycles {
-    pub(crate) ecr: Arc<Ecr>,
+    ecr: Arc<Ecr>,
+    used: Arc<UsedLately>,
+}
+
+impl Lifecycles {
+    pub(crate) fn of(ecr: Arc<Ecr>) -> Self {
+        Self { ecr, used: Arc::default() }
+    }
 }
 
 impl Reconciler for Lifecycles {
@@ -53,9 +61,9 @@ impl Reconciler for Lifecycles {
     }
 
     fn pass(&self, key: &Self::Key) -> PassFuture<Result<Pass<()>, CatalogError>> {
-        let ecr = Arc::clone(&self.ecr);
+        let (ecr, used) = (Arc::clone(&self.ecr), Arc::clone(&self.used));
         let repository = Repository { account: key.0, name: key.1.clone() };
-        Box::pin(async move { ecr.expire_images(&repository).await })
+        Box::pin(async move { ecr.expire_images(&repository, &used).await })
     }
 }
 
@@ -64,6 +72,7 @@ impl Ecr {
     pub(crate) async fn expire_images(
         &self,
         repository: &Repository,
+        used: &UsedLately,
     ) -> Result<Pass<()>, CatalogError> {
         let (view, now) = (self.control.view(), self.control.clock.now());
         let mut pass = Pass { looked_at: view.seq, ..Pass::default() };
@@ -78,19 +87,12 @@ impl Ecr {
         let mut due = expired(&rules, &images, now);
         due.retain(|each| YOUNG_MS <= now.since_ms(each.image.pushed_at));
         if !due.is_empty() {
-            let used = Used::of(&view);
+            let used = used.at(&view, now);
             due.retain(|each| !used.has(&repository.name, each.image));
         }
         pass.is_cut = IMAGES_MAX < due.len();
-        let mut removed = 0_usize;
-        for each in due.iter().take(IMAGES_MAX) {
-            match self.registry.catalog().delete_manifest(repository, each.image.digest).await {
-                Ok(was_there) => removed += usize::from(was_there),
-                // Since then an index came to list it.
-                Err(CatalogError::Referenced { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let due = due.iter().take(IMAGES_MAX).map(|each| each.image.clone()).collect();
+        let removed = self.remove_images(repository, &lifecycle.text, due).await?;
         if removed > 0 {
             let name = &repository.name;
             tracing::info!(account = %repository.account, repository = %name, removed, "images expired");
@@ -100,6 +102,31 @@ impl Ecr {
             self.note_evaluation(repository, &lifecycle.text, now).await?;
         }
         Ok(pass)
+    }
+
+    /// Takes away those images that are still as they were seen, and not run, when that is decided; says how many.
+    pub(crate) async fn remove_images(
+        &self,
+        repository: &Repository,
+        text: &str,
+        mut due: Vec<Image>,
+    ) -> Result<usize, CatalogError> {
+        let mut removed = 0;
+        while !due.is_empty() {
+            let decided = self.control.decide(|view, _| {
+                // That takes a while, in which no task comes, but images may.
+                let used = Used::of(view);
+                let view = self.control.store.latest();
+                Ok(removal(&view, &used, repository, text, &due))
+            });
+            let done = decided.await.map_err(|error| CatalogError::Failed(Box::new(error)))?;
+            due.drain(..done.seen);
+            removed += done.removed;
+            if let Some(first) = due.first_mut() {
+                first.tags.drain(..done.tags);
+            }
+        }
+        Ok(removed)
     }
 
     async fn note_evaluation(
@@ -121,4 +148,56 @@ impl Ecr {
         });
         noted.await.map_err(|error| CatalogError::Failed(Box::new(error)))
     }
+}
+
+/// How far a removal came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Removal {
+    /// Of the images, from the first: they are gone or stay.
+    seen: usize,
+    removed: usize,
+    /// Tags that were taken from the image after those, which has too many for one batch.
+    tags: usize,
+}
+
+/// Removes what fits into a batch, from the first on. Since an image was found to be due it may have been tagged, pulled,
+/// listed by an index or run: then it stays, and so do all if the policy is another by now.
+fn removal(
+    view: &View,
+    used: &Used,
+    repository: &Repository,
+    text: &str,
+    due: &[Image],
+) -> (Batch, Removal) {
+    let mut batch = Batch::on(view);
+    let row = view.ecr_repositories.get(repository.account, &repository.name);
+    let policy = row.and_then(|row| row.lifecycle.as_ref());
+    if policy.is_none_or(|policy| policy.text != text) {
+        return (batch, Removal { seen: due.len(), ..Removal::default() });
+    }
+    let images = images(view, repository);
+    let images: BTreeMap<_, _> = images.iter().map(|image| (image.digest, image)).collect();
+    let account = repository.account;
+    let tag_key = |tag: &String| {
+        let tag = tag.parse().ok()?;
+        Some(Key::EcrTag(account, tag_id(repository, tag)))
+    };
+    let mut done = Removal::default();
+    for image in due {
+        let is_as_seen = images.get(&image.digest).is_some_and(|now| *now == image);
+        if is_as_seen && !used.has(&repository.name, image) {
+            if BATCH_ROWS_MAX < batch.len() + image.tags.len() + 1 {
+                if batch.is_empty() {
+                    done.tags = BATCH_ROWS_MAX.min(image.tags.len());
+                    batch.deletes.extend(image.tags[..done.tags].iter().filter_map(tag_key));
+                }
+                return (batch, done);
+            }
+            batch.deletes.extend(image.tags.iter().filter_map(tag_key));
+            batch.delete(Key::EcrManifest(account, manifest_id(repository, image.digest)));
+            done.removed += 1;
+        }
+        done.seen += 1;
+    }
+    (batch, done)
 }

@@ -7,6 +7,7 @@ use image::Hasher;
 use model::Task;
 use store::Batch;
 
+use super::used::UsedLately;
 use crate::testing::TestEcr;
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -59,7 +60,20 @@ async fn get(world: &TestEcr) -> Result<GetLifecyclePolicyResponse, ApiError> {
 async fn expire(world: &TestEcr) {
     let name = "web".parse().unwrap();
     let repository = registry::Repository { account: world.root().account, name };
-    world.ecr.expire_images(&repository).await.unwrap();
+    world.ecr.expire_images(&repository, &UsedLately::default()).await.unwrap();
+}
+
+/// Has a task run what an image's name says.
+async fn run(world: &TestEcr, image: &str) {
+    let mut task: Task = rows::task(1);
+    let container = &mut task.containers[0];
+    std::sync::Arc::make_mut(&mut container.asked).image = image.to_owned();
+    let decided = world.ecr.control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        batch.put(task.clone());
+        Ok((batch, ()))
+    });
+    decided.await.unwrap();
 }
 
 async fn tags(world: &TestEcr) -> Vec<String> {
@@ -110,18 +124,41 @@ async fn what_a_task_runs_stays_and_so_does_what_is_young() {
     for tag in ["a", "b", "c", "d"] {
         put(&world, tag).await;
     }
-    let mut task: Task = rows::task(1);
-    let container = &mut task.containers[0];
-    std::sync::Arc::make_mut(&mut container.asked).image = "127.0.0.1:4566/web:b".to_owned();
-    let decided = world.ecr.control.decide(|view, _| {
-        let mut batch = Batch::on(view);
-        batch.put(task.clone());
-        Ok((batch, ()))
-    });
-    decided.await.unwrap();
+    run(&world, "127.0.0.1:4566/web:b").await;
     set(&world, KEEP_ONE).await.unwrap();
     expire(&world).await;
     assert_eq!(tags(&world).await, ["b", "d"]);
+}
+
+#[tokio::test]
+async fn an_image_that_was_tagged_or_run_since_it_was_seen_stays() {
+    let world = world().await;
+    for tag in ["a", "b", "c"] {
+        put(&world, tag).await;
+    }
+    set(&world, KEEP_ONE).await.unwrap();
+    let name = "web".parse().unwrap();
+    let repository = registry::Repository { account: world.root().account, name };
+    let mut seen = super::images(&world.ecr.control.view(), &repository);
+    seen.sort_by_key(|image| image.pushed_at);
+    run(&world, "127.0.0.1:4566/web:b").await;
+    seen[2].tags.clear();
+    let other = world.ecr.remove_images(&repository, "{}", seen.clone()).await;
+    assert_eq!(other.unwrap(), 0, "the policy is another");
+    let removed = world.ecr.remove_images(&repository, KEEP_ONE, seen).await;
+    assert_eq!(removed.unwrap(), 1);
+    assert_eq!(tags(&world).await, ["b", "c"]);
+}
+
+#[tokio::test]
+async fn what_is_run_is_looked_up_once_for_many_repositories() {
+    let world = world().await;
+    let (used, view) = (UsedLately::default(), world.ecr.control.view());
+    let now = longshore_types::Timestamp(DAY_MS);
+    let first = used.at(&view, now);
+    let is_same = |ms| std::sync::Arc::ptr_eq(&first, &used.at(&view, now.plus_ms(ms)));
+    assert!(is_same(9_999));
+    assert!(!is_same(10_000));
 }
 
 #[tokio::test]
