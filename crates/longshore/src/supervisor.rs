@@ -28,6 +28,8 @@ pub(crate) struct ChildSpec {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// What it is not to have of our own environment.
+    pub(crate) without: &'static [&'static str],
     /// Where its output goes; without one, where ours goes.
     pub(crate) log: Option<PathBuf>,
     /// Whether all end if this one refuses to run.
@@ -187,6 +189,9 @@ fn has_refused(status: Option<ExitStatus>) -> bool {
 
 fn spawn(spec: &ChildSpec) -> std::io::Result<Child> {
     let mut command = Command::new(&spec.program);
+    for name in spec.without {
+        command.env_remove(name);
+    }
     command.args(&spec.args).envs(spec.env.iter().cloned()).stdin(Stdio::null());
     // A keeper that panics must not leave a child behind that nobody waits for.
     command.kill_on_drop(true);
@@ -230,6 +235,7 @@ mod tests {
             program: PathBuf::from("/bin/sh"),
             args: vec!["-c".into(), script.into()],
             env: Vec::new(),
+            without: &[],
             log: None,
             is_essential: true,
         }
@@ -272,6 +278,22 @@ mod tests {
         pids.sort();
         pids.dedup();
         assert!(pids.len() >= 3, "{pids:?}");
+    }
+
+    #[tokio::test]
+    async fn a_child_does_not_have_what_it_is_to_do_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("environment");
+        let script = format!(
+            "echo ${{CARGO_PKG_NAME-none}} ${{CARGO_MANIFEST_DIR-none}} >> {}; exit 1",
+            file.display()
+        );
+        let mut child = shell("child", &script);
+        child.without = &["CARGO_MANIFEST_DIR"];
+        let seen = file.clone();
+        let stop = async move { until("a start", || !lines(&seen).is_empty()).await };
+        run(vec![child], hasty(), stop).await.unwrap();
+        assert_eq!(lines(&file)[0], format!("{} none", env!("CARGO_PKG_NAME")));
     }
 
     #[tokio::test]

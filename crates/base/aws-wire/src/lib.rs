@@ -27,4 +27,4 @@ pub mod validate;
 pub use caller::{Caller, Origin, Principal, Session};
 pub use codec::{Decode, DecodeError, Decoder, Document, Encode, Encoder};
 pub use error::{ApiError, Denial};
-pub use trail::{Question, Trail, Traveller};
+pub use trail::{Journey, Question, Trail, Traveller};

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_types::AccountId;
 
-/// Questions that are kept of one request.
+/// Questions that are kept of one request: as many, and of those that were answered with no some more.
 const QUESTIONS_MAX: usize = 32;
+const QUESTIONS_WITH_DENIED_MAX: usize = 256;
 
 /// Who a request is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,32 @@ impl Question {
 struct Steps {
     traveller: Option<Traveller>,
     questions: Vec<Question>,
+    dropped: u64,
+}
+
+impl Steps {
+    fn note(&mut self, question: Question) {
+        let max = match question.is_allowed {
+            true => QUESTIONS_MAX,
+            false => QUESTIONS_WITH_DENIED_MAX,
+        };
+        if self.questions.contains(&question) {
+            return;
+        }
+        match self.questions.len() < max {
+            true => self.questions.push(question),
+            false => self.dropped += 1,
+        }
+    }
+}
+
+/// What is known of a request at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journey {
+    pub traveller: Traveller,
+    pub questions: Vec<Question>,
+    /// How many more were asked than are kept. One that is asked again counts again.
+    pub dropped: u64,
 }
 
 /// Where a request's steps are noted. All copies of one note in the same place; one that is off notes nothing.
@@ -78,24 +105,22 @@ impl Trail {
     /// Notes what was asked. A decision that is made again asks again: the same is noted once.
     pub fn asked(&self, question: Question) {
         let Some(mut steps) = self.steps() else { return };
-        if steps.questions.len() < QUESTIONS_MAX && !steps.questions.contains(&question) {
-            steps.questions.push(question);
-        }
+        steps.note(question);
     }
 
     /// Notes a refusal that was not noted where it was decided.
     pub fn denied(&self, action: &str, resource: &str, decided_by: &str) {
         let Some(mut steps) = self.steps() else { return };
         if steps.questions.iter().all(|question| question.is_allowed) {
-            let question = Question::denied(action, resource, decided_by.to_owned());
-            steps.questions.push(question);
+            steps.note(Question::denied(action, resource, decided_by.to_owned()));
         }
     }
 
     /// Who it is of, and what was asked; `None` if nobody knows who.
-    pub fn read(&self) -> Option<(Traveller, Vec<Question>)> {
+    pub fn read(&self) -> Option<Journey> {
         let steps = self.steps()?;
-        Some((steps.traveller.clone()?, steps.questions.clone()))
+        let (traveller, questions) = (steps.traveller.clone()?, steps.questions.clone());
+        Some(Journey { traveller, questions, dropped: steps.dropped })
     }
 }
 
@@ -113,3 +138,36 @@ impl PartialEq for Trail {
 }
 
 impl Eq for Trail {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_is_kept_however_much_was_allowed_before_it() {
+        let trail = Trail::on();
+        trail.is_of(Traveller {
+            account: "000000000000".parse().unwrap(),
+            principal: String::new(),
+            access_key: String::new(),
+            address: None,
+            user_agent: None,
+            is_agent: false,
+        });
+        let allowed = |number| Question {
+            is_allowed: true,
+            ..Question::denied("ecs:RunTask", &format!("arn:{number}"), String::new())
+        };
+        (0..40).for_each(|number| trail.asked(allowed(number)));
+        trail.asked(allowed(0));
+        trail.asked(Question::denied("iam:PassRole", "arn:role", String::new()));
+        let journey = trail.read().unwrap();
+        assert_eq!((journey.questions.len(), journey.dropped), (33, 8));
+        assert_eq!(journey.questions[32].action, "iam:PassRole");
+        (0..300).for_each(|number| {
+            trail.asked(Question::denied("iam:PassRole", &format!("{number}"), String::new()));
+        });
+        let journey = trail.read().unwrap();
+        assert_eq!((journey.questions.len(), journey.dropped), (256, 85));
+    }
+}

@@ -256,14 +256,14 @@ impl Access {
         String::from_utf8(opened).ok().map(Token::from_text)
     }
 
-    /// What is said of a refusal to whoever has no business in its reasons.
-    pub fn seal_denial(&self, ids: &dyn IdSource, text: &str) -> String {
-        self.denials.seal(ids, "denial", text.as_bytes())
+    /// What is said of a refusal to whoever has no business in its reasons. `account` is the one that was refused.
+    pub fn seal_denial(&self, ids: &dyn IdSource, account: AccountId, text: &str) -> String {
+        self.denials.seal(ids, &format!("denial|{account}"), text.as_bytes())
     }
 
-    /// The same, opened for who may know.
-    pub fn open_denial(&self, sealed: &str) -> Option<String> {
-        String::from_utf8(self.denials.open("denial", sealed)?).ok()
+    /// The same, opened for who may know: one of that account.
+    pub fn open_denial(&self, account: AccountId, sealed: &str) -> Option<String> {
+        String::from_utf8(self.denials.open(&format!("denial|{account}"), sealed)?).ok()
     }
 
     /// Whether the caller's kind of key is for `operation` of `service`: asked before any handler runs, which

@@ -27,7 +27,8 @@ impl Control {
     /// The error of a request that policies refuse.
     pub fn denied(&self, said: &Said<'_>) -> ApiError {
         let mut error = ApiError::client("AccessDeniedException", said.sentence());
-        let encoded = self.access.seal_denial(self.ids.as_ref(), &said.document().to_string());
+        let (ids, account) = (self.ids.as_ref(), said.caller.account);
+        let encoded = self.access.seal_denial(ids, account, &said.document().to_string());
         error.denial = Some(Box::new(Denial {
             action: said.request.action.as_str().to_owned(),
             resource: said.request.resource.to_owned(),

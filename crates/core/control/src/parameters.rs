@@ -60,12 +60,15 @@ pub struct ParameterName {
 }
 
 impl ParameterName {
-    /// `None` for an ARN that is no parameter's.
-    pub fn parse(account: AccountId, given: &str) -> Option<Self> {
+    /// `None` for an ARN that is no parameter's, or another region's.
+    pub fn parse(region: &str, account: AccountId, given: &str) -> Option<Self> {
         let (account, name) = match given.strip_prefix("arn:") {
             None => (account, given.to_owned()),
             Some(_) => {
-                let arn = Arn::parse(given).ok().filter(|arn| arn.service == SERVICE)?;
+                let arn = Arn::parse(given).ok()?;
+                if (arn.partition, arn.service, arn.region) != ("aws", SERVICE, region) {
+                    return None;
+                }
                 let name = arn.resource.strip_prefix("parameter")?;
                 (arn.account.parse().ok()?, name.to_owned())
             }
@@ -130,7 +133,7 @@ impl Control {
         given: &str,
         is_decrypted: bool,
     ) -> Result<ParameterRead, ParameterRefusal> {
-        let named = ParameterName::parse(caller.account, given);
+        let named = ParameterName::parse(self.config.region.as_str(), caller.account, given);
         let arn = match &named {
             Some(named) => self.parameter_arn(named.account, &named.name),
             None => given.to_owned(),
@@ -209,7 +212,7 @@ mod tests {
     fn a_name_is_taken_apart_however_it_is_written() {
         let account: AccountId = "111122223333".parse().unwrap();
         let parse = |given: &str| {
-            let named = ParameterName::parse(account, given)?;
+            let named = ParameterName::parse("us-east-1", account, given)?;
             Some((named.account.to_string(), named.name, named.selector))
         };
         let of = |account: &str, name: &str, selector: Option<&str>| {
@@ -223,6 +226,12 @@ mod tests {
         let arn = "arn:aws:ssm:us-east-1:444455556666:parameter";
         assert_eq!(parse(&format!("{arn}/db")), of("444455556666", "db", None));
         assert_eq!(parse(&format!("{arn}/prod/db:2")), of("444455556666", "/prod/db", Some("2")));
-        assert_eq!(parse("arn:aws:s3:::bucket"), None);
+        for other in [
+            "arn:aws:s3:::bucket",
+            "arn:aws:ssm:eu-west-1:111122223333:parameter/db",
+            "arn:aws-cn:ssm:us-east-1:111122223333:parameter/db",
+        ] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }

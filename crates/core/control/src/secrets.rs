@@ -103,12 +103,18 @@ pub fn encryption_context(arn: &str, version: &str) -> BTreeMap<String, String> 
     BTreeMap::from([pair("SecretARN", arn), pair("SecretVersionId", version)])
 }
 
-/// The secret that a request names, whosever it is.
-pub fn find_secret<'a>(view: &'a View, account: AccountId, given: &str) -> Option<&'a Arc<Secret>> {
+/// The secret that a request names, whosever it is. One of another region is not here.
+pub fn find_secret<'a>(
+    view: &'a View,
+    region: &str,
+    account: AccountId,
+    given: &str,
+) -> Option<&'a Arc<Secret>> {
     let Ok(arn) = Arn::parse(given) else {
         return view.secrets.get(account, &given.into());
     };
-    let name = arn.resource.strip_prefix("secret:").filter(|_| arn.service == SERVICE)?;
+    let is_here = (arn.partition, arn.service, arn.region) == ("aws", SERVICE, region);
+    let name = arn.resource.strip_prefix("secret:").filter(|_| is_here)?;
     let owner = arn.account.parse().ok()?;
     let (stem, suffix) = match name.len().checked_sub(SUFFIX_LEN + 1) {
         Some(at) if name.is_char_boundary(at) && name[at..].starts_with('-') => {
@@ -132,6 +138,16 @@ impl Control {
         format!("arn:aws:{SERVICE}:{}:{account}:secret:{name}", self.config.region)
     }
 
+    /// The secret that a request names, whosever it is.
+    pub fn secret<'a>(
+        &self,
+        view: &'a View,
+        account: AccountId,
+        given: &str,
+    ) -> Option<&'a Arc<Secret>> {
+        find_secret(view, self.config.region.as_str(), account, given)
+    }
+
     /// To do something with a secret, which need not be there.
     pub fn secret_permission(
         &self,
@@ -143,7 +159,7 @@ impl Control {
         let permission = Permission::to(action)
             .shown_as(given)
             .with("secretsmanager:SecretId", given.to_owned());
-        match find_secret(view, caller.account, given) {
+        match self.secret(view, caller.account, given) {
             Some(row) => {
                 let policies = row.policy.iter().map(|text| Arc::clone(text.policy()));
                 permission
@@ -186,8 +202,8 @@ impl Control {
             permission = permission.with("secretsmanager:VersionId", version.to_owned());
         }
         self.authorize(view, caller, &permission).map_err(SecretRefusal::Denied)?;
-        let secret =
-            find_secret(view, caller.account, ask.secret).ok_or(SecretRefusal::NoSecret)?;
+        let secret = self.secret(view, caller.account, ask.secret);
+        let secret = secret.ok_or(SecretRefusal::NoSecret)?;
         if secret.deletion.is_some() {
             return Err(SecretRefusal::Deleted);
         }

@@ -15,6 +15,9 @@ use crate::tags::Tags;
 pub struct Parameter {
     pub account: AccountId,
     pub name: Arc<str>,
+    /// It was put as `/name`, though it is in no hierarchy.
+    #[serde(default)]
+    pub has_slash: bool,
     /// Names its versions: a parameter that is made anew under the name has another.
     pub uid: Uuid,
     /// The versions from the oldest to the latest are there.
@@ -31,6 +34,14 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// Its name as it was put.
+    pub fn shown_name(&self) -> String {
+        match self.has_slash {
+            true => format!("/{}", self.name),
+            false => self.name.to_string(),
+        }
+    }
+
     /// The row of a version.
     pub fn version_id(&self, version: u64) -> ParameterVersionId {
         ParameterVersionId { parameter: self.uid, version }

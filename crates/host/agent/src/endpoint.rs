@@ -3,10 +3,12 @@
 //! **Invariant:** credentials are given to the containers of their own task alone: who knows the path must also
 //! ask from an address of the task, which the host's network does not let anybody else claim.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener as PlainListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use acs::RoleCredentials;
@@ -24,7 +26,10 @@ use tracing::{debug, warn};
 
 use crate::engine::state::TaskState;
 use crate::engine::{Engine, TaskView};
-use crate::limits::{ENDPOINT_CONNECTIONS_MAX, ENDPOINT_PATIENCE_MS};
+use crate::limits::{
+    ENDPOINT_CONNECTIONS_MAX, ENDPOINT_CONNECTIONS_OF_HOST_MAX, ENDPOINT_CONNECTIONS_OF_TASK_MAX,
+    ENDPOINT_PATIENCE_MS,
+};
 use crate::spec::{NetworkMode, TaskSpec};
 
 /// Where containers reach it.
@@ -54,6 +59,50 @@ impl TaskEndpoint {
     fn is_of_host(&self, address: Ipv4Addr) -> bool {
         address == self.host || !self.ranges.iter().any(|range| range.contains(address))
     }
+
+    /// How many connections an address may have at a time.
+    fn connections_max(&self, from: IpAddr) -> usize {
+        match from {
+            IpAddr::V4(from) if self.is_of_host(from) => ENDPOINT_CONNECTIONS_OF_HOST_MAX,
+            IpAddr::V4(_) | IpAddr::V6(_) => ENDPOINT_CONNECTIONS_OF_TASK_MAX,
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Places(Mutex<BTreeMap<IpAddr, usize>>);
+
+impl Places {
+    /// `None` if the address has as many as it may have.
+    fn take(self: &Arc<Self>, from: IpAddr, max: usize) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(from).or_default();
+        if max <= *count {
+            return None;
+        }
+        *count += 1;
+        Some(Place { from, places: Arc::clone(self) })
+    }
+}
+
+/// One connection's place, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    from: IpAddr,
+    places: Arc<Places>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = taken.entry(self.from) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// Answers containers, and never ends.
@@ -65,7 +114,7 @@ pub(crate) async fn serve(engine: Engine, endpoint: Arc<TaskEndpoint>) {
             return std::future::pending().await;
         }
     };
-    let mut connections = JoinSet::new();
+    let (mut connections, places) = (JoinSet::new(), Arc::new(Places::default()));
     loop {
         while connections.len() >= ENDPOINT_CONNECTIONS_MAX {
             connections.join_next().await;
@@ -76,8 +125,14 @@ pub(crate) async fn serve(engine: Engine, endpoint: Arc<TaskEndpoint>) {
         };
         match accepted {
             Ok((stream, from)) => {
+                let Some(place) = places.take(from.ip(), endpoint.connections_max(from.ip()))
+                else {
+                    debug!(from = %from.ip(), "a container has too many connections");
+                    continue;
+                };
                 let (engine, endpoint) = (engine.clone(), Arc::clone(&endpoint));
                 connections.spawn(async move {
+                    let _place = place;
                     connection(&engine, &endpoint, stream, from.ip()).await;
                 });
             }
@@ -272,6 +327,22 @@ mod tests {
         for host in ["172.30.0.1", "192.168.7.7"] {
             assert!(is_at(&spec, &state, &endpoint, host.parse().unwrap()), "{host}");
         }
+    }
+
+    #[test]
+    fn one_address_has_a_few_connections_and_leaves_the_others_theirs() {
+        let (endpoint, places) = (endpoint(), Arc::new(Places::default()));
+        let [own, other] = [OWN.into(), IpAddr::from([172, 31, 0, 10])];
+        let take = |from| places.take(from, endpoint.connections_max(from));
+        let mut held: Vec<Place> = std::iter::from_fn(|| take(own)).collect();
+        assert_eq!(held.len(), 16);
+        assert!(take(other).is_some());
+        held.pop();
+        assert!(take(own).is_some());
+        held.clear();
+        assert!(places.0.lock().unwrap().is_empty());
+        let host = IpAddr::V4(endpoint.host);
+        assert_eq!(std::iter::from_fn(|| take(host)).collect::<Vec<_>>().len(), 512);
     }
 
     #[test]

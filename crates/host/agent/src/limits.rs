@@ -90,6 +90,9 @@ pub(crate) const NOFILE_DEFAULT: u64 = 65_535;
 
 /// Connections of containers to their agent at a time, and how long one may last.
 pub(crate) const ENDPOINT_CONNECTIONS_MAX: usize = 1_024;
+/// Of those, from one address of a container, and from those of the host, which all tasks on its network share.
+pub(crate) const ENDPOINT_CONNECTIONS_OF_TASK_MAX: usize = 16;
+pub(crate) const ENDPOINT_CONNECTIONS_OF_HOST_MAX: usize = 512;
 pub(crate) const ENDPOINT_PATIENCE_MS: u64 = 5_000;
 
 /// Names that Parameter Store is asked for at once, and requests for secrets that are under way at a time for a task.

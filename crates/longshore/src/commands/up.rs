@@ -28,6 +28,9 @@ use crate::supervisor::{self, ChildSpec, Patience};
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long what did not become ready may take to end when it is asked to.
 const END_MAX: Duration = Duration::from_secs(30);
+/// Where the region finds its secrets in the environment.
+const ACCOUNT_KEYS: &str = "LONGSHORE_ACCOUNT_KEYS";
+const ROOT_KEY: &str = "LONGSHORE_ROOT_KEY";
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a log is shown when something went wrong.
 const TAIL_BYTES: u64 = 2000;
@@ -100,10 +103,9 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     }
     region_args.push("--supervised".into());
     // Not as an argument: those can be read by every user of the machine.
-    let secret =
-        region.account_keys.iter().map(|secret| ("LONGSHORE_ACCOUNT_KEYS".into(), secret.into()));
+    let secret = region.account_keys.iter().map(|secret| (ACCOUNT_KEYS.into(), secret.into()));
     let root_key = region.root_key.given();
-    let root_key = root_key.iter().map(|key| ("LONGSHORE_ROOT_KEY".into(), key.reveal().into()));
+    let root_key = root_key.iter().map(|key| (ROOT_KEY.into(), key.reveal().into()));
     let log = |name: &str| args.daemon.then(|| data.log_file(name));
     if let Some(log) = log("region") {
         region_args.extend(["--log".into(), log.into()]);
@@ -113,6 +115,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         program: environment.program.clone(),
         args: region_args,
         env: secret.chain(root_key).collect(),
+        without: &[],
         log: log("region"),
         is_essential: true,
     }];
@@ -129,6 +132,8 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
             program: environment.program.clone(),
             args: agent_args,
             env: Vec::new(),
+            // What the region's secrets are kept under is nothing for those who look after containers.
+            without: &[ACCOUNT_KEYS, ROOT_KEY],
             log: log("agent"),
             is_essential: false,
         });
@@ -268,28 +273,51 @@ fn spawn_daemon(
     let output = open_log(log);
     let output = output.map_err(|source| Error::DataDir { path: log.to_owned(), source })?;
     let second = output.try_clone().map_err(Error::io("open the log twice"))?;
-    let region = &args.region;
     let mut command = Command::new(&environment.program);
-    command.args(["up", "--daemon", "--data-dir"]).arg(data.root()).arg("--log").arg(log);
-    command.args(["--listen", &region.listen.to_string(), "--region", region.region.as_str()]);
-    command.args(["--cluster", args.cluster.as_str()]);
-    command.args(["--stopped-task-hours", &region.stopped_task_hours.to_string()]);
-    command.args(["--heartbeat-timeout-minutes", &region.heartbeat_timeout_minutes.to_string()]);
-    command.args(args.host.to_args()).args(args.egress.to_args());
-    if region.insecure_listen {
-        command.arg("--insecure-listen");
-    }
-    if let Some(file) = &region.oidc_keys {
-        // Its directory changes below.
-        command.arg("--oidc-keys").arg(std::path::absolute(file).unwrap_or_else(|_| file.clone()));
-    }
-    if let Some(secret) = &region.account_keys {
-        command.env("LONGSHORE_ACCOUNT_KEYS", secret);
+    command.args(daemon_args(data, args, log));
+    if let Some(secret) = &args.region.account_keys {
+        command.env(ACCOUNT_KEYS, secret);
     }
     // Not in whatever directory it was started from: that one may go away.
     command.current_dir(data.root());
     command.stdin(Stdio::null()).stdout(output).stderr(second);
     command.spawn().map_err(Error::io("start the region in the background"))
+}
+
+/// What the background's process is told: all that this one was. Its directory is another, so that paths are absolute.
+fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
+    let region = &args.region;
+    let text = |text: &dyn std::fmt::Display| OsString::from(text.to_string());
+    let file = |file: &Path| {
+        std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).into_os_string()
+    };
+    let mut told: Vec<OsString> = vec!["up".into(), "--daemon".into()];
+    for (name, value) in [
+        ("--data-dir", data.root().into()),
+        ("--log", log.into()),
+        ("--listen", text(&region.listen)),
+        ("--region", text(&region.region)),
+        ("--cluster", text(&args.cluster)),
+        ("--stopped-task-hours", text(&region.stopped_task_hours)),
+        ("--heartbeat-timeout-minutes", text(&region.heartbeat_timeout_minutes)),
+    ] {
+        told.extend([name.into(), value]);
+    }
+    let host = args.host.to_args().into_iter().chain(args.egress.to_args());
+    told.extend(host.map(OsString::from));
+    if region.insecure_listen {
+        told.push("--insecure-listen".into());
+    }
+    if let Some(keys) = &region.oidc_keys {
+        told.extend(["--oidc-keys".into(), file(keys)]);
+    }
+    if let Some(key) = &region.root_key.root_key_file {
+        told.extend(["--root-key-file".into(), file(key)]);
+    }
+    if let Some(command) = &region.root_key.root_key_command {
+        told.extend(["--root-key-command".into(), command.into()]);
+    }
+    told
 }
 
 fn size(path: &Path) -> u64 {
@@ -313,5 +341,35 @@ fn show_tail(path: &Path, start: u64) {
         }
         Ok(_) => {}
         Err(error) => warn!(error = %error, "a log could not be read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Subcommand};
+
+    fn up(args: &[OsString]) -> Up {
+        let cli = Cli::try_parse_from(std::iter::once("longshore".into()).chain(args.to_vec()));
+        match cli.unwrap().command {
+            Subcommand::Up(up) => up,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_background_is_told_where_the_root_key_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        let told = |given: &[&str]| {
+            let given = up(&given.iter().map(OsString::from).collect::<Vec<_>>());
+            up(&daemon_args(&data, &given, Path::new("/log"))).region.root_key
+        };
+        let file = told(&["up", "--detach", "--root-key-file", "keys/root"]).root_key_file;
+        assert_eq!(file, Some(std::path::absolute("keys/root").unwrap()));
+        let command = told(&["up", "--detach", "--root-key-command", "pass 'a b'"]);
+        assert_eq!(command.root_key_command.as_deref(), Some("pass 'a b'"));
     }
 }

@@ -78,7 +78,7 @@ impl sts_api::Sts for Identity {
         let permission = Permission::to("sts:DecodeAuthorizationMessage").on("*");
         self.control.read(caller, &permission)?;
         let encoded = input.encoded_message.unwrap_or_default();
-        let decoded = self.control.access.open_denial(&encoded);
+        let decoded = self.control.access.open_denial(caller.account, &encoded);
         let decoded = decoded.ok_or_else(|| Refusal::Message.wire())?;
         Ok(api::DecodeAuthorizationMessageResponse { decoded_message: Some(decoded) })
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
-use control::secrets::find_secret;
 use longshore_types::Timestamp;
 use model::secret::PlannedDeletion;
 use model::{Key, Secret, View};
@@ -71,7 +70,7 @@ fn delete(
     given: &str,
     days: Option<i64>,
 ) -> Result<Deleted, ApiError> {
-    let found = find_secret(view, caller.account, given);
+    let found = it.control.secret(view, caller.account, given);
     match (found, days) {
         (None, Some(_)) => Err(not_found()),
         // What is to be gone is gone.

@@ -29,7 +29,6 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
-use control::secrets::find_secret;
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::{Key, Secret, View};
@@ -57,7 +56,7 @@ impl SecretsManager {
         let view = self.control.view();
         let permission = self.control.secret_permission(&view, caller, action, given);
         self.control.authorize(&view, caller, &permission)?;
-        let row = find_secret(&view, caller.account, given).map(Arc::clone);
+        let row = self.control.secret(&view, caller.account, given).map(Arc::clone);
         let row = row.ok_or_else(errors::not_found)?;
         Ok((view, row))
     }
@@ -75,7 +74,8 @@ impl SecretsManager {
             .decide(|view, now| {
                 let permission = self.control.secret_permission(view, caller, action, given);
                 self.control.authorize(view, caller, &about(permission))?;
-                let row = find_secret(view, caller.account, given).ok_or_else(errors::not_found)?;
+                let row = self.control.secret(view, caller.account, given);
+                let row = row.ok_or_else(errors::not_found)?;
                 let mut next = Secret::clone(row);
                 let mut batch = Batch::on(view);
                 let answer = change(view, now, &mut batch, &mut next)?;

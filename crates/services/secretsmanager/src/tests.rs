@@ -96,7 +96,11 @@ async fn a_secret_is_read_by_its_name_its_arn_and_its_arn_without_what_was_drawn
     for id in ["prod/db", &arn, stem] {
         assert_eq!(world.value(id).await.unwrap(), "swordfish", "{id}");
     }
-    for id in ["prod", &format!("{stem}-aaaaaa"), "arn:aws:s3:::bucket"] {
+    let elsewhere = arn.replace("us-east-1", "eu-west-1");
+    let other_partition = arn.replace("arn:aws:", "arn:aws-cn:");
+    let drawn_otherwise = format!("{stem}-aaaaaa");
+    let others = [&drawn_otherwise, &elsewhere, &other_partition, "arn:aws:s3:::bucket"];
+    for id in std::iter::once("prod").chain(others) {
         assert_eq!(code(world.value(id).await), "ResourceNotFoundException", "{id}");
     }
     let empty = ask!(world, create_secret, CreateSecretRequest { name: "empty" }).unwrap();

@@ -53,7 +53,7 @@ async fn delete(
         .decide(|view, _| {
             let (mut batch, mut deleted) = (Batch::on(view), Vec::new());
             for name in given {
-                let named = names::of_request(caller.account, name);
+                let named = names::of_request(it, caller.account, name);
                 let plain = named.as_ref().map_or(name.as_str(), |named| named.name.as_str());
                 let permission = it.permission(caller.account, action, plain);
                 it.control.authorize(view, caller, &permission)?;

@@ -15,7 +15,7 @@ pub(crate) async fn get_parameter_history(
     input: api::GetParameterHistoryRequest,
 ) -> Result<api::GetParameterHistoryResult, ApiError> {
     let given = input.name.unwrap_or_default();
-    let named = names::of_request(caller.account, &given);
+    let named = names::of_request(it, caller.account, &given);
     let name = named.map_or(given, |named| named.name);
     let permission = it.permission(caller.account, "ssm:GetParameterHistory", &name);
     let view = it.control.read(caller, &permission)?;
@@ -34,7 +34,7 @@ pub(crate) async fn get_parameter_history(
         let value = value.map_err(ParameterRefusal::into_api)?;
         let number = version.id.version;
         shown.push(api::ParameterHistory {
-            name: Some(row.name.to_string()),
+            name: Some(row.shown_name()),
             r#type: Some(render::kind(&version.value)),
             key_id: render::key_id(&version.value),
             last_modified_date: Some(version.modified_at),

@@ -35,7 +35,7 @@ pub(crate) async fn label_parameter_version(
 ) -> Result<api::LabelParameterVersionResult, ApiError> {
     let given = input.name.unwrap_or_default();
     let permission = permission(it, caller, "ssm:LabelParameterVersion", &given);
-    let parsed = names::of_request(caller.account, &given).ok_or_else(not_found)?;
+    let parsed = names::of_request(it, caller.account, &given).ok_or_else(not_found)?;
     let labels = input.labels.unwrap_or_default();
     let (labels, invalid): (Vec<String>, Vec<String>) =
         labels.into_iter().partition(|label| is_label(label));
@@ -68,7 +68,7 @@ pub(crate) async fn unlabel_parameter_version(
 ) -> Result<api::UnlabelParameterVersionResult, ApiError> {
     let given = input.name.unwrap_or_default();
     let permission = permission(it, caller, "ssm:UnlabelParameterVersion", &given);
-    let parsed = names::of_request(caller.account, &given).ok_or_else(not_found)?;
+    let parsed = names::of_request(it, caller.account, &given).ok_or_else(not_found)?;
     let labels = input.labels.unwrap_or_default();
     let done = it.change(caller, &parsed, &permission, not_found, |_, _, row| {
         let version = version_of(row, input.parameter_version)?;
@@ -86,7 +86,7 @@ pub(crate) async fn unlabel_parameter_version(
 }
 
 fn permission(it: &Ssm, caller: &Caller, action: &'static str, given: &str) -> control::Permission {
-    let named = names::of_request(caller.account, given);
+    let named = names::of_request(it, caller.account, given);
     let name = named.map_or_else(|| given.to_owned(), |named| named.name);
     it.permission(caller.account, action, &name)
 }

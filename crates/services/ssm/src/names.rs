@@ -5,6 +5,7 @@ use longshore_types::AccountId;
 
 use control::parameters::ParameterName;
 
+use crate::Ssm;
 use crate::errors::{invalid, named};
 use crate::limits::{LEVELS_MAX, NAME_CHARS_MAX};
 
@@ -13,14 +14,19 @@ const RESERVED: &[&str] = &["aws", "ssm"];
 
 /// The name that a request names a parameter by, which is to be there already. One that belongs to another account is
 /// as if it was not there.
-pub(crate) fn of_request(account: AccountId, given: &str) -> Option<ParameterName> {
-    ParameterName::parse(account, given).filter(|named| named.account == account)
+pub(crate) fn of_request(it: &Ssm, account: AccountId, given: &str) -> Option<ParameterName> {
+    let region = it.control.config.region.as_str();
+    ParameterName::parse(region, account, given).filter(|named| named.account == account)
 }
 
 /// The name of a parameter that is to be made or changed.
-pub(crate) fn to_put(account: AccountId, given: &str, arn: &str) -> Result<String, ApiError> {
-    let name = ParameterName::parse(account, given).filter(|named| named.account == account);
-    let parsed = name.ok_or_else(|| invalid(format!("{given} is not the name of a parameter.")))?;
+pub(crate) fn to_put(
+    given: &str,
+    parsed: Option<ParameterName>,
+    arn: &str,
+) -> Result<String, ApiError> {
+    let parsed =
+        parsed.ok_or_else(|| invalid(format!("{given} is not the name of a parameter.")))?;
     let name = parsed.name;
     let plain = name.strip_prefix('/').unwrap_or(&name);
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
@@ -72,7 +78,10 @@ mod tests {
     #[test]
     fn names_are_checked_where_they_are_made() {
         let account: AccountId = "111122223333".parse().unwrap();
-        let put = |name: &str| to_put(account, name, name).map_err(|error| error.code.to_string());
+        let put = |name: &str| {
+            let parsed = ParameterName::parse("us-east-1", account, name);
+            to_put(name, parsed, name).map_err(|error| error.code.to_string())
+        };
         assert_eq!(put("/db"), Ok("db".to_owned()));
         assert_eq!(put("/prod/db.url-1_x"), Ok("/prod/db.url-1_x".to_owned()));
         for name in ["prod/db", "a b", "/a//b", "/a/", "db:1", "ssmdb", "/SSM/x", ""] {

@@ -78,7 +78,11 @@ fn timestamp(text: &str) -> Option<Timestamp> {
             let at = time.rfind(['+', '-'])?;
             let (time, offset) = time.split_at(at);
             let (hours, minutes) = offset[1..].split_once(':')?;
-            let seconds = hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60;
+            let (hours, minutes) = (hours.parse::<u32>().ok()?, minutes.parse::<u32>().ok()?);
+            if 24 <= hours || 60 <= minutes {
+                return None;
+            }
+            let seconds = i64::from(hours * 3_600 + minutes * 60);
             (time, if offset.starts_with('-') { -seconds } else { seconds })
         }
     };
@@ -117,9 +121,16 @@ mod tests {
             assert_eq!(read(&expiration(text)).unwrap().expires_at, Some(at), "{text}");
         }
         let attribute = Err("InvalidPolicyAttributeException".to_owned());
-        for text in
-            ["2028-12-02T21:34:33.000Z", "soon", "2030-13-02T21:34:33Z", "2030-12-02T25:00:00Z"]
-        {
+        for text in [
+            "2028-12-02T21:34:33.000Z",
+            "soon",
+            "2030-13-02T21:34:33Z",
+            "2030-12-02T25:00:00Z",
+            "2030-12-02T21:34:33+9223372036854775807:00",
+            "2030-12-02T21:34:33+24:00",
+            "2030-12-02T21:34:33-02:60",
+            "2030-12-02T21:34:33+-2:00",
+        ] {
             assert_eq!(read(&expiration(text)), attribute, "{text}");
         }
         assert_eq!(read("{"), attribute);

@@ -33,6 +33,8 @@ const DATA_TYPES: &[&str] = &["text", "aws:ec2:image", "aws:ssm:integration"];
 struct Asked {
     account: AccountId,
     name: String,
+    /// Whether the name was given with a slash before it.
+    has_slash: bool,
     value: String,
     kind: Option<api::ParameterType>,
     key_id: Option<String>,
@@ -53,7 +55,8 @@ pub(crate) async fn put_parameter(
 ) -> Result<api::PutParameterResult, ApiError> {
     let account = caller.account;
     let given = input.name.unwrap_or_default();
-    let plain = names::of_request(account, &given).map_or(given.clone(), |named| named.name);
+    let named = names::of_request(it, account, &given);
+    let plain = named.as_ref().map_or(given.clone(), |named| named.name.clone());
     let tags = tags::read(input.tags)?;
     let is_overwriting = input.overwrite.unwrap_or(false);
     let permission =
@@ -63,7 +66,8 @@ pub(crate) async fn put_parameter(
     let arn = it.control.parameter_arn(account, &plain);
     let asked = Asked {
         account,
-        name: names::to_put(account, &given, &arn)?,
+        name: names::to_put(&given, named, &arn)?,
+        has_slash: given.starts_with('/'),
         value: input.value.unwrap_or_default(),
         kind: input.r#type,
         key_id: input.key_id,
@@ -162,6 +166,7 @@ fn put(
         None => Parameter {
             account: asked.account,
             name: asked.name.as_str().into(),
+            has_slash: asked.has_slash && !asked.name.starts_with('/'),
             uid: asked.uid,
             oldest: 1,
             latest: 0,

@@ -38,7 +38,7 @@ pub(crate) fn number(version: u64) -> i64 {
 pub(crate) fn read(control: &Control, read: &ParameterRead) -> api::Parameter {
     let (row, version) = (&read.parameter, &read.version);
     api::Parameter {
-        name: Some(row.name.to_string()),
+        name: Some(row.shown_name()),
         r#type: Some(kind(&version.value)),
         value: Some(read.value.0.to_string()),
         version: Some(number(version.id.version)),
@@ -65,7 +65,7 @@ pub(crate) fn metadata(
     version: &ParameterVersion,
 ) -> api::ParameterMetadata {
     api::ParameterMetadata {
-        name: Some(row.name.to_string()),
+        name: Some(row.shown_name()),
         arn: Some(control.parameter_arn(row.account, &row.name)),
         r#type: Some(kind(&version.value)),
         key_id: key_id(&version.value),

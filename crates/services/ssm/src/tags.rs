@@ -51,8 +51,8 @@ fn check_type(given: Option<&api::ResourceTypeForTagging>) -> Result<(), ApiErro
 }
 
 /// What a request names, which may be a name or an ARN.
-fn resource(caller: &Caller, given: &str) -> ParameterName {
-    let named = names::of_request(caller.account, given);
+fn resource(it: &Ssm, caller: &Caller, given: &str) -> ParameterName {
+    let named = names::of_request(it, caller.account, given);
     named.unwrap_or_else(|| ParameterName {
         account: caller.account,
         name: given.to_owned(),
@@ -78,7 +78,7 @@ pub(crate) async fn add(
     kind: Option<&api::ResourceTypeForTagging>,
     more: &Tags,
 ) -> Result<(), ApiError> {
-    let parsed = resource(caller, id);
+    let parsed = resource(it, caller, id);
     let permission = it.permission(caller.account, "ssm:AddTagsToResource", &parsed.name);
     it.change(caller, &parsed, &permission.tagging(more), unknown, |_, _, row| {
         check_type(kind)?;
@@ -106,7 +106,7 @@ pub(crate) async fn remove(
     kind: Option<&api::ResourceTypeForTagging>,
     keys: &[String],
 ) -> Result<(), ApiError> {
-    let parsed = resource(caller, id);
+    let parsed = resource(it, caller, id);
     let permission = it.permission(caller.account, "ssm:RemoveTagsFromResource", &parsed.name);
     it.change(caller, &parsed, &permission.about_tags(keys), unknown, |_, _, row| {
         check_type(kind)?;
@@ -121,7 +121,7 @@ pub(crate) async fn list_tags_for_resource(
     caller: &Caller,
     input: api::ListTagsForResourceRequest,
 ) -> Result<api::ListTagsForResourceResult, ApiError> {
-    let parsed = resource(caller, &input.resource_id.unwrap_or_default());
+    let parsed = resource(it, caller, &input.resource_id.unwrap_or_default());
     let permission = it.permission(caller.account, "ssm:ListTagsForResource", &parsed.name);
     let view = it.control.read(caller, &permission)?;
     check_type(input.resource_type.as_ref())?;

@@ -57,6 +57,33 @@ impl World {
 }
 
 #[tokio::test]
+async fn a_parameter_is_called_as_it_was_put_with_a_slash_or_without() {
+    let world = World::new();
+    for (put, other) in [("/db", "db"), ("cache", "/cache")] {
+        world.put(put, "one", STRING).await;
+        for name in [put, other] {
+            assert_eq!(world.get(name).await.unwrap().name.as_deref(), Some(put), "{name}");
+        }
+        let past = ask!(world, get_parameter_history, GetParameterHistoryRequest { name: other });
+        let past = past.unwrap().parameters.unwrap();
+        assert_eq!(past[0].name.as_deref(), Some(put));
+    }
+    let arn = world.get("/db").await.unwrap().arn.unwrap();
+    assert!(arn.ends_with(":parameter/db"), "{arn}");
+}
+
+#[tokio::test]
+async fn what_is_another_regions_is_not_there() {
+    let world = World::new();
+    world.put("db", "one", STRING).await;
+    let arn = world.get("db").await.unwrap().arn.unwrap();
+    assert!(world.get(&arn).await.is_ok());
+    for other in [arn.replace("us-east-1", "eu-west-1"), arn.replace("arn:aws:", "arn:aws-cn:")] {
+        assert_eq!(code(world.get(&other).await), "ParameterNotFound", "{other}");
+    }
+}
+
+#[tokio::test]
 async fn a_parameter_is_got_by_name_version_label_and_arn() {
     let world = World::new();
     world.put("/prod/db", "one", STRING).await;

@@ -129,7 +129,9 @@ async fn a_user_may_what_its_policies_and_its_groups_allow() {
         denial.decided_by,
         "statement 2 (NotB) of own of arn:aws:iam::000000000000:user/team/ann"
     );
-    let opened = world.control.access.open_denial(&denial.encoded).unwrap();
+    let open = |account| world.control.access.open_denial(account, &denial.encoded);
+    assert_eq!(open("111122223333".parse().unwrap()), None, "another account's");
+    let opened = open(ann(&world).account).unwrap();
     assert!(opened.contains("\"explicitDeny\":true"), "{opened}");
 }
 

@@ -8,7 +8,7 @@ use crate::secrets::find_secret;
 /// The tags of the resource with this ARN, as the view has it.
 pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let ["arn", _, service, _, account, rest] = parts.as_slice() else { return None };
+    let ["arn", _, service, region, account, rest] = parts.as_slice() else { return None };
     let account = account.parse().ok()?;
     let path: Vec<&str> = rest.split('/').collect();
     match (*service, path.as_slice()) {
@@ -56,9 +56,9 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
             }
         }
         ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
-        ("secretsmanager", _) => find_secret(view, account, arn).map(|row| &row.tags),
+        ("secretsmanager", _) => find_secret(view, region, account, arn).map(|row| &row.tags),
         ("ssm", ["parameter", ..]) => {
-            let named = ParameterName::parse(account, arn)?;
+            let named = ParameterName::parse(region, account, arn)?;
             view.parameters.get(named.account, &named.name.into()).map(|row| &row.tags)
         }
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_wire::{Question, Trail};
+use aws_wire::{Journey, Question, Trail};
 use longshore_types::{Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ pub struct Entry {
     /// Where another action than the request's own was denied, such as `iam:PassRole`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied_action: Option<String>,
+    /// How many more questions were asked of policies than could be kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub questions_dropped: u64,
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
@@ -76,7 +79,7 @@ pub struct Outcome {
 impl Entry {
     /// What a request's trail comes to; `None` of who is not known, and of what is not worth a line.
     pub fn of(outcome: Outcome, trail: &Trail) -> Option<Self> {
-        let (traveller, questions) = trail.read()?;
+        let Journey { traveller, questions, dropped } = trail.read()?;
         let denied = questions.iter().find(|question| !question.is_allowed);
         let decision = match (denied, questions.is_empty()) {
             (Some(_), _) => Decision::Denied,
@@ -109,6 +112,7 @@ impl Entry {
             decision,
             decided_by: deciding.map(|question| question.decided_by.clone()),
             denied_action: denied_action.filter(|denied| *denied != action),
+            questions_dropped: dropped,
             action,
             status: outcome.status,
             error_code: outcome.error_code,
@@ -140,9 +144,19 @@ impl Entry {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What was denied comes first: not all may fit.
 fn resources(questions: &[Question]) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let named = questions.iter().flat_map(|question| &question.resources);
+    let of = |is_allowed| {
+        let questions = questions.iter().filter(move |question| question.is_allowed == is_allowed);
+        questions.flat_map(|question| &question.resources)
+    };
+    let named = of(false).chain(of(true));
     let named = named.filter(|name| seen.insert(name.as_str()));
     named.take(RESOURCES_MAX).map(|name| cut(name)).collect()
 }
@@ -201,13 +215,13 @@ pub(super) mod tests {
         let line = of("RunTask", 400, false, &[allowed.clone(), pass]).unwrap();
         assert_eq!(line.decision, Decision::Denied);
         assert_eq!(line.denied_action.as_deref(), Some("iam:PassRole"));
-        assert_eq!(line.resources, ["arn:web:1", "arn:role"]);
+        assert_eq!(line.resources, ["arn:role", "arn:web:1"]);
         assert_eq!(line.decided_by.as_deref(), Some("no policy allows it"));
         let text = serde_json::to_value(&line).unwrap();
         assert_eq!(text["action"], "ecs:RunTask");
         assert_eq!(text["sourceIp"], "127.0.0.1");
         assert_eq!(text["time"], "1970-01-01T00:00:00.000Z");
-        assert!(line.sentence().contains("ann was denied iam:PassRole on arn:web:1"));
+        assert!(line.sentence().contains("ann was denied iam:PassRole on arn:role and 1 more"));
         let line = of("RunTask", 200, false, &[allowed]).unwrap();
         assert_eq!((line.decision, line.error_code), (Decision::Allowed, None));
         let line = of("RunTask", 400, false, &[]).unwrap();

@@ -112,6 +112,8 @@ struct Files {
     number: u64,
     file: File,
     written: u64,
+    /// A write failed: there may be a part of a line after what was written.
+    is_torn: bool,
 }
 
 impl Files {
@@ -120,7 +122,7 @@ impl Files {
         let number = numbers(dir)?.last().copied().unwrap_or(1);
         let file = open(dir, number)?;
         let written = file.metadata()?.len();
-        let mut files = Self { dir: dir.to_owned(), number, file, written };
+        let mut files = Self { dir: dir.to_owned(), number, file, written, is_torn: false };
         // A line that a kill cut off ends here.
         if written > 0 && !ends_with_newline(&path_of(dir, number))? {
             files.append(b"\n")?;
@@ -132,8 +134,21 @@ impl Files {
         if FILE_BYTES_MAX <= self.written {
             self.rotate()?;
         }
+        self.mend()?;
+        self.is_torn = true;
         self.file.write_all(text)?;
+        self.is_torn = false;
         self.written = self.written.saturating_add(text.len() as u64);
+        Ok(())
+    }
+
+    /// Takes back what a write that failed has left, or ends the line, so that the next begins one.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn && self.file.set_len(self.written).is_err() {
+            self.file.write_all(b"\n")?;
+            self.written = self.file.metadata()?.len();
+        }
+        self.is_torn = false;
         Ok(())
     }
 
@@ -141,7 +156,7 @@ impl Files {
         self.file.sync_data()?;
         let next = self.number.saturating_add(1);
         self.file = open(&self.dir, next)?;
-        (self.number, self.written) = (next, 0);
+        (self.number, self.written, self.is_torn) = (next, 0, false);
         let numbers = numbers(&self.dir)?;
         let old = numbers.len().saturating_sub(FILES_MAX);
         numbers.iter().take(old).try_for_each(|old| fs::remove_file(path_of(&self.dir, *old)))
@@ -236,6 +251,22 @@ mod tests {
         }
         drop(log);
         assert_eq!(texts(dir.path()).concat().lines().count(), 1_000);
+    }
+
+    #[test]
+    fn what_a_write_that_failed_has_left_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::open(dir.path()).unwrap();
+        files.append(b"first\n").unwrap();
+        let path = path_of(dir.path(), files.number);
+        // As far as a full disk let it.
+        let whole = std::mem::replace(&mut files.file, File::open(&path).unwrap());
+        (&whole).write_all(b"{\"to").unwrap();
+        files.append(b"lost\n").unwrap_err();
+        files.file = whole;
+        files.append(b"next\n").unwrap();
+        assert_eq!(texts(dir.path()), ["first\nnext\n"]);
+        assert_eq!(files.written, 11);
     }
 
     #[test]
