@@ -224,8 +224,9 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "agent",
+        "audit",
         "logs",
         "registry",
         "keys.json",

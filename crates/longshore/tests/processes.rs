@@ -220,7 +220,16 @@ fn the_data_directory_is_its_owners_alone_and_one_that_was_not_is_mended_with_a_
     drop(region);
     assert!(!world.log().contains("private now"), "{}", world.log());
 
-    let widened = ["", "keys.json", "region.sqlite", "logs", "registry", "registry/blobs"];
+    let widened = [
+        "",
+        "audit",
+        "keys.json",
+        "region.sqlite",
+        "logs",
+        "registry",
+        "registry/blobs",
+        "root.key",
+    ];
     for name in widened {
         let path = world.data().join(name);
         let mode = if path.is_dir() { 0o755 } else { 0o644 };
@@ -232,7 +241,7 @@ fn the_data_directory_is_its_owners_alone_and_one_that_was_not_is_mended_with_a_
     // Its last lines are written before it ends.
     terminate(&mut region);
     let log = world.log();
-    assert!(log.contains("private now") && log.contains("count=6"), "{log}");
+    assert!(log.contains("private now") && log.contains("count=8"), "{log}");
 }
 
 /// What standard error of a process is.
