@@ -89,5 +89,5 @@ def test_scanning_and_policies_are_answered(ecr):
                        (ecr.delete_repository_policy, "RepositoryPolicyNotFoundException")]:
         refused(call, code, f"the repository with name '{name}'", repositoryName=name)
     policy = '{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}'
-    refused(ecr.put_lifecycle_policy, "InvalidParameterException", "lifecycle policies yet",
-            repositoryName=name, lifecyclePolicyText=policy)
+    ecr.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=policy)
+    assert ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"] == policy
