@@ -23,17 +23,8 @@ use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
+use super::watched::{Trace, Watched};
 use super::{RegionApi, STATUS_TARGET, Server, limits};
-use crate::audit::Outcome;
-
-/// What the log says of a request besides its answer.
-#[derive(Default)]
-struct Trace {
-    service: &'static str,
-    operation: String,
-    account: String,
-    error_code: Option<String>,
-}
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -51,12 +42,12 @@ impl<S: RegionApi> Server<S> {
         let request_id = self.region.request_id();
         let (parts, mut body) = request.into_parts();
         let trail = self.region.trail();
-        let mut trace = Trace::default();
+        let mut watched = Watched::new(&*self.region, request_id, trail.clone());
         let answer = match self.read(guest, &parts, &mut body).await {
             Ok((whole, lease)) => {
                 let trail = trail.clone();
                 let asked = Asked { parts: &parts, whole, guest, request_id, trail };
-                self.answer(asked, lease, &mut trace).await
+                self.answer(asked, lease, &mut watched.trace).await
             }
             Err(refusal) => {
                 let query = parts.uri.query().unwrap_or_default();
@@ -70,13 +61,9 @@ impl<S: RegionApi> Server<S> {
             }
         };
         let (status, micros) = (answer.status, started.elapsed().as_micros());
-        let Trace { service, operation, account, error_code } = trace;
+        let Trace { service, operation, account, .. } = &watched.trace;
         debug!(%request_id, service, operation, account, status, micros, "request answered");
-        if trail.is_on() {
-            let time = self.region.now();
-            let outcome = Outcome { time, request_id, service, operation, status, error_code };
-            self.region.answered(outcome, &trail);
-        }
+        watched.answered(status);
         respond(answer, request_id)
     }
 
@@ -285,9 +272,15 @@ impl<S: RegionApi> Server<S> {
         let (parts, body) = request.into_parts();
         let services = self.region.services();
         let ecs = services.iter().copied().find(|service| service.name == "ecs");
-        let (whole, trail) = (Whole::empty(), Trail::default());
+        let (whole, trail) = (Whole::empty(), self.region.trail());
+        let mut watched = Watched::new(&*self.region, request_id, trail.clone());
+        watched.trace.service = "ecs";
+        watched.trace.operation = match parts.uri.path() {
+            sessions::TELEMETRY_PATH => "StartTelemetrySession".to_owned(),
+            _ => "Poll".to_owned(),
+        };
         let asked = Asked { parts: &parts, whole, guest, request_id, trail };
-        match self.verify(&asked, ecs, Protocol::AwsJson11) {
+        let answer = match self.verify(&asked, ecs, Protocol::AwsJson11) {
             Ok(caller) => {
                 debug!(%request_id, account = %caller.account, path = parts.uri.path(), "socket asked for");
                 let request = Request::from_parts(parts, body);
@@ -298,7 +291,9 @@ impl<S: RegionApi> Server<S> {
                 let answer = error_answer(&refusal, Protocol::AwsJson11, ecs, request_id);
                 respond(answer, request_id)
             }
-        }
+        };
+        watched.answered(answer.status().as_u16());
+        answer
     }
 }
 

@@ -16,6 +16,7 @@ mod region_api;
 mod route;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::sync::Arc;
 

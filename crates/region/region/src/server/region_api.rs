@@ -14,6 +14,7 @@ use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use tokio::net::TcpListener;
 
 use super::answer::REQUEST_ID;
+use super::watched::Watched;
 use super::{Body, BoxFuture, RegionApi, RequestBody, serve};
 use crate::audit::{Entry, Outcome};
 use crate::region::Region;
@@ -129,23 +130,17 @@ impl RegionApi for Region {
         origin: Origin,
     ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move {
-            let (time, request_id) = (self.control.clock.now(), self.request_id());
+            let request_id = self.request_id();
+            let mut watched = Watched::new(&*self, request_id, origin.trail.clone());
+            watched.trace.service = "ecr";
             let mut answer = self.ecr.registry.handle(request, &origin).await;
             if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
                 answer.headers_mut().insert(REQUEST_ID, value);
             }
             let status = answer.status();
-            let error_code = (status == StatusCode::FORBIDDEN).then(|| "DENIED".to_owned());
-            let outcome = Outcome {
-                time,
-                request_id,
-                service: "ecr",
-                // Its actions say what it was.
-                operation: String::new(),
-                status: status.as_u16(),
-                error_code,
-            };
-            self.answered(outcome, &origin.trail);
+            let is_denied = status == StatusCode::FORBIDDEN;
+            watched.trace.error_code = is_denied.then(|| "DENIED".to_owned());
+            watched.answered(status.as_u16());
             answer
         })
     }

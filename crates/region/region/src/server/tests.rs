@@ -40,6 +40,30 @@ async fn health_needs_no_signature_and_everything_else_does() {
     }
 }
 
+/// What it had decided by then is committed, so that the log must have it.
+#[tokio::test]
+async fn a_request_whose_caller_hangs_up_is_noted_all_the_same() {
+    let mut region = Running::start().await;
+    let address = region.address;
+    let target = "AmazonEC2ContainerServiceV20141113.StopTask";
+    let stop = signed("ecs").target(target).body(r#"{"task":"x"}"#);
+    let waiting = tokio::spawn(async move { wire::send(address, &stop).await });
+    region.wait_for_slow().await;
+    waiting.abort();
+    assert_eq!(region.next_noted().await, ("StopTask".to_owned(), 499));
+}
+
+#[tokio::test]
+async fn each_request_is_noted_once_and_a_sockets_too() {
+    let mut region = Running::start().await;
+    assert_eq!(region.send(&signed("ecs").target(LIST).body("{}")).await.status, 200);
+    assert_eq!(region.next_noted().await, ("ListClusters".to_owned(), 200));
+    assert_eq!(region.send(&Sent::get("/acs/ws").signed_for("ecs")).await.status, 200);
+    assert_eq!(region.next_noted().await, ("Poll".to_owned(), 200));
+    assert_eq!(region.send(&Sent::get("/tcs/ws").signed_for("ecs")).await.status, 200);
+    assert_eq!(region.next_noted().await, ("StartTelemetrySession".to_owned(), 200));
+}
+
 #[tokio::test]
 async fn a_temporary_key_is_good_until_the_moment_it_ends() {
     let region = Running::start().await;

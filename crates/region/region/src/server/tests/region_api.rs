@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::{Credentials, presign};
-use aws_wire::{ApiError, Caller, Origin, Principal};
+use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
 use bytes::Bytes;
 use control::access::AccessKey;
 use ec2_api as ec2;
@@ -18,9 +18,10 @@ use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Token, Uuid};
 use sts_api as sts;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::wire::{self, Got, Sent};
+use crate::audit::Outcome;
 use crate::server::{Body, BoxFuture, RegionApi, RequestBody, serve};
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -33,6 +34,7 @@ static SERVICES: [&Service; 4] = [&ecs::SERVICE, &ecr::SERVICE, &sts::SERVICE, &
 pub(super) struct Small {
     region: RegionName,
     slow: Notify,
+    noted: mpsc::UnboundedSender<(String, u16)>,
 }
 
 impl RegionApi for Small {
@@ -95,6 +97,10 @@ impl RegionApi for Small {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     Ok(call.answer(&ecs::ListTasksResponse::default()))
                 }
+                "StopTask" => {
+                    self.slow.notify_one();
+                    std::future::pending().await
+                }
                 "GetCallerIdentity" => {
                     let account = Some(caller.account.to_string());
                     let output = sts::GetCallerIdentityResponse { account, ..Default::default() };
@@ -103,6 +109,14 @@ impl RegionApi for Small {
                 _ => panic!("the secret of the panic"),
             }
         })
+    }
+
+    fn trail(&self) -> Trail {
+        Trail::on()
+    }
+
+    fn answered(&self, outcome: Outcome, _: &Trail) {
+        let _ = self.noted.send((outcome.operation, outcome.status));
     }
 
     fn session(self: Arc<Self>, _: &Caller, _: Request<Incoming>) -> Response<String> {
@@ -131,13 +145,16 @@ impl RegionApi for Small {
 pub(super) struct Running {
     pub(super) address: SocketAddr,
     region: Arc<Small>,
+    noted: mpsc::UnboundedReceiver<(String, u16)>,
     shutdown: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     pub(super) async fn start() -> Self {
-        let region = Arc::new(Small { region: "us-east-1".parse().unwrap(), slow: Notify::new() });
+        let (noting, noted) = mpsc::unbounded_channel();
+        let name = "us-east-1".parse().unwrap();
+        let region = Arc::new(Small { region: name, slow: Notify::new(), noted: noting });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, told) = oneshot::channel::<()>();
@@ -145,7 +162,7 @@ impl Running {
         let serving = tokio::spawn(serve(served, listener, async {
             let _ = told.await;
         }));
-        Self { address, region, shutdown, serving }
+        Self { address, region, noted, shutdown, serving }
     }
 
     pub(super) async fn send(&self, request: &Sent) -> Got {
@@ -154,6 +171,12 @@ impl Running {
 
     pub(super) async fn wait_for_slow(&self) {
         self.region.slow.notified().await;
+    }
+
+    /// The operation and the status of the next request that is noted.
+    pub(super) async fn next_noted(&mut self) -> (String, u16) {
+        let next = tokio::time::timeout(Duration::from_secs(10), self.noted.recv()).await;
+        next.expect("a request is noted within ten seconds").expect("the region goes on")
     }
 
     pub(super) async fn stop(self) {
