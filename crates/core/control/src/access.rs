@@ -373,7 +373,8 @@ pub fn traveller(caller: &Caller) -> Traveller {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use longshore_types::SeededEnv;
+    use longshore_types::{InstanceId, Resources, Scope, SeededEnv, Timestamp, Uuid};
+    use model::instance::{AgentState, InstanceStatus};
 
     use super::*;
 
@@ -387,6 +388,60 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(keys.root.access_key_id.len(), 20);
         assert!(!format!("{keys:?}").contains(keys.root.secret_access_key.reveal()));
+    }
+
+    fn instance(attributes: &[&str]) -> Instance {
+        let on = |name: &&str| ((*name).to_owned(), Some("true".to_owned()));
+        Instance {
+            id: InstanceId::from_bytes([1; 16]),
+            scope: Scope { region: "us-east-1".parse().unwrap(), account: Config::root_account() },
+            cluster: "default".parse().unwrap(),
+            status: InstanceStatus::Active,
+            total: Resources::default(),
+            reserved_ports: [].into(),
+            other_resources: vec![],
+            attributes: attributes.iter().map(on).collect(),
+            tags: [].into(),
+            ec2_instance_id: None,
+            capacity_provider: None,
+            is_external: false,
+            access_key: Some("AKIDNODE".to_owned()),
+            registered_at: Timestamp(0),
+            agent: AgentState::default(),
+            health: vec![],
+            version: 0,
+        }
+    }
+
+    #[test]
+    fn a_host_that_runs_all_accounts_tasks_has_no_user_for_an_agent() {
+        let (shared, own) = (instance(&[FARGATE_ATTRIBUTE]), instance(&[]));
+        let user = Principal::User { name: "ann".into(), path: "/".into(), id: "AIDA".into() };
+        for (principal, key, speaks_for_own, speaks_for_shared) in [
+            (Principal::Root, "AKIDROOT", true, true),
+            (Principal::Node { instance: None }, "AKIDNODE", true, true),
+            (Principal::Node { instance: None }, "AKIDOTHER", false, false),
+            (user, "AKIDANN", true, false),
+            (Principal::Anonymous, "", false, false),
+        ] {
+            let caller = Caller { principal, access_key: key.to_owned(), ..root_caller() };
+            assert_eq!(may_speak_for(&caller, &own), speaks_for_own, "{caller:?}");
+            assert_eq!(may_speak_for(&caller, &shared), speaks_for_shared, "{caller:?}");
+            assert_eq!(may_operate(&caller, &shared), speaks_for_own, "{caller:?}");
+        }
+    }
+
+    fn root_caller() -> Caller {
+        Caller {
+            account: Config::root_account(),
+            region: "us-east-1".parse().unwrap(),
+            access_key: String::new(),
+            principal: Principal::Root,
+            session: None,
+            origin: aws_wire::Origin::default(),
+            request_id: Uuid::from_random([0; 16]),
+            now: Timestamp(0),
+        }
     }
 
     #[test]

@@ -171,6 +171,24 @@ async fn a_deregistered_instance_is_refused_by_name() {
     assert_eq!(lost.stop_code.unwrap().as_str(), "TerminationNotice");
 }
 
+/// Policies are asked about the ARN that is named; it must be the one that is answered for.
+#[tokio::test]
+async fn a_socket_of_an_instance_by_a_false_cluster_or_region_is_refused() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    for (ours, false_one) in [(":us-east-1:", ":eu-west-1:"), ("/default/", "/prod/")] {
+        let named = agent.instance.replace(ours, false_one);
+        assert_ne!(named, agent.instance);
+        let Err(Error::Http(refused)) =
+            tokio_tungstenite::connect_async(world.url("acs", &named)).await
+        else {
+            panic!("{named} must be refused")
+        };
+        let body = String::from_utf8(refused.into_body().unwrap()).unwrap();
+        assert!(body.contains("InactiveInstanceException"), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn health_checks_and_instance_status_come_over_telemetry() {
     let world = World::new().await;
