@@ -8,10 +8,9 @@ use model::{Parameter, ParameterVersion, View};
 use ssm_api as api;
 
 use crate::describe::{Filter, filters};
-use crate::errors::invalid;
 use crate::limits::PATH_PAGE_MAX;
 use crate::pages::page;
-use crate::{Ssm, render};
+use crate::{Ssm, names, render};
 
 pub(crate) async fn get_parameter(
     it: &Ssm,
@@ -81,12 +80,7 @@ pub(crate) async fn get_parameters_by_path(
         .permission(caller.account, "ssm:GetParametersByPath", path.trim_end_matches('/'))
         .with("ssm:Recursive", is_recursive);
     let view = it.control.read(caller, &permission)?;
-    if !path.starts_with('/') {
-        return Err(invalid(
-            "The parameter doesn't meet the parameter name requirements. The parameter name must begin with a forward \
-             slash \"/\".",
-        ));
-    }
+    names::check_path(&path)?;
     let filters = filters(input.parameter_filters, &["Type", "KeyId", "Label"])?;
     let found = below(&view, caller, &path, is_recursive);
     let found = found.filter_map(|row| {

@@ -71,6 +71,34 @@ pub(crate) fn to_put(
     }
 }
 
+/// That a path is one below which parameters can be. A slash at its end is nothing.
+pub(crate) fn check_path(path: &str) -> Result<(), ApiError> {
+    let Some(plain) = path.strip_prefix('/') else {
+        return Err(invalid(
+            "The parameter doesn't meet the parameter name requirements. The parameter name must begin with a forward \
+             slash \"/\".",
+        ));
+    };
+    if plain.is_empty() {
+        return Ok(());
+    }
+    let levels: Vec<&str> = plain.strip_suffix('/').unwrap_or(plain).split('/').collect();
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if !levels.iter().all(|level| !level.is_empty() && level.chars().all(is_allowed)) {
+        return Err(invalid(
+            "The parameter doesn't meet the parameter name requirements. A path can consist of sub-paths divided by \
+             slash symbol; each sub-path can be formed as a mix of letters, numbers and the following 3 symbols .-_",
+        ));
+    }
+    match levels.len() <= LEVELS_MAX {
+        true => Ok(()),
+        false => Err(named(
+            "HierarchyLevelLimitExceededException",
+            format!("A hierarchy can have up to {LEVELS_MAX} levels."),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -129,14 +129,18 @@ fn check(asked: &Asked) -> Result<(), ApiError> {
     if let Some(kind) = asked.data_type.as_deref().filter(|kind| !DATA_TYPES.contains(kind)) {
         return Err(invalid(format!("The following data type is not supported: {kind}")));
     }
-    let pattern = asked.allowed_pattern.as_deref().filter(|pattern| !pattern.is_empty());
-    let Some(pattern) = pattern else { return Ok(()) };
+    check_pattern(asked.allowed_pattern.as_deref(), &asked.value)
+}
+
+/// That a value is as its pattern wants it. An empty pattern is none.
+fn check_pattern(pattern: Option<&str>, value: &str) -> Result<(), ApiError> {
+    let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else { return Ok(()) };
     let compiled = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
     let compiled = compiled.map_err(|_| {
         let message = "The request does not meet the regular expression requirement.";
         named("InvalidAllowedPatternException", message)
     })?;
-    match compiled.is_match(&asked.value) {
+    match compiled.is_match(value) {
         true => Ok(()),
         false => Err(named(
             "ParameterPatternMismatchException",
@@ -193,12 +197,17 @@ fn put(
         new.clone().or_else(|| old.cloned().flatten()).filter(|text| !text.is_empty())
     };
     let data_type = asked.data_type.clone().or_else(|| last.map(|row| row.data_type.clone()));
+    let allowed_pattern = given(&asked.allowed_pattern, last.map(|row| &row.allowed_pattern));
+    if asked.allowed_pattern.is_none() {
+        // What the parameter has from before still binds it.
+        check_pattern(allowed_pattern.as_deref(), &asked.value)?;
+    }
     batch.put(ParameterVersion {
         account: asked.account,
         id,
         value,
         description: given(&asked.description, last.map(|row| &row.description)),
-        allowed_pattern: given(&asked.allowed_pattern, last.map(|row| &row.allowed_pattern)),
+        allowed_pattern,
         tier,
         data_type: data_type.unwrap_or_else(|| "text".to_owned()),
         policies: policies.texts,

@@ -169,6 +169,9 @@ async fn a_parameter_is_overwritten_only_if_that_is_asked_and_keeps_what_is_not_
         code(world.service.put_parameter(&root, odd).await),
         "ParameterPatternMismatchException"
     );
+    let unsaid = api::PutParameterRequest { overwrite: Some(true), ..put("y") };
+    let why = world.service.put_parameter(&root, unsaid).await.unwrap_err();
+    assert_eq!(why.code, "ParameterPatternMismatchException", "the pattern from before holds");
     let tag = api::Tag { key: Some("a".to_owned()), value: Some("b".to_owned()) };
     let both =
         api::PutParameterRequest { overwrite: Some(true), tags: Some(vec![tag]), ..put("3") };
@@ -178,6 +181,49 @@ async fn a_parameter_is_overwritten_only_if_that_is_asked_and_keeps_what_is_not_
     let values: Vec<_> =
         history.parameters.unwrap().into_iter().map(|it| it.value.unwrap()).collect();
     assert_eq!(values, ["1", "2"]);
+    let lifted = api::PutParameterRequest {
+        overwrite: Some(true),
+        allowed_pattern: Some(String::new()),
+        ..put("z")
+    };
+    world.service.put_parameter(&root, lifted).await.unwrap();
+    let free = api::PutParameterRequest { overwrite: Some(true), ..put("any") };
+    world.service.put_parameter(&root, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_path_is_made_of_names_and_a_slash_at_its_end_is_nothing() {
+    let world = World::new();
+    for name in ["/a/b", "/a/b/c", "/ab/d", "plain"] {
+        let put = ask!(
+            world,
+            put_parameter,
+            PutParameterRequest { name: name, value: "v", r#type: STRING }
+        );
+        put.unwrap();
+    }
+    let below = async |path: &str, is_recursive: bool| {
+        let found = ask!(
+            world,
+            get_parameters_by_path,
+            GetParametersByPathRequest { path: path, recursive: is_recursive }
+        );
+        let found = found.map_err(|why| why.code.into_owned())?;
+        let names = found.parameters.unwrap().into_iter().map(|it| it.name.unwrap());
+        Ok::<_, String>(names.collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(below("/a", false).await.unwrap(), "/a/b");
+    assert_eq!(below("/a/", true).await.unwrap(), "/a/b /a/b/c");
+    assert_eq!(below("/a/b", true).await.unwrap(), "/a/b/c");
+    assert_eq!(below("/a/b/c", true).await.unwrap(), "", "a parameter is not below itself");
+    assert_eq!(below("/none", true).await.unwrap(), "");
+    assert_eq!(below("/", false).await.unwrap(), "plain");
+    assert_eq!(below("/", true).await.unwrap(), "/a/b /a/b/c /ab/d plain");
+    for path in ["a", "//", "/a//", "/a//b", "/a:1", "/a b", "/a/*"] {
+        assert_eq!(below(path, true).await, Err("ValidationException".to_owned()), "{path}");
+    }
+    let deep = "/a".repeat(16);
+    assert_eq!(below(&deep, true).await, Err("HierarchyLevelLimitExceededException".to_owned()));
 }
 
 #[tokio::test]
