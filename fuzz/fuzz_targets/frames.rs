@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use agent::acs::wire::{Envelope, Header, Heartbeat, Task};
+use acs::message::{Header, Heartbeat};
+use acs::{Envelope, Task};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
