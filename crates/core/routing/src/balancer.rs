@@ -1,0 +1,180 @@
+//! A balancer and its listeners.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BalancerId, CertificateId, ListenerId};
+use crate::rule::Rule;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancer {
+    pub id: BalancerId,
+    /// `app/my-balancer/50dc6c495c0c9188`, as logs name it.
+    pub name: String,
+    pub account: String,
+    pub kind: Kind,
+    pub scheme: Scheme,
+    /// Its interfaces, one a subnet: each address is listened on at every listener's port.
+    #[serde(default)]
+    pub interfaces: Vec<Interface>,
+    #[serde(default)]
+    pub attributes: BalancerAttributes,
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Application,
+    Network,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheme {
+    Internal,
+    /// Reachable from outside its VPC as well: the balancer listens on the machine's own address too.
+    InternetFacing,
+}
+
+/// An interface of the balancer in a subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// `eni-…`.
+    pub eni: String,
+    pub address: IpAddr,
+    pub subnet: String,
+    pub zone: String,
+}
+
+/// Attributes that are acted on. The defaults are those of an application balancer; a network balancer differs in
+/// `cross_zone`, which its maker sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BalancerAttributes {
+    /// `idle_timeout.timeout_seconds`.
+    pub idle_timeout_s: u32,
+    /// `client_keep_alive.seconds`: how old a client's connection may become.
+    pub client_keep_alive_s: u32,
+    /// `routing.http2.enabled`.
+    pub http2: bool,
+    pub drop_invalid_header_fields: bool,
+    pub preserve_host_header: bool,
+    /// `routing.http.xff_header_processing.mode`.
+    pub forwarded_for: ForwardedFor,
+    /// `routing.http.xff_client_port.enabled`.
+    pub forwarded_for_port: bool,
+    /// `routing.http.x_amzn_tls_version_and_cipher_suite.enabled`.
+    pub tls_headers: bool,
+    pub desync: DesyncMode,
+    /// `load_balancing.cross_zone.enabled`.
+    pub cross_zone: bool,
+    pub access_logs: Option<AccessLogs>,
+    pub connection_logs: Option<AccessLogs>,
+}
+
+impl Default for BalancerAttributes {
+    fn default() -> Self {
+        Self {
+            idle_timeout_s: 60,
+            client_keep_alive_s: 3600,
+            http2: true,
+            drop_invalid_header_fields: false,
+            preserve_host_header: false,
+            forwarded_for: ForwardedFor::Append,
+            forwarded_for_port: false,
+            tls_headers: false,
+            desync: DesyncMode::Defensive,
+            cross_zone: true,
+            access_logs: None,
+            connection_logs: None,
+        }
+    }
+}
+
+/// Where logs go: a bucket's name is a directory below the balancer's own log directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLogs {
+    pub bucket: String,
+    #[serde(default)]
+    pub prefix: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardedFor {
+    Append,
+    Preserve,
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DesyncMode {
+    Monitor,
+    Defensive,
+    Strictest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub id: ListenerId,
+    pub port: u16,
+    pub protocol: ListenerProtocol,
+    /// For HTTPS and TLS.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+    /// In any order; the one without priority is the default. A network balancer's listener has only that one.
+    pub rules: Vec<Rule>,
+    #[serde(default)]
+    pub attributes: ListenerAttributes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListenerProtocol {
+    Http,
+    Https,
+    Tcp,
+    Tls,
+    Udp,
+    TcpUdp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSettings {
+    /// `ELBSecurityPolicy-…`.
+    pub policy: String,
+    /// Shown to clients that name no host, or one that no certificate is for.
+    pub default_certificate: CertificateId,
+    /// Found by the host that a client names (SNI).
+    #[serde(default)]
+    pub certificates: Vec<CertificateId>,
+    /// Of a TLS listener of a network balancer; an application balancer always offers h2 and http/1.1.
+    #[serde(default)]
+    pub alpn: Alpn,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Alpn {
+    #[default]
+    None,
+    Http1Only,
+    Http2Only,
+    Http2Optional,
+    Http2Preferred,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerAttributes {
+    /// `routing.http.response.server.enabled`: whether the target's `Server` header is passed on.
+    pub server_header: bool,
+    /// Headers set on answers that lack them (`routing.http.response.….header_value`): name and value.
+    pub response_headers: Vec<(String, String)>,
+    /// `tcp.idle_timeout.seconds` of a network balancer.
+    pub tcp_idle_timeout_s: u32,
+}
+
+impl Default for ListenerAttributes {
+    fn default() -> Self {
+        Self { server_header: true, response_headers: Vec::new(), tcp_idle_timeout_s: 350 }
+    }
+}

@@ -1,0 +1,37 @@
+//! What a load balancer must know, and how it decides with it: pure, shared by the region and the balancer.
+//!
+//! The region makes a [`Table`] from its rows: every balancer of the region with its listeners, rules and
+//! target groups. A balancer's process reads it ([`Update`]: whole, or as change since a version), keeps it on disk, and
+//! serves by it. What it sees comes back as a [`Report`]: which version it serves by, how targets answer its
+//! checks, and how many requests each of them still holds. Both sides are levels, not edges: a lost update or
+//! report is made good by the next one.
+//!
+//! Nothing here reads a clock or draws a number: times and seeds are arguments.
+//!
+//! **Invariant:** a table that was read is served, whatever it holds: what cannot be understood of it (a regular
+//! expression that does not compile, a group that is not there) matches nothing or answers 503, and is named.
+
+mod balancer;
+mod group;
+mod ids;
+pub mod limits;
+mod report;
+mod rule;
+mod source;
+mod table;
+
+pub use balancer::{
+    AccessLogs, Alpn, Balancer, BalancerAttributes, DesyncMode, ForwardedFor, Interface, Kind,
+    Listener, ListenerAttributes, ListenerProtocol, Scheme, TlsSettings,
+};
+pub use group::{
+    Algorithm, CheckPort, CheckProtocol, HealthCheck, Matcher, NotAMatcher, ProtocolVersion,
+    Stickiness, Target, TargetGroup, TargetProtocol, TargetState,
+};
+pub use ids::{BalancerId, CertificateId, GroupId, ListenerId, RuleId, TargetKey};
+pub use report::{Finding, REPORT_INTERVAL_MS, Report, TargetReport};
+pub use rule::{
+    Action, Condition, Pattern, RedirectStatus, Rewrite, Rule, Transforms, WeightedGroup,
+};
+pub use source::{NotASource, Source};
+pub use table::{Certificate, Change, Table, Update};

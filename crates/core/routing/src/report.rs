@@ -1,0 +1,55 @@
+//! What a balancer's process tells the region.
+
+use longshore_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GroupId, ListenerId, TargetKey};
+
+/// Everything that one balancer's process sees; sent whole whenever anything in it changed, and at least every
+/// [`REPORT_INTERVAL_MS`]. A process that has been silent for three intervals is not waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which process speaks; its own choice, kept over restarts.
+    pub node: String,
+    /// The version it serves by: no request that begins after this report was made is decided by an earlier one.
+    ///
+    /// So a draining target is confirmed by a node once `version` is at least the one in which it became draining and
+    /// [`in_flight`](TargetReport::in_flight) of it is 0, or the target is not named at all.
+    pub version: u64,
+    pub targets: Vec<TargetReport>,
+    /// Where listeners are reached from this machine itself: those of internet-facing balancers, with the port that was
+    /// free for them.
+    #[serde(default)]
+    pub local: Vec<(ListenerId, std::net::SocketAddr)>,
+}
+
+/// How often a process reports though nothing changed.
+pub const REPORT_INTERVAL_MS: u64 = 10_000;
+
+/// One target of one group as a balancer sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    pub group: GroupId,
+    pub target: TargetKey,
+    /// Of which registration it speaks.
+    pub registered_at: Timestamp,
+    pub finding: Finding,
+    /// Requests, websockets and flows that it holds at this moment.
+    pub in_flight: u32,
+}
+
+/// What checks found, in AWS's reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// No check has been decisive: `Elb.InitialHealthChecking`.
+    Initial,
+    Healthy,
+    /// `Target.ResponseCodeMismatch`: `Health checks failed with these codes: [503]`.
+    CodeMismatch(u16),
+    /// `Target.Timeout`.
+    Timeout,
+    /// `Target.FailedHealthChecks`: refused, cut off, or no HTTP.
+    Failed,
+    /// Not checked: draining, or unused.
+    NotChecked,
+}
