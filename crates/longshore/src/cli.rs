@@ -1,10 +1,12 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
 use clap::{Args, Parser, Subcommand};
+use control::Advertised;
 use longshore_types::{ClusterName, RegionName, Token};
 
 /// Where a region listens unless told otherwise: the port that people's wrappers already expect.
@@ -76,9 +78,11 @@ pub(crate) struct RegionArgs {
     pub(crate) oidc_keys: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) root_key: RootKeyArgs,
-    /// Listen beyond loopback although there is no TLS: whoever sees the traffic can read it
+    /// Take requests without TLS from other machines too: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
     /// Hours for which stopped tasks stay visible
     #[arg(long, value_name = "HOURS", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=8760))]
@@ -97,6 +101,44 @@ pub(crate) struct RegionArgs {
     /// The file that standard output and error go to, which is rotated
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+}
+
+/// What the region is called from elsewhere, and how it proves that it is the one.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct AddressArgs {
+    /// The address that other machines reach the region at, behind a proxy too: https://HOST[:PORT]. Agents, images,
+    /// `env` and `configure` are told this one [default: what it listens on]
+    #[arg(long, value_name = "URL")]
+    pub(crate) advertise: Option<Advertised>,
+    /// A PEM file with the certificate to show, read again when it changes [default: the region's own authority
+    /// signs one]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The PEM file of that certificate's key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A PEM file with the authority that signed it, if machines don't know it anyway: hosts that join and clients
+    /// are told to trust it
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+impl AddressArgs {
+    /// The same again, for another process, whose directory may be another.
+    pub(crate) fn to_args(&self) -> Vec<OsString> {
+        let advertised = self.advertise.as_ref().map(|it| OsString::from(it.to_string()));
+        let file = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string())
+        };
+        let files = [
+            ("--tls-cert", file(&self.tls_cert)),
+            ("--tls-key", file(&self.tls_key)),
+            ("--tls-ca", file(&self.tls_ca)),
+        ];
+        let all = std::iter::once(("--advertise", advertised)).chain(files);
+        all.filter_map(|(flag, value)| Some([flag.into(), value?])).flatten().collect()
+    }
 }
 
 /// Where the key is that secrets are kept under: a file `root.key` in the data directory, which is made at the first

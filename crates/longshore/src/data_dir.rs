@@ -58,6 +58,12 @@ pub(crate) struct RegionFile {
     /// The range of bridged containers' addresses; empty where a region of before 0.3 runs.
     #[serde(default)]
     pub(crate) bridge: String,
+    /// What other machines are told: `https://region.lan`. Nothing if that is the address itself.
+    #[serde(default)]
+    pub(crate) advertised: Option<String>,
+    /// The file of the authority that clients must trust; nothing if any system does.
+    #[serde(default)]
+    pub(crate) authority: Option<PathBuf>,
 }
 
 impl RegionFile {
@@ -68,6 +74,16 @@ impl RegionFile {
             ip => ip,
         };
         SocketAddr::new(ip, self.address.port())
+    }
+
+    /// The address that others are told.
+    pub(crate) fn told(&self) -> String {
+        self.advertised.clone().unwrap_or_else(|| format!("http://{}", self.endpoint()))
+    }
+
+    /// The authority's file, if clients need it for [`RegionFile::told`].
+    pub(crate) fn authority_for_clients(&self) -> Option<&Path> {
+        self.authority.as_deref().filter(|_| self.told().starts_with("https://"))
     }
 }
 
@@ -224,7 +240,7 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "agent",
         "audit",
         "logs",
@@ -234,6 +250,7 @@ fn is_ours(name: &OsStr) -> bool {
         "registry-auth.json",
         "root.key",
         "root.key.next",
+        "tls",
         files::reserve::NAME,
     ];
     let text = name.to_string_lossy();
@@ -295,6 +312,8 @@ mod tests {
             pid: std::process::id(),
             vpc: "172.31.0.0/16".to_owned(),
             bridge: "172.30.0.0/20".to_owned(),
+            advertised: None,
+            authority: None,
         };
         data.write_region(&file).unwrap();
         assert_eq!(data.region().unwrap(), file);

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use control::Advertised;
+
 use crate::client::ClientError;
 use crate::data_dir::Role;
 
@@ -33,9 +35,10 @@ pub(crate) enum Error {
     )]
     AddressInUse(SocketAddr),
     #[error(
-        "{0} can be reached from beyond this machine and there is no TLS; say --insecure-listen if that is wanted"
+        "{0} would have other machines come without TLS, which none is let in by: advertise https://, or say \
+         --insecure-listen if that is wanted"
     )]
-    Insecure(SocketAddr),
+    Insecure(Advertised),
     #[error("{0}")]
     Refused(String),
     #[error("failed to {doing}")]

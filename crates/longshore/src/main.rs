@@ -19,6 +19,7 @@ mod error;
 mod leftovers;
 mod logging;
 mod procs;
+mod reach;
 mod signals;
 mod supervisor;
 mod table;

@@ -143,8 +143,9 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn beyond_loopback_only_by_name() {
-    let refused = World::new().run(&["region", "--listen", "0.0.0.0:0"]);
+fn others_come_without_tls_only_by_name() {
+    let told = ["region", "--listen", "0.0.0.0:0", "--advertise", "http://region.lan"];
+    let refused = World::new().run(&told);
     assert_eq!(refused.status.code(), Some(78));
     assert!(text(&refused.stderr).contains("--insecure-listen"));
 }

@@ -1,14 +1,75 @@
 //! What a region is told at its start: one typed tree, checked once.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use http::Uri;
+use http::uri::Authority;
 use longshore_types::{AccountId, RegionName, Token};
 
 use crate::keyring::RootKeySource;
 
 /// The account that a first start creates, and whose root key `longshore env` prints.
 pub const ROOT_ACCOUNT: &str = "000000000000";
+
+/// An address that a region is reached at: `https://region.example.com`, `http://10.0.0.1:4566`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    is_secure: bool,
+    authority: Authority,
+}
+
+/// A text that can't be advertised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write it as https://HOST[:PORT]: nothing may follow, since whole requests are signed")]
+pub struct NotAnAddress;
+
+impl Advertised {
+    /// By TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Without its port, and without brackets.
+    pub fn host(&self) -> &str {
+        self.authority.host().trim_matches(['[', ']'])
+    }
+
+    /// With its port, if it has one.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+}
+
+impl FromStr for Advertised {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        let uri: Uri = text.parse().map_err(|_| NotAnAddress)?;
+        let is_secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(NotAnAddress),
+        };
+        let authority = uri.authority().filter(|it| !it.as_str().contains('@'));
+        let authority = authority.filter(|it| !it.host().is_empty()).ok_or(NotAnAddress)?;
+        let is_bare = uri.query().is_none() && matches!(uri.path(), "" | "/");
+        let authority = authority.as_str().to_ascii_lowercase().parse();
+        authority
+            .ok()
+            .filter(|_| is_bare)
+            .map(|it| Self { is_secure, authority: it })
+            .ok_or(NotAnAddress)
+    }
+}
+
+impl fmt::Display for Advertised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http{}://{}", if self.is_secure { "s" } else { "" }, self.authority)
+    }
+}
 
 /// The settings of one region.
 #[derive(Clone, Debug)]
@@ -17,6 +78,8 @@ pub struct Config {
     pub region: RegionName,
     /// Where everything listens; answers that name an endpoint name this one. Since 0.1.
     pub listen: SocketAddr,
+    /// The address that clients on other machines, agents and images are told instead. Since 0.2.
+    pub advertise: Option<Advertised>,
     /// Where the store, the registry, logs and keys are kept. Since 0.1.
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
@@ -39,6 +102,7 @@ impl Config {
         Self {
             region,
             listen,
+            advertise: None,
             data_dir,
             account_keys: None,
             oidc_keys: None,
@@ -116,6 +180,28 @@ impl Default for Retention {
             past_deployments_ms: 90 * 24 * HOUR_MS,
             inactive_capacity_providers_ms: HOUR_MS,
             client_tokens_ms: 24 * HOUR_MS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_address_is_a_scheme_and_a_host() {
+        for (text, host, authority) in [
+            ("https://region.lan", "region.lan", "region.lan"),
+            ("https://Region.lan:8443/", "region.lan", "region.lan:8443"),
+            ("http://10.0.0.1:4566", "10.0.0.1", "10.0.0.1:4566"),
+            ("https://[fd00::1]:4566", "fd00::1", "[fd00::1]:4566"),
+        ] {
+            let read: Advertised = text.parse().unwrap();
+            assert_eq!((read.host(), read.authority()), (host, authority));
+            assert_eq!(read.to_string(), text.trim_end_matches('/').to_lowercase());
+        }
+        for bad in ["", "region.lan", "ftp://x", "https://x/path", "https://u@x", "https://x?y"] {
+            assert_eq!(bad.parse::<Advertised>(), Err(NotAnAddress), "{bad}");
         }
     }
 }

@@ -32,7 +32,7 @@ mod vpc;
 
 pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};
 pub use authorize::{Context, Permission, Policy, ResourceKind, Value, is_root};
-pub use config::Config;
+pub use config::{Advertised, Config, NotAnAddress};
 pub use documents::Documents;
 pub use keyring::{RootKeyError, RootKeySource, RootKeys};
 pub use shared::{Control, Parts};

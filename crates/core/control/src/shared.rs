@@ -57,11 +57,32 @@ impl Control {
 
     /// Where agents, and whoever follows an answer, reach the region.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.registry_host())
+        match &self.config.advertise {
+            Some(advertised) => advertised.to_string(),
+            None => self.local_endpoint(),
+        }
     }
 
     /// The host and port in the names of the region's own images.
     pub fn registry_host(&self) -> String {
+        match &self.config.advertise {
+            Some(advertised) => advertised.authority().to_owned(),
+            None => self.local_host(),
+        }
+    }
+
+    /// Whether an image's registry is this region's, by the name that is told to others or by its own machine's.
+    pub fn is_own_registry(&self, host: &str) -> bool {
+        host == self.registry_host() || host == self.local_host()
+    }
+
+    /// Where the region's own machine reaches it, whatever is told to others.
+    pub fn local_endpoint(&self) -> String {
+        format!("http://{}", self.local_host())
+    }
+
+    /// The host and port of [`Control::local_endpoint`].
+    pub fn local_host(&self) -> String {
         let mut address = self.config.listen;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

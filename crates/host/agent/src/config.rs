@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Uri;
 use longshore_types::{Clock, IdSource, RegionName, Steps};
+use trust::Trust;
 
 use crate::client::{Attribute, CredentialsSource};
 use crate::endpoint::TaskEndpoint;
@@ -14,8 +15,10 @@ use crate::ports::{Images, Networks, Runtime};
 /// Settings of one host.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// The region's address, `http://…`.
+    /// The region's address, `http://…` or `https://…`.
     pub endpoint: Uri,
+    /// Whom the region's certificates must come from.
+    pub trust: Trust,
     pub region: RegionName,
     /// Which cluster to join; without one `default`, which is created if it is missing.
     pub cluster: Option<String>,
@@ -59,6 +62,7 @@ impl AgentConfig {
     pub fn new(endpoint: Uri, region: RegionName, state_dir: PathBuf) -> Self {
         Self {
             endpoint,
+            trust: Trust::system(),
             region,
             cluster: None,
             state_dir,

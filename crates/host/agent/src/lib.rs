@@ -46,7 +46,7 @@ pub use register::capabilities;
 pub use socket::Ended;
 pub use state_dir::StateError;
 
-use crate::client::{Api, RegionLink};
+use crate::client::{Api, ApiConfig, RegionLink};
 use crate::engine::{Context, CredentialsBook, Engine, SecretsBook};
 use crate::limits::STARTS_MAX;
 use crate::logdriver::LogShipping;
@@ -75,11 +75,14 @@ impl Agent {
     pub async fn open(config: AgentConfig, parts: Parts) -> Result<Self, StateError> {
         let dirs = StateDir::open(&config.state_dir)?.with_reserve().heard_by(config.steps.clone());
         let api = Api::new(
-            config.endpoint.clone(),
-            config.region.clone(),
+            ApiConfig {
+                endpoint: config.endpoint.clone(),
+                region: config.region.clone(),
+                trust: config.trust.clone(),
+                log_endpoints: config.log_endpoints.clone(),
+            },
             Arc::clone(&parts.credentials),
             Arc::clone(&parts.clock),
-            config.log_endpoints.clone(),
         );
         let cluster = config.cluster.clone().unwrap_or_else(|| "default".to_owned());
         let link = Arc::new(RegionLink::new(api.clone(), cluster, Arc::clone(&parts.ids)));

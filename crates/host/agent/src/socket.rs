@@ -1,10 +1,14 @@
 //! What the work socket and the telemetry socket have in common: connecting, and how it ended.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Uri, header};
 use longshore_types::Chain;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -15,7 +19,12 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use crate::client::Api;
 use crate::limits::{FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, READ_BUFFER_BYTES};
 
-pub(crate) type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
+
+/// What a socket's bytes go over: TCP, with or without TLS.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
 
 /// How a session ended, or why there was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +63,7 @@ pub(crate) fn socket_uri(endpoint: &str, query: &[(&str, &str)]) -> Result<Uri, 
         .ok_or_else(|| BadEndpoint::NoScheme { endpoint: endpoint.to_owned() })?;
     let scheme = match scheme {
         "http" | "ws" => "ws",
+        "https" | "wss" => "wss",
         other => {
             let (endpoint, scheme) = (endpoint.to_owned(), other.to_owned());
             return Err(BadEndpoint::Scheme { endpoint, scheme });
@@ -90,10 +100,18 @@ async fn handshake(api: &Api, uri: &Uri) -> Result<Socket, Ended> {
     let failed = |why: &dyn std::fmt::Display| Ended::Failed(why.to_string());
     let credentials = api.credentials().map_err(|error| failed(&error))?;
     let authority = uri.authority().ok_or_else(|| failed(&"no host"))?;
-    let port = authority.port_u16().unwrap_or(80);
-    let stream = TcpStream::connect((authority.host().trim_matches(['[', ']']), port)).await;
-    let stream = stream.map_err(|error| failed(&error))?;
+    let is_secure = uri.scheme_str() == Some("wss");
+    let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| failed(&error))?;
     let _ = stream.set_nodelay(true);
+    let stream: Box<dyn Wire> = if is_secure {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
+        let connected = TlsConnector::from(api.tls()).connect(name, stream).await;
+        Box::new(connected.map_err(|error| failed(&error))?)
+    } else {
+        Box::new(stream)
+    };
     let mut headers = HeaderMap::new();
     api.sign("GET", uri, &mut headers, b"", &credentials, "ecs");
     let mut request = Request::builder()
@@ -178,6 +196,7 @@ mod tests {
     fn a_sockets_address_keeps_the_endpoints_path_and_encodes_the_query() {
         let uri = socket_uri("http://h:1/acs/", &[("a", "x y"), ("b", "arn:1/2")]).unwrap();
         assert_eq!(uri.to_string(), "ws://h:1/acs/ws?a=x%20y&b=arn%3A1%2F2");
+        assert_eq!(socket_uri("https://h", &[]).unwrap().scheme_str(), Some("wss"));
         assert!(socket_uri("ftp://h", &[]).is_err());
     }
 

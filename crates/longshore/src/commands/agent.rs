@@ -20,6 +20,7 @@ use network::{ControlGroup, NetTag, Network, NetworkConfig, NetworkError};
 use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
+use trust::Trust;
 
 use crate::cli::{AgentArgs, EgressArgs, HostArgs};
 use crate::client::Client;
@@ -161,18 +162,22 @@ pub(crate) async fn run(
     let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
     let store = store.map_err(Error::other("open the image store"))?;
     let puller_config = PullerConfig {
-        mirrors: Mirrors {
-            region_registry: Some(region.endpoint().to_string()),
-            ..Mirrors::default()
-        },
+        mirrors: Mirrors { region_registry: Some(registry_of(&region)), ..Mirrors::default() },
         ..PullerConfig::default()
     };
-    let client_config =
-        ClientConfig { egress: egress(&region, &args.egress), ..ClientConfig::default() };
+    let trust = trust(&region)?;
+    let is_plain = region.told().starts_with("http://");
+    let client_config = ClientConfig {
+        egress: egress(&region, &args.egress),
+        trust: trust.clone().and_system(),
+        plain_http: is_plain.then(|| registry_of(&region)).into_iter().collect(),
+        ..ClientConfig::default()
+    };
     let puller = Puller::new(store, Transport::new(client_config), puller_config);
     let endpoint = format!("http://{}", region.endpoint()).parse();
     let endpoint = endpoint.map_err(Error::other("read the region's address"))?;
     let mut config = AgentConfig::new(endpoint, region.region.clone(), host.state_dir.clone());
+    config.trust = trust;
     if args.cluster != ClusterName::default_cluster() {
         // Agents create the default cluster only; one that is named here is wanted as well.
         let client = Client::new(region.endpoint(), region.region.clone(), credentials.clone());
@@ -229,9 +234,23 @@ fn task_endpoint(region: &RegionFile, network: &Network) -> Result<Option<TaskEn
     }))
 }
 
+/// The host of the region's images, as others are told it.
+fn registry_of(region: &RegionFile) -> String {
+    let told = region.told();
+    told.split_once("://").map_or(told.clone(), |(_, host)| host.to_owned())
+}
+
+/// Whom the region's certificates come from: its own authority, or one that the machine knows.
+fn trust(region: &RegionFile) -> Result<Trust, Error> {
+    let Some(path) = &region.authority else { return Ok(Trust::system()) };
+    let failed = |source| Error::DataDir { path: path.clone(), source };
+    let text = std::fs::read(path).map_err(failed)?;
+    Trust::only(&text).map_err(Error::other("read the region's authority"))
+}
+
 /// Where images are fetched from: the region's registry, wherever it is, and what is not this machine.
 fn egress(region: &RegionFile, args: &EgressArgs) -> Egress {
-    let own = Egress::default().allow(region.endpoint().to_string());
+    let own = Egress::default().allow(region.endpoint().to_string()).allow(registry_of(region));
     let allowed = args.allow_registry.iter().fold(own, Egress::allow);
     args.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
 }

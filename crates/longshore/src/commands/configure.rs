@@ -24,9 +24,12 @@ pub(crate) fn run(
     let config = environment.aws_config_file.clone().or_else(|| in_home("config"));
     let credentials = environment.aws_credentials_file.clone().or_else(|| in_home("credentials"));
     let (config, credentials) = config.zip(credentials).ok_or(Error::NoHome)?;
-    let endpoint = format!("http://{}", region.endpoint());
+    let endpoint = region.told();
+    let authority = region.authority_for_clients().map(|path| path.display().to_string());
     let section = format!("profile {}", args.profile);
-    let settings = [("region", region.region.as_str()), ("endpoint_url", endpoint.as_str())];
+    let mut settings =
+        vec![("region", region.region.as_str()), ("endpoint_url", endpoint.as_str())];
+    settings.extend(authority.as_deref().map(|path| ("ca_bundle", path)));
     update(&config, &section, &settings)?;
     let settings = [
         ("aws_access_key_id", root.access_key.as_str()),

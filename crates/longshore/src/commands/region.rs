@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_types::{Chain, OsIds, SystemClock, Token};
-use region::{Config, Keys, Region, StartError};
+use region::{Config, Doors, Keys, Region, StartError};
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
@@ -14,6 +15,7 @@ use crate::cli::RegionArgs;
 use crate::commands::{agent, secrets};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
+use crate::reach::Reach;
 use crate::signals;
 
 /// Connections that the kernel keeps until they are accepted; it has a bound of its own.
@@ -24,12 +26,13 @@ pub(crate) fn load_keys(data: &DataDir) -> Result<Keys, Error> {
 }
 
 pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> {
-    check_listen(args.listen, args.insecure_listen)?;
     data.create()?;
     let lock = data.take(Role::Region)?;
     let listener = bind(args.listen, data.region().ok().map(|file| file.address))?;
     let address = listener.local_addr().map_err(Error::io("ask for the listener's address"))?;
+    let reach = Reach::of(address, args, data.root(), Arc::new(SystemClock))?;
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
+    config.advertise.clone_from(&reach.advertise);
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.oidc_keys.clone_from(&args.oidc_keys);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
@@ -45,14 +48,18 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
         pid: std::process::id(),
         vpc: ranges.vpc.to_string(),
         bridge: ranges.bridge.to_string(),
+        advertised: reach.advertise.as_ref().map(ToString::to_string),
+        authority: reach.tls.authority_file().map(absolute),
     })?;
-    info!(region = %args.region, %address, "region ready");
+    let told = region.control.endpoint();
+    info!(region = %args.region, %address, told, "region ready");
     let sessions = Arc::clone(&region);
     let stop = async move {
         signals::stop().await;
         sessions.sessions.close();
     };
-    region::serve(region, listener, stop).await.map_err(Error::other("start the region"))?;
+    let doors = Doors { listener, tls: Some(reach.tls), plain: reach.plain };
+    region::serve(region, doors, stop).await.map_err(Error::other("start the region"))?;
     info!("region stopped");
     drop(lock);
     Ok(())
@@ -71,13 +78,8 @@ fn start_error(error: StartError) -> Error {
     }
 }
 
-/// Without TLS only loopback is safe from listeners on the way.
-fn check_listen(address: SocketAddr, is_insecure_wanted: bool) -> Result<(), Error> {
-    if address.ip().is_loopback() || is_insecure_wanted {
-        Ok(())
-    } else {
-        Err(Error::Insecure(address))
-    }
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Listens. For port 0 the port of the time before is tried first, so that a region which was
@@ -107,16 +109,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn beyond_loopback_only_by_name() {
-        let open: SocketAddr = "0.0.0.0:4566".parse().unwrap();
-        let text = check_listen(open, false).unwrap_err().to_string();
-        assert!(text.contains("--insecure-listen"), "{text}");
-        assert!(check_listen(open, true).is_ok());
-        assert!(check_listen("127.0.0.1:4566".parse().unwrap(), false).is_ok());
-        assert!(check_listen("[::1]:4566".parse().unwrap(), false).is_ok());
-    }
 
     #[tokio::test]
     async fn a_taken_port_is_named_and_a_free_one_is_found_again() {

@@ -89,6 +89,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if region.insecure_listen {
         region_args.push("--insecure-listen".into());
     }
+    region_args.extend(region.address.to_args());
     if let Some(file) = &region.oidc_keys {
         region_args.extend(["--oidc-keys".into(), file.into()]);
     }
@@ -149,8 +150,8 @@ async fn announce(data: DataDir, args: Up, has_agent: bool) {
         if let Ok(true) = is_ready(&data, cluster.as_deref()).await {
             let ms = started.elapsed().as_millis();
             if let Ok(file) = data.running_region() {
-                let (region, endpoint) = (file.region.clone(), file.endpoint());
-                say(&args, &format!("{region} is ready at http://{endpoint} after {ms} ms"));
+                let (region, endpoint) = (file.region.clone(), file.told());
+                say(&args, &format!("{region} is ready at {endpoint} after {ms} ms"));
                 let flag = data_dir_flag(&data);
                 say(&args, &format!("use it with: eval \"$(longshore env{flag})\""));
             }
@@ -219,7 +220,7 @@ async fn detach(data: &DataDir, environment: &Environment, args: &Up) -> Result<
     }
     let region = data.running_region()?;
     let flag = data_dir_flag(data);
-    println!("{} is ready at http://{} (pid {})", region.region, region.endpoint(), daemon.id());
+    println!("{} is ready at {} (pid {})", region.region, region.told(), daemon.id());
     println!("use it with:  eval \"$(longshore env{flag})\"");
     println!("stop it with: longshore down{flag}");
     Ok(())
@@ -308,6 +309,7 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
     if region.insecure_listen {
         told.push("--insecure-listen".into());
     }
+    told.extend(region.address.to_args());
     if let Some(keys) = &region.oidc_keys {
         told.extend(["--oidc-keys".into(), file(keys)]);
     }
@@ -369,6 +371,13 @@ mod tests {
         };
         let file = told(&["up", "--detach", "--root-key-file", "keys/root"]).root_key_file;
         assert_eq!(file, Some(std::path::absolute("keys/root").unwrap()));
+        let given: Vec<OsString> =
+            ["up", "--tls-cert", "c", "--tls-key", "k", "--advertise", "https://r"]
+                .map(OsString::from)
+                .to_vec();
+        let address = up(&daemon_args(&data, &up(&given), Path::new("/log"))).region.address;
+        assert_eq!(address.tls_key, Some(std::path::absolute("k").unwrap()));
+        assert_eq!(address.advertise.unwrap().to_string(), "https://r");
         let command = told(&["up", "--detach", "--root-key-command", "pass 'a b'"]);
         assert_eq!(command.root_key_command.as_deref(), Some("pass 'a b'"));
     }

@@ -18,7 +18,9 @@ pub mod server;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub use control::{Access, AccessKey, Config, KeyPair, Keys, RootKeySource};
 pub use region::{Region, StartError};
-pub use server::{NotReady, serve_region as serve};
+pub use server::{Doors, NotReady, Plain, serve_region as serve};
+pub use tls::{Tls, TlsError, TlsSource};

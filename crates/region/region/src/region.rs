@@ -26,6 +26,7 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
 
 use crate::audit::{AUDIT_DIR, AuditError, Log};
+use crate::tls::{Renewal, Tls};
 
 /// The store's file within the data directory.
 pub const STORE_FILE: &str = "region.sqlite";
@@ -171,13 +172,17 @@ impl Region {
         Ok(())
     }
 
-    /// Starts the driver of all that the region does by itself, once. It ends with the runtime.
-    pub fn start(&self) {
+    /// Starts the driver of all that the region does by itself, once, the renewal of a listener's certificate
+    /// included. It ends with the runtime.
+    pub fn start(&self, tls: Option<&Arc<Tls>>) {
         let mut driver = Driver::new(Environment::of(&self.control.store, &self.control.clock));
         if self.reconcilers.set(driver.status()).is_err() {
             return;
         }
         self.sessions.register(&mut driver);
+        if let Some(tls) = tls {
+            driver.register(Renewal(Arc::clone(tls)));
+        }
         for service in &self.services {
             Arc::clone(service).register(&mut driver);
         }

@@ -461,6 +461,7 @@ impl Session<'_> {
                 let endpoint = self.sessions.control.endpoint();
                 let environment = Environment {
                     registry: &self.sessions.control.registry_host(),
+                    local_registry: &self.sessions.control.local_host(),
                     view,
                     endpoint: &endpoint,
                     vpc: &vpc,

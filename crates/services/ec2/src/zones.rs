@@ -63,7 +63,7 @@ pub(super) fn describe_regions(
     let only = api::Region {
         opt_in_status: Some("opt-in-not-required".to_owned()),
         region_name: Some(ec2.control.config.region.to_string()),
-        endpoint: Some(ec2.control.endpoint().trim_start_matches("http://").to_owned()),
+        endpoint: Some(ec2.control.registry_host()),
         ..api::Region::default()
     };
     let missing = Kind::Region.refused();

@@ -34,7 +34,7 @@ pub(super) async fn get_authorization_token(
         AuthorizationData {
             authorization_token: Some(STANDARD.encode(format!("{USER}:{password}"))),
             expires_at: Some(expires),
-            proxy_endpoint: Some(format!("http://{}", ecr.control.registry_host())),
+            proxy_endpoint: Some(ecr.control.endpoint()),
         }
     });
     Ok(GetAuthorizationTokenResponse { authorization_data: Some(data.collect()) })

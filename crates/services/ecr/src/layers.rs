@@ -243,8 +243,8 @@ pub(super) async fn get_download_url_for_layer(
     }
     let expires = caller.now.plus_ms(URL_MS);
     let grant = ecr.registry.authorizer().layer_grant(&repository, &digest, expires);
-    let host = ecr.control.registry_host();
-    let url = format!("http://{host}/v2/{}/blobs/{digest}?grant={grant}", repository.name);
+    let endpoint = ecr.control.endpoint();
+    let url = format!("{endpoint}/v2/{}/blobs/{digest}?grant={grant}", repository.name);
     Ok(GetDownloadUrlForLayerResponse {
         download_url: Some(url),
         layer_digest: Some(digest.to_string()),

@@ -12,7 +12,9 @@ pub(super) fn handle(
     _: api::DiscoverPollEndpointRequest,
 ) -> Result<api::DiscoverPollEndpointResponse, ApiError> {
     ecs.control.read(caller, &Permission::to("ecs:DiscoverPollEndpoint").on("*"))?;
-    let endpoint = ecs.control.endpoint();
+    // The agent beside the region needs no way out and back in.
+    let is_beside = caller.access_key == ecs.control.access.keys.node.access_key_id;
+    let endpoint = if is_beside { ecs.control.local_endpoint() } else { ecs.control.endpoint() };
     Ok(api::DiscoverPollEndpointResponse {
         endpoint: Some(format!("{endpoint}/acs/")),
         telemetry_endpoint: Some(format!("{endpoint}/tcs/")),

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use longshore_types::Timestamp;
 use serde::Deserialize;
 use tracing::warn;
+use trust::Trust;
 
 use crate::jwt::{Key, KeySet};
 
@@ -158,7 +159,7 @@ impl Jwks {
     fn client(&self) -> &Https {
         self.client.get_or_init(|| {
             let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls_config())
+                .with_tls_config(Trust::system().client_config())
                 .https_only()
                 .enable_http1()
                 .build();
@@ -169,22 +170,6 @@ impl Jwks {
 
 fn some(keys: Vec<Key>) -> Result<Vec<Key>, NoKeys> {
     if keys.is_empty() { Err(NoKeys::Unknown) } else { Ok(keys) }
-}
-
-fn tls_config() -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let versions = || {
-        rustls::ClientConfig::builder_with_provider(std::sync::Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("ring supports the default protocol versions")
-    };
-    match versions().with_native_roots() {
-        Ok(config) => config.with_no_client_auth(),
-        Err(error) => {
-            warn!(%error, "no certificate authorities found, identity providers cannot be asked");
-            versions().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use trust::Trust;
 
 use super::Acs;
-use crate::client::{Api, FixedCredentials, RegionLink};
+use crate::client::{Api, ApiConfig, FixedCredentials, RegionLink};
 use crate::engine::state::Status;
 use crate::engine::{Context, CredentialsBook, Engine};
 use crate::fakes::{FakeImages, FakeNetworks, FakeRegion, FakeRuntime, TestClock};
@@ -62,13 +63,14 @@ impl Rig {
             secret: Token::from_text("secret".into()),
             session_token: None,
         };
-        let api = Api::new(
-            endpoint.parse().unwrap(),
-            "us-east-1".parse().unwrap(),
-            Arc::new(FixedCredentials(credentials)),
-            Arc::clone(&clock),
-            Vec::new(),
-        );
+        let config = ApiConfig {
+            endpoint: endpoint.parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            trust: Trust::system(),
+            log_endpoints: Vec::new(),
+        };
+        let credentials = Arc::new(FixedCredentials(credentials));
+        let api = Api::new(config, credentials, Arc::clone(&clock));
         let (runtime, region) = (FakeRuntime::default(), FakeRegion::default());
         let logs = LogShipping::new(
             Arc::new(runtime.clone()),

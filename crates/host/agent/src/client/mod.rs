@@ -14,12 +14,14 @@ use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use longshore_types::{Clock, RegionName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trust::Trust;
 
 pub use backoff::Backoff;
 pub(crate) use backoff::random_below;
@@ -141,24 +143,42 @@ struct Shared {
     credentials: Arc<dyn CredentialsSource>,
     clock: Arc<dyn Clock>,
     keys: SigningKeys,
-    http: Client<HttpConnector, Full<Bytes>>,
+    tls: Arc<rustls::ClientConfig>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Where an [`Api`] is, and whom it believes.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    pub endpoint: Uri,
+    pub region: RegionName,
+    pub trust: Trust,
+    /// Other hosts that are shown credentials when a task names them.
+    pub log_endpoints: Vec<String>,
 }
 
 impl Api {
     pub fn new(
-        endpoint: Uri,
-        region: RegionName,
+        config: ApiConfig,
         credentials: Arc<dyn CredentialsSource>,
         clock: Arc<dyn Clock>,
-        log_endpoints: Vec<String>,
     ) -> Self {
+        let ApiConfig { endpoint, region, trust, log_endpoints } = config;
+        let tls = trust.client_config();
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(10)));
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(50))
-            .build(connector);
+            .build(
+                HttpsConnectorBuilder::new()
+                    .with_tls_config(tls.clone())
+                    .https_or_http()
+                    .enable_http1()
+                    .wrap_connector(connector),
+            );
         let keys = SigningKeys::default();
         Self {
             shared: Arc::new(Shared {
@@ -168,6 +188,7 @@ impl Api {
                 credentials,
                 clock,
                 keys,
+                tls: Arc::new(tls),
                 http,
             }),
         }
@@ -214,6 +235,11 @@ impl Api {
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
     }
 
+    /// For sockets, which are opened beside the API's connections.
+    pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.shared.tls)
+    }
+
     /// Whether `host`, with its port, is where the region is.
     pub(crate) fn is_at(&self, host: &str) -> bool {
         let authority = self.shared.endpoint.authority();
@@ -229,12 +255,10 @@ impl Api {
         let uri: Uri = text.parse().map_err(|_| bad())?;
         let host = uri.host().ok_or_else(bad)?.to_ascii_lowercase();
         let authority = uri.authority().ok_or_else(bad)?;
-        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
-            return Err(bad());
-        }
-        let port = uri.port_u16().unwrap_or(80);
+        let port = port_of(&uri).filter(|_| !authority.as_str().contains('@')).ok_or_else(bad)?;
         let is_own = own.host().is_some_and(|own| own.eq_ignore_ascii_case(&host))
-            && own.port_u16().unwrap_or(80) == port;
+            && port_of(own) == Some(port)
+            && own.scheme() == uri.scheme();
         let numbered = format!("{host}:{port}");
         let is_allowed = |allowed: &String| {
             allowed.eq_ignore_ascii_case(&host) || allowed.eq_ignore_ascii_case(&numbered)
@@ -307,6 +331,16 @@ impl Api {
     }
 }
 
+/// Of an address that can be spoken to at all.
+fn port_of(uri: &Uri) -> Option<u16> {
+    let default = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        Some(_) | None => return None,
+    };
+    Some(uri.port_u16().unwrap_or(default))
+}
+
 fn of_role(role: &RoleCredentials) -> Credentials {
     let token = Some(role.session_token.clone()).filter(|token| !token.reveal().is_empty());
     Credentials {
@@ -340,13 +374,13 @@ mod tests {
             secret: Token::from_text("b".into()),
             session_token: None,
         });
-        let api = Api::new(
-            "http://127.0.0.1:4566".parse().unwrap(),
-            "us-east-1".parse().unwrap(),
-            Arc::new(credentials),
-            Arc::new(SystemClock),
-            vec!["logs.lan".into(), "10.0.0.9:8080".into()],
-        );
+        let config = ApiConfig {
+            endpoint: "http://127.0.0.1:4566".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            trust: Trust::system(),
+            log_endpoints: vec!["logs.lan".into(), "10.0.0.9:8080".into()],
+        };
+        let api = Api::new(config, Arc::new(credentials), Arc::new(SystemClock));
         assert_eq!(api.admit(None).unwrap(), "http://127.0.0.1:4566/");
         for endpoint in [
             "http://127.0.0.1:4566",
@@ -354,6 +388,7 @@ mod tests {
             "http://logs.lan",
             "http://LOGS.lan:99/x",
             "http://10.0.0.9:8080",
+            "https://logs.lan",
         ] {
             assert!(api.admit(Some(endpoint)).is_ok(), "{endpoint}");
         }
@@ -364,6 +399,7 @@ mod tests {
             "http://x@127.0.0.1:4566",
             "http://169.254.169.254/latest",
             "http://[::1]:4566",
+            "https://127.0.0.1:4566",
             "http://10.0.0.9",
             "http://logs.lan.evil.example",
             "https://logs.eu-north-1.amazonaws.com",

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use longshore_types::Chain;
+use trust::Trust;
 
 use super::ClientError;
 use super::connect::{ConnectError, Connector};
@@ -38,6 +39,8 @@ pub struct ClientConfig {
     pub retry_pause_ms: u64,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS. Loopback always is.
     pub plain_http: Vec<String>,
+    /// Whom registries' certificates must come from.
+    pub trust: Trust,
     /// Where may be connected to at all.
     pub egress: Egress,
     pub user_agent: String,
@@ -52,6 +55,7 @@ impl Default for ClientConfig {
             retries_max: 4,
             retry_pause_ms: 250,
             plain_http: Vec::new(),
+            trust: Trust::system(),
             egress: Egress::default(),
             user_agent: concat!("longshore/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -95,7 +99,7 @@ impl Transport {
     fn tls(&self) -> &Client<HttpsConnector<Connector>, RequestBody> {
         self.tls.get_or_init(|| {
             let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls_config())
+                .with_tls_config(self.config.trust.client_config())
                 .https_only()
                 .enable_http1()
                 .wrap_connector(connector(&self.config));
@@ -134,22 +138,6 @@ fn builder() -> hyper_util::client::legacy::Builder {
 
 fn connector(config: &ClientConfig) -> Connector {
     Connector::new(config.egress.clone(), Duration::from_millis(config.connect_ms_max))
-}
-
-fn tls_config() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = || {
-        rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("ring supports the default protocol versions")
-    };
-    match versions().with_native_roots() {
-        Ok(config) => config.with_no_client_auth(),
-        Err(error) => {
-            tracing::warn!(%error, "no certificate authorities found, https will be refused");
-            versions().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        }
-    }
 }
 
 /// `host:port` without its port.

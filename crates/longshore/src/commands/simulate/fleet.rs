@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::client::{Api, CallError};
+use agent::client::{Api, ApiConfig, CallError};
 use agent::{Ended, FixedCredentials};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
@@ -11,6 +11,7 @@ use http::Uri;
 use longshore_types::{Clock, RegionName, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
+use trust::Trust;
 
 use super::agent::{FleetProfile, SimulatedAgent};
 use super::recorder::Recorder;
@@ -34,7 +35,13 @@ impl Target {
     pub(super) fn api(&self) -> Api {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let credentials = Arc::new(self.credentials.clone());
-        Api::new(self.endpoint.clone(), self.region.clone(), credentials, clock, Vec::new())
+        let config = ApiConfig {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            trust: Trust::system(),
+            log_endpoints: Vec::new(),
+        };
+        Api::new(config, credentials, clock)
     }
 }
 

@@ -302,7 +302,7 @@ pub(super) fn origin(guest: &Guest, headers: &HeaderMap, trail: Trail) -> Origin
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
     Origin {
         address: Some(guest.address()),
-        is_secure: false,
+        is_secure: guest.is_secure(),
         user_agent: agent.map(Into::into),
         trail,
     }

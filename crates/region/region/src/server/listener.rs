@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use longshore_types::Chain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error, warn};
@@ -19,23 +20,26 @@ use tracing::{debug, error, warn};
 use super::answer::{Body, plain};
 use super::api::origin;
 use super::body::Paced;
+use super::doors::{Doors, Entry};
 use super::peers::{Guest, Peers, Places};
 use super::{BoxFuture, RegionApi, Server, limits};
 
 /// How long to wait after the kernel refused a connection, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `site` on `listener` until `shutdown` is done; then lets open requests finish for a while.
+/// Serves `region` at `doors` until `shutdown` is done; then lets open requests finish for a while.
 pub async fn serve<S: RegionApi>(
     region: Arc<S>,
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()>,
 ) {
+    let Doors { listener, tls, plain } = doors.into();
+    let entry = Entry { tls, plain };
     let server = Arc::new(Server::new(region));
     let peers = Arc::new(Peers::new(places()));
     let (ending, ended) = watch::channel(false);
     tokio::select! {
-        () = accept(&server, &listener, &peers, &ended) => {}
+        () = accept(&server, &listener, &entry, &peers, &ended) => {}
         () = sweep(&peers) => {}
         () = shutdown => {}
     }
@@ -66,6 +70,7 @@ fn places() -> Places {
 async fn accept<S: RegionApi>(
     server: &Arc<Server<S>>,
     listener: &TcpListener,
+    entry: &Entry,
     peers: &Arc<Peers>,
     ended: &watch::Receiver<bool>,
 ) {
@@ -73,7 +78,7 @@ async fn accept<S: RegionApi>(
         match listener.accept().await {
             Ok((stream, address)) => {
                 let guest = Arc::new(peers.admit(address.ip()));
-                let (server, ended) = (Arc::clone(server), ended.clone());
+                let (server, entry, ended) = (Arc::clone(server), entry.clone(), ended.clone());
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "bounded by `peers`; it ends with the connection or with `ended`"
@@ -82,7 +87,7 @@ async fn accept<S: RegionApi>(
                     tokio::select! {
                         biased;
                         () = guest.cut() => debug!("a connection made place for another"),
-                        () = connection(server, stream, &guest, ended) => {}
+                        () = connection(server, &entry, stream, &guest, ended) => {}
                     }
                 });
             }
@@ -105,6 +110,7 @@ async fn sweep(peers: &Peers) {
 
 async fn connection<S: RegionApi>(
     server: Arc<Server<S>>,
+    entry: &Entry,
     stream: TcpStream,
     guest: &Arc<Guest>,
     mut ended: watch::Receiver<bool>,
@@ -112,6 +118,18 @@ async fn connection<S: RegionApi>(
     if let Err(source) = stream.set_nodelay(true) {
         debug!(error = %source, "failed to set TCP_NODELAY");
     }
+    let let_in = tokio::select! {
+        let_in = entry.admit(stream) => let_in,
+        () = told(&mut ended) => return,
+    };
+    let stream = match let_in {
+        Ok(stream) => stream,
+        Err(why) => {
+            debug!(error = %Chain(&why), "connection not let in");
+            return;
+        }
+    };
+    guest.came_by(stream.is_secure());
     let asking = Arc::clone(guest);
     let service = service_fn(move |request| {
         let (server, guest) = (Arc::clone(&server), Arc::clone(&asking));

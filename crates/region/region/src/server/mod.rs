@@ -9,6 +9,7 @@ mod answer;
 mod api;
 mod body;
 mod budget;
+mod doors;
 mod foreign;
 mod listener;
 mod peers;
@@ -32,6 +33,7 @@ use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use crate::audit::Outcome;
 pub use answer::Body;
 pub use body::{Paced, PacedError, RequestBody};
+pub use doors::{Doors, Plain};
 pub use listener::serve;
 pub use region_api::{NotReady, serve_region};
 

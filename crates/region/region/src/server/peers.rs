@@ -97,6 +97,7 @@ struct Peer {
     address: IpAddr,
     cut: Notify,
     is_busy: AtomicBool,
+    is_secure: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -140,6 +141,7 @@ impl Peers {
             address,
             cut: Notify::new(),
             is_busy: AtomicBool::new(false),
+            is_secure: AtomicBool::new(false),
             state: Mutex::new(state),
         });
         table.next += 1;
@@ -244,6 +246,16 @@ impl Table {
 impl Guest {
     pub(super) fn address(&self) -> IpAddr {
         self.peer.address
+    }
+
+    /// Its first byte said whether it speaks TLS.
+    pub(super) fn came_by(&self, is_secure: bool) {
+        self.peer.is_secure.store(is_secure, Ordering::Relaxed);
+    }
+
+    /// Whether nobody on the way reads what it sends.
+    pub(super) fn is_secure(&self) -> bool {
+        self.peer.is_secure.load(Ordering::Relaxed)
     }
 
     /// Completes when another has taken the place.

@@ -11,11 +11,10 @@ use control::{AccessKey, Config};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
-use tokio::net::TcpListener;
 
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
-use super::{Body, BoxFuture, RegionApi, RequestBody, serve};
+use super::{Body, BoxFuture, Doors, RegionApi, RequestBody, serve};
 use crate::audit::{Entry, Outcome};
 use crate::region::Region;
 
@@ -27,12 +26,13 @@ pub struct NotReady(#[source] ApiError);
 /// Readies the region, starts what works in its background, and serves it until `shutdown` is done.
 pub async fn serve_region(
     region: Arc<Region>,
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), NotReady> {
+    let doors = doors.into();
     region.prepare().await.map_err(NotReady)?;
-    region.start();
-    serve(region, listener, shutdown).await;
+    region.start(doors.tls.as_ref());
+    serve(region, doors, shutdown).await;
     Ok(())
 }
 
@@ -150,6 +150,7 @@ impl RegionApi for Region {
 mod tests {
     use longshore_types::Chain;
     use store::{Batch, Changes, CommitError, MemoryStore, Pending, Store};
+    use tokio::net::TcpListener;
     use tokio::sync::watch;
 
     use super::*;

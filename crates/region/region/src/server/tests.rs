@@ -2,6 +2,7 @@
 
 mod flood;
 mod region_api;
+mod tls;
 mod wire;
 
 use std::time::Duration;

@@ -23,7 +23,8 @@ pub(super) fn of_container(
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
     let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
-    let image = image::exact(container.image.as_deref().unwrap_or_default(), pinned);
+    let image = container.image.as_deref().unwrap_or_default();
+    let image = image::exact(&image::reachable(image, environment), pinned);
     let acts_as_role = environment.roles.execution.is_some();
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");

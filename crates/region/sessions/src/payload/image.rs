@@ -1,6 +1,9 @@
 //! Which image it is exactly, and whether it comes from an ECR registry, and from whose.
 
+use std::borrow::Cow;
+
 use acs::task::{EcrAuthData, RegistryAuthentication};
+use control::Control;
 use longshore_types::AccountId;
 use model::task::Task;
 
@@ -11,6 +14,17 @@ pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
     match pinned.filter(|_| !image.contains('@')) {
         Some(digest) => format!("{image}@{digest}"),
         None => image.to_owned(),
+    }
+}
+
+/// The image's name as any machine can follow it.
+pub(super) fn reachable<'a>(image: &'a str, environment: &Environment<'_>) -> Cow<'a, str> {
+    let is_known = environment.registry == environment.local_registry;
+    match image.split_once('/') {
+        Some((host, rest)) if !is_known && host == environment.local_registry => {
+            format!("{}/{rest}", environment.registry).into()
+        }
+        Some(_) | None => image.into(),
     }
 }
 
@@ -53,9 +67,9 @@ pub(super) fn authentication(
 }
 
 /// Whether an image is named as one of a registry that shows nothing to strangers.
-pub(super) fn is_of_ecr(image: &str, registry: &str) -> bool {
+pub(super) fn is_of_ecr(image: &str, control: &Control) -> bool {
     let host = image.split_once('/').map(|(host, _)| host);
-    host.is_some_and(|host| host == registry || amazon_registry(host).is_some())
+    host.is_some_and(|host| control.is_own_registry(host) || amazon_registry(host).is_some())
 }
 
 fn has_repositories(account: &str, environment: &Environment<'_>) -> bool {

@@ -27,6 +27,8 @@ pub use role::{Acting, Given, Roles, Unassumable, is_due};
 pub struct Environment<'a> {
     /// The address that the region's registry is reached at: `127.0.0.1:4566`.
     pub registry: &'a str,
+    /// The same as the region's own machine calls it, which no other machine could follow.
+    pub local_registry: &'a str,
     /// Whose images are here.
     pub view: &'a View,
     /// The endpoint of the region: `http://127.0.0.1:4566`.

@@ -115,7 +115,6 @@ impl Given<'_> {
 
     /// Whether something of the task's execution is not open to everybody.
     fn needs_execution(&self) -> bool {
-        let registry = self.control.registry_host();
         let mut containers = self.definition.container_definitions.iter().flatten();
         containers.any(|container| {
             let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
@@ -123,7 +122,7 @@ impl Given<'_> {
             let image = container.image.as_deref().unwrap_or_default();
             let has_secrets = container.secrets.as_ref().is_some_and(|it| !it.is_empty())
                 || container.repository_credentials.is_some();
-            is_logged || has_secrets || image::is_of_ecr(image, &registry)
+            is_logged || has_secrets || image::is_of_ecr(image, self.control)
         })
     }
 

@@ -55,6 +55,7 @@ fn payload_seen(
     };
     let roles = given.roles().unwrap();
     let environment = Environment {
+        local_registry: "127.0.0.1:4566",
         registry: "127.0.0.1:4566",
         view,
         endpoint: "http://127.0.0.1:4566",

@@ -55,7 +55,7 @@ fn digest_of(ecs: &Ecs, view: &View, account: AccountId, image: &str) -> Option<
 
 /// Whose repository of this region an image is in; none if agents fetch it elsewhere.
 fn owner_of(ecs: &Ecs, account: AccountId, reference: &Reference) -> Option<AccountId> {
-    if reference.registry == ecs.control.config.listen.to_string() {
+    if ecs.control.is_own_registry(&reference.registry) {
         return Some(account);
     }
     let (owner, name) = reference.amazon_ecr()?;

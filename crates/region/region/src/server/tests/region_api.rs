@@ -22,7 +22,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::wire::{self, Got, Sent};
 use crate::audit::Outcome;
-use crate::server::{Body, BoxFuture, RegionApi, RequestBody, serve};
+use crate::server::{Body, BoxFuture, Doors, Plain, RegionApi, RequestBody, serve};
+use crate::tls::Tls;
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) const SECRET: &str = "wJalrXUtnFEMI";
@@ -152,6 +153,11 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same with a certificate.
+    pub(super) async fn start_with(tls: Option<Arc<Tls>>) -> Self {
         let (noting, noted) = mpsc::unbounded_channel();
         let name = "us-east-1".parse().unwrap();
         let region = Arc::new(Small { region: name, slow: Notify::new(), noted: noting });
@@ -159,7 +165,8 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let (shutdown, told) = oneshot::channel::<()>();
         let served = Arc::clone(&region);
-        let serving = tokio::spawn(serve(served, listener, async {
+        let doors = Doors { listener, tls, plain: Plain::ThisMachine };
+        let serving = tokio::spawn(serve(served, doors, async {
             let _ = told.await;
         }));
         Self { address, region, noted, shutdown, serving }

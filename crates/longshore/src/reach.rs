@@ -1,0 +1,192 @@
+//! How a region is reached: the address that others are told, the names that its certificate has, and who may come
+//! without TLS.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use control::Advertised;
+use longshore_types::Clock;
+use region::{Plain, Tls, TlsSource};
+
+use crate::cli::{AddressArgs, RegionArgs};
+use crate::error::Error;
+
+/// Names that a certificate has at most: a machine may have thousands of addresses.
+const NAMES_MAX: usize = 100;
+/// Of no machine; to ask the kernel by which of its addresses it would go out.
+const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+
+/// How a region is reached.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// What others are told; nothing if that is the listener's address, without TLS.
+    pub(crate) advertise: Option<Advertised>,
+    pub(crate) plain: Plain,
+    pub(crate) tls: Arc<Tls>,
+}
+
+impl Reach {
+    /// Decides it, and makes or reads the certificate.
+    pub(crate) fn of(
+        address: SocketAddr,
+        args: &RegionArgs,
+        data_dir: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let own = own_addresses();
+        let advertise = advertised(address, args, outgoing().or_else(|| own.first().copied()))?;
+        let names = names(address, advertise.as_ref(), host_name(), &own);
+        let tls = Tls::open(data_dir, source(&args.address, names), clock);
+        let tls = tls.map_err(Error::other("ready the certificate"))?;
+        // As before there was TLS: on loopback, and where it was asked for by name.
+        let is_open = address.ip().is_loopback() || args.insecure_listen;
+        let plain = if is_open { Plain::Everybody } else { Plain::ThisMachine };
+        Ok(Self { advertise, plain, tls: Arc::new(tls) })
+    }
+}
+
+/// The address that others are told. Beyond loopback it is by TLS, unless it was asked for otherwise.
+fn advertised(
+    address: SocketAddr,
+    args: &RegionArgs,
+    outgoing: Option<IpAddr>,
+) -> Result<Option<Advertised>, Error> {
+    if let Some(given) = &args.address.advertise {
+        let is_on_loopback = given.host() == "localhost"
+            || given.host().parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if given.is_secure() || is_on_loopback || args.insecure_listen {
+            return Ok(Some(given.clone()));
+        }
+        return Err(Error::Insecure(given.clone()));
+    }
+    if address.ip().is_loopback() || args.insecure_listen {
+        return Ok(None);
+    }
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() => outgoing.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        ip => ip,
+    };
+    let text = format!("https://{}", SocketAddr::new(ip, address.port()));
+    Ok(Some(text.parse().expect("an address is a host and a port")))
+}
+
+/// What the certificate is for, ordered and each once.
+fn names(
+    address: SocketAddr,
+    advertise: Option<&Advertised>,
+    host_name: Option<String>,
+    own: &[IpAddr],
+) -> Vec<String> {
+    let is_everywhere = address.ip().is_unspecified();
+    let own = own.iter().filter(|_| is_everywhere).map(ToString::to_string);
+    let listened = Some(address.ip()).filter(|ip| !ip.is_unspecified());
+    let first = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
+    let all = first
+        .chain(advertise.map(|it| it.host().to_owned()))
+        .chain(listened.map(|ip| ip.to_string()))
+        .chain(host_name.filter(|name| is_dns_name(name)))
+        .chain(own);
+    let mut names: Vec<String> = Vec::new();
+    for name in all {
+        if !names.contains(&name) && names.len() < NAMES_MAX {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.split('.').all(is_label)
+}
+
+fn source(args: &AddressArgs, names: Vec<String>) -> TlsSource {
+    let given = args.tls_cert.clone().zip(args.tls_key.clone());
+    match given {
+        Some((certificate, key)) => {
+            let authority: Option<PathBuf> = args.tls_ca.clone();
+            TlsSource::Files { certificate, key, authority }
+        }
+        None => TlsSource::Own { names },
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_ascii_lowercase())
+}
+
+/// By which address this machine goes out. Nothing is sent.
+fn outgoing() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+/// The addresses of this machine that another could call.
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| interface.address);
+    let ips = addresses.filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+    });
+    let is_local = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    ips.filter(|ip| !is_local(ip)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn told(line: &str) -> Result<Option<String>, Error> {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Region(args) = cli.command else { panic!("{line}") };
+        let outgoing = Some("10.0.0.7".parse().unwrap());
+        advertised(args.listen, &args, outgoing).map(|it| it.map(|it| it.to_string()))
+    }
+
+    #[test]
+    fn beyond_loopback_others_are_told_of_tls_unless_asked_otherwise_by_name() {
+        let some = |text: &str| Some(text.to_owned());
+        for (line, expected) in [
+            ("longshore region", None),
+            ("longshore region --listen [::1]:1", None),
+            ("longshore region --listen 0.0.0.0:1", some("https://10.0.0.7:1")),
+            ("longshore region --listen 10.0.0.1:1", some("https://10.0.0.1:1")),
+            ("longshore region --listen 0.0.0.0:1 --insecure-listen", None),
+            ("longshore region --advertise https://r.lan", some("https://r.lan")),
+            ("longshore region --advertise http://localhost:1", some("http://localhost:1")),
+            ("longshore region --insecure-listen --advertise http://r:1", some("http://r:1")),
+        ] {
+            assert_eq!(told(line).unwrap(), expected, "{line}");
+        }
+        let refused = told("longshore region --advertise http://r.lan").unwrap_err().to_string();
+        assert!(refused.contains("--insecure-listen"), "{refused}");
+    }
+
+    #[test]
+    fn a_certificate_has_all_that_the_machine_is_called_each_once() {
+        let advertised: Advertised = "https://r.lan:1".parse().unwrap();
+        let own: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        let of = |address: &str| {
+            let address = address.parse().unwrap();
+            names(address, Some(&advertised), Some("host_x".to_owned()), &own)
+        };
+        let always = ["localhost", "127.0.0.1", "::1", "r.lan"];
+        assert_eq!(of("127.0.0.1:1"), always);
+        assert_eq!(of("0.0.0.0:1"), [&always[..], &["10.0.0.7", "fd00::7"]].concat());
+        assert_eq!(of("10.0.0.7:1"), [&always[..], &["10.0.0.7"]].concat());
+    }
+}
