@@ -68,7 +68,7 @@ def test_containers_are_given_credentials_of_their_tasks_role_and_nobody_else_is
 
     # Another task that knows the path.
     refusal = "wget -qO- -S http://169.254.170.2%s 2>&1 | grep HTTP"
-    for path, status in [(path, 400), ("/v2/credentials/", 400), ("/v2/metadata", 404)]:
+    for path, status in [(path, 400), ("/v2/credentials/", 400), ("/v2/nothing", 404)]:
         lines, _ = cluster.output("sh", "-c", refusal % path)
         assert f" {status} " in lines[0], (path, lines)
     lines, _ = cluster.output("sh", "-c", "env | grep -c AWS_CONTAINER; true")

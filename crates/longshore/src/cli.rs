@@ -285,6 +285,73 @@ pub(crate) struct HostArgs {
     #[arg(long, value_name = "GIB",
           value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub(crate) task_storage_gib: Option<u64>,
+    /// What containers are told as AWS_ENDPOINT_URL, so that their SDKs find this region: `auto` leads them by
+    /// the agent's own address, `off` tells them nothing, a URL is told as it is
+    #[arg(long, value_name = "auto|off|URL", default_value = "auto")]
+    pub(crate) task_endpoint: TaskEndpointUrl,
+    /// Certificates that containers are to trust for it, as a file of this machine that they find by
+    /// AWS_CA_BUNDLE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) task_ca_file: Option<PathBuf>,
+    /// Where operators ask the agent for its tasks, as at Amazon's (/v1/metadata, /v1/tasks), or `off`
+    /// [default: 127.0.0.1:51678]
+    #[arg(long, value_name = "ADDR:PORT|off", value_parser = introspection)]
+    pub(crate) introspection: Option<IntrospectionAt>,
+}
+
+/// What containers are told of the region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TaskEndpointUrl {
+    #[default]
+    Auto,
+    Off,
+    At(String),
+}
+
+impl std::str::FromStr for TaskEndpointUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            url => {
+                let uri: http::Uri = url.parse().map_err(|_| "write auto, off or a URL")?;
+                let is_url = matches!(uri.scheme_str(), Some("http" | "https"));
+                let is_url = is_url && uri.host().is_some_and(|host| !host.is_empty());
+                is_url
+                    .then(|| Self::At(url.to_owned()))
+                    .ok_or("write auto, off or a URL".to_owned())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for TaskEndpointUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::At(url) => url,
+        })
+    }
+}
+
+/// Where an agent is asked, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IntrospectionAt {
+    Nowhere,
+    At(SocketAddr),
+}
+
+fn introspection(text: &str) -> Result<IntrospectionAt, String> {
+    match text {
+        "off" => Ok(IntrospectionAt::Nowhere),
+        text => {
+            let address = text.parse().map_err(|_| "write ADDR:PORT or off")?;
+            Ok(IntrospectionAt::At(address))
+        }
+    }
 }
 
 /// What of the host is open to tasks on this instance, where the value says so; see docs/security.md.
@@ -314,10 +381,33 @@ impl HostArgs {
         self.is_open(HOST_SERVICES_ATTRIBUTE)
     }
 
+    /// Where operators ask this host's agent.
+    pub(crate) fn introspection(&self) -> Option<SocketAddr> {
+        match self.introspection {
+            None => Some(agent::introspection::ADDRESS),
+            Some(IntrospectionAt::At(address)) => Some(address),
+            Some(IntrospectionAt::Nowhere) => None,
+        }
+    }
+
     /// Given several times, the last counts, as for attributes.
     fn is_open(&self, attribute: &str) -> bool {
         let said = self.instance_attributes.iter().rev().find(|(name, _)| name == attribute);
         said.is_some_and(|(_, value)| value == OPEN)
+    }
+
+    /// How containers and operators find what they ask, as flags.
+    fn ways(&self) -> Vec<(String, String)> {
+        let ca_file = self.task_ca_file.iter().map(|path| path.display().to_string());
+        let asked_at = self.introspection.iter().map(|at| match at {
+            IntrospectionAt::Nowhere => "off".to_owned(),
+            IntrospectionAt::At(address) => address.to_string(),
+        });
+        let endpoint = ("--task-endpoint".to_owned(), self.task_endpoint.to_string());
+        std::iter::once(endpoint)
+            .chain(ca_file.map(|path| ("--task-ca-file".to_owned(), path)))
+            .chain(asked_at.map(|at| ("--introspection".to_owned(), at)))
+            .collect()
     }
 
     /// The same again, for another process.
@@ -333,6 +423,7 @@ impl HostArgs {
         attributes
             .map(|(name, value)| ("--instance-attribute".to_owned(), format!("{name}={value}")))
             .chain(limits.into_iter().flatten())
+            .chain(self.ways())
             .flat_map(|(flag, value)| [flag, value])
             .collect()
     }

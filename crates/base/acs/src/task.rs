@@ -62,6 +62,12 @@ pub struct Task {
     pub service_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The availability zone that it was placed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Ours: Amazon's hosts ask their hypervisor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<String>,
 }
 
 impl Task {

@@ -1,5 +1,6 @@
 //! What an agent is told when it starts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::client::{Attribute, CredentialsSource};
 use crate::endpoint::TaskEndpoint;
 use crate::limits::TASK_PIDS_DEFAULT;
 use crate::ports::{Images, Networks, Runtime};
+use crate::relay::RegionForTasks;
 
 /// Settings of one host.
 #[derive(Clone, Debug)]
@@ -36,6 +38,10 @@ pub struct AgentConfig {
     pub log_endpoints: Vec<String>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
+    /// How SDKs in containers find the region; `None` tells them nothing of it.
+    pub region_for_tasks: Option<RegionForTasks>,
+    /// Where operators are answered as Amazon's agent answers them.
+    pub introspection: Option<SocketAddr>,
     /// Told how far each change of a task has come.
     pub steps: Steps,
     pub task_limits: TaskLimits,
@@ -72,6 +78,8 @@ impl AgentConfig {
             reserved_memory_mib: 0,
             log_endpoints: Vec::new(),
             is_fargate: true,
+            region_for_tasks: None,
+            introspection: None,
             task_limits: TaskLimits::default(),
             steps: Steps::default(),
         }

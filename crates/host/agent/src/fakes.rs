@@ -15,11 +15,12 @@ use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp, Tok
 use network::PortError;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, Phase,
-    Position, Recovered, SandboxError, Started, Stats, StorageUse,
+    Position, Recovered, SandboxError, Started, Stats, StorageUse, Usage,
 };
 use tokio::sync::Notify;
 
 use crate::client::CallError;
+use crate::endpoint::{Protection, ProtectionState};
 use crate::engine::Region;
 use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::{Binding, TaskEvent};
@@ -379,6 +380,13 @@ impl Runtime for FakeRuntime {
         )
     }
 
+    fn usage(&self, id: ContainerId) -> BoxFuture<'_, Result<Usage, SandboxError>> {
+        let is_there = self.host().runs.contains_key(id.as_str());
+        Box::pin(
+            async move { if is_there { Ok(Usage::default()) } else { Err(Self::missing(&id)) } },
+        )
+    }
+
     fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
             self.steps.reached("container to be deleted");
@@ -706,6 +714,22 @@ impl Region for FakeRegion {
         });
         let values = values.collect();
         Box::pin(async move { Ok(Parameters { values, invalid }) })
+    }
+
+    fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>> {
+        let pair = ("of".to_owned(), resource);
+        Box::pin(async { Ok(vec![pair]) })
+    }
+
+    fn protection(
+        &self,
+        task: TaskArn,
+        change: Option<Protection>,
+        _role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<ProtectionState, CallError>> {
+        let is_on = change.and_then(|change| change.protection_enabled).unwrap_or(false);
+        let state = serde_json::json!({ "ProtectionEnabled": is_on, "TaskArn": task.to_string() });
+        Box::pin(async { Ok(ProtectionState::Protected(state)) })
     }
 
     fn is_own(&self, host: &str) -> bool {

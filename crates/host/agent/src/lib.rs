@@ -20,6 +20,7 @@ pub mod engine;
 #[cfg(test)]
 mod fakes;
 mod housekeeping;
+pub mod introspection;
 mod limits;
 pub mod logdriver;
 mod memory;
@@ -27,6 +28,7 @@ mod poll;
 pub mod ports;
 mod reason;
 mod register;
+mod relay;
 mod sequence;
 mod socket;
 pub mod spec;
@@ -34,6 +36,7 @@ mod state_dir;
 mod storage;
 mod tcs;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -43,16 +46,18 @@ pub use client::{Attribute, CredentialsSource, FixedCredentials};
 pub use config::{AgentConfig, Parts, TaskLimits};
 pub use limits::{TASK_PIDS_DEFAULT, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 pub use register::capabilities;
+pub use relay::RegionForTasks;
 pub use socket::Ended;
 pub use state_dir::StateError;
 
 use crate::client::{Api, ApiConfig, RegionLink};
-use crate::engine::{Context, CredentialsBook, Engine, SecretsBook};
+use crate::engine::{Context, CredentialsBook, Engine, InstanceBook, OwnersBook, SecretsBook};
 use crate::limits::STARTS_MAX;
 use crate::logdriver::LogShipping;
 use crate::poll::PollEndpoint;
+use crate::register::Registered;
 use crate::sequence::Sequence;
-use crate::state_dir::StateDir;
+use crate::state_dir::{InstanceRecord, StateDir};
 
 pub(crate) const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const AGENT_HASH: &str = "longshore";
@@ -102,9 +107,13 @@ impl Agent {
             ids: Arc::clone(&parts.ids),
             dirs: dirs.clone(),
             region_name: config.region.clone(),
+            region_for_tasks: config.region_for_tasks.clone(),
             credentials: CredentialsBook::default(),
             secrets: SecretsBook::default(),
             task_limits: config.task_limits,
+            answers_containers: parts.endpoint.is_some(),
+            instance: InstanceBook::default(),
+            owners: OwnersBook::default(),
             starts: Semaphore::new(STARTS_MAX),
             changed: Notify::new(),
         };
@@ -120,6 +129,8 @@ impl Agent {
             never = storage::watch(&self.engine) => match never {},
             never = memory::watch() => match never {},
             () = self.answer_containers() => Ok(()),
+            () = self.lead_to_region() => Ok(()),
+            never = self.answer_operators() => match never {},
         }
     }
 
@@ -130,14 +141,41 @@ impl Agent {
         }
     }
 
+    async fn lead_to_region(&self) {
+        match (&self.parts.endpoint, self.config.endpoint.authority()) {
+            (Some(endpoint), Some(region)) => {
+                let port =
+                    if self.config.endpoint.scheme_str() == Some("https") { 443 } else { 80 };
+                let port = region.port_u16().unwrap_or(port);
+                relay::serve(Arc::clone(endpoint), format!("{}:{port}", region.host())).await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn answer_operators(&self) -> Infallible {
+        match self.config.introspection {
+            Some(address) => introspection::serve(&self.engine, address).await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn serve(&self) -> Result<(), StateError> {
         let mut record = self.dirs.load_instance()?;
         let before = record.clone();
+        if let InstanceRecord {
+            container_instance_arn: Some(arn), cluster: Some(cluster), ..
+        } = record.clone()
+        {
+            // Containers ask also while the region is away.
+            self.engine.context().instance.put(Registered { arn, cluster });
+        }
         let instance = register::register(&self.api, &self.config, &self.parts, &mut record).await;
         if record != before {
             self.dirs.save_instance(&record)?;
         }
         self.link.heard();
+        self.engine.context().instance.put(instance.clone());
         let clock = Arc::clone(&self.parts.clock);
         let poll =
             Arc::new(PollEndpoint::new(self.api.clone(), instance.clone(), Arc::clone(&clock)));

@@ -94,12 +94,36 @@ pub(crate) const ENDPOINT_CONNECTIONS_MAX: usize = 1_024;
 pub(crate) const ENDPOINT_CONNECTIONS_OF_TASK_MAX: usize = 16;
 pub(crate) const ENDPOINT_CONNECTIONS_OF_HOST_MAX: usize = 512;
 pub(crate) const ENDPOINT_PATIENCE_MS: u64 = 5_000;
+/// Questions a second from one address of a container, as with Amazon's agent, and from those of the host.
+pub(crate) const ENDPOINT_REQUESTS_OF_TASK_MAX: u32 = 40;
+pub(crate) const ENDPOINT_REQUESTS_OF_HOST_MAX: u32 = 1_000;
+pub(crate) const ENDPOINT_BODY_BYTES_MAX: usize = 4 << 10;
+/// How long a container waits for an answer about its protection.
+pub(crate) const PROTECTION_MS_MAX: u64 = 4_000;
+/// Two moments of stats are compared that are so far apart at least; who asks first waits so long for the second.
+pub(crate) const STATS_APART_MS: u64 = 1_000;
+pub(crate) const STATS_FIRST_MS: u64 = 200;
+/// Runs of containers whose last stats are remembered.
+pub(crate) const STATS_KEPT_MAX: usize = 1_024;
+/// How old a count of a task's files may be that is shown to it.
+pub(crate) const STORAGE_SHOWN_MS: u64 = 10_000;
+/// How much of what a health check says is kept.
+pub(crate) const HEALTH_OUTPUT_MAX: usize = 1_024;
 
 /// Names that Parameter Store is asked for at once, and requests for secrets that are under way at a time for a task.
 pub(crate) const PARAMETERS_MAX: usize = 10;
 pub(crate) const SECRETS_AT_A_TIME: usize = 10;
 /// A secret that is refused is asked for once more, as ECS does.
 pub(crate) const SECRET_TRIES_MAX: u32 = 2;
+
+/// Connections of operators who look at the agent.
+pub(crate) const INTROSPECTION_CONNECTIONS_MAX: usize = 32;
+/// Connections of containers to the region by way of the agent, of which one address has so many, and the host's.
+pub(crate) const RELAY_CONNECTIONS_MAX: usize = 2_048;
+pub(crate) const RELAY_CONNECTIONS_OF_TASK_MAX: usize = 64;
+pub(crate) const RELAY_CONNECTIONS_OF_HOST_MAX: usize = 512;
+pub(crate) const RELAY_BUFFER_BYTES: usize = 8 << 10;
+pub(crate) const RELAY_CONNECT_MS: u64 = 5_000;
 
 /// How often unused images and other leftovers are looked for.
 pub(crate) const HOUSEKEEPING_MS: u64 = 10 * 60_000;

@@ -17,7 +17,7 @@ use network::{AddrError, NameError, NetworkError};
 pub use sandbox::Position;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
-    Recovered, SandboxError, Started, Stats, StorageUse,
+    Recovered, SandboxError, Started, Stats, StorageUse, Usage,
 };
 
 use crate::engine::state::Binding;
@@ -70,6 +70,8 @@ pub trait Runtime: Send + Sync + Debug {
         exec: ExecSpec,
     ) -> BoxFuture<'_, Result<ExecResult, SandboxError>>;
     fn stats(&self, id: ContainerId) -> BoxFuture<'_, Result<Stats, SandboxError>>;
+    /// The same and more, as Docker tells it.
+    fn usage(&self, id: ContainerId) -> BoxFuture<'_, Result<Usage, SandboxError>>;
     /// Ends it if it runs; nothing of it is left. What does not exist is deleted already.
     fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, SandboxError>>;

@@ -389,6 +389,10 @@ mod tests {
             stop_sent_at: Some(Timestamp(8)),
             kill_sent_at: Some(Timestamp(9)),
             reported: Some(Status::Running),
+            // Members that the releases of the corpora did not have.
+            endpoint_id: String::new(),
+            created_at: None,
+            health_said: None,
         };
         let prepared = Prepared {
             netns: Some("/run/netns/b".into()),

@@ -131,6 +131,11 @@ fn takes_room(state: &TaskState) -> bool {
     !state.is_all_stopped() && !matches!(state.stop_cause, Some(StopCause::OverLimit { .. }))
 }
 
+/// Bytes that a task takes of its ephemeral storage.
+pub(crate) async fn used_by(context: &Context, task: &TaskView) -> u64 {
+    measure(context, task, false).await.bytes
+}
+
 async fn measure(context: &Context, task: &TaskView, shared: bool) -> StorageUse {
     let Ok(group) = task.spec.arn.id.to_string().parse() else { return StorageUse::default() };
     let trees = if shared { shared_trees(context, task) } else { own_trees(context, task) };

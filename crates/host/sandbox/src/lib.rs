@@ -14,6 +14,7 @@
 //! | `launch`, `init` | the last steps inside the container |
 //! | `cgroup` | limits and usage, both versions |
 //! | `storage` | what containers' files take of the disk |
+//! | `usage` | what a container has used, in Docker's detail |
 //! | `sys` | the system calls behind all that |
 //!
 //! **Invariants:** the agent never forks; an exit code is on disk before anyone is told; a container
@@ -46,6 +47,7 @@ mod spec;
 mod spool;
 mod storage;
 mod sys;
+mod usage;
 mod users;
 
 pub use cgroup::GroupNumber;
@@ -62,4 +64,5 @@ pub use spec::{
 };
 pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};
 pub use storage::{DiskRoom, StorageUse};
-pub use sys::trim_memory;
+pub use sys::{clock_state, trim_memory};
+pub use usage::{BlockCount, ClockState, Usage};

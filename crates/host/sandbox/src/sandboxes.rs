@@ -30,6 +30,7 @@ use crate::spec::{
 };
 use crate::spool::{LogReader, Position, Watcher, seal};
 use crate::storage::{self, DiskRoom, StorageUse};
+use crate::usage::Usage;
 
 /// How long a shim may take to create or start a container: the disk may be slow.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -278,6 +279,17 @@ impl Sandboxes {
             let record = inner.files(&id).read_record()?;
             let Some(record) = record else { return Err(SandboxError::NotFound { id }) };
             Ok(inner.cgroups.container(&record.group, &id).stats())
+        })
+        .await
+    }
+
+    /// What a container has used so far, in full.
+    pub async fn usage(&self, id: &ContainerId) -> Result<Usage, SandboxError> {
+        let id = id.clone();
+        self.blocking(move |inner| {
+            let record = inner.files(&id).read_record()?;
+            let Some(record) = record else { return Err(SandboxError::NotFound { id }) };
+            Ok(inner.cgroups.container(&record.group, &id).usage())
         })
         .await
     }

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::usage::ClockState;
+
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
@@ -106,6 +108,20 @@ pub(crate) fn set_name(name: &CStr) {
     // JUSTIFICATION: a name for `ps`; nothing depends on it.
     // SAFETY: `name` is a terminated string; the kernel copies at most 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// What the kernel was told of the clock by whoever keeps it right.
+pub fn clock_state() -> io::Result<ClockState> {
+    const UNSYNCHRONIZED: libc::c_int = 5;
+    // JUSTIFICATION: no crate that we use has a wrapper for adjtimex(2).
+    // SAFETY: a timex is plain numbers, for which zero is a value; its first says that nothing is to be set.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // JUSTIFICATION: as above.
+    // SAFETY: the structure is ours for the length of the call.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    check(result)?;
+    let error_us_max = u64::try_from(state.maxerror).unwrap_or(0);
+    Ok(ClockState { error_us_max, is_synchronized: result != UNSYNCHRONIZED })
 }
 
 fn owned(result: libc::c_long) -> io::Result<OwnedFd> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
 use agent::endpoint::{self, TaskEndpoint};
-use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, TaskLimits};
+use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, RegionForTasks, TaskLimits};
 use aws_wire::sigv4::Credentials;
 use ecs_api as ecs;
+use http::Uri;
 use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
@@ -22,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 use trust::Trust;
 
-use crate::cli::{AgentArgs, EgressArgs, HostArgs};
+use crate::cli::{AgentArgs, EgressArgs, HostArgs, TaskEndpointUrl};
 use crate::client::Client;
 use crate::commands::{Environment, region as region_command};
 use crate::data_dir::{DataDir, RegionFile, Role};
@@ -99,6 +100,9 @@ impl Host {
         config.is_link_local_open = host.is_link_local_open();
         config.is_host_open = host.is_host_open();
         config.served_here = vec![(endpoint::ADDRESS, endpoint::PORT)];
+        if host.task_endpoint == TaskEndpointUrl::Auto {
+            config.served_here.push((endpoint::ADDRESS, endpoint::REGION_PORT));
+        }
         Network::open(config).await.map_err(|error| match error {
             NetworkError::RangeTaken { range } => Error::Refused(range_taken(&range.to_string())),
             error => Error::other("prepare the network")(error),
@@ -192,6 +196,8 @@ pub(crate) async fn run(
         pids_max: args.host.task_pids_max.unwrap_or(defaults.pids_max),
         storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
     };
+    config.region_for_tasks = region_for_tasks(&args.host, &config.endpoint);
+    config.introspection = args.host.introspection();
     let task_endpoint = task_endpoint(&region, &network)?;
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
@@ -223,12 +229,28 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// What the SDKs of containers are told of the region.
+fn region_for_tasks(host: &HostArgs, region: &Uri) -> Option<RegionForTasks> {
+    let url = match &host.task_endpoint {
+        TaskEndpointUrl::Off => return None,
+        TaskEndpointUrl::At(url) => url.clone(),
+        TaskEndpointUrl::Auto => {
+            let scheme = region.scheme_str().unwrap_or("http");
+            format!("{scheme}://{}:{}", endpoint::ADDRESS, endpoint::REGION_PORT)
+        }
+    };
+    Some(RegionForTasks { url, ca_file: host.task_ca_file.clone() })
+}
+
 /// Where containers ask for their credentials.
 fn task_endpoint(region: &RegionFile, network: &Network) -> Result<Option<TaskEndpoint>, Error> {
     let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
-    let listener = network.listeners().into_iter().next();
+    let mut listeners = network.listeners().into_iter();
+    let listener = listeners.next();
+    let relay = listeners.next();
     Ok(listener.map(|listener| TaskEndpoint {
         listener,
+        relay,
         host: network.host_address(),
         ranges: vec![vpc, network.bridge_range()],
     }))

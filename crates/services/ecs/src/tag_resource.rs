@@ -58,8 +58,8 @@ pub(super) fn handle_list(
     caller: &Caller,
     input: api::ListTagsForResourceRequest,
 ) -> Result<api::ListTagsForResourceResponse, ApiError> {
-    let permission = ecs.on(caller, "ecs:ListTagsForResource", "", &input.resource_arn);
     let arn = input.resource_arn.unwrap_or_default();
+    let permission = Permission::to("ecs:ListTagsForResource").on(arn.as_str());
     let view = ecs.control.read(caller, &permission)?;
     let resource = find(ecs, &view, caller, &arn)?;
     Ok(api::ListTagsForResourceResponse { tags: Some(tags::render(resource.tags())) })

@@ -88,9 +88,13 @@ impl Rig {
             ids: Arc::clone(&ids),
             dirs: dirs.clone(),
             region_name: "us-east-1".parse().unwrap(),
+            region_for_tasks: None,
             credentials: CredentialsBook::default(),
             secrets: crate::engine::SecretsBook::default(),
             task_limits: crate::TaskLimits::default(),
+            answers_containers: true,
+            instance: crate::engine::InstanceBook::default(),
+            owners: crate::engine::OwnersBook::default(),
             starts: Semaphore::new(4),
             changed: Notify::new(),
         };

@@ -8,7 +8,7 @@ use longshore_types::Chain;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
     LogItem, LogReader, Position, Recovered, SandboxError, Sandboxes, Started, Stats, StorageUse,
-    Stream,
+    Stream, Usage,
 };
 use tracing::warn;
 
@@ -73,6 +73,10 @@ impl Runtime for SandboxRuntime {
 
     fn stats(&self, id: ContainerId) -> BoxFuture<'_, Result<Stats, SandboxError>> {
         Box::pin(async move { self.0.stats(&id).await })
+    }
+
+    fn usage(&self, id: ContainerId) -> BoxFuture<'_, Result<Usage, SandboxError>> {
+        Box::pin(async move { self.0.usage(&id).await })
     }
 
     fn delete(&self, id: ContainerId) -> BoxFuture<'_, Result<(), SandboxError>> {

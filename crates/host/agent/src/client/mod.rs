@@ -1,6 +1,7 @@
 //! Speaking to the region: signed awsJson requests, and the operations that the agent needs.
 
 mod backoff;
+mod containers;
 mod ecs;
 mod logs;
 mod region;

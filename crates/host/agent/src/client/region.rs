@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use super::{Api, Backoff, CallError, ECR, SubmitAttachment};
+use crate::endpoint::{Protection, ProtectionState};
 use crate::engine::Region;
 use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::TaskEvent;
@@ -253,6 +254,19 @@ impl Region for RegionLink {
         role: RoleCredentials,
     ) -> BoxFuture<'_, Result<Parameters, CallError>> {
         Box::pin(async move { self.api.parameters(&names, &role).await })
+    }
+
+    fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>> {
+        Box::pin(async move { self.api.list_tags(&resource).await })
+    }
+
+    fn protection(
+        &self,
+        task: TaskArn,
+        change: Option<Protection>,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<ProtectionState, CallError>> {
+        Box::pin(async move { self.api.task_protection(&task, change, &role).await })
     }
 
     fn is_own(&self, host: &str) -> bool {

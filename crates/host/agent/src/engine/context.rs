@@ -13,8 +13,11 @@ use super::secrets::{Parameters, SecretId, SecretsBook};
 use super::state::TaskEvent;
 use crate::client::CallError;
 use crate::config::TaskLimits;
+use crate::endpoint::{Protection, ProtectionState};
 use crate::logdriver::LogShipping;
 use crate::ports::{Images, Networks, Runtime};
+use crate::register::Registered;
+use crate::relay::RegionForTasks;
 use crate::spec::RegistryAuth;
 use crate::state_dir::StateDir;
 use acs::RoleCredentials;
@@ -42,6 +45,15 @@ pub trait Region: Send + Sync + Debug {
         names: Vec<String>,
         role: RoleCredentials,
     ) -> BoxFuture<'_, Result<Parameters, CallError>>;
+    /// The tags of a resource of ECS, read as this host.
+    fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>>;
+    /// Whether a task is protected, after it was made so if that is wanted: asked in the task's own role.
+    fn protection(
+        &self,
+        task: TaskArn,
+        change: Option<Protection>,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<ProtectionState, CallError>>;
     /// Whether the registry at `host` (with its port) is the region's, and is away only as long as it is.
     fn is_own(&self, host: &str) -> bool;
 }
@@ -57,13 +69,59 @@ pub(crate) struct Context {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) dirs: StateDir,
     pub(crate) region_name: RegionName,
+    /// How the SDKs of containers find the region, if they are told.
+    pub(crate) region_for_tasks: Option<RegionForTasks>,
     pub(crate) credentials: CredentialsBook,
     pub(crate) secrets: SecretsBook,
     pub(crate) task_limits: TaskLimits,
+    /// Whether containers find the agent at its address, and are told so.
+    pub(crate) answers_containers: bool,
+    /// What this host is to the region.
+    pub(crate) instance: InstanceBook,
+    /// The containers that may ask the agent about themselves.
+    pub(crate) owners: OwnersBook,
     /// Bounds how many containers are being made at a time.
     pub(crate) starts: Semaphore,
     /// Rung whenever any task changed.
     pub(crate) changed: Notify,
+}
+
+/// What this host is to the region, once it has joined.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceBook(Mutex<Option<Registered>>);
+
+impl InstanceBook {
+    pub(crate) fn get(&self) -> Option<Registered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn put(&self, instance: Registered) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+    }
+}
+
+/// Which container was told which id to ask by.
+#[derive(Debug, Default)]
+pub(crate) struct OwnersBook(Mutex<BTreeMap<String, (TaskArn, usize)>>);
+
+impl OwnersBook {
+    pub(crate) fn put(&self, id: &str, task: &TaskArn, index: usize) {
+        if !id.is_empty() {
+            self.entries().insert(id.to_owned(), (task.clone(), index));
+        }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<(TaskArn, usize)> {
+        self.entries().get(id).cloned()
+    }
+
+    pub(crate) fn forget(&self, id: &str) {
+        self.entries().remove(id);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, (TaskArn, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Debug, Default)]

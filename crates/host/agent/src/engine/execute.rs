@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use longshore_types::{Chain, Timestamp};
-use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
+use sandbox::{ContainerId, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -20,12 +20,15 @@ use super::launch;
 use super::plan::Action;
 use super::pull::pull;
 use super::secrets;
-use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, StopCause, TaskState};
+use super::state::{
+    Binding, ContainerState, ExitState, HealthSaid, Phase, Prepared, StopCause, TaskState,
+};
 use super::step::{Created, Input};
 use super::volumes;
 use super::worker::{Message, Worker};
 use crate::limits::{
-    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX, URGENT_DRAIN_MS_MAX,
+    CREATE_MS_MAX, DRAIN_MS_MAX, HEALTH_OUTPUT_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
+    URGENT_DRAIN_MS_MAX,
 };
 use crate::logdriver::RunLog;
 use crate::ports::{Attached, LocalImage, Signal};
@@ -413,12 +416,30 @@ async fn check(ctx: &ActionContext, index: usize, restarts: u32) -> Vec<Input> {
         if verdict != said {
             said = verdict;
             let name = &ctx.spec.containers[index].name;
-            let output = result.map(|r| String::from_utf8_lossy(&r.output).into_owned());
-            let output = output.unwrap_or_else(|error| Chain(&error).to_string());
+            let said = said_by(result);
+            let output = &said.output;
             info!(task = %ctx.spec.arn, container = %name, health = verdict.as_str(), %output, "health changed");
-            ctx.tell(Input::Checked { container: index, restarts, health: verdict }).await;
+            let container = index;
+            ctx.tell(Input::Checked { container, restarts, health: verdict, said }).await;
         }
     }
+}
+
+/// What a check answered, or why it could not be run.
+fn said_by(result: Result<ExecResult, SandboxError>) -> HealthSaid {
+    let mut said = match result {
+        Ok(result) => HealthSaid {
+            exit_code: result.exit_code,
+            output: String::from_utf8_lossy(&result.output).into_owned(),
+        },
+        Err(error) => HealthSaid { exit_code: -1, output: Chain(&error).to_string() },
+    };
+    let mut end = said.output.len().min(HEALTH_OUTPUT_MAX);
+    while !said.output.is_char_boundary(end) {
+        end -= 1;
+    }
+    said.output.truncate(end);
+    said
 }
 
 fn stop_signal(ctx: &ActionContext, index: usize) -> Signal {

@@ -22,10 +22,11 @@ use super::secrets::Values;
 use super::step::Created;
 use super::volumes::{self, Copy};
 use crate::config::TaskLimits;
-use crate::endpoint::{CREDENTIALS_PATH, CREDENTIALS_VARIABLE};
+use crate::endpoint::{self, CREDENTIALS_PATH, CREDENTIALS_VARIABLE};
 use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
 use crate::ports::LocalImage;
+use crate::relay;
 use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget, Sharing};
 use crate::state_dir::StateDir;
 
@@ -91,6 +92,14 @@ impl Launch<'_> {
                 readonly: host.readonly_root,
             })
             .collect();
+        let region = self.ctx.context.region_for_tasks.as_ref();
+        spec.files.extend(
+            region.and_then(|region| region.ca_file.clone()).map(|source| FileBind {
+                source,
+                destination: relay::CA_PATH.into(),
+                readonly: true,
+            }),
+        );
         spec.devices = host.devices.iter().map(device).collect();
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
@@ -131,6 +140,17 @@ impl Launch<'_> {
             set(name, value);
         }
         let region = self.ctx.context.region_name.as_str();
+        let own = &self.ctx.container(self.index).endpoint_id;
+        if self.ctx.context.answers_containers && !own.is_empty() {
+            for (name, value) in endpoint::variables(own) {
+                set(name, &value);
+            }
+        }
+        if let Some(region) = &self.ctx.context.region_for_tasks {
+            for (name, value) in region.variables() {
+                set(name, &value);
+            }
+        }
         set("AWS_REGION", region);
         set("AWS_DEFAULT_REGION", region);
         for (name, value) in self.link_environment() {

@@ -35,14 +35,16 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 pub use context::Region;
-pub(crate) use context::{Context, CredentialsBook, Held, TaskCredentials};
+pub(crate) use context::{
+    Context, CredentialsBook, Held, InstanceBook, OwnersBook, TaskCredentials,
+};
 pub(crate) use failure::Failure;
 pub(crate) use launch::parse_size;
 pub(crate) use secrets::SecretsBook;
 pub(crate) use volumes::VolumeError;
-pub(crate) use volumes::shared_volume;
 #[doc(hidden)]
 pub use volumes::{NotFilled, fill_volume};
+pub(crate) use volumes::{shared_volume, volumes_shown};
 pub use worker::TaskView;
 
 use self::state::{Desired, Status, TaskEvent, TaskState};
@@ -208,6 +210,9 @@ impl Engine {
         if let Some(id) = &spec.credentials_id {
             self.context.credentials.name(&arn, id);
         }
+        for (index, container) in state.containers.iter().enumerate() {
+            self.context.owners.put(&container.endpoint_id, &arn, index);
+        }
         let worker = Worker {
             context: Arc::clone(&self.context),
             log: self.context.dirs.task_log(spec.arn.id, task),
@@ -250,6 +255,14 @@ impl Engine {
         let shown = self.lock().live.get(&arn).map(|handle| Arc::clone(&handle.shown))?;
         let view = shown.lock().ok()?.clone();
         Some((view, role))
+    }
+
+    /// The container that asks the agent by this id, and its task.
+    pub(crate) fn owner_of(&self, endpoint_id: &str) -> Option<(TaskView, usize)> {
+        let (arn, index) = self.context.owners.get(endpoint_id)?;
+        let shown = self.lock().live.get(&arn).map(|handle| Arc::clone(&handle.shown))?;
+        let view = shown.lock().ok()?.clone();
+        (index < view.spec.containers.len()).then_some((view, index))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Tasks> {

@@ -208,7 +208,8 @@ impl World {
             Action::Check { container, restarts } => {
                 let health =
                     if self.env.below(3) == 0 { Health::Unhealthy } else { Health::Healthy };
-                self.take(Input::Checked { container, restarts, health });
+                let said = crate::engine::state::HealthSaid { exit_code: 0, output: String::new() };
+                self.take(Input::Checked { container, restarts, health, said });
                 return;
             }
             Action::Signal(container) => {

@@ -90,6 +90,13 @@ impl Health {
     }
 }
 
+/// One run of a health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthSaid {
+    pub exit_code: i32,
+    pub output: String,
+}
+
 /// How a process ended. Without a code, the container never ran or nobody can know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitState {
@@ -153,6 +160,10 @@ pub struct GaveUp {
 pub struct ContainerState {
     /// As reported; also the name of everything that belongs to the container on this host.
     pub runtime_id: String,
+    /// What it asks the agent about itself by: known to its own processes and to nobody who only looks on.
+    /// Empty for containers of agents that answered no such questions.
+    #[serde(default)]
+    pub endpoint_id: String,
     pub phase: Phase,
     pub digest: Option<String>,
     /// From the image, unless the task definition has one.
@@ -161,6 +172,7 @@ pub struct ContainerState {
     pub address: Option<Ipv4Addr>,
     pub netns: Option<PathBuf>,
     pub bindings: Vec<Binding>,
+    pub created_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub exit: Option<ExitState>,
     /// What the last run of a restarted container ended with.
@@ -174,6 +186,8 @@ pub struct ContainerState {
     pub restarts: u32,
     pub health: Health,
     pub health_since: Option<Timestamp>,
+    /// What the check said that made it what it is.
+    pub health_said: Option<HealthSaid>,
     pub stop_sent_at: Option<Timestamp>,
     pub kill_sent_at: Option<Timestamp>,
     /// What the last event said of it.
@@ -263,6 +277,7 @@ impl TaskState {
         let task = spec.arn.id;
         let container = |_| ContainerState {
             runtime_id: format!("{task}-{:010}", number()),
+            endpoint_id: (0..4).map(|_| format!("{:08x}", number())).collect(),
             ..ContainerState::default()
         };
         Self { containers: spec.containers.iter().map(container).collect(), ..Self::default() }

@@ -13,8 +13,8 @@ use super::depend::{self, DependencyState};
 use super::event;
 use super::failure::Failure;
 use super::state::{
-    Binding, ContainerState, Desired, ExitState, GaveUp, Health, Phase, Prepared, StopCause,
-    TaskState,
+    Binding, ContainerState, Desired, ExitState, GaveUp, Health, HealthSaid, Phase, Prepared,
+    StopCause, TaskState,
 };
 use crate::reason;
 use crate::spec::TaskSpec;
@@ -73,6 +73,7 @@ pub(crate) enum Input {
         container: usize,
         restarts: u32,
         health: Health,
+        said: HealthSaid,
     },
     Signalled {
         container: usize,
@@ -159,7 +160,7 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
             }
         },
         Input::LogOpened { container, result } => log_opened(state, container, result, now),
-        Input::Created { container, result } => created(state, container, result),
+        Input::Created { container, result } => created(state, container, result, now),
         Input::Started { container, result } => started(state, container, result),
         Input::Exited { container, restarts, exit, reason } => {
             if state.containers.get(container).is_some_and(|each| each.restarts == restarts) {
@@ -172,8 +173,8 @@ fn apply(spec: &TaskSpec, state: &mut TaskState, input: Input, now: Timestamp) {
                 container.phase = Phase::Stopped;
             }
         }
-        Input::Checked { container, restarts, health } => {
-            checked(state, container, restarts, health)
+        Input::Checked { container, restarts, health, said } => {
+            checked(state, container, restarts, (health, said), now);
         }
         Input::Signalled { container, at } => {
             if let Some(container) = state.containers.get_mut(container) {
@@ -251,13 +252,14 @@ fn fail(container: &mut ContainerState, reason: String) {
     container.phase = Phase::Stopped;
 }
 
-fn created(state: &mut TaskState, index: usize, result: Result<Created, Failure>) {
+fn created(state: &mut TaskState, index: usize, result: Result<Created, Failure>, now: Timestamp) {
     let Some(container) = at_phase(state, index, Phase::Pulled) else { return };
     match result {
         Ok(created) => {
             container.address = created.address;
             container.netns = created.netns;
             container.bindings = created.bindings;
+            container.created_at = Some(now);
             container.phase = Phase::Created;
         }
         Err(why) => fail(container, why.to_string()),
@@ -274,6 +276,7 @@ fn started(state: &mut TaskState, index: usize, result: Result<Timestamp, Failur
             container.exit = None;
             container.health = Health::Unknown;
             container.health_since = Some(at);
+            container.health_said = None;
         }
         Err(why) => fail(container, why.to_string()),
     }
@@ -328,10 +331,20 @@ fn is_restarted(
     !is_ignored && policy.attempt_period_ms <= ran_ms
 }
 
-fn checked(state: &mut TaskState, index: usize, restarts: u32, health: Health) {
+fn checked(
+    state: &mut TaskState,
+    index: usize,
+    restarts: u32,
+    (health, said): (Health, HealthSaid),
+    now: Timestamp,
+) {
     let Some(container) = at_phase(state, index, Phase::Running) else { return };
     if container.restarts == restarts {
+        if container.health != health {
+            container.health_since = Some(now);
+        }
         container.health = health;
+        container.health_said = Some(said);
     }
 }
 

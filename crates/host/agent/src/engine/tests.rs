@@ -70,9 +70,13 @@ pub(super) fn context_heard_by(
         ids: Arc::new(SeededEnv::from_seed(1)),
         dirs,
         region_name: "us-east-1".parse().unwrap(),
+        region_for_tasks: None,
         credentials: CredentialsBook::default(),
         secrets: SecretsBook::default(),
         task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
+        answers_containers: true,
+        instance: crate::engine::InstanceBook::default(),
+        owners: crate::engine::OwnersBook::default(),
         starts: Semaphore::new(4),
         changed: Notify::new(),
     }

@@ -145,6 +145,32 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
+/// What a container's own mounts are: the name of a volume that was made for it, where it is on the host, and where
+/// in the container. Nothing is asked of the disk.
+pub(crate) fn volumes_shown(
+    dirs: &StateDir,
+    spec: &TaskSpec,
+    index: usize,
+) -> Vec<(Option<String>, String, String)> {
+    let mounts = own_mounts(dirs, spec, index).unwrap_or_default();
+    let name = |destination: &Path| {
+        let mount = spec.containers[index].mounts.iter();
+        let mount = mount.rev().find(|mount| Path::new(&mount.path) == destination)?;
+        match spec.volumes.get(&mount.volume)? {
+            VolumeSpec::Host { .. } | VolumeSpec::Unsupported { .. } => None,
+            VolumeSpec::Task => {
+                Some(format!("ecs-{}-{}-{}", spec.family, spec.version, mount.volume))
+            }
+            VolumeSpec::Shared { name, .. } => Some(name.clone()),
+        }
+    };
+    let shown = |mount: Mount| {
+        let text = |path: &Path| path.display().to_string();
+        (name(&mount.destination), text(&mount.source), text(&mount.destination))
+    };
+    mounts.into_iter().map(shown).collect()
+}
+
 fn own_mounts(dirs: &StateDir, spec: &TaskSpec, index: usize) -> Result<Vec<Mount>, VolumeError> {
     let container = &spec.containers[index];
     let mut mounts = Vec::new();

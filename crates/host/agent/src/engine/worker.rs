@@ -229,6 +229,9 @@ impl Worker {
             error!(%task, error = %Chain(&error), "task not forgotten");
         }
         self.context.credentials.forget(task);
+        for container in &self.state.containers {
+            self.context.owners.forget(&container.endpoint_id);
+        }
         self.context.secrets.forget(task);
         info!(%task, "task ended");
     }

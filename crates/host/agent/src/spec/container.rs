@@ -33,6 +33,7 @@ pub(super) fn parse_container(
     let shares = container.cpu.unwrap_or(0).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX);
     let mut spec = ContainerSpec {
         name: container.name.clone(),
+        arn: container.container_arn.clone(),
         image: container.image.clone(),
         command: container.command.clone(),
         entrypoint: container.entry_point.clone(),

@@ -38,6 +38,19 @@ pub struct TaskSpec {
     /// What the credentials of its own role are asked for by; `None` for a task without one.
     pub credentials_id: Option<String>,
     pub is_fargate: bool,
+    pub about: About,
+}
+
+/// What containers are told of their task, and nothing else depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub cluster_arn: String,
+    /// `EC2`, `FARGATE` or `EXTERNAL`.
+    pub launch_type: String,
+    pub zone: Option<String>,
+    pub vpc: Option<String>,
+    pub group: Option<String>,
+    pub service: Option<String>,
 }
 
 impl TaskSpec {
@@ -232,6 +245,8 @@ pub struct SecretSpec {
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
     pub name: String,
+    /// As the region calls it.
+    pub arn: Option<String>,
     pub image: String,
     pub command: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longshore_types::TaskArn;
 
 use super::container::parse_container;
-use super::{EniSpec, Sharing, TaskSpec, VolumeSpec};
+use super::{About, EniSpec, Sharing, TaskSpec, VolumeSpec};
 use crate::limits::EPHEMERAL_STORAGE_GIB;
 
 /// Why a task cannot even be looked at; its text goes into the task's `reason`.
@@ -64,10 +64,23 @@ pub fn parse(task: &acs::Task) -> Result<TaskSpec, InvalidTask> {
             || task.execution_credentials_id.is_some(),
         credentials_id: credentials_id(task),
         is_fargate,
+        about: about(task),
         containers,
     };
     refuse_cycles(&spec)?;
     Ok(spec)
+}
+
+fn about(task: &acs::Task) -> About {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    About {
+        cluster_arn: task.task_cluster_arn.clone().unwrap_or_default(),
+        launch_type: given(&task.launch_type).unwrap_or_else(|| "EC2".to_owned()),
+        zone: given(&task.zone),
+        vpc: given(&task.vpc_id),
+        group: given(&task.group),
+        service: given(&task.service_name),
+    }
 }
 
 /// It goes into a path and comes back in one.

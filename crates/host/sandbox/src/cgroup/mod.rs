@@ -24,6 +24,7 @@ use ::files::set_kernel_file;
 use crate::error::{Doing, SandboxError};
 use crate::ids::{ContainerId, GroupId};
 use crate::spec::{GroupLimits, Limits, Stats};
+use crate::usage::{self, Usage};
 
 pub(crate) use devices::{DeviceKind, DeviceRule, default_rules};
 pub(crate) use favor::FavorMoves;
@@ -223,6 +224,22 @@ impl Cgroup<'_> {
         match self.layout {
             Layout::V1(all) => v1::stats(self.of(all), &self.path),
             Layout::V2(root) => v2::stats(root, &self.path),
+        }
+    }
+
+    /// The same and more: with what the machine spent meanwhile.
+    pub(crate) fn usage(&self) -> Usage {
+        let of_group = match self.layout {
+            Layout::V1(all) => v1::usage(self.of(all), &self.path),
+            Layout::V2(root) => v2::usage(root, &self.path),
+        };
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Usage {
+            host_cpu_ns: usage::host_cpu_ns(&read("/proc/stat")),
+            online_cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            host_memory: usage::host_memory(&read("/proc/meminfo")),
+            ..of_group
         }
     }
 

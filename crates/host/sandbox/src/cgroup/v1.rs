@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{CPU_PERIOD_US, DeviceRule, View, field, number, quota_us, set, tree};
 use crate::error::{Doing, SandboxError};
 use crate::spec::{GroupLimits, Limits, Stats};
+use crate::usage::{Usage, blocks_v1, figures};
 
 /// What an unlimited group reports is the largest page-aligned number, not a size.
 const NO_LIMIT: u64 = 1 << 60;
@@ -247,6 +248,34 @@ pub(super) fn stats(hierarchies: &[Hierarchy], path: &Path) -> Stats {
         blkio_write_bytes,
         pids: at("pids").and_then(|dir| number(&dir, "pids.current")).unwrap_or(0),
         oom_kills: oom_kills(hierarchies, path),
+    }
+}
+
+pub(super) fn usage(hierarchies: &[Hierarchy], path: &Path) -> Usage {
+    let at = |controller| dir(hierarchies, controller, path);
+    let read = |controller, file: &str| {
+        at(controller).and_then(|dir| fs::read_to_string(dir.join(file)).ok()).unwrap_or_default()
+    };
+    let blocks = |file: &str| {
+        let all = read("blkio", &format!("blkio.throttle.{file}_recursive"));
+        let own = || read("blkio", &format!("blkio.throttle.{file}"));
+        blocks_v1(&if all.is_empty() { own() } else { all })
+    };
+    let cpu = figures(&read("cpu", "cpu.stat"));
+    let figure = |name: &str| cpu.get(name).copied().unwrap_or(0);
+    let per_cpu = read("cpuacct", "cpuacct.usage_percpu");
+    let pids_limit = at("pids").and_then(|dir| number(&dir, "pids.max"));
+    Usage {
+        stats: stats(hierarchies, path),
+        per_cpu_ns: per_cpu.split_whitespace().filter_map(|word| word.parse().ok()).collect(),
+        periods: figure("nr_periods"),
+        throttled_ns: figure("throttled_time"),
+        memory: figures(&read("memory", "memory.stat")),
+        memory_failures: at("memory").and_then(|dir| number(&dir, "memory.failcnt")).unwrap_or(0),
+        pids_limit: pids_limit.filter(|limit| *limit < u64::MAX),
+        block_bytes: blocks("io_service_bytes"),
+        block_operations: blocks("io_serviced"),
+        ..Usage::default()
     }
 }
 

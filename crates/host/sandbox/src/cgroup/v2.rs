@@ -9,6 +9,7 @@ use ::files::set_kernel_file;
 use super::{CPU_PERIOD_US, DeviceRule, devices, field, number, quota_us, set, tree};
 use crate::error::{Doing, SandboxError};
 use crate::spec::{GroupLimits, Limits, Stats};
+use crate::usage::{Usage, blocks_v2, figures};
 
 /// What we switch on for our groups, where the kernel has it.
 const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "io", "cpuset"];
@@ -149,6 +150,23 @@ pub(super) fn stats(root: &Root, path: &Path) -> Stats {
         blkio_write_bytes,
         pids: number(&dir, "pids.current").unwrap_or(0),
         oom_kills: oom_kills(root, path),
+    }
+}
+
+pub(super) fn usage(root: &Root, path: &Path) -> Usage {
+    let dir = root.mount.join(path);
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+    let cpu = |key| field(&dir, "cpu.stat", key).unwrap_or(0);
+    let io = read("io.stat");
+    Usage {
+        stats: stats(root, path),
+        periods: cpu("nr_periods"),
+        throttled_ns: cpu("throttled_usec").saturating_mul(1000),
+        memory: figures(&read("memory.stat")),
+        pids_limit: number(&dir, "pids.max").filter(|limit| *limit < u64::MAX),
+        block_bytes: blocks_v2(&io, "rbytes", "wbytes"),
+        block_operations: blocks_v2(&io, "rios", "wios"),
+        ..Usage::default()
     }
 }
 

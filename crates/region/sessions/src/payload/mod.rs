@@ -70,6 +70,8 @@ pub fn of_task(
         ephemeral_storage_gib: task.ephemeral_storage_gib,
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
+        zone: task.zone.as_deref().map(str::to_owned),
+        vpc_id: environment.agent_is_ours.then(|| environment.vpc.id.to_string()),
         role_credentials: environment.roles.acting.credentials(environment.agent_is_ours).cloned(),
         execution_role_credentials: environment.roles.execution.clone(),
         ..acs::Task::default()
