@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a region on this machine: the API and an agent, restarted if they die
-    Up(Up),
+    Up(Box<Up>),
     /// Stop the region of this data directory, its tasks and what they used
     Down(Down),
     /// Print `export` lines for the AWS CLI and SDKs

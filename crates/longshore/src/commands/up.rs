@@ -356,7 +356,7 @@ mod tests {
     fn up(args: &[OsString]) -> Up {
         let cli = Cli::try_parse_from(std::iter::once("longshore".into()).chain(args.to_vec()));
         match cli.unwrap().command {
-            Subcommand::Up(up) => up,
+            Subcommand::Up(up) => *up,
             other => panic!("{other:?}"),
         }
     }
