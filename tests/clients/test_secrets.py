@@ -156,7 +156,8 @@ def test_many_are_read_at_once_and_passwords_are_drawn(secrets):
     assert [each["ErrorCode"] for each in batch["Errors"]] == ["ResourceNotFoundException"]
     password = secrets.get_random_password(PasswordLength=20, ExcludePunctuation=True)["RandomPassword"]
     assert len(password) == 20 and password.isalnum()
-    refused(secrets.rotate_secret, "UnknownOperationException", "is not available", SecretId=names[0])
+    refused(secrets.replicate_secret_to_regions, "UnknownOperationException", "is not available", SecretId=names[0],
+            AddReplicaRegions=[{"Region": "eu-west-1"}])
 
 
 def test_a_customers_key_is_asked_too(secrets, region):

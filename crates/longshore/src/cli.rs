@@ -78,6 +78,9 @@ pub(crate) struct RegionArgs {
     pub(crate) oidc_keys: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) root_key: RootKeyArgs,
+    /// A host whose HTTP hooks may be asked to rotate secrets; may be given several times
+    #[arg(long = "allow-rotation-hook", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_rotation_hook: Vec<String>,
     /// Take requests without TLS from other machines too: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,

@@ -112,7 +112,7 @@ impl Region {
         let ecs = Arc::new(Ecs::new(core(), documents));
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
-        let secrets = Arc::new(SecretsManager::new(core()));
+        let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));
         let kms = Arc::new(Kms::new(core()));
         let tagged: Vec<Arc<dyn Tagged>> =
