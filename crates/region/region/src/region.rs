@@ -165,6 +165,7 @@ impl Region {
     /// Readies the state that a crash may have left behind. To be awaited before requests are served.
     pub async fn prepare(&self) -> Result<(), ApiError> {
         self.control.finish_root_key_change().await?;
+        self.control.raise_access_keys().await?;
         sessions::prepare(&self.control).await?;
         for service in &self.services {
             service.prepare().await?;
