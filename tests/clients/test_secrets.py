@@ -156,7 +156,8 @@ def test_many_are_read_at_once_and_passwords_are_drawn(secrets):
     assert [each["ErrorCode"] for each in batch["Errors"]] == ["ResourceNotFoundException"]
     password = secrets.get_random_password(PasswordLength=20, ExcludePunctuation=True)["RandomPassword"]
     assert len(password) == 20 and password.isalnum()
-    refused(secrets.rotate_secret, "UnknownOperationException", "is not available", SecretId=names[0])
+    refused(secrets.replicate_secret_to_regions, "UnknownOperationException", "is not available", SecretId=names[0],
+            AddReplicaRegions=[{"Region": "eu-west-1"}])
 
 
 def test_a_customers_key_is_asked_too(secrets, region):
@@ -203,12 +204,29 @@ def test_a_dump_without_the_root_key_holds_no_secret_and_the_root_key_can_be_cha
     assert file.read_bytes() != before
     region.up()
     assert region.client("secretsmanager").get_secret_value(SecretId="db")["SecretString"] == SECRET
+
+    # The same while the region runs, under the eyes of who reads and writes.
+    iam = region.client("iam")
+    iam.create_user(UserName="ann")
+    pair = iam.create_access_key(UserName="ann")["AccessKey"]
+    theirs = boto3.client("sts", endpoint_url=region.endpoint, region_name="eu-north-1",
+                          aws_access_key_id=pair["AccessKeyId"], aws_secret_access_key=pair["SecretAccessKey"])
+    before = file.read_bytes()
+    changed = region.run("secrets", "rotate-root")
+    assert "3 keys are wrapped by the new root key" in changed.stderr + changed.stdout
+    assert file.read_bytes() != before and not file.with_suffix(".key.next").exists()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for _ in range(2):
+        assert region.client("secretsmanager").get_secret_value(SecretId="db")["SecretString"] == SECRET
+        assert theirs.get_caller_identity()["Arn"].endswith(":user/ann")
+        region.down()
+        region.up()
     region.down()
 
     kept = file.read_bytes()
     file.unlink()
     told = region.run("region", "--listen", "127.0.0.1:0", check=False)
-    assert told.returncode == 78 and "root.key is missing, and 2 keys" in told.stderr, told.stderr
+    assert told.returncode == 78 and "root.key is missing, and 3 keys" in told.stderr, told.stderr
     assert not file.exists()
     file.write_bytes(before)
     file.chmod(0o600)

@@ -78,6 +78,9 @@ pub(crate) struct RegionArgs {
     pub(crate) oidc_keys: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) root_key: RootKeyArgs,
+    /// A host whose HTTP hooks may be asked to rotate secrets; may be given several times
+    #[arg(long = "allow-rotation-hook", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_rotation_hook: Vec<String>,
     /// Take requests without TLS from other machines too: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,
@@ -178,7 +181,8 @@ impl std::fmt::Debug for RootKeyArgs {
 /// What is done with the key that secrets are kept under.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Secrets {
-    /// Keep secrets under another root key from now on; the region must be stopped meanwhile, its tasks need not
+    /// Keep secrets under another root key from now on. A region that runs does it itself if its key is in a file and
+    /// the new one is to be drawn; else it must be stopped meanwhile, its tasks need not
     RotateRoot(RotateRoot),
 }
 
@@ -198,6 +202,15 @@ pub(crate) struct RotateRoot {
 }
 
 impl RotateRoot {
+    /// Nothing is said of where the keys are: the new one is drawn, and takes the old one's place.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_new_elsewhere =
+            self.new_root_key_file.is_some() || self.new_root_key_command.is_some();
+        let old = &self.root_key;
+        let is_old_elsewhere = old.root_key_command.is_some() || old.given().is_some();
+        !is_new_elsewhere && !is_old_elsewhere && self.given().is_none()
+    }
+
     /// As the environment gave it.
     pub(crate) fn given(&self) -> Option<Token> {
         self.new_root_key.clone().filter(|key| !key.is_empty()).map(Token::from_text)

@@ -130,9 +130,24 @@ impl Client {
 
     /// What the region does by itself.
     pub(crate) async fn status<O: serde::de::DeserializeOwned>(&self) -> Result<O, ClientError> {
-        let operation = "DescribeStatus";
+        self.own("DescribeStatus", region::server::STATUS_TARGET).await
+    }
+
+    /// Puts another root key in the place of the one there is.
+    pub(crate) async fn rotate_root<O: serde::de::DeserializeOwned>(
+        &self,
+    ) -> Result<O, ClientError> {
+        self.own("RotateRootKey", region::server::ROOT_KEY_TARGET).await
+    }
+
+    /// An operation of the region that is no service's.
+    async fn own<O: serde::de::DeserializeOwned>(
+        &self,
+        operation: &str,
+        target: &'static str,
+    ) -> Result<O, ClientError> {
         let mut headers = HeaderMap::new();
-        headers.insert("x-amz-target", HeaderValue::from_static(region::server::STATUS_TARGET));
+        headers.insert("x-amz-target", HeaderValue::from_static(target));
         let sent = self.send("longshore", operation, headers, Bytes::from_static(b"{}"));
         let (status, answer) = sent.await?;
         if status != StatusCode::OK {

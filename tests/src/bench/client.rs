@@ -50,7 +50,8 @@ impl Connection {
         self.signed_call(service, Some(target), body).await
     }
 
-    async fn form(&mut self, service: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    /// One signed call of a query protocol; the answer's body.
+    pub(crate) async fn form(&mut self, service: &str, body: &[u8]) -> io::Result<Vec<u8>> {
         self.signed_call(service, None, body).await
     }
 

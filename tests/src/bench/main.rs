@@ -11,6 +11,7 @@ mod hold;
 mod peers;
 mod registry;
 mod report;
+mod secrets;
 mod services;
 mod simulate;
 mod swarm;
@@ -24,9 +25,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 12] = [
-    "ready", "idle", "simulate", "growth", "describe", "register", "run", "burst", "scale",
-    "replace", "registry", "hold",
+const FIGURES: [&str; 14] = [
+    "ready", "idle", "simulate", "growth", "describe", "register", "values", "run", "secrets",
+    "burst", "scale", "replace", "registry", "hold",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -81,7 +82,9 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             MILLION => simulate::growth(world, report, simulate::SIZES_TO_A_MILLION)?,
             "describe" => wire::describe_tasks(world, report).await?,
             "register" => wire::register_task_definition(world, report).await?,
+            "values" => secrets::reads(world, report).await?,
             "run" => tasks::run_to_running(world, report).await?,
+            "secrets" => secrets::to_running(world, report).await?,
             "burst" => tasks::burst(world, report).await?,
             "scale" => services::scale_and_roll(world, report).await?,
             "replace" => services::replace(world, report).await?,

@@ -105,7 +105,7 @@ pub(crate) async fn wait_all(
     Ok(())
 }
 
-async fn stop_all(world: &World, arns: &[String]) -> io::Result<()> {
+pub(crate) async fn stop_all(world: &World, arns: &[String]) -> io::Result<()> {
     let mut connection = Connection::open(&world.target).await?;
     for arn in arns {
         connection.ecs("StopTask", &json!({"cluster": "bench", "task": arn})).await?;

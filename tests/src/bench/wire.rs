@@ -26,7 +26,7 @@ pub(crate) async fn describe_tasks(world: &World, report: &mut Report) -> io::Re
     crate::tasks::wait_all(world, &arns, "STOPPED", Duration::from_secs(120)).await?;
     let request = json!({"cluster": "bench", "tasks": arns}).to_string();
     for clients in [1_usize, 8] {
-        let (rate, mut late) = load(world, "DescribeTasks", clients, {
+        let (rate, mut late) = load(world, "ecs", &ecs("DescribeTasks"), clients, {
             let request = request.clone();
             move |_, _| request.clone()
         })
@@ -47,36 +47,40 @@ pub(crate) async fn register_task_definition(world: &World, report: &mut Report)
              "environment": [{"name": "COLOUR", "value": "blue"}]}]})
         .to_string()
     };
-    let (rate, mut late) = load(world, "RegisterTaskDefinition", 32, body).await?;
+    let (rate, mut late) = load(world, "ecs", &ecs("RegisterTaskDefinition"), 32, body).await?;
     let p99 = percentile(&mut late, 0.99) * 1e3;
     let what = "RegisterTaskDefinition, signed, durable, 32 connections";
     report.add(what, "≥ 10,000/s", format!("{rate:.0}/s, p99 {p99:.1} ms"), "–".into());
     Ok(())
 }
 
-/// Calls `operation` from `clients` connections for the window; answers a second, and seconds each took.
-async fn load<F>(
+fn ecs(operation: &str) -> String {
+    format!("AmazonEC2ContainerServiceV20141113.{operation}")
+}
+
+/// Calls what `target` names from `clients` connections for the window; answers a second, and seconds each took.
+pub(crate) async fn load<F>(
     world: &World,
-    operation: &str,
+    service: &'static str,
+    target: &str,
     clients: usize,
     body: F,
 ) -> io::Result<(f64, Vec<f64>)>
 where
     F: Fn(usize, usize) -> String + Clone + Send + 'static,
 {
-    let target = format!("AmazonEC2ContainerServiceV20141113.{operation}");
     let begun = Instant::now();
     let mut running = Vec::new();
     for client in 0..clients {
         let mut connection = Connection::open(&world.target).await?;
-        let (target, body) = (target.clone(), body.clone());
+        let (target, body) = (target.to_owned(), body.clone());
         running.push(tokio::spawn(async move {
             let mut seconds = Vec::new();
             let begun = Instant::now();
             while begun.elapsed() < WINDOW {
                 let text = body(client, seconds.len());
                 let asked = Instant::now();
-                connection.call("ecs", &target, text.as_bytes()).await?;
+                connection.call(service, &target, text.as_bytes()).await?;
                 seconds.push(asked.elapsed().as_secs_f64());
             }
             Ok::<_, io::Error>(seconds)

@@ -35,6 +35,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CancelRotateSecret",
+            input: Some(&schema::CANCEL_ROTATE_SECRET_REQUEST),
+            output: Some(&schema::CANCEL_ROTATE_SECRET_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateSecret",
             input: Some(&schema::CREATE_SECRET_REQUEST),
             output: Some(&schema::CREATE_SECRET_RESPONSE),
@@ -143,6 +152,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "RotateSecret",
+            input: Some(&schema::ROTATE_SECRET_REQUEST),
+            output: Some(&schema::ROTATE_SECRET_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "TagResource",
             input: Some(&schema::TAG_RESOURCE_REQUEST),
             output: None,
@@ -190,12 +208,10 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     ],
     absent: &[
         "AssociateCrossAccountReplica",
-        "CancelRotateSecret",
         "DisassociateCrossAccountReplica",
         "ListResourcePolicies",
         "RemoveRegionsFromReplication",
         "ReplicateSecretToRegions",
-        "RotateSecret",
         "StopReplicationToReplica",
     ],
 };
@@ -207,6 +223,11 @@ pub trait SecretsManager: Send + Sync {
         caller: &Caller,
         input: BatchGetSecretValueRequest,
     ) -> impl Future<Output = Result<BatchGetSecretValueResponse, ApiError>> + Send;
+    fn cancel_rotate_secret(
+        &self,
+        caller: &Caller,
+        input: CancelRotateSecretRequest,
+    ) -> impl Future<Output = Result<CancelRotateSecretResponse, ApiError>> + Send;
     fn create_secret(
         &self,
         caller: &Caller,
@@ -267,6 +288,11 @@ pub trait SecretsManager: Send + Sync {
         caller: &Caller,
         input: RestoreSecretRequest,
     ) -> impl Future<Output = Result<RestoreSecretResponse, ApiError>> + Send;
+    fn rotate_secret(
+        &self,
+        caller: &Caller,
+        input: RotateSecretRequest,
+    ) -> impl Future<Output = Result<RotateSecretResponse, ApiError>> + Send;
     fn tag_resource(
         &self,
         caller: &Caller,
@@ -304,6 +330,11 @@ pub async fn dispatch<S: SecretsManager + ?Sized>(
         "BatchGetSecretValue" => {
             let input = call.input()?;
             let output = service.batch_get_secret_value(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CancelRotateSecret" => {
+            let input = call.input()?;
+            let output = service.cancel_rotate_secret(caller, input).await?;
             Ok(call.answer(&output))
         }
         "CreateSecret" => {
@@ -366,6 +397,11 @@ pub async fn dispatch<S: SecretsManager + ?Sized>(
             let output = service.restore_secret(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "RotateSecret" => {
+            let input = call.input()?;
+            let output = service.rotate_secret(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "TagResource" => {
             let input = call.input()?;
             service.tag_resource(caller, input).await?;
@@ -407,6 +443,13 @@ macro_rules! forward {
     (@ batch_get_secret_value $($handler:tt)+) => {
         async fn batch_get_secret_value(&self, caller: &$crate::Caller, input: $crate::BatchGetSecretValueRequest)
             -> Result<$crate::BatchGetSecretValueResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ cancel_rotate_secret $($handler:tt)+) => {
+        async fn cancel_rotate_secret(&self, caller: &$crate::Caller, input: $crate::CancelRotateSecretRequest)
+            -> Result<$crate::CancelRotateSecretResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -491,6 +534,13 @@ macro_rules! forward {
     (@ restore_secret $($handler:tt)+) => {
         async fn restore_secret(&self, caller: &$crate::Caller, input: $crate::RestoreSecretRequest)
             -> Result<$crate::RestoreSecretResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ rotate_secret $($handler:tt)+) => {
+        async fn rotate_secret(&self, caller: &$crate::Caller, input: $crate::RotateSecretRequest)
+            -> Result<$crate::RotateSecretResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

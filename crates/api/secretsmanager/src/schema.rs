@@ -53,6 +53,20 @@ pub(super) static BATCH_GET_SECRET_VALUE_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static CANCEL_ROTATE_SECRET_REQUEST: Structure = Structure::new(
+    "CancelRotateSecretRequest",
+    &[Member::new("SecretId", Shape::Text(&SECRET_ID_TYPE)).required()],
+);
+
+pub(super) static CANCEL_ROTATE_SECRET_RESPONSE: Structure = Structure::new(
+    "CancelRotateSecretResponse",
+    &[
+        Member::new("ARN", Shape::Text(&SECRET_ARN_TYPE)),
+        Member::new("Name", Shape::Text(&SECRET_NAME_TYPE)),
+        Member::new("VersionId", Shape::Text(&SECRET_VERSION_ID_TYPE)),
+    ],
+);
+
 static CLIENT_REQUEST_TOKEN_TYPE: Text = Text {
     limits: Limits { min: Some(32), max: Some(64) },
     pattern: None,
@@ -563,6 +577,32 @@ static ROLE_ARN_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static ROTATE_SECRET_REQUEST: Structure = Structure::new(
+    "RotateSecretRequest",
+    &[
+        Member::new("SecretId", Shape::Text(&SECRET_ID_TYPE)).required(),
+        Member::new("ClientRequestToken", Shape::Text(&CLIENT_REQUEST_TOKEN_TYPE))
+            .idempotency_token(),
+        Member::new("RotationLambdaARN", Shape::Text(&ROTATION_LAMBDA_ARN_TYPE)),
+        Member::new("RotationRules", Shape::Structure(&ROTATION_RULES_TYPE)),
+        Member::new(
+            "ExternalSecretRotationMetadata",
+            Shape::List(&EXTERNAL_SECRET_ROTATION_METADATA_TYPE),
+        ),
+        Member::new("ExternalSecretRotationRoleArn", Shape::Text(&ROLE_ARN_TYPE)),
+        Member::new("RotateImmediately", Shape::Boolean),
+    ],
+);
+
+pub(super) static ROTATE_SECRET_RESPONSE: Structure = Structure::new(
+    "RotateSecretResponse",
+    &[
+        Member::new("ARN", Shape::Text(&SECRET_ARN_TYPE)),
+        Member::new("Name", Shape::Text(&SECRET_NAME_TYPE)),
+        Member::new("VersionId", Shape::Text(&SECRET_VERSION_ID_TYPE)),
+    ],
+);
 
 static ROTATION_LAMBDA_ARN_TYPE: Text = Text {
     limits: Limits { min: Some(0), max: Some(2048) },

@@ -39,6 +39,22 @@ pub struct BatchGetSecretValueResponse {
 aws_wire::structure!(BatchGetSecretValueResponse, &schema::BATCH_GET_SECRET_VALUE_RESPONSE, { 0 secret_values, 1 next_token, 2 errors,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CancelRotateSecretRequest {
+    pub secret_id: Option<String>,
+}
+
+aws_wire::structure!(CancelRotateSecretRequest, &schema::CANCEL_ROTATE_SECRET_REQUEST, { 0 secret_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CancelRotateSecretResponse {
+    pub arn: Option<String>,
+    pub name: Option<String>,
+    pub version_id: Option<String>,
+}
+
+aws_wire::structure!(CancelRotateSecretResponse, &schema::CANCEL_ROTATE_SECRET_RESPONSE, { 0 arn, 1 name, 2 version_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateSecretRequest {
     pub name: Option<String>,
     pub client_request_token: Option<String>,
@@ -346,6 +362,28 @@ pub struct RestoreSecretResponse {
 }
 
 aws_wire::structure!(RestoreSecretResponse, &schema::RESTORE_SECRET_RESPONSE, { 0 arn, 1 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RotateSecretRequest {
+    pub secret_id: Option<String>,
+    pub client_request_token: Option<String>,
+    pub rotation_lambda_arn: Option<String>,
+    pub rotation_rules: Option<RotationRulesType>,
+    pub external_secret_rotation_metadata: Option<Vec<ExternalSecretRotationMetadataItem>>,
+    pub external_secret_rotation_role_arn: Option<String>,
+    pub rotate_immediately: Option<bool>,
+}
+
+aws_wire::structure!(RotateSecretRequest, &schema::ROTATE_SECRET_REQUEST, { 0 secret_id, 1 client_request_token, 2 rotation_lambda_arn, 3 rotation_rules, 4 external_secret_rotation_metadata, 5 external_secret_rotation_role_arn, 6 rotate_immediately,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RotateSecretResponse {
+    pub arn: Option<String>,
+    pub name: Option<String>,
+    pub version_id: Option<String>,
+}
+
+aws_wire::structure!(RotateSecretResponse, &schema::ROTATE_SECRET_RESPONSE, { 0 arn, 1 name, 2 version_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RotationRulesType {

@@ -9,17 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal, Session, Traveller};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, TaskArn, Timestamp, Token, Uuid};
 use model::instance::FARGATE_ATTRIBUTE;
 use model::{IamAccessKey, Instance, View};
 use serde::{Deserialize, Serialize};
+use vault::DataKey;
 
 use crate::config::Config;
 use crate::errors::not_authorized;
 use crate::iam::access_keys::{self, LONG_TERM};
 use crate::iam::session::{Holder, Sessions};
 use crate::iam::{Entity, KeyUses, entity_of};
+use crate::keyring::{RootKeys, parts};
 use crate::seal::{Seal, derive};
 
 /// The file's name within the data directory.
@@ -70,7 +74,8 @@ pub struct Keys {
     pub root: KeyPair,
     /// The agent on the region's own machine.
     pub node: KeyPair,
-    /// What registry tokens and page tokens are signed with, and sessions' keys derived from.
+    /// What registry tokens and page tokens are signed with, and the keys derived from of sessions and of what is
+    /// said of denials.
     pub registry_secret: Token,
 }
 
@@ -134,6 +139,9 @@ pub struct Access {
     pub sessions: Sessions,
     /// When users' keys were last used, as far as it is not written down yet.
     pub uses: Arc<KeyUses>,
+    /// Wraps the keys that users' secrets are sealed by.
+    root_keys: RootKeys,
+    /// Sealed users' secrets before the root key did.
     user_keys: Seal,
     denials: Seal,
 }
@@ -147,12 +155,13 @@ pub const NODE_POLICY: &str =
 pub const TASK_EXECUTION_ROLE: &str = "ecsTaskExecutionRole";
 
 impl Access {
-    pub fn new(keys: Keys, config: &Config) -> Self {
+    pub fn new(keys: Keys, root_keys: RootKeys, config: &Config) -> Self {
         let secret = &keys.registry_secret;
         Self {
             account_keys: config.account_keys.clone(),
             sessions: Sessions::new(secret),
             uses: Arc::default(),
+            root_keys,
             user_keys: Seal::new(secret, "user keys"),
             denials: Seal::new(secret, "denials"),
             keys,
@@ -246,14 +255,51 @@ impl Access {
         Uuid::from_random(bytes)
     }
 
-    /// A user's secret as its row keeps it.
+    /// A user's secret as its row keeps it: a data key that the root key wraps, and what it sealed.
     pub fn seal_secret(&self, ids: &dyn IdSource, access_key_id: &str, secret: &Token) -> String {
+        let (bound_to, key) = (secret_bound_to(access_key_id), DataKey::mint(ids));
+        let wrapped = self.root_keys.wrap(ids, &bound_to, &key);
+        let sealed = key.seal(ids, &bound_to, secret.reveal().as_bytes());
+        format!("{wrapped}.{}", URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// As a release before the root key was asked sealed it.
+    #[cfg(test)]
+    pub(crate) fn seal_secret_as_before(
+        &self,
+        ids: &dyn IdSource,
+        access_key_id: &str,
+        secret: &Token,
+    ) -> String {
         self.user_keys.seal(ids, access_key_id, secret.reveal().as_bytes())
     }
 
-    fn open_secret(&self, key: &IamAccessKey) -> Option<Token> {
-        let opened = self.user_keys.open(&key.id, &key.sealed_secret)?;
-        String::from_utf8(opened).ok().map(Token::from_text)
+    pub(crate) fn open_secret(&self, key: &IamAccessKey) -> Option<Token> {
+        let Some((wrapped, sealed)) = parts(&key.sealed_secret) else {
+            let opened = self.user_keys.open(&key.id, &key.sealed_secret)?;
+            return String::from_utf8(opened).ok().map(Token::from_text);
+        };
+        let bound_to = secret_bound_to(&key.id);
+        let data_key = self.root_keys.unwrap(&bound_to, wrapped).ok()?;
+        let opened = data_key.open(&bound_to, &URL_SAFE_NO_PAD.decode(sealed).ok()?)?;
+        String::from_utf8(opened.to_vec()).ok().map(Token::from_text)
+    }
+
+    /// The same secret with its data key wrapped by the root key of now.
+    pub(crate) fn rewrap_secret(
+        &self,
+        ids: &dyn IdSource,
+        key: &IamAccessKey,
+    ) -> Result<String, ApiError> {
+        let failed = |why: String| {
+            ApiError::fault(format!("failed to unwrap the access key {}", key.id), why)
+        };
+        let (wrapped, sealed) =
+            parts(&key.sealed_secret).ok_or_else(|| failed("it is not wrapped".to_owned()))?;
+        let bound_to = secret_bound_to(&key.id);
+        let data_key = self.root_keys.unwrap(&bound_to, wrapped);
+        let data_key = data_key.map_err(|why| failed(why.to_string()))?;
+        Ok(format!("{}.{sealed}", self.root_keys.wrap(ids, &bound_to, &data_key)))
     }
 
     /// What is said of a refusal to whoever has no business in its reasons. `account` is the one that was refused.
@@ -286,6 +332,11 @@ impl Access {
             }
         }
     }
+}
+
+/// What a user's secret is sealed for.
+fn secret_bound_to(access_key_id: &str) -> Vec<u8> {
+    format!("access-key|{access_key_id}").into_bytes()
 }
 
 fn lasting(account: AccountId, principal: Principal, secret: Token) -> AccessKey {
@@ -456,9 +507,11 @@ mod tests {
     fn account_keys_work_only_where_they_were_asked_for() {
         let mut config = config();
         let keys = Keys::mint(&SeededEnv::from_seed(1));
-        assert_eq!(find(&Access::new(keys.clone(), &config), "123456789012"), None);
+        let root = RootKeys::of(vault::RootKey::mint(&SeededEnv::from_seed(2)));
+        let of = |config: &Config| Access::new(keys.clone(), root.clone(), config);
+        assert_eq!(find(&of(&config), "123456789012"), None);
         config.account_keys = Some(Token::from_text("secret".to_owned()));
-        let access = Access::new(keys, &config);
+        let access = of(&config);
         let key = find(&access, "123456789012").unwrap();
         assert_eq!((key.account.as_str(), key.principal), ("123456789012", Principal::Root));
         assert_eq!(find(&access, "12345678901"), None);

@@ -89,6 +89,8 @@ pub struct Config {
     pub oidc_keys: Option<PathBuf>,
     /// Where the key is that secrets are kept under. Since 0.2.
     pub root_key: RootKeySource,
+    /// Hosts, with a port where it is not the scheme's own, that may be asked to rotate secrets. Since 0.2.
+    pub rotation_hooks: Vec<String>,
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
@@ -107,6 +109,7 @@ impl Config {
             account_keys: None,
             oidc_keys: None,
             root_key: RootKeySource::DataDir,
+            rotation_hooks: Vec::new(),
             heartbeat_timeout_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

@@ -1,10 +1,11 @@
 //! The region's root key: where it is, whether it is the right one, and how another takes its place.
 //!
-//! It wraps the material of KMS keys, which are rows; so a copy of the rows opens no secret. In a file it is made at
-//! the first start. Once rows are wrapped by a root key, no start makes another.
+//! It wraps the material of KMS keys and the keys that seal users' secret access keys, which are rows; so a copy of the
+//! rows opens no secret. In a file it is made at the first start. Once rows are wrapped by a root key, no start makes another.
 //!
 //! To change it, the next key is written beside the file, every row is wrapped anew, and the file is replaced. Whoever
-//! is stopped in between is gone on with at the next start, which knows both.
+//! is stopped in between is gone on with at the next start, which knows both. A region that runs does the same: from when
+//! it has the next key in memory every decision wraps by it, and each one of before is seen by those that wrap anew.
 //!
 //! **Invariant:** a file that holds a root key is replaced only once no row needs what was in it.
 
@@ -13,14 +14,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_wire::ApiError;
 use files::whole::{self, Durability, Found};
 use longshore_types::{IdSource, Token};
-use model::{KmsKey, View};
+use model::{IamAccessKey, KmsKey, View};
 use store::Batch;
 pub use vault::RootKey;
-use vault::{Fingerprint, NotARootKey, Unwrap};
+use vault::{DataKey, Fingerprint, NotARootKey, Unwrap};
 
 use crate::Control;
 use crate::kms::material_bound_to;
@@ -63,6 +65,13 @@ pub enum RootKeyError {
     )]
     Missing { path: PathBuf, rows: usize, by: String },
     #[error(
+        "the region has its root key from {from}: stop it (longshore down --keep-tasks), and say where the new one is \
+         by --new-root-key-file, --new-root-key-command or LONGSHORE_NEW_ROOT_KEY"
+    )]
+    Elsewhere { from: &'static str },
+    #[error("failed to wrap keys by the new root key; the next start goes on with it")]
+    Rows(#[source] ApiError),
+    #[error(
         "{place} has the root key {found}, and {rows} keys in the store are wrapped by {by}: give that one"
     )]
     Other { place: String, found: Fingerprint, rows: usize, by: String },
@@ -77,7 +86,7 @@ struct Change {
 
 /// The root key, and those that it is to take the place of.
 #[derive(Clone, Debug)]
-pub struct RootKeys {
+struct Held {
     /// Wraps.
     current: RootKey,
     /// Unwrap what was not wrapped anew yet.
@@ -85,15 +94,29 @@ pub struct RootKeys {
     change: Option<Change>,
 }
 
+/// The root key as everybody has it who wraps and unwraps. Clones are of the same one.
+#[derive(Clone, Debug)]
+pub struct RootKeys(Arc<RwLock<Held>>);
+
 impl RootKeys {
     pub fn of(current: RootKey) -> Self {
-        Self { current, others: Vec::new(), change: None }
+        Self::holding(current, Vec::new(), None)
+    }
+
+    fn holding(current: RootKey, others: Vec<RootKey>, change: Option<Change>) -> Self {
+        Self(Arc::new(RwLock::new(Held { current, others, change })))
     }
 
     /// Wraps by `current` what `before` wrapped.
-    pub(crate) fn changed(current: RootKey, before: Self) -> Self {
+    pub(crate) fn changed(current: RootKey, before: &Self) -> Self {
+        let before = before.held();
         let others = before.others.into_iter().chain([before.current]).collect();
-        Self { current, others, change: None }
+        Self::holding(current, others, None)
+    }
+
+    /// As it is now.
+    fn held(&self) -> Held {
+        self.read().clone()
     }
 
     /// Reads the root key, or makes it in its file if nothing is wrapped yet.
@@ -121,10 +144,11 @@ impl RootKeys {
             RootKeySource::Given { key, from } => Self::of(parse(from, key.reveal())?),
         };
         let keys = match new {
-            Some(new) => Self::changed(new, keys),
+            Some(new) => Self::changed(new, &keys),
             None => keys,
         };
-        let known: BTreeSet<Fingerprint> = keys.all().map(RootKey::fingerprint).collect();
+        let held = keys.held();
+        let known: BTreeSet<Fingerprint> = held.all().map(RootKey::fingerprint).collect();
         if wrapped.by.is_subset(&known) {
             return Ok(keys);
         }
@@ -133,7 +157,7 @@ impl RootKeys {
             RootKeySource::File(path) => path.display().to_string(),
             RootKeySource::Given { from, .. } => (*from).to_owned(),
         };
-        let found = keys.current.fingerprint();
+        let found = held.current.fingerprint();
         Err(RootKeyError::Other { place, found, rows: wrapped.rows, by: wrapped.names() })
     }
 
@@ -147,20 +171,44 @@ impl RootKeys {
         }
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn fingerprint(&self) -> Fingerprint {
-        self.current.fingerprint()
+        self.read().current.fingerprint()
     }
 
-    pub(crate) fn current(&self) -> &RootKey {
-        &self.current
+    pub(crate) fn wrap(&self, ids: &dyn IdSource, bound_to: &[u8], key: &DataKey) -> String {
+        self.read().current.wrap(ids, bound_to, key)
     }
 
-    pub(crate) fn unwrap(&self, bound_to: &[u8], wrapped: &str) -> Result<vault::DataKey, Unwrap> {
-        let by = RootKey::wrapped_by(wrapped);
-        let key = self.all().find(|key| by == Some(key.fingerprint()));
-        key.unwrap_or(&self.current).unwrap(bound_to, wrapped)
+    pub(crate) fn unwrap(&self, bound_to: &[u8], wrapped: &str) -> Result<DataKey, Unwrap> {
+        let (held, by) = (self.read(), RootKey::wrapped_by(wrapped));
+        let key = held.all().find(|key| by == Some(key.fingerprint()));
+        key.unwrap_or(&held.current).unwrap(bound_to, wrapped)
     }
 
+    /// Wraps by the key beside the file from now on, and knows the one of before.
+    fn go_on_with(&self, next: Self) {
+        let next = next.held();
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if next.current.fingerprint() == held.current.fingerprint() {
+            return;
+        }
+        let before = std::mem::replace(&mut *held, next);
+        held.others.extend(before.others.into_iter().chain([before.current]));
+    }
+
+    /// Nothing is wrapped by another key any more.
+    fn forget_others(&self) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        held.others.clear();
+        held.change = None;
+    }
+}
+
+impl Held {
     fn all(&self) -> impl Iterator<Item = &RootKey> {
         std::iter::once(&self.current).chain(&self.others)
     }
@@ -175,8 +223,11 @@ struct Wrapped {
 impl Wrapped {
     fn of(view: &View) -> Self {
         let materials = view.kms_keys.iter().flat_map(|key| &key.materials);
-        let by = materials.filter_map(|material| RootKey::wrapped_by(&material.wrapped));
-        Self { rows: view.kms_keys.len(), by: by.collect() }
+        let materials = materials.map(|material| material.wrapped.as_str());
+        let secrets = view.iam_access_keys.iter().filter_map(|key| parts(&key.sealed_secret));
+        let rows = view.kms_keys.len() + secrets.clone().count();
+        let all = materials.chain(secrets.map(|(wrapped, _)| wrapped));
+        Self { rows, by: all.filter_map(RootKey::wrapped_by).collect() }
     }
 
     fn names(&self) -> String {
@@ -189,11 +240,10 @@ fn in_file(path: &Path, wrapped: &Wrapped, ids: &dyn IdSource) -> Result<RootKey
     let next = next_to(path);
     match (read(path)?, read(&next)?) {
         (Some(current), None) => Ok(RootKeys::of(current)),
-        (before, Some(current)) => Ok(RootKeys {
-            current,
-            others: before.into_iter().collect(),
-            change: Some(Change { file: path.to_owned(), next }),
-        }),
+        (before, Some(current)) => {
+            let change = Change { file: path.to_owned(), next };
+            Ok(RootKeys::holding(current, before.into_iter().collect(), Some(change)))
+        }
         (None, None) if wrapped.rows == 0 => {
             let key = RootKey::mint(ids);
             write(path, &key)?;
@@ -243,10 +293,27 @@ fn write(path: &Path, key: &RootKey) -> Result<(), RootKeyError> {
 }
 
 impl Control {
+    /// Puts a new root key in the place of the one in a file, while the region runs. Says which it is, and how many keys
+    /// are wrapped by it.
+    pub async fn change_root_key(&self) -> Result<(Fingerprint, usize), RootKeyError> {
+        let path = match &self.config.root_key {
+            RootKeySource::DataDir => self.config.data_dir.join(ROOT_KEY_FILE),
+            RootKeySource::File(path) => path.clone(),
+            RootKeySource::Given { from, .. } => return Err(RootKeyError::Elsewhere { from }),
+        };
+        // One after the other: the second would write over the first one's next key.
+        let _turn = self.changing_root_key.lock().await;
+        RootKeys::begin_change(&path, self.ids.as_ref())?;
+        let wrapped = Wrapped::of(&self.view());
+        self.root_keys.go_on_with(in_file(&path, &wrapped, self.ids.as_ref())?);
+        let rewrapped = self.finish_root_key_change().await.map_err(RootKeyError::Rows)?;
+        Ok((self.root_keys.fingerprint(), rewrapped))
+    }
+
     /// Wraps anew what another root key than the current one wrapped, then puts the current one in the place
     /// of the one before. Says how many keys it wrapped; does nothing if no key is being changed.
     pub async fn finish_root_key_change(&self) -> Result<usize, ApiError> {
-        let keys = &self.root_keys;
+        let keys = self.root_keys.held();
         if keys.others.is_empty() && keys.change.is_none() {
             return Ok(0);
         }
@@ -257,6 +324,12 @@ impl Control {
                 let stale = view.kms_keys.iter().filter(|key| self.needs_rewrapping(key));
                 for key in stale.take(REWRAPPED_MAX) {
                     batch.put(self.rewrapped(key)?);
+                }
+                let stale = view.iam_access_keys.iter().filter(|key| self.is_stale(key));
+                for key in stale.take(REWRAPPED_MAX) {
+                    let mut next = IamAccessKey::clone(key);
+                    next.sealed_secret = self.access.rewrap_secret(self.ids.as_ref(), key)?;
+                    batch.put(next);
                 }
                 let count = batch.len();
                 Ok((batch, count))
@@ -273,7 +346,42 @@ impl Control {
                 .map_err(|error| ApiError::fault("failed to remove the next root key", error))?;
             tracing::info!(key = %keys.current.fingerprint(), rewrapped, "root key changed");
         }
+        self.root_keys.forget_others();
         Ok(rewrapped)
+    }
+
+    /// Brings users' secret access keys under the root key that were kept under `keys.json` before.
+    pub async fn raise_access_keys(&self) -> Result<(), ApiError> {
+        loop {
+            let decided = self.decide(|view, _| {
+                let mut batch = Batch::on(view);
+                let older =
+                    view.iam_access_keys.iter().filter(|key| parts(&key.sealed_secret).is_none());
+                for key in older {
+                    // What the file of keys does not open is of no use to anybody, and is left.
+                    let Some(secret) = self.access.open_secret(key) else { continue };
+                    let mut next = IamAccessKey::clone(key);
+                    next.sealed_secret =
+                        self.access.seal_secret(self.ids.as_ref(), &key.id, &secret);
+                    batch.put(next);
+                    if REWRAPPED_MAX <= batch.len() {
+                        break;
+                    }
+                }
+                let count = batch.len();
+                Ok((batch, count))
+            });
+            match decided.await? {
+                0 => return Ok(()),
+                count => tracing::info!(count, "access keys brought under the root key"),
+            }
+        }
+    }
+
+    fn is_stale(&self, key: &IamAccessKey) -> bool {
+        let current = Some(self.root_keys.fingerprint());
+        let wrapped = parts(&key.sealed_secret).map(|(wrapped, _)| wrapped);
+        wrapped.is_some_and(|wrapped| RootKey::wrapped_by(wrapped) != current)
     }
 
     fn needs_rewrapping(&self, key: &KmsKey) -> bool {
@@ -289,10 +397,15 @@ impl Control {
             let opened = opened.map_err(|why| {
                 ApiError::fault(format!("failed to unwrap the key {}", key.id), why)
             })?;
-            material.wrapped = self.root_keys.current.wrap(self.ids.as_ref(), &bound_to, &opened);
+            material.wrapped = self.root_keys.wrap(self.ids.as_ref(), &bound_to, &opened);
         }
         Ok(next)
     }
+}
+
+/// A user's sealed secret: its wrapped data key, and what that sealed. None for one that `keys.json` sealed.
+pub(crate) fn parts(sealed_secret: &str) -> Option<(&str, &str)> {
+    sealed_secret.rsplit_once('.')
 }
 
 #[cfg(test)]

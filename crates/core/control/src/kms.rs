@@ -221,7 +221,7 @@ impl Control {
         now: Timestamp,
     ) -> KeyMaterial {
         let (ids, bound_to) = (self.ids.as_ref(), material_bound_to(account, key, version));
-        let wrapped = self.root_keys.current().wrap(ids, &bound_to, &DataKey::mint(ids));
+        let wrapped = self.root_keys.wrap(ids, &bound_to, &DataKey::mint(ids));
         KeyMaterial { wrapped, made_at: now, cause }
     }
 

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
-use model::Tags;
+use longshore_types::{AccountId, TaskId};
+use model::{Tags, View};
 
+use crate::Permission;
 use crate::reconcile::Driver;
 
 /// A future that is boxed because its kind depends on the service.
@@ -66,5 +68,44 @@ pub trait Tagged: Debug + Send + Sync {
         caller: &'a Caller,
         arn: &'a str,
         keys: &'a [String],
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
+}
+
+/// A task that a service has run to get something done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskAsk {
+    /// A task definition: its ARN, with a revision or without.
+    pub definition: String,
+    /// Where it runs; none is the cluster `default`.
+    pub cluster: Option<String>,
+    /// Added to the environment of each of its containers.
+    pub environment: Vec<(String, String)>,
+    pub started_by: String,
+    /// Whoever asks again with it means the same task.
+    pub token: String,
+}
+
+/// Who runs tasks for services that have none.
+pub trait TaskRunner: Debug + Send + Sync {
+    /// What somebody must be allowed who has such a task run: as if they ran it.
+    fn permission(&self, view: &View, caller: &Caller, ask: &TaskAsk) -> Permission;
+
+    /// Why such a task can't be asked for.
+    fn check(&self, view: &View, caller: &Caller, ask: &TaskAsk) -> Result<(), ApiError>;
+
+    /// Runs a task in the account, on Fargate if its definition is for it. What it may do is its roles', and whoever asks has
+    /// asked for the permission.
+    fn run<'a>(
+        &'a self,
+        account: AccountId,
+        ask: &'a TaskAsk,
+    ) -> BoxFuture<'a, Result<TaskId, ApiError>>;
+
+    /// Wants a task stopped; one that is not there is.
+    fn stop<'a>(
+        &'a self,
+        account: AccountId,
+        task: TaskId,
+        reason: &'a str,
     ) -> BoxFuture<'a, Result<(), ApiError>>;
 }

@@ -30,6 +30,8 @@ pub struct Control {
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
     pub(crate) root_keys: RootKeys,
+    /// Held while the root key is changed.
+    pub(crate) changing_root_key: tokio::sync::Mutex<()>,
     /// Held while a decision is made and submitted, so that deciders don't overtake each other.
     pub(crate) deciding: Mutex<()>,
 }
@@ -37,8 +39,9 @@ pub struct Control {
 impl Control {
     pub fn new(config: Config, parts: Parts) -> Self {
         let Parts { store, clock, ids, keys, root_keys } = parts;
-        let access = Access::new(keys, &config);
-        Self { config, store, clock, ids, access, root_keys, deciding: Mutex::new(()) }
+        let access = Access::new(keys, root_keys.clone(), &config);
+        let (deciding, changing_root_key) = (Mutex::new(()), tokio::sync::Mutex::new(()));
+        Self { config, store, clock, ids, access, root_keys, changing_root_key, deciding }
     }
 
     /// What answers are made from: everything that is on disk.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use longshore_types::{AccountId, Timestamp, Uuid};
+use longshore_types::{AccountId, TaskId, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::resource_policy::ResourceText;
@@ -16,6 +16,9 @@ use crate::tags::Tags;
 pub const CURRENT: &str = "AWSCURRENT";
 /// The stage of the version that was current before.
 pub const PREVIOUS: &str = "AWSPREVIOUS";
+
+/// The stage of the version that a rotation is to make current.
+pub const PENDING: &str = "AWSPENDING";
 
 /// What is shown of a version without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +31,9 @@ pub struct VersionInfo {
     /// When its value was last asked for, to the day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accessed_on: Option<Timestamp>,
-    /// The key that sealed it.
-    pub key: Uuid,
+    /// The key that sealed it; none while a rotation has named the version and given it no value yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Uuid>,
 }
 
 /// That a secret is to be deleted.
@@ -39,6 +43,105 @@ pub struct PlannedDeletion {
     pub asked_at: Timestamp,
     /// From then on it is gone.
     pub due_at: Timestamp,
+}
+
+/// The steps of a rotation, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RotationStep {
+    CreateSecret,
+    SetSecret,
+    TestSecret,
+    FinishSecret,
+}
+
+impl RotationStep {
+    pub const FIRST: Self = Self::CreateSecret;
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateSecret => "createSecret",
+            Self::SetSecret => "setSecret",
+            Self::TestSecret => "testSecret",
+            Self::FinishSecret => "finishSecret",
+        }
+    }
+
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::CreateSecret => Some(Self::SetSecret),
+            Self::SetSecret => Some(Self::TestSecret),
+            Self::TestSecret => Some(Self::FinishSecret),
+            Self::FinishSecret => None,
+        }
+    }
+}
+
+/// When a secret is rotated, as it was asked for and found well formed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationRules {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_days: Option<u32>,
+    /// `3h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// `rate(…)` or `cron(…)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+/// The task that does a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationTask {
+    pub id: TaskId,
+    /// When it is stopped, and its step has failed.
+    pub due_at: Timestamp,
+}
+
+/// A rotation that has begun and is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationRun {
+    /// The version that is to become the current one.
+    pub version: String,
+    pub step: RotationStep,
+    /// Counts from one; each begins with the first step.
+    pub attempt: u32,
+    /// It waits until then.
+    pub not_before: Timestamp,
+    /// Only one step is done, and the version is removed then.
+    #[serde(default)]
+    pub is_test: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<RotationTask>,
+    /// Why the last attempt came to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// By what and when a secret is rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    pub is_enabled: bool,
+    /// A task definition's ARN or a hook's URL, as it was given.
+    pub target: String,
+    #[serde(default)]
+    pub rules: RotationRules,
+    /// The schedule is counted from here.
+    pub counted_from: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RotationRun>,
+    /// A task of a rotation that is over, which is to be stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leftover: Option<TaskId>,
+    /// Grows with each step that is over: whoever asks for a step's task again names the same one.
+    #[serde(default)]
+    pub calls: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +168,12 @@ pub struct Secret {
     pub tags: Tags,
     #[serde(default)]
     pub policy: Option<ResourceText>,
+    /// None: it was never asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Box<Rotation>>,
+    /// Since when the version with `AWSCURRENT` is the one that has it; none for one of before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_since: Option<Timestamp>,
     /// By version id.
     #[serde(default)]
     pub versions: BTreeMap<String, VersionInfo>,

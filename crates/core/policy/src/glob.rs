@@ -27,12 +27,19 @@ pub(crate) fn matches(pieces: &[Piece<'_>], subject: &str) -> bool {
     greedy(pieces, subject, budget).unwrap_or_else(|| at_once(&tokens(pieces), subject))
 }
 
+/// Tests count steps, since times say nothing of a bound.
+fn spent(_steps: usize) {
+    #[cfg(test)]
+    tests::STEPS.with(|steps| steps.set(steps.get() + _steps));
+}
+
 /// `None` if the budget is spent, or if it could not be right.
 fn greedy(pieces: &[Piece<'_>], subject: &str, mut budget: usize) -> Option<bool> {
     let (mut at, mut index) = (0, 0);
     // Where to go on when what follows the last star does not match: its piece, and the subject's place.
     let mut last_star: Option<(usize, usize)> = None;
     loop {
+        spent(1);
         budget = budget.checked_sub(1)?;
         let left = subject.get(at..)?;
         let taken = match pieces.get(index) {
@@ -145,6 +152,7 @@ fn at_once(tokens: &[Token], subject: &str) -> bool {
             });
             (steps, keeps)
         });
+        spent(words);
         let mut carry = 0;
         let mut is_alive = false;
         for ((word, steps), keeps) in state.iter_mut().zip(steps).zip(keeps) {
@@ -281,6 +289,39 @@ mod tests {
             }
             prop_assert!(matches(&pieces(&tokens, true), &subject), "{:?}", tokens);
             prop_assert!(at_once(&tokens, &subject), "{:?}", tokens);
+        }
+    }
+
+    thread_local! {
+        /// Steps of this thread's matches.
+        pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Ten kilobytes of what takes other matchers forever, against the longest subjects there are: the steps taken are
+    /// those of one greedy try and of a pass over the subject with a word for each 64 tokens, whatever is in the pattern.
+    #[test]
+    fn the_steps_of_hostile_patterns_are_bounded_by_their_length_and_the_subjects() {
+        let unit = |text: &str| text.repeat(10_240 / text.len());
+        let of = |text: &str| {
+            let token = |c| match c {
+                '*' => Token::Star,
+                '?' => Token::One,
+                other => Token::Char(other),
+            };
+            text.chars().map(token).collect::<Vec<_>>()
+        };
+        let subjects = ["a".repeat(2_048), "ab".repeat(1_024), "a:".repeat(1_024)];
+        for text in ["*a?", "*?", "*a*b", "*aab", "?*", "a*?a", "**a", "*:a*", "a", "?"] {
+            let tokens = of(&format!("{}!", unit(text)));
+            let pieces = pieces(&tokens, true);
+            for subject in &subjects {
+                STEPS.with(|steps| steps.set(0));
+                assert!(!matches(&pieces, subject));
+                let greedy = 16 * (pieces.len() + subject.len()) + 64;
+                let at_once = subject.len() * (tokens.len() / 64 + 1);
+                let steps = STEPS.with(std::cell::Cell::get);
+                assert!(0 < steps && steps <= greedy + at_once, "{text}: {steps} steps");
+            }
         }
     }
 

@@ -38,6 +38,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.heartbeat_timeout_ms = args.heartbeat_timeout_minutes * 60_000;
     config.root_key = secrets::source(&args.root_key)?;
+    config.rotation_hooks.clone_from(&args.allow_rotation_hook);
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(start_error)?);
     // The agent beside us needs the range before it can start.

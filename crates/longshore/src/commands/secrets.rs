@@ -9,9 +9,11 @@ use control::{Control, Parts, RootKeys};
 use longshore_types::{Chain, OsIds, SystemClock, Token};
 use region::region::STORE_FILE;
 use region::{Config, Keys, RootKeySource};
+use serde::Deserialize;
 use store::{SqliteOptions, SqliteStore, Store as _};
 
 use crate::cli::{RootKeyArgs, RotateRoot};
+use crate::commands::connect;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::tell;
@@ -50,8 +52,22 @@ fn printed_by(command: &str, what: &'static str) -> Result<Token, Error> {
     text.map(Token::from_text).map_err(|_| Error::Refused(format!("{what} printed no text")))
 }
 
+/// What a running region answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rotated {
+    root_key: String,
+    rewrapped: usize,
+}
+
 pub(crate) async fn rotate_root(data: &DataDir, args: &RotateRoot) -> Result<(), Error> {
-    // Whoever holds the store has the old key in mind.
+    // Whoever holds the store has the old key in mind: a region that runs does it itself, with a key that it draws.
+    let is_plain = args.is_plain();
+    if is_plain && data.running_region().is_ok() {
+        let Rotated { root_key, rewrapped } = connect(data)?.rotate_root().await?;
+        tell!("{rewrapped} keys are wrapped by the new root key {root_key}");
+        return Ok(());
+    }
     let _lock = data.take(Role::Region)?;
     let (dir, ids) = (data.root(), OsIds);
     let (source, new) = (source(&args.root_key)?, new_key(args)?);

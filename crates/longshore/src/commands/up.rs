@@ -99,6 +99,9 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if let Some(command) = &region.root_key.root_key_command {
         region_args.extend(["--root-key-command".into(), command.into()]);
     }
+    for host in &region.allow_rotation_hook {
+        region_args.extend(["--allow-rotation-hook".into(), host.into()]);
+    }
     if environment.is_root {
         region_args.push("--claims-addresses".into());
     }
@@ -318,6 +321,9 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
     }
     if let Some(command) = &region.root_key.root_key_command {
         told.extend(["--root-key-command".into(), command.into()]);
+    }
+    for host in &region.allow_rotation_hook {
+        told.extend(["--allow-rotation-hook".into(), host.into()]);
     }
     told
 }

@@ -112,7 +112,7 @@ impl Region {
         let ecs = Arc::new(Ecs::new(core(), documents));
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
-        let secrets = Arc::new(SecretsManager::new(core()));
+        let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));
         let kms = Arc::new(Kms::new(core()));
         let tagged: Vec<Arc<dyn Tagged>> =
@@ -165,6 +165,7 @@ impl Region {
     /// Readies the state that a crash may have left behind. To be awaited before requests are served.
     pub async fn prepare(&self) -> Result<(), ApiError> {
         self.control.finish_root_key_change().await?;
+        self.control.raise_access_keys().await?;
         sessions::prepare(&self.control).await?;
         for service in &self.services {
             service.prepare().await?;

@@ -4,6 +4,7 @@
 //! instance. Tasks for a cluster's own instances are placed now or named in `failures`; for those of a
 //! capacity provider with managed scaling they may wait, see [`providers`].
 
+mod for_service;
 mod providers;
 
 use aws_wire::{ApiError, Caller};
@@ -64,18 +65,7 @@ pub(super) async fn handle(
     Capacity::check(input.launch_type.as_ref(), input.capacity_provider_strategy.as_deref())?;
     let count = count(input.count)?;
     let token = token(caller, &input)?;
-    let common = Common {
-        task_definition: input.task_definition.clone(),
-        enable_ecs_managed_tags: input.enable_ecs_managed_tags,
-        enable_execute_command: input.enable_execute_command,
-        group: input.group.clone(),
-        network_configuration: input.network_configuration.clone(),
-        overrides: input.overrides.clone(),
-        propagate_tags: input.propagate_tags.clone(),
-        started_by: input.started_by.clone(),
-        tags: input.tags.clone(),
-        volume_configurations: input.volume_configurations.clone(),
-    };
+    let common = common(&input);
     let asked = TaskRequest {
         cluster: input.cluster.as_deref(),
         task_definition: input.task_definition.as_deref(),
@@ -97,6 +87,21 @@ pub(super) async fn handle(
         tasks: Some(outcome.tasks.iter().map(|task| render(task, true)).collect()),
         failures: Some(outcome.failures),
     })
+}
+
+fn common(input: &api::RunTaskRequest) -> Common {
+    Common {
+        task_definition: input.task_definition.clone(),
+        enable_ecs_managed_tags: input.enable_ecs_managed_tags,
+        enable_execute_command: input.enable_execute_command,
+        group: input.group.clone(),
+        network_configuration: input.network_configuration.clone(),
+        overrides: input.overrides.clone(),
+        propagate_tags: input.propagate_tags.clone(),
+        started_by: input.started_by.clone(),
+        tags: input.tags.clone(),
+        volume_configurations: input.volume_configurations.clone(),
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "a closure's body, named")]

@@ -74,7 +74,7 @@ fn is_written(batch: &Batch, id: RevisionId) -> bool {
     batch.writes.iter().any(|row| matches!(row, Row::ServiceRevision(row) if row.id == id))
 }
 
-fn decide(
+pub(crate) fn decide(
     ecs: &Ecs,
     caller: &Caller,
     input: &api::UpdateServiceRequest,

@@ -118,6 +118,8 @@ fn make(
         deletion: None,
         tags: asked.tags.clone(),
         policy: None,
+        rotation: None,
+        current_since: None,
         versions: BTreeMap::new(),
     };
     if let Some(content) = &asked.content {

@@ -17,6 +17,7 @@ mod policy;
 mod put;
 mod read;
 mod render;
+mod rotation;
 mod stages;
 mod tagged;
 mod tags;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
-use control::ports::{BoxFuture, RegionService};
+use control::ports::{BoxFuture, RegionService, TaskRunner};
 use control::reconcile::Driver;
 use control::{Control, Permission};
 use longshore_types::Timestamp;
@@ -39,11 +40,15 @@ use store::Batch;
 #[derive(Debug)]
 pub struct SecretsManager {
     pub control: Arc<Control>,
+    /// Runs the tasks that rotate secrets.
+    tasks: Arc<dyn TaskRunner>,
+    hooks: rotation::hook::Hooks,
 }
 
 impl SecretsManager {
-    pub fn new(control: Arc<Control>) -> Self {
-        Self { control }
+    pub fn new(control: Arc<Control>, tasks: Arc<dyn TaskRunner>) -> Self {
+        let hooks = rotation::hook::Hooks::new(control.config.rotation_hooks.clone());
+        Self { control, tasks, hooks }
     }
 
     /// The secret that a request names, for a caller that may look at it.
@@ -103,12 +108,14 @@ impl RegionService for SecretsManager {
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
         driver.register(expiry::DeletedSecrets(Arc::clone(&self.control)));
+        driver.register(rotation::reconcile::Rotations::new(self));
     }
 }
 
 api::forward! {
     SecretsManager {
         batch_get_secret_value => values::batch_get_secret_value;
+        cancel_rotate_secret => rotation::cancel::cancel_rotate_secret;
         create_secret => create::create_secret;
         delete_resource_policy => policy::delete_resource_policy;
         delete_secret => delete::delete_secret;
@@ -121,6 +128,7 @@ api::forward! {
         put_resource_policy => policy::put_resource_policy;
         put_secret_value => put::put_secret_value;
         restore_secret => delete::restore_secret;
+        rotate_secret => rotation::rotate::rotate_secret;
         tag_resource => tags::tag_resource;
         untag_resource => tags::untag_resource;
         update_secret => put::update_secret;

@@ -31,6 +31,11 @@ pub(crate) async fn describe_secret(
         tags: shown.tags,
         version_ids_to_stages: shown.secret_versions_to_stages,
         created_date: shown.created_date,
+        rotation_enabled: shown.rotation_enabled,
+        rotation_lambda_arn: shown.rotation_lambda_arn,
+        rotation_rules: shown.rotation_rules,
+        last_rotated_date: shown.last_rotated_date,
+        next_rotation_date: shown.next_rotation_date,
         ..api::DescribeSecretResponse::default()
     })
 }
@@ -133,10 +138,10 @@ pub(crate) async fn list_secret_version_ids(
             .filter(|stages| !stages.is_empty()),
         last_accessed_date: info.accessed_on,
         created_date: render::time(info.created_at),
-        kms_key_ids: Some(vec![match &row.kms_key {
-            Some(_) => info.key.to_string(),
-            None => "DefaultEncryptionKey".to_owned(),
-        }]),
+        kms_key_ids: info.key.map(|key| match &row.kms_key {
+            Some(_) => vec![key.to_string()],
+            None => vec!["DefaultEncryptionKey".to_owned()],
+        }),
     });
     Ok(api::ListSecretVersionIdsResponse {
         versions: Some(shown.collect()),

@@ -4,7 +4,7 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::secrets::SecretRefusal;
 use longshore_types::Timestamp;
-use model::secret::{CURRENT, PREVIOUS};
+use model::secret::{CURRENT, PENDING, PREVIOUS};
 use model::{Secret, View};
 use secretsmanager_api as api;
 use store::Batch;
@@ -12,9 +12,6 @@ use store::Batch;
 use crate::errors::{deleted, invalid, unsupported};
 use crate::values::{MANAGED_KEY, NewVersion};
 use crate::{SecretsManager, read};
-
-/// The stage that a rotation gives to a version that is not tried yet.
-const PENDING: &str = "AWSPENDING";
 
 pub(crate) async fn put_secret_value(
     it: &SecretsManager,
@@ -113,7 +110,8 @@ fn reseal(
 ) -> Result<(), ApiError> {
     let arn = it.control.secret_arn(secret);
     let in_use = [CURRENT, PREVIOUS, PENDING].into_iter().filter_map(|stage| secret.staged(stage));
-    let mut in_use: Vec<String> = in_use.map(str::to_owned).collect();
+    let has_value = |version: &&str| secret.versions[*version].key.is_some();
+    let mut in_use: Vec<String> = in_use.filter(has_value).map(str::to_owned).collect();
     in_use.sort();
     in_use.dedup();
     for version in in_use {
@@ -122,7 +120,7 @@ fn reseal(
         let key = it.sealing_key(view, now, batch, caller, secret, &version)?.key;
         it.seal(batch, secret, &version, &content, &key)?;
         if let Some(info) = secret.versions.get_mut(&version) {
-            info.key = key.id;
+            info.key = Some(key.id);
         }
     }
     Ok(())

@@ -7,6 +7,8 @@ use longshore_types::Timestamp;
 use model::{Secret, Tags};
 use secretsmanager_api as api;
 
+use crate::rotation::rules;
+
 pub(crate) fn time(at: Timestamp) -> Option<Timestamp> {
     Some(at)
 }
@@ -26,6 +28,7 @@ pub(crate) fn stages(row: &Secret) -> Option<BTreeMap<String, Vec<String>>> {
 }
 
 pub(crate) fn secret(control: &Control, row: &Secret) -> api::SecretListEntry {
+    let rotation = row.rotation.as_deref();
     api::SecretListEntry {
         arn: Some(control.secret_arn(row)),
         name: Some(row.name.to_string()),
@@ -37,6 +40,11 @@ pub(crate) fn secret(control: &Control, row: &Secret) -> api::SecretListEntry {
         tags: Some(tags(&row.tags)).filter(|tags| !tags.is_empty()),
         secret_versions_to_stages: stages(row),
         created_date: time(row.created_at),
+        rotation_enabled: rotation.map(|rotation| rotation.is_enabled),
+        rotation_lambda_arn: rotation.map(|rotation| rotation.target.clone()),
+        rotation_rules: rotation.map(|rotation| rules::render(&rotation.rules)),
+        last_rotated_date: rotation.and_then(|rotation| rotation.rotated_at),
+        next_rotation_date: rules::next_window(row).map(|window| window.closes),
         ..api::SecretListEntry::default()
     }
 }

@@ -3,6 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::secrets::SecretRefusal;
+use longshore_types::Timestamp;
 use model::Secret;
 use model::secret::CURRENT;
 use secretsmanager_api as api;
@@ -26,7 +27,7 @@ pub(crate) async fn update_secret_version_stage(
         if secret.deletion.is_some() {
             return Err(deleted());
         }
-        step(secret, &stage, from.as_deref(), to.as_deref())?;
+        step(secret, &stage, from.as_deref(), to.as_deref(), now)?;
         secret.changed_at = now;
         Ok((it.control.secret_arn(secret), secret.name.to_string()))
     });
@@ -39,6 +40,7 @@ fn step(
     stage: &str,
     from: Option<&str>,
     to: Option<&str>,
+    now: Timestamp,
 ) -> Result<(), ApiError> {
     for version in from.iter().chain(&to) {
         if !secret.versions.contains_key(*version) {
@@ -63,7 +65,7 @@ fn step(
                     "A version can have up to {STAGES_OF_VERSION_MAX} staging labels."
                 )));
             }
-            move_stage(secret, stage, to);
+            move_stage(secret, stage, to, now);
             Ok(())
         }
         (None, _) if stage == CURRENT => Err(invalid(

@@ -1,16 +1,73 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::policy::{Policy, PolicyKind};
 use aws_wire::Principal;
+use control::ports::{TaskAsk, TaskRunner};
 use control::testing::TestControl;
+use longshore_types::{AccountId, SeededEnv, TaskId};
 use model::{Grants, IamUser, PolicyText, Row};
 use secretsmanager_api::SecretsManager as _;
 
 use super::*;
 
-struct World {
-    world: TestControl,
-    service: Arc<SecretsManager>,
+pub(crate) struct World {
+    pub(crate) world: TestControl,
+    pub(crate) service: Arc<SecretsManager>,
+    pub(crate) tasks: Arc<FakeTasks>,
+}
+
+/// Takes what it is asked to run; a test ends it.
+#[derive(Debug, Default)]
+pub(crate) struct FakeTasks {
+    pub(crate) asked: Mutex<Vec<(TaskAsk, TaskId)>>,
+    pub(crate) stopped: Mutex<Vec<TaskId>>,
+    /// The next one is refused.
+    pub(crate) is_full: AtomicBool,
+}
+
+impl TaskRunner for FakeTasks {
+    fn permission(&self, _: &View, _: &Caller, ask: &TaskAsk) -> Permission {
+        Permission::to("ecs:RunTask").on(ask.definition.clone())
+    }
+
+    fn check(&self, _: &View, _: &Caller, ask: &TaskAsk) -> Result<(), ApiError> {
+        match ask.definition.contains("none") {
+            true => Err(ApiError::client("ClientException", "TaskDefinition not found.")),
+            false => Ok(()),
+        }
+    }
+
+    fn run<'a>(
+        &'a self,
+        _: AccountId,
+        ask: &'a TaskAsk,
+    ) -> BoxFuture<'a, Result<TaskId, ApiError>> {
+        if self.is_full.swap(false, Ordering::Relaxed) {
+            let why = ApiError::client("ClientException", "no room");
+            return Box::pin(std::future::ready(Err(why)));
+        }
+        let mut asked = self.asked.lock().unwrap();
+        let before = asked.iter().find(|(it, _)| it.token == ask.token).map(|(_, id)| *id);
+        let seed = 100 + u64::try_from(asked.len()).unwrap();
+        let id = before.unwrap_or_else(|| {
+            let id = TaskId::mint(&SeededEnv::from_seed(seed));
+            asked.push((ask.clone(), id));
+            id
+        });
+        Box::pin(std::future::ready(Ok(id)))
+    }
+
+    fn stop<'a>(
+        &'a self,
+        _: AccountId,
+        task: TaskId,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        self.stopped.lock().unwrap().push(task);
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// The answer of the root user's request, or the refusal.
@@ -25,36 +82,41 @@ macro_rules! ask {
     }};
 }
 
-fn code<T>(answer: Result<T, ApiError>) -> String {
+pub(crate) use ask;
+
+pub(crate) fn code<T>(answer: Result<T, ApiError>) -> String {
     answer.err().expect("a refusal").code.into_owned()
 }
 
-fn strings(list: &[&str]) -> Vec<String> {
+pub(crate) fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
 }
 
-const TOKEN: &str = "01234567-89ab-4def-8123-456789abcdef";
-const OTHER_TOKEN: &str = "11234567-89ab-4def-8123-456789abcdef";
+pub(crate) const TOKEN: &str = "01234567-89ab-4def-8123-456789abcdef";
+pub(crate) const OTHER_TOKEN: &str = "11234567-89ab-4def-8123-456789abcdef";
 
 impl World {
-    fn new() -> Self {
-        let world = TestControl::new();
-        let service = Arc::new(SecretsManager::new(Arc::clone(&world.control)));
-        Self { world, service }
+    pub(crate) fn new() -> Self {
+        let world = TestControl::with_config(|config| {
+            config.rotation_hooks = vec!["rotator.lan".to_owned()];
+        });
+        let tasks = Arc::new(FakeTasks::default());
+        let service = SecretsManager::new(Arc::clone(&world.control), Arc::clone(&tasks) as _);
+        Self { world, service: Arc::new(service), tasks }
     }
 
-    async fn create(&self, name: &str, value: &str) -> String {
+    pub(crate) async fn create(&self, name: &str, value: &str) -> String {
         let made =
             ask!(self, create_secret, CreateSecretRequest { name: name, secret_string: value });
         made.unwrap().arn.unwrap()
     }
 
-    async fn value(&self, id: &str) -> Result<String, ApiError> {
+    pub(crate) async fn value(&self, id: &str) -> Result<String, ApiError> {
         let value = ask!(self, get_secret_value, GetSecretValueRequest { secret_id: id })?;
         Ok(value.secret_string.unwrap())
     }
 
-    async fn put(&self, row: impl Into<Row>) {
+    pub(crate) async fn put(&self, row: impl Into<Row>) {
         let row = row.into();
         let decided = self.world.control.decide(|view, _| {
             let mut batch = Batch::on(view);
@@ -65,7 +127,7 @@ impl World {
     }
 
     /// A user with a policy, in an account.
-    async fn user(&self, account: &str, statements: &str) -> Caller {
+    pub(crate) async fn user(&self, account: &str, statements: &str) -> Caller {
         let root = self.world.root_of(account);
         let text = format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
         let policy = Policy::parse(&text, PolicyKind::Identity).unwrap();

@@ -150,6 +150,22 @@ fn entry(value: &SecretValue) -> api::SecretValueEntry {
     }
 }
 
+/// Takes versions away that are too many.
+pub(crate) fn make_room(
+    secret: &mut Secret,
+    now: Timestamp,
+    batch: &mut Batch,
+) -> Result<(), ApiError> {
+    let gone = superfluous(secret, now).ok_or_else(|| {
+        limit(format!("A secret can have up to {VERSIONS_MAX} versions that are of today."))
+    })?;
+    for version in gone {
+        batch.delete(Key::SecretVersion(secret.account, secret.version_id(&version)));
+        secret.versions.remove(&version);
+    }
+    Ok(())
+}
+
 /// A version that is to be.
 #[derive(Clone, Copy)]
 pub(crate) struct NewVersion<'a> {
@@ -169,7 +185,9 @@ impl SecretsManager {
         secret: &mut Secret,
         new: &NewVersion<'_>,
     ) -> Result<bool, ApiError> {
-        if secret.versions.contains_key(new.id) {
+        // A version that a rotation has named is there without a value.
+        let is_named = secret.versions.get(new.id).is_some_and(|info| info.key.is_none());
+        if secret.versions.contains_key(new.id) && !is_named {
             if self.holds(view, secret, new)? {
                 return Ok(false);
             }
@@ -186,19 +204,15 @@ impl SecretsManager {
         }
         let key = self.sealing_key(view, now, batch, caller, secret, new.id)?.key;
         self.seal(batch, secret, new.id, new.content, &key)?;
-        let (created_at, key) = (now, key.id);
-        let info = VersionInfo { created_at, stages: [].into(), accessed_on: None, key };
+        let before = secret.versions.get(new.id).map(|info| info.stages.clone());
+        let (created_at, key) = (now, Some(key.id));
+        let stages = before.unwrap_or_default();
+        let info = VersionInfo { created_at, stages, accessed_on: None, key };
         secret.versions.insert(new.id.to_owned(), info);
         for stage in new.stages {
-            move_stage(secret, stage, new.id);
+            move_stage(secret, stage, new.id, now);
         }
-        let gone = superfluous(secret, now).ok_or_else(|| {
-            limit(format!("A secret can have up to {VERSIONS_MAX} versions that are of today."))
-        })?;
-        for version in gone {
-            batch.delete(Key::SecretVersion(secret.account, secret.version_id(&version)));
-            secret.versions.remove(&version);
-        }
+        make_room(secret, now, batch)?;
         secret.changed_at = now;
         Ok(true)
     }

@@ -10,8 +10,11 @@ use model::secret::{CURRENT, PREVIOUS};
 use crate::limits::{VERSION_AGE_MS_MIN, VERSIONS_MAX};
 
 /// Moves a stage to a version. What was current before is the previous one then.
-pub(crate) fn move_stage(secret: &mut Secret, stage: &str, version: &str) {
+pub(crate) fn move_stage(secret: &mut Secret, stage: &str, version: &str, now: Timestamp) {
     let before = take_stage(secret, stage);
+    if stage == CURRENT && before.as_deref() != Some(version) {
+        secret.current_since = Some(now);
+    }
     if let Some(info) = secret.versions.get_mut(version) {
         info.stages.insert(stage.to_owned());
     }
@@ -59,10 +62,12 @@ mod tests {
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp(7);
+
     fn secret(versions: usize) -> Secret {
         let version = |n: usize| {
             let created_at = Timestamp(u64::try_from(n).unwrap());
-            let key = Uuid::from_random([1; 16]);
+            let key = Some(Uuid::from_random([1; 16]));
             let info = VersionInfo { created_at, stages: [].into(), accessed_on: None, key };
             (format!("v{n:03}"), info)
         };
@@ -79,6 +84,8 @@ mod tests {
             deletion: None,
             tags: BTreeMap::new(),
             policy: None,
+            rotation: None,
+            current_since: None,
             versions: (0..versions).map(version).collect(),
         }
     }
@@ -86,18 +93,20 @@ mod tests {
     #[test]
     fn what_was_current_is_the_previous_one_and_no_stage_is_twice() {
         let mut it = secret(3);
-        move_stage(&mut it, CURRENT, "v000");
+        move_stage(&mut it, CURRENT, "v000", NOW);
         assert_eq!((it.staged(CURRENT), it.staged(PREVIOUS)), (Some("v000"), None));
-        move_stage(&mut it, CURRENT, "v001");
-        move_stage(&mut it, CURRENT, "v001");
+        move_stage(&mut it, CURRENT, "v000", Timestamp(8));
+        assert_eq!(it.current_since, Some(NOW), "it is current since it became that");
+        move_stage(&mut it, CURRENT, "v001", NOW);
+        move_stage(&mut it, CURRENT, "v001", NOW);
         assert_eq!((it.staged(CURRENT), it.staged(PREVIOUS)), (Some("v001"), Some("v000")));
-        move_stage(&mut it, CURRENT, "v002");
+        move_stage(&mut it, CURRENT, "v002", NOW);
         assert_eq!((it.staged(CURRENT), it.staged(PREVIOUS)), (Some("v002"), Some("v001")));
         assert!(it.versions["v000"].stages.is_empty());
-        move_stage(&mut it, CURRENT, "v001");
+        move_stage(&mut it, CURRENT, "v001", NOW);
         assert_eq!((it.staged(CURRENT), it.staged(PREVIOUS)), (Some("v001"), Some("v002")));
-        move_stage(&mut it, "blue", "v001");
-        move_stage(&mut it, "blue", "v000");
+        move_stage(&mut it, "blue", "v001", NOW);
+        move_stage(&mut it, "blue", "v000", NOW);
         assert_eq!(it.staged("blue"), Some("v000"));
         assert_eq!(it.staged(CURRENT), Some("v001"));
     }
@@ -105,7 +114,7 @@ mod tests {
     #[test]
     fn the_oldest_versions_without_a_stage_go_but_none_of_today() {
         let mut it = secret(VERSIONS_MAX + 2);
-        move_stage(&mut it, CURRENT, "v000");
+        move_stage(&mut it, CURRENT, "v000", NOW);
         let later = Timestamp(VERSION_AGE_MS_MIN + 1_000);
         assert_eq!(superfluous(&it, later), Some(vec!["v001".to_owned(), "v002".to_owned()]));
         assert_eq!(superfluous(&it, Timestamp(1_000)), None, "they are of today");

@@ -131,7 +131,7 @@ async fn a_change_of_the_root_key_goes_on_wherever_it_was_stopped() {
         assert!(!next_to(&world.file()).exists());
         let loaded = world.load(&RootKeySource::DataDir).unwrap();
         assert_ne!(loaded.fingerprint(), before.root_keys.fingerprint());
-        assert_eq!(loaded.others.len(), 0);
+        assert_eq!(loaded.held().others.len(), 0);
         let anew = world.control(loaded);
         assert_eq!(opened(&anew, &sealed), "plain", "what was sealed was not touched");
         assert_eq!(anew.finish_root_key_change().await.unwrap(), 0);
@@ -154,14 +154,108 @@ async fn a_root_key_that_was_handed_over_gives_way_to_another() {
     let [old, new] = [0; 2].map(|_| RootKey::mint(world.env.as_ref()));
     let before = world.control(RootKeys::of(old.clone()));
     let sealed = world.seal(&before).await;
-    let during = world.control(RootKeys::changed(new.clone(), RootKeys::of(old)));
+    let during = world.control(RootKeys::changed(new.clone(), &RootKeys::of(old)));
     assert_eq!(during.finish_root_key_change().await.unwrap(), 1);
     assert_eq!(opened(&world.control(RootKeys::of(new)), &sealed), "plain");
+}
+
+fn access_key(id: &str, sealed_secret: String) -> IamAccessKey {
+    IamAccessKey {
+        account: Config::root_account(),
+        id: id.into(),
+        user: "AIDA".into(),
+        is_active: true,
+        created_at: longshore_types::Timestamp(0),
+        sealed_secret,
+    }
+}
+
+#[tokio::test]
+async fn access_keys_of_before_come_under_the_root_key_and_go_on_with_another() {
+    let world = World::new();
+    let control = world.control(world.load(&RootKeySource::DataDir).unwrap());
+    let secret = Token::from_text("swordfish".to_owned());
+    let older = control.access.seal_secret_as_before(world.env.as_ref(), "AKIA1", &secret);
+    control.store.submit(batch_of(&control, access_key("AKIA1", older))).unwrap().await.unwrap();
+    let broken = access_key("AKIA2", "AAAA".to_owned());
+    control.store.submit(batch_of(&control, broken.clone())).unwrap().await.unwrap();
+    let row = |id: &str| {
+        let view = control.view();
+        IamAccessKey::clone(view.iam_access_keys.get(Config::root_account(), &id.into()).unwrap())
+    };
+    assert_eq!(control.access.open_secret(&row("AKIA1")), Some(secret.clone()));
+    for _ in 0..2 {
+        control.raise_access_keys().await.unwrap();
+    }
+    let (wrapped, _) =
+        parts(&row("AKIA1").sealed_secret).map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert_eq!(RootKey::wrapped_by(&wrapped), Some(control.root_keys.fingerprint()));
+    assert_eq!(control.access.open_secret(&row("AKIA1")), Some(secret.clone()));
+    assert_eq!(row("AKIA2"), broken, "what nobody can open is left");
+    let elsewhere = access_key("AKIA3", row("AKIA1").sealed_secret);
+    assert_eq!(control.access.open_secret(&elsewhere), None, "it is bound to its id");
+
+    fs::rename(world.file(), world.dir.path().join("kept")).unwrap();
+    let missing = world.load(&RootKeySource::DataDir).unwrap_err();
+    assert!(matches!(missing, RootKeyError::Missing { rows: 1, .. }), "{missing}");
+    fs::rename(world.dir.path().join("kept"), world.file()).unwrap();
+    RootKeys::begin_change(&world.file(), world.env.as_ref()).unwrap();
+    let next = world.control(world.load(&RootKeySource::DataDir).unwrap());
+    assert_eq!(next.finish_root_key_change().await.unwrap(), 1);
+    let anew = world.load(&RootKeySource::DataDir).unwrap();
+    assert_eq!(anew.held().others.len(), 0);
+    assert_eq!(world.control(anew).access.open_secret(&row("AKIA1")), Some(secret));
+    assert_eq!(control.access.open_secret(&row("AKIA1")), None, "the old one opens nothing");
+}
+
+#[tokio::test]
+async fn the_root_key_of_a_region_that_runs_gives_way_under_those_that_seal_and_open() {
+    let world = World::new();
+    let control = Arc::new(world.control(world.load(&RootKeySource::DataDir).unwrap()));
+    let sealed = world.seal(&control).await;
+    let before = control.root_keys.fingerprint();
+    let secret = Token::from_text("swordfish".to_owned());
+    let kept = control.access.seal_secret(world.env.as_ref(), "AKIA1", &secret);
+    control.store.submit(batch_of(&control, access_key("AKIA1", kept))).unwrap().await.unwrap();
+    let (changed, more) = tokio::join!(control.change_root_key(), async {
+        let mut more = Vec::new();
+        for n in 0..20 {
+            let made = control.decide(|view, now| {
+                let mut batch = Batch::on(view);
+                let account = format!("{n:012}").parse().unwrap();
+                let named = control.managed_key(view, &mut batch, account, "ssm", now);
+                Ok((batch, control.seal_by(&named.key, b"row", b"plain")?))
+            });
+            more.push(made.await.unwrap());
+            assert_eq!(opened(&control, &sealed), "plain");
+            tokio::task::yield_now().await;
+        }
+        more
+    });
+    let (now, _) = changed.unwrap();
+    assert_ne!(now, before);
+    assert!(!next_to(&world.file()).exists());
+    let loaded = world.load(&RootKeySource::DataDir).unwrap();
+    assert_eq!(loaded.fingerprint(), now);
+    let anew = world.control(loaded);
+    for each in more.iter().chain([&sealed]) {
+        assert_eq!(opened(&anew, each), "plain", "nothing is left under the old one");
+        assert_eq!(opened(&control, each), "plain");
+    }
+    let row = IamAccessKey::clone(control.view().iam_access_keys.iter().next().unwrap());
+    assert_eq!(anew.access.open_secret(&row), Some(secret));
+
+    let mut config = control.config.clone();
+    config.root_key = RootKeySource::Given { key: Token::from_text(String::new()), from: "a test" };
+    let elsewhere =
+        Control { config, ..world.control(world.load(&RootKeySource::DataDir).unwrap()) };
+    let why = elsewhere.change_root_key().await.unwrap_err().to_string();
+    assert!(why.contains("--new-root-key-file"), "{why}");
 }
 
 #[test]
 fn no_key_is_printed() {
     let control = TestControl::new().control;
     let printed = format!("{:?}", control.root_keys);
-    assert!(!printed.contains(control.root_keys.current().text().as_str()), "{printed}");
+    assert!(!printed.contains(control.root_keys.held().current.text().as_str()), "{printed}");
 }

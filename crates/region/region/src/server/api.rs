@@ -24,7 +24,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{RegionApi, STATUS_TARGET, Server, limits};
+use super::{ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, limits};
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -191,10 +191,16 @@ impl<S: RegionApi> Server<S> {
             caller
         };
         let name = operation?;
-        if asked.parts.headers.get("x-amz-target").is_some_and(|named| named == STATUS_TARGET)
+        let named = asked.parts.headers.get("x-amz-target");
+        if named.is_some_and(|named| named == STATUS_TARGET)
             && let Some(status) = self.region.status(&caller)
         {
             return Ok(status_answer(&status));
+        }
+        if named.is_some_and(|named| named == ROOT_KEY_TARGET)
+            && let Some(rotated) = self.region.rotate_root_key(&caller)
+        {
+            return Ok(status_answer(&rotated.await?));
         }
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);

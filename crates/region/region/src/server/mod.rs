@@ -97,6 +97,9 @@ pub mod limits {
 /// The `x-amz-target` of an operation of no service: what `longshore status` asks for.
 pub const STATUS_TARGET: &str = "Longshore.DescribeStatus";
 
+/// The same of what `longshore secrets rotate-root` asks of a region that runs.
+pub const ROOT_KEY_TARGET: &str = "Longshore.RotateRootKey";
+
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -130,6 +133,13 @@ pub trait RegionApi: Send + Sync + 'static {
     fn answered(&self, _outcome: Outcome, _trail: &Trail) {}
     /// What the region does by itself, for whom it belongs to: nobody else may know.
     fn status(&self, _caller: &Caller) -> Option<serde_json::Value> {
+        None
+    }
+    /// Puts another root key in the place of the one there is, for whom the region belongs to.
+    fn rotate_root_key<'a>(
+        &'a self,
+        _caller: &'a Caller,
+    ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
         None
     }
     /// Opens an agent's socket; the request is verified.

@@ -7,7 +7,7 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
 use control::iam::KeyUse;
 use control::ports::RegionService;
-use control::{AccessKey, Config};
+use control::{AccessKey, Config, RootKeyError};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
@@ -110,6 +110,25 @@ impl RegionApi for Region {
     fn status(&self, caller: &Caller) -> Option<serde_json::Value> {
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))
+    }
+
+    fn rotate_root_key<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
+        is_owner.then(|| -> BoxFuture<'a, _> {
+            Box::pin(async {
+                let changed = self.control.change_root_key().await;
+                let (key, rewrapped) = changed.map_err(|why| match why {
+                    RootKeyError::Elsewhere { .. } => {
+                        ApiError::client("InvalidRequestException", why.to_string())
+                    }
+                    why => ApiError::fault("failed to change the root key", why),
+                })?;
+                Ok(serde_json::json!({ "rootKey": key.to_string(), "rewrapped": rewrapped }))
+            })
+        })
     }
 
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {

@@ -3,6 +3,7 @@
 mod creating;
 mod deleting;
 mod placing;
+mod rolling;
 mod rollouts;
 mod settings;
 mod updating;

@@ -5,11 +5,12 @@
 //! instances whose heartbeat timed out. Both are run by the region's reconcile driver.
 //!
 //! Level-triggered: a pass looks at all that its service has. What waits for time has an alarm, what waits
-//! for others is woken by their change.
+//! for others is woken by their change. [`rolls`] begins deployments for secrets that have changed.
 
 mod interest;
 pub(crate) mod lost;
 mod pass;
+pub(crate) mod rolls;
 #[cfg(test)]
 mod simulation;
 mod snapshot;

@@ -1,0 +1,126 @@
+//! HTTP hooks that rotate secrets: asked by POST for one step at a time, on hosts that the operator has named.
+//!
+//! A redirect is not followed, and of the answer only the status counts.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tracing::warn;
+
+use crate::limits::{HOOK_BYTES_MAX, STEP_HOOK_MS_MAX};
+
+type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    /// `HOST[:PORT]`.
+    allowed: Vec<String>,
+    /// Made when first wanted: reading the system's certificates takes a while.
+    client: OnceLock<Http>,
+}
+
+impl Hooks {
+    pub(crate) fn new(allowed: Vec<String>) -> Self {
+        Self { allowed, client: OnceLock::new() }
+    }
+
+    /// Why a hook is not asked, if that is so.
+    pub(crate) fn check(&self, url: &http::Uri) -> Result<(), String> {
+        let (Some(host), Some(scheme)) = (url.host(), url.scheme_str()) else {
+            return Err(format!("{url} is not a URL"));
+        };
+        let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let whole = format!("{host}:{port}");
+        let is_default = url.port_u16().is_none();
+        let mut allowed = self.allowed.iter();
+        let is_meant = |it: &String| {
+            it.eq_ignore_ascii_case(&whole) || (is_default && it.eq_ignore_ascii_case(host))
+        };
+        match allowed.any(is_meant) {
+            true => Ok(()),
+            false => Err(format!(
+                "the region's operator has not allowed hooks on {whole}; --allow-rotation-hook {whole} does"
+            )),
+        }
+    }
+
+    /// Asks a hook for a step.
+    pub(crate) async fn ask(&self, url: &http::Uri, event: String) -> Result<(), String> {
+        self.check(url)?;
+        let request = http::Request::post(url.clone())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::USER_AGENT, "longshore-secretsmanager")
+            .body(Full::new(Bytes::from(event)))
+            .map_err(|why| format!("{url} can't be asked: {why}"))?;
+        let asked = async {
+            let answer = self.client().request(request).await;
+            let answer = answer.map_err(|why| longshore_types::Chain(&why).to_string())?;
+            let status = answer.status();
+            // Taken in whole, so that the hook has said all it wants to.
+            let _ = Limited::new(answer.into_body(), HOOK_BYTES_MAX).collect().await;
+            match status.is_success() {
+                true => Ok(()),
+                false => Err(format!("it answered {status}")),
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_millis(STEP_HOOK_MS_MAX), asked).await;
+        let late = || Err(format!("it did not answer within {} s", STEP_HOOK_MS_MAX / 1_000));
+        answered.unwrap_or_else(|_| late()).map_err(|why: String| format!("the hook {url}: {why}"))
+    }
+
+    fn client(&self) -> &Http {
+        self.client.get_or_init(|| {
+            let connector = HttpsConnectorBuilder::new()
+                .with_tls_config(tls_config())
+                .https_or_http()
+                .enable_http1()
+                .build();
+            Client::builder(TokioExecutor::new()).build(connector)
+        })
+    }
+}
+
+fn tls_config() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = || {
+        rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default protocol versions")
+    };
+    match versions().with_native_roots() {
+        Ok(config) => config.with_no_client_auth(),
+        Err(error) => {
+            warn!(%error, "no certificate authorities found, hooks cannot be asked by https");
+            versions().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_is_asked_only_where_the_operator_says() {
+        let hooks = Hooks::new(vec!["rotator.lan".to_owned(), "127.0.0.1:8080".to_owned()]);
+        let check = |url: &str| hooks.check(&url.parse().unwrap());
+        for url in ["https://rotator.lan/x", "http://ROTATOR.lan", "http://127.0.0.1:8080/db"] {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        for url in [
+            "https://rotator.lan:8443/",
+            "http://127.0.0.1/",
+            "https://other.lan/",
+            "http://127.0.0.1:80/",
+        ] {
+            let why = check(url).unwrap_err();
+            assert!(why.contains("--allow-rotation-hook"), "{url}: {why}");
+        }
+    }
+}
