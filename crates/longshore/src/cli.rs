@@ -249,8 +249,9 @@ pub(crate) struct EgressArgs {
     #[arg(long = "allow-registry", value_name = "HOST[:PORT]", value_parser = host_and_port)]
     pub(crate) allow_registry: Vec<String>,
     /// A host besides the region that a task's awslogs-endpoint may name: it is shown credentials of the
-    /// task's account; may be given several times
-    #[arg(long = "allow-log-endpoint", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    /// task's account; and one on this machine or its link, or a socket, that the drivers syslog, fluentd, gelf and
+    /// splunk may send to; may be given several times
+    #[arg(long = "allow-log-endpoint", value_name = "HOST[:PORT]|unix://PATH", value_parser = log_endpoint)]
     pub(crate) allow_log_endpoint: Vec<String>,
     /// Addresses that no image is pulled from, such as those of a management network; may be given several
     /// times
@@ -268,6 +269,15 @@ impl EgressArgs {
         let logs = logs.map(|it| named("--allow-log-endpoint", it));
         let denied = self.deny_egress.iter().map(|it| named("--deny-egress", it.to_string()));
         registries.chain(logs).chain(denied).flatten().collect()
+    }
+}
+
+/// A host, or a socket of this machine.
+fn log_endpoint(text: &str) -> Result<String, String> {
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => Ok(text.to_owned()),
+        Some(_) => Err("write a socket as unix:///PATH".to_owned()),
+        None => host_and_port(text),
     }
 }
 

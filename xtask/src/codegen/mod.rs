@@ -3,6 +3,7 @@
 //! Same models and same `services.toml` in, same bytes out: `--check` relies on it.
 
 mod emit;
+mod fields;
 mod model;
 mod names;
 mod parity;
@@ -38,6 +39,8 @@ pub(crate) enum Error {
     Clash { shape: String, name: String },
     #[error("{shape}: we don't know {what} {value:?}")]
     Unknown { shape: String, what: &'static str, value: String },
+    #[error(transparent)]
+    Fields(#[from] fields::Wrong),
     #[error("{tool} failed")]
     Tool { tool: String },
     #[error("not up to date, run `cargo xtask codegen`:{}", list(.files))]
@@ -87,6 +90,9 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
         let manifest = emit::manifest(service, &model)?;
         files.insert(generated.join(&service.module).join("Cargo.toml"), manifest);
         parity.push((service, model));
+    }
+    if let Some((_, model)) = parity.iter().find(|(service, _)| service.module == "ecs") {
+        files.insert("docs/task-definitions.md".into(), fields::page(root, model)?);
     }
     files.insert("docs/parity.md".into(), parity::page(&wanted.botocore, &parity));
     settle(root, &files, generated, check)

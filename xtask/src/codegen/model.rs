@@ -142,6 +142,31 @@ impl Model {
         Ok(found)
     }
 
+    /// The structures that an operation's input is made of, in the order in which they are met, and their members.
+    pub(super) fn members_below(
+        &self,
+        operation: &str,
+    ) -> Result<Vec<(String, Vec<String>)>, Error> {
+        let mut found: Vec<(String, Vec<String>)> = Vec::new();
+        let mut ahead: Vec<Reference> = self.operation(operation)?.input.iter().cloned().collect();
+        let mut known = std::collections::BTreeSet::new();
+        while let Some(reference) = ahead.pop() {
+            if !known.insert(reference.shape.clone()) {
+                continue;
+            }
+            let shape = self.shape(&reference.shape)?;
+            let members = shape.members.0.iter();
+            if !shape.members.0.is_empty() {
+                let names = members.clone().map(|(name, _)| name.clone()).collect();
+                found.push((reference.shape, names));
+            }
+            // The first member is met next.
+            ahead.extend(members.rev().map(|(_, member)| member.clone()));
+            ahead.extend([&shape.member, &shape.value].into_iter().flatten().cloned());
+        }
+        Ok(found)
+    }
+
     fn shape(&self, name: &str) -> Result<Shape, Error> {
         let raw =
             self.shapes.get(name).ok_or_else(|| Error::NoSuchShape { name: name.to_owned() })?;

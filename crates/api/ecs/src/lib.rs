@@ -494,6 +494,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "UpdateContainerAgent",
+            input: Some(&schema::UPDATE_CONTAINER_AGENT_REQUEST),
+            output: Some(&schema::UPDATE_CONTAINER_AGENT_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UpdateContainerInstancesState",
             input: Some(&schema::UPDATE_CONTAINER_INSTANCES_STATE_REQUEST),
             output: Some(&schema::UPDATE_CONTAINER_INSTANCES_STATE_RESPONSE),
@@ -567,7 +576,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ListGateways",
         "ListServicesByNamespace",
         "RegisterDaemonTaskDefinition",
-        "UpdateContainerAgent",
         "UpdateDaemon",
         "UpdateExpressGatewayService",
         "UpdateGateway",
@@ -836,6 +844,11 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: UpdateClusterSettingsRequest,
     ) -> impl Future<Output = Result<UpdateClusterSettingsResponse, ApiError>> + Send;
+    fn update_container_agent(
+        &self,
+        caller: &Caller,
+        input: UpdateContainerAgentRequest,
+    ) -> impl Future<Output = Result<UpdateContainerAgentResponse, ApiError>> + Send;
     fn update_container_instances_state(
         &self,
         caller: &Caller,
@@ -1128,6 +1141,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         "UpdateClusterSettings" => {
             let input = call.input()?;
             let output = service.update_cluster_settings(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateContainerAgent" => {
+            let input = call.input()?;
+            let output = service.update_container_agent(caller, input).await?;
             Ok(call.answer(&output))
         }
         "UpdateContainerInstancesState" => {
@@ -1528,6 +1546,13 @@ macro_rules! forward {
     (@ update_cluster_settings $($handler:tt)+) => {
         async fn update_cluster_settings(&self, caller: &$crate::Caller, input: $crate::UpdateClusterSettingsRequest)
             -> Result<$crate::UpdateClusterSettingsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_container_agent $($handler:tt)+) => {
+        async fn update_container_agent(&self, caller: &$crate::Caller, input: $crate::UpdateContainerAgentRequest)
+            -> Result<$crate::UpdateContainerAgentResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

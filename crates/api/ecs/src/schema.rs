@@ -4591,6 +4591,19 @@ pub(super) static UPDATE_CLUSTER_SETTINGS_RESPONSE: Structure = Structure::new(
     &[Member::new("cluster", Shape::Structure(&CLUSTER))],
 );
 
+pub(super) static UPDATE_CONTAINER_AGENT_REQUEST: Structure = Structure::new(
+    "UpdateContainerAgentRequest",
+    &[
+        Member::new("cluster", Shape::Text(&shape::TEXT)),
+        Member::new("containerInstance", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static UPDATE_CONTAINER_AGENT_RESPONSE: Structure = Structure::new(
+    "UpdateContainerAgentResponse",
+    &[Member::new("containerInstance", Shape::Structure(&CONTAINER_INSTANCE))],
+);
+
 pub(super) static UPDATE_CONTAINER_INSTANCES_STATE_REQUEST: Structure = Structure::new(
     "UpdateContainerInstancesStateRequest",
     &[

@@ -2862,6 +2862,21 @@ pub struct UpdateClusterSettingsResponse {
 aws_wire::structure!(UpdateClusterSettingsResponse, &schema::UPDATE_CLUSTER_SETTINGS_RESPONSE, { 0 cluster,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct UpdateContainerAgentRequest {
+    pub cluster: Option<String>,
+    pub container_instance: Option<String>,
+}
+
+aws_wire::structure!(UpdateContainerAgentRequest, &schema::UPDATE_CONTAINER_AGENT_REQUEST, { 0 cluster, 1 container_instance,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateContainerAgentResponse {
+    pub container_instance: Option<ContainerInstance>,
+}
+
+aws_wire::structure!(UpdateContainerAgentResponse, &schema::UPDATE_CONTAINER_AGENT_RESPONSE, { 0 container_instance,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct UpdateContainerInstancesStateRequest {
     pub cluster: Option<String>,
     pub container_instances: Option<Vec<String>>,

@@ -128,6 +128,21 @@ pub struct RequiredAttribute {
     pub value: Option<String>,
 }
 
+/// Of what kind an instance's processors are.
+pub const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
+pub const OS_ATTRIBUTE: &str = "ecs.os-type";
+/// Other kinds that an instance's operator says it runs as well, by emulation; separated by commas.
+pub const EMULATES_ATTRIBUTE: &str = "longshore.emulates";
+/// The instance's agent holds a whole task to its size.
+pub const TASK_SIZE_ATTRIBUTE: &str = "ecs.capability.task-cpu-mem-limit";
+
+impl RequiredAttribute {
+    /// Whether ECS shows it among a task definition's `requiresAttributes`: it places by these without saying so.
+    pub fn is_shown(&self) -> bool {
+        !matches!(&*self.name, ARCHITECTURE_ATTRIBUTE | OS_ATTRIBUTE | TASK_SIZE_ATTRIBUTE)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDefinition {

@@ -4,10 +4,13 @@
 //! the instance is, what its facts say to a constraint, and what capacity it has left.
 
 use longshore_types::Resources;
+use std::collections::BTreeMap;
+
 use model::RequiredAttribute;
 use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{HostPort, Need};
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, EMULATES_ATTRIBUTE};
 
 use crate::placement::{Ask, Constraint, Pool};
 use crate::query::{Expression, Facts};
@@ -37,18 +40,22 @@ pub(crate) fn by_nature(instance: &Instance, requires: &[RequiredAttribute]) -> 
     if !instance.agent.connected {
         return Err(Unfit::AgentDisconnected);
     }
-    for required in requires {
-        let has = instance.attributes.get(&required.name);
-        let is_met = match (&required.value, has) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(wanted), Some(value)) => value.as_ref() == Some(wanted),
-        };
-        if !is_met {
-            return Err(Unfit::Attribute { name: required.name.clone() });
-        }
+    let is_met = |required: &&RequiredAttribute| meets(&instance.attributes, required);
+    match requires.iter().find(|required| !is_met(required)) {
+        Some(lacking) => Err(Unfit::Attribute { name: lacking.name.clone() }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether an instance with these attributes has what is required. Processors of another kind will do only where its
+/// operator says so.
+fn meets(attributes: &BTreeMap<String, Option<String>>, required: &RequiredAttribute) -> bool {
+    let has = attributes.get(&required.name);
+    let (Some(wanted), Some(value)) = (&required.value, has) else { return has.is_some() };
+    let emulated =
+        || attributes.get(EMULATES_ATTRIBUTE).and_then(Option::as_deref).unwrap_or_default();
+    let is_emulated = || emulated().split(',').any(|kind| kind.trim() == wanted);
+    value.as_ref() == Some(wanted) || required.name == ARCHITECTURE_ATTRIBUTE && is_emulated()
 }
 
 /// Whether every expression among the constraints holds.
@@ -94,4 +101,36 @@ pub(crate) fn expressions(constraints: &[Constraint]) -> impl Iterator<Item = &E
         Constraint::MemberOf(expression) => Some(expression),
         Constraint::DistinctInstance => None,
     })
+}
+
+#[cfg(test)]
+mod architecture {
+    use super::*;
+
+    #[test]
+    fn processors_of_another_kind_do_only_where_an_attribute_says_so() {
+        let attributes = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs.map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+        };
+        let required = |value: Option<&str>| RequiredAttribute {
+            name: ARCHITECTURE_ATTRIBUTE.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        let intel = attributes(&[(ARCHITECTURE_ATTRIBUTE, "x86_64")]);
+        assert!(meets(&intel, &required(Some("x86_64"))) && meets(&intel, &required(None)));
+        assert!(!meets(&intel, &required(Some("arm64"))));
+        let both = attributes(&[
+            (ARCHITECTURE_ATTRIBUTE, "x86_64"),
+            (EMULATES_ATTRIBUTE, "riscv64, arm64"),
+        ]);
+        assert!(meets(&both, &required(Some("arm64"))));
+        assert!(!meets(&attributes(&[]), &required(Some("arm64"))));
+        // It is about processors alone.
+        let system = RequiredAttribute { name: "ecs.os-type".into(), value: Some("arm64".into()) };
+        assert!(!meets(
+            &attributes(&[("ecs.os-type", "linux"), (EMULATES_ATTRIBUTE, "arm64")]),
+            &system
+        ));
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Uri;
+use image::Egress;
 use longshore_types::{Clock, IdSource, RegionName, Steps};
 use trust::Trust;
 
@@ -36,6 +37,8 @@ pub struct AgentConfig {
     /// Hosts besides the region, as `host` or `host:port`, that logs may be sent to, with the credentials of
     /// the task's account.
     pub log_endpoints: Vec<String>,
+    /// Where log drivers may send output that do not send it to the region: not to this machine and its link.
+    pub log_egress: Egress,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
     /// How SDKs in containers find the region; `None` tells them nothing of it.
@@ -77,6 +80,7 @@ impl AgentConfig {
             reserved_ports_udp: Vec::new(),
             reserved_memory_mib: 0,
             log_endpoints: Vec::new(),
+            log_egress: Egress::default(),
             is_fargate: true,
             region_for_tasks: None,
             introspection: None,

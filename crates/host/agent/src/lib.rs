@@ -53,7 +53,7 @@ pub use state_dir::StateError;
 use crate::client::{Api, ApiConfig, RegionLink};
 use crate::engine::{Context, CredentialsBook, Engine, InstanceBook, OwnersBook, SecretsBook};
 use crate::limits::STARTS_MAX;
-use crate::logdriver::LogShipping;
+use crate::logdriver::{LogShipping, RemoteReach};
 use crate::poll::PollEndpoint;
 use crate::register::Registered;
 use crate::sequence::Sequence;
@@ -96,7 +96,8 @@ impl Agent {
             Arc::new(api.clone()),
             Arc::clone(&parts.clock),
             dirs.clone(),
-        );
+        )
+        .reaching(RemoteReach::new(config.log_egress.clone(), &config.log_endpoints));
         let context = Context {
             runtime: Arc::clone(&parts.runtime),
             images: Arc::clone(&parts.images),

@@ -116,6 +116,16 @@ pub(crate) const SECRETS_AT_A_TIME: usize = 10;
 /// A secret that is refused is asked for once more, as ECS does.
 pub(crate) const SECRET_TRIES_MAX: u32 = 2;
 
+/// Lines that are on their way to another driver's address at a time, and how long one waits to be tried again.
+pub(crate) const REMOTE_BATCH_BYTES: usize = 32 << 10;
+pub(crate) const REMOTE_BATCH_EVENTS: usize = 512;
+pub(crate) const REMOTE_RETRY_MS_MIN: u64 = 100;
+pub(crate) const REMOTE_RETRY_MS_MAX: u64 = 5_000;
+/// How often an address is tried before a container that needs it is not started.
+pub(crate) const REMOTE_CHECK_TRIES: u32 = 4;
+/// How long output of an ended container waits for an address that does not take it.
+pub(crate) const REMOTE_LINGER_MS: u64 = 10 * 60_000;
+
 /// Connections of operators who look at the agent.
 pub(crate) const INTROSPECTION_CONNECTIONS_MAX: usize = 32;
 /// Connections of containers to the region by way of the agent, of which one address has so many, and the host's.

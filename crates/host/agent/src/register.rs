@@ -134,17 +134,22 @@ fn memory_mib() -> u64 {
 
 /// What a task may need of us, as the region places tasks by these names: no file systems.
 pub fn capabilities() -> Vec<Attribute> {
-    const OLD: [&str; 8] = [
+    const OLD: [&str; 13] = [
         "privileged-container",
         "logging-driver.json-file",
         "logging-driver.awslogs",
         "logging-driver.none",
+        "logging-driver.syslog",
+        "logging-driver.fluentd",
+        "logging-driver.gelf",
+        "logging-driver.splunk",
+        "logging-driver.awsfirelens",
         "ecr-auth",
         "task-iam-role",
         "task-iam-role-network-host",
         "docker-remote-api.1.17",
     ];
-    const NEW: [&str; 19] = [
+    const NEW: [&str; 24] = [
         "ecr-endpoint",
         "container-ordering",
         "full-sync",
@@ -153,6 +158,11 @@ pub fn capabilities() -> Vec<Attribute> {
         "execution-role-ecr-pull",
         "execution-role-awslogs",
         "container-health-check",
+        "firelens.fluentd",
+        "firelens.fluentbit",
+        "firelens.non-root-user",
+        "firelens.options.config.file",
+        "logging-driver.awsfirelens.log-driver-buffer-limit",
         "docker-plugin.local",
         "task-cpu-mem-limit",
         "increased-task-cpu-limit",
@@ -203,7 +213,7 @@ mod tests {
         assert!(
             names.iter().any(|name| name == "com.amazonaws.ecs.capability.docker-remote-api.1.18")
         );
-        for absent in ["efs", "firelens", "selinux", "cni-plugin"] {
+        for absent in ["efs", "config.s3", "selinux", "cni-plugin"] {
             assert!(!names.iter().any(|name| name.contains(absent)), "{absent}");
         }
         for present in ["task-iam-role", "task-iam-role-network-host"] {

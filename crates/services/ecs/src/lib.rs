@@ -71,6 +71,7 @@ mod task_tests;
 #[cfg(test)]
 mod testing;
 mod update_cluster;
+mod update_container_agent;
 mod update_container_instances_state;
 mod update_service;
 mod waiting;

@@ -15,6 +15,7 @@ use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
 };
 use model::task::{HostPort, Input, Protocol, step};
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, OS_ATTRIBUTE};
 use model::{Cluster, Index, Key, Tags, View};
 use store::Batch;
 
@@ -138,6 +139,10 @@ fn first(
     let mut attributes = offer.attributes.clone();
     let zone = || Some(format!("{}a", ecs.control.config.region));
     attributes.entry("ecs.availability-zone".to_owned()).or_insert_with(zone);
+    // Amazon's agent says these only where ECS does not know the machine.
+    let architecture = || Some(crate::render_task::ARCHITECTURE.to_owned());
+    attributes.entry(ARCHITECTURE_ATTRIBUTE.to_owned()).or_insert_with(architecture);
+    attributes.entry(OS_ATTRIBUTE.to_owned()).or_insert_with(|| Some("linux".to_owned()));
     let is_external = attributes.contains_key("ecs.capability.external") && !is_node;
     Ok(Instance {
         id: InstanceId::mint(ecs.control.ids.as_ref()),

@@ -67,7 +67,8 @@ const WAITING_ATTRIBUTE: &str = "longshore.waits-for";
 /// The attribute that tells what is known of an end beyond `stoppedReason`.
 const STOPPED_ATTRIBUTE: &str = "longshore.stopped-because";
 /// What the region and its agents run on.
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+pub(crate) const ARCHITECTURE: &str =
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
 /// What a waiting task waits for, and how exactly one ended, is told in attributes: ECS has no other
 /// place for it.

@@ -34,7 +34,9 @@ pub(super) fn complete(
         task_definition_arn: Some(row.arn(&ecs.control.config.region).to_string()),
         revision: i32::try_from(row.id.revision).ok(),
         status: Some(row.status.as_str().into()),
-        requires_attributes: Some(row.requires_attributes.iter().map(attribute).collect()),
+        requires_attributes: Some(
+            row.requires_attributes.iter().filter(|it| it.is_shown()).map(attribute).collect(),
+        ),
         compatibilities: Some(compatibilities.collect()),
         registered_at: Some(row.registered_at),
         deregistered_at: row.deregistered_at,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::asked::Version;
 use crate::engine::TaskView;
 use crate::engine::state::{ContainerState, Desired, Health, Phase};
-use crate::spec::{ContainerSpec, EniSpec, LogDriver, NetworkMode};
+use crate::spec::{ContainerSpec, EniSpec, NetworkMode};
 use longshore_types::{Cidr, Timestamp};
 
 /// What is known beside the task itself.
@@ -167,7 +167,7 @@ pub(super) fn container(view: &TaskView, index: usize, around: &Around, version:
     if !view.spec.is_fargate {
         keys.put_list("Volumes", volumes(around.volumes.get(index)));
     }
-    keys.put("LogDriver", driver(spec.log.driver));
+    keys.put("LogDriver", spec.log.driver.as_str());
     if !spec.log.options.is_empty() {
         keys.put("LogOptions", json!(spec.log.options));
     }
@@ -302,14 +302,6 @@ fn volumes(volumes: Option<&Vec<Volume>>) -> Vec<Value> {
         Value::Object(keys.0)
     };
     volumes.into_iter().flatten().map(shown).collect()
-}
-
-fn driver(driver: LogDriver) -> &'static str {
-    match driver {
-        LogDriver::JsonFile => "json-file",
-        LogDriver::Awslogs => "awslogs",
-        LogDriver::None => "none",
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousandths of a CPU fit a double exactly")]

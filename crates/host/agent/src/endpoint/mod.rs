@@ -49,6 +49,7 @@ pub const PORT: u16 = 80;
 pub const REGION_PORT: u16 = 4566;
 
 pub(crate) use asked::CREDENTIALS_PATH;
+pub(crate) use metadata::docker_name;
 pub use protection::{Protection, ProtectionState};
 
 use self::asked::{Asked, Version, What};

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::failure::Failure;
+use super::firelens;
 use super::health::Checks;
 use super::launch;
 use super::plan::Action;
@@ -25,15 +26,16 @@ use super::state::{
 };
 use super::step::{Created, Input};
 use super::volumes;
-use super::worker::{Message, Worker};
+use super::worker::{Message, TaskView, Worker};
+use crate::endpoint::docker_name;
 use crate::limits::{
     CREATE_MS_MAX, DRAIN_MS_MAX, HEALTH_OUTPUT_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
     URGENT_DRAIN_MS_MAX,
 };
-use crate::logdriver::RunLog;
+use crate::logdriver::{RunAbout, RunLog, wanted_of_container};
 use crate::ports::{Attached, LocalImage, Signal};
 use crate::reason;
-use crate::spec::{NetworkMode, PortSpec, SecretSpec, SecretTarget, TaskSpec};
+use crate::spec::{LogDriver, NetworkMode, PortSpec, SecretSpec, SecretTarget, TaskSpec};
 
 /// Until a container is watched again that could not be.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -95,7 +97,34 @@ impl ActionContext {
             spec: container.log.clone(),
             is_tty: container.process.tty,
             secret_options: BTreeMap::new(),
+            about: self.about(index),
         }
+    }
+
+    /// What lines say of a container whose driver sends it along.
+    fn about(&self, index: usize) -> Option<RunAbout> {
+        let (container, state) = (&self.spec.containers[index], self.container(index));
+        match container.log.driver {
+            LogDriver::JsonFile | LogDriver::Awslogs | LogDriver::None => return None,
+            LogDriver::Syslog
+            | LogDriver::Fluentd
+            | LogDriver::Gelf
+            | LogDriver::Splunk
+            | LogDriver::Firelens => {}
+        }
+        let view = TaskView { spec: Arc::clone(&self.spec), state: Arc::clone(&self.state) };
+        let (labels, variables) = (&container.process.labels, &container.environment);
+        // Options that cannot be read are refused when the container is to start.
+        let extra = wanted_of_container(&container.log.options, labels, variables);
+        Some(RunAbout {
+            name: docker_name(&view, index),
+            image: container.image.clone(),
+            image_id: state.digest.clone().unwrap_or_default(),
+            command: container.command.clone().unwrap_or_default().join(" "),
+            created: state.created_at.map(Timestamp::iso8601).unwrap_or_default(),
+            host: host_name(),
+            extra: extra.unwrap_or_default(),
+        })
     }
 
     /// With those of the log driver's options that are kept elsewhere.
@@ -104,7 +133,9 @@ impl ActionContext {
         let secrets = &self.spec.containers[index].secrets;
         let of_log: Vec<_> =
             secrets.iter().filter(|it| it.target == SecretTarget::LogDriver).collect();
-        if !of_log.is_empty() {
+        // Those of FireLens are the router's.
+        let is_routed = self.spec.containers[index].log.driver == LogDriver::Firelens;
+        if !of_log.is_empty() && !is_routed {
             let values = secrets::read(&self.context, &self.spec).await?;
             let option = |it: &&SecretSpec| Some((it.name.clone(), values.get(it)?.clone()));
             log.secret_options = of_log.iter().filter_map(option).collect();
@@ -233,7 +264,7 @@ async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
         }
     };
     let volumes = async {
-        if ctx.spec.volumes.is_empty() {
+        if ctx.spec.volumes.is_empty() && firelens::router(&ctx.spec).is_none() {
             return Ok(());
         }
         let (dirs, spec) = (context.dirs.clone(), Arc::clone(&ctx.spec));
@@ -423,6 +454,12 @@ async fn check(ctx: &ActionContext, index: usize, restarts: u32) -> Vec<Input> {
             ctx.tell(Input::Checked { container, restarts, health: verdict, said }).await;
         }
     }
+}
+
+/// As the machine calls itself.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// What a check answered, or why it could not be run.

@@ -18,6 +18,7 @@ use sandbox::{
 use super::depend::namespace_holder;
 use super::execute::ActionContext;
 use super::failure::Failure;
+use super::firelens;
 use super::secrets::Values;
 use super::step::Created;
 use super::volumes::{self, Copy};
@@ -30,6 +31,8 @@ use crate::relay;
 use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget, Sharing};
 use crate::state_dir::StateDir;
 
+/// A router's configuration, among the files of its container.
+const ROUTER_FILE: &str = "firelens.conf";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One container about to be created.
@@ -92,6 +95,13 @@ impl Launch<'_> {
                 readonly: host.readonly_root,
             })
             .collect();
+        if let Some(firelens) = &container.firelens {
+            spec.files.push(FileBind {
+                source: dir.join(ROUTER_FILE),
+                destination: firelens::config_path(firelens.router).to_owned(),
+                readonly: true,
+            });
+        }
         let region = self.ctx.context.region_for_tasks.as_ref();
         spec.files.extend(
             region.and_then(|region| region.ca_file.clone()).map(|source| FileBind {
@@ -115,7 +125,13 @@ impl Launch<'_> {
         spec.open_stdin = process.open_stdin;
         spec.log = match container.log.driver {
             LogDriver::None => LogSink::Discard,
-            LogDriver::Awslogs | LogDriver::JsonFile => LogSink::Spool {
+            LogDriver::Awslogs
+            | LogDriver::JsonFile
+            | LogDriver::Syslog
+            | LogDriver::Fluentd
+            | LogDriver::Gelf
+            | LogDriver::Splunk
+            | LogDriver::Firelens => LogSink::Spool {
                 dir: self.ctx.context.dirs.spools().join(spec.id.as_str()),
                 segment_bytes_max: SPOOL_SEGMENT_BYTES_MAX,
                 total_bytes_max: LogShipping::spool_bytes_max(&container.log),
@@ -138,6 +154,9 @@ impl Launch<'_> {
         }
         for (name, value) in config.env.iter().filter_map(|pair| pair.split_once('=')) {
             set(name, value);
+        }
+        for (name, value) in self.router_address() {
+            set(name, &value);
         }
         let region = self.ctx.context.region_name.as_str();
         let own = &self.ctx.container(self.index).endpoint_id;
@@ -165,10 +184,33 @@ impl Launch<'_> {
                 set(&secret.name, value.reveal());
             }
         }
+        if self.container().firelens.is_some() {
+            for (name, secret) in firelens::secrets(&self.ctx.spec) {
+                if let Some(value) = self.secrets.get(secret) {
+                    set(&name, value.reveal());
+                }
+            }
+        }
         if let Some(id) = &self.ctx.spec.credentials_id {
             set(CREDENTIALS_VARIABLE, &format!("{CREDENTIALS_PATH}{id}"));
         }
         env
+    }
+
+    /// Where containers that speak to the task's router themselves find it.
+    fn router_address(&self) -> Vec<(&'static str, String)> {
+        let Some((router, _)) = firelens::router(&self.ctx.spec).filter(|it| it.0 != self.index)
+        else {
+            return Vec::new();
+        };
+        let host = match self.ctx.spec.containers[router].network {
+            NetworkMode::Awsvpc => Some("127.0.0.1".to_owned()),
+            NetworkMode::Bridge => self.ctx.container(router).address.map(|it| it.to_string()),
+            NetworkMode::Host | NetworkMode::None => None,
+        };
+        let address =
+            |host| vec![("FLUENT_HOST", host), ("FLUENT_PORT", firelens::PORT.to_string())];
+        host.map(address).unwrap_or_default()
     }
 
     /// The variables of Docker's legacy links: `DB_PORT_5432_TCP_ADDR` and their like.
@@ -278,10 +320,14 @@ impl Launch<'_> {
             (_, NetworkMode::Awsvpc | NetworkMode::Bridge) => self.resolv(String::new()),
         };
         let names = ["hosts", "resolv.conf", "hostname"];
-        Files {
-            entries: names.into_iter().map(|name| (dir.join(name), text(name))).collect(),
-            dirs: vec![dir, spec.rootfs.scratch.clone()],
+        let mut entries: Vec<(PathBuf, String)> =
+            names.into_iter().map(|name| (dir.join(name), text(name))).collect();
+        if let Some(router) = &self.container().firelens {
+            let cluster = self.ctx.spec.arn.cluster.as_str();
+            let text = firelens::configuration(&self.ctx.spec, self.index, router, cluster);
+            entries.push((dir.join(ROUTER_FILE), text));
         }
+        Files { entries, dirs: vec![dir, spec.rootfs.scratch.clone()] }
     }
 
     fn hosts(&self, hostname: &str) -> String {
@@ -459,7 +505,7 @@ pub(super) fn write_files(wanted: &Files) -> io::Result<()> {
 pub(super) fn remove_files(dirs: &StateDir, run: &str) {
     let dir = dirs.containers().join(run);
     let _ = files::dir::remove_tree(&dir.join("layer"));
-    for name in ["hosts", "resolv.conf", "hostname"] {
+    for name in ["hosts", "resolv.conf", "hostname", ROUTER_FILE] {
         let _ = fs::remove_file(dir.join(name));
     }
     // An agent that was killed while it wrote one of them left it under another name.

@@ -10,6 +10,7 @@ mod depend;
 mod event;
 mod execute;
 mod failure;
+mod firelens;
 mod health;
 mod launch;
 mod plan;

@@ -19,11 +19,13 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use files::{Dir, copy};
 use sandbox::{ContainerSpec as RunSpec, Mount, merged};
 
+use super::firelens;
 use crate::spec::{TaskSpec, VolumeSpec};
 use crate::state_dir::StateDir;
 
@@ -70,6 +72,14 @@ pub(super) fn prepare(dirs: &StateDir, spec: &TaskSpec) -> Result<(), VolumeErro
             }
         };
         made.map_err(|source| VolumeError::NotMade { name: name.clone(), source })?;
+    }
+    if firelens::router(spec).is_some() {
+        // A router need not be root to make its socket.
+        let dir = firelens::sockets(dirs, spec);
+        let name = || "FireLens".to_owned();
+        let made =
+            make(&dir).and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)));
+        made.map_err(|source| VolumeError::NotMade { name: name(), source })?;
     }
     Ok(())
 }
@@ -138,6 +148,10 @@ pub(super) fn mounts(
         for mount in theirs.into_iter().chain(image) {
             add(Mount { readonly: mount.readonly || from.read_only, ..mount });
         }
+    }
+    if spec.containers[index].firelens.is_some() {
+        let destination = PathBuf::from(firelens::SOCKETS_IN_CONTAINER);
+        add(Mount { source: firelens::sockets(dirs, spec), destination, readonly: false });
     }
     anonymous(dirs, spec, index, &image_volumes(index))?.into_iter().for_each(&mut add);
     // A mount may lie within another: the outer ones come first.
@@ -225,6 +239,7 @@ fn anonymous(
 pub(super) fn copies(dirs: &StateDir, spec: &RunSpec) -> Vec<Copy> {
     let is_ours = |path: &Path| {
         (path.starts_with(dirs.volumes()) || path.starts_with(dirs.shared()))
+            && !firelens::is_sockets(path)
             && !path.components().any(|part| part == Component::ParentDir)
     };
     spec.mounts

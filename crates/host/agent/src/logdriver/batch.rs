@@ -96,7 +96,12 @@ mod tests {
                 let text = "x".repeat(length as usize + 1);
                 total += 1;
                 let at = Timestamp(u64::from(env.below(3)) * 13 * 3_600_000 + u64::from(n));
-                queue.push(LogEvent { at, text, reach: Reach::default() });
+                queue.push(LogEvent {
+                    at,
+                    text,
+                    reach: Reach::default(),
+                    stream: crate::ports::StdStream::Stdout,
+                });
             }
             while !queue.is_empty() {
                 let batch = queue.batch();

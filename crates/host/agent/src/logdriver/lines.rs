@@ -20,6 +20,8 @@ pub struct LogEvent {
     pub at: Timestamp,
     pub text: String,
     pub reach: Reach,
+    /// What its first line was written to.
+    pub stream: StdStream,
 }
 
 /// How far the output of each stream has gone. They differ while a line of one goes on, and the other
@@ -63,6 +65,7 @@ impl Reach {
 #[derive(Debug)]
 struct Pending {
     at: Timestamp,
+    stream: StdStream,
     bytes: Vec<u8>,
     /// Where its first piece begins.
     start: Position,
@@ -106,7 +109,12 @@ impl Assembler {
             StdStream::Stdout => &mut self.stdout,
             StdStream::Stderr => &mut self.stderr,
         };
-        let pending = slot.get_or_insert(Pending { at: piece.at, bytes: Vec::new(), start });
+        let pending = slot.get_or_insert(Pending {
+            at: piece.at,
+            stream: piece.stream,
+            bytes: Vec::new(),
+            start,
+        });
         pending.bytes.extend_from_slice(&piece.bytes);
         if (!piece.is_partial || EVENT_BYTES_MAX <= pending.bytes.len())
             && let Some(line) = slot.take()
@@ -148,7 +156,8 @@ impl Assembler {
         let text = String::from_utf8_lossy(&event.bytes);
         // What is empty is no event: the service would refuse it.
         for text in split(&text) {
-            self.ready.push_back(LogEvent { at: event.at, text: text.to_owned(), reach });
+            let (at, stream) = (event.at, event.stream);
+            self.ready.push_back(LogEvent { at, text: text.to_owned(), reach, stream });
         }
     }
 

@@ -13,24 +13,28 @@ mod budget;
 mod json_file;
 mod lines;
 mod options;
+mod remote;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
-use longshore_types::{Clock, PutToken, Steps, TaskArn, Token};
+use longshore_types::{Chain, Clock, PutToken, Steps, TaskArn, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 pub use lines::{LogEvent, Reach};
 pub use options::{LogTarget, OptionError};
+pub(crate) use remote::tag::extra as wanted_of_container;
+pub use remote::{RemoteReach, RunAbout, SinkError};
 
 use self::budget::Budget;
 use self::options::{AwslogsOptions, JsonOptions};
@@ -70,6 +74,8 @@ pub enum LogError {
     NotAdmitted(LogServiceError),
     #[error("failed to create Cloudwatch log stream: {0}")]
     NoStream(LogServiceError),
+    #[error("{}", Chain(.0))]
+    Remote(SinkError),
 }
 
 /// CloudWatch Logs, as far as a log driver needs it. What exists is created successfully.
@@ -111,6 +117,8 @@ pub struct RunLog {
     pub is_tty: bool,
     /// Options that are kept elsewhere: they are not written down.
     pub secret_options: BTreeMap<String, Token>,
+    /// What lines say of the container, for drivers that send it along.
+    pub about: Option<RunAbout>,
 }
 
 impl RunLog {
@@ -132,6 +140,8 @@ struct Note {
     #[serde(default)]
     execution_role: bool,
     options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<RunAbout>,
     /// Where to read on.
     position: Position,
     #[serde(flatten)]
@@ -167,7 +177,17 @@ pub struct LogShipping {
     clock: Arc<dyn Clock>,
     dirs: StateDir,
     budget: Budget,
-    pipelines: Arc<Mutex<BTreeMap<String, watch::Receiver<Progress>>>>,
+    /// Whom other drivers than the region's may send to.
+    reach: RemoteReach,
+    pipelines: Arc<Mutex<BTreeMap<String, Followed>>>,
+}
+
+/// A pipeline as others see it.
+#[derive(Clone, Debug)]
+struct Followed {
+    progress: watch::Receiver<Progress>,
+    /// Whether the run has ended, as far as anybody here knows.
+    is_over: Arc<AtomicBool>,
 }
 
 impl LogShipping {
@@ -178,7 +198,14 @@ impl LogShipping {
         dirs: StateDir,
     ) -> Self {
         let budget = Budget::default();
-        Self { runtime, service, clock, dirs, budget, pipelines: Arc::default() }
+        let reach = RemoteReach::default();
+        Self { runtime, service, clock, dirs, budget, reach, pipelines: Arc::default() }
+    }
+
+    /// Whom drivers may send to that send to others than the region.
+    #[must_use]
+    pub fn reaching(self, reach: RemoteReach) -> Self {
+        Self { reach, ..self }
     }
 
     /// Checks a run's options, and that its stream exists or can be made.
@@ -199,6 +226,11 @@ impl LogShipping {
                 };
                 self.make_stream(&options, role).await
             }
+            LogDriver::Syslog
+            | LogDriver::Fluentd
+            | LogDriver::Gelf
+            | LogDriver::Splunk
+            | LogDriver::Firelens => remote::check(log, &self.reach, &self.dirs.volumes()).await,
         }
     }
 
@@ -264,8 +296,10 @@ impl LogShipping {
             }
         };
         let (sender, receiver) = watch::channel(Progress::default());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let followed = Followed { progress: receiver, is_over: Arc::clone(&is_over) };
         let Ok(mut pipelines) = self.pipelines.lock() else { return };
-        if pipelines.insert(log.id.clone(), receiver).is_some() {
+        if pipelines.insert(log.id.clone(), followed).is_some() {
             return;
         }
         drop(pipelines);
@@ -279,8 +313,10 @@ impl LogShipping {
                 steps: self.dirs.steps().clone(),
             },
             progress: sender,
+            is_over,
             clock: Arc::clone(&self.clock),
         };
+        let (reach, sockets) = (self.reach.clone(), self.dirs.volumes());
         let writer = writer(log, credentials);
         let pipelines = Arc::clone(&self.pipelines);
         let (service, budget) = (Arc::clone(&self.service), self.budget.clone());
@@ -295,6 +331,11 @@ impl LogShipping {
             match log.spec.driver {
                 LogDriver::Awslogs => awslogs::ship(pipeline, service, writer, budget).await,
                 LogDriver::JsonFile => json_file::ship(pipeline, file).await,
+                LogDriver::Syslog
+                | LogDriver::Fluentd
+                | LogDriver::Gelf
+                | LogDriver::Splunk
+                | LogDriver::Firelens => remote::ship(pipeline, reach, sockets).await,
                 LogDriver::None => {}
             }
             // Whoever asks a little later still learns its last line.
@@ -311,8 +352,9 @@ impl LogShipping {
 
     /// Waits until a run's output is out, but not for ever; answers with its last line.
     pub async fn drained(&self, id: &str, limit: Duration) -> Option<String> {
-        let receiver = self.pipelines.lock().ok()?.get(id).cloned();
-        let mut receiver = receiver?;
+        let followed = self.pipelines.lock().ok()?.get(id).cloned();
+        let Followed { progress: mut receiver, is_over } = followed?;
+        is_over.store(true, Ordering::Relaxed);
         let done = receiver.wait_for(|progress| progress.is_done);
         if tokio::time::timeout(limit, done).await.is_err() {
             warn!(run = id, "output is shipped later");
@@ -323,7 +365,8 @@ impl LogShipping {
 
     /// Answers once a run's output is out; nothing if there is nothing to wait for.
     pub fn shipped(&self, id: &str) -> Option<BoxFuture<'static, ()>> {
-        let mut receiver = self.pipelines.lock().ok()?.get(id).cloned()?;
+        let Followed { progress: mut receiver, .. } =
+            self.pipelines.lock().ok()?.get(id).cloned()?;
         if receiver.borrow().is_done {
             return None;
         }
@@ -360,7 +403,12 @@ impl LogShipping {
             match self.note_of(&id) {
                 Some(note) => {
                     info!(run = id, "output of an ended container is shipped");
-                    self.follow(&note.run_log(id), credentials);
+                    self.follow(&note.run_log(id.clone()), credentials);
+                    if let Some(followed) =
+                        self.pipelines.lock().ok().and_then(|it| it.get(&id).cloned())
+                    {
+                        followed.is_over.store(true, Ordering::Relaxed);
+                    }
                 }
                 None => drop(files::dir::remove_tree(&path)),
             }
@@ -375,10 +423,7 @@ fn writer(log: &RunLog, credentials: &CredentialsBook) -> Option<Held> {
 
 impl Note {
     fn run_log(self, id: String) -> RunLog {
-        let driver = match self.driver.as_str() {
-            "awslogs" => LogDriver::Awslogs,
-            _ => LogDriver::JsonFile,
-        };
+        let driver = LogDriver::from_word(&self.driver).unwrap_or(LogDriver::JsonFile);
         RunLog {
             id,
             task: self.task,
@@ -387,6 +432,7 @@ impl Note {
             spec: LogSpec { driver, execution_role: self.execution_role, options: self.options },
             is_tty: false,
             secret_options: BTreeMap::new(),
+            about: self.about,
         }
     }
 }
@@ -398,6 +444,7 @@ struct Pipeline {
     shipped: Shipped,
     note: NoteFile,
     progress: watch::Sender<Progress>,
+    is_over: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
 }
 
@@ -411,6 +458,11 @@ impl Pipeline {
         let end = (0..=line.len().min(LAST_LINE_MAX)).rev().find(|end| line.is_char_boundary(*end));
         let line = line[..end.unwrap_or(0)].to_owned();
         self.progress.send_modify(|progress| progress.last_line = Some(line));
+    }
+
+    /// Whether the run has ended, whatever of its output is still to be read.
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     fn reach(&self) -> Reach {
@@ -467,10 +519,8 @@ impl NoteFile {
             task: log.task.clone(),
             container: log.container.clone(),
             runtime_id: log.runtime_id.clone(),
-            driver: match log.spec.driver {
-                LogDriver::Awslogs => "awslogs".into(),
-                LogDriver::JsonFile | LogDriver::None => "json-file".into(),
-            },
+            driver: log.spec.driver.as_str().to_owned(),
+            about: log.about.clone(),
             execution_role: log.spec.execution_role,
             options: log.spec.options.clone(),
             position: shipped.reach.unwrap_or_default().first(),

@@ -80,6 +80,14 @@ pub enum OptionError {
     TooFewFiles { value: String },
     #[error("cannot set max-file without max-size")]
     FilesWithoutSize,
+    #[error("invalid value for log opt '{key}': {value}")]
+    Value { key: &'static str, value: String },
+    #[error("{key} should be in form proto://address, got {value}")]
+    Address { key: &'static str, value: String },
+    #[error("log opt '{key}' of the {driver} log driver is not available on this host")]
+    NotHere { key: &'static str, driver: &'static str },
+    #[error("failed to parse log tag: {template}")]
+    Tag { template: String },
     #[error("logger: driver mode \"{value}\" is not supported")]
     Mode { value: String },
     #[error("logger: max-buffer-size option is only supported with mode=non-blocking")]
@@ -176,7 +184,7 @@ impl JsonOptions {
     }
 }
 
-fn refuse_unknown(
+pub(super) fn refuse_unknown(
     options: &BTreeMap<String, String>,
     known: &[&str],
     driver: &'static str,
@@ -187,7 +195,7 @@ fn refuse_unknown(
     }
 }
 
-fn boolean(
+pub(super) fn boolean(
     options: &BTreeMap<String, String>,
     key: &'static str,
     default: bool,
@@ -201,7 +209,7 @@ fn boolean(
 }
 
 /// True for non-blocking.
-fn mode(options: &BTreeMap<String, String>) -> Result<bool, OptionError> {
+pub(super) fn mode(options: &BTreeMap<String, String>) -> Result<bool, OptionError> {
     let is_non_blocking = match options.get("mode").map(String::as_str) {
         None | Some("" | "non-blocking") => true,
         Some("blocking") => false,
@@ -295,6 +303,7 @@ pub(super) mod tests {
             },
             is_tty: false,
             secret_options: BTreeMap::new(),
+            about: None,
         }
     }
 

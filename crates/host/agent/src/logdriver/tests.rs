@@ -111,6 +111,7 @@ fn pipeline(dir: &std::path::Path, number: usize, output: Box<dyn Output>) -> Pi
         shipped: Shipped::default(),
         note: NoteFile { path: spool.with_extension("json"), spool, steps: Steps::default() },
         progress: watch::channel(Progress::default()).0,
+        is_over: Arc::default(),
         clock: Arc::new(SystemClock),
     }
 }

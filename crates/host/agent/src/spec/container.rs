@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::docker::{apply_config, apply_host_config};
 use super::parse::{InvalidTask, mib_to_bytes, unreadable};
 use super::{
-    Condition, ContainerSpec, Dependency, HostSpec, Link, LogDriver, LogSpec, Mount, NetworkMode,
-    PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, SecretProvider, SecretSpec,
-    SecretTarget, VolumesFrom,
+    Condition, ContainerSpec, Dependency, FirelensSpec, HostSpec, Link, LogDriver, LogSpec, Mount,
+    NetworkMode, PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, Router,
+    SecretProvider, SecretSpec, SecretTarget, VolumesFrom,
 };
 
 const MEMORY_MIB_MIN: i64 = 4;
@@ -64,6 +64,7 @@ pub(super) fn parse_container(
             execution_role: container.logs_auth_strategy.as_deref() == Some("ExecutionRole"),
             options: BTreeMap::new(),
         },
+        firelens: None,
         process: ProcessSpec::default(),
         host: HostSpec {
             cpu_shares: u64::try_from(shares).unwrap_or(2),
@@ -77,8 +78,52 @@ pub(super) fn parse_container(
     apply_overrides(&mut spec, container.overrides.as_deref())?;
     apply_registry(&mut spec, container);
     apply_docker(&mut spec, container, is_awsvpc);
+    match container.firelens_configuration.as_ref().map(parse_firelens) {
+        None => {}
+        Some(Ok(firelens)) => spec.firelens = Some(firelens),
+        Some(Err(why)) => refuse(&mut spec, format!("ResourceInitializationError: {why}")),
+    }
+    follow_router(&mut spec, task, names);
     refuse_container(&mut spec, task, container);
     Ok(spec)
+}
+
+fn parse_firelens(value: &serde_json::Value) -> Result<FirelensSpec, String> {
+    let router = match value.get("type").and_then(serde_json::Value::as_str) {
+        Some("fluentd") => Router::Fluentd,
+        Some("fluentbit") => Router::Fluentbit,
+        other => return Err(format!("unknown firelens type: {}", other.unwrap_or_default())),
+    };
+    let option = |key: &str| value.get("options")?.get(key)?.as_str();
+    let config_file = match (option("config-file-type"), option("config-file-value")) {
+        (None, _) => None,
+        (Some("file"), Some(path)) if path.starts_with('/') => Some(path.to_owned()),
+        (Some("file"), _) => return Err("config-file-value must be an absolute path".to_owned()),
+        (Some("s3"), _) => {
+            return Err("a firelens configuration from S3 is not available on this host".to_owned());
+        }
+        (Some(other), _) => return Err(format!("unknown config-file-type: {other}")),
+    };
+    let adds_metadata = option("enable-ecs-log-metadata") != Some("false");
+    Ok(FirelensSpec { router, adds_metadata, config_file })
+}
+
+/// Whoever logs to the task's router starts after it, and so stops before it.
+fn follow_router(spec: &mut ContainerSpec, task: &acs::Task, names: &[&str]) {
+    if spec.log.driver != LogDriver::Firelens {
+        return;
+    }
+    let is_router = |container: &acs::task::Container| container.firelens_configuration.is_some();
+    let router = task.containers.iter().position(is_router);
+    match router.filter(|router| names.get(*router) != Some(&&*spec.name)) {
+        Some(on) => spec.depends_on.push(Dependency { on, condition: Condition::Start }),
+        None => refuse(
+            spec,
+            "ResourceInitializationError: the log driver awsfirelens needs another container of the task that has a \
+             firelensConfiguration"
+                .to_owned(),
+        ),
+    }
 }
 
 fn mode_of(task: &acs::Task) -> Result<NetworkMode, InvalidTask> {
@@ -262,12 +307,6 @@ fn refuse_container(spec: &mut ContainerSpec, task: &acs::Task, container: &acs:
              for an environment file, and these are not available yet"
         );
         refuse(spec, reason);
-    }
-    if container.firelens_configuration.is_some() {
-        refuse(
-            spec,
-            "ResourceInitializationError: firelensConfiguration is not available yet".into(),
-        );
     }
     if !container.credential_specs.is_empty() {
         refuse(spec, "HostConfigError: credentialSpecs are not available on this host".into());

@@ -248,10 +248,9 @@ pub(super) fn apply_host_config(
     apply_files(spec, &mut members)?;
     if let Some(log) = members.take::<LogConfig>("LogConfig")? {
         spec.log.driver = match log.kind.as_str() {
-            "" | "json-file" => LogDriver::JsonFile,
-            "awslogs" => LogDriver::Awslogs,
-            "none" => LogDriver::None,
-            other => return Err(DockerError::LogDriver { name: other.to_owned() }),
+            "" => LogDriver::JsonFile,
+            word => LogDriver::from_word(word)
+                .ok_or_else(|| DockerError::LogDriver { name: word.to_owned() })?,
         };
         spec.log.options = log.config.unwrap_or_default();
     }

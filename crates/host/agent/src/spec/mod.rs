@@ -185,7 +185,60 @@ pub struct LogSpec {
 pub enum LogDriver {
     JsonFile,
     Awslogs,
+    Syslog,
+    Fluentd,
+    Gelf,
+    Splunk,
+    /// Fluentd's protocol to a router that runs in the task itself.
+    Firelens,
     None,
+}
+
+impl LogDriver {
+    pub const ALL: [Self; 8] = [
+        Self::JsonFile,
+        Self::Awslogs,
+        Self::Syslog,
+        Self::Fluentd,
+        Self::Gelf,
+        Self::Splunk,
+        Self::Firelens,
+        Self::None,
+    ];
+
+    /// As task definitions call it, and as it is written down.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::Awslogs => "awslogs",
+            Self::Syslog => "syslog",
+            Self::Fluentd => "fluentd",
+            Self::Gelf => "gelf",
+            Self::Splunk => "splunk",
+            Self::Firelens => "awsfirelens",
+            Self::None => "none",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|driver| driver.as_str() == word)
+    }
+}
+
+/// What makes a container the router of its task's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirelensSpec {
+    pub router: Router,
+    /// Whether records say which task they are of.
+    pub adds_metadata: bool,
+    /// A file within its image that its configuration takes in.
+    pub config_file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    Fluentd,
+    Fluentbit,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,6 +318,7 @@ pub struct ContainerSpec {
     pub network: NetworkMode,
     pub health: Option<HealthSpec>,
     pub log: LogSpec,
+    pub firelens: Option<FirelensSpec>,
     pub process: ProcessSpec,
     pub host: HostSpec,
     /// Agents that were asked for within the container; we have none to offer.

@@ -312,7 +312,7 @@ mod tests {
             Some("HostConfigError: CpusetCpus=\"0\" is not supported")
         );
         assert_eq!(host(json!({"CpusetCpus": "", "OomKillDisable": false, "Mounts": null})), None);
-        assert!(host(json!({"LogConfig": {"Type": "splunk"}})).unwrap().contains("splunk"));
+        assert!(host(json!({"LogConfig": {"Type": "logentries"}})).unwrap().contains("logentries"));
         assert!(host(json!({"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 2}]})).is_some());
         assert!(host(json!([])).unwrap().starts_with("HostConfigError: unable to decode"));
         let config = only(json!({"healthCheckType": "docker"})).refusal.unwrap();

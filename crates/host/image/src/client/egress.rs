@@ -117,6 +117,11 @@ impl Egress {
         Some(Refused { address, what })
     }
 
+    /// Why `address` may not be connected to for `host`, in words.
+    pub fn denies(&self, host: &str, port: u16, address: IpAddr) -> Option<String> {
+        self.refuse(host, port, address).map(|refused| refused.to_string())
+    }
+
     fn is_denied(&self, address: IpAddr) -> bool {
         let plain = embedded(address).map(IpAddr::V4);
         let is_in = |address: IpAddr| self.denied.iter().any(|range| range.contains(address));

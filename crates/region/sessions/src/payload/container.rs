@@ -23,8 +23,8 @@ pub(super) fn of_container(
     let changed = task.overrides.of(&name);
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
     let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
-    let image = container.image.as_deref().unwrap_or_default();
-    let image = image::exact(&image::reachable(image, environment), pinned);
+    let named = container.image.as_deref().unwrap_or_default();
+    let image = image::exact(&image::reachable(named, environment), pinned);
     let acts_as_role = environment.roles.execution.is_some();
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
@@ -59,9 +59,10 @@ pub(super) fn of_container(
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
         health_check_type: container.health_check.is_some().then(|| "docker".to_owned()),
         registry_authentication: secret::registry(task, container)
-            .or_else(|| image::authentication(task, &image, environment, acts_as_role)),
+            .or_else(|| image::authentication(task, named, environment, acts_as_role)),
         secrets: secret::of_container(task, container),
         logs_auth_strategy: (is_awslogs && acts_as_role).then(|| "ExecutionRole".to_owned()),
+        firelens_configuration: container.firelens_configuration.as_ref().map(firelens),
         overrides: Some("{}".to_owned()),
         docker_config: Some(docker::of_container(task, definition, container, environment)),
         name,
@@ -81,6 +82,11 @@ fn environment_of(task: &Task, container: &api::ContainerDefinition) -> BTreeMap
         all.extend(pairs.iter().cloned());
     }
     all
+}
+
+fn firelens(router: &api::FirelensConfiguration) -> serde_json::Value {
+    let kind = router.r#type.as_ref().map(ToString::to_string);
+    serde_json::json!({ "type": kind, "options": router.options.clone().unwrap_or_default() })
 }
 
 fn environment_file((kind, value): &(String, String)) -> EnvironmentFile {

@@ -24,11 +24,15 @@ pub(super) fn reachable<'a>(image: &'a str, environment: &Environment<'_>) -> Co
         Some((host, rest)) if !is_known && host == environment.local_registry => {
             format!("{}/{rest}", environment.registry).into()
         }
+        // Ours knows where such images are; Amazon's would ask the cloud.
+        Some((host, rest)) if !environment.agent_is_ours && amazon_registry(host).is_some() => {
+            format!("{}/{rest}", environment.registry).into()
+        }
         Some(_) | None => image.into(),
     }
 }
 
-/// How the agent logs in to the image's registry; `None` if it is no ECR registry.
+/// How the agent logs in to the registry of an image that is named so in its definition; `None` if it is no ECR registry.
 pub(super) fn authentication(
     task: &Task,
     image: &str,
@@ -43,19 +47,20 @@ pub(super) fn authentication(
         endpoint_override: Some(environment.endpoint.to_owned()),
         use_execution_role: acts_as_role,
     };
-    let data = if host == environment.registry {
+    let data = if host == environment.registry || host == environment.local_registry {
         own
     } else {
         let (account, region) = amazon_registry(host)?;
         let is_own = account == registry_id;
         // A number that nobody here has is an account in the cloud: its images are looked for in the
         // task's own registry. One that somebody has is theirs, and the task's key does not open it.
-        let is_elsewhere = environment.agent_is_ours && !has_repositories(account, environment);
+        let is_elsewhere = !has_repositories(account, environment);
         EcrAuthData {
             // Amazon's agent is a host of the task's account, and may fetch as one.
             use_execution_role: acts_as_role && (is_own || environment.agent_is_ours),
             registry_id: Some(if is_elsewhere { registry_id } else { account.to_owned() }),
-            region: Some(region.to_owned()),
+            // Amazon's agent signs for it, and it is this region that it asks.
+            region: if environment.agent_is_ours { Some(region.to_owned()) } else { own.region },
             ..own
         }
     };

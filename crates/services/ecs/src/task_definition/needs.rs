@@ -38,7 +38,7 @@ impl Draft {
             cpu: self.cpu,
             memory: self.memory,
             containers: self.containers().iter().map(container_needs).collect::<Result<_, _>>()?,
-            requires_attributes: self.requires_attributes(),
+            requires_attributes: [self.requires_attributes(), self.requires_platform()].concat(),
             placement_expressions: list(&request.placement_constraints)
                 .iter()
                 .filter_map(|constraint| constraint.expression.clone())

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ecs_api::{ContainerDefinition, LogDriver, Volume};
+use ecs_api::{ContainerDefinition, LogDriver, OSFamily, Volume};
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, OS_ATTRIBUTE, TASK_SIZE_ATTRIBUTE};
 use model::{NetworkMode, RequiredAttribute};
 
 use super::{Draft, list, text};
@@ -27,6 +28,20 @@ impl Draft {
             require_of_logging(container, has_role, &mut names);
         }
         names.0.into_iter().map(|name| RequiredAttribute { name, value: None }).collect()
+    }
+
+    /// What an instance must be for its tasks, beside what its agent can do: found by placement, and not shown.
+    pub(super) fn requires_platform(&self) -> Vec<RequiredAttribute> {
+        let platform = self.request.runtime_platform.clone().unwrap_or_default();
+        let required =
+            |name: &str, value: Option<String>| RequiredAttribute { name: name.to_owned(), value };
+        let architecture = platform.cpu_architecture.map(|kind| kind.as_str().to_ascii_lowercase());
+        let is_linux = platform.operating_system_family == Some(OSFamily::Linux);
+        let has_size = self.cpu.is_some() || self.memory.is_some();
+        let size = has_size.then(|| required(TASK_SIZE_ATTRIBUTE, None));
+        let system = is_linux.then(|| required(OS_ATTRIBUTE, Some("linux".to_owned())));
+        let processor = architecture.map(|kind| required(ARCHITECTURE_ATTRIBUTE, Some(kind)));
+        [size, processor, system].into_iter().flatten().collect()
     }
 
     fn require_of_task(&self, names: &mut Names) {

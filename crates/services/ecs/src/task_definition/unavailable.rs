@@ -2,7 +2,15 @@
 //!
 //! Every line is also in `docs/limits.md`.
 
+use ecs_api::ContainerDefinition;
+
 use super::{Draft, list, name};
+
+/// Whether a router's configuration is to be read from a bucket.
+fn is_router_of_s3(container: &ContainerDefinition) -> bool {
+    let options = container.firelens_configuration.as_ref().and_then(|it| it.options.as_ref());
+    options.and_then(|all| all.get("config-file-type")).is_some_and(|kind| kind == "s3")
+}
 
 impl Draft {
     pub(super) fn cannot_run(&self) -> Vec<String> {
@@ -37,7 +45,7 @@ impl Draft {
         for container in self.containers() {
             let is_in = |what: &str| format!("{what} (container '{}')", name(container));
             want(!list(&container.environment_files).is_empty(), is_in("environment files"));
-            want(container.firelens_configuration.is_some(), is_in("FireLens"));
+            want(is_router_of_s3(container), is_in("FireLens configurations from S3"));
             want(!list(&container.resource_requirements).is_empty(), is_in("GPUs"));
             want(!list(&container.credential_specs).is_empty(), is_in("credential specs"));
         }

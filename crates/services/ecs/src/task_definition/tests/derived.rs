@@ -72,6 +72,19 @@ fn required_attributes_are_found_out() {
     );
 }
 
+#[test]
+fn what_an_instance_must_be_is_required_and_not_shown() {
+    let platform = json!({"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"});
+    let document = with(fargate(), "runtimePlatform", platform);
+    let required = read(&document).unwrap().requires_platform();
+    let of = |name: &str| required.iter().find(|each| each.name == name);
+    assert_eq!(of("ecs.cpu-architecture").unwrap().value.as_deref(), Some("arm64"));
+    assert_eq!(of("ecs.os-type").unwrap().value.as_deref(), Some("linux"));
+    assert!(of("ecs.capability.task-cpu-mem-limit").is_some(), "it has a size");
+    assert!(required.iter().all(|each| !each.is_shown()));
+    assert!(read(&plain()).unwrap().requires_platform().is_empty());
+}
+
 /// What a member brings to a definition that needs nothing without it.
 #[test]
 fn each_member_brings_its_attributes() {
