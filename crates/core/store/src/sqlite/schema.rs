@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     Step { version: 4, run: take_rows_of_iam },
     Step { version: 5, run: take_rows_of_secrets },
     Step { version: 6, run: take_registry_policies },
+    Step { version: 7, run: take_registry_rules },
 ];
 
 /// The version that this release writes.
@@ -64,6 +65,12 @@ fn take_rows_of_secrets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 /// Rows of registries' policies come to be: a release that does not know them must not write here.
 fn take_registry_policies(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of pull-through cache rules and of templates of repositories come to be: a release that does not know them
+/// must not write here.
+fn take_registry_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
