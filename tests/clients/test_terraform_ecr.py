@@ -1,4 +1,4 @@
-"""Terraform's resources of ECR's policies: apply, no difference afterwards, a change, and nothing left."""
+"""Terraform's resources of ECR's policies, pull-through cache rules and creation templates: apply, no difference afterwards, a change, and nothing left."""
 
 import json
 import shutil
@@ -55,6 +55,23 @@ resource "aws_ecr_repository_policy" "web" {
   })
 }
 
+resource "aws_ecr_pull_through_cache_rule" "quay" {
+  ecr_repository_prefix = "quay"
+  upstream_registry_url = "quay.io"
+}
+
+resource "aws_ecr_repository_creation_template" "quay" {
+  prefix               = aws_ecr_pull_through_cache_rule.quay.ecr_repository_prefix
+  description          = "keeps ${var.kept}"
+  image_tag_mutability = "IMMUTABLE"
+  applied_for          = ["PULL_THROUGH_CACHE"]
+  resource_tags        = { from = "quay" }
+
+  encryption_configuration {
+    encryption_type = "AES256"
+  }
+}
+
 resource "aws_ecr_lifecycle_policy" "web" {
   repository = aws_ecr_repository.web.name
   policy = jsonencode({
@@ -109,6 +126,10 @@ def test_terraform_makes_changes_and_unmakes_policies_of_repositories(terraform)
     made.run("plan", "-detailed-exitcode", kept=7)
     rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
     assert rules[0]["selection"]["countNumber"] == 7
+    template, = ecr.describe_repository_creation_templates(prefixes=["quay"])["repositoryCreationTemplates"]
+    assert template["description"] == "keeps 7"
     made.run("destroy", "-auto-approve", kept=7)
+    assert ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"] == []
+    assert ecr.describe_repository_creation_templates()["repositoryCreationTemplates"] == []
     refused(ecr.get_registry_policy, "RegistryPolicyNotFoundException")
     refused(ecr.get_lifecycle_policy, "RepositoryNotFoundException", repositoryName=name)

@@ -16,9 +16,10 @@ pub(crate) enum BenchError {
 }
 
 /// What criterion measures: the name of the figure, the package, and its bench.
-const PURE: [(&str, &str, &str); 3] = [
+const PURE: [(&str, &str, &str); 4] = [
     ("placement", "plan", "placement"),
     ("decoding", "ecs", "register"),
+    ("authorization", "ecs", "authorize"),
     ("policy", "policy", "policy"),
 ];
 

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Secrets(Secrets),
     /// Run only the region's API, in the foreground
-    Region(RegionArgs),
+    Region(RegionAlone),
     /// Run only this host's agent, in the foreground (needs root)
     Agent(AgentArgs),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
@@ -76,6 +76,10 @@ pub(crate) struct RegionArgs {
     /// A JSON file with the keys of OpenID Connect providers, from issuers to key sets; others are asked by https
     #[arg(long, value_name = "FILE")]
     pub(crate) oidc_keys: Option<PathBuf>,
+    /// A shell command that looks for vulnerabilities in an image: it finds it, as an OCI layout, in the directory
+    /// that LONGSHORE_IMAGE names, and prints findings as JSON; that of Trivy is one of the forms
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) image_scanner: Option<String>,
     #[command(flatten)]
     pub(crate) root_key: RootKeyArgs,
     /// A host whose HTTP hooks may be asked to rotate secrets; may be given several times
@@ -142,6 +146,14 @@ impl AddressArgs {
         let all = std::iter::once(("--advertise", advertised)).chain(files);
         all.filter_map(|(flag, value)| Some([flag.into(), value?])).flatten().collect()
     }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RegionAlone {
+    #[command(flatten)]
+    pub(crate) region: RegionArgs,
+    #[command(flatten)]
+    pub(crate) images: ImageEgressArgs,
 }
 
 /// Where the key is that secrets are kept under: a file `root.key` in the data directory, which is made at the first
@@ -244,31 +256,44 @@ pub(crate) struct AgentArgs {
 /// metadata services unless it is told to.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct EgressArgs {
-    /// A registry that images may be pulled from although it is on this machine or its link; may be given
-    /// several times
-    #[arg(long = "allow-registry", value_name = "HOST[:PORT]", value_parser = host_and_port)]
-    pub(crate) allow_registry: Vec<String>,
+    #[command(flatten)]
+    pub(crate) images: ImageEgressArgs,
     /// A host besides the region that a task's awslogs-endpoint may name: it is shown credentials of the
     /// task's account; and one on this machine or its link, or a socket, that the drivers syslog, fluentd, gelf and
     /// splunk may send to; may be given several times
     #[arg(long = "allow-log-endpoint", value_name = "HOST[:PORT]|unix://PATH", value_parser = log_endpoint)]
     pub(crate) allow_log_endpoint: Vec<String>,
+}
+
+/// Where images are fetched from: by an agent for its tasks, by a region for pull-through cache rules.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ImageEgressArgs {
+    /// A registry that images may be pulled from although it is on this machine or its link; may be given
+    /// several times
+    #[arg(long = "allow-registry", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_registry: Vec<String>,
     /// Addresses that no image is pulled from, such as those of a management network; may be given several
     /// times
     #[arg(long = "deny-egress", value_name = "CIDR")]
     pub(crate) deny_egress: Vec<image::Range>,
 }
 
-impl EgressArgs {
+impl ImageEgressArgs {
     /// The same again, for another process.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let named = |flag: &str, value: String| [flag.to_owned(), value];
-        let registries =
-            self.allow_registry.iter().cloned().map(|it| named("--allow-registry", it));
-        let logs = self.allow_log_endpoint.iter().cloned();
-        let logs = logs.map(|it| named("--allow-log-endpoint", it));
+        let allowed = self.allow_registry.iter().cloned().map(|it| named("--allow-registry", it));
         let denied = self.deny_egress.iter().map(|it| named("--deny-egress", it.to_string()));
-        registries.chain(logs).chain(denied).flatten().collect()
+        allowed.chain(denied).flatten().collect()
+    }
+}
+
+impl EgressArgs {
+    /// The same again, for another process.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let logs = self.allow_log_endpoint.iter().cloned();
+        let logs = logs.flat_map(|it| ["--allow-log-endpoint".to_owned(), it]);
+        self.images.to_args().into_iter().chain(logs).collect()
     }
 }
 
@@ -752,7 +777,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let said = "--allow-registry localhost:5000 --allow-registry [::1]:5000 \
-                    --allow-log-endpoint logs.lan --deny-egress 10.0.0.0/8";
+                    --deny-egress 10.0.0.0/8 --allow-log-endpoint logs.lan";
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let passed_on = egress(&format!("longshore up {said}")).unwrap().join(" ");
         assert_eq!(passed_on, said);

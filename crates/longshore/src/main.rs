@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 fn start_logging(command: &Command) -> Logging {
     let (is_long_lived, log) = match command {
         Command::Up(args) => (true, args.region.log.clone()),
-        Command::Region(args) => (true, args.log.clone()),
+        Command::Region(args) => (true, args.region.log.clone()),
         Command::Agent(args) => (true, args.log.clone()),
         _ => (false, None),
     };
@@ -81,7 +81,7 @@ fn start(cli: Cli) -> Result<(), Error> {
     let environment = environment();
     let data = data_dir(cli.data_dir, &environment)?;
     let is_supervised = match &cli.command {
-        Command::Region(args) => args.supervised,
+        Command::Region(args) => args.region.supervised,
         Command::Agent(args) => args.supervised,
         _ => false,
     };

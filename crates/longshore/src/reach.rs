@@ -154,7 +154,7 @@ mod tests {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Command::Region(args) = cli.command else { panic!("{line}") };
         let outgoing = Some("10.0.0.7".parse().unwrap());
-        advertised(args.listen, &args, outgoing).map(|it| it.map(|it| it.to_string()))
+        advertised(args.region.listen, &args.region, outgoing).map(|it| it.map(|it| it.to_string()))
     }
 
     #[test]

@@ -114,6 +114,14 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    RCTAppliedFor {
+    Replication = "REPLICATION",
+    PullThroughCache = "PULL_THROUGH_CACHE",
+    CreateOnPush = "CREATE_ON_PUSH",
+    }
+}
+
+aws_wire::enumeration! {
     RepositoryFilterType {
     PrefixMatch = "PREFIX_MATCH",
     }
@@ -140,5 +148,19 @@ aws_wire::enumeration! {
     Tagged = "TAGGED",
     Untagged = "UNTAGGED",
     Any = "ANY",
+    }
+}
+
+aws_wire::enumeration! {
+    UpstreamRegistry {
+    Ecr = "ecr",
+    EcrPublic = "ecr-public",
+    Quay = "quay",
+    K8s = "k8s",
+    DockerHub = "docker-hub",
+    GithubContainerRegistry = "github-container-registry",
+    AzureContainerRegistry = "azure-container-registry",
+    GitlabContainerRegistry = "gitlab-container-registry",
+    Chainguard = "chainguard",
     }
 }

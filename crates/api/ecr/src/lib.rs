@@ -62,6 +62,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreatePullThroughCacheRule",
+            input: Some(&schema::CREATE_PULL_THROUGH_CACHE_RULE_REQUEST),
+            output: Some(&schema::CREATE_PULL_THROUGH_CACHE_RULE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateRepository",
             input: Some(&schema::CREATE_REPOSITORY_REQUEST),
             output: Some(&schema::CREATE_REPOSITORY_RESPONSE),
@@ -71,9 +80,27 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateRepositoryCreationTemplate",
+            input: Some(&schema::CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST),
+            output: Some(&schema::CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteLifecyclePolicy",
             input: Some(&schema::DELETE_LIFECYCLE_POLICY_REQUEST),
             output: Some(&schema::DELETE_LIFECYCLE_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeletePullThroughCacheRule",
+            input: Some(&schema::DELETE_PULL_THROUGH_CACHE_RULE_REQUEST),
+            output: Some(&schema::DELETE_PULL_THROUGH_CACHE_RULE_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -92,6 +119,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DeleteRepository",
             input: Some(&schema::DELETE_REPOSITORY_REQUEST),
             output: Some(&schema::DELETE_REPOSITORY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteRepositoryCreationTemplate",
+            input: Some(&schema::DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST),
+            output: Some(&schema::DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -125,6 +161,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribePullThroughCacheRules",
+            input: Some(&schema::DESCRIBE_PULL_THROUGH_CACHE_RULES_REQUEST),
+            output: Some(&schema::DESCRIBE_PULL_THROUGH_CACHE_RULES_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeRegistry",
             input: Some(&schema::DESCRIBE_REGISTRY_REQUEST),
             output: Some(&schema::DESCRIBE_REGISTRY_RESPONSE),
@@ -137,6 +182,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeRepositories",
             input: Some(&schema::DESCRIBE_REPOSITORIES_REQUEST),
             output: Some(&schema::DESCRIBE_REPOSITORIES_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeRepositoryCreationTemplates",
+            input: Some(&schema::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST),
+            output: Some(&schema::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -314,6 +368,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "UpdatePullThroughCacheRule",
+            input: Some(&schema::UPDATE_PULL_THROUGH_CACHE_RULE_REQUEST),
+            output: Some(&schema::UPDATE_PULL_THROUGH_CACHE_RULE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateRepositoryCreationTemplate",
+            input: Some(&schema::UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST),
+            output: Some(&schema::UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UploadLayerPart",
             input: Some(&schema::UPLOAD_LAYER_PART_REQUEST),
             output: Some(&schema::UPLOAD_LAYER_PART_RESPONSE),
@@ -322,20 +394,23 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             uri: "/",
             status: 200,
         },
+        Operation {
+            name: "ValidatePullThroughCacheRule",
+            input: Some(&schema::VALIDATE_PULL_THROUGH_CACHE_RULE_REQUEST),
+            output: Some(&schema::VALIDATE_PULL_THROUGH_CACHE_RULE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
     ],
     absent: &[
         "BatchGetRepositoryScanningConfiguration",
-        "CreatePullThroughCacheRule",
-        "CreateRepositoryCreationTemplate",
-        "DeletePullThroughCacheRule",
-        "DeleteRepositoryCreationTemplate",
         "DeleteSigningConfiguration",
         "DeregisterPullTimeUpdateExclusion",
         "DescribeImageReplicationStatus",
         "DescribeImageSigningStatus",
-        "DescribePullThroughCacheRules",
         "DescribeReplicationBackfillResults",
-        "DescribeRepositoryCreationTemplates",
         "GetAccountSetting",
         "GetRegistryScanningConfiguration",
         "GetSigningConfiguration",
@@ -350,9 +425,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "StartReplicationBackfill",
         "StopReplicationBackfill",
         "UpdateImageStorageClass",
-        "UpdatePullThroughCacheRule",
-        "UpdateRepositoryCreationTemplate",
-        "ValidatePullThroughCacheRule",
     ],
 };
 
@@ -378,16 +450,31 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: CompleteLayerUploadRequest,
     ) -> impl Future<Output = Result<CompleteLayerUploadResponse, ApiError>> + Send;
+    fn create_pull_through_cache_rule(
+        &self,
+        caller: &Caller,
+        input: CreatePullThroughCacheRuleRequest,
+    ) -> impl Future<Output = Result<CreatePullThroughCacheRuleResponse, ApiError>> + Send;
     fn create_repository(
         &self,
         caller: &Caller,
         input: CreateRepositoryRequest,
     ) -> impl Future<Output = Result<CreateRepositoryResponse, ApiError>> + Send;
+    fn create_repository_creation_template(
+        &self,
+        caller: &Caller,
+        input: CreateRepositoryCreationTemplateRequest,
+    ) -> impl Future<Output = Result<CreateRepositoryCreationTemplateResponse, ApiError>> + Send;
     fn delete_lifecycle_policy(
         &self,
         caller: &Caller,
         input: DeleteLifecyclePolicyRequest,
     ) -> impl Future<Output = Result<DeleteLifecyclePolicyResponse, ApiError>> + Send;
+    fn delete_pull_through_cache_rule(
+        &self,
+        caller: &Caller,
+        input: DeletePullThroughCacheRuleRequest,
+    ) -> impl Future<Output = Result<DeletePullThroughCacheRuleResponse, ApiError>> + Send;
     fn delete_registry_policy(
         &self,
         caller: &Caller,
@@ -398,6 +485,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: DeleteRepositoryRequest,
     ) -> impl Future<Output = Result<DeleteRepositoryResponse, ApiError>> + Send;
+    fn delete_repository_creation_template(
+        &self,
+        caller: &Caller,
+        input: DeleteRepositoryCreationTemplateRequest,
+    ) -> impl Future<Output = Result<DeleteRepositoryCreationTemplateResponse, ApiError>> + Send;
     fn delete_repository_policy(
         &self,
         caller: &Caller,
@@ -413,6 +505,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: DescribeImagesRequest,
     ) -> impl Future<Output = Result<DescribeImagesResponse, ApiError>> + Send;
+    fn describe_pull_through_cache_rules(
+        &self,
+        caller: &Caller,
+        input: DescribePullThroughCacheRulesRequest,
+    ) -> impl Future<Output = Result<DescribePullThroughCacheRulesResponse, ApiError>> + Send;
     fn describe_registry(
         &self,
         caller: &Caller,
@@ -423,6 +520,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: DescribeRepositoriesRequest,
     ) -> impl Future<Output = Result<DescribeRepositoriesResponse, ApiError>> + Send;
+    fn describe_repository_creation_templates(
+        &self,
+        caller: &Caller,
+        input: DescribeRepositoryCreationTemplatesRequest,
+    ) -> impl Future<Output = Result<DescribeRepositoryCreationTemplatesResponse, ApiError>> + Send;
     fn get_authorization_token(
         &self,
         caller: &Caller,
@@ -518,11 +620,26 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: UntagResourceRequest,
     ) -> impl Future<Output = Result<UntagResourceResponse, ApiError>> + Send;
+    fn update_pull_through_cache_rule(
+        &self,
+        caller: &Caller,
+        input: UpdatePullThroughCacheRuleRequest,
+    ) -> impl Future<Output = Result<UpdatePullThroughCacheRuleResponse, ApiError>> + Send;
+    fn update_repository_creation_template(
+        &self,
+        caller: &Caller,
+        input: UpdateRepositoryCreationTemplateRequest,
+    ) -> impl Future<Output = Result<UpdateRepositoryCreationTemplateResponse, ApiError>> + Send;
     fn upload_layer_part(
         &self,
         caller: &Caller,
         input: UploadLayerPartRequest,
     ) -> impl Future<Output = Result<UploadLayerPartResponse, ApiError>> + Send;
+    fn validate_pull_through_cache_rule(
+        &self,
+        caller: &Caller,
+        input: ValidatePullThroughCacheRuleRequest,
+    ) -> impl Future<Output = Result<ValidatePullThroughCacheRuleResponse, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -552,14 +669,29 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.complete_layer_upload(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreatePullThroughCacheRule" => {
+            let input = call.input()?;
+            let output = service.create_pull_through_cache_rule(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateRepository" => {
             let input = call.input()?;
             let output = service.create_repository(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateRepositoryCreationTemplate" => {
+            let input = call.input()?;
+            let output = service.create_repository_creation_template(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteLifecyclePolicy" => {
             let input = call.input()?;
             let output = service.delete_lifecycle_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeletePullThroughCacheRule" => {
+            let input = call.input()?;
+            let output = service.delete_pull_through_cache_rule(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DeleteRegistryPolicy" => {
@@ -570,6 +702,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         "DeleteRepository" => {
             let input = call.input()?;
             let output = service.delete_repository(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteRepositoryCreationTemplate" => {
+            let input = call.input()?;
+            let output = service.delete_repository_creation_template(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DeleteRepositoryPolicy" => {
@@ -587,6 +724,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.describe_images(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribePullThroughCacheRules" => {
+            let input = call.input()?;
+            let output = service.describe_pull_through_cache_rules(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeRegistry" => {
             let input = call.input()?;
             let output = service.describe_registry(caller, input).await?;
@@ -595,6 +737,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         "DescribeRepositories" => {
             let input = call.input()?;
             let output = service.describe_repositories(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeRepositoryCreationTemplates" => {
+            let input = call.input()?;
+            let output = service.describe_repository_creation_templates(caller, input).await?;
             Ok(call.answer(&output))
         }
         "GetAuthorizationToken" => {
@@ -692,9 +839,24 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.untag_resource(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "UpdatePullThroughCacheRule" => {
+            let input = call.input()?;
+            let output = service.update_pull_through_cache_rule(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateRepositoryCreationTemplate" => {
+            let input = call.input()?;
+            let output = service.update_repository_creation_template(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "UploadLayerPart" => {
             let input = call.input()?;
             let output = service.upload_layer_part(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ValidatePullThroughCacheRule" => {
+            let input = call.input()?;
+            let output = service.validate_pull_through_cache_rule(caller, input).await?;
             Ok(call.answer(&output))
         }
         _ => Err(call.not_available()),
@@ -738,6 +900,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_pull_through_cache_rule $($handler:tt)+) => {
+        async fn create_pull_through_cache_rule(&self, caller: &$crate::Caller, input: $crate::CreatePullThroughCacheRuleRequest)
+            -> Result<$crate::CreatePullThroughCacheRuleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_repository $($handler:tt)+) => {
         async fn create_repository(&self, caller: &$crate::Caller, input: $crate::CreateRepositoryRequest)
             -> Result<$crate::CreateRepositoryResponse, $crate::ApiError>
@@ -745,9 +914,23 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_repository_creation_template $($handler:tt)+) => {
+        async fn create_repository_creation_template(&self, caller: &$crate::Caller, input: $crate::CreateRepositoryCreationTemplateRequest)
+            -> Result<$crate::CreateRepositoryCreationTemplateResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_lifecycle_policy $($handler:tt)+) => {
         async fn delete_lifecycle_policy(&self, caller: &$crate::Caller, input: $crate::DeleteLifecyclePolicyRequest)
             -> Result<$crate::DeleteLifecyclePolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_pull_through_cache_rule $($handler:tt)+) => {
+        async fn delete_pull_through_cache_rule(&self, caller: &$crate::Caller, input: $crate::DeletePullThroughCacheRuleRequest)
+            -> Result<$crate::DeletePullThroughCacheRuleResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -762,6 +945,13 @@ macro_rules! forward {
     (@ delete_repository $($handler:tt)+) => {
         async fn delete_repository(&self, caller: &$crate::Caller, input: $crate::DeleteRepositoryRequest)
             -> Result<$crate::DeleteRepositoryResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_repository_creation_template $($handler:tt)+) => {
+        async fn delete_repository_creation_template(&self, caller: &$crate::Caller, input: $crate::DeleteRepositoryCreationTemplateRequest)
+            -> Result<$crate::DeleteRepositoryCreationTemplateResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -787,6 +977,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_pull_through_cache_rules $($handler:tt)+) => {
+        async fn describe_pull_through_cache_rules(&self, caller: &$crate::Caller, input: $crate::DescribePullThroughCacheRulesRequest)
+            -> Result<$crate::DescribePullThroughCacheRulesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_registry $($handler:tt)+) => {
         async fn describe_registry(&self, caller: &$crate::Caller, input: $crate::DescribeRegistryRequest)
             -> Result<$crate::DescribeRegistryResponse, $crate::ApiError>
@@ -797,6 +994,13 @@ macro_rules! forward {
     (@ describe_repositories $($handler:tt)+) => {
         async fn describe_repositories(&self, caller: &$crate::Caller, input: $crate::DescribeRepositoriesRequest)
             -> Result<$crate::DescribeRepositoriesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_repository_creation_templates $($handler:tt)+) => {
+        async fn describe_repository_creation_templates(&self, caller: &$crate::Caller, input: $crate::DescribeRepositoryCreationTemplatesRequest)
+            -> Result<$crate::DescribeRepositoryCreationTemplatesResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -934,9 +1138,30 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ update_pull_through_cache_rule $($handler:tt)+) => {
+        async fn update_pull_through_cache_rule(&self, caller: &$crate::Caller, input: $crate::UpdatePullThroughCacheRuleRequest)
+            -> Result<$crate::UpdatePullThroughCacheRuleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_repository_creation_template $($handler:tt)+) => {
+        async fn update_repository_creation_template(&self, caller: &$crate::Caller, input: $crate::UpdateRepositoryCreationTemplateRequest)
+            -> Result<$crate::UpdateRepositoryCreationTemplateResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ upload_layer_part $($handler:tt)+) => {
         async fn upload_layer_part(&self, caller: &$crate::Caller, input: $crate::UploadLayerPartRequest)
             -> Result<$crate::UploadLayerPartResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ validate_pull_through_cache_rule $($handler:tt)+) => {
+        async fn validate_pull_through_cache_rule(&self, caller: &$crate::Caller, input: $crate::ValidatePullThroughCacheRuleRequest)
+            -> Result<$crate::ValidatePullThroughCacheRuleResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

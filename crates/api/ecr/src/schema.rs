@@ -166,6 +166,73 @@ pub(super) static COMPLETE_LAYER_UPLOAD_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static CREATE_PULL_THROUGH_CACHE_RULE_REQUEST: Structure = Structure::new(
+    "CreatePullThroughCacheRuleRequest",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX))
+            .required(),
+        Member::new("upstreamRegistryUrl", Shape::Text(&shape::TEXT)).required(),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("upstreamRegistry", Shape::Text(&UPSTREAM_REGISTRY)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+    ],
+);
+
+pub(super) static CREATE_PULL_THROUGH_CACHE_RULE_RESPONSE: Structure = Structure::new(
+    "CreatePullThroughCacheRuleResponse",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+        Member::new("upstreamRegistryUrl", Shape::Text(&shape::TEXT)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("upstreamRegistry", Shape::Text(&UPSTREAM_REGISTRY)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+    ],
+);
+
+pub(super) static CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Structure = Structure::new(
+    "CreateRepositoryCreationTemplateRequest",
+    &[
+        Member::new("prefix", Shape::Text(&PREFIX)).required(),
+        Member::new("description", Shape::Text(&REPOSITORY_TEMPLATE_DESCRIPTION)),
+        Member::new(
+            "encryptionConfiguration",
+            Shape::Structure(&ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("resourceTags", Shape::List(&TAG_LIST)),
+        Member::new("imageTagMutability", Shape::Text(&IMAGE_TAG_MUTABILITY)),
+        Member::new(
+            "imageTagMutabilityExclusionFilters",
+            Shape::List(&IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS),
+        ),
+        Member::new("repositoryPolicy", Shape::Text(&REPOSITORY_POLICY_TEXT)),
+        Member::new(
+            "lifecyclePolicy",
+            Shape::Text(&LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("appliedFor", Shape::List(&RCT_APPLIED_FOR_LIST)).required(),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+    ],
+);
+
+pub(super) static CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Structure = Structure::new(
+    "CreateRepositoryCreationTemplateResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryCreationTemplate", Shape::Structure(&REPOSITORY_CREATION_TEMPLATE)),
+    ],
+);
+
 pub(super) static CREATE_REPOSITORY_REQUEST: Structure = Structure::new(
     "CreateRepositoryRequest",
     &[
@@ -186,6 +253,24 @@ pub(super) static CREATE_REPOSITORY_RESPONSE: Structure = Structure::new(
     "CreateRepositoryResponse",
     &[Member::new("repository", Shape::Structure(&REPOSITORY))],
 );
+
+static CREDENTIAL_ARN: Text = Text {
+    limits: Limits { min: Some(50), max: Some(612) },
+    pattern: Some(Pattern::new(
+        "^arn:aws(-\\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\\-pullthroughcache\\/[a-zA-Z0-9\\/_+=.@-]+$",
+    )),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static CUSTOM_ROLE_ARN: Text = Text {
+    limits: Limits { min: None, max: Some(2048) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static CVSS_SCORE: Structure = Structure::new(
     "CvssScore",
@@ -248,6 +333,31 @@ pub(super) static DELETE_LIFECYCLE_POLICY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static DELETE_PULL_THROUGH_CACHE_RULE_REQUEST: Structure = Structure::new(
+    "DeletePullThroughCacheRuleRequest",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX))
+            .required(),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+    ],
+);
+
+pub(super) static DELETE_PULL_THROUGH_CACHE_RULE_RESPONSE: Structure = Structure::new(
+    "DeletePullThroughCacheRuleResponse",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+        Member::new("upstreamRegistryUrl", Shape::Text(&shape::TEXT)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+    ],
+);
+
 pub(super) static DELETE_REGISTRY_POLICY_REQUEST: Structure =
     Structure::new("DeleteRegistryPolicyRequest", &[]);
 
@@ -261,6 +371,19 @@ pub(super) static DELETE_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
 
 pub(super) static DELETE_REPLICATION: Structure =
     Structure::new("DeleteReplication", &[Member::new("enabled", Shape::Boolean).required()]);
+
+pub(super) static DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Structure = Structure::new(
+    "DeleteRepositoryCreationTemplateRequest",
+    &[Member::new("prefix", Shape::Text(&PREFIX)).required()],
+);
+
+pub(super) static DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Structure = Structure::new(
+    "DeleteRepositoryCreationTemplateResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryCreationTemplate", Shape::Structure(&REPOSITORY_CREATION_TEMPLATE)),
+    ],
+);
 
 pub(super) static DELETE_REPOSITORY_POLICY_REQUEST: Structure = Structure::new(
     "DeleteRepositoryPolicyRequest",
@@ -344,6 +467,27 @@ pub(super) static DESCRIBE_IMAGES_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_PULL_THROUGH_CACHE_RULES_REQUEST: Structure = Structure::new(
+    "DescribePullThroughCacheRulesRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new(
+            "ecrRepositoryPrefixes",
+            Shape::List(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX_LIST),
+        ),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&MAX_RESULTS)),
+    ],
+);
+
+pub(super) static DESCRIBE_PULL_THROUGH_CACHE_RULES_RESPONSE: Structure = Structure::new(
+    "DescribePullThroughCacheRulesResponse",
+    &[
+        Member::new("pullThroughCacheRules", Shape::List(&PULL_THROUGH_CACHE_RULE_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static DESCRIBE_REGISTRY_REQUEST: Structure =
     Structure::new("DescribeRegistryRequest", &[]);
 
@@ -373,6 +517,24 @@ pub(super) static DESCRIBE_REPOSITORIES_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST: Structure = Structure::new(
+    "DescribeRepositoryCreationTemplatesRequest",
+    &[
+        Member::new("prefixes", Shape::List(&PREFIX_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&MAX_RESULTS)),
+    ],
+);
+
+pub(super) static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE: Structure = Structure::new(
+    "DescribeRepositoryCreationTemplatesResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryCreationTemplates", Shape::List(&REPOSITORY_CREATION_TEMPLATE_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static ENCRYPTION_CONFIGURATION: Structure = Structure::new(
     "EncryptionConfiguration",
     &[
@@ -380,6 +542,15 @@ pub(super) static ENCRYPTION_CONFIGURATION: Structure = Structure::new(
         Member::new("kmsKey", Shape::Text(&KMS_KEY)),
     ],
 );
+
+pub(super) static ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE: Structure =
+    Structure::new(
+        "EncryptionConfigurationForRepositoryCreationTemplate",
+        &[
+            Member::new("encryptionType", Shape::Text(&ENCRYPTION_TYPE)).required(),
+            Member::new("kmsKey", Shape::Text(&KMS_KEY_FOR_REPOSITORY_CREATION_TEMPLATE)),
+        ],
+    );
 
 static ENCRYPTION_TYPE: Text = Text {
     limits: Limits::NONE,
@@ -811,6 +982,14 @@ static KMS_KEY: Text = Text {
     json_value: false,
 };
 
+static KMS_KEY_FOR_REPOSITORY_CREATION_TEMPLATE: Text = Text {
+    limits: Limits { min: Some(0), max: Some(2048) },
+    pattern: Some(Pattern::new("^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\\/[a-z0-9-]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static LAYER: Structure = Structure::new(
     "Layer",
     &[
@@ -955,6 +1134,14 @@ static LIFECYCLE_POLICY_TEXT: Text = Text {
     json_value: false,
 };
 
+static LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE: Text = Text {
+    limits: Limits { min: Some(0), max: Some(30720) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 static LIFECYCLE_PREVIEW_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(100.0) };
 
@@ -1020,6 +1207,65 @@ pub(super) static PACKAGE_VULNERABILITY_DETAILS: Structure = Structure::new(
 );
 
 static PART_SIZE: Number = Number { kind: NumberKind::Long, min: Some(0.0), max: None };
+
+static PREFIX: Text = Text {
+    limits: Limits { min: Some(1), max: Some(256) },
+    pattern: Some(Pattern::new(
+        "^([a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*\\/?|ROOT)$",
+    )),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Text(&PREFIX)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PULL_THROUGH_CACHE_RULE: Structure = Structure::new(
+    "PullThroughCacheRule",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+        Member::new("upstreamRegistryUrl", Shape::Text(&shape::TEXT)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+        Member::new("upstreamRegistry", Shape::Text(&UPSTREAM_REGISTRY)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+    ],
+);
+
+static PULL_THROUGH_CACHE_RULE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PULL_THROUGH_CACHE_RULE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX: Text = Text {
+    limits: Limits { min: Some(2), max: Some(30) },
+    pattern: Some(Pattern::new(
+        "^([a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*\\/?|ROOT)$",
+    )),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(100) },
+    sensitive: false,
+};
 
 pub(super) static PUT_IMAGE_REQUEST: Structure = Structure::new(
     "PutImageRequest",
@@ -1111,6 +1357,21 @@ pub(super) static PUT_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
         Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)),
     ],
 );
+
+static RCT_APPLIED_FOR: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"],
+    sensitive: false,
+    json_value: false,
+};
+
+static RCT_APPLIED_FOR_LIST: List = List {
+    item: Member::new("member", Shape::Text(&RCT_APPLIED_FOR)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static RECOMMENDATION: Structure = Structure::new(
     "Recommendation",
@@ -1217,6 +1478,40 @@ pub(super) static REPOSITORY: Structure = Structure::new(
     ],
 );
 
+pub(super) static REPOSITORY_CREATION_TEMPLATE: Structure = Structure::new(
+    "RepositoryCreationTemplate",
+    &[
+        Member::new("prefix", Shape::Text(&PREFIX)),
+        Member::new("description", Shape::Text(&REPOSITORY_TEMPLATE_DESCRIPTION)),
+        Member::new(
+            "encryptionConfiguration",
+            Shape::Structure(&ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("resourceTags", Shape::List(&TAG_LIST)),
+        Member::new("imageTagMutability", Shape::Text(&IMAGE_TAG_MUTABILITY)),
+        Member::new(
+            "imageTagMutabilityExclusionFilters",
+            Shape::List(&IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS),
+        ),
+        Member::new("repositoryPolicy", Shape::Text(&REPOSITORY_POLICY_TEXT)),
+        Member::new(
+            "lifecyclePolicy",
+            Shape::Text(&LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("appliedFor", Shape::List(&RCT_APPLIED_FOR_LIST)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new("createdAt", Shape::Timestamp(None)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+    ],
+);
+
+static REPOSITORY_CREATION_TEMPLATE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&REPOSITORY_CREATION_TEMPLATE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static REPOSITORY_FILTER: Structure = Structure::new(
     "RepositoryFilter",
     &[
@@ -1274,6 +1569,14 @@ static REPOSITORY_NAME_LIST: List = List {
 
 static REPOSITORY_POLICY_TEXT: Text = Text {
     limits: Limits { min: Some(0), max: Some(10240) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static REPOSITORY_TEMPLATE_DESCRIPTION: Text = Text {
+    limits: Limits { min: None, max: Some(256) },
     pattern: None,
     values: &[],
     sensitive: false,
@@ -1457,6 +1760,65 @@ pub(super) static UNTAG_RESOURCE_REQUEST: Structure = Structure::new(
 
 pub(super) static UNTAG_RESOURCE_RESPONSE: Structure = Structure::new("UntagResourceResponse", &[]);
 
+pub(super) static UPDATE_PULL_THROUGH_CACHE_RULE_REQUEST: Structure = Structure::new(
+    "UpdatePullThroughCacheRuleRequest",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX))
+            .required(),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+    ],
+);
+
+pub(super) static UPDATE_PULL_THROUGH_CACHE_RULE_RESPONSE: Structure = Structure::new(
+    "UpdatePullThroughCacheRuleResponse",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("updatedAt", Shape::Timestamp(None)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+    ],
+);
+
+pub(super) static UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Structure = Structure::new(
+    "UpdateRepositoryCreationTemplateRequest",
+    &[
+        Member::new("prefix", Shape::Text(&PREFIX)).required(),
+        Member::new("description", Shape::Text(&REPOSITORY_TEMPLATE_DESCRIPTION)),
+        Member::new(
+            "encryptionConfiguration",
+            Shape::Structure(&ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("resourceTags", Shape::List(&TAG_LIST)),
+        Member::new("imageTagMutability", Shape::Text(&IMAGE_TAG_MUTABILITY)),
+        Member::new(
+            "imageTagMutabilityExclusionFilters",
+            Shape::List(&IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS),
+        ),
+        Member::new("repositoryPolicy", Shape::Text(&REPOSITORY_POLICY_TEXT)),
+        Member::new(
+            "lifecyclePolicy",
+            Shape::Text(&LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE),
+        ),
+        Member::new("appliedFor", Shape::List(&RCT_APPLIED_FOR_LIST)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+    ],
+);
+
+pub(super) static UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Structure = Structure::new(
+    "UpdateRepositoryCreationTemplateResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("repositoryCreationTemplate", Shape::Structure(&REPOSITORY_CREATION_TEMPLATE)),
+    ],
+);
+
 static UPLOAD_ID: Text = Text {
     limits: Limits::NONE,
     pattern: Some(Pattern::new(
@@ -1486,6 +1848,50 @@ pub(super) static UPLOAD_LAYER_PART_RESPONSE: Structure = Structure::new(
         Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
         Member::new("uploadId", Shape::Text(&UPLOAD_ID)),
         Member::new("lastByteReceived", Shape::Number(&PART_SIZE)),
+    ],
+);
+
+static UPSTREAM_REGISTRY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "ecr",
+        "ecr-public",
+        "quay",
+        "k8s",
+        "docker-hub",
+        "github-container-registry",
+        "azure-container-registry",
+        "gitlab-container-registry",
+        "chainguard",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static VALIDATE_PULL_THROUGH_CACHE_RULE_REQUEST: Structure = Structure::new(
+    "ValidatePullThroughCacheRuleRequest",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX))
+            .required(),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+    ],
+);
+
+pub(super) static VALIDATE_PULL_THROUGH_CACHE_RULE_RESPONSE: Structure = Structure::new(
+    "ValidatePullThroughCacheRuleResponse",
+    &[
+        Member::new("ecrRepositoryPrefix", Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX)),
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("upstreamRegistryUrl", Shape::Text(&shape::TEXT)),
+        Member::new("credentialArn", Shape::Text(&CREDENTIAL_ARN)),
+        Member::new("customRoleArn", Shape::Text(&CUSTOM_ROLE_ARN)),
+        Member::new(
+            "upstreamRepositoryPrefix",
+            Shape::Text(&PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX),
+        ),
+        Member::new("isValid", Shape::Boolean),
+        Member::new("failure", Shape::Text(&shape::TEXT)),
     ],
 );
 

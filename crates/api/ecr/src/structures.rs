@@ -116,6 +116,57 @@ pub struct CompleteLayerUploadResponse {
 aws_wire::structure!(CompleteLayerUploadResponse, &schema::COMPLETE_LAYER_UPLOAD_RESPONSE, { 0 registry_id, 1 repository_name, 2 upload_id, 3 layer_digest,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreatePullThroughCacheRuleRequest {
+    pub ecr_repository_prefix: Option<String>,
+    pub upstream_registry_url: Option<String>,
+    pub registry_id: Option<String>,
+    pub upstream_registry: Option<UpstreamRegistry>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+}
+
+aws_wire::structure!(CreatePullThroughCacheRuleRequest, &schema::CREATE_PULL_THROUGH_CACHE_RULE_REQUEST, { 0 ecr_repository_prefix, 1 upstream_registry_url, 2 registry_id, 3 upstream_registry, 4 credential_arn, 5 custom_role_arn, 6 upstream_repository_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreatePullThroughCacheRuleResponse {
+    pub ecr_repository_prefix: Option<String>,
+    pub upstream_registry_url: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub registry_id: Option<String>,
+    pub upstream_registry: Option<UpstreamRegistry>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+}
+
+aws_wire::structure!(CreatePullThroughCacheRuleResponse, &schema::CREATE_PULL_THROUGH_CACHE_RULE_RESPONSE, { 0 ecr_repository_prefix, 1 upstream_registry_url, 2 created_at, 3 registry_id, 4 upstream_registry, 5 credential_arn, 6 custom_role_arn, 7 upstream_repository_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRepositoryCreationTemplateRequest {
+    pub prefix: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub resource_tags: Option<Vec<Tag>>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub repository_policy: Option<String>,
+    pub lifecycle_policy: Option<String>,
+    pub applied_for: Option<Vec<RCTAppliedFor>>,
+    pub custom_role_arn: Option<String>,
+}
+
+aws_wire::structure!(CreateRepositoryCreationTemplateRequest, &schema::CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST, { 0 prefix, 1 description, 2 encryption_configuration, 3 resource_tags, 4 image_tag_mutability, 5 image_tag_mutability_exclusion_filters, 6 repository_policy, 7 lifecycle_policy, 8 applied_for, 9 custom_role_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+aws_wire::structure!(CreateRepositoryCreationTemplateResponse, &schema::CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE, { 0 registry_id, 1 repository_creation_template,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateRepositoryRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -183,6 +234,27 @@ pub struct DeleteLifecyclePolicyResponse {
 aws_wire::structure!(DeleteLifecyclePolicyResponse, &schema::DELETE_LIFECYCLE_POLICY_RESPONSE, { 0 registry_id, 1 repository_name, 2 lifecycle_policy_text, 3 last_evaluated_at,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeletePullThroughCacheRuleRequest {
+    pub ecr_repository_prefix: Option<String>,
+    pub registry_id: Option<String>,
+}
+
+aws_wire::structure!(DeletePullThroughCacheRuleRequest, &schema::DELETE_PULL_THROUGH_CACHE_RULE_REQUEST, { 0 ecr_repository_prefix, 1 registry_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeletePullThroughCacheRuleResponse {
+    pub ecr_repository_prefix: Option<String>,
+    pub upstream_registry_url: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub registry_id: Option<String>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+}
+
+aws_wire::structure!(DeletePullThroughCacheRuleResponse, &schema::DELETE_PULL_THROUGH_CACHE_RULE_RESPONSE, { 0 ecr_repository_prefix, 1 upstream_registry_url, 2 created_at, 3 registry_id, 4 credential_arn, 5 custom_role_arn, 6 upstream_repository_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteRegistryPolicyRequest {}
 
 aws_wire::structure!(DeleteRegistryPolicyRequest, &schema::DELETE_REGISTRY_POLICY_REQUEST, {});
@@ -201,6 +273,21 @@ pub struct DeleteReplication {
 }
 
 aws_wire::structure!(DeleteReplication, &schema::DELETE_REPLICATION, { 0 enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryCreationTemplateRequest {
+    pub prefix: Option<String>,
+}
+
+aws_wire::structure!(DeleteRepositoryCreationTemplateRequest, &schema::DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST, { 0 prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+aws_wire::structure!(DeleteRepositoryCreationTemplateResponse, &schema::DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE, { 0 registry_id, 1 repository_creation_template,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteRepositoryPolicyRequest {
@@ -287,6 +374,24 @@ pub struct DescribeImagesResponse {
 aws_wire::structure!(DescribeImagesResponse, &schema::DESCRIBE_IMAGES_RESPONSE, { 0 image_details, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribePullThroughCacheRulesRequest {
+    pub registry_id: Option<String>,
+    pub ecr_repository_prefixes: Option<Vec<String>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribePullThroughCacheRulesRequest, &schema::DESCRIBE_PULL_THROUGH_CACHE_RULES_REQUEST, { 0 registry_id, 1 ecr_repository_prefixes, 2 next_token, 3 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribePullThroughCacheRulesResponse {
+    pub pull_through_cache_rules: Option<Vec<PullThroughCacheRule>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribePullThroughCacheRulesResponse, &schema::DESCRIBE_PULL_THROUGH_CACHE_RULES_RESPONSE, { 0 pull_through_cache_rules, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeRegistryRequest {}
 
 aws_wire::structure!(DescribeRegistryRequest, &schema::DESCRIBE_REGISTRY_REQUEST, {});
@@ -318,12 +423,38 @@ pub struct DescribeRepositoriesResponse {
 aws_wire::structure!(DescribeRepositoriesResponse, &schema::DESCRIBE_REPOSITORIES_RESPONSE, { 0 repositories, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeRepositoryCreationTemplatesRequest {
+    pub prefixes: Option<Vec<String>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribeRepositoryCreationTemplatesRequest, &schema::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST, { 0 prefixes, 1 next_token, 2 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeRepositoryCreationTemplatesResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_templates: Option<Vec<RepositoryCreationTemplate>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeRepositoryCreationTemplatesResponse, &schema::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE, { 0 registry_id, 1 repository_creation_templates, 2 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct EncryptionConfiguration {
     pub encryption_type: Option<EncryptionType>,
     pub kms_key: Option<String>,
 }
 
 aws_wire::structure!(EncryptionConfiguration, &schema::ENCRYPTION_CONFIGURATION, { 0 encryption_type, 1 kms_key,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EncryptionConfigurationForRepositoryCreationTemplate {
+    pub encryption_type: Option<EncryptionType>,
+    pub kms_key: Option<String>,
+}
+
+aws_wire::structure!(EncryptionConfigurationForRepositoryCreationTemplate, &schema::ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE, { 0 encryption_type, 1 kms_key,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EnhancedImageScanFinding {
@@ -683,6 +814,21 @@ pub struct PackageVulnerabilityDetails {
 aws_wire::structure!(PackageVulnerabilityDetails, &schema::PACKAGE_VULNERABILITY_DETAILS, { 0 cvss, 1 reference_urls, 2 related_vulnerabilities, 3 source, 4 source_url, 5 vendor_created_at, 6 vendor_severity, 7 vendor_updated_at, 8 vulnerability_id, 9 vulnerable_packages,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PullThroughCacheRule {
+    pub ecr_repository_prefix: Option<String>,
+    pub upstream_registry_url: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub registry_id: Option<String>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+    pub upstream_registry: Option<UpstreamRegistry>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(PullThroughCacheRule, &schema::PULL_THROUGH_CACHE_RULE, { 0 ecr_repository_prefix, 1 upstream_registry_url, 2 created_at, 3 registry_id, 4 credential_arn, 5 custom_role_arn, 6 upstream_repository_prefix, 7 upstream_registry, 8 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PutImageRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -827,6 +973,24 @@ pub struct Repository {
 aws_wire::structure!(Repository, &schema::REPOSITORY, { 0 repository_arn, 1 registry_id, 2 repository_name, 3 repository_uri, 4 created_at, 5 image_tag_mutability, 6 image_tag_mutability_exclusion_filters, 7 image_scanning_configuration, 8 encryption_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct RepositoryCreationTemplate {
+    pub prefix: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub resource_tags: Option<Vec<Tag>>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub repository_policy: Option<String>,
+    pub lifecycle_policy: Option<String>,
+    pub applied_for: Option<Vec<RCTAppliedFor>>,
+    pub custom_role_arn: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub updated_at: Option<Timestamp>,
+}
+
+aws_wire::structure!(RepositoryCreationTemplate, &schema::REPOSITORY_CREATION_TEMPLATE, { 0 prefix, 1 description, 2 encryption_configuration, 3 resource_tags, 4 image_tag_mutability, 5 image_tag_mutability_exclusion_filters, 6 repository_policy, 7 lifecycle_policy, 8 applied_for, 9 custom_role_arn, 10 created_at, 11 updated_at,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct RepositoryFilter {
     pub filter: Option<String>,
     pub filter_type: Option<RepositoryFilterType>,
@@ -958,6 +1122,52 @@ pub struct UntagResourceResponse {}
 aws_wire::structure!(UntagResourceResponse, &schema::UNTAG_RESOURCE_RESPONSE, {});
 
 #[derive(Clone, Default, PartialEq)]
+pub struct UpdatePullThroughCacheRuleRequest {
+    pub registry_id: Option<String>,
+    pub ecr_repository_prefix: Option<String>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+}
+
+aws_wire::structure!(UpdatePullThroughCacheRuleRequest, &schema::UPDATE_PULL_THROUGH_CACHE_RULE_REQUEST, { 0 registry_id, 1 ecr_repository_prefix, 2 credential_arn, 3 custom_role_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdatePullThroughCacheRuleResponse {
+    pub ecr_repository_prefix: Option<String>,
+    pub registry_id: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+}
+
+aws_wire::structure!(UpdatePullThroughCacheRuleResponse, &schema::UPDATE_PULL_THROUGH_CACHE_RULE_RESPONSE, { 0 ecr_repository_prefix, 1 registry_id, 2 updated_at, 3 credential_arn, 4 custom_role_arn, 5 upstream_repository_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateRepositoryCreationTemplateRequest {
+    pub prefix: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub resource_tags: Option<Vec<Tag>>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub repository_policy: Option<String>,
+    pub lifecycle_policy: Option<String>,
+    pub applied_for: Option<Vec<RCTAppliedFor>>,
+    pub custom_role_arn: Option<String>,
+}
+
+aws_wire::structure!(UpdateRepositoryCreationTemplateRequest, &schema::UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST, { 0 prefix, 1 description, 2 encryption_configuration, 3 resource_tags, 4 image_tag_mutability, 5 image_tag_mutability_exclusion_filters, 6 repository_policy, 7 lifecycle_policy, 8 applied_for, 9 custom_role_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+aws_wire::structure!(UpdateRepositoryCreationTemplateResponse, &schema::UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE, { 0 registry_id, 1 repository_creation_template,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct UploadLayerPartRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -978,6 +1188,28 @@ pub struct UploadLayerPartResponse {
 }
 
 aws_wire::structure!(UploadLayerPartResponse, &schema::UPLOAD_LAYER_PART_RESPONSE, { 0 registry_id, 1 repository_name, 2 upload_id, 3 last_byte_received,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ValidatePullThroughCacheRuleRequest {
+    pub ecr_repository_prefix: Option<String>,
+    pub registry_id: Option<String>,
+}
+
+aws_wire::structure!(ValidatePullThroughCacheRuleRequest, &schema::VALIDATE_PULL_THROUGH_CACHE_RULE_REQUEST, { 0 ecr_repository_prefix, 1 registry_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ValidatePullThroughCacheRuleResponse {
+    pub ecr_repository_prefix: Option<String>,
+    pub registry_id: Option<String>,
+    pub upstream_registry_url: Option<String>,
+    pub credential_arn: Option<String>,
+    pub custom_role_arn: Option<String>,
+    pub upstream_repository_prefix: Option<String>,
+    pub is_valid: Option<bool>,
+    pub failure: Option<String>,
+}
+
+aws_wire::structure!(ValidatePullThroughCacheRuleResponse, &schema::VALIDATE_PULL_THROUGH_CACHE_RULE_RESPONSE, { 0 ecr_repository_prefix, 1 registry_id, 2 upstream_registry_url, 3 credential_arn, 4 custom_role_arn, 5 upstream_repository_prefix, 6 is_valid, 7 failure,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct VulnerablePackage {

@@ -188,6 +188,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteAccountPasswordPolicy",
+            input: None,
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteGroup",
             input: Some(&schema::DELETE_GROUP_REQUEST),
             output: None,
@@ -354,6 +363,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             input: Some(&schema::GET_ACCOUNT_AUTHORIZATION_DETAILS_REQUEST),
             output: Some(&schema::GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE),
             result_wrapper: Some("GetAccountAuthorizationDetailsResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetAccountPasswordPolicy",
+            input: None,
+            output: Some(&schema::GET_ACCOUNT_PASSWORD_POLICY_RESPONSE),
+            result_wrapper: Some("GetAccountPasswordPolicyResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -944,6 +962,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "UpdateAccountPasswordPolicy",
+            input: Some(&schema::UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UpdateAssumeRolePolicy",
             input: Some(&schema::UPDATE_ASSUME_ROLE_POLICY_REQUEST),
             output: None,
@@ -1009,7 +1036,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateServiceSpecificCredential",
         "CreateVirtualMFADevice",
         "DeactivateMFADevice",
-        "DeleteAccountPasswordPolicy",
         "DeleteSAMLProvider",
         "DeleteSSHPublicKey",
         "DeleteServerCertificate",
@@ -1026,7 +1052,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GenerateCredentialReport",
         "GenerateOrganizationsAccessReport",
         "GenerateServiceLastAccessedDetails",
-        "GetAccountPasswordPolicy",
         "GetAccountProperties",
         "GetCredentialReport",
         "GetDelegationRequest",
@@ -1060,7 +1085,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "UntagMFADevice",
         "UntagSAMLProvider",
         "UntagServerCertificate",
-        "UpdateAccountPasswordPolicy",
         "UpdateDelegationRequest",
         "UpdateLoginProfile",
         "UpdateSAMLProvider",
@@ -1166,6 +1190,10 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: DeleteAccountAliasRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_account_password_policy(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_group(
         &self,
         caller: &Caller,
@@ -1261,6 +1289,10 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: GetAccountAuthorizationDetailsRequest,
     ) -> impl Future<Output = Result<GetAccountAuthorizationDetailsResponse, ApiError>> + Send;
+    fn get_account_password_policy(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<GetAccountPasswordPolicyResponse, ApiError>> + Send;
     fn get_account_summary(
         &self,
         caller: &Caller,
@@ -1585,6 +1617,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: UpdateAccessKeyRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn update_account_password_policy(
+        &self,
+        caller: &Caller,
+        input: UpdateAccountPasswordPolicyRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn update_assume_role_policy(
         &self,
         caller: &Caller,
@@ -1714,6 +1751,10 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.delete_account_alias(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "DeleteAccountPasswordPolicy" => {
+            service.delete_account_password_policy(caller).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteGroup" => {
             let input = call.input()?;
             service.delete_group(caller, input).await?;
@@ -1807,6 +1848,10 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "GetAccountAuthorizationDetails" => {
             let input = call.input()?;
             let output = service.get_account_authorization_details(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetAccountPasswordPolicy" => {
+            let output = service.get_account_password_policy(caller).await?;
             Ok(call.answer(&output))
         }
         "GetAccountSummary" => {
@@ -2133,6 +2178,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.update_access_key(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "UpdateAccountPasswordPolicy" => {
+            let input = call.input()?;
+            service.update_account_password_policy(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "UpdateAssumeRolePolicy" => {
             let input = call.input()?;
             service.update_assume_role_policy(caller, input).await?;
@@ -2302,6 +2352,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_account_password_policy $($handler:tt)+) => {
+        async fn delete_account_password_policy(&self, caller: &$crate::Caller)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller))
+        }
+    };
     (@ delete_group $($handler:tt)+) => {
         async fn delete_group(&self, caller: &$crate::Caller, input: $crate::DeleteGroupRequest)
             -> Result<(), $crate::ApiError>
@@ -2433,6 +2490,13 @@ macro_rules! forward {
             -> Result<$crate::GetAccountAuthorizationDetailsResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_account_password_policy $($handler:tt)+) => {
+        async fn get_account_password_policy(&self, caller: &$crate::Caller)
+            -> Result<$crate::GetAccountPasswordPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller))
         }
     };
     (@ get_account_summary $($handler:tt)+) => {
@@ -2885,6 +2949,13 @@ macro_rules! forward {
     };
     (@ update_access_key $($handler:tt)+) => {
         async fn update_access_key(&self, caller: &$crate::Caller, input: $crate::UpdateAccessKeyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_account_password_policy $($handler:tt)+) => {
+        async fn update_account_password_policy(&self, caller: &$crate::Caller, input: $crate::UpdateAccountPasswordPolicyRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))

@@ -566,6 +566,11 @@ pub(super) static GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE: Structure = Struct
     ],
 );
 
+pub(super) static GET_ACCOUNT_PASSWORD_POLICY_RESPONSE: Structure = Structure::new(
+    "GetAccountPasswordPolicyResponse",
+    &[Member::new("PasswordPolicy", Shape::Structure(&PASSWORD_POLICY)).required()],
+);
+
 pub(super) static GET_ACCOUNT_SUMMARY_RESPONSE: Structure = Structure::new(
     "GetAccountSummaryResponse",
     &[Member::new("SummaryMap", Shape::Map(&SUMMARY_MAP_TYPE))],
@@ -1378,6 +1383,22 @@ pub(super) static ORGANIZATIONS_DECISION_DETAIL: Structure = Structure::new(
     &[Member::new("AllowedByOrganizations", Shape::Boolean)],
 );
 
+pub(super) static PASSWORD_POLICY: Structure = Structure::new(
+    "PasswordPolicy",
+    &[
+        Member::new("MinimumPasswordLength", Shape::Number(&MINIMUM_PASSWORD_LENGTH_TYPE)),
+        Member::new("RequireSymbols", Shape::Boolean),
+        Member::new("RequireNumbers", Shape::Boolean),
+        Member::new("RequireUppercaseCharacters", Shape::Boolean),
+        Member::new("RequireLowercaseCharacters", Shape::Boolean),
+        Member::new("AllowUsersToChangePassword", Shape::Boolean),
+        Member::new("ExpirePasswords", Shape::Boolean),
+        Member::new("MaxPasswordAge", Shape::Number(&MAX_PASSWORD_AGE_TYPE)),
+        Member::new("PasswordReusePrevention", Shape::Number(&PASSWORD_REUSE_PREVENTION_TYPE)),
+        Member::new("HardExpiry", Shape::Boolean),
+    ],
+);
+
 static PERMISSIONS_BOUNDARY_ATTACHMENT_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -1959,6 +1980,21 @@ pub(super) static UPDATE_ACCESS_KEY_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST: Structure = Structure::new(
+    "UpdateAccountPasswordPolicyRequest",
+    &[
+        Member::new("MinimumPasswordLength", Shape::Number(&MINIMUM_PASSWORD_LENGTH_TYPE)),
+        Member::new("RequireSymbols", Shape::Boolean),
+        Member::new("RequireNumbers", Shape::Boolean),
+        Member::new("RequireUppercaseCharacters", Shape::Boolean),
+        Member::new("RequireLowercaseCharacters", Shape::Boolean),
+        Member::new("AllowUsersToChangePassword", Shape::Boolean),
+        Member::new("MaxPasswordAge", Shape::Number(&MAX_PASSWORD_AGE_TYPE)),
+        Member::new("PasswordReusePrevention", Shape::Number(&PASSWORD_REUSE_PREVENTION_TYPE)),
+        Member::new("HardExpiry", Shape::Boolean),
+    ],
+);
+
 pub(super) static UPDATE_ASSUME_ROLE_POLICY_REQUEST: Structure = Structure::new(
     "UpdateAssumeRolePolicyRequest",
     &[
@@ -2239,12 +2275,21 @@ static MARKER_TYPE: Text = Text {
 static MAX_ITEMS_TYPE: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(1000.0) };
 
+static MAX_PASSWORD_AGE_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(1095.0) };
+
 static MFA_DEVICE_LIST_TYPE: List = List {
     item: Member::new("member", Shape::Structure(&MFA_DEVICE)),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
+
+static MINIMUM_PASSWORD_LENGTH_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(6.0), max: Some(128.0) };
+
+static PASSWORD_REUSE_PREVENTION_TYPE: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(24.0) };
 
 static PATH_PREFIX_TYPE: Text = Text {
     limits: Limits { min: Some(1), max: Some(512) },

@@ -478,6 +478,13 @@ pub struct GetAccountAuthorizationDetailsResponse {
 aws_wire::structure!(GetAccountAuthorizationDetailsResponse, &schema::GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE, { 0 user_detail_list, 1 group_detail_list, 2 role_detail_list, 3 policies, 4 is_truncated, 5 marker,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetAccountPasswordPolicyResponse {
+    pub password_policy: Option<PasswordPolicy>,
+}
+
+aws_wire::structure!(GetAccountPasswordPolicyResponse, &schema::GET_ACCOUNT_PASSWORD_POLICY_RESPONSE, { 0 password_policy,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetAccountSummaryResponse {
     pub summary_map: Option<BTreeMap<String, i32>>,
 }
@@ -1312,6 +1319,22 @@ pub struct OrganizationsDecisionDetail {
 aws_wire::structure!(OrganizationsDecisionDetail, &schema::ORGANIZATIONS_DECISION_DETAIL, { 0 allowed_by_organizations,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PasswordPolicy {
+    pub minimum_password_length: Option<i32>,
+    pub require_symbols: Option<bool>,
+    pub require_numbers: Option<bool>,
+    pub require_uppercase_characters: Option<bool>,
+    pub require_lowercase_characters: Option<bool>,
+    pub allow_users_to_change_password: Option<bool>,
+    pub expire_passwords: Option<bool>,
+    pub max_password_age: Option<i32>,
+    pub password_reuse_prevention: Option<i32>,
+    pub hard_expiry: Option<bool>,
+}
+
+aws_wire::structure!(PasswordPolicy, &schema::PASSWORD_POLICY, { 0 minimum_password_length, 1 require_symbols, 2 require_numbers, 3 require_uppercase_characters, 4 require_lowercase_characters, 5 allow_users_to_change_password, 6 expire_passwords, 7 max_password_age, 8 password_reuse_prevention, 9 hard_expiry,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PermissionsBoundaryDecisionDetail {
     pub allowed_by_permissions_boundary: Option<bool>,
 }
@@ -1729,6 +1752,21 @@ pub struct UpdateAccessKeyRequest {
 }
 
 aws_wire::structure!(UpdateAccessKeyRequest, &schema::UPDATE_ACCESS_KEY_REQUEST, { 0 user_name, 1 access_key_id, 2 status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateAccountPasswordPolicyRequest {
+    pub minimum_password_length: Option<i32>,
+    pub require_symbols: Option<bool>,
+    pub require_numbers: Option<bool>,
+    pub require_uppercase_characters: Option<bool>,
+    pub require_lowercase_characters: Option<bool>,
+    pub allow_users_to_change_password: Option<bool>,
+    pub max_password_age: Option<i32>,
+    pub password_reuse_prevention: Option<i32>,
+    pub hard_expiry: Option<bool>,
+}
+
+aws_wire::structure!(UpdateAccountPasswordPolicyRequest, &schema::UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST, { 0 minimum_password_length, 1 require_symbols, 2 require_numbers, 3 require_uppercase_characters, 4 require_lowercase_characters, 5 allow_users_to_change_password, 6 max_password_age, 7 password_reuse_prevention, 8 hard_expiry,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateAssumeRolePolicyRequest {

@@ -91,6 +91,13 @@ pub struct Config {
     pub root_key: RootKeySource,
     /// Hosts, with a port where it is not the scheme's own, that may be asked to rotate secrets. Since 0.2.
     pub rotation_hooks: Vec<String>,
+    /// Registries that images may be fetched from although they are on this machine or its link, as `host` or
+    /// `host:port`. Since 0.2.
+    pub allowed_registries: Vec<String>,
+    /// A shell command that looks for vulnerabilities in the image that lies where `LONGSHORE_IMAGE` says. Since 0.2.
+    pub image_scanner: Option<String>,
+    /// Ranges of addresses that no image is fetched from, such as `10.0.0.0/8`. Since 0.2.
+    pub denied_egress: Vec<String>,
     /// How long an instance's agent may be away before its tasks count as stopped and services replace
     /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
     /// does. A restart of the region begins the wait anew. Since 0.2.
@@ -110,6 +117,9 @@ impl Config {
             oidc_keys: None,
             root_key: RootKeySource::DataDir,
             rotation_hooks: Vec::new(),
+            allowed_registries: Vec::new(),
+            image_scanner: None,
+            denied_egress: Vec::new(),
             heartbeat_timeout_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

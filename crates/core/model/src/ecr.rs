@@ -34,7 +34,7 @@ pub struct EcrRepository {
     pub tag_mutability: TagMutability,
     /// Wildcard patterns of tags.
     pub mutability_exclusions: Vec<String>,
-    /// Kept and shown; nothing scans images.
+    /// Whether the operator's scanner, if there is one, looks at what is pushed.
     #[serde(default)]
     pub scan_on_push: bool,
     pub tags: Tags,
@@ -163,6 +163,50 @@ pub struct EcrManifest {
     pub subject: Option<Digest>,
     pub artifact_type: Option<String>,
     pub annotations: BTreeMap<String, String>,
+    /// The last time that a scanner looked at it, or is to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ImageScan>,
+}
+
+/// How far a scan is, in the order in which that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ScanState {
+    Pending,
+    Complete,
+    Failed,
+}
+
+/// A scan of an image. What was found is in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageScan {
+    pub asked_at: Timestamp,
+    pub state: ScanState,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// As of when the scanner knows of vulnerabilities, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_updated_at: Option<Timestamp>,
+    /// Findings by severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u32>,
+}
+
+impl ImageScan {
+    pub fn asked(now: Timestamp) -> Self {
+        Self {
+            asked_at: now,
+            state: ScanState::Pending,
+            why: None,
+            ended_at: None,
+            source_updated_at: None,
+            counts: BTreeMap::new(),
+        }
+    }
 }
 
 impl Record for EcrManifest {
@@ -199,6 +243,9 @@ pub struct EcrTag {
     pub tag: ImageTag,
     pub digest: Digest,
     pub tagged_at: Timestamp,
+    /// When the registry that a pull-through cache rule names was last asked what the tag means there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Timestamp>,
 }
 
 impl Record for EcrTag {

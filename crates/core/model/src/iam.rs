@@ -440,6 +440,24 @@ pub struct IamAccount {
     pub created_at: Timestamp,
     #[serde(default)]
     pub alias: Option<Arc<str>>,
+    /// What users' passwords would have to be like. There are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_policy: Option<PasswordPolicy>,
+}
+
+/// Rules for passwords, as they are shown again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordPolicy {
+    pub length_min: i32,
+    pub needs_symbols: bool,
+    pub needs_numbers: bool,
+    pub needs_uppercase: bool,
+    pub needs_lowercase: bool,
+    pub users_may_change: bool,
+    pub age_days_max: Option<i32>,
+    pub reuse_prevention: Option<i32>,
+    pub hard_expiry: Option<bool>,
 }
 
 /// The id of a row of which each account has one.

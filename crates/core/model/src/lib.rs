@@ -13,6 +13,7 @@ pub mod capacity_provider;
 pub mod cluster;
 pub mod document;
 pub mod ecr;
+pub mod ecr_rules;
 pub mod iam;
 pub mod idempotency;
 mod indexes;
@@ -37,11 +38,14 @@ pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;
 pub use ecr::{
-    EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrTag, ManifestId, TagId, TagMutability,
+    EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrTag, ImageScan, ManifestId, ScanState,
+    TagId, TagMutability,
 };
+pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
 pub use iam::{
     Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
-    IamPolicy, IamRole, IamUser, NameKey, PolicyText, PolicyVersion, TheAccount, TrustText,
+    IamPolicy, IamRole, IamUser, NameKey, PasswordPolicy, PolicyText, PolicyVersion, TheAccount,
+    TrustText,
 };
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;

@@ -46,22 +46,27 @@ impl ResourceText {
 
     fn compile(&self) -> Option<Policy> {
         let read = Policy::parse(&self.document, PolicyKind::Resource).ok()?;
-        if self.principals.is_empty() {
-            return Some(read);
-        }
-        let meant = read.with_principals(|principal| match principal {
-            Principal::Arn(arn) => {
-                self.principals.get(&**arn).map(|id| Principal::UniqueId(id.as_str().into()))
-            }
-            Principal::Everyone
-            | Principal::Account(_)
-            | Principal::UniqueId(_)
-            | Principal::CanonicalUser(_)
-            | Principal::Federated(_)
-            | Principal::Service(_) => None,
-        });
-        meant.ok()
+        meaning(read, &self.principals)
     }
+}
+
+/// A policy with the unique ids of those whom it named by ARN; `None` if there is no such policy.
+pub(crate) fn meaning(read: Policy, principals: &BTreeMap<String, String>) -> Option<Policy> {
+    if principals.is_empty() {
+        return Some(read);
+    }
+    let meant = read.with_principals(|principal| match principal {
+        Principal::Arn(arn) => {
+            principals.get(&**arn).map(|id| Principal::UniqueId(id.as_str().into()))
+        }
+        Principal::Everyone
+        | Principal::Account(_)
+        | Principal::UniqueId(_)
+        | Principal::CanonicalUser(_)
+        | Principal::Federated(_)
+        | Principal::Service(_) => None,
+    });
+    meant.ok()
 }
 
 impl PartialEq for ResourceText {

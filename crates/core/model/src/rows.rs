@@ -218,6 +218,8 @@ rows! {
     EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
     EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
     EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";
+    EcrPullThroughRule(crate::ecr_rules::EcrPullThroughRule), ecr_pull_through_rules, "ecr-pull-through-rule";
+    EcrTemplate(crate::ecr_rules::EcrTemplate), ecr_templates, "ecr-template";
     IamUser(crate::iam::IamUser), iam_users, "iam-user";
     IamGroup(crate::iam::IamGroup), iam_groups, "iam-group";
     IamRole(crate::iam::IamRole), iam_roles, "iam-role";

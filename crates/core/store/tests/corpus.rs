@@ -137,6 +137,8 @@ const SINCE_THEN: &[Kind] = &[
     Kind::Parameter,
     Kind::ParameterVersion,
     Kind::EcrRegistry,
+    Kind::EcrPullThroughRule,
+    Kind::EcrTemplate,
 ];
 
 #[test]

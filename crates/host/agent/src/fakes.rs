@@ -494,11 +494,21 @@ impl Images for FakeImages {
     fn pull(
         &self,
         image: Reference,
-        _auth: Auth,
+        auth: Auth,
         on_digest: Box<dyn FnOnce(String) + Send>,
     ) -> BoxFuture<'_, Result<LocalImage, Arc<PullError>>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            // A registry that takes the second login only, or none at all.
+            let is_taken = |name: &str| match image.to_string().contains(name) {
+                true => name == "expired" && auth.owner() == Some("login 1"),
+                false => true,
+            };
+            if !is_taken("expired") || !is_taken("unwelcome") {
+                let (image, host) = (image.to_string(), image.registry.clone());
+                let why = "no basic auth credentials".to_owned();
+                return Err(Arc::new(PullError::Denied { image, host, why, is_unknown: true }));
+            }
             // Registries that are away for the first ten times that they are asked.
             if image.to_string().contains("away")
                 && self.asked_in_vain.fetch_add(1, Ordering::SeqCst) < 10
@@ -626,6 +636,8 @@ pub(crate) struct FakeRegion {
     pub(crate) puts: Arc<Mutex<Vec<(String, bool)>>>,
     /// By writer.
     last_puts: Arc<Mutex<BTreeMap<u64, u64>>>,
+    /// Logins that were forgotten; the next one has this number.
+    pub(crate) forgotten: Arc<AtomicU32>,
     pub(crate) steps: HeardSteps,
 }
 
@@ -683,7 +695,17 @@ impl Region for FakeRegion {
         _auth: RegistryAuth,
         _role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, CallError>> {
-        Box::pin(async { Ok(Auth::none()) })
+        let number = self.forgotten.load(Ordering::SeqCst);
+        Box::pin(async move { Ok(Auth::none().owned_by(format!("login {number}"))) })
+    }
+
+    fn forget_login(
+        &self,
+        _account: AccountId,
+        _auth: &RegistryAuth,
+        _role: Option<&RoleCredentials>,
+    ) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
     fn secret(

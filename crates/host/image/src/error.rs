@@ -36,7 +36,13 @@ pub enum PullError {
         "failed to resolve ref {image}: pull access denied by {host}, repository does not exist \
          or may require authorization: {why}"
     )]
-    Denied { image: String, host: String, why: String },
+    Denied {
+        image: String,
+        host: String,
+        why: String,
+        /// It does not take the credentials, or wants some; otherwise it knows who asks, and says no.
+        is_unknown: bool,
+    },
     #[error("failed to resolve ref {image}: dial tcp: lookup {host}: no such host")]
     NoSuchHost { image: String, host: String },
     #[error(
@@ -102,6 +108,11 @@ impl PullError {
         }
     }
 
+    /// Whether the registry does not know who asks: credentials may be of no use any more.
+    pub fn is_login_refused(&self) -> bool {
+        matches!(self, Self::Denied { is_unknown: true, .. })
+    }
+
     /// The registry that could not be asked, or would not give it.
     pub fn host(&self) -> Option<&str> {
         match self {
@@ -134,7 +145,9 @@ impl PullError {
             ClientError::NoSuchHost { host } => Self::NoSuchHost { image, host },
             ClientError::NotAllowed { host, why } => Self::NotAllowed { image, host, why },
             ClientError::TimedOut { host, doing } => Self::TimedOut { image, host, doing },
-            ClientError::Denied { host, why } => Self::Denied { image, host, why },
+            ClientError::Denied { host, why, is_unknown } => {
+                Self::Denied { image, host, why, is_unknown }
+            }
             ClientError::Status { status: 404, .. } => Self::NotFound { image },
             ClientError::Status { host, status, why } => Self::Refused { image, host, status, why },
             ClientError::Unreachable { host, why } | ClientError::Protocol { host, why } => {

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// A lock for each key, which exists as long as somebody holds or wants it.
 #[derive(Debug)]
-pub(crate) struct Flights<K> {
+pub struct Flights<K> {
     locks: Mutex<HashMap<K, Weak<AsyncMutex<()>>>>,
 }
 
@@ -20,7 +20,7 @@ impl<K> Default for Flights<K> {
 
 impl<K: Eq + Hash> Flights<K> {
     /// Waits until nobody else works on `key`.
-    pub(crate) async fn enter(&self, key: K) -> OwnedMutexGuard<()> {
+    pub async fn enter(&self, key: K) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             locks.retain(|_, lock| lock.strong_count() > 0);

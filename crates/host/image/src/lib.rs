@@ -33,9 +33,12 @@ mod unpack;
 
 pub use archive::{LoadedBlob, LoadedImage};
 pub use blobs::{BlobError, BlobStore, BlobWriter, Mismatch};
-pub use client::{Auth, Basic, ClientConfig, ClientError, Egress, NotARange, Range, Transport};
+pub use client::{
+    Auth, Basic, ClientConfig, ClientError, Egress, NotARange, Range, Transport, Upstream,
+};
 pub use config::{HealthCheck, ImageConfig};
 pub use error::{ImageError, PullError, PushError};
+pub use flight::Flights;
 pub use hash::Hasher;
 pub use longshore_types::{Digest, ImageTag, RepositoryName};
 pub use mirrors::Mirrors;

@@ -10,31 +10,20 @@
 mod fetch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderName, Method, Response};
-use hyper::body::Incoming;
 use longshore_types::Digest;
 use tokio::sync::Semaphore;
 
 use crate::blobs::BlobError;
-use crate::client::{Auth, ClientError, Remote, Transport, read_capped};
+use crate::client::{Auth, ClientError, Transport, Upstream};
 use crate::config::ConfigFile;
 use crate::error::{ImageError, PullError};
-use crate::hash::Hasher;
-use crate::manifest::{
-    ACCEPTED, CONFIG_BYTES_MAX, ImageManifest, MANIFEST_BYTES_MAX, Manifest, ManifestError,
-    Platform,
-};
+use crate::manifest::{CONFIG_BYTES_MAX, ImageManifest, Manifest, ManifestError, Platform};
 use crate::mirrors::Mirrors;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 use crate::store::{ImageRecord, ImageStore, PulledImage, Right};
-
-/// Tells a digest without the manifest itself.
-const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// How images are pulled.
 #[derive(Clone, Debug)]
@@ -76,19 +65,17 @@ struct Inner {
 
 /// One image at one registry.
 struct Source {
-    remote: Remote,
+    upstream: Upstream,
     reference: Reference,
     /// The name as the user wrote it, for errors.
     shown: String,
-    scope: String,
 }
 
 impl Source {
     fn new(transport: &Transport, reference: Reference, shown: &Reference, auth: &Auth) -> Self {
         Self {
-            remote: Remote::new(transport, &reference, auth),
+            upstream: Upstream::new(transport, &reference, auth),
             shown: shown.to_string(),
-            scope: format!("repository:{}:pull", reference.repository),
             reference,
         }
     }
@@ -99,17 +86,6 @@ impl Source {
 
     fn store_failed(&self, error: impl Into<ImageError>) -> PullError {
         PullError::of_store(&self.shown, error.into())
-    }
-
-    async fn get(
-        &self,
-        method: Method,
-        kind: &str,
-        identifier: &str,
-        headers: &[(HeaderName, String)],
-    ) -> Result<Response<Incoming>, ClientError> {
-        let path = format!("/v2/{}/{kind}/{identifier}", self.reference.repository);
-        self.remote.call(method, &path, headers, None, &self.scope).await
     }
 }
 
@@ -152,7 +128,7 @@ impl Puller {
                 break;
             }
             let source = Source::new(&self.inner.transport, candidate, reference, auth);
-            let right = Right::new(reference, auth.owner(), source.remote.host());
+            let right = Right::new(reference, auth.owner(), source.upstream.host());
             let error = match self.pull_from(&source, &right, progress).await {
                 Ok(image) => return Ok(image),
                 Err(error) => error,
@@ -192,7 +168,7 @@ impl Puller {
         source: &Source,
         digest: Digest,
     ) -> Result<Option<PulledImage>, PullError> {
-        let (store, host) = (self.inner.store.clone(), source.remote.host().to_owned());
+        let (store, host) = (self.inner.store.clone(), source.upstream.host().to_owned());
         let found = blocking(move || store.image_from(&digest, &host)).await;
         found.map_err(|error| source.store_failed(error))
     }
@@ -238,7 +214,7 @@ impl Puller {
             config: resolved.manifest.config.digest,
             diff_ids,
             layers: layers.iter().map(|layer| layer.digest).collect(),
-            given_by: [source.remote.host().to_owned()].into(),
+            given_by: [source.upstream.host().to_owned()].into(),
             bytes: layers.iter().map(|layer| layer.size).sum(),
             pulled_at: longshore_types::Timestamp(0),
             last_used: longshore_types::Timestamp(0),
@@ -254,48 +230,9 @@ impl Puller {
 
     /// Which image is meant, after the registry has said that it may be had.
     async fn resolve_digest(&self, source: &Source) -> Result<Digest, PullError> {
-        let tag = source.reference.identifier();
-        let headers = [(ACCEPT, ACCEPTED.join(", "))];
-        let head = source.get(Method::HEAD, "manifests", &tag, &headers).await;
-        if let (Some(digest), Ok(_)) = (source.reference.digest, &head) {
-            return Ok(digest);
-        }
-        let told = match &head {
-            Ok(response) => response.headers().get(CONTENT_DIGEST).and_then(|d| d.to_str().ok()),
-            // Its answer has no body that would say why, so it is asked again in full.
-            Err(ClientError::Status { .. } | ClientError::Denied { .. }) => None,
-            Err(_) => return Err(source.failed(head.expect_err("just matched"))),
-        };
-        if let Some(digest) = told.and_then(|told| told.parse().ok()) {
-            return Ok(digest);
-        }
-        let (bytes, _) = self.get_manifest(source, &tag).await?;
-        Ok(source.reference.digest.unwrap_or_else(|| Hasher::digest(&bytes)))
-    }
-
-    async fn get_manifest(
-        &self,
-        source: &Source,
-        identifier: &str,
-    ) -> Result<(Bytes, Option<String>), PullError> {
-        let headers = [(ACCEPT, ACCEPTED.join(", "))];
-        let response = source.get(Method::GET, "manifests", identifier, &headers).await;
-        let response = response.map_err(|error| source.failed(error))?;
-        let said = response.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok());
-        let said = said.map(str::to_owned);
-        let bytes = self.read(source, response, MANIFEST_BYTES_MAX).await?;
-        Ok((bytes, said))
-    }
-
-    async fn read(
-        &self,
-        source: &Source,
-        response: Response<Incoming>,
-        bytes_max: usize,
-    ) -> Result<Bytes, PullError> {
-        let idle_max = Duration::from_millis(self.inner.transport.config().idle_ms_max);
-        let read = read_capped(response, bytes_max, source.remote.host(), idle_max).await;
-        read.map_err(|error| source.failed(error))
+        let told = source.upstream.resolve(&source.reference.identifier()).await;
+        let told = told.map_err(|error| source.failed(error))?;
+        Ok(source.reference.digest.unwrap_or(told))
     }
 
     /// Fetches the manifest, and where it is an index, that of our platform too.
@@ -306,7 +243,8 @@ impl Puller {
     ) -> Result<Resolved, PullError> {
         let (mut manifest_digest, mut depth) = (digest, 0);
         loop {
-            let (bytes, said) = self.get_manifest(source, &manifest_digest.to_string()).await?;
+            let answer = source.upstream.manifest(&manifest_digest.to_string()).await;
+            let (bytes, said) = answer.map_err(|error| source.failed(error))?;
             self.keep(source, &bytes, "the manifest", manifest_digest).await?;
             let parsed = Manifest::parse(&bytes, said.as_deref());
             match parsed.map_err(|error| manifest_failed(source, error))? {
@@ -357,9 +295,8 @@ impl Puller {
         manifest: &ImageManifest,
     ) -> Result<ConfigFile, PullError> {
         let digest = manifest.config.digest;
-        let response = source.get(Method::GET, "blobs", &digest.to_string(), &[]).await;
-        let response = response.map_err(|error| source.failed(error))?;
-        let bytes = self.read(source, response, CONFIG_BYTES_MAX).await?;
+        let bytes = source.upstream.small_blob(&digest, CONFIG_BYTES_MAX).await;
+        let bytes = bytes.map_err(|error| source.failed(error))?;
         self.keep(source, &bytes, "the configuration", digest).await?;
         let refuse = |why: String| PullError::Config { image: source.shown.clone(), why };
         let config = ConfigFile::parse(&bytes)

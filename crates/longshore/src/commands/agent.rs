@@ -175,6 +175,8 @@ pub(crate) async fn run(
         egress: egress(&region, &args.egress),
         trust: trust.clone().and_system(),
         plain_http: is_plain.then(|| registry_of(&region)).into_iter().collect(),
+        // What comes by a pull-through cache rule it fetches first.
+        patient_with: vec![registry_of(&region)],
         ..ClientConfig::default()
     };
     let puller = Puller::new(store, Transport::new(client_config), puller_config);
@@ -275,8 +277,8 @@ fn trust(region: &RegionFile) -> Result<Trust, Error> {
 /// Where images are fetched from: the region's registry, wherever it is, and what is not this machine.
 fn egress(region: &RegionFile, args: &EgressArgs) -> Egress {
     let own = Egress::default().allow(region.endpoint().to_string()).allow(registry_of(region));
-    let allowed = args.allow_registry.iter().fold(own, Egress::allow);
-    args.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
+    let allowed = args.images.allow_registry.iter().fold(own, Egress::allow);
+    args.images.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
 }
 
 /// The shims share a log, and none of them looks at its size.

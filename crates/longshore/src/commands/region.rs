@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 use crate::addresses;
-use crate::cli::RegionArgs;
+use crate::cli::RegionAlone;
 use crate::commands::{agent, secrets};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
@@ -25,7 +25,8 @@ pub(crate) fn load_keys(data: &DataDir) -> Result<Keys, Error> {
     Keys::load(data.root()).map_err(Error::other("read the region's keys"))
 }
 
-pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> {
+pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error> {
+    let RegionAlone { region: args, images } = args;
     data.create()?;
     let lock = data.take(Role::Region)?;
     let listener = bind(args.listen, data.region().ok().map(|file| file.address))?;
@@ -35,10 +36,13 @@ pub(crate) async fn run(data: &DataDir, args: &RegionArgs) -> Result<(), Error> 
     config.advertise.clone_from(&reach.advertise);
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.oidc_keys.clone_from(&args.oidc_keys);
+    config.image_scanner.clone_from(&args.image_scanner);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.heartbeat_timeout_ms = args.heartbeat_timeout_minutes * 60_000;
     config.root_key = secrets::source(&args.root_key)?;
     config.rotation_hooks.clone_from(&args.allow_rotation_hook);
+    config.allowed_registries.clone_from(&images.allow_registry);
+    config.denied_egress = images.deny_egress.iter().map(ToString::to_string).collect();
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(start_error)?);
     // The agent beside us needs the range before it can start.
@@ -75,6 +79,7 @@ fn start_error(error: StartError) -> Error {
         | StartError::Store(_)
         | StartError::Logs { .. }
         | StartError::Registry { .. }
+        | StartError::Egress { .. }
         | StartError::Audit(_) => Error::other("open the region")(error),
     }
 }

@@ -93,6 +93,9 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if let Some(file) = &region.oidc_keys {
         region_args.extend(["--oidc-keys".into(), file.into()]);
     }
+    if let Some(command) = &region.image_scanner {
+        region_args.extend(["--image-scanner".into(), command.into()]);
+    }
     if let Some(file) = &region.root_key.root_key_file {
         region_args.extend(["--root-key-file".into(), file.into()]);
     }
@@ -102,6 +105,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     for host in &region.allow_rotation_hook {
         region_args.extend(["--allow-rotation-hook".into(), host.into()]);
     }
+    region_args.extend(args.egress.images.to_args().into_iter().map(OsString::from));
     if environment.is_root {
         region_args.push("--claims-addresses".into());
     }
@@ -315,6 +319,9 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
     told.extend(region.address.to_args());
     if let Some(keys) = &region.oidc_keys {
         told.extend(["--oidc-keys".into(), file(keys)]);
+    }
+    if let Some(command) = &region.image_scanner {
+        told.extend(["--image-scanner".into(), command.into()]);
     }
     if let Some(key) = &region.root_key.root_key_file {
         told.extend(["--root-key-file".into(), file(key)]);

@@ -48,6 +48,8 @@ pub enum StartError {
     Logs { source: LogsError },
     #[error("failed to open the registry")]
     Registry { source: image::BlobError },
+    #[error("failed to read which addresses are denied")]
+    Egress { source: image::NotARange },
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
@@ -110,7 +112,10 @@ impl Region {
         let documents = Arc::new(Documents::default());
         let sessions = Arc::new(Sessions::new(core(), Arc::clone(&documents)));
         let ecs = Arc::new(Ecs::new(core(), documents));
-        let ecr = Arc::new(Ecr::new(core(), Arc::new(registry)));
+        let egress =
+            image::Egress::of(&control.config.allowed_registries, &control.config.denied_egress)
+                .map_err(|source| StartError::Egress { source })?;
+        let ecr = Arc::new(Ecr::new(core(), Arc::new(registry), egress));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
         let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));

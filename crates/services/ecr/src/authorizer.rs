@@ -106,7 +106,7 @@ impl Authorizer for RegionAuthorizer {
     }
 }
 
-fn refusal(error: ApiError) -> RegistryError {
+pub(crate) fn refusal(error: ApiError) -> RegistryError {
     match error.is_fault() {
         true => RegistryError::Unauthorizable(Box::new(error)),
         false => RegistryError::Denied(error.message),

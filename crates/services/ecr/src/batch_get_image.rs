@@ -5,7 +5,7 @@ use ecr_api::{
     BatchGetImageRequest, BatchGetImageResponse, Image, ImageFailure, ImageFailureCode,
     ImageIdentifier,
 };
-use registry::Catalog as _;
+use registry::{Catalog as _, Identifier, RegistryError, Repository, UpstreamFailure};
 
 use super::describe_images::{IDS_MAX, NotFound, find, identify};
 use super::errors::{Refusal, of_catalog, of_registry};
@@ -22,12 +22,27 @@ pub(super) async fn batch_get_image(
         ecr.on(caller, "ecr:BatchGetImage", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.read(caller, &permission)?;
-    need(&view, &repository).map_err(of_catalog)?;
+    ecr.control.read(caller, &permission)?;
     let ids = check_ids(input.image_ids)?;
+    let mut not_brought = Vec::new();
+    for id in &ids {
+        not_brought.push(bring(ecr, caller, &repository, id).await?);
+    }
+    let view = ecr.control.view();
+    if need(&view, &repository).is_err() && not_brought.iter().all(Option::is_none) {
+        need(&view, &repository).map_err(of_catalog)?;
+    }
     let accepted = input.accepted_media_types.unwrap_or_default();
     let (mut images, mut failures) = (Vec::new(), Vec::new());
-    for id in ids {
+    for (id, not_brought) in ids.into_iter().zip(not_brought) {
+        if let Some((code, why)) = not_brought {
+            failures.push(ImageFailure {
+                image_id: Some(id),
+                failure_code: Some(code),
+                failure_reason: Some(why),
+            });
+            continue;
+        }
         let (row, tag) = match find(&view, &repository, &id) {
             Ok(found) => found,
             Err(why) => {
@@ -62,6 +77,36 @@ pub(super) async fn batch_get_image(
         });
     }
     Ok(BatchGetImageResponse { images: Some(images), failures: Some(failures) })
+}
+
+/// Has an image fetched from upstream that comes by a rule, or says why it did not come.
+async fn bring(
+    ecr: &Ecr,
+    caller: &Caller,
+    repository: &Repository,
+    id: &ImageIdentifier,
+) -> Result<Option<(ImageFailureCode, String)>, ApiError> {
+    let digest = id.image_digest.as_ref().and_then(|digest| digest.parse().ok());
+    let tag = id.image_tag.as_ref().and_then(|tag| tag.parse().ok());
+    let wanted = digest.map(Identifier::Digest).or(tag.map(Identifier::Tag));
+    let Some(wanted) = wanted else { return Ok(None) };
+    let error = match ecr.pull_through.bring(caller, repository, &wanted).await {
+        // That there is none is said as of any other.
+        Ok(()) | Err(RegistryError::ManifestUnknown(_)) => return Ok(None),
+        Err(error) => error,
+    };
+    match error {
+        RegistryError::Upstream(failure, why) => {
+            let code = match failure {
+                UpstreamFailure::Denied => ImageFailureCode::UpstreamAccessDenied,
+                UpstreamFailure::TooManyRequests => ImageFailureCode::UpstreamTooManyRequests,
+                UpstreamFailure::Away => ImageFailureCode::UpstreamUnavailable,
+            };
+            Ok(Some((code, why)))
+        }
+        RegistryError::Denied(why) => Err(ApiError::client("AccessDeniedException", why)),
+        error => Err(of_registry(error)),
+    }
 }
 
 /// The ids of a request that may name up to a hundred.

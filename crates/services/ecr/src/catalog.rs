@@ -9,7 +9,8 @@ use std::sync::Arc;
 use control::Control;
 use longshore_types::{AccountId, Clock, Digest, ImageTag, RepositoryName, Timestamp};
 use model::{
-    EcrLayer, EcrManifest, EcrRepository, EcrTag, Key, ManifestId, Record as _, TagId, View,
+    EcrLayer, EcrManifest, EcrRepository, EcrTag, ImageScan, Key, ManifestId, Record as _, TagId,
+    View,
 };
 use registry::{
     Catalog, CatalogError, NewManifest, Parts, Referrer, Registry, Repository, StoredManifest,
@@ -17,6 +18,7 @@ use registry::{
 use store::{BATCH_ROWS_MAX, Batch, Store};
 
 use crate::authorizer::RegionAuthorizer;
+use crate::scanning;
 
 /// The directory of blobs within the data directory.
 pub const REGISTRY_DIR: &str = "registry";
@@ -36,7 +38,11 @@ pub fn open(control: &Arc<Control>) -> Result<RegionRegistry, image::BlobError> 
     let Control { config, store, clock, ids, .. } = &**control;
     Registry::open(Parts {
         dir: config.data_dir.join(REGISTRY_DIR),
-        catalog: StoreCatalog { store: Arc::clone(store), clock: Arc::clone(clock) },
+        catalog: StoreCatalog {
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            has_scanner: config.image_scanner.is_some(),
+        },
         authorizer: RegionAuthorizer::new(control),
         clock: Arc::clone(clock),
         ids: Arc::clone(ids),
@@ -97,6 +103,8 @@ pub(crate) fn need<'a>(
 pub struct StoreCatalog {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// Whether images can be scanned when they are pushed.
+    has_scanner: bool,
 }
 
 impl StoreCatalog {
@@ -272,7 +280,11 @@ impl Catalog for StoreCatalog {
             let row = need(view, repository)?;
             let mut batch = Batch::on(view);
             batch.rely(Key::EcrRepository(repository.account, repository.name.clone()));
-            put_manifest(view, now, repository, &manifest, &mut batch)?;
+            let is_scanned = self.has_scanner
+                && row.scan_on_push
+                && scanning::is_image(manifest.config_media_type.as_deref());
+            let scan = is_scanned.then(|| ImageScan::asked(now));
+            put_manifest(view, now, repository, (&manifest, scan), &mut batch)?;
             if let Some(tag) = &tag {
                 put_tag(view, now, row, manifest.digest, tag, &mut batch)?;
             }
@@ -287,27 +299,7 @@ impl Catalog for StoreCatalog {
         digest: Digest,
     ) -> Result<bool, CatalogError> {
         loop {
-            let done = self.decide(|view, _| {
-                need(view, repository)?;
-                let mut batch = Batch::on(view);
-                let id = manifest_id(repository, digest);
-                if view.ecr_manifests.get(repository.account, &id).is_none() {
-                    return Ok((batch, Some(false)));
-                }
-                let mut rows = manifests_of(view, repository);
-                if let Some(by) = rows.find(|row| row.manifests.contains(&digest)) {
-                    let (digest, by) = (Box::new(digest), Box::new(by.digest));
-                    return Err(CatalogError::Referenced { digest, by });
-                }
-                let tags = tags_of(view, repository).filter(|row| row.digest == digest);
-                let keys = tags.map(|row| Key::EcrTag(row.account, row.id()));
-                batch.deletes.extend(keys.take(BATCH_ROWS_MAX));
-                if batch.len() == BATCH_ROWS_MAX {
-                    return Ok((batch, None));
-                }
-                batch.delete(Key::EcrManifest(repository.account, id));
-                Ok((batch, Some(true)))
-            });
+            let done = self.decide(|view, _| remove_manifest(view, repository, digest));
             if let Some(done) = done.await? {
                 return Ok(done);
             }
@@ -376,11 +368,38 @@ fn named_layers(view: &View) -> BTreeSet<(AccountId, &RepositoryName, Digest)> {
     .collect()
 }
 
+/// Removes a manifest and its tags, as many as a batch takes; says whether it was there once that is all.
+pub(crate) fn remove_manifest(
+    view: &View,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<(Batch, Option<bool>), CatalogError> {
+    need(view, repository)?;
+    let mut batch = Batch::on(view);
+    let id = manifest_id(repository, digest);
+    if view.ecr_manifests.get(repository.account, &id).is_none() {
+        return Ok((batch, Some(false)));
+    }
+    let mut rows = manifests_of(view, repository);
+    if let Some(by) = rows.find(|row| row.manifests.contains(&digest)) {
+        let (digest, by) = (Box::new(digest), Box::new(by.digest));
+        return Err(CatalogError::Referenced { digest, by });
+    }
+    let tags = tags_of(view, repository).filter(|row| row.digest == digest);
+    let keys = tags.map(|row| Key::EcrTag(row.account, row.id()));
+    batch.deletes.extend(keys.take(BATCH_ROWS_MAX));
+    if batch.len() == BATCH_ROWS_MAX {
+        return Ok((batch, None));
+    }
+    batch.delete(Key::EcrManifest(repository.account, id));
+    Ok((batch, Some(true)))
+}
+
 fn put_manifest(
     view: &View,
     now: Timestamp,
     repository: &Repository,
-    manifest: &NewManifest,
+    (manifest, scan): (&NewManifest, Option<ImageScan>),
     batch: &mut Batch,
 ) -> Result<(), CatalogError> {
     let account = repository.account;
@@ -400,11 +419,14 @@ fn put_manifest(
     for child in &manifest.children {
         let id = manifest_id(repository, *child);
         match view.ecr_manifests.get(account, &id) {
-            // What an index takes is what its largest image takes.
-            Some(row) => image_size = image_size.max(row.image_size),
+            Some(row) => {
+                // What an index takes is what its largest image takes.
+                image_size = image_size.max(row.image_size);
+                // Written as it is, so that whoever decided to delete what nothing lists looks again.
+                batch.put(EcrManifest::clone(row));
+            }
             None => drop(missing.insert(*child)),
         }
-        batch.rely(Key::EcrManifest(account, id));
     }
     if !missing.is_empty() {
         let (repository, missing) = (repository.clone(), missing.into_iter().collect());
@@ -434,6 +456,7 @@ fn put_manifest(
         subject: manifest.subject,
         artifact_type: manifest.artifact_type.clone(),
         annotations: manifest.annotations.clone(),
+        scan,
     });
     Ok(())
 }
@@ -469,6 +492,7 @@ fn put_tag(
         tag: tag.clone(),
         digest,
         tagged_at: now,
+        checked_at: None,
     });
     Ok(())
 }

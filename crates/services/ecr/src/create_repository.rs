@@ -1,9 +1,7 @@
 //! CreateRepository.
 
 use aws_wire::{ApiError, Caller};
-use ecr_api::{
-    CreateRepositoryRequest, CreateRepositoryResponse, EncryptionConfiguration, EncryptionType,
-};
+use ecr_api::{CreateRepositoryRequest, CreateRepositoryResponse, EncryptionType};
 use model::{EcrRepository, Key};
 use registry::Repository;
 use store::Batch;
@@ -31,7 +29,9 @@ pub(super) async fn create_repository(
     let (tag_mutability, mutability_exclusions) =
         read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
     let scan_on_push = scanning::read(input.image_scanning_configuration.as_ref());
-    check_encryption(input.encryption_configuration)?;
+    if let Some(asked) = &input.encryption_configuration {
+        check_encryption(asked.encryption_type.as_ref(), asked.kms_key.as_ref())?;
+    }
     let tags = read_tags(input.tags)?;
     let account = caller.account;
     let arn = repository_arn(&ecr.control.config.region, account, name.as_str());
@@ -67,16 +67,19 @@ pub(super) async fn create_repository(
 }
 
 /// Blobs lie on the disk as they are; who wants them encrypted encrypts the disk.
-fn check_encryption(asked: Option<EncryptionConfiguration>) -> Result<(), ApiError> {
-    let Some(asked) = asked else { return Ok(()) };
-    match asked.encryption_type {
-        None | Some(EncryptionType::Aes256) if asked.kms_key.is_none() => Ok(()),
+pub(super) fn check_encryption(
+    kind: Option<&EncryptionType>,
+    key: Option<&String>,
+) -> Result<(), ApiError> {
+    match kind {
+        None | Some(EncryptionType::Aes256) if key.is_none() => Ok(()),
         None | Some(EncryptionType::Aes256) => {
             let rule = "kmsKey can only be given with encryption type KMS";
             Err(Refusal::parameter("encryptionConfiguration", rule).into())
         }
         Some(_) => {
-            let why = "This registry has no KMS: encryptionType must be AES256.";
+            let why = "encryptionType must be AES256: layers are shared by repositories and are not sealed \
+                       under keys of KMS.";
             Err(Refusal::Unsupported(why).into())
         }
     }

@@ -98,7 +98,9 @@ pub(super) async fn describe_images(
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
-    let scan = scanning::status(need(&view, &repository).map_err(of_catalog)?);
+    let row = need(&view, &repository).map_err(of_catalog)?;
+    let render =
+        |image: &EcrManifest, tags: &ByDigest| render(image, tags, ecr.scan_status(row, image));
     let filter = input.filter.unwrap_or_default();
     check_status(filter.image_status.as_ref())?;
     let tags = ByDigest::of(&view, &repository);
@@ -109,7 +111,7 @@ pub(super) async fn describe_images(
             Some(_) | None => true,
         };
         let rows = manifests_of(&view, &repository).filter(|row| fits(row));
-        let rows = rows.map(|row| (row.digest.to_string(), render(row, &tags, scan.clone())));
+        let rows = rows.map(|row| (row.digest.to_string(), render(row, &tags)));
         let (shown, next_token) = page(input.next_token.as_deref(), input.max_results, rows)?;
         return Ok(DescribeImagesResponse { image_details: Some(shown), next_token });
     };
@@ -120,7 +122,7 @@ pub(super) async fn describe_images(
     let mut shown: Vec<ImageDetail> = Vec::new();
     for id in &ids {
         let (row, _) = find(&view, &repository, id).map_err(|why| refuse(why, &repository, id))?;
-        let detail = render(row, &tags, scan.clone());
+        let detail = render(row, &tags);
         if !shown.contains(&detail) {
             shown.push(detail);
         }
@@ -164,6 +166,7 @@ fn render(row: &EcrManifest, tags: &ByDigest, scan: Option<ImageScanStatus>) -> 
         image_size_in_bytes: i64::try_from(row.image_size).ok(),
         image_pushed_at: Some(row.pushed_at),
         image_scan_status: scan,
+        image_scan_findings_summary: scanning::render_summary(row),
         image_manifest_media_type: Some(row.media_type.clone()),
         artifact_media_type: row.artifact_type.clone(),
         last_recorded_pull_time: row.last_pull_at,

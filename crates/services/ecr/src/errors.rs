@@ -69,10 +69,22 @@ pub(super) enum Refusal {
         digest: Option<String>,
         tag: Option<String>,
     },
+    /// A list of images, or something that is no image.
+    NotScannable(Digest),
     NoLifecyclePolicy(Repository),
     NoRepositoryPolicy(Repository),
     NoRegistryPolicy(AccountId),
     NoPreview(Repository),
+    RuleExists(AccountId, String),
+    NoRule(AccountId, String),
+    UnsupportedUpstream(String),
+    /// The secret that a rule names, by its ARN.
+    NoSecret(String),
+    /// Why the secret is not given.
+    SecretUnreachable(String),
+    SecretUnreadable(String),
+    TemplateExists(AccountId, String),
+    NoTemplate(AccountId, String),
     /// A parameter that breaks a rule; the sentence says which.
     Invalid(String),
     /// A wish that nothing here would act on.
@@ -210,6 +222,10 @@ impl From<Refusal> for ApiError {
                     null_or(tag)
                 ),
             ),
+            Refusal::NotScannable(digest) => (
+                "UnsupportedImageTypeException",
+                format!("The image '{digest}' is of a type that can't be scanned."),
+            ),
             Refusal::NoLifecyclePolicy(repository) => (
                 "LifecyclePolicyNotFoundException",
                 format!("Lifecycle policy does not exist for {}", there(&repository)),
@@ -225,6 +241,44 @@ impl From<Refusal> for ApiError {
             Refusal::NoPreview(repository) => (
                 "LifecyclePolicyPreviewNotFoundException",
                 format!("Lifecycle policy preview does not exist for {}", there(&repository)),
+            ),
+            Refusal::RuleExists(account, prefix) => (
+                "PullThroughCacheRuleAlreadyExistsException",
+                format!(
+                    "A pull through cache rule with ecrRepositoryPrefix '{prefix}' already exists in the \
+                     registry with id '{account}'"
+                ),
+            ),
+            Refusal::NoRule(account, prefix) => (
+                "PullThroughCacheRuleNotFoundException",
+                format!(
+                    "Pull through cache rule with ecrRepositoryPrefix '{prefix}' not found in the registry \
+                     with id '{account}'"
+                ),
+            ),
+            Refusal::UnsupportedUpstream(sentence) => {
+                ("UnsupportedUpstreamRegistryException", sentence)
+            }
+            Refusal::NoSecret(arn) => {
+                ("SecretNotFoundException", format!("The secret '{arn}' does not exist."))
+            }
+            Refusal::SecretUnreachable(sentence) => ("UnableToAccessSecretException", sentence),
+            Refusal::SecretUnreadable(sentence) => {
+                ("UnableToDecryptSecretValueException", sentence)
+            }
+            Refusal::TemplateExists(account, prefix) => (
+                "TemplateAlreadyExistsException",
+                format!(
+                    "A repository creation template with prefix '{prefix}' already exists in the registry \
+                     with id '{account}'"
+                ),
+            ),
+            Refusal::NoTemplate(account, prefix) => (
+                "TemplateNotFoundException",
+                format!(
+                    "The repository creation template with prefix '{prefix}' does not exist in the \
+                     registry with id '{account}'"
+                ),
             ),
             Refusal::Limit(sentence) => ("LimitExceededException", sentence),
             Refusal::TooManyTags { max } => (

@@ -85,8 +85,9 @@ pub(super) async fn initiate_layer_upload(
         ecr.on(caller, "ecr:InitiateLayerUpload", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    let view = ecr.control.read(caller, &permission)?;
-    need(&view, &repository).map_err(of_catalog)?;
+    ecr.control.read(caller, &permission)?;
+    ecr.make_on_push(caller, &repository).await?;
+    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
     let id = ecr.registry.uploads().start(repository);
     let id = id.map_err(|error| of_registry(error.into()))?;
     Ok(InitiateLayerUploadResponse { upload_id: Some(id.to_string()), part_size: Some(PART_BYTES) })

@@ -4,13 +4,14 @@
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::{entity_of, principals_of};
 use ecr_api::{
     DeleteRegistryPolicyRequest, DeleteRegistryPolicyResponse, DeleteRepositoryPolicyRequest,
     DeleteRepositoryPolicyResponse, GetRegistryPolicyRequest, GetRegistryPolicyResponse,
     GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, PutRegistryPolicyRequest,
     PutRegistryPolicyResponse, SetRepositoryPolicyRequest, SetRepositoryPolicyResponse,
 };
-use model::{EcrRegistry, EcrRepository, Key, ResourcePolicyText, TheAccount};
+use model::{EcrRegistry, EcrRepository, Key, ResourcePolicyText, TheAccount, View};
 use policy::{Policy, PolicyKind};
 use store::Batch;
 
@@ -22,8 +23,9 @@ use crate::catalog::need;
 /// As long as ECR takes them.
 const TEXT_CHARS_MAX: usize = 10_240;
 
-/// A text that must be a policy of this kind.
+/// A text that must be a policy of this kind. It means those users and roles that `view` has under the ARNs in it.
 fn read(
+    view: &View,
     text: Option<&String>,
     kind: PolicyKind,
     what: &str,
@@ -36,10 +38,24 @@ fn read(
     if TEXT_CHARS_MAX < text.chars().count() {
         return Err(invalid(": it has more than 10240 characters"));
     }
-    match Policy::parse(text, kind) {
-        Ok(policy) => Ok(ResourcePolicyText::new(text, policy)),
-        Err(_) => Err(invalid("")),
+    let policy = Policy::parse(text, kind).map_err(|_| invalid(""))?;
+    match principals_of(view, &policy) {
+        Ok(principals) => Ok(ResourcePolicyText::new(text, principals)),
+        Err(who) => Err(invalid(&format!(": there is no principal {who}"))),
     }
+}
+
+/// A policy as it is shown: who is gone shows by unique id.
+pub(super) fn render(view: &View, policy: &ResourcePolicyText) -> String {
+    policy.shown(|id| entity_of(view, id).is_some())
+}
+
+/// The text of a repository's policy.
+pub(super) fn read_repository_policy(
+    view: &View,
+    text: Option<&String>,
+) -> Result<ResourcePolicyText, ApiError> {
+    read(view, text, PolicyKind::Repository, "repository")
 }
 
 pub(super) async fn set_repository_policy(
@@ -51,13 +67,12 @@ pub(super) async fn set_repository_policy(
         ecr.on(caller, "ecr:SetRepositoryPolicy", &input.registry_id, &input.repository_name);
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
-    ecr.control.read(caller, &permission)?;
-    let policy = read(input.policy_text.as_ref(), PolicyKind::Repository, "repository")?;
     let is_forced = input.force.unwrap_or(false);
     ecr.control
         .change(caller, &permission, |view, _| {
+            let policy = read_repository_policy(view, input.policy_text.as_ref())?;
             let row = EcrRepository::clone(need(view, &repository).map_err(of_catalog)?);
-            let row = EcrRepository { policy: Some(policy.clone()), ..row };
+            let row = EcrRepository { policy: Some(policy), ..row };
             let mut next = view.clone();
             next.put(view.seq, &row.clone().into());
             if !is_forced && ecr.control.authorize(&next, caller, &permission).is_err() {
@@ -73,7 +88,7 @@ pub(super) async fn set_repository_policy(
     Ok(SetRepositoryPolicyResponse {
         registry_id: Some(repository.account.to_string()),
         repository_name: Some(repository.name.to_string()),
-        policy_text: Some(policy.text().to_string()),
+        policy_text: input.policy_text,
     })
 }
 
@@ -88,7 +103,7 @@ pub(super) async fn get_repository_policy(
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
-    let policy = row.policy.as_ref().map(|policy| policy.text().to_string());
+    let policy = row.policy.as_ref().map(|policy| render(&view, policy));
     let policy = policy.ok_or(Refusal::NoRepositoryPolicy(repository))?;
     Ok(GetRepositoryPolicyResponse {
         registry_id: Some(row.account.to_string()),
@@ -115,13 +130,13 @@ pub(super) async fn delete_repository_policy(
             };
             let mut batch = Batch::on(view);
             batch.put(EcrRepository { policy: None, ..row });
-            Ok((batch, was))
+            Ok((batch, render(view, &was)))
         })
         .await?;
     Ok(DeleteRepositoryPolicyResponse {
         registry_id: Some(repository.account.to_string()),
         repository_name: Some(repository.name.to_string()),
-        policy_text: Some(was.text().to_string()),
+        policy_text: Some(was),
     })
 }
 
@@ -131,19 +146,18 @@ pub(super) async fn put_registry_policy(
     input: PutRegistryPolicyRequest,
 ) -> Result<PutRegistryPolicyResponse, ApiError> {
     let permission = Permission::to("ecr:PutRegistryPolicy").on("*");
-    ecr.control.read(caller, &permission)?;
-    let policy = read(input.policy_text.as_ref(), PolicyKind::Resource, "registry")?;
     let account = caller.account;
     ecr.control
         .change(caller, &permission, |view, _| {
+            let policy = read(view, input.policy_text.as_ref(), PolicyKind::Resource, "registry")?;
             let mut batch = Batch::on(view);
-            batch.put(EcrRegistry { account, policy: policy.clone() });
+            batch.put(EcrRegistry { account, policy });
             Ok((batch, ()))
         })
         .await?;
     Ok(PutRegistryPolicyResponse {
         registry_id: Some(account.to_string()),
-        policy_text: Some(policy.text().to_string()),
+        policy_text: input.policy_text,
     })
 }
 
@@ -158,7 +172,7 @@ pub(super) async fn get_registry_policy(
     let row = row.ok_or(Refusal::NoRegistryPolicy(caller.account))?;
     Ok(GetRegistryPolicyResponse {
         registry_id: Some(row.account.to_string()),
-        policy_text: Some(row.policy.text().to_string()),
+        policy_text: Some(render(&view, &row.policy)),
     })
 }
 
@@ -176,11 +190,11 @@ pub(super) async fn delete_registry_policy(
             let row = row.ok_or(Refusal::NoRegistryPolicy(account))?;
             let mut batch = Batch::on(view);
             batch.delete(Key::EcrRegistry(account, TheAccount));
-            Ok((batch, row.policy.clone()))
+            Ok((batch, render(view, &row.policy)))
         })
         .await?;
     Ok(DeleteRegistryPolicyResponse {
         registry_id: Some(account.to_string()),
-        policy_text: Some(was.text().to_string()),
+        policy_text: Some(was),
     })
 }

@@ -20,6 +20,7 @@ pub(super) async fn put_image(
     ecr.control.read(caller, &permission)?;
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
+    ecr.make_on_push(caller, &repository).await?;
     let text = input.image_manifest.unwrap_or_default();
     if text.len() > image::manifest::MANIFEST_BYTES_MAX {
         return Err(Refusal::parameter("imageManifest", "is too long").into());

@@ -252,3 +252,74 @@ async fn a_registrys_policy_is_about_all_of_its_repositories() {
     let pulled = world.ask(&stranger, Some(OURS), "GET", "/v2/web/manifests/1").await;
     assert_eq!(pulled.0, StatusCode::FORBIDDEN);
 }
+
+/// A role that any user of its account may assume.
+async fn role(world: &TestEcr, id: &str) -> Caller {
+    let attached = vec!["arn:aws:iam::aws:policy/AdministratorAccess".into()];
+    let row = model::IamRole {
+        unique_id: id.into(),
+        grants: model::Grants { attached, ..model::Grants::default() },
+        ..control::testing::rows::execution_role(THEIRS.parse().unwrap())
+    };
+    let decided = world.core.control.decide(|view, _| {
+        let mut batch = store::Batch::on(view);
+        batch.put(row.clone());
+        Ok((batch, ()))
+    });
+    decided.await.unwrap();
+    let session = Session {
+        issued_at: world.root().now,
+        expires: world.root().now.plus_ms(3_600_000),
+        ..Session::default()
+    };
+    Caller {
+        principal: Principal::Role {
+            name: row.name.clone(),
+            id: row.unique_id.clone(),
+            session: "s".into(),
+        },
+        session: Some(std::sync::Arc::new(session)),
+        ..world.root_of(THEIRS)
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_made_anew_under_its_name_inherits_no_repositorys_policy() {
+    let world = TestEcr::new();
+    create(&world, &world.root(), "web").await;
+    let first = role(&world, "AROA0000000000000001").await;
+    let name = control::access::TASK_EXECUTION_ROLE;
+    let arn = format!("arn:aws:iam::{THEIRS}:role/{name}");
+    let policy = |arn: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"{arn}"}},"Action":"ecr:*"}}]}}"#
+        )
+    };
+    let set = |text: String| SetRepositoryPolicyRequest {
+        repository_name: Some("web".to_owned()),
+        policy_text: Some(text),
+        ..Default::default()
+    };
+    let none = set(policy(&format!("{arn}-that-is-not-there")));
+    let error = world.ecr.set_repository_policy(&world.root(), none).await.unwrap_err();
+    assert_eq!(error.code, "InvalidParameterException");
+    assert!(error.message.contains("there is no principal"), "{}", error.message);
+    world.ecr.set_repository_policy(&world.root(), set(policy(&arn))).await.unwrap();
+    let is_meant = async |caller: &Caller| {
+        let view = world.core.control.view();
+        let web = format!("arn:aws:ecr:us-east-1:{OURS}:repository/web");
+        let permission = control::Permission::to("ecr:BatchGetImage").on(web);
+        world.core.control.authorize(&view, caller, &permission).is_ok()
+    };
+    assert!(is_meant(&first).await);
+    let get = GetRepositoryPolicyRequest {
+        repository_name: Some("web".to_owned()),
+        ..Default::default()
+    };
+    let shown = world.ecr.get_repository_policy(&world.root(), get.clone()).await.unwrap();
+    assert_eq!(shown.policy_text, Some(policy(&arn)));
+    let second = role(&world, "AROA0000000000000002").await;
+    assert!(!is_meant(&second).await);
+    let shown = world.ecr.get_repository_policy(&world.root(), get).await.unwrap();
+    assert_eq!(shown.policy_text, Some(policy("AROA0000000000000001")));
+}

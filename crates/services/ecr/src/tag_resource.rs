@@ -132,7 +132,7 @@ pub(super) fn read_tags(tags: Option<Vec<Tag>>) -> Result<Tags, ApiError> {
     Ok(read)
 }
 
-fn check_count(tags: &Tags) -> Result<(), ApiError> {
+pub(super) fn check_count(tags: &Tags) -> Result<(), ApiError> {
     if tags.len() > TAGS_MAX {
         return Err(Refusal::TooManyTags { max: TAGS_MAX }.into());
     }

@@ -552,3 +552,24 @@ async fn there_is_no_policy_and_none_is_taken() {
     let error = ecr.set_repository_policy(&root, input).await.unwrap_err();
     assert_eq!(code(&error), "InvalidParameterException");
 }
+
+#[tokio::test]
+async fn an_image_that_a_list_is_about_to_list_is_not_deleted_by_who_did_not_see_it() {
+    let world = TestEcr::new();
+    create(&world, "web").await;
+    let text = manifest(&world, "web", b"layer").await;
+    let image = put(&world, "web", None, &text).await.unwrap();
+    let digest = image.image_id.unwrap().image_digest.unwrap();
+    let repository =
+        registry::Repository { account: world.root().account, name: "web".parse().unwrap() };
+    let view = world.core.control.store.latest();
+    let removal = crate::catalog::remove_manifest(&view, &repository, digest.parse().unwrap());
+    let (batch, _) = removal.unwrap();
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1 }],
+    });
+    put(&world, "web", Some("1"), &index.to_string()).await.unwrap();
+    let decided = world.core.control.store.commit(batch).await;
+    assert!(decided.unwrap_err().is_stale());
+}

@@ -471,6 +471,8 @@ impl Reconciler for WaitingTasks {
             | Key::EcrManifest(..)
             | Key::EcrTag(..)
             | Key::EcrLayer(..)
+            | Key::EcrPullThroughRule(..)
+            | Key::EcrTemplate(..)
             | Key::IamUser(..)
             | Key::IamGroup(..)
             | Key::IamRole(..)

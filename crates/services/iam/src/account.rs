@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_wire::{ApiError, Caller};
 use control::access::TASK_EXECUTION_ROLE;
+use control::iam::linked::{SESSION_S_DEFAULT, unique_id};
 use control::{Control, Permission};
 use iam_api as api;
 use longshore_types::{AccountId, Timestamp};
@@ -18,8 +19,7 @@ use crate::Iam;
 use crate::errors::Refusal;
 use crate::limits;
 use crate::pages::page;
-use crate::roles::SESSION_S_DEFAULT;
-use crate::{read, render};
+use crate::render;
 
 const TASKS_TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"","Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
 const EXECUTION_POLICY: &str =
@@ -41,7 +41,7 @@ pub(crate) async fn begin(control: &Control, account: AccountId) -> Result<(), A
             return Ok((batch, ()));
         }
         batch.rely(Key::IamAccount(account, TheAccount));
-        batch.put(IamAccount { account, created_at: now, alias: None });
+        batch.put(IamAccount { account, created_at: now, alias: None, password_policy: None });
         let id = NameKey::of(TASK_EXECUTION_ROLE);
         let groups = Policy::parse(GROUPS_POLICY, PolicyKind::Identity);
         let groups = groups.map_err(|error| ApiError::fault("failed to read a policy", error))?;
@@ -51,7 +51,7 @@ pub(crate) async fn begin(control: &Control, account: AccountId) -> Result<(), A
                 account,
                 name: TASK_EXECUTION_ROLE.into(),
                 path: "/".into(),
-                unique_id: read::unique_id("AROA", control.ids.as_ref()).into(),
+                unique_id: unique_id("AROA", control.ids.as_ref()).into(),
                 created_at: now,
                 description: None,
                 max_session_s: SESSION_S_DEFAULT,
@@ -89,6 +89,7 @@ pub(crate) async fn create_account_alias(
                 account,
                 created_at,
                 alias: Some(alias.as_str().into()),
+                password_policy: known.and_then(|row| row.password_policy),
             });
             Ok(())
         },
@@ -214,7 +215,9 @@ pub(crate) async fn get_account_authorization_details(
     }
     if wants(api::EntityType::Role) {
         let rows = view.iam_roles.of(account);
-        found.extend(rows.map(|row| (row.arn(), Detail::Role(Box::new(role(&view, row))))));
+        found.extend(
+            rows.map(|row| (row.arn(), Detail::Role(Box::new(role(&iam.control, &view, row))))),
+        );
     }
     if wants(api::EntityType::LocalManagedPolicy) {
         let rows = view.iam_policies.of(account);
@@ -281,8 +284,8 @@ fn user(view: &View, row: &IamUser) -> api::UserDetail {
     }
 }
 
-fn role(view: &View, row: &IamRole) -> api::RoleDetail {
-    let shown = render::role(view, row);
+fn role(control: &Control, view: &View, row: &IamRole) -> api::RoleDetail {
+    let shown = render::role_with_use(control, view, row);
     let profiles = Index::IamProfiles(row.account, NameKey::of(&row.name).text());
     let profiles = view.members(&profiles).filter_map(|key| match key {
         Key::IamInstanceProfile(account, id) => view.iam_instance_profiles.get(*account, id),
@@ -300,7 +303,7 @@ fn role(view: &View, row: &IamRole) -> api::RoleDetail {
         attached_managed_policies: Some(render::attached(&row.grants)),
         permissions_boundary: shown.permissions_boundary,
         tags: Some(render::tags(&row.tags)),
-        ..api::RoleDetail::default()
+        role_last_used: shown.role_last_used,
     }
 }
 

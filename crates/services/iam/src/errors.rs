@@ -1,6 +1,7 @@
 //! What IAM refuses, as data; its code, status and sentence are chosen here and nowhere else.
 
 use aws_wire::ApiError;
+use longshore_types::AccountId;
 
 use crate::limits::{THUMBPRINTS_MAX, VERSIONS_MAX};
 
@@ -13,6 +14,8 @@ pub(crate) enum Refusal {
     MissingAlias(String),
     MissingKey(String),
     MissingLoginProfile(String),
+    NoPasswordPolicy(AccountId),
+    NoPasswordPolicyToDelete,
     MissingPolicy(String),
     MissingProfile(String),
     MissingProvider(String),
@@ -92,6 +95,8 @@ impl Refusal {
             | Self::MissingAlias(_)
             | Self::MissingKey(_)
             | Self::MissingLoginProfile(_)
+            | Self::NoPasswordPolicy(_)
+            | Self::NoPasswordPolicyToDelete
             | Self::MissingPolicy(_)
             | Self::MissingProfile(_)
             | Self::MissingProvider(_)
@@ -147,6 +152,12 @@ impl Refusal {
             Self::MissingKey(id) => format!("The Access Key with id {id} cannot be found."),
             Self::MissingLoginProfile(user) => {
                 format!("Login Profile for User {user} cannot be found.")
+            }
+            Self::NoPasswordPolicy(account) => {
+                format!("The Password Policy with domain name {account} cannot be found.")
+            }
+            Self::NoPasswordPolicyToDelete => {
+                "The account policy with name PasswordPolicy cannot be found.".to_owned()
             }
             Self::MissingPolicy(arn) => format!("Policy {arn} was not found."),
             Self::MissingProfile(name) => format!("Instance Profile {name} cannot be found."),

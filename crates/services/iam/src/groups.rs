@@ -2,6 +2,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked::unique_id;
 use iam_api as api;
 use model::{Grants, IamGroup, IamUser, Index, Key, NameKey, View};
 
@@ -35,7 +36,7 @@ pub(crate) async fn create_group(
                 account,
                 name: name.as_str().into(),
                 path: path.as_str().into(),
-                unique_id: read::unique_id("AGPA", iam.ids()).into(),
+                unique_id: unique_id("AGPA", iam.ids()).into(),
                 created_at: now,
                 grants: Grants::default(),
             };

@@ -11,6 +11,7 @@ mod limits;
 mod linked;
 mod operations;
 mod pages;
+mod passwords;
 mod policies;
 mod profiles;
 mod providers;

@@ -1,37 +1,16 @@
 //! Service-linked roles: made by name of a service, which alone may change them.
 
 use aws_wire::{ApiError, Caller};
-use control::Permission;
+use control::iam::linked;
 use iam_api as api;
 use longshore_types::Uuid;
 use model::service::ServiceStatus;
-use model::{Grants, IamRole, Key, NameKey, TrustText, View};
+use model::{IamRole, Key, NameKey, View};
 
 use crate::Iam;
 use crate::errors::Refusal;
 use crate::holder::Holder;
-use crate::roles::SESSION_S_DEFAULT;
-use crate::{read, render};
-
-/// A service that has such a role.
-struct Linked {
-    service: &'static str,
-    role: &'static str,
-    policy: &'static str,
-}
-
-const LINKED: &[Linked] = &[
-    Linked {
-        service: "ecs.amazonaws.com",
-        role: "AWSServiceRoleForECS",
-        policy: "arn:aws:iam::aws:policy/aws-service-role/AmazonECSServiceRolePolicy",
-    },
-    Linked {
-        service: "ecs.application-autoscaling.amazonaws.com",
-        role: "AWSServiceRoleForApplicationAutoScaling_ECSService",
-        policy: "arn:aws:iam::aws:policy/aws-service-role/AWSApplicationAutoscalingECSServicePolicy",
-    },
-];
+use crate::render;
 
 pub(crate) async fn create_service_linked_role(
     iam: &Iam,
@@ -39,43 +18,27 @@ pub(crate) async fn create_service_linked_role(
     input: api::CreateServiceLinkedRoleRequest,
 ) -> Result<api::CreateServiceLinkedRoleResponse, ApiError> {
     let (account, service) = (caller.account, input.aws_service_name.unwrap_or_default());
-    let known = LINKED.iter().find(|known| known.service == service);
+    let known = linked::find(&service);
     let name = known.map_or("*", |known| known.role);
-    let arn = format!("arn:aws:iam::{account}:role/aws-service-role/{service}/{name}");
-    let permission = Permission::to("iam:CreateServiceLinkedRole")
-        .on(arn)
-        .with("iam:AWSServiceName", service.clone());
-    let row = iam.change(caller, |_| permission.clone(), |view, now, batch| {
-        let known = known.ok_or_else(|| {
-            Refusal::NoServiceRole(service.to_string()).wire()
-        })?;
-        if input.custom_suffix.is_some() {
-            return Err(Refusal::CustomSuffix(service.to_string()).wire());
-        }
-        let id = NameKey::of(known.role);
-        if view.iam_roles.get(account, &id).is_some() {
-            return Err(Refusal::ServiceRoleExists(known.role).wire());
-        }
-        let trust = format!(
-            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":["{service}"]}},"Action":["sts:AssumeRole"]}}]}}"#
-        );
-        let row = IamRole {
-            account,
-            name: known.role.into(),
-            path: format!("/aws-service-role/{service}/").into(),
-            unique_id: read::unique_id("AROA", iam.ids()).into(),
-            created_at: now,
-            description: input.description.clone(),
-            max_session_s: SESSION_S_DEFAULT,
-            trust: TrustText::new(&trust, [].into()),
-            tags: [].into(),
-            boundary: None,
-            grants: Grants { attached: vec![known.policy.into()], inline: [].into() },
-            service: Some(service.clone()),
-        };
-        batch.rely(Key::IamRole(account, id)).put(row.clone());
-        Ok(row)
-    });
+    let permission = linked::permission(account, &service, name);
+    let row = iam.change(
+        caller,
+        |_| permission.clone(),
+        |view, now, batch| {
+            let known = known.ok_or_else(|| Refusal::NoServiceRole(service.to_string()).wire())?;
+            if input.custom_suffix.is_some() {
+                return Err(Refusal::CustomSuffix(service.to_string()).wire());
+            }
+            let id = NameKey::of(known.role);
+            if view.iam_roles.get(account, &id).is_some() {
+                return Err(Refusal::ServiceRoleExists(known.role).wire());
+            }
+            let description = input.description.clone();
+            let row = IamRole { description, ..known.role_of(account, iam.ids(), now) };
+            batch.rely(Key::IamRole(account, id)).put(row.clone());
+            Ok(row)
+        },
+    );
     let role = render::role(&iam.control.view(), &row.await?);
     Ok(api::CreateServiceLinkedRoleResponse { role: Some(role) })
 }
@@ -85,6 +48,9 @@ fn is_used(view: &View, row: &IamRole) -> bool {
     match row.service.as_deref() {
         Some("ecs.amazonaws.com") => {
             view.services.of(row.account).any(|row| row.status < ServiceStatus::Inactive)
+        }
+        Some(linked::PULL_THROUGH) => {
+            view.ecr_pull_through_rules.of(row.account).any(|rule| rule.credential.is_some())
         }
         _ => false,
     }

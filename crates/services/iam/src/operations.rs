@@ -6,7 +6,9 @@ use iam_api as api;
 use model::{IamGroup, IamRole, IamUser};
 
 use crate::pages::paged;
-use crate::{Iam, account, groups, linked, policies, profiles, providers, roles, simulate, users};
+use crate::{
+    Iam, account, groups, linked, passwords, policies, profiles, providers, roles, simulate, users,
+};
 
 iam_api::forward! {
     Iam {
@@ -27,6 +29,8 @@ iam_api::forward! {
         create_user => users::create_user;
         delete_access_key => users::delete_access_key;
         delete_account_alias => account::delete_account_alias;
+        delete_account_password_policy => passwords::delete_account_password_policy;
+        update_account_password_policy => passwords::update_account_password_policy;
         delete_group => groups::delete_group;
         delete_instance_profile => profiles::delete_instance_profile;
         delete_open_id_connect_provider => providers::delete_open_id_connect_provider;
@@ -97,6 +101,7 @@ iam_api::forward! {
         update_role_description => roles::update_role_description;
         update_user => users::update_user;
         get_account_summary => account::get_account_summary;
+        get_account_password_policy => passwords::get_account_password_policy;
         attach_group_policy => attach_group_policy;
         attach_role_policy => attach_role_policy;
         attach_user_policy => attach_user_policy;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked::unique_id;
 use control::iam::managed::{self, ManagedPolicy};
 use control::iam::{own_policy, policy_of};
 use iam_api as api;
@@ -58,7 +59,7 @@ pub(crate) async fn create_policy(
                 account,
                 name: name.as_str().into(),
                 path: path.as_str().into(),
-                unique_id: read::unique_id("ANPA", iam.ids()).into(),
+                unique_id: unique_id("ANPA", iam.ids()).into(),
                 created_at: now,
                 updated_at: now,
                 description: input.description.clone(),

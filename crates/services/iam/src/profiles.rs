@@ -2,6 +2,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked::unique_id;
 use iam_api as api;
 use longshore_types::AccountId;
 use model::{IamInstanceProfile, IamRole, Index, Key, NameKey, View};
@@ -57,7 +58,7 @@ pub(crate) async fn create_instance_profile(
                 account,
                 name: name.as_str().into(),
                 path: path.as_str().into(),
-                unique_id: read::unique_id("AIPA", iam.ids()).into(),
+                unique_id: unique_id("AIPA", iam.ids()).into(),
                 created_at: now,
                 tags: tags.clone(),
                 role: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use aws_wire::{ApiError, Caller, Principal};
 use control::iam::principals_of;
 use iam_api as api;
-use longshore_types::{AccountId, IdSource};
+use longshore_types::AccountId;
 use model::tags::TAGS_MAX;
 use model::{PolicyText, Tags, TrustText, View};
 use policy::{Policy, PolicyKind};
@@ -89,14 +89,6 @@ pub(crate) fn trust(view: &View, given: Option<&str>) -> Result<TrustText, ApiEr
     let principals = principals_of(view, &parsed)
         .map_err(|unknown| Refusal::ForeignPrincipal(unknown).wire())?;
     Ok(TrustText::new(text, principals))
-}
-
-/// A unique id: four letters of its kind and seventeen that are drawn.
-pub(crate) fn unique_id(kind: &str, ids: &dyn IdSource) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let letters = ids.id16().into_iter().chain(ids.id16()).take(17);
-    let letters = letters.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
-    kind.chars().chain(letters).collect()
 }
 
 /// The ARN that a request names a policy by, which must be Amazon's or of the caller's account.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use control::Control;
 use control::iam::entity_of;
 use control::iam::managed::ManagedPolicy;
 use iam_api as api;
@@ -103,6 +104,17 @@ pub(crate) fn role(view: &View, row: &IamRole) -> api::Role {
         tags: some_tags(&row.tags),
         ..role_in_list(view, row)
     }
+}
+
+/// With when it was last used, by a request of its own.
+pub(crate) fn role_with_use(control: &Control, view: &View, row: &IamRole) -> api::Role {
+    let written = view.iam_key_uses.get(row.account, &row.unique_id);
+    let written = written.map(|used| (used.at, used.region.clone()));
+    let fresh = control.access.uses.last(&row.unique_id).map(|used| (used.at, used.region));
+    let (at, region) = fresh.or(written).unzip();
+    let last_used_date = at.and_then(time);
+    let role_last_used = Some(api::RoleLastUsed { last_used_date, region });
+    api::Role { role_last_used, ..role(view, row) }
 }
 
 pub(crate) fn profile(view: &View, row: &IamInstanceProfile) -> api::InstanceProfile {

@@ -1,7 +1,10 @@
 //! Roles: who may assume them, and for how long.
 
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked::{SESSION_S_DEFAULT, unique_id};
 use iam_api as api;
 use model::{Grants, IamRole, Index, Key, NameKey, View};
 
@@ -11,9 +14,6 @@ use crate::holder::Holder;
 use crate::limits::ROLES_MAX;
 use crate::pages::{page, paged};
 use crate::{read, render};
-
-/// What a role has that says nothing of it.
-pub(crate) const SESSION_S_DEFAULT: u32 = 3_600;
 
 pub(crate) async fn create_role(
     iam: &Iam,
@@ -45,7 +45,7 @@ pub(crate) async fn create_role(
                 account,
                 name: name.as_str().into(),
                 path: path.as_str().into(),
-                unique_id: read::unique_id("AROA", iam.ids()).into(),
+                unique_id: unique_id("AROA", iam.ids()).into(),
                 created_at: now,
                 description: input.description.clone(),
                 max_session_s,
@@ -75,7 +75,8 @@ pub(crate) async fn get_role(
     let name = input.role_name.unwrap_or_default();
     let view = iam.read(caller, |view| IamRole::permission(view, caller, "iam:GetRole", &name))?;
     let row = IamRole::need(&view, caller.account, &name)?;
-    Ok(api::GetRoleResponse { role: Some(render::role(&view, row)) })
+    let role = render::role_with_use(&iam.control, &view, row);
+    Ok(api::GetRoleResponse { role: Some(role) })
 }
 
 pub(crate) async fn list_roles(
@@ -181,7 +182,10 @@ pub(crate) async fn delete_role(
         if !row.grants.inline.is_empty() {
             return Err(Refusal::MustFirst("delete policies").wire());
         }
-        batch.rely(profiles).delete(Key::IamRole(account, NameKey::of(&name)));
+        batch
+            .rely(profiles)
+            .delete(Key::IamRole(account, NameKey::of(&name)))
+            .delete(Key::IamKeyUse(account, Arc::clone(&row.unique_id)));
         Ok(())
     })
     .await

@@ -495,3 +495,52 @@ async fn an_account_has_one_alias_and_a_summary() {
         ask!(world, get_account_authorization_details, GetAccountAuthorizationDetailsRequest {});
     assert_eq!(details.unwrap().role_detail_list.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_password_policy_is_kept_and_shown_until_it_is_deleted() {
+    let world = World::new().await;
+    let root = world.world.root();
+    let missing = refusal(world.iam.get_account_password_policy(&root).await);
+    let sentence = "The Password Policy with domain name 000000000000 cannot be found.";
+    assert_eq!((missing.0.as_str(), missing.1.as_str()), ("NoSuchEntity", sentence));
+    let policy = api::UpdateAccountPasswordPolicyRequest {
+        minimum_password_length: Some(14),
+        require_symbols: Some(true),
+        max_password_age: Some(90),
+        ..Default::default()
+    };
+    world.iam.update_account_password_policy(&root, policy).await.unwrap();
+    ask!(world, create_account_alias, CreateAccountAliasRequest { account_alias: "shop" }).unwrap();
+    let shown = world.iam.get_account_password_policy(&root).await.unwrap();
+    let shown = shown.password_policy.unwrap();
+    assert_eq!((shown.minimum_password_length, shown.require_symbols), (Some(14), Some(true)));
+    assert_eq!((shown.expire_passwords, shown.require_numbers), (Some(true), Some(false)));
+    world.iam.delete_account_password_policy(&root).await.unwrap();
+    let missing = refusal(world.iam.delete_account_password_policy(&root).await);
+    assert_eq!(missing.1, "The account policy with name PasswordPolicy cannot be found.");
+}
+
+#[tokio::test]
+async fn a_role_shows_when_it_was_last_used_and_its_successor_does_not() {
+    let world = World::new().await;
+    let control = &world.world.control;
+    let role = || {
+        let view = control.view();
+        let account = world.world.root().account;
+        let row = view.iam_roles.of(account).next().unwrap();
+        (row.name.to_string(), row.unique_id.to_string())
+    };
+    let (name, id) = role();
+    let used = async || {
+        let role = ask!(world, get_role, GetRoleRequest { role_name: name.as_str() });
+        role.unwrap().role.unwrap().role_last_used.unwrap()
+    };
+    assert_eq!(used().await.region, None);
+    let (account, at) = (world.world.root().account, world.world.root().now);
+    let region = "us-east-1".to_owned();
+    control.access.uses.note(&id, control::iam::KeyUse { account, at, service: "ecs", region });
+    assert_eq!(used().await.region.as_deref(), Some("us-east-1"));
+    uses::write(control).await.unwrap();
+    assert_eq!(control.access.uses.last(&id), None);
+    assert!(used().await.last_used_date.is_some());
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller, Principal};
 use control::Permission;
 use control::iam::access_keys::{self, LONG_TERM};
+use control::iam::linked::unique_id;
 use control::iam::{Entity, entity_of};
 use iam_api as api;
 use longshore_types::{AccountId, Token};
@@ -44,7 +45,7 @@ pub(crate) async fn create_user(
                 account,
                 name: name.as_str().into(),
                 path: path.as_str().into(),
-                unique_id: read::unique_id("AIDA", iam.ids()).into(),
+                unique_id: unique_id("AIDA", iam.ids()).into(),
                 created_at: now,
                 tags: tags.clone(),
                 boundary: boundary.clone(),

@@ -1,10 +1,11 @@
-//! When keys were last used, written down now and then for all of them together.
+//! When users' keys and roles were last used, written down now and then for all of them together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::ApiError;
 use control::Control;
+use control::iam::entity_of;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use model::{IamKeyUse, View};
 use store::{Batch, Change};
@@ -53,9 +54,10 @@ pub(crate) async fn write(control: &Control) -> Result<model::Seq, ApiError> {
     }
     let decided = control.decide(|view, _| {
         let mut batch = Batch::on(view);
-        // A key that is gone by now has no last use any more.
+        // A key or a role that is gone by now has no last use any more.
         let known = uses.iter().filter(|(key, used)| {
-            view.iam_access_keys.get(used.account, &key.as_str().into()).is_some()
+            let is_key = view.iam_access_keys.get(used.account, &key.as_str().into()).is_some();
+            is_key || entity_of(view, key).is_some()
         });
         for (key, used) in known {
             batch.put(IamKeyUse {

@@ -8,6 +8,8 @@ use aws_wire::{ApiError, Caller};
 use logs_api::LogGroupClass;
 use longshore_types::Arn;
 
+use crate::errors::Refusal;
+
 /// Amazon's code and sentence for what the store refused.
 pub(super) fn to_api(error: LogsError) -> ApiError {
     let code = match &error {
@@ -26,18 +28,14 @@ pub(super) fn to_api(error: LogsError) -> ApiError {
     ApiError::client(code, error.to_string())
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::client("InvalidParameterException", message)
-}
-
 /// A required member as its type.
 pub(super) fn required<T>(member: &'static str, text: Option<String>) -> Result<T, ApiError>
 where
     T: FromStr,
     T::Err: Display,
 {
-    let text = text.ok_or_else(|| invalid(format!("{member} is required.")))?;
-    text.parse().map_err(|why| invalid(format!("The value of {member} must be {why}.")))
+    let text = text.ok_or(Refusal::Missing(member))?;
+    text.parse().map_err(|why: T::Err| Refusal::Wrong { member, rule: why.to_string() }.into())
 }
 
 /// A group that may be given by its name or by an identifier, which is a name or an ARN.
@@ -47,12 +45,10 @@ pub(super) fn group_of(
     identifier: Option<String>,
 ) -> Result<GroupName, ApiError> {
     match (name, identifier) {
-        (Some(_), Some(_)) => Err(invalid(
-            "You must include either logGroupIdentifier or logGroupName, but not both.",
-        )),
+        (Some(_), Some(_)) => Err(Refusal::BothNames.into()),
         (Some(name), None) => required("logGroupName", Some(name)),
         (None, Some(identifier)) => group_of_identifier(caller, &identifier),
-        (None, None) => Err(invalid("You must include either logGroupIdentifier or logGroupName.")),
+        (None, None) => Err(Refusal::NoName.into()),
     }
 }
 
@@ -69,7 +65,7 @@ pub(super) fn group_of_identifier(
 
 /// The group that an ARN names, with or without `:*` at its end.
 pub(super) fn group_of_arn(caller: &Caller, text: &str) -> Result<GroupName, ApiError> {
-    let wrong = || invalid(format!("'{text}' is not the ARN of a log group."));
+    let wrong = || ApiError::from(Refusal::NotAGroup(text.to_owned()));
     let arn = Arn::parse(text).map_err(|_| wrong())?;
     let name = arn.resource.strip_prefix("log-group:").ok_or_else(wrong)?;
     if arn.service != "logs" {
@@ -96,7 +92,7 @@ pub(super) fn class_of(wire: Option<&LogGroupClass>) -> Result<Option<GroupClass
         Some(LogGroupClass::Standard) => Ok(Some(GroupClass::Standard)),
         Some(LogGroupClass::InfrequentAccess) => Ok(Some(GroupClass::InfrequentAccess)),
         Some(LogGroupClass::Delivery) => Ok(Some(GroupClass::Delivery)),
-        Some(other) => Err(invalid(format!("'{}' is not a log group class.", other.as_str()))),
+        Some(other) => Err(Refusal::NotAClass(other.to_string()).into()),
     }
 }
 
@@ -110,7 +106,7 @@ pub(super) fn class_to_wire(class: GroupClass) -> LogGroupClass {
 
 /// A moment of a request, in milliseconds.
 pub(super) fn ms(member: &'static str, wire: i64) -> Result<u64, ApiError> {
-    u64::try_from(wire).map_err(|_| invalid(format!("{member} must not be negative.")))
+    u64::try_from(wire).map_err(|_| Refusal::Negative(member).into())
 }
 
 pub(super) fn optional_ms(

@@ -4,7 +4,8 @@ use ::logs::{GroupSettings, Logs};
 use aws_wire::{ApiError, Caller};
 use logs_api::CreateLogGroupRequest;
 
-use super::common::{class_of, invalid, required, to_api};
+use super::common::{class_of, required, to_api};
+use super::errors::Refusal;
 
 pub(super) async fn create_log_group(
     logs: &Logs,
@@ -13,7 +14,7 @@ pub(super) async fn create_log_group(
 ) -> Result<(), ApiError> {
     if input.kms_key_id.is_some() {
         // Storing the wish would promise an encryption that nobody does.
-        return Err(invalid("Encryption with a KMS key is not available in Longshore."));
+        return Err(Refusal::Unavailable("Encryption with a KMS key").into());
     }
     let name = required("logGroupName", input.log_group_name)?;
     let class = class_of(input.log_group_class.as_ref())?.unwrap_or_default();

@@ -5,9 +5,9 @@ use aws_wire::{ApiError, Caller};
 use logs_api::{DescribeLogGroupsRequest, DescribeLogGroupsResponse, LogGroup};
 
 use super::common::{
-    class_of, class_to_wire, group_arn, group_of_identifier, invalid, limit, long, means_caller,
-    to_api,
+    class_of, class_to_wire, group_arn, group_of_identifier, limit, long, means_caller, to_api,
 };
+use super::errors::Refusal;
 
 const PAGE_MAX: usize = 50;
 
@@ -19,9 +19,7 @@ pub(super) fn describe_log_groups(
     let prefix = input.log_group_name_prefix.as_deref().unwrap_or("");
     let pattern = input.log_group_name_pattern.as_deref().unwrap_or("");
     if !prefix.is_empty() && !pattern.is_empty() {
-        return Err(invalid(
-            "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.",
-        ));
+        return Err(Refusal::PrefixAndPattern.into());
     }
     if let Some(identifiers) = &input.log_group_identifiers {
         return by_identifier(logs, caller, identifiers);
@@ -61,7 +59,7 @@ fn by_identifier(
 
 /// The last name of a page continues it.
 pub(super) fn token(text: &str) -> Result<GroupName, ApiError> {
-    text.parse().map_err(|_| invalid("The specified nextToken is invalid."))
+    text.parse().map_err(|_| Refusal::Token.into())
 }
 
 /// Cuts the groups to a page; a token if there were more.

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use logs_api::{DescribeLogStreamsRequest, DescribeLogStreamsResponse, LogStream, OrderBy};
 
-use super::common::{group_of, invalid, limit, long, stream_arn, to_api};
+use super::common::{group_of, limit, long, stream_arn, to_api};
+use super::errors::Refusal;
 
 const PAGE_MAX: usize = 50;
 
@@ -20,11 +21,11 @@ pub(super) fn describe_log_streams(
         None | Some(OrderBy::LogStreamName) => StreamOrder::Name,
         Some(OrderBy::LastEventTime) => StreamOrder::LastEventTime,
         Some(other) => {
-            return Err(invalid(format!("'{}' is not a value of orderBy.", other.as_str())));
+            return Err(Refusal::NotAnOrder(other.to_string()).into());
         }
     };
     if order == StreamOrder::LastEventTime && input.log_stream_name_prefix.is_some() {
-        return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
+        return Err(Refusal::OrderedByTimeWithPrefix.into());
     }
     let page = StreamsPage {
         order,
@@ -52,7 +53,7 @@ fn mark(order: StreamOrder) -> &'static str {
 }
 
 fn place(order: StreamOrder, token: &str) -> Result<StreamPlace, ApiError> {
-    let invalid = || invalid("The specified nextToken is invalid.");
+    let invalid = || ApiError::from(Refusal::Token);
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
     let text = String::from_utf8(bytes).map_err(|_| invalid())?;
     let rest = text.strip_prefix(mark(order)).and_then(|rest| rest.strip_prefix(':'));

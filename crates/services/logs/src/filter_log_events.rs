@@ -5,7 +5,8 @@ use ::logs::{FilterQuery, FilteredEvent, Logs, PAGE_EVENTS_MAX, StreamChoice};
 use aws_wire::{ApiError, Caller};
 use logs_api::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredLogEvent};
 
-use super::common::{group_of, invalid, limit, long, optional_ms, required, to_api};
+use super::common::{group_of, limit, long, optional_ms, required, to_api};
+use super::errors::Refusal;
 
 /// January 1, 2024: CloudWatch Logs searches backwards only from then on.
 const LATEST_FIRST_FROM_MS: u64 = 1_704_067_200_000;
@@ -19,9 +20,7 @@ pub(super) async fn filter_log_events(
     let group = group_of(caller, input.log_group_name, input.log_group_identifier)?;
     let streams = match (input.log_stream_names, input.log_stream_name_prefix) {
         (Some(_), Some(_)) => {
-            return Err(invalid(
-                "LogStreamNames and LogStreamNamePrefix are mutually exclusive parameters.",
-            ));
+            return Err(Refusal::StreamsAndPrefix.into());
         }
         (Some(names), None) => {
             let names = names.into_iter().map(|name| required("logStreamNames", Some(name)));
@@ -31,14 +30,11 @@ pub(super) async fn filter_log_events(
         (None, None) => StreamChoice::All,
     };
     let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or(""))
-        .map_err(|why| invalid(why.to_string()))?;
+        .map_err(|why| Refusal::Pattern(why.to_string()))?;
     let start_ms = optional_ms("startTime", input.start_time)?;
     let latest_first = input.start_from_head == Some(false) && input.next_token.is_none();
     if latest_first && start_ms.is_none_or(|start| start < LATEST_FIRST_FROM_MS) {
-        return Err(invalid(
-            "startFromHead can be false only with a startTime on or after January 1, 2024 00:00:00 \
-             UTC.",
-        ));
+        return Err(Refusal::LatestFirst.into());
     }
     let query = FilterQuery {
         streams,

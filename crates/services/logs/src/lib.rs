@@ -10,6 +10,7 @@ mod delete_log_group;
 mod delete_log_stream;
 mod describe_log_groups;
 mod describe_log_streams;
+mod errors;
 mod filter_log_events;
 mod get_log_events;
 mod list_log_groups;

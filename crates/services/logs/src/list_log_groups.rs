@@ -4,8 +4,9 @@ use ::logs::Logs;
 use aws_wire::{ApiError, Caller};
 use logs_api::{ListLogGroupsRequest, ListLogGroupsResponse, LogGroupSummary};
 
-use super::common::{class_of, class_to_wire, group_arn, invalid, limit, means_caller};
+use super::common::{class_of, class_to_wire, group_arn, limit, means_caller};
 use super::describe_log_groups::{next_page, token};
+use super::errors::Refusal;
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1000;
@@ -21,7 +22,7 @@ pub(super) fn list_log_groups(
         ("logGroupTags", input.log_group_tags.is_some()),
     ];
     if let Some((member, _)) = unsupported.iter().find(|(_, is_given)| *is_given) {
-        return Err(invalid(format!("{member} is not available in Longshore.")));
+        return Err(Refusal::Unavailable(member).into());
     }
     let pattern = input.log_group_name_pattern.as_deref();
     let class = class_of(input.log_group_class.as_ref())?;

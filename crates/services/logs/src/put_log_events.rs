@@ -5,7 +5,8 @@ use aws_wire::{ApiError, Caller};
 use logs_api::{InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo};
 use longshore_types::PutToken;
 
-use super::common::{invalid, ms, required, to_api};
+use super::common::{ms, required, to_api};
+use super::errors::Refusal;
 
 /// Sequence tokens are taken and given, and no longer asked for, as Amazon does since 2023. One that names
 /// a put, as our agent's do, sees to it that the put is taken once.
@@ -30,8 +31,8 @@ pub(super) async fn put_log_events(
 }
 
 fn event(wire: InputLogEvent) -> Result<InputEvent, ApiError> {
-    let timestamp = wire.timestamp.ok_or_else(|| invalid("timestamp is required."))?;
-    let message = wire.message.ok_or_else(|| invalid("message is required."))?;
+    let timestamp = wire.timestamp.ok_or(Refusal::Missing("timestamp"))?;
+    let message = wire.message.ok_or(Refusal::Missing("message"))?;
     Ok(InputEvent { timestamp_ms: ms("timestamp", timestamp)?, message })
 }
 

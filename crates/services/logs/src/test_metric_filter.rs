@@ -4,13 +4,14 @@ use ::logs::pattern::Pattern;
 use aws_wire::ApiError;
 use logs_api::{MetricFilterMatchRecord, TestMetricFilterRequest, TestMetricFilterResponse};
 
-use super::common::{invalid, long};
+use super::common::long;
+use super::errors::Refusal;
 
 pub(super) fn test_metric_filter(
     input: TestMetricFilterRequest,
 ) -> Result<TestMetricFilterResponse, ApiError> {
     let pattern = Pattern::parse(input.filter_pattern.as_deref().unwrap_or(""))
-        .map_err(|why| invalid(why.to_string()))?;
+        .map_err(|why| Refusal::Pattern(why.to_string()))?;
     let messages = input.log_event_messages.unwrap_or_default().into_iter();
     let matching = (1_u64..).zip(messages).filter(|(_, message)| pattern.matches(message));
     let record = |(number, message): (u64, String)| MetricFilterMatchRecord {

@@ -4,6 +4,8 @@
 //! what is written goes through the operations of the resource's own service, by their rules. A
 //! resource that has no tag any more is not told from one that never had any.
 
+mod errors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use tagging_api::{
     GetTagValuesInput, GetTagValuesOutput, ResourceTagMapping, Tag, TagFilter, TagResourcesInput,
     TagResourcesOutput, UntagResourcesInput, UntagResourcesOutput,
 };
+
+use errors::Refusal;
 
 /// The page size of a request that names none, and the largest.
 const RESOURCES_PER_PAGE: usize = 50;
@@ -64,9 +68,7 @@ impl Tagging {
     fn service_of(&self, arn: &str) -> Result<&dyn Tagged, ApiError> {
         let name = Arn::parse(arn).map(|arn| arn.service).ok();
         let service = self.services.iter().find(|service| name == Some(service.arn_service()));
-        service.map(AsRef::as_ref).ok_or_else(|| {
-            invalid(format!("{arn} is not the ARN of a resource that has tags here."))
-        })
+        service.map(AsRef::as_ref).ok_or_else(|| Refusal::NoResource(arn.to_owned()).into())
     }
 
     async fn tag(&self, caller: &Caller, arn: &str, tags: &Tags) -> Result<(), ApiError> {
@@ -186,10 +188,6 @@ impl tagging_api::Tagging for Tagging {
     }
 }
 
-fn invalid(message: impl Into<String>) -> ApiError {
-    ApiError::client("InvalidParameterException", message)
-}
-
 /// A list of ARNs stands alone.
 fn check_together(input: &GetResourcesInput) -> Result<(), ApiError> {
     if input.resource_arn_list.is_none() {
@@ -206,7 +204,7 @@ fn check_together(input: &GetResourcesInput) -> Result<(), ApiError> {
         ("PaginationToken", input.pagination_token.as_ref().is_some_and(|text| !text.is_empty())),
     ] {
         if is_given {
-            return Err(invalid(format!("ResourceARNList can't be given together with {what}.")));
+            return Err(Refusal::Beside(what).into());
         }
     }
     Ok(())
@@ -215,11 +213,10 @@ fn check_together(input: &GetResourcesInput) -> Result<(), ApiError> {
 fn check_filters(filters: &[TagFilter]) -> Result<(), ApiError> {
     for filter in filters {
         if filter.key.as_ref().is_none_or(String::is_empty) {
-            return Err(invalid("A tag filter must have a Key."));
+            return Err(Refusal::NoKey.into());
         }
         if VALUES_PER_FILTER_MAX < filter.values.as_ref().map_or(0, Vec::len) {
-            let message = format!("A tag filter has at most {VALUES_PER_FILTER_MAX} Values.");
-            return Err(invalid(message));
+            return Err(Refusal::TooManyValues.into());
         }
     }
     Ok(())
@@ -248,11 +245,7 @@ fn read_size(asked: Option<i32>) -> Result<usize, ApiError> {
     match asked.map(usize::try_from) {
         None => Ok(RESOURCES_PER_PAGE),
         Some(Ok(size)) if (1..=RESOURCES_PER_PAGE_MAX).contains(&size) => Ok(size),
-        Some(_) => {
-            let message =
-                format!("ResourcesPerPage must be between 1 and {RESOURCES_PER_PAGE_MAX}.");
-            Err(invalid(message))
-        }
+        Some(_) => Err(Refusal::PageSize.into()),
     }
 }
 
@@ -260,14 +253,14 @@ fn read_tags_per_page(asked: Option<i32>) -> Result<Option<usize>, ApiError> {
     let Some(asked) = asked else { return Ok(None) };
     match usize::try_from(asked) {
         Ok(max) if TAGS_PER_PAGE.contains(&asked) && max.is_multiple_of(100) => Ok(Some(max)),
-        Ok(_) | Err(_) => Err(invalid("TagsPerPage must be 100, 200, 300, 400 or 500.")),
+        Ok(_) | Err(_) => Err(Refusal::TagsPerPage.into()),
     }
 }
 
 /// What the last page ended with.
 fn read_token(token: Option<&str>) -> Result<Option<String>, ApiError> {
     let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(None) };
-    let bad = || invalid("The specified PaginationToken is invalid.");
+    let bad = || ApiError::from(Refusal::Token);
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
     String::from_utf8(bytes).map(Some).map_err(|_| bad())
 }

@@ -79,6 +79,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        self.make_repository(&repository, by).await?;
         self.known(&repository)?;
         let asked = query(request.uri());
         if let Some(mount) = asked.get("mount")
@@ -258,6 +259,23 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         let size = self.uploads.finish(upload, writer, &self.blobs, digest).await?;
         self.catalog.link(repository, digest, size).await?;
         Ok(size)
+    }
+}
+
+impl<C: Catalog, A: Authorizer> Registry<C, A> {
+    /// Makes content that was written whole a layer of the repository, if it is what it is called.
+    pub async fn add_layer(
+        &self,
+        repository: &Repository,
+        writer: BlobWriter,
+        digest: Digest,
+    ) -> Result<(), RegistryError> {
+        let _making = self.gate.making().await;
+        let blobs = self.blobs.clone();
+        let finished = tokio::task::spawn_blocking(move || writer.finish(&blobs, &digest)).await;
+        let size = finished.map_err(|_| crate::UploadError::Worker)??;
+        self.catalog.link(repository, digest, size).await?;
+        Ok(())
     }
 }
 

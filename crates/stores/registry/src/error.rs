@@ -11,6 +11,16 @@ use crate::answer::{self, Answer};
 use crate::catalog::CatalogError;
 use crate::uploads::UploadError;
 
+/// What kept another registry from giving an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// It, or this host's owner, says no.
+    Denied,
+    TooManyRequests,
+    /// It can't be reached, or what it says makes no sense.
+    Away,
+}
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -43,6 +53,9 @@ pub enum RegistryError {
     RangeNotSatisfiable { size: u64 },
     #[error("the number of results asked for is no number")]
     PaginationInvalid,
+    /// The registry that the image would come from does not give it; the sentence says why.
+    #[error("{1}")]
+    Upstream(UpstreamFailure, String),
     #[error("the request's body broke off: {0}")]
     Body(String),
     #[error(transparent)]
@@ -72,6 +85,14 @@ impl RegistryError {
                 (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID")
             }
             Self::PaginationInvalid => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
+            Self::Upstream(failure, _) => match failure {
+                UpstreamFailure::Denied => (StatusCode::FORBIDDEN, "DENIED"),
+                UpstreamFailure::TooManyRequests => {
+                    (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS")
+                }
+                // Not one of those that say that this registry is away, and worth waiting for.
+                UpstreamFailure::Away => (StatusCode::FAILED_DEPENDENCY, "UNAVAILABLE"),
+            },
             Self::Body(_) => (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
             Self::Upload(error) => error.status_and_code(),
             Self::Catalog(error) => of_catalog(error),

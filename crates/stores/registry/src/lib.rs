@@ -25,18 +25,20 @@ mod manifests;
 pub mod memory;
 mod rights;
 mod route;
+mod supply;
 mod uploads;
 
 pub use answer::Answer;
 pub use auth::{Admitted, Authorizer, Login, Operation, Target, TokenKey, USER};
 pub use catalog::{Catalog, CatalogError, NewManifest, Referrer, Repository, StoredManifest};
-pub use error::RegistryError;
+pub use error::{RegistryError, UpstreamFailure};
 pub use gate::Swept;
-pub use manifests::describe;
+pub use manifests::{Identifier, describe};
+pub use supply::{Supplier, Supplying};
 pub use uploads::{Upload, UploadError, Uploads};
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_wire::Origin;
 use bytes::Bytes;
@@ -83,13 +85,15 @@ pub struct Parts<C, A> {
 
 /// A registry. Shared as an `Arc`.
 #[derive(Debug)]
-pub struct Registry<C, A> {
+pub struct Registry<C, A: Authorizer> {
     catalog: C,
     authorizer: A,
     clock: Arc<dyn Clock>,
     blobs: BlobStore,
     uploads: Uploads,
     gate: Gate,
+    /// Set once, if anybody brings what is not there.
+    supplier: OnceLock<Arc<dyn Supplier<A::Caller>>>,
 }
 
 /// A request that was let in: who asks for what.
@@ -121,7 +125,8 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         files::format::raise(&dir, FORMAT_STEPS).map_err(|error| failed(error.into()))?;
         let blobs = BlobStore::open(&dir)?;
         let uploads = Uploads::open(&dir, ids)?;
-        Ok(Self { catalog, authorizer, clock, blobs, uploads, gate: Gate::default() })
+        let (gate, supplier) = (Gate::default(), OnceLock::new());
+        Ok(Self { catalog, authorizer, clock, blobs, uploads, gate, supplier })
     }
 
     pub fn blobs(&self) -> &BlobStore {
@@ -230,10 +235,11 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
                 self.list_referrers(&at(name), &digest, request.uri())
             }
             (Method::GET | Method::HEAD, Endpoint::Manifest { name, identifier }) => {
-                self.get_manifest(&at(name), &identifier, request.method() == Method::GET).await
+                let is_pull = request.method() == Method::GET;
+                self.get_manifest(&at(name), &by, &identifier, is_pull).await
             }
             (Method::PUT, Endpoint::Manifest { name, identifier }) => {
-                self.put_manifest(&at(name), &identifier, request).await
+                self.put_manifest(&at(name), &by, &identifier, request).await
             }
             (Method::DELETE, Endpoint::Manifest { name, identifier }) => {
                 self.delete_manifest(&at(name), &identifier).await

@@ -1,5 +1,7 @@
 //! Manifests: get, put, delete, by tag or by digest.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -7,19 +9,29 @@ use http_body::Body;
 use image::manifest::{Descriptor, MANIFEST_BYTES_MAX, Manifest, media_type};
 use image::{Digest, Hasher, ImageTag};
 
-use crate::Registry;
 use crate::answer::{self, Answer};
 use crate::auth::Authorizer;
 use crate::body::read_small;
 use crate::catalog::{Catalog, NewManifest, Repository};
 use crate::error::RegistryError;
+use crate::{By, Registry};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// A manifest's name within its repository.
-enum Identifier {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identifier {
     Tag(ImageTag),
     Digest(Digest),
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
 }
 
 impl Identifier {
@@ -86,12 +98,17 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
     pub(crate) async fn get_manifest(
         &self,
         repository: &Repository,
+        by: &By<A::Caller>,
         identifier: &str,
         is_pull: bool,
     ) -> Result<Answer, RegistryError> {
-        self.known(repository)?;
         let unknown = || RegistryError::ManifestUnknown(identifier.to_owned());
-        let digest = match Identifier::read(identifier)? {
+        let identifier = Identifier::read(identifier)?;
+        if let (Some(supplier), By::Caller(caller)) = (self.supplier.get(), by) {
+            supplier.image(caller, repository, &identifier).await?;
+        }
+        self.known(repository)?;
+        let digest = match identifier {
             Identifier::Digest(digest) => digest,
             Identifier::Tag(tag) => self.catalog.tag(repository, &tag).ok_or_else(unknown)?,
         };
@@ -119,6 +136,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
     pub(crate) async fn put_manifest<B>(
         &self,
         repository: &Repository,
+        by: &By<A::Caller>,
         identifier: &str,
         request: Request<B>,
     ) -> Result<Answer, RegistryError>
@@ -126,6 +144,7 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        self.make_repository(repository, by).await?;
         self.known(repository)?;
         let identifier = Identifier::read(identifier)?;
         let said = request.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok());

@@ -1,8 +1,10 @@
 //! Roles that the region assumes as one of its services: what Amazon's services do with the roles that are
 //! passed to them.
 
-use aws_wire::Session;
-use longshore_types::{AccountId, Timestamp};
+use std::sync::Arc;
+
+use aws_wire::{Origin, Principal, Session};
+use longshore_types::{AccountId, Timestamp, Uuid};
 use model::{IamRole, View};
 use policy::{Action, Caller, Context, Policies, Request, ResourceKind, evaluate};
 
@@ -48,6 +50,32 @@ impl Control {
         let session =
             Session { issued_at: now, expires: now.plus_ms(asked.lasts_ms), ..Session::default() };
         Ok(self.access.sessions.issue(self.ids.as_ref(), role.account, holder, session))
+    }
+
+    /// Somebody who acts as the role from now on, if its trust policy lets the service assume it for this source.
+    pub fn acting_as(
+        &self,
+        view: &View,
+        asked: &Assumption<'_>,
+        now: Timestamp,
+    ) -> Result<aws_wire::Caller, CannotAssume> {
+        let role = self.assumable(view, asked, now)?;
+        let issued = self.assume(view, asked, now)?;
+        let session = Session { issued_at: now, expires: issued.expires, ..Session::default() };
+        Ok(aws_wire::Caller {
+            account: role.account,
+            region: self.config.region.clone(),
+            access_key: issued.access_key_id,
+            principal: Principal::Role {
+                name: Arc::clone(&role.name),
+                id: Arc::clone(&role.unique_id),
+                session: asked.session_name.into(),
+            },
+            session: Some(Arc::new(session)),
+            origin: Origin::default(),
+            request_id: Uuid::mint(self.ids.as_ref()),
+            now,
+        })
     }
 
     fn assumable<'v>(
@@ -97,7 +125,6 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use model::{Grants, Row, Seq, TrustText};
 

@@ -4,6 +4,7 @@
 
 pub mod access_keys;
 mod assume;
+pub mod linked;
 pub mod managed;
 mod resource_policies;
 pub mod session;

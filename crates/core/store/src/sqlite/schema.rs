@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     Step { version: 5, run: take_rows_of_secrets },
     Step { version: 6, run: take_registry_policies },
     Step { version: 7, run: take_access_keys_of_the_root },
+    Step { version: 8, run: take_registry_rules },
 ];
 
 /// The version that this release writes.
@@ -72,6 +73,12 @@ fn take_registry_policies(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// (`Control::raise_access_keys`); and a secret's version may have no key yet. A release that knows neither must not write
 /// here.
 fn take_access_keys_of_the_root(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of pull-through cache rules and of templates of repositories come to be: a release that does not know them
+/// must not write here.
+fn take_registry_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

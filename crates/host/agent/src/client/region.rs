@@ -44,6 +44,16 @@ struct LoginKey {
     registry: Option<String>,
 }
 
+impl LoginKey {
+    fn of(account: AccountId, auth: &RegistryAuth, role: Option<&RoleCredentials>) -> Self {
+        let registry = match auth {
+            RegistryAuth::Ecr { registry_id, .. } => registry_id.clone(),
+            RegistryAuth::None | RegistryAuth::Secret { .. } => None,
+        };
+        Self { account, role: role.map(|role| role.role_arn.clone()), registry }
+    }
+}
+
 /// Delivers what the engine has to say.
 #[derive(Debug)]
 pub struct RegionLink {
@@ -219,16 +229,15 @@ impl Region for RegionLink {
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, CallError>> {
         Box::pin(async move {
-            // A name without credentials of its own may still lead to the region's registry.
-            let (registry, is_required) = match auth {
-                RegistryAuth::Ecr { registry_id, .. } => (registry_id, true),
-                RegistryAuth::None | RegistryAuth::Secret { .. } => (None, false),
+            let is_required = match auth {
+                RegistryAuth::Ecr { .. } => true,
+                // A name without credentials of its own may still lead to the region's registry.
+                RegistryAuth::None | RegistryAuth::Secret { .. } => false,
             };
-            let as_role = role.as_ref().map(|role| role.role_arn.clone());
+            let key = LoginKey::of(account, &auth, role.as_ref());
             // What one role may fetch says nothing about another.
-            let owner = as_role.clone().unwrap_or_else(|| account.to_string());
+            let owner = key.role.clone().unwrap_or_else(|| account.to_string());
             let none = Auth::none().owned_by(owner);
-            let key = LoginKey { account, role: as_role, registry };
             match self.find_login(key, role.as_ref()).await {
                 Ok(login) => Ok(none.with(login.host, login.basic)),
                 Err(error) if is_required => Err(error),
@@ -238,6 +247,18 @@ impl Region for RegionLink {
                 }
             }
         })
+    }
+
+    fn forget_login(
+        &self,
+        account: AccountId,
+        auth: &RegistryAuth,
+        role: Option<&RoleCredentials>,
+    ) {
+        let key = LoginKey::of(account, auth, role);
+        if let Ok(mut logins) = self.logins.lock() {
+            logins.remove(&key);
+        }
     }
 
     fn secret(

@@ -33,6 +33,8 @@ pub trait Region: Send + Sync + Debug {
         auth: RegistryAuth,
         role: Option<RoleCredentials>,
     ) -> BoxFuture<'_, Result<Auth, CallError>>;
+    /// Forgets what [`Region::login`] gave: the registry does not take it any more.
+    fn forget_login(&self, account: AccountId, auth: &RegistryAuth, role: Option<&RoleCredentials>);
     /// A value of Secrets Manager, read with a task's execution role.
     fn secret(
         &self,

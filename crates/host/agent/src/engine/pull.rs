@@ -58,19 +58,32 @@ async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Fai
             .owned_by(secret.as_str());
         return pull_with(ctx, index, reference, login).await;
     }
-    let login = match (&container.registry, role) {
-        (RegistryAuth::None, None) => {
-            Ok(Auth::none().owned_by(ctx.spec.arn.scope.account.to_string()))
-        }
-        (registry, role) => {
-            let account = ctx.spec.arn.scope.account;
-            ctx.context.region.login(account, registry.clone(), role).await
-        }
+    let account = ctx.spec.arn.scope.account;
+    if let (RegistryAuth::None, None) = (&container.registry, &role) {
+        let nobody = Auth::none().owned_by(account.to_string());
+        return pull_with(ctx, index, reference, nobody).await;
+    }
+    let pull = async || {
+        let login = ctx.context.region.login(account, container.registry.clone(), role.clone());
+        let image = container.image.clone();
+        let login =
+            login.await.map_err(|why| Failure::Login { image, is_fargate, why: Arc::new(why) })?;
+        pull_with(ctx, index, reference.clone(), login).await
     };
-    let image = || container.image.clone();
-    let login =
-        login.map_err(|why| Failure::Login { image: image(), is_fargate, why: Arc::new(why) })?;
-    pull_with(ctx, index, reference, login).await
+    match pull().await {
+        // The login is older than this task: whoever it acts as may be gone, and another have the name.
+        Err(Failure::Pull { why }) if is_own_refusal(&ctx.context, &why) => {
+            let role = role.as_ref();
+            ctx.context.region.forget_login(account, &container.registry, role);
+            pull().await
+        }
+        pulled => pulled,
+    }
+}
+
+/// Whether the region's registry does not know who asks.
+fn is_own_refusal(context: &Context, why: &PullError) -> bool {
+    why.is_login_refused() && why.host().is_some_and(|host| context.region.is_own(host))
 }
 
 /// Pulls with the login that was found, and says as soon as it is known which image it is.

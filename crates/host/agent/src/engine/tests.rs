@@ -600,6 +600,23 @@ async fn a_limit_of_the_regions_fails_a_start_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_the_registry_does_not_take_any_more_is_asked_for_anew_once() {
+    let own = |image: &str| {
+        json!([{ "name": "web", "image": format!("region:4566/{image}:1"),
+            "registryAuthentication": { "type": "ecr", "ecrAuthData": { "region": "us-east-1" } } }])
+    };
+    let rig = Rig::new().await;
+    drop(rig.accept(own("expired")).await);
+    rig.until_reported(Status::Running).await;
+    assert_eq!(rig.region.forgotten.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let rig = Rig::new().await;
+    drop(rig.accept(own("unwelcome")).await);
+    let stopped = rig.until_reported(Status::Stopped).await;
+    assert!(stopped.reason.contains("no basic auth credentials"), "{}", stopped.reason);
+    assert_eq!(rig.region.forgotten.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_registry_that_is_away_fails_the_start() {
     let rig = Rig::new().await;
     drop(rig.accept(json!([{ "name": "web", "image": "elsewhere:5000/away:1" }])).await);

@@ -79,6 +79,12 @@ impl Egress {
         Self { is_open: true, ..Self::default() }
     }
 
+    /// What settings say: hosts that are allowed, and ranges such as `10.0.0.0/8` that are denied.
+    pub fn of(allowed: &[String], denied: &[String]) -> Result<Self, NotARange> {
+        let open = allowed.iter().fold(Self::default(), Self::allow);
+        denied.iter().try_fold(open, |egress, range| Ok(egress.deny(range.parse()?)))
+    }
+
     /// Allows `host` or `host:port`, wherever it is.
     #[must_use]
     pub fn allow(mut self, host: impl Into<String>) -> Self {
@@ -111,7 +117,7 @@ impl Egress {
         }
         let what = match local(address) {
             Some(what) => what,
-            None if self.is_denied(address) => "an address that this host's agent was told to deny",
+            None if self.is_denied(address) => "an address that is denied here (--deny-egress)",
             None => return None,
         };
         Some(Refused { address, what })

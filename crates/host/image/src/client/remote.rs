@@ -25,6 +25,8 @@ const TEXT_BYTES_MAX: usize = 256 << 10;
 const RETRY_AFTER_SECONDS_MAX: u64 = 20;
 /// A small answer must be whole in this time, however steadily it drips.
 const READ_LIMIT: Duration = Duration::from_secs(120);
+/// A registry that fetches first has this long to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(1800);
 /// An upload of any size must be taken in this time.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -178,7 +180,10 @@ impl Remote {
             self.check_target(uri)?;
         }
         let config = self.transport.config();
-        let mut limit = Duration::from_millis(config.answer_ms_max);
+        let mut limit = match is_ours && config.patient_with.contains(&self.host) {
+            true => PATIENCE,
+            false => Duration::from_millis(config.answer_ms_max),
+        };
         let mut request = Request::builder()
             .method(draft.method.clone())
             .uri(uri.clone())
@@ -346,7 +351,10 @@ impl Remote {
         let why = explain(status, &text.unwrap_or_default());
         let host = self.host.clone();
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied { host, why },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let is_unknown = status == StatusCode::UNAUTHORIZED;
+                ClientError::Denied { host, why, is_unknown }
+            }
             _ => ClientError::Status { host, status: status.as_u16(), why },
         }
     }
@@ -355,12 +363,12 @@ impl Remote {
 /// Says why a token server that asked for a login was shown none.
 fn withheld(error: ClientError, token_host: &str) -> ClientError {
     match error {
-        ClientError::Denied { host, why } => {
+        ClientError::Denied { host, why, is_unknown } => {
             let why = format!(
                 "{why} (its login is not shown to its token server {token_host}, another's host: \
                  add a login for {token_host} to show it one)"
             );
-            ClientError::Denied { host, why }
+            ClientError::Denied { host, why, is_unknown }
         }
         other => other,
     }

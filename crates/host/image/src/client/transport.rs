@@ -41,6 +41,8 @@ pub struct ClientConfig {
     pub plain_http: Vec<String>,
     /// Whom registries' certificates must come from.
     pub trust: Trust,
+    /// Registries, as `host:port`, that may fetch what they are asked for first, and so begin an answer late.
+    pub patient_with: Vec<String>,
     /// Where may be connected to at all.
     pub egress: Egress,
     pub user_agent: String,
@@ -56,6 +58,7 @@ impl Default for ClientConfig {
             retry_pause_ms: 250,
             plain_http: Vec::new(),
             trust: Trust::system(),
+            patient_with: Vec::new(),
             egress: Egress::default(),
             user_agent: concat!("longshore/", env!("CARGO_PKG_VERSION")).to_owned(),
         }

@@ -71,9 +71,19 @@ impl RegionApi for Region {
         if caller.principal == Principal::Anonymous {
             return Ok(()); // It is an open operation: nobody else comes so far.
         }
-        if matches!(caller.principal, Principal::User { .. }) && caller.session.is_none() {
+        let used = match &caller.principal {
+            Principal::User { .. } if caller.session.is_none() => Some(caller.access_key.as_str()),
+            // A role by its unique id, whichever of its sessions it is.
+            Principal::Role { id, .. } => Some(&**id),
+            Principal::User { .. }
+            | Principal::Root
+            | Principal::Federated { .. }
+            | Principal::Node { .. }
+            | Principal::Anonymous => None,
+        };
+        if let Some(used) = used {
             let (account, at, region) = (caller.account, caller.now, caller.region.to_string());
-            access.uses.note(&caller.access_key, KeyUse { account, at, service, region });
+            access.uses.note(used, KeyUse { account, at, service, region });
         }
         access.authorize(caller, service, operation)
     }

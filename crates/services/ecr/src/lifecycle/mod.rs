@@ -33,7 +33,7 @@ use crate::catalog::{manifests_of, need};
 use expire::Image;
 
 /// A text that must be a lifecycle policy.
-fn check(text: Option<&String>) -> Result<String, ApiError> {
+pub(super) fn check(text: Option<&String>) -> Result<String, ApiError> {
     let text = text.cloned().unwrap_or_default();
     match rules::read(&text) {
         Ok(_) => Ok(text),

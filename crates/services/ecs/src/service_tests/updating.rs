@@ -87,6 +87,7 @@ async fn a_forced_deployment_looks_images_up_again() {
             tag: "1".parse().unwrap(),
             digest: Digest::Sha256([byte; 32]),
             tagged_at: longshore_types::Timestamp(0),
+            checked_at: None,
         };
         world.put([tag.into()]).await;
     };

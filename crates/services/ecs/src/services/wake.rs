@@ -94,6 +94,8 @@ pub(super) fn row(
         | Key::EcrManifest(..)
         | Key::EcrTag(..)
         | Key::EcrLayer(..)
+        | Key::EcrPullThroughRule(..)
+        | Key::EcrTemplate(..)
         | Key::IamUser(..)
         | Key::IamGroup(..)
         | Key::IamRole(..)

@@ -1,5 +1,7 @@
 //! ECR on a core in memory.
 
+pub(crate) mod upstream;
+
 use std::sync::Arc;
 
 use aws_wire::{Caller, Origin};
@@ -8,6 +10,7 @@ use control::testing::{TestControl, people};
 use ecr_api::{Ecr as _, GetAuthorizationTokenRequest};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use image::Egress;
 use longshore_types::{SeededEnv, Token};
 
 use crate::{Ecr, catalog};
@@ -21,10 +24,18 @@ pub(crate) struct TestEcr {
 
 impl TestEcr {
     pub(crate) fn new() -> Self {
+        Self::with_config(|_| {})
+    }
+
+    pub(crate) fn with_config(change: impl FnOnce(&mut control::Config)) -> Self {
         let keys = Some(Token::from_text("secret".to_owned()));
-        let core = TestControl::with_config(|config| config.account_keys = keys);
+        let core = TestControl::with_config(|config| {
+            config.account_keys = keys;
+            change(config);
+        });
         let registry = catalog::open(&core.control).unwrap();
-        let ecr = Arc::new(Ecr::new(Arc::clone(&core.control), Arc::new(registry)));
+        let ecr =
+            Arc::new(Ecr::new(Arc::clone(&core.control), Arc::new(registry), Egress::anywhere()));
         Self { ecr, env: Arc::clone(&core.env), core }
     }
 

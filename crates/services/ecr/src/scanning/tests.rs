@@ -1,0 +1,175 @@
+//! Images that are scanned by a command, from the push to what is found.
+
+use ecr_api::*;
+use model::ManifestId;
+
+use crate::testing::TestEcr;
+use crate::testing::upstream::FakeUpstream;
+
+const NAME: &str = "hub/web";
+/// Says what lies where it was told, as a finding.
+const SCANNER: &str = r#"cd "$LONGSHORE_IMAGE" && test -f oci-layout && digest=$(sed 's/.*"digest":"sha256:\([0-9a-f]*\)".*/\1/' index.json) &&
+    test -f blobs/sha256/$digest && test -z "$LONGSHORE_ROOT_KEY" &&
+    echo '{"findings":[{"name":"CVE-1","severity":"LOW"},{"name":"'$digest'","severity":"HIGH","attributes":{"package_name":"x"}}]}'"#;
+
+struct World {
+    ecr: TestEcr,
+    id: ManifestId,
+}
+
+impl World {
+    /// A region with a scanner, and an image that came to a repository that scans on push.
+    async fn new(command: &str) -> Self {
+        let world = TestEcr::with_config(|config| {
+            config.image_scanner = Some(command.to_owned());
+        });
+        let upstream = FakeUpstream::new().await;
+        let put = upstream.image("web", Some("1"), "layer");
+        let root = world.root();
+        let rule = CreatePullThroughCacheRuleRequest {
+            ecr_repository_prefix: Some("hub".to_owned()),
+            upstream_registry_url: Some(upstream.host.clone()),
+            ..Default::default()
+        };
+        world.ecr.create_pull_through_cache_rule(&root, rule).await.unwrap();
+        let repository = CreateRepositoryRequest {
+            repository_name: Some(NAME.to_owned()),
+            image_scanning_configuration: Some(ImageScanningConfiguration {
+                scan_on_push: Some(true),
+            }),
+            ..Default::default()
+        };
+        world.ecr.create_repository(&root, repository).await.unwrap();
+        let path = format!("/v2/{NAME}/manifests/1");
+        assert_eq!(world.ask(&root, None, "GET", &path).await.0, 200);
+        let id = ManifestId { repository: NAME.parse().unwrap(), digest: put.digest };
+        Self { ecr: world, id }
+    }
+
+    async fn scan(&self, command: &str) {
+        let account = self.ecr.root().account;
+        self.ecr.ecr.scan(account, &self.id, command.to_owned()).await.unwrap();
+    }
+
+    async fn findings(
+        &self,
+        max: Option<i32>,
+        token: Option<String>,
+    ) -> DescribeImageScanFindingsResponse {
+        let input = DescribeImageScanFindingsRequest {
+            repository_name: Some(NAME.to_owned()),
+            image_id: Some(self.image()),
+            max_results: max,
+            next_token: token,
+            ..Default::default()
+        };
+        self.ecr.ecr.describe_image_scan_findings(&self.ecr.root(), input).await.unwrap()
+    }
+
+    fn image(&self) -> ImageIdentifier {
+        ImageIdentifier { image_tag: Some("1".to_owned()), image_digest: None }
+    }
+
+    async fn start(&self) -> Result<ScanStatus, String> {
+        let input = StartImageScanRequest {
+            repository_name: Some(NAME.to_owned()),
+            image_id: Some(self.image()),
+            registry_id: None,
+        };
+        let caller = aws_wire::Caller {
+            now: longshore_types::Clock::now(&*self.ecr.env),
+            ..self.ecr.root()
+        };
+        let started = self.ecr.ecr.start_image_scan(&caller, input).await;
+        let status = started.map_err(|error| error.code.into_owned())?.image_scan_status;
+        Ok(status.unwrap().status.unwrap())
+    }
+}
+
+fn status(answer: &DescribeImageScanFindingsResponse) -> (ScanStatus, String) {
+    let status = answer.image_scan_status.clone().unwrap();
+    (status.status.unwrap(), status.description.unwrap())
+}
+
+#[tokio::test]
+async fn what_a_scanner_finds_in_a_pushed_image_is_shown_the_worst_first() {
+    let world = World::new(SCANNER).await;
+    let pending = world.findings(None, None).await;
+    assert_eq!(status(&pending).0, ScanStatus::InProgress);
+    assert!(pending.image_scan_findings.is_none());
+    world.scan(SCANNER).await;
+    let first = world.findings(Some(1), None).await;
+    assert_eq!(status(&first).0, ScanStatus::Complete, "{:?}", status(&first).1);
+    let found = first.image_scan_findings.unwrap();
+    let worst = &found.findings.unwrap()[0];
+    assert_eq!(worst.name.as_deref(), Some(&*world.id.digest.hex()));
+    assert_eq!(worst.severity, Some(FindingSeverity::High));
+    assert_eq!(found.finding_severity_counts.unwrap()["LOW"], 1);
+    let rest = world.findings(Some(1), first.next_token).await;
+    let rest = rest.image_scan_findings.unwrap().findings.unwrap();
+    assert_eq!(rest[0].name.as_deref(), Some("CVE-1"));
+    let input =
+        DescribeImagesRequest { repository_name: Some(NAME.to_owned()), ..Default::default() };
+    let images = world.ecr.ecr.describe_images(&world.ecr.root(), input).await.unwrap();
+    let shown = images.image_details.unwrap().remove(0);
+    let counts = shown.image_scan_findings_summary.unwrap().finding_severity_counts.unwrap();
+    assert_eq!(counts["HIGH"], 1);
+}
+
+#[tokio::test]
+async fn a_scan_that_fails_says_so_and_may_be_asked_for_again_at_once() {
+    let world = World::new(SCANNER).await;
+    world.scan("echo no json").await;
+    let (state, why) = status(&world.findings(None, None).await);
+    assert_eq!(state, ScanStatus::Failed);
+    assert!(why.starts_with("the scanner printed no JSON of findings"), "{why}");
+    assert_eq!(world.start().await, Ok(ScanStatus::InProgress));
+    world.scan(SCANNER).await;
+    assert_eq!(status(&world.findings(None, None).await).0, ScanStatus::Complete);
+    assert_eq!(world.start().await, Err("LimitExceededException".to_owned()));
+    world.ecr.env.advance_ms(24 * 3_600_000);
+    assert_eq!(world.start().await, Ok(ScanStatus::InProgress));
+}
+
+#[tokio::test]
+async fn lists_of_images_are_not_scanned_and_what_was_never_scanned_has_no_scan() {
+    let world = World::new(SCANNER).await;
+    let none = DescribeImageScanFindingsRequest {
+        repository_name: Some(NAME.to_owned()),
+        image_id: Some(ImageIdentifier {
+            image_digest: Some(world.id.digest.to_string()),
+            image_tag: None,
+        }),
+        ..Default::default()
+    };
+    let answer = world.ecr.ecr.describe_image_scan_findings(&world.ecr.root(), none).await;
+    assert!(answer.is_ok());
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": world.id.digest.to_string(), "size": 1,
+        }],
+    });
+    let put = PutImageRequest {
+        repository_name: Some(NAME.to_owned()),
+        image_manifest: Some(index.to_string()),
+        image_tag: Some("list".to_owned()),
+        ..Default::default()
+    };
+    world.ecr.ecr.put_image(&world.ecr.root(), put).await.unwrap();
+    let input = StartImageScanRequest {
+        repository_name: Some(NAME.to_owned()),
+        image_id: Some(ImageIdentifier { image_tag: Some("list".to_owned()), image_digest: None }),
+        registry_id: None,
+    };
+    let error = world.ecr.ecr.start_image_scan(&world.ecr.root(), input).await.unwrap_err();
+    assert_eq!(error.code, "UnsupportedImageTypeException");
+    let none = DescribeImageScanFindingsRequest {
+        repository_name: Some(NAME.to_owned()),
+        image_id: Some(ImageIdentifier { image_tag: Some("list".to_owned()), image_digest: None }),
+        ..Default::default()
+    };
+    let answer = world.ecr.ecr.describe_image_scan_findings(&world.ecr.root(), none).await;
+    assert_eq!(answer.unwrap_err().code, "ScanNotFoundException");
+}
