@@ -121,7 +121,7 @@ mod tests {
         name: &str,
     ) -> Result<(), String> {
         let verifier = Verifier { pin, provider: provider() };
-        let rest: Vec<_> = chain[1..].iter().map(|each| CertificateDer::clone(each)).collect();
+        let rest: Vec<_> = chain[1..].iter().copied().cloned().collect();
         let name = ServerName::try_from(name).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         let verified = verifier.verify_server_cert(chain[0], &rest, &name, &[], now);

@@ -225,8 +225,9 @@ impl Wrapped {
         let materials = view.kms_keys.iter().flat_map(|key| &key.materials);
         let materials = materials.map(|material| material.wrapped.as_str());
         let secrets = view.iam_access_keys.iter().filter_map(|key| parts(&key.sealed_secret));
-        let rows = view.kms_keys.len() + secrets.clone().count();
-        let all = materials.chain(secrets.map(|(wrapped, _)| wrapped));
+        let secrets: Vec<&str> = secrets.map(|(wrapped, _)| wrapped).collect();
+        let rows = view.kms_keys.len() + secrets.len();
+        let all = materials.chain(secrets);
         Self { rows, by: all.filter_map(RootKey::wrapped_by).collect() }
     }
 

@@ -354,7 +354,7 @@ mod tests {
         let mut now = Timestamp(1_700_000_000_000);
         for _ in 0..1_000 {
             let next = cron.next_after(now).unwrap();
-            assert!(now < next && next.0 % (6 * HOUR_MS) == 0, "{now} {next}");
+            assert!(now < next && next.0.is_multiple_of(6 * HOUR_MS), "{now} {next}");
             now = next;
         }
     }

@@ -192,7 +192,7 @@ pub(crate) async fn run(
     }
     let said = args.host.attributes().into_iter();
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
-    let denied = args.egress.deny_egress.iter();
+    let denied = args.egress.images.deny_egress.iter();
     config.log_egress = denied.fold(Egress::default(), |egress, range| egress.deny(*range));
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     let defaults = TaskLimits::default();

@@ -130,11 +130,12 @@ impl RegionApi for Region {
         is_owner.then(|| -> BoxFuture<'a, _> {
             Box::pin(async {
                 let changed = self.control.change_root_key().await;
-                let (key, rewrapped) = changed.map_err(|why| match why {
-                    RootKeyError::Elsewhere { .. } => {
+                let (key, rewrapped) = changed.map_err(|why| {
+                    if matches!(why, RootKeyError::Elsewhere { .. }) {
                         ApiError::client("InvalidRequestException", why.to_string())
+                    } else {
+                        ApiError::fault("failed to change the root key", why)
                     }
-                    why => ApiError::fault("failed to change the root key", why),
                 })?;
                 Ok(serde_json::json!({ "rootKey": key.to_string(), "rewrapped": rewrapped }))
             })

@@ -175,7 +175,7 @@ async fn a_changed_secret_wakes_whoever_names_it() {
     let who = Who { account: world.test.root().account, service: world.id() };
     let mut rolls = SecretRolls::new(world.ecs());
     let view = world.ecs().control.view();
-    assert_eq!(rolls.keys(&view), [who.clone()]);
+    assert_eq!(rolls.keys(&view), std::slice::from_ref(&who));
     let mut queue = Queue::default();
     let key = Key::Secret(who.account, Arc::from("db"));
     rolls.wake(&view, &Change { seq: Seq(99), key }, &mut queue);

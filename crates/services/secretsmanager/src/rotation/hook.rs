@@ -2,16 +2,16 @@
 //!
 //! A redirect is not followed, and of the answer only the status counts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tracing::warn;
+use trust::Trust;
 
 use crate::limits::{HOOK_BYTES_MAX, STEP_HOOK_MS_MAX};
 
@@ -77,28 +77,12 @@ impl Hooks {
     fn client(&self) -> &Http {
         self.client.get_or_init(|| {
             let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls_config())
+                .with_tls_config(Trust::system().client_config())
                 .https_or_http()
                 .enable_http1()
                 .build();
             Client::builder(TokioExecutor::new()).build(connector)
         })
-    }
-}
-
-fn tls_config() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = || {
-        rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("ring supports the default protocol versions")
-    };
-    match versions().with_native_roots() {
-        Ok(config) => config.with_no_client_auth(),
-        Err(error) => {
-            warn!(%error, "no certificate authorities found, hooks cannot be asked by https");
-            versions().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        }
     }
 }
 
