@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
+mod node;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +10,11 @@ use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
 use clap::{Args, Parser, Subcommand};
 use control::Advertised;
 use longshore_types::{ClusterName, RegionName, Token};
+
+pub(crate) use node::{
+    AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, TokenCreate, TokenRevoke,
+    UnitArgs,
+};
 
 /// Where a region listens unless told otherwise: the port that people's wrappers already expect.
 pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:4566";
@@ -54,10 +61,13 @@ pub(crate) enum Command {
     /// Look after the key that secrets are kept under
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Hosts of the region: make tokens that they join by, list them, drain and remove them
+    #[command(subcommand)]
+    Node(Node),
     /// Run only the region's API, in the foreground
     Region(RegionAlone),
     /// Run only this host's agent, in the foreground (needs root)
-    Agent(AgentArgs),
+    Agent(Box<AgentCommand>),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
     Simulate(Simulate),
 }
@@ -236,10 +246,21 @@ impl std::fmt::Debug for RotateRoot {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AgentCommand {
+    #[command(flatten)]
+    pub(crate) args: AgentArgs,
+    #[command(subcommand)]
+    pub(crate) action: Option<AgentAction>,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
-    /// The cluster that this host joins as a container instance
+    /// The cluster that this host joins as a container instance; a token says it itself
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) cluster: ClusterName,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
     #[command(flatten)]
     pub(crate) host: HostArgs,
     #[command(flatten)]
@@ -320,6 +341,12 @@ pub(crate) struct HostArgs {
     /// group places its tasks here
     #[arg(long, value_name = "NAME")]
     pub(crate) auto_scaling_group: Option<String>,
+    /// The Availability Zone that this machine is in: a letter, or a zone's whole name
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(crate) zone: Option<String>,
+    /// The type of this machine, as the attribute ecs.instance-type
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) instance_type: Option<String>,
     /// An attribute of this machine, for placement constraints and strategies; may be given several
     /// times
     #[arg(long = "instance-attribute", value_name = "NAME=VALUE", value_parser = attribute)]
@@ -412,7 +439,19 @@ const CLOSED: &str = "closed";
 const GROUP_ATTRIBUTE: &str = "longshore.auto-scaling-group";
 
 impl HostArgs {
-    /// All that is said, as attributes.
+    /// All that is said, as attributes of an instance in a region.
+    pub(crate) fn attributes_in(&self, region: &RegionName) -> Vec<(String, String)> {
+        let zone = self.zone.as_ref().map(|zone| {
+            let is_letter = zone.len() == 1;
+            if is_letter { format!("{region}{zone}") } else { zone.clone() }
+        });
+        let named =
+            [("ecs.availability-zone", zone), ("ecs.instance-type", self.instance_type.clone())];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.attributes().into_iter().chain(named).collect()
+    }
+
+    /// What is said by attributes alone.
     pub(crate) fn attributes(&self) -> Vec<(String, String)> {
         let group = self.auto_scaling_group.iter();
         let group = group.map(|group| (GROUP_ATTRIBUTE.to_owned(), group.clone()));
@@ -464,7 +503,12 @@ impl HostArgs {
         let limit = |name: &str, value: Option<u64>| {
             value.map(|value| (format!("--{name}"), value.to_string()))
         };
+        let text = |name: &str, value: &Option<String>| {
+            value.clone().map(|value| (format!("--{name}"), value))
+        };
         let limits = [
+            text("zone", &self.zone),
+            text("instance-type", &self.instance_type),
             limit("task-pids-max", self.task_pids_max),
             limit("task-storage-gib", self.task_storage_gib),
         ];
@@ -475,6 +519,16 @@ impl HostArgs {
             .flat_map(|(flag, value)| [flag, value])
             .collect()
     }
+}
+
+/// `b`, or `eu-north-1b`.
+fn zone(text: &str) -> Result<String, String> {
+    let is_word =
+        text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-');
+    let is_zone = is_word && text.ends_with(|c: char| c.is_ascii_lowercase());
+    is_zone
+        .then(|| text.to_owned())
+        .ok_or("a zone is a letter, or a whole name such as eu-north-1b".to_owned())
 }
 
 /// `NAME=VALUE`, in the characters that ECS allows.
@@ -772,7 +826,7 @@ mod tests {
     #[test]
     fn where_an_agent_may_go_reaches_it() {
         let egress = |line: &str| match parse(line)?.command {
-            Command::Agent(agent) => Ok::<_, clap::Error>(agent.egress.to_args()),
+            Command::Agent(agent) => Ok::<_, clap::Error>(agent.args.egress.to_args()),
             Command::Up(up) => Ok(up.egress.to_args()),
             other => panic!("{other:?}"),
         };
@@ -789,9 +843,29 @@ mod tests {
     }
 
     #[test]
+    fn where_a_host_is_and_what_it_is_are_attributes() {
+        let line = "longshore up --zone b --instance-type m5.large --instance-attribute a=b";
+        let Command::Up(up) = parse(line).unwrap().command else { panic!("{line}") };
+        let region = "eu-north-1".parse().unwrap();
+        let expected = [
+            ("a", "b"),
+            ("ecs.availability-zone", "eu-north-1b"),
+            ("ecs.instance-type", "m5.large"),
+        ];
+        assert_eq!(
+            up.host.attributes_in(&region),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        let line = format!("longshore agent {}", up.host.to_args().join(" "));
+        let Command::Agent(agent) = parse(&line).unwrap().command else { panic!("{line}") };
+        assert_eq!(agent.args.host.attributes_in(&region), up.host.attributes_in(&region));
+        assert!(parse("longshore up --zone B").is_err());
+    }
+
+    #[test]
     fn what_a_host_says_of_itself_reaches_its_agent() {
         let host = |line: &str| match parse(line)?.command {
-            Command::Agent(agent) => Ok::<_, clap::Error>(agent.host),
+            Command::Agent(agent) => Ok::<_, clap::Error>(agent.args.host),
             Command::Up(up) => Ok(up.host),
             other => panic!("{other:?}"),
         };

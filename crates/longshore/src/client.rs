@@ -9,12 +9,14 @@ use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
 use ecr_api as ecr;
 use ecs_api as ecs;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use logs_api as logs;
 use longshore_types::{Clock, RegionName, SystemClock};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// The largest answer that is read.
@@ -28,7 +30,7 @@ pub(crate) enum ClientError {
     Http { operation: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// The region refused.
     #[error("{operation}: {code}: {message}")]
-    Api { operation: String, code: String, message: String },
+    Api { operation: String, code: String, message: String, status: u16 },
     #[error("the region's answer to {operation} cannot be read: {why}")]
     Answer { operation: String, why: String },
 }
@@ -125,30 +127,31 @@ impl Client {
         }
         let part = |tag| texts(&text, tag).into_iter().next().unwrap_or_default();
         let (code, message) = (part("Code"), part("Message"));
-        Err(ClientError::Api { operation: operation.to_owned(), code, message })
+        let status = status.as_u16();
+        Err(ClientError::Api { operation: operation.to_owned(), code, message, status })
     }
 
     /// What the region does by itself.
-    pub(crate) async fn status<O: serde::de::DeserializeOwned>(&self) -> Result<O, ClientError> {
-        self.own("DescribeStatus", region::server::STATUS_TARGET).await
+    pub(crate) async fn status<O: DeserializeOwned>(&self) -> Result<O, ClientError> {
+        self.own("DescribeStatus", &serde_json::json!({})).await
     }
 
     /// Puts another root key in the place of the one there is.
-    pub(crate) async fn rotate_root<O: serde::de::DeserializeOwned>(
-        &self,
-    ) -> Result<O, ClientError> {
-        self.own("RotateRootKey", region::server::ROOT_KEY_TARGET).await
+    pub(crate) async fn rotate_root<O: DeserializeOwned>(&self) -> Result<O, ClientError> {
+        self.own("RotateRootKey", &serde_json::json!({})).await
     }
 
-    /// An operation of the region that is no service's.
-    async fn own<O: serde::de::DeserializeOwned>(
+    /// An operation that is of no service of Amazon's.
+    pub(crate) async fn own<I: Serialize, O: DeserializeOwned>(
         &self,
         operation: &str,
-        target: &'static str,
+        input: &I,
     ) -> Result<O, ClientError> {
         let mut headers = HeaderMap::new();
-        headers.insert("x-amz-target", HeaderValue::from_static(target));
-        let sent = self.send("longshore", operation, headers, Bytes::from_static(b"{}"));
+        let target = format!("{}{operation}", region::server::OWN_TARGET);
+        headers.insert("x-amz-target", target.parse().expect("names of operations are ASCII"));
+        let body = serde_json::to_vec(input).expect("a shape has string keys");
+        let sent = self.send("longshore", operation, headers, Bytes::from(body));
         let (status, answer) = sent.await?;
         if status != StatusCode::OK {
             return Err(json_refusal(operation, status, &answer));
@@ -204,6 +207,18 @@ async fn exchange(
     let stream = TcpStream::connect(endpoint)
         .await
         .map_err(|source| ClientError::Unreachable { address: endpoint, source })?;
+    ask(stream, operation, request).await
+}
+
+/// Sends a request over a connection that nobody else uses, and reads the whole answer.
+pub(crate) async fn ask<T>(
+    stream: T,
+    operation: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), ClientError>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Http {
         operation: operation.to_owned(),
         source,
@@ -227,12 +242,12 @@ struct Refusal {
     message: String,
 }
 
-fn json_refusal(operation: &str, status: StatusCode, body: &[u8]) -> ClientError {
+pub(crate) fn json_refusal(operation: &str, status: StatusCode, body: &[u8]) -> ClientError {
     let operation = operation.to_owned();
     match serde_json::from_slice::<Refusal>(body) {
         Ok(Refusal { code, message }) => {
             let code = code.rsplit('#').next().unwrap_or_default().to_owned();
-            ClientError::Api { operation, code, message }
+            ClientError::Api { operation, code, message, status: status.as_u16() }
         }
         Err(_) => ClientError::Answer { operation, why: format!("status {status}") },
     }

@@ -240,12 +240,14 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 13] = [
         "agent",
         "audit",
         "logs",
         "registry",
+        "joining.json",
         "keys.json",
+        "node.json",
         "region.json",
         "registry-auth.json",
         "root.key",

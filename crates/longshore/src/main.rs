@@ -16,10 +16,14 @@ mod client;
 mod commands;
 mod data_dir;
 mod error;
+mod instances;
+mod keeper;
 mod leftovers;
 mod logging;
+mod membership;
 mod procs;
 mod reach;
+mod remote;
 mod signals;
 mod supervisor;
 mod table;
@@ -68,7 +72,7 @@ fn start_logging(command: &Command) -> Logging {
     let (is_long_lived, log) = match command {
         Command::Up(args) => (true, args.region.log.clone()),
         Command::Region(args) => (true, args.region.log.clone()),
-        Command::Agent(args) => (true, args.log.clone()),
+        Command::Agent(agent) => (agent.action.is_none(), agent.args.log.clone()),
         _ => (false, None),
     };
     let default = if is_long_lived { "info" } else { "warn" };
@@ -82,7 +86,7 @@ fn start(cli: Cli) -> Result<(), Error> {
     let data = data_dir(cli.data_dir, &environment)?;
     let is_supervised = match &cli.command {
         Command::Region(args) => args.region.supervised,
-        Command::Agent(args) => args.supervised,
+        Command::Agent(agent) => agent.args.supervised,
         _ => false,
     };
     if is_supervised {
@@ -123,8 +127,9 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Secrets(Secrets::RotateRoot(args)) => {
             commands::secrets::rotate_root(data, &args).await
         }
+        Command::Node(command) => commands::node::run(data, &command).await,
         Command::Region(args) => commands::region::run(data, &args).await,
-        Command::Agent(args) => commands::agent::run(data, environment, &args).await,
+        Command::Agent(agent) => commands::agent::run(data, environment, &agent).await,
         Command::Simulate(args) => commands::simulate::run(environment, &args).await,
     }
 }

@@ -82,7 +82,10 @@ fn names(
     let own = own.iter().filter(|_| is_everywhere).map(ToString::to_string);
     let listened = Some(address.ip()).filter(|ip| !ip.is_unspecified());
     let first = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
+    // By which containers come, through their agent.
+    let relayed = agent::endpoint::ADDRESS.to_string();
     let all = first
+        .chain([relayed])
         .chain(advertise.map(|it| it.host().to_owned()))
         .chain(listened.map(|ip| ip.to_string()))
         .chain(host_name.filter(|name| is_dns_name(name)))
@@ -184,7 +187,7 @@ mod tests {
             let address = address.parse().unwrap();
             names(address, Some(&advertised), Some("host_x".to_owned()), &own)
         };
-        let always = ["localhost", "127.0.0.1", "::1", "r.lan"];
+        let always = ["localhost", "127.0.0.1", "::1", "169.254.170.2", "r.lan"];
         assert_eq!(of("127.0.0.1:1"), always);
         assert_eq!(of("0.0.0.0:1"), [&always[..], &["10.0.0.7", "fd00::7"]].concat());
         assert_eq!(of("10.0.0.7:1"), [&always[..], &["10.0.0.7"]].concat());

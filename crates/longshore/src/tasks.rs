@@ -9,7 +9,7 @@ use crate::error::Error;
 const DESCRIBE_MAX: usize = 100;
 
 /// All clusters' ARNs.
-async fn clusters(client: &Client) -> Result<Vec<String>, ClientError> {
+pub(crate) async fn clusters(client: &Client) -> Result<Vec<String>, ClientError> {
     let mut input = ecs::ListClustersRequest::default();
     let mut found = Vec::new();
     loop {

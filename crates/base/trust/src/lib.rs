@@ -3,18 +3,22 @@
 //!
 //! **Invariant:** a name is always verified. Nothing here makes a client that believes anybody.
 
+mod join_token;
 mod pinned;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 
+pub use join_token::{JoinToken, NotAToken};
 pub use pinned::{NotPinned, pinned};
 
 /// The one TLS that everything here is made with.
@@ -31,6 +35,21 @@ pub struct NoCertificates;
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, NoCertificates> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     read.ok().filter(|all| !all.is_empty()).ok_or(NoCertificates)
+}
+
+/// A certificate as a PEM text.
+pub fn to_pem(certificate: &[u8]) -> String {
+    const LINE: usize = 64;
+    let encoded = STANDARD.encode(certificate);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (position, letter) in encoded.chars().enumerate() {
+        if position > 0 && position % LINE == 0 {
+            text.push('\n');
+        }
+        text.push(letter);
+    }
+    text.push_str("\n-----END CERTIFICATE-----\n");
+    text
 }
 
 /// What tells a certificate from all others: the SHA-256 of its DER form.
@@ -126,6 +145,12 @@ mod tests {
         for bad in ["", "00", &"g".repeat(64), &"0".repeat(66)] {
             assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_read_as_it_is_written() {
+        let der: Vec<u8> = (0..=255).collect();
+        assert_eq!(certificates(to_pem(&der).as_bytes()).unwrap(), [CertificateDer::from(der)]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use vault::DataKey;
 use crate::config::Config;
 use crate::errors::not_authorized;
 use crate::iam::access_keys::{self, LONG_TERM};
+use crate::iam::node_keys::{self, holder};
 use crate::iam::session::{Holder, Sessions};
 use crate::iam::{Entity, KeyUses, entity_of};
 use crate::keyring::{RootKeys, parts};
@@ -143,6 +144,7 @@ pub struct Access {
     root_keys: RootKeys,
     /// Sealed users' secrets before the root key did.
     user_keys: Seal,
+    node_keys: Seal,
     denials: Seal,
 }
 
@@ -163,6 +165,7 @@ impl Access {
             uses: Arc::default(),
             root_keys,
             user_keys: Seal::new(secret, "user keys"),
+            node_keys: Seal::new(secret, "node keys"),
             denials: Seal::new(secret, "denials"),
             keys,
         }
@@ -187,6 +190,13 @@ impl Access {
         }
         if access_key_id.starts_with(LONG_TERM) {
             return self.user_key(view, access_key_id);
+        }
+        if let Some((node, key)) = node_keys::find(view, access_key_id) {
+            let secret = self.node_keys.open(&key.id, &key.sealed_secret)?;
+            let secret = Token::from_text(String::from_utf8(secret).ok()?);
+            let expires = Some(key.expires_at);
+            let principal = Principal::Node { instance: None };
+            return Some(AccessKey { expires, ..lasting(node.account, principal, secret) });
         }
         if let Some(token) = session_token.filter(|token| Sessions::is_token(token)) {
             return self.session_key(view, access_key_id, token);
@@ -253,6 +263,16 @@ impl Access {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         Uuid::from_random(bytes)
+    }
+
+    /// The secret of a host's key as its row keeps it: such a key lives for weeks and is renewed by the host itself.
+    pub fn seal_node_secret(
+        &self,
+        ids: &dyn IdSource,
+        access_key_id: &str,
+        secret: &Token,
+    ) -> String {
+        self.node_keys.seal(ids, access_key_id, secret.reveal().as_bytes())
     }
 
     /// A user's secret as its row keeps it: a data key that the root key wraps, and what it sealed.
@@ -378,7 +398,7 @@ pub fn may_operate(caller: &Caller, instance: &Instance) -> bool {
         | Principal::Role { .. }
         | Principal::Federated { .. } => is_own_account,
         Principal::Node { .. } => {
-            is_own_account && instance.access_key.as_deref() == Some(caller.access_key.as_str())
+            is_own_account && instance.access_key.as_deref() == Some(holder(&caller.access_key))
         }
         Principal::Anonymous => false,
     }

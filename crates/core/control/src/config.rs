@@ -37,6 +37,11 @@ impl Advertised {
         self.authority.host().trim_matches(['[', ']'])
     }
 
+    /// The one that its scheme has, unless it names one.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.is_secure { 443 } else { 80 })
+    }
+
     /// With its port, if it has one.
     pub fn authority(&self) -> &str {
         self.authority.as_str()

@@ -88,7 +88,8 @@ pub struct Instance {
     pub ec2_instance_id: Option<String>,
     pub capacity_provider: Option<String>,
     pub is_external: bool,
-    /// The access key it registered with; only that key may speak for it.
+    /// The access key it registered with, or what all keys of a host that joined have in common; only such a key may
+    /// speak for it.
     pub access_key: Option<String>,
     pub registered_at: Timestamp,
     pub agent: AgentState,

@@ -20,6 +20,7 @@ mod indexes;
 pub mod instance;
 pub mod kms;
 mod lookup;
+pub mod node;
 pub mod parameter;
 mod repository_policy;
 mod resource_policy;
@@ -50,6 +51,7 @@ pub use iam::{
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use kms::{KmsAlias, KmsKey};
+pub use node::{JoinToken, Node};
 pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
 pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;

@@ -235,6 +235,8 @@ rows! {
     SecretVersion(crate::secret::SecretVersion), secret_versions, "secret-version";
     Parameter(crate::parameter::Parameter), parameters, "parameter";
     ParameterVersion(crate::parameter::ParameterVersion), parameter_versions, "parameter-version";
+    JoinToken(crate::node::JoinToken), join_tokens, "join-token";
+    Node(crate::node::Node), nodes, "node";
 }
 
 impl Row {

@@ -139,6 +139,8 @@ const SINCE_THEN: &[Kind] = &[
     Kind::EcrRegistry,
     Kind::EcrPullThroughRule,
     Kind::EcrTemplate,
+    Kind::JoinToken,
+    Kind::Node,
 ];
 
 #[test]

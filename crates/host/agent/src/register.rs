@@ -45,7 +45,11 @@ pub(crate) async fn register(
             }
             Err(failure) => {
                 let is_refused = !failure.is_transient();
-                if is_refused && record.container_instance_arn.take().is_some() {
+                // What is wrong with the host's keys says nothing of the instance.
+                if is_refused
+                    && !is_about_keys(failure.code())
+                    && record.container_instance_arn.take().is_some()
+                {
                     warn!(error = %Chain(&failure), "the region does not know this instance any more");
                     continue;
                 }
@@ -59,6 +63,18 @@ pub(crate) async fn register(
             }
         }
     }
+}
+
+/// Whether a refusal is one of the signature, whatever was asked for.
+fn is_about_keys(code: &str) -> bool {
+    [
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "IncompleteSignatureException",
+        "ExpiredTokenException",
+        "MissingAuthenticationTokenException",
+    ]
+    .contains(&code)
 }
 
 async fn try_once(

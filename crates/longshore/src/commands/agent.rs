@@ -3,16 +3,16 @@
 //! All names of kernel objects carry a tag made from the data directory, so that two regions on one
 //! machine never touch each other's.
 
+mod home;
+mod unit;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
 use agent::endpoint::{self, TaskEndpoint};
-use agent::{Agent, AgentConfig, Attribute, FixedCredentials, Parts, RegionForTasks, TaskLimits};
-use aws_wire::sigv4::Credentials;
-use ecs_api as ecs;
-use http::Uri;
+use agent::{Agent, AgentConfig, Attribute, Parts, RegionForTasks, TaskLimits};
 use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
@@ -21,20 +21,16 @@ use network::{ControlGroup, NetTag, Network, NetworkConfig, NetworkError};
 use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
-use trust::Trust;
 
-use crate::cli::{AgentArgs, EgressArgs, HostArgs, TaskEndpointUrl};
-use crate::client::Client;
-use crate::commands::{Environment, region as region_command};
-use crate::data_dir::{DataDir, RegionFile, Role};
+use crate::cli::{AgentAction, AgentArgs, AgentCommand, EgressArgs, HostArgs, TaskEndpointUrl};
+use crate::commands::Environment;
+use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::{leftovers, logging, signals};
+use home::Home;
 
 /// Containers' shims that are kept ready, and namespaces beside them.
 const POOL_SIZE: usize = 4;
-const POLL: Duration = Duration::from_millis(5);
-/// How often the region's file is looked at: its addresses move at a restart at most.
-const RANGES_POLL: Duration = Duration::from_secs(2);
 /// How often the size of the shims' log is looked at.
 const SHIMS_LOG_PERIOD: Duration = Duration::from_secs(30);
 
@@ -85,14 +81,14 @@ impl Host {
 
     async fn network(
         &self,
-        region: &RegionFile,
+        home: &Home,
         host: &HostArgs,
         tasks: Option<GroupNumber>,
     ) -> Result<Network, Error> {
-        let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
+        let vpc = home.vpc.parse().map_err(Error::other("read the VPC's range"))?;
         let mut config = NetworkConfig::new(self.tag, self.run_dir.clone(), vpc);
-        if !region.bridge.is_empty() {
-            let bridge = region.bridge.parse().map_err(Error::other("read the bridge's range"))?;
+        if !home.bridge.is_empty() {
+            let bridge = home.bridge.parse().map_err(Error::other("read the bridge's range"))?;
             config.bridge = Some(bridge);
         }
         config.pool_size = POOL_SIZE;
@@ -141,8 +137,18 @@ fn tag_of(root: &Path) -> String {
 pub(crate) async fn run(
     data: &DataDir,
     environment: &Environment,
-    args: &AgentArgs,
+    command: &AgentCommand,
 ) -> Result<(), Error> {
+    match &command.action {
+        None => serve(data, environment, &command.args).await,
+        Some(AgentAction::Install(it)) => {
+            unit::install(data, environment, &it.args, &it.unit).await
+        }
+        Some(AgentAction::Uninstall(it)) => unit::uninstall(data, environment, it).await,
+    }
+}
+
+async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> Result<(), Error> {
     if !environment.is_root {
         return Err(Error::Refused(format!(
             "the agent makes namespaces, control groups and mounts, which needs root; \
@@ -152,103 +158,97 @@ pub(crate) async fn run(
     }
     data.create()?;
     let _lock = data.take(Role::Agent)?;
-    let Some(region) = wait_for_region(data).await else { return Ok(()) };
+    let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let host = Host::of(data)?;
-    let keys = region_command::load_keys(data)?;
-    let credentials = Credentials {
-        access_key: keys.node.access_key_id,
-        secret: keys.node.secret_access_key,
-        session_token: None,
-    };
     let clock = Arc::new(SystemClock);
     let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
-    let network = host.network(&region, &args.host, sandboxes.group_number()).await?;
-    let store = ImageStore::open(StoreConfig::new(&host.image_dir), clock.clone());
-    let store = store.map_err(Error::other("open the image store"))?;
-    let puller_config = PullerConfig {
-        mirrors: Mirrors { region_registry: Some(registry_of(&region)), ..Mirrors::default() },
-        ..PullerConfig::default()
-    };
-    let trust = trust(&region)?;
-    let is_plain = region.told().starts_with("http://");
-    let client_config = ClientConfig {
-        egress: egress(&region, &args.egress),
-        trust: trust.clone().and_system(),
-        plain_http: is_plain.then(|| registry_of(&region)).into_iter().collect(),
-        // What comes by a pull-through cache rule it fetches first.
-        patient_with: vec![registry_of(&region)],
-        ..ClientConfig::default()
-    };
-    let puller = Puller::new(store, Transport::new(client_config), puller_config);
-    let endpoint = format!("http://{}", region.endpoint()).parse();
-    let endpoint = endpoint.map_err(Error::other("read the region's address"))?;
-    let mut config = AgentConfig::new(endpoint, region.region.clone(), host.state_dir.clone());
-    config.trust = trust;
-    if args.cluster != ClusterName::default_cluster() {
-        // Agents create the default cluster only; one that is named here is wanted as well.
-        let client = Client::new(region.endpoint(), region.region.clone(), credentials.clone());
-        create_cluster(&client, &args.cluster).await;
-        config.cluster = Some(args.cluster.to_string());
-    }
-    let said = args.host.attributes().into_iter();
-    config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
-    let denied = args.egress.images.deny_egress.iter();
-    config.log_egress = denied.fold(Egress::default(), |egress, range| egress.deny(*range));
-    config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
-    let defaults = TaskLimits::default();
-    config.task_limits = TaskLimits {
-        pids_max: args.host.task_pids_max.unwrap_or(defaults.pids_max),
-        storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
-    };
-    config.region_for_tasks = region_for_tasks(&args.host, &config.endpoint);
-    config.introspection = args.host.introspection();
-    let task_endpoint = task_endpoint(&region, &network)?;
+    let network = host.network(&home, &args.host, sandboxes.group_number()).await?;
+    let puller = puller(&host, &home, &args.egress)?;
+    let task_endpoint = task_endpoint(&home, &network)?;
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(
             StoreImages::new(puller).with_logins(data.root().join("registry-auth.json")),
         ),
         networks: Arc::new(HostNetworks(network)),
-        credentials: Arc::new(FixedCredentials(credentials)),
+        credentials: Arc::clone(&home.credentials),
         clock,
         ids: Arc::new(OsIds),
         endpoint: task_endpoint.map(Arc::new),
     };
+    let config = agent_config(&host, &home, args);
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
-    info!(region = %region.region, cluster = %args.cluster, "agent ready");
+    let cluster = home.cluster.clone().unwrap_or_else(ClusterName::default_cluster);
+    info!(region = %home.region, %cluster, "agent ready");
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
-        now = ranges_moved(data, &region) => {
-            info!(vpc = %now.vpc, bridge = %now.bridge, "the region moved its addresses");
-            return Err(Error::message(format!(
-                "the region gives addresses of {} and {} now, and the agent those of before: start it again",
-                now.vpc, now.bridge
-            )));
-        }
+        why = home.watch() => return Err(why),
     }
     info!("agent stopped, containers go on");
     Ok(())
 }
 
+fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
+    let mut config =
+        AgentConfig::new(home.endpoint.clone(), home.region.clone(), host.state_dir.clone());
+    config.trust = home.trust.clone();
+    config.cluster = home.cluster.as_ref().map(ToString::to_string);
+    let said = args.host.attributes_in(&home.region).into_iter();
+    let said = said.chain(home.attributes.iter().cloned());
+    config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
+    config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
+    let denied = args.egress.images.deny_egress.iter();
+    config.log_egress = denied.fold(Egress::default(), |egress, range| egress.deny(*range));
+    let defaults = TaskLimits::default();
+    config.task_limits = TaskLimits {
+        pids_max: args.host.task_pids_max.unwrap_or(defaults.pids_max),
+        storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
+    };
+    config.region_for_tasks = region_for_tasks(home, &args.host);
+    config.introspection = args.host.introspection();
+    config
+}
+
+fn puller(host: &Host, home: &Home, args: &EgressArgs) -> Result<Puller, Error> {
+    let store = ImageStore::open(StoreConfig::new(&host.image_dir), Arc::new(SystemClock));
+    let store = store.map_err(Error::other("open the image store"))?;
+    let registry = home.registry().to_owned();
+    let is_plain = home.told.starts_with("http://");
+    let client_config = ClientConfig {
+        egress: egress(home, args),
+        trust: home.trust.clone().and_system(),
+        plain_http: is_plain.then(|| registry.clone()).into_iter().collect(),
+        // What comes by a pull-through cache rule it fetches first.
+        patient_with: vec![registry.clone()],
+        ..ClientConfig::default()
+    };
+    let puller_config = PullerConfig {
+        mirrors: Mirrors { region_registry: Some(registry), ..Mirrors::default() },
+        ..PullerConfig::default()
+    };
+    Ok(Puller::new(store, Transport::new(client_config), puller_config))
+}
+
 /// What the SDKs of containers are told of the region.
-fn region_for_tasks(host: &HostArgs, region: &Uri) -> Option<RegionForTasks> {
+fn region_for_tasks(home: &Home, host: &HostArgs) -> Option<RegionForTasks> {
     let url = match &host.task_endpoint {
         TaskEndpointUrl::Off => return None,
         TaskEndpointUrl::At(url) => url.clone(),
         TaskEndpointUrl::Auto => {
-            let scheme = region.scheme_str().unwrap_or("http");
+            let scheme = home.endpoint.scheme_str().unwrap_or("http");
             format!("{scheme}://{}:{}", endpoint::ADDRESS, endpoint::REGION_PORT)
         }
     };
-    Some(RegionForTasks { url, ca_file: host.task_ca_file.clone() })
+    let ca_file = host.task_ca_file.clone().or_else(|| home.authority_file.clone());
+    Some(RegionForTasks { url, ca_file })
 }
 
 /// Where containers ask for their credentials.
-fn task_endpoint(region: &RegionFile, network: &Network) -> Result<Option<TaskEndpoint>, Error> {
-    let vpc = region.vpc.parse().map_err(Error::other("read the VPC's range"))?;
+fn task_endpoint(home: &Home, network: &Network) -> Result<Option<TaskEndpoint>, Error> {
+    let vpc = home.vpc.parse().map_err(Error::other("read the VPC's range"))?;
     let mut listeners = network.listeners().into_iter();
     let listener = listeners.next();
     let relay = listeners.next();
@@ -260,23 +260,9 @@ fn task_endpoint(region: &RegionFile, network: &Network) -> Result<Option<TaskEn
     }))
 }
 
-/// The host of the region's images, as others are told it.
-fn registry_of(region: &RegionFile) -> String {
-    let told = region.told();
-    told.split_once("://").map_or(told.clone(), |(_, host)| host.to_owned())
-}
-
-/// Whom the region's certificates come from: its own authority, or one that the machine knows.
-fn trust(region: &RegionFile) -> Result<Trust, Error> {
-    let Some(path) = &region.authority else { return Ok(Trust::system()) };
-    let failed = |source| Error::DataDir { path: path.clone(), source };
-    let text = std::fs::read(path).map_err(failed)?;
-    Trust::only(&text).map_err(Error::other("read the region's authority"))
-}
-
 /// Where images are fetched from: the region's registry, wherever it is, and what is not this machine.
-fn egress(region: &RegionFile, args: &EgressArgs) -> Egress {
-    let own = Egress::default().allow(region.endpoint().to_string()).allow(registry_of(region));
+fn egress(home: &Home, args: &EgressArgs) -> Egress {
+    let own = home.authorities().into_iter().fold(Egress::default(), Egress::allow);
     let allowed = args.images.allow_registry.iter().fold(own, Egress::allow);
     args.images.deny_egress.iter().fold(allowed, |egress, range| egress.deny(*range))
 }
@@ -288,57 +274,6 @@ async fn bound_shims_log(path: PathBuf) {
         let path = path.clone();
         // It is not there until a shim is started, and a disk that fails is told of elsewhere.
         let _ = tokio::task::spawn_blocking(move || logging::rotate_shared(&path)).await;
-    }
-}
-
-/// Creates the cluster that this host joins. If that fails the agent's registration says why.
-async fn create_cluster(client: &Client, name: &ClusterName) {
-    let input = ecs::CreateClusterRequest {
-        cluster_name: Some(name.to_string()),
-        ..ecs::CreateClusterRequest::default()
-    };
-    let created = client.ecs::<_, ecs::CreateClusterResponse>("CreateCluster", &input).await;
-    if let Err(error) = created {
-        warn!(cluster = %name, error = %Chain(&error), "could not create the cluster");
-    }
-}
-
-/// Waits until a region runs in the data directory; `None` if asked to end before.
-async fn wait_for_region(data: &DataDir) -> Option<RegionFile> {
-    let wait = async {
-        let mut is_told = false;
-        for turn in 0_u64.. {
-            if let Ok(region) = data.running_region() {
-                return Some(region);
-            }
-            if turn == 200 && !is_told {
-                info!("waiting for the region of this data directory");
-                is_told = true;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        None
-    };
-    tokio::select! {
-        region = wait => region,
-        () = signals::stop() => None,
-    }
-}
-
-/// Waits until a region that was started again says other ranges: it has no tasks then.
-async fn ranges_moved(data: &DataDir, before: &RegionFile) -> RegionFile {
-    let mut seen = None;
-    loop {
-        let changed_at = data.region_changed_at();
-        if changed_at != seen
-            && let Ok(now) = data.region()
-        {
-            if (&now.vpc, &now.bridge) != (&before.vpc, &before.bridge) {
-                return now;
-            }
-            seen = changed_at;
-        }
-        tokio::time::sleep(RANGES_POLL).await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cli::Ps;
 use crate::commands::connect;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
-use crate::{table, tasks};
+use crate::{instances, table, tasks};
 
 pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     let rows = Role::ALL.map(|role| process_row(data, role)).to_vec();
@@ -20,24 +20,46 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
         return Ok(());
     }
     let now = SystemClock.now();
+    let hosts = instances::all(&client).await?;
+    let names = instances::names(&hosts);
+    // With one host there is nothing to tell apart.
+    let has_hosts = hosts.len() > 1;
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|task| {
             let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
             let cluster = task.cluster_arn.as_deref().map(tasks::id_of);
-            vec![
+            let host = task.container_instance_arn.as_deref();
+            let host = host.and_then(|arn| names.get(arn).copied());
+            let address = tasks::address(task);
+            // A port of another machine is not on this one's loopback.
+            let address = match (host.filter(|name| *name != "-"), address) {
+                (Some(name), Some(address)) => {
+                    Some(address.replace("127.0.0.1:", &format!("{name}:")))
+                }
+                (_, address) => address,
+            };
+            let mut row = vec![
                 text(cluster),
                 tasks::id(task).to_owned(),
                 tasks::definition(task).to_owned(),
                 text(task.launch_type.as_ref().map(|launch| launch.as_str())),
                 tasks::status(task).to_owned(),
-                text(tasks::address(task).as_deref()),
+                text(address.as_deref()),
                 age(task.stopped_at.or(task.started_at).or(task.created_at), now),
                 reason(task),
-            ]
+            ];
+            if has_hosts {
+                row.insert(2, text(host));
+            }
+            row
         })
         .collect();
-    let header = ["CLUSTER", "TASK", "DEFINITION", "TYPE", "STATUS", "ADDRESS", "SINCE", "REASON"];
+    let mut header =
+        vec!["CLUSTER", "TASK", "DEFINITION", "TYPE", "STATUS", "ADDRESS", "SINCE", "REASON"];
+    if has_hosts {
+        header.insert(2, "HOST");
+    }
     print!("{}", table::render(&header, &rows));
     Ok(())
 }

@@ -26,6 +26,7 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
 
 use crate::audit::{AUDIT_DIR, AuditError, Log};
+use crate::nodes::Nodes;
 use crate::tls::{Renewal, Tls};
 
 /// The store's file within the data directory.
@@ -65,6 +66,7 @@ pub struct Region {
     pub logs: Arc<CloudWatchLogs>,
     pub iam: Arc<Iam>,
     pub tagging: Arc<Tagging>,
+    pub(crate) nodes: Nodes,
     services: Vec<Arc<dyn RegionService>>,
     /// What the generated code says of each.
     models: Vec<&'static Service>,
@@ -138,7 +140,9 @@ impl Region {
         ];
         let models = services.iter().map(|service| service.service()).collect();
         let reconcilers = OnceLock::new();
+        let nodes = Nodes::new(Arc::clone(&control));
         Ok(Self {
+            nodes,
             control,
             sessions,
             ecs,
@@ -187,6 +191,7 @@ impl Region {
         }
         self.sessions.register(&mut driver);
         if let Some(tls) = tls {
+            self.nodes.served_with(tls);
             driver.register(Renewal(Arc::clone(tls)));
         }
         for service in &self.services {

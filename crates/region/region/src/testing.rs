@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use aws_wire::Caller;
+use aws_wire::service::{Call, Inbound, Protocol};
+use aws_wire::{ApiError, Caller};
+use control::ports::RegionService;
 use control::testing::TestControl;
+use http::HeaderMap;
+use longshore_types::{SeededEnv, Uuid};
+use serde_json::Value;
 use store::{MemoryStore, Store};
 
 use crate::region::Region;
@@ -28,5 +33,35 @@ impl TestRegion {
     /// The root user of the first account.
     pub(crate) fn root(&self) -> Caller {
         self.core.root()
+    }
+
+    pub(crate) fn root_of(&self, account: &str) -> Caller {
+        self.core.root_of(account)
+    }
+
+    pub(crate) fn env(&self) -> &SeededEnv {
+        &self.core.env
+    }
+
+    /// One of ECS's operations, in JSON.
+    pub(crate) async fn ecs(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        body: Value,
+    ) -> Result<Value, ApiError> {
+        let (body, headers) = (body.to_string(), HeaderMap::new());
+        let ecs: &dyn RegionService = self.region.ecs.as_ref();
+        let service = ecs.service();
+        let call = Call {
+            service,
+            operation: service.operation(operation).unwrap(),
+            protocol: Protocol::AwsJson11,
+            inbound: Inbound { path: "/", query: "", headers: &headers, body: body.as_bytes() },
+            form: None,
+            request_id: Uuid::from_random([0; 16]),
+        };
+        let answer = ecs.dispatch(caller, &call).await?;
+        Ok(serde_json::from_slice(&answer.body).unwrap())
     }
 }

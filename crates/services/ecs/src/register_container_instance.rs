@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
 use control::access::may_speak_for;
+use control::iam::node_keys::{caller_node, holder, node_of_holder};
 use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
 };
+use model::node::NodePlan;
 use model::task::{HostPort, Input, Protocol, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, OS_ATTRIBUTE};
-use model::{Cluster, Index, Key, Tags, View};
+use model::{Cluster, Index, Key, Node, Tags, View};
 use store::Batch;
 
 use super::pool;
@@ -73,13 +75,18 @@ pub(crate) async fn handle(
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let mut batch = Batch::on(view);
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
+            let node = caller_node(view, caller);
             let mut row = match known {
                 Some(id) => again(view, caller, cluster, id, &offer)?,
                 None => {
+                    check_plan(view, node.as_deref(), cluster)?;
                     replace_lost(view, caller, &mut batch, now);
                     first(ecs, view, caller, cluster, &offer, now)?
                 }
             };
+            if let Some(node) = node {
+                follow_plan(&mut row, &node.plan);
+            }
             row.capacity_provider = pool::provider_of(view, cluster, &row);
             let shown = render(view, &row, Include { tags: true, health: false });
             batch.put(row);
@@ -95,6 +102,43 @@ pub(crate) async fn handle(
     Ok(api::RegisterContainerInstanceResponse { container_instance: Some(shown) })
 }
 
+/// A host that joined is an instance of the cluster that its token names, and once only: a second host with a copy of
+/// its keys is none.
+fn check_plan(view: &View, node: Option<&Node>, cluster: &Cluster) -> Result<(), ApiError> {
+    let Some(node) = node else { return Ok(()) };
+    let denied = |message| Err(ApiError::client("AccessDeniedException", message));
+    if node.plan.cluster != cluster.name {
+        let wanted = &node.plan.cluster;
+        return denied(format!("This host has joined for the cluster {wanted}, and for no other."));
+    }
+    let is_it = |row: &&Arc<Instance>| {
+        row.status != InstanceStatus::Inactive
+            && row.agent.connected
+            && row
+                .access_key
+                .as_deref()
+                .and_then(|it| node_of_holder(view, it))
+                .is_some_and(|it| it.id == node.id)
+    };
+    match view.instances.of(node.account).find(is_it) {
+        Some(row) => denied(format!(
+            "This host is {} already, whose agent is connected: another host needs a token of its own.",
+            row.arn()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the token says of the host is so, whatever the host says.
+fn follow_plan(row: &mut Instance, plan: &NodePlan) {
+    let attributes =
+        plan.attributes.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+    row.attributes.extend(attributes);
+    if let Some(zone) = &plan.zone {
+        row.attributes.insert("ecs.availability-zone".to_owned(), Some(zone.clone()));
+    }
+}
+
 /// A node's key is one host's. If that host registers afresh, what it was before is lost, and so is
 /// what ran there: otherwise those tasks would be shown as running for ever.
 fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp) {
@@ -102,7 +146,7 @@ fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp)
         return;
     }
     let is_lost = |row: &&Arc<Instance>| {
-        row.access_key.as_deref() == Some(caller.access_key.as_str())
+        row.access_key.as_deref() == Some(holder(&caller.access_key))
             && row.status != InstanceStatus::Inactive
             && row.agent.session > 0
             && !row.agent.connected
@@ -157,7 +201,7 @@ fn first(
         ec2_instance_id: offer.ec2_instance_id.clone(),
         capacity_provider: None,
         is_external,
-        access_key: Some(caller.access_key.clone()),
+        access_key: Some(holder(&caller.access_key).to_owned()),
         registered_at: now,
         agent: AgentState { changed_at: now, ..AgentState::default() },
         health: Vec::new(),

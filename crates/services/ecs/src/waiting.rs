@@ -488,6 +488,8 @@ impl Reconciler for WaitingTasks {
             | Key::SecretVersion(..)
             | Key::Parameter(..)
             | Key::ParameterVersion(..)
+            | Key::JoinToken(..)
+            | Key::Node(..)
             | Key::EcrRegistry(..) => {}
         }
     }

@@ -13,7 +13,7 @@ use longshore_types::{AccountId, IdSource, Timestamp};
 pub const LONG_TERM: &str = "AKIA";
 pub const TEMPORARY: &str = "ASIA";
 
-const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+pub(super) const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const ACCOUNT_LETTERS: usize = 8;
 const ID_LETTERS: usize = 20;
 const ACCOUNT_MAX: u64 = 999_999_999_999;

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Inbound, Operation, Protocol, Service, error_answer};
 use aws_wire::sigv4::{self, Head, KeyMaterial, Received, SignatureError};
@@ -25,7 +26,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, limits};
+use super::{BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, limits};
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -179,9 +180,11 @@ impl<S: RegionApi> Server<S> {
     ) -> Result<Answer, ApiError> {
         let Target { service, protocol, operation, form, .. } = target;
         trace.service = service.map_or("", |service| service.name);
+        let own = own_operation(asked.parts);
         let is_open = |name: &String| {
+            let service = service.map(|service| service.name).or(own.map(|_| OWN_SERVICE));
             is_unsigned(asked.parts)
-                && service.is_some_and(|service| self.region.is_open(service.name, name))
+                && service.is_some_and(|service| self.region.is_open(service, name))
         };
         let caller = if operation.as_ref().is_ok_and(is_open) {
             self.anonymous(asked)
@@ -192,16 +195,17 @@ impl<S: RegionApi> Server<S> {
             caller
         };
         let name = operation?;
-        let named = asked.parts.headers.get("x-amz-target");
-        if named.is_some_and(|named| named == STATUS_TARGET)
-            && let Some(status) = self.region.status(&caller)
+        if let Some(own) = own
+            && let Some(doing) = self.region.own(&caller, own, &asked.whole.bytes)
         {
-            return Ok(status_answer(&status));
-        }
-        if named.is_some_and(|named| named == ROOT_KEY_TARGET)
-            && let Some(rotated) = self.region.rotate_root_key(&caller)
-        {
-            return Ok(status_answer(&rotated.await?));
+            trace.service = OWN_SERVICE;
+            own.clone_into(&mut trace.operation);
+            // What is rewrapped halfway is gone on with at the next start only.
+            let limit = match own {
+                ROTATE_ROOT_KEY => limits::LAYER_ANSWER_WAIT_MAX,
+                _ => limits::ANSWER_WAIT_MAX,
+            };
+            return self.bounded(own, limit, doing).await.map(|value| own_answer(&value));
         }
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
@@ -210,16 +214,23 @@ impl<S: RegionApi> Server<S> {
         self.region.authorize(&caller, service.name, operation.name)?;
         let request_id = asked.request_id;
         let call = Call { service, operation, protocol, inbound, form: form.as_ref(), request_id };
-        let done = AssertUnwindSafe(self.region.dispatch(&caller, &call)).catch_unwind();
         let limit = match service.name {
             "ecr" => limits::LAYER_ANSWER_WAIT_MAX,
             _ => limits::ANSWER_WAIT_MAX,
         };
-        match tokio::time::timeout(limit, done).await {
-            Ok(done) => done.unwrap_or_else(|panic| Err(panicked(operation.name, panic.as_ref()))),
-            Err(late) => {
-                Err(ApiError::fault(format!("{} did not end in time", operation.name), late))
-            }
+        self.bounded(operation.name, limit, self.region.dispatch(&caller, &call)).await
+    }
+
+    /// What becomes of an operation, within its time and whether or not it panics.
+    async fn bounded<T>(
+        &self,
+        name: &str,
+        limit: Duration,
+        doing: BoxFuture<'_, Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        match tokio::time::timeout(limit, AssertUnwindSafe(doing).catch_unwind()).await {
+            Ok(done) => done.unwrap_or_else(|panic| Err(panicked(name, panic.as_ref()))),
+            Err(late) => Err(ApiError::fault(format!("{name} did not end in time"), late)),
         }
     }
 
@@ -320,12 +331,18 @@ fn is_unsigned(parts: &Parts) -> bool {
     !parts.headers.contains_key(AUTHORIZATION) && !query.contains("X-Amz-Signature=")
 }
 
-fn status_answer(status: &serde_json::Value) -> Answer {
+/// The operation of a request that is for no service of Amazon's.
+fn own_operation(parts: &Parts) -> Option<&str> {
+    let target = parts.headers.get("x-amz-target")?.to_str().ok()?;
+    target.strip_prefix(OWN_TARGET)
+}
+
+fn own_answer(value: &serde_json::Value) -> Answer {
     Answer {
         status: 200,
         content_type: "application/x-amz-json-1.1".into(),
         headers: Vec::new(),
-        body: status.to_string().into(),
+        body: value.to_string().into(),
     }
 }
 

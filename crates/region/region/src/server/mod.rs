@@ -95,11 +95,14 @@ pub mod limits {
     pub const GRACE_MAX: Duration = Duration::from_secs(10);
 }
 
-/// The `x-amz-target` of an operation of no service: what `longshore status` asks for.
-pub const STATUS_TARGET: &str = "Longshore.DescribeStatus";
-
-/// The same of what `longshore secrets rotate-root` asks of a region that runs.
-pub const ROOT_KEY_TARGET: &str = "Longshore.RotateRootKey";
+/// What the `x-amz-target` of an operation begins with that is of no service of Amazon's.
+pub const OWN_TARGET: &str = "Longshore.";
+/// The same as the name of a service.
+const OWN_SERVICE: &str = "longshore";
+/// What `longshore status` asks for.
+const DESCRIBE_STATUS: &str = "DescribeStatus";
+/// What `longshore secrets rotate-root` asks for.
+const ROTATE_ROOT_KEY: &str = "RotateRootKey";
 
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {
@@ -132,14 +135,12 @@ pub trait RegionApi: Send + Sync + 'static {
     }
     /// A request was answered.
     fn answered(&self, _outcome: Outcome, _trail: &Trail) {}
-    /// What the region does by itself, for whom it belongs to: nobody else may know.
-    fn status(&self, _caller: &Caller) -> Option<serde_json::Value> {
-        None
-    }
-    /// Puts another root key in the place of the one there is, for whom the region belongs to.
-    fn rotate_root_key<'a>(
+    /// Has an operation done that is of no service of Amazon's; `None` if there is none of that name for the caller.
+    fn own<'a>(
         &'a self,
         _caller: &'a Caller,
+        _operation: &str,
+        _body: &'a [u8],
     ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
         None
     }

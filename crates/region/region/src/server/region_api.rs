@@ -11,11 +11,16 @@ use control::{AccessKey, Config, RootKeyError};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use serde_json::Value;
 
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
-use super::{Body, BoxFuture, Doors, RegionApi, RequestBody, serve};
+use super::{
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody,
+    serve,
+};
 use crate::audit::{Entry, Outcome};
+use crate::nodes;
 use crate::region::Region;
 
 /// Why a region never served.
@@ -34,6 +39,29 @@ pub async fn serve_region(
     region.start(doors.tls.as_ref());
     serve(region, doors, shutdown).await;
     Ok(())
+}
+
+impl Region {
+    /// Puts another root key in the place of the one there is, for whom the region belongs to.
+    fn rotate_root_key<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
+        is_owner.then(|| -> BoxFuture<'a, _> {
+            Box::pin(async {
+                let changed = self.control.change_root_key().await;
+                let (key, rewrapped) = changed.map_err(|why| {
+                    if matches!(why, RootKeyError::Elsewhere { .. }) {
+                        ApiError::client("InvalidRequestException", why.to_string())
+                    } else {
+                        ApiError::fault("failed to change the root key", why)
+                    }
+                })?;
+                Ok(serde_json::json!({ "rootKey": key.to_string(), "rewrapped": rewrapped }))
+            })
+        })
+    }
 }
 
 impl RegionApi for Region {
@@ -58,7 +86,10 @@ impl RegionApi for Region {
     }
 
     fn is_open(&self, service: &str, operation: &str) -> bool {
-        (service, operation) == ("sts", "AssumeRoleWithWebIdentity")
+        matches!(
+            (service, operation),
+            ("sts", "AssumeRoleWithWebIdentity") | (OWN_SERVICE, nodes::JOIN)
+        )
     }
 
     fn authorize(
@@ -117,29 +148,20 @@ impl RegionApi for Region {
         }
     }
 
-    fn status(&self, caller: &Caller) -> Option<serde_json::Value> {
-        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
-        is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))
-    }
-
-    fn rotate_root_key<'a>(
+    fn own<'a>(
         &'a self,
         caller: &'a Caller,
-    ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
+        operation: &str,
+        body: &'a [u8],
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        match operation {
+            DESCRIBE_STATUS => {}
+            ROTATE_ROOT_KEY => return self.rotate_root_key(caller),
+            _ => return self.nodes.dispatch(caller, operation, body),
+        }
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
-        is_owner.then(|| -> BoxFuture<'a, _> {
-            Box::pin(async {
-                let changed = self.control.change_root_key().await;
-                let (key, rewrapped) = changed.map_err(|why| {
-                    if matches!(why, RootKeyError::Elsewhere { .. }) {
-                        ApiError::client("InvalidRequestException", why.to_string())
-                    } else {
-                        ApiError::fault("failed to change the root key", why)
-                    }
-                })?;
-                Ok(serde_json::json!({ "rootKey": key.to_string(), "rewrapped": rewrapped }))
-            })
-        })
+        let status = is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))?;
+        Some(Box::pin(std::future::ready(Ok(status))))
     }
 
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {

@@ -111,6 +111,8 @@ pub(super) fn row(
         | Key::SecretVersion(..)
         | Key::Parameter(..)
         | Key::ParameterVersion(..)
+        | Key::JoinToken(..)
+        | Key::Node(..)
         | Key::EcrRegistry(..) => {}
     }
 }

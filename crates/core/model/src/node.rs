@@ -1,0 +1,104 @@
+//! Hosts that joined the region, and the tokens that they join by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_types::{AccountId, ClusterName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::table::Record;
+
+/// What a host that joins is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePlan {
+    /// The only cluster that it may be an instance of.
+    pub cluster: ClusterName,
+    /// Its Availability Zone, if it may not say that itself.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Attributes that it has, whatever it says of itself.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// How long its keys are good; they are renewed at half of that.
+    pub key_ms: u64,
+}
+
+/// A token that hosts join by, without what proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinToken {
+    pub account: AccountId,
+    pub id: Arc<str>,
+    /// Of its secret.
+    pub hash: String,
+    pub plan: NodePlan,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// How many hosts may join by it; without it any number.
+    #[serde(default)]
+    pub uses_max: Option<u32>,
+    #[serde(default)]
+    pub uses: u32,
+    #[serde(default)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Record for JoinToken {
+    type Id = Arc<str>;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
+    }
+}
+
+/// One of a node's keys: it has two while one takes the other's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeKey {
+    /// The access key's id.
+    pub id: String,
+    /// Under a key that is not in the store.
+    pub sealed_secret: String,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// A host that joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub account: AccountId,
+    /// Follows from what the host calls itself when it joins, and is part of the ids of its keys.
+    pub id: Arc<str>,
+    /// The host's own name.
+    pub host_name: String,
+    /// The token that it joined by.
+    pub token: Arc<str>,
+    pub plan: NodePlan,
+    /// The newest last.
+    pub keys: Vec<NodeKey>,
+    pub joined_at: Timestamp,
+    /// Whether it has used a key: a repeated join is refused from then on.
+    #[serde(default)]
+    pub is_confirmed: bool,
+    /// The release of its agent.
+    #[serde(default)]
+    pub release: Option<String>,
+}
+
+impl Record for Node {
+    type Id = Arc<str>;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
+    }
+}

@@ -1,0 +1,193 @@
+//! `longshore node`: the hosts of a region, and the tokens that they join by.
+
+mod token;
+
+use ecs_api as ecs;
+use longshore_types::{Clock as _, SystemClock};
+use region::nodes::{Done, Listed, ListedNode, RemoveNode};
+
+use crate::cli::{Node, NodeDrain, NodeRm, NodeShow};
+use crate::client::{Client, ClientError};
+use crate::commands::connect;
+use crate::data_dir::DataDir;
+use crate::error::Error;
+use crate::instances::{self, Host};
+use crate::table;
+
+pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
+    let client = connect(data)?;
+    match command {
+        Node::Token(command) => token::run(&client, command).await,
+        Node::Ls => ls(&client).await,
+        Node::Show(args) => show(&client, args).await,
+        Node::Drain(args) => drain(&client, args).await,
+        Node::Rm(args) => rm(&client, args).await,
+    }
+}
+
+/// What has joined and is no instance yet, or no more, is listed too: its keys are good.
+async fn ls(client: &Client) -> Result<(), Error> {
+    let hosts = instances::all(client).await?;
+    let nodes: Listed<ListedNode> = client.own("ListNodes", &Done {}).await?;
+    let mut rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
+    let idle = nodes.items.iter().filter(|node| node.instances.is_empty());
+    rows.extend(idle.map(|node| {
+        let mut row = vec!["-".to_owned(), node.host_name.clone(), node.cluster.clone()];
+        row.extend(["-", "joined", "-"].map(str::to_owned));
+        row.push(node.release.clone().unwrap_or_else(|| "-".to_owned()));
+        row.extend(["-", "-", "-"].map(str::to_owned));
+        row
+    }));
+    if rows.is_empty() {
+        println!("no hosts; make a token for one: longshore node token create");
+        return Ok(());
+    }
+    let header = [
+        "INSTANCE", "HOST", "CLUSTER", "ZONE", "STATUS", "AGENT", "VERSION", "TASKS", "CPU",
+        "MEMORY",
+    ];
+    print!("{}", table::render(&header, &rows));
+    Ok(())
+}
+
+fn row(host: &Host) -> Vec<String> {
+    let it = &host.instance;
+    let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let left = |name: &str| {
+        let of = |resources| Host::amount(resources, name);
+        let (left, all) = (it.remaining_resources.as_ref(), it.registered_resources.as_ref());
+        format!("{}/{}", of(left), of(all))
+    };
+    vec![
+        host.id().to_owned(),
+        host.name().to_owned(),
+        crate::tasks::id_of(&host.cluster).to_owned(),
+        text(host.attribute("ecs.availability-zone")),
+        text(it.status.as_deref()),
+        if it.agent_connected == Some(true) { "connected" } else { "away" }.to_owned(),
+        release(host),
+        it.running_tasks_count.unwrap_or_default().to_string(),
+        left("CPU"),
+        left("MEMORY"),
+    ]
+}
+
+/// The agent's release, with a mark where it is not the region's.
+fn release(host: &Host) -> String {
+    let version = host.instance.version_info.as_ref().and_then(|it| it.agent_version.as_deref());
+    let is_ours = host.attribute("longshore.eni").is_some();
+    match version {
+        None => "-".to_owned(),
+        Some(version) if is_ours && version != env!("CARGO_PKG_VERSION") => {
+            format!("{version} (region {})", env!("CARGO_PKG_VERSION"))
+        }
+        Some(version) => version.to_owned(),
+    }
+}
+
+async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
+    let hosts = instances::all(client).await?;
+    let host = instances::find(&hosts, &args.node)?;
+    let nodes: Listed<ListedNode> = client.own("ListNodes", &Done {}).await?;
+    let node = nodes.items.iter().find(|node| node.instances.iter().any(|arn| arn == host.arn()));
+    let it = &host.instance;
+    let amounts = |name: &str| {
+        let left = Host::amount(it.remaining_resources.as_ref(), name);
+        format!("{left} of {} left", Host::amount(it.registered_resources.as_ref(), name))
+    };
+    let mut lines = vec![
+        ("instance", host.arn().to_owned()),
+        ("host", host.name().to_owned()),
+        ("status", it.status.clone().unwrap_or_default()),
+        ("agent", if it.agent_connected == Some(true) { "connected" } else { "away" }.to_owned()),
+        ("version", release(host)),
+        ("tasks", it.running_tasks_count.unwrap_or_default().to_string()),
+        ("CPU units", amounts("CPU")),
+        ("memory, MiB", amounts("MEMORY")),
+    ];
+    let now = SystemClock.now();
+    match node {
+        Some(node) => {
+            let left_h = node.key_expires_at.since_ms(now) / 3_600_000;
+            lines.push(("joined", node.joined_at.iso8601()));
+            lines.push(("token", node.token.clone()));
+            lines.push(("key", format!("good for {left_h} h, renewed by the host itself")));
+        }
+        None => lines.push(("joined", "not by a token".to_owned())),
+    }
+    let attributes = it.attributes.iter().flatten();
+    for attribute in attributes {
+        let name = attribute.name.as_deref().unwrap_or_default();
+        if let Some(value) = attribute.value.as_deref().filter(|_| !name.contains("capability")) {
+            lines.push(("attribute", format!("{name}={value}")));
+        }
+    }
+    for (name, value) in lines {
+        println!("{name:<12} {value}");
+    }
+    Ok(())
+}
+
+async fn drain(client: &Client, args: &NodeDrain) -> Result<(), Error> {
+    let hosts = instances::all(client).await?;
+    let host = instances::find(&hosts, &args.node)?;
+    let status = if args.undo { "ACTIVE" } else { "DRAINING" };
+    let input = ecs::UpdateContainerInstancesStateRequest {
+        cluster: Some(host.cluster.clone()),
+        container_instances: Some(vec![host.arn().to_owned()]),
+        status: Some(status.into()),
+    };
+    let updated: ecs::UpdateContainerInstancesStateResponse =
+        client.ecs("UpdateContainerInstancesState", &input).await?;
+    if let Some(failure) = updated.failures.unwrap_or_default().into_iter().next() {
+        let why = failure.reason.unwrap_or_default();
+        return Err(Error::message(format!("{} was not changed: {why}", host.id())));
+    }
+    println!("{} is {status}", host.id());
+    Ok(())
+}
+
+/// Out of the cluster, and its keys are over. What Amazon's operation asks for with tasks on it is asked for here too.
+async fn rm(client: &Client, args: &NodeRm) -> Result<(), Error> {
+    let hosts = instances::all(client).await?;
+    let found = instances::find(&hosts, &args.node);
+    let host = found.as_ref().ok().copied();
+    if let Some(host) = host {
+        let running = host.instance.running_tasks_count.unwrap_or_default();
+        if running > 0 && !args.force {
+            return Err(Error::message(format!(
+                "{} has {running} running tasks: drain it first (longshore node drain {}), or say --force",
+                host.id(),
+                args.node
+            )));
+        }
+    }
+    // One that is no instance is found by its name among those that joined.
+    let id = host.map_or(args.node.as_str(), Host::arn);
+    let nodes: Listed<ListedNode> = client.own("ListNodes", &Done {}).await?;
+    let is_its = |node: &&ListedNode| {
+        let is_named = node.id == id || node.host_name == id;
+        node.instances.iter().any(|arn| arn == id) || (host.is_none() && is_named)
+    };
+    // Keys first: the host must not come back in between.
+    match nodes.items.iter().find(is_its) {
+        Some(node) => {
+            let input = RemoveNode { id: node.id.clone() };
+            let removed: Result<Done, ClientError> = client.own("RemoveNode", &input).await;
+            removed?;
+        }
+        None => drop(found?),
+    }
+    if let Some(host) = host {
+        let input = ecs::DeregisterContainerInstanceRequest {
+            cluster: Some(host.cluster.clone()),
+            container_instance: Some(id.to_owned()),
+            force: Some(true),
+        };
+        let gone: ecs::DeregisterContainerInstanceResponse =
+            client.ecs("DeregisterContainerInstance", &input).await?;
+        drop(gone);
+    }
+    println!("{} is removed", crate::tasks::id_of(id));
+    Ok(())
+}

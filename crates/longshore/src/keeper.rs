@@ -1,0 +1,240 @@
+//! Joins this host to a region, and keeps its keys fresh for as long as its agent runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use agent::CredentialsSource;
+use aws_wire::sigv4::Credentials;
+use control::Advertised;
+use longshore_types::Chain;
+use region::nodes::{CheckIn, CheckedIn, Done, IssuedKey, Join, Joined};
+use tracing::{info, warn};
+use trust::{Fingerprint, JoinToken, Trust, pinned};
+
+use crate::client::ClientError;
+use crate::error::Error;
+use crate::membership::{self, Membership};
+use crate::remote::{Remote, RemoteError};
+
+/// How long after a check-in that failed the next one is.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How long a host that was started waits for a region that is away before it says so and goes on.
+const JOIN_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The host's keys, which change while the agent runs.
+#[derive(Debug)]
+pub(crate) struct Keys(RwLock<Credentials>);
+
+impl CredentialsSource for Keys {
+    fn current(&self) -> Option<Credentials> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// Where a host is to join, and by what.
+#[derive(Clone, Debug)]
+pub(crate) struct Invitation {
+    pub(crate) endpoint: Advertised,
+    pub(crate) token: JoinToken,
+    pub(crate) host_name: String,
+}
+
+/// The membership that this host has, or that it gets by an invitation. One that is there already is gone on with, unless
+/// the region knows nothing of it any more.
+pub(crate) async fn enter(
+    root: &Path,
+    invitation: Option<&Invitation>,
+) -> Result<Option<Membership>, Error> {
+    let found = Membership::load(root)?;
+    let Some(invitation) = invitation else { return Ok(found) };
+    if let Some(found) = found {
+        if found.endpoint != invitation.endpoint.to_string() {
+            info!(endpoint = %invitation.endpoint, "joining another region than before");
+        } else if is_known(&found).await? {
+            return Ok(Some(found));
+        }
+    }
+    let joined = join(root, invitation).await?;
+    joined.save(root)?;
+    membership::forget_host_id(root);
+    Ok(Some(joined))
+}
+
+/// Whether the region knows the host's keys; one that is away is taken to.
+async fn is_known(found: &Membership) -> Result<bool, Error> {
+    let Ok(credentials) = found.credentials() else { return Ok(false) };
+    match check_in(&remote(found)?, found, &credentials).await {
+        Err(error) if error.is_refusal() => {
+            warn!(error = %Chain(&error), "the region does not know this host any more, joining anew");
+            Ok(false)
+        }
+        Ok(_) | Err(_) => Ok(true),
+    }
+}
+
+/// Exchanges the token for keys. A region that is away is waited for; one that refuses has the last word.
+async fn join(root: &Path, invitation: &Invitation) -> Result<Membership, Error> {
+    let Invitation { endpoint, token, host_name } = invitation;
+    let tls = match token.authority {
+        Some(authority) => pinned(authority),
+        None => Trust::system().client_config(),
+    };
+    let remote = Remote { endpoint: endpoint.clone(), tls: Arc::new(tls) };
+    if token.authority.is_some() && !endpoint.is_secure() {
+        return Err(Error::Refused(format!(
+            "the token says by which authority {endpoint} is known, and without TLS nobody is: write https://"
+        )));
+    }
+    let asked = Join {
+        token: token.reveal(),
+        host: membership::host_id(root, &token.id())?,
+        host_name: host_name.clone(),
+        release: Some(env!("CARGO_PKG_VERSION").to_owned()),
+    };
+    let mut pause = Duration::from_millis(200);
+    let answer = loop {
+        match remote.call::<_, Joined>("Join", &asked, None).await {
+            Ok(answer) => break answer,
+            Err(error) if error.is_refusal() => return Err(Error::Refused(said(&error))),
+            Err(error) => info!(error = %Chain(&error), "the region is waited for"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(JOIN_PAUSE_MAX);
+    };
+    let authority = token.authority.map(|pin| authority_of(&answer.chain, pin)).transpose()?;
+    info!(endpoint = %endpoint, cluster = %answer.value.cluster, "joined");
+    Membership::new(endpoint, authority, answer.value)
+}
+
+/// A refusal without the operation's name and code: its sentence says it all.
+fn said(error: &RemoteError) -> String {
+    match error {
+        RemoteError::Answered(ClientError::Api { message, .. }) => message.clone(),
+        error => Chain(error).to_string(),
+    }
+}
+
+/// The pinned authority's certificate, as the server showed it.
+fn authority_of(
+    chain: &[rustls::pki_types::CertificateDer<'static>],
+    pin: Fingerprint,
+) -> Result<String, Error> {
+    let found = chain.iter().find(|each| Fingerprint::of(each) == pin);
+    let found = found.ok_or_else(|| Error::message("the region showed no authority"))?;
+    Ok(trust::to_pem(found))
+}
+
+fn remote(membership: &Membership) -> Result<Remote, Error> {
+    let tls = Arc::new(membership.trust()?.client_config());
+    Ok(Remote { endpoint: membership.endpoint()?, tls })
+}
+
+async fn check_in(
+    remote: &Remote,
+    membership: &Membership,
+    credentials: &Credentials,
+) -> Result<CheckedIn, RemoteError> {
+    let said = CheckIn { release: Some(env!("CARGO_PKG_VERSION").to_owned()) };
+    let signer = Some((credentials, &membership.region));
+    Ok(remote.call("CheckIn", &said, signer).await?.value)
+}
+
+/// Keeps a host a member.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    root: PathBuf,
+    remote: Remote,
+    membership: Membership,
+    keys: Arc<Keys>,
+}
+
+impl Keeper {
+    pub(crate) fn new(root: &Path, membership: Membership) -> Result<Self, Error> {
+        let keys = Arc::new(Keys(RwLock::new(membership.credentials()?)));
+        Ok(Self { root: root.to_owned(), remote: remote(&membership)?, membership, keys })
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys)
+    }
+
+    /// Checks in and renews keys, until the agent has to be started again: the region has moved its addresses.
+    pub(crate) async fn run(mut self) -> Error {
+        let mut was_refused = false;
+        loop {
+            let credentials = self.keys.current().expect("a member has keys");
+            let pause = match check_in(&self.remote, &self.membership, &credentials).await {
+                Ok(answer) => {
+                    was_refused = false;
+                    if answer.ranges != self.membership.ranges {
+                        return self.moved(answer);
+                    }
+                    if answer.is_due && self.renew(&credentials).await {
+                        // The region forgets the key before once this one is used.
+                        continue;
+                    }
+                    Duration::from_millis(answer.again_ms)
+                }
+                Err(error) => {
+                    if error.is_refusal() && !was_refused {
+                        was_refused = true;
+                        warn!(
+                            error = %Chain(&error),
+                            "the region does not take this host's keys: it was removed, or away for longer than \
+                             they last; containers go on; join again with a token"
+                        );
+                    }
+                    AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Whether there is a new key, on disk and in use.
+    async fn renew(&mut self, credentials: &Credentials) -> bool {
+        let signer = Some((credentials, &self.membership.region));
+        let renewed = self.remote.call::<_, IssuedKey>("RenewKey", &Done {}, signer).await;
+        let key = match renewed {
+            Ok(answer) => answer.value,
+            Err(error) => {
+                warn!(error = %Chain(&error), "the host's key was not renewed");
+                return false;
+            }
+        };
+        let mut next = self.membership.clone();
+        next.take_key(&key);
+        let saved = next.save(&self.root).and_then(|()| next.credentials());
+        match saved {
+            Ok(credentials) => {
+                *self.keys.0.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+                self.membership = next;
+                info!(
+                    expires_at = self.membership.key_expires_at.seconds(),
+                    "the host's key was renewed"
+                );
+                true
+            }
+            Err(error) => {
+                warn!(error = %Chain(&error), "the host's new key was not kept, it goes on with the one before");
+                false
+            }
+        }
+    }
+
+    fn moved(mut self, answer: CheckedIn) -> Error {
+        info!(vpc = answer.ranges.vpc, "the region moved its addresses");
+        self.membership.ranges = answer.ranges;
+        match self.membership.save(&self.root) {
+            Ok(()) => Error::message(
+                "the region gives other addresses to tasks now: start the agent again",
+            ),
+            Err(error) => error,
+        }
+    }
+}

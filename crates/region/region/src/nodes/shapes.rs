@@ -1,0 +1,145 @@
+//! What these operations are asked and answer. The command line and the agent read the same.
+
+use std::collections::BTreeMap;
+
+use longshore_types::{ClusterName, Timestamp, Token};
+use serde::{Deserialize, Serialize};
+
+/// A token to be made.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateJoinToken {
+    pub cluster: ClusterName,
+    #[serde(default)]
+    pub zone: Option<String>,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    pub valid_ms: u64,
+    #[serde(default)]
+    pub uses_max: Option<u32>,
+    pub key_ms: u64,
+}
+
+/// The one time that a token is shown.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedJoinToken {
+    pub id: String,
+    pub token: Token,
+    pub endpoint: String,
+    pub expires_at: Timestamp,
+}
+
+/// A token without what proves it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedJoinToken {
+    pub id: String,
+    pub cluster: String,
+    pub zone: Option<String>,
+    pub attributes: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub uses: u32,
+    pub uses_max: Option<u32>,
+    /// Why nobody can join by it any more.
+    pub over: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RevokeJoinToken {
+    pub id: String,
+}
+
+/// A host that wants to join.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    pub token: Token,
+    /// Drawn by the host before it asks for the first time; a repeated question has the same.
+    pub host: String,
+    pub host_name: String,
+    #[serde(default)]
+    pub release: Option<String>,
+}
+
+/// A key, and where it is good.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedKey {
+    pub access_key_id: String,
+    pub secret_access_key: Token,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    pub node: String,
+    pub key: IssuedKey,
+    pub region: String,
+    pub cluster: ClusterName,
+    pub ranges: NodeRanges,
+}
+
+/// Addresses of tasks, which the host routes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRanges {
+    pub vpc: String,
+    pub bridge: String,
+}
+
+/// A host says that it is there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckIn {
+    #[serde(default)]
+    pub release: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckedIn {
+    pub ranges: NodeRanges,
+    /// Half of the key's time is over.
+    pub is_due: bool,
+    /// After so long it is to check in again.
+    pub again_ms: u64,
+    /// The region's release.
+    pub release: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedNode {
+    pub id: String,
+    pub host_name: String,
+    pub cluster: String,
+    pub token: String,
+    pub joined_at: Timestamp,
+    pub release: Option<String>,
+    /// Until when its newest key is good.
+    pub key_expires_at: Timestamp,
+    /// The instances that it registered and that are still there.
+    pub instances: Vec<String>,
+}
+
+/// Answered by lists.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed<T> {
+    pub items: Vec<T>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveNode {
+    /// The node's id, or the ARN of its instance.
+    pub id: String,
+}
+
+/// Answered by what has nothing to say.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Done {}

@@ -1,0 +1,187 @@
+"""Hosts made of namespaces: each has its own network and mounts, and a link to the region's own namespace.
+
+Nothing is made in the machine's own network. A namespace is held by a process that sleeps, and ends with it.
+"""
+
+import concurrent.futures
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import boto3
+import botocore.config
+
+from conftest import binary, wait_for
+
+SUBNET = "10.99.7"
+PORT = 4566
+CLONE_NEWNET = 0x40000000
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def patience():
+    """As little as a region has for hosts that are away."""
+    known = subprocess.run([binary(), "region", "--help"], capture_output=True, text=True, check=True).stdout
+    if "--heartbeat-timeout-seconds" in known:
+        return ["--heartbeat-timeout-seconds", "10"]
+    return ["--heartbeat-timeout-minutes", "1"]
+
+
+class Namespace:
+    """A network and a mount namespace, and what runs in them."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name = Path(folder), name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.holder = subprocess.Popen(["unshare", "-n", "-m", "--propagation", "private", "sleep", "infinity"])
+        wait_for("the namespace", lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != os.readlink("/proc/self/ns/net"), 5)
+        self.processes = []
+        self.run("ip", "link", "set", "lo", "up")
+
+    def command(self, *words):
+        return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *map(str, words)]
+
+    def run(self, *words, check=True, **more):
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=120, **more)
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done
+
+    def start(self, log, *words):
+        with open(self.folder / log, "ab") as output:
+            process = subprocess.Popen(self.command(*words), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                                       env={**os.environ, "LONGSHORE_DATA_DIR": str(self.folder / "data")})
+        self.processes.append(process)
+        return process
+
+    def longshore(self, *words, check=True):
+        return self.run(binary(), *words, "--data-dir", self.folder / "data", check=check)
+
+    def log(self, name):
+        path = self.folder / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def close(self):
+        self.end()
+        self.holder.kill()
+        self.holder.wait()
+
+
+class Region(Namespace):
+    """The region, its address on a bridge that the hosts' links end in, and clients in its namespace."""
+
+    def __init__(self, folder, *extra):
+        super().__init__(folder, "region")
+        self.run("ip", "link", "add", "br0", "type", "bridge")
+        self.run("ip", "addr", "add", f"{SUBNET}.1/24", "dev", "br0")
+        self.run("ip", "link", "set", "br0", "up")
+        self.extra = [*extra, *patience()]
+        self.url = f"https://{SUBNET}.1:{PORT}"
+        self.pool = concurrent.futures.ThreadPoolExecutor(1, initializer=self.enter)
+        self.up()
+
+    def enter(self):
+        """Moves the one thread of the pool into this network."""
+        with open(f"/proc/{self.holder.pid}/ns/net") as net:
+            assert LIBC.setns(net.fileno(), CLONE_NEWNET) == 0, ctypes.get_errno()
+
+    def up(self):
+        self.process = self.start("region.log", binary(), "region", "--listen", f"{SUBNET}.1:{PORT}", "--region",
+                                  "eu-north-1", *self.extra)
+        wait_for("the region", lambda: "region ready" in self.log("region.log") and self.env(), 30)
+
+    def env(self):
+        done = self.longshore("env", check=False)
+        pairs = [line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines()]
+        return {name: value.strip("'\"") for name, value in pairs} if done.returncode == 0 else None
+
+    def client(self, service):
+        """A client whose calls are made in the region's network."""
+        env = self.env()
+        config = botocore.config.Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=30)
+        made = boto3.client(service, endpoint_url=env["AWS_ENDPOINT_URL"], region_name="eu-north-1",
+                            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+                            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"], verify=env["AWS_CA_BUNDLE"],
+                            config=config)
+        return Calls(made, self.pool)
+
+    def token(self, *words):
+        return self.longshore("node", "token", "create", "--quiet", *words).stdout.strip()
+
+
+class Calls:
+    def __init__(self, client, pool):
+        self.client, self.pool = client, pool
+
+    def __getattr__(self, operation):
+        method = getattr(self.client, operation)
+        return lambda **input: self.pool.submit(method, **input).result(60)
+
+
+class Host(Namespace):
+    """A host with a link to the region."""
+
+    def __init__(self, folder, region, number):
+        super().__init__(folder, f"host{number}")
+        self.region, self.number = region, number
+        link = f"p{number}"
+        region.run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
+        region.run("ip", "link", "set", link, "master", "br0", "up")
+        self.run("ip", "addr", "add", f"{SUBNET}.{10 + number}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "route", "add", "default", "via", f"{SUBNET}.1")
+
+    def join(self, token, *words, url=None):
+        self.agent = self.start("agent.log", binary(), "agent", "--join", url or self.region.url, "--token", token,
+                                "--host-name", self.name, *words)
+        return self
+
+    def refused(self, token, *words, url=None):
+        """What a join that the region does not take says."""
+        process = self.start("refused.log", binary(), "agent", "--join", url or self.region.url, "--token", token,
+                             "--host-name", self.name, *words)
+        assert process.wait(30) == 78, self.log("refused.log")
+        return self.log("refused.log")
+
+    def again(self):
+        """The agent once more, as a service manager starts it: without a token."""
+        self.agent = self.start("agent.log", binary(), "agent")
+
+    def kill(self):
+        self.agent.send_signal(signal.SIGKILL)
+        self.agent.wait()
+
+    def cut_off(self):
+        rules = """table inet cut {
+            chain in { type filter hook input priority -300; policy drop; iif lo accept; }
+            chain out { type filter hook output priority -300; policy drop; oif lo accept; }
+        }
+        """
+        self.run("nft", "-f", "-", input=rules)
+
+    def heal(self):
+        self.run("nft", "delete", "table", "inet", "cut")
+
+    def close(self):
+        self.end()
+        self.longshore("down", check=False)
+        super().close()
+
+
+def eventually(what, condition, seconds=30):
+    began = time.monotonic()
+    found = wait_for(what, condition, seconds, 0.1)
+    return found, time.monotonic() - began

@@ -1,0 +1,187 @@
+"""Three hosts, each a namespace of its own, join one region by token over TLS, and leave it in every way there is."""
+
+import json
+import os
+
+import pytest
+
+import images
+from hosts import SUBNET, PORT, Host, Region, eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+
+# Until the region knows that a host is silent, and counts it as lost.
+LOST_S_MAX = 220
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    region = Region(folder / "region")
+    hosts = []
+    try:
+        archive = images.docker_save(folder / "box.tar", "box:1")
+        region.longshore("image", "load", str(archive))
+        hosts = [Host(folder / f"host{number}", region, number) for number in (1, 2, 3)]
+        yield region, hosts
+    finally:
+        for host in hosts:
+            host.close()
+        region.pool.shutdown()
+        region.close()
+
+
+def instances(ecs):
+    """The instances by the names of their hosts."""
+    arns = ecs.list_container_instances(cluster="web")["containerInstanceArns"]
+    if not arns:
+        return {}
+    found = ecs.describe_container_instances(cluster="web", containerInstances=arns)["containerInstances"]
+
+    def attribute(instance, name):
+        return next((each.get("value") for each in instance["attributes"] if each["name"] == name), None)
+
+    for instance in found:
+        instance["zone"] = attribute(instance, "ecs.availability-zone")
+        instance["rack"] = attribute(instance, "rack")
+        instance["type"] = attribute(instance, "ecs.instance-type")
+    return {attribute(instance, "longshore.host-name"): instance for instance in found}
+
+
+def placed(ecs):
+    """The running tasks of the service by the instances that they are on."""
+    arns = ecs.list_tasks(cluster="web", serviceName="web")["taskArns"]
+    tasks = ecs.describe_tasks(cluster="web", tasks=arns)["tasks"] if arns else []
+    return {task["containerInstanceArn"]: task["taskArn"] for task in tasks if task["lastStatus"] == "RUNNING"}
+
+
+def test_a_token_opens_the_region_to_hosts_that_it_is_for_and_to_nobody_else(world):
+    region, (one, two, three) = world
+    shared = region.token("--cluster", "web", "--uses", "2", "--attribute", "rack=7")
+    revoked = region.token("--cluster", "web")
+    listed = region.longshore("node", "token", "ls").stdout
+    row = next(line for line in listed.splitlines()[1:] if "rack=7" not in line)
+    region.longshore("node", "token", "revoke", row.split()[0])
+    assert "was revoked" in one.refused(revoked)
+    forged = shared[:20] + ("A" if shared[20] != "A" else "B") + shared[21:]
+    assert "not one of this region's" in one.refused(forged)
+    assert "no token of" in one.refused("nonsense")
+    # Another region's authority, at the right address.
+    wrong = shared[:-8] + ("A" * 8 if not shared.endswith("A" * 8) else "B" * 8)
+    assert "is not the region that the token is of" in one.refused(wrong)
+    assert "without TLS nobody is" in one.refused(shared, url=f"http://{SUBNET}.1:{PORT}")
+
+    one.join(shared, "--zone", "a")
+    two.join(shared, "--zone", "b", "--instance-type", "m5.large")
+    ecs = region.client("ecs")
+    eventually("two hosts", lambda: sum(it["agentConnected"] for it in instances(ecs).values()) == 2)
+    assert "used as often" in three.refused(shared)
+    three.join(region.token("--cluster", "web", "--zone", "c"), "--zone", "a", "--instance-attribute", "rack=9")
+    eventually("three hosts", lambda: sum(it["agentConnected"] for it in instances(ecs).values()) == 3)
+    found = instances(ecs)
+    assert [found[f"host{n}"]["zone"] for n in (1, 2, 3)] == ["eu-north-1a", "eu-north-1b", "eu-north-1c"]
+    assert [found[f"host{n}"]["rack"] for n in (1, 2, 3)] == ["7", "7", "9"]
+    assert found["host2"]["type"] == "m5.large"
+    assert len({it["containerInstanceArn"] for it in found.values()}) == 3
+
+    # What the host keeps is its own, and no secret is in it as it is.
+    kept = one.folder / "data" / "node.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    membership = json.loads(kept.read_text())
+    assert membership["endpoint"] == region.url and "secretAccessKey" not in membership
+    # Every row of the region was written without what proves the token.
+    for path in (region.folder / "data").glob("region.sqlite*"):
+        assert shared[20:60].encode() not in path.read_bytes()
+
+
+def test_in_the_clear_nobody_from_another_machine_is_let_in(world):
+    _, (one, _, _) = world
+    said = one.run("curl", "-s", "-m", "5", f"http://{SUBNET}.1:{PORT}/health").stdout
+    assert "use https://" in said
+
+
+def test_a_service_is_spread_over_the_hosts_and_outlives_each_of_them(world):
+    region, (one, two, three) = world
+    ecs = region.client("ecs")
+    ecs.register_task_definition(family="web", networkMode="none", requiresCompatibilities=["EC2"],
+                                 containerDefinitions=[{"name": "main", "image": f"{SUBNET}.1:{PORT}/box:1",
+                                                        "command": ["sleep", "infinity"], "memory": 16, "stopTimeout": 2}])
+    ecs.create_service(cluster="web", serviceName="web", taskDefinition="web", desiredCount=3, launchType="EC2",
+                       placementStrategy=[{"type": "spread", "field": "instanceId"}])
+    eventually("a task on each host", lambda: len(placed(ecs)) == 3, 60)
+    arns = {name: it["containerInstanceArn"] for name, it in instances(ecs).items()}
+    shown = region.longshore("ps").stdout
+    assert all(host in shown for host in ("host1", "host2", "host3")), shown
+
+    # An agent that is killed comes back as itself, and its task has run all the while.
+    before = placed(ecs)
+    three.kill()
+    three.again()
+    eventually("host 3's agent", lambda: three.log("agent.log").count("agent ready") == 2)
+    eventually("host 3", lambda: instances(ecs)["host3"]["agentConnected"])
+    assert {name: it["containerInstanceArn"] for name, it in instances(ecs).items()} == arns
+    assert placed(ecs) == before
+
+    # A host that is cut off: its task is replaced elsewhere, and is no more once it is back.
+    two.cut_off()
+    lost = before[arns["host2"]]
+
+    def replaced():
+        arns_now = ecs.list_tasks(cluster="web", serviceName="web")["taskArns"]
+        tasks = ecs.describe_tasks(cluster="web", tasks=arns_now)["tasks"] if arns_now else []
+        running = [task for task in tasks if task["lastStatus"] == "RUNNING"]
+        return lost not in arns_now and len(running) == 3
+
+    _, seconds = eventually("the task of the host that is cut off, elsewhere", replaced, LOST_S_MAX)
+    print(f"cut off, and replaced after {seconds:.1f} s")
+    two.heal()
+    eventually("host 2 once more", lambda: instances(ecs)["host2"]["agentConnected"], 180)
+    assert instances(ecs)["host2"]["containerInstanceArn"] == arns["host2"]
+
+    # A host that is drained runs nothing of the service any more.
+    region.longshore("node", "drain", "host1")
+    eventually("the drained host to be empty", lambda: arns["host1"] not in placed(ecs) and sum(
+        it["runningTasksCount"] for name, it in instances(ecs).items() if name != "host1") >= 3, 90)
+    assert instances(ecs)["host1"]["status"] == "DRAINING"
+    shown = region.longshore("node", "ls").stdout
+    assert "DRAINING" in shown and "host2" in shown
+
+
+def test_a_host_that_is_removed_is_out_at_once_and_comes_back_by_a_token_alone(world):
+    region, (one, _, _) = world
+    ecs = region.client("ecs")
+    gone = instances(ecs)["host1"]["containerInstanceArn"]
+    region.longshore("node", "rm", "host1", "--force")
+    assert "host1" not in instances(ecs)
+    eventually("host 1 to be told", lambda: "does not take this host's keys" in one.log("agent.log"), 90)
+    one.end()
+    one.join(region.token("--cluster", "web"))
+    eventually("host 1 once more", lambda: instances(ecs).get("host1", {}).get("agentConnected"), 60)
+    assert instances(ecs)["host1"]["containerInstanceArn"] != gone
+
+
+def test_a_hosts_keys_are_renewed_while_it_works(world):
+    region, (one, _, _) = world
+    ecs = region.client("ecs")
+    region.longshore("node", "rm", "host1", "--force")
+    one.end()
+    (one.folder / "agent.log").unlink()
+    one.join(region.token("--cluster", "web", "--keys-expire", "16s"))
+    eventually("three renewals", lambda: one.log("agent.log").count("key was renewed") >= 3, 60)
+    assert instances(ecs)["host1"]["agentConnected"]
+    assert "does not take" not in one.log("agent.log")
+
+
+def test_a_unit_starts_the_agent_of_a_host_that_has_joined_without_its_token(world, tmp_path):
+    region, (one, _, _) = world
+    one.end()
+    token = region.token("--cluster", "web")
+    one.longshore("agent", "install", "--no-start", "--unit-dir", tmp_path, "--join", region.url, "--token", token,
+                  "--zone", "a")
+    unit = (tmp_path / "longshore-agent.service").read_text()
+    assert f"agent --data-dir {one.folder}/data" in unit and "--zone a" in unit
+    assert token not in unit and "KillMode=process" in unit
+    listed = region.longshore("node", "token", "ls").stdout
+    assert "0 of 1" in listed, "a host that is a member already uses no token"
+    one.longshore("agent", "uninstall", "--no-start", "--unit-dir", tmp_path)
+    assert not (tmp_path / "longshore-agent.service").exists()
