@@ -28,7 +28,11 @@ const LAYERS: &[Layer] = &[
         folder: "base",
         below: &[],
         besides: &[],
-        within: &[("acs", &["longshore-types"]), ("aws-wire", &["longshore-types"])],
+        within: &[
+            ("acs", &["longshore-types", "traffic"]),
+            ("aws-wire", &["longshore-types"]),
+            ("traffic", &["longshore-types"]),
+        ],
     },
     Layer { folder: "api", below: &["base"], besides: &[], within: &[] },
     Layer {

@@ -130,14 +130,25 @@ impl Client {
 
     /// What the region does by itself.
     pub(crate) async fn status<O: serde::de::DeserializeOwned>(&self) -> Result<O, ClientError> {
-        self.own("DescribeStatus", region::server::STATUS_TARGET).await
+        let target = region::server::STATUS_TARGET;
+        self.own("DescribeStatus", target, Bytes::from_static(b"{}")).await
     }
 
     /// Puts another root key in the place of the one there is.
     pub(crate) async fn rotate_root<O: serde::de::DeserializeOwned>(
         &self,
     ) -> Result<O, ClientError> {
-        self.own("RotateRootKey", region::server::ROOT_KEY_TARGET).await
+        let target = region::server::ROOT_KEY_TARGET;
+        self.own("RotateRootKey", target, Bytes::from_static(b"{}")).await
+    }
+
+    /// Whether a connection is let through, and by what.
+    pub(crate) async fn explain<O: serde::de::DeserializeOwned>(
+        &self,
+        question: &serde_json::Value,
+    ) -> Result<O, ClientError> {
+        let target = region::server::EXPLAIN_TARGET;
+        self.own("ExplainReach", target, question.to_string().into()).await
     }
 
     /// An operation of the region that is no service's.
@@ -145,11 +156,11 @@ impl Client {
         &self,
         operation: &str,
         target: &'static str,
+        body: Bytes,
     ) -> Result<O, ClientError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-target", HeaderValue::from_static(target));
-        let sent = self.send("longshore", operation, headers, Bytes::from_static(b"{}"));
-        let (status, answer) = sent.await?;
+        let (status, answer) = self.send("longshore", operation, headers, body).await?;
         if status != StatusCode::OK {
             return Err(json_refusal(operation, status, &answer));
         }

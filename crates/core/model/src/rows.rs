@@ -235,6 +235,9 @@ rows! {
     SecretVersion(crate::secret::SecretVersion), secret_versions, "secret-version";
     Parameter(crate::parameter::Parameter), parameters, "parameter";
     ParameterVersion(crate::parameter::ParameterVersion), parameter_versions, "parameter-version";
+    SecurityGroup(crate::security_group::SecurityGroup), security_groups, "security-group";
+    SecurityGroupRule(crate::security_group::SecurityGroupRule), security_group_rules, "security-group-rule";
+    Ec2Tags(crate::security_group::Ec2Tags), ec2_tags, "ec2-tags";
 }
 
 impl Row {

@@ -139,6 +139,9 @@ const SINCE_THEN: &[Kind] = &[
     Kind::EcrRegistry,
     Kind::EcrPullThroughRule,
     Kind::EcrTemplate,
+    Kind::SecurityGroup,
+    Kind::SecurityGroupRule,
+    Kind::Ec2Tags,
 ];
 
 #[test]

@@ -8,6 +8,7 @@ pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod image;
 pub(crate) mod logs;
+pub(crate) mod net;
 pub(crate) mod pack;
 pub(crate) mod ps;
 pub(crate) mod region;

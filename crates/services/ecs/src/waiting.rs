@@ -488,6 +488,9 @@ impl Reconciler for WaitingTasks {
             | Key::SecretVersion(..)
             | Key::Parameter(..)
             | Key::ParameterVersion(..)
+            | Key::SecurityGroup(..)
+            | Key::SecurityGroupRule(..)
+            | Key::Ec2Tags(..)
             | Key::EcrRegistry(..) => {}
         }
     }

@@ -25,7 +25,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, limits};
+use super::{EXPLAIN_TARGET, ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, limits};
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -196,12 +196,17 @@ impl<S: RegionApi> Server<S> {
         if named.is_some_and(|named| named == STATUS_TARGET)
             && let Some(status) = self.region.status(&caller)
         {
-            return Ok(status_answer(&status));
+            return Ok(own_answer(&status));
+        }
+        if named.is_some_and(|named| named == EXPLAIN_TARGET)
+            && let Some(explained) = self.region.explain(&caller, inbound.body)
+        {
+            return explained.map(|explained| own_answer(&explained));
         }
         if named.is_some_and(|named| named == ROOT_KEY_TARGET)
             && let Some(rotated) = self.region.rotate_root_key(&caller)
         {
-            return Ok(status_answer(&rotated.await?));
+            return Ok(own_answer(&rotated.await?));
         }
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
@@ -320,12 +325,13 @@ fn is_unsigned(parts: &Parts) -> bool {
     !parts.headers.contains_key(AUTHORIZATION) && !query.contains("X-Amz-Signature=")
 }
 
-fn status_answer(status: &serde_json::Value) -> Answer {
+/// The answer to an operation of no service.
+fn own_answer(answer: &serde_json::Value) -> Answer {
     Answer {
         status: 200,
         content_type: "application/x-amz-json-1.1".into(),
         headers: Vec::new(),
-        body: status.to_string().into(),
+        body: answer.to_string().into(),
     }
 }
 

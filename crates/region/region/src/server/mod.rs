@@ -101,6 +101,9 @@ pub const STATUS_TARGET: &str = "Longshore.DescribeStatus";
 /// The same of what `longshore secrets rotate-root` asks of a region that runs.
 pub const ROOT_KEY_TARGET: &str = "Longshore.RotateRootKey";
 
+/// The same of what `longshore net explain` asks.
+pub const EXPLAIN_TARGET: &str = "Longshore.ExplainReach";
+
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -141,6 +144,14 @@ pub trait RegionApi: Send + Sync + 'static {
         &'a self,
         _caller: &'a Caller,
     ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
+        None
+    }
+    /// Whether a connection is let through, and by what: for who may describe security groups.
+    fn explain(
+        &self,
+        _caller: &Caller,
+        _question: &[u8],
+    ) -> Option<Result<serde_json::Value, ApiError>> {
         None
     }
     /// Opens an agent's socket; the request is verified.

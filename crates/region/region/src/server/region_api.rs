@@ -142,6 +142,14 @@ impl RegionApi for Region {
         })
     }
 
+    fn explain(
+        &self,
+        caller: &Caller,
+        question: &[u8],
+    ) -> Option<Result<serde_json::Value, ApiError>> {
+        Some(ec2::explain(&self.control, caller, question))
+    }
+
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {
         sessions::accept(&self.sessions, caller, request)
     }

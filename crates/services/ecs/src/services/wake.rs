@@ -111,6 +111,9 @@ pub(super) fn row(
         | Key::SecretVersion(..)
         | Key::Parameter(..)
         | Key::ParameterVersion(..)
+        | Key::SecurityGroup(..)
+        | Key::SecurityGroupRule(..)
+        | Key::Ec2Tags(..)
         | Key::EcrRegistry(..) => {}
     }
 }
