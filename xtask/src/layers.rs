@@ -29,8 +29,9 @@ const LAYERS: &[Layer] = &[
         below: &[],
         besides: &[],
         within: &[
-            ("acs", &["longshore-types"]),
+            ("acs", &["longshore-types", "traffic"]),
             ("aws-wire", &["longshore-types"]),
+            ("traffic", &["longshore-types"]),
             ("trust", &["longshore-types"]),
         ],
     },

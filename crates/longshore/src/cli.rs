@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Run and stop tasks from a task definition file
     #[command(subcommand)]
     Task(Task),
+    /// Ask about the network of tasks
+    #[command(subcommand)]
+    Net(Net),
     /// Look after the key that secrets are kept under
     #[command(subcommand)]
     Secrets(Secrets),
@@ -70,6 +73,25 @@ pub(crate) enum Command {
     Agent(Box<AgentCommand>),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
     Simulate(Simulate),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Net {
+    /// Say whether a connection is let through, and which rule of which security group decides that
+    Explain(NetExplain),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetExplain {
+    /// Who connects: a task (an id or the beginning of one), or an IPv4 address
+    #[arg(long, value_name = "TASK|IP")]
+    pub(crate) from: String,
+    /// To whom, and to which port; none for protocols without
+    #[arg(long, value_name = "TASK|IP[:PORT]")]
+    pub(crate) to: String,
+    /// tcp, udp, icmp (what ping sends), or a protocol's number
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp")]
+    pub(crate) protocol: String,
 }
 
 #[derive(Args, Clone, Debug)]

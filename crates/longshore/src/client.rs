@@ -141,6 +141,14 @@ impl Client {
         self.own("RotateRootKey", &serde_json::json!({})).await
     }
 
+    /// Whether a connection is let through, and by what.
+    pub(crate) async fn explain<O: DeserializeOwned>(
+        &self,
+        question: &serde_json::Value,
+    ) -> Result<O, ClientError> {
+        self.own("ExplainReach", question).await
+    }
+
     /// An operation that is of no service of Amazon's.
     pub(crate) async fn own<I: Serialize, O: DeserializeOwned>(
         &self,

@@ -38,7 +38,7 @@ use clap::Parser as _;
 use longshore_types::{Chain, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use cli::{Cli, Command, Image, Secrets, Task};
+use cli::{Cli, Command, Image, Net, Secrets, Task};
 use commands::Environment;
 use data_dir::DataDir;
 use error::Error;
@@ -124,6 +124,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Image(Image::Pack(args)) => commands::pack::run(&args),
         Command::Task(Task::Run(args)) => commands::task::run(data, &args).await,
         Command::Task(Task::Stop(args)) => commands::task::stop(data, &args).await,
+        Command::Net(Net::Explain(args)) => commands::net::explain(data, &args).await,
         Command::Secrets(Secrets::RotateRoot(args)) => {
             commands::secrets::rotate_root(data, &args).await
         }

@@ -1,9 +1,9 @@
 //! Names of the model as names of Rust.
 
 /// Words that can't name a member as they are.
-const KEYWORDS: [&str; 14] = [
-    "type", "ref", "match", "loop", "move", "async", "await", "dyn", "enum", "use", "where",
-    "final", "in", "override",
+const KEYWORDS: [&str; 15] = [
+    "type", "ref", "match", "loop", "return", "move", "async", "await", "dyn", "enum", "use",
+    "where", "final", "in", "override",
 ];
 
 /// `containerInstanceARNs` → `container_instance_arns`, `type` → `r#type`.

@@ -26,6 +26,60 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     wording: Wording::Ec2,
     operations: &[
         Operation {
+            name: "AuthorizeSecurityGroupEgress",
+            input: Some(&schema::AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST),
+            output: Some(&schema::AUTHORIZE_SECURITY_GROUP_EGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AuthorizeSecurityGroupIngress",
+            input: Some(&schema::AUTHORIZE_SECURITY_GROUP_INGRESS_REQUEST),
+            output: Some(&schema::AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateSecurityGroup",
+            input: Some(&schema::CREATE_SECURITY_GROUP_REQUEST),
+            output: Some(&schema::CREATE_SECURITY_GROUP_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateTags",
+            input: Some(&schema::CREATE_TAGS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteSecurityGroup",
+            input: Some(&schema::DELETE_SECURITY_GROUP_REQUEST),
+            output: Some(&schema::DELETE_SECURITY_GROUP_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteTags",
+            input: Some(&schema::DELETE_TAGS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeAccountAttributes",
             input: Some(&schema::DESCRIBE_ACCOUNT_ATTRIBUTES_REQUEST),
             output: Some(&schema::DESCRIBE_ACCOUNT_ATTRIBUTES_RESULT),
@@ -80,6 +134,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeSecurityGroupRules",
+            input: Some(&schema::DESCRIBE_SECURITY_GROUP_RULES_REQUEST),
+            output: Some(&schema::DESCRIBE_SECURITY_GROUP_RULES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeSecurityGroups",
             input: Some(&schema::DESCRIBE_SECURITY_GROUPS_REQUEST),
             output: Some(&schema::DESCRIBE_SECURITY_GROUPS_RESULT),
@@ -92,6 +155,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeSubnets",
             input: Some(&schema::DESCRIBE_SUBNETS_REQUEST),
             output: Some(&schema::DESCRIBE_SUBNETS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeTags",
+            input: Some(&schema::DESCRIBE_TAGS_REQUEST),
+            output: Some(&schema::DESCRIBE_TAGS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -119,6 +191,51 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeVpnGateways",
             input: Some(&schema::DESCRIBE_VPN_GATEWAYS_REQUEST),
             output: Some(&schema::DESCRIBE_VPN_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifySecurityGroupRules",
+            input: Some(&schema::MODIFY_SECURITY_GROUP_RULES_REQUEST),
+            output: Some(&schema::MODIFY_SECURITY_GROUP_RULES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "RevokeSecurityGroupEgress",
+            input: Some(&schema::REVOKE_SECURITY_GROUP_EGRESS_REQUEST),
+            output: Some(&schema::REVOKE_SECURITY_GROUP_EGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "RevokeSecurityGroupIngress",
+            input: Some(&schema::REVOKE_SECURITY_GROUP_INGRESS_REQUEST),
+            output: Some(&schema::REVOKE_SECURITY_GROUP_INGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateSecurityGroupRuleDescriptionsEgress",
+            input: Some(&schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_REQUEST),
+            output: Some(&schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateSecurityGroupRuleDescriptionsIngress",
+            input: Some(&schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_REQUEST),
+            output: Some(&schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -173,8 +290,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AttachVolume",
         "AttachVpnGateway",
         "AuthorizeClientVpnIngress",
-        "AuthorizeSecurityGroupEgress",
-        "AuthorizeSecurityGroupIngress",
         "BatchModifyIpamRoutingPolicyRegistrations",
         "BundleInstance",
         "CancelBundleTask",
@@ -263,14 +378,12 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateRouteTable",
         "CreateSecondaryNetwork",
         "CreateSecondarySubnet",
-        "CreateSecurityGroup",
         "CreateSnapshot",
         "CreateSnapshots",
         "CreateSpotDatafeedSubscription",
         "CreateStoreImageTask",
         "CreateSubnet",
         "CreateSubnetCidrReservation",
-        "CreateTags",
         "CreateTrafficMirrorFilter",
         "CreateTrafficMirrorFilterRule",
         "CreateTrafficMirrorSession",
@@ -365,12 +478,10 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteRouteTable",
         "DeleteSecondaryNetwork",
         "DeleteSecondarySubnet",
-        "DeleteSecurityGroup",
         "DeleteSnapshot",
         "DeleteSpotDatafeedSubscription",
         "DeleteSubnet",
         "DeleteSubnetCidrReservation",
-        "DeleteTags",
         "DeleteTrafficMirrorFilter",
         "DeleteTrafficMirrorFilterRule",
         "DeleteTrafficMirrorSession",
@@ -545,7 +656,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeSecondaryNetworks",
         "DescribeSecondarySubnets",
         "DescribeSecurityGroupReferences",
-        "DescribeSecurityGroupRules",
         "DescribeSecurityGroupVpcAssociations",
         "DescribeServiceLinkVirtualInterfaces",
         "DescribeSnapshotAttribute",
@@ -559,7 +669,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeSpotPriceHistory",
         "DescribeStaleSecurityGroups",
         "DescribeStoreImageTasks",
-        "DescribeTags",
         "DescribeTrafficMirrorFilterRules",
         "DescribeTrafficMirrorFilters",
         "DescribeTrafficMirrorSessions",
@@ -822,7 +931,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyPublicIpDnsNameOptions",
         "ModifyReservedInstances",
         "ModifyRouteServer",
-        "ModifySecurityGroupRules",
         "ModifySnapshotAttribute",
         "ModifySnapshotTier",
         "ModifySpotFleetRequest",
@@ -917,8 +1025,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "RestoreSnapshotTier",
         "RestoreVolumeFromRecycleBin",
         "RevokeClientVpnIngress",
-        "RevokeSecurityGroupEgress",
-        "RevokeSecurityGroupIngress",
         "RunInstances",
         "RunScheduledInstances",
         "SearchLocalGatewayRoutes",
@@ -941,8 +1047,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "UpdateCapacityManagerMonitoredTagKeys",
         "UpdateCapacityManagerOrganizationsAccess",
         "UpdateInterruptibleCapacityReservationAllocation",
-        "UpdateSecurityGroupRuleDescriptionsEgress",
-        "UpdateSecurityGroupRuleDescriptionsIngress",
         "ValidateSecurityGroupQuotasForInterface",
         "WithdrawByoipCidr",
     ],
@@ -950,6 +1054,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
 
 /// The operations of Amazon EC2 that are there.
 pub trait Ec2: Send + Sync {
+    fn authorize_security_group_egress(
+        &self,
+        caller: &Caller,
+        input: AuthorizeSecurityGroupEgressRequest,
+    ) -> impl Future<Output = Result<AuthorizeSecurityGroupEgressResult, ApiError>> + Send;
+    fn authorize_security_group_ingress(
+        &self,
+        caller: &Caller,
+        input: AuthorizeSecurityGroupIngressRequest,
+    ) -> impl Future<Output = Result<AuthorizeSecurityGroupIngressResult, ApiError>> + Send;
+    fn create_security_group(
+        &self,
+        caller: &Caller,
+        input: CreateSecurityGroupRequest,
+    ) -> impl Future<Output = Result<CreateSecurityGroupResult, ApiError>> + Send;
+    fn create_tags(
+        &self,
+        caller: &Caller,
+        input: CreateTagsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_security_group(
+        &self,
+        caller: &Caller,
+        input: DeleteSecurityGroupRequest,
+    ) -> impl Future<Output = Result<DeleteSecurityGroupResult, ApiError>> + Send;
+    fn delete_tags(
+        &self,
+        caller: &Caller,
+        input: DeleteTagsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn describe_account_attributes(
         &self,
         caller: &Caller,
@@ -980,6 +1114,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeRouteTablesRequest,
     ) -> impl Future<Output = Result<DescribeRouteTablesResult, ApiError>> + Send;
+    fn describe_security_group_rules(
+        &self,
+        caller: &Caller,
+        input: DescribeSecurityGroupRulesRequest,
+    ) -> impl Future<Output = Result<DescribeSecurityGroupRulesResult, ApiError>> + Send;
     fn describe_security_groups(
         &self,
         caller: &Caller,
@@ -990,6 +1129,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeSubnetsRequest,
     ) -> impl Future<Output = Result<DescribeSubnetsResult, ApiError>> + Send;
+    fn describe_tags(
+        &self,
+        caller: &Caller,
+        input: DescribeTagsRequest,
+    ) -> impl Future<Output = Result<DescribeTagsResult, ApiError>> + Send;
     fn describe_vpc_attribute(
         &self,
         caller: &Caller,
@@ -1005,6 +1149,31 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpnGatewaysRequest,
     ) -> impl Future<Output = Result<DescribeVpnGatewaysResult, ApiError>> + Send;
+    fn modify_security_group_rules(
+        &self,
+        caller: &Caller,
+        input: ModifySecurityGroupRulesRequest,
+    ) -> impl Future<Output = Result<ModifySecurityGroupRulesResult, ApiError>> + Send;
+    fn revoke_security_group_egress(
+        &self,
+        caller: &Caller,
+        input: RevokeSecurityGroupEgressRequest,
+    ) -> impl Future<Output = Result<RevokeSecurityGroupEgressResult, ApiError>> + Send;
+    fn revoke_security_group_ingress(
+        &self,
+        caller: &Caller,
+        input: RevokeSecurityGroupIngressRequest,
+    ) -> impl Future<Output = Result<RevokeSecurityGroupIngressResult, ApiError>> + Send;
+    fn update_security_group_rule_descriptions_egress(
+        &self,
+        caller: &Caller,
+        input: UpdateSecurityGroupRuleDescriptionsEgressRequest,
+    ) -> impl Future<Output = Result<UpdateSecurityGroupRuleDescriptionsEgressResult, ApiError>> + Send;
+    fn update_security_group_rule_descriptions_ingress(
+        &self,
+        caller: &Caller,
+        input: UpdateSecurityGroupRuleDescriptionsIngressRequest,
+    ) -> impl Future<Output = Result<UpdateSecurityGroupRuleDescriptionsIngressResult, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -1014,6 +1183,36 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "AuthorizeSecurityGroupEgress" => {
+            let input = call.input()?;
+            let output = service.authorize_security_group_egress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AuthorizeSecurityGroupIngress" => {
+            let input = call.input()?;
+            let output = service.authorize_security_group_ingress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateSecurityGroup" => {
+            let input = call.input()?;
+            let output = service.create_security_group(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateTags" => {
+            let input = call.input()?;
+            service.create_tags(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteSecurityGroup" => {
+            let input = call.input()?;
+            let output = service.delete_security_group(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteTags" => {
+            let input = call.input()?;
+            service.delete_tags(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DescribeAccountAttributes" => {
             let input = call.input()?;
             let output = service.describe_account_attributes(caller, input).await?;
@@ -1044,6 +1243,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_route_tables(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeSecurityGroupRules" => {
+            let input = call.input()?;
+            let output = service.describe_security_group_rules(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeSecurityGroups" => {
             let input = call.input()?;
             let output = service.describe_security_groups(caller, input).await?;
@@ -1052,6 +1256,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeSubnets" => {
             let input = call.input()?;
             let output = service.describe_subnets(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeTags" => {
+            let input = call.input()?;
+            let output = service.describe_tags(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeVpcAttribute" => {
@@ -1069,6 +1278,33 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_vpn_gateways(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ModifySecurityGroupRules" => {
+            let input = call.input()?;
+            let output = service.modify_security_group_rules(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "RevokeSecurityGroupEgress" => {
+            let input = call.input()?;
+            let output = service.revoke_security_group_egress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "RevokeSecurityGroupIngress" => {
+            let input = call.input()?;
+            let output = service.revoke_security_group_ingress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateSecurityGroupRuleDescriptionsEgress" => {
+            let input = call.input()?;
+            let output =
+                service.update_security_group_rule_descriptions_egress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateSecurityGroupRuleDescriptionsIngress" => {
+            let input = call.input()?;
+            let output =
+                service.update_security_group_rule_descriptions_ingress(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         _ => Err(call.not_available()),
     }
 }
@@ -1080,6 +1316,48 @@ macro_rules! forward {
     ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
         impl $crate::Ec2 for $service {
             $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ authorize_security_group_egress $($handler:tt)+) => {
+        async fn authorize_security_group_egress(&self, caller: &$crate::Caller, input: $crate::AuthorizeSecurityGroupEgressRequest)
+            -> Result<$crate::AuthorizeSecurityGroupEgressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ authorize_security_group_ingress $($handler:tt)+) => {
+        async fn authorize_security_group_ingress(&self, caller: &$crate::Caller, input: $crate::AuthorizeSecurityGroupIngressRequest)
+            -> Result<$crate::AuthorizeSecurityGroupIngressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_security_group $($handler:tt)+) => {
+        async fn create_security_group(&self, caller: &$crate::Caller, input: $crate::CreateSecurityGroupRequest)
+            -> Result<$crate::CreateSecurityGroupResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_tags $($handler:tt)+) => {
+        async fn create_tags(&self, caller: &$crate::Caller, input: $crate::CreateTagsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_security_group $($handler:tt)+) => {
+        async fn delete_security_group(&self, caller: &$crate::Caller, input: $crate::DeleteSecurityGroupRequest)
+            -> Result<$crate::DeleteSecurityGroupResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_tags $($handler:tt)+) => {
+        async fn delete_tags(&self, caller: &$crate::Caller, input: $crate::DeleteTagsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
     (@ describe_account_attributes $($handler:tt)+) => {
@@ -1124,6 +1402,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_security_group_rules $($handler:tt)+) => {
+        async fn describe_security_group_rules(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupRulesRequest)
+            -> Result<$crate::DescribeSecurityGroupRulesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_security_groups $($handler:tt)+) => {
         async fn describe_security_groups(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupsRequest)
             -> Result<$crate::DescribeSecurityGroupsResult, $crate::ApiError>
@@ -1134,6 +1419,13 @@ macro_rules! forward {
     (@ describe_subnets $($handler:tt)+) => {
         async fn describe_subnets(&self, caller: &$crate::Caller, input: $crate::DescribeSubnetsRequest)
             -> Result<$crate::DescribeSubnetsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_tags $($handler:tt)+) => {
+        async fn describe_tags(&self, caller: &$crate::Caller, input: $crate::DescribeTagsRequest)
+            -> Result<$crate::DescribeTagsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -1155,6 +1447,41 @@ macro_rules! forward {
     (@ describe_vpn_gateways $($handler:tt)+) => {
         async fn describe_vpn_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeVpnGatewaysRequest)
             -> Result<$crate::DescribeVpnGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_security_group_rules $($handler:tt)+) => {
+        async fn modify_security_group_rules(&self, caller: &$crate::Caller, input: $crate::ModifySecurityGroupRulesRequest)
+            -> Result<$crate::ModifySecurityGroupRulesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ revoke_security_group_egress $($handler:tt)+) => {
+        async fn revoke_security_group_egress(&self, caller: &$crate::Caller, input: $crate::RevokeSecurityGroupEgressRequest)
+            -> Result<$crate::RevokeSecurityGroupEgressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ revoke_security_group_ingress $($handler:tt)+) => {
+        async fn revoke_security_group_ingress(&self, caller: &$crate::Caller, input: $crate::RevokeSecurityGroupIngressRequest)
+            -> Result<$crate::RevokeSecurityGroupIngressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_security_group_rule_descriptions_egress $($handler:tt)+) => {
+        async fn update_security_group_rule_descriptions_egress(&self, caller: &$crate::Caller, input: $crate::UpdateSecurityGroupRuleDescriptionsEgressRequest)
+            -> Result<$crate::UpdateSecurityGroupRuleDescriptionsEgressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_security_group_rule_descriptions_ingress $($handler:tt)+) => {
+        async fn update_security_group_rule_descriptions_ingress(&self, caller: &$crate::Caller, input: $crate::UpdateSecurityGroupRuleDescriptionsIngressRequest)
+            -> Result<$crate::UpdateSecurityGroupRuleDescriptionsIngressResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -91,6 +91,65 @@ static ATTACHMENT_STATUS: Text = Text {
 pub(super) static ATTRIBUTE_BOOLEAN_VALUE: Structure =
     Structure::new("AttributeBooleanValue", &[Member::new("Value", Shape::Boolean).wire("value")]);
 
+pub(super) static AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST: Structure = Structure::new(
+    "AuthorizeSecurityGroupEgressRequest",
+    &[
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId").required(),
+        Member::new("SourceSecurityGroupName", Shape::Text(&shape::TEXT))
+            .wire("sourceSecurityGroupName"),
+        Member::new("SourceSecurityGroupOwnerId", Shape::Text(&shape::TEXT))
+            .wire("sourceSecurityGroupOwnerId"),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)).wire("ipProtocol"),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)).wire("fromPort"),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)).wire("toPort"),
+        Member::new("CidrIp", Shape::Text(&shape::TEXT)).wire("cidrIp"),
+        Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)).wire("ipPermissions"),
+    ],
+);
+
+pub(super) static AUTHORIZE_SECURITY_GROUP_EGRESS_RESULT: Structure = Structure::new(
+    "AuthorizeSecurityGroupEgressResult",
+    &[
+        Member::new("Return", Shape::Boolean).wire("return"),
+        Member::new("SecurityGroupRules", Shape::List(&SECURITY_GROUP_RULE_LIST))
+            .wire("securityGroupRuleSet")
+            .ec2("SecurityGroupRuleSet"),
+    ],
+);
+
+pub(super) static AUTHORIZE_SECURITY_GROUP_INGRESS_REQUEST: Structure = Structure::new(
+    "AuthorizeSecurityGroupIngressRequest",
+    &[
+        Member::new("CidrIp", Shape::Text(&shape::TEXT)),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)),
+        Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)),
+        Member::new("SourceSecurityGroupName", Shape::Text(&shape::TEXT)),
+        Member::new("SourceSecurityGroupOwnerId", Shape::Text(&shape::TEXT)),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT: Structure = Structure::new(
+    "AuthorizeSecurityGroupIngressResult",
+    &[
+        Member::new("Return", Shape::Boolean).wire("return"),
+        Member::new("SecurityGroupRules", Shape::List(&SECURITY_GROUP_RULE_LIST))
+            .wire("securityGroupRuleSet")
+            .ec2("SecurityGroupRuleSet"),
+    ],
+);
+
 pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
     "AvailabilityZone",
     &[
@@ -206,6 +265,72 @@ pub(super) static CONNECTION_TRACKING_CONFIGURATION: Structure = Structure::new(
             .wire("tcpEstablishedTimeout"),
         Member::new("UdpStreamTimeout", Shape::Number(&shape::INTEGER)).wire("udpStreamTimeout"),
         Member::new("UdpTimeout", Shape::Number(&shape::INTEGER)).wire("udpTimeout"),
+    ],
+);
+
+pub(super) static CREATE_SECURITY_GROUP_REQUEST: Structure = Structure::new(
+    "CreateSecurityGroupRequest",
+    &[
+        Member::new("Description", Shape::Text(&shape::TEXT))
+            .wire("GroupDescription")
+            .ec2("GroupDescription")
+            .required(),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static CREATE_SECURITY_GROUP_RESULT: Structure = Structure::new(
+    "CreateSecurityGroupResult",
+    &[
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("SecurityGroupArn", Shape::Text(&shape::TEXT)).wire("securityGroupArn"),
+    ],
+);
+
+pub(super) static CREATE_TAGS_REQUEST: Structure = Structure::new(
+    "CreateTagsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Resources", Shape::List(&RESOURCE_ID_LIST))
+            .wire("ResourceId")
+            .ec2("ResourceId")
+            .required(),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("Tag").ec2("Tag").required(),
+    ],
+);
+
+pub(super) static DELETE_SECURITY_GROUP_REQUEST: Structure = Structure::new(
+    "DeleteSecurityGroupRequest",
+    &[
+        Member::new("GroupId", Shape::Text(&shape::TEXT)),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DELETE_SECURITY_GROUP_RESULT: Structure = Structure::new(
+    "DeleteSecurityGroupResult",
+    &[
+        Member::new("Return", Shape::Boolean).wire("return"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+    ],
+);
+
+pub(super) static DELETE_TAGS_REQUEST: Structure = Structure::new(
+    "DeleteTagsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Resources", Shape::List(&RESOURCE_ID_LIST))
+            .wire("resourceId")
+            .ec2("ResourceId")
+            .required(),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tag").ec2("Tag"),
     ],
 );
 
@@ -342,6 +467,32 @@ pub(super) static DESCRIBE_ROUTE_TABLES_RESULT: Structure = Structure::new(
     ],
 );
 
+static DESCRIBE_SECURITY_GROUP_RULES_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DESCRIBE_SECURITY_GROUP_RULES_REQUEST: Structure = Structure::new(
+    "DescribeSecurityGroupRulesRequest",
+    &[
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("SecurityGroupRuleIds", Shape::List(&SECURITY_GROUP_RULE_ID_LIST))
+            .wire("SecurityGroupRuleId")
+            .ec2("SecurityGroupRuleId"),
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_SECURITY_GROUP_RULES_MAX_RESULTS)),
+    ],
+);
+
+pub(super) static DESCRIBE_SECURITY_GROUP_RULES_RESULT: Structure = Structure::new(
+    "DescribeSecurityGroupRulesResult",
+    &[
+        Member::new("SecurityGroupRules", Shape::List(&SECURITY_GROUP_RULE_LIST))
+            .wire("securityGroupRuleSet")
+            .ec2("SecurityGroupRuleSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static DESCRIBE_SECURITY_GROUPS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -390,6 +541,24 @@ pub(super) static DESCRIBE_SUBNETS_RESULT: Structure = Structure::new(
     &[
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
         Member::new("Subnets", Shape::List(&SUBNET_LIST)).wire("subnetSet").ec2("SubnetSet"),
+    ],
+);
+
+pub(super) static DESCRIBE_TAGS_REQUEST: Structure = Structure::new(
+    "DescribeTagsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)).wire("maxResults"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_TAGS_RESULT: Structure = Structure::new(
+    "DescribeTagsResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("Tags", Shape::List(&TAG_DESCRIPTION_LIST)).wire("tagSet").ec2("TagSet"),
     ],
 );
 
@@ -654,6 +823,23 @@ static IPV6_RANGE_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static MODIFY_SECURITY_GROUP_RULES_REQUEST: Structure = Structure::new(
+    "ModifySecurityGroupRulesRequest",
+    &[
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("SecurityGroupRules", Shape::List(&SECURITY_GROUP_RULE_UPDATE_LIST))
+            .wire("SecurityGroupRule")
+            .ec2("SecurityGroupRule")
+            .required(),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static MODIFY_SECURITY_GROUP_RULES_RESULT: Structure = Structure::new(
+    "ModifySecurityGroupRulesResult",
+    &[Member::new("Return", Shape::Boolean).wire("return")],
+);
+
 pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
     "NetworkInterface",
     &[
@@ -884,6 +1070,18 @@ pub(super) static PUBLIC_IP_DNS_NAME_OPTIONS: Structure = Structure::new(
     ],
 );
 
+pub(super) static REFERENCED_SECURITY_GROUP: Structure = Structure::new(
+    "ReferencedSecurityGroup",
+    &[
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("PeeringStatus", Shape::Text(&shape::TEXT)).wire("peeringStatus"),
+        Member::new("UserId", Shape::Text(&shape::TEXT)).wire("userId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("VpcPeeringConnectionId", Shape::Text(&shape::TEXT))
+            .wire("vpcPeeringConnectionId"),
+    ],
+);
+
 pub(super) static REGION: Structure = Structure::new(
     "Region",
     &[
@@ -919,6 +1117,227 @@ static REGION_LIST: List = List {
 
 static REGION_NAME_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("RegionName").ec2("RegionName"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static RESOURCE_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static RESOURCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "capacity-reservation",
+        "client-vpn-endpoint",
+        "customer-gateway",
+        "carrier-gateway",
+        "coip-pool",
+        "declarative-policies-report",
+        "dedicated-host",
+        "dhcp-options",
+        "egress-only-internet-gateway",
+        "elastic-ip",
+        "elastic-gpu",
+        "export-image-task",
+        "export-instance-task",
+        "fca-policy",
+        "fleet",
+        "fpga-image",
+        "host-reservation",
+        "image",
+        "image-usage-report",
+        "import-image-task",
+        "import-snapshot-task",
+        "instance",
+        "instance-event-window",
+        "internet-gateway",
+        "ipam",
+        "ipam-pool",
+        "ipam-scope",
+        "ipv4pool-ec2",
+        "ipv6pool-ec2",
+        "key-pair",
+        "launch-template",
+        "local-gateway",
+        "local-gateway-route-table",
+        "local-gateway-virtual-interface",
+        "local-gateway-virtual-interface-group",
+        "local-gateway-route-table-vpc-association",
+        "local-gateway-route-table-virtual-interface-group-association",
+        "natgateway",
+        "network-acl",
+        "network-interface",
+        "network-insights-analysis",
+        "network-insights-path",
+        "network-insights-access-scope",
+        "network-insights-access-scope-analysis",
+        "outpost-lag",
+        "placement-group",
+        "prefix-list",
+        "replace-root-volume-task",
+        "reserved-instances",
+        "route-table",
+        "security-group",
+        "security-group-rule",
+        "service-link-virtual-interface",
+        "snapshot",
+        "spot-fleet-request",
+        "spot-instances-request",
+        "subnet",
+        "subnet-cidr-reservation",
+        "traffic-mirror-filter",
+        "traffic-mirror-session",
+        "traffic-mirror-target",
+        "transit-gateway",
+        "transit-gateway-attachment",
+        "transit-gateway-connect-peer",
+        "transit-gateway-multicast-domain",
+        "transit-gateway-policy-table",
+        "transit-gateway-metering-policy",
+        "transit-gateway-route-table",
+        "transit-gateway-route-table-announcement",
+        "volume",
+        "vpc",
+        "vpc-endpoint",
+        "vpc-endpoint-connection",
+        "vpc-endpoint-service",
+        "vpc-endpoint-service-permission",
+        "vpc-peering-connection",
+        "vpn-connection",
+        "vpn-gateway",
+        "vpc-flow-log",
+        "capacity-reservation-fleet",
+        "traffic-mirror-filter-rule",
+        "vpc-endpoint-connection-device-type",
+        "verified-access-instance",
+        "verified-access-group",
+        "verified-access-endpoint",
+        "verified-access-policy",
+        "verified-access-trust-provider",
+        "vpn-connection-device-type",
+        "vpc-block-public-access-exclusion",
+        "vpc-encryption-control",
+        "route-server",
+        "route-server-endpoint",
+        "route-server-peer",
+        "ipam-resource-discovery",
+        "ipam-resource-discovery-association",
+        "instance-connect-endpoint",
+        "verified-access-endpoint-target",
+        "ipam-external-resource-verification-token",
+        "capacity-block",
+        "mac-modification-task",
+        "ipam-prefix-list-resolver",
+        "ipam-policy",
+        "ipam-prefix-list-resolver-target",
+        "ipam-internet-registry-association",
+        "secondary-interface",
+        "secondary-network",
+        "secondary-subnet",
+        "capacity-manager-data-export",
+        "vpn-concentrator",
+        "ipam-pool-allocation",
+        "capacity-reservation-cancellation-quote",
+        "application-status-check",
+        "capacity-reservation-modification-quote",
+        "metric-category",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static REVOKE_SECURITY_GROUP_EGRESS_REQUEST: Structure = Structure::new(
+    "RevokeSecurityGroupEgressRequest",
+    &[
+        Member::new("SecurityGroupRuleIds", Shape::List(&SECURITY_GROUP_RULE_ID_LIST))
+            .wire("SecurityGroupRuleId")
+            .ec2("SecurityGroupRuleId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId").required(),
+        Member::new("SourceSecurityGroupName", Shape::Text(&shape::TEXT))
+            .wire("sourceSecurityGroupName"),
+        Member::new("SourceSecurityGroupOwnerId", Shape::Text(&shape::TEXT))
+            .wire("sourceSecurityGroupOwnerId"),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)).wire("ipProtocol"),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)).wire("fromPort"),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)).wire("toPort"),
+        Member::new("CidrIp", Shape::Text(&shape::TEXT)).wire("cidrIp"),
+        Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)).wire("ipPermissions"),
+    ],
+);
+
+pub(super) static REVOKE_SECURITY_GROUP_EGRESS_RESULT: Structure = Structure::new(
+    "RevokeSecurityGroupEgressResult",
+    &[
+        Member::new("Return", Shape::Boolean).wire("return"),
+        Member::new("UnknownIpPermissions", Shape::List(&IP_PERMISSION_LIST))
+            .wire("unknownIpPermissionSet")
+            .ec2("UnknownIpPermissionSet"),
+        Member::new("RevokedSecurityGroupRules", Shape::List(&REVOKED_SECURITY_GROUP_RULE_LIST))
+            .wire("revokedSecurityGroupRuleSet")
+            .ec2("RevokedSecurityGroupRuleSet"),
+    ],
+);
+
+pub(super) static REVOKE_SECURITY_GROUP_INGRESS_REQUEST: Structure = Structure::new(
+    "RevokeSecurityGroupIngressRequest",
+    &[
+        Member::new("CidrIp", Shape::Text(&shape::TEXT)),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)),
+        Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)),
+        Member::new("SourceSecurityGroupName", Shape::Text(&shape::TEXT)),
+        Member::new("SourceSecurityGroupOwnerId", Shape::Text(&shape::TEXT)),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)),
+        Member::new("SecurityGroupRuleIds", Shape::List(&SECURITY_GROUP_RULE_ID_LIST))
+            .wire("SecurityGroupRuleId")
+            .ec2("SecurityGroupRuleId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static REVOKE_SECURITY_GROUP_INGRESS_RESULT: Structure = Structure::new(
+    "RevokeSecurityGroupIngressResult",
+    &[
+        Member::new("Return", Shape::Boolean).wire("return"),
+        Member::new("UnknownIpPermissions", Shape::List(&IP_PERMISSION_LIST))
+            .wire("unknownIpPermissionSet")
+            .ec2("UnknownIpPermissionSet"),
+        Member::new("RevokedSecurityGroupRules", Shape::List(&REVOKED_SECURITY_GROUP_RULE_LIST))
+            .wire("revokedSecurityGroupRuleSet")
+            .ec2("RevokedSecurityGroupRuleSet"),
+    ],
+);
+
+pub(super) static REVOKED_SECURITY_GROUP_RULE: Structure = Structure::new(
+    "RevokedSecurityGroupRule",
+    &[
+        Member::new("SecurityGroupRuleId", Shape::Text(&shape::TEXT)).wire("securityGroupRuleId"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("IsEgress", Shape::Boolean).wire("isEgress"),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)).wire("ipProtocol"),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)).wire("fromPort"),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)).wire("toPort"),
+        Member::new("CidrIpv4", Shape::Text(&shape::TEXT)).wire("cidrIpv4"),
+        Member::new("CidrIpv6", Shape::Text(&shape::TEXT)).wire("cidrIpv6"),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).wire("prefixListId"),
+        Member::new("ReferencedGroupId", Shape::Text(&shape::TEXT)).wire("referencedGroupId"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+    ],
+);
+
+static REVOKED_SECURITY_GROUP_RULE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&REVOKED_SECURITY_GROUP_RULE))
+        .wire("item")
+        .ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -1071,6 +1490,89 @@ static SECURITY_GROUP_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static SECURITY_GROUP_RULE: Structure = Structure::new(
+    "SecurityGroupRule",
+    &[
+        Member::new("SecurityGroupRuleId", Shape::Text(&shape::TEXT)).wire("securityGroupRuleId"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("GroupOwnerId", Shape::Text(&shape::TEXT)).wire("groupOwnerId"),
+        Member::new("IsEgress", Shape::Boolean).wire("isEgress"),
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)).wire("ipProtocol"),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)).wire("fromPort"),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)).wire("toPort"),
+        Member::new("CidrIpv4", Shape::Text(&shape::TEXT)).wire("cidrIpv4"),
+        Member::new("CidrIpv6", Shape::Text(&shape::TEXT)).wire("cidrIpv6"),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).wire("prefixListId"),
+        Member::new("ReferencedGroupInfo", Shape::Structure(&REFERENCED_SECURITY_GROUP))
+            .wire("referencedGroupInfo"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("SecurityGroupRuleArn", Shape::Text(&shape::TEXT)).wire("securityGroupRuleArn"),
+    ],
+);
+
+pub(super) static SECURITY_GROUP_RULE_DESCRIPTION: Structure = Structure::new(
+    "SecurityGroupRuleDescription",
+    &[
+        Member::new("SecurityGroupRuleId", Shape::Text(&shape::TEXT)),
+        Member::new("Description", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SECURITY_GROUP_RULE_DESCRIPTION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP_RULE_DESCRIPTION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SECURITY_GROUP_RULE_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SECURITY_GROUP_RULE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP_RULE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SECURITY_GROUP_RULE_REQUEST: Structure = Structure::new(
+    "SecurityGroupRuleRequest",
+    &[
+        Member::new("IpProtocol", Shape::Text(&shape::TEXT)),
+        Member::new("FromPort", Shape::Number(&shape::INTEGER)),
+        Member::new("ToPort", Shape::Number(&shape::INTEGER)),
+        Member::new("CidrIpv4", Shape::Text(&shape::TEXT)),
+        Member::new("CidrIpv6", Shape::Text(&shape::TEXT)),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)),
+        Member::new("ReferencedGroupId", Shape::Text(&shape::TEXT)),
+        Member::new("Description", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static SECURITY_GROUP_RULE_UPDATE: Structure = Structure::new(
+    "SecurityGroupRuleUpdate",
+    &[
+        Member::new("SecurityGroupRuleId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("SecurityGroupRule", Shape::Structure(&SECURITY_GROUP_RULE_REQUEST)),
+    ],
+);
+
+static SECURITY_GROUP_RULE_UPDATE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP_RULE_UPDATE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static SUBNET: Structure = Structure::new(
     "Subnet",
     &[
@@ -1182,8 +1684,40 @@ pub(super) static TAG: Structure = Structure::new(
     ],
 );
 
+pub(super) static TAG_DESCRIPTION: Structure = Structure::new(
+    "TagDescription",
+    &[
+        Member::new("Key", Shape::Text(&shape::TEXT)).wire("key"),
+        Member::new("ResourceId", Shape::Text(&shape::TEXT)).wire("resourceId"),
+        Member::new("ResourceType", Shape::Text(&RESOURCE_TYPE)).wire("resourceType"),
+        Member::new("Value", Shape::Text(&shape::TEXT)).wire("value"),
+    ],
+);
+
+static TAG_DESCRIPTION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TAG_DESCRIPTION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static TAG_LIST: List = List {
     item: Member::new("member", Shape::Structure(&TAG)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static TAG_SPECIFICATION: Structure = Structure::new(
+    "TagSpecification",
+    &[
+        Member::new("ResourceType", Shape::Text(&RESOURCE_TYPE)).wire("resourceType"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("Tag").ec2("Tag"),
+    ],
+);
+
+static TAG_SPECIFICATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TAG_SPECIFICATION)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -1196,6 +1730,51 @@ static TENANCY: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_REQUEST: Structure =
+    Structure::new(
+        "UpdateSecurityGroupRuleDescriptionsEgressRequest",
+        &[
+            Member::new("DryRun", Shape::Boolean),
+            Member::new("GroupId", Shape::Text(&shape::TEXT)),
+            Member::new("GroupName", Shape::Text(&shape::TEXT)),
+            Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)),
+            Member::new(
+                "SecurityGroupRuleDescriptions",
+                Shape::List(&SECURITY_GROUP_RULE_DESCRIPTION_LIST),
+            )
+            .wire("SecurityGroupRuleDescription")
+            .ec2("SecurityGroupRuleDescription"),
+        ],
+    );
+
+pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_RESULT: Structure = Structure::new(
+    "UpdateSecurityGroupRuleDescriptionsEgressResult",
+    &[Member::new("Return", Shape::Boolean).wire("return")],
+);
+
+pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_REQUEST: Structure =
+    Structure::new(
+        "UpdateSecurityGroupRuleDescriptionsIngressRequest",
+        &[
+            Member::new("DryRun", Shape::Boolean),
+            Member::new("GroupId", Shape::Text(&shape::TEXT)),
+            Member::new("GroupName", Shape::Text(&shape::TEXT)),
+            Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)),
+            Member::new(
+                "SecurityGroupRuleDescriptions",
+                Shape::List(&SECURITY_GROUP_RULE_DESCRIPTION_LIST),
+            )
+            .wire("SecurityGroupRuleDescription")
+            .ec2("SecurityGroupRuleDescription"),
+        ],
+    );
+
+pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_RESULT: Structure =
+    Structure::new(
+        "UpdateSecurityGroupRuleDescriptionsIngressResult",
+        &[Member::new("Return", Shape::Boolean).wire("return")],
+    );
 
 pub(super) static USER_ID_GROUP_PAIR: Structure = Structure::new(
     "UserIdGroupPair",

@@ -45,6 +45,55 @@ pub struct AttributeBooleanValue {
 aws_wire::structure!(AttributeBooleanValue, &schema::ATTRIBUTE_BOOLEAN_VALUE, { 0 value,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AuthorizeSecurityGroupEgressRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+    pub group_id: Option<String>,
+    pub source_security_group_name: Option<String>,
+    pub source_security_group_owner_id: Option<String>,
+    pub ip_protocol: Option<String>,
+    pub from_port: Option<i32>,
+    pub to_port: Option<i32>,
+    pub cidr_ip: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+}
+
+aws_wire::structure!(AuthorizeSecurityGroupEgressRequest, &schema::AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST, { 0 tag_specifications, 1 dry_run, 2 group_id, 3 source_security_group_name, 4 source_security_group_owner_id, 5 ip_protocol, 6 from_port, 7 to_port, 8 cidr_ip, 9 ip_permissions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AuthorizeSecurityGroupEgressResult {
+    pub r#return: Option<bool>,
+    pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+}
+
+aws_wire::structure!(AuthorizeSecurityGroupEgressResult, &schema::AUTHORIZE_SECURITY_GROUP_EGRESS_RESULT, { 0 r#return, 1 security_group_rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AuthorizeSecurityGroupIngressRequest {
+    pub cidr_ip: Option<String>,
+    pub from_port: Option<i32>,
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+    pub ip_protocol: Option<String>,
+    pub source_security_group_name: Option<String>,
+    pub source_security_group_owner_id: Option<String>,
+    pub to_port: Option<i32>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(AuthorizeSecurityGroupIngressRequest, &schema::AUTHORIZE_SECURITY_GROUP_INGRESS_REQUEST, { 0 cidr_ip, 1 from_port, 2 group_id, 3 group_name, 4 ip_permissions, 5 ip_protocol, 6 source_security_group_name, 7 source_security_group_owner_id, 8 to_port, 9 tag_specifications, 10 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AuthorizeSecurityGroupIngressResult {
+    pub r#return: Option<bool>,
+    pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+}
+
+aws_wire::structure!(AuthorizeSecurityGroupIngressResult, &schema::AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT, { 0 r#return, 1 security_group_rules,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AvailabilityZone {
     pub opt_in_status: Option<AvailabilityZoneOptInStatus>,
     pub messages: Option<Vec<AvailabilityZoneMessage>>,
@@ -100,6 +149,61 @@ pub struct ConnectionTrackingConfiguration {
 }
 
 aws_wire::structure!(ConnectionTrackingConfiguration, &schema::CONNECTION_TRACKING_CONFIGURATION, { 0 tcp_established_timeout, 1 udp_stream_timeout, 2 udp_timeout,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateSecurityGroupRequest {
+    pub description: Option<String>,
+    pub group_name: Option<String>,
+    pub vpc_id: Option<String>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateSecurityGroupRequest, &schema::CREATE_SECURITY_GROUP_REQUEST, { 0 description, 1 group_name, 2 vpc_id, 3 tag_specifications, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateSecurityGroupResult {
+    pub group_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub security_group_arn: Option<String>,
+}
+
+aws_wire::structure!(CreateSecurityGroupResult, &schema::CREATE_SECURITY_GROUP_RESULT, { 0 group_id, 1 tags, 2 security_group_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateTagsRequest {
+    pub dry_run: Option<bool>,
+    pub resources: Option<Vec<String>>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(CreateTagsRequest, &schema::CREATE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteSecurityGroupRequest {
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DeleteSecurityGroupRequest, &schema::DELETE_SECURITY_GROUP_REQUEST, { 0 group_id, 1 group_name, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteSecurityGroupResult {
+    pub r#return: Option<bool>,
+    pub group_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteSecurityGroupResult, &schema::DELETE_SECURITY_GROUP_RESULT, { 0 r#return, 1 group_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteTagsRequest {
+    pub dry_run: Option<bool>,
+    pub resources: Option<Vec<String>>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(DeleteTagsRequest, &schema::DELETE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeAccountAttributesRequest {
@@ -210,6 +314,25 @@ pub struct DescribeRouteTablesResult {
 aws_wire::structure!(DescribeRouteTablesResult, &schema::DESCRIBE_ROUTE_TABLES_RESULT, { 0 route_tables, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeSecurityGroupRulesRequest {
+    pub filters: Option<Vec<Filter>>,
+    pub security_group_rule_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribeSecurityGroupRulesRequest, &schema::DESCRIBE_SECURITY_GROUP_RULES_REQUEST, { 0 filters, 1 security_group_rule_ids, 2 dry_run, 3 next_token, 4 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeSecurityGroupRulesResult {
+    pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeSecurityGroupRulesResult, &schema::DESCRIBE_SECURITY_GROUP_RULES_RESULT, { 0 security_group_rules, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeSecurityGroupsRequest {
     pub group_ids: Option<Vec<String>>,
     pub group_names: Option<Vec<String>>,
@@ -247,6 +370,24 @@ pub struct DescribeSubnetsResult {
 }
 
 aws_wire::structure!(DescribeSubnetsResult, &schema::DESCRIBE_SUBNETS_RESULT, { 0 next_token, 1 subnets,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTagsRequest {
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeTagsRequest, &schema::DESCRIBE_TAGS_REQUEST, { 0 dry_run, 1 filters, 2 max_results, 3 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTagsResult {
+    pub next_token: Option<String>,
+    pub tags: Option<Vec<TagDescription>>,
+}
+
+aws_wire::structure!(DescribeTagsResult, &schema::DESCRIBE_TAGS_RESULT, { 0 next_token, 1 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcAttributeRequest {
@@ -380,6 +521,22 @@ pub struct Ipv6Range {
 aws_wire::structure!(Ipv6Range, &schema::IPV6_RANGE, { 0 description, 1 cidr_ipv6,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ModifySecurityGroupRulesRequest {
+    pub group_id: Option<String>,
+    pub security_group_rules: Option<Vec<SecurityGroupRuleUpdate>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(ModifySecurityGroupRulesRequest, &schema::MODIFY_SECURITY_GROUP_RULES_REQUEST, { 0 group_id, 1 security_group_rules, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifySecurityGroupRulesResult {
+    pub r#return: Option<bool>,
+}
+
+aws_wire::structure!(ModifySecurityGroupRulesResult, &schema::MODIFY_SECURITY_GROUP_RULES_RESULT, { 0 r#return,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct NetworkInterface {
     pub association: Option<NetworkInterfaceAssociation>,
     pub attachment: Option<NetworkInterfaceAttachment>,
@@ -509,6 +666,17 @@ pub struct PublicIpDnsNameOptions {
 aws_wire::structure!(PublicIpDnsNameOptions, &schema::PUBLIC_IP_DNS_NAME_OPTIONS, { 0 dns_hostname_type, 1 public_ipv4_dns_name, 2 public_ipv6_dns_name, 3 public_dual_stack_dns_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ReferencedSecurityGroup {
+    pub group_id: Option<String>,
+    pub peering_status: Option<String>,
+    pub user_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub vpc_peering_connection_id: Option<String>,
+}
+
+aws_wire::structure!(ReferencedSecurityGroup, &schema::REFERENCED_SECURITY_GROUP, { 0 group_id, 1 peering_status, 2 user_id, 3 vpc_id, 4 vpc_peering_connection_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Region {
     pub opt_in_status: Option<String>,
     pub geography: Option<Vec<RegionGeography>>,
@@ -524,6 +692,74 @@ pub struct RegionGeography {
 }
 
 aws_wire::structure!(RegionGeography, &schema::REGION_GEOGRAPHY, { 0 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokeSecurityGroupEgressRequest {
+    pub security_group_rule_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub group_id: Option<String>,
+    pub source_security_group_name: Option<String>,
+    pub source_security_group_owner_id: Option<String>,
+    pub ip_protocol: Option<String>,
+    pub from_port: Option<i32>,
+    pub to_port: Option<i32>,
+    pub cidr_ip: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+}
+
+aws_wire::structure!(RevokeSecurityGroupEgressRequest, &schema::REVOKE_SECURITY_GROUP_EGRESS_REQUEST, { 0 security_group_rule_ids, 1 dry_run, 2 group_id, 3 source_security_group_name, 4 source_security_group_owner_id, 5 ip_protocol, 6 from_port, 7 to_port, 8 cidr_ip, 9 ip_permissions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokeSecurityGroupEgressResult {
+    pub r#return: Option<bool>,
+    pub unknown_ip_permissions: Option<Vec<IpPermission>>,
+    pub revoked_security_group_rules: Option<Vec<RevokedSecurityGroupRule>>,
+}
+
+aws_wire::structure!(RevokeSecurityGroupEgressResult, &schema::REVOKE_SECURITY_GROUP_EGRESS_RESULT, { 0 r#return, 1 unknown_ip_permissions, 2 revoked_security_group_rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokeSecurityGroupIngressRequest {
+    pub cidr_ip: Option<String>,
+    pub from_port: Option<i32>,
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+    pub ip_protocol: Option<String>,
+    pub source_security_group_name: Option<String>,
+    pub source_security_group_owner_id: Option<String>,
+    pub to_port: Option<i32>,
+    pub security_group_rule_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(RevokeSecurityGroupIngressRequest, &schema::REVOKE_SECURITY_GROUP_INGRESS_REQUEST, { 0 cidr_ip, 1 from_port, 2 group_id, 3 group_name, 4 ip_permissions, 5 ip_protocol, 6 source_security_group_name, 7 source_security_group_owner_id, 8 to_port, 9 security_group_rule_ids, 10 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokeSecurityGroupIngressResult {
+    pub r#return: Option<bool>,
+    pub unknown_ip_permissions: Option<Vec<IpPermission>>,
+    pub revoked_security_group_rules: Option<Vec<RevokedSecurityGroupRule>>,
+}
+
+aws_wire::structure!(RevokeSecurityGroupIngressResult, &schema::REVOKE_SECURITY_GROUP_INGRESS_RESULT, { 0 r#return, 1 unknown_ip_permissions, 2 revoked_security_group_rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokedSecurityGroupRule {
+    pub security_group_rule_id: Option<String>,
+    pub group_id: Option<String>,
+    pub is_egress: Option<bool>,
+    pub ip_protocol: Option<String>,
+    pub from_port: Option<i32>,
+    pub to_port: Option<i32>,
+    pub cidr_ipv4: Option<String>,
+    pub cidr_ipv6: Option<String>,
+    pub prefix_list_id: Option<String>,
+    pub referenced_group_id: Option<String>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(RevokedSecurityGroupRule, &schema::REVOKED_SECURITY_GROUP_RULE, { 0 security_group_rule_id, 1 group_id, 2 is_egress, 3 ip_protocol, 4 from_port, 5 to_port, 6 cidr_ipv4, 7 cidr_ipv6, 8 prefix_list_id, 9 referenced_group_id, 10 description,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Route {
@@ -599,6 +835,56 @@ pub struct SecurityGroup {
 aws_wire::structure!(SecurityGroup, &schema::SECURITY_GROUP, { 0 group_id, 1 ip_permissions_egress, 2 tags, 3 vpc_id, 4 security_group_arn, 5 owner_id, 6 group_name, 7 description, 8 ip_permissions,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupRule {
+    pub security_group_rule_id: Option<String>,
+    pub group_id: Option<String>,
+    pub group_owner_id: Option<String>,
+    pub is_egress: Option<bool>,
+    pub ip_protocol: Option<String>,
+    pub from_port: Option<i32>,
+    pub to_port: Option<i32>,
+    pub cidr_ipv4: Option<String>,
+    pub cidr_ipv6: Option<String>,
+    pub prefix_list_id: Option<String>,
+    pub referenced_group_info: Option<ReferencedSecurityGroup>,
+    pub description: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub security_group_rule_arn: Option<String>,
+}
+
+aws_wire::structure!(SecurityGroupRule, &schema::SECURITY_GROUP_RULE, { 0 security_group_rule_id, 1 group_id, 2 group_owner_id, 3 is_egress, 4 ip_protocol, 5 from_port, 6 to_port, 7 cidr_ipv4, 8 cidr_ipv6, 9 prefix_list_id, 10 referenced_group_info, 11 description, 12 tags, 13 security_group_rule_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupRuleDescription {
+    pub security_group_rule_id: Option<String>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(SecurityGroupRuleDescription, &schema::SECURITY_GROUP_RULE_DESCRIPTION, { 0 security_group_rule_id, 1 description,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupRuleRequest {
+    pub ip_protocol: Option<String>,
+    pub from_port: Option<i32>,
+    pub to_port: Option<i32>,
+    pub cidr_ipv4: Option<String>,
+    pub cidr_ipv6: Option<String>,
+    pub prefix_list_id: Option<String>,
+    pub referenced_group_id: Option<String>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(SecurityGroupRuleRequest, &schema::SECURITY_GROUP_RULE_REQUEST, { 0 ip_protocol, 1 from_port, 2 to_port, 3 cidr_ipv4, 4 cidr_ipv6, 5 prefix_list_id, 6 referenced_group_id, 7 description,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupRuleUpdate {
+    pub security_group_rule_id: Option<String>,
+    pub security_group_rule: Option<SecurityGroupRuleRequest>,
+}
+
+aws_wire::structure!(SecurityGroupRuleUpdate, &schema::SECURITY_GROUP_RULE_UPDATE, { 0 security_group_rule_id, 1 security_group_rule,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Subnet {
     pub availability_zone_id: Option<String>,
     pub enable_lni_at_device_index: Option<i32>,
@@ -653,6 +939,60 @@ pub struct Tag {
 }
 
 aws_wire::structure!(Tag, &schema::TAG, { 0 key, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagDescription {
+    pub key: Option<String>,
+    pub resource_id: Option<String>,
+    pub resource_type: Option<ResourceType>,
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(TagDescription, &schema::TAG_DESCRIPTION, { 0 key, 1 resource_id, 2 resource_type, 3 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagSpecification {
+    pub resource_type: Option<ResourceType>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TagSpecification, &schema::TAG_SPECIFICATION, { 0 resource_type, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSecurityGroupRuleDescriptionsEgressRequest {
+    pub dry_run: Option<bool>,
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+    pub security_group_rule_descriptions: Option<Vec<SecurityGroupRuleDescription>>,
+}
+
+aws_wire::structure!(UpdateSecurityGroupRuleDescriptionsEgressRequest, &schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_REQUEST, { 0 dry_run, 1 group_id, 2 group_name, 3 ip_permissions, 4 security_group_rule_descriptions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSecurityGroupRuleDescriptionsEgressResult {
+    pub r#return: Option<bool>,
+}
+
+aws_wire::structure!(UpdateSecurityGroupRuleDescriptionsEgressResult, &schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_RESULT, { 0 r#return,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSecurityGroupRuleDescriptionsIngressRequest {
+    pub dry_run: Option<bool>,
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+    pub ip_permissions: Option<Vec<IpPermission>>,
+    pub security_group_rule_descriptions: Option<Vec<SecurityGroupRuleDescription>>,
+}
+
+aws_wire::structure!(UpdateSecurityGroupRuleDescriptionsIngressRequest, &schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_REQUEST, { 0 dry_run, 1 group_id, 2 group_name, 3 ip_permissions, 4 security_group_rule_descriptions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSecurityGroupRuleDescriptionsIngressResult {
+    pub r#return: Option<bool>,
+}
+
+aws_wire::structure!(UpdateSecurityGroupRuleDescriptionsIngressResult, &schema::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_RESULT, { 0 r#return,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UserIdGroupPair {

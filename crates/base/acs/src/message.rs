@@ -4,6 +4,7 @@
 //! that one that cannot be read loses nothing else.
 
 use serde::{Deserialize, Serialize};
+use traffic::SecurityGroup;
 
 use crate::frame::{Envelope, frame};
 use crate::task::{Attachment, NetworkInterface, RoleCredentials, Task};
@@ -114,6 +115,28 @@ pub struct ConfirmAttachment {
     pub attachment: Option<Attachment>,
 }
 
+/// What an agent of ours must know of its host's network before it makes the interfaces that come after it on the
+/// socket. Ours alone: Amazon's agent has it from its VPC and is never sent one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostNetwork {
+    #[serde(flatten)]
+    pub header: Header,
+    /// The commit of the region that it is as of.
+    pub version: u64,
+    /// Whatever is not said is not so any more; otherwise it is as it was.
+    pub is_whole: bool,
+    /// The next message goes on with this one: none of it counts before.
+    pub is_more: bool,
+    /// Each complete, by id.
+    pub security_groups: Vec<SecurityGroup>,
+}
+
+impl HostNetwork {
+    /// The name of its type on the socket.
+    pub const KIND: &str = "LongshoreHostNetworkMessage";
+}
+
 /// Which tasks belong on the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -179,6 +202,7 @@ pub enum ToAgent {
     RoleCredentials(NewCredentials),
     Manifest(Manifest),
     StopVerificationAck(StopVerificationAck),
+    HostNetwork(HostNetwork),
 }
 
 impl ToAgent {
@@ -192,6 +216,7 @@ impl ToAgent {
             Self::RoleCredentials(message) => frame("IAMRoleCredentialsMessage", message),
             Self::Manifest(message) => frame("TaskManifestMessage", message),
             Self::StopVerificationAck(message) => frame("TaskStopVerificationAck", message),
+            Self::HostNetwork(message) => frame(HostNetwork::KIND, message),
         }
     }
 }

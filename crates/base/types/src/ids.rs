@@ -292,6 +292,10 @@ ec2_id!(
     /// A security group.
     SecurityGroupId, "sg"
 );
+ec2_id!(
+    /// A rule of a security group.
+    SecurityGroupRuleId, "sgr"
+);
 
 /// A name of letters, digits, hyphens and underscores, cheap to clone.
 macro_rules! name_id {

@@ -25,7 +25,8 @@ pub use cidr::{Cidr, NotACidr};
 pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
     AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, RegionName,
-    SecurityGroupId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
+    SecurityGroupId, SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token,
+    Uuid, VpcId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
 pub use put_token::{NotAPut, PutToken};

@@ -26,6 +26,7 @@ mod repository_policy;
 mod resource_policy;
 pub mod rows;
 pub mod secret;
+pub mod security_group;
 pub mod service;
 pub mod settings;
 pub mod table;
@@ -57,6 +58,9 @@ pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;
 pub use rows::{Key, Kind, Row, View};
 pub use secret::{Secret, SecretVersion, SecretVersionId};
+pub use security_group::{
+    Ec2Tags, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, WholeGroup,
+};
 pub use service::{
     Deployment, DeploymentKey, RevisionKey, Service, ServiceEvents, ServiceId, ServiceRevision,
     TaskSet,

@@ -5,7 +5,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdSet;
-use longshore_types::{AccountId, ClusterName, InstanceId, SubnetId, TaskDefinitionId, TaskId};
+use longshore_types::{
+    AccountId, ClusterName, InstanceId, SecurityGroupId, SubnetId, TaskDefinitionId, TaskId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Key;
@@ -67,6 +69,12 @@ pub enum Index {
     ServiceTasks(AccountId, ServiceId),
     /// Every network interface of a subnet.
     SubnetInterfaces(AccountId, SubnetId),
+    /// Every network interface that has a security group.
+    GroupInterfaces(AccountId, SecurityGroupId),
+    /// Every rule of a security group.
+    GroupRules(AccountId, SecurityGroupId),
+    /// Every rule that names a security group as its peer, the group's own too.
+    GroupReferences(AccountId, SecurityGroupId),
     /// Users, groups and roles that a managed policy is attached to, by its ARN.
     IamAttachments(AccountId, Arc<str>),
     /// Users and roles whose boundary a managed policy is, by its ARN.

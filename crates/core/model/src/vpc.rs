@@ -92,7 +92,7 @@ impl AddressPlan {
     }
 
     /// Seventeen digits that follow from the plan, the account and what they are for.
-    fn id_digits(&self, account: AccountId, kind: &str, number: usize) -> String {
+    pub(crate) fn id_digits(&self, account: AccountId, kind: &str, number: usize) -> String {
         // FNV-1a, finished as SplitMix64 does: ids need to differ, not to be secret.
         let number = u8::try_from(number).unwrap_or(u8::MAX);
         let bytes = account.as_str().bytes().chain(kind.bytes()).chain([number]);
@@ -223,7 +223,10 @@ impl Record for Interface {
     }
 
     fn indexes(&self) -> Vec<Index> {
-        vec![Index::SubnetInterfaces(self.owner.account, self.subnet.clone())]
+        let account = self.owner.account;
+        let groups = self.security_groups.iter();
+        let groups = groups.map(|group| Index::GroupInterfaces(account, group.clone()));
+        groups.chain([Index::SubnetInterfaces(account, self.subnet.clone())]).collect()
     }
 }
 

@@ -141,6 +141,9 @@ const SINCE_THEN: &[Kind] = &[
     Kind::EcrTemplate,
     Kind::JoinToken,
     Kind::Node,
+    Kind::SecurityGroup,
+    Kind::SecurityGroupRule,
+    Kind::Ec2Tags,
 ];
 
 #[test]

@@ -537,6 +537,7 @@ impl Images for FakeImages {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeNetworks {
     pub(crate) endpoints: Arc<Mutex<BTreeMap<String, Vec<Binding>>>>,
+    pub(crate) groups: Arc<Mutex<BTreeMap<String, network::SecurityGroup>>>,
     pub(crate) steps: HeardSteps,
 }
 
@@ -599,6 +600,19 @@ impl Networks for FakeNetworks {
         drop(endpoints);
         self.steps.reached("ports published");
         Box::pin(async move { result })
+    }
+
+    fn learn_groups(
+        &self,
+        groups: Vec<network::SecurityGroup>,
+        is_whole: bool,
+    ) -> BoxFuture<'_, Result<(), NetError>> {
+        let mut known = self.groups.lock().unwrap();
+        if is_whole {
+            known.clear();
+        }
+        known.extend(groups.into_iter().map(|group| (group.id.to_string(), group)));
+        Box::pin(async { Ok(()) })
     }
 
     fn detach(&self, endpoint: &str) -> BoxFuture<'_, Result<(), NetError>> {

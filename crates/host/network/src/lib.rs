@@ -18,7 +18,6 @@ mod dns;
 mod endpoint;
 mod error;
 mod forgetter;
-mod groups;
 pub mod limits;
 mod names;
 mod netlink;
@@ -47,11 +46,11 @@ use tracing::warn;
 use longshore_types::{Chain, Steps};
 
 pub use longshore_types::Cidr;
+pub use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 pub use crate::addr::{AddrError, MacAddr};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
-pub use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
 pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
@@ -226,12 +225,21 @@ impl Network {
         self.ask(|reply| Command::Reconcile { keep, reply }).await
     }
 
-    /// Replaces the rules of all groups. A group of which no rules are known means the default rules.
+    /// Replaces the rules of all groups: one that is not among them lets nothing pass from now on. Until the
+    /// first time a group means the default rules.
     pub async fn set_security_groups(
         &self,
         groups: Vec<SecurityGroup>,
     ) -> Result<(), NetworkError> {
-        self.ask(|reply| Command::SetGroups { groups, reply }).await
+        self.ask(|reply| Command::LearnGroups { groups, is_whole: true, reply }).await
+    }
+
+    /// Replaces the rules of these groups, all at one moment, and leaves the others as they are.
+    pub async fn change_security_groups(
+        &self,
+        groups: Vec<SecurityGroup>,
+    ) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::LearnGroups { groups, is_whole: false, reply }).await
     }
 
     /// What an endpoint's interface has carried.
@@ -282,6 +290,8 @@ fn open_worker(
     let mtu = setup::way_out_mtu(&mut route);
     let is_link_local_open = config.is_link_local_open;
     let recipe = Recipe { tag: config.tag, mtu, is_link_local_open };
+    // What is in force is known before anybody can be asked: living endpoints are judged as before.
+    let groups = records.groups()?;
     let table = Table::new(Plan {
         tag: config.tag,
         vpc: config.vpc,
@@ -305,7 +315,7 @@ fn open_worker(
         forgetter: Forgetter::start()?,
         table,
         ports,
-        groups: BTreeMap::new(),
+        groups,
         endpoints,
         next_bridge: 2,
         steps: config.steps.clone(),

@@ -1,18 +1,21 @@
 //! What is remembered of endpoints on disk: one small file each, written before the endpoint is made and
 //! removed after it is gone. The directory belongs on a tmpfs, because what it tells of dies at a reboot.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Found};
-use longshore_types::Cidr;
+use longshore_types::{Cidr, SecurityGroupId};
 use tracing::warn;
+use traffic::SecurityGroup;
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::names::{EndpointId, LinkNumber};
 use crate::netns;
+use crate::ruleset::KnownGroups;
 
 /// Where a region's network keeps its files.
 #[derive(Clone, Debug)]
@@ -106,6 +109,36 @@ impl Records {
             .map_err(|source| NetworkError::io("write down the bridge's range", source))
     }
 
+    /// The security groups that endpoints are judged by, if anybody ever told of them.
+    pub(crate) fn groups(&self) -> Result<KnownGroups, NetworkError> {
+        let path = self.groups_file();
+        let failed = |source| NetworkError::io(format!("read {}", path.display()), source);
+        match whole::read_json::<Vec<SecurityGroup>>(&path).map_err(failed)? {
+            Found::Whole(groups) => {
+                Ok(Some(groups.into_iter().map(|group| (group.id.clone(), group)).collect()))
+            }
+            Found::Torn { why } => {
+                warn!(file = %path.display(), why, "security groups not known until told again");
+                Ok(Some(BTreeMap::new()))
+            }
+            Found::Missing => Ok(None),
+        }
+    }
+
+    pub(crate) fn save_groups(
+        &self,
+        groups: &BTreeMap<SecurityGroupId, SecurityGroup>,
+    ) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::io("write down the security groups", source);
+        let all: Vec<&SecurityGroup> = groups.values().collect();
+        let text = serde_json::to_vec(&all).map_err(|error| failed(error.into()))?;
+        write_whole(&self.groups_file(), &text).map_err(failed)
+    }
+
+    fn groups_file(&self) -> PathBuf {
+        self.run_dir.join("groups.json")
+    }
+
     /// The first link number that no process was given yet.
     pub(crate) fn first_link_number(&self) -> Option<LinkNumber> {
         fs::read_to_string(self.links()).ok()?.trim().parse().ok().map(LinkNumber::new)
@@ -131,7 +164,7 @@ impl Records {
         for dir in [self.namespaces(), self.endpoints()] {
             files::dir::remove_tree(&dir).map_err(failed)?;
         }
-        for file in [self.run_dir.join("bridge"), self.links()] {
+        for file in [self.run_dir.join("bridge"), self.links(), self.groups_file()] {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 Ok(()) | Err(_) => {}

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use longshore_types::{Cidr, SecurityGroupId};
+use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 use crate::endpoint::{Binding, Endpoint, Role};
-use crate::groups::{GroupRule, Peer, SecurityGroup, Traffic};
 use crate::names::NetTag;
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
@@ -103,8 +103,23 @@ pub struct LocalService {
 /// Everything that the table is made from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct World<'a> {
-    pub(crate) groups: &'a BTreeMap<SecurityGroupId, SecurityGroup>,
+    pub(crate) groups: &'a KnownGroups,
     pub(crate) endpoints: &'a BTreeMap<crate::names::EndpointId, Endpoint>,
+}
+
+/// The groups of which rules are known; `None` before anybody told of any.
+pub(crate) type KnownGroups = Option<BTreeMap<SecurityGroupId, SecurityGroup>>;
+
+impl World<'_> {
+    /// A group that nobody told of lets nothing pass, once there was somebody who tells.
+    fn group(&self, id: &SecurityGroupId) -> SecurityGroup {
+        match self.groups {
+            None => SecurityGroup::default_rules(id.clone()),
+            Some(known) => {
+                known.get(id).cloned().unwrap_or_else(|| SecurityGroup::closed(id.clone()))
+            }
+        }
+    }
 }
 
 /// Mirrors which groups and combinations of groups have chains in the kernel.
@@ -436,8 +451,33 @@ impl Table {
         if !self.chains.insert(id.clone()) {
             return;
         }
-        let known = world.groups.get(id).cloned();
-        let group = known.unwrap_or_else(|| SecurityGroup::default_rules(id.clone()));
+        for direction in ["in", "out"] {
+            batch.add_chain(&group_chain(id, direction));
+        }
+        self.fill_group(batch, world, id);
+    }
+
+    /// Gives groups the rules that they have by now, in place of those of before. Members and combinations
+    /// stay; a group that no interface has is left for when one has.
+    pub(crate) fn change_groups<'g>(
+        &mut self,
+        batch: &mut Batch,
+        world: World<'_>,
+        changed: impl IntoIterator<Item = &'g SecurityGroupId>,
+    ) {
+        for id in changed {
+            if self.chains.contains(id) {
+                for direction in ["in", "out"] {
+                    batch.flush_chain(&group_chain(id, direction));
+                }
+                self.fill_group(batch, world, id);
+            }
+        }
+    }
+
+    fn fill_group(&mut self, batch: &mut Batch, world: World<'_>, id: &SecurityGroupId) {
+        let group = world.group(id);
+        // A group that has members has its set already, by its own chains.
         for named in group.peers().chain([id]) {
             if self.sets.insert(named.clone()) {
                 batch.add_set(&members_set(named), DataType::Address);
@@ -446,7 +486,6 @@ impl Table {
         let directions = [("in", &group.ingress), ("out", &group.egress)];
         for (direction, rules) in directions {
             let chain = group_chain(id, direction);
-            batch.add_chain(&chain);
             for rule in rules {
                 batch.add_rule(&chain, group_rule(rule, direction == "in").exprs());
             }

@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use longshore_types::{Chain, Cidr, SecurityGroupId, Steps};
+use traffic::SecurityGroup;
 
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
 use crate::forgetter::Forgetter;
-use crate::groups::SecurityGroup;
 use crate::limits;
 use crate::names::EndpointId;
 use crate::netlink::conntrack::Forgotten;
@@ -28,7 +28,7 @@ use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
 use crate::nft::Batch;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
-use crate::ruleset::{AMAZON_DNS, Table, World};
+use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, World};
 use crate::setup;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
@@ -36,14 +36,41 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 /// What can be asked of the worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    AttachEni { id: EndpointId, spec: EniSpec, reply: Reply<Attached> },
-    AttachBridge { id: EndpointId, reply: Reply<Attached> },
-    Publish { id: EndpointId, requests: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
-    Detach { id: EndpointId, reply: Reply<()> },
-    Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
-    SetGroups { groups: Vec<SecurityGroup>, reply: Reply<()> },
-    Counters { id: EndpointId, reply: Reply<Counters> },
-    Uninstall { reply: Reply<()> },
+    AttachEni {
+        id: EndpointId,
+        spec: EniSpec,
+        reply: Reply<Attached>,
+    },
+    AttachBridge {
+        id: EndpointId,
+        reply: Reply<Attached>,
+    },
+    Publish {
+        id: EndpointId,
+        requests: Vec<PortMapping>,
+        reply: Reply<Vec<Binding>>,
+    },
+    Detach {
+        id: EndpointId,
+        reply: Reply<()>,
+    },
+    Reconcile {
+        keep: BTreeSet<EndpointId>,
+        reply: Reply<()>,
+    },
+    /// Groups with their rules: all there are, or those that changed.
+    LearnGroups {
+        groups: Vec<SecurityGroup>,
+        is_whole: bool,
+        reply: Reply<()>,
+    },
+    Counters {
+        id: EndpointId,
+        reply: Reply<Counters>,
+    },
+    Uninstall {
+        reply: Reply<()>,
+    },
 }
 
 /// An answer that waits for the turn's transaction.
@@ -52,7 +79,7 @@ enum Pending {
     Attached { attached: Attached, is_new: bool, id: EndpointId, reply: Reply<Attached> },
     Published { id: EndpointId, bindings: Vec<Binding>, reply: Reply<Vec<Binding>> },
     Detached { outcome: Result<(), NetworkError>, reply: Reply<()> },
-    GroupsSet { reply: Reply<()> },
+    GroupsLearned { reply: Reply<()> },
 }
 
 #[derive(Debug)]
@@ -65,7 +92,7 @@ pub(crate) struct Worker {
     pub(crate) forgetter: Forgetter,
     pub(crate) table: Table,
     pub(crate) ports: HostPorts,
-    pub(crate) groups: BTreeMap<SecurityGroupId, SecurityGroup>,
+    pub(crate) groups: KnownGroups,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
@@ -145,10 +172,9 @@ impl Worker {
                 info!(kept, removed = before - kept, "network reconciled");
                 turn.pending.push(Pending::Detached { outcome, reply });
             }
-            Command::SetGroups { groups, reply } => {
-                self.groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
-                turn.must_replace = true;
-                turn.pending.push(Pending::GroupsSet { reply });
+            Command::LearnGroups { groups, is_whole, reply } => {
+                let outcome = self.learn_groups(turn, groups, is_whole);
+                await_turn(turn, outcome, reply, |(), reply| Pending::GroupsLearned { reply });
             }
             Command::Counters { id, reply } => drop(reply.send(self.counters(&id))),
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
@@ -197,7 +223,7 @@ impl Worker {
             (Pending::Detached { outcome, reply }, refused) => {
                 drop(reply.send(outcome.and(refused.map_or(Ok(()), Err))));
             }
-            (Pending::GroupsSet { reply }, refused) => {
+            (Pending::GroupsLearned { reply }, refused) => {
                 drop(reply.send(refused.map_or(Ok(()), Err)));
             }
         }
@@ -206,6 +232,36 @@ impl Worker {
     pub(crate) fn replace_table(&mut self) -> Result<(), NetlinkError> {
         let world = World { groups: &self.groups, endpoints: &self.endpoints };
         self.table.replace(world).apply(&mut self.netfilter)
+    }
+
+    /// Writes groups down and has the table judge by them, those that are as they were aside.
+    fn learn_groups(
+        &mut self,
+        turn: &mut Turn,
+        groups: Vec<SecurityGroup>,
+        is_whole: bool,
+    ) -> Result<(), NetworkError> {
+        let before = self.groups.clone().unwrap_or_default();
+        let told = groups.into_iter().map(|group| (group.id.clone(), group));
+        let after: BTreeMap<SecurityGroupId, SecurityGroup> = match is_whole {
+            true => told.collect(),
+            false => before.clone().into_iter().chain(told).collect(),
+        };
+        let is_first = self.groups.is_none();
+        if !is_first && after == before {
+            return Ok(());
+        }
+        self.records.save_groups(&after)?;
+        let differs = |id: &&SecurityGroupId| before.get(*id) != after.get(*id);
+        let changed: BTreeSet<SecurityGroupId> =
+            before.keys().chain(after.keys()).filter(differs).cloned().collect();
+        self.groups = Some(after);
+        // What meant the default rules until now may mean others, and have chains already.
+        turn.must_replace |= is_first && !self.endpoints.is_empty();
+        let world = World { groups: &self.groups, endpoints: &self.endpoints };
+        self.table.change_groups(&mut turn.batch, world, &changed);
+        debug!(changed = changed.len(), "security groups changed");
+        Ok(())
     }
 
     fn attach_eni(

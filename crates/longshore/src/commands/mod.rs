@@ -9,6 +9,7 @@ pub(crate) mod env;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod net;
 pub(crate) mod pack;
 pub(crate) mod ps;
 pub(crate) mod region;

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::{telemetry, work};
 use crate::Sessions;
+use crate::presence::Agent;
 
 /// The path of the work socket.
 pub const WORK_PATH: &str = "/acs/ws";
@@ -54,7 +55,7 @@ pub fn accept<B>(
             }
         });
     } else {
-        let agent = work::Agent::from_query(&query);
+        let agent = Agent::from_query(&query);
         #[expect(clippy::disallowed_methods, reason = "it ends with the socket")]
         tokio::spawn(async move {
             if let Some(socket) = upgraded(upgrade).await {

@@ -11,9 +11,11 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod handshake;
+mod network;
 mod orders;
 mod outbox;
 pub mod payload;
+mod presence;
 mod telemetry;
 mod work;
 
@@ -31,7 +33,7 @@ pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 use orders::Orders;
 pub use orders::prepare;
 pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
-pub use work::{Agent, connected, disconnected};
+pub use presence::{Agent, connected, disconnected};
 
 /// What is known of open sessions. Everything here is rebuilt by agents that reconnect.
 #[derive(Debug)]

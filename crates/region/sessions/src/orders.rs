@@ -1,14 +1,15 @@
 //! What wakes the sessions: rows of tasks and instances that became durable.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
-use longshore_types::{InstanceId, TaskId, Timestamp};
+use longshore_types::{AccountId, InstanceId, SecurityGroupId, TaskId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::task::Phase;
-use model::{Key, View};
+use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
@@ -32,10 +33,12 @@ pub(crate) struct Orders {
 }
 
 /// Whose session, or whose figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OrdersKey {
     Instance(InstanceId),
     EndedTask(TaskId),
+    /// Those of all instances where an interface has the group.
+    Group(AccountId, SecurityGroupId),
 }
 
 impl Reconciler for Orders {
@@ -63,6 +66,8 @@ impl Reconciler for Orders {
             if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
                 queue.changed(&OrdersKey::Instance(*id), change.seq);
             }
+        } else if let Key::SecurityGroup(account, id) = &change.key {
+            queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
         }
     }
 
@@ -72,17 +77,37 @@ impl Reconciler for Orders {
     }
 
     fn pass(&self, key: &OrdersKey) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let (sessions, key) = (Arc::clone(&self.sessions), *key);
+        let (sessions, key) = (Arc::clone(&self.sessions), key.clone());
         Box::pin(async move {
             let view = sessions.control.view();
             match key {
                 OrdersKey::Instance(id) if is_known(&view, id) => sessions.notify(id),
                 OrdersKey::Instance(id) => sessions.retire(id),
                 OrdersKey::EndedTask(id) => sessions.forget(id),
+                OrdersKey::Group(account, id) => {
+                    for instance in instances_of_group(&view, account, &id) {
+                        sessions.notify(instance);
+                    }
+                }
             }
             Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() })
         })
     }
+}
+
+/// The instances on which a task's interface has the group.
+fn instances_of_group(
+    view: &View,
+    account: AccountId,
+    group: &SecurityGroupId,
+) -> BTreeSet<InstanceId> {
+    let interfaces = view.members(&Index::GroupInterfaces(account, group.clone()));
+    let instances = interfaces.filter_map(|key| {
+        let Key::Interface(owner, address) = key else { return None };
+        let interface = view.interfaces.get(*owner, address)?;
+        view.tasks.get(account, &interface.task)?.instance
+    });
+    instances.collect()
 }
 
 fn is_known(view: &View, id: InstanceId) -> bool {

@@ -1,22 +1,18 @@
 //! The work socket (ACS): orders out, acknowledgements in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use acs::RoleCredentials;
 use acs::message::{
-    AttachInterfaces, FromAgent, Header, Heartbeat, Manifest, ManifestTask, NewCredentials,
-    Payload, StopVerification, StopVerificationAck, ToAgent,
+    AttachInterfaces, FromAgent, Header, Heartbeat, HostNetwork, Manifest, ManifestTask,
+    NewCredentials, Payload, StopVerification, StopVerificationAck, ToAgent,
 };
-use aws_wire::ApiError;
-use control::Control;
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
-use model::instance::InstanceStatus;
 use model::task::{Desired, Input, Phase, StopCause, Task};
 use model::{Instance, View};
-use store::Batch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -26,7 +22,9 @@ use tracing::{debug, info, warn};
 use super::handshake::Socket;
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
+use crate::network::Told;
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
+use crate::presence::{Agent, connected, disconnected};
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -38,30 +36,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(95);
 const SEND_MAX: Duration = Duration::from_secs(10);
 /// How long an interface may take to appear on a host.
 const ATTACH_WAIT_MS: i64 = 180_000;
-
-/// What an agent says of itself when it connects.
-#[derive(Clone, Debug, Default)]
-pub struct Agent {
-    version: Option<String>,
-    hash: Option<String>,
-    docker_version: Option<String>,
-    /// Whether it answers heartbeats.
-    answers: bool,
-}
-
-impl Agent {
-    pub(super) fn from_query(query: &BTreeMap<String, String>) -> Self {
-        let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).cloned();
-        Self {
-            version: text("agentVersion"),
-            hash: text("agentHash"),
-            docker_version: text("dockerVersion"),
-            answers: query
-                .get("protocolVersion")
-                .is_some_and(|v| v.parse().is_ok_and(|v: u32| v >= 2)),
-        }
-    }
-}
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -98,6 +72,7 @@ pub(super) async fn serve(
         manifest: None,
         credentials_sent_at: Timestamp(0),
         awaiting: BTreeSet::new(),
+        network: Told::default(),
     };
     let end = tokio::select! {
         end = session.run(&mut socket, &wake, agent.answers) => end,
@@ -132,54 +107,6 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
     let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
 }
 
-/// Writes that the agent is there, and takes the next session number.
-pub async fn connected(
-    control: &Control,
-    instance: &Instance,
-    agent: &Agent,
-) -> Result<u32, ApiError> {
-    let decided = control.decide(|view, now| {
-        let row = view.instances.get(instance.scope.account, &instance.id);
-        let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
-            return Err(ApiError::client("InactiveInstanceException", "Deregistered meanwhile."));
-        };
-        let mut next = Instance::clone(row);
-        next.agent.connected = true;
-        next.agent.session += 1;
-        next.agent.changed_at = now;
-        next.agent.version = agent.version.clone().or(next.agent.version);
-        next.agent.hash = agent.hash.clone().or(next.agent.hash);
-        next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
-        next.version += 1;
-        let number = next.agent.session;
-        let mut batch = Batch::on(view);
-        batch.put(next);
-        Ok((batch, number))
-    });
-    decided.await
-}
-
-/// Writes that the agent is gone, unless a later session has it.
-pub async fn disconnected(
-    control: &Control,
-    instance: &Instance,
-    number: u32,
-) -> Result<(), ApiError> {
-    let decided = control.decide(|view, now| {
-        let mut batch = Batch::on(view);
-        let row = view.instances.get(instance.scope.account, &instance.id);
-        if let Some(row) = row.filter(|row| row.agent.session == number && row.agent.connected) {
-            let mut next = Instance::clone(row);
-            next.agent.connected = false;
-            next.agent.changed_at = now;
-            next.version += 1;
-            batch.put(next);
-        }
-        Ok((batch, ()))
-    });
-    decided.await
-}
-
 /// Which tasks of the instance are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
@@ -203,6 +130,8 @@ struct Session<'a> {
     credentials_sent_at: Timestamp,
     /// The tasks here whose role is not there yet.
     awaiting: BTreeSet<(AccountId, TaskId)>,
+    /// What its agent was told of security groups, if it is ours.
+    network: Told,
 }
 
 impl Session<'_> {
@@ -402,7 +331,8 @@ impl Session<'_> {
                 self.outbox.due(tasks, now)
             }
         };
-        if due.is_empty() {
+        let is_told = self.tell_network(socket, &view, &due).await?;
+        if due.is_empty() && !is_told {
             return Ok(());
         }
         for (task, order) in due {
@@ -423,6 +353,33 @@ impl Session<'_> {
         }
         // All of them leave together.
         sending(socket.flush()).await
+    }
+
+    /// Says what is new of security groups, those of tasks that are about to be sent among them. Whether
+    /// there was anything.
+    async fn tell_network(
+        &mut self,
+        socket: &mut Socket,
+        view: &View,
+        due: &[(&Task, Order)],
+    ) -> Result<bool, End> {
+        if !self.is_ours {
+            return Ok(false);
+        }
+        let running = due.iter().filter(|(_, order)| *order == Order::Run);
+        let next: Vec<&Task> = running.map(|(task, _)| *task).collect();
+        let Some(news) = self.network.due(view, self.instance.id, &next) else { return Ok(false) };
+        let (version, is_whole) = (news.version.0, news.is_whole);
+        let parts = news.parts();
+        let last = parts.len() - 1;
+        for (place, security_groups) in parts.into_iter().enumerate() {
+            let message_id = self.outbox.next_message_id();
+            let (header, is_more) = (self.header(message_id), place < last);
+            let message = HostNetwork { header, version, is_whole, is_more, security_groups };
+            sending(socket.feed(Message::text(ToAgent::HostNetwork(message).to_text()))).await?;
+        }
+        debug!(instance = %self.instance.id, version, is_whole, "security groups sent");
+        Ok(true)
     }
 
     /// What a task that is to run acts with.
@@ -515,6 +472,8 @@ impl Session<'_> {
             Ok(FromAgent::Ack { message_id }) => self.acknowledged(&message_id).await,
             Ok(FromAgent::Nack { message_id, reason }) => {
                 warn!(instance = %self.instance.id, %message_id, %reason, "agent refused a message");
+                // Rules of before may still be in force there. Nothing else that is sent is refused.
+                self.network.begin_again();
             }
             Ok(FromAgent::HeartbeatAck) => {}
             Ok(FromAgent::StopVerification(StopVerification { message_id, stop_candidates })) => {

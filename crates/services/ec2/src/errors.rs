@@ -3,6 +3,8 @@
 use aws_wire::ApiError;
 
 use crate::filter::{PAGE_MAX, PAGE_MIN};
+use crate::groups::GroupRefusal;
+use crate::limits::{FILTER_VALUES_MAX, FILTERS_MAX};
 
 /// The caller's mistake. Codes are those of the EC2 API reference's list of client errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,32 @@ pub(crate) enum Refusal {
     NextToken,
     /// An attribute of a VPC that there is not.
     Attribute(String),
+    /// Nothing of this kind has such an id.
+    Malformed(Kind, String),
+    /// Nothing that could have tags has such an id.
+    UnknownResource(String),
+    /// A parameter is not there.
+    Parameter(&'static str),
+    /// One of two parameters must be there.
+    OneOf(&'static str, &'static str),
+    /// A value, in a sentence of its own.
+    Value(String),
+    /// Parameters that do not go together.
+    Combination(String),
+    TooManyFilters,
+    TooManyTags,
+    NoDefaultVpc,
+    /// Two resources of different VPCs.
+    DifferentNetworks,
+    /// Something of security groups.
+    Group(GroupRefusal),
+    /// It would have been done.
+    DryRun,
+}
+
+/// The end of a decision that was only to be tried.
+pub(crate) fn unless_dry(dry_run: Option<bool>) -> Result<(), Refusal> {
+    if dry_run == Some(true) { Err(Refusal::DryRun) } else { Ok(()) }
 }
 
 /// What an id or a name is looked up for.
@@ -30,6 +58,8 @@ pub(crate) enum Kind {
     VpnGateway,
     AvailabilityZone,
     Region,
+    Rule,
+    PrefixList,
 }
 
 impl Kind {
@@ -52,6 +82,26 @@ impl Kind {
                 ("InvalidParameterValue", format!("Invalid availability zone: [{id}]"))
             }
             Self::Region => ("InvalidParameterValue", format!("Invalid region: [{id}]")),
+            Self::Rule => {
+                ("InvalidSecurityGroupRuleId.NotFound", not_there("security group rule ID"))
+            }
+            Self::PrefixList => ("InvalidPrefixListID.NotFound", not_there("prefix list ID")),
+        }
+    }
+
+    /// Its error code where an id is none of this kind, and what such an id looks like.
+    fn malformed(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Vpc => ("InvalidVpcID.Malformed", "vpc-..."),
+            Self::Subnet => ("InvalidSubnetID.Malformed", "subnet-..."),
+            Self::SecurityGroup => ("InvalidGroupId.Malformed", "sg-..."),
+            Self::NetworkInterface => ("InvalidNetworkInterfaceId.Malformed", "eni-..."),
+            Self::RouteTable => ("InvalidRouteTableId.Malformed", "rtb-..."),
+            Self::InternetGateway => ("InvalidInternetGatewayId.Malformed", "igw-..."),
+            Self::VpnGateway => ("InvalidVpnGatewayID.Malformed", "vgw-..."),
+            Self::Rule => ("InvalidSecurityGroupRuleId.Malformed", "sgr-..."),
+            Self::PrefixList => ("InvalidPrefixListId.Malformed", "pl-..."),
+            Self::AvailabilityZone | Self::Region => ("InvalidParameterValue", "a name"),
         }
     }
 
@@ -61,31 +111,72 @@ impl Kind {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        let (code, message) = match &refusal {
-            Refusal::Missing(kind, id) => kind.missing(id),
-            Refusal::UnknownFilter(name) => {
-                ("InvalidParameterValue", format!("The filter '{name}' is invalid"))
+impl Refusal {
+    /// EC2's code and sentence.
+    fn worded(&self) -> (&'static str, String) {
+        const INVALID: &str = "InvalidParameterValue";
+        match self {
+            Self::Missing(kind, id) => kind.missing(id),
+            Self::Malformed(kind, id) => {
+                let (code, like) = kind.malformed();
+                (code, format!("Invalid id: \"{id}\" (expecting \"{like}\")"))
             }
-            Refusal::PagesOfIds => (
+            Self::UnknownResource(id) => ("InvalidID", format!("The ID '{id}' is not valid")),
+            Self::UnknownFilter(name) => (INVALID, format!("The filter '{name}' is invalid")),
+            Self::TooManyFilters => (
+                "FilterLimitExceeded",
+                format!(
+                    "A request has at most {FILTERS_MAX} filters with {FILTER_VALUES_MAX} values in all"
+                ),
+            ),
+            Self::PagesOfIds => (
                 "InvalidParameterCombination",
                 "The parameter MaxResults cannot be used with a list of ids".to_owned(),
             ),
-            Refusal::PageSize(given) => (
-                "InvalidParameterValue",
+            Self::PageSize(given) => (
+                INVALID,
                 format!(
                     "Value ( {given} ) for parameter maxResults is invalid. \
                      Expecting a value between {PAGE_MIN} and {PAGE_MAX}."
                 ),
             ),
-            Refusal::NextToken => ("InvalidNextToken", "The token is not valid".to_owned()),
-            Refusal::Attribute(given) => (
-                "InvalidParameterValue",
-                format!("Value ({given}) for parameter attribute is invalid."),
+            Self::NextToken => ("InvalidNextToken", "The token is not valid".to_owned()),
+            Self::Attribute(given) => {
+                (INVALID, format!("Value ({given}) for parameter attribute is invalid."))
+            }
+            Self::Parameter(name) => {
+                ("MissingParameter", format!("The request must contain the parameter {name}"))
+            }
+            Self::OneOf(one, other) => (
+                "MissingParameter",
+                format!("The request must contain the parameter {one} or {other}"),
             ),
-        };
-        Self::client(code, message)
+            Self::Value(sentence) => (INVALID, sentence.clone()),
+            Self::Combination(sentence) => ("InvalidParameterCombination", sentence.clone()),
+            Self::TooManyTags => (
+                "TagLimitExceeded",
+                "The maximum number of Tags for a resource has been reached.".to_owned(),
+            ),
+            Self::NoDefaultVpc => ("VPCIdNotSpecified", "No default VPC for this user".to_owned()),
+            Self::DifferentNetworks => (
+                "InvalidGroup.NotFound",
+                "You have specified two resources that belong to different networks.".to_owned(),
+            ),
+            Self::DryRun => (
+                "DryRunOperation",
+                "Request would have succeeded, but DryRun flag is set.".to_owned(),
+            ),
+            Self::Group(refusal) => refusal.worded(),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        const PRECONDITION_FAILED: u16 = 412;
+        let (code, message) = refusal.worded();
+        let error = Self::client(code, message);
+        if refusal == Refusal::DryRun { error.with_status(PRECONDITION_FAILED) } else { error }
     }
 }
 

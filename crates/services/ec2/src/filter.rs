@@ -1,8 +1,11 @@
 //! EC2's filters, lists of ids and pages: honoured, or refused by name.
 
+use ec2_api as api;
 use ec2_api::Filter;
 
 use crate::errors::Refusal;
+use crate::limits::{FILTER_VALUES_MAX, FILTERS_MAX};
+use crate::tags::Described;
 
 /// The fewest and most results of a page.
 pub(crate) const PAGE_MIN: i32 = 5;
@@ -12,14 +15,53 @@ pub(crate) const PAGE_MAX: i32 = 1_000;
 /// is no filter of this operation.
 pub(super) type ValuesOf<'a, T> = dyn Fn(&T, &str) -> Option<Vec<String>> + 'a;
 
+/// What filters by tags look at.
+pub(super) trait Tagged {
+    fn tags(&self) -> &[api::Tag];
+}
+
+/// The shapes that have tags, and the member that holds them; and those that never have any.
+macro_rules! tagged {
+    ($($with:ty => $member:ident),*; $($without:ty),*) => {
+        $(impl Tagged for $with {
+            fn tags(&self) -> &[api::Tag] {
+                self.$member.as_deref().unwrap_or_default()
+            }
+        })*
+        $(impl Tagged for $without {
+            fn tags(&self) -> &[api::Tag] {
+                &[]
+            }
+        })*
+    };
+}
+
+tagged! {
+    api::InternetGateway => tags,
+    api::NetworkInterface => tag_set,
+    api::RouteTable => tags,
+    api::SecurityGroup => tags,
+    api::SecurityGroupRule => tags,
+    api::Subnet => tags,
+    api::Vpc => tags,
+    api::VpnGateway => tags;
+    api::AvailabilityZone,
+    api::Region,
+    Described
+}
+
 /// Keeps what passes every filter. A filter that is unknown is an error, whatever there is.
-pub(super) fn apply<T>(
+pub(super) fn apply<T: Tagged>(
     all: Vec<T>,
     filters: Option<&[Filter]>,
     names: &[&str],
     values_of: &ValuesOf<'_, T>,
 ) -> Result<Vec<T>, Refusal> {
     let filters = filters.unwrap_or_default();
+    let values = filters.iter().map(|filter| filter.values.iter().flatten().count());
+    if filters.len() > FILTERS_MAX || values.sum::<usize>() > FILTER_VALUES_MAX {
+        return Err(Refusal::TooManyFilters);
+    }
     for filter in filters {
         let name = filter.name.as_deref().unwrap_or_default();
         if !names.contains(&name) && !is_tag(name) {
@@ -28,19 +70,32 @@ pub(super) fn apply<T>(
     }
     let passes = |thing: &T, filter: &Filter| {
         let name = filter.name.as_deref().unwrap_or_default();
-        // Nothing here has tags yet, so that no tag matches.
-        let actual = values_of(thing, name).unwrap_or_default();
+        let actual = match is_tag(name) && !names.contains(&name) {
+            true => tag_values(thing.tags(), name),
+            false => values_of(thing, name).unwrap_or_default(),
+        };
         let wanted = filter.values.as_deref().unwrap_or_default();
         wanted.iter().any(|wanted| actual.iter().any(|actual| matches(wanted, actual)))
     };
     Ok(all.into_iter().filter(|thing| filters.iter().all(|filter| passes(thing, filter))).collect())
 }
 
+/// Of `tag:Key` the tag's value, of `tag-key` all keys.
+fn tag_values(tags: &[api::Tag], name: &str) -> Vec<String> {
+    match name.strip_prefix("tag:") {
+        Some(key) => {
+            let tag = tags.iter().find(|tag| tag.key.as_deref() == Some(key));
+            tag.map(|tag| tag.value.clone().unwrap_or_default()).into_iter().collect()
+        }
+        None => tags.iter().filter_map(|tag| tag.key.clone()).collect(),
+    }
+}
+
 fn is_tag(name: &str) -> bool {
     name.starts_with("tag:") || name == "tag-key"
 }
 
-/// `*` stands for any characters and `?` for one; a backslash takes their meaning away.
+/// `*` stands for any characters and `?` for one or none; a backslash takes their meaning away.
 fn matches(pattern: &str, text: &str) -> bool {
     #[derive(PartialEq)]
     enum Piece {
@@ -61,14 +116,14 @@ fn matches(pattern: &str, text: &str) -> bool {
     // The set of pieces that could come next, letter by letter: linear, whatever the pattern.
     let mut next = vec![false; pieces.len() + 1];
     next[0] = true;
-    let skip_any = |next: &mut Vec<bool>| {
+    let skip_empty = |next: &mut Vec<bool>| {
         for (index, piece) in pieces.iter().enumerate() {
-            if next[index] && *piece == Piece::Any {
+            if next[index] && (*piece == Piece::Any || *piece == Piece::One) {
                 next[index + 1] = true;
             }
         }
     };
-    skip_any(&mut next);
+    skip_empty(&mut next);
     for letter in text.chars() {
         let mut after = vec![false; pieces.len() + 1];
         for (index, piece) in pieces.iter().enumerate().filter(|(index, _)| next[*index]) {
@@ -78,7 +133,7 @@ fn matches(pattern: &str, text: &str) -> bool {
                 Piece::Exactly(wanted) => after[index + 1] |= *wanted == letter,
             }
         }
-        skip_any(&mut after);
+        skip_empty(&mut after);
         next = after;
     }
     next[pieces.len()]
@@ -145,7 +200,8 @@ mod tests {
             ("def*", "default", true),
             ("*a*t", "default", true),
             ("d?fault", "default", true),
-            ("d?fault", "dfault", false),
+            ("d?fault", "dfault", true),
+            ("d?fault", "deefault", false),
             ("def", "default", false),
             ("\\*", "*", true),
             ("\\*", "x", false),
@@ -155,6 +211,31 @@ mod tests {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
         assert!(!matches(&"*a".repeat(100), &"a".repeat(99)));
+    }
+
+    #[test]
+    fn tags_are_filtered_by_value_and_by_key() {
+        let tag = |key: &str, value: &str| api::Tag {
+            key: Some(key.to_owned()),
+            value: Some(value.to_owned()),
+        };
+        let vpc = |tags| api::Vpc { tags: Some(tags), ..api::Vpc::default() };
+        let all = vec![vpc(vec![tag("Name", "web-1"), tag("empty", "")]), vpc(vec![])];
+        let kept = |name: &str, values: &[&str]| {
+            let filter = Filter {
+                name: Some(name.to_owned()),
+                values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
+            };
+            apply(all.clone(), Some(&[filter]), &[], &|_, _| None).unwrap().len()
+        };
+        assert_eq!(kept("tag:Name", &["web-*"]), 1);
+        assert_eq!(kept("tag:Name", &["db"]), 0);
+        assert_eq!(kept("tag:name", &["*"]), 0, "keys are told apart by case");
+        assert_eq!(kept("tag:empty", &[""]), 1);
+        assert_eq!(kept("tag-key", &["x", "Na*"]), 1);
+        let many = vec![Filter { name: Some("tag-key".to_owned()), values: None }; 51];
+        let refused = apply(all.clone(), Some(&many), &[], &|_, _| None);
+        assert_eq!(refused.unwrap_err(), Refusal::TooManyFilters);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! DescribeNetworkInterfaces: the interfaces of tasks that have not stopped.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ec2_api as api;
 use longshore_types::TaskArn;
 use model::vpc::{Interface, private_dns_name};
@@ -8,14 +9,16 @@ use model::{Index, Key, View};
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
-use crate::errors::Kind;
+use crate::errors::{Kind, unless_dry};
 
-pub(super) fn describe_network_interfaces(
+pub(crate) async fn describe_network_interfaces(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeNetworkInterfacesRequest,
+    input: api::DescribeNetworkInterfacesRequest,
 ) -> Result<api::DescribeNetworkInterfacesResult, ApiError> {
-    let view = ec2.control.view();
+    let view =
+        ec2.control.read(caller, &Permission::to("ec2:DescribeNetworkInterfaces").on("*"))?;
+    unless_dry(input.dry_run)?;
     let vpc = ec2.control.own_vpc(&view, caller)?;
     let mut all: Vec<api::NetworkInterface> = vpc
         .subnets
@@ -126,7 +129,7 @@ fn to_wire(
     };
     let groups = row.security_groups.iter().map(|group| api::GroupIdentifier {
         group_id: Some(group.to_string()),
-        group_name: Some("default".to_owned()),
+        group_name: view.security_group(account, group).map(|whole| whole.group.name),
     });
     // The nearest to a public address that there is: the host, and what it routes for, reach the task
     // under the very address that it has.

@@ -1,10 +1,16 @@
-//! Amazon EC2, as far as tasks need it: the default VPC and what is in it, described.
+//! Amazon EC2, as far as tasks need it: the default VPC and what is in it, and security groups.
 
 mod errors;
+mod explain;
 mod filter;
+mod groups;
 mod interfaces;
+mod limits;
 mod network;
+mod operations;
+mod resources;
 mod routing;
+mod tags;
 mod zones;
 
 use std::sync::Arc;
@@ -12,22 +18,14 @@ use std::sync::Arc;
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, RegionService};
-use control::{Control, NoAddresses, Permission};
-use ec2_api::{
-    DescribeAccountAttributesRequest, DescribeAccountAttributesResult,
-    DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
-    DescribeInternetGatewaysRequest, DescribeInternetGatewaysResult,
-    DescribeNetworkInterfacesRequest, DescribeNetworkInterfacesResult, DescribeRegionsRequest,
-    DescribeRegionsResult, DescribeRouteTablesRequest, DescribeRouteTablesResult,
-    DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult, DescribeSubnetsRequest,
-    DescribeSubnetsResult, DescribeVpcAttributeRequest, DescribeVpcAttributeResult,
-    DescribeVpcsRequest, DescribeVpcsResult, DescribeVpnGatewaysRequest, DescribeVpnGatewaysResult,
-};
+use control::{Control, NoAddresses};
 use model::View;
 use model::vpc::{AddressPlan, AddressPlanId, Cidr, region_account};
 use plan::ranges::{self, Ranges};
 use store::Batch;
 use tracing::warn;
+
+pub use explain::explain;
 
 /// The service. What it shows follows from rows and from the region's plan of addresses.
 #[derive(Debug)]
@@ -119,107 +117,6 @@ fn report_overlaps(range: Cidr, taken: &[Cidr]) {
 fn is_in_use(view: &View) -> bool {
     let waits = view.unplaced_tasks().next().is_some();
     waits || view.interfaces.iter().next().is_some() || view.occupied_instances().next().is_some()
-}
-
-impl ec2_api::Ec2 for Ec2 {
-    async fn describe_account_attributes(
-        &self,
-        caller: &Caller,
-        input: DescribeAccountAttributesRequest,
-    ) -> Result<DescribeAccountAttributesResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeAccountAttributes").on("*"))?;
-        zones::describe_account_attributes(self, caller, &input)
-    }
-
-    async fn describe_availability_zones(
-        &self,
-        caller: &Caller,
-        input: DescribeAvailabilityZonesRequest,
-    ) -> Result<DescribeAvailabilityZonesResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeAvailabilityZones").on("*"))?;
-        zones::describe_availability_zones(self, caller, &input)
-    }
-
-    async fn describe_network_interfaces(
-        &self,
-        caller: &Caller,
-        input: DescribeNetworkInterfacesRequest,
-    ) -> Result<DescribeNetworkInterfacesResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeNetworkInterfaces").on("*"))?;
-        interfaces::describe_network_interfaces(self, caller, &input)
-    }
-
-    async fn describe_regions(
-        &self,
-        caller: &Caller,
-        input: DescribeRegionsRequest,
-    ) -> Result<DescribeRegionsResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeRegions").on("*"))?;
-        zones::describe_regions(self, &input)
-    }
-
-    async fn describe_security_groups(
-        &self,
-        caller: &Caller,
-        input: DescribeSecurityGroupsRequest,
-    ) -> Result<DescribeSecurityGroupsResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeSecurityGroups").on("*"))?;
-        network::describe_security_groups(self, caller, &input)
-    }
-
-    async fn describe_subnets(
-        &self,
-        caller: &Caller,
-        input: DescribeSubnetsRequest,
-    ) -> Result<DescribeSubnetsResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeSubnets").on("*"))?;
-        network::describe_subnets(self, caller, &input)
-    }
-
-    async fn describe_internet_gateways(
-        &self,
-        caller: &Caller,
-        input: DescribeInternetGatewaysRequest,
-    ) -> Result<DescribeInternetGatewaysResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeInternetGateways").on("*"))?;
-        routing::describe_internet_gateways(self, caller, &input)
-    }
-
-    async fn describe_route_tables(
-        &self,
-        caller: &Caller,
-        input: DescribeRouteTablesRequest,
-    ) -> Result<DescribeRouteTablesResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeRouteTables").on("*"))?;
-        routing::describe_route_tables(self, caller, &input)
-    }
-
-    async fn describe_vpc_attribute(
-        &self,
-        caller: &Caller,
-        input: DescribeVpcAttributeRequest,
-    ) -> Result<DescribeVpcAttributeResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeVpcAttribute").on("*"))?;
-        routing::describe_vpc_attribute(self, caller, &input)
-    }
-
-    async fn describe_vpn_gateways(
-        &self,
-        caller: &Caller,
-        input: DescribeVpnGatewaysRequest,
-    ) -> Result<DescribeVpnGatewaysResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeVpnGateways").on("*"))?;
-        routing::describe_vpn_gateways(&input)
-    }
-
-    async fn describe_vpcs(
-        &self,
-        caller: &Caller,
-        input: DescribeVpcsRequest,
-    ) -> Result<DescribeVpcsResult, ApiError> {
-        self.control.read(caller, &Permission::to("ec2:DescribeVpcs").on("*"))?;
-        network::describe_vpcs(self, caller, &input)
-    }
 }
 
 #[cfg(test)]

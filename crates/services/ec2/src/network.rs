@@ -1,21 +1,24 @@
-//! DescribeVpcs, DescribeSubnets, DescribeSecurityGroups.
+//! DescribeVpcs, DescribeSubnets.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ec2_api as api;
 use model::vpc::{Subnet, Vpc};
 use model::{Index, View};
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
-use crate::errors::Kind;
+use crate::errors::{Kind, unless_dry};
+use crate::tags;
 
-pub(super) fn describe_vpcs(
+pub(crate) async fn describe_vpcs(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeVpcsRequest,
+    input: api::DescribeVpcsRequest,
 ) -> Result<api::DescribeVpcsResult, ApiError> {
-    let view = ec2.control.view();
-    let vpc = vpc_to_wire(caller, &ec2.control.own_vpc(&view, caller)?);
+    let view = ec2.control.read(caller, &Permission::to("ec2:DescribeVpcs").on("*"))?;
+    unless_dry(input.dry_run)?;
+    let vpc = vpc_to_wire(&view, caller, &ec2.control.own_vpc(&view, caller)?);
     let id = |vpc: &api::Vpc| vpc.vpc_id.clone();
     let missing = Kind::Vpc.refused();
     let ids = input.vpc_ids.as_deref();
@@ -52,7 +55,7 @@ pub(super) fn describe_vpcs(
     Ok(api::DescribeVpcsResult { vpcs: Some(vpcs), next_token })
 }
 
-fn vpc_to_wire(caller: &Caller, vpc: &Vpc) -> api::Vpc {
+fn vpc_to_wire(view: &View, caller: &Caller, vpc: &Vpc) -> api::Vpc {
     let association = format!("vpc-cidr-assoc-{}", vpc.id.as_str().trim_start_matches("vpc-"));
     api::Vpc {
         vpc_id: Some(vpc.id.to_string()),
@@ -68,7 +71,7 @@ fn vpc_to_wire(caller: &Caller, vpc: &Vpc) -> api::Vpc {
             }),
         }]),
         is_default: Some(true),
-        tags: Some(vec![]),
+        tags: Some(tags::to_wire(view.tags_on(caller.account, vpc.id.as_str()))),
         state: Some(api::VpcState::Available),
         cidr_block: Some(vpc.block.to_string()),
         dhcp_options_id: Some(vpc.dhcp_options.clone()),
@@ -76,12 +79,13 @@ fn vpc_to_wire(caller: &Caller, vpc: &Vpc) -> api::Vpc {
     }
 }
 
-pub(super) fn describe_subnets(
+pub(crate) async fn describe_subnets(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeSubnetsRequest,
+    input: api::DescribeSubnetsRequest,
 ) -> Result<api::DescribeSubnetsResult, ApiError> {
-    let view = ec2.control.view();
+    let view = ec2.control.read(caller, &Permission::to("ec2:DescribeSubnets").on("*"))?;
+    unless_dry(input.dry_run)?;
     let vpc = ec2.control.own_vpc(&view, caller)?;
     let mut subnets: Vec<api::Subnet> =
         vpc.subnets.iter().map(|subnet| subnet_to_wire(&view, caller, &vpc, subnet)).collect();
@@ -148,7 +152,7 @@ fn subnet_to_wire(view: &View, caller: &Caller, vpc: &Vpc, subnet: &Subnet) -> a
         owner_id: Some(account.to_string()),
         assign_ipv6_address_on_creation: Some(false),
         ipv6_cidr_block_association_set: Some(vec![]),
-        tags: Some(vec![]),
+        tags: Some(tags::to_wire(view.tags_on(account, subnet.id.as_str()))),
         subnet_arn: Some(format!("arn:aws:ec2:{region}:{account}:subnet/{}", subnet.id)),
         enable_dns64: Some(false),
         ipv6_native: Some(false),
@@ -166,87 +170,5 @@ fn subnet_to_wire(view: &View, caller: &Caller, vpc: &Vpc, subnet: &Subnet) -> a
         default_for_az: Some(true),
         map_public_ip_on_launch: Some(true),
         ..api::Subnet::default()
-    }
-}
-
-pub(super) fn describe_security_groups(
-    ec2: &Ec2,
-    caller: &Caller,
-    input: &api::DescribeSecurityGroupsRequest,
-) -> Result<api::DescribeSecurityGroupsResult, ApiError> {
-    let view = ec2.control.view();
-    let group = group_to_wire(caller, &ec2.control.own_vpc(&view, caller)?);
-    let missing = Kind::SecurityGroup.refused();
-    let ids = input.group_ids.as_deref();
-    let groups = by_id(vec![group], ids, |group| group.group_id.as_deref(), missing)?;
-    let group_names = input.group_names.as_deref();
-    let groups = by_id(groups, group_names, |group| group.group_name.as_deref(), missing)?;
-    let names = [
-        "description",
-        "egress.ip-permission.cidr",
-        "egress.ip-permission.protocol",
-        "group-id",
-        "group-name",
-        "ip-permission.group-id",
-        "ip-permission.group-name",
-        "ip-permission.protocol",
-        "owner-id",
-        "vpc-id",
-    ];
-    let groups =
-        apply(groups, input.filters.as_deref(), &names, &|group: &api::SecurityGroup, name| {
-            let value = match name {
-                "description" => group.description.clone(),
-                "egress.ip-permission.cidr" => Some("0.0.0.0/0".to_owned()),
-                "egress.ip-permission.protocol" | "ip-permission.protocol" => Some("-1".to_owned()),
-                "group-id" | "ip-permission.group-id" => group.group_id.clone(),
-                "group-name" | "ip-permission.group-name" => group.group_name.clone(),
-                "owner-id" => group.owner_id.clone(),
-                "vpc-id" => group.vpc_id.clone(),
-                _ => return None,
-            };
-            Some(value.into_iter().collect())
-        })?;
-    let token = input.next_token.as_deref();
-    let has_ids = ids.is_some_and(|ids| !ids.is_empty());
-    let (groups, next_token) =
-        page(groups, token, input.max_results, has_ids, |group| group.group_id.as_deref())?;
-    Ok(api::DescribeSecurityGroupsResult { security_groups: Some(groups), next_token })
-}
-
-/// Members reach each other, and all egress.
-fn group_to_wire(caller: &Caller, vpc: &Vpc) -> api::SecurityGroup {
-    let (region, account) = (&caller.region, caller.account);
-    let every_protocol = || api::IpPermission {
-        ip_protocol: Some("-1".to_owned()),
-        user_id_group_pairs: Some(vec![]),
-        ip_ranges: Some(vec![]),
-        ipv6_ranges: Some(vec![]),
-        prefix_list_ids: Some(vec![]),
-        ..api::IpPermission::default()
-    };
-    let members = api::UserIdGroupPair {
-        user_id: Some(account.to_string()),
-        group_id: Some(vpc.security_group.to_string()),
-        ..api::UserIdGroupPair::default()
-    };
-    let anywhere = api::IpRange { cidr_ip: Some("0.0.0.0/0".to_owned()), description: None };
-    let group = &vpc.security_group;
-    api::SecurityGroup {
-        group_id: Some(group.to_string()),
-        ip_permissions_egress: Some(vec![api::IpPermission {
-            ip_ranges: Some(vec![anywhere]),
-            ..every_protocol()
-        }]),
-        tags: Some(vec![]),
-        vpc_id: Some(vpc.id.to_string()),
-        security_group_arn: Some(format!("arn:aws:ec2:{region}:{account}:security-group/{group}")),
-        owner_id: Some(account.to_string()),
-        group_name: Some("default".to_owned()),
-        description: Some("default VPC security group".to_owned()),
-        ip_permissions: Some(vec![api::IpPermission {
-            user_id_group_pairs: Some(vec![members]),
-            ..every_protocol()
-        }]),
     }
 }

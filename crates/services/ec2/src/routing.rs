@@ -4,21 +4,24 @@
 //! The host stands for the internet gateway: it forwards and translates what tasks send elsewhere.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ec2_api as api;
 use model::vpc::Vpc;
 
 use super::filter::{apply, by_id, page};
 use crate::Ec2;
-use crate::errors::{Kind, Refusal};
+use crate::errors::{Kind, Refusal, unless_dry};
 
 const ANYWHERE: &str = "0.0.0.0/0";
 
-pub(super) fn describe_vpc_attribute(
+pub(crate) async fn describe_vpc_attribute(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeVpcAttributeRequest,
+    input: api::DescribeVpcAttributeRequest,
 ) -> Result<api::DescribeVpcAttributeResult, ApiError> {
-    let vpc = ec2.control.own_vpc(&ec2.control.view(), caller)?;
+    let view = ec2.control.read(caller, &Permission::to("ec2:DescribeVpcAttribute").on("*"))?;
+    unless_dry(input.dry_run)?;
+    let vpc = ec2.control.own_vpc(&view, caller)?;
     let asked = input.vpc_id.as_deref().unwrap_or_default();
     if asked != vpc.id.as_str() {
         return Err(Kind::Vpc.refused()(asked).into());
@@ -81,12 +84,14 @@ fn main_table(caller: &Caller, vpc: &Vpc) -> api::RouteTable {
     }
 }
 
-pub(super) fn describe_route_tables(
+pub(crate) async fn describe_route_tables(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeRouteTablesRequest,
+    input: api::DescribeRouteTablesRequest,
 ) -> Result<api::DescribeRouteTablesResult, ApiError> {
-    let vpc = ec2.control.own_vpc(&ec2.control.view(), caller)?;
+    let view = ec2.control.read(caller, &Permission::to("ec2:DescribeRouteTables").on("*"))?;
+    unless_dry(input.dry_run)?;
+    let vpc = ec2.control.own_vpc(&view, caller)?;
     let missing = Kind::RouteTable.refused();
     let ids = input.route_table_ids.as_deref();
     let tables = vec![main_table(caller, &vpc)];
@@ -131,12 +136,14 @@ pub(super) fn describe_route_tables(
     Ok(api::DescribeRouteTablesResult { route_tables: Some(tables), next_token })
 }
 
-pub(super) fn describe_internet_gateways(
+pub(crate) async fn describe_internet_gateways(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeInternetGatewaysRequest,
+    input: api::DescribeInternetGatewaysRequest,
 ) -> Result<api::DescribeInternetGatewaysResult, ApiError> {
-    let vpc = ec2.control.own_vpc(&ec2.control.view(), caller)?;
+    let view = ec2.control.read(caller, &Permission::to("ec2:DescribeInternetGateways").on("*"))?;
+    unless_dry(input.dry_run)?;
+    let vpc = ec2.control.own_vpc(&view, caller)?;
     let gateway = api::InternetGateway {
         attachments: Some(vec![api::InternetGatewayAttachment {
             state: Some("available".into()),
@@ -170,9 +177,13 @@ pub(super) fn describe_internet_gateways(
 }
 
 /// There are none.
-pub(super) fn describe_vpn_gateways(
-    input: &api::DescribeVpnGatewaysRequest,
+pub(crate) async fn describe_vpn_gateways(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::DescribeVpnGatewaysRequest,
 ) -> Result<api::DescribeVpnGatewaysResult, ApiError> {
+    ec2.control.read(caller, &Permission::to("ec2:DescribeVpnGateways").on("*"))?;
+    unless_dry(input.dry_run)?;
     let missing = Kind::VpnGateway.refused();
     let none: Vec<api::VpnGateway> = vec![];
     let ids = input.vpn_gateway_ids.as_deref();

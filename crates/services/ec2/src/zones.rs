@@ -1,18 +1,21 @@
 //! DescribeAvailabilityZones, DescribeRegions, DescribeAccountAttributes.
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use ec2_api as api;
 
 use super::filter::{apply, by_id};
 use crate::Ec2;
-use crate::errors::Kind;
+use crate::errors::{Kind, unless_dry};
 
-pub(super) fn describe_availability_zones(
+pub(crate) async fn describe_availability_zones(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeAvailabilityZonesRequest,
+    input: api::DescribeAvailabilityZonesRequest,
 ) -> Result<api::DescribeAvailabilityZonesResult, ApiError> {
-    let view = ec2.control.view();
+    let view =
+        ec2.control.read(caller, &Permission::to("ec2:DescribeAvailabilityZones").on("*"))?;
+    unless_dry(input.dry_run)?;
     let vpc = ec2.control.own_vpc(&view, caller)?;
     let name = ec2.control.config.region.to_string();
     let zones = vpc.subnets.iter().map(|subnet| api::AvailabilityZone {
@@ -56,10 +59,13 @@ pub(super) fn describe_availability_zones(
     Ok(api::DescribeAvailabilityZonesResult { availability_zones: Some(zones) })
 }
 
-pub(super) fn describe_regions(
+pub(crate) async fn describe_regions(
     ec2: &Ec2,
-    input: &api::DescribeRegionsRequest,
+    caller: &Caller,
+    input: api::DescribeRegionsRequest,
 ) -> Result<api::DescribeRegionsResult, ApiError> {
+    ec2.control.read(caller, &Permission::to("ec2:DescribeRegions").on("*"))?;
+    unless_dry(input.dry_run)?;
     let only = api::Region {
         opt_in_status: Some("opt-in-not-required".to_owned()),
         region_name: Some(ec2.control.config.region.to_string()),
@@ -82,12 +88,14 @@ pub(super) fn describe_regions(
     Ok(api::DescribeRegionsResult { regions: Some(regions) })
 }
 
-pub(super) fn describe_account_attributes(
+pub(crate) async fn describe_account_attributes(
     ec2: &Ec2,
     caller: &Caller,
-    input: &api::DescribeAccountAttributesRequest,
+    input: api::DescribeAccountAttributesRequest,
 ) -> Result<api::DescribeAccountAttributesResult, ApiError> {
-    let view = ec2.control.view();
+    let view =
+        ec2.control.read(caller, &Permission::to("ec2:DescribeAccountAttributes").on("*"))?;
+    unless_dry(input.dry_run)?;
     let vpc = ec2.control.own_vpc(&view, caller)?;
     let attribute = |name: &str, value: String| api::AccountAttribute {
         attribute_name: Some(name.to_owned()),

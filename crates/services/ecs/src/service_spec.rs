@@ -159,7 +159,8 @@ fn read_network(
         return Ok(None);
     }
     let vpc = ecs.control.own_vpc(view, caller)?;
-    if task_template::read_network(given, definition, kind, &vpc)?.is_none() {
+    if task_template::read_network(given, definition, kind, (view, caller.account, &vpc))?.is_none()
+    {
         return Ok(None);
     }
     let mut kept = given.cloned().unwrap_or_default();

@@ -132,7 +132,10 @@ impl<'v> TaskTemplate<'v> {
         let cpu = overrides::cpu(&overrides).or(definition.cpu);
         let memory = overrides::memory(&overrides).or(definition.memory);
         let vpc = ecs.control.own_vpc(view, caller)?;
-        let network = network::read(common.network_configuration.as_ref(), definition, kind, &vpc)?;
+        let network = {
+            let given = common.network_configuration.as_ref();
+            network::read(given, definition, kind, (view, caller.account, &vpc))?
+        };
         Ok(Self {
             scope: ecs.control.scope(caller),
             cluster: cluster.name.clone(),
@@ -306,6 +309,10 @@ impl<'v> TaskTemplate<'v> {
         let attachment = Uuid::mint(ecs.control.ids.as_ref());
         let (row, interface) =
             self.interface_rows(request, subnet, address, eni, attachment, task, now);
+        // A group that an interface is about to have must not be deleted meanwhile.
+        for group in &row.security_groups {
+            batch.rely(model::Key::SecurityGroup(self.scope.account, group.clone()));
+        }
         batch.put(row);
         Ok((subnet.zone.clone(), interface))
     }

@@ -490,6 +490,9 @@ impl Reconciler for WaitingTasks {
             | Key::ParameterVersion(..)
             | Key::JoinToken(..)
             | Key::Node(..)
+            | Key::SecurityGroup(..)
+            | Key::SecurityGroupRule(..)
+            | Key::Ec2Tags(..)
             | Key::EcrRegistry(..) => {}
         }
     }

@@ -18,6 +18,11 @@ pub(super) fn wrapped(call: &Call<'_>, members: &str) -> String {
     let (name, namespace) = (call.operation.name, call.service.namespace);
     let id = call.request_id;
     match call.protocol {
+        // EC2 says even of what has no members that it was done.
+        Protocol::Ec2Query if call.operation.output.is_none() => format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{name}Response xmlns=\"{namespace}/\">\
+             <requestId>{id}</requestId><return>true</return></{name}Response>"
+        ),
         Protocol::Ec2Query => format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{name}Response xmlns=\"{namespace}/\">\
              <requestId>{id}</requestId>{members}</{name}Response>"

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use acs::message::{
     Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Header, Heartbeat, HeartbeatAck,
-    Manifest, ManifestTask, NewCredentials, Payload, StopVerification, StopVerificationAck,
+    HostNetwork, Manifest, ManifestTask, NewCredentials, Payload, StopVerification,
+    StopVerificationAck,
 };
 use acs::{Envelope, RoleCredentials, frame};
-use longshore_types::TaskArn;
+use longshore_types::{Chain, TaskArn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
+use traffic::SecurityGroup;
 
 use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, random_below};
@@ -44,11 +46,13 @@ struct Session<'a> {
     out: mpsc::Sender<String>,
     /// The manifest whose verification is still to come, and what we offered to stop.
     offered: Option<(String, Vec<TaskArn>)>,
+    /// The parts of a message about security groups that is not whole yet.
+    groups: Vec<SecurityGroup>,
 }
 
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
-    let mut session = Session { acs, out, offered: None };
+    let mut session = Session { acs, out, offered: None, groups: Vec::new() };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
@@ -105,6 +109,7 @@ impl Session<'_> {
             "AttachTaskNetworkInterfacesMessage" => self.attach(body, true).await,
             "AttachInstanceNetworkInterfacesMessage" => self.attach(body, false).await,
             "ConfirmAttachmentMessage" => self.confirm(body).await,
+            HostNetwork::KIND => self.host_network(body).await,
             "StageUpdateMessage" | "PerformUpdateMessage" => {
                 let header: Header = read(&kind, body).unwrap_or_default();
                 self.answer("NackRequest", header.ack(Some("Updates are disabled"))).await;
@@ -297,6 +302,25 @@ impl Session<'_> {
             )]
             tokio::spawn(async move { link.attached(task, attachment).await });
         }
+    }
+
+    /// Tasks that come later on the socket may have these groups: they are in force before anything else is
+    /// heard. An old state that could not be replaced stays in force, and the region says all again.
+    async fn host_network(&mut self, body: &str) {
+        let Some(message) = read::<HostNetwork>(HostNetwork::KIND, body) else {
+            let header: Header = read(HostNetwork::KIND, body).unwrap_or_default();
+            return self.answer("NackRequest", header.ack(Some("unreadable"))).await;
+        };
+        self.groups.extend(message.security_groups);
+        if !message.is_more {
+            let groups = std::mem::take(&mut self.groups);
+            if let Err(error) = self.acs.engine.learn_groups(groups, message.is_whole).await {
+                warn!(error = %Chain(&error), "security groups stay as they were");
+                let ack = message.header.ack(Some("security groups stay as they were"));
+                return self.answer("NackRequest", ack).await;
+            }
+        }
+        self.answer("AckRequest", message.header.ack(None)).await;
     }
 
     async fn confirm(&self, body: &str) {

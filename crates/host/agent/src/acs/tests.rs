@@ -36,6 +36,7 @@ struct Rig {
     dirs: StateDir,
     listener: TcpListener,
     region: FakeRegion,
+    networks: FakeNetworks,
     engine: Engine,
     acs: tokio::task::JoinHandle<()>,
 }
@@ -72,6 +73,7 @@ impl Rig {
         let credentials = Arc::new(FixedCredentials(credentials));
         let api = Api::new(config, credentials, Arc::clone(&clock));
         let (runtime, region) = (FakeRuntime::default(), FakeRegion::default());
+        let networks = FakeNetworks::default();
         let logs = LogShipping::new(
             Arc::new(runtime.clone()),
             Arc::new(region.clone()),
@@ -81,7 +83,7 @@ impl Rig {
         let context = Context {
             runtime: Arc::new(runtime),
             images: Arc::new(FakeImages::default()),
-            networks: Arc::new(FakeNetworks::default()),
+            networks: Arc::new(networks.clone()),
             region: Arc::new(region.clone()),
             logs: Arc::new(logs),
             clock: Arc::clone(&clock),
@@ -115,7 +117,7 @@ impl Rig {
             is_inactive: Arc::new(AtomicBool::new(false)),
         };
         let acs = tokio::spawn(super::run(acs));
-        Self { _dir: dir, dirs, listener, region, engine, acs }
+        Self { _dir: dir, dirs, listener, region, networks, engine, acs }
     }
 
     /// The agent's next socket, and the query it came with.
@@ -199,6 +201,36 @@ async fn a_heartbeat_is_answered_and_the_query_says_who_we_are() {
     drop(socket);
     let (_, query) = rig.socket().await;
     assert!(query.contains("sendCredentials=false"), "{query}");
+}
+
+#[tokio::test]
+async fn security_groups_are_in_force_when_they_are_acknowledged_and_not_before_all_is_said() {
+    let rig = Rig::new().await;
+    let (mut socket, _) = rig.socket().await;
+    let known = || rig.networks.groups.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+    let group = |id: &str| {
+        json!({ "id": id, "ingress": [], "egress": [
+        { "traffic": { "Tcp": { "start": 80, "end": 81 } }, "peer": { "Group": id } }] })
+    };
+    let news = |id: &str, group: Value, is_whole: bool, is_more: bool| {
+        let body = json!({ "version": 7, "isWhole": is_whole, "isMore": is_more,
+            "securityGroups": [group] });
+        message(id, body)
+    };
+    let kind = "LongshoreHostNetworkMessage";
+    send(&mut socket, kind, news("n1", group("sg-00000001"), true, true)).await;
+    assert_eq!(hear(&mut socket).await.0, "AckRequest");
+    assert_eq!(known(), Vec::<String>::new(), "there is more to come");
+    send(&mut socket, kind, news("n2", group("sg-00000002"), true, false)).await;
+    let (answer, ack) = hear(&mut socket).await;
+    assert_eq!((answer.as_str(), &ack["messageId"]), ("AckRequest", &json!("n2")));
+    assert_eq!(known(), ["sg-00000001", "sg-00000002"]);
+    send(&mut socket, kind, news("n3", group("sg-00000003"), false, false)).await;
+    assert_eq!(hear(&mut socket).await.0, "AckRequest");
+    assert_eq!(known().len(), 3, "a change leaves the others");
+    send(&mut socket, kind, news("n4", json!({ "id": "no id" }), false, false)).await;
+    let (answer, refusal) = hear(&mut socket).await;
+    assert_eq!((answer.as_str(), &refusal["messageId"]), ("NackRequest", &json!("n4")));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
-use network::{EndpointId, Network, PortMapping};
+use network::{EndpointId, Network, PortMapping, SecurityGroup};
 use tracing::warn;
 
 use crate::engine::state::Binding;
@@ -70,6 +70,20 @@ impl Networks for HostNetworks {
                 protocol: binding.protocol,
             };
             Ok(bindings.into_iter().map(binding).collect())
+        })
+    }
+
+    fn learn_groups(
+        &self,
+        groups: Vec<SecurityGroup>,
+        is_whole: bool,
+    ) -> BoxFuture<'_, Result<(), NetError>> {
+        Box::pin(async move {
+            let learned = match is_whole {
+                true => self.0.set_security_groups(groups).await,
+                false => self.0.change_security_groups(groups).await,
+            };
+            Ok(learned?)
         })
     }
 

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex};
 use longshore_types::TaskArn;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
+use traffic::SecurityGroup;
 
 pub use context::Region;
 pub(crate) use context::{
@@ -52,6 +53,7 @@ use self::state::{Desired, Status, TaskEvent, TaskState};
 use self::step::Input;
 use self::worker::{Message, Worker};
 use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
+use crate::ports::NetError;
 use crate::spec::{self, TaskSpec};
 use acs::RoleCredentials;
 
@@ -95,6 +97,15 @@ impl Engine {
         let engine = Self { context, tasks: Arc::default() };
         recover::recover(&engine).await;
         engine
+    }
+
+    /// Has the host's interfaces judged by these security groups.
+    pub(crate) async fn learn_groups(
+        &self,
+        groups: Vec<SecurityGroup>,
+        is_whole: bool,
+    ) -> Result<(), NetError> {
+        self.context.networks.learn_groups(groups, is_whole).await
     }
 
     /// Takes in one task of a payload. Handles resent ones as well as new ones.

@@ -21,6 +21,7 @@ const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const DEL_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+const DEL_RULE: u16 = SUBSYSTEM << 8 | 8;
 const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
 const DEL_ELEMENTS: u16 = SUBSYSTEM << 8 | 14;
@@ -215,6 +216,11 @@ impl Batch {
                 }
             });
         });
+    }
+
+    /// Removes all rules of a chain; the chain stays.
+    pub(crate) fn flush_chain(&mut self, chain: &str) {
+        self.message(format!("flush chain {chain}"), DEL_RULE, 0, |m| m.text(2, chain));
     }
 
     pub(crate) fn add_set(&mut self, name: &str, key: DataType) {

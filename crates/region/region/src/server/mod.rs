@@ -103,6 +103,8 @@ const OWN_SERVICE: &str = "longshore";
 const DESCRIBE_STATUS: &str = "DescribeStatus";
 /// What `longshore secrets rotate-root` asks for.
 const ROTATE_ROOT_KEY: &str = "RotateRootKey";
+/// What `longshore net explain` asks.
+const EXPLAIN_REACH: &str = "ExplainReach";
 
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody,
     serve,
 };
 use crate::audit::{Entry, Outcome};
@@ -157,6 +157,10 @@ impl RegionApi for Region {
         match operation {
             DESCRIBE_STATUS => {}
             ROTATE_ROOT_KEY => return self.rotate_root_key(caller),
+            EXPLAIN_REACH => {
+                let explained = ec2::explain(&self.control, caller, body);
+                return Some(Box::pin(std::future::ready(explained)));
+            }
             _ => return self.nodes.dispatch(caller, operation, body),
         }
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();

@@ -113,6 +113,9 @@ pub(super) fn row(
         | Key::ParameterVersion(..)
         | Key::JoinToken(..)
         | Key::Node(..)
+        | Key::SecurityGroup(..)
+        | Key::SecurityGroupRule(..)
+        | Key::Ec2Tags(..)
         | Key::EcrRegistry(..) => {}
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn read(
     given: Option<&api::NetworkConfiguration>,
     definition: &TaskDefinition,
     kind: LaunchType,
-    vpc: &Vpc,
+    (view, account, vpc): (&View, AccountId, &Vpc),
 ) -> Result<Option<NetworkRequest>, ApiError> {
     let given = given.and_then(|given| given.awsvpc_configuration.as_ref());
     let refuse = |message: &str| Err(Refusal::invalid(message).into());
@@ -73,7 +73,10 @@ pub(crate) fn read(
     }
     Ok(Some(NetworkRequest {
         subnets: subnets(given.subnets.as_deref().unwrap_or_default(), vpc)?,
-        security_groups: groups(given.security_groups.as_deref().unwrap_or_default(), vpc)?,
+        security_groups: groups(
+            given.security_groups.as_deref().unwrap_or_default(),
+            (view, account, vpc),
+        )?,
         assign_public_ip,
     }))
 }
@@ -104,19 +107,38 @@ fn subnets(given: &[String], vpc: &Vpc) -> Result<Vec<SubnetId>, ApiError> {
 }
 
 /// Without any, the VPC's default group.
-fn groups(given: &[String], vpc: &Vpc) -> Result<Vec<SecurityGroupId>, ApiError> {
+fn groups(
+    given: &[String],
+    (view, account, vpc): (&View, AccountId, &Vpc),
+) -> Result<Vec<SecurityGroupId>, ApiError> {
     if given.len() > GROUPS_MAX {
         let message = format!("securityGroups can have at most {GROUPS_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
+    if given.is_empty() {
+        return Ok(vec![vpc.security_group.clone()]);
+    }
+    let mut groups: Vec<SecurityGroupId> = Vec::new();
     for text in given {
-        if text != vpc.security_group.as_str() {
+        let id = text.parse().ok();
+        let found = id.and_then(|id| view.security_group(account, &id));
+        let Some(found) = found else {
             let message = format!(
                 "Error retrieving security group information for [{text}]: The security group \
                  '{text}' does not exist (ErrorCode: InvalidGroup.NotFound)"
             );
             return Err(Refusal::invalid(message).into());
+        };
+        if found.group.vpc != vpc.id {
+            let message = format!(
+                "Security group {text} and the subnets belong to different networks (ErrorCode: \
+                 InvalidParameterValue)"
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+        if !groups.contains(&found.group.id) {
+            groups.push(found.group.id);
         }
     }
-    Ok(vec![vpc.security_group.clone()])
+    Ok(groups)
 }

@@ -69,7 +69,7 @@ impl<'v> TaskTemplate<'v> {
         let vpc = ecs.control.vpc(view, account);
         let vpc = vpc.ok_or_else(|| Refusal::client("The default VPC has no addresses yet."))?;
         let given = source.network.as_ref().map(read_network).transpose()?;
-        let network = network::read(given.as_ref(), definition, kind, &vpc)?;
+        let network = network::read(given.as_ref(), definition, kind, (view, account, &vpc))?;
         let is_fargate = kind == LaunchType::Fargate;
         Ok(Self {
             scope: service.scope.clone(),

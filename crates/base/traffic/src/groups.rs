@@ -1,15 +1,12 @@
 //! Security groups: which traffic an interface lets in and out.
-//!
-//! As on EC2 a rule only ever allows, an interface's groups add up, and the answer to what was allowed
-//! is allowed. The host reaches every endpoint whatever its groups say.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
+use longshore_types::{Cidr, SecurityGroupId};
 use serde::{Deserialize, Serialize};
 
-use longshore_types::{Cidr, SecurityGroupId};
-
-/// A group and its rules, complete: setting it again replaces it.
+/// A group and its rules, complete: whoever is told of it again forgets what it was before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     pub id: SecurityGroupId,
@@ -45,11 +42,10 @@ pub enum Peer {
 }
 
 impl SecurityGroup {
-    /// What a VPC's default group says, and what a group means of which nothing else is known:
-    /// members reach each other, everything may go out, nothing else comes in.
+    /// What a VPC's default group says until somebody changes it: members reach each other, everything may
+    /// go out, nothing else comes in.
     pub fn default_rules(id: SecurityGroupId) -> Self {
-        let all =
-            Cidr::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("zero bits are a valid prefix");
+        let all = Cidr::new(Ipv4Addr::UNSPECIFIED, 0).expect("zero bits are a valid prefix");
         Self {
             ingress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Group(id.clone()) }],
             egress: vec![GroupRule { traffic: Traffic::All, peer: Peer::Network(all) }],
@@ -57,8 +53,13 @@ impl SecurityGroup {
         }
     }
 
+    /// A group that lets nothing pass.
+    pub fn closed(id: SecurityGroupId) -> Self {
+        Self { id, ingress: Vec::new(), egress: Vec::new() }
+    }
+
     /// The groups that the rules name as peers.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &SecurityGroupId> {
+    pub fn peers(&self) -> impl Iterator<Item = &SecurityGroupId> {
         self.ingress.iter().chain(&self.egress).filter_map(|rule| match &rule.peer {
             Peer::Group(id) => Some(id),
             Peer::Network(_) => None,

@@ -1,0 +1,11 @@
+//! Which packets may pass: security groups as data, and the judgement of a packet by them.
+//!
+//! As on EC2 a rule only ever allows, an interface's groups add up, and the answer to what was allowed
+//! is allowed. A host compiles the groups into its packet filter; [`judge`] says the same of one packet
+//! that opens a connection, for whoever asks why it passes or does not.
+
+mod groups;
+mod judge;
+
+pub use groups::{GroupRule, Peer, SecurityGroup, Traffic};
+pub use judge::{Admission, Content, Direction, Packet, judge};

@@ -1,0 +1,81 @@
+//! Whether an instance's agent is connected, and what it said of itself.
+
+use std::collections::BTreeMap;
+
+use aws_wire::ApiError;
+use control::Control;
+use model::Instance;
+use model::instance::InstanceStatus;
+use store::Batch;
+
+/// What an agent says of itself when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    version: Option<String>,
+    hash: Option<String>,
+    docker_version: Option<String>,
+    /// Whether it answers heartbeats.
+    pub(super) answers: bool,
+}
+
+impl Agent {
+    pub(super) fn from_query(query: &BTreeMap<String, String>) -> Self {
+        let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).cloned();
+        Self {
+            version: text("agentVersion"),
+            hash: text("agentHash"),
+            docker_version: text("dockerVersion"),
+            answers: query
+                .get("protocolVersion")
+                .is_some_and(|v| v.parse().is_ok_and(|v: u32| v >= 2)),
+        }
+    }
+}
+
+/// Writes that the agent is there, and takes the next session number.
+pub async fn connected(
+    control: &Control,
+    instance: &Instance,
+    agent: &Agent,
+) -> Result<u32, ApiError> {
+    let decided = control.decide(|view, now| {
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
+            return Err(ApiError::client("InactiveInstanceException", "Deregistered meanwhile."));
+        };
+        let mut next = Instance::clone(row);
+        next.agent.connected = true;
+        next.agent.session += 1;
+        next.agent.changed_at = now;
+        next.agent.version = agent.version.clone().or(next.agent.version);
+        next.agent.hash = agent.hash.clone().or(next.agent.hash);
+        next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
+        next.version += 1;
+        let number = next.agent.session;
+        let mut batch = Batch::on(view);
+        batch.put(next);
+        Ok((batch, number))
+    });
+    decided.await
+}
+
+/// Writes that the agent is gone, unless a later session has it.
+pub async fn disconnected(
+    control: &Control,
+    instance: &Instance,
+    number: u32,
+) -> Result<(), ApiError> {
+    let decided = control.decide(|view, now| {
+        let mut batch = Batch::on(view);
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        if let Some(row) = row.filter(|row| row.agent.session == number && row.agent.connected) {
+            let mut next = Instance::clone(row);
+            next.agent.connected = false;
+            next.agent.changed_at = now;
+            next.version += 1;
+            batch.put(next);
+        }
+        Ok((batch, ()))
+    });
+    decided.await
+}

@@ -1,0 +1,175 @@
+//! AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupEgress: rules are added, all of a call or none.
+
+use aws_wire::{ApiError, Caller};
+use control::Permission;
+use ec2_api as api;
+use longshore_types::SecurityGroupRuleId;
+use model::{Ec2Tags, RulePeer, SecurityGroupRule, Tags, View, WholeGroup};
+use store::Batch;
+
+use super::permission::{self, Asked, OldForm};
+use super::{GroupRef, GroupRefusal, arn, make_changeable, wire};
+use crate::Ec2;
+use crate::errors::{Refusal, unless_dry};
+use crate::limits::{RULES_PER_CALL_MAX, RULES_PER_DIRECTION_MAX};
+use crate::tags;
+
+/// What both requests say.
+#[derive(Debug)]
+struct Request {
+    action: &'static str,
+    is_egress: bool,
+    group: GroupRef,
+    permissions: Option<Vec<api::IpPermission>>,
+    old: OldForm,
+    tags: Option<Vec<api::TagSpecification>>,
+    dry_run: Option<bool>,
+}
+
+pub(crate) async fn authorize_security_group_ingress(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::AuthorizeSecurityGroupIngressRequest,
+) -> Result<api::AuthorizeSecurityGroupIngressResult, ApiError> {
+    let request = Request {
+        action: "ec2:AuthorizeSecurityGroupIngress",
+        is_egress: false,
+        group: GroupRef::new(input.group_id, input.group_name),
+        permissions: input.ip_permissions,
+        old: OldForm {
+            protocol: input.ip_protocol,
+            from: input.from_port,
+            to: input.to_port,
+            cidr: input.cidr_ip,
+            group_name: input.source_security_group_name,
+            group_owner: input.source_security_group_owner_id,
+        },
+        tags: input.tag_specifications,
+        dry_run: input.dry_run,
+    };
+    let rules = authorize(ec2, caller, request).await?;
+    Ok(api::AuthorizeSecurityGroupIngressResult {
+        r#return: Some(true),
+        security_group_rules: Some(rules),
+    })
+}
+
+pub(crate) async fn authorize_security_group_egress(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::AuthorizeSecurityGroupEgressRequest,
+) -> Result<api::AuthorizeSecurityGroupEgressResult, ApiError> {
+    let request = Request {
+        action: "ec2:AuthorizeSecurityGroupEgress",
+        is_egress: true,
+        group: GroupRef::new(input.group_id, None),
+        permissions: input.ip_permissions,
+        old: OldForm {
+            protocol: input.ip_protocol,
+            from: input.from_port,
+            to: input.to_port,
+            cidr: input.cidr_ip,
+            group_name: input.source_security_group_name,
+            group_owner: input.source_security_group_owner_id,
+        },
+        tags: input.tag_specifications,
+        dry_run: input.dry_run,
+    };
+    let rules = authorize(ec2, caller, request).await?;
+    Ok(api::AuthorizeSecurityGroupEgressResult {
+        r#return: Some(true),
+        security_group_rules: Some(rules),
+    })
+}
+
+async fn authorize(
+    ec2: &Ec2,
+    caller: &Caller,
+    request: Request,
+) -> Result<Vec<api::SecurityGroupRule>, ApiError> {
+    let Request { action, is_egress, group, permissions, old, tags, dry_run } = request;
+    let tags = tags::specified(tags.as_deref(), "security-group-rule");
+    let requested = tags.as_ref().ok().cloned().unwrap_or_default();
+    let rule_arn = arn(caller, "security-group-rule", "*");
+    let permission = Permission::to(action).on(group.arn(ec2, caller));
+    let permission = permission.tagging_new(caller, "ec2:CreateTags", rule_arn, &requested);
+    let given = permission::permissions(permissions, old);
+    let decided = ec2.control.change(caller, &permission, |view, _| {
+        let tags = tags.clone()?;
+        let given = given.clone()?;
+        let whole = group.find(ec2, view, caller)?;
+        let asked = permission::read_all(view, &whole, &given)?;
+        let rules = decide(&whole, is_egress, &asked, ec2.control.ids.as_ref())?;
+        unless_dry(dry_run)?;
+        let batch = batch_of(view, &whole, &rules, &tags);
+        Ok((batch, (rules, tags)))
+    });
+    let (rules, tags) = decided.await?;
+    let tags = Some(&tags).filter(|tags| !tags.is_empty());
+    Ok(rules.iter().map(|rule| wire::rule(caller, rule, tags)).collect())
+}
+
+/// The rules that are to be added to a group, or why they may not be.
+fn decide(
+    whole: &WholeGroup,
+    is_egress: bool,
+    asked: &[Asked],
+    ids: &dyn longshore_types::IdSource,
+) -> Result<Vec<SecurityGroupRule>, Refusal> {
+    if asked.len() > RULES_PER_CALL_MAX {
+        return Err(Refusal::Value(format!(
+            "One call adds at most {RULES_PER_CALL_MAX} rules; this one has {}.",
+            asked.len()
+        )));
+    }
+    let there = |rule: &&SecurityGroupRule| rule.is_egress == is_egress;
+    for (place, new) in asked.iter().enumerate() {
+        let is_there = whole.rules.iter().filter(there).any(|rule| rule.matches == new.matches);
+        let is_twice = asked[..place].iter().any(|other| other.matches == new.matches);
+        if is_there {
+            return Err(GroupRefusal::RuleThere(wire::in_words(&new.matches)).into());
+        }
+        if is_twice {
+            return Err(Refusal::Value(
+                "The same permission must not appear multiple times".to_owned(),
+            ));
+        }
+    }
+    let is_six = |peer: &RulePeer| matches!(peer, RulePeer::Ipv6(_));
+    for six in [false, true] {
+        let before = whole.rules.iter().filter(there);
+        let before = before.filter(|rule| is_six(&rule.matches.peer) == six).count();
+        let new = asked.iter().filter(|new| is_six(&new.matches.peer) == six).count();
+        if new > 0 && before + new > RULES_PER_DIRECTION_MAX {
+            return Err(GroupRefusal::TooManyRules.into());
+        }
+    }
+    let group = &whole.group;
+    let rule = |new: &Asked| SecurityGroupRule {
+        account: group.account,
+        id: SecurityGroupRuleId::mint(ids),
+        group: group.id.clone(),
+        is_egress,
+        matches: new.matches.clone(),
+        description: new.description.clone(),
+    };
+    Ok(asked.iter().map(rule).collect())
+}
+
+fn batch_of(view: &View, whole: &WholeGroup, rules: &[SecurityGroupRule], tags: &Tags) -> Batch {
+    let mut batch = Batch::on(view);
+    make_changeable(&mut batch, whole);
+    for rule in rules {
+        batch.put(rule.clone());
+        if let RulePeer::Group(peer) = &rule.matches.peer
+            && *peer != whole.group.id
+        {
+            batch.rely(model::Key::SecurityGroup(rule.account, peer.clone()));
+        }
+        if !tags.is_empty() {
+            let resource = rule.id.as_str().into();
+            batch.put(Ec2Tags { account: rule.account, resource, tags: tags.clone() });
+        }
+    }
+    batch
+}
