@@ -13,7 +13,7 @@ def failures(own, definition):
 def test_a_definitions_constraints_hold_beside_those_of_the_request(cluster):
     definition = cluster.define(cluster.container("true"), fargate=False, placementConstraints=[
         {"type": "memberOf", "expression": "attribute:ecs.os-type == windows"}])
-    assert failures(cluster, definition) == ["MEMBEROF"]
+    assert failures(cluster, definition) == ["MemberOf placement constraint unsatisfied."]
 
 
 def test_a_task_for_other_processors_runs_where_an_attribute_opens_it(cluster, start_region, tmp_path_factory):

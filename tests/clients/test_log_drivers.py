@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cluster, images, unique, wait_for
+from conftest import Cluster, free_port, images, unique, wait_for
 from services import IDLE
 
 FEW = "echo out; echo err >&2; sleep 1000 & wait"
@@ -147,9 +147,7 @@ def test_fluentd_is_sent_records_and_acknowledges_them(own):
 
 
 def test_a_container_is_not_started_while_nobody_listens_unless_it_may_be(own):
-    server = listen()
-    port = server.port
-    server.sock.close()
+    port = free_port()
     options = {"fluentd-address": f"127.0.0.1:{port}"}
     arn = start(own, "fluentd", options)
     task = own.until(arn, "STOPPED", cluster="default")

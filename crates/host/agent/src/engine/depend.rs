@@ -2,8 +2,9 @@
 
 use longshore_types::Timestamp;
 
+use super::firelens;
 use super::state::{Health, Phase, TaskState};
-use crate::spec::{Condition, Dependency, Sharing, TaskSpec};
+use crate::spec::{Condition, Dependency, LogDriver, Sharing, TaskSpec};
 
 /// What a container's dependencies allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,10 @@ pub(crate) fn can_be_created(spec: &TaskSpec, state: &TaskState, index: usize) -
     let container = &spec.containers[index];
     container.volumes_from.iter().all(|from| reached(from.container, Phase::Created))
         && container.links.iter().all(|link| reached(link.to, Phase::Created))
+        // Who logs to the task's router is told its address.
+        && firelens::router(spec).is_none_or(|(router, _)| {
+            container.log.driver != LogDriver::Firelens || reached(router, Phase::Created)
+        })
         && namespace_holder(spec)
             .is_none_or(|holder| holder == index || reached(holder, Phase::Running))
 }
