@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Region(RegionAlone),
     /// Run only this host's agent, in the foreground (needs root)
     Agent(AgentArgs),
+    /// Run only the process that serves the region's load balancers, in the foreground
+    Balancer(BalancerArgs),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
     Simulate(Simulate),
 }
@@ -266,6 +268,19 @@ pub(crate) struct AgentArgs {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
+    /// End when the process that started this one does
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+    /// The file that standard output and error go to, which is rotated
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BalancerArgs {
+    /// The directory in place of S3: a load balancer's access logs go below the name of their bucket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) access_logs: Option<PathBuf>,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,

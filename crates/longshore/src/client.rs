@@ -130,16 +130,14 @@ impl Client {
 
     /// What the region does by itself.
     pub(crate) async fn status<O: serde::de::DeserializeOwned>(&self) -> Result<O, ClientError> {
-        let target = region::server::STATUS_TARGET;
-        self.own("DescribeStatus", target, Bytes::from_static(b"{}")).await
+        self.own(region::server::STATUS_TARGET, &serde_json::json!({})).await
     }
 
     /// Puts another root key in the place of the one there is.
     pub(crate) async fn rotate_root<O: serde::de::DeserializeOwned>(
         &self,
     ) -> Result<O, ClientError> {
-        let target = region::server::ROOT_KEY_TARGET;
-        self.own("RotateRootKey", target, Bytes::from_static(b"{}")).await
+        self.own(region::server::ROOT_KEY_TARGET, &serde_json::json!({})).await
     }
 
     /// Whether a connection is let through, and by what.
@@ -147,20 +145,24 @@ impl Client {
         &self,
         question: &serde_json::Value,
     ) -> Result<O, ClientError> {
-        let target = region::server::EXPLAIN_TARGET;
-        self.own("ExplainReach", target, question.to_string().into()).await
+        self.own(region::server::EXPLAIN_TARGET, question).await
     }
 
-    /// An operation of the region that is no service's.
-    async fn own<O: serde::de::DeserializeOwned>(
+    /// A call that is none of AWS's: only processes and commands of this program make it.
+    pub(crate) async fn own<O: serde::de::DeserializeOwned>(
         &self,
-        operation: &str,
         target: &'static str,
-        body: Bytes,
+        input: &impl serde::Serialize,
     ) -> Result<O, ClientError> {
+        let operation = target.rsplit('.').next().unwrap_or(target);
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-target", HeaderValue::from_static(target));
-        let (status, answer) = self.send("longshore", operation, headers, body).await?;
+        let body = serde_json::to_vec(input).map_err(|error| ClientError::Answer {
+            operation: operation.to_owned(),
+            why: error.to_string(),
+        })?;
+        let sent = self.send("longshore", operation, headers, Bytes::from(body));
+        let (status, answer) = sent.await?;
         if status != StatusCode::OK {
             return Err(json_refusal(operation, status, &answer));
         }

@@ -33,16 +33,18 @@ pub(crate) enum Role {
     Supervisor,
     Region,
     Agent,
+    Balancer,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Supervisor, Self::Region, Self::Agent];
+    pub(crate) const ALL: [Self; 4] = [Self::Supervisor, Self::Region, Self::Agent, Self::Balancer];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Supervisor => "up",
             Self::Region => "region",
             Self::Agent => "agent",
+            Self::Balancer => "balancer",
         }
     }
 }

@@ -25,7 +25,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{EXPLAIN_TARGET, ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, limits};
+use super::{EXPLAIN_TARGET, ROOT_KEY_TARGET, RegionApi, STATUS_TARGET, Server, balancers, limits};
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -196,17 +196,22 @@ impl<S: RegionApi> Server<S> {
         if named.is_some_and(|named| named == STATUS_TARGET)
             && let Some(status) = self.region.status(&caller)
         {
-            return Ok(own_answer(&status));
+            return Ok(json_answer(status.to_string()));
         }
         if named.is_some_and(|named| named == EXPLAIN_TARGET)
             && let Some(explained) = self.region.explain(&caller, inbound.body)
         {
-            return explained.map(|explained| own_answer(&explained));
+            return explained.map(|explained| json_answer(explained.to_string()));
+        }
+        if let Some(call) = balancers::call(&asked.parts.headers, &asked.whole.bytes)?
+            && let Some(done) = self.region.balancers(&caller, call)
+        {
+            return Ok(json_answer(balancers::text(&done.await?)?));
         }
         if named.is_some_and(|named| named == ROOT_KEY_TARGET)
             && let Some(rotated) = self.region.rotate_root_key(&caller)
         {
-            return Ok(own_answer(&rotated.await?));
+            return Ok(json_answer(rotated.await?.to_string()));
         }
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
@@ -326,12 +331,12 @@ fn is_unsigned(parts: &Parts) -> bool {
 }
 
 /// The answer to an operation of no service.
-fn own_answer(answer: &serde_json::Value) -> Answer {
+fn json_answer(text: String) -> Answer {
     Answer {
         status: 200,
         content_type: "application/x-amz-json-1.1".into(),
         headers: Vec::new(),
-        body: answer.to_string().into(),
+        body: text.into(),
     }
 }
 

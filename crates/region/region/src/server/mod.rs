@@ -8,6 +8,7 @@
 mod absent;
 mod answer;
 mod api;
+mod balancers;
 mod body;
 mod budget;
 mod doors;
@@ -30,6 +31,7 @@ pub use control::ports::BoxFuture;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use routing::wire;
 
 use crate::audit::Outcome;
 pub use answer::Body;
@@ -152,6 +154,15 @@ pub trait RegionApi: Send + Sync + 'static {
         _caller: &Caller,
         _question: &[u8],
     ) -> Option<Result<serde_json::Value, ApiError>> {
+        None
+    }
+    /// A call of a balancer's process; `None` where there are no balancers, or not for this caller: the processes
+    /// of a region call as whom it belongs to.
+    fn balancers<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _call: wire::Call,
+    ) -> Option<BoxFuture<'a, Result<wire::Answer, ApiError>>> {
         None
     }
     /// Opens an agent's socket; the request is verified.
