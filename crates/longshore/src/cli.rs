@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
@@ -278,6 +278,9 @@ pub(crate) struct AgentArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BalancerArgs {
+    /// This machine's address at which internet-facing load balancers are reached
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
     /// The directory in place of S3: a load balancer's access logs go below the name of their bucket
     #[arg(long, value_name = "DIR")]
     pub(crate) access_logs: Option<PathBuf>,

@@ -242,9 +242,10 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "agent",
         "audit",
+        "balancer",
         "logs",
         "registry",
         "keys.json",

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::limits::{CHECK_ANSWER_BYTES_MAX, CHECKS_MAX};
+use crate::live;
 use crate::pool;
 use crate::shared::Shared;
 use crate::target::LiveTarget;
@@ -91,7 +92,9 @@ async fn attend(
                 TargetState::Draining { until } => {
                     let left = until.since_ms(shared.clock.now());
                     tokio::time::sleep(Duration::from_millis(left)).await;
-                    target.cut();
+                    if live::is_cut_at_the_end(&now.group) {
+                        target.cut();
+                    }
                     std::future::pending().await
                 }
                 TargetState::Initial | TargetState::Healthy | TargetState::Unhealthy => {
@@ -102,7 +105,12 @@ async fn attend(
                     let started = Instant::now();
                     let Ok(_place) = room.acquire().await else { return started };
                     let outcome = check(&shared, &now.group, target.address).await;
-                    target.checked(outcome, &now.group.health, shared.clock.now());
+                    let at = shared.clock.now();
+                    if target.checked(outcome, &now.group.health, at)
+                        && live::is_cut_when_unhealthy(&now.group)
+                    {
+                        target.cut();
+                    }
                     target.pool.sweep();
                     started
                 }

@@ -21,6 +21,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod udp;
 
 use std::io;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 pub use feed::{Feed, FeedError};
+pub use listen::{Listening, listening};
 
 use crate::feed::Saved;
 use crate::http::CookieKey;
@@ -71,8 +73,8 @@ pub async fn run(
     let (logs, writer) =
         log::channel(config.logs_dir.clone(), config.region.clone(), Arc::clone(&clock));
     let shared = Arc::new(Shared::new(clock, ids, key, logs));
-    let ports = config.state_dir.join("ports.json");
-    let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, ports));
+    let state_dir = config.state_dir.clone();
+    let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
     let saved = Saved(config.state_dir.join("table.json"));
     let table = saved.load();
     if !table.balancers.is_empty() {
@@ -94,7 +96,7 @@ pub async fn run(
 
     ended.await;
     info!("ending: no new connections, what is open is finished");
-    listeners.close();
+    listeners.close().await;
     shared.closing.send_replace(true);
     let deadline = Instant::now() + GRACE_MAX;
     while shared.connections.load(Relaxed) > 0 && Instant::now() < deadline {

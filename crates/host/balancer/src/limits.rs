@@ -36,6 +36,8 @@ pub const CHECKS_MAX: usize = 512;
 pub const CHECK_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// How long open requests may go on after the balancer was told to end.
 pub const GRACE_MAX: Duration = Duration::from_secs(15);
+/// How long a kept connection may wait for its last request then.
+pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// How long the region may let a read of the table wait.
 pub const READ_WAIT: Duration = Duration::from_secs(20);
 /// How long after a failed read or report the next one waits.
@@ -52,3 +54,11 @@ pub const LOGGED_AGENT_BYTES_MAX: usize = 8 << 10;
 pub const TUNNEL_BUFFER_BYTES: usize = 16 << 10;
 /// Time within which failures of a target are compared with those of the others.
 pub const ANOMALY_PERIOD: Duration = Duration::from_secs(5);
+/// Bytes of the largest datagram.
+pub const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Datagrams of a flow that wait for its target; more are lost.
+pub const FLOW_DATAGRAMS_MAX: usize = 64;
+/// Flows of one listener at one address; those beyond are not taken.
+pub const FLOWS_MAX: usize = 16_384;
+/// How long a flow of datagrams may be silent.
+pub const FLOW_IDLE: Duration = Duration::from_secs(120);

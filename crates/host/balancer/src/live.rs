@@ -11,7 +11,7 @@ use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
     Balancer, Certificate, CertificateId, GroupId, Listener, ListenerId, Report, Rules, Table,
-    TargetGroup, TargetReport, TargetState,
+    TargetGroup, TargetProtocol, TargetReport, TargetState,
 };
 use tokio::sync::Notify;
 use tracing::warn;
@@ -74,7 +74,9 @@ impl Snapshot {
                 if !is_kept {
                     // Deregistered for good: its delay is over.
                     target.follow(TargetState::Unused);
-                    target.cut();
+                    if old.is_cut_at_the_end() {
+                        target.cut();
+                    }
                 }
             }
         }
@@ -109,6 +111,25 @@ impl Snapshot {
         self.groups.values().flat_map(|group| {
             group.targets.iter().map(move |(target, state)| (&**group, target, *state))
         })
+    }
+}
+
+pub(crate) fn is_cut_at_the_end(group: &TargetGroup) -> bool {
+    is_http(group) || group.cut_at_deregistration
+}
+
+/// Whether what is open with a target ends when it becomes unhealthy: flows do, requests may still be answered.
+pub(crate) fn is_cut_when_unhealthy(group: &TargetGroup) -> bool {
+    !is_http(group) && group.cut_when_unhealthy
+}
+
+fn is_http(group: &TargetGroup) -> bool {
+    match group.protocol {
+        TargetProtocol::Http | TargetProtocol::Https => true,
+        TargetProtocol::Tcp
+        | TargetProtocol::Tls
+        | TargetProtocol::Udp
+        | TargetProtocol::TcpUdp => false,
     }
 }
 
@@ -161,6 +182,12 @@ impl LiveGroup {
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
             turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),
         }
+    }
+
+    /// Whether what a deregistered target still holds is cut when its delay is over. Flows of network balancers go on
+    /// unless their group says otherwise.
+    pub(crate) fn is_cut_at_the_end(&self) -> bool {
+        is_cut_at_the_end(&self.group)
     }
 
     /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.

@@ -16,7 +16,7 @@ use crate::limits::{
     ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT_MAX, HEADERS_MAX, IDLE_CONNECTION_AGE_MAX,
     IDLE_CONNECTIONS_MAX,
 };
-use crate::target::{LiveTarget, until_cut};
+use crate::target::{Lease, until_cut};
 
 pub(crate) type Http1 = http1::SendRequest<RequestBody>;
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
@@ -115,17 +115,17 @@ pub(crate) async fn tls(
 
 /// A new HTTP/1.1 connection, driven until it ends or the target is cut.
 pub(crate) async fn http1(
-    target: &Arc<LiveTarget>,
+    lease: &Lease,
     tls_config: Option<&Arc<rustls::ClientConfig>>,
 ) -> Result<Http1, ConnectError> {
-    let stream = tcp(target.address).await?;
+    let stream = tcp(lease.target.address).await?;
     match tls_config {
-        None => http1_over(stream, target).await,
-        Some(config) => http1_over(tls(stream, config).await?, target).await,
+        None => http1_over(stream, lease).await,
+        Some(config) => http1_over(tls(stream, config).await?, lease).await,
     }
 }
 
-async fn http1_over<S>(stream: S, target: &Arc<LiveTarget>) -> Result<Http1, ConnectError>
+async fn http1_over<S>(stream: S, lease: &Lease) -> Result<Http1, ConnectError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -133,7 +133,7 @@ where
     builder.max_headers(HEADERS_MAX).max_header_size(ANSWER_HEAD_BYTES_MAX);
     let shaken = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(ConnectError::Http)?;
-    let cut = target.is_cut();
+    let cut = lease.cut();
     #[expect(clippy::disallowed_methods, reason = "ends with its sender, its peer or the cut")]
     tokio::spawn(async move {
         tokio::select! {
@@ -147,17 +147,17 @@ where
 
 /// A new HTTP/2 connection: with TLS by ALPN, without it because the group says so.
 pub(crate) async fn http2(
-    target: &Arc<LiveTarget>,
+    lease: &Lease,
     tls_config: Option<&Arc<rustls::ClientConfig>>,
 ) -> Result<Http2, ConnectError> {
-    let stream = tcp(target.address).await?;
+    let stream = tcp(lease.target.address).await?;
     match tls_config {
-        None => http2_over(stream, target).await,
-        Some(config) => http2_over(tls(stream, config).await?, target).await,
+        None => http2_over(stream, lease).await,
+        Some(config) => http2_over(tls(stream, config).await?, lease).await,
     }
 }
 
-async fn http2_over<S>(stream: S, target: &Arc<LiveTarget>) -> Result<Http2, ConnectError>
+async fn http2_over<S>(stream: S, lease: &Lease) -> Result<Http2, ConnectError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -166,7 +166,7 @@ where
     builder.max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES_MAX).unwrap_or(u32::MAX));
     let shaken = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(ConnectError::Http)?;
-    let cut = target.is_cut();
+    let cut = lease.cut();
     #[expect(clippy::disallowed_methods, reason = "ends with its senders, its peer or the cut")]
     tokio::spawn(async move {
         tokio::select! {

@@ -35,8 +35,8 @@ pub struct LiveTarget {
     suspect_until_ms: AtomicU64,
     healthy_since_ms: AtomicU64,
     health: Mutex<Health>,
-    /// True once what is still open is to be cut.
-    cut: watch::Sender<bool>,
+    /// Raised when what is open is to be cut; what is opened later is not.
+    cut: watch::Sender<u64>,
     /// Rung when it should be checked at once.
     pub(crate) check_now: Notify,
     /// Rung when something of it changed that the region is to know.
@@ -67,7 +67,7 @@ impl LiveTarget {
             suspect_until_ms: AtomicU64::new(0),
             healthy_since_ms: AtomicU64::new(healthy_since.0),
             health: Mutex::new(health),
-            cut: watch::Sender::new(false),
+            cut: watch::Sender::new(0),
             check_now: Notify::new(),
             changed,
         }
@@ -92,7 +92,7 @@ impl LiveTarget {
     /// A request's hold on it; `None` if it is out of routing.
     pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
         self.in_flight.fetch_add(1, SeqCst);
-        let lease = Lease { target: Arc::clone(self) };
+        let lease = Lease { target: Arc::clone(self), cut: self.cut.subscribe() };
         if self.is_out.load(SeqCst) { None } else { Some(lease) }
     }
 
@@ -129,8 +129,13 @@ impl LiveTarget {
         }
     }
 
-    /// Takes in the result of a check.
-    pub(crate) fn checked(&self, outcome: Outcome, check: &routing::HealthCheck, now: Timestamp) {
+    /// Takes in the result of a check; whether it made a healthy target unhealthy.
+    pub(crate) fn checked(
+        &self,
+        outcome: Outcome,
+        check: &routing::HealthCheck,
+        now: Timestamp,
+    ) -> bool {
         let mut health = self.health();
         let before = *health;
         *health = before.after(outcome, check);
@@ -145,6 +150,7 @@ impl LiveTarget {
             }
             self.changed.notify_one();
         }
+        before.is_healthy() && !after.is_healthy()
     }
 
     /// It refused a connection: until a check says otherwise others go first.
@@ -177,12 +183,7 @@ impl LiveTarget {
 
     /// Ends what is still open with it.
     pub(crate) fn cut(&self) {
-        self.cut.send_replace(true);
-    }
-
-    /// Becomes true when what is open is to be ended.
-    pub(crate) fn is_cut(&self) -> watch::Receiver<bool> {
-        self.cut.subscribe()
+        self.cut.send_modify(|count| *count += 1);
     }
 }
 
@@ -197,6 +198,14 @@ fn is_out(state: TargetState) -> bool {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) target: Arc<LiveTarget>,
+    cut: watch::Receiver<u64>,
+}
+
+impl Lease {
+    /// Changes when what was opened with this hold is to be ended.
+    pub(crate) fn cut(&self) -> watch::Receiver<u64> {
+        self.cut.clone()
+    }
 }
 
 impl Drop for Lease {
@@ -208,10 +217,10 @@ impl Drop for Lease {
     }
 }
 
-/// Completes once what is open with the target is to be ended.
-pub(crate) async fn until_cut(mut cut: watch::Receiver<bool>) {
+/// Completes once what was opened is to be ended.
+pub(crate) async fn until_cut(mut cut: watch::Receiver<u64>) {
     // A target that is gone cuts nothing: what holds a lease keeps it.
-    if cut.wait_for(|cut| *cut).await.is_err() {
+    if cut.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

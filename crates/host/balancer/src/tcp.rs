@@ -34,7 +34,7 @@ pub(crate) async fn pass<S>(
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
     let Some(group) = group_for(snapshot, live, peer, local) else { return };
     let Some((lease, mut to_target)) = connect(shared, group, peer, local).await else { return };
-    let cut = lease.target.is_cut();
+    let cut = lease.cut();
     if group.group.proxy_protocol_v2 {
         let header = proxy_v2(peer, local);
         if !matches!(timeout(CONNECT_WAIT_MAX, to_target.write_all(&header)).await, Ok(Ok(()))) {
@@ -65,7 +65,8 @@ pub(crate) async fn pass<S>(
     }
 }
 
-fn group_for<'s>(
+/// The group that the listener's default action leads a flow to.
+pub(crate) fn group_for<'s>(
     snapshot: &'s Snapshot,
     live: &LiveListener,
     peer: SocketAddr,
@@ -90,12 +91,7 @@ async fn connect(
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Lease, TcpStream)> {
-    let flow = match &group.group.stickiness {
-        Stickiness::SourceIp => hash(&peer.ip()),
-        Stickiness::Off | Stickiness::LbCookie { .. } | Stickiness::AppCookie { .. } => {
-            hash(&(peer, local))
-        }
-    };
+    let flow = flow_hash(group, peer, local);
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
@@ -110,6 +106,16 @@ async fn connect(
         }
     }
     None
+}
+
+/// What a flow is told by: both its ends, or the client's address alone.
+pub(crate) fn flow_hash(group: &LiveGroup, peer: SocketAddr, local: SocketAddr) -> u64 {
+    match &group.group.stickiness {
+        Stickiness::SourceIp => hash(&peer.ip()),
+        Stickiness::Off | Stickiness::LbCookie { .. } | Stickiness::AppCookie { .. } => {
+            hash(&(peer, local))
+        }
+    }
 }
 
 fn hash(of: &impl Hash) -> u64 {

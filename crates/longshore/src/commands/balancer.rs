@@ -2,7 +2,6 @@
 //!
 //! It asks the region where it is at each call, so it goes on whatever becomes of the region meanwhile.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,8 @@ use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::signals;
 
+/// What the process keeps, in the data directory.
+pub(crate) const BALANCER_DIR: &str = "balancer";
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error> {
@@ -35,11 +36,11 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         session_token: None,
     };
     let config = Config {
-        state_dir: data.root().join("balancer"),
+        state_dir: data.root().join(BALANCER_DIR),
         logs_dir: args.access_logs.clone().unwrap_or_else(|| default_logs(data)),
         region: region.to_string(),
         node: "local".to_owned(),
-        local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        local: args.address,
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
@@ -49,7 +50,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
 }
 
 fn default_logs(data: &DataDir) -> PathBuf {
-    data.root().join("balancer/access-logs")
+    data.root().join(BALANCER_DIR).join("access-logs")
 }
 
 /// The region's name, once one has run here; `None` if asked to end before.

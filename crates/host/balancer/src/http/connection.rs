@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::handle;
-use crate::limits::{GRACE_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{
+    GRACE_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_GRACE,
+};
 use crate::shared::Shared;
 use crate::tls::TlsFacts;
 
@@ -158,8 +160,12 @@ where
         // What went wrong on it concerns the client alone, who knows.
         Some(_) => {}
         None => {
-            Pin::new(&mut connection).graceful_shutdown();
-            let _ = timeout(GRACE_MAX, connection).await;
+            // A kept connection is closed with its next answer, which says so: closed while it is idle, it could
+            // cross with a request that is on its way.
+            if timeout(IDLE_GRACE, &mut connection).await.is_err() {
+                Pin::new(&mut connection).graceful_shutdown();
+                let _ = timeout(GRACE_MAX, connection).await;
+            }
         }
     }
 }

@@ -117,7 +117,9 @@ fn outgoing(
     let attributes = &live.balancer.attributes;
     let named = parts.uri.authority().map(|name| name.as_str().to_owned());
     let header = || parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let came_host = named.or_else(header).unwrap_or_default();
+    // HTTP/1.0 may name no host.
+    let came_host = named.or_else(header).filter(|host| !host.is_empty());
+    let came_host = came_host.unwrap_or_else(|| client.local.ip().to_string());
     let rewritten =
         rule.rewritten_host(without_port(&came_host)).map_err(|_| Failure::BadRequest)?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -218,7 +220,7 @@ async fn ask(
         if let Some(entry) = &mut turn.entry {
             entry.dispatched(target.address);
         }
-        match attempt(turn, group, &target, request).await {
+        match attempt(turn, group, &lease, request).await {
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
@@ -263,23 +265,23 @@ fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) 
 async fn attempt(
     turn: &Turn<'_>,
     group: &LiveGroup,
-    target: &Arc<LiveTarget>,
+    lease: &Lease,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Missed> {
     let tls =
         (group.group.protocol == TargetProtocol::Https).then(|| &turn.client.shared.to_targets);
     if group.group.version != ProtocolVersion::Http1 {
         let tls = tls.map(|tls| &tls.h2);
-        return attempt_h2(turn, target, tls, request).await.map(|response| (response, None));
+        return attempt_h2(turn, lease, tls, request).await.map(|response| (response, None));
     }
     let tls = tls.map(|tls| &tls.h1);
     let mut request = request;
     loop {
-        let kept = kept(target).await;
+        let kept = kept(&lease.target).await;
         let is_kept = kept.is_some();
         let mut sender = match kept {
             Some(sender) => sender,
-            None => match pool::http1(target, tls).await {
+            None => match pool::http1(lease, tls).await {
                 Ok(sender) => sender,
                 Err(error) => return Err(unconnected(request, &error)),
             },
@@ -312,19 +314,19 @@ async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
 
 async fn attempt_h2(
     turn: &Turn<'_>,
-    target: &Arc<LiveTarget>,
+    lease: &Lease,
     tls: Option<&Arc<rustls::ClientConfig>>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Missed> {
     let mut request = request;
     loop {
-        let kept = target.pool.shared();
+        let kept = lease.target.pool.shared();
         let is_kept = kept.is_some();
         let mut sender = match kept {
             Some(sender) => sender,
-            None => match pool::http2(target, tls).await {
+            None => match pool::http2(lease, tls).await {
                 Ok(sender) => {
-                    target.pool.share(sender.clone());
+                    lease.target.pool.share(sender.clone());
                     sender
                 }
                 Err(error) => return Err(unconnected(request, &error)),

@@ -28,7 +28,7 @@ pub(super) fn spawn(
     entry: Option<Box<Entry>>,
 ) {
     let mut closing = client.shared.closing.subscribe();
-    let cut = lease.target.is_cut();
+    let cut = lease.cut();
     let work = async move {
         let both = async { tokio::join!(to_client, to_target) };
         let Ok((Ok(a), Ok(b))) = tokio::time::timeout(HANDSHAKE_WAIT_MAX, both).await else {

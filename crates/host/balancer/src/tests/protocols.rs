@@ -9,24 +9,27 @@ use routing::{
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::world::*;
 use crate::tls::ToTargets;
 
-fn with_tls(table: &mut Table, protocol: ListenerProtocol) {
-    let certificate = |chain: &str, key: &str| Certificate {
-        chain_pem: chain.to_owned(),
-        key_pem: key.to_owned(),
-    };
+/// A certificate of its own authority for some names.
+fn certificate(names: &[&str]) -> Certificate {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    Certificate { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem() }
+}
+
+/// Gives the listener TLS; the certificates are the default's and the named hosts'.
+fn with_tls(table: &mut Table, protocol: ListenerProtocol) -> [Vec<u8>; 2] {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let all = [certificate(&["default.example"]), certificate(&["a.example", "*.wild.example"])];
     let id = |name: &str| CertificateId(name.to_owned());
-    table.certificates = [
-        (id("default"), certificate(include_str!("d.crt"), include_str!("d.key"))),
-        (id("a"), certificate(include_str!("a.crt"), include_str!("a.key"))),
-    ]
-    .into();
+    table.certificates = [(id("default"), all[0].clone()), (id("a"), all[1].clone())].into();
     let listener = &mut balancer(table).listeners[0];
     listener.protocol = protocol;
     listener.tls = Some(TlsSettings {
@@ -35,6 +38,7 @@ fn with_tls(table: &mut Table, protocol: ListenerProtocol) {
         certificates: vec![id("a")],
         alpn: routing::Alpn::None,
     });
+    all.map(|one| CertificateDer::from_pem_slice(one.chain_pem.as_bytes()).unwrap().to_vec())
 }
 
 async fn tls(world: &World, name: &str, is_h2: bool) -> TlsStream<TcpStream> {
@@ -53,13 +57,8 @@ fn shown(stream: &TlsStream<TcpStream>) -> Vec<u8> {
 async fn https_shows_the_certificate_of_the_host_that_was_named() {
     let a = backend(Does::Echoes).await;
     let mut table = table(&[a.address]);
-    with_tls(&mut table, ListenerProtocol::Https);
+    let [default, own] = with_tls(&mut table, ListenerProtocol::Https);
     let world = World::new(table).await;
-    let known = |pem: &str| {
-        use rustls::pki_types::pem::PemObject as _;
-        rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
-    };
-    let (default, own) = (known(include_str!("d.crt")), known(include_str!("a.crt")));
     for (name, expected) in [
         ("a.example", &own),
         ("x.wild.example", &own),
@@ -228,4 +227,34 @@ async fn a_flow_is_given_to_another_target_if_the_first_refuses() {
         stream.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, b"x");
     }
+}
+
+#[tokio::test]
+async fn datagrams_of_a_client_go_to_one_target_and_its_answers_back() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let target = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 64];
+        while let Ok((size, peer)) = socket.recv_from(&mut buffer).await {
+            let _ = socket.send_to(&buffer[..size], peer).await;
+        }
+    });
+    let mut table = network(&[target], ListenerProtocol::Udp);
+    group_of(&mut table).protocol = TargetProtocol::Udp;
+    group_of(&mut table).cut_at_deregistration = true;
+    let world = World::new(table).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(world.address().await).await.unwrap();
+    for text in [b"one", b"two"] {
+        client.send(text).await.unwrap();
+        let mut back = [0; 64];
+        let size = client.recv(&mut back).await.unwrap();
+        assert_eq!(&back[..size], text);
+    }
+    let drain = |table: &mut Table| {
+        let until = now().plus_ms(100);
+        group_of(table).targets[0].state = routing::TargetState::Draining { until };
+    };
+    world.change(drain).await;
+    world.reported("the flow is cut", |report| report.targets[0].in_flight == 0).await;
 }
