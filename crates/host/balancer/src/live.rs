@@ -21,8 +21,8 @@ use crate::tls;
 
 /// What is served at one moment.
 #[derive(Debug, Default)]
-pub struct Snapshot {
-    pub version: u64,
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
     pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
     pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
 }

@@ -20,11 +20,11 @@ use crate::pool::Pool;
 
 /// See the module.
 #[derive(Debug)]
-pub struct LiveTarget {
-    pub group: GroupId,
-    pub key: TargetKey,
-    pub address: SocketAddr,
-    pub registered_at: Timestamp,
+pub(crate) struct LiveTarget {
+    pub(crate) group: GroupId,
+    pub(crate) key: TargetKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) registered_at: Timestamp,
     pub(crate) pool: Pool,
     is_out: AtomicBool,
     in_flight: AtomicU32,

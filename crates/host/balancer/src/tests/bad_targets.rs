@@ -98,9 +98,9 @@ async fn a_client_that_sends_half_a_head_is_answered_408_and_an_idle_one_is_clos
     let world = World::new(table(&[a.address])).await;
     let address = world.address().await;
     let (mut half, mut idle) = (Caller::new(address).await, Caller::new(address).await);
+    assert_eq!(idle.ask(GET).await.unwrap().status, 200);
     assert_eq!(half.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX-").await.unwrap().status, 408);
     assert!(half.is_ended().await);
-    assert_eq!(idle.ask(GET).await.unwrap().status, 200);
     assert!(idle.is_ended().await);
 }
 
