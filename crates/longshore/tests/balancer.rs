@@ -283,9 +283,10 @@ fn a_balancer_that_is_killed_under_load_serves_again_at_its_port_without_its_reg
     let running = world.start(&["balancer"]);
     load.wait_for_more(1);
     let away = killed.elapsed();
-    // What was under way at the moment of the kill is lost, a request of each client at most.
+    // Lost is what was under way at the moment of the kill, and what was sent to a connection that the kernel had made and
+    // the process never took: of each client one of either at most.
     let lost = load.lost();
-    assert!(lost <= 4, "{lost} requests lost");
+    assert!(lost <= 8, "{lost} requests lost");
     load.wait_for_more(200);
     assert_eq!(load.lost(), lost);
     println!("away for {} ms, {lost} requests lost", away.as_millis());

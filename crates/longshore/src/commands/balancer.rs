@@ -101,8 +101,8 @@ impl Feed for Line {
             let doing = "read the balancers' table";
             let client = self.client().map_err(failed(doing))?;
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            let asked = client.own(READ_TARGET, &ReadRequest { version, wait_ms });
-            asked.await.map_err(failed(doing))
+            let asked = ReadRequest { version, wait_ms };
+            client.own(READ_TARGET, &asked).await.map_err(failed(doing))
         })
     }
 

@@ -61,7 +61,8 @@ async fn ambiguous_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn a_request_with_length_and_chunks_is_passed_on_by_its_chunks_alone_and_ends_its_connection() {
+async fn a_request_with_length_and_chunks_is_passed_on_by_its_chunks_alone_and_ends_its_connection()
+{
     for order in [
         "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n",
