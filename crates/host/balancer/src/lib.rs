@@ -7,6 +7,8 @@
 //! **Invariant:** once the process reports a version, no request that begins goes to a target that this version has
 //! taken out of routing ([`target`]).
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for what they start"))]
+
 mod checks;
 mod feed;
 mod http;

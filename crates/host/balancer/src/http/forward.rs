@@ -37,7 +37,7 @@ struct Answered {
 /// How an attempt ended that brought no answer.
 enum Missed {
     /// Nothing reached the target: another may be asked.
-    Unsent(Request<RequestBody>, Failure),
+    Unsent(Box<Request<RequestBody>>, Failure),
     /// It may have been begun.
     Lost(Failure),
 }
@@ -237,7 +237,7 @@ async fn ask(
                 target.note(true);
                 target.suspect(now);
                 debug!(target = %target.address, "target was left for another");
-                (request, last) = (unsent, why);
+                (request, last) = (*unsent, why);
                 tried.push(target);
             }
         }
@@ -294,7 +294,9 @@ async fn attempt(
             Some(Err(mut error)) => match (error.take_message(), spare) {
                 // It had ended before: not a byte was written.
                 (Some(unsent), _) if is_kept => request = unsent,
-                (Some(unsent), _) => return Err(Missed::Unsent(unsent, Failure::BadGateway)),
+                (Some(unsent), _) => {
+                    return Err(Missed::Unsent(Box::new(unsent), Failure::BadGateway));
+                }
                 (None, Some(spare)) if ended_silently(error.error()) => request = spare,
                 (None, _) => return Err(Missed::Lost(Failure::BadGateway)),
             },
@@ -337,7 +339,7 @@ async fn attempt_h2(
             Some(Ok(response)) => return Ok(response),
             Some(Err(mut error)) => match error.take_message() {
                 Some(unsent) if is_kept => request = unsent,
-                Some(unsent) => return Err(Missed::Unsent(unsent, Failure::BadGateway)),
+                Some(unsent) => return Err(Missed::Unsent(Box::new(unsent), Failure::BadGateway)),
                 None => return Err(Missed::Lost(Failure::BadGateway)),
             },
         }
@@ -351,7 +353,7 @@ fn unconnected(request: Request<RequestBody>, error: &ConnectError) -> Missed {
         }
         ConnectError::TimedOut | ConnectError::TlsTimedOut => Failure::GatewayTimeout,
     };
-    Missed::Unsent(request, why)
+    Missed::Unsent(Box::new(request), why)
 }
 
 fn idle(turn: &Turn<'_>) -> Duration {

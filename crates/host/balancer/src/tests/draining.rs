@@ -81,7 +81,7 @@ async fn no_request_reaches_a_target_after_its_draining_was_confirmed() {
         tokio::task::yield_now().await;
     }
     for turn in 0_u64..10 {
-        let a_is_out = turn % 2 == 0;
+        let a_is_out = turn.is_multiple_of(2);
         let (out, in_use) = if a_is_out { (&a, &b) } else { (&b, &a) };
         world
             .change(|table| {
