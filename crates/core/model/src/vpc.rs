@@ -207,6 +207,25 @@ pub enum InterfaceUser {
     },
 }
 
+impl fmt::Display for InterfaceUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task { task, .. } => write!(f, "task {task}"),
+            Self::Balancer { balancer } => write!(f, "load balancer {balancer}"),
+        }
+    }
+}
+
+impl Interface {
+    /// The task that it is of.
+    pub fn task(&self) -> Option<TaskId> {
+        match &self.user {
+            InterfaceUser::Task { task, .. } => Some(*task),
+            InterfaceUser::Balancer { .. } => None,
+        }
+    }
+}
+
 /// An elastic network interface that exists. It goes when its task has stopped, or with its balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

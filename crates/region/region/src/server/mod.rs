@@ -93,6 +93,8 @@ pub mod limits {
     pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
     /// The same, for what reads whole layers.
     pub const LAYER_ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
+    /// How long a balancer's process may wait for news; it asks again then.
+    pub const BALANCER_WAIT_MAX: Duration = Duration::from_secs(40);
     /// How long connections may go on after the region was told to end.
     pub const GRACE_MAX: Duration = Duration::from_secs(10);
 }

@@ -281,7 +281,11 @@ async fn a_task_that_fails_its_balancers_checks_is_replaced_after_the_grace_peri
     world.settle().await;
     world.report_running().await;
     world.settle().await;
-    world.set_health(TargetHealth::Healthy).await;
+    // The one that came for it; the first stays what it is.
+    let new = |row: &ElbTarget| row.health == TargetHealth::Initial;
+    let rows = world.targets().into_iter().filter(new);
+    let rows = rows.map(|row| ElbTarget { health: TargetHealth::Healthy, ..row }.into());
+    world.put(rows.collect()).await;
     world.settle().await;
     let said = world.said();
     let is_unhealthy = |it: &String| {
