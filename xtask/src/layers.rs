@@ -50,7 +50,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         folder: "host",
         below: &["base"],
-        besides: &[],
+        besides: &["routing"],
         within: &[("agent", &["image", "network", "sandbox"])],
     },
     Layer { folder: "stores", below: &["base"], besides: &["image"], within: &[] },

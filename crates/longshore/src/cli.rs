@@ -3,7 +3,7 @@
 mod node;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Region(RegionAlone),
     /// Run only this host's agent, in the foreground (needs root)
     Agent(Box<AgentCommand>),
+    /// Run only the process that serves the region's load balancers, in the foreground
+    Balancer(BalancerArgs),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
     Simulate(Simulate),
 }
@@ -287,6 +289,22 @@ pub(crate) struct AgentArgs {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
+    /// End when the process that started this one does
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+    /// The file that standard output and error go to, which is rotated
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BalancerArgs {
+    /// This machine's address at which internet-facing load balancers are reached
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
+    /// The directory in place of S3: a load balancer's access logs go below the name of their bucket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) access_logs: Option<PathBuf>,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,

@@ -33,16 +33,18 @@ pub(crate) enum Role {
     Supervisor,
     Region,
     Agent,
+    Balancer,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Supervisor, Self::Region, Self::Agent];
+    pub(crate) const ALL: [Self; 4] = [Self::Supervisor, Self::Region, Self::Agent, Self::Balancer];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Supervisor => "up",
             Self::Region => "region",
             Self::Agent => "agent",
+            Self::Balancer => "balancer",
         }
     }
 }
@@ -240,9 +242,10 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "agent",
         "audit",
+        "balancer",
         "logs",
         "registry",
         "joining.json",

@@ -113,6 +113,7 @@ fn role_text(role: Role) -> &'static str {
         Role::Supervisor => "a region",
         Role::Region => "the region",
         Role::Agent => "the agent",
+        Role::Balancer => "the balancer",
     }
 }
 

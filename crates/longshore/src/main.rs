@@ -73,6 +73,7 @@ fn start_logging(command: &Command) -> Logging {
         Command::Up(args) => (true, args.region.log.clone()),
         Command::Region(args) => (true, args.region.log.clone()),
         Command::Agent(agent) => (agent.action.is_none(), agent.args.log.clone()),
+        Command::Balancer(args) => (true, args.log.clone()),
         _ => (false, None),
     };
     let default = if is_long_lived { "info" } else { "warn" };
@@ -87,16 +88,17 @@ fn start(cli: Cli) -> Result<(), Error> {
     let is_supervised = match &cli.command {
         Command::Region(args) => args.region.supervised,
         Command::Agent(agent) => agent.args.supervised,
+        Command::Balancer(args) => args.supervised,
         _ => false,
     };
     if is_supervised {
         end_with_parent();
     }
-    if matches!(cli.command, Command::Region(_) | Command::Simulate(_)) {
+    if matches!(cli.command, Command::Region(_) | Command::Balancer(_) | Command::Simulate(_)) {
         raise_open_files();
     }
     let mut runtime = match cli.command {
-        Command::Region(_) | Command::Agent(_) => {
+        Command::Region(_) | Command::Agent(_) | Command::Balancer(_) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             runtime.worker_threads(2);
             runtime
@@ -131,6 +133,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Node(command) => commands::node::run(data, &command).await,
         Command::Region(args) => commands::region::run(data, &args).await,
         Command::Agent(agent) => commands::agent::run(data, environment, &agent).await,
+        Command::Balancer(args) => commands::balancer::run(data, &args).await,
         Command::Simulate(args) => commands::simulate::run(environment, &args).await,
     }
 }

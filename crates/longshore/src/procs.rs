@@ -31,8 +31,11 @@ pub(crate) fn find(root: &Path, role: Role) -> Option<u32> {
         all().find(|pid| arguments(*pid).is_some_and(|words| is_ours(&words, root, role)))
     };
     of_role(role).or_else(|| {
-        let child = (role == Role::Supervisor)
-            .then(|| of_role(Role::Region).or_else(|| of_role(Role::Agent)))??;
+        let child = (role == Role::Supervisor).then(|| {
+            of_role(Role::Region)
+                .or_else(|| of_role(Role::Agent))
+                .or_else(|| of_role(Role::Balancer))
+        })??;
         let parent = parent(child)?;
         let is_up = arguments(parent).is_some_and(|words| words.get(1).is_some_and(|w| w == b"up"));
         is_up.then_some(parent)

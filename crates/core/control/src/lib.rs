@@ -25,6 +25,7 @@ pub mod reconcile;
 pub mod seal;
 pub mod secrets;
 mod shared;
+pub mod targets;
 pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -5,7 +5,7 @@
 use aws_wire::ApiError;
 use longshore_types::TaskArn;
 use model::task::{Input, Phase, Task, step};
-use model::vpc::region_account;
+use model::vpc::{InterfaceUser, region_account};
 use model::{Key, View};
 use store::Batch;
 
@@ -16,7 +16,9 @@ use crate::Control;
 pub fn put_task(view: &View, batch: &mut Batch, task: Task) {
     if let Some(interface) = task.interface.as_ref().filter(|_| task.phase == Phase::Stopped) {
         let row = view.interfaces.get(region_account(), &interface.address);
-        if row.is_some_and(|row| row.task == task.id) {
+        if row.is_some_and(
+            |row| matches!(row.user, InterfaceUser::Task { task: of, .. } if of == task.id),
+        ) {
             batch.delete(Key::Interface(region_account(), interface.address));
         }
     }

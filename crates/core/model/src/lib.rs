@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod document;
 pub mod ecr;
 pub mod ecr_rules;
+pub mod elb;
 pub mod iam;
 pub mod idempotency;
 mod indexes;
@@ -44,6 +45,7 @@ pub use ecr::{
     TagId, TagMutability,
 };
 pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
+pub use elb::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget};
 pub use iam::{
     Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
     IamPolicy, IamRole, IamUser, NameKey, PasswordPolicy, PolicyText, PolicyVersion, TheAccount,

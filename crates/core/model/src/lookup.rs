@@ -8,6 +8,7 @@ use longshore_types::{
 };
 
 use crate::cluster::Cluster;
+use crate::elb::ElbTarget;
 use crate::idempotency::ClientToken;
 use crate::instance::Instance;
 use crate::rows::{Key, View};
@@ -66,6 +67,18 @@ impl View {
         let members = self.members_of(&Index::ClusterTasks(account, cluster.clone()));
         let ids = members.into_iter().flat_map(move |members| members.tasks_after(account, after));
         ids.filter_map(move |id| self.tasks.get(account, &id))
+    }
+
+    /// Every target that a task is registered as with load balancers.
+    pub fn targets_of_task(
+        &self,
+        account: AccountId,
+        task: TaskId,
+    ) -> impl Iterator<Item = &Arc<ElbTarget>> {
+        self.members(&Index::TaskTargets(account, task)).filter_map(|key| {
+            let Key::ElbTarget(account, id) = key else { return None };
+            self.elb_targets.get(*account, id)
+        })
     }
 
     /// Every task of the region that is not yet stopped: a walk over all tasks, for checks and tests.

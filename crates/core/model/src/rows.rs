@@ -211,6 +211,11 @@ rows! {
     CapacityProvider(crate::capacity_provider::CapacityProvider), capacity_providers, "capacity-provider";
     Interface(crate::vpc::Interface), interfaces, "interface";
     AddressPlan(crate::vpc::AddressPlan), address_plans, "address-plan";
+    ElbBalancer(crate::elb::ElbBalancer), elb_balancers, "elb-balancer";
+    ElbGroup(crate::elb::ElbGroup), elb_groups, "elb-group";
+    ElbListener(crate::elb::ElbListener), elb_listeners, "elb-listener";
+    ElbRule(crate::elb::ElbRule), elb_rules, "elb-rule";
+    ElbTarget(crate::elb::ElbTarget), elb_targets, "elb-target";
     AccountSetting(crate::settings::AccountSetting), account_settings, "account-setting";
     ClientToken(crate::idempotency::ClientToken), client_tokens, "client-token";
     EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";

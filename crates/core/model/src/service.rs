@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::StrategyItem;
 use crate::document::Document;
+use crate::elb::ElbPath;
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::task::LaunchType;
@@ -242,6 +243,15 @@ pub struct RevisionImage {
     pub digest: Option<String>,
 }
 
+/// Where a container's port is offered: one of `loadBalancers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceBalancer {
+    pub group: ElbPath,
+    pub container: String,
+    pub port: u16,
+}
+
 /// What the tasks of a service look like: fixed once made, but for the digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -257,6 +267,9 @@ pub struct ServiceRevision {
     /// `networkConfiguration` in JSON, as it was sent.
     pub network: Option<Document>,
     pub images: Vec<RevisionImage>,
+    /// The target groups that its tasks are registered in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_balancers: Vec<ServiceBalancer>,
     pub created_at: Timestamp,
 }
 

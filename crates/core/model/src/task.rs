@@ -118,6 +118,8 @@ pub enum StopCause {
     ServiceScaled { deployment: DeploymentId },
     /// Its service found it unhealthy.
     Unhealthy { service: ServiceName },
+    /// Its service's load balancer found it unhealthy; `group` is the target group's ARN.
+    TargetUnhealthy { service: ServiceName, group: String },
     /// Its instance drains, and its service has it elsewhere.
     InstanceDraining { instance: InstanceArn },
     /// Its service moves it to another zone.
@@ -144,6 +146,7 @@ impl StopCause {
             Self::AgentStopped { .. } => "EssentialContainerExited",
             Self::ServiceScaled { .. }
             | Self::Unhealthy { .. }
+            | Self::TargetUnhealthy { .. }
             | Self::InstanceDraining { .. }
             | Self::ZoneRebalanced { .. } => "ServiceSchedulerInitiated",
             Self::InstanceLost { .. } => "TerminationNotice",
@@ -166,6 +169,9 @@ impl fmt::Display for StopCause {
                 write!(f, "Scaling activity initiated by (deployment {deployment})")
             }
             Self::Unhealthy { .. } => f.write_str("Task failed container health checks"),
+            Self::TargetUnhealthy { group, .. } => {
+                write!(f, "Task failed ELB health checks in (target-group {group})")
+            }
             Self::InstanceDraining { instance } => {
                 write!(f, "Container instance {instance} is draining.")
             }
@@ -435,6 +441,10 @@ pub struct TaskService {
     /// Written by the service's reconciler, once it has taken in that the task has stopped.
     #[serde(rename = "isSettled")]
     pub is_accounted: bool,
+    /// Written by the service's reconciler, together with the rows of its targets: it is registered with load
+    /// balancers. Taken back once all of these are gone; until then it is not told to stop.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_registered: bool,
 }
 
 /// What is kept of a task that waits for capacity: what its place must be like, and why there was none.
@@ -592,12 +602,27 @@ impl Task {
         self.instance.is_some() && self.phase < Phase::Stopped
     }
 
+    /// Whether it has targets of load balancers.
+    pub fn is_registered(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.is_registered)
+    }
+
+    /// It is to stop, and may still have requests in flight: its agent is not told before its targets are gone.
+    pub fn is_held(&self) -> bool {
+        self.desired == Desired::Stopped && self.phase < Phase::Stopping && self.is_registered()
+    }
+
+    /// What its agent is told to have of it.
+    pub fn desired_of_agent(&self) -> Desired {
+        if self.is_held() { Desired::Running } else { self.desired }
+    }
+
     /// Whether its agent may have something to hear of it that it did not report itself. Running tasks change
     /// often, by their agent's own words.
     pub fn has_orders(&self) -> bool {
         match self.desired {
             Desired::Running => self.phase < Phase::Running,
-            Desired::Stopped => self.phase < Phase::Stopped,
+            Desired::Stopped => self.phase < Phase::Stopped && !self.is_held(),
         }
     }
 

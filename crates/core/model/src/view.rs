@@ -75,6 +75,18 @@ pub enum Index {
     GroupRules(AccountId, SecurityGroupId),
     /// Every rule that names a security group as its peer, the group's own too.
     GroupReferences(AccountId, SecurityGroupId),
+    /// Every listener of a balancer, by the balancer's path.
+    ElbListeners(AccountId, Arc<str>),
+    /// Every rule of a listener but its default, by the listener's path.
+    ElbRules(AccountId, Arc<str>),
+    /// Every target of a group, by the group's path.
+    ElbTargets(AccountId, Arc<str>),
+    /// Every target that a task is registered as.
+    TaskTargets(AccountId, TaskId),
+    /// Listeners and rules that forward to a group, by the group's path.
+    ElbUsers(AccountId, Arc<str>),
+    /// Targets that drain, whosever they are.
+    ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.
     IamAttachments(AccountId, Arc<str>),
     /// Users and roles whose boundary a managed policy is, by its ARN.

@@ -17,6 +17,7 @@ use longshore_types::{
 pub use longshore_types::{Cidr, NotACidr};
 use serde::{Deserialize, Serialize};
 
+use crate::elb::ElbPath;
 use crate::table::Record;
 use crate::view::Index;
 
@@ -191,16 +192,50 @@ pub fn private_dns_name(address: Ipv4Addr, region: &RegionName) -> String {
     format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal")
 }
 
-/// An elastic network interface that exists. It goes when its task has stopped.
+/// What an interface is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum InterfaceUser {
+    Task {
+        cluster: ClusterName,
+        task: TaskId,
+        attachment: Uuid,
+    },
+    /// By its path: `app/web/50dc6c495c0c9188`.
+    Balancer {
+        balancer: ElbPath,
+    },
+}
+
+impl fmt::Display for InterfaceUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task { task, .. } => write!(f, "task {task}"),
+            Self::Balancer { balancer } => write!(f, "load balancer {balancer}"),
+        }
+    }
+}
+
+impl Interface {
+    /// The task that it is of.
+    pub fn task(&self) -> Option<TaskId> {
+        match &self.user {
+            InterfaceUser::Task { task, .. } => Some(*task),
+            InterfaceUser::Balancer { .. } => None,
+        }
+    }
+}
+
+/// An elastic network interface that exists. It goes when its task has stopped, or with its balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
     pub address: Ipv4Addr,
     pub eni: EniId,
     pub owner: Scope,
-    pub cluster: ClusterName,
-    pub task: TaskId,
-    pub attachment: Uuid,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub user: InterfaceUser,
     pub vpc: VpcId,
     pub subnet: SubnetId,
     pub security_groups: Vec<SecurityGroupId>,

@@ -83,7 +83,7 @@ fn step(
 #[cfg(test)]
 mod tests {
     use longshore_types::{Timestamp, Uuid};
-    use model::vpc::AddressPlan;
+    use model::vpc::{AddressPlan, InterfaceUser};
     use model::{Row, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Seq};
     use traffic::Content;
 
@@ -110,9 +110,11 @@ mod tests {
                     region: "us-east-1".parse().unwrap(),
                     account: self.account,
                 },
-                cluster: "demo".parse().unwrap(),
-                task: format!("{last:032x}").parse().unwrap(),
-                attachment: Uuid::from_random([last; 16]),
+                user: InterfaceUser::Task {
+                    cluster: "demo".parse().unwrap(),
+                    task: format!("{last:032x}").parse().unwrap(),
+                    attachment: Uuid::from_random([last; 16]),
+                },
                 vpc: "vpc-12345678".parse().unwrap(),
                 subnet: "subnet-12345678".parse().unwrap(),
                 security_groups: groups.iter().map(|group| (*group).clone()).collect(),

@@ -26,7 +26,7 @@ mod tests;
 use model::service::{Controller, Scheduling, ServiceStatus};
 
 pub use limits::{Sizes, backoff_ms, breaker_threshold};
-pub use snapshot::{Place, ServiceHost, ServicePlan, Snapshot, Start};
+pub use snapshot::{Balance, Place, ServiceHost, ServicePlan, Snapshot, Start, TargetFailure};
 pub use wait_reasons::{
     BreakerStatus, BreakerView, Counts, breaker, count_tasks, counts, desired_count,
     rollout_reason, service_counts, task_set_counts, wait_reasons,

@@ -2,9 +2,12 @@
 //!
 //! The region makes a [`Table`] from its rows: every balancer of the region with its listeners, rules and
 //! target groups. A balancer's process reads it ([`Update`]: whole, or as change since a version), keeps it on disk, and
-//! serves by it. What it sees comes back as a [`Report`]: which version it serves by, how targets answer its
+//! serves by it ([`wire`]). What it sees comes back as a [`Report`]: which version it serves by, how targets answer its
 //! checks, and how many requests each of them still holds. Both sides are levels, not edges: a lost update or
 //! report is made good by the next one.
+//!
+//! How a request is decided: [`Rules::find`] names the rule, [`choose::group`] and [`choose::target`] where it is
+//! forwarded, [`redirect`] and [`forwarded`] what is written; [`Health`] is what checks amount to.
 //!
 //! Nothing here reads a clock or draws a number: times and seeds are arguments.
 //!
@@ -12,22 +15,35 @@
 //! expression that does not compile, a group that is not there) matches nothing or answers 503, and is named.
 
 mod balancer;
+pub mod choose;
+mod compiled;
+pub mod forwarded;
+mod glob;
 mod group;
+mod head;
+mod health;
 mod ids;
 pub mod limits;
+pub mod redirect;
 mod report;
 mod rule;
 mod source;
 mod table;
+#[cfg(test)]
+mod tests;
+pub mod wire;
 
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, DesyncMode, ForwardedFor, Interface, Kind,
     Listener, ListenerAttributes, ListenerProtocol, Scheme, TlsSettings,
 };
+pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{
     Algorithm, CheckPort, CheckProtocol, HealthCheck, Matcher, NotAMatcher, ProtocolVersion,
     Stickiness, Target, TargetGroup, TargetProtocol, TargetState,
 };
+pub use head::{Head, Headers, normal_path, without_port};
+pub use health::{Health, Outcome};
 pub use ids::{BalancerId, CertificateId, GroupId, ListenerId, RuleId, TargetKey};
 pub use report::{Finding, REPORT_INTERVAL_MS, Report, TargetReport};
 pub use rule::{

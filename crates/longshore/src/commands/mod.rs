@@ -3,6 +3,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod balancer;
 pub(crate) mod configure;
 pub(crate) mod down;
 pub(crate) mod env;

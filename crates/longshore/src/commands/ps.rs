@@ -2,8 +2,10 @@
 
 use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock, Timestamp};
+use routing::ListenerProtocol;
 
 use crate::cli::Ps;
+use crate::commands::balancer::BALANCER_DIR;
 use crate::commands::connect;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
@@ -12,6 +14,12 @@ use crate::{instances, table, tasks};
 pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     let rows = Role::ALL.map(|role| process_row(data, role)).to_vec();
     print!("{}", table::render(&["PROCESS", "PID", "MEMORY", "STATE"], &rows));
+    let listening = balancer::listening(&data.root().join(BALANCER_DIR));
+    if data.holder(Role::Balancer).is_some() && !listening.is_empty() {
+        println!();
+        let rows: Vec<Vec<String>> = listening.iter().map(listening_row).collect();
+        print!("{}", table::render(&["BALANCER", "LISTENER", "ADDRESS"], &rows));
+    }
     let client = connect(data)?;
     let found = tasks::all(&client, args.all).await?;
     println!();
@@ -62,6 +70,23 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     }
     print!("{}", table::render(&header, &rows));
     Ok(())
+}
+
+/// Where a listener of a load balancer is reached on this machine.
+fn listening_row(listening: &balancer::Listening) -> Vec<String> {
+    let (name, scheme) = match listening.protocol {
+        ListenerProtocol::Http => ("HTTP", "http://"),
+        ListenerProtocol::Https => ("HTTPS", "https://"),
+        ListenerProtocol::Tcp => ("TCP", ""),
+        ListenerProtocol::Tls => ("TLS", ""),
+        ListenerProtocol::Udp => ("UDP", ""),
+        ListenerProtocol::TcpUdp => ("TCP_UDP", ""),
+    };
+    vec![
+        listening.balancer.clone(),
+        format!("{name} {}", listening.port),
+        format!("{scheme}{}", listening.address),
+    ]
 }
 
 /// Why a task stopped, or what one that has no place yet waits for.

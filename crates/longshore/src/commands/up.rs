@@ -127,6 +127,20 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         log: log("region"),
         is_essential: true,
     }];
+    let mut balancer_args: Vec<OsString> = vec!["balancer".into(), "--data-dir".into(), root()];
+    balancer_args.push("--supervised".into());
+    if let Some(log) = log("balancer") {
+        balancer_args.extend(["--log".into(), log.into()]);
+    }
+    children.push(ChildSpec {
+        name: "balancer",
+        program: environment.program.clone(),
+        args: balancer_args,
+        env: Vec::new(),
+        without: &[ACCOUNT_KEYS, ROOT_KEY],
+        log: log("balancer"),
+        is_essential: false,
+    });
     if environment.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
@@ -208,7 +222,8 @@ async fn detach(data: &DataDir, environment: &Environment, args: &Up) -> Result<
         return Err(Error::InUse { role: Role::Supervisor, pid: Some(pid), path });
     }
     let log = data.log_file("up");
-    let starts = ["region", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
+    let starts =
+        ["region", "balancer", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
     let mut daemon = spawn_daemon(data, environment, args, &log)?;
     let cluster = environment.is_root.then(|| args.cluster.to_string());
     let why = tokio::select! {

@@ -12,6 +12,7 @@ use control::{Config, Control, Documents, Keys, KeysError, Parts, RootKeyError, 
 use ec2::Ec2;
 use ecr::Ecr;
 use ecs::Ecs;
+use elb::Elb;
 use iam::Iam;
 use identity::Identity;
 use kms::Kms;
@@ -63,6 +64,7 @@ pub struct Region {
     pub sessions: Arc<Sessions>,
     pub ecs: Arc<Ecs>,
     pub ecr: Arc<Ecr>,
+    pub elb: Arc<Elb>,
     pub logs: Arc<CloudWatchLogs>,
     pub iam: Arc<Iam>,
     pub tagging: Arc<Tagging>,
@@ -118,17 +120,26 @@ impl Region {
             image::Egress::of(&control.config.allowed_registries, &control.config.denied_egress)
                 .map_err(|source| StartError::Egress { source })?;
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry), egress));
+        let elb = Arc::new(Elb::new(core()));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
         let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));
         let kms = Arc::new(Kms::new(core()));
-        let tagged: Vec<Arc<dyn Tagged>> =
-            vec![ecs.clone(), ecr.clone(), logs.clone(), secrets.clone(), ssm.clone(), kms.clone()];
+        let tagged: Vec<Arc<dyn Tagged>> = vec![
+            ecs.clone(),
+            ecr.clone(),
+            elb.clone(),
+            logs.clone(),
+            secrets.clone(),
+            ssm.clone(),
+            kms.clone(),
+        ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
         let services: Vec<Arc<dyn RegionService>> = vec![
             ecs.clone(),
             ecr.clone(),
+            elb.clone(),
             logs.clone(),
             iam.clone(),
             secrets,
@@ -147,6 +158,7 @@ impl Region {
             sessions,
             ecs,
             ecr,
+            elb,
             logs,
             iam,
             tagging,

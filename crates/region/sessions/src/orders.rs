@@ -105,7 +105,7 @@ fn instances_of_group(
     let instances = interfaces.filter_map(|key| {
         let Key::Interface(owner, address) = key else { return None };
         let interface = view.interfaces.get(*owner, address)?;
-        view.tasks.get(account, &interface.task)?.instance
+        view.tasks.get(account, &interface.task()?)?.instance
     });
     instances.collect()
 }

@@ -134,7 +134,7 @@ impl Outbox {
             .interface
             .as_ref()
             .is_none_or(|interface| interface.phase >= AttachmentPhase::Attached);
-        Some(match task.desired {
+        Some(match task.desired_of_agent() {
             Desired::Stopped => Order::Stop,
             Desired::Running if has_interface || self.agent_makes_interfaces => Order::Run,
             Desired::Running => Order::Attach,

@@ -515,7 +515,8 @@ impl Session<'_> {
             let arn: Option<TaskArn> = candidate.task_arn.parse().ok();
             let task = arn.and_then(|arn| view.tasks.get(arn.scope.account, &arn.id).cloned());
             task.is_some_and(|task| {
-                task.desired == Desired::Running && task.instance == Some(self.instance.id)
+                task.desired_of_agent() == Desired::Running
+                    && task.instance == Some(self.instance.id)
             })
         };
         let stop_tasks: Vec<_> = candidates.into_iter().filter(|each| !is_wanted(each)).collect();
@@ -557,7 +558,7 @@ fn listed(task: &Task) -> ManifestTask {
     ManifestTask {
         task_arn: task.arn().to_string(),
         task_cluster_arn: Some(cluster.to_string()),
-        desired_status: task.desired.as_str().to_owned(),
+        desired_status: task.desired_of_agent().as_str().to_owned(),
     }
 }
 

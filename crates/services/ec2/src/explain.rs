@@ -80,7 +80,7 @@ fn in_words(view: &View, caller: &Caller, step: &Step) -> Value {
     json!({
         "interface": step.interface.eni.to_string(),
         "address": step.interface.address.to_string(),
-        "task": step.interface.task.to_string(),
+        "task": step.interface.task().map(|task| task.to_string()),
         "way": way,
         "passes": step.passes(),
         "because": because,

@@ -3,8 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use longshore_types::TaskArn;
-use model::vpc::{Interface, private_dns_name};
+use model::vpc::{Interface, InterfaceUser, private_dns_name};
 use model::{Index, Key, View};
 
 use super::filter::{apply, by_id, page};
@@ -45,6 +44,7 @@ pub(crate) async fn describe_network_interfaces(
         "association.ip-owner-id",
         "association.public-ip",
         "attachment.attachment-id",
+        "attachment.instance-owner-id",
         "attachment.status",
         "availability-zone",
         "description",
@@ -76,6 +76,9 @@ pub(crate) async fn describe_network_interfaces(
                     each.association.as_ref().and_then(|each| each.ip_owner_id.clone())
                 }
                 "attachment.attachment-id" => attachment.and_then(|a| a.attachment_id.clone()),
+                "attachment.instance-owner-id" => {
+                    attachment.and_then(|a| a.instance_owner_id.clone())
+                }
                 "attachment.status" => {
                     attachment.and_then(|a| a.status.as_ref().map(ToString::to_string))
                 }
@@ -115,15 +118,25 @@ fn to_wire(
 ) -> api::NetworkInterface {
     let dns = private_dns_name(row.address, &caller.region);
     let (region, account) = (&caller.region, caller.account);
-    let task = TaskArn { scope: row.owner.clone(), cluster: row.cluster.clone(), id: row.task };
-    let is_placed = view.tasks.get(account, &task.id).is_some_and(|task| task.instance.is_some());
+    let (is_placed, description, requester) = match &row.user {
+        InterfaceUser::Task { task, attachment, .. } => {
+            let task = view.tasks.get(account, task);
+            let is_placed = task.is_some_and(|task| task.instance.is_some());
+            // Amazon's wording: tools find a task's interface by it.
+            let description = format!("arn:aws:ecs:{region}:{account}:attachment/{attachment}");
+            (is_placed, description, None)
+        }
+        InterfaceUser::Balancer { balancer } => {
+            (true, format!("ELB {balancer}"), Some("amazon-elb".to_owned()))
+        }
+    };
     let attachment = api::NetworkInterfaceAttachment {
         attach_time: Some(row.created_at),
         attachment_id: Some(format!("eni-attach-{}", row.eni.as_str().trim_start_matches("eni-"))),
         delete_on_termination: Some(true),
         device_index: Some(1),
         network_card_index: Some(0),
-        instance_owner_id: Some(account.to_string()),
+        instance_owner_id: Some(requester.clone().unwrap_or_else(|| account.to_string())),
         status: Some(api::AttachmentStatus::Attached),
         ..api::NetworkInterfaceAttachment::default()
     };
@@ -144,8 +157,8 @@ fn to_wire(
         attachment: is_placed.then_some(attachment),
         availability_zone: Some(row.zone.clone()),
         availability_zone_id: Some(zone_id),
-        // Amazon's wording: tools find a task's interface by it.
-        description: Some(format!("arn:aws:ecs:{region}:{account}:attachment/{}", row.attachment)),
+        description: Some(description),
+        requester_id: requester,
         groups: Some(groups.collect()),
         interface_type: Some(api::NetworkInterfaceType::Interface),
         ipv6_addresses: Some(vec![]),

@@ -9,7 +9,7 @@ use ec2_api::{
 };
 use longshore_types::{Chain, ClusterName, EniId, TaskId, Timestamp, Uuid};
 use model::View;
-use model::vpc::{AddressPlan, Cidr, Interface, Subnet, mac_of};
+use model::vpc::{AddressPlan, Cidr, Interface, InterfaceUser, Subnet, mac_of};
 use store::Batch;
 
 use crate::prepare_network;
@@ -179,9 +179,11 @@ fn with_interface(world: &TestEc2, view: &View, subnet: &Subnet, now: Timestamp)
         address,
         eni: EniId::mint(env),
         owner: world.ec2.control.scope(&caller),
-        cluster: ClusterName::default_cluster(),
-        task: TaskId::mint(env),
-        attachment: Uuid::mint(env),
+        user: InterfaceUser::Task {
+            cluster: ClusterName::default_cluster(),
+            task: TaskId::mint(env),
+            attachment: Uuid::mint(env),
+        },
         vpc: world.ec2.control.vpc(view, caller.account).unwrap().id,
         subnet: subnet.id.clone(),
         security_groups: vec![],

@@ -207,7 +207,7 @@ fn read(
 
 fn check_ties(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
     Ties {
-        load_balancers: input.load_balancers.as_deref(),
+        load_balancers: input.load_balancers.as_deref().filter(|_| is_external(input)),
         service_registries: input.service_registries.as_deref(),
         service_connect: input.service_connect_configuration.as_ref(),
         volumes: input.volume_configurations.as_deref(),
@@ -216,6 +216,11 @@ fn check_ties(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
         monitoring: input.monitoring.as_ref(),
     }
     .check()
+}
+
+fn is_external(input: &api::CreateServiceRequest) -> bool {
+    let given = input.deployment_controller.as_ref().and_then(|given| given.r#type.as_ref());
+    given == Some(&api::DeploymentControllerType::External)
 }
 
 fn read_scheduling(input: &api::CreateServiceRequest) -> Result<Scheduling, ApiError> {
@@ -270,6 +275,11 @@ fn read_workload(
         read_capacity(input.launch_type.as_ref(), strategy, cluster)?,
         input.platform_version.as_deref(),
         input.network_configuration.as_ref(),
+    )?
+    .balanced(
+        view,
+        &ecs.control.scope(caller),
+        input.load_balancers.as_deref().unwrap_or_default(),
     )
 }
 
@@ -361,17 +371,29 @@ fn read_role(
 ) -> Result<Option<String>, ApiError> {
     let needs_linked =
         workload.is_none_or(|workload| workload.definition.network_mode == NetworkMode::Awsvpc);
-    if input.role.as_ref().is_some_and(|role| !role.is_empty()) {
+    let balancers = workload.map_or(0, |workload| workload.load_balancers.len());
+    let role = input.role.as_ref().filter(|role| !role.is_empty());
+    if let Some(role) = role.filter(|_| balancers == 1 && !needs_linked) {
+        return Ok(Some(match role.starts_with("arn:") {
+            true => role.clone(),
+            false => format!("arn:aws:iam::{}:role/{role}", caller.account),
+        }));
+    }
+    if role.is_some() {
         let message = match needs_linked {
             true => {
                 "You cannot specify an IAM role for services that require a service linked role."
+            }
+            false if balancers > 1 => {
+                "You cannot specify an IAM role for services with several target groups: they require a service linked role."
             }
             false => "A role was passed, but no load balancers were present.",
         };
         return Err(Refusal::invalid(message).into());
     }
     let account = ecs.control.scope(caller).account;
-    Ok(needs_linked.then(|| format!("arn:aws:iam::{account}:role/{SERVICE_LINKED_ROLE}")))
+    Ok((needs_linked || balancers > 0)
+        .then(|| format!("arn:aws:iam::{account}:role/{SERVICE_LINKED_ROLE}")))
 }
 
 fn read_tags(

@@ -19,10 +19,11 @@ use store::Batch;
 
 use super::capacity::render_strategy;
 use super::service_spec::{
-    render_constraints, render_network, render_settings, render_strategies, resolved_platform,
+    render_balancers, render_constraints, render_network, render_settings, render_strategies,
+    resolved_platform,
 };
 use crate::Ecs;
-use crate::services::load_capacity;
+use crate::services::{balances, load_capacity};
 use crate::tags;
 
 /// A service's rows, gathered once for everything that is shown of it.
@@ -141,6 +142,13 @@ impl<'v> ServiceRenderer<'v> {
         })
     }
 
+    fn load_balancers(&self) -> Vec<api::LoadBalancer> {
+        let (account, id) = (self.service.scope.account, self.service.key());
+        let revision = self.service.revision.and_then(|it| self.view.revision_of(account, &id, it));
+        let all = revision.map_or(&[][..], |revision| &revision.load_balancers);
+        render_balancers(&self.service.scope, all)
+    }
+
     pub(super) fn render(&self, with_tags: bool) -> Result<api::Service, ApiError> {
         let service = self.service;
         let counts = promise::service_counts(&self.snapshot);
@@ -152,7 +160,7 @@ impl<'v> ServiceRenderer<'v> {
             service_arn: Some(service.arn().to_string()),
             service_name: Some(service.name.to_string()),
             cluster_arn: Some(cluster_arn(service)),
-            load_balancers: Some(vec![]),
+            load_balancers: Some(self.load_balancers()),
             service_registries: Some(vec![]),
             status: Some(service.status.as_str().to_owned()),
             desired_count: amount(counts.desired),
@@ -331,6 +339,7 @@ fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapsho
         task_sets: view.task_sets_of(account, &id).map(AsRef::as_ref).collect(),
         tasks: view.tasks_of_service(account, &id).map(AsRef::as_ref).collect(),
         hosts: vec![],
+        balance: BTreeMap::new(),
         zones: vec![],
         notes: view
             .service_events
@@ -341,5 +350,6 @@ fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapsho
         now: ecs.control.clock.now(),
     };
     load_capacity(ecs, view, &mut snapshot);
+    snapshot.balance = balances(view, &snapshot);
     snapshot
 }

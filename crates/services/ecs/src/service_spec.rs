@@ -3,6 +3,7 @@
 //! CreateService, UpdateService and CreateTaskSet read with the same functions, so that what one
 //! takes the others take. What this region cannot act on yet is refused by name: see [`unsupported`].
 
+mod balancers;
 mod images;
 mod placement;
 mod settings;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller, json};
 use ecs_api as api;
 use longshore_types::{RevisionId, Scope, Timestamp};
-use model::service::RevisionCapacity;
+use model::service::{RevisionCapacity, ServiceBalancer};
 use model::task::LaunchType;
 use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
 
@@ -21,6 +22,7 @@ use super::task_template::{self, Capacity};
 use crate::Ecs;
 use crate::errors::Refusal;
 
+pub(super) use balancers::render_balancers;
 pub(crate) use images::with_seen_digests;
 pub(super) use placement::{
     ZONE_FIELD, read_constraints, read_strategies, render_constraints, render_strategies,
@@ -42,6 +44,7 @@ pub(super) struct Workload {
     pub(super) platform_version: Option<String>,
     pub(super) platform_family: Option<String>,
     pub(super) network: Option<Document>,
+    pub(super) load_balancers: Vec<ServiceBalancer>,
 }
 
 impl Workload {
@@ -60,7 +63,26 @@ impl Workload {
         let platform_version = read_platform(kind, platform_version)?;
         let network = read_network(ecs, view, caller, &definition, kind, network)?;
         let platform_family = (kind == LaunchType::Fargate).then(|| "Linux".to_owned());
-        Ok(Self { definition, capacity, platform_version, platform_family, network })
+        let load_balancers = Vec::new();
+        Ok(Self {
+            definition,
+            capacity,
+            platform_version,
+            platform_family,
+            network,
+            load_balancers,
+        })
+    }
+
+    /// The same behind load balancers.
+    pub(super) fn balanced(
+        mut self,
+        view: &View,
+        scope: &Scope,
+        given: &[api::LoadBalancer],
+    ) -> Result<Self, ApiError> {
+        self.load_balancers = balancers::read(view, scope, &self.definition, given)?;
+        Ok(self)
     }
 
     /// Refuses ECS Exec without a task role; `what` is what can't be done.
@@ -81,6 +103,7 @@ impl Workload {
             && self.capacity == revision.capacity
             && self.platform_version == revision.platform_version
             && self.network == revision.network
+            && self.load_balancers == revision.load_balancers
     }
 
     /// A new revision, with the digests of the images that this region's registry has.
@@ -103,6 +126,7 @@ impl Workload {
             platform_version: self.platform_version.clone(),
             platform_family: self.platform_family.clone(),
             network: self.network.clone(),
+            load_balancers: self.load_balancers.clone(),
             created_at: now,
         })
     }

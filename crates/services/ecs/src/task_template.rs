@@ -25,7 +25,7 @@ use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, ContainerOverride, Desired, HostPort,
     LaunchType, Need, Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService, Times,
 };
-use model::vpc::{self, Interface, Subnet, Vpc, region_account};
+use model::vpc::{self, Interface, InterfaceUser, Subnet, Vpc, region_account};
 use model::{
     ClientToken, Cluster, Compatibility, ContainerNeeds, Index, NetworkMode, ServiceRevision, Tags,
     TaskDefinition, TaskDefinitionStatus, View,
@@ -333,9 +333,7 @@ impl<'v> TaskTemplate<'v> {
             address,
             eni: eni.clone(),
             owner: self.scope.clone(),
-            cluster: self.cluster.clone(),
-            task,
-            attachment,
+            user: InterfaceUser::Task { cluster: self.cluster.clone(), task, attachment },
             vpc: self.vpc.id.clone(),
             subnet: subnet.id.clone(),
             security_groups: request.security_groups.clone(),

@@ -90,6 +90,14 @@ pub(crate) fn decide(
     }
     check_ties(input)?;
     check_controller(input, before)?;
+    if before.controller == Controller::External
+        && input.load_balancers.as_ref().is_some_and(|given| !given.is_empty())
+    {
+        return Err(Refusal::invalid(
+            "Unable to update load balancers on services with an EXTERNAL deployment controller.",
+        )
+        .into());
+    }
     let revision =
         before.revision.and_then(|id| view.revision_of(caller.account, &before.key(), id));
     let workload = match revision {
@@ -117,7 +125,7 @@ pub(crate) fn decide(
 
 fn check_ties(input: &api::UpdateServiceRequest) -> Result<(), ApiError> {
     Ties {
-        load_balancers: input.load_balancers.as_deref(),
+        load_balancers: None,
         service_registries: input.service_registries.as_deref(),
         service_connect: input.service_connect_configuration.as_ref(),
         volumes: input.volume_configurations.as_deref(),
@@ -178,7 +186,8 @@ fn next_workload(
         || given.is_some()
         || platform.is_some()
         || input.capacity_provider_strategy.is_some()
-        || input.network_configuration.is_some();
+        || input.network_configuration.is_some()
+        || input.load_balancers.is_some();
     if !is_asked {
         return Ok(None);
     }
@@ -204,6 +213,10 @@ fn next_workload(
     let active = definition.status == TaskDefinitionStatus::Active;
     let workload =
         Workload::new(ecs, view, caller, definition, capacity, platform, network.as_ref())?;
+    let workload = match input.load_balancers.as_deref() {
+        Some(given) => workload.balanced(view, &revision.scope, given)?,
+        None => Workload { load_balancers: revision.load_balancers.clone(), ..workload },
+    };
     if !is_forced && workload.is_that_of(revision) {
         return Ok(None);
     }

@@ -493,6 +493,11 @@ impl Reconciler for WaitingTasks {
             | Key::SecurityGroup(..)
             | Key::SecurityGroupRule(..)
             | Key::Ec2Tags(..)
+            | Key::ElbBalancer(..)
+            | Key::ElbGroup(..)
+            | Key::ElbListener(..)
+            | Key::ElbRule(..)
+            | Key::ElbTarget(..)
             | Key::EcrRegistry(..) => {}
         }
     }

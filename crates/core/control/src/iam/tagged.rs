@@ -39,6 +39,16 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
             let name = name.join("/").parse().ok()?;
             view.ecr_repositories.get(account, &name).map(|row| &row.tags)
         }
+        ("elasticloadbalancing", [kind, ..]) => {
+            let path = rest.split_once('/').map(|(_, path)| path.into())?;
+            match *kind {
+                "loadbalancer" => view.elb_balancers.get(account, &path).map(|row| &row.tags),
+                "targetgroup" => view.elb_groups.get(account, &path).map(|row| &row.tags),
+                "listener" => view.elb_listeners.get(account, &path).map(|row| &row.tags),
+                "listener-rule" => view.elb_rules.get(account, &path).map(|row| &row.tags),
+                _ => None,
+            }
+        }
         ("iam", [kind, .., name]) => {
             let key = NameKey::of(name);
             match *kind {

@@ -35,6 +35,29 @@ pub enum ServiceEventKind {
     Unhealthy {
         task: TaskId,
     },
+    /// `group` is a target group's ARN, here and below.
+    TargetsRegistered {
+        group: String,
+        targets: u32,
+    },
+    TargetsDeregistered {
+        group: String,
+        targets: u32,
+    },
+    /// The task's requests in flight are waited for.
+    DrainBegun {
+        task_set: Option<DeploymentId>,
+        tasks: u32,
+    },
+    /// What a target group's checks say of a task that was stopped for it.
+    TargetUnhealthy {
+        task: TaskId,
+        /// Set where instances are registered.
+        instance: Option<String>,
+        port: u16,
+        group: String,
+        why: String,
+    },
     /// `why` is a whole sentence, or more.
     Unplaceable {
         why: String,
@@ -103,6 +126,28 @@ impl ServiceEventKind {
             }
             Self::Unhealthy { task } => {
                 format!("(service {service}) (task {task}) failed container health checks.")
+            }
+            Self::TargetsRegistered { group, targets } => {
+                format!(
+                    "(service {service}) registered {targets} targets in (target-group {group})"
+                )
+            }
+            Self::TargetsDeregistered { group, targets } => {
+                format!(
+                    "(service {service}) deregistered {targets} targets in (target-group {group})"
+                )
+            }
+            Self::DrainBegun { task_set, tasks } => {
+                format!("{} has begun draining connections on {tasks} tasks.", who(task_set))
+            }
+            Self::TargetUnhealthy { task, instance, port, group, why } => {
+                let who = match instance {
+                    Some(instance) => format!("(instance {instance})"),
+                    None => format!("(task {task})"),
+                };
+                format!(
+                    "(service {service}) {who} (port {port}) is unhealthy in (target-group {group}) due to (reason {why})"
+                )
             }
             Self::Unplaceable { why } => format!(
                 "(service {service}) was unable to place a task because no container instance met \

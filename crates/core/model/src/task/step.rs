@@ -42,6 +42,10 @@ pub enum Input {
     },
     /// The control plane wants it stopped, for the cause that is given.
     Unwanted(StopCause),
+    /// Its service registered it with load balancers.
+    TargetsRegistered,
+    /// No load balancer has anything in flight to it any more.
+    TargetsGone,
 }
 
 /// What an agent says of a task. Lists only the containers that changed.
@@ -98,6 +102,8 @@ pub fn step(task: &Task, input: &Input, now: Timestamp) -> Option<Task> {
             stop(&mut next, now);
         }
         Input::Unwanted(cause) => unwanted(&mut next, cause, now),
+        Input::TargetsRegistered => registered(&mut next),
+        Input::TargetsGone => targets_gone(&mut next),
     }
     settle(&mut next.times, &task.times, now);
     if next == *task {
@@ -222,7 +228,7 @@ fn advance(task: &mut Task, phase: Phase, now: Timestamp) {
     }
     if phase == Phase::Running {
         task.times.started.get_or_insert(now);
-        if task.desired == Desired::Stopped {
+        if task.desired == Desired::Stopped && !task.is_registered() {
             task.phase = task.phase.max(Phase::Stopping);
         }
     }
@@ -313,8 +319,27 @@ fn want_stopped(task: &mut Task, cause: impl FnOnce() -> StopCause, now: Timesta
         task.stop_cause = Some(Box::new(cause()));
         task.times.stopping = Some(now);
         if task.phase >= Phase::Running {
-            task.phase = task.phase.max(Phase::Stopping);
+            let next = if task.is_registered() { Phase::Deactivating } else { Phase::Stopping };
+            task.phase = task.phase.max(next);
         }
+    }
+}
+
+/// Only a task that serves is registered: one that is to stop never becomes a target.
+fn registered(task: &mut Task) {
+    let serves = task.phase == Phase::Running && task.desired == Desired::Running;
+    if let Some(service) = task.service.as_mut().filter(|_| serves) {
+        service.is_registered = true;
+    }
+}
+
+/// Its agent may be told to stop it now.
+fn targets_gone(task: &mut Task) {
+    if let Some(service) = &mut task.service {
+        service.is_registered = false;
+    }
+    if task.desired == Desired::Stopped && task.phase >= Phase::Running {
+        task.phase = task.phase.max(Phase::Stopping);
     }
 }
 

@@ -128,7 +128,7 @@ impl<'s, 'a> State<'s, '_, 'a> {
         for view in wanted() {
             let is_kept = kept.is_some_and(|kept| kept.task.id == view.task.id);
             let is_own = view.deployment == primary;
-            let is_ill = view.leave == Some(Leave::Unhealthy);
+            let is_ill = view.leave.as_ref().is_some_and(Leave::is_unhealthy);
             let is_free = !is_own && view.readiness <= Readiness::Failing;
             if is_kept && is_own && !is_ill {
                 continue;

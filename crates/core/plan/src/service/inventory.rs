@@ -10,7 +10,7 @@ use model::instance::InstanceStatus;
 use model::task::{Desired, Health, Phase, Task};
 
 use super::limits::{READY_AFTER_FAILURE_MS, READY_AFTER_MS};
-use super::snapshot::Snapshot;
+use super::snapshot::{Balance, Snapshot, TargetFailure};
 
 /// How far a task that has not stopped serves. The order is that in which tasks are stopped: the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +34,20 @@ pub(super) enum Readiness {
 pub(super) enum Leave {
     /// Its health checks failed, and the service's grace period is over.
     Unhealthy,
+    /// A load balancer's checks failed, and the grace period is over.
+    TargetUnhealthy(TargetFailure),
     /// Its instance is draining or gone.
     Draining(InstanceArn),
+}
+
+impl Leave {
+    /// Whether checks failed, of whichever kind.
+    pub(super) fn is_unhealthy(&self) -> bool {
+        match self {
+            Self::Unhealthy | Self::TargetUnhealthy(_) => true,
+            Self::Draining(_) => false,
+        }
+    }
 }
 
 /// A task that has not stopped, as the reconciler sees it.
@@ -91,7 +103,8 @@ impl<'a> TaskInventory<'a> {
             let deployment = service.deployment;
             let is_cautious = cautious.contains(&deployment);
             let ready_after_ms = if is_cautious { READY_AFTER_FAILURE_MS } else { READY_AFTER_MS };
-            let readiness = inventory.readiness(task, ready_after_ms, snapshot.now);
+            let balance = snapshot.balance.get(&task.id);
+            let readiness = inventory.readiness(task, balance, ready_after_ms, snapshot.now);
             let mut leave = task
                 .instance
                 .and_then(|id| leaving.get(&id))
@@ -99,7 +112,10 @@ impl<'a> TaskInventory<'a> {
             if readiness == Readiness::Failing && leave.is_none() {
                 let patience_ends = task.times.started.unwrap_or_default().plus_ms(grace_ms);
                 if patience_ends <= snapshot.now {
-                    leave = Some(Leave::Unhealthy);
+                    leave = Some(match balance {
+                        Some(Balance::Failing(failure)) => Leave::TargetUnhealthy(failure.clone()),
+                        Some(Balance::Awaited | Balance::Healthy) | None => Leave::Unhealthy,
+                    });
                 } else {
                     inventory.wake_at(patience_ends);
                 }
@@ -124,19 +140,35 @@ impl<'a> TaskInventory<'a> {
         self.look_again_at = Some(self.look_again_at.map_or(at, |known| known.min(at)));
     }
 
-    fn readiness(&mut self, task: &Task, ready_after_ms: u64, now: Timestamp) -> Readiness {
+    fn readiness(
+        &mut self,
+        task: &Task,
+        balance: Option<&Balance>,
+        ready_after_ms: u64,
+        now: Timestamp,
+    ) -> Readiness {
         if task.desired == Desired::Stopped || task.phase > Phase::Running {
             return Readiness::Stopping;
         }
         if task.phase < Phase::Running {
             return Readiness::Pending;
         }
+        // Where load balancers check a task, it is no matter of time; both they and its own checks must be content.
+        let balanced = balance.map(|balance| match balance {
+            Balance::Awaited => Readiness::Unproven,
+            Balance::Healthy => Readiness::Healthy,
+            Balance::Failing(_) => Readiness::Failing,
+        });
         if is_health_checked(task) {
-            return match task.health() {
+            let own = match task.health() {
                 Health::Healthy => Readiness::Healthy,
                 Health::Unhealthy => Readiness::Failing,
                 Health::Unknown => Readiness::Unproven,
             };
+            return balanced.map_or(own, |balanced| balanced.min(own));
+        }
+        if let Some(balanced) = balanced {
+            return balanced;
         }
         let is_known = task.service.as_ref().is_some_and(|service| service.is_ready);
         let ready_at = task.times.started.unwrap_or(task.times.created).plus_ms(ready_after_ms);

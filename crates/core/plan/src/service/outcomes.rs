@@ -40,7 +40,7 @@ fn ending(task: &Task) -> Ending {
                 Ending::Blameless
             }
         }
-        Some(StopCause::Unhealthy { .. }) => Ending::Unhealthy,
+        Some(StopCause::Unhealthy { .. } | StopCause::TargetUnhealthy { .. }) => Ending::Unhealthy,
         Some(
             StopCause::Requested { .. }
             | StopCause::InstanceDeregistered { .. }
@@ -56,6 +56,8 @@ fn ending(task: &Task) -> Ending {
 
 /// Why a task failed that failed its health checks; also the mark by which the breaker knows that kind.
 const UNHEALTHY: &str = "task failed container health checks";
+/// The same of a load balancer's checks.
+const TARGET_UNHEALTHY: &str = "task failed ELB health checks";
 
 /// Why a task failed, without the full stop.
 fn failure_of(task: &Task) -> String {
@@ -67,6 +69,7 @@ fn failure_of(task: &Task) -> String {
             format!("container {container} exited with code {code}")
         }
         Some(StopCause::Unhealthy { .. }) => UNHEALTHY.to_owned(),
+        Some(StopCause::TargetUnhealthy { .. }) => TARGET_UNHEALTHY.to_owned(),
         Some(cause) => cause.to_string().trim_end_matches('.').to_owned(),
         None => "the task stopped".to_owned(),
     }
@@ -243,7 +246,8 @@ impl<'a> Pass<'_, 'a> {
         if !deployment.stage.is_rolling() || deployment.failures < threshold {
             return;
         }
-        let is_unhealthy = deployment.last_failure.as_deref() == Some(UNHEALTHY);
+        let is_unhealthy =
+            [Some(UNHEALTHY), Some(TARGET_UNHEALTHY)].contains(&deployment.last_failure.as_deref());
         let why = if is_unhealthy {
             "tasks failed container health checks"
         } else {

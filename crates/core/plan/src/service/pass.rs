@@ -12,7 +12,7 @@ use model::task::StopCause;
 
 use super::inventory::{Leave, TaskInventory, TaskView};
 use super::limits::{FAST_TRIES, STEADY_AGAIN_MS, backoff_ms};
-use super::snapshot::{ServicePlan, Snapshot, Start};
+use super::snapshot::{ServicePlan, Snapshot, Start, TargetFailure};
 
 /// A row of the snapshot, none for a new one, and its working copy.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) enum Why {
 pub(super) struct TaskPlan {
     pub(super) starts: Vec<Start>,
     pub(super) stops: Vec<(TaskId, StopCause)>,
+    /// What load balancers found of tasks that are stopped for it.
+    pub(super) target_failures: Vec<(TaskId, TargetFailure)>,
     /// Tasks that are missing: desired, less those that stay. More than `starts` while the ceiling or a pause bounds them.
     pub(super) needed: u32,
     pub(super) desired: u32,
@@ -61,6 +63,10 @@ impl TaskPlan {
         let service = pass.snapshot.service.name.clone();
         let cause = match (&view.leave, why) {
             (Some(Leave::Unhealthy), _) => StopCause::Unhealthy { service },
+            (Some(Leave::TargetUnhealthy(failure)), _) => {
+                self.target_failures.push((view.task.id, failure.clone()));
+                StopCause::TargetUnhealthy { service, group: failure.group.clone() }
+            }
             (Some(Leave::Draining(instance)), _) => {
                 StopCause::InstanceDraining { instance: instance.clone() }
             }
@@ -140,6 +146,10 @@ impl<'p, 'a> Pass<'p, 'a> {
             if matches!(cause, StopCause::Unhealthy { .. }) {
                 self.say(ServiceEventKind::Unhealthy { task: *task });
             }
+        }
+        for (task, failure) in &plan.target_failures {
+            let TargetFailure { group, instance, port, why } = failure.clone();
+            self.say(ServiceEventKind::TargetUnhealthy { task: *task, instance, port, group, why });
         }
         self.plan.events.extend(ServiceEventKind::stopped(task_set, &stopped));
         self.plan.starts.extend(plan.starts.iter().cloned());

@@ -156,6 +156,10 @@ pub(super) fn push_starts(plan: &mut TaskPlan, deployment: DeploymentId, tasks: 
     }
 }
 
+fn is_unhealthy(view: &TaskView<'_>) -> bool {
+    view.leave.as_ref().is_some_and(Leave::is_unhealthy)
+}
+
 /// Stops tasks above the desired count, and up to `in_the_way` more whose places missing tasks need.
 fn stop_some<'l, 'a>(
     pass: &Pass<'_, 'a>,
@@ -181,7 +185,7 @@ fn stop_some<'l, 'a>(
     let most = levels.running.saturating_sub(line.sizes.desired).saturating_add(in_the_way);
     for view in candidates(line, staying, moved, most as usize, plan) {
         let readiness = view.readiness;
-        let is_own_failing = view.leave == Some(Leave::Unhealthy) && view.deployment == line.id;
+        let is_own_failing = is_unhealthy(view) && view.deployment == line.id;
         let is_one_by_one = is_own_failing && levels.judged() <= line.sizes.desired;
         if is_one_by_one && failing_left == 0 {
             continue;
@@ -189,7 +193,7 @@ fn stop_some<'l, 'a>(
         if !levels.may_stop(readiness, &line.sizes, in_the_way > 0) {
             continue;
         }
-        let is_shielded = view.is_protected && view.leave != Some(Leave::Unhealthy);
+        let is_shielded = view.is_protected && !is_unhealthy(view);
         if is_shielded {
             plan.spare(view);
             continue;

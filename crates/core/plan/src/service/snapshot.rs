@@ -1,5 +1,7 @@
 //! What a pass is decided from ([`Snapshot`]), and what it decides ([`ServicePlan`]).
 
+use std::collections::BTreeMap;
+
 use longshore_types::{DeploymentId, InstanceArn, InstanceId, TaskId, Timestamp};
 use model::instance::InstanceStatus;
 use model::service::{Deployment, DeploymentKey, Service, ServiceEventKind, ServiceNotes, TaskSet};
@@ -17,12 +19,35 @@ pub struct Snapshot<'a> {
     /// For daemons every instance of the cluster; otherwise at least those that tasks of the service
     /// are on and that are not active.
     pub hosts: Vec<ServiceHost>,
+    /// Of tasks whose revision has load balancers, how these find them.
+    pub balance: BTreeMap<TaskId, Balance>,
     /// The zones that have instances for the service. Only rebalancing looks at them.
     pub zones: Vec<String>,
     pub notes: ServiceNotes,
     /// A fresh name, used if a deployment is rolled back.
     pub rollback_id: DeploymentId,
     pub now: Timestamp,
+}
+
+/// How load balancers find a task that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// It is not registered yet, or no check has been decisive.
+    Awaited,
+    /// Every target group finds it healthy.
+    Healthy,
+    Failing(TargetFailure),
+}
+
+/// What a target group's checks find of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetFailure {
+    /// The target group's ARN.
+    pub group: String,
+    /// Set where instances are registered.
+    pub instance: Option<String>,
+    pub port: u16,
+    pub why: String,
 }
 
 /// An instance as a service's reconciler sees it.

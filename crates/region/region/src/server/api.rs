@@ -26,7 +26,7 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, limits};
+use super::{BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, balancers, limits};
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -195,6 +195,11 @@ impl<S: RegionApi> Server<S> {
             caller
         };
         let name = operation?;
+        if let Some(call) = balancers::call(&asked.parts.headers, &asked.whole.bytes)?
+            && let Some(done) = self.region.balancers(&caller, call)
+        {
+            return Ok(json_answer(balancers::text(&done.await?)?));
+        }
         if let Some(own) = own
             && let Some(doing) = self.region.own(&caller, own, &asked.whole.bytes)
         {
@@ -338,11 +343,15 @@ fn own_operation(parts: &Parts) -> Option<&str> {
 }
 
 fn own_answer(value: &serde_json::Value) -> Answer {
+    json_answer(value.to_string())
+}
+
+fn json_answer(text: String) -> Answer {
     Answer {
         status: 200,
         content_type: "application/x-amz-json-1.1".into(),
         headers: Vec::new(),
-        body: value.to_string().into(),
+        body: text.into(),
     }
 }
 

@@ -8,6 +8,7 @@
 mod absent;
 mod answer;
 mod api;
+mod balancers;
 mod body;
 mod budget;
 mod doors;
@@ -30,6 +31,7 @@ pub use control::ports::BoxFuture;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use routing::wire;
 
 use crate::audit::Outcome;
 pub use answer::Body;
@@ -91,6 +93,8 @@ pub mod limits {
     pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
     /// The same, for what reads whole layers.
     pub const LAYER_ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
+    /// How long a balancer's process may wait for news; it asks again then.
+    pub const BALANCER_WAIT_MAX: Duration = Duration::from_secs(40);
     /// How long connections may go on after the region was told to end.
     pub const GRACE_MAX: Duration = Duration::from_secs(10);
 }
@@ -144,6 +148,15 @@ pub trait RegionApi: Send + Sync + 'static {
         _operation: &str,
         _body: &'a [u8],
     ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
+        None
+    }
+    /// A call of a balancer's process; `None` where there are no balancers, or not for this caller: the processes
+    /// of a region call as whom it belongs to.
+    fn balancers<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _call: wire::Call,
+    ) -> Option<BoxFuture<'a, Result<wire::Answer, ApiError>>> {
         None
     }
     /// Opens an agent's socket; the request is verified.

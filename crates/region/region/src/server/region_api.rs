@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
@@ -11,13 +12,14 @@ use control::{AccessKey, Config, RootKeyError};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use routing::wire;
 use serde_json::Value;
 
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody,
-    serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, OWN_SERVICE, ROTATE_ROOT_KEY,
+    RegionApi, RequestBody, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -166,6 +168,28 @@ impl RegionApi for Region {
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         let status = is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))?;
         Some(Box::pin(std::future::ready(Ok(status))))
+    }
+
+    fn balancers<'a>(
+        &'a self,
+        caller: &'a Caller,
+        call: wire::Call,
+    ) -> Option<BoxFuture<'a, Result<wire::Answer, ApiError>>> {
+        let is_host = caller.principal == Principal::Node { instance: None };
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
+        if !is_host && !is_owner {
+            return None;
+        }
+        Some(match call {
+            wire::Call::Read(asked) => Box::pin(async move {
+                let wait = Duration::from_millis(asked.wait_ms).min(limits::BALANCER_WAIT_MAX);
+                Ok(wire::Answer::Read(self.elb.feed.read(asked.version, wait).await))
+            }),
+            wire::Call::Report(report) => Box::pin(async move {
+                self.elb.take_in(report).await?;
+                Ok(wire::Answer::Reported)
+            }),
+        })
     }
 
     fn session(self: Arc<Self>, caller: &Caller, request: Request<Incoming>) -> Response<String> {

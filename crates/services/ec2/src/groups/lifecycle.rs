@@ -152,7 +152,7 @@ fn check_unused(view: &View, group: &SecurityGroup) -> Result<(), Refusal> {
     let interfaces = view.members(&interfaces).filter_map(|key| {
         let Key::Interface(account, address) = key else { return None };
         let row = view.interfaces.get(*account, address)?;
-        Some(format!("{} of task {}", row.eni, row.task))
+        Some(format!("{} of {}", row.eni, row.user))
     });
     let rules = view.references_to_group(group.account, &group.id);
     let rules = rules.map(|rule| format!("{} of {}", rule.id, rule.group));

@@ -18,6 +18,7 @@ fn is_given<T>(list: Option<&[T]>) -> bool {
 /// The members that tie a service's tasks to what this region does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ties<'a> {
+    /// Of task sets, and of services whose tasks are in task sets.
     pub(crate) load_balancers: Option<&'a [api::LoadBalancer]>,
     pub(crate) service_registries: Option<&'a [api::ServiceRegistry]>,
     pub(crate) service_connect: Option<&'a api::ServiceConnectConfiguration>,
@@ -30,7 +31,7 @@ pub(crate) struct Ties<'a> {
 impl Ties<'_> {
     pub(crate) fn check(self) -> Result<(), ApiError> {
         if is_given(self.load_balancers) {
-            return refuse("loadBalancers", "it has no load balancers");
+            return refuse("loadBalancers", "its task sets have no load balancers");
         }
         if is_given(self.service_registries) {
             return refuse("serviceRegistries", "it has no service discovery");

@@ -217,7 +217,12 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
         assert_eq!(error.code, "UnsupportedFeatureException", "{what}");
         assert!(error.message.starts_with(&format!("{what} is not supported")), "{error}");
     };
-    refuse(|input| input.load_balancers = Some(vec![Default::default()]), "loadBalancers").await;
+    let classic = |input: &mut api::CreateServiceRequest| {
+        let load_balancer_name = text("web");
+        let classic = api::LoadBalancer { load_balancer_name, ..Default::default() };
+        input.load_balancers = Some(vec![classic]);
+    };
+    refuse(classic, "loadBalancerName").await;
     let registries = |input: &mut api::CreateServiceRequest| {
         input.service_registries = Some(vec![Default::default()]);
     };

@@ -238,7 +238,7 @@ async fn a_service_keeps_its_controller() {
     assert_eq!(error.code, "UnsupportedFeatureException");
     let balancers =
         world.update(|input| input.load_balancers = Some(vec![Default::default()])).await;
-    assert!(balancers.unwrap_err().message.starts_with("loadBalancers is not supported"));
+    assert_eq!(balancers.unwrap_err().message, "targetGroupArn can not be blank.");
     world.update(|input| input.load_balancers = Some(vec![])).await.unwrap();
 }
 

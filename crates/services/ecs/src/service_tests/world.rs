@@ -197,6 +197,7 @@ impl World {
                     deployment: deployment.id,
                     is_ready: false,
                     is_accounted: false,
+                    is_registered: false,
                 }),
                 phase,
                 desired: Desired::Running,

@@ -7,6 +7,7 @@
 //! Level-triggered: a pass looks at all that its service has. What waits for time has an alarm, what waits
 //! for others is woken by their change. [`rolls`] begins deployments for secrets that have changed.
 
+mod balance;
 mod interest;
 pub(crate) mod lost;
 mod pass;
@@ -28,6 +29,7 @@ use model::{Index, Key, ServiceId, View};
 use store::Change;
 
 use crate::Ecs;
+pub(crate) use balance::balances;
 use interest::{Interest, Interests};
 pub(crate) use snapshot::load_capacity;
 use wake::SeenInstances;

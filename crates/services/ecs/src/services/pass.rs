@@ -21,6 +21,7 @@ use store::{BATCH_ROWS_MAX, Batch};
 use tracing::info;
 
 use super::Who;
+use super::balance::{NoRoom, Targets, is_balance_due};
 use super::interest::Interest;
 use super::snapshot::{LoadedSnapshot, load_snapshot};
 use super::starts::{Maker, Unplaced};
@@ -94,6 +95,7 @@ fn glance(ecs: &Ecs, who: &Who, rollback_id: DeploymentId) -> Option<Done> {
     let is_short = snapshot.deployments.iter().any(|row| row.shortage.is_some())
         || snapshot.task_sets.iter().any(|row| row.shortage.is_some());
     let is_idle = plan.is_idle()
+        && !is_balance_due(&view, snapshot)
         && !is_short
         && !loaded.is_cut
         && learnt_digests(ecs, &view, snapshot).is_empty();
@@ -277,11 +279,38 @@ impl<'t> ServicePass<'t> {
             let Some(task) = changed.remove(id).or_else(|| row(id)) else { continue };
             changed.insert(*id, seen(task));
         }
+        let targets = self.follow_targets(&mut changed, rows_max.saturating_sub(stopped.len()));
         self.outcome.stopped = stopped.len();
         self.say_what_stopped(&stopped);
+        self.events.extend(targets.write(batch));
         for task in changed.into_values() {
             put_task(self.view, batch, task);
         }
+    }
+
+    /// Registers tasks as targets and deregisters them, as they are by now.
+    fn follow_targets(
+        &mut self,
+        changed: &mut BTreeMap<TaskId, Task>,
+        rows_max: usize,
+    ) -> Targets<'t> {
+        let mut targets = Targets::new(self.view, self.snapshot, self.now);
+        for task in &self.snapshot.tasks {
+            let task = changed.get(&task.id).unwrap_or(task);
+            if !targets.concern(task) {
+                continue;
+            }
+            let rows_left = rows_max.saturating_sub(changed.len() + targets.rows());
+            match targets.follow(task, rows_left) {
+                Ok(Some(next)) => drop(changed.insert(next.id, next)),
+                Ok(None) => {}
+                Err(NoRoom) => {
+                    self.is_cut = true;
+                    break;
+                }
+            }
+        }
+        targets
     }
 
     /// Says what the reconciler says, less what was left to the next pass.
@@ -295,7 +324,9 @@ impl<'t> ServicePass<'t> {
                         self.events.push(ServiceEventKind::Stopped { task_set, tasks });
                     }
                 }
-                ServiceEventKind::Unhealthy { task } if !stopped.contains(&task) => {}
+                ServiceEventKind::Unhealthy { task }
+                | ServiceEventKind::TargetUnhealthy { task, .. }
+                    if !stopped.contains(&task) => {}
                 what => self.events.push(what),
             }
         }
@@ -449,6 +480,10 @@ impl<'t> ServicePass<'t> {
                 | ServiceEventKind::Started { .. }
                 | ServiceEventKind::Stopped { .. }
                 | ServiceEventKind::Unhealthy { .. }
+                | ServiceEventKind::TargetsRegistered { .. }
+                | ServiceEventKind::TargetsDeregistered { .. }
+                | ServiceEventKind::DrainBegun { .. }
+                | ServiceEventKind::TargetUnhealthy { .. }
                 | ServiceEventKind::NeverRan { .. }
                 | ServiceEventKind::Failing { .. }
                 | ServiceEventKind::DeploymentCompleted { .. }

@@ -1,5 +1,7 @@
 //! What a service's reconciler is shown, loaded from a view.
 
+use std::collections::BTreeMap;
+
 use longshore_types::{DeploymentId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Rank, Scheduling};
@@ -9,6 +11,7 @@ use plan::service::{ServiceHost, Snapshot};
 use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
 
 use super::Who;
+use super::balance::balances;
 use crate::Ecs;
 use crate::task_template::{TaskSource, TaskTemplate, rules};
 
@@ -37,6 +40,7 @@ pub(super) fn load_snapshot<'v>(
         deployments: deployments.map(AsRef::as_ref).filter(|row| row.rank < Rank::Gone).collect(),
         task_sets: view.task_sets_of(who.account, &who.service).map(AsRef::as_ref).collect(),
         hosts: vec![],
+        balance: BTreeMap::new(),
         zones: vec![],
         notes: view
             .service_events
@@ -48,6 +52,7 @@ pub(super) fn load_snapshot<'v>(
         now,
     };
     load_capacity(ecs, view, &mut snapshot);
+    snapshot.balance = balances(view, &snapshot);
     Some(LoadedSnapshot { snapshot, is_cut })
 }
 

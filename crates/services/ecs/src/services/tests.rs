@@ -12,6 +12,8 @@ use super::*;
 use crate::testing::TestEcs;
 use crate::waiting::WaitingPool;
 
+mod balancing;
+
 struct World {
     test: TestEcs,
     driver: Driver,

@@ -76,6 +76,12 @@ pub(super) fn row(
             Some(_) => {}
             None => drop(instances.0.remove(&(*account, *id))),
         },
+        // Whoever takes a target away lets its task go in the same batch.
+        Key::ElbTarget(account, id) => {
+            if let Some(task) = view.elb_targets.get(*account, id).and_then(|it| it.task.as_ref()) {
+                changed(*account, &task.service, queue);
+            }
+        }
         // With managed scaling tasks wait that had no capacity before.
         Key::CapacityProvider(account, _) => {
             let topics = [Topic::Capacity, Topic::Quota];
@@ -116,6 +122,10 @@ pub(super) fn row(
         | Key::SecurityGroup(..)
         | Key::SecurityGroupRule(..)
         | Key::Ec2Tags(..)
+        | Key::ElbBalancer(..)
+        | Key::ElbGroup(..)
+        | Key::ElbListener(..)
+        | Key::ElbRule(..)
         | Key::EcrRegistry(..) => {}
     }
 }

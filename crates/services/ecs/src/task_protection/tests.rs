@@ -15,6 +15,7 @@ async fn task(world: &World, deployment: Option<u64>) -> TaskId {
                 deployment: DeploymentId(deployment),
                 is_ready: false,
                 is_accounted: false,
+                is_registered: false,
             });
         })
         .await;

@@ -96,6 +96,7 @@ impl<'v> TaskTemplate<'v> {
                 deployment: source.id,
                 is_ready: false,
                 is_accounted: false,
+                is_registered: false,
             }),
             revision: source.revision.clone(),
             asked: OnceLock::new(),

@@ -78,6 +78,7 @@ fn check_moves(at: &str, service: &Service, before: &View, after: &View, world: 
             && match task.stop_cause.as_deref() {
                 Some(
                     StopCause::ServiceScaled { .. }
+                    | StopCause::TargetUnhealthy { .. }
                     | StopCause::InstanceDraining { .. }
                     | StopCause::ZoneRebalanced { .. },
                 ) => true,

@@ -1,0 +1,299 @@
+//! Health checks: each target that is used has a task that checks it at its group's interval, from start to start.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Version};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use routing::{
+    CheckPort, CheckProtocol, HealthCheck, Outcome, ProtocolVersion, TargetGroup, TargetState,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::limits::{CHECK_ANSWER_BYTES_MAX, CHECKS_MAX};
+use crate::live;
+use crate::pool;
+use crate::shared::Shared;
+use crate::target::LiveTarget;
+
+/// Starts checks of targets as they come, and cuts those that drained for long enough, until the process ends.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let room = Arc::new(Semaphore::new(CHECKS_MAX));
+    let mut snapshots = shared.snapshot.subscribe();
+    let mut watched: Vec<Watch> = Vec::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let mut next: Vec<Watch> = Vec::new();
+        for (group, target, state) in snapshot.targets() {
+            let order = Order { group: Arc::new(group.group.clone()), state };
+            let old = watched.iter().position(|watch| Arc::ptr_eq(&watch.target, target));
+            let watch = match old.map(|at| watched.swap_remove(at)) {
+                Some(watch) => {
+                    watch.order.send_if_modified(|known| {
+                        let is_new = *known != order;
+                        *known = order.clone();
+                        is_new
+                    });
+                    watch
+                }
+                None => {
+                    let (tell, told) = watch::channel(order);
+                    let (shared, room) = (Arc::clone(&shared), Arc::clone(&room));
+                    tasks.spawn(attend(shared, Arc::clone(target), told, room));
+                    Watch { target: Arc::clone(target), order: tell }
+                }
+            };
+            next.push(watch);
+        }
+        // Those that are left have lost their sender, which ends their tasks.
+        watched = next;
+        while tasks.try_join_next().is_some() {}
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A target that is attended to.
+struct Watch {
+    target: Arc<LiveTarget>,
+    order: watch::Sender<Order>,
+}
+
+/// What a target's task goes by.
+#[derive(Clone, Debug, PartialEq)]
+struct Order {
+    group: Arc<TargetGroup>,
+    state: TargetState,
+}
+
+/// Looks after one target until it is gone from the table.
+async fn attend(
+    shared: Arc<Shared>,
+    target: Arc<LiveTarget>,
+    mut order: watch::Receiver<Order>,
+    room: Arc<Semaphore>,
+) {
+    let mut next = Instant::now();
+    loop {
+        let now = order.borrow_and_update().clone();
+        let work = async {
+            match now.state {
+                TargetState::Unused => std::future::pending().await,
+                TargetState::Draining { until } => {
+                    let left = until.since_ms(shared.clock.now());
+                    tokio::time::sleep(Duration::from_millis(left)).await;
+                    if live::is_cut_at_the_end(&now.group) {
+                        target.cut();
+                    }
+                    std::future::pending().await
+                }
+                TargetState::Initial | TargetState::Healthy | TargetState::Unhealthy => {
+                    tokio::select! {
+                        () = sleep_until(next) => {}
+                        () = target.check_now.notified() => {}
+                    }
+                    let started = Instant::now();
+                    let Ok(_place) = room.acquire().await else { return started };
+                    let outcome = check(&shared, &now.group, target.address).await;
+                    let at = shared.clock.now();
+                    if target.checked(outcome, &now.group.health, at)
+                        && live::is_cut_when_unhealthy(&now.group)
+                    {
+                        target.cut();
+                    }
+                    target.pool.sweep();
+                    started
+                }
+            }
+        };
+        tokio::select! {
+            started = work => {
+                let interval = u64::from(now.group.health.interval_s.max(1));
+                next = started + Duration::from_secs(interval);
+            }
+            changed = order.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // A check that was broken off is made again with the new settings.
+                next = next.min(Instant::now() + Duration::from_secs(u64::from(
+                    order.borrow().group.health.interval_s.max(1),
+                )));
+            }
+        }
+    }
+}
+
+/// One check.
+async fn check(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Outcome {
+    let check = &group.health;
+    let address = match check.port {
+        CheckPort::Traffic => address,
+        CheckPort::Port(port) => SocketAddr::new(address.ip(), port),
+    };
+    let time = Duration::from_secs(u64::from(check.timeout_s.max(1)));
+    timeout(time, probe(shared, group, address)).await.unwrap_or(Outcome::TimedOut)
+}
+
+async fn probe(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Outcome {
+    let check = &group.health;
+    let Ok(stream) = TcpStream::connect(address).await else { return Outcome::Failed };
+    let is_h2 = group.version != ProtocolVersion::Http1;
+    match check.protocol {
+        CheckProtocol::Tcp => Outcome::Passed,
+        CheckProtocol::Http => http(group, address, stream, "http").await,
+        CheckProtocol::Https => {
+            let tls = &shared.to_targets;
+            let tls = if is_h2 { &tls.h2 } else { &tls.h1 };
+            match pool::tls(stream, tls).await {
+                Ok(stream) => http(group, address, stream, "https").await,
+                Err(_) => Outcome::Failed,
+            }
+        }
+    }
+}
+
+async fn http<S>(group: &TargetGroup, address: SocketAddr, stream: S, scheme: &str) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match group.version {
+        ProtocolVersion::Http1 => http1_check(&group.health, address, stream).await,
+        ProtocolVersion::Http2 => http2_check(&group.health, address, stream, scheme, false).await,
+        ProtocolVersion::Grpc => http2_check(&group.health, address, stream, scheme, true).await,
+    }
+}
+
+fn host(address: SocketAddr) -> String {
+    match address.port() {
+        80 | 443 => address.ip().to_string(),
+        _ => address.to_string(),
+    }
+}
+
+fn path(check: &HealthCheck) -> &str {
+    if check.path.starts_with('/') { &check.path } else { "/" }
+}
+
+const AGENT: &str = "ELB-HealthChecker/2.0";
+
+async fn http1_check<S>(check: &HealthCheck, address: SocketAddr, stream: S) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = Request::builder()
+        .uri(path(check))
+        .header(http::header::HOST, host(address))
+        .header(http::header::USER_AGENT, AGENT)
+        .header(http::header::CONNECTION, "close")
+        .body(Full::<Bytes>::default());
+    let Ok(request) = request else { return Outcome::Failed };
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+        return Outcome::Failed;
+    };
+    let answered = async {
+        let answer = sender.send_request(request).await.ok()?;
+        let code = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), CHECK_ANSWER_BYTES_MAX);
+        // The code is what counts; a long body is not read to its end.
+        let _ = body.collect().await;
+        Some(code)
+    };
+    let code = tokio::select! {
+        code = answered => code,
+        // It ends before the answer only if that never comes.
+        _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
+    };
+    outcome(code, check)
+}
+
+async fn http2_check<S>(
+    check: &HealthCheck,
+    address: SocketAddr,
+    stream: S,
+    scheme: &str,
+    is_grpc: bool,
+) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let uri = format!("{scheme}://{address}{}", path(check));
+    let mut request = Request::builder()
+        .uri(uri)
+        .version(Version::HTTP_2)
+        .method(if is_grpc { Method::POST } else { Method::GET })
+        .header(http::header::USER_AGENT, AGENT);
+    // An empty message of gRPC: not compressed, of no bytes.
+    let body = if is_grpc { Bytes::from_static(&[0; 5]) } else { Bytes::new() };
+    if is_grpc {
+        request = request.header("content-type", "application/grpc").header("te", "trailers");
+    }
+    let Ok(request) = request.body(Full::new(body)) else { return Outcome::Failed };
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let Ok((mut sender, connection)) = shaken else { return Outcome::Failed };
+    let answered = async {
+        let answer = sender.send_request(request).await.ok()?;
+        let code = answer.status().as_u16();
+        let status = |headers: &http::HeaderMap| -> Option<u16> {
+            headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+        };
+        let in_head = status(answer.headers());
+        let body = Limited::new(answer.into_body(), CHECK_ANSWER_BYTES_MAX);
+        let body = body.collect().await.ok();
+        if !is_grpc {
+            return Some(code);
+        }
+        in_head.or_else(|| status(body?.trailers()?))
+    };
+    let code = tokio::select! {
+        code = answered => code,
+        _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
+    };
+    outcome(code, check)
+}
+
+fn outcome(code: Option<u16>, check: &HealthCheck) -> Outcome {
+    match code {
+        None => Outcome::Failed,
+        Some(code) if check.matcher.is_match(code) => Outcome::Passed,
+        Some(code) => Outcome::Code(code),
+    }
+}
+
+/// Gives less to targets that fail more than the others, and more again when they have stopped, while the process lives.
+pub(crate) async fn mitigate(shared: Arc<Shared>) {
+    let mut period = tokio::time::interval(crate::limits::ANOMALY_PERIOD);
+    loop {
+        period.tick().await;
+        let snapshot = Arc::clone(&shared.snapshot.borrow());
+        for group in snapshot.groups.values() {
+            let is_wanted = matches!(
+                group.group.algorithm,
+                routing::Algorithm::WeightedRandom { mitigate_anomalies: true }
+            );
+            if is_wanted {
+                let targets: Vec<_> = group.targets.iter().map(|(target, _)| target).collect();
+                let seen: Vec<_> = targets
+                    .iter()
+                    .map(|target| {
+                        let (results, failures) = target.take_results();
+                        routing::choose::Seen { results, failures, share: target.share() }
+                    })
+                    .collect();
+                for (target, share) in targets.iter().zip(routing::choose::shares(&seen)) {
+                    target.set_share(share);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The line to the region: the table comes, reports go. Neither stops the other, nor what is served.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use files::whole::{self, Durability};
+use futures_util::future::BoxFuture;
+use longshore_types::Chain;
+use routing::{REPORT_INTERVAL_MS, Report, Table, Update};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::limits::{READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
+use crate::listen::Listeners;
+use crate::live::Snapshot;
+use crate::shared::Shared;
+
+/// Why the region was not heard.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {doing}")]
+pub struct FeedError {
+    pub doing: &'static str,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The region as a balancer's process knows it.
+pub trait Feed: Send + Sync + std::fmt::Debug {
+    /// What changed since `version` (0: everything is asked for), at once if something did, else after `wait` at the latest.
+    fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>>;
+    fn report(&self, report: Report) -> BoxFuture<'_, Result<(), FeedError>>;
+}
+
+/// The file in which the last table is kept: with it a process begins while the region is away.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved(pub(crate) PathBuf);
+
+impl Saved {
+    /// The table as it was served last; empty if there is none that can be read.
+    pub(crate) fn load(&self) -> Table {
+        match whole::read_json::<Table>(&self.0).and_then(whole::Found::value) {
+            Ok(table) => table.unwrap_or_default(),
+            Err(error) => {
+                warn!(error = %Chain(&error), "the saved table cannot be read; the region's is waited for");
+                Table::default()
+            }
+        }
+    }
+
+    async fn save(&self, table: &Table) {
+        let Ok(text) = serde_json::to_vec(table) else { return };
+        let path = self.0.clone();
+        let write = move || whole::write(&path, &text, Durability::DiesWithTheMachine);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            warn!(error = %Chain(&error), "the table could not be saved");
+        }
+    }
+}
+
+/// Reads tables and serves by them, while the process lives.
+pub(crate) async fn follow(
+    shared: Arc<Shared>,
+    feed: Arc<dyn Feed>,
+    listeners: Arc<Listeners>,
+    saved: Saved,
+    mut table: Table,
+) {
+    let mut is_away = false;
+    // What was saved is served, but whether it is the region's is yet to be heard: a region that was set up anew
+    // counts its versions from the beginning.
+    let mut known = 0;
+    loop {
+        let read = timeout(READ_WAIT * 2, feed.read(known, READ_WAIT)).await;
+        let update = match read {
+            Ok(Ok(update)) => update,
+            Ok(Err(error)) => {
+                if !is_away {
+                    warn!(error = %Chain(&error), "region is away, serving on by the last table");
+                }
+                is_away = true;
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            Err(_) => continue,
+        };
+        if is_away {
+            info!("region is back");
+        }
+        is_away = false;
+        if update == Update::Unchanged {
+            // An address may have come to this machine, or a port become free.
+            if listeners.is_missing_some(&table) {
+                listeners.follow(&table).await;
+            }
+            continue;
+        }
+        let Some(next) = table.updated(update) else {
+            // A change of another version: everything is asked for.
+            known = 0;
+            continue;
+        };
+        known = next.version;
+        if next != table {
+            table = next;
+            apply(&shared, &listeners, &table).await;
+            saved.save(&table).await;
+        }
+    }
+}
+
+/// Serves by a table from now on.
+pub(crate) async fn apply(shared: &Arc<Shared>, listeners: &Listeners, table: &Table) {
+    let before = Arc::clone(&shared.snapshot.borrow());
+    let next = Snapshot::new(table, &before, shared.clock.as_ref(), &shared.changed);
+    shared.snapshot.send_replace(Arc::new(next));
+    listeners.follow(table).await;
+    shared.changed.notify_one();
+}
+
+/// Tells the region what is seen, whenever that changed and now and then, while the process lives.
+pub(crate) async fn tell(
+    shared: Arc<Shared>,
+    feed: Arc<dyn Feed>,
+    listeners: Arc<Listeners>,
+    node: String,
+) {
+    loop {
+        let pause = Duration::from_millis(REPORT_INTERVAL_MS);
+        let _ = timeout(pause, shared.changed.notified()).await;
+        // What changes at the same time is told at once.
+        tokio::time::sleep(REPORT_PAUSE).await;
+        let snapshot = Arc::clone(&shared.snapshot.borrow());
+        let mut report = snapshot.report(&node);
+        report.local = listeners.local();
+        let sent = timeout(READ_WAIT, feed.report(report)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            shared.changed.notify_one();
+        }
+    }
+}

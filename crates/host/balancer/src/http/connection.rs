@@ -1,0 +1,206 @@
+//! A client's connection: served until it is idle, old, or told to end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use routing::ListenerId;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+
+use super::handle;
+use crate::limits::{
+    GRACE_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_GRACE,
+};
+use crate::shared::Shared;
+use crate::tls::TlsFacts;
+
+/// A connection of a client, and what its requests share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: ListenerId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) tls: Option<TlsFacts>,
+    pub(crate) is_h2: bool,
+    /// `TID_…`, as logs name it.
+    pub(crate) trace: String,
+    opened: Instant,
+    keep_alive: Duration,
+    idle: Duration,
+    requests: AtomicU64,
+    open: AtomicU64,
+    last_end_ms: AtomicU64,
+}
+
+/// How long a connection may live, and idle; fixed when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) keep_alive: Duration,
+    pub(crate) idle: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        listener: ListenerId,
+        (peer, local): (SocketAddr, SocketAddr),
+        tls: Option<TlsFacts>,
+        times: Times,
+    ) -> Self {
+        let trace = format!("TID_{:016x}{:016x}", shared.seed(), shared.seed());
+        let is_h2 = tls.as_ref().is_some_and(|tls| tls.is_h2);
+        let (opened, Times { keep_alive, idle }) = (Instant::now(), times);
+        let (requests, open, last_end_ms) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            shared,
+            listener,
+            peer,
+            local,
+            tls,
+            is_h2,
+            trace,
+            opened,
+            keep_alive,
+            idle,
+            requests,
+            open,
+            last_end_ms,
+        }
+    }
+
+    /// Whether the client is to be told that this answer is the last on its connection.
+    pub(crate) fn is_last(&self) -> bool {
+        self.shared.is_closing() || self.opened.elapsed() >= self.keep_alive
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether an HTTP/2 connection is to be told to go away.
+    fn is_over(&self) -> bool {
+        let idle_ms = self.age_ms().saturating_sub(self.last_end_ms.load(Relaxed));
+        let is_idle = self.open.load(Relaxed) == 0 && idle_ms >= ms(self.idle);
+        is_idle || self.is_last() || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+    }
+
+    /// Counts a request as open until the value is dropped.
+    fn opens(self: &Arc<Self>) -> Open {
+        self.requests.fetch_add(1, Relaxed);
+        self.open.fetch_add(1, Relaxed);
+        Open(Arc::clone(self))
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Open(Arc<Client>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.last_end_ms.store(self.0.age_ms(), Relaxed);
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<S>(client: Client, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let client = Arc::new(client);
+    if client.is_h2 { serve_h2(client, stream).await } else { serve_h1(client, stream).await }
+}
+
+async fn serve_h1<S>(client: Arc<Client>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(client.idle)
+        .max_buf_size(HEAD_BYTES_MAX * 2)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let service = service_fn(|request| {
+        let client = Arc::clone(&client);
+        async move {
+            let _open = client.opens();
+            Ok::<_, Infallible>(handle::handle(&client, request).await)
+        }
+    });
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut closing = client.shared.closing.subscribe();
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        _ = closing.wait_for(|closing| *closing) => None,
+    };
+    match ended {
+        Some(Err(error)) if error.is_timeout() => {
+            // Half a request is answered; a connection that was only idle is just closed.
+            if let Some(parts) = connection.into_parts()
+                && !parts.read_buf.is_empty()
+            {
+                let mut stream = parts.io.into_inner();
+                let _ = timeout(Duration::from_secs(1), stream.write_all(TIMED_OUT)).await;
+            }
+        }
+        // What went wrong on it concerns the client alone, who knows.
+        Some(_) => {}
+        None => {
+            // A kept connection is closed with its next answer, which says so: closed while it is idle, it could
+            // cross with a request that is on its way.
+            if timeout(IDLE_GRACE, &mut connection).await.is_err() {
+                Pin::new(&mut connection).graceful_shutdown();
+                let _ = timeout(GRACE_MAX, connection).await;
+            }
+        }
+    }
+}
+
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Time-out\r\nserver: awselb/2.0\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
+
+async fn serve_h2<S>(client: Arc<Client>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let service = service_fn(|request| {
+        let client = Arc::clone(&client);
+        let open = client.opens();
+        async move {
+            let _open = open;
+            Ok::<_, Infallible>(handle::handle(&client, request).await)
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut closing = client.shared.closing.subscribe();
+    loop {
+        let look = client.idle.min(Duration::from_secs(1));
+        tokio::select! {
+            _ = &mut connection => return,
+            _ = closing.wait_for(|closing| *closing) => break,
+            () = tokio::time::sleep(look) => if client.is_over() { break },
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    let grace = if client.shared.is_closing() { GRACE_MAX } else { client.keep_alive };
+    let _ = timeout(grace, connection).await;
+}

@@ -1,0 +1,451 @@
+//! A request on its way to a target, and the answer on its way back.
+//!
+//! A request is offered to another target only if not a byte of it can have reached the first: the connection was
+//! refused, or the kept one had ended before the request was written. A request that changes nothing and has no body
+//! is also sent again when a kept connection ended without a byte of answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, SET_COOKIE, TE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use longshore_types::Timestamp;
+use routing::{
+    CompiledRule, ProtocolVersion, Stickiness, TargetProtocol, WeightedGroup, choose, forwarded,
+    without_port,
+};
+use tracing::debug;
+
+use super::answers::Failure;
+use super::body::{AnswerBody, Relay, RequestBody};
+use super::handle::Turn;
+use super::{cookies, headers, tunnel};
+use crate::limits::TRIES_MAX;
+use crate::live::LiveGroup;
+use crate::pool::{self, ConnectError, Http1};
+use crate::target::{Lease, LiveTarget};
+
+/// The answer of a target, with what it holds.
+struct Answered {
+    response: Response<Incoming>,
+    lease: Lease,
+    sender: Option<Http1>,
+}
+
+/// How an attempt ended that brought no answer.
+enum Missed {
+    /// Nothing reached the target: another may be asked.
+    Unsent(Box<Request<RequestBody>>, Failure),
+    /// It may have been begun.
+    Lost(Failure),
+}
+
+pub(super) async fn forward(
+    turn: &mut Turn<'_>,
+    rule: &CompiledRule,
+    groups: &[WeightedGroup],
+    sticky_s: Option<u32>,
+    mut request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Failure> {
+    let shared = &turn.client.shared;
+    let now = shared.clock.now();
+    let rule_id = rule.rule.id.0.as_str();
+    let kept = sticky_s.and_then(|seconds| {
+        let cookie = cookies::value(request.headers(), cookies::GROUP_CORS)
+            .or_else(|| cookies::value(request.headers(), cookies::GROUP))?;
+        let id = shared.cookies.open_group(rule_id, cookie, seconds, now)?;
+        groups.iter().find(|group| group.group.0 == id && group.weight > 0)
+    });
+    let chosen =
+        kept.or_else(|| choose::group(groups, shared.seed())).ok_or(Failure::Unavailable)?;
+    let group = turn.snapshot.groups.get(&chosen.group).ok_or(Failure::Unavailable)?;
+    if let Some(entry) = &mut turn.entry {
+        entry.group = Some(group.group.id.clone());
+    }
+    fits(group.group.version, &request)?;
+    let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let came = parts.headers.clone();
+    let request = outgoing(
+        turn,
+        rule,
+        group,
+        parts,
+        RequestBody::new(body, &turn.exchange),
+        upgrade.is_some(),
+    )?;
+    let answered = ask(turn, group, request, &came, now).await?;
+    let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
+    set.extend(target_cookies(turn, group, &answered, now));
+    let mut answer = finish(turn, answered, upgrade).await?;
+    for cookie in set {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            answer.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    Ok(answer)
+}
+
+/// Whether a group of a protocol version takes this request.
+fn fits(version: ProtocolVersion, request: &Request<Incoming>) -> Result<(), Failure> {
+    let is_h2 = request.version() == Version::HTTP_2;
+    let is_grpc = is_h2
+        && request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let fits = match version {
+        ProtocolVersion::Http1 => !is_grpc,
+        ProtocolVersion::Http2 => is_h2,
+        ProtocolVersion::Grpc => is_h2 && request.method() == Method::POST,
+    };
+    if fits { Ok(()) } else { Err(Failure::WrongProtocol) }
+}
+
+/// The request as the target gets it.
+fn outgoing(
+    turn: &mut Turn<'_>,
+    rule: &CompiledRule,
+    group: &LiveGroup,
+    parts: request::Parts,
+    body: RequestBody,
+    is_upgrade: bool,
+) -> Result<Request<RequestBody>, Failure> {
+    let (client, live) = (turn.client, turn.live);
+    let attributes = &live.balancer.attributes;
+    let named = parts.uri.authority().map(|name| name.as_str().to_owned());
+    let header = || parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    // HTTP/1.0 may name no host.
+    let came_host = named.or_else(header).filter(|host| !host.is_empty());
+    let came_host = came_host.unwrap_or_else(|| client.local.ip().to_string());
+    let rewritten =
+        rule.rewritten_host(without_port(&came_host)).map_err(|_| Failure::BadRequest)?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.is_empty() { "/" } else { path };
+    let new_path = rule.rewritten_url(path).map_err(|_| Failure::BadRequest)?;
+    if let Some(entry) = &mut turn.entry {
+        entry.transformed(rewritten.as_deref(), new_path.as_deref());
+    }
+    let host = match rewritten {
+        Some(host) => host,
+        None if attributes.preserve_host_header => came_host,
+        None => forwarded::host(&came_host, live.listener.port),
+    };
+    let path = new_path.as_deref().unwrap_or(path);
+    let mut map = parts.headers;
+    let has_trailers =
+        map.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    headers::clean_request(&mut map, attributes, client.is_h2);
+    describe(turn, &mut map);
+    let is_h2 = group.group.version != ProtocolVersion::Http1;
+    let uri = if is_h2 {
+        map.remove(HOST);
+        if has_trailers {
+            map.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        let scheme = if group.group.protocol == TargetProtocol::Https { "https" } else { "http" };
+        Uri::builder().scheme(scheme).authority(host.as_str()).path_and_query(path).build()
+    } else {
+        map.insert(HOST, HeaderValue::from_str(&host).map_err(|_| Failure::BadRequest)?);
+        if is_upgrade {
+            map.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            map.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Uri::builder().path_and_query(path).build()
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = uri.map_err(|_| Failure::BadRequest)?;
+    *request.version_mut() = if is_h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.headers_mut() = map;
+    Ok(request)
+}
+
+/// Says who the client is and how it came.
+fn describe(turn: &mut Turn<'_>, map: &mut HeaderMap) {
+    let (client, live) = (turn.client, turn.live);
+    let attributes = &live.balancer.attributes;
+    let came = headers::joined(map, &headers::FORWARDED_FOR);
+    let value = forwarded::forwarded_for(
+        attributes.forwarded_for,
+        attributes.forwarded_for_port,
+        came.as_deref(),
+        client.peer,
+    );
+    match value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+        Some(value) => drop(map.insert(headers::FORWARDED_FOR, value)),
+        None => drop(map.remove(headers::FORWARDED_FOR)),
+    }
+    let proto = if client.tls.is_some() { "https" } else { "http" };
+    map.insert(headers::FORWARDED_PROTO, HeaderValue::from_static(proto));
+    map.insert(headers::FORWARDED_PORT, HeaderValue::from(live.listener.port));
+    let mut random = [0; 12];
+    random[..8].copy_from_slice(&client.shared.seed().to_be_bytes());
+    random[8..].copy_from_slice(&client.shared.seed().to_be_bytes()[..4]);
+    let came = map.get(headers::TRACE_ID).and_then(|trace| trace.to_str().ok());
+    let trace = forwarded::trace_id(came, client.shared.clock.now().seconds(), random);
+    if let Some(entry) = &mut turn.entry {
+        entry.trace.clone_from(&trace);
+    }
+    if let Ok(trace) = HeaderValue::from_str(&trace) {
+        map.insert(headers::TRACE_ID, trace);
+    }
+    for name in ["x-amzn-tls-version", "x-amzn-tls-cipher-suite"] {
+        map.remove(name);
+    }
+    if let (true, Some(tls)) = (attributes.tls_headers, &client.tls) {
+        map.insert("x-amzn-tls-version", HeaderValue::from_static(tls.version));
+        map.insert("x-amzn-tls-cipher-suite", HeaderValue::from_static(tls.cipher));
+    }
+}
+
+/// Offers the request to targets until one answers or may have begun.
+async fn ask(
+    turn: &mut Turn<'_>,
+    group: &LiveGroup,
+    mut request: Request<RequestBody>,
+    came: &HeaderMap,
+    now: Timestamp,
+) -> Result<Answered, Failure> {
+    let shared = &turn.client.shared;
+    let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
+    let mut last = Failure::Unavailable;
+    for _ in 0..TRIES_MAX {
+        let sticky = if tried.is_empty() { sticky(turn, group, came, now) } else { None };
+        let lease = sticky.or_else(|| group.choose(&tried, shared.seed(), now));
+        let Some(lease) = lease else { return Err(last) };
+        let target = Arc::clone(&lease.target);
+        if let Some(entry) = &mut turn.entry {
+            entry.dispatched(target.address);
+        }
+        match attempt(turn, group, &lease, request).await {
+            Ok((response, sender)) => {
+                let code = response.status();
+                target.note(code.is_server_error());
+                if let Some(entry) = &mut turn.entry {
+                    entry.answered(code.as_u16());
+                }
+                return Ok(Answered { response, lease, sender });
+            }
+            Err(Missed::Lost(why)) => {
+                target.note(true);
+                return Err(why);
+            }
+            Err(Missed::Unsent(unsent, why)) => {
+                target.note(true);
+                target.suspect(now);
+                debug!(target = %target.address, "target was left for another");
+                (request, last) = (*unsent, why);
+                tried.push(target);
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The target that the client's cookie names.
+fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) -> Option<Lease> {
+    let (seconds, names): (u32, &[&str]) = match &group.group.stickiness {
+        Stickiness::LbCookie { seconds } => (*seconds, &[cookies::TARGET_CORS, cookies::TARGET]),
+        Stickiness::AppCookie { name, seconds } => {
+            cookies::value(came, name)?;
+            (*seconds, &[cookies::APP])
+        }
+        Stickiness::Off | Stickiness::SourceIp => return None,
+    };
+    let cookie = names.iter().find_map(|name| cookies::value(came, name))?;
+    let keys = &turn.client.shared.cookies;
+    let key = keys.open_target(&group.group.id.0, cookie, seconds, now)?;
+    group.hold(|target| target.key == key, now)
+}
+
+/// One request to one target.
+async fn attempt(
+    turn: &Turn<'_>,
+    group: &LiveGroup,
+    lease: &Lease,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Option<Http1>), Missed> {
+    let tls =
+        (group.group.protocol == TargetProtocol::Https).then(|| &turn.client.shared.to_targets);
+    if group.group.version != ProtocolVersion::Http1 {
+        let tls = tls.map(|tls| &tls.h2);
+        return attempt_h2(turn, lease, tls, request).await.map(|response| (response, None));
+    }
+    let tls = tls.map(|tls| &tls.h1);
+    let mut request = request;
+    loop {
+        let kept = kept(&lease.target).await;
+        let is_kept = kept.is_some();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => match pool::http1(lease, tls).await {
+                Ok(sender) => sender,
+                Err(error) => return Err(unconnected(request, &error)),
+            },
+        };
+        let spare = if is_kept { repeatable(&request) } else { None };
+        let idle = idle(turn);
+        match turn.exchange.within(idle, sender.try_send_request(request)).await {
+            None => return Err(Missed::Lost(out_of_time(turn))),
+            Some(Ok(response)) => return Ok((response, Some(sender))),
+            Some(Err(mut error)) => match (error.take_message(), spare) {
+                // It had ended before: not a byte was written.
+                (Some(unsent), _) if is_kept => request = unsent,
+                (Some(unsent), _) => {
+                    return Err(Missed::Unsent(Box::new(unsent), Failure::BadGateway));
+                }
+                (None, Some(spare)) if ended_silently(error.error()) => request = spare,
+                (None, _) => return Err(Missed::Lost(Failure::BadGateway)),
+            },
+        }
+    }
+}
+
+/// A connection from the pool that is ready.
+async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
+    while let Some(mut sender) = target.pool.take() {
+        if sender.ready().await.is_ok() {
+            return Some(sender);
+        }
+    }
+    None
+}
+
+async fn attempt_h2(
+    turn: &Turn<'_>,
+    lease: &Lease,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Missed> {
+    let mut request = request;
+    loop {
+        let kept = lease.target.pool.shared();
+        let is_kept = kept.is_some();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => match pool::http2(lease, tls).await {
+                Ok(sender) => {
+                    lease.target.pool.share(sender.clone());
+                    sender
+                }
+                Err(error) => return Err(unconnected(request, &error)),
+            },
+        };
+        match turn.exchange.within(idle(turn), sender.try_send_request(request)).await {
+            None => return Err(Missed::Lost(out_of_time(turn))),
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) if is_kept => request = unsent,
+                Some(unsent) => return Err(Missed::Unsent(Box::new(unsent), Failure::BadGateway)),
+                None => return Err(Missed::Lost(Failure::BadGateway)),
+            },
+        }
+    }
+}
+
+fn unconnected(request: Request<RequestBody>, error: &ConnectError) -> Missed {
+    let why = match error {
+        ConnectError::Refused(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {
+            Failure::BadGateway
+        }
+        ConnectError::TimedOut | ConnectError::TlsTimedOut => Failure::GatewayTimeout,
+    };
+    Missed::Unsent(Box::new(request), why)
+}
+
+fn idle(turn: &Turn<'_>) -> Duration {
+    Duration::from_secs(u64::from(turn.live.balancer.attributes.idle_timeout_s))
+}
+
+/// Whose silence it was.
+fn out_of_time(turn: &Turn<'_>) -> Failure {
+    if turn.exchange.is_upload_done() { Failure::GatewayTimeout } else { Failure::ClientSilent }
+}
+
+/// Whether a kept connection ended before a byte of the answer came.
+fn ended_silently(error: &hyper::Error) -> bool {
+    error.is_closed() || error.is_canceled() || error.is_incomplete_message()
+}
+
+/// A second copy of a request that changes nothing and has no body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !is_safe || !request.body().is_empty() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+fn group_cookies(
+    turn: &Turn<'_>,
+    rule: &str,
+    group: &LiveGroup,
+    sticky_s: Option<u32>,
+    now: Timestamp,
+) -> Vec<String> {
+    let shared = &turn.client.shared;
+    let value = sticky_s
+        .and_then(|_| shared.cookies.seal_group(rule, &group.group.id.0, now, shared.ids.as_ref()));
+    value.map_or_else(Vec::new, |value| {
+        cookies::pair(cookies::GROUP, cookies::GROUP_CORS, &value, now).into()
+    })
+}
+
+fn target_cookies(
+    turn: &Turn<'_>,
+    group: &LiveGroup,
+    answered: &Answered,
+    now: Timestamp,
+) -> Vec<String> {
+    let shared = &turn.client.shared;
+    let (id, key) = (&group.group.id.0, &answered.lease.target.key);
+    let value = || shared.cookies.seal_target(id, key, now, shared.ids.as_ref());
+    match &group.group.stickiness {
+        Stickiness::Off | Stickiness::SourceIp => Vec::new(),
+        Stickiness::LbCookie { .. } => value().map_or_else(Vec::new, |value| {
+            cookies::pair(cookies::TARGET, cookies::TARGET_CORS, &value, now).into()
+        }),
+        Stickiness::AppCookie { name, .. } => {
+            let is_set = answered.response.headers().get_all(SET_COOKIE).iter().any(|cookie| {
+                let own = cookie.to_str().ok().and_then(|cookie| cookie.split_once('='));
+                own.is_some_and(|(own, _)| own == name)
+            });
+            let value = if is_set { value() } else { None };
+            value.map_or_else(Vec::new, |value| {
+                let [own, _] = cookies::pair(cookies::APP, cookies::APP, &value, now);
+                vec![own]
+            })
+        }
+    }
+}
+
+/// The answer as the client gets it.
+async fn finish(
+    turn: &mut Turn<'_>,
+    answered: Answered,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response<AnswerBody>, Failure> {
+    let Answered { mut response, lease, sender } = answered;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client) = upgrade else { return Err(Failure::BadGateway) };
+        let target = hyper::upgrade::on(&mut response);
+        let idle = idle(turn);
+        let entry = turn.entry.take();
+        tunnel::spawn(turn.client, client, target, lease, idle, entry);
+        return Ok(response.map(|_| AnswerBody::empty()));
+    }
+    let idle = idle(turn);
+    let (mut parts, incoming) = response.into_parts();
+    headers::remove_hop_by_hop(&mut parts.headers);
+    headers::finish_answer(&mut parts.headers, &turn.live.listener.attributes);
+    parts.version = if turn.client.is_h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let relay = Relay::new(incoming, Arc::clone(&turn.exchange), idle, lease, sender);
+    Ok(Response::from_parts(parts, AnswerBody::Relay(Box::new(relay))))
+}

@@ -1,0 +1,117 @@
+//! One request: checked, decided, and answered.
+
+use std::sync::Arc;
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use routing::{Action, Head, Headers, redirect, without_port};
+
+use super::answers::{self, Failure};
+use super::body::{AnswerBody, Exchange};
+use super::connection::Client;
+use super::{forward, headers};
+use crate::live::{LiveListener, Snapshot};
+use crate::log::Entry;
+
+/// The headers of a request, as rules ask for them.
+struct Seen<'a>(&'a HeaderMap);
+
+impl Headers for Seen<'_> {
+    fn any(&self, name: &str, wanted: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(wanted)
+    }
+}
+
+/// What one request is answered with, and by.
+pub(super) struct Turn<'a> {
+    pub(super) client: &'a Client,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) live: &'a LiveListener,
+    pub(super) exchange: Arc<Exchange>,
+    /// What the log will say; `None` where nothing is logged.
+    pub(super) entry: Option<Box<Entry>>,
+}
+
+/// Answers a request. Never fails: what goes wrong is an answer.
+pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Response<AnswerBody> {
+    let snapshot = Arc::clone(&client.shared.snapshot.borrow());
+    let Some(live) = snapshot.listeners.get(&client.listener) else {
+        // The listener is gone; connections to it are not served on.
+        let mut answer = answers::failure(Failure::Unavailable, client.is_h2);
+        set_last(&mut answer, client);
+        return answer;
+    };
+    let exchange = Exchange::new();
+    let logs = live.balancer.attributes.access_logs.as_ref();
+    let entry = logs.map(|logs| Entry::begin(client, live, logs, &request, &exchange));
+    let mut turn = Turn { client, snapshot: &snapshot, live, exchange, entry };
+    let mut answer = match turn.answer(request).await {
+        Ok(answer) => answer,
+        Err(why) => answers::failure(why, client.is_h2),
+    };
+    if client.is_last() {
+        set_last(&mut answer, client);
+    }
+    match turn.entry.take() {
+        Some(mut entry) => {
+            entry.status = answer.status().as_u16();
+            answer.map(|body| body.logged(entry))
+        }
+        None => answer,
+    }
+}
+
+fn set_last(answer: &mut Response<AnswerBody>, client: &Client) {
+    if !client.is_h2 && answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+impl Turn<'_> {
+    async fn answer(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        headers::check(&request, self.live.balancer.attributes.desync)?;
+        let uri = request.uri();
+        let head = Head {
+            method: request.method().as_str(),
+            host: without_port(headers::host(&request)),
+            path: uri.path(),
+            query: uri.query(),
+            headers: &Seen(request.headers()),
+            peer: self.client.peer.ip(),
+        };
+        let rule = self.live.rules.find(&head).ok_or(Failure::Unavailable)?;
+        if let Some(entry) = &mut self.entry {
+            entry.matched(&rule.rule);
+        }
+        match &rule.rule.action {
+            Action::FixedResponse { status, content_type, body } => {
+                let content_type = content_type.as_deref().unwrap_or("text/plain");
+                Ok(answers::plain(*status, Some(content_type), body.clone().into()))
+            }
+            Action::Redirect { protocol, host, port, path, query, status } => {
+                let template = redirect::Template { protocol, host, port, path, query };
+                let parts = redirect::Parts {
+                    protocol: if self.client.tls.is_some() { "https" } else { "http" },
+                    host: head.host,
+                    port: self.live.listener.port,
+                    path: head.path,
+                    query: head.query,
+                };
+                let location =
+                    redirect::location(template, parts).map_err(|_| Failure::RedirectTooLong)?;
+                let answer = answers::redirect(status.code(), &location)?;
+                if let Some(entry) = &mut self.entry {
+                    entry.redirect = location;
+                }
+                Ok(answer)
+            }
+            Action::Forward { groups, sticky_s } => {
+                forward::forward(self, rule, groups, *sticky_s, request).await
+            }
+        }
+    }
+}

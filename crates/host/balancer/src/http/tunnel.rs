@@ -1,0 +1,139 @@
+//! Websockets, and every connection that is passed through: bytes in both directions until both have ended, or
+//! nothing went for too long.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::time::Instant;
+
+use super::connection::Client;
+use crate::limits::{HANDSHAKE_WAIT_MAX, TUNNEL_BUFFER_BYTES};
+use crate::log::Entry;
+use crate::target::{Lease, until_cut};
+
+/// Joins a client's and a target's connection once both have switched.
+pub(super) fn spawn(
+    client: &Client,
+    to_client: OnUpgrade,
+    to_target: OnUpgrade,
+    lease: Lease,
+    idle: Duration,
+    entry: Option<Box<Entry>>,
+) {
+    let mut closing = client.shared.closing.subscribe();
+    let cut = lease.cut();
+    let work = async move {
+        let both = async { tokio::join!(to_client, to_target) };
+        let Ok((Ok(a), Ok(b))) = tokio::time::timeout(HANDSHAKE_WAIT_MAX, both).await else {
+            return;
+        };
+        let joined = relay(TokioIo::new(a), TokioIo::new(b), idle);
+        let (sent, received) = tokio::select! {
+            ended = joined => ended.unwrap_or_default(),
+            () = until_cut(cut) => (0, 0),
+            () = async {
+                let _ = closing.wait_for(|closing| *closing).await;
+                tokio::time::sleep(crate::limits::GRACE_MAX).await;
+            } => (0, 0),
+        };
+        if let Some(mut entry) = entry {
+            entry.tunnelled(sent, received);
+        }
+        drop(lease);
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with either side, the cut, or the process"
+    )]
+    tokio::spawn(work);
+}
+
+/// Copies both ways; bytes from `b` to `a` and from `a` to `b`. An error if one side broke or both were idle.
+pub(crate) async fn relay<A, B>(a: A, b: B, idle: Duration) -> io::Result<(u64, u64)>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let activity = Arc::new(Activity { begun: Instant::now(), last_ms: AtomicU64::new(0) });
+    let mut a = Watched { inner: a, activity: Arc::clone(&activity) };
+    let mut b = Watched { inner: b, activity: Arc::clone(&activity) };
+    let size = TUNNEL_BUFFER_BYTES;
+    let copying = copy_bidirectional_with_sizes(&mut a, &mut b, size, size);
+    tokio::pin!(copying);
+    loop {
+        let deadline = activity.last() + idle;
+        tokio::select! {
+            copied = &mut copying => return copied.map(|(from_a, from_b)| (from_b, from_a)),
+            () = tokio::time::sleep_until(deadline) => {
+                if activity.last() + idle <= Instant::now() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+    }
+}
+
+struct Activity {
+    begun: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Activity {
+    fn touch(&self) {
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(ms, Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.last_ms.load(Relaxed))
+    }
+}
+
+/// A stream that notes when bytes went.
+struct Watched<S> {
+    inner: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.activity.touch();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if polled.is_ready() {
+            self.activity.touch();
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

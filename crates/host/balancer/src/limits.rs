@@ -1,0 +1,64 @@
+//! Every limit of the balancer, with its name.
+
+use std::time::Duration;
+
+/// Bytes of a request's line and headers together, and of any one of them.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one header, name and value.
+pub const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of the path and query; a longer one answers 414.
+pub const URI_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 200;
+/// Bytes of all headers of a target's answer; more answers 502.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 32 << 10;
+/// Streams that a client may have open on an HTTP/2 connection.
+pub const H2_STREAMS_MAX: u32 = 128;
+/// Requests on an HTTP/2 connection after which it is told to go away.
+pub const H2_REQUESTS_MAX: u64 = 10_000;
+/// Connections of clients that are open at once; more are closed as they come.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// How long connecting to a target may take; then 504.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take for its TLS handshake.
+pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Connections to one target that are kept open unused.
+pub const IDLE_CONNECTIONS_MAX: usize = 1024;
+/// How long one is kept. Targets whose own time is shorter close it while it is idle, which is noticed.
+pub const IDLE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(50);
+/// Targets that one request is offered to, if the ones before refused the connection.
+pub const TRIES_MAX: usize = 3;
+/// How long a target that refused a connection is asked only if no other is there; a passed check ends it.
+pub const SUSPECT_MS: u64 = 10_000;
+/// Checks of targets that are under way at once.
+pub const CHECKS_MAX: usize = 512;
+/// Bytes of a check's answer that are read.
+pub const CHECK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long open requests may go on after the balancer was told to end.
+pub const GRACE_MAX: Duration = Duration::from_secs(15);
+/// How long a kept connection may wait for its last request then.
+pub const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How long the region may let a read of the table wait.
+pub const READ_WAIT: Duration = Duration::from_secs(20);
+/// How long after a failed read or report the next one waits.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Changes of what is reported within this time go out together.
+pub const REPORT_PAUSE: Duration = Duration::from_millis(10);
+/// Log records that wait to be written; more are dropped and counted.
+pub const LOG_RECORDS_MAX: usize = 65_536;
+/// How often log files are closed and begun anew.
+pub const LOG_PERIOD: Duration = Duration::from_secs(300);
+/// Bytes of a user agent that a log line repeats.
+pub const LOGGED_AGENT_BYTES_MAX: usize = 8 << 10;
+/// Bytes of the copying buffers of a passed-through connection, for each direction.
+pub const TUNNEL_BUFFER_BYTES: usize = 16 << 10;
+/// Time within which failures of a target are compared with those of the others.
+pub const ANOMALY_PERIOD: Duration = Duration::from_secs(5);
+/// Bytes of the largest datagram.
+pub const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Datagrams of a flow that wait for its target; more are lost.
+pub const FLOW_DATAGRAMS_MAX: usize = 64;
+/// Flows of one listener at one address; those beyond are not taken.
+pub const FLOWS_MAX: usize = 16_384;
+/// How long a flow of datagrams may be silent.
+pub const FLOW_IDLE: Duration = Duration::from_secs(120);

@@ -1,0 +1,419 @@
+//! Sockets: one for each address and port that a table names, kept over tables as long as they are named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use files::whole::{self, Durability};
+use futures_util::FutureExt as _;
+use longshore_types::Chain;
+use routing::{ListenerId, ListenerProtocol, Scheme, Table};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info, warn};
+
+use crate::http::connection::{Client, Times, serve};
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX};
+use crate::live::LiveListener;
+use crate::shared::Shared;
+use crate::tcp;
+use crate::tls::TlsFacts;
+use crate::udp;
+
+const BACKLOG: i32 = 4096;
+/// How long after an error of `accept` the next is tried: it is most often the limit of open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where a listener is to be reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// At an interface of the balancer.
+    Interface(ListenerId, Transport, IpAddr, u16),
+    /// At this machine's own address, at the listener's port if it is free.
+    Local(ListenerId, Transport, u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Transport {
+    Stream,
+    Datagram,
+}
+
+/// An open socket that is not yet served.
+enum Bound {
+    Stream(TcpListener),
+    Datagram(UdpSocket),
+}
+
+const PORTS_FILE: &str = "ports.json";
+const LISTENING_FILE: &str = "listening.json";
+
+/// A listener of an internet-facing balancer, and where it is reached on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// `app/web/0123456789abcdef`
+    pub balancer: String,
+    pub listener: ListenerId,
+    pub protocol: ListenerProtocol,
+    /// The listener's own.
+    pub port: u16,
+    pub address: SocketAddr,
+}
+
+/// What the process that keeps its state in `state_dir` listens at, or did last.
+pub fn listening(state_dir: &Path) -> Vec<Listening> {
+    let found = whole::read_json(&state_dir.join(LISTENING_FILE)).and_then(whole::Found::value);
+    found.ok().flatten().unwrap_or_default()
+}
+
+/// The sockets that are open.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    shared: Arc<Shared>,
+    /// The machine's own address, where internet-facing balancers are reached.
+    local: IpAddr,
+    /// Where it is remembered which port was chosen for which listener, and said what is reached where.
+    state_dir: PathBuf,
+    open: Mutex<BTreeMap<Place, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    address: SocketAddr,
+    /// Dropped to have it closed.
+    stop: oneshot::Sender<()>,
+    work: JoinHandle<()>,
+}
+
+impl Open {
+    /// Closes it, once the connections that wait in it are taken.
+    async fn close(self) {
+        drop(self.stop);
+        // It panicked, or has ended.
+        let _ = self.work.await;
+    }
+}
+
+impl Listeners {
+    pub(crate) fn new(shared: Arc<Shared>, local: IpAddr, state_dir: PathBuf) -> Self {
+        Self { shared, local, state_dir, open: Mutex::default() }
+    }
+
+    /// Opens what a table names and closes what it names no more. Connections go on.
+    pub(crate) async fn follow(self: &Listeners, table: &Table) {
+        let wanted = places(table);
+        let (missing, gone) = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone: Vec<Place> =
+                open.keys().filter(|place| !wanted.contains(place)).cloned().collect();
+            let gone: Vec<Open> = gone.iter().filter_map(|place| open.remove(place)).collect();
+            let missing: Vec<Place> =
+                wanted.into_iter().filter(|place| !open.contains_key(place)).collect();
+            (missing, gone)
+        };
+        // First, since what is missing may be at the same address and port.
+        for open in gone {
+            open.close().await;
+        }
+        let mut remembered = self.remembered();
+        for place in missing {
+            match self.open(&place, &remembered) {
+                Ok((address, socket)) => {
+                    info!(listener = %place.listener(), %address, "listening");
+                    if let Place::Local(listener, ..) = &place {
+                        remembered.insert(listener.clone(), address.port());
+                    }
+                    let shared = Arc::clone(&self.shared);
+                    let (stop, stopped) = oneshot::channel();
+                    let work = work(shared, place.listener().clone(), socket, stopped);
+                    #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
+                    let work = tokio::spawn(work);
+                    let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                    open.insert(place, Open { address, stop, work });
+                }
+                Err(error) => {
+                    warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
+                }
+            }
+        }
+        let named: BTreeSet<_> =
+            table.balancers.values().flat_map(|it| &it.listeners).map(|it| &it.id).collect();
+        remembered.retain(|listener, _| named.contains(listener));
+        self.save(PORTS_FILE, &remembered).await;
+        self.save(LISTENING_FILE, &self.listening(table)).await;
+    }
+
+    /// Whether some place of a table is not listened at yet.
+    pub(crate) fn is_missing_some(&self, table: &Table) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        places(table).iter().any(|place| !open.contains_key(place))
+    }
+
+    /// Closes all sockets; connections go on.
+    pub(crate) async fn close(&self) {
+        let all = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *open)
+        };
+        for open in all.into_values() {
+            open.close().await;
+        }
+    }
+
+    /// Where listeners are reached from this machine.
+    pub(crate) fn local(&self) -> Vec<(ListenerId, SocketAddr)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter()
+            .filter_map(|(place, open)| match place {
+                Place::Local(listener, ..) => Some((listener.clone(), open.address)),
+                Place::Interface(..) => None,
+            })
+            .collect()
+    }
+
+    fn open(
+        &self,
+        place: &Place,
+        remembered: &BTreeMap<ListenerId, u16>,
+    ) -> io::Result<(SocketAddr, Bound)> {
+        match place {
+            Place::Interface(_, transport, address, port) => {
+                bind(*transport, SocketAddr::new(*address, *port))
+            }
+            Place::Local(listener, transport, port) => {
+                let kept = remembered.get(listener).copied();
+                // The port that it had; its own; any that is free.
+                let ports = kept.into_iter().chain([*port, 0]);
+                let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+                for port in ports {
+                    match bind(*transport, SocketAddr::new(self.local, port)) {
+                        Ok(bound) => return Ok(bound),
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+
+    fn remembered(&self) -> BTreeMap<ListenerId, u16> {
+        let path = self.state_dir.join(PORTS_FILE);
+        let found = whole::read_json(&path).and_then(whole::Found::value);
+        found.ok().flatten().unwrap_or_default()
+    }
+
+    /// What is reached where on this machine.
+    fn listening(&self, table: &Table) -> Vec<Listening> {
+        let local: BTreeMap<_, _> = self.local().into_iter().collect();
+        let listeners = table.balancers.values().flat_map(|balancer| {
+            balancer.listeners.iter().map(move |listener| (balancer, listener))
+        });
+        listeners
+            .filter_map(|(balancer, listener)| {
+                Some(Listening {
+                    balancer: balancer.name.clone(),
+                    listener: listener.id.clone(),
+                    protocol: listener.protocol,
+                    port: listener.port,
+                    address: *local.get(&listener.id)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn save(&self, name: &str, what: &impl serde::Serialize) {
+        let Ok(text) = serde_json::to_vec(what) else { return };
+        let path = self.state_dir.join(name);
+        let write = move || whole::write(&path, &text, Durability::DiesWithTheMachine);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            warn!(error = %Chain(&error), "what is listened at could not be saved");
+        }
+    }
+}
+
+impl Place {
+    fn listener(&self) -> &ListenerId {
+        match self {
+            Self::Interface(listener, ..) | Self::Local(listener, ..) => listener,
+        }
+    }
+}
+
+fn places(table: &Table) -> Vec<Place> {
+    let mut places = Vec::new();
+    for balancer in table.balancers.values() {
+        for listener in &balancer.listeners {
+            let (id, port) = (&listener.id, listener.port);
+            for transport in transports(listener.protocol) {
+                let at = |address| Place::Interface(id.clone(), *transport, address, port);
+                places.extend(balancer.interfaces.iter().map(|interface| at(interface.address)));
+                if balancer.scheme == Scheme::InternetFacing {
+                    places.push(Place::Local(id.clone(), *transport, port));
+                }
+            }
+        }
+    }
+    places
+}
+
+fn transports(protocol: ListenerProtocol) -> &'static [Transport] {
+    match protocol {
+        ListenerProtocol::Http
+        | ListenerProtocol::Https
+        | ListenerProtocol::Tcp
+        | ListenerProtocol::Tls => &[Transport::Stream],
+        ListenerProtocol::Udp => &[Transport::Datagram],
+        ListenerProtocol::TcpUdp => &[Transport::Stream, Transport::Datagram],
+    }
+}
+
+fn bind(transport: Transport, address: SocketAddr) -> io::Result<(SocketAddr, Bound)> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    // An interface's address may come to this machine a moment later.
+    if address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) && address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    match transport {
+        Transport::Stream => {
+            // Connections of a process before this one may still be ending.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            let listener = TcpListener::from_std(socket.into())?;
+            Ok((listener.local_addr()?, Bound::Stream(listener)))
+        }
+        Transport::Datagram => {
+            socket.bind(&address.into())?;
+            let socket = UdpSocket::from_std(socket.into())?;
+            Ok((socket.local_addr()?, Bound::Datagram(socket)))
+        }
+    }
+}
+
+async fn work(
+    shared: Arc<Shared>,
+    id: ListenerId,
+    socket: Bound,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    match socket {
+        Bound::Stream(socket) => {
+            tokio::select! {
+                () = accept(&shared, &id, &socket) => {}
+                _ = &mut stopped => {}
+            }
+            // Connections that the kernel has made already are served too.
+            while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+                take(&shared, &id, stream, peer);
+            }
+        }
+        Bound::Datagram(socket) => tokio::select! {
+            () = udp::serve(shared, id, socket) => {}
+            _ = &mut stopped => {}
+        },
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, id: &ListenerId, socket: &TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => take(shared, id, stream, peer),
+            Err(error) => {
+                debug!(listener = %id, %error, "connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn take(shared: &Arc<Shared>, id: &ListenerId, stream: TcpStream, peer: SocketAddr) {
+    if shared.connections.load(Relaxed) >= CONNECTIONS_MAX {
+        return;
+    }
+    let connection = Counted::new(shared);
+    let (shared, id) = (Arc::clone(shared), id.clone());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the client, or with the grace of the process"
+    )]
+    tokio::spawn(async move {
+        let _connection = connection;
+        connected(shared, id, stream, peer).await;
+    });
+}
+
+/// Counts a connection while it lives.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn connected(shared: Arc<Shared>, id: ListenerId, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    // It delays small writes only.
+    let _ = stream.set_nodelay(true);
+    let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
+    let ends = (peer, local);
+    match live.listener.protocol {
+        ListenerProtocol::Http => {
+            serve(Client::new(shared, id, ends, None, times(&live)), stream).await;
+        }
+        ListenerProtocol::Https => {
+            let Some(stream) = shaken(&live, stream).await else { return };
+            let facts = TlsFacts::of(stream.get_ref().1);
+            serve(Client::new(shared, id, ends, Some(facts), times(&live)), stream).await;
+        }
+        ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
+            tcp::pass(&shared, &snapshot, &live, stream, ends).await;
+        }
+        ListenerProtocol::Tls => {
+            let Some(stream) = shaken(&live, stream).await else { return };
+            tcp::pass(&shared, &snapshot, &live, stream, ends).await;
+        }
+        // Nothing accepts for it.
+        ListenerProtocol::Udp => {}
+    }
+}
+
+async fn shaken(
+    live: &LiveListener,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let config = live.tls.clone()?;
+    let shaken = TlsAcceptor::from(config).accept(stream);
+    timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok()?.ok()
+}
+
+fn times(live: &LiveListener) -> Times {
+    let attributes = &live.balancer.attributes;
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds.max(1)));
+    Times {
+        keep_alive: seconds(attributes.client_keep_alive_s),
+        idle: seconds(attributes.idle_timeout_s),
+    }
+}

@@ -1,0 +1,249 @@
+//! The table as it is served: compiled, with what is known of each target.
+//!
+//! Each table makes a new snapshot; targets and turns are carried over. A request is decided by the snapshot of its
+//! beginning, but the choice of a target looks at the target itself, so that none that is out is chosen.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longshore_types::{Clock, Timestamp};
+use routing::choose;
+use routing::{
+    Balancer, Certificate, CertificateId, GroupId, Listener, ListenerId, Report, Rules, Table,
+    TargetGroup, TargetProtocol, TargetReport, TargetState,
+};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::target::{Lease, LiveTarget};
+use crate::tls;
+
+/// What is served at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
+    pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
+    pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
+}
+
+/// A listener with the balancer it belongs to.
+#[derive(Debug)]
+pub(crate) struct LiveListener {
+    /// Without its listeners.
+    pub(crate) balancer: Balancer,
+    pub(crate) listener: Listener,
+    pub(crate) rules: Rules,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// What `tls` was made of.
+    pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
+}
+
+/// A group with its targets as they are.
+#[derive(Debug)]
+pub(crate) struct LiveGroup {
+    /// Without its targets.
+    pub(crate) group: TargetGroup,
+    pub(crate) targets: Vec<(Arc<LiveTarget>, TargetState)>,
+    turn: Arc<AtomicU64>,
+}
+
+impl Snapshot {
+    /// What a table is served as, after `before`.
+    pub(crate) fn new(
+        table: &Table,
+        before: &Self,
+        clock: &dyn Clock,
+        changed: &Arc<Notify>,
+    ) -> Self {
+        let now = clock.now();
+        let groups: BTreeMap<_, _> = table
+            .groups
+            .values()
+            .map(|group| {
+                let old = before.groups.get(&group.id).map(Arc::as_ref);
+                (group.id.clone(), Arc::new(LiveGroup::new(group, old, now, changed)))
+            })
+            .collect();
+        for old in before.groups.values() {
+            let new = groups.get(&old.group.id);
+            for (target, _) in &old.targets {
+                let is_kept = new.is_some_and(|new| {
+                    new.targets.iter().any(|(kept, _)| Arc::ptr_eq(kept, target))
+                });
+                if !is_kept {
+                    // Deregistered for good: its delay is over.
+                    target.follow(TargetState::Unused);
+                    if old.is_cut_at_the_end() {
+                        target.cut();
+                    }
+                }
+            }
+        }
+        let mut listeners = BTreeMap::new();
+        for balancer in table.balancers.values() {
+            for listener in &balancer.listeners {
+                let old = before.listeners.get(&listener.id);
+                let live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                listeners.insert(listener.id.clone(), Arc::new(live));
+            }
+        }
+        Self { version: table.version, listeners, groups }
+    }
+
+    /// What the region is told.
+    pub(crate) fn report(&self, node: &str) -> Report {
+        let targets = self.groups.values().flat_map(|group| &group.targets);
+        let one = |(target, _): &(Arc<LiveTarget>, TargetState)| TargetReport {
+            group: target.group.clone(),
+            target: target.key.clone(),
+            registered_at: target.registered_at,
+            finding: target.finding(),
+            in_flight: target.in_flight(),
+        };
+        let targets = targets.map(one).collect();
+        Report { node: node.to_owned(), version: self.version, targets, local: Vec::new() }
+    }
+
+    pub(crate) fn targets(
+        &self,
+    ) -> impl Iterator<Item = (&LiveGroup, &Arc<LiveTarget>, TargetState)> {
+        self.groups.values().flat_map(|group| {
+            group.targets.iter().map(move |(target, state)| (&**group, target, *state))
+        })
+    }
+}
+
+pub(crate) fn is_cut_at_the_end(group: &TargetGroup) -> bool {
+    is_http(group) || group.cut_at_deregistration
+}
+
+/// Whether what is open with a target ends when it becomes unhealthy: flows do, requests may still be answered.
+pub(crate) fn is_cut_when_unhealthy(group: &TargetGroup) -> bool {
+    !is_http(group) && group.cut_when_unhealthy
+}
+
+fn is_http(group: &TargetGroup) -> bool {
+    match group.protocol {
+        TargetProtocol::Http | TargetProtocol::Https => true,
+        TargetProtocol::Tcp
+        | TargetProtocol::Tls
+        | TargetProtocol::Udp
+        | TargetProtocol::TcpUdp => false,
+    }
+}
+
+impl LiveListener {
+    fn new(balancer: &Balancer, listener: &Listener, table: &Table, old: Option<&Self>) -> Self {
+        let rules = Rules::new(listener);
+        for (rule, why) in &rules.faults {
+            warn!(%rule, error = %why, "rule cannot be used and never holds");
+        }
+        // Sessions can be resumed as long as the configuration is the same value.
+        let same = old.filter(|old| {
+            let is_alike = old.listener.tls == listener.tls
+                && old.balancer.attributes.http2 == balancer.attributes.http2;
+            is_alike && old.tls.is_some() && tls::is_same(table, listener, old)
+        });
+        let tls = match same {
+            Some(old) => old.tls.clone(),
+            None => tls::server_config(balancer, listener, &table.certificates),
+        };
+        let certificates = tls::certificates(listener, table);
+        let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
+        Self { balancer, listener: listener.clone(), rules, tls, certificates }
+    }
+}
+
+impl LiveGroup {
+    fn new(group: &TargetGroup, old: Option<&Self>, now: Timestamp, changed: &Arc<Notify>) -> Self {
+        let live = |target: &routing::Target| {
+            let kept = old.and_then(|old| {
+                old.targets.iter().map(|(kept, _)| kept).find(|kept| {
+                    (&kept.key, kept.registered_at, kept.address.ip())
+                        == (&target.key, target.registered_at, target.address)
+                })
+            });
+            let live = match kept {
+                Some(kept) => {
+                    kept.follow(target.state);
+                    Arc::clone(kept)
+                }
+                None => {
+                    let (id, changed) = (group.id.clone(), Arc::clone(changed));
+                    changed.notify_one();
+                    Arc::new(LiveTarget::new(id, target, now, changed))
+                }
+            };
+            (live, target.state)
+        };
+        Self {
+            targets: group.targets.iter().map(live).collect(),
+            group: TargetGroup { targets: Vec::new(), ..group.clone() },
+            turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),
+        }
+    }
+
+    /// Whether what a deregistered target still holds is cut when its delay is over. Flows of network balancers go on
+    /// unless their group says otherwise.
+    pub(crate) fn is_cut_at_the_end(&self) -> bool {
+        is_cut_at_the_end(&self.group)
+    }
+
+    /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.
+    pub(crate) fn choose(
+        &self,
+        tried: &[Arc<LiveTarget>],
+        seed: u64,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let open: Vec<&Arc<LiveTarget>> = self
+            .targets
+            .iter()
+            .map(|(target, _)| target)
+            .filter(|target| !tried.iter().any(|tried| Arc::ptr_eq(tried, target)))
+            .collect();
+        // A target may go out of routing between the look and the hold; then it is looked at again.
+        for round in 0..=open.len() as u64 {
+            let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
+            let eligible = choose::eligible(&self.group, &candidates);
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let seed = seed.wrapping_add(round);
+            let at = choose::target(&self.group, &candidates, &eligible, turn, seed, now)?;
+            if let Some(lease) = open.get(at)?.lease() {
+                return Some(lease);
+            }
+        }
+        None
+    }
+
+    /// Chooses by a hash instead: the same flow comes to the same target while the targets are the same.
+    pub(crate) fn choose_by_hash(
+        &self,
+        tried: &[Arc<LiveTarget>],
+        hash: u64,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let candidates: Vec<_> =
+            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let mut eligible = choose::eligible(&self.group, &candidates);
+        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, &self.targets[*at].0)));
+        let count = u64::try_from(eligible.len()).ok()?;
+        let first = usize::try_from(hash.checked_rem(count)?).ok()?;
+        let (before, from) = eligible.split_at(first);
+        from.iter().chain(before).find_map(|at| self.targets[*at].0.lease())
+    }
+
+    /// Takes hold of the very target that a cookie names, if it may be asked.
+    pub(crate) fn hold(
+        &self,
+        is_it: impl Fn(&LiveTarget) -> bool,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let at = self.targets.iter().position(|(target, _)| is_it(target))?;
+        let candidates: Vec<_> =
+            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);
+        if is_eligible { self.targets[at].0.lease() } else { None }
+    }
+}

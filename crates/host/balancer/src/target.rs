@@ -1,0 +1,226 @@
+//! One target as a balancer's process knows it: its health, what it holds, and connections kept to it.
+//!
+//! A target outlives the tables that name it: of the same registration it is the same value.
+//!
+//! **Invariant:** a lease is given only to a target that is not out of routing. A target is taken out of routing
+//! before its leases are counted, and a lease is counted before it looks whether the target is out; so one that is
+//! out and has no leases never gets one again.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use longshore_types::Timestamp;
+use routing::choose::{Candidate, Readiness};
+use routing::{Finding, GroupId, Health, Outcome, Target, TargetKey, TargetState};
+use tokio::sync::{Notify, watch};
+
+use crate::limits::SUSPECT_MS;
+use crate::pool::Pool;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LiveTarget {
+    pub(crate) group: GroupId,
+    pub(crate) key: TargetKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) registered_at: Timestamp,
+    pub(crate) pool: Pool,
+    is_out: AtomicBool,
+    in_flight: AtomicU32,
+    /// Results since mitigation last looked: all, and failures.
+    results: AtomicU32,
+    failures: AtomicU32,
+    share: AtomicU16,
+    suspect_until_ms: AtomicU64,
+    healthy_since_ms: AtomicU64,
+    health: Mutex<Health>,
+    /// Raised when what is open is to be cut; what is opened later is not.
+    cut: watch::Sender<u64>,
+    /// Rung when it should be checked at once.
+    pub(crate) check_now: Notify,
+    /// Rung when something of it changed that the region is to know.
+    changed: Arc<Notify>,
+}
+
+impl LiveTarget {
+    pub(crate) fn new(
+        group: GroupId,
+        target: &Target,
+        now: Timestamp,
+        changed: Arc<Notify>,
+    ) -> Self {
+        let health = Health::begin(target.state);
+        // Of one that the region knows to be healthy, slow start has been or goes on elsewhere.
+        let healthy_since = if health.is_healthy() { target.registered_at } else { now };
+        Self {
+            group,
+            key: target.key.clone(),
+            address: SocketAddr::new(target.address, target.key.port),
+            registered_at: target.registered_at,
+            pool: Pool::default(),
+            is_out: AtomicBool::new(is_out(target.state)),
+            in_flight: AtomicU32::new(0),
+            results: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            share: AtomicU16::new(1000),
+            suspect_until_ms: AtomicU64::new(0),
+            healthy_since_ms: AtomicU64::new(healthy_since.0),
+            health: Mutex::new(health),
+            cut: watch::Sender::new(0),
+            check_now: Notify::new(),
+            changed,
+        }
+    }
+
+    /// Takes over what a newer table says of it.
+    pub(crate) fn follow(&self, state: TargetState) {
+        let is_out = is_out(state);
+        if self.is_out.swap(is_out, SeqCst) == is_out {
+            return;
+        }
+        if is_out {
+            self.pool.clear();
+        } else {
+            // Back in use: as if nothing had been known.
+            *self.health() = Health::begin(TargetState::Initial);
+            self.check_now.notify_one();
+        }
+        self.changed.notify_one();
+    }
+
+    /// A request's hold on it; `None` if it is out of routing.
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
+        self.in_flight.fetch_add(1, SeqCst);
+        let lease = Lease { target: Arc::clone(self), cut: self.cut.subscribe() };
+        if self.is_out.load(SeqCst) { None } else { Some(lease) }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(SeqCst)
+    }
+
+    pub(crate) fn is_out(&self) -> bool {
+        self.is_out.load(SeqCst)
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn finding(&self) -> Finding {
+        if self.is_out() { Finding::NotChecked } else { self.health().finding }
+    }
+
+    pub(crate) fn candidate(&self, now: Timestamp) -> Candidate {
+        let is_suspect = self.suspect_until_ms.load(SeqCst) > now.0;
+        let readiness = match self.finding() {
+            Finding::NotChecked => Readiness::Out,
+            Finding::Initial => Readiness::Initial,
+            Finding::Healthy if is_suspect => Readiness::Unhealthy,
+            Finding::Healthy => Readiness::Healthy,
+            Finding::CodeMismatch(_) | Finding::Timeout | Finding::Failed => Readiness::Unhealthy,
+        };
+        Candidate {
+            readiness,
+            in_flight: self.in_flight(),
+            healthy_since: Timestamp(self.healthy_since_ms.load(SeqCst)),
+            share: self.share.load(SeqCst),
+        }
+    }
+
+    /// Takes in the result of a check; whether it made a healthy target unhealthy.
+    pub(crate) fn checked(
+        &self,
+        outcome: Outcome,
+        check: &routing::HealthCheck,
+        now: Timestamp,
+    ) -> bool {
+        let mut health = self.health();
+        let before = *health;
+        *health = before.after(outcome, check);
+        let after = *health;
+        drop(health);
+        if outcome == Outcome::Passed {
+            self.suspect_until_ms.store(0, SeqCst);
+        }
+        if before.finding != after.finding {
+            if after.is_healthy() {
+                self.healthy_since_ms.store(now.0, SeqCst);
+            }
+            self.changed.notify_one();
+        }
+        before.is_healthy() && !after.is_healthy()
+    }
+
+    /// It refused a connection: until a check says otherwise others go first.
+    pub(crate) fn suspect(&self, now: Timestamp) {
+        self.suspect_until_ms.store(now.plus_ms(SUSPECT_MS).0, SeqCst);
+        self.pool.clear();
+        self.check_now.notify_one();
+    }
+
+    /// A request to it ended.
+    pub(crate) fn note(&self, is_failure: bool) {
+        self.results.fetch_add(1, SeqCst);
+        if is_failure {
+            self.failures.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Results and failures since this was asked last.
+    pub(crate) fn take_results(&self) -> (u32, u32) {
+        (self.results.swap(0, SeqCst), self.failures.swap(0, SeqCst))
+    }
+
+    pub(crate) fn share(&self) -> u16 {
+        self.share.load(SeqCst)
+    }
+
+    pub(crate) fn set_share(&self, share: u16) {
+        self.share.store(share, SeqCst);
+    }
+
+    /// Ends what is still open with it.
+    pub(crate) fn cut(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+}
+
+fn is_out(state: TargetState) -> bool {
+    match state {
+        TargetState::Draining { .. } | TargetState::Unused => true,
+        TargetState::Initial | TargetState::Healthy | TargetState::Unhealthy => false,
+    }
+}
+
+/// A request's hold on a target, from the choice until the last byte of the answer.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) target: Arc<LiveTarget>,
+    cut: watch::Receiver<u64>,
+}
+
+impl Lease {
+    /// Changes when what was opened with this hold is to be ended.
+    pub(crate) fn cut(&self) -> watch::Receiver<u64> {
+        self.cut.clone()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let before = self.target.in_flight.fetch_sub(1, SeqCst);
+        if before == 1 && self.target.is_out() {
+            self.target.changed.notify_one();
+        }
+    }
+}
+
+/// Completes once what was opened is to be ended.
+pub(crate) async fn until_cut(mut cut: watch::Receiver<u64>) {
+    // A target that is gone cuts nothing: what holds a lease keeps it.
+    if cut.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,167 @@
+//! Connections of network balancers, passed through: TCP, and TLS that ends here.
+//!
+//! A flow goes to a target by a hash of its ends (or of the client's address alone where that is sticky), and stays
+//! there. A target that refuses the connection is left for another: not a byte has reached it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::{Action, Stickiness, TargetProtocol, choose};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::http::tunnel;
+use crate::limits::{CONNECT_WAIT_MAX, GRACE_MAX, TRIES_MAX};
+use crate::live::{LiveGroup, LiveListener, Snapshot};
+use crate::pool;
+use crate::shared::Shared;
+use crate::target::{Lease, LiveTarget, until_cut};
+
+/// Passes a client's connection through to a target of the listener's default action.
+pub(crate) async fn pass<S>(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    live: &LiveListener,
+    stream: S,
+    (peer, local): (SocketAddr, SocketAddr),
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
+    let Some(group) = group_for(snapshot, live, peer, local) else { return };
+    let Some((lease, mut to_target)) = connect(shared, group, peer, local).await else { return };
+    let cut = lease.cut();
+    if group.group.proxy_protocol_v2 {
+        let header = proxy_v2(peer, local);
+        if !matches!(timeout(CONNECT_WAIT_MAX, to_target.write_all(&header)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let joined = async {
+        match group.group.protocol {
+            TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
+                Ok(to_target) => drop(tunnel::relay(stream, to_target, idle).await),
+                Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
+            },
+            TargetProtocol::Tcp
+            | TargetProtocol::TcpUdp
+            | TargetProtocol::Udp
+            | TargetProtocol::Http
+            | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle).await),
+        }
+    };
+    let mut closing = shared.closing.subscribe();
+    tokio::select! {
+        () = joined => {}
+        () = until_cut(cut) => {}
+        () = async {
+            let _ = closing.wait_for(|closing| *closing).await;
+            tokio::time::sleep(GRACE_MAX).await;
+        } => {}
+    }
+}
+
+/// The group that the listener's default action leads a flow to.
+pub(crate) fn group_for<'s>(
+    snapshot: &'s Snapshot,
+    live: &LiveListener,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<&'s Arc<LiveGroup>> {
+    let rule = live.rules.default_rule()?;
+    match &rule.rule.action {
+        Action::Forward { groups, sticky_s } => {
+            // With stickiness all flows of a client go to the same group.
+            let seed = if sticky_s.is_some() { hash(&peer.ip()) } else { hash(&(peer, local)) };
+            snapshot.groups.get(&choose::group(groups, seed)?.group)
+        }
+        // The API takes neither for a network balancer.
+        Action::Redirect { .. } | Action::FixedResponse { .. } => None,
+    }
+}
+
+/// A connection to a target of a group, and the hold on it.
+async fn connect(
+    shared: &Shared,
+    group: &LiveGroup,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<(Lease, TcpStream)> {
+    let flow = flow_hash(group, peer, local);
+    let now = shared.clock.now();
+    let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
+    for _ in 0..TRIES_MAX {
+        let lease = group.choose_by_hash(&tried, flow, now)?;
+        match pool::tcp(lease.target.address).await {
+            Ok(stream) => return Some((lease, stream)),
+            Err(error) => {
+                debug!(target = %lease.target.address, %error, "target was left for another");
+                lease.target.suspect(now);
+                tried.push(Arc::clone(&lease.target));
+            }
+        }
+    }
+    None
+}
+
+/// What a flow is told by: both its ends, or the client's address alone.
+pub(crate) fn flow_hash(group: &LiveGroup, peer: SocketAddr, local: SocketAddr) -> u64 {
+    match &group.group.stickiness {
+        Stickiness::SourceIp => hash(&peer.ip()),
+        Stickiness::Off | Stickiness::LbCookie { .. } | Stickiness::AppCookie { .. } => {
+            hash(&(peer, local))
+        }
+    }
+}
+
+fn hash(of: &impl Hash) -> u64 {
+    // Without a key: the same flow hashes alike on every host and after every restart.
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The header of PROXY protocol version 2.
+fn proxy_v2(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    match (canonical(peer), canonical(local)) {
+        (SocketAddr::V4(peer), SocketAddr::V4(local)) => {
+            header.extend([0x11, 0, 12]);
+            header.extend(peer.ip().octets());
+            header.extend(local.ip().octets());
+        }
+        (peer, local) => {
+            let v6 = |address: SocketAddr| match address {
+                SocketAddr::V4(address) => address.ip().to_ipv6_mapped(),
+                SocketAddr::V6(address) => *address.ip(),
+            };
+            header.extend([0x21, 0, 36]);
+            header.extend(v6(peer).octets());
+            header.extend(v6(local).octets());
+        }
+    }
+    header.extend(peer.port().to_be_bytes());
+    header.extend(local.port().to_be_bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_header_names_both_ends() {
+        let header = proxy_v2("192.0.2.1:258".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(header[..12], *b"\r\n\r\n\0\r\nQUIT\n");
+        assert_eq!(header[12..16], [0x21, 0x11, 0, 12]);
+        assert_eq!(header[16..], [192, 0, 2, 1, 10, 0, 0, 1, 1, 2, 0, 80]);
+        let mixed = proxy_v2("[2001:db8::1]:1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        assert_eq!((mixed[13], mixed.len()), (0x21, 16 + 36));
+    }
+}

@@ -1,0 +1,126 @@
+//! Deregistered targets: no new request, what is in flight finished or cut, and said to the region.
+
+use routing::{Report, TargetState};
+use tokio::sync::watch;
+
+use super::world::*;
+
+fn drain(until_ms: u64) -> impl Fn(&mut routing::Table) {
+    move |table| {
+        let until = now().plus_ms(until_ms);
+        group_of(table).targets[0].state = TargetState::Draining { until };
+    }
+}
+
+#[tokio::test]
+async fn a_draining_target_gets_nothing_new_and_is_confirmed_when_its_last_request_is_done() {
+    let (open, gate) = watch::channel(false);
+    let (a, b) = (backend(Does::Waits(gate)).await, backend(Does::Answers("b")).await);
+    let world = World::new(table(&[a.address])).await;
+    let address = world.address().await;
+    let mut caller = Caller::new(address).await;
+    caller.write(GET).await;
+    while a.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world
+        .change(|table| {
+            drain(60_000)(table);
+            group_of(table).targets.push(target(b.address));
+        })
+        .await;
+    let in_flight = |wanted: u32| {
+        move |report: &Report| report.version == 2 && report.targets[0].in_flight == wanted
+    };
+    world.reported("one in flight", in_flight(1)).await;
+    for _ in 0..10 {
+        assert_eq!(get(address).await.unwrap().body, "b");
+    }
+    open.send_replace(true);
+    assert_eq!(caller.answer().await.unwrap().body, "late");
+    world.reported("none in flight", in_flight(0)).await;
+    assert_eq!(a.count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_cut_when_the_delay_is_over() {
+    let a = backend(Does::Hangs).await;
+    let mut first = table(&[a.address]);
+    balancer(&mut first).attributes.idle_timeout_s = 4000;
+    let world = World::new(first).await;
+    let mut caller = Caller::new(world.address().await).await;
+    caller.write(GET).await;
+    while a.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.change(drain(200)).await;
+    assert_eq!(caller.answer().await.unwrap().status, 502);
+    world.reported("none in flight", |report| report.targets[0].in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn no_request_reaches_a_target_after_its_draining_was_confirmed() {
+    let (a, b) = (backend(Does::Answers("a")).await, backend(Does::Answers("b")).await);
+    let world = World::new(table(&[a.address, b.address])).await;
+    let address = world.address().await;
+    let (stop, stopped) = watch::channel(false);
+    let mut loads = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let stopped = stopped.clone();
+        loads.spawn(async move {
+            let mut caller = Caller::new(address).await;
+            let mut count = 0_u32;
+            while !*stopped.borrow() {
+                assert_eq!(caller.ask(GET).await.unwrap().status, 200);
+                count += 1;
+            }
+            count
+        });
+    }
+    while a.count() < 50 {
+        tokio::task::yield_now().await;
+    }
+    for turn in 0_u64..10 {
+        let a_is_out = turn.is_multiple_of(2);
+        let (out, in_use) = if a_is_out { (&a, &b) } else { (&b, &a) };
+        world
+            .change(|table| {
+                for target in &mut group_of(table).targets {
+                    let is_out = target.key.port == out.address.port();
+                    target.state = if is_out {
+                        TargetState::Draining { until: now().plus_ms(60_000) }
+                    } else {
+                        TargetState::Healthy
+                    };
+                    // Registered anew, and already checked elsewhere.
+                    if !is_out && turn > 0 {
+                        target.registered_at = routing_time(turn);
+                    }
+                }
+            })
+            .await;
+        let port = out.address.port();
+        let version = turn + 2;
+        world
+            .reported("confirmed", |report| {
+                let target = report.targets.iter().find(|one| one.target.port == port).unwrap();
+                report.version == version && target.in_flight == 0
+            })
+            .await;
+        let before = (out.count(), in_use.count());
+        while in_use.count() < before.1 + 30 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(out.count(), before.0, "turn {turn}");
+    }
+    stop.send_replace(true);
+    let mut served = 0;
+    while let Some(count) = loads.join_next().await {
+        served += count.unwrap();
+    }
+    assert_eq!(served, a.count() + b.count());
+}
+
+fn routing_time(turn: u64) -> longshore_types::Timestamp {
+    longshore_types::Timestamp(1 + turn)
+}

@@ -1,0 +1,123 @@
+//! Datagrams of network balancers: each client's address and port is a flow, and stays with one target until it has been
+//! silent for a while, the target is cut, or the listener is gone.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use routing::ListenerId;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
+use crate::shared::Shared;
+use crate::target::{Lease, until_cut};
+use crate::tcp;
+
+/// Serves one socket until it is dropped; its flows end with it.
+pub(crate) async fn serve(shared: Arc<Shared>, id: ListenerId, socket: UdpSocket) {
+    let socket = Arc::new(socket);
+    let mut flows: BTreeMap<SocketAddr, mpsc::Sender<Bytes>> = BTreeMap::new();
+    let mut tasks: JoinSet<SocketAddr> = JoinSet::new();
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        let (size, peer) = tokio::select! {
+            Some(ended) = tasks.join_next() => {
+                if let Ok(peer) = ended {
+                    flows.remove(&peer);
+                }
+                continue;
+            }
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(received) => received,
+                // An earlier answer could not be delivered; the socket is as it was.
+                Err(_) => continue,
+            },
+        };
+        let datagram = Bytes::copy_from_slice(&buffer[..size]);
+        let rest = match flows.get(&peer) {
+            None => datagram,
+            Some(flow) => match flow.try_send(datagram) {
+                // Datagrams may be lost, and of one that comes too fast they are.
+                Ok(()) | Err(TrySendError::Full(_)) => continue,
+                Err(TrySendError::Closed(datagram)) => datagram,
+            },
+        };
+        if flows.len() >= FLOWS_MAX {
+            debug!(listener = %id, "flow refused: there are too many");
+            continue;
+        }
+        let Some(lease) = lease(&shared, &id, &socket, peer) else { continue };
+        let (send, datagrams) = mpsc::channel(FLOW_DATAGRAMS_MAX);
+        // The channel is new, so there is room.
+        let _ = send.try_send(rest);
+        flows.insert(peer, send);
+        let socket = Arc::clone(&socket);
+        tasks.spawn(async move {
+            if let Err(error) = flow(&socket, peer, lease, datagrams).await {
+                debug!(%peer, %error, "flow ended");
+            }
+            peer
+        });
+    }
+}
+
+fn lease(
+    shared: &Arc<Shared>,
+    id: &ListenerId,
+    socket: &UdpSocket,
+    peer: SocketAddr,
+) -> Option<Lease> {
+    let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let live = snapshot.listeners.get(id)?;
+    let local = socket.local_addr().ok()?;
+    let group = tcp::group_for(&snapshot, live, peer, local)?;
+    let flow = tcp::flow_hash(group, peer, local);
+    group.choose_by_hash(&[], flow, shared.clock.now())
+}
+
+async fn flow(
+    socket: &UdpSocket,
+    peer: SocketAddr,
+    lease: Lease,
+    mut datagrams: mpsc::Receiver<Bytes>,
+) -> io::Result<()> {
+    let address = lease.target.address;
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let to_target = UdpSocket::bind((any, 0)).await?;
+    to_target.connect(address).await?;
+    let cut = lease.cut();
+    let copying = async {
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            let next = async {
+                tokio::select! {
+                    datagram = datagrams.recv() => match datagram {
+                        Some(datagram) => to_target.send(&datagram).await.map(|_| ()),
+                        None => Err(io::ErrorKind::ConnectionAborted.into()),
+                    },
+                    received = to_target.recv(&mut buffer) => match received {
+                        Ok(size) => socket.send_to(&buffer[..size], peer).await.map(|_| ()),
+                        Err(error) => Err(error),
+                    },
+                }
+            };
+            match timeout(FLOW_IDLE, next).await {
+                Ok(done) => done?,
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    tokio::select! {
+        ended = copying => ended,
+        () = until_cut(cut) => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! `longshore balancer`: the process that takes clients' connections for the region's load balancers.
+//!
+//! It asks the region where it is at each call, so it goes on whatever becomes of the region meanwhile.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_wire::sigv4::Credentials;
+use balancer::{Config, Feed, FeedError};
+use futures_util::future::BoxFuture;
+use longshore_types::{OsIds, RegionName, SystemClock};
+use routing::wire::ReadRequest;
+use routing::{Report, Update};
+use tracing::info;
+
+use crate::cli::BalancerArgs;
+use crate::client::Client;
+use crate::commands::region as region_command;
+use crate::data_dir::{DataDir, Role};
+use crate::error::Error;
+use crate::signals;
+
+/// What the process keeps, in the data directory.
+pub(crate) const BALANCER_DIR: &str = "balancer";
+const POLL: Duration = Duration::from_millis(20);
+
+pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error> {
+    data.create()?;
+    let _lock = data.take(Role::Balancer)?;
+    let Some(region) = region_name(data).await else { return Ok(()) };
+    let keys = region_command::load_keys(data)?;
+    let credentials = Credentials {
+        access_key: keys.node.access_key_id,
+        secret: keys.node.secret_access_key,
+        session_token: None,
+    };
+    let config = Config {
+        state_dir: data.root().join(BALANCER_DIR),
+        logs_dir: args.access_logs.clone().unwrap_or_else(|| default_logs(data)),
+        region: region.to_string(),
+        node: "local".to_owned(),
+        local: args.address,
+    };
+    let line = Arc::new(Line { data: data.clone(), credentials });
+    info!(%region, "balancer ready");
+    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), signals::stop())
+        .await
+        .map_err(Error::io("run the balancer"))
+}
+
+fn default_logs(data: &DataDir) -> PathBuf {
+    data.root().join(BALANCER_DIR).join("access-logs")
+}
+
+/// The region's name, once one has run here; `None` if asked to end before.
+async fn region_name(data: &DataDir) -> Option<RegionName> {
+    let wait = async {
+        loop {
+            if let Ok(region) = data.region() {
+                return region.region;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::select! {
+        name = wait => Some(name),
+        () = signals::stop() => None,
+    }
+}
+
+/// The region of a data directory, wherever it listens now.
+#[derive(Clone)]
+struct Line {
+    data: DataDir,
+    credentials: Credentials,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Line({})", self.data.root().display())
+    }
+}
+
+impl Line {
+    fn client(&self) -> Result<Client, Error> {
+        let region = self.data.running_region()?;
+        Ok(Client::new(region.endpoint(), region.region, self.credentials.clone()))
+    }
+}
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(
+    doing: &'static str,
+) -> impl Fn(E) -> FeedError {
+    move |error| FeedError { doing, source: Box::new(error) }
+}
+
+impl Feed for Line {
+    fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>> {
+        Box::pin(async move {
+            let doing = "read the balancers' table";
+            let client = self.client().map_err(failed(doing))?;
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let asked = ReadRequest { version, wait_ms };
+            client.own("ReadBalancers", &asked).await.map_err(failed(doing))
+        })
+    }
+
+    fn report(&self, report: Report) -> BoxFuture<'_, Result<(), FeedError>> {
+        Box::pin(async move {
+            let doing = "report targets";
+            let client = self.client().map_err(failed(doing))?;
+            let told: Result<serde_json::Value, _> = client.own("ReportBalancers", &report).await;
+            told.map(|_| ()).map_err(failed(doing))
+        })
+    }
+}

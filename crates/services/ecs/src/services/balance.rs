@@ -1,0 +1,276 @@
+//! A service's tasks as targets of load balancers: registered once they run, deregistered before they are told to stop.
+//!
+//! Whatever stops a task, its row first turns to wanted stopped while its agent still hears that it is to run
+//! (`Task::is_held`). Here its targets are set to drain; once all of them are gone, which who watches them writes
+//! (`control::targets`), or this pass finds, the agent is told.
+//!
+//! **Invariant:** a task and its targets are registered in one batch, and a task that is to stop is never registered.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp};
+use model::elb::{ElbPath, GroupTargets, TargetHealth, TargetId, TargetTask};
+use model::service::{ServiceBalancer, ServiceEventKind};
+use model::task::{Desired, Input, Phase, Task, step};
+use model::{ElbGroup, ElbTarget, Key, ServiceRevision, View};
+use plan::service::{Balance, Snapshot, TargetFailure};
+use store::Batch;
+
+/// Where the published ports of instances are reached by balancers.
+const INSTANCE_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// The batch takes no more rows, or something else has to go before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+/// Revisions behind load balancers, by their deployments.
+type Balanced<'v> = BTreeMap<DeploymentId, &'v ServiceRevision>;
+
+fn balanced<'v>(view: &'v View, snapshot: &Snapshot<'_>) -> Balanced<'v> {
+    let (account, service) = (snapshot.service.scope.account, snapshot.service.key());
+    let with_revision = snapshot.deployments.iter().filter_map(|row| {
+        let revision = view.revision_of(account, &service, row.revision)?;
+        (!revision.load_balancers.is_empty()).then_some((row.id, revision.as_ref()))
+    });
+    with_revision.collect()
+}
+
+fn serves(task: &Task) -> bool {
+    task.phase == Phase::Running && task.desired == Desired::Running
+}
+
+/// Whether a task is a target of load balancers, or is to be one.
+fn is_balanced(balanced: &Balanced<'_>, task: &Task) -> bool {
+    let deployment = task.service.as_ref().map(|service| service.deployment);
+    let is_to_be = deployment.is_some_and(|id| balanced.contains_key(&id));
+    task.is_registered() || (is_to_be && serves(task))
+}
+
+/// How load balancers find each task that runs and has some.
+pub(crate) fn balances(view: &View, snapshot: &Snapshot<'_>) -> BTreeMap<TaskId, Balance> {
+    let balanced = balanced(view, snapshot);
+    let tasks = snapshot.tasks.iter().filter(|task| serves(task));
+    tasks
+        .filter(|task| is_balanced(&balanced, task))
+        .map(|task| (task.id, balance(view, snapshot, &balanced, task)))
+        .collect()
+}
+
+fn balance(view: &View, snapshot: &Snapshot<'_>, balanced: &Balanced<'_>, task: &Task) -> Balance {
+    let account = snapshot.service.scope.account;
+    let deployment = task.service.as_ref().map(|service| service.deployment);
+    let revision = deployment.and_then(|id| balanced.get(&id));
+    let wanted = revision.map_or(1, |revision| revision.load_balancers.len());
+    let mut healthy = 0;
+    for row in view.targets_of_task(account, task.id) {
+        match row.health {
+            TargetHealth::Healthy => healthy += 1,
+            TargetHealth::Unhealthy(failure) => {
+                let id = &row.id;
+                let group = view.elb_groups.get(account, &id.group);
+                let is_instance =
+                    group.is_some_and(|group| group.targets == GroupTargets::Instance);
+                return Balance::Failing(TargetFailure {
+                    group: model::elb::arn(&snapshot.service.scope, "targetgroup", &id.group),
+                    instance: is_instance.then(|| id.target.to_string()),
+                    port: id.port,
+                    why: failure.to_string(),
+                });
+            }
+            TargetHealth::Initial | TargetHealth::Draining { .. } => {}
+        }
+    }
+    // What somebody deregistered, or deleted with its group, is awaited for ever: it serves no more.
+    if wanted <= healthy { Balance::Healthy } else { Balance::Awaited }
+}
+
+/// Whether a pass would register or deregister something.
+pub(super) fn is_balance_due(view: &View, snapshot: &Snapshot<'_>) -> bool {
+    let mut targets = Targets::new(view, snapshot, snapshot.now);
+    snapshot.tasks.iter().any(|task| {
+        targets.concern(task)
+            && (targets.follow(task, usize::MAX) != Ok(None) || targets.rows() > 0)
+    })
+}
+
+/// What a pass does about targets.
+#[derive(Debug)]
+pub(super) struct Targets<'t> {
+    view: &'t View,
+    snapshot: &'t Snapshot<'t>,
+    account: AccountId,
+    balanced: Balanced<'t>,
+    now: Timestamp,
+    registered: Vec<ElbTarget>,
+    draining: Vec<ElbTarget>,
+    gone: Vec<TargetId>,
+    /// Tasks whose requests in flight are waited for from now on.
+    begun: u32,
+}
+
+impl<'t> Targets<'t> {
+    pub(super) fn new(view: &'t View, snapshot: &'t Snapshot<'t>, now: Timestamp) -> Self {
+        Self {
+            view,
+            snapshot,
+            account: snapshot.service.scope.account,
+            balanced: balanced(view, snapshot),
+            now,
+            registered: vec![],
+            draining: vec![],
+            gone: vec![],
+            begun: 0,
+        }
+    }
+
+    /// Whether something may have to be done for a task's targets.
+    pub(super) fn concern(&self, task: &Task) -> bool {
+        is_balanced(&self.balanced, task)
+    }
+
+    /// Rows that will be written besides tasks.
+    pub(super) fn rows(&self) -> usize {
+        self.registered.len() + self.draining.len() + self.gone.len()
+    }
+
+    /// Does what is due for a task, as it is by now, and says what becomes of its row.
+    pub(super) fn follow(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+        if task.phase == Phase::Stopped {
+            return self.forget(task, rows_left).map(|()| None);
+        }
+        if task.is_held() {
+            return self.deregister(task, rows_left);
+        }
+        if !task.is_registered() {
+            return self.register(task, rows_left);
+        }
+        Ok(None)
+    }
+
+    fn register(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+        let deployment = task.service.as_ref().map(|service| service.deployment);
+        let revision = deployment.and_then(|id| self.balanced.get(&id).copied());
+        let Some(revision) = revision else { return Ok(None) };
+        let mut rows = Vec::new();
+        for each in &revision.load_balancers {
+            // Whatever is missing, a group or a port, is waited for.
+            let Some(group) = self.view.elb_groups.get(self.account, &each.group) else {
+                return Ok(None);
+            };
+            let Some((id, address)) = self.place(task, group, each) else { return Ok(None) };
+            let known = self.view.elb_targets.get(self.account, &id);
+            if known.is_some_and(|row| row.task.is_some()) {
+                // Of a task before it, whose address it has: that one's targets go first.
+                return Err(NoRoom);
+            }
+            rows.push(ElbTarget {
+                scope: self.snapshot.service.scope.clone(),
+                id,
+                address,
+                zone: task.zone.as_deref().map(str::to_owned),
+                registered_at: self.now,
+                health: TargetHealth::Initial,
+                task: Some(TargetTask { service: self.snapshot.service.key(), task: task.id }),
+            });
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        if rows_left < rows.len() + 1 {
+            return Err(NoRoom);
+        }
+        let next = step(task, &Input::TargetsRegistered, self.now);
+        if next.is_some() {
+            self.registered.extend(rows);
+        }
+        Ok(next)
+    }
+
+    /// What a task is registered as in a group, and where it is reached.
+    fn place(
+        &self,
+        task: &Task,
+        group: &ElbGroup,
+        balancer: &ServiceBalancer,
+    ) -> Option<(TargetId, Ipv4Addr)> {
+        let path: ElbPath = group.path();
+        if group.targets == GroupTargets::Ip {
+            let address = task.interface.as_ref()?.address;
+            let target = address.to_string().into();
+            return Some((TargetId { group: path, target, port: balancer.port }, address));
+        }
+        let instance = self.view.instance_of_any(task.instance?)?;
+        let container =
+            task.containers.iter().find(|each| each.name.as_str() == balancer.container)?;
+        let bindings = container.seen.bindings.iter();
+        let port = bindings
+            .filter(|binding| binding.container_port == Some(balancer.port))
+            .find_map(|binding| binding.host_port)?;
+        let id = instance.ec2_instance_id.clone().unwrap_or_else(|| instance.id.to_string());
+        Some((TargetId { group: path, target: id.into(), port }, INSTANCE_ADDRESS))
+    }
+
+    fn deregister(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+        let rows = self.view.targets_of_task(self.account, task.id);
+        let rows: Vec<&ElbTarget> = rows.map(AsRef::as_ref).collect();
+        if rows.is_empty() {
+            return Ok(step(task, &Input::TargetsGone, self.now));
+        }
+        let live: Vec<&ElbTarget> = rows.into_iter().filter(|row| !row.is_draining()).collect();
+        if rows_left < live.len() {
+            return Err(NoRoom);
+        }
+        self.begun += u32::from(!live.is_empty());
+        for row in live {
+            let group = self.view.elb_groups.get(self.account, &row.id.group);
+            let delay_ms = group.map_or(0, |group| group.deregistration_delay_ms());
+            let health = TargetHealth::Draining { until: self.now.plus_ms(delay_ms) };
+            self.draining.push(ElbTarget { health, ..row.clone() });
+        }
+        Ok(None)
+    }
+
+    /// Of a task that is no more: there is nothing to wait for.
+    fn forget(&mut self, task: &Task, rows_left: usize) -> Result<(), NoRoom> {
+        let rows = self.view.targets_of_task(self.account, task.id);
+        let gone: Vec<TargetId> = rows.map(|row| row.id.clone()).collect();
+        if rows_left < gone.len() {
+            return Err(NoRoom);
+        }
+        self.gone.extend(gone);
+        Ok(())
+    }
+
+    /// Writes the targets, and says what there is to say of them.
+    pub(super) fn write(self, batch: &mut Batch) -> Vec<ServiceEventKind> {
+        let scope = &self.snapshot.service.scope;
+        let count = |ids: &mut dyn Iterator<Item = &TargetId>| {
+            let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+            for id in ids {
+                *counts.entry(model::elb::arn(scope, "targetgroup", &id.group)).or_default() += 1;
+            }
+            counts
+        };
+        let mut events = Vec::new();
+        for (group, targets) in count(&mut self.registered.iter().map(|row| &row.id)) {
+            events.push(ServiceEventKind::TargetsRegistered { group, targets });
+        }
+        let left = self.draining.iter().map(|row| &row.id).chain(&self.gone);
+        for (group, targets) in count(&mut left.into_iter()) {
+            events.push(ServiceEventKind::TargetsDeregistered { group, targets });
+        }
+        if self.begun > 0 {
+            events.push(ServiceEventKind::DrainBegun { task_set: None, tasks: self.begun });
+        }
+        for row in &self.registered {
+            batch.rely(Key::ElbGroup(self.account, row.id.group.clone()));
+            batch.rely(Key::ElbTarget(self.account, row.id.clone()));
+        }
+        batch.writes.extend(self.registered.into_iter().map(Into::into));
+        batch.writes.extend(self.draining.into_iter().map(Into::into));
+        let account = self.account;
+        batch.deletes.extend(self.gone.into_iter().map(|id| Key::ElbTarget(account, id)));
+        events
+    }
+}

@@ -1,0 +1,344 @@
+//! From rows to what balancers serve by: [`table`] is a function of a view.
+//!
+//! A group is in it while a listener or a rule forwards to it, and while targets of it drain.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::elb::{
+    BalancerKind, ElbAction, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion, TargetHealth, arn,
+};
+use model::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, View};
+use routing::{
+    AccessLogs, Action, Algorithm, Balancer, BalancerAttributes, BalancerId, CheckPort,
+    CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId, HealthCheck, Interface, Kind,
+    Listener, ListenerAttributes, ListenerId, ListenerProtocol, Pattern, ProtocolVersion,
+    RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
+    TargetKey, TargetProtocol, TargetState, Transforms, WeightedGroup,
+};
+
+use crate::attributes::{value_of_balancer, value_of_group};
+use crate::listeners::of_balancer;
+use crate::rules::of_listener;
+use crate::targets::{is_used, of_group};
+
+/// Everything that balancers must know, as of a view.
+pub fn table(view: &View) -> Table {
+    let balancers = view.elb_balancers.iter().map(|row| {
+        let balancer = balancer(view, row);
+        (balancer.id.clone(), balancer)
+    });
+    let groups = view.elb_groups.iter().filter_map(|row| {
+        let is_used = is_used(view, row);
+        let targets: Vec<&ElbTarget> =
+            of_group(view, row.scope.account, &row.path()).map(AsRef::as_ref).collect();
+        let drains = targets.iter().any(|target| target.is_draining());
+        (is_used || drains).then(|| {
+            let group = group(row, is_used, &targets);
+            (group.id.clone(), group)
+        })
+    });
+    Table {
+        version: view.seq.0.max(1),
+        balancers: balancers.collect(),
+        groups: groups.collect(),
+        certificates: BTreeMap::new(),
+    }
+}
+
+fn is_on(text: &str) -> bool {
+    text == "true"
+}
+
+fn number(text: &str) -> u32 {
+    text.parse().unwrap_or(0)
+}
+
+fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
+    let interfaces = row.zones.iter().map(|zone| Interface {
+        eni: zone.eni.to_string(),
+        address: IpAddr::V4(zone.address),
+        subnet: zone.subnet.to_string(),
+        zone: zone.zone.clone(),
+    });
+    let listeners = of_balancer(view, row.scope.account, &row.path());
+    Balancer {
+        id: BalancerId(row.arn()),
+        name: row.path().to_string(),
+        account: row.scope.account.to_string(),
+        kind: match row.kind {
+            BalancerKind::Application => Kind::Application,
+            BalancerKind::Network => Kind::Network,
+        },
+        scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
+        interfaces: interfaces.collect(),
+        attributes: balancer_attributes(row),
+        listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
+    }
+}
+
+fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
+    let of = |key: &str| value_of_balancer(row, key);
+    let cross_zone = is_on(of("load_balancing.cross_zone.enabled"));
+    if row.kind == BalancerKind::Network {
+        return BalancerAttributes { cross_zone, ..BalancerAttributes::default() };
+    }
+    let logs = |kind: &str| {
+        let of = |what: &str| of(&format!("{kind}.s3.{what}"));
+        is_on(of("enabled")).then(|| AccessLogs {
+            bucket: of("bucket").to_owned(),
+            prefix: of("prefix").to_owned(),
+        })
+    };
+    BalancerAttributes {
+        idle_timeout_s: number(of("idle_timeout.timeout_seconds")),
+        client_keep_alive_s: number(of("client_keep_alive.seconds")),
+        http2: is_on(of("routing.http2.enabled")),
+        drop_invalid_header_fields: is_on(of("routing.http.drop_invalid_header_fields.enabled")),
+        preserve_host_header: is_on(of("routing.http.preserve_host_header.enabled")),
+        forwarded_for: match of("routing.http.xff_header_processing.mode") {
+            "preserve" => ForwardedFor::Preserve,
+            "remove" => ForwardedFor::Remove,
+            _ => ForwardedFor::Append,
+        },
+        forwarded_for_port: is_on(of("routing.http.xff_client_port.enabled")),
+        tls_headers: is_on(of("routing.http.x_amzn_tls_version_and_cipher_suite.enabled")),
+        desync: match of("routing.http.desync_mitigation_mode") {
+            "monitor" => DesyncMode::Monitor,
+            "strictest" => DesyncMode::Strictest,
+            _ => DesyncMode::Defensive,
+        },
+        cross_zone,
+        access_logs: logs("access_logs"),
+        connection_logs: logs("connection_logs"),
+    }
+}
+
+fn listener(view: &View, row: &ElbListener) -> Listener {
+    let mut rules: Vec<Rule> = of_listener(view, row.scope.account, &row.path())
+        .iter()
+        .map(|rule| self::rule(rule))
+        .collect();
+    rules.push(Rule {
+        id: RuleId(row.default_rule_arn()),
+        priority: None,
+        conditions: vec![],
+        transforms: Transforms::default(),
+        action: action(&row.scope, &row.default_action),
+    });
+    Listener {
+        id: ListenerId(row.arn()),
+        port: row.port,
+        protocol: match row.protocol {
+            ElbProtocol::Http => ListenerProtocol::Http,
+            ElbProtocol::Https => ListenerProtocol::Https,
+            ElbProtocol::Tcp => ListenerProtocol::Tcp,
+            ElbProtocol::Tls => ListenerProtocol::Tls,
+            ElbProtocol::Udp => ListenerProtocol::Udp,
+            ElbProtocol::TcpUdp => ListenerProtocol::TcpUdp,
+        },
+        tls: None,
+        rules,
+        attributes: listener_attributes(row),
+    }
+}
+
+fn listener_attributes(row: &ElbListener) -> ListenerAttributes {
+    const PREFIX: &str = "routing.http.response.";
+    let usual = ListenerAttributes::default();
+    let headers = row.attributes.iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(PREFIX)?.strip_suffix(".header_value")?;
+        (!value.is_empty()).then(|| (name.replace('_', "-"), value.clone()))
+    });
+    let server = row.attributes.get("routing.http.response.server.enabled");
+    let idle = row.attributes.get("tcp.idle_timeout.seconds");
+    ListenerAttributes {
+        server_header: server.is_none_or(|value| is_on(value)),
+        response_headers: headers.collect(),
+        tcp_idle_timeout_s: idle.map_or(usual.tcp_idle_timeout_s, |text| number(text)),
+    }
+}
+
+fn rule(row: &ElbRule) -> Rule {
+    let rewrite = |rewrite: &ElbRewrite| Rewrite {
+        regex: rewrite.regex.clone(),
+        replace: rewrite.replace.clone(),
+    };
+    Rule {
+        id: RuleId(row.arn()),
+        priority: Some(row.priority),
+        conditions: row.conditions.iter().map(condition).collect(),
+        transforms: Transforms {
+            host: row.host_rewrite.as_ref().map(rewrite),
+            url: row.url_rewrite.as_ref().map(rewrite),
+        },
+        action: action(&row.scope, &row.action),
+    }
+}
+
+fn action(scope: &longshore_types::Scope, action: &ElbAction) -> Action {
+    match action {
+        ElbAction::Forward { groups, sticky_s } => Action::Forward {
+            groups: groups
+                .iter()
+                .map(|each| WeightedGroup {
+                    group: GroupId(arn(scope, "targetgroup", &each.group)),
+                    weight: each.weight,
+                })
+                .collect(),
+            sticky_s: *sticky_s,
+        },
+        ElbAction::Redirect { protocol, host, port, path, query, is_permanent } => {
+            Action::Redirect {
+                protocol: protocol.clone(),
+                host: host.clone(),
+                port: port.clone(),
+                path: path.clone(),
+                query: query.clone(),
+                status: match is_permanent {
+                    true => RedirectStatus::Moved301,
+                    false => RedirectStatus::Found302,
+                },
+            }
+        }
+        ElbAction::Fixed { status, content_type, body } => Action::FixedResponse {
+            status: *status,
+            content_type: content_type.clone(),
+            body: body.clone().unwrap_or_default(),
+        },
+    }
+}
+
+fn condition(condition: &ElbCondition) -> Condition {
+    let patterns = |values: &[String], is_regex: bool| -> Vec<Pattern> {
+        let pattern = |value: &String| match is_regex {
+            true => Pattern::Regex(value.clone()),
+            false => Pattern::Wildcard(value.clone()),
+        };
+        values.iter().map(pattern).collect()
+    };
+    match condition {
+        ElbCondition::Host { values, is_regex } => {
+            Condition::HostHeader(patterns(values, *is_regex))
+        }
+        ElbCondition::Path { values, is_regex } => {
+            Condition::PathPattern(patterns(values, *is_regex))
+        }
+        ElbCondition::Header { name, values, is_regex } => {
+            Condition::HttpHeader { name: name.clone(), values: patterns(values, *is_regex) }
+        }
+        ElbCondition::Query { pairs } => Condition::QueryString(pairs.clone()),
+        ElbCondition::Method { values } => Condition::HttpRequestMethod(values.clone()),
+        ElbCondition::SourceIp { values } => {
+            Condition::SourceIp(values.iter().filter_map(|value| value.parse().ok()).collect())
+        }
+    }
+}
+
+fn group(row: &ElbGroup, is_used: bool, targets: &[&ElbTarget]) -> TargetGroup {
+    let of = |key: &str| value_of_group(row, key);
+    let is_application = row.protocol.kind() == BalancerKind::Application;
+    TargetGroup {
+        id: GroupId(row.arn()),
+        protocol: match row.protocol {
+            ElbProtocol::Http => TargetProtocol::Http,
+            ElbProtocol::Https => TargetProtocol::Https,
+            ElbProtocol::Tcp => TargetProtocol::Tcp,
+            ElbProtocol::Tls => TargetProtocol::Tls,
+            ElbProtocol::Udp => TargetProtocol::Udp,
+            ElbProtocol::TcpUdp => TargetProtocol::TcpUdp,
+        },
+        version: match row.version {
+            None | Some(GroupVersion::Http1) => ProtocolVersion::Http1,
+            Some(GroupVersion::Http2) => ProtocolVersion::Http2,
+            Some(GroupVersion::Grpc) => ProtocolVersion::Grpc,
+        },
+        health: check(row),
+        algorithm: match of("load_balancing.algorithm.type") {
+            "least_outstanding_requests" => Algorithm::LeastOutstandingRequests,
+            "weighted_random" => Algorithm::WeightedRandom {
+                mitigate_anomalies: of("load_balancing.algorithm.anomaly_mitigation") == "on",
+            },
+            _ => Algorithm::RoundRobin,
+        },
+        stickiness: stickiness(row),
+        slow_start_s: number(of("slow_start.duration_seconds")),
+        deregistration_delay_s: number(of("deregistration_delay.timeout_seconds")),
+        cut_at_deregistration: is_on(of("deregistration_delay.connection_termination.enabled")),
+        cut_when_unhealthy: is_application
+            || is_on(of("target_health_state.unhealthy.connection_termination.enabled")),
+        preserve_client_ip: is_on(of("preserve_client_ip.enabled")),
+        proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled")),
+        healthy_count_min: number(of(
+            "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
+        ))
+        .max(1),
+        healthy_percent_min: of(
+            "target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage",
+        )
+        .parse()
+        .ok(),
+        cross_zone: match of("load_balancing.cross_zone.enabled") {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        },
+        targets: targets.iter().map(|target| self::target(target, is_used)).collect(),
+    }
+}
+
+fn stickiness(row: &ElbGroup) -> Stickiness {
+    let of = |key: &str| value_of_group(row, key);
+    if !is_on(of("stickiness.enabled")) {
+        return Stickiness::Off;
+    }
+    match of("stickiness.type") {
+        "app_cookie" => Stickiness::AppCookie {
+            name: of("stickiness.app_cookie.cookie_name").to_owned(),
+            seconds: number(of("stickiness.app_cookie.duration_seconds")),
+        },
+        "source_ip" => Stickiness::SourceIp,
+        _ => Stickiness::LbCookie { seconds: number(of("stickiness.lb_cookie.duration_seconds")) },
+    }
+}
+
+fn check(row: &ElbGroup) -> HealthCheck {
+    let check = &row.check;
+    let matcher = check.matcher.as_deref().and_then(|codes| codes.parse().ok());
+    HealthCheck {
+        protocol: match check.protocol {
+            ElbProtocol::Http => CheckProtocol::Http,
+            ElbProtocol::Https => CheckProtocol::Https,
+            ElbProtocol::Tcp | ElbProtocol::Tls | ElbProtocol::Udp | ElbProtocol::TcpUdp => {
+                CheckProtocol::Tcp
+            }
+        },
+        port: check.port.map_or(CheckPort::Traffic, CheckPort::Port),
+        path: check.path.clone().unwrap_or_default(),
+        interval_s: check.interval_s,
+        timeout_s: check.timeout_s,
+        healthy_count: check.healthy_count,
+        unhealthy_count: check.unhealthy_count,
+        matcher: matcher.unwrap_or_default(),
+    }
+}
+
+fn target(row: &ElbTarget, is_used: bool) -> Target {
+    Target {
+        key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
+        address: IpAddr::V4(row.address),
+        zone: row.zone.clone(),
+        registered_at: row.registered_at,
+        state: match row.health {
+            TargetHealth::Draining { until } => TargetState::Draining { until },
+            TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_)
+                if !is_used =>
+            {
+                TargetState::Unused
+            }
+            TargetHealth::Initial => TargetState::Initial,
+            TargetHealth::Healthy => TargetState::Healthy,
+            TargetHealth::Unhealthy(_) => TargetState::Unhealthy,
+        },
+    }
+}

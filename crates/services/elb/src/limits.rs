@@ -1,0 +1,44 @@
+//! Every limit of the service, with Amazon's numbers: what DescribeAccountLimits answers, and what is refused.
+
+pub(crate) const APPLICATION_BALANCERS_MAX: usize = 50;
+pub(crate) const NETWORK_BALANCERS_MAX: usize = 50;
+pub(crate) const GROUPS_MAX: usize = 3_000;
+pub(crate) const LISTENERS_MAX: usize = 50;
+/// Of a balancer, its listeners' default rules not counted.
+pub(crate) const RULES_MAX: usize = 100;
+/// All of a group go in one decision when it is deleted, which writes no more than 500 rows.
+pub(crate) const TARGETS_OF_GROUP_MAX: usize = 400;
+pub(crate) const GROUPS_OF_ACTION_MAX: usize = 5;
+pub(crate) const TAGS_MAX: usize = 50;
+/// ARNs that one description names.
+pub(crate) const NAMED_MAX: usize = 20;
+pub(crate) const ATTRIBUTES_AT_ONCE_MAX: usize = 20;
+pub(crate) const NAME_CHARS_MAX: usize = 32;
+pub(crate) const PAGE_MAX: usize = 400;
+pub(crate) const PRIORITY_MAX: i32 = 50_000;
+pub(crate) const WEIGHT_MAX: i32 = 999;
+/// Values of one rule, over all its conditions.
+pub(crate) const RULE_VALUES_MAX: usize = 5;
+/// `*` and `?` of one rule.
+pub(crate) const RULE_WILDCARDS_MAX: usize = 6;
+/// Balancers' processes whose reports are kept.
+pub(crate) const NODES_MAX: usize = 256;
+/// Rows of one batch that reports make.
+pub(crate) const HEALTH_ROWS_MAX: usize = 400;
+
+/// Name and number of each quota.
+pub(crate) const QUOTAS: &[(&str, usize)] = &[
+    ("application-load-balancers", APPLICATION_BALANCERS_MAX),
+    ("certificates-per-application-load-balancer", 25),
+    ("certificates-per-network-load-balancer", 25),
+    ("condition-values-per-alb-rule", RULE_VALUES_MAX),
+    ("condition-wildcards-per-alb-rule", RULE_WILDCARDS_MAX),
+    ("listeners-per-application-load-balancer", LISTENERS_MAX),
+    ("listeners-per-network-load-balancer", LISTENERS_MAX),
+    ("network-load-balancers", NETWORK_BALANCERS_MAX),
+    ("rules-per-application-load-balancer", RULES_MAX),
+    ("target-groups", GROUPS_MAX),
+    ("target-groups-per-action-on-application-load-balancer", GROUPS_OF_ACTION_MAX),
+    ("target-groups-per-action-on-network-load-balancer", GROUPS_OF_ACTION_MAX),
+    ("targets-per-target-group", TARGETS_OF_GROUP_MAX),
+];

@@ -1,0 +1,293 @@
+//! RegisterTargets, DeregisterTargets and DescribeTargetHealth.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller};
+use control::Permission;
+use elb_api as api;
+use longshore_types::Timestamp;
+use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
+use model::vpc::region_account;
+use model::{ElbGroup, ElbTarget, Index, Key, View};
+use store::Batch;
+
+use crate::Elb;
+use crate::errors::{Refusal, invalid};
+use crate::limits::TARGETS_OF_GROUP_MAX;
+
+/// Where an instance's published ports are reached: a region's instances publish on the machine that the balancer is on.
+const INSTANCE_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// The targets of a group, by name.
+pub(crate) fn of_group<'v>(
+    view: &'v View,
+    account: longshore_types::AccountId,
+    path: &ElbPath,
+) -> impl Iterator<Item = &'v Arc<ElbTarget>> + use<'v> {
+    view.members(&Index::ElbTargets(account, Arc::clone(path))).filter_map(|key| match key {
+        Key::ElbTarget(account, id) => view.elb_targets.get(*account, id),
+        _ => None,
+    })
+}
+
+/// Whether a listener or a rule forwards to the group.
+pub(crate) fn is_used(view: &View, group: &ElbGroup) -> bool {
+    let users = Index::ElbUsers(group.scope.account, group.path());
+    view.members(&users).next().is_some()
+}
+
+/// What names a target, and the port that counts without one: the group's.
+fn read_id(group: &ElbGroup, given: &api::TargetDescription) -> Result<TargetId, ApiError> {
+    let id = given.id.clone().unwrap_or_default();
+    if id.is_empty() {
+        return invalid("A target ID must be specified");
+    }
+    let port = match given.port.map(u16::try_from) {
+        None => group.port,
+        Some(Ok(port)) if port > 0 => port,
+        Some(_) => return invalid("A target port must be between 1 and 65535"),
+    };
+    Ok(TargetId { group: group.path(), target: id.into(), port })
+}
+
+/// Where a target is reached, and its zone.
+fn place(
+    it: &Elb,
+    view: &View,
+    caller: &Caller,
+    group: &ElbGroup,
+    given: &api::TargetDescription,
+) -> Result<(Ipv4Addr, Option<String>), ApiError> {
+    let id = given.id.as_deref().unwrap_or_default();
+    match group.targets {
+        GroupTargets::Ip => {
+            let Ok(address) = id.parse::<Ipv4Addr>() else {
+                return invalid(format!("The IP address '{id}' is not a valid IPv4 address"));
+            };
+            let vpc = it.control.own_vpc(view, caller)?;
+            let subnet = vpc.subnets.iter().find(|subnet| subnet.block.contains(address));
+            let is_balancer = view
+                .interfaces
+                .get(region_account(), &address)
+                .is_some_and(|row| matches!(row.user, model::vpc::InterfaceUser::Balancer { .. }));
+            if is_balancer {
+                let message = format!(
+                    "The IP address '{id}' cannot be used as a target, as it is in use by a load balancer"
+                );
+                return Err(Refusal::Target(message).into());
+            }
+            match subnet {
+                Some(subnet) => Ok((address, Some(subnet.zone.clone()))),
+                None if address.is_private()
+                    && given.availability_zone.as_deref() == Some("all") =>
+                {
+                    Ok((address, None))
+                }
+                None if address.is_private() => invalid(format!(
+                    "The Availability Zone of the IP address '{id}', which is outside the VPC, must be 'all'"
+                )),
+                None => invalid(format!(
+                    "The IP address '{id}' is not within a valid range of the VPC, nor of private addresses"
+                )),
+            }
+        }
+        GroupTargets::Instance => {
+            let mut instances = view.instances.of(caller.account);
+            let found = instances.find(|row| row.ec2_instance_id.as_deref() == Some(id));
+            match found {
+                Some(row) => Ok((INSTANCE_ADDRESS, row.zone().map(str::to_owned))),
+                None => Err(Refusal::Target(format!(
+                    "The following targets are not in a running state and cannot be registered: '{id}'"
+                ))
+                .into()),
+            }
+        }
+    }
+}
+
+pub(crate) async fn register_targets(
+    it: &Elb,
+    caller: &Caller,
+    input: api::RegisterTargetsInput,
+) -> Result<api::RegisterTargetsOutput, ApiError> {
+    let arn = input.target_group_arn.unwrap_or_default();
+    let given = input.targets.unwrap_or_default();
+    let permission = Permission::to("elasticloadbalancing:RegisterTargets").on(arn.clone());
+    let account = caller.account;
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let group = it.group(view, caller, &arn)?;
+        if given.is_empty() {
+            return invalid("At least one target must be specified");
+        }
+        let mut batch = Batch::on(view);
+        batch.rely(Key::ElbGroup(account, group.path()));
+        let mut count = of_group(view, account, &group.path()).count();
+        for each in &given {
+            let id = read_id(group, each)?;
+            let (address, zone) = place(it, view, caller, group, each)?;
+            let known = view.elb_targets.get(account, &id);
+            if known.is_some_and(|row| !row.is_draining()) {
+                continue;
+            }
+            // A task that goes on to stop is not to be served again under its name.
+            if known.is_some_and(|row| row.task.is_some()) {
+                let message =
+                    format!("The target '{}' is being deregistered by its service", id.target);
+                return Err(Refusal::Target(message).into());
+            }
+            count += usize::from(known.is_none());
+            batch.put(ElbTarget {
+                scope: group.scope.clone(),
+                id,
+                address,
+                zone,
+                registered_at: now,
+                health: TargetHealth::Initial,
+                task: None,
+            });
+        }
+        if TARGETS_OF_GROUP_MAX < count {
+            return Err(Refusal::TooMany("Targets", TARGETS_OF_GROUP_MAX).into());
+        }
+        Ok((batch, ()))
+    });
+    decided.await?;
+    Ok(api::RegisterTargetsOutput {})
+}
+
+/// A target that gets no new request from now on.
+pub(crate) fn drained(group: &ElbGroup, row: &ElbTarget, now: Timestamp) -> ElbTarget {
+    let until = now.plus_ms(group.deregistration_delay_ms());
+    ElbTarget { health: TargetHealth::Draining { until }, ..row.clone() }
+}
+
+pub(crate) async fn deregister_targets(
+    it: &Elb,
+    caller: &Caller,
+    input: api::DeregisterTargetsInput,
+) -> Result<api::DeregisterTargetsOutput, ApiError> {
+    let arn = input.target_group_arn.unwrap_or_default();
+    let given = input.targets.unwrap_or_default();
+    let permission = Permission::to("elasticloadbalancing:DeregisterTargets").on(arn.clone());
+    let account = caller.account;
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let group = it.group(view, caller, &arn)?;
+        let mut batch = Batch::on(view);
+        for each in &given {
+            let id = read_id(group, each)?;
+            // Without a port all of its ports are meant.
+            let named = of_group(view, account, &group.path()).filter(|row| {
+                row.id.target == id.target && (each.port.is_none() || row.id.port == id.port)
+            });
+            for row in named.filter(|row| !row.is_draining()) {
+                batch.put(drained(group, row, now));
+            }
+        }
+        Ok((batch, ()))
+    });
+    decided.await?;
+    Ok(api::DeregisterTargetsOutput {})
+}
+
+/// A state, its reason and what that means.
+type Shown = (&'static str, Option<(&'static str, String)>);
+
+fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
+    let because = |reason, text: &str| Some((reason, text.to_owned()));
+    match row.health {
+        TargetHealth::Draining { .. } => (
+            "draining",
+            because("Target.DeregistrationInProgress", "Target deregistration is in progress"),
+        ),
+        TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_) if !is_used => (
+            "unused",
+            because(
+                "Target.NotInUse",
+                "Target group is not configured to receive traffic from the load balancer",
+            ),
+        ),
+        TargetHealth::Initial if it.feed.is_checked(row) => {
+            ("initial", because("Elb.InitialHealthChecking", "Initial health checks in progress"))
+        }
+        TargetHealth::Initial => {
+            ("initial", because("Elb.RegistrationInProgress", "Target registration is in progress"))
+        }
+        TargetHealth::Healthy => ("healthy", None),
+        TargetHealth::Unhealthy(failure) => {
+            let reason = match failure {
+                CheckFailure::Code(_) => "Target.ResponseCodeMismatch",
+                CheckFailure::Timeout => "Target.Timeout",
+                CheckFailure::Failed => "Target.FailedHealthChecks",
+            };
+            ("unhealthy", Some((reason, failure.to_string())))
+        }
+    }
+}
+
+fn render(
+    it: &Elb,
+    group: &ElbGroup,
+    is_used: bool,
+    row: &ElbTarget,
+) -> api::TargetHealthDescription {
+    let (state, reason) = shown(it, is_used, row);
+    let is_probed = !matches!(state, "unused")
+        && !matches!(row.health, TargetHealth::Initial if !it.feed.is_checked(row));
+    let port = group.check.port.unwrap_or(row.id.port);
+    let is_ip = group.targets == GroupTargets::Ip;
+    let zone = row.zone.clone().unwrap_or_else(|| "all".to_owned());
+    describe(&row.id, Some(zone).filter(|_| is_ip), is_probed.then_some(port), state, reason)
+}
+
+fn describe(
+    id: &TargetId,
+    zone: Option<String>,
+    check_port: Option<u16>,
+    state: &str,
+    reason: Option<(&'static str, String)>,
+) -> api::TargetHealthDescription {
+    let (reason, description) = reason.unzip();
+    api::TargetHealthDescription {
+        target: Some(api::TargetDescription {
+            id: Some(id.target.to_string()),
+            port: Some(i32::from(id.port)),
+            availability_zone: zone,
+            quic_server_id: None,
+        }),
+        health_check_port: check_port.map(|port| port.to_string()),
+        target_health: Some(api::TargetHealth {
+            state: Some(state.into()),
+            reason: reason.map(Into::into),
+            description,
+        }),
+        ..api::TargetHealthDescription::default()
+    }
+}
+
+pub(crate) async fn describe_target_health(
+    it: &Elb,
+    caller: &Caller,
+    input: api::DescribeTargetHealthInput,
+) -> Result<api::DescribeTargetHealthOutput, ApiError> {
+    let view = it.read(caller, "elasticloadbalancing:DescribeTargetHealth")?;
+    let group = it.group(&view, caller, &input.target_group_arn.unwrap_or_default())?;
+    let (is_used, account) = (is_used(&view, group), caller.account);
+    let given = input.targets.unwrap_or_default();
+    let mut shown = Vec::new();
+    for each in &given {
+        let id = read_id(group, each)?;
+        shown.push(match view.elb_targets.get(account, &id) {
+            Some(row) => render(it, group, is_used, row),
+            None => {
+                let text = "Target is not registered to the target group".to_owned();
+                describe(&id, None, None, "unused", Some(("Target.NotRegistered", text)))
+            }
+        });
+    }
+    if given.is_empty() {
+        let rows = of_group(&view, account, &group.path());
+        shown.extend(rows.map(|row| render(it, group, is_used, row)));
+    }
+    Ok(api::DescribeTargetHealthOutput { target_health_descriptions: Some(shown) })
+}

@@ -1,0 +1,394 @@
+//! Load balancers as their callers and their balancers see them.
+
+use aws_wire::{ApiError, Caller};
+use control::testing::TestControl;
+use elb_api::{self as api, Elb as _};
+use longshore_types::{Clock as _, Timestamp};
+use model::elb::TargetHealth;
+use model::vpc::{AddressPlan, Vpc};
+use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
+use store::Batch;
+
+use crate::{Elb, compile};
+
+mod stopping;
+
+struct World {
+    test: TestControl,
+    elb: Elb,
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, ApiError>, code: &str, message: &str) {
+    let error = result.err().expect(message);
+    assert_eq!((error.code.as_ref(), error.message.as_str()), (code, message));
+}
+
+impl World {
+    async fn new() -> Self {
+        let test = TestControl::new();
+        let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+        let put = |view: &model::View, _| {
+            let mut batch = Batch::on(view);
+            batch.put(plan.clone());
+            Ok((batch, ()))
+        };
+        test.control.decide(put).await.unwrap();
+        let elb = Elb::new(test.control.clone());
+        Self { test, elb }
+    }
+
+    fn root(&self) -> Caller {
+        self.test.root()
+    }
+
+    fn vpc(&self) -> Vpc {
+        self.elb.control.vpc(&self.elb.control.view(), self.root().account).unwrap()
+    }
+
+    async fn balancer(&self, name: &str) -> api::LoadBalancer {
+        let subnets = self.vpc().subnets.iter().take(2).map(|it| it.id.to_string()).collect();
+        let input = api::CreateLoadBalancerInput {
+            name: text(name),
+            subnets: Some(subnets),
+            ..Default::default()
+        };
+        let made = self.elb.create_load_balancer(&self.root(), input).await.unwrap();
+        made.load_balancers.unwrap().remove(0)
+    }
+
+    async fn group(&self, name: &str) -> String {
+        let input = api::CreateTargetGroupInput {
+            name: text(name),
+            protocol: Some(api::ProtocolEnum::Http),
+            port: Some(80),
+            vpc_id: text(self.vpc().id.as_str()),
+            target_type: Some(api::TargetTypeEnum::Ip),
+            ..Default::default()
+        };
+        let made = self.elb.create_target_group(&self.root(), input).await.unwrap();
+        made.target_groups.unwrap().remove(0).target_group_arn.unwrap()
+    }
+
+    async fn listener(&self, balancer: &str, port: i32, group: &str) -> api::Listener {
+        let made = self.try_listener(balancer, port, group).await.unwrap();
+        made.listeners.unwrap().remove(0)
+    }
+
+    async fn try_listener(
+        &self,
+        balancer: &str,
+        port: i32,
+        group: &str,
+    ) -> Result<api::CreateListenerOutput, ApiError> {
+        let input = api::CreateListenerInput {
+            load_balancer_arn: text(balancer),
+            protocol: Some(api::ProtocolEnum::Http),
+            port: Some(port),
+            default_actions: Some(vec![forward(group)]),
+            ..Default::default()
+        };
+        self.elb.create_listener(&self.root(), input).await
+    }
+
+    async fn register(&self, group: &str, address: &str) {
+        let target = api::TargetDescription { id: text(address), ..Default::default() };
+        let input = api::RegisterTargetsInput {
+            target_group_arn: text(group),
+            targets: Some(vec![target]),
+        };
+        self.elb.register_targets(&self.root(), input).await.unwrap();
+    }
+
+    async fn deregister(&self, group: &str, address: &str) {
+        let target = api::TargetDescription { id: text(address), ..Default::default() };
+        let input = api::DeregisterTargetsInput {
+            target_group_arn: text(group),
+            targets: Some(vec![target]),
+        };
+        self.elb.deregister_targets(&self.root(), input).await.unwrap();
+    }
+
+    /// State and reason of a group's targets.
+    async fn health(&self, group: &str) -> Vec<(String, String)> {
+        let input =
+            api::DescribeTargetHealthInput { target_group_arn: text(group), ..Default::default() };
+        let shown = self.elb.describe_target_health(&self.root(), input).await.unwrap();
+        let all = shown.target_health_descriptions.unwrap().into_iter();
+        all.map(|each| {
+            let health = each.target_health.unwrap();
+            let reason = health.reason.map(|it| it.to_string()).unwrap_or_default();
+            (health.state.unwrap().to_string(), reason)
+        })
+        .collect()
+    }
+
+    fn table(&self) -> Table {
+        compile::table(&self.elb.control.view())
+    }
+
+    /// What a node that serves by `version` says of every target of the latest table.
+    fn report(&self, version: u64, finding: Finding, in_flight: u32) -> Report {
+        let table = self.table();
+        let targets = table.groups.values().flat_map(|group| {
+            group.targets.iter().map(|target| TargetReport {
+                group: group.id.clone(),
+                target: target.key.clone(),
+                registered_at: target.registered_at,
+                finding,
+                in_flight,
+            })
+        });
+        Report { node: "local".to_owned(), version, targets: targets.collect(), local: vec![] }
+    }
+
+    async fn say(&self, version: u64, finding: Finding, in_flight: u32) {
+        self.elb.take_in(self.report(version, finding, in_flight)).await.unwrap();
+    }
+}
+
+fn forward(group: &str) -> api::Action {
+    api::Action {
+        r#type: Some(api::ActionTypeEnum::Forward),
+        target_group_arn: text(group),
+        ..Default::default()
+    }
+}
+
+fn condition(field: &str, value: &str) -> api::RuleCondition {
+    api::RuleCondition {
+        field: text(field),
+        values: Some(vec![value.to_owned()]),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn forwards_and_conditions_are_answered_in_both_forms() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    let listener = world.listener(&balancer, 80, &group).await;
+    let action = &listener.default_actions.unwrap()[0];
+    assert_eq!(action.target_group_arn, text(&group));
+    let config = action.forward_config.as_ref().unwrap();
+    let tuple = &config.target_groups.as_ref().unwrap()[0];
+    assert_eq!((tuple.target_group_arn.clone(), tuple.weight), (text(&group), Some(1)));
+    let sticky = config.target_group_stickiness_config.as_ref().unwrap();
+    assert_eq!(sticky.enabled, Some(false));
+    let input = api::CreateRuleInput {
+        listener_arn: listener.listener_arn.clone(),
+        priority: Some(10),
+        conditions: Some(vec![condition("path-pattern", "/api/*")]),
+        actions: Some(vec![forward(&group)]),
+        ..Default::default()
+    };
+    let made = world.elb.create_rule(&world.root(), input.clone()).await.unwrap();
+    let rule = made.rules.unwrap().remove(0);
+    let shown = &rule.conditions.unwrap()[0];
+    let values = Some(vec!["/api/*".to_owned()]);
+    assert_eq!(shown.values, values);
+    assert_eq!(shown.path_pattern_config.as_ref().unwrap().values, values);
+    let again = world.elb.create_rule(&world.root(), input).await;
+    refused(again, "PriorityInUse", "The specified priority is in use.");
+    let input =
+        api::DescribeRulesInput { listener_arn: listener.listener_arn, ..Default::default() };
+    let rules = world.elb.describe_rules(&world.root(), input).await.unwrap().rules.unwrap();
+    let priorities: Vec<_> = rules.into_iter().map(|rule| rule.priority.unwrap()).collect();
+    assert_eq!(priorities, ["10", "default"]);
+}
+
+#[tokio::test]
+async fn names_of_a_kind_are_taken_once_and_the_same_request_finds_what_it_made() {
+    let world = World::new().await;
+    let first = world.balancer("web").await;
+    assert_eq!(world.balancer("web").await, first);
+    let dns = first.dns_name.unwrap();
+    assert!(dns.starts_with("web-") && dns.ends_with(".us-east-1.elb.amazonaws.com"), "{dns}");
+    let group = world.group("web").await;
+    assert_eq!(world.group("web").await, group);
+    let input = api::CreateTargetGroupInput {
+        name: text("web"),
+        protocol: Some(api::ProtocolEnum::Http),
+        port: Some(81),
+        vpc_id: text(world.vpc().id.as_str()),
+        target_type: Some(api::TargetTypeEnum::Ip),
+        ..Default::default()
+    };
+    let message = "A target group with the same name 'web' exists, but with different settings";
+    let other = world.elb.create_target_group(&world.root(), input).await;
+    refused(other, "DuplicateTargetGroupName", message);
+}
+
+#[tokio::test]
+async fn a_group_is_one_balancers_and_stays_while_it_is_used() {
+    let world = World::new().await;
+    let one = world.balancer("one").await.load_balancer_arn.unwrap();
+    let two = world.balancer("two").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&one, 80, &group).await;
+    let message = format!(
+        "The following target groups cannot be associated with more than one load balancer: {group}"
+    );
+    refused(world.try_listener(&two, 80, &group).await, "TargetGroupAssociationLimit", &message);
+    let message = format!("A listener already exists on this port for this load balancer '{one}'");
+    refused(world.try_listener(&one, 80, &group).await, "DuplicateListener", &message);
+    let input = api::DeleteTargetGroupInput { target_group_arn: text(&group) };
+    let message = format!("Target group '{group}' is currently in use by a listener or a rule");
+    let deleted = world.elb.delete_target_group(&world.root(), input.clone()).await;
+    refused(deleted, "ResourceInUse", &message);
+    let balancer = api::DeleteLoadBalancerInput { load_balancer_arn: text(&one) };
+    world.elb.delete_load_balancer(&world.root(), balancer.clone()).await.unwrap();
+    world.elb.delete_load_balancer(&world.root(), balancer).await.unwrap();
+    world.elb.delete_target_group(&world.root(), input).await.unwrap();
+    let view = world.elb.control.view();
+    assert!(view.elb_listeners.is_empty() && view.elb_groups.is_empty());
+    assert_eq!(view.interfaces.len(), 2, "those of the other balancer");
+}
+
+#[tokio::test]
+async fn attributes_that_are_not_there_are_refused_in_words_that_clients_know() {
+    let world = World::new().await;
+    let arn = world.balancer("web").await.load_balancer_arn.unwrap();
+    let set = async |key: &str, value: &str| {
+        let attribute = api::LoadBalancerAttribute { key: text(key), value: text(value) };
+        let input = api::ModifyLoadBalancerAttributesInput {
+            load_balancer_arn: text(&arn),
+            attributes: Some(vec![attribute]),
+        };
+        world.elb.modify_load_balancer_attributes(&world.root(), input).await
+    };
+    let unknown = set("no.such.key", "true").await;
+    let message = "Load balancer attribute key 'no.such.key' is not recognized";
+    refused(unknown, "ValidationError", message);
+    let of_others = set("dns_record.client_routing_policy", "any_availability_zone").await;
+    let message = "Load balancer attribute key 'dns_record.client_routing_policy' is not supported on load \
+                   balancers with type 'application'";
+    refused(of_others, "InvalidConfigurationRequest", message);
+    // What nothing acts on keeps its default, and nothing else.
+    set("zonal_shift.config.enabled", "false").await.unwrap();
+    assert_eq!(
+        set("zonal_shift.config.enabled", "true").await.unwrap_err().code,
+        "InvalidConfigurationRequest"
+    );
+    assert_eq!(set("idle_timeout.timeout_seconds", "0").await.unwrap_err().code, "ValidationError");
+    let after = set("idle_timeout.timeout_seconds", "5").await.unwrap().attributes.unwrap();
+    assert_eq!(after.len(), 22);
+    let table = world.table();
+    assert_eq!(table.balancers.values().next().unwrap().attributes.idle_timeout_s, 5);
+}
+
+#[tokio::test]
+async fn a_target_is_healthy_once_its_balancers_say_so() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.register(&group, "172.31.0.9").await;
+    let state = |state: &str, reason: &str| vec![(state.to_owned(), reason.to_owned())];
+    assert_eq!(world.health(&group).await, state("unused", "Target.NotInUse"));
+    assert!(world.table().groups.is_empty(), "nobody needs to know of it");
+    world.listener(&balancer, 80, &group).await;
+    assert_eq!(world.health(&group).await, state("initial", "Elb.RegistrationInProgress"));
+    world.say(1, Finding::Initial, 0).await;
+    assert_eq!(world.health(&group).await, state("initial", "Elb.InitialHealthChecking"));
+    world.say(1, Finding::Healthy, 0).await;
+    assert_eq!(world.health(&group).await, state("healthy", ""));
+    world.say(1, Finding::CodeMismatch(503), 0).await;
+    assert_eq!(world.health(&group).await, state("unhealthy", "Target.ResponseCodeMismatch"));
+    // A process that has just begun does not make a healthy target anything else.
+    world.say(1, Finding::Healthy, 0).await;
+    world.say(1, Finding::Initial, 0).await;
+    assert_eq!(world.health(&group).await, state("healthy", ""));
+}
+
+#[tokio::test]
+async fn what_drains_is_there_until_nothing_is_in_flight_or_its_time_is_over() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    let states = async || -> Vec<String> {
+        world.health(&group).await.into_iter().map(|(state, _)| state).collect()
+    };
+    world.register(&group, "172.31.0.9").await;
+    let before = world.table().version;
+    world.say(before, Finding::Healthy, 1).await;
+    world.deregister(&group, "172.31.0.9").await;
+    let target = world.table().groups.values().next().unwrap().targets[0].clone();
+    assert!(matches!(target.state, TargetState::Draining { .. }));
+    // A node that serves by what was before may begin a request at any moment.
+    world.say(before, Finding::NotChecked, 0).await;
+    assert_eq!(states().await, ["draining"]);
+    let after = world.table().version;
+    world.say(after, Finding::NotChecked, 1).await;
+    assert_eq!(states().await, ["draining"]);
+    world.say(after, Finding::NotChecked, 0).await;
+    assert_eq!(states().await, [""; 0]);
+
+    world.register(&group, "172.31.0.9").await;
+    world.say(world.table().version, Finding::Healthy, 3).await;
+    world.deregister(&group, "172.31.0.9").await;
+    world.test.env.advance_ms(299_999);
+    world.say(world.table().version, Finding::NotChecked, 3).await;
+    assert_eq!(states().await, ["draining"]);
+    world.test.env.advance_ms(1);
+    world.say(world.table().version, Finding::NotChecked, 3).await;
+    assert_eq!(states().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_process_is_told_what_changed_and_a_stranger_everything() {
+    let world = World::new().await;
+    let feed = &world.elb.feed;
+    let none = std::time::Duration::ZERO;
+    assert_eq!(feed.read(0, none).await, Update::Unchanged);
+    feed.publish(world.table());
+    let Update::Whole(first) = feed.read(0, none).await else { panic!("all is new") };
+    assert_eq!(feed.read(first.version, none).await, Update::Unchanged);
+    world.balancer("web").await;
+    feed.publish(world.table());
+    let update = feed.read(first.version, none).await;
+    assert!(matches!(update, Update::Change(_)), "{update:?}");
+    let second = first.updated(update).unwrap();
+    assert_eq!(second, world.table());
+    // Another region's version, or one of long ago.
+    assert_eq!(feed.read(987_654, none).await, Update::Whole(second));
+    let waiting = feed.read(world.table().version, std::time::Duration::from_secs(60));
+    let (update, ()) = tokio::join!(waiting, async {
+        world.group("unused").await;
+        feed.publish(world.table());
+        world.balancer("other").await;
+        feed.publish(world.table());
+    });
+    assert!(matches!(update, Update::Change(change) if change.balancers.len() == 1));
+}
+
+/// A target's name in reports.
+fn key(group: &str, address: &str) -> (GroupId, TargetKey) {
+    (GroupId(group.to_owned()), TargetKey { id: address.to_owned(), port: 80 })
+}
+
+#[tokio::test]
+async fn reports_about_a_registration_before_this_one_change_nothing() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    world.register(&group, "172.31.0.9").await;
+    let (id, target) = key(&group, "172.31.0.9");
+    let report = TargetReport {
+        group: id,
+        target,
+        registered_at: Timestamp(world.test.env.now().0 + 1),
+        finding: Finding::Failed,
+        in_flight: 0,
+    };
+    let report = Report { node: "a".to_owned(), version: 1, targets: vec![report], local: vec![] };
+    world.elb.take_in(report).await.unwrap();
+    let view = world.elb.control.view();
+    assert_eq!(view.elb_targets.iter().next().unwrap().health, TargetHealth::Initial);
+}

@@ -1,0 +1,199 @@
+//! Tasks behind balancers that stop, whatever balancers do meanwhile: many worlds with a seed each.
+//!
+//! The region's part is the real one: rows, `task::step`, the table, reports. Balancers are played: each serves by some
+//! table that it read, begins requests to what that has in routing, ends them when it likes, and reports late.
+
+use std::collections::BTreeMap;
+
+use control::testing::rows;
+use longshore_types::{Clock as _, SeededEnv, TaskId};
+use model::elb::{TargetHealth, TargetTask};
+use model::service::ServiceId;
+use model::task::{Desired, Input, Phase, Task, TaskService, step};
+use model::{ElbGroup, ElbTarget};
+use routing::{Finding, Report, Table, TargetReport, TargetState};
+use store::Batch;
+
+use super::World;
+
+/// A played process.
+#[derive(Default)]
+struct Node {
+    name: String,
+    table: Table,
+    /// Requests to each target, by its address.
+    in_flight: BTreeMap<String, u32>,
+}
+
+impl Node {
+    fn report(&self) -> Report {
+        let targets = self.table.groups.values().flat_map(|group| {
+            group.targets.iter().map(|target| TargetReport {
+                group: group.id.clone(),
+                target: target.key.clone(),
+                registered_at: target.registered_at,
+                finding: Finding::Healthy,
+                in_flight: self.in_flight.get(&target.key.id).copied().unwrap_or(0),
+            })
+        });
+        let targets = targets.collect();
+        Report { node: self.name.clone(), version: self.table.version, targets, local: vec![] }
+    }
+
+    /// Targets that it may send a request to.
+    fn open(&self) -> Vec<String> {
+        let all = self.table.groups.values().flat_map(|group| &group.targets);
+        let is_open = |state| !matches!(state, TargetState::Draining { .. } | TargetState::Unused);
+        all.filter(|target| is_open(target.state)).map(|target| target.key.id.clone()).collect()
+    }
+
+    /// What it no longer has in its table is cut.
+    fn serve_by(&mut self, table: Table) {
+        self.table = table;
+        let all = self.table.groups.values().flat_map(|group| &group.targets);
+        let kept: Vec<&String> = all.map(|target| &target.key.id).collect();
+        self.in_flight.retain(|id, _| kept.contains(&id));
+    }
+}
+
+impl World {
+    async fn put(&self, change: impl Fn(&model::View, &mut Batch) + Send + Sync) {
+        let put = |view: &model::View, _| {
+            let mut batch = Batch::on(view);
+            change(view, &mut batch);
+            Ok((batch, ()))
+        };
+        self.elb.control.decide(put).await.unwrap();
+    }
+
+    /// A task that runs and is registered, as its service does it.
+    async fn start_task(&self, number: u64, group: &ElbGroup) -> TaskId {
+        let address: std::net::Ipv4Addr = format!("172.31.1.{number}").parse().unwrap();
+        let id = model::elb::TargetId {
+            group: group.path(),
+            target: address.to_string().into(),
+            port: 80,
+        };
+        let mut task = Task { phase: Phase::Running, ..rows::task(1_000 + number) };
+        task.interface = None;
+        let service = ServiceId { cluster: task.cluster.clone(), name: "web".parse().unwrap() };
+        task.service = Some(TaskService {
+            name: service.name.clone(),
+            deployment: longshore_types::DeploymentId(1),
+            is_ready: false,
+            is_accounted: false,
+            is_registered: false,
+        });
+        let now = self.test.env.now();
+        let task = step(&task, &Input::TargetsRegistered, now).unwrap();
+        let target = ElbTarget {
+            scope: group.scope.clone(),
+            id,
+            address,
+            zone: None,
+            registered_at: now,
+            health: TargetHealth::Initial,
+            task: Some(TargetTask { service, task: task.id }),
+        };
+        self.put(|_, batch| {
+            batch.put(task.clone()).put(target.clone());
+        })
+        .await;
+        task.id
+    }
+
+    fn task(&self, id: TaskId) -> Task {
+        let view = self.elb.control.view();
+        Task::clone(view.tasks.get(self.root().account, &id).unwrap())
+    }
+
+    /// Stops a task for whatever cause, and has its targets drain as its service's reconciler does.
+    async fn stop_task(&self, id: TaskId, group: &ElbGroup) {
+        let task = self.task(id);
+        let now = self.test.env.now();
+        let Some(task) = step(&task, &Input::StopRequested { reason: None }, now) else { return };
+        assert!(task.is_held(), "it is not told before its targets are gone");
+        let account = self.root().account;
+        self.put(|view, batch| {
+            batch.put(task.clone());
+            for row in view.targets_of_task(account, task.id) {
+                batch.put(crate::targets::drained(group, row, now));
+            }
+        })
+        .await;
+    }
+}
+
+async fn play(seed: u64) {
+    let world = World::new().await;
+    let random = SeededEnv::from_seed(seed);
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let arn = world.group("web").await;
+    world.listener(&balancer, 80, &arn).await;
+    let account = world.root().account;
+    let group = ElbGroup::clone(world.elb.control.view().elb_groups.of(account).next().unwrap());
+    let name = |number: u32| Node { name: format!("node-{number}"), ..Node::default() };
+    let mut nodes: Vec<Node> = (0..1 + random.below(3)).map(name).collect();
+    // Every process that there is has said so once: one that the region never heard of serves by no table of it.
+    for node in &mut nodes {
+        node.serve_by(world.table());
+        world.elb.take_in(node.report()).await.unwrap();
+    }
+    let mut tasks: Vec<TaskId> = Vec::new();
+    for _ in 0..120 {
+        let at = usize::try_from(random.below(u32::try_from(nodes.len()).unwrap())).unwrap();
+        match random.below(10) {
+            0 if tasks.len() < 6 => {
+                tasks.push(world.start_task(tasks.len() as u64 + 1, &group).await);
+            }
+            1 if !tasks.is_empty() => {
+                let which = random.below(u32::try_from(tasks.len()).unwrap());
+                world.stop_task(tasks[usize::try_from(which).unwrap()], &group).await;
+            }
+            2 | 3 => nodes[at].serve_by(world.table()),
+            4 | 5 => {
+                for id in nodes[at].open() {
+                    *nodes[at].in_flight.entry(id).or_default() += random.below(2);
+                }
+            }
+            6 | 7 => {
+                nodes[at].in_flight.values_mut().for_each(|many| *many = many.saturating_sub(1))
+            }
+            _ => world.elb.take_in(nodes[at].report()).await.unwrap(),
+        }
+        for id in &tasks {
+            let task = world.task(*id);
+            if task.desired_of_agent() == Desired::Running {
+                continue;
+            }
+            let address = format!("172.31.1.{}", tasks.iter().position(|it| it == id).unwrap() + 1);
+            for node in &nodes {
+                let held = node.in_flight.get(&address).copied().unwrap_or(0);
+                assert_eq!(held, 0, "seed {seed}: {} has requests to a signalled task", node.name);
+                assert!(
+                    !node.open().contains(&address),
+                    "seed {seed}: {} may begin one",
+                    node.name
+                );
+            }
+        }
+    }
+    // Once all processes are idle and up to date, whatever was to stop is told so.
+    for node in &mut nodes {
+        node.serve_by(world.table());
+        node.in_flight.clear();
+    }
+    for node in &nodes {
+        world.elb.take_in(node.report()).await.unwrap();
+    }
+    for id in &tasks {
+        assert!(!world.task(*id).is_held(), "seed {seed}: it waits for nothing");
+    }
+}
+
+#[tokio::test]
+async fn no_request_ever_goes_to_a_task_that_was_told_to_stop() {
+    for seed in 0..300 {
+        play(seed).await;
+    }
+}

@@ -1,0 +1,223 @@
+"""Load balancers: the API as boto3 sees it, and services behind them whose tasks come and go under load."""
+
+import http.client
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from conftest import free_port, unique, wait_for
+from services import only, refused
+
+
+class Balancers:
+    """Load balancers of one test's own."""
+
+    def __init__(self, region):
+        self.region, self.elb, self.ec2 = region, region.client("elbv2"), region.client("ec2")
+        self.vpc = only(self.ec2.describe_vpcs()["Vpcs"])["VpcId"]
+        self.subnets = [subnet["SubnetId"] for subnet in self.ec2.describe_subnets()["Subnets"]]
+        self.made, self.groups = [], []
+
+    def balancer(self, **more):
+        made = self.elb.create_load_balancer(
+            **{"Name": unique("lb")[:32], "Subnets": self.subnets[:2], **more})
+        balancer = only(made["LoadBalancers"])
+        self.made.append(balancer["LoadBalancerArn"])
+        return balancer
+
+    def group(self, port=80, seconds=0, **more):
+        asked = {"Name": unique("tg")[:32], "Protocol": "HTTP", "Port": port, "VpcId": self.vpc, "TargetType": "ip",
+                 "HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, **more}
+        group = only(self.elb.create_target_group(**asked)["TargetGroups"])
+        arn = group["TargetGroupArn"]
+        self.groups.append(arn)
+        self.elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[
+            {"Key": "deregistration_delay.timeout_seconds", "Value": str(seconds)}])
+        return arn
+
+    def listener(self, balancer, group, port=None):
+        port = port or free_port()
+        made = self.elb.create_listener(
+            LoadBalancerArn=balancer, Protocol="HTTP", Port=port,
+            DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
+        return only(made["Listeners"])
+
+    def states(self, group):
+        shown = self.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+        return sorted(each["TargetHealth"]["State"] for each in shown)
+
+    def clean_up(self):
+        for arn in self.made:
+            self.elb.delete_load_balancer(LoadBalancerArn=arn)
+        for arn in self.groups:
+            self.elb.delete_target_group(TargetGroupArn=arn)
+
+
+@pytest.fixture
+def balancers(region):
+    made = Balancers(region)
+    yield made
+    made.clean_up()
+
+
+class Load:
+    """Clients that ask without a pause, half of them on kept connections; what went wrong is kept."""
+
+    def __init__(self, port, threads=4):
+        self.port, self.count, self.bad, self.bodies = port, 0, [], set()
+        self.ended = threading.Event()
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.ask, args=(number % 2 == 0,)) for number in range(threads)]
+
+    def ask(self, keeps):
+        connection = None
+        while not self.ended.is_set():
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                status, body = answer.status, answer.read().decode()
+            except (OSError, http.client.HTTPException) as error:
+                status, body = repr(error), ""
+            with self.lock:
+                self.count += 1
+                if status != 200:
+                    self.bad.append((time.time(), status, body[:100]))
+                else:
+                    self.bodies.add(body.strip())
+            if not keeps or status != 200:
+                connection.close()
+                connection = None
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def fetch(port, path="/", **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def test_a_balancer_has_an_interface_in_each_subnet_until_it_is_deleted(balancers):
+    balancer = balancers.balancer()
+    path = balancer["LoadBalancerArn"].split(":loadbalancer/")[1]
+    named = [{"Name": "description", "Values": [f"ELB {path}"]}]
+    found = balancers.ec2.describe_network_interfaces(Filters=named)["NetworkInterfaces"]
+    assert {each["SubnetId"] for each in found} == set(balancers.subnets[:2])
+    assert {each["RequesterId"] for each in found} == {"amazon-elb"}
+    balancers.elb.get_waiter("load_balancer_available").wait(LoadBalancerArns=[balancer["LoadBalancerArn"]])
+    balancers.elb.delete_load_balancer(LoadBalancerArn=balancer["LoadBalancerArn"])
+    assert not balancers.ec2.describe_network_interfaces(Filters=named)["NetworkInterfaces"]
+    refused(balancers.elb.describe_load_balancers, "LoadBalancerNotFound",
+            LoadBalancerArns=[balancer["LoadBalancerArn"]])
+
+
+def test_rules_answer_redirect_and_forward_by_priority(balancers):
+    balancer = balancers.balancer()["LoadBalancerArn"]
+    group, port = balancers.group(), free_port()
+    listener = balancers.listener(balancer, group, port)["ListenerArn"]
+    fixed = {"Type": "fixed-response", "FixedResponseConfig": {
+        "StatusCode": "404", "ContentType": "text/plain", "MessageBody": "nothing here"}}
+    balancers.elb.create_rule(ListenerArn=listener, Priority=20, Actions=[fixed], Conditions=[
+        {"Field": "path-pattern", "Values": ["/fixed*"]}])
+    redirect = {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_302", "Host": "example.com"}}
+    balancers.elb.create_rule(ListenerArn=listener, Priority=10, Actions=[redirect], Conditions=[
+        {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "x-move", "Values": ["yes"]}}])
+    wait_for("the rule", lambda: fetch(port, "/fixed") == (404, "nothing here"))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/fixed?a=b", headers={"x-move": "yes"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("location")) == (302, f"http://example.com:{port}/fixed?a=b")
+    assert fetch(port, "/else")[0] == 503, "the group is empty"
+    rules = balancers.elb.describe_rules(ListenerArn=listener)["Rules"]
+    assert [rule["Priority"] for rule in rules] == ["10", "20", "default"]
+    balancers.elb.set_rule_priorities(RulePriorities=[
+        {"RuleArn": rules[0]["RuleArn"], "Priority": 20}, {"RuleArn": rules[1]["RuleArn"], "Priority": 10}])
+    rules = balancers.elb.describe_rules(ListenerArn=listener)["Rules"]
+    assert [rule["Actions"][0]["Type"] for rule in rules] == ["fixed-response", "redirect", "forward"]
+
+
+def test_tags_are_found_by_the_tagging_api(balancers, region):
+    tag = unique("tag")
+    balancer = balancers.balancer(Tags=[{"Key": tag, "Value": "a"}])["LoadBalancerArn"]
+    group = balancers.group(Tags=[{"Key": tag, "Value": "b"}])
+    tagging = region.client("resourcegroupstaggingapi")
+    found = tagging.get_resources(TagFilters=[{"Key": tag}])["ResourceTagMappingList"]
+    assert {each["ResourceARN"] for each in found} == {balancer, group}
+    balancers.elb.remove_tags(ResourceArns=[group], TagKeys=[tag])
+    shown = balancers.elb.describe_tags(ResourceArns=[balancer, group])["TagDescriptions"]
+    assert [each["Tags"] for each in shown] == [[{"Key": tag, "Value": "a"}], []]
+
+
+def test_a_service_is_served_through_its_balancer_and_says_so(services, balancers):
+    balancer, group = balancers.balancer()["LoadBalancerArn"], balancers.group(seconds=5)
+    definition = services.define(services.web("one", portMappings=[{"containerPort": 80}]))
+    tied = [{"targetGroupArn": group, "containerName": "main", "containerPort": 80}]
+    refused(services.create, "InvalidParameterException", "does not have an associated load balancer",
+            definition=definition, loadBalancers=tied)
+    port = balancers.listener(balancer, group)["Port"]
+    name = services.create(definition, 2, loadBalancers=tied)
+    service = services.steady(name, 2)
+    assert service["loadBalancers"] == tied
+    assert balancers.states(group) == ["healthy", "healthy"]
+    wait_for("the service", lambda: fetch(port) == (200, "one"))
+    services.saw(name, f"registered 1 targets in (target-group {group})")
+    services.update(name, desiredCount=0)
+    services.steady(name, 0)
+    services.saw(name, f"deregistered 2 targets in (target-group {group})")
+    assert balancers.states(group) == []
+
+
+def test_a_task_that_its_balancer_finds_unhealthy_is_replaced(services, balancers):
+    balancer = balancers.balancer()["LoadBalancerArn"]
+    group = balancers.group(HealthCheckPath="/ready", UnhealthyThresholdCount=2)
+    balancers.listener(balancer, group)
+    definition = services.define(services.web("one", portMappings=[{"containerPort": 80}]))
+    tied = [{"targetGroupArn": group, "containerName": "main", "containerPort": 80}]
+    name = services.create(definition, 1, loadBalancers=tied)
+    services.saw(name, "is unhealthy in (target-group", 60)
+    services.saw(name, "due to (reason Health checks failed with these codes: [404])")
+    stopped = wait_for("a stopped task", lambda: services.tasks(name, "STOPPED"))
+    assert stopped[0]["stoppedReason"] == f"Task failed ELB health checks in (target-group {group})"
+
+
+def test_a_rolling_deployment_under_load_loses_no_request(services, balancers):
+    balancer, group = balancers.balancer()["LoadBalancerArn"], balancers.group(seconds=10)
+    port = balancers.listener(balancer, group)["Port"]
+    tied = [{"targetGroupArn": group, "containerName": "main", "containerPort": 80}]
+    web = lambda text: services.define(services.web(text, portMappings=[{"containerPort": 80}]))
+    name = services.create(web("one"), 2, loadBalancers=tied)
+    services.steady(name, 2)
+    wait_for("the service", lambda: fetch(port) == (200, "one"))
+    with Load(port) as load:
+        wait_for("requests", lambda: load.count > 50)
+        services.update(name, taskDefinition=web("two"))
+        services.until_service("the deployment", name, lambda service: len(service["deployments"]) == 1
+                               and service["deployments"][0]["rolloutState"] == "COMPLETED"
+                               and service["runningCount"] == 2, 120)
+        wait_for("the new text", lambda: fetch(port) == (200, "two"))
+        # Neither does one that somebody stops, nor fewer of them.
+        services.ecs.stop_task(cluster=services.name, task=services.tasks(name)[0]["taskArn"])
+        services.steady(name, 2, 120)
+        services.update(name, desiredCount=1)
+        services.steady(name, 1, 120)
+    assert not load.bad, (load.count, load.bad[:5])
+    assert load.bodies == {"one", "two"}, (load.count, load.bodies)
+    services.saw(name, "has begun draining connections on")
