@@ -26,7 +26,9 @@ use super::budget::{Lease, Share};
 use super::peers::Guest;
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
-use super::{BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, balancers, limits};
+use super::{
+    BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, balancers, limits,
+};
 
 /// A request whose body was read.
 struct Asked<'a> {
