@@ -38,7 +38,12 @@ pub(super) async fn serve(sessions: &Sessions, instance: &Instance, mut socket: 
         let answer = tokio::select! {
             frame = socket.next() => match frame {
                 Some(Ok(Message::Text(text))) => hear(sessions, instance, text.as_str()).await,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => {
+                    // Its close frame is answered with the next that leaves, and nothing else will.
+                    let _ = timeout(Duration::from_secs(1), socket.flush()).await;
+                    return;
+                }
+                Some(Err(_)) | None => return,
                 Some(Ok(_)) => None,
             },
             _ = heartbeat.tick() => Some(telemetry_heartbeat()),

@@ -96,7 +96,12 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
         End::Retired => (CloseCode::Normal, "another session took over"),
         End::ShuttingDown => (CloseCode::Away, "going away"),
         End::HeartbeatTimeout => (CloseCode::Away, "no answer to heartbeats"),
-        End::AgentLeft | End::Failed(_) | End::Blocked => return,
+        End::AgentLeft => {
+            // Its close frame is answered with the next that leaves, and nothing else will.
+            let _ = timeout(Duration::from_secs(1), socket.flush()).await;
+            return;
+        }
+        End::Failed(_) | End::Blocked => return,
     };
     let frame = CloseFrame { code, reason: reason.into() };
     let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;

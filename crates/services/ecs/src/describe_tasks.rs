@@ -11,7 +11,7 @@ use ecs_api as api;
 use longshore_types::TaskArn;
 use model::Task;
 
-use super::render_task::render;
+use super::render_task::{Seen, render_seen};
 use super::task_ref::task_id;
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -20,7 +20,7 @@ const TASKS_MAX: usize = 100;
 
 /// What was asked for.
 struct Found {
-    tasks: Vec<Arc<Task>>,
+    tasks: Vec<(Arc<Task>, Seen)>,
     failures: Vec<api::Failure>,
     with_tags: bool,
 }
@@ -31,7 +31,7 @@ pub(super) fn handle(
     input: api::DescribeTasksRequest,
 ) -> Result<api::DescribeTasksResponse, ApiError> {
     let Found { tasks, failures, with_tags } = find(ecs, caller, input)?;
-    let tasks = tasks.iter().map(|task| render(task, with_tags)).collect();
+    let tasks = tasks.iter().map(|(task, seen)| render_seen(task, with_tags, *seen)).collect();
     Ok(api::DescribeTasksResponse { tasks: Some(tasks), failures: Some(failures) })
 }
 
@@ -83,7 +83,7 @@ fn find(ecs: &Ecs, caller: &Caller, input: api::DescribeTasksRequest) -> Result<
         let id = task_id(ecs, caller, given)?;
         let row = view.tasks.get(caller.account, &id);
         match row.filter(|task| task.cluster == cluster.name) {
-            Some(task) => tasks.push(Arc::clone(task)),
+            Some(task) => tasks.push((Arc::clone(task), Seen::of(&view, task))),
             None => {
                 let scope = ecs.control.scope(caller);
                 let arn = TaskArn { scope, cluster: cluster.name.clone(), id };

@@ -1,16 +1,59 @@
 //! A task as answers show it.
 
 use ecs_api as api;
-use longshore_types::ClusterArn;
+use longshore_types::{ClusterArn, Timestamp};
+use model::View;
 use model::task::{
     Binding, Container, ContainerOverride, ContainerPhase, Health, LaunchType, Overrides, Phase,
     Protocol, StopCause, Task, TaskInterface,
 };
+use model::task_definition::ARCHITECTURE_ATTRIBUTE;
 
 use crate::waiting::NO_FARGATE;
 
-/// `include: TAGS` decides about the tags.
+/// What of a task's instance is shown with the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Since when its agent is not connected.
+    away_since: Option<Timestamp>,
+    architecture: &'static str,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { away_since: None, architecture: ARCHITECTURE }
+    }
+}
+
+impl Seen {
+    pub(super) fn of(view: &View, task: &Task) -> Self {
+        let Some(instance) = task.instance.and_then(|id| view.instance_of_any(id)) else {
+            return Self::default();
+        };
+        let named = instance.attributes.get(ARCHITECTURE_ATTRIBUTE).and_then(Option::as_deref);
+        Self {
+            away_since: (!instance.agent.connected).then_some(instance.agent.changed_at),
+            architecture: match named {
+                Some("arm64") => "arm64",
+                Some("x86_64") => "x86_64",
+                Some(_) | None => ARCHITECTURE,
+            },
+        }
+    }
+}
+
+/// A task that was just made, or changed by whoever asks. `include: TAGS` decides about the tags.
 pub(super) fn render(task: &Task, with_tags: bool) -> api::Task {
+    render_seen(task, with_tags, Seen::default())
+}
+
+pub(super) fn render_seen(task: &Task, with_tags: bool, seen: Seen) -> api::Task {
+    // What has stopped is not out of reach any more.
+    let away_since = seen.away_since.filter(|_| task.phase < Phase::Stopped);
+    let connectivity = match away_since {
+        Some(_) => api::Connectivity::Disconnected,
+        None => api::Connectivity::Connected,
+    };
     let cluster = ClusterArn { scope: task.scope.clone(), name: task.cluster.clone() };
     let is_fargate = task.launch == LaunchType::Fargate;
     let cpu = task.cpu.unwrap_or(task.need.resources.cpu);
@@ -19,12 +62,12 @@ pub(super) fn render(task: &Task, with_tags: bool) -> api::Task {
     let storage = || task.ephemeral_storage_gib.and_then(|gib| i32::try_from(gib).ok());
     api::Task {
         attachments: Some(task.interface.iter().map(|interface| attachment(interface)).collect()),
-        attributes: Some(attributes(task)),
+        attributes: Some(attributes(task, seen.architecture)),
         availability_zone: task.zone.as_deref().map(str::to_owned),
         capacity_provider_name: task.capacity_provider.as_deref().map(str::to_owned),
         cluster_arn: Some(cluster.to_string()),
-        connectivity: task.times.connectivity.map(|_| api::Connectivity::Connected),
-        connectivity_at: task.times.connectivity,
+        connectivity: task.times.connectivity.map(|_| connectivity),
+        connectivity_at: task.times.connectivity.map(|at| away_since.unwrap_or(at)),
         container_instance_arn: task.instance_arn().map(|arn| arn.to_string()),
         containers: Some(task.containers.iter().map(|each| container(task, &arn, each)).collect()),
         cpu: Some(cpu.0.to_string()),
@@ -72,13 +115,13 @@ pub(crate) const ARCHITECTURE: &str =
 
 /// What a waiting task waits for, and how exactly one ended, is told in attributes: ECS has no other
 /// place for it.
-fn attributes(task: &Task) -> Vec<api::Attribute> {
+fn attributes(task: &Task, architecture: &str) -> Vec<api::Attribute> {
     let attribute = |name: &str, value: &str| api::Attribute {
         name: Some(name.to_owned()),
         value: Some(value.to_owned()),
         ..api::Attribute::default()
     };
-    let mut all = vec![attribute("ecs.cpu-architecture", ARCHITECTURE)];
+    let mut all = vec![attribute(ARCHITECTURE_ATTRIBUTE, architecture)];
     match &task.waiting {
         _ if !task.is_unplaced() => {}
         Some(waiting) => all.push(attribute(WAITING_ATTRIBUTE, &waiting.tally)),

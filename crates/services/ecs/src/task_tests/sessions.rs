@@ -98,7 +98,35 @@ async fn an_agent_that_leaves_is_shown_as_gone() {
     assert_eq!(instance.agent_connected, Some(true));
     assert_eq!(instance.version_info.unwrap().agent_version.as_deref(), Some("1.0"));
     agent.socket.close(None).await.unwrap();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        while let Some(frame) = agent.socket.next().await {
+            if matches!(frame, Ok(Message::Close(_))) {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(answered.await.unwrap(), "its close frame is answered");
     world.wait_disconnected(&agent.instance).await;
+}
+
+#[tokio::test]
+async fn a_task_is_out_of_reach_while_its_agent_is_away_and_has_its_instances_architecture() {
+    let world = World::new().await;
+    let mut agent = world.agent().await;
+    let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
+    agent.order().await;
+    world.submit(&task, "RUNNING", None, "").await;
+    let connected = world.describe(&task);
+    let word = |shown: &ecs_api::Task| shown.connectivity.as_ref().map(ToString::to_string);
+    assert_eq!(word(&connected).as_deref(), Some("CONNECTED"));
+    agent.socket.close(None).await.unwrap();
+    world.wait_disconnected(&agent.instance).await;
+    let away = world.describe(&task);
+    assert_eq!(word(&away).as_deref(), Some("DISCONNECTED"));
+    assert_eq!(away.last_status.as_deref(), Some("RUNNING"));
+    let named = away.attributes.unwrap();
+    assert!(named.iter().any(|each| each.name.as_deref() == Some("ecs.cpu-architecture")));
 }
 
 #[tokio::test]
