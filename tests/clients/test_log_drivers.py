@@ -136,7 +136,7 @@ def test_fluentd_is_sent_records_and_acknowledges_them(own):
                                  "fluentd-sub-second-precision": "true", "labels": "team", "env": "TIER"},
                 dockerLabels={"team": "x"}, environment=[{"name": "TIER", "value": "y"}])
     found = wait_for("two records", lambda: len(messages(server.data)) == 2 and messages(server.data))
-    task = own.describe(arn, cluster="default")
+    task = own.until(arn, "RUNNING", cluster="default")
     runtime_id = task["containers"][0]["runtimeId"]
     for (tag, at, record), (source, line) in zip(sorted(found, key=lambda it: it[2]["source"]),
                                                  [("stderr", "err"), ("stdout", "out")]):
