@@ -1,7 +1,5 @@
 """What a log driver and a private registry are told is kept in secrets: `secretOptions` and `repositoryCredentials`."""
 
-import json
-
 from conftest import Cluster, unique
 from test_execution_roles import LEAD, LOG, PULL, failed
 from test_other_registry import registry
@@ -10,27 +8,22 @@ from test_task_roles import make_role
 READ = ["secretsmanager:GetSecretValue", "ssm:GetParameters"]
 
 
-def test_a_log_driver_has_options_from_secrets_and_parameters(region, cluster):
-    parameters, secrets = region.client("ssm"), region.client("secretsmanager")
-    group, prefix = unique("/tests/group"), unique("kept")
-    region.client("logs").create_log_group(logGroupName=group)
-    parameters.put_parameter(Name=prefix, Value=group, Type="SecureString")
-    arn = secrets.create_secret(Name=unique("s"), SecretString=json.dumps({"prefix": prefix}))["ARN"]
-    log = {"logDriver": "awslogs", "options": {"awslogs-region": "eu-north-1"}, "secretOptions": [
-        {"name": "awslogs-group", "valueFrom": prefix},
-        {"name": "awslogs-stream-prefix", "valueFrom": f"{arn}:prefix::"}]}
-    container = cluster.container("echo", "to the group of the parameter", logConfiguration=log)
+def test_a_log_driver_has_options_that_are_kept_elsewhere(region, cluster):
+    parameters, name = region.client("ssm"), unique("kept")
+    parameters.put_parameter(Name=name, Value="^BEGIN", Type="SecureString")
+    log = {"logDriver": "awslogs", "options": {
+        "awslogs-group": cluster.group, "awslogs-region": "eu-north-1", "awslogs-stream-prefix": "t"},
+        "secretOptions": [{"name": "awslogs-multiline-pattern", "valueFrom": name}]}
+    script = "echo BEGIN one; echo more; echo BEGIN two"
+    container = cluster.container("sh", "-c", script, logConfiguration=log)
     definition = cluster.define(container, executionRoleArn=make_role(region, *PULL, *LOG, *READ))
     task, = cluster.run(definition)
     stopped = cluster.until(task, "STOPPED")
     assert stopped["stopCode"] == "EssentialContainerExited", stopped
-    stream = f"{prefix}/main/{task.rsplit('/', 1)[1]}"
-    found = cluster.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
-    assert [event["message"] for event in found] == ["to the group of the parameter"]
-    described = cluster.ecs.describe_task_definition(taskDefinition=definition)
-    assert group not in str(described)
+    assert [line.split() for line in cluster.lines(task)] == [["BEGIN", "one", "more"], ["BEGIN", "two"]]
+    assert "^BEGIN" not in str(cluster.ecs.describe_task_definition(taskDefinition=definition))
 
-    gone = {**log, "secretOptions": [{"name": "awslogs-group", "valueFrom": "/no/such"}]}
+    gone = {**log, "secretOptions": [{"name": "awslogs-multiline-pattern", "valueFrom": "/no/such"}]}
     reason, _ = failed(cluster, make_role(region, *PULL, *LOG, *READ), cluster.container("true", logConfiguration=gone))
     assert reason == LEAD + ("secrets from ssm: service call has been retried 1 time(s): invalid ssm parameters: "
                              "/no/such"), reason
