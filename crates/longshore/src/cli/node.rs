@@ -42,7 +42,7 @@ impl std::fmt::Debug for JoinArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum AgentAction {
     /// Join a region, if need be, and have systemd run the agent from now on
-    Install(InstallArgs),
+    Install(Box<InstallArgs>),
     /// End the agent and its containers for good, and remove its unit
     Uninstall(UnitArgs),
 }

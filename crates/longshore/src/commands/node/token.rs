@@ -95,8 +95,7 @@ fn row(token: &ListedJoinToken, now: Timestamp) -> Vec<String> {
 
 async fn revoke(client: &Client, args: &TokenRevoke) -> Result<(), Error> {
     let input = RevokeJoinToken { id: args.id.clone() };
-    let done: Done = client.own("RevokeJoinToken", &input).await?;
-    drop(done);
+    let Done {} = client.own("RevokeJoinToken", &input).await?;
     println!(
         "{} is revoked; hosts that joined by it stay (longshore node rm removes one)",
         args.id
