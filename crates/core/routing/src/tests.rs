@@ -203,7 +203,9 @@ fn candidates(readiness: &[Readiness]) -> Vec<Candidate> {
 #[test]
 fn healthy_targets_are_asked_and_without_them_all_that_were_checked() {
     use Readiness::{Healthy, Initial, Out, Unhealthy};
-    let cases: &[(&[Readiness], u32, Option<u32>, &[usize])] = &[
+    /// What targets are, how many and what percentage must be healthy, and who may be asked.
+    type Case<'a> = (&'a [Readiness], u32, Option<u32>, &'a [usize]);
+    let cases: &[Case<'_>] = &[
         (&[], 1, None, &[]),
         (&[Out, Initial], 1, None, &[]),
         (&[Unhealthy, Healthy, Out], 1, None, &[1]),
