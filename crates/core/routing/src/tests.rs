@@ -203,6 +203,7 @@ fn candidates(readiness: &[Readiness]) -> Vec<Candidate> {
 #[test]
 fn healthy_targets_are_asked_and_without_them_all_that_were_checked() {
     use Readiness::{Healthy, Initial, Out, Unhealthy};
+    /// What targets are, how many and what percentage must be healthy, and who may be asked.
     type Case<'a> = (&'a [Readiness], u32, Option<u32>, &'a [usize]);
     let cases: &[Case<'_>] = &[
         (&[], 1, None, &[]),
