@@ -114,7 +114,7 @@ mod tests {
         let text = format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"{arn}"}},"Action":"ecr:*"}}]}}"#
         );
-        let principals = BTreeMap::from([(arn.to_owned(), "AROA1".to_owned())]);
+        let principals = BTreeMap::from([(arn.to_owned(), "AROAJQABLZS4A3QDU576Q".to_owned())]);
         let policy = ResourcePolicyText::new(&text, principals);
         let stored = serde_json::to_string(&policy).unwrap();
         let read: ResourcePolicyText = serde_json::from_str(&stored).unwrap();
@@ -122,8 +122,8 @@ mod tests {
         let [Principal::UniqueId(id)] = read.policy().statements()[0].principals() else {
             panic!("{read:?}");
         };
-        assert_eq!(&**id, "AROA1");
+        assert_eq!(&**id, "AROAJQABLZS4A3QDU576Q");
         assert_eq!(read.shown(|_| true), text);
-        assert_eq!(read.shown(|_| false), text.replace(arn, "AROA1"));
+        assert_eq!(read.shown(|_| false), text.replace(arn, "AROAJQABLZS4A3QDU576Q"));
     }
 }

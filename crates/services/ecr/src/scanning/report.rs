@@ -98,33 +98,22 @@ impl From<Vulnerability> for Finding {
     }
 }
 
-/// Reads what a scanner printed.
+/// Reads what a scanner printed. Which form it is, one member says, and then all of it must be of that form: what is
+/// half of one must not look like a report without findings.
 pub(crate) fn read(output: &[u8]) -> Result<Report, NoReport> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Printed {
-        Ours(Report),
-        Trivy(Trivy),
-    }
-    let value: serde_json::Value =
-        serde_json::from_slice(output).map_err(|error| NoReport::Form(error.to_string()))?;
-    let is_either = value.get("findings").is_some()
-        || value.get("Results").is_some()
-        || value.get("SchemaVersion").is_some();
-    if !is_either {
-        let why = "it has neither findings nor Results".to_owned();
-        return Err(NoReport::Form(why));
-    }
-    let printed: Printed =
-        serde_json::from_value(value).map_err(|error| NoReport::Form(error.to_string()))?;
-    let mut report = match printed {
-        Printed::Ours(report) => report,
-        Printed::Trivy(trivy) => {
-            let results = trivy.results.into_iter();
-            let found = results.flat_map(|result| result.vulnerabilities.unwrap_or_default());
-            let findings = found.map(Finding::from).collect();
-            Report { findings, source_updated_at: None }
-        }
+    let form = |error: serde_json::Error| NoReport::Form(error.to_string());
+    let value: serde_json::Value = serde_json::from_slice(output).map_err(form)?;
+    let has = |member: &str| value.get(member).is_some();
+    let mut report = if has("findings") {
+        serde_json::from_value(value).map_err(form)?
+    } else if has("Results") || has("SchemaVersion") {
+        let trivy: Trivy = serde_json::from_value(value).map_err(form)?;
+        let results = trivy.results.into_iter();
+        let found = results.flat_map(|result| result.vulnerabilities.unwrap_or_default());
+        let findings = found.map(Finding::from).collect();
+        Report { findings, source_updated_at: None }
+    } else {
+        return Err(NoReport::Form("it has neither findings nor Results".to_owned()));
     };
     if FINDINGS_MAX < report.findings.len() {
         return Err(NoReport::TooMany);
