@@ -95,8 +95,9 @@ def filled(account, arguments):
     (EC2, {"propagateTags": "EVERYWHERE"}, INVALID, ""),
     (EC2, {"deploymentController": {"type": "MAGIC"}}, INVALID, ""),
     (EC2, {"deploymentController": {"type": "EXTERNAL"}}, INVALID, ""),
+    (EC2, {"loadBalancers": [{"targetGroupArn": "arn:aws:elasticloadbalancing:x", "containerName": "web", "containerPort": 80}]}, INVALID, "target group does not exist"),
     # What is not there yet is refused by name.
-    (EC2, {"loadBalancers": [{"targetGroupArn": "arn:aws:elasticloadbalancing:x", "containerName": "web", "containerPort": 80}]}, None, "loadBalancers"),
+    (EC2, {"loadBalancers": [{"loadBalancerName": "x", "containerName": "web", "containerPort": 80}]}, None, "loadBalancer"),
     (EC2, {"serviceRegistries": [{"registryArn": "arn:aws:servicediscovery:x"}]}, None, "serviceRegistries"),
     (EC2, {"serviceConnectConfiguration": {"enabled": True, "namespace": "x"}}, None, "serviceConnectConfiguration"),
     (EC2, {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": "arn:aws:iam::000000000000:role/x", "sizeInGiB": 1}}]}, None, "volumeConfigurations"),
