@@ -182,7 +182,7 @@ def test_a_service_is_served_through_its_balancer_and_says_so(services, balancer
     services.update(name, desiredCount=0)
     services.steady(name, 0)
     services.saw(name, f"deregistered 2 targets in (target-group {group})")
-    assert balancers.states(group) == []
+    wait_for("the targets' end", lambda: balancers.states(group) == [])
 
 
 def test_a_task_that_its_balancer_finds_unhealthy_is_replaced(services, balancers):
