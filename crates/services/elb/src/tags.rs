@@ -141,9 +141,12 @@ pub(crate) async fn describe_tags(
     if arns.len() > NAMED_MAX {
         return invalid(format!("Up to {NAMED_MAX} resources can be named at once"));
     }
+    let scope = it.control.scope(caller);
     let describe = |arn: String| {
+        // Only of what is load balancing's and the caller's account's own.
+        let is_own = path_of(&scope, &arn).is_some();
         // Whether it is there, in the words for its kind. A default rule has no tags of its own.
-        let tags = match tags_of(&view, &arn) {
+        let tags = match tags_of(&view, &arn).filter(|_| is_own) {
             Some(tags) => tags.clone(),
             None if it.is_default_rule(&view, caller, &arn) => Tags::new(),
             None => retagged(&view, it, caller, &arn, |_| {}).map(|_| Tags::new())?,
