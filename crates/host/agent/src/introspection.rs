@@ -155,7 +155,7 @@ fn task(view: &TaskView) -> Value {
         Desired::Running => "RUNNING",
         Desired::Stopped => "STOPPED",
     };
-    let containers = (0..view.spec.containers.len()).map(|index| container_shown(view, index));
+    let containers = (0..view.spec.containers.len()).map(|index| container(view, index));
     json!({
         "Arn": view.spec.arn.to_string(),
         "DesiredStatus": desired,
@@ -164,6 +164,28 @@ fn task(view: &TaskView) -> Value {
         "Version": view.spec.version,
         "Containers": containers.collect::<Vec<Value>>(),
     })
+}
+
+/// What Amazon's agent shows of a container here. Its labels, what its health check says and its log options, which
+/// may have a token in them, are its own task's alone: tasks in `host` mode ask here too.
+fn container(view: &TaskView, index: usize) -> Value {
+    const SHOWN: [&str; 10] = [
+        "DockerId",
+        "Name",
+        "DockerName",
+        "Image",
+        "ImageID",
+        "CreatedAt",
+        "StartedAt",
+        "Ports",
+        "Networks",
+        "Volumes",
+    ];
+    let mut all = container_shown(view, index);
+    if let Some(members) = all.as_object_mut() {
+        members.retain(|name, _| SHOWN.contains(&&**name));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -178,7 +200,12 @@ mod tests {
         let task = json!({
             "arn": format!("arn:aws:ecs:us-east-1:000000000000:task/demo/{id}"),
             "family": "web", "version": "3",
-            "containers": [{ "name": "web", "image": "hello:1", "essential": true }],
+            "containers": [{ "name": "web", "image": "hello:1", "essential": true,
+                "dockerConfig": {
+                    "config": json!({ "Labels": { "a": "label-text" } }).to_string(),
+                    "hostConfig": json!({ "LogConfig": { "Type": "splunk",
+                        "Config": { "splunk-token": "token-text" } } }).to_string(),
+                } }],
         });
         let spec = crate::spec::parse(&serde_json::from_value(task).unwrap()).unwrap();
         let state = TaskState::new(&spec, || 7);
@@ -204,11 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn what_containers_ask_by_is_not_shown() {
+    fn what_containers_ask_by_is_not_shown_nor_what_may_be_secret() {
         let view = view('a');
         let own = view.state.containers[0].endpoint_id.clone();
         assert_eq!(own.len(), 32);
         let (_, shown) = tasks(&[view], "");
         assert!(!shown.to_string().contains(&own), "{shown}");
+        assert_eq!(shown["Tasks"][0]["Containers"][0]["Name"], "web");
+        for hidden in ["label-text", "token-text"] {
+            assert!(!shown.to_string().contains(hidden), "{shown}");
+        }
     }
 }
