@@ -123,6 +123,10 @@ pub(crate) const REMOTE_RETRY_MS_MIN: u64 = 100;
 pub(crate) const REMOTE_RETRY_MS_MAX: u64 = 5_000;
 /// How often an address is tried before a container that needs it is not started.
 pub(crate) const REMOTE_CHECK_TRIES: u32 = 4;
+/// How long an address may take over one batch: one that takes connections and reads nothing is as good as away.
+pub(crate) const REMOTE_SEND_MS_MAX: u64 = 60_000;
+/// What is read of a file of certificates that a task definition names.
+pub(crate) const REMOTE_CA_BYTES_MAX: u64 = 1 << 20;
 /// How long output of an ended container waits for an address that does not take it.
 pub(crate) const REMOTE_LINGER_MS: u64 = 10 * 60_000;
 

@@ -23,19 +23,19 @@ const PIECE_BYTES: usize = 60 << 10;
 
 /// What went through, and what stands.
 #[derive(Debug, Default)]
-struct World {
+pub(super) struct World {
     read: AtomicUsize,
     put: AtomicUsize,
-    is_over: AtomicBool,
+    pub(super) is_over: AtomicBool,
     lines: std::sync::Mutex<Vec<String>>,
 }
 
 /// Prints the same piece until the world is over.
-struct Endless {
-    world: Arc<World>,
-    bytes: usize,
-    is_partial: bool,
-    number: u64,
+pub(super) struct Endless {
+    pub(super) world: Arc<World>,
+    pub(super) bytes: usize,
+    pub(super) is_partial: bool,
+    pub(super) number: u64,
 }
 
 impl Output for Endless {
@@ -102,7 +102,7 @@ impl LogService for Gated {
     }
 }
 
-fn pipeline(dir: &std::path::Path, number: usize, output: Box<dyn Output>) -> Pipeline {
+pub(super) fn pipeline(dir: &std::path::Path, number: usize, output: Box<dyn Output>) -> Pipeline {
     let spool = dir.join(number.to_string());
     std::fs::create_dir_all(&spool).unwrap();
     Pipeline {

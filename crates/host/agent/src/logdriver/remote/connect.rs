@@ -12,8 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use crate::limits::REMOTE_CA_BYTES_MAX;
+
 /// Until a connection counts as failed.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// The kernel's flags of opening: a name alone, without what opening does; no link at its end; no waiting.
+const PATH_ONLY: i32 = 0o10_000_000;
+const NO_FOLLOW: i32 = 0o400_000;
+const NO_WAIT: i32 = 0o4_000;
 
 /// An address of a log driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,8 +130,6 @@ impl Reach {
 fn held(path: &Path) -> io::Result<std::fs::File> {
     use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 
-    const PATH_ONLY: i32 = 0o10_000_000;
-    const NO_FOLLOW: i32 = 0o400_000;
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).custom_flags(PATH_ONLY | NO_FOLLOW).open(path)?;
     if !file.metadata()?.file_type().is_socket() {
@@ -223,9 +228,36 @@ async fn tcp(host: &str, port: u16, reach: &Reach) -> io::Result<TcpStream> {
 fn tls_config(ca_file: Option<&Path>) -> io::Result<rustls::ClientConfig> {
     let trust = match ca_file {
         None => trust::Trust::system(),
-        Some(path) => trust::Trust::only(&std::fs::read(path)?).map_err(io::Error::other)?,
+        Some(path) => trust::Trust::only(&certificates(path)?).map_err(io::Error::other)?,
     };
     Ok(trust.client_config())
+}
+
+/// A file of the host that a task definition names: nothing but a file is opened, since a device or a pipe may never
+/// end or do what opening it does, and no more of it is read than authorities take.
+fn certificates(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let refused = |why: &str| {
+        let text = format!("{} is {why}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    let mut options = std::fs::OpenOptions::new();
+    let known = options.read(true).custom_flags(PATH_ONLY).open(path)?;
+    if !known.metadata()?.is_file() {
+        return Err(refused("no file"));
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.read(true).custom_flags(NO_WAIT);
+    let file = options.open(format!("/proc/self/fd/{}", known.as_raw_fd()))?;
+    let mut bytes = Vec::new();
+    file.take(REMOTE_CA_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= REMOTE_CA_BYTES_MAX => Ok(bytes),
+        Ok(_) | Err(_) => Err(refused("larger than a file of certificates may be, which is 1 MiB")),
+    }
 }
 
 #[cfg(test)]
@@ -263,6 +295,21 @@ mod tests {
         }
         assert!(reach.socket(Path::new("/run/here")).is_ok());
         assert!(reach.socket(Path::new("/dev/log")).is_err());
+    }
+
+    #[test]
+    fn certificates_are_read_from_files_alone_and_no_more_than_certificates_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("ca.pem"), dir.path().join("link.pem"));
+        std::fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(certificates(&link).unwrap(), b"text", "authorities are often links");
+        std::fs::File::create(&file).unwrap().set_len(REMOTE_CA_BYTES_MAX + 1).unwrap();
+        assert!(certificates(&file).unwrap_err().to_string().contains("larger"));
+        for other in ["/dev/zero", "/dev/tty", "/proc"] {
+            let error = certificates(Path::new(other)).unwrap_err();
+            assert!(error.to_string().contains("no file"), "{other}: {error}");
+        }
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ use super::lines::{Assembler, LogEvent};
 use super::{LogError, OptionError, Pipeline, RunLog};
 use crate::limits::{
     REMOTE_BATCH_BYTES, REMOTE_BATCH_EVENTS, REMOTE_CHECK_TRIES, REMOTE_LINGER_MS,
-    REMOTE_RETRY_MS_MAX, REMOTE_RETRY_MS_MIN,
+    REMOTE_RETRY_MS_MAX, REMOTE_RETRY_MS_MIN, REMOTE_SEND_MS_MAX,
 };
 use crate::ports::OutputItem;
 use crate::spec::LogDriver;
@@ -59,6 +59,9 @@ pub enum SinkError {
     /// The very same would be refused again.
     #[error("{address} answered {status}: {text}")]
     Refused { address: String, status: u16, text: String },
+    /// It may read on some day, but nobody waits for that with a connection open.
+    #[error("a batch was not taken within {} s", REMOTE_SEND_MS_MAX / 1000)]
+    Silent,
 }
 
 /// Whom lines are sent to.
@@ -221,7 +224,9 @@ impl Shipper {
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let mut wait_ms = REMOTE_RETRY_MS_MIN;
         loop {
-            match self.sink.send(&batch).await {
+            let limit = Duration::from_millis(REMOTE_SEND_MS_MAX);
+            let sent = tokio::time::timeout(limit, self.sink.send(&batch)).await;
+            match sent.unwrap_or(Err(SinkError::Silent)) {
                 Ok(()) => break,
                 Err(error @ SinkError::Refused { .. }) => {
                     warn!(run = self.pipeline.log.id, error = %Chain(&error), "log lines refused");
@@ -246,5 +251,54 @@ impl Shipper {
         }
         self.pipeline.settled(reach);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::super::tests::{Endless, World, pipeline};
+    use super::*;
+
+    /// Takes nothing of what it is first given, and later all.
+    struct Stuck {
+        world: Arc<World>,
+        was_asked: bool,
+    }
+
+    impl Sink for Stuck {
+        fn send<'a>(&'a mut self, _: &'a [LogEvent]) -> BoxFuture<'a, Result<(), SinkError>> {
+            if !std::mem::replace(&mut self.was_asked, true) {
+                return Box::pin(std::future::pending());
+            }
+            self.world.is_over.store(true, Ordering::SeqCst);
+            Box::pin(async { Ok(()) })
+        }
+
+        fn check(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_connections_and_reads_nothing_is_left_and_tried_again() {
+        let (dir, world) = (tempfile::tempdir().unwrap(), Arc::new(World::default()));
+        let output = Endless { world: Arc::clone(&world), bytes: 9, is_partial: false, number: 0 };
+        let pipeline = pipeline(dir.path(), 0, Box::new(output));
+        let assembler = Assembler::new(None, pipeline.reach());
+        let shipper = Shipper {
+            pipeline,
+            sink: Box::new(Stuck { world, was_asked: false }),
+            assembler,
+            batch: Vec::new(),
+            is_at_end: false,
+            over_at: None,
+            dropped: 0,
+        };
+        let limit = Duration::from_millis(REMOTE_LINGER_MS);
+        tokio::time::timeout(limit, shipper.run()).await.unwrap();
+        assert!(!dir.path().join("0").exists(), "nothing is left behind");
     }
 }
