@@ -205,6 +205,18 @@ impl Access {
         Some(lasting(access_key_id.parse().ok()?, Principal::Root, secret))
     }
 
+    /// Whether a caller has the key of the region's own machine, which its agent and its balancers' process share. Hosts
+    /// that joined have keys of their own, with which they are [`Principal::Node`] as well.
+    pub fn is_own_machine(&self, caller: &Caller) -> bool {
+        matches!(caller.principal, Principal::Node { .. })
+            && caller.access_key == self.keys.node.access_key_id
+    }
+
+    /// Whether an instance is the region's own machine, on which its balancers are too.
+    pub fn is_of_own_machine(&self, instance: &Instance) -> bool {
+        instance.access_key.as_deref() == Some(&*self.keys.node.access_key_id)
+    }
+
     /// An active key of a user.
     fn user_key(&self, view: &View, access_key_id: &str) -> Option<AccessKey> {
         let account = access_keys::account_of(access_key_id)?;

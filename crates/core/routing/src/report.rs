@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GroupId, ListenerId, TargetKey};
 
 /// Everything that one balancer's process sees; sent whole whenever anything in it changed, and at least every
-/// [`REPORT_INTERVAL_MS`]. A process that has been silent for three intervals is not waited for.
+/// [`REPORT_INTERVAL_MS`]. What a process finds counts for three intervals; what it may hold is waited for longer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Which process speaks; its own choice, kept over restarts.

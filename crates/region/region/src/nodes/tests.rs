@@ -3,9 +3,11 @@
 use aws_wire::Principal;
 use longshore_types::{Clock as _, SeededEnv};
 use model::instance::InstanceStatus;
+use routing::wire;
 use serde_json::json;
 
 use super::*;
+use crate::server::RegionApi as _;
 use crate::testing::TestRegion;
 
 const MINUTE_MS: u64 = 60_000;
@@ -100,6 +102,31 @@ async fn a_host_joins_by_a_token_and_has_keys_of_its_own() {
     );
     let tokens: Listed<ListedJoinToken> = world.own("ListJoinTokens", json!({})).await;
     assert_eq!(tokens.items[0].over.as_deref(), Some("used up"));
+}
+
+#[tokio::test]
+async fn a_host_that_joined_is_no_balancer_of_the_region() {
+    let world = World::new().await;
+    let token = world.token(Some(1)).await;
+    let joined = world.join(token.token.reveal(), "1").await.unwrap();
+    let region = &world.test.region;
+    let asked = || wire::Call::Read(wire::ReadRequest { version: 0, wait_ms: 0 });
+    let told = || {
+        wire::Call::Report(routing::Report {
+            node: "local".to_owned(),
+            version: u64::MAX,
+            targets: vec![],
+            local: vec![],
+        })
+    };
+    let host = world.with(&joined.key).unwrap();
+    assert!(region.balancers(&host, asked()).is_none(), "the table is of all accounts");
+    assert!(region.balancers(&host, told()).is_none(), "nor is it believed of any target");
+    assert!(region.balancers(&world.test.root_of("111111111111"), asked()).is_none());
+    let access_key = region.control.access.keys.node.access_key_id.clone();
+    let own = Caller { principal: host.principal.clone(), access_key, ..host };
+    region.balancers(&own, asked()).unwrap().await.unwrap();
+    region.balancers(&world.test.root(), asked()).unwrap().await.unwrap();
 }
 
 #[tokio::test]
