@@ -140,11 +140,15 @@ def test_rules_answer_redirect_and_forward_by_priority(balancers):
     redirect = {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_302", "Host": "example.com"}}
     balancers.elb.create_rule(ListenerArn=listener, Priority=10, Actions=[redirect], Conditions=[
         {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "x-move", "Values": ["yes"]}}])
+
+    def moved():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/fixed?a=b", headers={"x-move": "yes"})
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("location")
+
     wait_for("the rule", lambda: fetch(port, "/fixed") == (404, "nothing here"))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/fixed?a=b", headers={"x-move": "yes"})
-    answer = connection.getresponse()
-    assert (answer.status, answer.getheader("location")) == (302, f"http://example.com:{port}/fixed?a=b")
+    wait_for("the rule before it", lambda: moved() == (302, f"http://example.com:{port}/fixed?a=b"))
     assert fetch(port, "/else")[0] == 503, "the group is empty"
     rules = balancers.elb.describe_rules(ListenerArn=listener)["Rules"]
     assert [rule["Priority"] for rule in rules] == ["10", "20", "default"]

@@ -29,6 +29,7 @@ provider "aws" {
   skip_region_validation      = true
   endpoints {
     ec2 = var.endpoint
+    iam = var.endpoint
     sts = var.endpoint
   }
   default_tags {
