@@ -2,8 +2,9 @@
 //!
 //! As on EC2 a rule only ever allows, an interface's groups add up, and the answer to what was allowed
 //! is allowed. A host compiles the groups into its packet filter; [`judge`] says the same of one packet
-//! that opens a connection, for whoever asks why it passes or does not.
+//! that opens a connection, for whoever asks why it passes or does not. [`feed`] is what hosts know of VPCs.
 
+pub mod feed;
 mod groups;
 mod judge;
 

@@ -296,6 +296,18 @@ ec2_id!(
     /// A rule of a security group.
     SecurityGroupRuleId, "sgr"
 );
+ec2_id!(
+    /// A route table.
+    RouteTableId, "rtb"
+);
+ec2_id!(
+    /// A network ACL.
+    NetworkAclId, "acl"
+);
+ec2_id!(
+    /// A NAT gateway.
+    NatGatewayId, "nat"
+);
 
 /// A name of letters, digits, hyphens and underscores, cheap to clone.
 macro_rules! name_id {
