@@ -263,6 +263,12 @@ impl Catalog for StoreCatalog {
     async fn unlink(&self, repository: &Repository, digest: Digest) -> Result<(), CatalogError> {
         self.decide(|view, _| {
             need(view, repository)?;
+            let mut rows = manifests_of(view, repository);
+            let by = rows.find(|row| row.layers.contains(&digest) || row.config == Some(digest));
+            if let Some(by) = by {
+                let (digest, by) = (Box::new(digest), Box::new(by.digest));
+                return Err(CatalogError::LayerReferenced { digest, by });
+            }
             let mut batch = Batch::on(view);
             batch.delete(Key::EcrLayer(repository.account, manifest_id(repository, digest)));
             Ok((batch, ()))

@@ -305,7 +305,9 @@ pub(super) fn of_catalog(error: CatalogError) -> ApiError {
         CatalogError::MissingLayers { .. } => Refusal::LayersMissing(sentence),
         CatalogError::MissingManifests { .. } => Refusal::ImagesMissing(sentence),
         CatalogError::FixedTag { repository, tag } => Refusal::FixedTag { repository, tag },
-        CatalogError::Referenced { .. } => Refusal::Invalid(sentence),
+        CatalogError::Referenced { .. } | CatalogError::LayerReferenced { .. } => {
+            Refusal::Invalid(sentence)
+        }
         CatalogError::Limit { .. } => Refusal::Limit(sentence),
         CatalogError::Failed(source) => {
             return ApiError::fault("failed to write to the registry's catalog", source);

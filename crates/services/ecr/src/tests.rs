@@ -447,7 +447,11 @@ async fn layers_that_no_image_names_go_after_a_while_and_their_bytes_with_them()
         registry::Repository { account: world.root().account, name: "web".parse().unwrap() };
     use registry::Catalog as _;
     assert_eq!(catalog.layer(&repository, &orphan), None);
-    assert_eq!(catalog.layer(&repository, &Hasher::digest(b"named")), Some(5));
+    let named = Hasher::digest(b"named");
+    assert_eq!(catalog.layer(&repository, &named), Some(5));
+    let refused = catalog.unlink(&repository, named).await.unwrap_err();
+    assert!(matches!(refused, registry::CatalogError::LayerReferenced { .. }), "{refused}");
+    assert_eq!(catalog.layer(&repository, &named), Some(5));
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub enum CatalogError {
     FixedTag { repository: Repository, tag: ImageTag },
     #[error("The image with digest '{digest}' is referenced by manifest list: '{by}'")]
     Referenced { digest: Box<Digest>, by: Box<Digest> },
+    #[error("The layer with digest '{digest}' is referenced by the image with digest '{by}'")]
+    LayerReferenced { digest: Box<Digest>, by: Box<Digest> },
     #[error("the limit of {max} {what} has been reached")]
     Limit { what: &'static str, max: usize },
     #[error("the catalog failed")]
@@ -128,6 +130,7 @@ pub trait Catalog: Send + Sync + fmt::Debug + 'static {
         bytes: u64,
     ) -> impl Future<Output = Result<(), CatalogError>> + Send;
 
+    /// Takes a blob out of the repository, unless a manifest there names it.
     fn unlink(
         &self,
         repository: &Repository,

@@ -133,7 +133,9 @@ fn of_catalog(error: &CatalogError) -> (StatusCode, &'static str) {
             (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN")
         }
         CatalogError::FixedTag { .. } => (StatusCode::CONFLICT, "TAG_INVALID"),
-        CatalogError::Referenced { .. } => (StatusCode::CONFLICT, "DENIED"),
+        CatalogError::Referenced { .. } | CatalogError::LayerReferenced { .. } => {
+            (StatusCode::CONFLICT, "DENIED")
+        }
         CatalogError::Limit { .. } => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
         CatalogError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }

@@ -114,6 +114,15 @@ impl Catalog for MemoryCatalog {
 
     async fn unlink(&self, repository: &Repository, digest: Digest) -> Result<(), CatalogError> {
         self.change(repository, |contents| {
+            let mut manifests = contents.manifests.values();
+            let names =
+                |it: &&NewManifest| it.layers.contains(&digest) || it.config == Some(digest);
+            if let Some(by) = manifests.find(names) {
+                return Err(CatalogError::LayerReferenced {
+                    digest: Box::new(digest),
+                    by: Box::new(by.digest),
+                });
+            }
             contents.layers.remove(&digest);
             Ok(())
         })

@@ -312,13 +312,17 @@ async fn manifests_tags_and_blobs_are_deleted() {
         let world = &world;
         async move { world.ask(Method::DELETE, &path, "").await.status }
     };
+    let layer = Hasher::digest(b"layer");
+    let refused = world.ask(Method::DELETE, &format!("/v2/web/blobs/{layer}"), "").await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "an image has it");
+    assert!(refused.json().to_string().contains(&digest.to_string()), "{}", refused.json());
+    assert_eq!(world.get(&format!("/v2/web/blobs/{layer}")).await.status, StatusCode::OK);
     assert_eq!(delete("/v2/web/manifests/v1".to_owned()).await, StatusCode::ACCEPTED);
     assert_eq!(world.get("/v2/web/manifests/v1").await.status, StatusCode::NOT_FOUND);
     assert_eq!(world.get("/v2/web/manifests/v2").await.status, StatusCode::OK);
     assert_eq!(delete(format!("/v2/web/manifests/{digest}")).await, StatusCode::ACCEPTED);
     assert_eq!(world.get("/v2/web/manifests/v2").await.status, StatusCode::NOT_FOUND);
     assert_eq!(delete(format!("/v2/web/manifests/{digest}")).await, StatusCode::NOT_FOUND);
-    let layer = Hasher::digest(b"layer");
     assert_eq!(delete(format!("/v2/web/blobs/{layer}")).await, StatusCode::ACCEPTED);
     assert_eq!(world.get(&format!("/v2/web/blobs/{layer}")).await.status, StatusCode::NOT_FOUND);
     assert_eq!(delete(format!("/v2/web/blobs/{layer}")).await, StatusCode::NOT_FOUND);
