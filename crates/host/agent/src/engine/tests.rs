@@ -93,12 +93,20 @@ impl Rig {
 
     /// The agent is killed and started again.
     async fn restart(&mut self) {
+        self.kill().await;
+        self.start().await;
+    }
+
+    async fn kill(&mut self) {
         // Dropping the engine closes the workers' inboxes, which ends them.
         let none = FakeRuntime::default();
         let elsewhere = tempfile::tempdir().unwrap();
         self.engine =
             engine(&elsewhere, &none, &FakeNetworks::default(), &FakeRegion::default()).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    async fn start(&mut self) {
         self.engine = engine(&self.dir, &self.runtime, &self.networks, &self.region).await;
     }
 
@@ -282,9 +290,11 @@ async fn tasks_of_before_a_restart_of_the_host_are_told_stopped_with_the_reason(
     );
     rig.until("web runs", |rig| rig.runtime.is_running("web")).await;
     rig.region.set_away(true);
+    // A restart of the host ends the agent before it could see its containers end.
+    rig.kill().await;
     rig.runtime.reboot();
     // The namespaces are gone; what the network remembers of them it finds out by itself.
-    rig.restart().await;
+    rig.start().await;
     rig.region.set_away(false);
     let stopped = rig.until_reported(Status::Stopped).await;
     let web = stopped.containers.iter().find(|container| container.name == "web").unwrap();
