@@ -24,10 +24,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 def patience():
     """As little as a region has for hosts that are away."""
-    known = subprocess.run([binary(), "region", "--help"], capture_output=True, text=True, check=True).stdout
-    if "--heartbeat-timeout-seconds" in known:
-        return ["--heartbeat-timeout-seconds", "10"]
-    return ["--heartbeat-timeout-minutes", "1"]
+    return ["--heartbeat-timeout-seconds", "10"]
 
 
 class Namespace:
@@ -179,6 +176,19 @@ class Host(Namespace):
         self.end()
         self.longshore("down", check=False)
         super().close()
+
+
+def processes_of(task_arn):
+    """The processes of a task's containers on this machine, whichever host they are on."""
+    task = task_arn.rsplit("/", 1)[-1]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            if task in path.read_text():
+                found.append(int(path.parent.name))
+        except OSError:
+            pass  # it has just ended
+    return found
 
 
 def eventually(what, condition, seconds=30):

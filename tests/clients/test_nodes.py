@@ -6,12 +6,12 @@ import os
 import pytest
 
 import images
-from hosts import SUBNET, PORT, Host, Region, eventually
+from hosts import SUBNET, PORT, Host, Region, eventually, processes_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 # Until the region knows that a host is silent, and counts it as lost.
-LOST_S_MAX = 220
+LOST_S_MAX = 60
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def test_a_service_is_spread_over_the_hosts_and_outlives_each_of_them(world):
     # A host that is cut off: its task is replaced elsewhere, and is no more once it is back.
     two.cut_off()
     lost = before[arns["host2"]]
+    assert processes_of(lost)
 
     def replaced():
         arns_now = ecs.list_tasks(cluster="web", serviceName="web")["taskArns"]
@@ -137,6 +138,7 @@ def test_a_service_is_spread_over_the_hosts_and_outlives_each_of_them(world):
     two.heal()
     eventually("host 2 once more", lambda: instances(ecs)["host2"]["agentConnected"], 180)
     assert instances(ecs)["host2"]["containerInstanceArn"] == arns["host2"]
+    eventually("what was replaced to be stopped on host 2", lambda: not processes_of(lost))
 
     # A host that is drained runs nothing of the service any more.
     region.longshore("node", "drain", "host1")

@@ -128,11 +128,17 @@ pub(crate) struct RegionArgs {
     #[arg(long, value_name = "HOURS", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=8760))]
     pub(crate) stopped_task_hours: u64,
-    /// Minutes for which a host's agent may be away before its tasks count as stopped and services
-    /// start others elsewhere
-    #[arg(long, alias = "host-silence-minutes", value_name = "MINUTES", default_value_t = 10,
+    /// Seconds for which nothing may be heard of a host's agent before its tasks count as stopped and services
+    /// start others elsewhere. A capacity provider may have another limit, by its tag
+    /// longshore.heartbeat-timeout-seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    pub(crate) heartbeat_timeout_seconds: u64,
+    /// The same in minutes
+    #[arg(long, alias = "host-silence-minutes", value_name = "MINUTES", hide = true,
+          conflicts_with = "heartbeat_timeout_seconds",
           value_parser = clap::value_parser!(u64).range(1..=1440))]
-    pub(crate) heartbeat_timeout_minutes: u64,
+    heartbeat_timeout_minutes: Option<u64>,
     /// Take the addresses of tasks at once, for the agent that is started beside this
     #[arg(long, hide = true)]
     pub(crate) claims_addresses: bool,
@@ -142,6 +148,14 @@ pub(crate) struct RegionArgs {
     /// The file that standard output and error go to, which is rotated
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+}
+
+impl RegionArgs {
+    /// After so many seconds of silence a host is lost.
+    pub(crate) fn heartbeat_timeout_s(&self) -> u64 {
+        self.heartbeat_timeout_minutes
+            .map_or(self.heartbeat_timeout_seconds, |minutes| minutes * 60)
+    }
 }
 
 /// What the region is called from elsewhere, and how it proves that it is the one.

@@ -137,6 +137,26 @@ impl HostNetwork {
     pub const KIND: &str = "LongshoreHostNetworkMessage";
 }
 
+/// How an agent of ours sees to it that both sides notice when the link is cut. Ours alone: Amazon's agent answers
+/// pings and sends none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Liveness {
+    #[serde(flatten)]
+    pub header: Header,
+    /// How often it pings the region.
+    pub ping_ms: u64,
+    /// A region of which nothing came for so long, not even a pong, is connected to anew.
+    pub silence_ms_max: u64,
+    /// An agent that the region has not heard of for so long is lost: its tasks are replaced.
+    pub lost_after_ms: u64,
+}
+
+impl Liveness {
+    /// The name of its type on the socket.
+    pub const KIND: &str = "LongshoreLivenessMessage";
+}
+
 /// Which tasks belong on the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -203,6 +223,7 @@ pub enum ToAgent {
     Manifest(Manifest),
     StopVerificationAck(StopVerificationAck),
     HostNetwork(HostNetwork),
+    Liveness(Liveness),
 }
 
 impl ToAgent {
@@ -217,6 +238,7 @@ impl ToAgent {
             Self::Manifest(message) => frame("TaskManifestMessage", message),
             Self::StopVerificationAck(message) => frame("TaskStopVerificationAck", message),
             Self::HostNetwork(message) => frame(HostNetwork::KIND, message),
+            Self::Liveness(message) => frame(Liveness::KIND, message),
         }
     }
 }

@@ -103,9 +103,10 @@ pub struct Config {
     pub image_scanner: Option<String>,
     /// Ranges of addresses that no image is fetched from, such as `10.0.0.0/8`. Since 0.2.
     pub denied_egress: Vec<String>,
-    /// How long an instance's agent may be away before its tasks count as stopped and services replace
-    /// them: 10 minutes. Shorter moves work sooner off hosts that died; longer spares it when the network
-    /// does. A restart of the region begins the wait anew. Since 0.2.
+    /// How long nothing may be heard of an instance's agent before its tasks count as stopped and services
+    /// replace them: 10 minutes, and at least 10 seconds. Shorter moves work sooner off hosts that died; longer
+    /// spares it when the network does. A restart of the region begins the wait anew. A capacity provider may have
+    /// another for its instances. Since 0.2.
     pub heartbeat_timeout_ms: u64,
     pub limits: Limits,
     pub retention: Retention,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use aws_wire::Caller;
 use longshore_types::{AccountId, Clock, IdSource, Scope};
-use model::View;
+use model::{Instance, View};
 use store::Store;
 
 use crate::access::{Access, Keys};
@@ -56,6 +56,17 @@ impl Control {
 
     pub fn scope_of(&self, account: AccountId) -> Scope {
         Scope { region: self.config.region.clone(), account }
+    }
+
+    /// After how much silence an instance is lost: what its capacity provider says, or else the region.
+    pub fn heartbeat_timeout_ms(&self, view: &View, instance: &Instance) -> u64 {
+        let name = instance.capacity_provider.as_ref();
+        let provider =
+            name.and_then(|name| view.capacity_providers.get(instance.scope.account, name));
+        provider
+            .filter(|provider| provider.is_active())
+            .and_then(|provider| provider.heartbeat_timeout_ms())
+            .unwrap_or(self.config.heartbeat_timeout_ms)
     }
 
     /// Where agents, and whoever follows an answer, reach the region.

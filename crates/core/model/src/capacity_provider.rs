@@ -3,6 +3,8 @@
 //! `FARGATE` and `FARGATE_SPOT` are every account's and have no row. A provider of one's own names an
 //! Auto Scaling group; the instances that say they belong to that group are its pool.
 
+use std::ops::RangeInclusive;
+
 use longshore_types::{AccountId, CapacityProviderArn, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,12 @@ use crate::tags::Tags;
 
 /// The attribute by which an instance says to which Auto Scaling group it belongs.
 pub const GROUP_ATTRIBUTE: &str = "longshore.auto-scaling-group";
+
+/// The tag of a provider that says after how many seconds of silence its instances are lost, whatever the
+/// region's own limit is.
+pub const HEARTBEAT_TIMEOUT_TAG: &str = "longshore.heartbeat-timeout-seconds";
+/// What that may be.
+pub const HEARTBEAT_TIMEOUT_S: RangeInclusive<u64> = 10..=86_400;
 
 /// A provider's life, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,11 +74,22 @@ impl CapacityProvider {
         self.status == ProviderStatus::Active
     }
 
+    /// After how much silence its instances are lost, if it says so itself.
+    pub fn heartbeat_timeout_ms(&self) -> Option<u64> {
+        let seconds = read_heartbeat_timeout_s(self.tags.get(HEARTBEAT_TIMEOUT_TAG)?)?;
+        Some(seconds * 1_000)
+    }
+
     /// The group's name: what follows `autoScalingGroupName/` in the ARN, if it is one.
     pub fn group_name(&self) -> &str {
         let name = self.group_arn.rsplit_once(":autoScalingGroupName/");
         name.map_or(self.group_arn.as_str(), |(_, name)| name)
     }
+}
+
+/// The value of the tag; `None` if it is none that a provider may have.
+pub fn read_heartbeat_timeout_s(value: &str) -> Option<u64> {
+    value.parse().ok().filter(|seconds| HEARTBEAT_TIMEOUT_S.contains(seconds))
 }
 
 impl Record for CapacityProvider {

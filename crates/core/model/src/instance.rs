@@ -58,6 +58,16 @@ pub struct AgentState {
     /// Grows with every session: the high half of the sequence numbers sent in it.
     pub session: u32,
     pub changed_at: Timestamp,
+    /// When something last came from it, of one that went away; a region's start begins the wait anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+}
+
+impl AgentState {
+    /// Since when nothing is heard of it, unless it is connected.
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        (!self.connected).then(|| self.heard_at.unwrap_or(self.changed_at))
+    }
 }
 
 /// What a part of the instance said of its health.

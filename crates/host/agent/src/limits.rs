@@ -36,7 +36,10 @@ pub(crate) const TASKS_MAX: usize = 10_000;
 pub(crate) const TOMBSTONES_MAX: usize = 4_096;
 
 pub(crate) const API_TIMEOUT_MS: u64 = 42_000;
-pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
+/// A link that was cut and is whole again is not waited for by way of an old attempt for longer than this.
+pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// A frame that takes longer to leave means that nobody reads any more.
+pub(crate) const FRAME_LEAVES_MS_MAX: u64 = 10_000;
 /// A frame that is larger closes the socket.
 pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Read from a socket at a time; held for as long as it is open.

@@ -82,7 +82,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         ("--listen", text(&region.listen)),
         ("--region", text(&region.region)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
-        ("--heartbeat-timeout-minutes", text(&region.heartbeat_timeout_minutes)),
+        ("--heartbeat-timeout-seconds", text(&region.heartbeat_timeout_s())),
     ] {
         region_args.extend([name.into(), value]);
     }
@@ -322,7 +322,7 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
         ("--region", text(&region.region)),
         ("--cluster", text(&args.cluster)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
-        ("--heartbeat-timeout-minutes", text(&region.heartbeat_timeout_minutes)),
+        ("--heartbeat-timeout-seconds", text(&region.heartbeat_timeout_s())),
     ] {
         told.extend([name.into(), value]);
     }

@@ -16,6 +16,7 @@ mod orders;
 mod outbox;
 pub mod payload;
 mod presence;
+mod rhythm;
 mod telemetry;
 mod work;
 

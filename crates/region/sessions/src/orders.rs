@@ -123,6 +123,7 @@ fn nobody_is_connected(view: &View, now: Timestamp) -> Batch {
         let mut next = Instance::clone(row);
         next.agent.connected = false;
         next.agent.changed_at = now;
+        next.agent.heard_at = None;
         next.version += 1;
         batch.put(next);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_wire::ApiError;
 use control::Control;
+use longshore_types::Timestamp;
 use model::Instance;
 use model::instance::InstanceStatus;
 use store::Batch;
@@ -14,8 +15,6 @@ pub struct Agent {
     version: Option<String>,
     hash: Option<String>,
     docker_version: Option<String>,
-    /// Whether it answers heartbeats.
-    pub(super) answers: bool,
 }
 
 impl Agent {
@@ -25,9 +24,6 @@ impl Agent {
             version: text("agentVersion"),
             hash: text("agentHash"),
             docker_version: text("dockerVersion"),
-            answers: query
-                .get("protocolVersion")
-                .is_some_and(|v| v.parse().is_ok_and(|v: u32| v >= 2)),
         }
     }
 }
@@ -47,6 +43,7 @@ pub async fn connected(
         next.agent.connected = true;
         next.agent.session += 1;
         next.agent.changed_at = now;
+        next.agent.heard_at = None;
         next.agent.version = agent.version.clone().or(next.agent.version);
         next.agent.hash = agent.hash.clone().or(next.agent.hash);
         next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
@@ -59,11 +56,12 @@ pub async fn connected(
     decided.await
 }
 
-/// Writes that the agent is gone, unless a later session has it.
+/// Writes that the agent is gone and when it was last heard of, unless a later session has it.
 pub async fn disconnected(
     control: &Control,
     instance: &Instance,
     number: u32,
+    heard_at: Timestamp,
 ) -> Result<(), ApiError> {
     let decided = control.decide(|view, now| {
         let mut batch = Batch::on(view);
@@ -72,6 +70,7 @@ pub async fn disconnected(
             let mut next = Instance::clone(row);
             next.agent.connected = false;
             next.agent.changed_at = now;
+            next.agent.heard_at = Some(heard_at.min(now));
             next.version += 1;
             batch.put(next);
         }

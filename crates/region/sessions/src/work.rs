@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use acs::RoleCredentials;
 use acs::message::{
-    AttachInterfaces, FromAgent, Header, Heartbeat, HostNetwork, Manifest, ManifestTask,
+    AttachInterfaces, FromAgent, Header, Heartbeat, HostNetwork, Liveness, Manifest, ManifestTask,
     NewCredentials, Payload, StopVerification, StopVerificationAck, ToAgent,
 };
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
 use model::task::{Desired, Input, Phase, StopCause, Task};
 use model::{Instance, View};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
@@ -25,15 +26,12 @@ use crate::Sessions;
 use crate::network::Told;
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
 use crate::presence::{Agent, connected, disconnected};
+use crate::rhythm::Rhythm;
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often what was not acknowledged is looked at again.
 const REVIEW: Duration = Duration::from_secs(5);
-/// An agent that answers heartbeats and was not heard of for so long is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(95);
-/// How long one frame may take to leave.
-const SEND_MAX: Duration = Duration::from_secs(10);
 /// How long an interface may take to appear on a host.
 const ATTACH_WAIT_MS: i64 = 180_000;
 
@@ -64,6 +62,7 @@ pub(super) async fn serve(
     };
     info!(instance = %instance.id, session = number, "agent connected");
     let (wake, retire) = sessions.open(instance.id, number);
+    let lost_after_ms = sessions.control.heartbeat_timeout_ms(&sessions.control.view(), instance);
     let mut session = Session {
         sessions,
         instance,
@@ -73,12 +72,16 @@ pub(super) async fn serve(
         credentials_sent_at: Timestamp(0),
         awaiting: BTreeSet::new(),
         network: Told::default(),
+        rhythm: Rhythm::of(lost_after_ms),
+        heard_at: Instant::now(),
     };
     let end = tokio::select! {
-        end = session.run(&mut socket, &wake, agent.answers) => end,
+        end = session.run(&mut socket, &wake) => end,
         () = retire.notified() => End::Retired,
         () = sessions.closing() => End::ShuttingDown,
     };
+    let silent_ms = u64::try_from(session.heard_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let heard_at = Timestamp(sessions.control.clock.now().0.saturating_sub(silent_ms));
     sessions.closed(instance.id, number);
     say_goodbye(&mut socket, &end).await;
     if let End::Failed(error) = &end {
@@ -86,7 +89,7 @@ pub(super) async fn serve(
     } else {
         info!(instance = %instance.id, end = ?end, "agent disconnected");
     }
-    if let Err(error) = disconnected(&sessions.control, instance, number).await {
+    if let Err(error) = disconnected(&sessions.control, instance, number, heard_at).await {
         warn!(instance = %instance.id, error = %Chain(&error), "disconnect was not recorded");
     }
 }
@@ -132,11 +135,15 @@ struct Session<'a> {
     awaiting: BTreeSet<(AccountId, TaskId)>,
     /// What its agent was told of security groups, if it is ours.
     network: Told,
+    /// How often its agent is pinged, and how long it may be silent.
+    rhythm: Rhythm,
+    /// When something last came from it, if only a pong.
+    heard_at: Instant,
 }
 
 impl Session<'_> {
-    async fn run(&mut self, socket: &mut Socket, wake: &tokio::sync::Notify, answers: bool) -> End {
-        match self.converse(socket, wake, answers).await {
+    async fn run(&mut self, socket: &mut Socket, wake: &tokio::sync::Notify) -> End {
+        match self.converse(socket, wake).await {
             Ok(end) | Err(end) => end,
         }
     }
@@ -145,13 +152,13 @@ impl Session<'_> {
         &mut self,
         socket: &mut Socket,
         wake: &tokio::sync::Notify,
-        answers: bool,
     ) -> Result<End, End> {
         let mut heartbeat = interval(HEARTBEAT);
         let mut review = interval(REVIEW);
         review.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard_at = Instant::now();
         self.send_heartbeat(socket).await?;
+        self.send_liveness(socket).await?;
+        let mut ping_at = Instant::now() + self.rhythm.ping();
         heartbeat.tick().await;
         self.send_manifest(socket).await?;
         self.send_credentials(socket).await?;
@@ -162,7 +169,7 @@ impl Session<'_> {
                 biased;
                 () = wake.notified() => self.send_due(socket, Look::News).await?,
                 frame = socket.next() => {
-                    heard_at = Instant::now();
+                    self.heard_at = Instant::now();
                     match frame {
                         Some(Ok(Message::Text(text))) => self.hear(socket, text.as_str()).await?,
                         Some(Ok(Message::Close(_))) | None => return Ok(End::AgentLeft),
@@ -171,10 +178,8 @@ impl Session<'_> {
                     }
                 }
                 _ = heartbeat.tick() => {
-                    if answers && heard_at.elapsed() > SILENCE_MAX {
-                        return Err(End::HeartbeatTimeout);
-                    }
                     self.send_heartbeat(socket).await?;
+                    self.review_limit(socket).await?;
                     let now = self.sessions.control.clock.now();
                     if payload::is_due(self.credentials_sent_at, now) {
                         self.send_credentials(socket).await?;
@@ -186,12 +191,59 @@ impl Session<'_> {
                     self.send_due(socket, look).await?;
                     look = Look::Unanswered;
                 }
+                () = sleep_until(ping_at) => {
+                    self.sending(socket.send(Message::Ping(Bytes::new()))).await?;
+                    ping_at = Instant::now() + self.rhythm.ping();
+                }
+                // After what has come: a region that was held up has heard nothing for that reason alone.
+                () = sleep_until(self.heard_at + self.rhythm.silence_max()) => {
+                    return Err(End::HeartbeatTimeout);
+                }
             }
         }
     }
 
     async fn send(&self, socket: &mut Socket, message: &ToAgent) -> Result<(), End> {
-        sending(socket.send(Message::text(message.to_text()))).await
+        self.sending(socket.send(Message::text(message.to_text()))).await
+    }
+
+    /// Waits until a frame has left, but not for ever.
+    async fn sending(
+        &self,
+        leaving: impl Future<Output = Result<(), SocketError>>,
+    ) -> Result<(), End> {
+        match timeout(self.rhythm.send_max(), leaving).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(End::Failed(error)),
+            Err(_) => Err(End::Blocked),
+        }
+    }
+
+    /// Tells an agent of ours how it notices a cut link; others are pinged and answer.
+    async fn send_liveness(&mut self, socket: &mut Socket) -> Result<(), End> {
+        if !self.is_ours {
+            return Ok(());
+        }
+        let message_id = self.outbox.next_message_id();
+        let header = self.header(message_id);
+        let Rhythm { ping_ms, silence_ms_max, lost_after_ms } = self.rhythm;
+        let message = Liveness { header, ping_ms, silence_ms_max, lost_after_ms };
+        self.send(socket, &ToAgent::Liveness(message)).await
+    }
+
+    /// The limit of a capacity provider may have been changed.
+    async fn review_limit(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let control = &self.sessions.control;
+        let view = control.view();
+        let Some(row) = view.instances.get(self.instance.scope.account, &self.instance.id) else {
+            return Ok(());
+        };
+        let rhythm = Rhythm::of(control.heartbeat_timeout_ms(&view, row));
+        if rhythm == self.rhythm {
+            return Ok(());
+        }
+        self.rhythm = rhythm;
+        self.send_liveness(socket).await
     }
 
     async fn send_heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
@@ -347,12 +399,12 @@ impl Session<'_> {
             let Some(message) = self.message(&view, task, order, &roles, message_id.clone()) else {
                 continue;
             };
-            sending(socket.feed(Message::text(message.to_text()))).await?;
+            self.sending(socket.feed(Message::text(message.to_text()))).await?;
             debug!(task = %task.id, instance = %self.instance.id, ?order, "order sent");
             self.outbox.sent(task, order, &message_id, now);
         }
         // All of them leave together.
-        sending(socket.flush()).await
+        self.sending(socket.flush()).await
     }
 
     /// Says what is new of security groups, those of tasks that are about to be sent among them. Whether
@@ -376,7 +428,8 @@ impl Session<'_> {
             let message_id = self.outbox.next_message_id();
             let (header, is_more) = (self.header(message_id), place < last);
             let message = HostNetwork { header, version, is_whole, is_more, security_groups };
-            sending(socket.feed(Message::text(ToAgent::HostNetwork(message).to_text()))).await?;
+            let text = ToAgent::HostNetwork(message).to_text();
+            self.sending(socket.feed(Message::text(text))).await?;
         }
         debug!(instance = %self.instance.id, version, is_whole, "security groups sent");
         Ok(true)
@@ -541,15 +594,6 @@ fn renewed<T>(task: &Task, given: Result<T, Unassumable>) -> Option<T> {
             warn!(task = %task.id, role, error = %Chain(&why), "credentials not renewed");
             None
         }
-    }
-}
-
-/// Waits until a frame has left, but not for ever.
-async fn sending(leaving: impl Future<Output = Result<(), SocketError>>) -> Result<(), End> {
-    match timeout(SEND_MAX, leaving).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(End::Failed(error)),
-        Err(_) => Err(End::Blocked),
     }
 }
 

@@ -11,7 +11,10 @@ use ecs_api::{
     ManagedScalingStatus, ManagedTerminationProtection,
 };
 use longshore_types::{AccountId, Arn, Scope, Timestamp};
-use model::{CapacityProvider, ManagedScaling, ProviderStatus, View};
+use model::capacity_provider::{
+    HEARTBEAT_TIMEOUT_S, HEARTBEAT_TIMEOUT_TAG, read_heartbeat_timeout_s,
+};
+use model::{CapacityProvider, ManagedScaling, ProviderStatus, Tags, View};
 use store::Batch;
 
 use super::capacity::{is_fargate, own_provider, provider_name};
@@ -54,6 +57,7 @@ pub(crate) async fn handle_create(
         group.managed_draining.as_ref(),
     )?;
     let tags = tags::read(input.tags)?;
+    check_tags(&tags)?;
     let arn = permission.resources.first().cloned().unwrap_or_default();
     let permission = ecs.tagging(caller, permission, arn, &tags);
     let provider = ecs
@@ -154,6 +158,20 @@ fn end(provider: &mut CapacityProvider, now: Timestamp) {
     provider.update_status = Some("DELETE_COMPLETE".to_owned());
     provider.update_status_reason = None;
     provider.deleted_at = Some(now);
+}
+
+/// The tags of a provider that mean something here must be what they can be.
+pub(super) fn check_tags(tags: &Tags) -> Result<(), ApiError> {
+    let Some(value) = tags.get(HEARTBEAT_TIMEOUT_TAG) else { return Ok(()) };
+    if read_heartbeat_timeout_s(value).is_some() {
+        return Ok(());
+    }
+    let (least, most) = (HEARTBEAT_TIMEOUT_S.start(), HEARTBEAT_TIMEOUT_S.end());
+    let message = format!(
+        "The tag {HEARTBEAT_TIMEOUT_TAG} of a capacity provider must be a number of seconds \
+         between {least} and {most}, not '{value}'."
+    );
+    Err(Refusal::invalid(message).into())
 }
 
 /// A cluster that is associated with the provider. Whoever associates one relies on the provider's

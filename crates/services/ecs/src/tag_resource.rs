@@ -16,7 +16,7 @@ use store::Batch;
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::tags;
+use crate::{capacity_provider, tags};
 
 pub(super) async fn handle_tag(
     ecs: &Ecs,
@@ -76,6 +76,9 @@ async fn change(
         .change(caller, permission, |view, _| {
             let resource = find(ecs, view, caller, arn)?;
             let tags = change(resource.tags())?;
+            if let Tagged::Provider(_) = &resource {
+                capacity_provider::check_tags(&tags)?;
+            }
             let mut batch = Batch::on(view);
             batch.put(resource.with(tags));
             Ok((batch, ()))

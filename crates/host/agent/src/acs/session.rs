@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use acs::message::{
     Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Header, Heartbeat, HeartbeatAck,
-    HostNetwork, Manifest, ManifestTask, NewCredentials, Payload, StopVerification,
+    HostNetwork, Liveness, Manifest, ManifestTask, NewCredentials, Payload, StopVerification,
     StopVerificationAck,
 };
 use acs::{Envelope, RoleCredentials, frame};
@@ -48,29 +48,46 @@ struct Session<'a> {
     offered: Option<(String, Vec<TaskArn>)>,
     /// The parts of a message about security groups that is not whole yet.
     groups: Vec<SecurityGroup>,
+    /// How often the region is pinged and how long it may be silent, once it has said so.
+    liveness: Option<Liveness>,
 }
 
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
-    let mut session = Session { acs, out, offered: None, groups: Vec::new() };
+    let mut session = Session { acs, out, offered: None, groups: Vec::new(), liveness: None };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
+    let (mut heard_at, mut ping_at) = (Instant::now(), Instant::now());
     let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
     loop {
+        let is_pinging = session.liveness.is_some();
         tokio::select! {
-            text = socket.next() => match text {
-                Err(ended) => return ended,
-                Ok(text) => {
-                    if session.hear(&text).await {
-                        starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
+            frame = socket.next_frame() => {
+                heard_at = Instant::now();
+                match frame {
+                    Err(ended) => return ended,
+                    Ok(Some(text)) => {
+                        if session.hear(&text).await {
+                            starved_at = heard_at + Duration::from_millis(heartbeat_timeout_ms);
+                        }
                     }
+                    Ok(None) => {}
                 }
             },
             Some(text) = outbox.recv() => {
                 if let Err(ended) = socket.send_text(text).await {
                     return ended;
                 }
+            }
+            () = sleep_until(ping_at), if is_pinging => {
+                if let Err(ended) = socket.ping().await {
+                    return ended;
+                }
+                ping_at = Instant::now() + session.ping_every();
+            }
+            () = sleep_until(heard_at + session.silence_max()), if is_pinging => {
+                return Ended::Starved;
             }
             () = sleep_until(starved_at) => return Ended::Starved,
             () = sleep_until(expires_at) => return socket.expire().await,
@@ -110,6 +127,7 @@ impl Session<'_> {
             "AttachInstanceNetworkInterfacesMessage" => self.attach(body, false).await,
             "ConfirmAttachmentMessage" => self.confirm(body).await,
             HostNetwork::KIND => self.host_network(body).await,
+            Liveness::KIND => self.liveness(body).await,
             "StageUpdateMessage" | "PerformUpdateMessage" => {
                 let header: Header = read(&kind, body).unwrap_or_default();
                 self.answer("NackRequest", header.ack(Some("Updates are disabled"))).await;
@@ -121,6 +139,26 @@ impl Session<'_> {
             }
         }
         true
+    }
+
+    fn ping_every(&self) -> Duration {
+        Duration::from_millis(self.liveness.as_ref().map_or(STARVATION_MS, |it| it.ping_ms))
+    }
+
+    fn silence_max(&self) -> Duration {
+        Duration::from_millis(self.liveness.as_ref().map_or(STARVATION_MS, |it| it.silence_ms_max))
+    }
+
+    /// From now on a link that is cut is noticed by pings.
+    async fn liveness(&mut self, body: &str) {
+        let Some(message) = read::<Liveness>(Liveness::KIND, body) else { return };
+        if message.ping_ms == 0 || message.silence_ms_max <= message.ping_ms {
+            warn!(kind = Liveness::KIND, "message makes no sense");
+            return;
+        }
+        let ack = message.header.ack(None);
+        self.liveness = Some(message);
+        self.answer("AckRequest", ack).await;
     }
 
     async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {

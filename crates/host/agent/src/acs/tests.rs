@@ -349,3 +349,18 @@ async fn a_refused_handshake_is_tried_again() {
     assert!(query.contains("sendCredentials=true"), "no session yet: {query}");
     assert!(is_silent(&mut socket).await);
 }
+
+#[tokio::test]
+async fn an_agent_that_was_told_how_pings_the_region_and_connects_anew_when_no_pong_comes() {
+    let rig = Rig::new().await;
+    let (mut socket, _) = rig.socket().await;
+    let told = json!({ "pingMs": 20, "silenceMsMax": 300, "lostAfterMs": 600 });
+    send(&mut socket, "LongshoreLivenessMessage", message("l1", told)).await;
+    let (kind, ack) = hear(&mut socket).await;
+    assert_eq!((kind.as_str(), &ack["messageId"]), ("AckRequest", &json!("l1")));
+    let frame = within(socket.next()).await.unwrap().unwrap();
+    assert!(matches!(frame, Message::Ping(_)), "{frame:?}");
+    // From now on the region reads nothing, and so answers nothing: the link may as well be cut.
+    let (_again, query) = rig.socket().await;
+    assert!(query.contains("sendCredentials=false"), "{query}");
+}

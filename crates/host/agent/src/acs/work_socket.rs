@@ -1,13 +1,17 @@
 //! An open work socket: text frames in and out, and how it ends.
 
+use std::time::Duration;
+
 use acs::frame;
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
-use tokio_tungstenite::tungstenite::Message;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::client::Api;
+use crate::limits::FRAME_LEAVES_MS_MAX;
 use crate::socket::{self, Ended, Socket, classify};
 
 const EXPIRED: &str = "ConnectionExpired: Reconnect to continue";
@@ -50,6 +54,23 @@ impl WorkSocket {
         }
     }
 
+    /// The next frame: its text, or nothing but a sign of life. May be dropped as [`WorkSocket::next`] may.
+    pub(super) async fn next_frame(&mut self) -> Result<Option<String>, Ended> {
+        classify(self.socket.next().await)
+    }
+
+    /// Asks whether the region is there: it answers with a pong.
+    pub(super) async fn ping(&mut self) -> Result<(), Ended> {
+        self.leave(Message::Ping(Bytes::new())).await
+    }
+
+    async fn leave(&mut self, message: Message) -> Result<(), Ended> {
+        match timeout(Duration::from_millis(FRAME_LEAVES_MS_MAX), self.socket.send(message)).await {
+            Ok(sent) => sent.map_err(|error| Ended::Failed(error.to_string())),
+            Err(_) => Err(Ended::Starved),
+        }
+    }
+
     /// Sends one message.
     pub async fn send<T: Serialize>(
         &mut self,
@@ -60,8 +81,7 @@ impl WorkSocket {
     }
 
     pub(super) async fn send_text(&mut self, text: String) -> Result<(), Ended> {
-        let sent = self.socket.send(Message::text(text)).await;
-        sent.map_err(|error| Ended::Failed(error.to_string()))
+        self.leave(Message::text(text)).await
     }
 
     /// Ends the session as agents do whose session has lasted long enough.

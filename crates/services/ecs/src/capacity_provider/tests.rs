@@ -326,3 +326,31 @@ async fn the_instances_of_a_group_are_the_pool_of_its_provider() {
     associate(&world, &[]).await.unwrap();
     assert_eq!(provider_of(&before), None);
 }
+
+#[tokio::test]
+async fn a_providers_own_limit_for_silence_is_a_number_of_seconds_of_at_least_ten() {
+    let world = with_cluster().await;
+    let tag = |value: &str| {
+        let key = Some("longshore.heartbeat-timeout-seconds".to_owned());
+        Some(vec![api::Tag { key, value: Some(value.to_owned()) }])
+    };
+    for bad in ["9", "ten", "", "-10", "86401", "10.5"] {
+        let input = api::CreateCapacityProviderRequest { tags: tag(bad), ..request("mine", "web") };
+        let refused = create(&world, input).await.unwrap_err();
+        assert!(refused.message.contains("between 10 and 86400"), "{bad}: {}", refused.message);
+    }
+    let input = api::CreateCapacityProviderRequest { tags: tag("10"), ..request("mine", "web") };
+    let arn = create(&world, input).await.unwrap().capacity_provider_arn;
+    let own = |world: &TestEcs| {
+        let view = world.ecs.control.view();
+        let row = view.capacity_providers.get(world.root().account, &"mine".to_owned()).cloned();
+        row.unwrap().heartbeat_timeout_ms()
+    };
+    assert_eq!(own(&world), Some(10_000));
+    let change = |value| api::TagResourceRequest { resource_arn: arn.clone(), tags: tag(value) };
+    let changed = crate::tag_resource::handle_tag(&world.ecs, &world.root(), change("5")).await;
+    assert!(changed.unwrap_err().message.contains("between 10 and 86400"));
+    assert_eq!(own(&world), Some(10_000), "what was refused changes nothing");
+    crate::tag_resource::handle_tag(&world.ecs, &world.root(), change("30")).await.unwrap();
+    assert_eq!(own(&world), Some(30_000));
+}

@@ -1,5 +1,7 @@
 //! Instances whose heartbeat timed out: their tasks count as stopped, and services replace them.
 //!
+//! The wait begins when something was last heard of the agent, not when its silence was noticed.
+//!
 //! An agent that comes back later is told by the task manifest what is still wanted of it, and stops
 //! the rest itself.
 
@@ -50,9 +52,22 @@ impl Reconciler for LostHosts {
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Self::Key>) {
-        let Key::ContainerInstance(account, id) = &change.key else { return };
-        if view.instances.get(*account, id).is_some_and(|row| is_away(row)) {
-            queue.changed(&(*account, *id), change.seq);
+        match &change.key {
+            Key::ContainerInstance(account, id)
+                if view.instances.get(*account, id).is_some_and(|row| is_away(row)) =>
+            {
+                queue.changed(&(*account, *id), change.seq);
+            }
+            // Its limit may be another one now: rarely, and few instances are away.
+            Key::CapacityProvider(account, name) => {
+                let is_its = |row: &&Arc<Instance>| {
+                    is_away(row) && row.capacity_provider.as_ref() == Some(name)
+                };
+                for row in view.instances.of(*account).filter(is_its) {
+                    queue.changed(&(*account, row.id), change.seq);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -71,10 +86,9 @@ impl Reconciler for LostHosts {
 async fn run(ecs: &Ecs, account: AccountId, id: InstanceId) -> Result<Pass<()>, ApiError> {
     let view = ecs.control.store.latest();
     let looked_at = view.seq;
-    let Some(since) = away_since(&view, account, id) else {
+    let Some(lost_at) = lost_at(ecs, &view, account, id) else {
         return Ok(Pass { looked_at, is_over: true, ..Pass::default() });
     };
-    let lost_at = since.plus_ms(ecs.control.config.heartbeat_timeout_ms);
     if ecs.control.clock.now() < lost_at {
         return Ok(Pass { looked_at, again_at: Some(lost_at), ..Pass::default() });
     }
@@ -90,9 +104,11 @@ async fn run(ecs: &Ecs, account: AccountId, id: InstanceId) -> Result<Pass<()>, 
     Ok(Pass { looked_at, is_cut: lost == TASKS_AT_ONCE_MAX, is_over: true, ..Pass::default() })
 }
 
-fn away_since(view: &View, account: AccountId, id: InstanceId) -> Option<Timestamp> {
+/// When an instance that is away is lost.
+fn lost_at(ecs: &Ecs, view: &View, account: AccountId, id: InstanceId) -> Option<Timestamp> {
     let row = view.instances.get(account, &id).filter(|row| is_away(row))?;
-    Some(row.agent.changed_at)
+    let timeout_ms = ecs.control.heartbeat_timeout_ms(view, row);
+    Some(row.agent.silent_since()?.plus_ms(timeout_ms))
 }
 
 /// Says how many tasks it marks.
@@ -106,12 +122,13 @@ fn decide(
     let mut batch = Batch::on(view);
     let mut lost = 0;
     let Some(row) = view.instances.get(account, &id) else { return (batch, lost) };
-    let is_timed_out =
-        now.since_ms(row.agent.changed_at) >= ecs.control.config.heartbeat_timeout_ms;
-    if row.agent.connected || !is_timed_out {
+    if lost_at(ecs, view, account, id).is_none_or(|lost_at| now < lost_at) {
         return (batch, lost);
     }
     batch.rely(Key::ContainerInstance(account, id));
+    if let Some(provider) = row.capacity_provider.clone() {
+        batch.rely(Key::CapacityProvider(account, provider));
+    }
     batch.rely(Index::InstanceTasks(id));
     let input = Input::InstanceLost { instance: row.arn() };
     for task in view.tasks_on_instance(id).take(TASKS_AT_ONCE_MAX) {

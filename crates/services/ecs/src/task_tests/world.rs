@@ -371,6 +371,7 @@ impl FakeAgent {
                             return frame["message"].clone();
                         }
                     }
+                    Some(Ok(Message::Ping(_))) => {}
                     other => panic!("{kind} never came: {other:?}"),
                 }
             }

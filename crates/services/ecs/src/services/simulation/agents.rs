@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_wire::{Caller, Principal};
 use ecs_api::{self as api, Ecs as _};
-use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId};
+use longshore_types::{InstanceArn, InstanceId, TaskArn, TaskId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Desired, Health, HealthReport, Input, Phase, Task};
 use sessions::{self, Order, Outbox, RESEND_AFTER_MS};
@@ -242,12 +242,21 @@ impl World {
     }
 
     pub(super) async fn disconnect(&mut self, host: usize) {
+        // The region notices sooner or later that nothing comes any more.
+        let silent_ms = if self.mishap(2) { u64::from(self.below(30_000)) } else { 0 };
+        self.disconnect_after(host, silent_ms).await;
+    }
+
+    /// The region notices that it has heard nothing of an agent for so long.
+    pub(super) async fn disconnect_after(&mut self, host: usize, silent_ms: u64) {
         let Some(session) = self.hosts[host].session.take() else { return };
         let (account, id) = (self.hosts[host].arn.scope.account, self.hosts[host].id);
         let row = self.view().instances.get(account, &id).cloned();
         if let Some(row) = row {
             let row: &Instance = &row;
-            sessions::disconnected(&self.ecs.control, row, session.number).await.unwrap();
+            let heard_at = Timestamp(self.now().0.saturating_sub(silent_ms));
+            let control = &self.ecs.control;
+            sessions::disconnected(control, row, session.number, heard_at).await.unwrap();
         }
     }
 
