@@ -18,13 +18,14 @@ READ = ["secretsmanager:GetSecretValue", "ssm:GetParameters"]
 @pytest.fixture
 def kept(region):
     secrets, parameters = region.client("secretsmanager"), region.client("ssm")
-    plain, deep = unique("plain"), "/" + unique("deep") + "/word"
+    plain, deep, slashed = unique("plain"), "/" + unique("deep") + "/word", "/" + unique("slashed")
     word = "geheim" + unique("w").replace("-", "")
     value = json.dumps({"user": "ann", "word": word, "port": 5432})
     arn = secrets.create_secret(Name=unique("s"), SecretString=value)["ARN"]
     parameters.put_parameter(Name=plain, Value=word + "1", Type="SecureString")
     parameters.put_parameter(Name=deep, Value="open to all", Type="String")
-    return {"arn": arn, "plain": plain, "deep": deep, "word": word, "value": value}
+    parameters.put_parameter(Name=slashed, Value="with a slash", Type="String")
+    return {"arn": arn, "plain": plain, "deep": deep, "slashed": slashed, "word": word, "value": value}
 
 
 def secret(name, source):
@@ -37,14 +38,16 @@ def test_every_form_of_a_reference_gives_its_value(region, cluster, kept):
     forms = {"WHOLE": f"{kept['arn']}::AWSPREVIOUS:", "KEY": f"{kept['arn']}:word:AWSPREVIOUS:",
              "NUMBER": f"{kept['arn']}:port:AWSPREVIOUS:", "NEW": f"{kept['arn']}:word::", "PLAIN": kept["plain"],
              "DEEP": kept["deep"], "ARN": f"arn:aws:ssm:eu-north-1:{account}:parameter{kept['deep']}",
-             "PLAIN_ARN": f"arn:aws:ssm:eu-north-1:{account}:parameter/{kept['plain']}"}
+             "PLAIN_ARN": f"arn:aws:ssm:eu-north-1:{account}:parameter/{kept['plain']}", "SLASHED": kept["slashed"],
+             "SLASHED_ARN": f"arn:aws:ssm:eu-north-1:{account}:parameter{kept['slashed']}"}
     script = "for name in " + " ".join(forms) + "; do eval echo \\$$name; done"
     container = cluster.container("sh", "-c", script, secrets=[secret(*form) for form in forms.items()])
     arn, = cluster.run(cluster.define(container, executionRoleArn=make_role(region, *PULL, *LOG, *READ)))
     task = cluster.until(arn, "STOPPED")
     word = kept["word"]
     assert cluster.lines(arn) == [kept["value"], word, "5432", "newer", word + "1", "open to all",
-                                  "open to all", word + "1"], (cluster.lines(arn), why(task))
+                                  "open to all", word + "1", "with a slash", "with a slash"], (
+        cluster.lines(arn), why(task))
 
 
 def test_a_value_is_in_the_containers_environment_and_nowhere_else(region, cluster, kept):

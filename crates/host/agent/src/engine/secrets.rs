@@ -217,7 +217,7 @@ impl Reader<'_> {
                 some.iter().map(|batch| Box::pin(self.batch(batch)) as _).collect();
             for answer in join_all(fetches).await {
                 let answer = answer.map_err(SecretError::Parameters)?;
-                values.extend(answer.values);
+                values.extend(by_names_asked(answer.values));
                 invalid.extend(answer.invalid);
             }
         }
@@ -299,6 +299,11 @@ fn parameter_name(source: &str) -> &str {
     if path.matches('/').count() == 1 { path.trim_start_matches('/') } else { path }
 }
 
+/// Values by the names that they were asked for by: a parameter that was put as `/name` is called so in answers.
+fn by_names_asked(answered: BTreeMap<String, Token>) -> impl Iterator<Item = (String, Token)> {
+    answered.into_iter().map(|(name, value)| (parameter_name(&name).to_owned(), value))
+}
+
 /// A member of a secret that is an object.
 fn member(value: &Token, key: String) -> Result<Token, SecretError> {
     let object: serde_json::Value = serde_json::from_str(value.reveal()).unwrap_or_default();
@@ -349,6 +354,16 @@ mod tests {
             (format!("{arn}/a/b"), "/a/b"),
         ] {
             assert_eq!(parameter_name(&source), name);
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_however_its_parameter_is_called_in_the_answer() {
+        let names = ["plain", "/slashed", "/slashed:3", "/a/b"];
+        let answered = names.map(|name| (name.to_owned(), Token::from_text(name.to_owned())));
+        let found: BTreeMap<String, Token> = by_names_asked(answered.into()).collect();
+        for source in ["/plain", "slashed", "/slashed", "/slashed:3", "/a/b"] {
+            assert!(found.contains_key(parameter_name(source)), "{source}");
         }
     }
 
