@@ -219,12 +219,14 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
             vec![Input::Discarded { container }]
         }
         Action::Drain(container) => {
-            let log = ctx.run_log(container);
-            follow(ctx, &log);
             // A full disk may be what its output waits for, and its files what the disk is full of.
             let is_urgent = matches!(ctx.state.stop_cause, Some(StopCause::OverLimit { .. }));
             let limit = if is_urgent { URGENT_DRAIN_MS_MAX } else { DRAIN_MS_MAX };
             let limit = Duration::from_millis(limit);
+            // An agent that came back may have to read anew what the driver is told.
+            let full = tokio::time::timeout(limit, ctx.full_run_log(container)).await;
+            let log = full.ok().and_then(Result::ok).unwrap_or_else(|| ctx.run_log(container));
+            follow(ctx, &log);
             let last_line = ctx.context.logs.drained(&log.id, limit).await;
             vec![Input::Drained { container, last_line }]
         }
@@ -390,11 +392,19 @@ fn follow(ctx: &ActionContext, log: &RunLog) {
 }
 
 async fn watch(ctx: &ActionContext, index: usize, restarts: u32) -> Input {
-    // An agent that came back must take up the output as well.
-    if let Ok(log) = ctx.full_run_log(index).await {
-        follow(ctx, &log);
-    }
-    match wait(ctx, ctx.run_id(index)).await {
+    let mut ended = std::pin::pin!(wait(ctx, ctx.run_id(index)));
+    // An agent that came back must take up the output as well. What that takes may have to come from a region that is
+    // away: an end is seen meanwhile.
+    let known = tokio::select! {
+        biased;
+        () = take_up_output(ctx, index) => None,
+        known = &mut ended => Some(known),
+    };
+    let known = match known {
+        Some(known) => known,
+        None => ended.await,
+    };
+    match known {
         Ok(exit) => {
             let state = ExitState::of(&exit);
             Input::Exited { container: index, restarts, exit: state, reason: exit.reason }
@@ -404,6 +414,15 @@ async fn watch(ctx: &ActionContext, index: usize, restarts: u32) -> Input {
             let exit = ExitState::plain(None, ctx.now());
             let reason = Some(format!("{}: {}", reason::VANISHED, Chain(&error)));
             Input::Exited { container: index, restarts, exit, reason }
+        }
+    }
+}
+
+async fn take_up_output(ctx: &ActionContext, index: usize) {
+    match ctx.full_run_log(index).await {
+        Ok(log) => follow(ctx, &log),
+        Err(error) => {
+            warn!(task = %ctx.spec.arn, %error, "output not taken up before the container's end");
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::engine::state::Phase;
 
 fn asking(secrets: &Value) -> Value {
     let mut task = task(json!([{ "name": "web", "secrets": secrets }]));
@@ -78,4 +79,32 @@ async fn a_task_whose_secret_is_not_there_is_not_started_and_says_which_it_is() 
         assert_eq!(stopped.reason, format!("{LEAD}{rest}"));
         assert!(stopped.containers.iter().all(|each| each.exit_code.is_none()));
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_came_back_sees_an_end_before_it_is_given_what_the_log_driver_is_told() {
+    let mut rig = Rig::new().await;
+    rig.region.make_group("g");
+    rig.region.secrets.lock().unwrap().insert("group".to_owned(), "g".to_owned());
+    let log = json!({ "LogConfig": { "Type": "awslogs", "Config": { "awslogs-stream": "s" } } });
+    let kept = json!([{ "name": "awslogs-group", "valueFrom": "group", "provider": "asm",
+        "target": "LOG_DRIVER" }]);
+    let mut task = task(json!([{ "name": "web", "secrets": kept,
+        "dockerConfig": { "hostConfig": log.to_string() } }]));
+    task["executionRoleCredentials"] = execution_role("first");
+    drop(rig.engine.accept(task).await);
+    rig.until_reported(Status::Running).await;
+    // The region gives credentials anew some time after the agent is there again.
+    rig.restart().await;
+    rig.runtime.end("web", 3, false);
+    let is_seen = |rig: &Rig| {
+        let views = rig.engine.views();
+        views.iter().any(|view| view.state.containers[0].phase == Phase::Exited)
+    };
+    rig.until("its end is seen", is_seen).await;
+    let next = serde_json::from_value(execution_role("second")).unwrap();
+    let given = TaskCredentials { application: None, execution: Some(next) };
+    assert!(rig.engine.put_credentials(&ARN.parse().unwrap(), given));
+    let stopped = rig.until_reported(Status::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(3));
 }
