@@ -76,6 +76,9 @@ pub enum LogError {
     NoStream(LogServiceError),
     #[error("{}", Chain(.0))]
     Remote(SinkError),
+    /// What one of these says, less the values of options that are kept elsewhere.
+    #[error("{0}")]
+    Hidden(String),
 }
 
 /// CloudWatch Logs, as far as a log driver needs it. What exists is created successfully.
@@ -127,6 +130,20 @@ impl RunLog {
         let mut all = self.spec.options.clone();
         all.extend(self.secret_options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())));
         all
+    }
+
+    /// An error as it may be told: it becomes the reason of a task, which many may read.
+    fn without_secrets(&self, error: LogError) -> LogError {
+        let said = error.to_string();
+        // Addresses are said in a form of their own.
+        let host = |text: &str| text.split_once("://").map(|(_, rest)| rest.to_owned());
+        let values = self.secret_options.values().map(Token::reveal);
+        let mut values: Vec<String> =
+            values.flat_map(|text| [Some(text.to_owned()), host(text)]).flatten().collect();
+        values.retain(|text| !text.is_empty());
+        values.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        let hidden = values.iter().fold(said.clone(), |said, value| said.replace(value, "***"));
+        if hidden == said { error } else { LogError::Hidden(hidden) }
     }
 }
 
@@ -210,6 +227,15 @@ impl LogShipping {
 
     /// Checks a run's options, and that its stream exists or can be made.
     pub(crate) async fn check(
+        &self,
+        log: &RunLog,
+        credentials: &CredentialsBook,
+    ) -> Result<(), LogError> {
+        let checked = self.check_driver(log, credentials).await;
+        checked.map_err(|error| log.without_secrets(error))
+    }
+
+    async fn check_driver(
         &self,
         log: &RunLog,
         credentials: &CredentialsBook,

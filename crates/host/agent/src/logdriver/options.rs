@@ -284,6 +284,9 @@ fn datetime_regex(format: &str) -> Result<String, OptionError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use longshore_types::Token;
+
+    use super::super::{LogError, SinkError};
     use super::*;
     use crate::spec::{LogDriver, LogSpec};
 
@@ -331,6 +334,25 @@ pub(super) mod tests {
         assert!(error(&[group, ("awslogs-multiline-pattern", "(")]).contains("could not parse"));
         let both = [group, ("awslogs-multiline-pattern", "a"), ("awslogs-datetime-format", "%Y")];
         assert!(error(&both).contains("at the same time"));
+    }
+
+    #[test]
+    fn values_that_are_kept_elsewhere_are_in_no_error() {
+        let mut run = log(&[]);
+        let whole = r#"{"token":"geheim"}"#;
+        run.secret_options = [("splunk-url", whole), ("gelf-address", "udp://logs.lan:1")]
+            .map(|(key, text)| (key.to_owned(), Token::from_text(text.to_owned())))
+            .into();
+        let value = whole.to_owned();
+        let error = OptionError::Address { key: "splunk-url", value };
+        let said = run.without_secrets(error.into()).to_string();
+        assert_eq!(said, "splunk-url should be in form proto://address, got ***");
+        let why = std::io::Error::other("away");
+        let error = SinkError::Unreachable { address: "udp://logs.lan:1".to_owned(), why };
+        let said = run.without_secrets(LogError::Remote(error)).to_string();
+        assert!(said.starts_with("failed to reach") && !said.contains("logs.lan"), "{said}");
+        let plain = LogError::Option(OptionError::Missing { key: "gelf-address" });
+        assert!(matches!(run.without_secrets(plain), LogError::Option(_)));
     }
 
     #[test]

@@ -140,7 +140,8 @@ pub(super) async fn ship(pipeline: Pipeline, reach: RemoteReach, sockets: PathBu
         Ok(Some(sink)) => sink,
         Ok(None) => return pipeline.finish(),
         Err(why) => {
-            warn!(run = pipeline.log.id, error = %Chain(&why), "log options unusable");
+            let error = pipeline.log.without_secrets(why.into());
+            warn!(run = pipeline.log.id, %error, "log options unusable");
             return pipeline.finish();
         }
     };
