@@ -128,6 +128,9 @@ pub struct Rotation {
     pub is_enabled: bool,
     /// A task definition's ARN or a hook's URL, as it was given.
     pub target: String,
+    /// In which cluster tasks do the steps: where whoever asked for the rotation may run them. None is `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     #[serde(default)]
     pub rules: RotationRules,
     /// The schedule is counted from here.

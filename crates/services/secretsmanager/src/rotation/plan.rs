@@ -193,7 +193,8 @@ fn put_back(secret: &mut Secret, run: RotationRun) {
 pub(crate) fn cancel(secret: &mut Secret) -> Option<String> {
     let rotation = secret.rotation.as_deref_mut()?;
     let run = rotation.run.take()?;
-    rotation.leftover = run.task.map(|task| task.id);
+    // One that is to be stopped already is not forgotten.
+    rotation.leftover = run.task.map(|task| task.id).or(rotation.leftover);
     rotation.calls += 1;
     if run.is_test {
         remove_test(secret, &run);

@@ -186,6 +186,7 @@ fn configure(secret: &mut Secret, target: String, asked: &Asked, now: Timestamp)
     let mut rotation = before.unwrap_or_else(|| Rotation {
         is_enabled: true,
         target: String::new(),
+        cluster: None,
         rules: RotationRules::default(),
         counted_from: now,
         rotated_at: None,
@@ -199,5 +200,6 @@ fn configure(secret: &mut Secret, target: String, asked: &Asked, now: Timestamp)
     }
     rotation.is_enabled = true;
     rotation.target = target;
+    rotation.cluster = cluster(secret);
     secret.rotation = Some(Box::new(rotation));
 }

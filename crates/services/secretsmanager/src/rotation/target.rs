@@ -62,7 +62,7 @@ impl SecretsManager {
         let arn = self.control.secret_arn(secret);
         TaskAsk {
             definition: rotation.target.clone(),
-            cluster: cluster(secret),
+            cluster: rotation.cluster.clone(),
             environment: vec![
                 pair("ROTATION_STEP", run.step.as_str()),
                 pair("ROTATION_SECRET_ID", &arn),
@@ -75,7 +75,8 @@ impl SecretsManager {
     }
 }
 
-/// In which cluster tasks rotate a secret.
+/// In which cluster tasks are to rotate a secret from the next RotateSecret on. Whoever may tag it need not be allowed
+/// to run tasks, so that later tags are not looked at until somebody asks who is.
 pub(crate) fn cluster(secret: &Secret) -> Option<String> {
     secret.tags.get(CLUSTER_TAG).filter(|name| !name.is_empty()).cloned()
 }

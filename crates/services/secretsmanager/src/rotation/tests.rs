@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 
 use control::reconcile::Reconciler as _;
 use control::testing::rows;
-use longshore_types::TaskId;
+use longshore_types::{SeededEnv, TaskId};
 use model::Secret;
 use model::task::{Phase, Task};
 use secretsmanager_api as api;
@@ -380,4 +380,43 @@ async fn a_secret_that_is_to_be_deleted_is_not_rotated_and_restored_it_is() {
     let pending = world.row().staged("AWSPENDING").unwrap().to_owned();
     world.do_steps(&pending, "two").await;
     assert_eq!(world.value("db").await.unwrap(), "two");
+}
+
+#[tokio::test]
+async fn a_tag_of_later_sends_no_task_elsewhere_before_somebody_asks_for_the_rotation_again() {
+    let world = World::new();
+    world.create("db", "one").await;
+    let tag = async |cluster: &str| {
+        let tag = api::Tag {
+            key: Some("longshore.rotation-cluster".to_owned()),
+            value: Some(cluster.to_owned()),
+        };
+        let tagged =
+            ask!(world, tag_resource, TagResourceRequest { secret_id: "db", tags: vec![tag] });
+        tagged.unwrap();
+    };
+    let clusters = || {
+        let asked = world.tasks.asked.lock().unwrap();
+        asked.iter().map(|(ask, _)| ask.cluster.clone().unwrap()).collect::<Vec<String>>()
+    };
+    tag("own").await;
+    world.rotate(TOKEN).await.unwrap();
+    tag("other").await;
+    world.do_steps(TOKEN, "two").await;
+    assert_eq!(clusters(), ["own"; 4]);
+    world.rotate(OTHER_TOKEN).await.unwrap();
+    world.settle().await;
+    assert_eq!(clusters()[4], "other");
+}
+
+#[tokio::test]
+async fn a_task_that_is_to_be_stopped_is_not_forgotten_when_the_rotation_is_cancelled() {
+    let world = World::new();
+    world.create("db", "one").await;
+    world.rotate(TOKEN).await.unwrap();
+    let mut row = Secret::clone(&world.row());
+    let late = TaskId::mint(&SeededEnv::from_seed(7));
+    row.rotation.as_deref_mut().unwrap().leftover = Some(late);
+    super::plan::cancel(&mut row);
+    assert_eq!(row.rotation.unwrap().leftover, Some(late));
 }
