@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
 use control::Permission;
+use control::access::may_speak_for;
 use ecs_api as api;
 use longshore_types::{
     AccountId, Arn, CapacityProviderArn, ClusterArn, InstanceArn, Scope, ServiceArn, TaskArn,
@@ -149,7 +150,7 @@ impl Tagged {
     }
 }
 
-/// The account whose resource it is: an agent may ask about tasks of any.
+/// The account whose resource it is: an agent may ask about tasks of any that are on its host ([`is_shown`]).
 fn account_of(ecs: &Ecs, caller: &Caller, scope: &Scope) -> Result<AccountId, ApiError> {
     match caller.principal {
         Principal::Root
@@ -160,6 +161,25 @@ fn account_of(ecs: &Ecs, caller: &Caller, scope: &Scope) -> Result<AccountId, Ap
         Principal::Node { .. } => {}
     }
     Ok(scope.account)
+}
+
+/// Whether it is one that the caller may hear of at all: a host is told of itself and of the tasks on it.
+fn is_shown(view: &View, caller: &Caller, found: &Tagged) -> bool {
+    if !matches!(caller.principal, Principal::Node { .. }) {
+        return true;
+    }
+    match found {
+        Tagged::Instance(row) => may_speak_for(caller, row),
+        Tagged::Task(row) => {
+            let instance = row.instance.and_then(|id| view.instances.get(caller.account, &id));
+            instance.is_some_and(|row| may_speak_for(caller, row))
+        }
+        Tagged::Cluster(_)
+        | Tagged::Definition(_)
+        | Tagged::Service(_)
+        | Tagged::TaskSet(_)
+        | Tagged::Provider(_) => false,
+    }
 }
 
 fn find(ecs: &Ecs, view: &View, caller: &Caller, text: &str) -> Result<Tagged, ApiError> {
@@ -206,7 +226,7 @@ fn find(ecs: &Ecs, view: &View, caller: &Caller, text: &str) -> Result<Tagged, A
         }
         _ => return Err(invalid().into()),
     };
-    found.ok_or_else(|| gone().into())
+    found.filter(|found| is_shown(view, caller, found)).ok_or_else(|| gone().into())
 }
 
 /// Services and what belongs to them.

@@ -1,8 +1,10 @@
+use aws_wire::Caller;
 use ecs_api as api;
 
 use super::world::World;
 use crate::{
-    list_container_instances, register_container_instance, update_container_instances_state,
+    list_container_instances, register_container_instance, tag_resource,
+    update_container_instances_state,
 };
 
 fn attribute(name: &str, value: Option<&str>) -> api::Attribute {
@@ -77,4 +79,29 @@ async fn instances_are_drained_filtered_and_listed() {
     assert_eq!(list(Some("agentConnected == true"), None).unwrap().len(), 0);
     let error = list(Some("colour == red"), None).unwrap_err();
     assert!(error.message.contains("unknown subject 'colour'"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_is_told_tags_of_itself_and_its_tasks_and_of_no_others() {
+    let world = World::new().await;
+    let own = world.test.node();
+    let instance = world.register(&own, 4096, 8192).await;
+    let mut agent = world.connect(&instance).await;
+    agent.expect("TaskManifestMessage").await;
+    let run = world.run(|input| {
+        input.task_definition = Some("bridge".to_owned());
+        input.launch_type = Some(api::LaunchType::Ec2);
+        input.network_configuration = None;
+    });
+    let task = run.await.tasks.unwrap().remove(0).task_arn.unwrap();
+    // Of a host that joined.
+    let other = Caller { access_key: "LSNKAAAAAAAAAAAAAAAA".to_owned(), ..world.test.node() };
+    let list = |caller: &Caller, arn: &str| {
+        let input = api::ListTagsForResourceRequest { resource_arn: Some(arn.to_owned()) };
+        tag_resource::handle_list(world.ecs(), caller, input)
+    };
+    for arn in [&instance, &task] {
+        assert!(list(&own, arn).is_ok(), "{arn}");
+        assert_eq!(list(&other, arn).unwrap_err().code, "ResourceNotFoundException", "{arn}");
+    }
 }
