@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use image::Flights;
 use longshore_types::{TaskArn, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -14,17 +15,21 @@ use crate::storage;
 
 /// What tasks' disks were found to hold, so that asking often does not mean counting often.
 #[derive(Debug, Default)]
-pub(super) struct Measured(Mutex<BTreeMap<TaskArn, (Timestamp, u64)>>);
+pub(super) struct Measured {
+    known: Mutex<BTreeMap<TaskArn, (Timestamp, u64)>>,
+    /// The tasks whose files are being counted.
+    counts: Flights<TaskArn>,
+}
 
 impl Measured {
     fn known(&self, task: &TaskArn, now: Timestamp) -> Option<u64> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (at, _)| now.since_ms(*at) < STORAGE_SHOWN_MS);
         known.get(task).map(|(_, bytes)| *bytes)
     }
 
     fn keep(&self, task: &TaskArn, now: Timestamp, bytes: u64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(task.clone(), (now, bytes));
     }
 }
@@ -67,16 +72,24 @@ pub(super) async fn of_task(
 
 async fn storage_of(context: &Context, measured: &Measured, view: &TaskView) -> Option<Storage> {
     let limit = storage::limit(&view.spec, context.task_limits)?;
-    let (task, now) = (&view.spec.arn, context.clock.now());
-    let used = match measured.known(task, now) {
+    let task = &view.spec.arn;
+    let used = match measured.known(task, context.clock.now()) {
         Some(bytes) => bytes,
-        None => {
-            let bytes = storage::used_by(context, view).await;
-            measured.keep(task, now, bytes);
-            bytes
-        }
+        None => count(context, measured, view).await,
     };
     Some(Storage { used_mib: used >> 20, limit_mib: limit >> 20 })
+}
+
+/// Once at a time for a task, however many of its containers ask: whoever comes second is told what came of it.
+async fn count(context: &Context, measured: &Measured, view: &TaskView) -> u64 {
+    let task = &view.spec.arn;
+    let _turn = measured.counts.enter(task.clone()).await;
+    if let Some(bytes) = measured.known(task, context.clock.now()) {
+        return bytes;
+    }
+    let bytes = storage::used_by(context, view).await;
+    measured.keep(task, context.clock.now(), bytes);
+    bytes
 }
 
 /// As Amazon's agent: those of the instance first, then the task's; what could not be read is said.
