@@ -243,7 +243,8 @@ pub struct EcrTag {
     pub tag: ImageTag,
     pub digest: Digest,
     pub tagged_at: Timestamp,
-    /// When the registry that a pull-through cache rule names was last asked what the tag means there.
+    /// When the registry that a pull-through cache rule names was last asked what the tag means there; none for a tag
+    /// that was pushed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<Timestamp>,
 }

@@ -2,6 +2,7 @@
 //!
 //! What is here is served without asking, a tag for a day after upstream was asked what it means. After that it is
 //! asked again by the next pull; where it does not answer, or the caller may not import, what is here is served on.
+//! A tag that was pushed here is what was pushed: whoever may only pull must not move it to what upstream has.
 //! One fetch of a name runs at a time, and goes on although whoever wanted it has gone.
 
 use std::collections::BTreeMap;
@@ -283,8 +284,8 @@ fn here(view: &View, repository: &Repository, wanted: &Identifier, now: Timestam
                 return Here::Nothing;
             };
             match row.checked_at {
-                Some(at) if now.since_ms(at) < CHECK_MS => Here::Fresh,
-                Some(_) | None => Here::Stale,
+                Some(at) if CHECK_MS <= now.since_ms(at) => Here::Stale,
+                Some(_) | None => Here::Fresh,
             }
         }
     }

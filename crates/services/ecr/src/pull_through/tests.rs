@@ -109,6 +109,28 @@ async fn a_tag_is_looked_for_again_after_a_day_and_served_as_it_is_where_upstrea
 }
 
 #[tokio::test]
+async fn a_tag_that_was_pushed_here_stays_what_was_pushed() {
+    let world = World::new().await;
+    let ours = world.upstream.image("web", Some("1"), "ours");
+    let (_, manifest) = world.pull("hub/web", "1").await;
+    let push = PutImageRequest {
+        repository_name: Some("hub/web".to_owned()),
+        image_manifest: Some(manifest),
+        image_tag: Some("own".to_owned()),
+        ..Default::default()
+    };
+    world.ecr.ecr.put_image(&world.root(), push).await.unwrap();
+    world.upstream.image("web", Some("own"), "theirs");
+    world.upstream.asked();
+    for _ in 0..2 {
+        assert_eq!(world.pull("hub/web", "own").await.0, StatusCode::OK);
+        world.ecr.env.advance_ms(2 * DAY_MS);
+    }
+    assert_eq!(world.upstream.asked(), [] as [String; 0]);
+    assert_eq!(world.digest_of("hub/web", "own").await, ours.digest.to_string());
+}
+
+#[tokio::test]
 async fn pulls_of_one_image_at_the_same_time_fetch_it_once() {
     let world = World::new().await;
     world.upstream.image("web", Some("1"), "layer");
