@@ -66,6 +66,24 @@ fn refuse_role(role: Option<&String>) -> Result<(), ApiError> {
 }
 
 impl Ecr {
+    /// With the right to read the secret that is shown to a registry which is none of Amazon's list: who names it may be
+    /// who is there, and would be told by it.
+    fn showing(
+        &self,
+        caller: &Caller,
+        permission: Permission,
+        upstream: Option<&String>,
+        secret: Option<&String>,
+    ) -> Permission {
+        match (upstream, secret) {
+            (None, Some(arn)) => {
+                let (view, action) = (self.control.view(), "secretsmanager:GetSecretValue");
+                permission.and(self.control.secret_permission(&view, caller, action, arn))
+            }
+            (Some(_), _) | (None, None) => permission,
+        }
+    }
+
     /// That the secret is there, may be read and says whom to log in as.
     fn check_secret(
         &self,
@@ -119,6 +137,7 @@ pub(super) async fn create_pull_through_cache_rule(
     if needs_role(&ecr.control.view()) {
         permission = permission.and(linked::permission(account, role.service, role.role));
     }
+    permission = ecr.showing(caller, permission, upstream.as_ref(), input.credential_arn.as_ref());
     let row = ecr
         .control
         .change(caller, &permission, |view, now| {
@@ -225,7 +244,7 @@ pub(super) async fn update_pull_through_cache_rule(
     input: UpdatePullThroughCacheRuleRequest,
 ) -> Result<UpdatePullThroughCacheRuleResponse, ApiError> {
     let permission = Permission::to("ecr:UpdatePullThroughCacheRule").on("*");
-    ecr.control.read(caller, &permission)?;
+    let view = ecr.control.read(caller, &permission)?;
     let account = own_registry(caller, input.registry_id.as_ref())?;
     refuse_role(input.custom_role_arn.as_ref())?;
     let prefix = input.ecr_repository_prefix.unwrap_or_default();
@@ -233,6 +252,9 @@ pub(super) async fn update_pull_through_cache_rule(
         let rule = "can't be null: it is what can be changed of a rule";
         return Err(Refusal::parameter("credentialArn", rule).into());
     }
+    // A rule's upstream stays what it is.
+    let upstream = find(&view, account, &prefix)?.upstream.as_ref();
+    let permission = ecr.showing(caller, permission, upstream, input.credential_arn.as_ref());
     let row = ecr
         .control
         .change(caller, &permission, |view, now| {

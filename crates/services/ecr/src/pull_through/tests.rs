@@ -249,6 +249,28 @@ async fn who_wants_an_image_fetched_may_import_it_and_have_its_repository_made()
 }
 
 #[tokio::test]
+async fn who_has_a_secret_shown_to_a_registry_of_their_own_choice_may_read_it() {
+    let world = World::new().await;
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*","Action":[
+        "ecr:*","iam:CreateServiceLinkedRole"]}]}"#;
+    let user = world.ecr.user(OURS, "user", policy).await;
+    let secret =
+        "arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/q-abcdef";
+    let refused = async |url: &str| {
+        let input = CreatePullThroughCacheRuleRequest {
+            ecr_repository_prefix: Some("other".to_owned()),
+            upstream_registry_url: Some(url.to_owned()),
+            credential_arn: Some(secret.to_owned()),
+            ..Default::default()
+        };
+        world.ecr.ecr.create_pull_through_cache_rule(&user, input).await.unwrap_err()
+    };
+    let why = refused(&world.upstream.host).await.message;
+    assert!(why.contains("not authorized to perform: secretsmanager:GetSecretValue"), "{why}");
+    assert_eq!(refused("quay.io").await.code, "SecretNotFoundException");
+}
+
+#[tokio::test]
 async fn the_api_fetches_too_and_says_of_each_image_why_it_did_not_come() {
     let world = World::new().await;
     let put = world.upstream.image("web", Some("1"), "layer");
