@@ -164,6 +164,18 @@ async fn others_are_left_alone_and_so_is_what_names_a_version_for_good() {
 }
 
 #[tokio::test]
+async fn when_another_accounts_secret_changes_is_not_told_by_a_deployment() {
+    let theirs = |since| Secret { account: "111122223333".parse().unwrap(), ..secret(since) };
+    let world = World::new().await;
+    world.put([theirs(Timestamp(1)).into()]).await;
+    let arn = ARN.replace("000000000000", "111122223333");
+    world.naming(&[&arn], Some("true")).await;
+    world.test.env.advance_ms(1_000);
+    world.put([theirs(world.now()).into()]).await;
+    assert_eq!(world.look().await, 1);
+}
+
+#[tokio::test]
 async fn a_changed_secret_wakes_whoever_names_it() {
     use control::reconcile::Queue;
     use model::{Key, Seq};

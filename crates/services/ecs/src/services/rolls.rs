@@ -166,20 +166,23 @@ fn names_of(document: &api::TaskDefinition) -> impl Iterator<Item = &str> {
     secrets.filter_map(|secret| secret.value_from.as_deref())
 }
 
-/// What a `valueFrom` names; none if it names a version for good, or a stage other than the current one.
+/// What a `valueFrom` names; none if it names a version for good, or a stage other than the current one, or something of
+/// another account: naming it takes no right, and a deployment would tell when it has a new value.
 fn source_of(view: &View, region: &str, account: AccountId, given: &str) -> Option<Source> {
     let arn = Arn::parse(given).ok();
     if arn.is_none_or(|arn| arn.service != "secretsmanager") {
         let name = ParameterName::parse(region, account, given)?;
         let is_latest = name.selector.is_none();
-        return is_latest.then(|| Source::Parameter(name.account, name.name.into()));
+        let is_own = name.account == account;
+        return (is_latest && is_own).then(|| Source::Parameter(name.account, name.name.into()));
     }
     // `arn:aws:secretsmanager:region:account:secret:name`, then the JSON key, the stage and the version.
     let fields: Vec<&str> = given.split(':').collect();
     let whole = fields.get(..7)?.join(":");
     let field = |at: usize| fields.get(at).copied().unwrap_or_default();
     let is_current = ["", CURRENT].contains(&field(8)) && field(9).is_empty();
-    let secret = find_secret(view, region, account, &whole).filter(|_| is_current)?;
+    let secret = find_secret(view, region, account, &whole)?;
+    let secret = Some(secret).filter(|row| is_current && row.account == account)?;
     Some(Source::Secret(secret.account, Arc::clone(&secret.name)))
 }
 
