@@ -112,10 +112,19 @@ async fn a_tag_is_looked_for_again_after_a_day_and_served_as_it_is_where_upstrea
 async fn a_tag_that_was_pushed_here_stays_what_was_pushed() {
     let world = World::new().await;
     let ours = world.upstream.image("web", Some("1"), "ours");
-    let (_, manifest) = world.pull("hub/web", "1").await;
+    assert_eq!(world.pull("hub/web", "1").await.0, StatusCode::OK);
+    let get = BatchGetImageRequest {
+        repository_name: Some("hub/web".to_owned()),
+        image_ids: Some(vec![ImageIdentifier {
+            image_tag: Some("1".to_owned()),
+            image_digest: None,
+        }]),
+        ..Default::default()
+    };
+    let got = world.ecr.ecr.batch_get_image(&world.root(), get).await.unwrap();
     let push = PutImageRequest {
         repository_name: Some("hub/web".to_owned()),
-        image_manifest: Some(manifest),
+        image_manifest: got.images.unwrap().remove(0).image_manifest,
         image_tag: Some("own".to_owned()),
         ..Default::default()
     };
