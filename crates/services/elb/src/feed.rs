@@ -161,13 +161,20 @@ impl Reconciler for Publisher {
         "balancer-tables"
     }
 
-    fn wake(&mut self, _: &View, change: &RowChange, queue: &mut Queue<NowAndThen>) {
-        if let Key::ElbBalancer(..)
-        | Key::ElbGroup(..)
-        | Key::ElbListener(..)
-        | Key::ElbRule(..)
-        | Key::ElbTarget(..) = &change.key
-        {
+    fn wake(&mut self, view: &View, change: &RowChange, queue: &mut Queue<NowAndThen>) {
+        let is_part = match &change.key {
+            Key::ElbBalancer(..)
+            | Key::ElbGroup(..)
+            | Key::ElbListener(..)
+            | Key::ElbRule(..)
+            | Key::ElbTarget(..) => true,
+            // A target's address may be another's from now on.
+            Key::Interface(_, address) => {
+                view.elb_targets.iter().any(|row| row.address == *address)
+            }
+            _ => false,
+        };
+        if is_part {
             queue.changed(&NowAndThen, change.seq);
         }
     }

@@ -31,6 +31,14 @@ pub(crate) fn of_group<'v>(
     })
 }
 
+/// Whether another account's interface has a target's address by now. All accounts draw on one range, and balancers reach
+/// every task whatever its security groups say.
+pub(crate) fn is_anothers(view: &View, group: &ElbGroup, row: &ElbTarget) -> bool {
+    let interface = view.interfaces.get(region_account(), &row.address);
+    group.targets == GroupTargets::Ip
+        && interface.is_some_and(|interface| interface.owner.account != row.scope.account)
+}
+
 /// Whether a listener or a rule forwards to the group.
 pub(crate) fn is_used(view: &View, group: &ElbGroup) -> bool {
     let users = Index::ElbUsers(group.scope.account, group.path());
@@ -67,9 +75,12 @@ fn place(
             };
             let vpc = it.control.own_vpc(view, caller)?;
             let subnet = vpc.subnets.iter().find(|subnet| subnet.block.contains(address));
-            let is_balancer = view
-                .interfaces
-                .get(region_account(), &address)
+            let interface = view.interfaces.get(region_account(), &address);
+            if interface.is_some_and(|row| row.owner.account != caller.account) {
+                let message = format!("The IP address '{id}' is not one of this account's");
+                return Err(Refusal::Target(message).into());
+            }
+            let is_balancer = interface
                 .is_some_and(|row| matches!(row.user, model::vpc::InterfaceUser::Balancer { .. }));
             if is_balancer {
                 let message = format!(

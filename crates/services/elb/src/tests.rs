@@ -3,9 +3,9 @@
 use aws_wire::{ApiError, Caller};
 use control::testing::TestControl;
 use elb_api::{self as api, Elb as _};
-use longshore_types::{Clock as _, Timestamp};
+use longshore_types::{Clock as _, ClusterName, Timestamp, Uuid};
 use model::elb::TargetHealth;
-use model::vpc::{AddressPlan, Vpc};
+use model::vpc::{AddressPlan, Interface, InterfaceUser, Vpc, mac_of};
 use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
 use store::Batch;
 
@@ -96,12 +96,51 @@ impl World {
     }
 
     async fn register(&self, group: &str, address: &str) {
+        self.try_register(group, address).await.unwrap();
+    }
+
+    async fn try_register(
+        &self,
+        group: &str,
+        address: &str,
+    ) -> Result<api::RegisterTargetsOutput, ApiError> {
         let target = api::TargetDescription { id: text(address), ..Default::default() };
         let input = api::RegisterTargetsInput {
             target_group_arn: text(group),
             targets: Some(vec![target]),
         };
-        self.elb.register_targets(&self.root(), input).await.unwrap();
+        self.elb.register_targets(&self.root(), input).await
+    }
+
+    /// A task of an account gets an address.
+    async fn give(&self, account: &str, address: &str) {
+        let owner = self.test.root_of(account);
+        let control = &self.elb.control;
+        let vpc = control.vpc(&control.view(), owner.account).unwrap();
+        let address = address.parse().unwrap();
+        let interface = Interface {
+            address,
+            eni: "eni-0123456789abcdef0".parse().unwrap(),
+            owner: control.scope(&owner),
+            user: InterfaceUser::Task {
+                cluster: ClusterName::default_cluster(),
+                task: control::testing::rows::task(1).id,
+                attachment: Uuid::mint(self.test.env.as_ref()),
+            },
+            subnet: vpc.subnets[0].id.clone(),
+            zone: vpc.subnets[0].zone.clone(),
+            vpc: vpc.id,
+            security_groups: vec![],
+            mac: mac_of(address),
+            assign_public_ip: false,
+            created_at: Timestamp(0),
+        };
+        let put = |view: &model::View, _| {
+            let mut batch = Batch::on(view);
+            batch.put(interface.clone());
+            Ok((batch, ()))
+        };
+        control.decide(put).await.unwrap();
     }
 
     async fn deregister(&self, group: &str, address: &str) {
@@ -365,6 +404,24 @@ async fn a_process_is_told_what_changed_and_a_stranger_everything() {
         feed.publish(world.table());
     });
     assert!(matches!(update, Update::Change(change) if change.balancers.len() == 1));
+}
+
+#[tokio::test]
+async fn an_address_of_another_account_is_no_target() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    world.give("111111111111", "172.31.0.9").await;
+    let message = "The IP address '172.31.0.9' is not one of this account's";
+    refused(world.try_register(&group, "172.31.0.9").await, "InvalidTarget", message);
+    world.give("000000000000", "172.31.0.10").await;
+    world.register(&group, "172.31.0.10").await;
+    let known = |world: &World| world.table().groups.values().next().unwrap().targets.len();
+    assert_eq!(known(&world), 1);
+    // The task has ended, and the address is another's now.
+    world.give("111111111111", "172.31.0.10").await;
+    assert_eq!(known(&world), 0);
 }
 
 /// A target's name in reports.
