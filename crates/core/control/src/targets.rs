@@ -3,14 +3,24 @@
 //! **Invariant:** a task that is to stop is told so in the batch in which the last of its targets goes, never before.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use longshore_types::{AccountId, Timestamp};
 use model::elb::TargetId;
 use model::task::{Input, step};
-use model::{Key, View};
+use model::{Instance, Key, View};
 use store::Batch;
 
 use crate::tasks::put_task;
+
+/// Where the ports that the region's own machine publishes are reached by balancers, which are on it too. What another
+/// instance says of its ports is nothing to go by there.
+pub const INSTANCE_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// What an instance is called as a target.
+pub fn instance_name(instance: &Instance) -> String {
+    instance.ec2_instance_id.clone().unwrap_or_else(|| instance.id.to_string())
+}
 
 /// Takes targets away, and lets tasks that are to stop go on to it once none of their targets is left.
 pub fn remove_targets(

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
 use longshore_types::Timestamp;
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
+use model::instance::InstanceStatus;
 use model::vpc::region_account;
-use model::{ElbGroup, ElbTarget, Index, Key, View};
+use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
 use crate::errors::{Refusal, invalid};
 use crate::limits::TARGETS_OF_GROUP_MAX;
-
-/// Where an instance's published ports are reached: a region's instances publish on the machine that the balancer is on.
-const INSTANCE_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// The targets of a group, by name.
 pub(crate) fn of_group<'v>(
@@ -104,17 +103,50 @@ fn place(
             }
         }
         GroupTargets::Instance => {
-            let mut instances = view.instances.of(caller.account);
-            let found = instances.find(|row| row.ec2_instance_id.as_deref() == Some(id));
-            match found {
-                Some(row) => Ok((INSTANCE_ADDRESS, row.zone().map(str::to_owned))),
-                None => Err(Refusal::Target(format!(
-                    "The following targets are not in a running state and cannot be registered: '{id}'"
-                ))
-                .into()),
+            let row = instance(it, view, caller, id)?;
+            let port = read_id(group, given)?.port;
+            if !is_published(view, caller, row, port) {
+                let message =
+                    format!("The port {port} of '{id}' is published by no task of this account");
+                return Err(Refusal::Target(message).into());
             }
+            Ok((INSTANCE_ADDRESS, row.zone().map(str::to_owned)))
         }
     }
+}
+
+/// An instance on whose ports balancers are let: what else listens on the machine is not the account's, and whoever
+/// registers an instance says by itself what it is called and which ports it has.
+fn instance<'v>(
+    it: &Elb,
+    view: &'v View,
+    caller: &Caller,
+    id: &str,
+) -> Result<&'v Arc<Instance>, ApiError> {
+    let is_named =
+        |row: &&Arc<Instance>| row.status != InstanceStatus::Inactive && instance_name(row) == id;
+    let mut named = view.instances.of(caller.account).filter(is_named).peekable();
+    if named.peek().is_none() {
+        let message = format!(
+            "The following targets are not in a running state and cannot be registered: '{id}'"
+        );
+        return Err(Refusal::Target(message).into());
+    }
+    named.find(|row| it.control.access.is_of_own_machine(row)).ok_or_else(|| {
+        let message = format!(
+            "The instance '{id}' is not the machine that load balancers are on; use a target group of the type 'ip'"
+        );
+        Refusal::Target(message).into()
+    })
+}
+
+fn is_published(view: &View, caller: &Caller, instance: &Instance, port: u16) -> bool {
+    let tasks = view.tasks_on_instance(instance.id);
+    let mut own = tasks.filter(|task| task.scope.account == caller.account && task.occupies());
+    own.any(|task| {
+        let mut bindings = task.containers.iter().flat_map(|each| &each.seen.bindings);
+        bindings.any(|binding| binding.host_port == Some(port))
+    })
 }
 
 pub(crate) async fn register_targets(

@@ -3,8 +3,11 @@
 use aws_wire::{ApiError, Caller};
 use control::testing::TestControl;
 use elb_api::{self as api, Elb as _};
-use longshore_types::{Clock as _, ClusterName, Timestamp, Uuid};
+use longshore_types::{Clock as _, ClusterName, InstanceId, Resources, Timestamp, Uuid};
+use model::Instance;
 use model::elb::TargetHealth;
+use model::instance::{AgentState, InstanceStatus};
+use model::task::{Binding, Phase};
 use model::vpc::{AddressPlan, Interface, InterfaceUser, Vpc, mac_of};
 use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
 use store::Batch;
@@ -422,6 +425,65 @@ async fn an_address_of_another_account_is_no_target() {
     // The task has ended, and the address is another's now.
     world.give("111111111111", "172.31.0.10").await;
     assert_eq!(known(&world), 0);
+}
+
+#[tokio::test]
+async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_target() {
+    let world = World::new().await;
+    let input = api::CreateTargetGroupInput {
+        name: text("web"),
+        protocol: Some(api::ProtocolEnum::Http),
+        port: Some(8080),
+        vpc_id: text(world.vpc().id.as_str()),
+        ..Default::default()
+    };
+    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
+    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
+    let put = async |access_key: &str, port: u16| {
+        let mut task = control::testing::rows::task(1);
+        task.phase = Phase::Running;
+        task.containers[0].seen.bindings =
+            vec![Binding { host_port: Some(port), ..Binding::default() }];
+        let instance = Instance {
+            id: InstanceId::from_bytes([1; 16]),
+            scope: task.scope.clone(),
+            cluster: task.cluster.clone(),
+            status: InstanceStatus::Active,
+            total: Resources::default(),
+            reserved_ports: Default::default(),
+            other_resources: vec![],
+            attributes: Default::default(),
+            tags: model::Tags::new(),
+            ec2_instance_id: text("i-0123456789abcdef0"),
+            capacity_provider: None,
+            is_external: false,
+            access_key: text(access_key),
+            registered_at: Timestamp(0),
+            agent: AgentState::default(),
+            health: vec![],
+            version: 1,
+        };
+        let put = |view: &model::View, _| {
+            let mut batch = Batch::on(view);
+            batch.put(task.clone()).put(instance.clone());
+            Ok((batch, ()))
+        };
+        world.elb.control.decide(put).await.unwrap();
+    };
+    let register = async || world.try_register(&group, "i-0123456789abcdef0").await;
+    let message = "The following targets are not in a running state and cannot be registered: \
+                   'i-0123456789abcdef0'";
+    refused(register().await, "InvalidTarget", message);
+    put("AKIAOFSOMEBODY", 8080).await;
+    let message = "The instance 'i-0123456789abcdef0' is not the machine that load balancers are on; \
+                   use a target group of the type 'ip'";
+    refused(register().await, "InvalidTarget", message);
+    let own = world.elb.control.access.keys.node.access_key_id.clone();
+    put(&own, 4566).await;
+    let message = "The port 8080 of 'i-0123456789abcdef0' is published by no task of this account";
+    refused(register().await, "InvalidTarget", message);
+    put(&own, 8080).await;
+    register().await.unwrap();
 }
 
 /// A target's name in reports.

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use control::targets::{INSTANCE_ADDRESS, instance_name};
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp};
 use model::elb::{ElbPath, GroupTargets, TargetHealth, TargetId, TargetTask};
 use model::service::{ServiceBalancer, ServiceEventKind};
@@ -17,8 +18,7 @@ use model::{ElbGroup, ElbTarget, Key, ServiceRevision, View};
 use plan::service::{Balance, Snapshot, TargetFailure};
 use store::Batch;
 
-/// Where the published ports of instances are reached by balancers.
-const INSTANCE_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+use crate::Ecs;
 
 /// The batch takes no more rows, or something else has to go before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,8 @@ fn balance(view: &View, snapshot: &Snapshot<'_>, balanced: &Balanced<'_>, task: 
 }
 
 /// Whether a pass would register or deregister something.
-pub(super) fn is_balance_due(view: &View, snapshot: &Snapshot<'_>) -> bool {
-    let mut targets = Targets::new(view, snapshot, snapshot.now);
+pub(super) fn is_balance_due(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> bool {
+    let mut targets = Targets::new(ecs, view, snapshot, snapshot.now);
     snapshot.tasks.iter().any(|task| {
         targets.concern(task)
             && (targets.follow(task, usize::MAX) != Ok(None) || targets.rows() > 0)
@@ -97,6 +97,7 @@ pub(super) fn is_balance_due(view: &View, snapshot: &Snapshot<'_>) -> bool {
 /// What a pass does about targets.
 #[derive(Debug)]
 pub(super) struct Targets<'t> {
+    ecs: &'t Ecs,
     view: &'t View,
     snapshot: &'t Snapshot<'t>,
     account: AccountId,
@@ -110,8 +111,14 @@ pub(super) struct Targets<'t> {
 }
 
 impl<'t> Targets<'t> {
-    pub(super) fn new(view: &'t View, snapshot: &'t Snapshot<'t>, now: Timestamp) -> Self {
+    pub(super) fn new(
+        ecs: &'t Ecs,
+        view: &'t View,
+        snapshot: &'t Snapshot<'t>,
+        now: Timestamp,
+    ) -> Self {
         Self {
+            ecs,
             view,
             snapshot,
             account: snapshot.service.scope.account,
@@ -201,14 +208,18 @@ impl<'t> Targets<'t> {
             return Some((TargetId { group: path, target, port: balancer.port }, address));
         }
         let instance = self.view.instance_of_any(task.instance?)?;
+        // Of another one neither its ports nor what its agent says of them is here.
+        if !self.ecs.control.access.is_of_own_machine(instance) {
+            return None;
+        }
         let container =
             task.containers.iter().find(|each| each.name.as_str() == balancer.container)?;
         let bindings = container.seen.bindings.iter();
         let port = bindings
             .filter(|binding| binding.container_port == Some(balancer.port))
             .find_map(|binding| binding.host_port)?;
-        let id = instance.ec2_instance_id.clone().unwrap_or_else(|| instance.id.to_string());
-        Some((TargetId { group: path, target: id.into(), port }, INSTANCE_ADDRESS))
+        let target = instance_name(instance).into();
+        Some((TargetId { group: path, target, port }, INSTANCE_ADDRESS))
     }
 
     fn deregister(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {

@@ -95,7 +95,7 @@ fn glance(ecs: &Ecs, who: &Who, rollback_id: DeploymentId) -> Option<Done> {
     let is_short = snapshot.deployments.iter().any(|row| row.shortage.is_some())
         || snapshot.task_sets.iter().any(|row| row.shortage.is_some());
     let is_idle = plan.is_idle()
-        && !is_balance_due(&view, snapshot)
+        && !is_balance_due(ecs, &view, snapshot)
         && !is_short
         && !loaded.is_cut
         && learnt_digests(ecs, &view, snapshot).is_empty();
@@ -294,7 +294,7 @@ impl<'t> ServicePass<'t> {
         changed: &mut BTreeMap<TaskId, Task>,
         rows_max: usize,
     ) -> Targets<'t> {
-        let mut targets = Targets::new(self.view, self.snapshot, self.now);
+        let mut targets = Targets::new(self.ecs, self.view, self.snapshot, self.now);
         for task in &self.snapshot.tasks {
             let task = changed.get(&task.id).unwrap_or(task);
             if !targets.concern(task) {
