@@ -13,7 +13,6 @@ use routing::{
     CheckPort, CheckProtocol, HealthCheck, Outcome, ProtocolVersion, TargetGroup, TargetState,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -147,7 +146,7 @@ async fn check(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Out
 
 async fn probe(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Outcome {
     let check = &group.health;
-    let Ok(stream) = TcpStream::connect(address).await else { return Outcome::Failed };
+    let Ok(stream) = pool::connect(address).await else { return Outcome::Failed };
     let is_h2 = group.version != ProtocolVersion::Http1;
     match check.protocol {
         CheckProtocol::Tcp => Outcome::Passed,

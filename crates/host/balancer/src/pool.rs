@@ -93,8 +93,25 @@ pub(crate) enum ConnectError {
     Http(#[source] hyper::Error),
 }
 
+/// Connects to a target. What listens on this machine's own addresses is no target, but for what instances publish, which
+/// is reached by loopback.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Both ends have one address on one machine only.
+    if is_own(address, stream.local_addr()?) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(stream)
+}
+
+/// Whether a target is this machine itself.
+pub(crate) fn is_own(target: SocketAddr, local: SocketAddr) -> bool {
+    let (target, local) = (target.ip().to_canonical(), local.ip().to_canonical());
+    target == local && !target.is_loopback()
+}
+
 pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = timeout(CONNECT_WAIT_MAX, TcpStream::connect(address)).await;
+    let stream = timeout(CONNECT_WAIT_MAX, connect(address)).await;
     let stream = stream.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Refused)?;
     // It delays small writes only; without it they are late, and nothing else.
     let _ = stream.set_nodelay(true);
@@ -175,4 +192,19 @@ where
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_a_target_by_loopback_only() {
+        let is_own = |target: &str, local: &str| {
+            super::is_own(target.parse().unwrap(), local.parse().unwrap())
+        };
+        assert!(is_own("10.0.0.7:4566", "10.0.0.7:40000"));
+        assert!(!is_own("10.0.0.8:80", "10.0.0.7:40000"));
+        assert!(!is_own("127.0.0.1:80", "127.0.0.1:40000"));
+    }
 }

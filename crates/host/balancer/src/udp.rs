@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
+use crate::pool;
 use crate::shared::Shared;
 use crate::target::{Lease, until_cut};
 use crate::tcp;
@@ -94,6 +95,9 @@ async fn flow(
     };
     let to_target = UdpSocket::bind((any, 0)).await?;
     to_target.connect(address).await?;
+    if pool::is_own(address, to_target.local_addr()?) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let cut = lease.cut();
     let copying = async {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
