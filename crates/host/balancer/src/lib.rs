@@ -12,6 +12,7 @@
 mod checks;
 mod feed;
 mod http;
+mod impatient;
 pub mod limits;
 mod listen;
 mod live;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::handle;
+use crate::impatient::Impatient;
 use crate::limits::{
     GRACE_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_GRACE,
 };
@@ -120,6 +121,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let client = Arc::new(client);
+    let stream = Impatient::new(stream, client.idle);
     if client.is_h2 { serve_h2(client, stream).await } else { serve_h1(client, stream).await }
 }
 

@@ -59,6 +59,23 @@ async fn what_is_in_flight_is_cut_when_the_delay_is_over() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_lets_go_of_its_target() {
+    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n".to_vec();
+    answer.resize(answer.len() + (64 << 20), b'x');
+    let a = backend(Does::Writes(answer.leak())).await;
+    let world = World::new(table(&[a.address])).await;
+    let mut caller = Caller::new(world.address().await).await;
+    caller.write(GET).await;
+    while a.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.change(drain(60_000)).await;
+    let is_free = |report: &Report| report.version == 2 && report.targets[0].in_flight == 0;
+    world.reported("none in flight", is_free).await;
+    drop(caller);
+}
+
+#[tokio::test]
 async fn no_request_reaches_a_target_after_its_draining_was_confirmed() {
     let (a, b) = (backend(Does::Answers("a")).await, backend(Does::Answers("b")).await);
     let world = World::new(table(&[a.address, b.address])).await;
