@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,6 +140,11 @@ impl Listeners {
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                     open.insert(place, Open { address, stop, work });
                 }
+                // No interface of this machine has the address, at least not yet. It is not taken in advance: whoever
+                // listens on all addresses of the machine, such as sshd or the region, would find the port taken.
+                Err(error)
+                    if matches!(place, Place::Interface(..))
+                        && error.kind() == io::ErrorKind::AddrNotAvailable => {}
                 Err(error) => {
                     warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
                 }
@@ -282,10 +287,6 @@ fn bind(transport: Transport, address: SocketAddr) -> io::Result<(SocketAddr, Bo
         Transport::Datagram => (Type::DGRAM, Protocol::UDP),
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    // An interface's address may come to this machine a moment later.
-    if address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) && address.is_ipv4() {
-        socket.set_freebind_v4(true)?;
-    }
     socket.set_nonblocking(true)?;
     match transport {
         Transport::Stream => {
