@@ -46,6 +46,8 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub const REPORT_PAUSE: Duration = Duration::from_millis(10);
 /// Log records that wait to be written; more are dropped and counted.
 pub const LOG_RECORDS_MAX: usize = 65_536;
+/// Bytes of lines that are kept in memory; with more the files are closed early.
+pub const LOG_BYTES_MAX: usize = 64 << 20;
 /// How often log files are closed and begun anew.
 pub const LOG_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of a user agent that a log line repeats.

@@ -23,7 +23,7 @@ use tracing::warn;
 
 use crate::http::body::Exchange;
 use crate::http::connection::Client;
-use crate::limits::{LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX};
+use crate::limits::{LOG_BYTES_MAX, LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX};
 use crate::live::LiveListener;
 use crate::tls::TlsFacts;
 
@@ -278,6 +278,8 @@ pub(crate) struct LogWriter {
     lines: mpsc::Receiver<Line>,
     dropped: Arc<AtomicU64>,
     open: BTreeMap<FileKey, GzEncoder<Vec<u8>>>,
+    /// Of the lines in `open`, as they came.
+    bytes: usize,
     count: u64,
 }
 
@@ -286,7 +288,7 @@ pub(crate) fn channel(dir: PathBuf, region: String, clock: Arc<dyn Clock>) -> (L
     let dropped: Arc<AtomicU64> = Arc::default();
     let sink = LogSink { lines: send, dropped: Arc::clone(&dropped) };
     let open = BTreeMap::new();
-    (sink, LogWriter { dir, region, clock, lines, dropped, open, count: 0 })
+    (sink, LogWriter { dir, region, clock, lines, dropped, open, bytes: 0, count: 0 })
 }
 
 impl LogWriter {
@@ -297,18 +299,27 @@ impl LogWriter {
         period.tick().await;
         loop {
             tokio::select! {
-                Some(line) = self.lines.recv() => self.add(line),
+                Some(line) = self.lines.recv() => self.take(line).await,
                 _ = period.tick() => self.close_all().await,
                 () = &mut ended => break,
             }
         }
         while let Ok(line) = self.lines.try_recv() {
-            self.add(line);
+            self.take(line).await;
         }
         self.close_all().await;
     }
 
+    /// Clients choose what lines say, and how many there are.
+    async fn take(&mut self, line: Line) {
+        self.add(line);
+        if self.bytes >= LOG_BYTES_MAX {
+            self.close_all().await;
+        }
+    }
+
     fn add(&mut self, (file, line): Line) {
+        self.bytes += line.len();
         let open = || GzEncoder::new(Vec::new(), Compression::fast());
         let encoder = self.open.entry(file).or_insert_with(open);
         // It writes to memory.
@@ -324,6 +335,7 @@ impl LogWriter {
             );
         }
         let now = self.clock.now();
+        self.bytes = 0;
         for (key, encoder) in std::mem::take(&mut self.open) {
             let Ok(bytes) = encoder.finish() else { continue };
             self.count += 1;
@@ -363,4 +375,32 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         files::private::make_dirs(dir)?;
     }
     whole::write(path, bytes, Durability::DiesWithTheMachine)
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_written_before_they_fill_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, region) = (dir.path().to_owned(), "eu-north-1".to_owned());
+        let (_sink, mut writer) = channel(root, region, Arc::new(SystemClock));
+        let file = FileKey {
+            bucket: "logs".to_owned(),
+            prefix: String::new(),
+            account: "000000000000".to_owned(),
+            balancer: "app/web/0123456789abcdef".to_owned(),
+            node: "127.0.0.1".parse().unwrap(),
+        };
+        let line = "x".repeat(1 << 20);
+        for _ in 1..LOG_BYTES_MAX >> 20 {
+            writer.take((file.clone(), line.clone())).await;
+        }
+        assert!(!dir.path().join("logs").exists(), "there is room");
+        writer.take((file, line)).await;
+        assert!(dir.path().join("logs").exists() && writer.open.is_empty());
+    }
 }
