@@ -358,10 +358,10 @@ fn take(shared: &Arc<Shared>, id: &ListenerId, stream: TcpStream, peer: SocketAd
 }
 
 /// Counts a connection while it lives.
-struct Counted(Arc<Shared>);
+pub(crate) struct Counted(Arc<Shared>);
 
 impl Counted {
-    fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         shared.connections.fetch_add(1, Relaxed);
         Self(Arc::clone(shared))
     }

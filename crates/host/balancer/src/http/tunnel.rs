@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::connection::Client;
 use crate::limits::{HANDSHAKE_WAIT_MAX, TUNNEL_BUFFER_BYTES};
+use crate::listen::Counted;
 use crate::log::Entry;
 use crate::target::{Lease, until_cut};
 
@@ -28,6 +29,8 @@ pub(super) fn spawn(
     entry: Option<Box<Entry>>,
 ) {
     let mut closing = client.shared.closing.subscribe();
+    // The client's connection ends as such with the switch.
+    let connection = Counted::new(&client.shared);
     let cut = lease.cut();
     let work = async move {
         let both = async { tokio::join!(to_client, to_target) };
@@ -47,6 +50,7 @@ pub(super) fn spawn(
             entry.tunnelled(sent, received);
         }
         drop(lease);
+        drop(connection);
     };
     #[expect(
         clippy::disallowed_methods,
