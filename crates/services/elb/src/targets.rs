@@ -185,7 +185,8 @@ pub(crate) async fn register_targets(
                 id,
                 address,
                 zone,
-                registered_at: now,
+                // One that drains goes on: registered as another, what it has in flight would be cut.
+                registered_at: known.map_or(now, |row| row.registered_at),
                 health: TargetHealth::Initial,
                 task: None,
             });

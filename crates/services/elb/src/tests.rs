@@ -383,6 +383,22 @@ async fn what_drains_is_there_until_nothing_is_in_flight_or_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_registered_while_it_drains_is_the_same_one() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    world.register(&group, "172.31.0.9").await;
+    let target = |world: &World| world.table().groups.values().next().unwrap().targets[0].clone();
+    let first = target(&world);
+    world.deregister(&group, "172.31.0.9").await;
+    world.test.env.advance_ms(1_000);
+    world.register(&group, "172.31.0.9").await;
+    // Of another registration the balancer cuts what is in flight.
+    assert_eq!(target(&world), first);
+}
+
+#[tokio::test]
 async fn a_process_is_told_what_changed_and_a_stranger_everything() {
     let world = World::new().await;
     let feed = &world.elb.feed;
