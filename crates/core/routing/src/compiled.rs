@@ -20,9 +20,10 @@ pub struct NotARegex {
     pub why: String,
 }
 
-/// Compiles a regular expression as conditions and transforms take it. The API asks this before it takes one.
+/// Compiles a regular expression as conditions and transforms take it. The API asks this before it takes one. Without the
+/// case of letters, as hosts and headers are compared: that takes the most room.
 pub fn check_regex(regex: &str) -> Result<(), NotARegex> {
-    compile(regex, Case::Counts).map(|_| ())
+    compile(regex, Case::Ignored).map(|_| ())
 }
 
 fn compile(regex: &str, case: Case) -> Result<Regex, NotARegex> {

@@ -120,11 +120,8 @@ fn check_length(field: &str, value: &str) -> Result<(), ApiError> {
 }
 
 fn check_regex(text: &str) -> Result<(), ApiError> {
-    let built = regex::RegexBuilder::new(text)
-        .size_limit(routing::limits::REGEX_COMPILED_BYTES_MAX)
-        .build();
-    match built {
-        Ok(_) => Ok(()),
+    match routing::check_regex(text) {
+        Ok(()) => Ok(()),
         Err(_) => invalid(format!("The regular expression '{text}' is not valid")),
     }
 }
