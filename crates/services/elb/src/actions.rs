@@ -160,7 +160,7 @@ fn weighted(
 }
 
 /// That a group can be behind a listener of the protocol, and is behind no other balancer.
-fn check_group(
+pub(crate) fn check_group(
     view: &View,
     caller: &Caller,
     balancer: &ElbBalancer,

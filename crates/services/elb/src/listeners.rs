@@ -298,6 +298,10 @@ pub(crate) async fn modify_listener(
             let read = actions::read(it, view, caller, balancer, row.protocol, given)?;
             rely_on_groups(&mut batch, account, &read.action);
             (row.default_action, row.order) = (read.action, read.order);
+        } else if row.protocol != known.protocol {
+            for each in known.default_action.groups() {
+                actions::check_group(view, caller, balancer, row.protocol, &each.group)?;
+            }
         }
         let row = Arc::new(row);
         if row != *known {

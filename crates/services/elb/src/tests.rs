@@ -3,17 +3,15 @@
 use aws_wire::{ApiError, Caller};
 use control::testing::TestControl;
 use elb_api::{self as api, Elb as _};
-use longshore_types::{Clock as _, ClusterName, InstanceId, Resources, Timestamp, Uuid};
-use model::Instance;
+use longshore_types::{Clock as _, Timestamp};
 use model::elb::TargetHealth;
-use model::instance::{AgentState, InstanceStatus};
-use model::task::{Binding, Phase};
-use model::vpc::{AddressPlan, Interface, InterfaceUser, Vpc, mac_of};
+use model::vpc::{AddressPlan, Vpc};
 use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
 use store::Batch;
 
 use crate::{Elb, compile};
 
+mod registering;
 mod stopping;
 
 struct World {
@@ -113,37 +111,6 @@ impl World {
             targets: Some(vec![target]),
         };
         self.elb.register_targets(&self.root(), input).await
-    }
-
-    /// A task of an account gets an address.
-    async fn give(&self, account: &str, address: &str) {
-        let owner = self.test.root_of(account);
-        let control = &self.elb.control;
-        let vpc = control.vpc(&control.view(), owner.account).unwrap();
-        let address = address.parse().unwrap();
-        let interface = Interface {
-            address,
-            eni: "eni-0123456789abcdef0".parse().unwrap(),
-            owner: control.scope(&owner),
-            user: InterfaceUser::Task {
-                cluster: ClusterName::default_cluster(),
-                task: control::testing::rows::task(1).id,
-                attachment: Uuid::mint(self.test.env.as_ref()),
-            },
-            subnet: vpc.subnets[0].id.clone(),
-            zone: vpc.subnets[0].zone.clone(),
-            vpc: vpc.id,
-            security_groups: vec![],
-            mac: mac_of(address),
-            assign_public_ip: false,
-            created_at: Timestamp(0),
-        };
-        let put = |view: &model::View, _| {
-            let mut batch = Batch::on(view);
-            batch.put(interface.clone());
-            Ok((batch, ()))
-        };
-        control.decide(put).await.unwrap();
     }
 
     async fn deregister(&self, group: &str, address: &str) {
@@ -383,22 +350,6 @@ async fn what_drains_is_there_until_nothing_is_in_flight_or_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_registered_while_it_drains_is_the_same_one() {
-    let world = World::new().await;
-    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
-    let group = world.group("web").await;
-    world.listener(&balancer, 80, &group).await;
-    world.register(&group, "172.31.0.9").await;
-    let target = |world: &World| world.table().groups.values().next().unwrap().targets[0].clone();
-    let first = target(&world);
-    world.deregister(&group, "172.31.0.9").await;
-    world.test.env.advance_ms(1_000);
-    world.register(&group, "172.31.0.9").await;
-    // Of another registration the balancer cuts what is in flight.
-    assert_eq!(target(&world), first);
-}
-
-#[tokio::test]
 async fn a_process_is_told_what_changed_and_a_stranger_everything() {
     let world = World::new().await;
     let feed = &world.elb.feed;
@@ -423,83 +374,6 @@ async fn a_process_is_told_what_changed_and_a_stranger_everything() {
         feed.publish(world.table());
     });
     assert!(matches!(update, Update::Change(change) if change.balancers.len() == 1));
-}
-
-#[tokio::test]
-async fn an_address_of_another_account_is_no_target() {
-    let world = World::new().await;
-    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
-    let group = world.group("web").await;
-    world.listener(&balancer, 80, &group).await;
-    world.give("111111111111", "172.31.0.9").await;
-    let message = "The IP address '172.31.0.9' is not one of this account's";
-    refused(world.try_register(&group, "172.31.0.9").await, "InvalidTarget", message);
-    world.give("000000000000", "172.31.0.10").await;
-    world.register(&group, "172.31.0.10").await;
-    let known = |world: &World| world.table().groups.values().next().unwrap().targets.len();
-    assert_eq!(known(&world), 1);
-    // The task has ended, and the address is another's now.
-    world.give("111111111111", "172.31.0.10").await;
-    assert_eq!(known(&world), 0);
-}
-
-#[tokio::test]
-async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_target() {
-    let world = World::new().await;
-    let input = api::CreateTargetGroupInput {
-        name: text("web"),
-        protocol: Some(api::ProtocolEnum::Http),
-        port: Some(8080),
-        vpc_id: text(world.vpc().id.as_str()),
-        ..Default::default()
-    };
-    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
-    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
-    let put = async |access_key: &str, port: u16| {
-        let mut task = control::testing::rows::task(1);
-        task.phase = Phase::Running;
-        task.containers[0].seen.bindings =
-            vec![Binding { host_port: Some(port), ..Binding::default() }];
-        let instance = Instance {
-            id: InstanceId::from_bytes([1; 16]),
-            scope: task.scope.clone(),
-            cluster: task.cluster.clone(),
-            status: InstanceStatus::Active,
-            total: Resources::default(),
-            reserved_ports: Default::default(),
-            other_resources: vec![],
-            attributes: Default::default(),
-            tags: model::Tags::new(),
-            ec2_instance_id: text("i-0123456789abcdef0"),
-            capacity_provider: None,
-            is_external: false,
-            access_key: text(access_key),
-            registered_at: Timestamp(0),
-            agent: AgentState::default(),
-            health: vec![],
-            version: 1,
-        };
-        let put = |view: &model::View, _| {
-            let mut batch = Batch::on(view);
-            batch.put(task.clone()).put(instance.clone());
-            Ok((batch, ()))
-        };
-        world.elb.control.decide(put).await.unwrap();
-    };
-    let register = async || world.try_register(&group, "i-0123456789abcdef0").await;
-    let message = "The following targets are not in a running state and cannot be registered: \
-                   'i-0123456789abcdef0'";
-    refused(register().await, "InvalidTarget", message);
-    put("AKIAOFSOMEBODY", 8080).await;
-    let message = "The instance 'i-0123456789abcdef0' is not the machine that load balancers are on; \
-                   use a target group of the type 'ip'";
-    refused(register().await, "InvalidTarget", message);
-    let own = world.elb.control.access.keys.node.access_key_id.clone();
-    put(&own, 4566).await;
-    let message = "The port 8080 of 'i-0123456789abcdef0' is published by no task of this account";
-    refused(register().await, "InvalidTarget", message);
-    put(&own, 8080).await;
-    register().await.unwrap();
 }
 
 /// A target's name in reports.
