@@ -10,7 +10,7 @@ use model::{Key, SecurityGroupRule, View, WholeGroup};
 use store::Batch;
 
 use super::permission::{self, Asked, OldForm};
-use super::{GroupRef, GroupRefusal, default_vpc, make_changeable, wire};
+use super::{GroupRef, GroupRefusal, arn, default_vpc, make_changeable, wire};
 use crate::Ec2;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::limits::RULES_PER_CALL_MAX;
@@ -104,7 +104,7 @@ pub(crate) async fn revoke_security_group_egress(
 
 async fn revoke(ec2: &Ec2, caller: &Caller, request: Request) -> Result<Revoked, ApiError> {
     let Request { action, is_egress, group, ids, permissions, old, dry_run } = request;
-    let permission = Permission::to(action).on(group.arn(ec2, caller));
+    let permission = Permission::to(action).on(asked_on(ec2, caller, &group, &ids));
     let given = match ids.is_empty() {
         true => permission::permissions(permissions, old),
         false => Ok(permissions.unwrap_or_default()),
@@ -133,6 +133,19 @@ async fn revoke(ec2: &Ec2, caller: &Caller, request: Request) -> Result<Revoked,
         Ok((batch_of(view, &whole, &revoked.gone), revoked))
     });
     decided.await
+}
+
+/// The group that permissions are asked on: of rules that are named by their ids alone it is theirs, or a policy about that
+/// group would say nothing.
+fn asked_on(ec2: &Ec2, caller: &Caller, group: &GroupRef, ids: &[String]) -> String {
+    let of_rule = || group_of_rule(&ec2.control.view(), caller, ids.first()?).ok();
+    match (&group.id, &group.name) {
+        (None, None) => of_rule().map_or_else(
+            || group.arn(ec2, caller),
+            |whole| arn(caller, "security-group", whole.group.id.as_str()),
+        ),
+        _ => group.arn(ec2, caller),
+    }
 }
 
 fn group_of_rule(view: &View, caller: &Caller, id: &str) -> Result<WholeGroup, Refusal> {

@@ -390,3 +390,22 @@ async fn tags_are_put_found_and_taken_away() {
     };
     assert_eq!(world.ec2.create_tags(&root, request).await.unwrap_err().code, "InvalidID");
 }
+
+#[tokio::test]
+async fn a_policy_about_a_group_holds_for_rules_that_are_named_by_their_ids() {
+    let world = World::new().await;
+    let web = world.create("web").await.unwrap();
+    let rule = world.admit(&web, vec![tcp(80, &["192.0.2.0/24"])]).await.unwrap().remove(0);
+    let policy = format!(
+        r#"{{"Version": "2012-10-17", "Statement": [
+            {{"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}},
+            {{"Effect": "Deny", "Action": "ec2:*", "Resource": "arn:aws:ec2:*:*:security-group/{web}"}}]}}"#
+    );
+    let user = control::testing::people::user(&world.core, "000000000000", "ann", &policy).await;
+    let request = api::RevokeSecurityGroupIngressRequest {
+        security_group_rule_ids: rule.security_group_rule_id.map(|id| vec![id]),
+        ..Default::default()
+    };
+    let refused = world.ec2.revoke_security_group_ingress(&user, request).await.unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException");
+}
