@@ -17,9 +17,10 @@ use store::Batch;
 use crate::balancers::check_name;
 use crate::check::{self, Asked};
 use crate::errors::{Refusal, invalid};
-use crate::limits::{GROUPS_MAX, NAMED_MAX};
+use crate::limits::{GROUPS_MAX, NAMED_MAX, TARGETS_AT_ONCE_MAX};
 use crate::listeners::{read_port, read_protocol};
 use crate::pages::page;
+use crate::targets::of_group;
 use crate::{Elb, actions, tags};
 
 pub(crate) async fn create_target_group(
@@ -302,28 +303,31 @@ pub(crate) async fn delete_target_group(
     let arn = input.target_group_arn.unwrap_or_default();
     let permission = Permission::to("elasticloadbalancing:DeleteTargetGroup").on(arn.clone());
     let account = caller.account;
-    let decided = it.control.change(caller, &permission, |view, now| {
-        let mut batch = Batch::on(view);
-        // One that is not there counts as deleted.
-        let Ok(row) = it.group(view, caller, &arn) else { return Ok((batch, ())) };
-        let users = Index::ElbUsers(account, row.path());
-        if view.members(&users).next().is_some() {
-            return Err(Refusal::GroupInUse(arn.clone()).into());
+    // Each target may have a task that goes on to stop: a group of many goes in several steps, the last of which is that it
+    // is gone.
+    loop {
+        let decided = it.control.change(caller, &permission, |view, now| {
+            let mut batch = Batch::on(view);
+            // One that is not there counts as deleted.
+            let Ok(row) = it.group(view, caller, &arn) else { return Ok((batch, true)) };
+            let users = Index::ElbUsers(account, row.path());
+            if view.members(&users).next().is_some() {
+                return Err(Refusal::GroupInUse(arn.clone()).into());
+            }
+            batch.rely(users);
+            let targets = of_group(view, account, &row.path());
+            let ids: Vec<TargetId> =
+                targets.map(|row| row.id.clone()).take(TARGETS_AT_ONCE_MAX).collect();
+            batch.rely(Index::ElbTargets(account, row.path()));
+            remove_targets(view, &mut batch, account, &ids, now);
+            let is_last = ids.len() < TARGETS_AT_ONCE_MAX;
+            if is_last {
+                batch.delete(Key::ElbGroup(account, row.path()));
+            }
+            Ok((batch, is_last))
+        });
+        if decided.await? {
+            return Ok(api::DeleteTargetGroupOutput {});
         }
-        batch.rely(users);
-        let targets = Index::ElbTargets(account, row.path());
-        let ids: Vec<TargetId> = view
-            .members(&targets)
-            .filter_map(|key| match key {
-                Key::ElbTarget(_, id) => Some(id.clone()),
-                _ => None,
-            })
-            .collect();
-        batch.rely(targets);
-        remove_targets(view, &mut batch, account, &ids, now);
-        batch.delete(Key::ElbGroup(account, row.path()));
-        Ok((batch, ()))
-    });
-    decided.await?;
-    Ok(api::DeleteTargetGroupOutput {})
+    }
 }

@@ -6,8 +6,9 @@ pub(crate) const GROUPS_MAX: usize = 3_000;
 pub(crate) const LISTENERS_MAX: usize = 50;
 /// Of a balancer, its listeners' default rules not counted.
 pub(crate) const RULES_MAX: usize = 100;
-/// All of a group go in one decision when it is deleted, which writes no more than 500 rows.
 pub(crate) const TARGETS_OF_GROUP_MAX: usize = 400;
+/// Targets that go in one decision, which writes no more than 500 rows: each may write its task's besides.
+pub(crate) const TARGETS_AT_ONCE_MAX: usize = 200;
 pub(crate) const GROUPS_OF_ACTION_MAX: usize = 5;
 pub(crate) const TAGS_MAX: usize = 50;
 /// ARNs that one description names.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use control::testing::rows;
+use elb_api::Elb as _;
 use longshore_types::{Clock as _, SeededEnv, TaskId};
 use model::elb::{TargetHealth, TargetTask};
 use model::service::ServiceId;
@@ -196,4 +197,21 @@ async fn no_request_ever_goes_to_a_task_that_was_told_to_stop() {
     for seed in 0..300 {
         play(seed).await;
     }
+}
+
+#[tokio::test]
+async fn a_group_goes_with_however_many_tasks_that_are_to_stop() {
+    let world = World::new().await;
+    let arn = world.group("web").await;
+    let account = world.root().account;
+    let group = ElbGroup::clone(world.elb.control.view().elb_groups.of(account).next().unwrap());
+    for number in 1..=250 {
+        let task = world.start_task(number, &group).await;
+        world.stop_task(task, &group).await;
+    }
+    let input = elb_api::DeleteTargetGroupInput { target_group_arn: Some(arn) };
+    world.elb.delete_target_group(&world.root(), input).await.unwrap();
+    let view = world.elb.control.view();
+    assert!(view.elb_groups.is_empty() && view.elb_targets.is_empty());
+    assert!(view.tasks.iter().all(|task| !task.is_held()));
 }
