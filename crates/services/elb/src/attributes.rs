@@ -27,6 +27,8 @@ enum May {
     Off(u32, u32),
     Word(&'static [&'static str]),
     Text(usize),
+    /// A header's value.
+    Header(usize),
     /// What it is by default, and nothing else: what another value asks for is not there.
     Default,
 }
@@ -121,16 +123,16 @@ const GROUP_NETWORK: &[Known] = &[
 
 const LISTENER_HTTP: &[Known] = &[
     ("routing.http.response.server.enabled", "true", May::Flag),
-    ("routing.http.response.strict_transport_security.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_allow_origin.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_allow_methods.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_allow_headers.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_allow_credentials.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_expose_headers.header_value", "", May::Text(1_024)),
-    ("routing.http.response.access_control_max_age.header_value", "", May::Text(1_024)),
-    ("routing.http.response.content_security_policy.header_value", "", May::Text(1_024)),
-    ("routing.http.response.x_content_type_options.header_value", "", May::Text(1_024)),
-    ("routing.http.response.x_frame_options.header_value", "", May::Text(1_024)),
+    ("routing.http.response.strict_transport_security.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_allow_origin.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_allow_methods.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_allow_headers.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_allow_credentials.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_expose_headers.header_value", "", May::Header(1_024)),
+    ("routing.http.response.access_control_max_age.header_value", "", May::Header(1_024)),
+    ("routing.http.response.content_security_policy.header_value", "", May::Header(1_024)),
+    ("routing.http.response.x_content_type_options.header_value", "", May::Header(1_024)),
+    ("routing.http.response.x_frame_options.header_value", "", May::Header(1_024)),
 ];
 
 const LISTENER_TCP: &[Known] = &[("tcp.idle_timeout.seconds", "350", May::Number(60, 6_000))];
@@ -280,6 +282,10 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
         May::Text(max) => (
             value.len() <= max && !value.contains(['\r', '\n', '\0']),
             format!("at most {max} characters"),
+        ),
+        May::Header(max) => (
+            value.len() <= max && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+            format!("at most {max} visible characters of ASCII"),
         ),
         May::Default if value == default => (true, String::new()),
         May::Default => {
