@@ -316,6 +316,7 @@ fn open_worker(
         table,
         ports,
         groups,
+        is_behind: false,
         endpoints,
         next_bridge: 2,
         steps: config.steps.clone(),

@@ -93,6 +93,8 @@ pub(crate) struct Worker {
     pub(crate) table: Table,
     pub(crate) ports: HostPorts,
     pub(crate) groups: KnownGroups,
+    /// The kernel did not take what is written down here: whoever says it again must not hear that it is in force.
+    pub(crate) is_behind: bool,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
@@ -115,7 +117,7 @@ impl Worker {
         while let Ok(first) = commands.recv() {
             let batch = self.table.batch();
             let (pending, led_ports) = (Vec::new(), BTreeSet::new());
-            let mut turn = Turn { batch, pending, must_replace: false, led_ports };
+            let mut turn = Turn { batch, pending, must_replace: self.is_behind, led_ports };
             let mut next = Some(first);
             let mut taken = 0;
             while let Some(command) = next {
@@ -193,6 +195,7 @@ impl Worker {
         };
         self.steps.reached("table changed");
         let refusal = outcome.err();
+        self.is_behind = refusal.is_some();
         let forgotten = Forgotten { addresses: BTreeSet::new(), udp_ports: led_ports };
         if let Err(error) = self.netfilter.forget_connections(&forgotten) {
             warn!(error = %Chain(&error), "old connections stay in the kernel's table");
