@@ -10,7 +10,7 @@ use elb_api as api;
 use longshore_types::Timestamp;
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::region_account;
+use model::vpc::{AddressPlanId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -84,6 +84,14 @@ fn place(
             if is_balancer {
                 let message = format!(
                     "The IP address '{id}' cannot be used as a target, as it is in use by a load balancer"
+                );
+                return Err(Refusal::Target(message).into());
+            }
+            let plan = view.address_plans.get(region_account(), &AddressPlanId);
+            let bridge = plan.and_then(|plan| plan.bridge);
+            if bridge.is_some_and(|range| range.contains(address)) {
+                let message = format!(
+                    "The IP address '{id}' is one of bridged containers, which are reached by the ports that they publish"
                 );
                 return Err(Refusal::Target(message).into());
             }

@@ -32,7 +32,8 @@ fn refused<T>(result: Result<T, ApiError>, code: &str, message: &str) {
 impl World {
     async fn new() -> Self {
         let test = TestControl::new();
-        let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+        let (block, bridge) = ("172.31.0.0/16".parse().unwrap(), "172.30.0.0/20".parse().ok());
+        let plan = AddressPlan { block, bridge, seed: 7 };
         let put = |view: &model::View, _| {
             let mut batch = Batch::on(view);
             batch.put(plan.clone());

@@ -54,6 +54,15 @@ async fn an_address_of_another_account_is_no_target() {
     refused(world.try_register(&group, "172.31.0.9").await, "InvalidTarget", message);
     world.give("000000000000", "172.31.0.10").await;
     world.register(&group, "172.31.0.10").await;
+    let bridged = api::TargetDescription {
+        id: text("172.30.0.9"),
+        availability_zone: text("all"),
+        ..Default::default()
+    };
+    let input =
+        api::RegisterTargetsInput { target_group_arn: text(&group), targets: Some(vec![bridged]) };
+    let error = world.elb.register_targets(&world.root(), input).await.unwrap_err();
+    assert_eq!(error.code, "InvalidTarget", "{}", error.message);
     let known = |world: &World| world.table().groups.values().next().unwrap().targets.len();
     assert_eq!(known(&world), 1);
     // The task has ended, and the address is another's now.
