@@ -196,8 +196,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn this_machine_is_a_target_by_loopback_only() {
         let is_own = |target: &str, local: &str| {
