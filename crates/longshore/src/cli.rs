@@ -1,9 +1,10 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
+mod balancer;
 mod node;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use control::Advertised;
 use longshore_types::{ClusterName, RegionName, Token};
 
+pub(crate) use balancer::{BalancerArgs, BalancerPlaces};
 pub(crate) use node::{
     AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, TokenCreate, TokenRevoke,
     UnitArgs,
@@ -311,22 +313,6 @@ pub(crate) struct AgentArgs {
     pub(crate) log: Option<PathBuf>,
 }
 
-#[derive(Args, Clone, Debug)]
-pub(crate) struct BalancerArgs {
-    /// This machine's address at which internet-facing load balancers are reached
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub(crate) address: IpAddr,
-    /// The directory in place of S3: a load balancer's access logs go below the name of their bucket
-    #[arg(long, value_name = "DIR")]
-    pub(crate) access_logs: Option<PathBuf>,
-    /// End when the process that started this one does
-    #[arg(long, hide = true)]
-    pub(crate) supervised: bool,
-    /// The file that standard output and error go to, which is rotated
-    #[arg(long, hide = true, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
-}
-
 /// Where this host's agent goes for tasks. It never goes to loopback and link-local addresses or to clouds'
 /// metadata services unless it is told to.
 #[derive(Args, Clone, Debug, Default)]
@@ -617,6 +603,8 @@ pub(crate) struct Up {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
+    #[command(flatten)]
+    pub(crate) balancer: BalancerPlaces,
     /// Return once the region and its agent are ready, and leave them running
     #[arg(long)]
     pub(crate) detach: bool,

@@ -92,9 +92,11 @@ pub(crate) fn names(hosts: &[Host]) -> BTreeMap<&str, &str> {
 
 /// The one host that is meant: by its ARN, its instance's id or the beginning of one, or its own name.
 pub(crate) fn find<'h>(hosts: &'h [Host], wanted: &str) -> Result<&'h Host, Error> {
-    let is_meant = |host: &&Host| {
-        host.arn() == wanted || host.id().starts_with(wanted) || host.name() == wanted
-    };
+    // What a host calls itself is its own choice, and must not stand for another.
+    if let Some(host) = hosts.iter().find(|host| host.arn() == wanted || host.id() == wanted) {
+        return Ok(host);
+    }
+    let is_meant = |host: &&Host| host.id().starts_with(wanted) || host.name() == wanted;
     let found: Vec<&Host> = hosts.iter().filter(is_meant).collect();
     match found.as_slice() {
         [one] => Ok(one),
@@ -138,5 +140,7 @@ mod tests {
             let error = find(&hosts, wanted).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
+        let with_liar = [host("aa11", "one"), host("bb33", "aa11")];
+        assert_eq!(find(&with_liar, "aa11").unwrap().id(), "aa11");
     }
 }

@@ -37,10 +37,10 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     };
     let config = Config {
         state_dir: data.root().join(BALANCER_DIR),
-        logs_dir: args.access_logs.clone().unwrap_or_else(|| default_logs(data)),
+        logs_dir: args.places.access_logs.clone().unwrap_or_else(|| default_logs(data)),
         region: region.to_string(),
         node: "local".to_owned(),
-        local: args.address,
+        local: args.places.balancer_address,
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");

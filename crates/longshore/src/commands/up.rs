@@ -128,6 +128,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         is_essential: true,
     }];
     let mut balancer_args: Vec<OsString> = vec!["balancer".into(), "--data-dir".into(), root()];
+    balancer_args.extend(args.balancer.to_args());
     balancer_args.push("--supervised".into());
     if let Some(log) = log("balancer") {
         balancer_args.extend(["--log".into(), log.into()]);
@@ -332,6 +333,7 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
         told.push("--insecure-listen".into());
     }
     told.extend(region.address.to_args());
+    told.extend(args.balancer.to_args());
     if let Some(keys) = &region.oidc_keys {
         told.extend(["--oidc-keys".into(), file(keys)]);
     }
@@ -406,6 +408,13 @@ mod tests {
         let address = up(&daemon_args(&data, &up(&given), Path::new("/log"))).region.address;
         assert_eq!(address.tls_key, Some(std::path::absolute("k").unwrap()));
         assert_eq!(address.advertise.unwrap().to_string(), "https://r");
+        let given: Vec<OsString> =
+            ["up", "--balancer-address", "10.0.0.7", "--access-logs", "logs"]
+                .map(OsString::from)
+                .to_vec();
+        let places = up(&daemon_args(&data, &up(&given), Path::new("/log"))).balancer;
+        assert_eq!(places.balancer_address.to_string(), "10.0.0.7");
+        assert_eq!(places.access_logs, Some(std::path::absolute("logs").unwrap()));
         let command = told(&["up", "--detach", "--root-key-command", "pass 'a b'"]);
         assert_eq!(command.root_key_command.as_deref(), Some("pass 'a b'"));
     }

@@ -39,6 +39,7 @@ fn modified(
     whole: &WholeGroup,
     updates: &[api::SecurityGroupRuleUpdate],
 ) -> Result<Vec<SecurityGroupRule>, Refusal> {
+    few(updates.len())?;
     let mut after = whole.rules.clone();
     let mut changed = Vec::new();
     for update in updates {
@@ -158,16 +159,21 @@ fn described(
     Ok(changed)
 }
 
+fn few(rules: usize) -> Result<(), Refusal> {
+    if RULES_PER_CALL_MAX < rules {
+        return Err(Refusal::Value(format!(
+            "One call changes at most {RULES_PER_CALL_MAX} rules."
+        )));
+    }
+    Ok(())
+}
+
 fn batch_of(
     view: &View,
     whole: &WholeGroup,
     changed: &[SecurityGroupRule],
 ) -> Result<Batch, Refusal> {
-    if changed.len() > RULES_PER_CALL_MAX {
-        return Err(Refusal::Value(format!(
-            "One call changes at most {RULES_PER_CALL_MAX} rules."
-        )));
-    }
+    few(changed.len())?;
     let mut batch = Batch::on(view);
     make_changeable(&mut batch, whole);
     let keys: Vec<_> = changed.iter().map(|rule| (rule.account, rule.id.clone())).collect();

@@ -117,17 +117,11 @@ async fn revoke(ec2: &Ec2, caller: &Caller, request: Request) -> Result<Revoked,
         };
         let is_default = default_vpc(ec2, view, caller)? == whole.group.vpc;
         let mut revoked = Revoked::default();
+        few(ids.len())?;
         by_ids(&mut revoked, &whole, is_egress, &ids)?;
         by_permissions(&mut revoked, view, &whole, is_egress, &given)?;
         if !is_default && !revoked.unknown.is_empty() {
             return Err(GroupRefusal::RuleMissing.into());
-        }
-        if revoked.gone.len() > RULES_PER_CALL_MAX {
-            return Err(Refusal::Value(format!(
-                "One call revokes at most {RULES_PER_CALL_MAX} rules; this one names {}.",
-                revoked.gone.len()
-            ))
-            .into());
         }
         unless_dry(dry_run)?;
         Ok((batch_of(view, &whole, &revoked.gone), revoked))
@@ -155,6 +149,15 @@ fn group_of_rule(view: &View, caller: &Caller, id: &str) -> Result<WholeGroup, R
     view.security_group(caller.account, &rule.group).ok_or_else(missing)
 }
 
+fn few(rules: usize) -> Result<(), Refusal> {
+    if RULES_PER_CALL_MAX < rules {
+        return Err(Refusal::Value(format!(
+            "One call revokes at most {RULES_PER_CALL_MAX} rules; this one names more."
+        )));
+    }
+    Ok(())
+}
+
 fn by_ids(
     revoked: &mut Revoked,
     whole: &WholeGroup,
@@ -180,6 +183,7 @@ fn by_permissions(
     is_egress: bool,
     given: &[api::IpPermission],
 ) -> Result<(), Refusal> {
+    let mut count = 0;
     for permission in given {
         let is_same = |rule: &&SecurityGroupRule, asked: &Asked| {
             rule.is_egress == is_egress
@@ -187,6 +191,8 @@ fn by_permissions(
                 && (asked.description.is_none() || asked.description == rule.description)
         };
         let asked = permission::read(view, whole, permission)?;
+        count += asked.len();
+        few(count)?;
         let mut is_unknown = false;
         for asked in &asked {
             match whole.rules.iter().find(|rule| is_same(rule, asked)) {

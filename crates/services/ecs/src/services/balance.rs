@@ -20,9 +20,14 @@ use store::Batch;
 
 use crate::Ecs;
 
-/// The batch takes no more rows, or something else has to go before.
+/// Why a task has to wait for the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoRoom;
+pub(super) enum NotYet {
+    /// The batch takes no more rows.
+    Room,
+    /// Its address is still a target of the task that had it before.
+    Address,
+}
 
 /// Revisions behind load balancers, by their deployments.
 type Balanced<'v> = BTreeMap<DeploymentId, &'v ServiceRevision>;
@@ -142,7 +147,7 @@ impl<'t> Targets<'t> {
     }
 
     /// Does what is due for a task, as it is by now, and says what becomes of its row.
-    pub(super) fn follow(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+    pub(super) fn follow(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NotYet> {
         if task.phase == Phase::Stopped {
             return self.forget(task, rows_left).map(|()| None);
         }
@@ -155,7 +160,7 @@ impl<'t> Targets<'t> {
         Ok(None)
     }
 
-    fn register(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+    fn register(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NotYet> {
         let deployment = task.service.as_ref().map(|service| service.deployment);
         let revision = deployment.and_then(|id| self.balanced.get(&id).copied());
         let Some(revision) = revision else { return Ok(None) };
@@ -168,8 +173,7 @@ impl<'t> Targets<'t> {
             let Some((id, address)) = self.place(task, group, each) else { return Ok(None) };
             let known = self.view.elb_targets.get(self.account, &id);
             if known.is_some_and(|row| row.task.is_some()) {
-                // Of a task before it, whose address it has: that one's targets go first.
-                return Err(NoRoom);
+                return Err(NotYet::Address);
             }
             rows.push(ElbTarget {
                 scope: self.snapshot.service.scope.clone(),
@@ -185,7 +189,7 @@ impl<'t> Targets<'t> {
             return Ok(None);
         }
         if rows_left < rows.len() + 1 {
-            return Err(NoRoom);
+            return Err(NotYet::Room);
         }
         let next = step(task, &Input::TargetsRegistered, self.now);
         if next.is_some() {
@@ -222,7 +226,7 @@ impl<'t> Targets<'t> {
         Some((TargetId { group: path, target, port }, INSTANCE_ADDRESS))
     }
 
-    fn deregister(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NoRoom> {
+    fn deregister(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NotYet> {
         let rows = self.view.targets_of_task(self.account, task.id);
         let rows: Vec<&ElbTarget> = rows.map(AsRef::as_ref).collect();
         if rows.is_empty() {
@@ -230,7 +234,7 @@ impl<'t> Targets<'t> {
         }
         let live: Vec<&ElbTarget> = rows.into_iter().filter(|row| !row.is_draining()).collect();
         if rows_left < live.len() {
-            return Err(NoRoom);
+            return Err(NotYet::Room);
         }
         self.begun += u32::from(!live.is_empty());
         for row in live {
@@ -243,11 +247,11 @@ impl<'t> Targets<'t> {
     }
 
     /// Of a task that is no more: there is nothing to wait for.
-    fn forget(&mut self, task: &Task, rows_left: usize) -> Result<(), NoRoom> {
+    fn forget(&mut self, task: &Task, rows_left: usize) -> Result<(), NotYet> {
         let rows = self.view.targets_of_task(self.account, task.id);
         let gone: Vec<TargetId> = rows.map(|row| row.id.clone()).collect();
         if rows_left < gone.len() {
-            return Err(NoRoom);
+            return Err(NotYet::Room);
         }
         self.gone.extend(gone);
         Ok(())

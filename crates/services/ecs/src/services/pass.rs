@@ -21,7 +21,7 @@ use store::{BATCH_ROWS_MAX, Batch};
 use tracing::info;
 
 use super::Who;
-use super::balance::{NoRoom, Targets, is_balance_due};
+use super::balance::{NotYet, Targets, is_balance_due};
 use super::interest::Interest;
 use super::snapshot::{LoadedSnapshot, load_snapshot};
 use super::starts::{Maker, Unplaced};
@@ -304,10 +304,12 @@ impl<'t> ServicePass<'t> {
             match targets.follow(task, rows_left) {
                 Ok(Some(next)) => drop(changed.insert(next.id, next)),
                 Ok(None) => {}
-                Err(NoRoom) => {
+                Err(NotYet::Room) => {
                     self.is_cut = true;
                     break;
                 }
+                // Others may be whom it waits for.
+                Err(NotYet::Address) => self.is_cut = true,
             }
         }
         targets

@@ -84,7 +84,8 @@ pub(super) fn expand(
         rest = after;
     }
     tag.push_str(rest);
-    Ok(tag)
+    // A newline in it would begin another message, of any priority, at who reads lines.
+    Ok(tag.chars().map(|each| if each.is_control() { ' ' } else { each }).collect())
 }
 
 #[cfg(test)]
@@ -93,6 +94,13 @@ mod tests {
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_tag_is_one_line() {
+        let tag =
+            expand(&options(&[("tag", "web\n<0>root: forged\t")]), "id", &RunAbout::default());
+        assert_eq!(tag.unwrap(), "web <0>root: forged ");
     }
 
     #[test]
