@@ -1,7 +1,7 @@
 //! From rows to what balancers serve by: [`table`] is a function of a view.
 //!
 //! A group is in it while a listener or a rule forwards to it, and while targets of it drain. A target whose address has
-//! become another account's is not.
+//! become another account's is not, nor are targets that would be checked at a port of the machine that is no task's.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use routing::{
 use crate::attributes::{value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
-use crate::targets::{is_anothers, is_used, of_group};
+use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group};
 
 /// Everything that balancers must know, as of a view.
 pub fn table(view: &View) -> Table {
@@ -32,8 +32,9 @@ pub fn table(view: &View) -> Table {
     let groups = view.elb_groups.iter().filter_map(|row| {
         let is_used = is_used(view, row);
         let targets = of_group(view, row.scope.account, &row.path()).map(|target| &**target);
+        let is_strange = is_checked_elsewhere(view, row);
         let targets: Vec<&ElbTarget> =
-            targets.filter(|target| !is_anothers(view, row, target)).collect();
+            targets.filter(|target| !is_strange && !is_anothers(view, row, target)).collect();
         let drains = targets.iter().any(|target| target.is_draining());
         (is_used || drains).then(|| {
             let group = group(row, is_used, &targets);

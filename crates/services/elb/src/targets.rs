@@ -7,7 +7,7 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
 use model::vpc::{AddressPlanId, region_account};
@@ -21,7 +21,7 @@ use crate::limits::TARGETS_OF_GROUP_MAX;
 /// The targets of a group, by name.
 pub(crate) fn of_group<'v>(
     view: &'v View,
-    account: longshore_types::AccountId,
+    account: AccountId,
     path: &ElbPath,
 ) -> impl Iterator<Item = &'v Arc<ElbTarget>> + use<'v> {
     view.members(&Index::ElbTargets(account, Arc::clone(path))).filter_map(|key| match key {
@@ -36,6 +36,16 @@ pub(crate) fn is_anothers(view: &View, group: &ElbGroup, row: &ElbTarget) -> boo
     let interface = view.interfaces.get(region_account(), &row.address);
     group.targets == GroupTargets::Ip
         && interface.is_some_and(|interface| interface.owner.account != row.scope.account)
+}
+
+/// Whether a group's health checks would go to a port of the machine that no task of the account publishes, and say of what
+/// listens there how it answers.
+pub(crate) fn is_checked_elsewhere(view: &View, group: &ElbGroup) -> bool {
+    let Some(port) = group.check.port.filter(|_| group.targets == GroupTargets::Instance) else {
+        return false;
+    };
+    let mut instances = view.instances.of(group.scope.account);
+    !instances.any(|instance| is_published(view, group.scope.account, instance, port))
 }
 
 /// Whether a listener or a rule forwards to the group.
@@ -113,7 +123,7 @@ fn place(
         GroupTargets::Instance => {
             let row = instance(it, view, caller, id)?;
             let port = read_id(group, given)?.port;
-            if !is_published(view, caller, row, port) {
+            if !is_published(view, caller.account, row, port) {
                 let message =
                     format!("The port {port} of '{id}' is published by no task of this account");
                 return Err(Refusal::Target(message).into());
@@ -148,9 +158,9 @@ fn instance<'v>(
     })
 }
 
-fn is_published(view: &View, caller: &Caller, instance: &Instance, port: u16) -> bool {
+fn is_published(view: &View, account: AccountId, instance: &Instance, port: u16) -> bool {
     let tasks = view.tasks_on_instance(instance.id);
-    let mut own = tasks.filter(|task| task.scope.account == caller.account && task.occupies());
+    let mut own = tasks.filter(|task| task.scope.account == account && task.occupies());
     own.any(|task| {
         let mut bindings = task.containers.iter().flat_map(|each| &each.seen.bindings);
         bindings.any(|binding| binding.host_port == Some(port))

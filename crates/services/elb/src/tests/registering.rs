@@ -127,6 +127,20 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
     refused(register().await, "InvalidTarget", message);
     put(&own, 8080).await;
     register().await.unwrap();
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    world.listener(&balancer, 80, &group).await;
+    let known = || world.table().groups.values().next().unwrap().targets.len();
+    assert_eq!(known(), 1);
+    // What listens on the machine beside tasks is not asked how it is.
+    for (port, targets) in [("4566", 0), ("8080", 1), ("traffic-port", 1)] {
+        let input = api::ModifyTargetGroupInput {
+            target_group_arn: text(&group),
+            health_check_port: text(port),
+            ..Default::default()
+        };
+        world.elb.modify_target_group(&world.root(), input).await.unwrap();
+        assert_eq!(known(), targets, "{port}");
+    }
 }
 
 #[tokio::test]
