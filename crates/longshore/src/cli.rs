@@ -4,7 +4,7 @@ mod balancer;
 mod node;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
@@ -391,6 +391,10 @@ pub(crate) struct HostArgs {
     /// times
     #[arg(long = "instance-attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub(crate) instance_attributes: Vec<(String, String)>,
+    /// The address by which other hosts reach this one: tasks on different hosts exchange their packets by it
+    /// [default: the one towards the region]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) underlay_address: Option<Ipv4Addr>,
     /// Processes and threads that one task may have here [default: 4096]
     #[arg(long, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(TASK_PIDS_LEAST..=TASK_PIDS_MOST))]
@@ -546,9 +550,11 @@ impl HostArgs {
         let text = |name: &str, value: &Option<String>| {
             value.clone().map(|value| (format!("--{name}"), value))
         };
+        let underlay = self.underlay_address.map(|address| address.to_string());
         let limits = [
             text("zone", &self.zone),
             text("instance-type", &self.instance_type),
+            text("underlay-address", &underlay),
             limit("task-pids-max", self.task_pids_max),
             limit("task-storage-gib", self.task_storage_gib),
         ];

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use traffic::SecurityGroup;
+use traffic::feed::Change;
 
 use crate::frame::{Envelope, frame};
 use crate::task::{Attachment, NetworkInterface, RoleCredentials, Task};
@@ -130,6 +131,9 @@ pub struct HostNetwork {
     pub is_more: bool,
     /// Each complete, by id.
     pub security_groups: Vec<SecurityGroup>,
+    /// What is new of the VPCs in which the host has interfaces, those of other hosts in them included.
+    #[serde(skip_serializing_if = "Change::is_empty")]
+    pub network: Change,
 }
 
 impl HostNetwork {

@@ -18,6 +18,8 @@ use crate::view::Index;
 pub const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
 /// The attribute of instances whose agent makes a task's interface itself.
 pub const ENI_ATTRIBUTE: &str = "longshore.eni";
+/// The attribute that says by which address other hosts reach this one.
+pub const UNDERLAY_ATTRIBUTE: &str = "longshore.underlay-address";
 
 /// Where an instance stands, in life order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

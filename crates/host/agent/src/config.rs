@@ -1,6 +1,6 @@
 //! What an agent is told when it starts.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// The operator's own attributes.
     pub attributes: Vec<Attribute>,
+    /// The address by which other hosts reach this one, if there may be any.
+    pub underlay: Option<Ipv4Addr>,
     /// Ports of the host that no task may have.
     pub reserved_ports: Vec<u16>,
     pub reserved_ports_udp: Vec<u16>,
@@ -76,6 +78,7 @@ impl AgentConfig {
             cluster: None,
             state_dir,
             attributes: Vec::new(),
+            underlay: None,
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],
             reserved_ports_udp: Vec::new(),
             reserved_memory_mib: 0,

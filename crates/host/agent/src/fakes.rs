@@ -538,6 +538,7 @@ impl Images for FakeImages {
 pub(crate) struct FakeNetworks {
     pub(crate) endpoints: Arc<Mutex<BTreeMap<String, Vec<Binding>>>>,
     pub(crate) groups: Arc<Mutex<BTreeMap<String, network::SecurityGroup>>>,
+    pub(crate) feed: Arc<Mutex<network::feed::Feed>>,
     pub(crate) steps: HeardSteps,
 }
 
@@ -602,16 +603,15 @@ impl Networks for FakeNetworks {
         Box::pin(async move { result })
     }
 
-    fn learn_groups(
-        &self,
-        groups: Vec<network::SecurityGroup>,
-        is_whole: bool,
-    ) -> BoxFuture<'_, Result<(), NetError>> {
+    fn learn(&self, news: network::News) -> BoxFuture<'_, Result<(), NetError>> {
         let mut known = self.groups.lock().unwrap();
-        if is_whole {
+        let mut feed = self.feed.lock().unwrap();
+        if news.is_whole {
             known.clear();
+            *feed = network::feed::Feed::default();
         }
-        known.extend(groups.into_iter().map(|group| (group.id.to_string(), group)));
+        known.extend(news.groups.into_iter().map(|group| (group.id.to_string(), group)));
+        feed.apply(news.network);
         Box::pin(async { Ok(()) })
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::Timestamp;
-use network::{AddrError, NameError, NetworkError, SecurityGroup};
+use network::{AddrError, NameError, NetworkError, News};
 pub use sandbox::Position;
 use sandbox::{
     ContainerId, ContainerSpec, DiskRoom, ExecResult, ExecSpec, Exit, GroupId, GroupLimits,
@@ -196,12 +196,9 @@ pub trait Networks: Send + Sync + Debug {
         endpoint: &str,
         ports: Vec<PortSpec>,
     ) -> BoxFuture<'_, Result<Vec<Binding>, NetError>>;
-    /// Security groups with their rules: all that there are, or those that changed. In force once it answers.
-    fn learn_groups(
-        &self,
-        groups: Vec<SecurityGroup>,
-        is_whole: bool,
-    ) -> BoxFuture<'_, Result<(), NetError>>;
+    /// Security groups with their rules, and VPCs with what is in them: all that there is, or what changed. In
+    /// force once it answers.
+    fn learn(&self, news: News) -> BoxFuture<'_, Result<(), NetError>>;
     /// What is not there is detached already.
     fn detach(&self, endpoint: &str) -> BoxFuture<'_, Result<(), NetError>>;
     /// Removes every endpoint but these.

@@ -112,6 +112,9 @@ fn request(
     let mut attributes = capabilities();
     // Interfaces are made by us as the payload says; nobody needs to attach them first.
     attributes.push(Attribute::with("longshore.eni", "true"));
+    if let Some(address) = config.underlay {
+        attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
+    }
     if config.is_fargate {
         attributes.push(Attribute::with("longshore.fargate", "true"));
         attributes.push(Attribute::flag("ecs.capability.extensible-ephemeral-storage"));

@@ -23,6 +23,8 @@ pub enum NetworkError {
     AddressTaken { address: Ipv4Addr, holder: EndpointId },
     #[error("the address {address} is not in the network {range}")]
     OutsideRange { address: Ipv4Addr, range: Cidr },
+    #[error("{address} lies in no network of this machine")]
+    NotOurAddress { address: Ipv4Addr },
     #[error("no free address in {range}")]
     NoFreeAddress { range: Cidr },
     #[error("{endpoint} is attached with another address or other groups")]

@@ -18,12 +18,14 @@ mod dns;
 mod endpoint;
 mod error;
 mod forgetter;
+mod learn;
 pub mod limits;
 mod names;
 mod netlink;
 mod netns;
 mod nft;
 mod numbers;
+mod overlay;
 mod publish;
 mod ranges;
 mod records;
@@ -44,13 +46,16 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use longshore_types::{Chain, Steps};
+use traffic::feed::Feed;
 
 pub use longshore_types::Cidr;
+pub use traffic::feed;
 pub use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 pub use crate::addr::{AddrError, MacAddr};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
+pub use crate::learn::News;
 pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
@@ -62,6 +67,7 @@ use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
 use crate::nft::docker::{self, Foreign};
 use crate::numbers::LinkNumbers;
+use crate::overlay::Overlay;
 use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::ruleset::{Plan, Table};
@@ -97,6 +103,9 @@ pub struct NetworkConfig {
     pub tasks: Option<ControlGroup>,
     /// Where host ports are taken from when any will do; without one, the host's ephemeral range.
     pub dynamic_ports: Option<RangeInclusive<u16>>,
+    /// This host's address in the network of the region's hosts, by which they exchange their tasks' packets;
+    /// none where there are no others.
+    pub underlay: Option<Ipv4Addr>,
     /// Told how far each change of an endpoint has come.
     pub steps: Steps,
 }
@@ -116,6 +125,7 @@ impl NetworkConfig {
             is_link_local_open: false,
             tasks: None,
             dynamic_ports: None,
+            underlay: None,
             steps: Steps::default(),
         }
     }
@@ -231,7 +241,7 @@ impl Network {
         &self,
         groups: Vec<SecurityGroup>,
     ) -> Result<(), NetworkError> {
-        self.ask(|reply| Command::LearnGroups { groups, is_whole: true, reply }).await
+        self.learn(News { groups, is_whole: true, ..News::default() }).await
     }
 
     /// Replaces the rules of these groups, all at one moment, and leaves the others as they are.
@@ -239,7 +249,12 @@ impl Network {
         &self,
         groups: Vec<SecurityGroup>,
     ) -> Result<(), NetworkError> {
-        self.ask(|reply| Command::LearnGroups { groups, is_whole: false, reply }).await
+        self.learn(News { groups, ..News::default() }).await
+    }
+
+    /// Takes in what the region told of groups and of VPCs: it is written down, and in force once this answers.
+    pub async fn learn(&self, news: News) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::Learn { news, reply }).await
     }
 
     /// What an endpoint's interface has carried.
@@ -287,7 +302,9 @@ fn open_worker(
     let (services, listeners) = listen(config, host)?;
     let endpoints = setup::find_living(&mut route, &records, config.tag)?;
     let ports = adopt_ports(config, &endpoints);
-    let mtu = setup::way_out_mtu(&mut route);
+    let underlay =
+        config.underlay.map(|address| setup::underlay(&mut route, address)).transpose()?;
+    let mtu = setup::link_mtu(&mut route, underlay);
     let is_link_local_open = config.is_link_local_open;
     let recipe = Recipe { tag: config.tag, mtu, is_link_local_open };
     // What is in force is known before anybody can be asked: living endpoints are judged as before.
@@ -302,6 +319,7 @@ fn open_worker(
         is_host_open: config.is_host_open,
         is_link_local_open,
         tasks: config.tasks,
+        overlay: underlay.map(|_| config.tag.overlay()),
     });
     let links = setup::links_of(&mut route, config.tag)?;
     let numbers = LinkNumbers::open(records.clone(), &links.into_values().collect());
@@ -317,10 +335,13 @@ fn open_worker(
         ports,
         groups,
         is_behind: false,
+        feed: Feed::default(),
+        overlay: Overlay::new(config.tag.overlay(), underlay),
         endpoints,
         next_bridge: 2,
         steps: config.steps.clone(),
     };
+    worker.recall()?;
     install_table(&mut worker)?;
     match docker::let_through(&mut worker.netfilter, config.tag) {
         Ok(Foreign::Open | Foreign::LetThrough) => {}

@@ -6,6 +6,14 @@ use std::time::Duration;
 pub const ENDPOINTS_MAX: usize = 8192;
 /// As many host ports as ECS lets a container publish.
 pub const PORTS_PER_ENDPOINT_MAX: usize = 100;
+/// Interfaces of other hosts that one host is told of; more of them are not reached from here.
+pub const REMOTES_MAX: usize = 65_536;
+/// Where hosts take each other's packets in, over UDP. Not VXLAN's usual port, which others on the host may use.
+pub const TUNNEL_PORT: u16 = 14_789;
+/// What a packet between hosts is longer by.
+pub(crate) const TUNNEL_OVERHEAD: u32 = 50;
+/// Routes and neighbours that are asked for together: their answers must fit the socket.
+pub(crate) const ROUTES_PER_EXCHANGE: usize = 64;
 /// Commands that share one transaction.
 pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 /// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.

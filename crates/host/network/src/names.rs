@@ -59,14 +59,21 @@ impl NetTag {
         LinkName(format!("lh{self}"))
     }
 
+    /// The interface by which other hosts are reached.
+    pub(crate) fn overlay(self) -> LinkName {
+        LinkName(format!("lx{self}"))
+    }
+
     /// The tag of the region whose such interface has this name.
     pub(crate) fn of_holder(name: &str) -> Option<Self> {
         name.strip_prefix("lh")?.parse().ok()
     }
 
-    /// Whether a link of this name is the region's, to an endpoint or for the host's address.
+    /// Whether a link of this name is the region's: to an endpoint, to other hosts, or for the host's address.
     pub(crate) fn is_of_link(self, name: &str) -> bool {
-        name.starts_with(&self.link_prefix()) || Self::of_holder(name) == Some(self)
+        name.starts_with(&self.link_prefix())
+            || Self::of_holder(name) == Some(self)
+            || name == self.overlay().as_str()
     }
 }
 

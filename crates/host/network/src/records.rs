@@ -10,6 +10,7 @@ use files::whole::{self, Durability, Found};
 use longshore_types::{Cidr, SecurityGroupId};
 use tracing::warn;
 use traffic::SecurityGroup;
+use traffic::feed::{Feed, Item};
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -135,6 +136,31 @@ impl Records {
         write_whole(&self.groups_file(), &text).map_err(failed)
     }
 
+    /// What the region told of VPCs.
+    pub(crate) fn feed(&self) -> Result<Feed, NetworkError> {
+        let path = self.feed_file();
+        let failed = |source| NetworkError::io(format!("read {}", path.display()), source);
+        match whole::read_json::<Vec<Item>>(&path).map_err(failed)? {
+            Found::Whole(items) => Ok(items.into_iter().collect()),
+            Found::Torn { why } => {
+                warn!(file = %path.display(), why, "no other host is known until told again");
+                Ok(Feed::default())
+            }
+            Found::Missing => Ok(Feed::default()),
+        }
+    }
+
+    pub(crate) fn save_feed(&self, feed: &Feed) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::io("write down what is told of VPCs", source);
+        let all: Vec<Item> = feed.items().collect();
+        let text = serde_json::to_vec(&all).map_err(|error| failed(error.into()))?;
+        write_whole(&self.feed_file(), &text).map_err(failed)
+    }
+
+    fn feed_file(&self) -> PathBuf {
+        self.run_dir.join("feed.json")
+    }
+
     fn groups_file(&self) -> PathBuf {
         self.run_dir.join("groups.json")
     }
@@ -164,7 +190,9 @@ impl Records {
         for dir in [self.namespaces(), self.endpoints()] {
             files::dir::remove_tree(&dir).map_err(failed)?;
         }
-        for file in [self.run_dir.join("bridge"), self.links(), self.groups_file()] {
+        let files =
+            [self.run_dir.join("bridge"), self.links(), self.groups_file(), self.feed_file()];
+        for file in files {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 Ok(()) | Err(_) => {}

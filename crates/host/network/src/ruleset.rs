@@ -8,16 +8,21 @@
 //! **Invariant:** a packet from or to one of our interfaces that no rule speaks for is dropped; a packet
 //! that has nothing to do with our interfaces is left alone.
 
+mod overlay;
+mod translation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use longshore_types::{Cidr, SecurityGroupId};
 use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
+use self::translation::published_element;
 use crate::endpoint::{Binding, Endpoint, Role};
-use crate::names::NetTag;
+use crate::names::{LinkName, NetTag};
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
+use crate::overlay::Remote;
 use crate::publish::Protocol;
 
 const ICMP: u8 = 1;
@@ -43,6 +48,7 @@ const EGRESS_CHAIN: &str = "egress";
 const EGRESS: &str = "egress_of";
 const INGRESS: &str = "ingress_of";
 const NAMESERVERS: &str = "nameservers";
+const HOSTS: &str = "hosts";
 
 /// What does not change while the table is ours.
 #[derive(Clone, Debug)]
@@ -59,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) is_link_local_open: bool,
     /// Whoever is in it and in the host's own network is judged too.
     pub(crate) tasks: Option<ControlGroup>,
+    /// The link to other hosts, where this one has an address for them.
+    pub(crate) overlay: Option<LinkName>,
 }
 
 /// A control group of version 2.
@@ -105,6 +113,10 @@ pub struct LocalService {
 pub(crate) struct World<'a> {
     pub(crate) groups: &'a KnownGroups,
     pub(crate) endpoints: &'a BTreeMap<crate::names::EndpointId, Endpoint>,
+    /// Interfaces of other hosts, by their addresses.
+    pub(crate) remotes: &'a BTreeMap<Ipv4Addr, Remote>,
+    /// The addresses of those hosts.
+    pub(crate) hosts: &'a BTreeSet<Ipv4Addr>,
 }
 
 /// The groups of which rules are known; `None` before anybody told of any.
@@ -168,6 +180,8 @@ impl Table {
         batch.add_map(INGRESS, DataType::Address, DataType::Verdict);
         batch.add_set(NAMESERVERS, DataType::Address);
         batch.add_elements(NAMESERVERS, &self.nameservers());
+        batch.add_set(HOSTS, DataType::Address);
+        Self::add_hosts(&mut batch, world.hosts);
         self.add_guard(&mut batch);
         self.add_bridge_ingress(&mut batch);
         self.add_filters(&mut batch);
@@ -255,6 +269,7 @@ impl Table {
         let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("guard", filter(HookNumber::Prerouting, -300));
         let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+        self.add_overlay_guard(batch);
         let others = Rule::new().incoming(&links, false).then(Verdict::Accept);
         let rules = [
             others,
@@ -292,6 +307,8 @@ impl Table {
             };
             let mut rules = vec![others, Rule::new().ipv4(false).counted().then(Verdict::Drop)];
             if chain == EGRESS_CHAIN {
+                rules.splice(0..0, self.overlay_passage());
+                rules.extend(self.overlay_forgery());
                 rules.extend(self.link_local_refusal());
             }
             rules.extend([
@@ -316,7 +333,8 @@ impl Table {
         let links = self.links();
         let ours = || Rule::new().incoming(&links, true);
         batch.add_base_chain("input", filter(HookNumber::Input, 0));
-        let mut rules = Vec::from_iter(self.link_local_refusal());
+        let mut rules = self.overlay_input();
+        rules.extend(self.link_local_refusal());
         rules.extend([
             ours().established().then(Verdict::Accept),
             ours().was_redirected().then(Verdict::Accept),
@@ -356,70 +374,10 @@ impl Table {
         let four = || Rule::new().ipv4(true);
         let mut rules = vec![four().destination_in(LINK_LOCAL, true), four().has_options()];
         rules.extend(LINK_LOCAL_6.iter().map(|net| Rule::new().destination_in_6(net)));
+        rules.extend(self.to_hosts_by_tunnel());
         for rule in rules {
             batch.add_rule("output", rule.sent_by(tasks).counted().refuse().exprs());
         }
-    }
-
-    /// Services of the host, published ports, and the way out.
-    fn add_translation(&self, batch: &mut Batch) {
-        let Plan { vpc, bridge, host, dns_port, .. } = self.plan;
-        let links = self.links();
-        let ours = || Rule::new().ipv4(true).incoming(&links, true);
-        batch.add_base_chain("redirect", nat(HookNumber::Prerouting, -100));
-        let dns = |protocol| {
-            let asked = ours().destination_in_set(NAMESERVERS).protocol(protocol);
-            asked.ports(&(DNS_PORT..=DNS_PORT)).dnat(host, dns_port)
-        };
-        let mut rules = vec![dns(Protocol::Tcp.number()), dns(Protocol::Udp.number())];
-        for service in &self.plan.services {
-            let at = Cidr::host(service.address);
-            let asked = ours().destination_in(at, true).protocol(Protocol::Tcp.number());
-            rules.push(asked.ports(&(service.port..=service.port)).dnat(host, service.listens_on));
-        }
-        let published = Rule::new().ipv4(true).for_host().dnat_by_port(PUBLISHED);
-        rules.push(published.clone());
-        rules.iter().for_each(|rule| batch.add_rule("redirect", rule.exprs()));
-
-        batch.add_base_chain("redirect_own", nat(HookNumber::Output, -100));
-        // Some clouds' resolvers are where their metadata is; ours knows the same names.
-        for (tasks, protocol) in self.walled_tasks().into_iter().flat_map(|tasks| {
-            [Protocol::Udp, Protocol::Tcp].map(|protocol| (tasks, protocol.number()))
-        }) {
-            let asked = Rule::new().ipv4(true).destination_in(LINK_LOCAL, true).protocol(protocol);
-            let asked = asked.ports(&(DNS_PORT..=DNS_PORT)).sent_by(tasks);
-            batch.add_rule("redirect_own", asked.dnat(host, dns_port).exprs());
-        }
-        // Tasks in the host's own network. Where they cannot be told from others, everybody there.
-        for service in &self.plan.services {
-            let at = Cidr::host(service.address);
-            let asked = Rule::new().ipv4(true).destination_in(at, true);
-            let asked =
-                asked.protocol(Protocol::Tcp.number()).ports(&(service.port..=service.port));
-            let asked = match self.plan.tasks {
-                Some(tasks) => asked.sent_by(tasks),
-                None => asked,
-            };
-            batch.add_rule("redirect_own", asked.dnat(host, service.listens_on).exprs());
-        }
-        batch.add_rule("redirect_own", published.exprs());
-
-        batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));
-        let out = |from: Cidr| {
-            let leaves = Rule::new().ipv4(true).outgoing(&links, false);
-            leaves.source_in(from, true).destination_in(from, false).masquerade()
-        };
-        let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
-        let inward = || Rule::new().ipv4(true).outgoing(&links, true);
-        let rules = [
-            out(vpc),
-            out(bridge),
-            // The answer must come back here to be translated: to a loopback address it would not,
-            // nor from a container that called itself by the host's port.
-            inward().source_in(loopback, true).snat(host),
-            inward().source_in(bridge, true).was_redirected().snat(host),
-        ];
-        rules.iter().for_each(|rule| batch.add_rule("leave", rule.exprs()));
     }
 
     fn ensure_combination(
@@ -481,6 +439,9 @@ impl Table {
         for named in group.peers().chain([id]) {
             if self.sets.insert(named.clone()) {
                 batch.add_set(&members_set(named), DataType::Address);
+                let remotes = world.remotes.iter().filter(|(_, it)| it.groups.contains(named));
+                let remotes: Vec<_> = remotes.map(|(at, _)| address_element(*at)).collect();
+                batch.add_elements(&members_set(named), &remotes);
             }
         }
         let directions = [("in", &group.ingress), ("out", &group.egress)];
@@ -517,10 +478,6 @@ fn filter(number: HookNumber, priority: i32) -> Hook {
     Hook { kind: "filter", number, priority }
 }
 
-fn nat(number: HookNumber, priority: i32) -> Hook {
-    Hook { kind: "nat", number, priority }
-}
-
 fn group_rule(rule: &GroupRule, is_ingress: bool) -> Rule {
     let matched = match (&rule.peer, is_ingress) {
         (Peer::Network(net), true) => Rule::new().source_in(*net, true),
@@ -545,15 +502,6 @@ fn address_element(address: Ipv4Addr) -> Element {
 
 fn verdict_element(address: Ipv4Addr, verdict: Verdict) -> Element {
     Element { key: address.octets().to_vec(), value: Some(Value::Verdict(verdict)) }
-}
-
-fn published_element(endpoint: &Endpoint, binding: &Binding) -> Element {
-    let [high, low] = binding.host_port.to_be_bytes();
-    let key = vec![binding.protocol.number(), 0, 0, 0, high, low, 0, 0];
-    let mut value = endpoint.address.octets().to_vec();
-    value.extend(binding.container_port.to_be_bytes());
-    value.extend([0, 0]);
-    Element { key, value: Some(Value::Data(value)) }
 }
 
 /// Names of chains and sets keep to letters, digits and underscores, which `nft` reads unquoted.

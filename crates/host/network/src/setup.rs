@@ -12,11 +12,13 @@ use longshore_types::{Chain, Cidr};
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
+use crate::limits;
 use crate::names::{EndpointId, LinkName, NetTag};
 use crate::netlink::route::LinkIndex;
 use crate::netlink::{Requests, Socket};
 use crate::netns;
 use crate::nft::{Batch, docker};
+use crate::overlay::Underlay;
 use crate::ranges;
 use crate::records::Records;
 
@@ -76,11 +78,30 @@ fn first_free(route: &mut Socket, vpc: Cidr, tag: NetTag) -> Result<Cidr, Networ
 }
 
 /// The MTU of the way out, so that nothing needs to be broken into pieces there.
-pub(crate) fn way_out_mtu(route: &mut Socket) -> u32 {
+fn way_out_mtu(route: &mut Socket) -> u32 {
     let routes = route.routes().unwrap_or_default();
     let out = routes.iter().filter(|route| route.is_default()).min_by_key(|route| route.metric);
     let link = out.and_then(|route| route.link);
     link.and_then(|link| route.link_mtu(link).ok().flatten()).unwrap_or(MTU_DEFAULT)
+}
+
+/// This host's place among the hosts: the address has to be one of its own.
+pub(crate) fn underlay(route: &mut Socket, address: Ipv4Addr) -> Result<Underlay, NetworkError> {
+    let (link, _) = route
+        .addresses()?
+        .into_iter()
+        .find(|(_, held)| held.contains(address))
+        .ok_or(NetworkError::NotOurAddress { address })?;
+    let mtu = route.link_mtu(link)?.unwrap_or(MTU_DEFAULT);
+    Ok(Underlay { address, mtu })
+}
+
+/// What links to endpoints carry: as much as the way out takes, and the way to other hosts, whose packets are
+/// longer there.
+pub(crate) fn link_mtu(route: &mut Socket, underlay: Option<Underlay>) -> u32 {
+    let out = way_out_mtu(route);
+    let between = underlay.map(|it| it.mtu.saturating_sub(limits::TUNNEL_OVERHEAD));
+    between.map_or(out, |between| between.min(out))
 }
 
 /// Makes the link that holds the host's address towards endpoints; it may be there already.
@@ -110,11 +131,10 @@ pub(crate) fn hold_address(
     Ok(())
 }
 
-/// Removes that link, if it is there.
-pub(crate) fn let_go_of_address(route: &mut Socket, tag: NetTag) -> Result<(), NetworkError> {
-    let holder = tag.holder();
-    for (index, _) in route.links()?.iter().filter(|(_, name)| name == holder.as_str()) {
-        route.delete_link(*index, &holder)?;
+/// Removes a link that there is once, if it is there.
+pub(crate) fn remove_link(route: &mut Socket, link: &LinkName) -> Result<(), NetworkError> {
+    for (index, _) in route.links()?.iter().filter(|(_, name)| name == link.as_str()) {
+        route.delete_link(*index, link)?;
     }
     Ok(())
 }
@@ -193,7 +213,8 @@ pub(crate) fn remove_all(
     }
     // Whether or not a process lingers on them.
     outcome = outcome.and(remove_links(route, tag, |_| true));
-    outcome = outcome.and(let_go_of_address(route, tag));
+    outcome = outcome.and(remove_link(route, &tag.holder()));
+    outcome = outcome.and(remove_link(route, &tag.overlay()));
     outcome = outcome.and(ranges::release_but(route, tag, &[]));
     // Last, since it guards what is left of the others.
     let mut batch = Batch::new(tag.table());

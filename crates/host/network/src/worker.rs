@@ -14,18 +14,20 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use longshore_types::{Chain, Cidr, SecurityGroupId, Steps};
-use traffic::SecurityGroup;
+use longshore_types::{Chain, Cidr, Steps};
+use traffic::feed::Feed;
 
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
 use crate::forgetter::Forgetter;
+use crate::learn::News;
 use crate::limits;
 use crate::names::EndpointId;
 use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
 use crate::nft::Batch;
+use crate::overlay::Overlay;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, World};
@@ -36,41 +38,14 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 /// What can be asked of the worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    AttachEni {
-        id: EndpointId,
-        spec: EniSpec,
-        reply: Reply<Attached>,
-    },
-    AttachBridge {
-        id: EndpointId,
-        reply: Reply<Attached>,
-    },
-    Publish {
-        id: EndpointId,
-        requests: Vec<PortMapping>,
-        reply: Reply<Vec<Binding>>,
-    },
-    Detach {
-        id: EndpointId,
-        reply: Reply<()>,
-    },
-    Reconcile {
-        keep: BTreeSet<EndpointId>,
-        reply: Reply<()>,
-    },
-    /// Groups with their rules: all there are, or those that changed.
-    LearnGroups {
-        groups: Vec<SecurityGroup>,
-        is_whole: bool,
-        reply: Reply<()>,
-    },
-    Counters {
-        id: EndpointId,
-        reply: Reply<Counters>,
-    },
-    Uninstall {
-        reply: Reply<()>,
-    },
+    AttachEni { id: EndpointId, spec: EniSpec, reply: Reply<Attached> },
+    AttachBridge { id: EndpointId, reply: Reply<Attached> },
+    Publish { id: EndpointId, requests: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
+    Detach { id: EndpointId, reply: Reply<()> },
+    Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
+    Learn { news: News, reply: Reply<()> },
+    Counters { id: EndpointId, reply: Reply<Counters> },
+    Uninstall { reply: Reply<()> },
 }
 
 /// An answer that waits for the turn's transaction.
@@ -79,7 +54,7 @@ enum Pending {
     Attached { attached: Attached, is_new: bool, id: EndpointId, reply: Reply<Attached> },
     Published { id: EndpointId, bindings: Vec<Binding>, reply: Reply<Vec<Binding>> },
     Detached { outcome: Result<(), NetworkError>, reply: Reply<()> },
-    GroupsLearned { reply: Reply<()> },
+    Learned { reply: Reply<()> },
 }
 
 #[derive(Debug)]
@@ -95,6 +70,9 @@ pub(crate) struct Worker {
     pub(crate) groups: KnownGroups,
     /// The kernel did not take what is written down here: whoever says it again must not hear that it is in force.
     pub(crate) is_behind: bool,
+    /// What the region told of VPCs.
+    pub(crate) feed: Feed,
+    pub(crate) overlay: Overlay,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
@@ -103,10 +81,10 @@ pub(crate) struct Worker {
 
 /// The changes of one turn, until its transaction.
 #[derive(Debug)]
-struct Turn {
-    batch: Batch,
+pub(crate) struct Turn {
+    pub(crate) batch: Batch,
     pending: Vec<Pending>,
-    must_replace: bool,
+    pub(crate) must_replace: bool,
     /// UDP ports that are led elsewhere from now on.
     led_ports: BTreeSet<u16>,
 }
@@ -174,9 +152,9 @@ impl Worker {
                 info!(kept, removed = before - kept, "network reconciled");
                 turn.pending.push(Pending::Detached { outcome, reply });
             }
-            Command::LearnGroups { groups, is_whole, reply } => {
-                let outcome = self.learn_groups(turn, groups, is_whole);
-                await_turn(turn, outcome, reply, |(), reply| Pending::GroupsLearned { reply });
+            Command::Learn { news, reply } => {
+                let outcome = self.learn(turn, news);
+                await_turn(turn, outcome, reply, |(), reply| Pending::Learned { reply });
             }
             Command::Counters { id, reply } => drop(reply.send(self.counters(&id))),
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
@@ -226,45 +204,20 @@ impl Worker {
             (Pending::Detached { outcome, reply }, refused) => {
                 drop(reply.send(outcome.and(refused.map_or(Ok(()), Err))));
             }
-            (Pending::GroupsLearned { reply }, refused) => {
+            (Pending::Learned { reply }, refused) => {
                 drop(reply.send(refused.map_or(Ok(()), Err)));
             }
         }
     }
 
     pub(crate) fn replace_table(&mut self) -> Result<(), NetlinkError> {
-        let world = World { groups: &self.groups, endpoints: &self.endpoints };
-        self.table.replace(world).apply(&mut self.netfilter)
-    }
-
-    /// Writes groups down and has the table judge by them, those that are as they were aside.
-    fn learn_groups(
-        &mut self,
-        turn: &mut Turn,
-        groups: Vec<SecurityGroup>,
-        is_whole: bool,
-    ) -> Result<(), NetworkError> {
-        let before = self.groups.clone().unwrap_or_default();
-        let told = groups.into_iter().map(|group| (group.id.clone(), group));
-        let after: BTreeMap<SecurityGroupId, SecurityGroup> = match is_whole {
-            true => told.collect(),
-            false => before.clone().into_iter().chain(told).collect(),
+        let world = World {
+            groups: &self.groups,
+            endpoints: &self.endpoints,
+            remotes: &self.overlay.remotes,
+            hosts: &self.overlay.hosts,
         };
-        let is_first = self.groups.is_none();
-        if !is_first && after == before {
-            return Ok(());
-        }
-        self.records.save_groups(&after)?;
-        let differs = |id: &&SecurityGroupId| before.get(*id) != after.get(*id);
-        let changed: BTreeSet<SecurityGroupId> =
-            before.keys().chain(after.keys()).filter(differs).cloned().collect();
-        self.groups = Some(after);
-        // What meant the default rules until now may mean others, and have chains already.
-        turn.must_replace |= is_first && !self.endpoints.is_empty();
-        let world = World { groups: &self.groups, endpoints: &self.endpoints };
-        self.table.change_groups(&mut turn.batch, world, &changed);
-        debug!(changed = changed.len(), "security groups changed");
-        Ok(())
+        self.table.replace(world).apply(&mut self.netfilter)
     }
 
     fn attach_eni(
@@ -335,6 +288,7 @@ impl Worker {
             let (address, holder) = (endpoint.address, holder.id.clone());
             return Err(NetworkError::AddressTaken { address, holder });
         }
+        self.take_over(turn, endpoint.address)?;
         self.forgetter.await_forgotten(endpoint.address)?;
         self.records.save(&endpoint)?;
         self.steps.reached("endpoint recorded");
@@ -344,7 +298,12 @@ impl Worker {
         }
         self.steps.reached("endpoint named");
         let attached = self.attached(&endpoint);
-        let world = World { groups: &self.groups, endpoints: &self.endpoints };
+        let world = World {
+            groups: &self.groups,
+            endpoints: &self.endpoints,
+            remotes: &self.overlay.remotes,
+            hosts: &self.overlay.hosts,
+        };
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
         self.endpoints.insert(id.clone(), endpoint);
         debug!(endpoint = %id, address = %attached.address, "endpoint attached");
@@ -469,6 +428,7 @@ impl Worker {
             endpoint.bindings().iter().for_each(|binding| self.ports.release(binding));
             outcome = outcome.and(self.take_down(endpoint));
         }
+        self.hand_over(turn, &gone);
         outcome
     }
 

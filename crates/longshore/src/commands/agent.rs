@@ -4,6 +4,7 @@
 //! machine never touch each other's.
 
 mod home;
+mod underlay;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -92,6 +93,7 @@ impl Host {
             config.bridge = Some(bridge);
         }
         config.pool_size = POOL_SIZE;
+        config.underlay = home.underlay;
         config.tasks = tasks.map(|GroupNumber { level, id }| ControlGroup { level, id });
         config.is_link_local_open = host.is_link_local_open();
         config.is_host_open = host.is_host_open();
@@ -198,6 +200,7 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     config.cluster = home.cluster.as_ref().map(ToString::to_string);
     let said = args.host.attributes_in(&home.region).into_iter();
     let said = said.chain(home.attributes.iter().cloned());
+    config.underlay = home.underlay;
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     let denied = args.egress.images.deny_egress.iter();

@@ -10,6 +10,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod feed;
 mod handshake;
 mod network;
 mod orders;
@@ -21,12 +22,14 @@ mod telemetry;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use control::reconcile::Driver;
 use control::{Control, Documents};
 use ecs_api as api;
 use longshore_types::{InstanceId, TaskId};
+use model::Instance;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -42,6 +45,8 @@ pub struct Sessions {
     control: Arc<Control>,
     documents: Arc<Documents<api::TaskDefinition>>,
     work: Mutex<BTreeMap<InstanceId, Open>>,
+    /// How many of them are of hosts that reach each other.
+    spread: AtomicUsize,
     metrics: Mutex<BTreeMap<TaskId, Value>>,
     closing: watch::Sender<bool>,
 }
@@ -50,6 +55,8 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Open {
     session: u32,
+    /// Whether its host reaches those of others.
+    is_spread: bool,
     wake: Arc<Notify>,
     retire: Arc<Notify>,
 }
@@ -60,6 +67,7 @@ impl Sessions {
             control,
             documents,
             work: Mutex::default(),
+            spread: AtomicUsize::new(0),
             metrics: Mutex::default(),
             closing: watch::Sender::new(false),
         }
@@ -76,6 +84,17 @@ impl Sessions {
         if let Some(open) = work.get(&instance) {
             open.wake.notify_one();
         }
+    }
+
+    /// Whether there are hosts that reach each other.
+    pub(crate) fn are_spread(&self) -> bool {
+        self.spread.load(Ordering::Relaxed) > 1
+    }
+
+    /// Has the sessions of all those look.
+    pub(crate) fn notify_spread(&self) {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.values().filter(|open| open.is_spread).for_each(|open| open.wake.notify_one());
     }
 
     /// Ends every session with "going away", so that agents reconnect at once.
@@ -104,8 +123,10 @@ impl Sessions {
     }
 
     /// Registers a session and retires the one before it.
-    fn open(&self, instance: InstanceId, session: u32) -> (Arc<Notify>, Arc<Notify>) {
-        let open = Open { session, wake: Arc::default(), retire: Arc::default() };
+    fn open(&self, instance: &Instance, session: u32) -> (Arc<Notify>, Arc<Notify>) {
+        let is_spread = feed::underlay(instance).is_some();
+        let instance = instance.id;
+        let open = Open { session, is_spread, wake: Arc::default(), retire: Arc::default() };
         let handles = (Arc::clone(&open.wake), Arc::clone(&open.retire));
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         match work.get(&instance) {
@@ -117,6 +138,7 @@ impl Sessions {
                 }
             }
         }
+        self.count(&work);
         handles
     }
 
@@ -125,11 +147,19 @@ impl Sessions {
         if work.get(&instance).is_some_and(|open| open.session == session) {
             work.remove(&instance);
         }
+        self.count(&work);
+    }
+
+    fn count(&self, work: &BTreeMap<InstanceId, Open>) {
+        let spread = work.values().filter(|open| open.is_spread).count();
+        self.spread.store(spread, Ordering::Relaxed);
     }
 
     /// Ends the instance's session, as when it is deregistered.
     pub(crate) fn retire(&self, instance: InstanceId) {
-        let removed = self.work.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = work.remove(&instance);
+        self.count(&work);
         if let Some(open) = removed {
             open.retire.notify_one();
         }

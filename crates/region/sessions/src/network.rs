@@ -1,5 +1,5 @@
 //! What an agent of ours is told of its host's network: the security groups of the interfaces there, each
-//! again when it changed.
+//! again when it changed, and what [`crate::feed`] says of VPCs.
 //!
 //! It leaves on the work socket ahead of the tasks that need it, so that an agent that takes messages in their
 //! order never makes an interface whose groups it does not know. A host hears of no group that none of its
@@ -7,18 +7,25 @@
 
 use std::collections::BTreeMap;
 
-use longshore_types::{AccountId, InstanceId, SecurityGroupId};
+use longshore_types::{AccountId, InstanceId, RegionName, SecurityGroupId};
 use model::{Key, Seq, Task, View};
 use traffic::SecurityGroup;
+use traffic::feed::{Change, Feed};
+
+use crate::feed::feed_of;
 
 /// Rules of one message, of which each is below 100 bytes: a frame stays well below its limit.
 const RULES_PER_MESSAGE_MAX: usize = 4_000;
+/// Items of one message besides; those of interfaces, of which there are many, are below 500 bytes.
+const ITEMS_PER_MESSAGE_MAX: usize = 1_000;
 
 /// What one session told so far.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// The commit that last wrote each group; none: an account's default group that nobody changed.
     groups: BTreeMap<(AccountId, SecurityGroupId), Option<Seq>>,
+    /// The copy that the agent has of VPCs.
+    feed: Feed,
     is_begun: bool,
 }
 
@@ -28,6 +35,14 @@ pub(crate) struct News {
     pub(crate) is_whole: bool,
     pub(crate) version: Seq,
     pub(crate) groups: Vec<SecurityGroup>,
+    pub(crate) network: Change,
+}
+
+/// What one message carries of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) groups: Vec<SecurityGroup>,
+    pub(crate) network: Change,
 }
 
 impl Told {
@@ -35,12 +50,14 @@ impl Told {
     pub(crate) fn due(
         &mut self,
         view: &View,
+        region: &RegionName,
         instance: InstanceId,
         next: &[&Task],
     ) -> Option<News> {
         let is_whole = !self.is_begun;
         let mut changed = Vec::new();
         if is_whole {
+            self.feed = Feed::default();
             self.groups.clear();
             for task in view.tasks_on_instance(instance) {
                 self.add(view, task, &mut changed);
@@ -63,7 +80,11 @@ impl Told {
         });
         self.is_begun = true;
         let groups = changed;
-        (is_whole || !groups.is_empty()).then_some(News { is_whole, version: view.seq, groups })
+        let feed = feed_of(view, region, instance);
+        let network = self.feed.change_to(&feed);
+        self.feed = feed;
+        let is_news = is_whole || !groups.is_empty() || !network.is_empty();
+        is_news.then_some(News { is_whole, version: view.seq, groups, network })
     }
 
     fn add(&mut self, view: &View, task: &Task, changed: &mut Vec<SecurityGroup>) {
@@ -88,17 +109,28 @@ impl Told {
 
 impl News {
     /// In parts that fit a message each, at least one.
-    pub(crate) fn parts(self) -> Vec<Vec<SecurityGroup>> {
-        let mut parts = vec![Vec::new()];
+    pub(crate) fn parts(self) -> Vec<Part> {
+        let mut parts = vec![Part::default()];
         let mut rules = 0;
         for group in self.groups {
             let its = group.ingress.len() + group.egress.len();
             if rules > 0 && rules + its > RULES_PER_MESSAGE_MAX {
-                parts.push(Vec::new());
+                parts.push(Part::default());
                 rules = 0;
             }
             rules += its;
-            parts.last_mut().expect("there is a first part").push(group);
+            parts.last_mut().expect("there is a first part").groups.push(group);
+        }
+        let Change { put, gone } = self.network;
+        let (mut put, mut gone) = (put.into_iter().peekable(), gone.into_iter().peekable());
+        while put.peek().is_some() || gone.peek().is_some() {
+            let gone: Vec<_> = gone.by_ref().take(ITEMS_PER_MESSAGE_MAX).collect();
+            let put = put.by_ref().take(ITEMS_PER_MESSAGE_MAX - gone.len()).collect();
+            let network = Change { put, gone };
+            match parts.last_mut().filter(|last| rules == 0 && last.network.is_empty()) {
+                Some(first) => first.network = network,
+                None => parts.push(Part { network, ..Part::default() }),
+            }
         }
         parts
     }
@@ -109,6 +141,7 @@ mod tests {
     use control::testing::rows::task;
     use model::vpc::AddressPlan;
     use model::{Row, SecurityGroup as GroupRow};
+    use traffic::feed::ItemId;
 
     use super::*;
 
@@ -127,24 +160,25 @@ mod tests {
     fn a_group_is_told_once_and_again_when_it_changed() {
         let (mut view, task) = world();
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
+        let region: RegionName = "eu-north-1".parse().unwrap();
         let mut told = Told::default();
-        let first = told.due(&view, instance, &[]).unwrap();
+        let first = told.due(&view, &region, instance, &[]).unwrap();
         assert!(
             first.is_whole && first.groups.is_empty(),
             "that there is nothing is news at first"
         );
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
-        let news = told.due(&view, instance, &[&task]).unwrap();
+        let news = told.due(&view, &region, instance, &[&task]).unwrap();
         assert!(!news.is_whole);
         assert_eq!(news.groups, [SecurityGroup::default_rules(group.clone())]);
-        assert_eq!(told.due(&view, instance, &[&task]), None);
+        assert_eq!(told.due(&view, &region, instance, &[&task]), None);
         let whole = view.security_group(task.scope.account, &group).unwrap();
         view.put(Seq(2), &Row::from(GroupRow { revision: 1, ..whole.group }));
-        let news = told.due(&view, instance, &[]).unwrap();
+        let news = told.due(&view, &region, instance, &[]).unwrap();
         assert_eq!(news.groups, [SecurityGroup::closed(group)], "its rules are no rows");
-        assert_eq!(told.due(&view, instance, &[&task]), None);
+        assert_eq!(told.due(&view, &region, instance, &[&task]), None);
         told.begin_again();
-        assert!(told.due(&view, instance, &[&task]).unwrap().is_whole);
+        assert!(told.due(&view, &region, instance, &[&task]).unwrap().is_whole);
     }
 
     #[test]
@@ -153,10 +187,18 @@ mod tests {
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
         let mut group = SecurityGroup::default_rules(group);
         group.ingress = vec![group.ingress[0].clone(); 1_500];
-        let news = News { is_whole: true, version: Seq(1), groups: vec![group; 5] };
-        let parts: Vec<usize> = news.parts().iter().map(Vec::len).collect();
-        assert_eq!(parts, [2, 2, 1]);
-        let none = News { is_whole: true, version: Seq(1), groups: vec![] };
-        assert_eq!(none.parts(), [vec![]]);
+        let whole =
+            News { is_whole: true, version: Seq(1), groups: vec![], network: Change::default() };
+        let gone = vec![ItemId::Interface("eni-00000001".parse().unwrap()); 1_500];
+        let network = Change { put: vec![], gone };
+        let news = News { groups: vec![group; 5], network: network.clone(), ..whole };
+        let parts: Vec<_> =
+            news.parts().iter().map(|it| (it.groups.len(), it.network.gone.len())).collect();
+        assert_eq!(parts, [(2, 0), (2, 0), (1, 0), (0, 1_000), (0, 500)]);
+        let none = News { is_whole: true, version: Seq(1), groups: vec![], network };
+        assert_eq!(none.parts().len(), 2, "the first is not left empty");
+        let none =
+            News { is_whole: true, version: Seq(1), groups: vec![], network: Change::default() };
+        assert_eq!(none.parts(), [Part::default()]);
     }
 }

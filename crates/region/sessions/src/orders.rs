@@ -39,7 +39,12 @@ pub(crate) enum OrdersKey {
     EndedTask(TaskId),
     /// Those of all instances where an interface has the group.
     Group(AccountId, SecurityGroupId),
+    /// Those of all instances whose hosts reach each other's interfaces.
+    Plane,
 }
+
+/// How often at most hosts are told of each other's interfaces: a burst of starts is told as one.
+const PLANE_REST_MS: u64 = 100;
 
 impl Reconciler for Orders {
     type Key = OrdersKey;
@@ -57,6 +62,9 @@ impl Reconciler for Orders {
                     if let Some(instance) = task.instance {
                         queue.changed(&OrdersKey::Instance(instance), change.seq);
                     }
+                    if task.interface.is_some() && self.sessions.are_spread() {
+                        queue.changed(&OrdersKey::Plane, change.seq);
+                    }
                 }
                 Some(task) if task.phase < Phase::Stopped => {}
                 Some(_) | None => queue.changed(&OrdersKey::EndedTask(*id), change.seq),
@@ -65,6 +73,13 @@ impl Reconciler for Orders {
             let row = view.instances.get(*account, id);
             if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
                 queue.changed(&OrdersKey::Instance(*id), change.seq);
+            }
+            if self.sessions.are_spread() {
+                queue.changed(&OrdersKey::Plane, change.seq);
+            }
+        } else if let Key::Interface(..) = &change.key {
+            if self.sessions.are_spread() {
+                queue.changed(&OrdersKey::Plane, change.seq);
             }
         } else if let Key::SecurityGroup(account, id) = &change.key {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
@@ -88,6 +103,11 @@ impl Reconciler for Orders {
                     for instance in instances_of_group(&view, account, &id) {
                         sessions.notify(instance);
                     }
+                }
+                OrdersKey::Plane => {
+                    sessions.notify_spread();
+                    let rests_until = Timestamp(sessions.control.clock.now().0 + PLANE_REST_MS);
+                    return Ok(Pass { looked_at: view.seq, rests_until, ..Pass::default() });
                 }
             }
             Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() })

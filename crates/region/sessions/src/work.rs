@@ -61,7 +61,7 @@ pub(super) async fn serve(
         }
     };
     info!(instance = %instance.id, session = number, "agent connected");
-    let (wake, retire) = sessions.open(instance.id, number);
+    let (wake, retire) = sessions.open(instance, number);
     let lost_after_ms = sessions.control.heartbeat_timeout_ms(&sessions.control.view(), instance);
     let mut session = Session {
         sessions,
@@ -407,7 +407,7 @@ impl Session<'_> {
         self.sending(socket.flush()).await
     }
 
-    /// Says what is new of security groups, those of tasks that are about to be sent among them. Whether
+    /// Says what is new of the host's network, what concerns tasks that are about to be sent among them. Whether
     /// there was anything.
     async fn tell_network(
         &mut self,
@@ -420,18 +420,23 @@ impl Session<'_> {
         }
         let running = due.iter().filter(|(_, order)| *order == Order::Run);
         let next: Vec<&Task> = running.map(|(task, _)| *task).collect();
-        let Some(news) = self.network.due(view, self.instance.id, &next) else { return Ok(false) };
+        let region = &self.sessions.control.config.region;
+        let Some(news) = self.network.due(view, region, self.instance.id, &next) else {
+            return Ok(false);
+        };
         let (version, is_whole) = (news.version.0, news.is_whole);
         let parts = news.parts();
         let last = parts.len() - 1;
-        for (place, security_groups) in parts.into_iter().enumerate() {
+        for (place, part) in parts.into_iter().enumerate() {
             let message_id = self.outbox.next_message_id();
             let (header, is_more) = (self.header(message_id), place < last);
-            let message = HostNetwork { header, version, is_whole, is_more, security_groups };
+            let (security_groups, network) = (part.groups, part.network);
+            let message =
+                HostNetwork { header, version, is_whole, is_more, security_groups, network };
             let text = ToAgent::HostNetwork(message).to_text();
             self.sending(socket.feed(Message::text(text))).await?;
         }
-        debug!(instance = %self.instance.id, version, is_whole, "security groups sent");
+        debug!(instance = %self.instance.id, version, is_whole, "host network sent");
         Ok(true)
     }
 

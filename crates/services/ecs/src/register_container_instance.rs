@@ -14,6 +14,7 @@ use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
+    UNDERLAY_ATTRIBUTE,
 };
 use model::node::NodePlan;
 use model::task::{HostPort, Input, Protocol, step};
@@ -31,7 +32,7 @@ const PORTS_MAX: usize = 1_000;
 const OTHERS_MAX: usize = 20;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 2] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE];
+const OWN_ATTRIBUTES: [&str; 3] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE];
 
 /// What the request says of the host.
 struct Offer {

@@ -1,11 +1,13 @@
 //! Rows as the region itself writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, CpuUnits, EniId, InstanceId, MemoryMib, Scope, SeededEnv, TaskId, Timestamp, Uuid,
+    AccountId, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, SeededEnv, TaskId,
+    Timestamp, Uuid,
 };
+use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
     SeenContainer, Task, TaskInterface, Times,
@@ -74,6 +76,32 @@ pub fn task(seed: u64) -> Task {
             seen: SeenContainer::default(),
         }],
         times: Times { created: Timestamp(1), ..Times::default() },
+        version: 1,
+    }
+}
+
+/// A machine of the cluster `demo` with nothing on it.
+pub fn instance(id: InstanceId) -> Instance {
+    Instance {
+        id,
+        scope: Scope {
+            region: "us-east-1".parse().expect("well formed"),
+            account: "000000000000".parse().expect("well formed"),
+        },
+        cluster: "demo".parse().expect("well formed"),
+        status: InstanceStatus::Active,
+        total: Resources::default(),
+        reserved_ports: BTreeSet::new(),
+        other_resources: Vec::new(),
+        attributes: BTreeMap::new(),
+        tags: model::Tags::new(),
+        ec2_instance_id: None,
+        capacity_provider: None,
+        is_external: false,
+        access_key: None,
+        registered_at: Timestamp(1),
+        agent: AgentState::default(),
+        health: Vec::new(),
         version: 1,
     }
 }

@@ -13,12 +13,12 @@ use acs::message::{
 };
 use acs::{Envelope, RoleCredentials, frame};
 use longshore_types::{Chain, TaskArn};
+use network::News;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-use traffic::SecurityGroup;
 
 use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, random_below};
@@ -46,15 +46,15 @@ struct Session<'a> {
     out: mpsc::Sender<String>,
     /// The manifest whose verification is still to come, and what we offered to stop.
     offered: Option<(String, Vec<TaskArn>)>,
-    /// The parts of a message about security groups that is not whole yet.
-    groups: Vec<SecurityGroup>,
+    /// The parts of a message about the host's network that is not whole yet.
+    news: News,
     /// How often the region is pinged and how long it may be silent, once it has said so.
     liveness: Option<Liveness>,
 }
 
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
-    let mut session = Session { acs, out, offered: None, groups: Vec::new(), liveness: None };
+    let mut session = Session { acs, out, offered: None, news: News::default(), liveness: None };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
@@ -342,19 +342,23 @@ impl Session<'_> {
         }
     }
 
-    /// Tasks that come later on the socket may have these groups: they are in force before anything else is
-    /// heard. An old state that could not be replaced stays in force, and the region says all again.
+    /// Tasks that come later on the socket may have these groups and be in these subnets: all is in force before
+    /// anything else is heard. An old state that could not be replaced stays in force, and the region says all
+    /// again.
     async fn host_network(&mut self, body: &str) {
         let Some(message) = read::<HostNetwork>(HostNetwork::KIND, body) else {
             let header: Header = read(HostNetwork::KIND, body).unwrap_or_default();
             return self.answer("NackRequest", header.ack(Some("unreadable"))).await;
         };
-        self.groups.extend(message.security_groups);
+        self.news.groups.extend(message.security_groups);
+        self.news.network.put.extend(message.network.put);
+        self.news.network.gone.extend(message.network.gone);
         if !message.is_more {
-            let groups = std::mem::take(&mut self.groups);
-            if let Err(error) = self.acs.engine.learn_groups(groups, message.is_whole).await {
-                warn!(error = %Chain(&error), "security groups stay as they were");
-                let ack = message.header.ack(Some("security groups stay as they were"));
+            let mut news = std::mem::take(&mut self.news);
+            news.is_whole = message.is_whole;
+            if let Err(error) = self.acs.engine.learn(news).await {
+                warn!(error = %Chain(&error), "the host's network stays as it was");
+                let ack = message.header.ack(Some("the host's network stays as it was"));
                 return self.answer("NackRequest", ack).await;
             }
         }

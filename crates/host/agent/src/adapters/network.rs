@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
-use network::{EndpointId, Network, PortMapping, SecurityGroup};
+use network::{EndpointId, Network, News, PortMapping};
 use tracing::warn;
 
 use crate::engine::state::Binding;
@@ -73,18 +73,8 @@ impl Networks for HostNetworks {
         })
     }
 
-    fn learn_groups(
-        &self,
-        groups: Vec<SecurityGroup>,
-        is_whole: bool,
-    ) -> BoxFuture<'_, Result<(), NetError>> {
-        Box::pin(async move {
-            let learned = match is_whole {
-                true => self.0.set_security_groups(groups).await,
-                false => self.0.change_security_groups(groups).await,
-            };
-            Ok(learned?)
-        })
+    fn learn(&self, news: News) -> BoxFuture<'_, Result<(), NetError>> {
+        Box::pin(async move { Ok(self.0.learn(news).await?) })
     }
 
     fn detach(&self, name: &str) -> BoxFuture<'_, Result<(), NetError>> {

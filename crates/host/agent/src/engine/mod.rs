@@ -32,9 +32,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use longshore_types::TaskArn;
+use network::News;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
-use traffic::SecurityGroup;
 
 pub use context::Region;
 pub(crate) use context::{
@@ -99,13 +99,9 @@ impl Engine {
         engine
     }
 
-    /// Has the host's interfaces judged by these security groups.
-    pub(crate) async fn learn_groups(
-        &self,
-        groups: Vec<SecurityGroup>,
-        is_whole: bool,
-    ) -> Result<(), NetError> {
-        self.context.networks.learn_groups(groups, is_whole).await
+    /// Has the host's interfaces routed and judged by what the region told.
+    pub(crate) async fn learn(&self, news: News) -> Result<(), NetError> {
+        self.context.networks.learn(news).await
     }
 
     /// Takes in one task of a payload. Handles resent ones as well as new ones.

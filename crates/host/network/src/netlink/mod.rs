@@ -7,6 +7,7 @@
 //! only reachable through a closure that patches its length when it returns.
 
 pub(crate) mod conntrack;
+pub(crate) mod overlay;
 pub(crate) mod route;
 
 use std::borrow::Cow;

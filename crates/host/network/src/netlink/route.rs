@@ -40,6 +40,12 @@ const QUEUES: u32 = 1;
 #[serde(transparent)]
 pub(crate) struct LinkIndex(u32);
 
+impl LinkIndex {
+    pub(super) fn value(self) -> u32 {
+        self.0
+    }
+}
+
 /// The loopback link has this number in every namespace.
 pub(crate) const LOOPBACK: LinkIndex = LinkIndex(1);
 
@@ -91,7 +97,7 @@ pub(crate) struct VethPair<'a> {
 
 impl Requests {
     /// Appends a message of the library's.
-    fn route(
+    pub(super) fn route(
         &mut self,
         doing: impl Into<std::borrow::Cow<'static, str>>,
         flags: u16,
@@ -241,7 +247,7 @@ impl Requests {
 }
 
 /// A message about the link of this number, or about none where it is zero; `up` sets that flag alone.
-fn link_message(index: u32, up: bool) -> LinkMessage {
+pub(super) fn link_message(index: u32, up: bool) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     if up {
@@ -270,7 +276,7 @@ fn address_message(link: LinkIndex, prefix: u8) -> AddressMessage {
     message
 }
 
-fn route_message(prefix: u8, scope: RouteScope, kind: RouteType) -> RouteMessage {
+pub(super) fn route_message(prefix: u8, scope: RouteScope, kind: RouteType) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = prefix;
@@ -303,16 +309,21 @@ impl Socket {
     }
 
     pub(crate) fn link_mtu(&mut self, link: LinkIndex) -> Result<Option<u32>, NetlinkError> {
+        Ok(self.link_attributes(link)?.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(mtu),
+            _ => None,
+        }))
+    }
+
+    pub(super) fn link_attributes(
+        &mut self,
+        link: LinkIndex,
+    ) -> Result<Vec<LinkAttribute>, NetlinkError> {
         let mut requests = Requests::default();
         let message = RouteNetlinkMessage::GetLink(link_message(link.0, false));
-        requests.route("look up a link's mtu", ACK, &message);
+        requests.route("look up a link", ACK, &message);
         let answer = self.get(&requests)?.unwrap_or_default();
-        Ok(read_link(&answer).and_then(|(_, found)| {
-            found.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(mtu),
-                _ => None,
-            })
-        }))
+        Ok(read_link(&answer).map(|(_, found)| found).unwrap_or_default())
     }
 
     pub(crate) fn link_counters(&mut self, name: &LinkName) -> Result<LinkCounters, NetlinkError> {

@@ -183,6 +183,11 @@ impl Rule {
         self.and([Expr::Payload { base: 1, offset: 12, length: 4 }, lookup])
     }
 
+    pub(crate) fn source_not_in_set(self, set: &str) -> Self {
+        let lookup = Expr::InSet { set: set.to_owned(), is_in: false };
+        self.and([Expr::Payload { base: 1, offset: 12, length: 4 }, lookup])
+    }
+
     pub(crate) fn destination_in_set(self, set: &str) -> Self {
         let lookup = Expr::InSet { set: set.to_owned(), is_in: true };
         self.and([Expr::Payload { base: 1, offset: 16, length: 4 }, lookup])

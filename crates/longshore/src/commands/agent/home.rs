@@ -1,5 +1,6 @@
 //! The region that an agent works for: the one of its data directory, or one that its host joined.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use longshore_types::{Chain, ClusterName, RegionName};
 use tracing::{info, warn};
 use trust::{JoinToken, Trust};
 
+use super::underlay;
 use crate::cli::{AgentArgs, JoinArgs};
 use crate::client::Client;
 use crate::commands::region as region_command;
@@ -42,6 +44,8 @@ pub(super) struct Home {
     /// None for the default one, which agents make themselves.
     pub(super) cluster: Option<ClusterName>,
     pub(super) credentials: Arc<dyn CredentialsSource>,
+    /// The address by which other hosts reach this one, if there may be any.
+    pub(super) underlay: Option<Ipv4Addr>,
     /// Attributes besides those of the command line.
     pub(super) attributes: Vec<(String, String)>,
     watch: Watch,
@@ -63,7 +67,7 @@ impl Home {
         };
         if let Some(membership) = membership {
             let keeper = Keeper::new(data.root(), membership)?;
-            return Self::of_member(data.root(), keeper, called(args)).map(Some);
+            return Self::of_member(data.root(), keeper, args).map(Some);
         }
         match wait_for_region(data).await {
             Some(file) => Self::beside(data, file, args).await.map(Some),
@@ -97,16 +101,19 @@ impl Home {
             authority_file: None,
             cluster,
             credentials: Arc::new(FixedCredentials(credentials)),
+            underlay: underlay_of(args, &uri(&file.told())?),
             attributes: Vec::new(),
             watch: Watch::Local { data: data.clone(), file },
         })
     }
 
-    fn of_member(root: &Path, keeper: Keeper, host_name: String) -> Result<Self, Error> {
+    fn of_member(root: &Path, keeper: Keeper, args: &AgentArgs) -> Result<Self, Error> {
         let membership = keeper.membership();
         let cluster = membership.cluster.clone();
+        let endpoint = uri(&membership.endpoint)?;
         Ok(Self {
-            endpoint: uri(&membership.endpoint)?,
+            underlay: underlay_of(args, &endpoint),
+            endpoint,
             told: membership.endpoint.clone(),
             region: membership.region.clone(),
             vpc: membership.ranges.vpc.clone(),
@@ -115,7 +122,7 @@ impl Home {
             authority_file: membership.authority.as_ref().map(|_| membership::authority_file(root)),
             cluster: (cluster != ClusterName::default_cluster()).then_some(cluster),
             credentials: keeper.keys(),
-            attributes: vec![(HOST_ATTRIBUTE.to_owned(), host_name)],
+            attributes: vec![(HOST_ATTRIBUTE.to_owned(), called(args))],
             watch: Watch::Member(Box::new(keeper)),
         })
     }
@@ -167,6 +174,10 @@ async fn enter(data: &DataDir, args: &AgentArgs) -> Result<Option<Membership>, E
 /// The host's name: the one that it is given, or its own.
 fn called(args: &AgentArgs) -> String {
     args.join.host_name.clone().or_else(host_name).unwrap_or_default()
+}
+
+fn underlay_of(args: &AgentArgs, region: &Uri) -> Option<Ipv4Addr> {
+    args.host.underlay_address.or_else(|| underlay::towards(region))
 }
 
 fn uri(text: &str) -> Result<Uri, Error> {

@@ -1,0 +1,203 @@
+//! What the region tells of groups, VPCs and interfaces of other hosts, taken in.
+//!
+//! **Invariant:** what is in force is written down: a process that comes after this one judges and routes as this
+//! one did before anybody tells it anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use longshore_types::SecurityGroupId;
+use tracing::{debug, warn};
+use traffic::SecurityGroup;
+use traffic::feed::{Change, Feed, Vpc};
+
+use crate::endpoint::Endpoint;
+use crate::error::NetworkError;
+use crate::nft::Batch;
+use crate::overlay::Remote;
+use crate::ruleset::{Table, World};
+use crate::setup;
+use crate::worker::{Turn, Worker};
+
+/// Something new of groups and VPCs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Each with all its rules.
+    pub groups: Vec<SecurityGroup>,
+    pub network: Change,
+    /// Whatever is not said is not so any more.
+    pub is_whole: bool,
+}
+
+impl Worker {
+    pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
+        let News { groups, network, is_whole } = news;
+        self.learn_groups(turn, groups, is_whole)?;
+        self.learn_network(turn, network, is_whole)
+    }
+
+    /// Goes on with what an earlier process was told.
+    pub(crate) fn recall(&mut self) -> Result<(), NetworkError> {
+        self.feed = self.records.feed()?;
+        if !self.overlay.is_wanted() || self.default_vpc().is_none() {
+            return setup::remove_link(&mut self.route, &self.table.plan().tag.overlay());
+        }
+        // The table is made afterwards, as a whole.
+        let mut batch = self.table.batch();
+        self.follow(&mut batch)?;
+        self.overlay.drop_strays(&mut self.route)
+    }
+
+    /// Writes groups down and has the table judge by them, those that are as they were aside.
+    fn learn_groups(
+        &mut self,
+        turn: &mut Turn,
+        groups: Vec<SecurityGroup>,
+        is_whole: bool,
+    ) -> Result<(), NetworkError> {
+        let before = self.groups.clone().unwrap_or_default();
+        let told = groups.into_iter().map(|group| (group.id.clone(), group));
+        let after: BTreeMap<SecurityGroupId, SecurityGroup> = match is_whole {
+            true => told.collect(),
+            false => before.clone().into_iter().chain(told).collect(),
+        };
+        let is_first = self.groups.is_none();
+        if !is_first && after == before {
+            return Ok(());
+        }
+        self.records.save_groups(&after)?;
+        let differs = |id: &&SecurityGroupId| before.get(*id) != after.get(*id);
+        let changed: BTreeSet<SecurityGroupId> =
+            before.keys().chain(after.keys()).filter(differs).cloned().collect();
+        self.groups = Some(after);
+        // What meant the default rules until now may mean others, and have chains already.
+        turn.must_replace |= is_first && !self.endpoints.is_empty();
+        let world = World {
+            groups: &self.groups,
+            endpoints: &self.endpoints,
+            remotes: &self.overlay.remotes,
+            hosts: &self.overlay.hosts,
+        };
+        self.table.change_groups(&mut turn.batch, world, &changed);
+        debug!(changed = changed.len(), "security groups changed");
+        Ok(())
+    }
+
+    fn learn_network(
+        &mut self,
+        turn: &mut Turn,
+        change: Change,
+        is_whole: bool,
+    ) -> Result<(), NetworkError> {
+        if change.is_empty() && !is_whole {
+            return Ok(());
+        }
+        let mut after = if is_whole { Feed::default() } else { self.feed.clone() };
+        after.apply(change);
+        if after != self.feed {
+            self.records.save_feed(&after)?;
+            for oddity in after.oddities().iter().take(ODDITIES_SAID_MAX) {
+                warn!(%oddity, "something that the region told is left aside");
+            }
+            self.feed = after;
+        }
+        self.follow(&mut turn.batch)
+    }
+
+    /// The plane that all default VPCs share: its addresses are routed in the host's own network.
+    fn default_vpc(&self) -> Option<Vpc> {
+        let ours = self.table.plan().vpc;
+        let is_it = |vpc: &&Vpc| vpc.is_default && vpc.ranges.first() == Some(&ours);
+        self.feed.distinct_vpcs().find(is_it).cloned()
+    }
+
+    /// Has routes and members be as the region told.
+    fn follow(&mut self, batch: &mut Batch) -> Result<(), NetworkError> {
+        let vpc = self.default_vpc();
+        if let Some(vpc) = &vpc {
+            self.overlay.connect(&mut self.route, vpc)?;
+        }
+        self.overlay.told =
+            vpc.map(|vpc| self.overlay.remotes_of(&self.feed, &vpc)).unwrap_or_default();
+        let local: BTreeSet<Ipv4Addr> = self.endpoints.values().map(|it| it.address).collect();
+        let told = self.overlay.told.iter();
+        let wanted: BTreeMap<Ipv4Addr, Remote> = told
+            .filter(|(address, _)| !local.contains(address))
+            .map(|(address, remote)| (*address, remote.clone()))
+            .collect();
+        self.change_remotes(batch, &wanted)
+    }
+
+    fn change_remotes(
+        &mut self,
+        batch: &mut Batch,
+        wanted: &BTreeMap<Ipv4Addr, Remote>,
+    ) -> Result<(), NetworkError> {
+        let now = self.overlay.remotes.clone();
+        let changed = now.iter().filter(|(address, it)| wanted.get(*address) != Some(*it));
+        let changed: BTreeMap<_, _> = changed.collect();
+        let place = |it: &Remote| (it.host, it.eni.clone());
+        let moved = changed.iter().filter(|(address, it)| {
+            wanted.get(**address).is_none_or(|wanted| place(wanted) != place(it))
+        });
+        // Connections of an address end with its interface, and are none of its next one's.
+        self.forgetter.forget(moved.map(|(address, _)| **address));
+        self.table.remove_remotes(batch, changed.iter().map(|(address, it)| (*address, *it)));
+        let gone = now.keys().filter(|address| !wanted.contains_key(*address));
+        let gone: Vec<Ipv4Addr> = gone.copied().collect();
+        self.overlay.leave(&mut self.route, &gone)?;
+        let new = wanted.iter().filter(|(address, it)| now.get(*address) != Some(*it));
+        let new: BTreeMap<Ipv4Addr, Remote> =
+            new.map(|(address, it)| (*address, it.clone())).collect();
+        for address in new.keys() {
+            // Or the walk that clears its old connections would take its first new ones too.
+            self.forgetter.await_forgotten(*address)?;
+        }
+        self.table.add_remotes(batch, &new);
+        self.lead(batch, new)
+    }
+
+    fn lead(
+        &mut self,
+        batch: &mut Batch,
+        new: BTreeMap<Ipv4Addr, Remote>,
+    ) -> Result<(), NetworkError> {
+        let before = self.overlay.hosts.clone();
+        let led = self.overlay.lead(&mut self.route, new);
+        Table::add_hosts(batch, self.overlay.hosts.difference(&before));
+        Table::remove_hosts(batch, &self.overlay.forget_hosts(&mut self.route));
+        led
+    }
+
+    /// An interface that is made here is not on another host any more, whatever was told.
+    pub(crate) fn take_over(
+        &mut self,
+        turn: &mut Turn,
+        address: Ipv4Addr,
+    ) -> Result<(), NetworkError> {
+        let Some(remote) = self.overlay.remotes.get(&address).cloned() else { return Ok(()) };
+        self.table.remove_remotes(&mut turn.batch, [(&address, &remote)]);
+        self.overlay.leave(&mut self.route, &[address])?;
+        self.forgetter.forget([address]);
+        Ok(())
+    }
+
+    /// Addresses that were ours and by what was told are on other hosts.
+    pub(crate) fn hand_over(&mut self, turn: &mut Turn, gone: &[Endpoint]) {
+        let told = gone.iter().filter_map(|endpoint| {
+            let remote = self.overlay.told.get(&endpoint.address)?;
+            Some((endpoint.address, remote.clone()))
+        });
+        let told: BTreeMap<Ipv4Addr, Remote> = told.collect();
+        if told.is_empty() {
+            return;
+        }
+        self.table.add_remotes(&mut turn.batch, &told);
+        if let Err(error) = self.lead(&mut turn.batch, told) {
+            warn!(error = %longshore_types::Chain(&error), "addresses of other hosts not reached");
+        }
+    }
+}
+
+/// How much of what was told and cannot be is said in the log.
+const ODDITIES_SAID_MAX: usize = 8;
