@@ -32,7 +32,7 @@ const LAYERS: &[Layer] = &[
             ("acs", &["longshore-types", "traffic"]),
             ("aws-wire", &["longshore-types"]),
             ("traffic", &["longshore-types"]),
-            ("trust", &["longshore-types"]),
+            ("trust", &["files", "longshore-types"]),
         ],
     },
     Layer { folder: "api", below: &["base"], besides: &[], within: &[] },

@@ -23,6 +23,8 @@ pub(crate) struct Reach {
     /// What others are told; nothing if that is the listener's address, without TLS.
     pub(crate) advertise: Option<Advertised>,
     pub(crate) plain: Plain,
+    /// What its certificate is for.
+    pub(crate) names: Vec<String>,
     pub(crate) tls: Arc<Tls>,
 }
 
@@ -37,12 +39,12 @@ impl Reach {
         let own = own_addresses();
         let advertise = advertised(address, args, outgoing().or_else(|| own.first().copied()))?;
         let names = names(address, advertise.as_ref(), host_name(), &own);
-        let tls = Tls::open(data_dir, source(&args.address, names), clock);
+        let tls = Tls::open(data_dir, source(&args.address, names.clone()), clock);
         let tls = tls.map_err(Error::other("ready the certificate"))?;
         // As before there was TLS: on loopback, and where it was asked for by name.
         let is_open = address.ip().is_loopback() || args.insecure_listen;
         let plain = if is_open { Plain::Everybody } else { Plain::ThisMachine };
-        Ok(Self { advertise, plain, tls: Arc::new(tls) })
+        Ok(Self { advertise, plain, names, tls: Arc::new(tls) })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Whose certificates a client believes: the system's authorities, those of a region, or the one that a
-//! fingerprint names.
+//! fingerprint names; and the authority that a region has of its own ([`Authority`]).
 //!
 //! **Invariant:** a name is always verified. Nothing here makes a client that believes anybody.
 
+mod authority;
 mod join_token;
 mod pinned;
 
@@ -18,6 +19,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 
+pub use authority::{
+    AUTHORITY_DIR, AUTHORITY_FILE, Ask, Authority, AuthorityError, Signed, SignedKey,
+};
 pub use join_token::{JoinToken, NotAToken};
 pub use pinned::{NotPinned, pinned};
 

@@ -85,6 +85,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address that clients on other machines, agents and images are told instead. Since 0.2.
     pub advertise: Option<Advertised>,
+    /// Hosts' names that the region itself goes by, in lower case: its authority signs no certificate for them that
+    /// somebody asks for. Since 0.2.
+    pub own_names: Vec<String>,
     /// Where the store, the registry, logs and keys are kept. Since 0.1.
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
@@ -118,6 +121,7 @@ impl Config {
             region,
             listen,
             advertise: None,
+            own_names: Vec::new(),
             data_dir,
             account_keys: None,
             oidc_keys: None,

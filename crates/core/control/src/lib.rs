@@ -10,6 +10,7 @@
 
 pub mod access;
 mod authorize;
+pub mod certificates;
 pub mod config;
 mod decide;
 pub mod denied;

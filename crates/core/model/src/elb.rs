@@ -6,13 +6,13 @@
 //! **Invariants:** what a row says is what balancers do: settings that nothing acts on are refused before there is a
 //! row. A target is there until no balancer has anything in flight to it, or its time to finish is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, EniId, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp, VpcId,
+    AccountId, EniId, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp, Uuid, VpcId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -337,6 +337,56 @@ pub struct ElbRewrite {
     pub replace: String,
 }
 
+/// What a TLS listener of a network balancer offers of protocols within the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ElbAlpn {
+    #[default]
+    None,
+    Http1Only,
+    Http2Only,
+    Http2Optional,
+    Http2Preferred,
+}
+
+impl ElbAlpn {
+    pub const ALL: &[Self] =
+        &[Self::None, Self::Http1Only, Self::Http2Only, Self::Http2Optional, Self::Http2Preferred];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Http1Only => "HTTP1Only",
+            Self::Http2Only => "HTTP2Only",
+            Self::Http2Optional => "HTTP2Optional",
+            Self::Http2Preferred => "HTTP2Preferred",
+        }
+    }
+}
+
+/// How an HTTPS or TLS listener meets clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// `ELBSecurityPolicy-…`
+    pub policy: String,
+    /// Certificate Manager's, by its id.
+    pub certificate: Uuid,
+    /// Those that are shown to clients that name a host of theirs.
+    #[serde(default)]
+    pub others: BTreeSet<Uuid>,
+    #[serde(default)]
+    pub alpn: ElbAlpn,
+}
+
+impl ListenerTls {
+    /// The default one first; each once.
+    pub fn certificates(&self) -> impl Iterator<Item = Uuid> + use<'_> {
+        let others = self.others.iter().filter(|id| **id != self.certificate);
+        std::iter::once(self.certificate).chain(others.copied())
+    }
+}
+
 /// A listener, with its default rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -346,6 +396,9 @@ pub struct ElbListener {
     pub digits: String,
     pub port: u16,
     pub protocol: ElbProtocol,
+    /// With HTTPS and TLS.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
     /// The digits of the default rule.
     pub default_rule: String,
     pub default_action: ElbAction,
@@ -387,6 +440,8 @@ impl Record for ElbListener {
         let account = self.scope.account;
         let mut indexes = vec![Index::ElbListeners(account, Arc::clone(&self.balancer))];
         indexes.extend(users(account, &self.default_action));
+        let certificates = self.tls.iter().flat_map(ListenerTls::certificates);
+        indexes.extend(certificates.map(|id| Index::CertificateListeners(account, id)));
         indexes
     }
 }

@@ -9,6 +9,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod acm;
 pub mod capacity_provider;
 pub mod cluster;
 pub mod document;
@@ -37,6 +38,7 @@ pub mod task_definition;
 pub mod view;
 pub mod vpc;
 
+pub use acm::AcmCertificate;
 pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use document::Document;

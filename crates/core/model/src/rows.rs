@@ -234,6 +234,7 @@ rows! {
     IamKeyUse(crate::iam::IamKeyUse), iam_key_uses, "iam-key-use";
     IamOidcProvider(crate::iam::IamOidcProvider), iam_oidc_providers, "iam-oidc-provider";
     IamAccount(crate::iam::IamAccount), iam_accounts, "iam-account";
+    AcmCertificate(crate::acm::AcmCertificate), acm_certificates, "acm-certificate";
     KmsKey(crate::kms::KmsKey), kms_keys, "kms-key";
     KmsAlias(crate::kms::KmsAlias), kms_aliases, "kms-alias";
     Secret(crate::secret::Secret), secrets, "secret";

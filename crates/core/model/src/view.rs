@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 use longshore_types::{
-    AccountId, ClusterName, InstanceId, SecurityGroupId, SubnetId, TaskDefinitionId, TaskId,
+    AccountId, ClusterName, InstanceId, SecurityGroupId, SubnetId, TaskDefinitionId, TaskId, Uuid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,8 @@ pub enum Index {
     TaskTargets(AccountId, TaskId),
     /// Listeners and rules that forward to a group, by the group's path.
     ElbUsers(AccountId, Arc<str>),
+    /// Listeners that show a certificate, by its id.
+    CertificateListeners(AccountId, Uuid),
     /// Targets that drain, whosever they are.
     ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.

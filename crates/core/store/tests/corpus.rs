@@ -130,6 +130,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::IamKeyUse,
     Kind::IamOidcProvider,
     Kind::IamAccount,
+    Kind::AcmCertificate,
     Kind::KmsKey,
     Kind::KmsAlias,
     Kind::Secret,

@@ -34,6 +34,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     let reach = Reach::of(address, args, data.root(), Arc::new(SystemClock))?;
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.advertise.clone_from(&reach.advertise);
+    config.own_names.clone_from(&reach.names);
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.oidc_keys.clone_from(&args.oidc_keys);
     config.image_scanner.clone_from(&args.image_scanner);

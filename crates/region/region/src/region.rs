@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use acm::Acm;
 use aws_wire::ApiError;
 use aws_wire::service::Service;
 use cloudwatch_logs::CloudWatchLogs;
@@ -125,6 +126,7 @@ impl Region {
         let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));
         let kms = Arc::new(Kms::new(core()));
+        let acm = Arc::new(Acm::new(core()));
         let tagged: Vec<Arc<dyn Tagged>> = vec![
             ecs.clone(),
             ecr.clone(),
@@ -133,6 +135,7 @@ impl Region {
             secrets.clone(),
             ssm.clone(),
             kms.clone(),
+            acm.clone(),
         ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
@@ -145,6 +148,7 @@ impl Region {
             secrets,
             ssm,
             kms,
+            acm,
             Arc::new(Identity::new(core())),
             Arc::new(Ec2::new(core())),
             tagging.clone(),

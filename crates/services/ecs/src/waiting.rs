@@ -482,6 +482,7 @@ impl Reconciler for WaitingTasks {
             | Key::IamKeyUse(..)
             | Key::IamOidcProvider(..)
             | Key::IamAccount(..)
+            | Key::AcmCertificate(..)
             | Key::KmsKey(..)
             | Key::KmsAlias(..)
             | Key::Secret(..)

@@ -65,6 +65,9 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
                 _ => None,
             }
         }
+        ("acm", ["certificate", id]) => {
+            view.acm_certificates.get(account, &id.parse().ok()?).map(|row| &row.tags)
+        }
         ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
         ("ec2", [_, id]) => view.tags_on(account, id),
         ("secretsmanager", _) => find_secret(view, region, account, arn).map(|row| &row.tags),

@@ -59,6 +59,8 @@ const DEPLOYMENT: &str = "arn:aws:ecs:us-east-1:000000000000:service-deployment/
                           0123456789abcdefABCDE";
 const GROUP: &str = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:\
                      a2d7d7f1-52c5-4c8a-8f2c-2d2b9b3c6f5e:autoScalingGroupName/pool";
+const CERTIFICATE: &str = "arn:aws:acm:us-east-1:000000000000:certificate/\
+                           0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
 const TASK: &str =
     "arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef";
 
@@ -147,6 +149,13 @@ fn request(service: &Service, operation: &Operation) -> Value {
     if service.name == "secretsmanager" {
         // Not a number of a policy's version.
         members.remove("VersionId");
+    }
+    if service.name == "acm" {
+        for name in ["CertificateArn", "ResourceArn"] {
+            if let Some(arn) = members.get_mut(name) {
+                *arn = json!(CERTIFICATE);
+            }
+        }
     }
     if members.get("resourceArn") == Some(&json!("")) {
         let (account, name) = ("000000000000", service.name);

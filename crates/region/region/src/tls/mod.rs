@@ -5,7 +5,6 @@
 //! in memory only, is for ninety days, and is another one after each start: clients know the authority. **Invariant:**
 //! whatever becomes of a renewal, connections are served with the last certificate that was good.
 
-mod authority;
 mod renewal;
 
 use std::fmt;
@@ -18,15 +17,11 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::info;
-use trust::{Fingerprint, NoCertificates};
+use trust::{
+    AUTHORITY_DIR, Ask, Authority, AuthorityError, Fingerprint, NoCertificates, SignedKey,
+};
 
-use authority::Authority;
 pub(crate) use renewal::Renewal;
-
-/// The directory within the data directory.
-pub const TLS_DIR: &str = "tls";
-/// What clients are to believe, within that directory.
-pub const AUTHORITY_FILE: &str = "ca.pem";
 
 const DAY_MS: u64 = 24 * 3_600_000;
 /// How long what the authority signs for the server is good.
@@ -57,13 +52,8 @@ pub enum TlsError {
     Key { path: PathBuf },
     #[error("the certificate of {} and the key of {} don't go together", certificate.display(), key.display())]
     Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
-    #[error(
-        "{} is there and its key {} is not: put it back, or remove the first and have every host join again",
-        certificate.display(), key.display()
-    )]
-    KeyIsGone { certificate: PathBuf, key: PathBuf },
-    #[error("failed to sign a certificate")]
-    Sign { source: rcgen::Error },
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
 /// What TLS connections are served with.
@@ -113,7 +103,7 @@ impl Tls {
         let now = clock.now();
         let origin = match source {
             TlsSource::Own { names } => {
-                let authority = Box::new(Authority::open(&data_dir.join(TLS_DIR), now)?);
+                let authority = Box::new(Authority::open(&data_dir.join(AUTHORITY_DIR), now)?);
                 Origin::Own { authority, names }
             }
             TlsSource::Files { certificate, key, authority } => {
@@ -178,8 +168,18 @@ impl Origin {
     fn make(&self, now: Timestamp) -> Result<Current, TlsError> {
         match self {
             Self::Own { authority, names } => {
-                let (chain, key) = authority.sign(names, now, now.plus_ms(SERVER_MS))?;
+                let ask = Ask {
+                    subject: "Longshore region",
+                    names,
+                    key: SignedKey::P256,
+                    now,
+                    until: now.plus_ms(SERVER_MS),
+                };
+                let signed = authority.sign(&ask)?;
                 let file = authority.certificate_file().to_owned();
+                let key = PrivateKeyDer::from_pem_slice(signed.key_pem.as_bytes());
+                let key = key.map_err(|_| TlsError::Key { path: file.clone() })?;
+                let chain = vec![signed.certificate, signed.authority];
                 let config = server_config(&chain, key).map_err(|source| TlsError::Pair {
                     certificate: file.clone(),
                     key: file,

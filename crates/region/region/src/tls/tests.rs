@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use longshore_types::SeededEnv;
+use trust::{AUTHORITY_FILE, Signed};
 
 use super::*;
 
@@ -28,7 +27,7 @@ fn the_authority_is_made_once_and_its_key_is_for_its_owner_only() {
     let (second, _) = open(dir.path(), own());
     assert_eq!(first.fingerprint(), second.fingerprint());
     assert_ne!(first.current().chain[0], second.current().chain[0], "the server's is made anew");
-    let tls = dir.path().join(TLS_DIR);
+    let tls = dir.path().join(AUTHORITY_DIR);
     let mode = fs::metadata(tls.join("ca.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(tls.join("format.json").exists());
@@ -58,16 +57,19 @@ fn the_servers_certificate_is_renewed_a_month_before_it_ends() {
     assert_eq!(after.chain[1], before.chain[1], "the authority stays");
 }
 
+fn sign(authority: &Authority, now: Timestamp) -> Signed {
+    let names = ["lan".to_owned()];
+    let until = now.plus_ms(DAY_MS);
+    let ask = Ask { subject: "lan", names: &names, key: SignedKey::P256, now, until };
+    authority.sign(&ask).unwrap()
+}
+
 /// A certificate's and a key's file, and the file of who signed.
 fn write_pair(dir: &Path, authority: &Authority, now: Timestamp) -> TlsSource {
-    let (chain, key) = authority.sign(&["lan".to_owned()], now, now.plus_ms(DAY_MS)).unwrap();
-    let pem = |label: &str, der: &[u8]| {
-        let text = BASE64.encode(der);
-        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-    };
+    let signed = sign(authority, now);
     let (certificate, file) = (dir.join("server.pem"), dir.join("server.key"));
-    fs::write(&certificate, pem("CERTIFICATE", &chain[0])).unwrap();
-    fs::write(&file, pem("PRIVATE KEY", key.secret_der())).unwrap();
+    fs::write(&certificate, trust::to_pem(&signed.certificate)).unwrap();
+    fs::write(&file, signed.key_pem.as_bytes()).unwrap();
     assert!(PrivateKeyDer::from_pem_file(&file).is_ok());
     let authority = Some(authority.certificate_file().to_owned());
     TlsSource::Files { certificate, key: file, authority }
@@ -80,7 +82,7 @@ fn files_that_change_are_read_again_and_a_broken_pair_changes_nothing() {
     let authority = Authority::open(&dir.path().join("theirs"), env.now()).unwrap();
     let source = write_pair(dir.path(), &authority, env.now());
     let (tls, env) = open(dir.path(), source);
-    assert!(!dir.path().join(TLS_DIR).exists(), "no authority of our own is made");
+    assert!(!dir.path().join(AUTHORITY_DIR).exists(), "no authority of our own is made");
     let first = tls.current();
     assert_eq!(first.chain.len(), 2, "clients are shown the authority");
     assert_eq!(tls.renew().unwrap(), env.now().plus_ms(FILES_PERIOD_MS));
@@ -98,8 +100,5 @@ fn files_that_change_are_read_again_and_a_broken_pair_changes_nothing() {
     write_pair(dir.path(), &authority, env.now());
     tls.renew().unwrap();
     assert_ne!(tls.current().chain[0], first.chain[0]);
-    assert_eq!(
-        tls.fingerprint(),
-        Some(Fingerprint::of(&authority.sign(&[], env.now(), env.now()).unwrap().0[1]))
-    );
+    assert_eq!(tls.fingerprint(), Some(Fingerprint::of(&sign(&authority, env.now()).authority)));
 }

@@ -111,6 +111,7 @@ pub(super) fn row(
         | Key::IamKeyUse(..)
         | Key::IamOidcProvider(..)
         | Key::IamAccount(..)
+        | Key::AcmCertificate(..)
         | Key::KmsKey(..)
         | Key::KmsAlias(..)
         | Key::Secret(..)

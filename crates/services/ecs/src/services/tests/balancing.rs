@@ -54,6 +54,7 @@ impl World {
             digits: "1123456789abcdef".to_owned(),
             port: 80,
             protocol: ElbProtocol::Http,
+            tls: None,
             default_rule: "2123456789abcdef".to_owned(),
             default_action: forward,
             order: None,
