@@ -65,6 +65,19 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
+/// What clients are offered: the suites that DescribeSSLPolicies names.
+fn offered() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.retain(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+        )
+    });
+    Arc::new(provider)
+}
+
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const NEW: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -105,7 +118,7 @@ pub(crate) fn server_config(
 ) -> Option<Arc<ServerConfig>> {
     let tls = listener.tls.as_ref()?;
     let shown = Shown::new(tls, certificates)?;
-    let builder = ServerConfig::builder_with_provider(provider());
+    let builder = ServerConfig::builder_with_provider(offered());
     let builder = builder.with_protocol_versions(versions(&tls.policy)).ok()?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
     let alpn: &[&[u8]] = match (balancer.kind, balancer.attributes.http2, tls.alpn) {
@@ -206,19 +219,23 @@ pub(crate) struct ToTargets {
 
 impl ToTargets {
     pub(crate) fn new() -> Self {
-        let config = |alpn: &[&[u8]]| {
-            let builder = ClientConfig::builder_with_provider(provider());
-            let builder = builder
-                .with_protocol_versions(BOTH)
-                .expect("the provider has suites of both versions");
-            let anybody = Arc::new(Anybody(ring::default_provider()));
-            let mut config =
-                builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth();
-            config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-            Arc::new(config)
-        };
-        Self { h1: config(&[]), h2: config(&[b"h2"]) }
+        Self { h1: client_config(BOTH, &[]), h2: client_config(BOTH, &[b"h2"]) }
     }
+}
+
+/// Whoever takes every certificate.
+pub(crate) fn client_config(
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder =
+        builder.with_protocol_versions(versions).expect("the provider has suites of both versions");
+    let anybody = Arc::new(Anybody(ring::default_provider()));
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
 }
 
 /// Takes every certificate; that its holder has the key is checked all the same.

@@ -148,6 +148,27 @@ fn forward(
     Ok(ElbAction::Forward { groups, sticky_s })
 }
 
+/// That what an action does is to be had behind a listener of another protocol than before.
+pub(crate) fn check(
+    view: &View,
+    caller: &Caller,
+    balancer: &ElbBalancer,
+    protocol: ElbProtocol,
+    action: &ElbAction,
+) -> Result<(), ApiError> {
+    match action {
+        ElbAction::Forward { groups, .. } => groups
+            .iter()
+            .try_for_each(|each| check_group(view, caller, balancer, protocol, &each.group)),
+        ElbAction::Redirect { protocol: to, .. }
+            if to == "HTTP" && protocol == ElbProtocol::Https =>
+        {
+            invalid("A redirect from HTTPS to HTTP is not allowed")
+        }
+        ElbAction::Redirect { .. } | ElbAction::Fixed { .. } => Ok(()),
+    }
+}
+
 fn weighted(
     it: &Elb,
     view: &View,

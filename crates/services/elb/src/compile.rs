@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::elb::{
-    BalancerKind, ElbAction, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion, TargetHealth, arn,
+    BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
+    ListenerTls, TargetHealth, arn,
 };
-use model::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, View};
+use model::{AcmCertificate, ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, View};
 use routing::{
-    AccessLogs, Action, Algorithm, Balancer, BalancerAttributes, BalancerId, CheckPort,
-    CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId, HealthCheck, Interface, Kind,
-    Listener, ListenerAttributes, ListenerId, ListenerProtocol, Pattern, ProtocolVersion,
-    RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
-    TargetKey, TargetProtocol, TargetState, Transforms, WeightedGroup,
+    AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
+    CertificateId, CheckPort, CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId,
+    HealthCheck, Interface, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol,
+    Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table,
+    Target, TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms,
+    WeightedGroup,
 };
 
 use crate::attributes::{value_of_balancer, value_of_group};
@@ -23,8 +25,11 @@ use crate::listeners::of_balancer;
 use crate::rules::of_listener;
 use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group};
 
+/// Opens the private key of a certificate, in PEM; none of one that does not open.
+pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
+
 /// Everything that balancers must know, as of a view.
-pub fn table(view: &View) -> Table {
+pub fn table(view: &View, open_key: OpenKey<'_>) -> Table {
     let balancers = view.elb_balancers.iter().map(|row| {
         let balancer = balancer(view, row);
         (balancer.id.clone(), balancer)
@@ -45,8 +50,27 @@ pub fn table(view: &View) -> Table {
         version: view.seq.0.max(1),
         balancers: balancers.collect(),
         groups: groups.collect(),
-        certificates: BTreeMap::new(),
+        certificates: certificates(view, open_key),
     }
+}
+
+/// Those that listeners show, by their ARNs.
+fn certificates(view: &View, open_key: OpenKey<'_>) -> BTreeMap<CertificateId, Certificate> {
+    let mut shown = BTreeMap::new();
+    for listener in view.elb_listeners.iter() {
+        let ids = listener.tls.iter().flat_map(ListenerTls::certificates);
+        for row in ids.filter_map(|id| view.acm_certificates.get(listener.scope.account, &id)) {
+            let id = CertificateId(row.arn());
+            if shown.contains_key(&id) {
+                continue;
+            }
+            let chain_pem = row.certificate.clone() + row.chain.as_deref().unwrap_or_default();
+            if let Some(key_pem) = open_key(view, row) {
+                shown.insert(id, Certificate { chain_pem, key_pem });
+            }
+        }
+    }
+    shown
 }
 
 fn is_on(text: &str) -> bool {
@@ -140,9 +164,25 @@ fn listener(view: &View, row: &ElbListener) -> Listener {
             ElbProtocol::Udp => ListenerProtocol::Udp,
             ElbProtocol::TcpUdp => ListenerProtocol::TcpUdp,
         },
-        tls: None,
+        tls: row.tls.as_ref().map(|tls| self::tls(row, tls)),
         rules,
         attributes: listener_attributes(row),
+    }
+}
+
+fn tls(row: &ElbListener, tls: &ListenerTls) -> TlsSettings {
+    let id = |id| CertificateId(model::acm::arn(&row.scope, id));
+    TlsSettings {
+        policy: tls.policy.clone(),
+        default_certificate: id(tls.certificate),
+        certificates: tls.certificates().skip(1).map(id).collect(),
+        alpn: match tls.alpn {
+            ElbAlpn::None => Alpn::None,
+            ElbAlpn::Http1Only => Alpn::Http1Only,
+            ElbAlpn::Http2Only => Alpn::Http2Only,
+            ElbAlpn::Http2Optional => Alpn::Http2Optional,
+            ElbAlpn::Http2Preferred => Alpn::Http2Preferred,
+        },
     }
 }
 

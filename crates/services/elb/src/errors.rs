@@ -21,6 +21,7 @@ pub(crate) enum Refusal {
     NoGroups,
     NoCertificate(String),
     NoSslPolicy(String),
+    NoAlpnPolicy(String),
     NoSubnet(String),
     NoSecurityGroup(String),
     BalancerDiffers(String),
@@ -32,6 +33,7 @@ pub(crate) enum Refusal {
     GroupTaken(String),
     Protected(String),
     DefaultRule,
+    DefaultCertificate,
     Target(String),
     Action(String),
     DuplicateTag(String),
@@ -60,6 +62,7 @@ impl Refusal {
             Self::NoGroup(_) | Self::NoGroups => "TargetGroupNotFound",
             Self::NoCertificate(_) => "CertificateNotFound",
             Self::NoSslPolicy(_) => "SSLPolicyNotFound",
+            Self::NoAlpnPolicy(_) => "ALPNPolicyNotFound",
             Self::NoSubnet(_) => "SubnetNotFound",
             Self::NoSecurityGroup(_) => "InvalidSecurityGroup",
             Self::BalancerDiffers(_) => "DuplicateLoadBalancerName",
@@ -68,11 +71,14 @@ impl Refusal {
             Self::PriorityInUse => "PriorityInUse",
             Self::GroupInUse(_) => "ResourceInUse",
             Self::GroupTaken(_) => "TargetGroupAssociationLimit",
-            Self::Protected(_) | Self::DefaultRule => "OperationNotPermitted",
+            Self::Protected(_) | Self::DefaultRule | Self::DefaultCertificate => {
+                "OperationNotPermitted"
+            }
             Self::Target(_) => "InvalidTarget",
             Self::Action(_) => "InvalidLoadBalancerAction",
             Self::DuplicateTag(_) => "DuplicateTagKeys",
             Self::TooMany(what, _) => match *what {
+                "Certificates" => "TooManyCertificates",
                 "Actions" => "TooManyActions",
                 "Listeners" => "TooManyListeners",
                 "LoadBalancers" => "TooManyLoadBalancers",
@@ -100,6 +106,7 @@ impl Refusal {
             Self::NoGroup(arn) => format!("Target group '{arn}' not found"),
             Self::NoGroups => "One or more target groups not found".to_owned(),
             Self::NoCertificate(arn) => format!("Certificate '{arn}' not found"),
+            Self::NoAlpnPolicy(name) => format!("ALPN policy '{name}' not found"),
             Self::NoSslPolicy(name) => format!("SSL policy '{name}' not found"),
             Self::NoSubnet(id) => format!("The subnet ID '{id}' does not exist"),
             Self::NoSecurityGroup(id) => format!("The security group ID '{id}' does not exist"),
@@ -122,6 +129,9 @@ impl Refusal {
             Self::Protected(arn) => format!(
                 "Load balancer '{arn}' cannot be deleted because deletion protection is enabled"
             ),
+            Self::DefaultCertificate => {
+                "The default certificate of a listener cannot be removed".to_owned()
+            }
             Self::DefaultRule => "Default rules cannot be deleted".to_owned(),
             Self::DuplicateTag(key) => format!("Tag keys must be unique: '{key}' is given twice"),
             Self::TooMany(what, max) => format!("The maximum number of {what} is {max}"),

@@ -12,14 +12,16 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::Timestamp;
 use model::elb::arn;
-use model::{ElbTarget, Key, View};
+use model::{AcmCertificate, ElbTarget, Key, View};
 use routing::{Change, GroupId, Report, Table, TargetReport, Update};
 use store::Change as RowChange;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::compile;
 use crate::limits::NODES_MAX;
@@ -145,6 +147,14 @@ pub(crate) fn key_of(row: &ElbTarget) -> (GroupId, String, u16) {
     (group, row.id.target.to_string(), row.id.port)
 }
 
+/// The private key of a certificate; none of one that does not open, which is said.
+pub(crate) fn open_key(control: &Control, view: &View, row: &AcmCertificate) -> Option<String> {
+    let said = |error: &ApiError| {
+        warn!(certificate = %row.arn(), error = ?error, "certificate cannot be opened");
+    };
+    control.certificate_key(view, row).inspect_err(said).ok().map(|key| key.to_string())
+}
+
 /// Makes the table whenever rows that it is made of have changed.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -167,7 +177,8 @@ impl Reconciler for Publisher {
             | Key::ElbGroup(..)
             | Key::ElbListener(..)
             | Key::ElbRule(..)
-            | Key::ElbTarget(..) => true,
+            | Key::ElbTarget(..)
+            | Key::AcmCertificate(..) => true,
             // A target's address may be another's from now on.
             Key::Interface(_, address) => {
                 view.elb_targets.iter().any(|row| row.address == *address)
@@ -187,7 +198,8 @@ impl Reconciler for Publisher {
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         Box::pin(async move {
             let view = control.view();
-            feed.publish(compile::table(&view));
+            let open_key = |view: &View, row: &AcmCertificate| open_key(&control, view, row);
+            feed.publish(compile::table(&view, &open_key));
             let rests_until = control.clock.now().plus_ms(REST_MS);
             Ok(Pass { looked_at: view.seq, rests_until, ..Pass::default() })
         })

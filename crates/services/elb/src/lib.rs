@@ -10,6 +10,7 @@
 mod actions;
 mod attributes;
 mod balancers;
+mod certificates;
 mod check;
 pub mod compile;
 mod conditions;
@@ -160,7 +161,7 @@ impl RegionService for Elb {
 
 api::forward! {
     Elb {
-        add_listener_certificates => listeners::add_listener_certificates;
+        add_listener_certificates => certificates::add_listener_certificates;
         add_tags => tags::add_tags;
         create_listener => listeners::create_listener;
         create_load_balancer => balancers::create_load_balancer;
@@ -173,7 +174,7 @@ api::forward! {
         deregister_targets => targets::deregister_targets;
         describe_account_limits => policies::describe_account_limits;
         describe_listener_attributes => attributes::describe_listener_attributes;
-        describe_listener_certificates => listeners::describe_listener_certificates;
+        describe_listener_certificates => certificates::describe_listener_certificates;
         describe_listeners => listeners::describe_listeners;
         describe_load_balancer_attributes => attributes::describe_load_balancer_attributes;
         describe_load_balancers => balancers::describe_load_balancers;
@@ -190,7 +191,7 @@ api::forward! {
         modify_target_group => groups::modify_target_group;
         modify_target_group_attributes => attributes::modify_target_group_attributes;
         register_targets => targets::register_targets;
-        remove_listener_certificates => listeners::remove_listener_certificates;
+        remove_listener_certificates => certificates::remove_listener_certificates;
         remove_tags => tags::remove_tags;
         set_ip_address_type => place::set_ip_address_type;
         set_rule_priorities => rules::set_rule_priorities;

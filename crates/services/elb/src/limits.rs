@@ -10,6 +10,8 @@ pub(crate) const TARGETS_OF_GROUP_MAX: usize = 400;
 /// Targets that go in one decision, which writes no more than 500 rows: each may write its task's besides.
 pub(crate) const TARGETS_AT_ONCE_MAX: usize = 200;
 pub(crate) const GROUPS_OF_ACTION_MAX: usize = 5;
+/// That a listener shows besides its default one.
+pub(crate) const CERTIFICATES_MAX: usize = 25;
 pub(crate) const TAGS_MAX: usize = 50;
 /// ARNs that one description names.
 pub(crate) const NAMED_MAX: usize = 20;
@@ -30,8 +32,8 @@ pub(crate) const HEALTH_ROWS_MAX: usize = 400;
 /// Name and number of each quota.
 pub(crate) const QUOTAS: &[(&str, usize)] = &[
     ("application-load-balancers", APPLICATION_BALANCERS_MAX),
-    ("certificates-per-application-load-balancer", 25),
-    ("certificates-per-network-load-balancer", 25),
+    ("certificates-per-application-load-balancer", CERTIFICATES_MAX),
+    ("certificates-per-network-load-balancer", CERTIFICATES_MAX),
     ("condition-values-per-alb-rule", RULE_VALUES_MAX),
     ("condition-wildcards-per-alb-rule", RULE_WILDCARDS_MAX),
     ("listeners-per-application-load-balancer", LISTENERS_MAX),

@@ -1,4 +1,4 @@
-//! Listeners, and their certificates.
+//! Listeners. What those with TLS have besides is in [`crate::certificates`].
 
 use std::sync::Arc;
 
@@ -11,10 +11,12 @@ use model::{ElbBalancer, ElbListener, Index, Key, View};
 use store::Batch;
 
 use crate::balancers::delete_rules;
+use crate::certificates::GivenTls;
 use crate::errors::{Refusal, invalid};
 use crate::limits::{LISTENERS_MAX, NAMED_MAX};
 use crate::pages::page;
-use crate::{Elb, actions, tags};
+use crate::rules::of_listener;
+use crate::{Elb, actions, certificates, tags};
 
 pub(crate) fn read_protocol(
     given: Option<&api::ProtocolEnum>,
@@ -62,61 +64,6 @@ fn check_protocol(balancer: &ElbBalancer, protocol: ElbProtocol) -> Result<(), A
         elb::BalancerKind::Network => "UDP, TCP, TLS, TCP_UDP",
     };
     invalid(format!("Listener protocol '{}' must be one of '{allowed}'", protocol.as_str()))
-}
-
-/// Certificates are those of AWS Certificate Manager, which this region does not have: listeners that need one find
-/// none. Where no certificate belongs, one is refused.
-fn check_certificates(
-    protocol: ElbProtocol,
-    given: Option<&[api::Certificate]>,
-    policy: Option<&String>,
-) -> Result<(), ApiError> {
-    let name = protocol.as_str();
-    match (protocol, given.unwrap_or_default()) {
-        (ElbProtocol::Https | ElbProtocol::Tls, [only]) => {
-            let arn = only.certificate_arn.clone().unwrap_or_default();
-            Err(Refusal::NoCertificate(arn).into())
-        }
-        (ElbProtocol::Https | ElbProtocol::Tls, _) => Err(Refusal::Configuration(format!(
-            "You must provide a list containing exactly one certificate if the listener protocol is {name}."
-        ))
-        .into()),
-        (ElbProtocol::Http | ElbProtocol::Tcp | ElbProtocol::Udp | ElbProtocol::TcpUdp, []) => {
-            match policy.filter(|policy| !policy.is_empty()) {
-                None => Ok(()),
-                Some(_) => Err(Refusal::Configuration(format!(
-                    "An SSL policy cannot be specified for a listener with the protocol {name}"
-                ))
-                .into()),
-            }
-        }
-        (ElbProtocol::Http | ElbProtocol::Tcp | ElbProtocol::Udp | ElbProtocol::TcpUdp, _) => {
-            Err(Refusal::Configuration(format!(
-                "A certificate cannot be specified for a listener with the protocol {name}"
-            ))
-            .into())
-        }
-    }
-}
-
-/// What only listeners with TLS have.
-fn check_tls_only(
-    alpn: Option<&[String]>,
-    mutual: Option<&api::MutualAuthenticationAttributes>,
-) -> Result<(), ApiError> {
-    let alpn = alpn.unwrap_or_default();
-    if alpn.iter().any(|policy| policy != "None") {
-        let message = "An ALPN policy can only be specified for listeners with the protocol TLS";
-        return Err(Refusal::Configuration(message.to_owned()).into());
-    }
-    let mode = mutual.and_then(|mutual| mutual.mode.as_deref());
-    match mode.filter(|mode| *mode != "off") {
-        None => Ok(()),
-        Some(mode) => Err(Refusal::Unsupported(format!(
-            "Mutual authentication with the mode '{mode}' is not available in this region"
-        ))
-        .into()),
-    }
 }
 
 fn check_free(
@@ -173,12 +120,16 @@ pub(crate) async fn create_listener(
             return invalid("A listener protocol must be specified");
         };
         check_protocol(row, protocol)?;
-        check_tls_only(input.alpn_policy.as_deref(), input.mutual_authentication.as_ref())?;
-        let certificates = input.certificates.as_deref();
-        check_certificates(protocol, certificates, input.ssl_policy.as_ref())?;
         check_free(view, row, port, protocol, None)?;
         let account = caller.account;
         let mut batch = Batch::on(view);
+        let given = GivenTls {
+            certificates: input.certificates.as_deref(),
+            policy: input.ssl_policy.as_deref(),
+            alpn: input.alpn_policy.as_deref(),
+            mutual: input.mutual_authentication.as_ref(),
+        };
+        let tls = given.read(it, view, &mut batch, account, protocol, None)?;
         batch.rely(Key::ElbBalancer(account, row.path()));
         batch.rely(Index::ElbListeners(account, row.path()));
         if LISTENERS_MAX <= of_balancer(view, account, &row.path()).count() {
@@ -193,6 +144,7 @@ pub(crate) async fn create_listener(
             digits: digits.clone(),
             port,
             protocol,
+            tls,
             default_rule: default_rule.clone(),
             default_action: read.action,
             order: read.order,
@@ -219,8 +171,11 @@ pub(crate) fn render(row: &ElbListener) -> api::Listener {
         load_balancer_arn: Some(elb::arn(&row.scope, "loadbalancer", &row.balancer)),
         port: Some(i32::from(row.port)),
         protocol: Some(row.protocol.as_str().into()),
+        certificates: row.tls.as_ref().map(|tls| vec![certificates::render(row, tls.certificate)]),
+        ssl_policy: row.tls.as_ref().map(|tls| tls.policy.clone()),
+        alpn_policy: certificates::alpn(row),
+        mutual_authentication: certificates::mutual(row),
         default_actions: Some(actions::render(&row.scope, &row.default_action, row.order)),
-        ..api::Listener::default()
     }
 }
 
@@ -289,18 +244,25 @@ pub(crate) async fn modify_listener(
             check_protocol(balancer, protocol)?;
             row.protocol = protocol;
         }
-        check_tls_only(input.alpn_policy.as_deref(), input.mutual_authentication.as_ref())?;
-        let certificates = input.certificates.as_deref();
-        check_certificates(row.protocol, certificates, input.ssl_policy.as_ref())?;
+        let given = GivenTls {
+            certificates: input.certificates.as_deref(),
+            policy: input.ssl_policy.as_deref(),
+            alpn: input.alpn_policy.as_deref(),
+            mutual: input.mutual_authentication.as_ref(),
+        };
+        row.tls = given.read(it, view, &mut batch, account, row.protocol, known.tls.as_ref())?;
         check_free(view, balancer, row.port, row.protocol, Some(&known.path()))?;
         batch.rely(Index::ElbListeners(account, balancer.path()));
         if let Some(given) = input.default_actions.as_deref().filter(|given| !given.is_empty()) {
             let read = actions::read(it, view, caller, balancer, row.protocol, given)?;
             rely_on_groups(&mut batch, account, &read.action);
             (row.default_action, row.order) = (read.action, read.order);
-        } else if row.protocol != known.protocol {
-            for each in known.default_action.groups() {
-                actions::check_group(view, caller, balancer, row.protocol, &each.group)?;
+        }
+        if row.protocol != known.protocol {
+            let rules = of_listener(view, account, &row.path());
+            let rules = rules.iter().map(|rule| &rule.action);
+            for action in std::iter::once(&row.default_action).chain(rules) {
+                actions::check(view, caller, balancer, row.protocol, action)?;
             }
         }
         let row = Arc::new(row);
@@ -329,46 +291,4 @@ pub(crate) async fn delete_listener(
     });
     decided.await?;
     Ok(api::DeleteListenerOutput {})
-}
-
-/// Of a listener without TLS.
-fn no_certificates(row: &ElbListener) -> ApiError {
-    Refusal::Configuration(format!(
-        "Certificates cannot be specified for a listener with the protocol {}",
-        row.protocol.as_str()
-    ))
-    .into()
-}
-
-pub(crate) async fn add_listener_certificates(
-    it: &Elb,
-    caller: &Caller,
-    input: api::AddListenerCertificatesInput,
-) -> Result<api::AddListenerCertificatesOutput, ApiError> {
-    let arn = input.listener_arn.unwrap_or_default();
-    let permission = Permission::to("elasticloadbalancing:AddListenerCertificates").on(arn.clone());
-    let view = it.control.read(caller, &permission)?;
-    Err(no_certificates(it.listener(&view, caller, &arn)?))
-}
-
-pub(crate) async fn remove_listener_certificates(
-    it: &Elb,
-    caller: &Caller,
-    input: api::RemoveListenerCertificatesInput,
-) -> Result<api::RemoveListenerCertificatesOutput, ApiError> {
-    let arn = input.listener_arn.unwrap_or_default();
-    let permission =
-        Permission::to("elasticloadbalancing:RemoveListenerCertificates").on(arn.clone());
-    let view = it.control.read(caller, &permission)?;
-    Err(no_certificates(it.listener(&view, caller, &arn)?))
-}
-
-pub(crate) async fn describe_listener_certificates(
-    it: &Elb,
-    caller: &Caller,
-    input: api::DescribeListenerCertificatesInput,
-) -> Result<api::DescribeListenerCertificatesOutput, ApiError> {
-    let view = it.read(caller, "elasticloadbalancing:DescribeListenerCertificates")?;
-    it.listener(&view, caller, &input.listener_arn.unwrap_or_default())?;
-    Ok(api::DescribeListenerCertificatesOutput { certificates: Some(vec![]), next_marker: None })
 }

@@ -22,18 +22,35 @@ const TLS12_CIPHERS: &[&str] = &[
 /// these are in no policy here, whatever its name allows at Amazon.
 const POLICIES: &[(&str, bool, bool)] = &[
     ("ELBSecurityPolicy-2016-08", true, false),
+    ("ELBSecurityPolicy-2015-05", true, false),
+    ("ELBSecurityPolicy-FS-1-1-2019-08", true, false),
     ("ELBSecurityPolicy-FS-1-2-2019-08", true, false),
     ("ELBSecurityPolicy-FS-1-2-Res-2019-08", true, false),
     ("ELBSecurityPolicy-FS-1-2-Res-2020-10", true, false),
     ("ELBSecurityPolicy-FS-2018-06", true, false),
+    ("ELBSecurityPolicy-TLS-1-0-2015-04", true, false),
+    ("ELBSecurityPolicy-TLS-1-1-2017-01", true, false),
     ("ELBSecurityPolicy-TLS-1-2-2017-01", true, false),
     ("ELBSecurityPolicy-TLS-1-2-Ext-2018-06", true, false),
+    ("ELBSecurityPolicy-TLS13-1-0-2021-06", true, true),
+    ("ELBSecurityPolicy-TLS13-1-1-2021-06", true, true),
     ("ELBSecurityPolicy-TLS13-1-2-2021-06", true, true),
     ("ELBSecurityPolicy-TLS13-1-2-Ext1-2021-06", true, true),
     ("ELBSecurityPolicy-TLS13-1-2-Ext2-2021-06", true, true),
     ("ELBSecurityPolicy-TLS13-1-2-Res-2021-06", true, true),
     ("ELBSecurityPolicy-TLS13-1-3-2021-06", false, true),
 ];
+
+/// The policy of a listener that is made without one.
+pub(crate) const POLICY_DEFAULT: &str = "ELBSecurityPolicy-2016-08";
+
+/// That there is such a policy.
+pub(crate) fn check_policy(name: &str) -> Result<(), ApiError> {
+    match POLICIES.iter().any(|(known, _, _)| *known == name) {
+        true => Ok(()),
+        false => Err(Refusal::NoSslPolicy(name.to_owned()).into()),
+    }
+}
 
 pub(crate) async fn describe_ssl_policies(
     it: &Elb,

@@ -11,6 +11,7 @@ use store::Batch;
 
 use crate::{Elb, compile};
 
+mod certificates;
 mod registering;
 mod stopping;
 
@@ -138,7 +139,10 @@ impl World {
     }
 
     fn table(&self) -> Table {
-        compile::table(&self.elb.control.view())
+        let open = |view: &model::View, row: &model::AcmCertificate| {
+            crate::feed::open_key(&self.elb.control, view, row)
+        };
+        compile::table(&self.elb.control.view(), &open)
     }
 
     /// What a node that serves by `version` says of every target of the latest table.

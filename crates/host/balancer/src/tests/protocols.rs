@@ -74,6 +74,96 @@ async fn https_shows_the_certificate_of_the_host_that_was_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_changes_for_the_next_connection_and_ends_none() {
+    let a = backend(Does::Answers("hello")).await;
+    let mut table = table(&[a.address]);
+    with_tls(&mut table, ListenerProtocol::Https);
+    let world = World::new(table).await;
+    let before = tls(&world, "a.example", false).await;
+    let old = shown(&before);
+    let mut caller = Caller::over(before);
+    assert_eq!(caller.ask(GET).await.unwrap().body, "hello");
+    let mut new = None;
+    world.change(|table| new = Some(with_tls(table, ListenerProtocol::Https))).await;
+    let [_, own] = new.unwrap();
+    assert_ne!(own, old);
+    assert_eq!(shown(&tls(&world, "a.example", false).await), own);
+    assert_eq!(caller.ask(GET).await.unwrap().body, "hello", "the old connection goes on");
+}
+
+#[tokio::test]
+async fn a_policy_says_which_versions_are_spoken() {
+    let a = backend(Does::Answers("hello")).await;
+    for (policy, versions) in [
+        ("ELBSecurityPolicy-TLS13-1-3-2021-06", &[true, false][..]),
+        ("ELBSecurityPolicy-TLS13-1-2-2021-06", &[true, true]),
+        ("ELBSecurityPolicy-2016-08", &[false, true]),
+    ] {
+        let mut table = table(&[a.address]);
+        with_tls(&mut table, ListenerProtocol::Https);
+        let listener = &mut balancer(&mut table).listeners[0];
+        listener.tls.as_mut().unwrap().policy = policy.to_owned();
+        let world = World::new(table).await;
+        let both = [&rustls::version::TLS13, &rustls::version::TLS12];
+        for (version, is_spoken) in both.into_iter().zip(versions) {
+            let config = crate::tls::client_config(&[version], &[]);
+            let stream = TcpStream::connect(world.address().await).await.unwrap();
+            let name = ServerName::try_from("a.example").unwrap();
+            let shaken = TlsConnector::from(config).connect(name, stream).await;
+            assert_eq!(shaken.is_ok(), *is_spoken, "{policy} {:?}", version.version);
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_go_on_to_targets_by_tls() {
+    let a = backend(Does::Echoes).await;
+    let mut table = table(&[tls_before(a.address).await]);
+    group_of(&mut table).protocol = TargetProtocol::Https;
+    let world = World::new(table).await;
+    let answer = get(world.address().await).await.unwrap();
+    assert_eq!((answer.status, a.count()), (200, 1));
+    // One that ends the handshake is none.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closing = listener.local_addr().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let mut table = self::table(&[closing]);
+    group_of(&mut table).protocol = TargetProtocol::Https;
+    let world = World::new(table).await;
+    assert_eq!(get(world.address().await).await.unwrap().status, 502);
+}
+
+/// Ends TLS before a target.
+async fn tls_before(target: std::net::SocketAddr) -> std::net::SocketAddr {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let own = certificate(&["target.example"]);
+    let chain = vec![CertificateDer::from_pem_slice(own.chain_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(stream).await else { return };
+                let mut server = TcpStream::connect(target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
 async fn http2_comes_to_an_http1_target_as_http1() {
     let a = backend(Does::Echoes).await;
     let mut table = table(&[a.address]);

@@ -1,0 +1,165 @@
+"""Terraform's certificates and HTTPS listeners: apply, no difference afterwards, a change, and nothing left."""
+
+import shutil
+import subprocess
+
+import pytest
+
+import test_terraform
+from conftest import free_port, unique, wait_for
+from test_certificates import is_shown, self_signed
+from test_terraform import Terraform, plugin_folder
+
+MAIN = """
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+
+variable "endpoint" { type = string }
+variable "name" { type = string }
+variable "port" { type = number }
+variable "plain" { type = number }
+variable "certificate" { type = string }
+variable "key" { type = string }
+variable "policy" { type = string }
+
+provider "aws" {
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+  skip_requesting_account_id  = true
+  endpoints {
+    acm   = var.endpoint
+    ec2   = var.endpoint
+    elbv2 = var.endpoint
+    sts   = var.endpoint
+  }
+  default_tags {
+    tags = { managed-by = "terraform" }
+  }
+}
+
+data "aws_vpc" "main" {
+  default = true
+}
+
+data "aws_subnets" "all" {
+  filter {
+    name   = "vpc-id"
+    values = [data.aws_vpc.main.id]
+  }
+}
+
+resource "aws_acm_certificate" "web" {
+  domain_name               = "tf.example.com"
+  subject_alternative_names = ["*.tf.example.com"]
+  validation_method         = "DNS"
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_acm_certificate_validation" "web" {
+  certificate_arn = aws_acm_certificate.web.arn
+}
+
+resource "aws_acm_certificate" "brought" {
+  certificate_body = var.certificate
+  private_key      = var.key
+}
+
+data "aws_acm_certificate" "web" {
+  domain   = aws_acm_certificate.web.domain_name
+  statuses = ["ISSUED"]
+}
+
+resource "aws_lb" "web" {
+  name               = var.name
+  load_balancer_type = "application"
+  subnets            = slice(sort(data.aws_subnets.all.ids), 0, 2)
+}
+
+resource "aws_lb_listener" "https" {
+  load_balancer_arn = aws_lb.web.arn
+  port              = var.port
+  protocol          = "HTTPS"
+  ssl_policy        = var.policy
+  certificate_arn   = aws_acm_certificate_validation.web.certificate_arn
+  default_action {
+    type = "fixed-response"
+    fixed_response {
+      content_type = "text/plain"
+      message_body = "secret"
+      status_code  = "200"
+    }
+  }
+}
+
+resource "aws_lb_listener" "http" {
+  load_balancer_arn = aws_lb.web.arn
+  port              = var.plain
+  protocol          = "HTTP"
+  default_action {
+    type = "redirect"
+    redirect {
+      port        = var.port
+      protocol    = "HTTPS"
+      status_code = "HTTP_301"
+    }
+  }
+}
+
+resource "aws_lb_listener_certificate" "brought" {
+  listener_arn    = aws_lb_listener.https.arn
+  certificate_arn = aws_acm_certificate.brought.arn
+}
+
+output "records" {
+  value = [for option in aws_acm_certificate.web.domain_validation_options : option.resource_record_name]
+}
+
+output "found" {
+  value = data.aws_acm_certificate.web.arn == aws_acm_certificate.web.arn
+}
+"""
+
+
+@pytest.fixture
+def terraform(start_region, tmp_path, monkeypatch):
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+    region = start_region(name="terraform-https")
+    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
+    brought = self_signed(tmp_path, "brought.example.com")
+    variables = {"endpoint": region.endpoint, "name": unique("tf"), "port": free_port(), "plain": free_port(),
+                 "certificate": brought["Certificate"].decode(), "key": brought["PrivateKey"].decode(),
+                 "policy": "ELBSecurityPolicy-TLS13-1-2-2021-06"}
+    made = Terraform(tmp_path, region, variables)
+    folder = plugin_folder()
+    words = [f"-plugin-dir={folder}"] if folder else []
+    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
+                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    return made, region, variables["port"]
+
+
+def test_terraform_makes_changes_and_unmakes_https(terraform):
+    made, region, port = terraform
+    made.run("apply", "-auto-approve")
+    made.run("plan", "-detailed-exitcode")  # 0: no difference
+    wait_for("the listener", lambda: is_shown(region, port, "a.tf.example.com"))
+    assert made.run("output", "found").strip() == "true"
+    assert ".tf.example.com." in made.run("output", "records")
+    newer = "ELBSecurityPolicy-TLS13-1-3-2021-06"
+    made.run("apply", "-auto-approve", policy=newer)
+    made.run("plan", "-detailed-exitcode", policy=newer)
+    shown = region.client("elbv2").describe_listeners(
+        LoadBalancerArn=region.client("elbv2").describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"])
+    assert newer in {each.get("SslPolicy") for each in shown["Listeners"]}
+    made.run("destroy", "-auto-approve", policy=newer)
+    assert not region.client("acm").list_certificates()["CertificateSummaryList"]
