@@ -101,10 +101,10 @@ def test_tasks_on_two_hosts_reach_each_other_by_a_rule_that_names_a_group_and_no
     eventually("the one that came meanwhile", lambda: late.gets(answers) == "it works", 60)
 
     # Whoever comes to the address of a task that has ended is not let in by that one's group.
-    late.stop()
     routes = two.run("ip", "route").stdout
-    eventually("the route to end", lambda: late.address not in two.run("ip", "route").stdout, 20)
     assert f"{late.address} via {SUBNET}.11" in routes, routes
+    late.stop()
+    eventually("the route to end", lambda: late.address not in two.run("ip", "route").stdout, 20)
 
     # A host that is cut off from the other hosts is cut off from their tasks, and finds them again.
     two.cut_off()
