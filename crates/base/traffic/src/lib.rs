@@ -7,6 +7,7 @@
 pub mod feed;
 mod groups;
 mod judge;
+pub mod path;
 
 pub use groups::{GroupRule, Peer, SecurityGroup, Traffic};
 pub use judge::{Admission, Content, Direction, Packet, judge};

@@ -72,6 +72,7 @@ fn id(number: u32) -> Result<EndpointId, network::NameError> {
 fn spec(number: u32) -> EniSpec {
     let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 31, 0, 10).to_bits() + number);
     EniSpec {
+        id: None,
         address,
         prefix: 20,
         gateway: Ipv4Addr::new(172, 31, 0, 1),

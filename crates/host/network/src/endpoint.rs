@@ -1,11 +1,12 @@
 //! An endpoint: one namespace with one interface, and what is remembered of it across restarts.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use longshore_types::{Cidr, SecurityGroupId};
+use longshore_types::{Cidr, EniId, SecurityGroupId, VpcId};
 
 use crate::addr::MacAddr;
 use crate::names::{EndpointId, LinkName};
@@ -16,6 +17,8 @@ pub use crate::publish::Binding;
 /// An elastic network interface as the region allocated it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EniSpec {
+    /// By which the region tells more of it, such as its VPC; one that it does not tell of is in the default VPC.
+    pub id: Option<EniId>,
     pub address: Ipv4Addr,
     /// The subnet's prefix length.
     pub prefix: u8,
@@ -58,6 +61,9 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
+    /// The interface that the region knows it as.
+    #[serde(default)]
+    pub(crate) eni: Option<EniId>,
     pub(crate) address: Ipv4Addr,
     pub(crate) prefix: u8,
     pub(crate) gateway: Ipv4Addr,
@@ -81,6 +87,11 @@ pub(crate) enum Role {
     Bridge {
         bindings: Vec<Binding>,
     },
+    /// The namespace that a VPC's tasks are plugged into, with the public addresses that lead there.
+    Router {
+        vpc: VpcId,
+        publics: BTreeSet<Ipv4Addr>,
+    },
 }
 
 impl Endpoint {
@@ -90,6 +101,7 @@ impl Endpoint {
         groups.dedup();
         Self {
             id,
+            eni: spec.id.clone(),
             address: spec.address,
             prefix: spec.prefix,
             gateway: spec.gateway,
@@ -108,6 +120,7 @@ impl Endpoint {
     ) -> Self {
         Self {
             id,
+            eni: None,
             address,
             prefix: range.prefix(),
             gateway,
@@ -125,13 +138,26 @@ impl Endpoint {
     pub(crate) fn groups(&self) -> &[SecurityGroupId] {
         match &self.role {
             Role::Eni { groups } => groups,
-            Role::Bridge { .. } => &[],
+            Role::Bridge { .. } | Role::Router { .. } => &[],
         }
+    }
+
+    pub(crate) fn is_router(&self) -> bool {
+        matches!(self.role, Role::Router { .. })
+    }
+
+    /// The public addresses that lead to it.
+    pub(crate) fn publics(&self) -> impl Iterator<Item = &Ipv4Addr> {
+        let publics = match &self.role {
+            Role::Router { publics, .. } => Some(publics),
+            Role::Eni { .. } | Role::Bridge { .. } => None,
+        };
+        publics.into_iter().flatten()
     }
 
     pub(crate) fn bindings(&self) -> &[Binding] {
         match &self.role {
-            Role::Eni { .. } => &[],
+            Role::Eni { .. } | Role::Router { .. } => &[],
             Role::Bridge { bindings } => bindings,
         }
     }
@@ -141,9 +167,8 @@ impl Endpoint {
         let role = match (&self.role, &other.role) {
             (Role::Eni { groups: ours }, Role::Eni { groups: theirs }) => ours == theirs,
             (Role::Bridge { .. }, Role::Bridge { .. }) => true,
-            (Role::Eni { .. }, Role::Bridge { .. }) | (Role::Bridge { .. }, Role::Eni { .. }) => {
-                false
-            }
+            (Role::Router { vpc: ours, .. }, Role::Router { vpc: theirs, .. }) => ours == theirs,
+            (Role::Eni { .. } | Role::Bridge { .. } | Role::Router { .. }, _) => false,
         };
         role && (self.address, self.prefix, self.gateway, self.mac)
             == (other.address, other.prefix, other.gateway, other.mac)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::net::Ipv4Addr;
 
-use longshore_types::Cidr;
+use longshore_types::{Cidr, VpcId};
 
 use crate::names::EndpointId;
 use crate::netlink::NetlinkError;
@@ -25,6 +25,10 @@ pub enum NetworkError {
     OutsideRange { address: Ipv4Addr, range: Cidr },
     #[error("{address} lies in no network of this machine")]
     NotOurAddress { address: Ipv4Addr },
+    #[error("nothing was told of {vpc}, which the interface is in")]
+    NoRouter { vpc: VpcId },
+    #[error("there are already interfaces in {limit} VPCs on this host")]
+    TooManyRouters { limit: usize },
     #[error("no free address in {range}")]
     NoFreeAddress { range: Cidr },
     #[error("{endpoint} is attached with another address or other groups")]

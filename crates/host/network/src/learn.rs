@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::nft::Batch;
 use crate::overlay::Remote;
+use crate::router::claim;
 use crate::ruleset::{Table, World};
 use crate::setup;
 use crate::worker::{Turn, Worker};
@@ -39,12 +40,15 @@ impl Worker {
     /// Goes on with what an earlier process was told.
     pub(crate) fn recall(&mut self) -> Result<(), NetworkError> {
         self.feed = self.records.feed()?;
-        if !self.overlay.is_wanted() || self.default_vpc().is_none() {
+        // The table is made afterwards, as a whole.
+        let mut turn = Turn::new(self.table.batch());
+        if let Err(error) = self.follow_routers(&mut turn) {
+            warn!(error = %longshore_types::Chain(&error), "routers are not all there");
+        }
+        if !self.overlay.is_wanted() || self.own_vpc().is_none() {
             return setup::remove_link(&mut self.route, &self.table.plan().tag.overlay());
         }
-        // The table is made afterwards, as a whole.
-        let mut batch = self.table.batch();
-        self.follow(&mut batch)?;
+        self.follow(&mut turn.batch)?;
         self.overlay.drop_strays(&mut self.route)
     }
 
@@ -77,6 +81,7 @@ impl Worker {
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
             hosts: &self.overlay.hosts,
+            feed: &self.feed,
         };
         self.table.change_groups(&mut turn.batch, world, &changed);
         debug!(changed = changed.len(), "security groups changed");
@@ -100,20 +105,30 @@ impl Worker {
                 warn!(%oddity, "something that the region told is left aside");
             }
             self.feed = after;
+            // A router's table is made of all of it.
+            turn.must_replace |= self.table.plan().router.is_some();
         }
-        self.follow(&mut turn.batch)
+        if let (Some(_), Some(vpc)) = (&self.table.plan().router, self.own_vpc()) {
+            claim(&mut self.route, self.table.plan().tag, &vpc.ranges)?;
+            self.table.set_ranges(vpc.ranges);
+        }
+        self.follow(&mut turn.batch)?;
+        self.follow_routers(turn)
     }
 
-    /// The plane that all default VPCs share: its addresses are routed in the host's own network.
-    fn default_vpc(&self) -> Option<Vpc> {
-        let ours = self.table.plan().vpc;
-        let is_it = |vpc: &&Vpc| vpc.is_default && vpc.ranges.first() == Some(&ours);
+    /// A router's VPC; in the host's own network the plane that all default VPCs share.
+    fn own_vpc(&self) -> Option<Vpc> {
+        let plan = self.table.plan();
+        let is_it = |vpc: &&Vpc| match &plan.router {
+            Some(router) => vpc.id == *router,
+            None => vpc.is_default && vpc.ranges.first() == plan.ranges.first(),
+        };
         self.feed.distinct_vpcs().find(is_it).cloned()
     }
 
     /// Has routes and members be as the region told.
     fn follow(&mut self, batch: &mut Batch) -> Result<(), NetworkError> {
-        let vpc = self.default_vpc();
+        let vpc = self.own_vpc();
         if let Some(vpc) = &vpc {
             self.overlay.connect(&mut self.route, vpc)?;
         }

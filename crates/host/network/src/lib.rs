@@ -29,6 +29,7 @@ mod overlay;
 mod publish;
 mod ranges;
 mod records;
+mod router;
 mod ruleset;
 mod setup;
 mod worker;
@@ -70,6 +71,7 @@ use crate::numbers::LinkNumbers;
 use crate::overlay::Overlay;
 use crate::publish::HostPorts;
 use crate::records::Records;
+use crate::router::Routers;
 use crate::ruleset::{Plan, Table};
 use crate::worker::{Command, Reply, Worker};
 
@@ -311,7 +313,7 @@ fn open_worker(
     let groups = records.groups()?;
     let table = Table::new(Plan {
         tag: config.tag,
-        vpc: config.vpc,
+        ranges: vec![config.vpc],
         bridge,
         host,
         dns_port: relay.port,
@@ -320,6 +322,7 @@ fn open_worker(
         is_link_local_open,
         tasks: config.tasks,
         overlay: underlay.map(|_| config.tag.overlay()),
+        router: None,
     });
     let links = setup::links_of(&mut route, config.tag)?;
     let numbers = LinkNumbers::open(records.clone(), &links.into_values().collect());
@@ -337,6 +340,8 @@ fn open_worker(
         is_behind: false,
         feed: Feed::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),
+        routers: BTreeMap::new(),
+        common: Routers { underlay, mtu, steps: config.steps.clone() },
         endpoints,
         next_bridge: 2,
         steps: config.steps.clone(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use longshore_types::Cidr;
+
 /// Endpoints of one region on one host; the bridge range alone holds 4,093.
 pub const ENDPOINTS_MAX: usize = 8192;
 /// As many host ports as ECS lets a container publish.
@@ -14,6 +16,15 @@ pub const TUNNEL_PORT: u16 = 14_789;
 pub(crate) const TUNNEL_OVERHEAD: u32 = 50;
 /// Routes and neighbours that are asked for together: their answers must fit the socket.
 pub(crate) const ROUTES_PER_EXCHANGE: usize = 64;
+/// VPCs in which a host has interfaces at one time, besides the default ones.
+pub const ROUTERS_MAX: usize = 256;
+/// Namespaces kept ready for each of them.
+pub(crate) const ROUTER_POOL: usize = 2;
+/// Public addresses of interfaces and NAT gateways: they are real on hosts, and leave them behind the host's own.
+pub const PUBLIC_POOL: Cidr = match Cidr::from_octets([198, 18, 0, 0], 15) {
+    Some(range) => range,
+    None => panic!("the range is written without host bits"),
+};
 /// Commands that share one transaction.
 pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 /// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.

@@ -33,7 +33,7 @@ use crate::numbers::LinkNumbers;
 use crate::ruleset::LINK_LOCAL;
 
 /// The interface's name inside, as on Fargate.
-const INSIDE_NAME: &str = "eth0";
+pub(crate) const INSIDE_NAME: &str = "eth0";
 /// The host's end of every link has this address: inside, it is the gateway's.
 pub(crate) const HOST_MAC: MacAddr = MacAddr::new([0x02, 0x4c, 0x53, 0, 0, 1]);
 /// Numbers that are tried when a link's name is taken, which only somebody else can have done.

@@ -7,7 +7,9 @@
 //! **Invariant:** `remotes` is what has a route, and what the table's sets of members say of other hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 
 use longshore_types::{EniId, SecurityGroupId};
 use nix::errno::Errno;
@@ -42,6 +44,9 @@ pub(crate) struct Overlay {
     name: LinkName,
     /// None: there are no other hosts for this one.
     underlay: Option<Underlay>,
+    /// Where this is in a router's namespace: the host's own network, in which the packets travel, and the
+    /// namespace.
+    outside: Option<(Socket, File)>,
     link: Option<(LinkIndex, Vni)>,
     /// What the region told of, whether or not an endpoint of ours has the address too.
     pub(crate) told: BTreeMap<Ipv4Addr, Remote>,
@@ -55,11 +60,17 @@ impl Overlay {
         Self {
             name,
             underlay,
+            outside: None,
             link: None,
             told: BTreeMap::new(),
             remotes: BTreeMap::new(),
             hosts: BTreeSet::new(),
         }
+    }
+
+    /// The same, in a router's namespace.
+    pub(crate) fn behind(self, outside: Socket, namespace: File) -> Self {
+        Self { outside: Some((outside, namespace)), ..self }
     }
 
     /// Whether there may be other hosts.
@@ -109,8 +120,12 @@ impl Overlay {
         }
         self.remotes.clear();
         let mut requests = Requests::default();
-        requests.add_vxlan(&self.name, &meant);
-        route.ask(&requests)?;
+        let namespace = self.outside.as_ref().map(|(_, namespace)| namespace.as_fd());
+        requests.add_vxlan(&self.name, &meant, namespace);
+        match &mut self.outside {
+            Some((outside, _)) => outside.ask(&requests)?,
+            None => route.ask(&requests)?,
+        }
         let index = route.link_index(self.name.as_str())?;
         self.link = Some((index, vpc.vni));
         info!(vni = meant.vni, underlay = %underlay.address, "connected with other hosts");

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Found};
-use longshore_types::{Cidr, SecurityGroupId};
+use longshore_types::{Cidr, SecurityGroupId, VpcId};
 use tracing::warn;
 use traffic::SecurityGroup;
 use traffic::feed::{Feed, Item};
@@ -179,11 +179,31 @@ impl Records {
         self.run_dir.join("links")
     }
 
+    /// Where the router of a VPC keeps its own.
+    pub(crate) fn of_router(&self, vpc: &VpcId) -> PathBuf {
+        self.run_dir.join("vpcs").join(vpc.as_str())
+    }
+
+    /// Removes what routers keep, and takes their endpoints' names away, whether or not their workers live.
+    fn remove_routers(&self) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::io("remove the routers' files", source);
+        let dir = self.run_dir.join("vpcs");
+        for name in names_in(&dir)? {
+            let records = Self::at(&dir.join(name));
+            for endpoint in records.namespace_names()? {
+                netns::unpin(&records.namespace_named(&endpoint))?;
+            }
+            records.remove_all()?;
+        }
+        files::dir::remove_tree(&dir).map_err(failed)
+    }
+
     pub(crate) fn remove_all(&self) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::io("remove the network's files", source);
         if !self.run_dir.try_exists().map_err(failed)? {
             return Ok(());
         }
+        self.remove_routers()?;
         if self.namespaces().exists() {
             netns::put_back(&self.namespaces())?;
         }

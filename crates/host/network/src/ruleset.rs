@@ -9,12 +9,14 @@
 //! that has nothing to do with our interfaces is left alone.
 
 mod overlay;
+mod router;
 mod translation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use longshore_types::{Cidr, SecurityGroupId};
+use longshore_types::{Cidr, SecurityGroupId, VpcId};
+use traffic::feed::Feed;
 use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 use self::translation::published_element;
@@ -49,12 +51,14 @@ const EGRESS: &str = "egress_of";
 const INGRESS: &str = "ingress_of";
 const NAMESERVERS: &str = "nameservers";
 const HOSTS: &str = "hosts";
+const ROUTER_OUT: &str = "router_out";
 
 /// What does not change while the table is ours.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) tag: NetTag,
-    pub(crate) vpc: Cidr,
+    /// The addresses of endpoints with an interface of their own; the first is the primary range.
+    pub(crate) ranges: Vec<Cidr>,
     pub(crate) bridge: Cidr,
     /// The host's own address towards endpoints.
     pub(crate) host: Ipv4Addr,
@@ -67,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) tasks: Option<ControlGroup>,
     /// The link to other hosts, where this one has an address for them.
     pub(crate) overlay: Option<LinkName>,
+    /// The VPC whose router the table is of; none in the host's own network.
+    pub(crate) router: Option<VpcId>,
 }
 
 /// A control group of version 2.
@@ -90,6 +96,19 @@ impl Ipv6Range {
 }
 
 impl Plan {
+    pub(crate) fn contains(&self, address: Ipv4Addr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    /// The address that packets of this namespace's own carry to endpoints; a router sends none.
+    pub(crate) fn own_address(&self) -> Option<Ipv4Addr> {
+        self.router.is_none().then_some(self.host)
+    }
+
+    pub(crate) fn resolver(&self) -> Option<Ipv4Addr> {
+        self.ranges.first()?.nth(2)
+    }
+
     /// The link-local addresses at which something of ours answers; inside, they alone have a route.
     pub(crate) fn link_local_served(&self) -> impl Iterator<Item = Ipv4Addr> {
         let services = self.services.iter().map(|service| service.address);
@@ -117,6 +136,8 @@ pub(crate) struct World<'a> {
     pub(crate) remotes: &'a BTreeMap<Ipv4Addr, Remote>,
     /// The addresses of those hosts.
     pub(crate) hosts: &'a BTreeSet<Ipv4Addr>,
+    /// What is known of VPCs.
+    pub(crate) feed: &'a Feed,
 }
 
 /// The groups of which rules are known; `None` before anybody told of any.
@@ -158,6 +179,21 @@ impl Table {
         &self.plan
     }
 
+    /// A VPC's ranges may become more.
+    pub(crate) fn set_ranges(&mut self, ranges: Vec<Cidr>) {
+        self.plan.ranges = ranges;
+    }
+
+    /// What the table of a VPC's router is made with.
+    pub(crate) fn router_plan(&self, vpc: &traffic::feed::Vpc) -> Plan {
+        Plan {
+            ranges: vpc.ranges.clone(),
+            tasks: None,
+            router: Some(vpc.id.clone()),
+            ..self.plan.clone()
+        }
+    }
+
     /// Where the kernel cannot tell whose a packet is; whether it was asked to.
     pub(crate) fn without_tasks(&mut self) -> bool {
         self.plan.tasks.take().is_some()
@@ -175,6 +211,10 @@ impl Table {
         self.chains.clear();
         self.combinations.clear();
         batch.replace_table();
+        if let Some(vpc) = self.plan.router.clone() {
+            self.add_router(&mut batch, world, &vpc);
+            return batch;
+        }
         batch.add_map(PUBLISHED, DataType::ProtocolAndPort, DataType::AddressAndPort);
         batch.add_map(EGRESS, DataType::Address, DataType::Verdict);
         batch.add_map(INGRESS, DataType::Address, DataType::Verdict);
@@ -184,6 +224,7 @@ impl Table {
         Self::add_hosts(&mut batch, world.hosts);
         self.add_guard(&mut batch);
         self.add_bridge_ingress(&mut batch);
+        self.add_router_egress(&mut batch);
         self.add_filters(&mut batch);
         self.add_input(&mut batch);
         self.add_output(&mut batch);
@@ -211,6 +252,10 @@ impl Table {
         for endpoint in endpoints {
             egress.push(verdict_element(endpoint.address, self.egress_verdict(endpoint)));
             ingress.push(verdict_element(endpoint.address, self.ingress_verdict(endpoint)));
+            for public in endpoint.publics() {
+                egress.push(verdict_element(*public, self.egress_verdict(endpoint)));
+                ingress.push(verdict_element(*public, Verdict::Accept));
+            }
             for group in endpoint.groups() {
                 members.entry(group).or_default().push(address_element(endpoint.address));
             }
@@ -218,6 +263,9 @@ impl Table {
         }
         batch.add_elements(EGRESS, &egress);
         batch.add_elements(INGRESS, &ingress);
+        for (map, elements) in self.router_elements(world, endpoints) {
+            batch.add_elements(map, &elements);
+        }
         for (group, elements) in members {
             batch.add_elements(&members_set(group), &elements);
         }
@@ -225,16 +273,28 @@ impl Table {
     }
 
     /// Removes what `endpoints` had. Chains of their groups stay until the table is replaced.
-    pub(crate) fn remove_endpoints(&self, batch: &mut Batch, endpoints: &[&Endpoint]) {
+    pub(crate) fn remove_endpoints(
+        &self,
+        batch: &mut Batch,
+        world: World<'_>,
+        endpoints: &[&Endpoint],
+    ) {
         let (mut egress, mut ingress, mut published) = (Vec::new(), Vec::new(), Vec::new());
         let mut members: BTreeMap<&SecurityGroupId, Vec<Element>> = BTreeMap::new();
         for endpoint in endpoints {
             egress.push(verdict_element(endpoint.address, self.egress_verdict(endpoint)));
             ingress.push(verdict_element(endpoint.address, self.ingress_verdict(endpoint)));
+            for public in endpoint.publics() {
+                egress.push(verdict_element(*public, self.egress_verdict(endpoint)));
+                ingress.push(verdict_element(*public, Verdict::Accept));
+            }
             for group in endpoint.groups() {
                 members.entry(group).or_default().push(address_element(endpoint.address));
             }
             published.extend(endpoint.bindings().iter().map(|it| published_element(endpoint, it)));
+        }
+        for (map, elements) in self.router_elements(world, endpoints) {
+            batch.delete_elements(map, &elements);
         }
         batch.delete_elements(PUBLISHED, &published);
         for (group, elements) in members {
@@ -251,7 +311,7 @@ impl Table {
     }
 
     fn nameservers(&self) -> Vec<Element> {
-        let vpc_dns = self.plan.vpc.nth(2);
+        let vpc_dns = self.plan.resolver();
         [Some(AMAZON_DNS), vpc_dns, Some(self.plan.host)]
             .into_iter()
             .flatten()
@@ -456,6 +516,7 @@ impl Table {
     fn egress_verdict(&self, endpoint: &Endpoint) -> Verdict {
         match &endpoint.role {
             Role::Bridge { .. } => Verdict::Accept,
+            Role::Router { .. } => Verdict::Goto(ROUTER_OUT.to_owned()),
             Role::Eni { groups } => match self.combinations.get(groups) {
                 Some(number) => Verdict::Goto(combination_out(*number)),
                 None => Verdict::Accept,
@@ -466,6 +527,7 @@ impl Table {
     fn ingress_verdict(&self, endpoint: &Endpoint) -> Verdict {
         match &endpoint.role {
             Role::Bridge { .. } => Verdict::Goto("bridge_in".to_owned()),
+            Role::Router { .. } => Verdict::Drop,
             Role::Eni { groups } => match self.combinations.get(groups) {
                 Some(number) => Verdict::Goto(combination_in(*number)),
                 None => Verdict::Drop,
@@ -485,15 +547,18 @@ fn group_rule(rule: &GroupRule, is_ingress: bool) -> Rule {
         (Peer::Group(group), true) => Rule::new().source_in_set(&members_set(group)),
         (Peer::Group(group), false) => Rule::new().destination_in_set(&members_set(group)),
     };
-    let matched = match &rule.traffic {
-        Traffic::All => matched,
-        Traffic::Tcp(ports) => matched.protocol(Protocol::Tcp.number()).ports(ports),
-        Traffic::Udp(ports) => matched.protocol(Protocol::Udp.number()).ports(ports),
-        Traffic::Icmp(None) => matched.protocol(ICMP),
-        Traffic::Icmp(Some((kind, code))) => matched.protocol(ICMP).icmp(*kind, *code),
-        Traffic::Protocol(number) => matched.protocol(*number),
-    };
-    matched.then(Verdict::Accept)
+    carries(matched, &rule.traffic).then(Verdict::Accept)
+}
+
+fn carries(rule: Rule, traffic: &Traffic) -> Rule {
+    match traffic {
+        Traffic::All => rule,
+        Traffic::Tcp(ports) => rule.protocol(Protocol::Tcp.number()).ports(ports),
+        Traffic::Udp(ports) => rule.protocol(Protocol::Udp.number()).ports(ports),
+        Traffic::Icmp(None) => rule.protocol(ICMP),
+        Traffic::Icmp(Some((kind, code))) => rule.protocol(ICMP).icmp(*kind, *code),
+        Traffic::Protocol(number) => rule.protocol(*number),
+    }
 }
 
 fn address_element(address: Ipv4Addr) -> Element {

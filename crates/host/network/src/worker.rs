@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use longshore_types::{Chain, Cidr, Steps};
+use longshore_types::{Chain, Cidr, Steps, VpcId};
 use traffic::feed::Feed;
 
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
@@ -30,6 +30,7 @@ use crate::nft::Batch;
 use crate::overlay::Overlay;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
+use crate::router::{Router, Routers};
 use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, World};
 use crate::setup;
 
@@ -73,6 +74,10 @@ pub(crate) struct Worker {
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
     pub(crate) overlay: Overlay,
+    /// Those of VPCs with a namespace of their own.
+    pub(crate) routers: BTreeMap<VpcId, Router>,
+    /// What they are made with.
+    pub(crate) common: Routers,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
@@ -89,13 +94,19 @@ pub(crate) struct Turn {
     led_ports: BTreeSet<u16>,
 }
 
+impl Turn {
+    pub(crate) fn new(batch: Batch) -> Self {
+        let (pending, led_ports) = (Vec::new(), BTreeSet::new());
+        Self { batch, pending, must_replace: false, led_ports }
+    }
+}
+
 impl Worker {
     /// Works until nobody can ask any more, or the network is taken down.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
-            let batch = self.table.batch();
-            let (pending, led_ports) = (Vec::new(), BTreeSet::new());
-            let mut turn = Turn { batch, pending, must_replace: self.is_behind, led_ports };
+            let mut turn = Turn::new(self.table.batch());
+            turn.must_replace = self.is_behind;
             let mut next = Some(first);
             let mut taken = 0;
             while let Some(command) = next {
@@ -116,6 +127,9 @@ impl Worker {
     fn begin(&mut self, turn: &mut Turn, command: Command) {
         match command {
             Command::AttachEni { id, spec, reply } => {
+                if let Some(vpc) = self.router_of(&spec) {
+                    return self.attach_behind(&vpc, id, spec, reply);
+                }
                 let outcome = self.attach_eni(turn, &id, &spec);
                 await_turn(turn, outcome, reply, |(attached, is_new), reply| Pending::Attached {
                     attached,
@@ -142,12 +156,18 @@ impl Worker {
                 });
             }
             Command::Detach { id, reply } => {
+                if let Some(router) = self.router_with(&id) {
+                    router.placed.remove(&id);
+                    return router.pass(Command::Detach { id, reply });
+                }
                 let outcome = self.remove(turn, |endpoint| endpoint.id == id);
                 turn.pending.push(Pending::Detached { outcome, reply });
             }
             Command::Reconcile { keep, reply } => {
                 let before = self.endpoints.len();
-                let outcome = self.remove(turn, |endpoint| !keep.contains(&endpoint.id));
+                let of_routers = self.reconcile_routers(&keep);
+                let goes = |it: &Endpoint| !keep.contains(&it.id) && !it.is_router();
+                let outcome = self.remove(turn, goes).and(of_routers);
                 let kept = self.endpoints.len();
                 info!(kept, removed = before - kept, "network reconciled");
                 turn.pending.push(Pending::Detached { outcome, reply });
@@ -156,7 +176,10 @@ impl Worker {
                 let outcome = self.learn(turn, news);
                 await_turn(turn, outcome, reply, |(), reply| Pending::Learned { reply });
             }
-            Command::Counters { id, reply } => drop(reply.send(self.counters(&id))),
+            Command::Counters { id, reply } => match self.router_with(&id) {
+                Some(router) => router.pass(Command::Counters { id, reply }),
+                None => drop(reply.send(self.counters(&id))),
+            },
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
         }
     }
@@ -216,6 +239,7 @@ impl Worker {
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
             hosts: &self.overlay.hosts,
+            feed: &self.feed,
         };
         self.table.replace(world).apply(&mut self.netfilter)
     }
@@ -226,8 +250,9 @@ impl Worker {
         id: &EndpointId,
         spec: &EniSpec,
     ) -> Result<(Attached, bool), NetworkError> {
-        let vpc = self.table.plan().vpc;
-        if !vpc.contains(spec.address) {
+        let plan = self.table.plan();
+        let vpc = plan.ranges.first().copied().unwrap_or(plan.bridge);
+        if !plan.contains(spec.address) {
             return Err(NetworkError::OutsideRange { address: spec.address, range: vpc });
         }
         let subnet = Cidr::new(spec.address, spec.prefix).unwrap_or(vpc);
@@ -250,7 +275,9 @@ impl Worker {
         if let Some(known) = self.endpoints.get(id) {
             return match known.role {
                 Role::Bridge { .. } => Ok((self.attached(known), false)),
-                Role::Eni { .. } => Err(NetworkError::AttachedDifferently { endpoint: id.clone() }),
+                Role::Eni { .. } | Role::Router { .. } => {
+                    Err(NetworkError::AttachedDifferently { endpoint: id.clone() })
+                }
             };
         }
         let address = self.free_bridge_address()?;
@@ -258,6 +285,26 @@ impl Worker {
         self.attach(turn, id, |prepared| {
             Endpoint::of_bridge(id.clone(), address, network, prepared.link.clone())
         })
+    }
+
+    /// A namespace that is as a bridged one outside, for a VPC's endpoints to be plugged into.
+    pub(crate) fn attach_router(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        vpc: &VpcId,
+    ) -> Result<(), NetworkError> {
+        if self.endpoints.contains_key(id) {
+            return Ok(());
+        }
+        let address = self.free_bridge_address()?;
+        let network = (self.table.plan().bridge, self.table.plan().host);
+        self.attach(turn, id, |prepared| {
+            let link = prepared.link.clone();
+            let role = Role::Router { vpc: vpc.clone(), publics: BTreeSet::new() };
+            Endpoint { role, ..Endpoint::of_bridge(id.clone(), address, network, link) }
+        })?;
+        Ok(())
     }
 
     fn attached_already(
@@ -303,6 +350,7 @@ impl Worker {
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
             hosts: &self.overlay.hosts,
+            feed: &self.feed,
         };
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
         self.endpoints.insert(id.clone(), endpoint);
@@ -328,7 +376,7 @@ impl Worker {
         let mut outside = Requests::default();
         let host_link = prepared.link.index;
         outside.add_neighbour(host_link, address, mac);
-        outside.add_link_route(host_link, address, Some(self.table.plan().host), true);
+        outside.add_link_route(host_link, address, self.table.plan().own_address(), true);
         self.route.ask(&outside)?;
         self.steps.reached("endpoint wired");
         netns::pin(&prepared.namespace, &self.records.namespace(&endpoint.id))
@@ -342,8 +390,8 @@ impl Worker {
             gateway: endpoint.gateway,
             mac: endpoint.mac,
             nameserver: match endpoint.role {
-                Role::Eni { .. } => self.table.plan().vpc.nth(2).unwrap_or(AMAZON_DNS),
-                Role::Bridge { .. } => AMAZON_DNS,
+                Role::Eni { .. } => self.table.plan().resolver().unwrap_or(AMAZON_DNS),
+                Role::Bridge { .. } | Role::Router { .. } => AMAZON_DNS,
             },
         }
     }
@@ -410,7 +458,7 @@ impl Worker {
     }
 
     /// Takes endpoints down, and out of the table with the turn's transaction.
-    fn remove(
+    pub(crate) fn remove(
         &mut self,
         turn: &mut Turn,
         which: impl Fn(&Endpoint) -> bool,
@@ -421,7 +469,14 @@ impl Worker {
         self.endpoints = kept;
         let gone: Vec<Endpoint> = gone.into_values().collect();
         let leaving: Vec<&Endpoint> = gone.iter().collect();
-        self.table.remove_endpoints(&mut turn.batch, &leaving);
+        let world = World {
+            groups: &self.groups,
+            endpoints: &self.endpoints,
+            remotes: &self.overlay.remotes,
+            hosts: &self.overlay.hosts,
+            feed: &self.feed,
+        };
+        self.table.remove_endpoints(&mut turn.batch, world, &leaving);
         self.forgetter.forget(gone.iter().map(|endpoint| endpoint.address));
         let mut outcome = Ok(());
         for endpoint in &gone {
@@ -478,9 +533,11 @@ impl Worker {
     /// Removes everything that carries our tag.
     pub(crate) fn uninstall(mut self) -> Result<(), NetworkError> {
         let tag = self.table.plan().tag;
+        let of_routers = self.uninstall_routers();
         // Its links go with it.
         drop(self.pool);
-        setup::remove_all((&mut self.route, &mut self.netfilter), &self.records, tag)
+        let removed = setup::remove_all((&mut self.route, &mut self.netfilter), &self.records, tag);
+        of_routers.and(removed)
     }
 }
 

@@ -30,6 +30,7 @@ impl Networks for HostNetworks {
         let id = endpoint(name);
         Box::pin(async move {
             let spec = network::EniSpec {
+                id: eni.id.parse().ok(),
                 address: eni.address,
                 prefix: eni.prefix,
                 gateway: eni.gateway,

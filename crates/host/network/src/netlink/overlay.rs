@@ -1,6 +1,7 @@
 //! The link between hosts (VXLAN), and the routes and neighbours that lead through it.
 
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo};
 use netlink_packet_route::neighbour::{
@@ -28,7 +29,13 @@ pub(crate) struct Vxlan {
 }
 
 impl Requests {
-    pub(crate) fn add_vxlan(&mut self, name: &LinkName, vxlan: &Vxlan) {
+    /// In this namespace or in another one, of which it keeps to this one's network for what it carries.
+    pub(crate) fn add_vxlan(
+        &mut self,
+        name: &LinkName,
+        vxlan: &Vxlan,
+        namespace: Option<BorrowedFd<'_>>,
+    ) {
         let mut message = link_message(0, true);
         message.attributes = vec![
             LinkAttribute::IfName(name.as_str().to_owned()),
@@ -44,6 +51,8 @@ impl Requests {
                 ])),
             ]),
         ];
+        let namespace = namespace.map(|it| LinkAttribute::NetNsFd(it.as_raw_fd()));
+        message.attributes.extend(namespace);
         let message = RouteNetlinkMessage::NewLink(message);
         self.route(format!("add link {name}"), ACK | CREATE | EXCL, &message);
     }

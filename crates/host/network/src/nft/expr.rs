@@ -84,6 +84,8 @@ pub(crate) enum Expr {
     LoadAddress(Ipv4Addr),
     LoadPort(u16),
     DnatToRegisters,
+    /// To an address alone: the port stays.
+    DnatToRegister,
     SnatToRegister,
     Masquerade,
     /// Answers that the way is closed, so that the sender need not wait.
@@ -260,6 +262,24 @@ impl Rule {
         ])
     }
 
+    /// Looks the destination up, and translates to the address found.
+    pub(crate) fn dnat_by_address(self, map: &str) -> Self {
+        self.and([
+            Expr::Payload { base: 1, offset: 16, length: 4 },
+            Expr::DataMap { map: map.to_owned() },
+            Expr::DnatToRegister,
+        ])
+    }
+
+    /// Looks the source up, and translates to the address found.
+    pub(crate) fn snat_by_address(self, map: &str) -> Self {
+        self.and([
+            Expr::Payload { base: 1, offset: 12, length: 4 },
+            Expr::DataMap { map: map.to_owned() },
+            Expr::SnatToRegister,
+        ])
+    }
+
     pub(crate) fn dnat(self, to: Ipv4Addr, port: u16) -> Self {
         self.and([Expr::LoadAddress(to), Expr::LoadPort(port), Expr::DnatToRegisters])
     }
@@ -314,7 +334,7 @@ impl Expr {
             Self::Mask { .. } => "bitwise",
             Self::InSet { .. } | Self::VerdictMap { .. } | Self::DataMap { .. } => "lookup",
             Self::LoadAddress(_) | Self::LoadPort(_) | Self::Verdict(_) => "immediate",
-            Self::DnatToRegisters | Self::SnatToRegister => "nat",
+            Self::DnatToRegisters | Self::DnatToRegister | Self::SnatToRegister => "nat",
             Self::Masquerade => "masq",
             Self::Reject => "reject",
             Self::Counter => "counter",
@@ -371,6 +391,7 @@ impl Expr {
                 nat(m, 1);
                 m.net_u32(5, FIRST_SECOND_WORD.0);
             }
+            Self::DnatToRegister => nat(m, 1),
             Self::SnatToRegister => nat(m, 0),
             Self::Masquerade | Self::Counter => {}
             Self::Reject => {

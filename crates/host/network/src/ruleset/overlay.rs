@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use longshore_types::SecurityGroupId;
+use longshore_types::{Cidr, SecurityGroupId};
 
 use super::{HOSTS, Table, address_element, members_set};
 use crate::limits::TUNNEL_PORT;
@@ -72,17 +72,23 @@ impl Table {
     /// a host and is not of one of the interfaces that are known to be there.
     pub(super) fn add_overlay_guard(&self, batch: &mut Batch) {
         let mut rules = Vec::new();
-        if let (Some(link), Some(from)) = (&self.plan.overlay, self.arriving()) {
+        if let Some(from) = self.arriving() {
+            let elsewhere = |rule: Rule, range: &Cidr| rule.source_in(*range, false);
             rules.extend([
                 from.clone().ipv4(false),
                 from.clone().has_options(),
-                from.clone().source_in(self.plan.vpc, false),
-                from.clone().spoofed(),
+                self.plan.ranges.iter().fold(from.clone(), elsewhere),
+                from.spoofed(),
             ]);
+        }
+        if self.plan.overlay.is_some() || self.plan.router.is_some() {
             let outside = Rule::new().ipv4(true).incoming(&self.links(), false);
             let outside = outside.incoming_exactly("lo", false);
-            let outside = outside.incoming_exactly(link.as_str(), false);
-            rules.push(outside.source_in(self.plan.vpc, true));
+            let outside = match &self.plan.overlay {
+                Some(link) => outside.incoming_exactly(link.as_str(), false),
+                None => outside,
+            };
+            rules.extend(self.plan.ranges.iter().map(|it| outside.clone().source_in(*it, true)));
         }
         for rule in rules {
             batch.add_rule("guard", rule.counted().then(Verdict::Drop).exprs());

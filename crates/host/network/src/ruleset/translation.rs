@@ -6,6 +6,7 @@ use longshore_types::Cidr;
 
 use super::{DNS_PORT, LINK_LOCAL, NAMESERVERS, PUBLISHED, Plan, Table};
 use crate::endpoint::{Binding, Endpoint};
+use crate::limits::PUBLIC_POOL;
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, Element, Hook, HookNumber, Value};
 use crate::publish::Protocol;
@@ -13,7 +14,7 @@ use crate::publish::Protocol;
 impl Table {
     /// Services of the host, published ports, and the way out.
     pub(super) fn add_translation(&self, batch: &mut Batch) {
-        let Plan { vpc, bridge, host, dns_port, .. } = self.plan;
+        let Plan { bridge, host, dns_port, .. } = self.plan;
         let links = self.links();
         let ours = || Rule::new().ipv4(true).incoming(&links, true);
         batch.add_base_chain("redirect", nat(HookNumber::Prerouting, -100));
@@ -61,15 +62,17 @@ impl Table {
         };
         let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
         let inward = || Rule::new().ipv4(true).outgoing(&links, true);
-        let rules = [
-            out(vpc),
+        let everything = self.plan.ranges.iter().map(|range| out(*range));
+        let public = Rule::new().ipv4(true).outgoing(&links, false).source_in(PUBLIC_POOL, true);
+        let rules = everything.chain([
+            public.masquerade(),
             out(bridge),
             // The answer must come back here to be translated: to a loopback address it would not,
             // nor from a container that called itself by the host's port.
             inward().source_in(loopback, true).snat(host),
             inward().source_in(bridge, true).was_redirected().snat(host),
-        ];
-        rules.iter().for_each(|rule| batch.add_rule("leave", rule.exprs()));
+        ]);
+        rules.for_each(|rule| batch.add_rule("leave", rule.exprs()));
     }
 }
 

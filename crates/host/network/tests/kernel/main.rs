@@ -13,5 +13,6 @@ mod names;
 mod ports;
 mod ranges;
 mod reach;
+mod vpcs;
 mod walls;
 mod world;

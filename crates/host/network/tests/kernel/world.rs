@@ -75,7 +75,7 @@ fn make_world() -> World {
         run(&format!("ip addr add {OUTSIDE}/24 dev wan"));
         run("ip link set wan up");
         // Knows a way to our ranges, so that only our table can keep it out.
-        for range in ["172.31.0.0/16", "172.30.0.0/16"] {
+        for range in ["172.31.0.0/16", "172.30.0.0/16", "198.18.0.0/15"] {
             run(&format!("ip route add {range} via {HOST_OUTSIDE}"));
         }
     });
@@ -177,6 +177,7 @@ pub(crate) fn id(name: &str) -> EndpointId {
 pub(crate) fn eni(last: u8, groups: &[&str]) -> EniSpec {
     let address = Ipv4Addr::new(172, 31, 0, last);
     EniSpec {
+        id: None,
         address,
         prefix: 20,
         gateway: Ipv4Addr::new(172, 31, 0, 1),

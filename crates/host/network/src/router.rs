@@ -1,0 +1,391 @@
+//! Routers: a namespace a VPC, in which the VPC's endpoints end, so that addresses of different VPCs may be the same.
+//!
+//! A router hangs on the host as a bridged container does, by one link with an address of the bridge's range: by it
+//! packets leave the VPC, and what the host serves is reached. Inside, a [`Worker`] of its own does what the host's
+//! does for the default VPC, with a table that has routes, gateways and ACLs too. The host's worker hands on what
+//! is asked of its endpoints.
+//!
+//! **Invariant:** what a router's worker knows of its VPC is what the host's worker was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use longshore_types::{Chain, Cidr, Steps, VpcId};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use traffic::SecurityGroup;
+use traffic::feed::{Change, Feed, Item, Place, Vpc};
+
+use crate::endpoint::{Attached, EniSpec, Role};
+use crate::error::NetworkError;
+use crate::forgetter::Forgetter;
+use crate::learn::News;
+use crate::limits;
+use crate::names::{EndpointId, NetTag};
+use crate::netlink::{Requests, Socket};
+use crate::netns::{Pool, Reaper, Recipe};
+use crate::numbers::LinkNumbers;
+use crate::overlay::{Overlay, Underlay};
+use crate::publish::HostPorts;
+use crate::records::Records;
+use crate::ruleset::{Plan, Table, World};
+use crate::setup;
+use crate::worker::{Command, Reply, Turn, Worker};
+
+/// What all routers of a host have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Routers {
+    pub(crate) underlay: Option<Underlay>,
+    pub(crate) mtu: u32,
+    pub(crate) steps: Steps,
+}
+
+/// The host's worker's end of a router.
+#[derive(Debug)]
+pub(crate) struct Router {
+    commands: Sender<Command>,
+    /// The namespace's own name among the endpoints.
+    pub(crate) endpoint: EndpointId,
+    /// The endpoints that are plugged in.
+    pub(crate) placed: BTreeSet<EndpointId>,
+}
+
+impl Router {
+    /// Asks and waits. Nothing waits for the host's worker meanwhile but those who ask it.
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| NetworkError::Closed)?;
+        answer.blocking_recv().map_err(|_| NetworkError::Closed)?
+    }
+
+    /// Hands on what is to be answered from there.
+    pub(crate) fn pass(&self, command: Command) {
+        // One that ended answers nobody, which they are told.
+        drop(self.commands.send(command));
+    }
+}
+
+/// The name of a VPC's router among the endpoints; no task is called so.
+fn endpoint_of(vpc: &VpcId) -> EndpointId {
+    format!("router.{vpc}").parse().expect("an id is letters, digits and hyphens")
+}
+
+impl Worker {
+    /// The VPC that an interface is in, if that has a router of its own.
+    pub(crate) fn router_of(&self, spec: &EniSpec) -> Option<VpcId> {
+        let interface = self.feed.interfaces.get(spec.id.as_ref()?)?;
+        let vpc = self.feed.vpcs.get(&interface.vpc);
+        // Of a VPC that nobody told of there is no router either, and it is not the default one.
+        let is_default = vpc.is_some_and(|vpc| vpc.is_default);
+        (!is_default && self.table.plan().router.is_none()).then(|| interface.vpc.clone())
+    }
+
+    pub(crate) fn attach_behind(
+        &mut self,
+        vpc: &VpcId,
+        id: EndpointId,
+        spec: EniSpec,
+        reply: Reply<Attached>,
+    ) {
+        match self.routers.get_mut(vpc) {
+            Some(router) => {
+                router.placed.insert(id.clone());
+                router.pass(Command::AttachEni { id, spec, reply });
+            }
+            None => drop(reply.send(Err(self.why_unrouted(vpc)))),
+        }
+    }
+
+    /// Why a VPC has no router here.
+    fn why_unrouted(&self, vpc: &VpcId) -> NetworkError {
+        let told = self.feed.vpcs.get(vpc);
+        let fits = told.map_or(Ok(()), |vpc| self.check_room(vpc));
+        fits.err().unwrap_or_else(|| NetworkError::NoRouter { vpc: vpc.clone() })
+    }
+
+    fn check_room(&self, vpc: &Vpc) -> Result<(), NetworkError> {
+        let bridge = self.table.plan().bridge;
+        if let Some(range) = vpc.ranges.iter().find(|range| range.overlaps(bridge)) {
+            return Err(NetworkError::RangesOverlap { first: *range, second: bridge });
+        }
+        if !self.routers.contains_key(&vpc.id) && self.routers.len() >= limits::ROUTERS_MAX {
+            return Err(NetworkError::TooManyRouters { limit: limits::ROUTERS_MAX });
+        }
+        Ok(())
+    }
+
+    /// The router that has an endpoint.
+    pub(crate) fn router_with(&mut self, id: &EndpointId) -> Option<&mut Router> {
+        self.routers.values_mut().find(|router| router.placed.contains(id))
+    }
+
+    pub(crate) fn reconcile_routers(
+        &mut self,
+        keep: &BTreeSet<EndpointId>,
+    ) -> Result<(), NetworkError> {
+        let mut outcome = Ok(());
+        for router in self.routers.values_mut() {
+            let keep = keep.clone();
+            let asked = router.ask(|reply| Command::Reconcile { keep: keep.clone(), reply });
+            router.placed.retain(|id| keep.contains(id));
+            outcome = outcome.and(asked);
+        }
+        outcome
+    }
+
+    /// Has a router for every VPC in which the host has an interface, each knowing what was told of its VPC.
+    pub(crate) fn follow_routers(&mut self, turn: &mut Turn) -> Result<(), NetworkError> {
+        if self.table.plan().router.is_some() {
+            return Ok(());
+        }
+        let is_here = |vpc: &Vpc| {
+            let mut its = self.feed.interfaces.values().filter(|it| it.vpc == vpc.id);
+            its.any(|it| it.place == Place::Here)
+        };
+        let vpcs = self.feed.distinct_vpcs().filter(|vpc| !vpc.is_default && is_here(vpc));
+        let vpcs: Vec<Vpc> = vpcs.cloned().collect();
+        let wanted: BTreeSet<VpcId> = vpcs.iter().map(|vpc| vpc.id.clone()).collect();
+        let is_idle = |(id, router): (&VpcId, &Router)| {
+            (!wanted.contains(id) && router.placed.is_empty()).then(|| id.clone())
+        };
+        let idle: Vec<VpcId> = self.routers.iter().filter_map(is_idle).collect();
+        for vpc in idle {
+            self.end_router(turn, &vpc);
+        }
+        let mut outcome = Ok(());
+        let known: BTreeSet<VpcId> = self.routers.keys().cloned().collect();
+        for vpc in vpcs {
+            // The region would say the same again: who wants to attach there is told.
+            if let Err(error) = self.check_room(&vpc) {
+                warn!(vpc = %vpc.id, error = %Chain(&error), "no router for a VPC");
+                continue;
+            }
+            outcome = outcome.and(self.ensure_router(turn, &vpc));
+        }
+        // Those that stay for endpoints which are still here know of nothing any more.
+        for vpc in known.union(&wanted) {
+            outcome = outcome.and(self.tell_router(turn, vpc));
+        }
+        outcome
+    }
+
+    fn ensure_router(&mut self, turn: &mut Turn, vpc: &Vpc) -> Result<(), NetworkError> {
+        if self.routers.contains_key(&vpc.id) {
+            return Ok(());
+        }
+        let endpoint = endpoint_of(&vpc.id);
+        self.attach_router(turn, &endpoint, &vpc.id)?;
+        let opened = self.open_router(&endpoint, vpc);
+        match opened {
+            Ok(router) => {
+                info!(vpc = %vpc.id, "router is up");
+                self.routers.insert(vpc.id.clone(), router);
+                Ok(())
+            }
+            Err(error) => {
+                drop(self.remove(turn, |it| it.id == endpoint));
+                Err(error)
+            }
+        }
+    }
+
+    fn open_router(&mut self, id: &EndpointId, vpc: &Vpc) -> Result<Router, NetworkError> {
+        let path = self.records.namespace(id);
+        let failed = |source| NetworkError::io(format!("open {}", path.display()), source);
+        let namespace = File::open(&path).map_err(failed)?;
+        let (commands, inbox) = channel();
+        let (ready, opened) = oneshot::channel();
+        let opening = Opening {
+            namespace,
+            run_dir: self.records.of_router(&vpc.id),
+            plan: self.table.router_plan(vpc),
+            common: self.common.clone(),
+            vpc: vpc.clone(),
+        };
+        let work = move || match opening.open() {
+            Ok(worker) => {
+                let placed = worker.endpoints.keys().cloned().collect();
+                drop(ready.send(Ok(placed)));
+                worker.run(&inbox);
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        };
+        thread::Builder::new()
+            .name("router".to_owned())
+            .spawn(work)
+            .map_err(|source| NetworkError::io("start a router's thread", source))?;
+        let placed = opened.blocking_recv().map_err(|_| NetworkError::Closed)??;
+        Ok(Router { commands, endpoint: id.clone(), placed })
+    }
+
+    fn tell_router(&mut self, turn: &mut Turn, vpc: &VpcId) -> Result<(), NetworkError> {
+        let feed = part_of(&self.feed, vpc);
+        let publics = publics_of(&feed);
+        let groups: Vec<SecurityGroup> =
+            self.groups.iter().flat_map(BTreeMap::values).cloned().collect();
+        let network = Change { put: feed.items().collect(), gone: vec![] };
+        let Some(router) = self.routers.get(vpc) else { return Ok(()) };
+        let news = News { groups, network, is_whole: true };
+        let endpoint = router.endpoint.clone();
+        router.ask(|reply| Command::Learn { news, reply })?;
+        self.lead_publics(turn, &endpoint, publics)
+    }
+
+    /// Has public addresses lead to a router, and those of before no more.
+    fn lead_publics(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        publics: BTreeSet<Ipv4Addr>,
+    ) -> Result<(), NetworkError> {
+        let Some(before) = self.endpoints.get(id).cloned() else { return Ok(()) };
+        let Role::Router { vpc, publics: held } = &before.role else { return Ok(()) };
+        let others: BTreeSet<Ipv4Addr> = self
+            .endpoints
+            .values()
+            .filter(|other| other.id != *id)
+            .flat_map(|other| other.publics().copied().chain([other.address]))
+            .collect();
+        // What is no public address, or another VPC's, leads nowhere new.
+        let is_free = |it: &Ipv4Addr| limits::PUBLIC_POOL.contains(*it) && !others.contains(it);
+        let publics: BTreeSet<Ipv4Addr> = publics.into_iter().filter(is_free).collect();
+        if publics == *held {
+            return Ok(());
+        }
+        let Some(link) = before.host_link() else { return Ok(()) };
+        let mut after = before.clone();
+        after.role = Role::Router { vpc: vpc.clone(), publics: publics.clone() };
+        self.records.save(&after)?;
+        for gone in held.difference(&publics) {
+            let mut requests = Requests::default();
+            requests.delete_host_route(link.index, *gone);
+            drop(self.route.ask(&requests));
+        }
+        self.forgetter.forget(held.difference(&publics).copied());
+        for new in publics.difference(held) {
+            let mut requests = Requests::default();
+            requests.add_route_by(link.index, *new, before.address);
+            self.route.ask(&requests)?;
+        }
+        let world = World {
+            groups: &self.groups,
+            endpoints: &self.endpoints,
+            remotes: &self.overlay.remotes,
+            hosts: &self.overlay.hosts,
+            feed: &self.feed,
+        };
+        self.table.remove_endpoints(&mut turn.batch, world, &[&before]);
+        self.table.add_endpoints(&mut turn.batch, world, &[&after]);
+        self.endpoints.insert(id.clone(), after);
+        Ok(())
+    }
+
+    fn end_router(&mut self, turn: &mut Turn, vpc: &VpcId) {
+        let Some(router) = self.routers.remove(vpc) else { return };
+        let ended = router.ask(|reply| Command::Uninstall { reply });
+        let removed = self.remove(turn, |it| it.id == router.endpoint);
+        for error in [ended.err(), removed.err()].into_iter().flatten() {
+            warn!(%vpc, error = %Chain(&error), "router not wholly removed");
+        }
+        info!(%vpc, "router is gone");
+    }
+
+    /// Before the host's own things go.
+    pub(crate) fn uninstall_routers(&mut self) -> Result<(), NetworkError> {
+        let mut outcome = Ok(());
+        for router in std::mem::take(&mut self.routers).into_values() {
+            outcome = outcome.and(router.ask(|reply| Command::Uninstall { reply }));
+        }
+        outcome
+    }
+}
+
+/// What is told of one VPC.
+fn part_of(feed: &Feed, vpc: &VpcId) -> Feed {
+    let is_its = |item: &Item| match item {
+        Item::Vpc(it) => it.id == *vpc,
+        Item::Subnet(it) => it.vpc == *vpc,
+        Item::RouteTable(it) => it.vpc == *vpc,
+        Item::NetworkAcl(it) => it.vpc == *vpc,
+        Item::NatGateway(it) => it.vpc == *vpc,
+        Item::Interface(it) => it.vpc == *vpc,
+    };
+    feed.items().filter(is_its).collect()
+}
+
+/// The addresses by which a host's part of a VPC is seen outside: those of its interfaces, and of its gateways.
+fn publics_of(feed: &Feed) -> BTreeSet<Ipv4Addr> {
+    let here = feed.interfaces.values().filter(|it| it.place == Place::Here);
+    let gateways = feed.nat_gateways.values().filter_map(|nat| nat.public);
+    here.filter_map(|it| it.public).chain(gateways).collect()
+}
+
+/// What a router's thread begins with.
+struct Opening {
+    namespace: File,
+    run_dir: PathBuf,
+    plan: Plan,
+    common: Routers,
+    vpc: Vpc,
+}
+
+impl Opening {
+    fn open(self) -> Result<Worker, NetworkError> {
+        let Self { namespace, run_dir, plan, common, vpc } = self;
+        let outside = Socket::route()?;
+        setns(&namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NetworkError::io("enter a router's namespace", errno.into()))?;
+        let mut route = Socket::route()?;
+        setup::forward()?;
+        claim(&mut route, plan.tag, &vpc.ranges)?;
+        let records = Records::open(&run_dir)?;
+        let endpoints = setup::find_living(&mut route, &records, plan.tag)?;
+        let links = setup::links_of(&mut route, plan.tag)?;
+        let numbers = LinkNumbers::open(records.clone(), &links.into_values().collect());
+        let recipe =
+            Recipe { tag: plan.tag, mtu: common.mtu, is_link_local_open: plan.is_link_local_open };
+        let pool = Pool::start(&recipe, numbers, (limits::ROUTER_POOL, 1))?;
+        let overlay = Overlay::new(plan.tag.overlay(), common.underlay);
+        let mut worker = Worker {
+            route,
+            netfilter: Socket::netfilter()?,
+            pool,
+            reaper: Reaper::start()?,
+            forgetter: Forgetter::start()?,
+            table: Table::new(plan),
+            ports: HostPorts::new(1..=1),
+            groups: records.groups()?,
+            is_behind: false,
+            feed: Feed::default(),
+            overlay: overlay.behind(outside, namespace),
+            endpoints,
+            next_bridge: 2,
+            steps: common.steps.clone(),
+            routers: BTreeMap::new(),
+            common,
+            records,
+        };
+        worker.recall()?;
+        worker.replace_table()?;
+        Ok(worker)
+    }
+}
+
+/// Addresses of the VPC that no interface has do not leave by the uplink.
+pub(crate) fn claim(route: &mut Socket, tag: NetTag, ranges: &[Cidr]) -> Result<(), NetworkError> {
+    for range in ranges {
+        let mut requests = Requests::default();
+        requests.add_unreachable(*range, tag.metric());
+        match route.ask(&requests) {
+            Err(error) if !error.is(Errno::EEXIST) => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! VPCs with a router of their own: ranges that overlap, ways out, and ACLs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::Ipv4Addr;
+
+use longshore_types::{SecurityGroupId, SeededEnv};
+use network::feed::{
+    AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, Place, Route, RouteTable, Subnet,
+    Target, Vni, Vpc,
+};
+use network::{Attached, EniSpec, GroupRule, MacAddr, Network, News, Peer, SecurityGroup, Traffic};
+use traffic::path::Step;
+use traffic::{Content, Packet};
+
+use crate::world::{
+    OUTSIDE, World, at, eventually, exists, id, knock, knock_udp, on_a_host, run, serve, serve_at,
+};
+
+const OPEN: &str = "sg-00000000000000001";
+const ONE: &str = "vpc-00000000000000001";
+const TWO: &str = "vpc-00000000000000002";
+
+fn cidr(text: &str) -> longshore_types::Cidr {
+    text.parse().unwrap()
+}
+
+/// What the region tells of VPCs, made up piece by piece. Each VPC is 10.0.0.0/16 with subnets of /24.
+#[derive(Default)]
+struct Told {
+    feed: Feed,
+}
+
+/// The last digit of a VPC's id is that of the ids of all that is in it.
+fn digit(vpc: &str) -> char {
+    vpc.chars().last().unwrap()
+}
+
+impl Told {
+    fn vpc(mut self, id: &str) -> Self {
+        let id: longshore_types::VpcId = id.parse().unwrap();
+        self.feed.put(Item::Vpc(Vpc {
+            vni: Vni::of(&id),
+            id,
+            ranges: vec![cidr("10.0.0.0/16")],
+            has_dns: true,
+            has_dns_hostnames: true,
+            is_default: false,
+        }));
+        self
+    }
+
+    /// The subnet 10.0.`number`.0/24, with a table and an ACL of its own that allows all.
+    fn subnet(mut self, vpc: &str, number: u8, routes: &[(&str, Target)]) -> Self {
+        let digit = digit(vpc);
+        let routes = routes
+            .iter()
+            .map(|(range, target)| Route { destination: cidr(range), target: target.clone() });
+        self.feed.put(Item::Subnet(Subnet {
+            id: format!("subnet-{number:07x}{digit}").parse().unwrap(),
+            vpc: vpc.parse().unwrap(),
+            range: cidr(&format!("10.0.{number}.0/24")),
+            table: format!("rtb-{number:07x}{digit}").parse().unwrap(),
+            acl: format!("acl-{number:07x}{digit}").parse().unwrap(),
+        }));
+        self.feed.put(Item::RouteTable(RouteTable {
+            id: format!("rtb-{number:07x}{digit}").parse().unwrap(),
+            vpc: vpc.parse().unwrap(),
+            routes: routes.collect(),
+        }));
+        let all = || vec![entry(100, true, Traffic::All, "0.0.0.0/0")];
+        self.acl(vpc, number, all(), all())
+    }
+
+    fn acl(mut self, vpc: &str, number: u8, ingress: Vec<AclEntry>, egress: Vec<AclEntry>) -> Self {
+        let id = format!("acl-{number:07x}{}", digit(vpc)).parse().unwrap();
+        self.feed.put(Item::NetworkAcl(NetworkAcl {
+            id,
+            vpc: vpc.parse().unwrap(),
+            ingress,
+            egress,
+        }));
+        self
+    }
+
+    fn nat(mut self, vpc: &str, subnet: u8, public: [u8; 4]) -> Self {
+        self.feed.put(Item::NatGateway(NatGateway {
+            id: format!("nat-0000000{}", digit(vpc)).parse().unwrap(),
+            vpc: vpc.parse().unwrap(),
+            subnet: format!("subnet-{subnet:07x}{}", digit(vpc)).parse().unwrap(),
+            public: Some(public.into()),
+        }));
+        self
+    }
+
+    fn interface(
+        mut self,
+        vpc: &str,
+        (subnet, last): (u8, u8),
+        groups: &[&str],
+        public: Option<[u8; 4]>,
+    ) -> Self {
+        self.feed.put(Item::Interface(Interface {
+            id: eni_id(vpc, subnet, last).parse().unwrap(),
+            vpc: vpc.parse().unwrap(),
+            subnet: format!("subnet-{subnet:07x}{}", digit(vpc)).parse().unwrap(),
+            address: [10, 0, subnet, last].into(),
+            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+            public: public.map(Into::into),
+            place: Place::Here,
+        }));
+        self
+    }
+
+    fn tell(&self, world: &World, network: &Network, groups: Vec<SecurityGroup>) {
+        let put = self.feed.items().collect();
+        let change = network::feed::Change { put, gone: vec![] };
+        let news = News { groups, network: change, is_whole: true };
+        world.runtime.block_on(network.learn(news)).unwrap();
+    }
+}
+
+fn eni_id(vpc: &str, subnet: u8, last: u8) -> String {
+    format!("eni-{subnet:04x}{last:03x}{}", digit(vpc))
+}
+
+fn entry(number: u16, is_allowed: bool, traffic: Traffic, peer: &str) -> AclEntry {
+    AclEntry { number, is_allowed, traffic, peer: cidr(peer) }
+}
+
+fn nat_of(vpc: &str) -> Target {
+    Target::NatGateway(format!("nat-0000000{}", digit(vpc)).parse().unwrap())
+}
+
+fn open_group() -> SecurityGroup {
+    let all = || vec![GroupRule { traffic: Traffic::All, peer: Peer::Network(cidr("0.0.0.0/0")) }];
+    SecurityGroup { id: OPEN.parse().unwrap(), ingress: all(), egress: all() }
+}
+
+fn spec(vpc: &str, (subnet, last): (u8, u8), groups: &[&str]) -> EniSpec {
+    EniSpec {
+        id: Some(eni_id(vpc, subnet, last).parse().unwrap()),
+        address: [10, 0, subnet, last].into(),
+        prefix: 24,
+        gateway: [10, 0, subnet, 1].into(),
+        mac: MacAddr::new([2, 0, 0, 0, subnet, last]),
+        security_groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+        assign_public_ip: false,
+    }
+}
+
+fn attach(
+    world: &World,
+    network: &Network,
+    vpc: &str,
+    place: (u8, u8),
+    groups: &[&str],
+) -> Attached {
+    let name = id(&format!("{vpc}-{}-{}", place.0, place.1));
+    let attaching = network.attach_eni(&name, spec(vpc, place, groups));
+    let attached = world.runtime.block_on(attaching).unwrap();
+    serve_at(&attached, 80);
+    attached
+}
+
+fn reaches(from: &Attached, to: Ipv4Addr) -> bool {
+    at(from, || knock(to, 80)).is_some()
+}
+
+fn assert_seen_as(from: &Attached, to: Ipv4Addr, seen: Ipv4Addr) {
+    eventually("it is reached", || at(from, || knock(to, 80)) == Some(seen));
+}
+
+#[test]
+fn two_vpcs_have_the_same_addresses_and_nothing_to_do_with_each_other() {
+    on_a_host(|world| {
+        let network = world.open();
+        let told = [ONE, TWO].into_iter().fold(Told::default(), |told, vpc| {
+            let told = told.vpc(vpc).subnet(vpc, 1, &[]);
+            told.interface(vpc, (1, 4), &[OPEN], None).interface(vpc, (1, 5), &[OPEN], None)
+        });
+        let told = told.interface(TWO, (1, 6), &[OPEN], None);
+        told.tell(world, &network, vec![open_group()]);
+        let [first, second] = [ONE, TWO].map(|vpc| attach(world, &network, vpc, (1, 4), &[OPEN]));
+        let peer = attach(world, &network, ONE, (1, 5), &[OPEN]);
+        let other = attach(world, &network, TWO, (1, 6), &[OPEN]);
+        assert_eq!(first.address, second.address);
+        assert_seen_as(&first, peer.address, first.address);
+        assert_seen_as(&other, second.address, other.address);
+        assert!(!reaches(&second, peer.address), "it is in the other VPC");
+        assert!(!reaches(&first, other.address));
+        assert!(!reaches(&first, OUTSIDE), "no route leads out");
+        // An agent that is killed: everything goes on, and the next one knows it.
+        drop(network);
+        let network = world.open();
+        assert_seen_as(&first, peer.address, first.address);
+        let name = id(&format!("{ONE}-1-5"));
+        let again = network.attach_eni(&name, spec(ONE, (1, 5), &[OPEN]));
+        assert_eq!(world.runtime.block_on(again).unwrap(), peer);
+        world.runtime.block_on(network.detach(&name)).unwrap();
+        assert!(!reaches(&first, peer.address));
+        world.runtime.block_on(network.counters(&id(&format!("{TWO}-1-6")))).unwrap();
+        world.runtime.block_on(network.reconcile(&[id(&format!("{ONE}-1-4"))])).unwrap();
+        assert!(!exists(&other.netns) && exists(&first.netns));
+        world.runtime.block_on(network.uninstall()).unwrap();
+        assert!(!exists(&first.netns));
+        assert!(!run("ip -o link").contains("0a0b0c0d"));
+        assert_eq!(run("nft list tables"), "");
+    });
+}
+
+#[test]
+fn a_subnets_table_says_who_gets_out_and_as_whom() {
+    on_a_host(|world| {
+        serve(&world.outside, 80);
+        let (public, nat, peer) = ([198, 18, 0, 4], [198, 18, 0, 9], [198, 18, 0, 7]);
+        let igw = [("0.0.0.0/0", Target::InternetGateway)];
+        let network = world.open();
+        let base = || {
+            Told::default()
+                .vpc(ONE)
+                .subnet(ONE, 1, &igw)
+                .subnet(ONE, 3, &[])
+                .nat(ONE, 1, nat)
+                .interface(ONE, (1, 4), &[OPEN], Some(public))
+                .interface(ONE, (1, 5), &[OPEN], None)
+                .interface(ONE, (2, 4), &[OPEN], None)
+                .interface(ONE, (3, 4), &[OPEN], None)
+                .vpc(TWO)
+                .subnet(TWO, 1, &igw)
+                .interface(TWO, (1, 7), &[OPEN], Some(peer))
+        };
+        let private = [("0.0.0.0/0", nat_of(ONE))];
+        base().subnet(ONE, 2, &private).tell(world, &network, vec![open_group()]);
+        let of = |place| attach(world, &network, ONE, place, &[OPEN]);
+        let (open, plain, hidden, isolated) = (of((1, 4)), of((1, 5)), of((2, 4)), of((3, 4)));
+        let world_side = attach(world, &network, TWO, (1, 7), &[OPEN]);
+        let peer: Ipv4Addr = peer.into();
+        assert_seen_as(&open, peer, public.into());
+        assert_seen_as(&hidden, peer, nat.into());
+        assert_seen_as(&world_side, public.into(), peer);
+        assert_seen_as(&hidden, OUTSIDE, crate::world::HOST_OUTSIDE);
+        assert!(!reaches(&plain, peer), "an internet gateway is for public addresses");
+        assert!(!reaches(&isolated, peer));
+        assert!(!reaches(&world_side, nat.into()), "nobody gets in by a NAT gateway");
+        assert_seen_as(&isolated, open.address, isolated.address);
+        // A blackhole for a part, then the route gone: open connections end too.
+        let holed = [("0.0.0.0/0", nat_of(ONE)), ("198.18.0.0/24", Target::Blackhole)];
+        base().subnet(ONE, 2, &holed).tell(world, &network, vec![open_group()]);
+        assert!(!reaches(&hidden, peer));
+        assert_seen_as(&hidden, OUTSIDE, crate::world::HOST_OUTSIDE);
+        base().subnet(ONE, 2, &[]).tell(world, &network, vec![open_group()]);
+        assert!(!reaches(&hidden, OUTSIDE));
+        // The gateway's own subnet has no way out.
+        let told = base().subnet(ONE, 2, &private).subnet(ONE, 1, &[]);
+        told.tell(world, &network, vec![open_group()]);
+        assert!(!reaches(&hidden, OUTSIDE) && !reaches(&open, OUTSIDE));
+    });
+}
+
+fn any_entries(random: &SeededEnv) -> Vec<AclEntry> {
+    let mut entries: Vec<AclEntry> = (0..random.below(3))
+        .map(|number| {
+            let port = 80 + u16::try_from(random.below(3)).unwrap();
+            let traffic = match random.below(4) {
+                0 => Traffic::All,
+                1 => Traffic::Tcp(port..=port),
+                2 => Traffic::Udp(80..=port),
+                _ => Traffic::Tcp(0..=65_535),
+            };
+            let peers = ["10.0.1.4/32", "10.0.2.0/24", "0.0.0.0/0"];
+            let peer = peers[random.below(3) as usize];
+            entry(u16::try_from(number).unwrap() + 1, random.below(2) == 0, traffic, peer)
+        })
+        .collect();
+    if random.below(4) > 0 {
+        entries.push(entry(100, true, Traffic::All, "0.0.0.0/0"));
+    }
+    entries
+}
+
+/// Whether an answer comes: the packet gets there, and ACLs let the answer through, which has no connection for them.
+fn is_said_to_answer(
+    feed: &Feed,
+    groups: &BTreeMap<SecurityGroupId, SecurityGroup>,
+    (from, to): (&Interface, &Interface),
+    content: Content,
+) -> bool {
+    let packet = Packet { source: from.address, destination: to.address, content };
+    let there = feed.path_from(groups, from, &packet);
+    // A port that programs are given to call from.
+    let content = match content {
+        Content::Tcp(_) => Content::Tcp(40_000),
+        _ => Content::Udp(40_000),
+    };
+    let answer = Packet { source: to.address, destination: from.address, content };
+    let back = feed.path_from(groups, to, &answer);
+    let stops = back.iter().any(|step| matches!(step, Step::Acl { .. }) && !step.passes());
+    // Of the answer only ACLs are asked; a group that would stop it hides what comes after.
+    let open: BTreeMap<_, _> = [(OPEN.parse().unwrap(), open_group())].into();
+    let as_open = |it: &Interface| Interface { groups: vec![OPEN.parse().unwrap()], ..it.clone() };
+    let unjudged = feed.path_from(&open, &as_open(to), &answer);
+    let stops =
+        stops || unjudged.iter().any(|step| matches!(step, Step::Acl { .. }) && !step.passes());
+    there.iter().all(Step::passes) && !stops
+}
+
+#[test]
+fn the_kernel_leads_and_drops_as_the_path_says() {
+    on_a_host(|world| {
+        let network = world.open();
+        let places = [(1, 4), (1, 5), (2, 4)];
+        let base = |random: Option<&SeededEnv>| {
+            let told = places.into_iter().fold(Told::default().vpc(ONE), |told, place| {
+                told.interface(ONE, place, &[OPEN], None)
+            });
+            let told = told.subnet(ONE, 1, &[]).subnet(ONE, 2, &[]);
+            match random {
+                None => told,
+                Some(random) => [1, 2].into_iter().fold(told, |told, number| {
+                    told.acl(ONE, number, any_entries(random), any_entries(random))
+                }),
+            }
+        };
+        base(None).tell(world, &network, vec![open_group()]);
+        let endpoints: Vec<Attached> =
+            places.iter().map(|place| attach(world, &network, ONE, *place, &[OPEN])).collect();
+        for endpoint in &endpoints {
+            serve_at(endpoint, 81);
+        }
+        assert_seen_as(&endpoints[0], endpoints[2].address, endpoints[0].address);
+        let groups: BTreeMap<_, _> = [(OPEN.parse().unwrap(), open_group())].into();
+        for seed in 0..8 {
+            let told = base(Some(&SeededEnv::from_seed(seed)));
+            told.tell(world, &network, vec![open_group()]);
+            let interfaces: BTreeMap<Ipv4Addr, &Interface> =
+                told.feed.interfaces.values().map(|it| (it.address, it)).collect();
+            std::thread::scope(|scope| {
+                for from in &endpoints {
+                    for to in endpoints.iter().filter(|to| to.address != from.address) {
+                        for port in [80, 81] {
+                            let (feed, groups, interfaces) = (&told.feed, &groups, &interfaces);
+                            scope.spawn(move || {
+                                let ends = (interfaces[&from.address], interfaces[&to.address]);
+                                for content in [Content::Tcp(port), Content::Udp(port)] {
+                                    let expected = is_said_to_answer(feed, groups, ends, content);
+                                    let answer = at(from, || match content {
+                                        Content::Tcp(_) => knock(to.address, port),
+                                        _ => knock_udp(to.address, port),
+                                    });
+                                    assert_eq!(
+                                        answer.is_some(),
+                                        expected,
+                                        "seed {seed}: {content:?} {ends:?} {:#?}",
+                                        feed.acls
+                                    );
+                                }
+                            });
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_interface_of_a_vpc_that_nobody_told_of_is_in_no_other_one() {
+    on_a_host(|world| {
+        let network = world.open();
+        let told = Told::default().interface(ONE, (1, 4), &[OPEN], None);
+        told.tell(world, &network, vec![open_group()]);
+        let odd = EniSpec {
+            id: Some(eni_id(ONE, 1, 4).parse().unwrap()),
+            address: [172, 31, 0, 9].into(),
+            prefix: 20,
+            gateway: [172, 31, 0, 1].into(),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
+            security_groups: vec![],
+            assign_public_ip: false,
+        };
+        let refused = world.runtime.block_on(network.attach_eni(&id("stray"), odd)).unwrap_err();
+        assert!(refused.to_string().contains(ONE), "{refused}");
+        assert!(File::open(world.dir.path().join("0a0b0c0d/netns/stray")).is_err());
+        // One whose addresses are those of the host's bridged containers is refused, and nothing else.
+        let mut told = Told::default().vpc(ONE).subnet(ONE, 1, &[]).vpc(TWO).subnet(TWO, 1, &[]);
+        told = told.interface(ONE, (1, 4), &[OPEN], None).interface(TWO, (1, 4), &[OPEN], None);
+        let mut inhabited = told.feed.vpcs[&TWO.parse().unwrap()].clone();
+        inhabited.ranges.push(network.bridge_range());
+        told.feed.put(Item::Vpc(inhabited));
+        told.tell(world, &network, vec![open_group()]);
+        attach(world, &network, ONE, (1, 4), &[OPEN]);
+        let other = id("other");
+        let refused = network.attach_eni(&other, spec(TWO, (1, 4), &[OPEN]));
+        let refused = world.runtime.block_on(refused).unwrap_err();
+        assert!(refused.to_string().contains("overlap"), "{refused}");
+    });
+}
