@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -147,6 +148,49 @@ def test_a_service_is_spread_over_the_hosts_and_outlives_each_of_them(world):
     assert instances(ecs)["host1"]["status"] == "DRAINING"
     shown = region.longshore("node", "ls").stdout
     assert "DRAINING" in shown and "host2" in shown
+
+
+@pytest.mark.parametrize("how", ["cut off", "agent killed"])
+def test_a_fenced_task_has_ended_on_a_host_that_is_out_of_touch_before_it_runs_elsewhere(world, how):
+    region, (_, two, three) = world
+    ecs = region.client("ecs")
+    ecs.register_task_definition(family="only", networkMode="none", requiresCompatibilities=["EC2"],
+                                 tags=[{"key": "longshore.fence", "value": "true"}],
+                                 containerDefinitions=[{"name": "main", "image": f"{SUBNET}.1:{PORT}/box:1",
+                                                        "command": ["sleep", "infinity"], "memory": 16, "stopTimeout": 2,
+                                                        "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}])
+    name = how.replace(" ", "-")
+    ecs.create_service(cluster="web", serviceName=name, taskDefinition="only", desiredCount=1, launchType="EC2")
+
+    def running():
+        arns = ecs.list_tasks(cluster="web", serviceName=name)["taskArns"]
+        tasks = ecs.describe_tasks(cluster="web", tasks=arns)["tasks"] if arns else []
+        return next((task for task in tasks if task["lastStatus"] == "RUNNING"), None)
+
+    first, _ = eventually("the fenced task", running)
+    arns = {name: it["containerInstanceArn"] for name, it in instances(ecs).items()}
+    host = next(host for host in (two, three) if arns[host.name] == first["containerInstanceArn"])
+    assert processes_of(first["taskArn"])
+    began = time.monotonic()
+    host.cut_off() if how == "cut off" else host.kill()
+    seen = {}
+
+    def replaced():
+        # Never both, whenever it is looked at: the newer one first.
+        now = running()
+        newer = now and now["taskArn"] != first["taskArn"] and processes_of(now["taskArn"])
+        older = processes_of(first["taskArn"])
+        assert not (newer and older), "the task runs twice"
+        if not older:
+            seen.setdefault("ended", time.monotonic() - began)
+        return newer
+
+    _, seconds = eventually("the fenced task, elsewhere", replaced, LOST_S_MAX)
+    print(f"{how}: ended there after {seen['ended']:.1f} s, and elsewhere after {seconds:.1f} s")
+    host.heal() if how == "cut off" else host.again()
+    eventually("the host once more", lambda: instances(ecs)[host.name]["agentConnected"], 60)
+    assert not processes_of(first["taskArn"])
+    ecs.delete_service(cluster="web", service=name, force=True)
 
 
 def test_a_host_that_is_removed_is_out_at_once_and_comes_back_by_a_token_alone(world):

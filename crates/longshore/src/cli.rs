@@ -807,6 +807,9 @@ pub(crate) struct Simulate {
     /// Seconds to keep all tasks running before they are stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) hold: u64,
+    /// Restart the region while all tasks run, and say how long it takes until every host is back
+    #[arg(long, conflicts_with_all = ["endpoint", "curve"])]
+    pub(crate) restart: bool,
     /// CPU units of a host; 1024 are a core
     #[arg(long, value_name = "UNITS", default_value_t = 16_384,
           value_parser = clap::value_parser!(u64).range(128..=1_048_576))]

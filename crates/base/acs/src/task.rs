@@ -65,9 +65,19 @@ pub struct Task {
     /// The availability zone that it was placed in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Ours: its host ends it itself when it was out of touch with the region for too long.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_fenced: bool,
+    /// Ours, for the disk: the lease that a fenced task was accepted under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_epoch: Option<u64>,
     /// Ours: Amazon's hosts ask their hypervisor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vpc_id: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Task {

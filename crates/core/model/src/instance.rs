@@ -63,6 +63,9 @@ pub struct AgentState {
     /// When something last came from it, of one that went away; a region's start begins the wait anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Timestamp>,
+    /// The longest limit that it may go by: its fenced tasks run on for so long without a word from the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
 }
 
 impl AgentState {

@@ -133,13 +133,16 @@ pub const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
 pub const OS_ATTRIBUTE: &str = "ecs.os-type";
 /// Other kinds that an instance's operator says it runs as well, by emulation; separated by commas.
 pub const EMULATES_ATTRIBUTE: &str = "longshore.emulates";
+/// The instance ends fenced tasks itself when it is out of touch with the region; and the tag, with the value `true`,
+/// of a task definition whose tasks are fenced.
+pub const FENCE: &str = "longshore.fence";
 /// The instance's agent holds a whole task to its size.
 pub const TASK_SIZE_ATTRIBUTE: &str = "ecs.capability.task-cpu-mem-limit";
 
 impl RequiredAttribute {
     /// Whether ECS shows it among a task definition's `requiresAttributes`: it places by these without saying so.
     pub fn is_shown(&self) -> bool {
-        !matches!(&*self.name, ARCHITECTURE_ATTRIBUTE | OS_ATTRIBUTE | TASK_SIZE_ATTRIBUTE)
+        !matches!(&*self.name, ARCHITECTURE_ATTRIBUTE | OS_ATTRIBUTE | TASK_SIZE_ATTRIBUTE | FENCE)
     }
 }
 
@@ -183,6 +186,11 @@ pub struct TaskDefinition {
 }
 
 impl TaskDefinition {
+    /// Whether its tasks end by themselves on a host that is out of touch, before they are replaced.
+    pub fn is_fenced(&self) -> bool {
+        self.requires_attributes.iter().any(|required| required.name == FENCE)
+    }
+
     pub fn arn(&self, region: &RegionName) -> TaskDefinitionArn {
         let scope = Scope { region: region.clone(), account: self.account };
         TaskDefinitionArn { scope, id: self.id.clone() }

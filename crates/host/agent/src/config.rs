@@ -41,6 +41,9 @@ pub struct AgentConfig {
     pub log_endpoints: Vec<String>,
     /// Where log drivers may send output that do not send it to the region: not to this machine and its link.
     pub log_egress: Egress,
+    /// Where the host's lease is, which fenced tasks depend on and which ends with the machine; without one the host
+    /// takes none of those.
+    pub lease_file: Option<PathBuf>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
     /// How SDKs in containers find the region; `None` tells them nothing of it.
@@ -84,6 +87,7 @@ impl AgentConfig {
             reserved_memory_mib: 0,
             log_endpoints: Vec::new(),
             log_egress: Egress::default(),
+            lease_file: None,
             is_fargate: true,
             region_for_tasks: None,
             introspection: None,

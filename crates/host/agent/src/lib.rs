@@ -21,6 +21,7 @@ pub mod engine;
 mod fakes;
 mod housekeeping;
 pub mod introspection;
+mod lease;
 mod limits;
 pub mod logdriver;
 mod memory;
@@ -52,6 +53,7 @@ pub use state_dir::StateError;
 
 use crate::client::{Api, ApiConfig, RegionLink};
 use crate::engine::{Context, CredentialsBook, Engine, InstanceBook, OwnersBook, SecretsBook};
+use crate::lease::HostLease;
 use crate::limits::STARTS_MAX;
 use crate::logdriver::{LogShipping, RemoteReach};
 use crate::poll::PollEndpoint;
@@ -114,6 +116,7 @@ impl Agent {
             task_limits: config.task_limits,
             answers_containers: parts.endpoint.is_some(),
             instance: InstanceBook::default(),
+            lease: HostLease::new(config.lease_file.clone(), Arc::clone(&parts.ids)),
             owners: OwnersBook::default(),
             starts: Semaphore::new(STARTS_MAX),
             changed: Notify::new(),

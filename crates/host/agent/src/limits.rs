@@ -36,6 +36,8 @@ pub(crate) const TASKS_MAX: usize = 10_000;
 pub(crate) const TOMBSTONES_MAX: usize = 4_096;
 
 pub(crate) const API_TIMEOUT_MS: u64 = 42_000;
+/// Hosts whose region has let go of all of them come back spread over this.
+pub(crate) const RECONNECT_JITTER_MS: u64 = 500;
 /// A link that was cut and is whole again is not waited for by way of an old attempt for longer than this.
 pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 /// A frame that takes longer to leave means that nobody reads any more.

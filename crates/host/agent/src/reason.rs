@@ -15,6 +15,7 @@ use crate::spec::TaskSpec;
 
 pub(crate) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
 pub(crate) const VANISHED: &str = "ContainerVanishedError: The container was gone when the agent came back; its exit code is not known";
+pub(crate) const FENCED_OFF: &str = "FenceError: The host was out of touch with its region for so long that the task may run elsewhere";
 const ESSENTIAL: &str = "Essential container in task exited";
 
 /// The reason of a task that has stopped; empty where the region knows best.
@@ -150,6 +151,7 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
         Failure::Group { why } => resources(&Chain(why)),
         Failure::Name { why } => resources(why),
         Failure::Network { why } => network(&Chain(why)),
+        Failure::NoLease => "FenceError: This host does not hold tasks to a lease".to_owned(),
         Failure::NamespaceGone => network(&"the network namespace is gone"),
         Failure::ContainerNetwork { why } => format!(
             "CannotStartContainerError: failed to set up container networking: {}",

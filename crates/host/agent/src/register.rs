@@ -9,6 +9,8 @@ use crate::client::{Api, Attribute, Backoff, CallError, Register, Resource};
 use crate::config::{AgentConfig, Parts};
 use crate::state_dir::InstanceRecord;
 
+/// Says that a host ends fenced tasks itself.
+const FENCE_ATTRIBUTE: &str = "longshore.fence";
 const DEFAULT_CLUSTER: &str = "default";
 
 /// An instance that the region knows.
@@ -114,6 +116,9 @@ fn request(
     attributes.push(Attribute::with("longshore.eni", "true"));
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
+    }
+    if config.lease_file.is_some() {
+        attributes.push(Attribute::with(FENCE_ATTRIBUTE, "true"));
     }
     if config.is_fargate {
         attributes.push(Attribute::with("longshore.fargate", "true"));

@@ -11,6 +11,7 @@
 //! | `proto`, `files` | what the two say to each other, and what they leave on disk |
 //! | `spool` | the container's output on disk, and following it |
 //! | `oci`, `rootfs`, `users`, `caps`, `seccomp` | a specification turned into what the kernel needs |
+//! | `lease` | until when fenced containers may run, which their shims hold them to |
 //! | `launch`, `init` | the last steps inside the container |
 //! | `cgroup` | limits and usage, both versions |
 //! | `storage` | what containers' files take of the disk |
@@ -35,6 +36,7 @@ mod files;
 mod ids;
 mod init;
 mod launch;
+mod lease;
 mod oci;
 mod pool;
 mod proto;
@@ -53,6 +55,7 @@ mod users;
 pub use cgroup::GroupNumber;
 pub use error::SandboxError;
 pub use ids::{ContainerId, GroupId, NotAName};
+pub use lease::{FencedBy, Lease, uptime_ms};
 pub use nix::sys::signal::Signal;
 pub use rootfs::merged;
 pub use sandboxes::Sandboxes;

@@ -8,6 +8,7 @@ use longshore_types::{Steps, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContainerId, GroupId};
+use crate::lease::FencedBy;
 
 /// Where sandboxes live on this host. Everything named here carries the region's tag, so that two
 /// regions on one machine never meet.
@@ -79,6 +80,9 @@ pub struct ContainerSpec {
     pub tty: bool,
     pub open_stdin: bool,
     pub log: LogSink,
+    /// Its shim ends it when this is over, whether or not there is an agent.
+    #[serde(default)]
+    pub fence: Option<FencedBy>,
 }
 
 impl ContainerSpec {
@@ -114,6 +118,7 @@ impl ContainerSpec {
             tty: false,
             open_stdin: false,
             log: LogSink::Discard,
+            fence: None,
         }
     }
 }

@@ -212,6 +212,7 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     };
     config.region_for_tasks = region_for_tasks(home, &args.host);
     config.introspection = args.host.introspection();
+    config.lease_file = Some(host.run_dir.join("lease"));
     config
 }
 

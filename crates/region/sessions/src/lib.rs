@@ -37,7 +37,7 @@ pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 use orders::Orders;
 pub use orders::prepare;
 pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
-pub use presence::{Agent, connected, disconnected};
+pub use presence::{Agent, Opened, connected, disconnected};
 
 /// What is known of open sessions. Everything here is rebuilt by agents that reconnect.
 #[derive(Debug)]

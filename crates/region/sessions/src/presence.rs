@@ -28,12 +28,20 @@ impl Agent {
     }
 }
 
+/// A session that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub number: u32,
+    /// After how much silence its instance is lost.
+    pub lost_after_ms: u64,
+}
+
 /// Writes that the agent is there, and takes the next session number.
 pub async fn connected(
     control: &Control,
     instance: &Instance,
     agent: &Agent,
-) -> Result<u32, ApiError> {
+) -> Result<Opened, ApiError> {
     let decided = control.decide(|view, now| {
         let row = view.instances.get(instance.scope.account, &instance.id);
         let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
@@ -47,11 +55,40 @@ pub async fn connected(
         next.agent.version = agent.version.clone().or(next.agent.version);
         next.agent.hash = agent.hash.clone().or(next.agent.hash);
         next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
+        let lost_after_ms = control.heartbeat_timeout_ms(view, &next);
+        if next.makes_interfaces() {
+            // It may go by the one before until it has acknowledged this one.
+            next.agent.lease_ms = next.agent.lease_ms.max(Some(lost_after_ms));
+        }
         next.version += 1;
-        let number = next.agent.session;
+        let opened = Opened { number: next.agent.session, lost_after_ms };
         let mut batch = Batch::on(view);
         batch.put(next);
-        Ok((batch, number))
+        Ok((batch, opened))
+    });
+    decided.await
+}
+
+/// Writes by which limit the session's agent may go: a longer one before it is told of it, a shorter one once it has
+/// acknowledged it.
+pub(crate) async fn goes_by(
+    control: &Control,
+    instance: &Instance,
+    number: u32,
+    limit: impl Fn(Option<u64>) -> u64 + Send + Sync,
+) -> Result<(), ApiError> {
+    let decided = control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        if let Some(row) = row.filter(|row| row.agent.session == number) {
+            let lease_ms = Some(limit(row.agent.lease_ms));
+            if row.agent.lease_ms != lease_ms {
+                let mut next = Instance::clone(row);
+                next.agent.lease_ms = lease_ms;
+                batch.put(next);
+            }
+        }
+        Ok((batch, ()))
     });
     decided.await
 }

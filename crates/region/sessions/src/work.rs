@@ -1,12 +1,14 @@
 //! The work socket (ACS): orders out, acknowledgements in.
 
+mod liveness;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use acs::RoleCredentials;
 use acs::message::{
-    AttachInterfaces, FromAgent, Header, Heartbeat, HostNetwork, Liveness, Manifest, ManifestTask,
+    AttachInterfaces, FromAgent, Header, Heartbeat, HostNetwork, Manifest, ManifestTask,
     NewCredentials, Payload, StopVerification, StopVerificationAck, ToAgent,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -25,7 +27,7 @@ use super::outbox::{Order, Outbox};
 use crate::Sessions;
 use crate::network::Told;
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
-use crate::presence::{Agent, connected, disconnected};
+use crate::presence::{Agent, Opened, connected, disconnected};
 use crate::rhythm::Rhythm;
 
 /// How often an agent hears from us; Amazon's gives up after 60 s of silence.
@@ -53,8 +55,9 @@ pub(super) async fn serve(
     agent: &Agent,
     mut socket: Socket,
 ) {
-    let number = match connected(&sessions.control, instance, agent).await {
-        Ok(number) => number,
+    let Opened { number, lost_after_ms } = match connected(&sessions.control, instance, agent).await
+    {
+        Ok(opened) => opened,
         Err(error) => {
             warn!(instance = %instance.id, error = %Chain(&error), "agent session refused");
             return;
@@ -62,7 +65,6 @@ pub(super) async fn serve(
     };
     info!(instance = %instance.id, session = number, "agent connected");
     let (wake, retire) = sessions.open(instance, number);
-    let lost_after_ms = sessions.control.heartbeat_timeout_ms(&sessions.control.view(), instance);
     let mut session = Session {
         sessions,
         instance,
@@ -72,7 +74,9 @@ pub(super) async fn serve(
         credentials_sent_at: Timestamp(0),
         awaiting: BTreeSet::new(),
         network: Told::default(),
+        number,
         rhythm: Rhythm::of(lost_after_ms),
+        told_limit: None,
         heard_at: Instant::now(),
     };
     let end = tokio::select! {
@@ -135,6 +139,9 @@ struct Session<'a> {
     awaiting: BTreeSet<(AccountId, TaskId)>,
     /// What its agent was told of security groups, if it is ours.
     network: Told,
+    number: u32,
+    /// The message by which its agent was told of the limit, until it has acknowledged it.
+    told_limit: Option<String>,
     /// How often its agent is pinged, and how long it may be silent.
     rhythm: Rhythm,
     /// When something last came from it, if only a pong.
@@ -217,33 +224,6 @@ impl Session<'_> {
             Ok(Err(error)) => Err(End::Failed(error)),
             Err(_) => Err(End::Blocked),
         }
-    }
-
-    /// Tells an agent of ours how it notices a cut link; others are pinged and answer.
-    async fn send_liveness(&mut self, socket: &mut Socket) -> Result<(), End> {
-        if !self.is_ours {
-            return Ok(());
-        }
-        let message_id = self.outbox.next_message_id();
-        let header = self.header(message_id);
-        let Rhythm { ping_ms, silence_ms_max, lost_after_ms } = self.rhythm;
-        let message = Liveness { header, ping_ms, silence_ms_max, lost_after_ms };
-        self.send(socket, &ToAgent::Liveness(message)).await
-    }
-
-    /// The limit of a capacity provider may have been changed.
-    async fn review_limit(&mut self, socket: &mut Socket) -> Result<(), End> {
-        let control = &self.sessions.control;
-        let view = control.view();
-        let Some(row) = view.instances.get(self.instance.scope.account, &self.instance.id) else {
-            return Ok(());
-        };
-        let rhythm = Rhythm::of(control.heartbeat_timeout_ms(&view, row));
-        if rhythm == self.rhythm {
-            return Ok(());
-        }
-        self.rhythm = rhythm;
-        self.send_liveness(socket).await
     }
 
     async fn send_heartbeat(&mut self, socket: &mut Socket) -> Result<(), End> {
@@ -546,6 +526,9 @@ impl Session<'_> {
     }
 
     async fn acknowledged(&mut self, message_id: &str) {
+        if self.is_limit_acknowledged(message_id).await {
+            return;
+        }
         let Some((account, id, Order::Run)) = self.outbox.acknowledged(message_id) else { return };
         // That it was delivered is news only of a task that waits for it; a report may have come first.
         let waiting = self.sessions.control.store.latest().tasks.get(account, &id).cloned();

@@ -18,7 +18,7 @@ use model::instance::{
 };
 use model::node::NodePlan;
 use model::task::{HostPort, Input, Protocol, step};
-use model::task_definition::{ARCHITECTURE_ATTRIBUTE, OS_ATTRIBUTE};
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
 use model::{Cluster, Index, Key, Node, Tags, View};
 use store::Batch;
 
@@ -32,7 +32,7 @@ const PORTS_MAX: usize = 1_000;
 const OTHERS_MAX: usize = 20;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 3] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE];
+const OWN_ATTRIBUTES: [&str; 4] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, FENCE];
 
 /// What the request says of the host.
 struct Offer {

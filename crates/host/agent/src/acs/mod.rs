@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use longshore_types::{Clock, IdSource};
+use sandbox::uptime_ms;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::client::{Api, Backoff, RegionLink};
+use crate::client::{Api, Backoff, RegionLink, random_below};
 use crate::engine::Engine;
-use crate::limits::{HEALTHY_SESSION_MS, IMMEDIATE_RECONNECTS_MAX, INACTIVE_WAIT_MS};
+use crate::limits::{
+    HEALTHY_SESSION_MS, IMMEDIATE_RECONNECTS_MAX, INACTIVE_WAIT_MS, RECONNECT_JITTER_MS, SESSION_MS,
+};
 use crate::poll::PollEndpoint;
 use crate::register::Registered;
 use crate::sequence::Sequence;
@@ -46,14 +49,14 @@ pub(crate) async fn run(acs: Acs) {
     let mut immediate = 0;
     let mut wants_credentials = true;
     loop {
-        let began = acs.clock.now();
+        let (began, asked_ms) = (acs.clock.now(), uptime_ms());
         let ended = match connect(&acs, wants_credentials).await {
             Ok(socket) => {
                 wants_credentials = false;
                 acs.is_inactive.store(false, Ordering::Relaxed);
                 acs.link.heard();
                 info!(instance = acs.instance.arn, "connected");
-                session::serve(&acs, socket).await
+                session::serve(&acs, socket, asked_ms).await
             }
             Err(ended) => ended,
         };
@@ -66,7 +69,9 @@ pub(crate) async fn run(acs: Acs) {
                 immediate += 1;
                 info!(?ended, "work session over");
                 backoff.reset();
-                0
+                // One whose time was up is alone, others may be a crowd.
+                let is_expired = SESSION_MS <= acs.clock.now().since_ms(began);
+                if is_expired { 0 } else { random_below(&*acs.ids, RECONNECT_JITTER_MS) }
             }
             Ended::Inactive => {
                 warn!(instance = acs.instance.arn, "this instance was deregistered");

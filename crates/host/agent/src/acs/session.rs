@@ -14,12 +14,14 @@ use acs::message::{
 use acs::{Envelope, RoleCredentials, frame};
 use longshore_types::{Chain, TaskArn};
 use network::News;
+use sandbox::uptime_ms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use super::work_socket::Frame;
 use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, random_below};
 use crate::engine::{Accepted, TaskCredentials, wants_stop};
@@ -50,11 +52,15 @@ struct Session<'a> {
     news: News,
     /// How often the region is pinged and how long it may be silent, once it has said so.
     liveness: Option<Liveness>,
+    /// When the socket was asked for, which the region has heard.
+    asked_ms: u64,
 }
 
-pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
+/// Serves a socket that was asked for at `asked_ms`.
+pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
-    let mut session = Session { acs, out, offered: None, news: News::default(), liveness: None };
+    let news = News::default();
+    let mut session = Session { acs, out, offered: None, news, liveness: None, asked_ms };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
@@ -67,12 +73,13 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
                 heard_at = Instant::now();
                 match frame {
                     Err(ended) => return ended,
-                    Ok(Some(text)) => {
+                    Ok(Frame::Text(text)) => {
                         if session.hear(&text).await {
                             starved_at = heard_at + Duration::from_millis(heartbeat_timeout_ms);
                         }
                     }
-                    Ok(None) => {}
+                    Ok(Frame::Pong { sent_ms }) => session.answered(sent_ms).await,
+                    Ok(Frame::Other) => {}
                 }
             },
             Some(text) = outbox.recv() => {
@@ -81,7 +88,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket) -> Ended {
                 }
             }
             () = sleep_until(ping_at), if is_pinging => {
-                if let Err(ended) = socket.ping().await {
+                if let Err(ended) = socket.ping(uptime_ms()).await {
                     return ended;
                 }
                 ping_at = Instant::now() + session.ping_every();
@@ -158,7 +165,15 @@ impl Session<'_> {
         }
         let ack = message.header.ack(None);
         self.liveness = Some(message);
+        self.answered(self.asked_ms).await;
         self.answer("AckRequest", ack).await;
+    }
+
+    /// The region has had what was sent then: the host's lease goes on from that.
+    async fn answered(&self, sent_ms: u64) {
+        if let Some(liveness) = &self.liveness {
+            self.acs.engine.renew_lease(sent_ms, liveness.lost_after_ms).await;
+        }
     }
 
     async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {

@@ -96,6 +96,7 @@ impl Rig {
             task_limits: crate::TaskLimits::default(),
             answers_containers: true,
             instance: crate::engine::InstanceBook::default(),
+            lease: crate::lease::HostLease::new(Some(dir.path().join("lease")), Arc::clone(&ids)),
             owners: crate::engine::OwnersBook::default(),
             starts: Semaphore::new(4),
             changed: Notify::new(),

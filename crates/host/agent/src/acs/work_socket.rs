@@ -16,6 +16,18 @@ use crate::socket::{self, Ended, Socket, classify};
 
 const EXPIRED: &str = "ConnectionExpired: Reconnect to continue";
 
+/// What comes over a work socket.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Text(String),
+    /// The region has had what was sent then.
+    Pong {
+        sent_ms: u64,
+    },
+    /// Nothing but a sign of life.
+    Other,
+}
+
 /// One session's socket.
 #[derive(Debug)]
 pub struct WorkSocket {
@@ -54,14 +66,20 @@ impl WorkSocket {
         }
     }
 
-    /// The next frame: its text, or nothing but a sign of life. May be dropped as [`WorkSocket::next`] may.
-    pub(super) async fn next_frame(&mut self) -> Result<Option<String>, Ended> {
-        classify(self.socket.next().await)
+    /// The next frame. May be dropped as [`WorkSocket::next`] may.
+    pub(super) async fn next_frame(&mut self) -> Result<Frame, Ended> {
+        match self.socket.next().await {
+            Some(Ok(Message::Pong(payload))) => Ok(match <[u8; 8]>::try_from(payload.as_ref()) {
+                Ok(sent_ms) => Frame::Pong { sent_ms: u64::from_be_bytes(sent_ms) },
+                Err(_) => Frame::Other,
+            }),
+            frame => Ok(classify(frame)?.map_or(Frame::Other, Frame::Text)),
+        }
     }
 
-    /// Asks whether the region is there: it answers with a pong.
-    pub(super) async fn ping(&mut self) -> Result<(), Ended> {
-        self.leave(Message::Ping(Bytes::new())).await
+    /// Asks whether the region is there: it answers with a pong that says when it was asked.
+    pub(super) async fn ping(&mut self, now_ms: u64) -> Result<(), Ended> {
+        self.leave(Message::Ping(Bytes::copy_from_slice(&now_ms.to_be_bytes()))).await
     }
 
     async fn leave(&mut self, message: Message) -> Result<(), Ended> {

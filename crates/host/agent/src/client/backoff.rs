@@ -19,9 +19,10 @@ impl Backoff {
         Self { first_ms, max_ms, factor, jitter, next_ms: first_ms }
     }
 
-    /// Of the work socket: a region that comes back does not wait long for its hosts.
+    /// Of the work socket: a region that comes back does not wait long for its hosts, and does not see all of them
+    /// in the same moment.
     pub const fn acs() -> Self {
-        Self::new(250, 10_000, 150, 20)
+        Self::new(250, 3_000, 150, 60)
     }
 
     /// Of the telemetry socket.

@@ -14,6 +14,7 @@ use super::state::TaskEvent;
 use crate::client::CallError;
 use crate::config::TaskLimits;
 use crate::endpoint::{Protection, ProtectionState};
+use crate::lease::HostLease;
 use crate::logdriver::LogShipping;
 use crate::ports::{Images, Networks, Runtime};
 use crate::register::Registered;
@@ -80,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) answers_containers: bool,
     /// What this host is to the region.
     pub(crate) instance: InstanceBook,
+    /// What fenced tasks depend on.
+    pub(crate) lease: HostLease,
     /// The containers that may ask the agent about themselves.
     pub(crate) owners: OwnersBook,
     /// Bounds how many containers are being made at a time.

@@ -53,6 +53,8 @@ pub(crate) enum Failure {
         why: Arc<NetError>,
     },
     NamespaceGone,
+    /// The task is fenced, and this host takes no such tasks.
+    NoLease,
     ContainerNetwork {
         why: Arc<NetError>,
     },

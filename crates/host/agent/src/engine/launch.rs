@@ -123,6 +123,10 @@ impl Launch<'_> {
         spec.limits = limits(container, self.ctx.context.task_limits);
         spec.tty = process.tty;
         spec.open_stdin = process.open_stdin;
+        spec.fence = match self.ctx.spec.lease_epoch {
+            Some(epoch) => Some(self.ctx.context.lease.fence(epoch).ok_or(Failure::NoLease)?),
+            None => None,
+        };
         spec.log = match container.log.driver {
             LogDriver::None => LogSink::Discard,
             LogDriver::Awslogs

@@ -52,8 +52,10 @@ pub use worker::TaskView;
 use self::state::{Desired, Status, TaskEvent, TaskState};
 use self::step::Input;
 use self::worker::{Message, Worker};
+use crate::lease::Renewed;
 use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
 use crate::ports::NetError;
+use crate::reason;
 use crate::spec::{self, TaskSpec};
 use acs::RoleCredentials;
 
@@ -156,8 +158,12 @@ impl Engine {
         }
     }
 
-    async fn accept_new(&self, spec: TaskSpec, mut task: acs::Task) -> Accepted {
+    async fn accept_new(&self, mut spec: TaskSpec, mut task: acs::Task) -> Accepted {
         let arn = spec.arn.clone();
+        if spec.lease_epoch.is_some() {
+            task.lease_epoch = Some(self.context.lease.epoch().unwrap_or(0));
+            spec.lease_epoch = task.lease_epoch;
+        }
         if TASKS_MAX <= self.lock().live.len() {
             let reason = format!("ResourceInitializationError: this host runs {TASKS_MAX} tasks");
             self.refuse(arn, reason);
@@ -301,6 +307,23 @@ impl Engine {
         let inbox = self.lock().live.get(arn).map(|handle| handle.inbox.clone());
         if let Some(inbox) = inbox {
             let _ = inbox.send(Message::Input(Input::OverLimit { reason })).await;
+        }
+    }
+
+    /// The region has answered what was sent then. Fenced tasks of a lease that was over meanwhile are stopped:
+    /// what is left of them runs nowhere any more.
+    pub(crate) async fn renew_lease(&self, sent_ms: u64, lost_after_ms: u64) {
+        if self.context.lease.renew(sent_ms, lost_after_ms) != Renewed::Anew {
+            return;
+        }
+        let epoch = self.context.lease.epoch();
+        let is_over = |view: &TaskView| view.spec.lease_epoch.is_some_and(|it| Some(it) != epoch);
+        for view in self.views().into_iter().filter(is_over) {
+            let arn = &view.spec.arn;
+            warn!(task = %arn, "a fenced task is stopped: this host was out of touch");
+            self.over_limit(arn, reason::FENCED_OFF.to_owned()).await;
+            // Also if all its containers have ended already and would be started anew.
+            self.stop(arn).await;
         }
     }
 

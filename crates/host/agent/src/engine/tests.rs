@@ -76,6 +76,10 @@ pub(super) fn context_heard_by(
         task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
         answers_containers: true,
         instance: crate::engine::InstanceBook::default(),
+        lease: crate::lease::HostLease::new(
+            Some(dir.path().join("lease")),
+            Arc::new(SeededEnv::from_seed(2)),
+        ),
         owners: crate::engine::OwnersBook::default(),
         starts: Semaphore::new(4),
         changed: Notify::new(),

@@ -38,6 +38,8 @@ pub struct TaskSpec {
     /// What the credentials of its own role are asked for by; `None` for a task without one.
     pub credentials_id: Option<String>,
     pub is_fargate: bool,
+    /// The lease that a fenced task depends on; zero is none that there ever was.
+    pub lease_epoch: Option<u64>,
     pub about: About,
 }
 

@@ -64,6 +64,7 @@ pub fn parse(task: &acs::Task) -> Result<TaskSpec, InvalidTask> {
             || task.execution_credentials_id.is_some(),
         credentials_id: credentials_id(task),
         is_fargate,
+        lease_epoch: task.is_fenced.then(|| task.lease_epoch.unwrap_or(0)),
         about: about(task),
         containers,
     };

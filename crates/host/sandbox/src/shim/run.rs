@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use longshore_types::{Clock, SystemClock, Timestamp};
 use nix::errno::Errno;
@@ -22,6 +23,12 @@ use crate::spool::{self, Stream};
 /// Whoever keeps the container's output open beyond its end is not waited for longer than this.
 const DRAIN_MS_MAX: u64 = 2_000;
 const AGENTS_MAX: usize = 64;
+/// How often the lease of a fenced container is read while it lasts: it may have become shorter.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// How soon a container that could not be ended is ended again.
+const FENCE_AGAIN: Duration = Duration::from_millis(100);
+/// Why a fenced container ended.
+const FENCED: &str = "FenceError: The host was out of touch with its region for so long that the task may run elsewhere";
 /// What a pipe holds.
 const READ_BYTES: usize = 64 << 10;
 
@@ -38,6 +45,8 @@ pub(super) fn run(
         execs: Vec::new(),
         exit: None,
         drain_until: None,
+        look_at_lease: None,
+        is_fenced_off: false,
         buffer: vec![0; READ_BYTES],
     };
     while !shim.is_done() {
@@ -57,6 +66,10 @@ struct Shim {
     exit: Option<Exit>,
     /// When to stop waiting for the output to end.
     drain_until: Option<Timestamp>,
+    /// When the lease of a fenced container must be looked at.
+    look_at_lease: Option<Duration>,
+    /// Whether the container was ended because its lease was over.
+    is_fenced_off: bool,
     buffer: Vec<u8>,
 }
 
@@ -77,6 +90,7 @@ impl Shim {
     }
 
     fn turn(&mut self, signals: &SignalFd) -> Result<(), SandboxError> {
+        self.hold_to_lease();
         let ready = self.wait(signals)?;
         for source in ready {
             match source {
@@ -127,13 +141,32 @@ impl Shim {
 
     fn timeout(&self) -> PollTimeout {
         let deadlines = self.execs.iter().map(Exec::deadline).chain(self.drain_until);
-        match deadlines.min() {
-            Some(deadline) => {
-                let left = deadline.since_ms(SystemClock.now()).saturating_add(1);
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        let left_ms = deadlines.min().map(|deadline| deadline.since_ms(SystemClock.now()));
+        let look_ms = self.look_at_lease.map(|left| u64::try_from(left.as_millis()).unwrap_or(0));
+        match left_ms.into_iter().chain(look_ms).min() {
+            Some(left_ms) => {
+                PollTimeout::try_from(left_ms.saturating_add(1)).unwrap_or(PollTimeout::MAX)
             }
             None => PollTimeout::NONE,
         }
+    }
+
+    /// Ends a fenced container whose lease is over: nobody else may be there to do it.
+    fn hold_to_lease(&mut self) {
+        self.look_at_lease = None;
+        let Some(fence) = self.container.spec.fence.as_ref().filter(|_| self.exit.is_none()) else {
+            return;
+        };
+        self.look_at_lease = Some(match fence.left() {
+            Some(left) => left.min(LEASE_LOOK),
+            None => {
+                self.is_fenced_off = true;
+                if let Err(error) = self.container.cgroup().kill() {
+                    eprintln!("shim {}: {}", std::process::id(), longshore_types::Chain(&error));
+                }
+                FENCE_AGAIN
+            }
+        });
     }
 
     fn reap(&mut self) -> Result<(), SandboxError> {
@@ -160,7 +193,8 @@ impl Shim {
         let oom_killed = code != 0 && self.container.cgroup().oom_kills() > 0;
         let pids_limit_hit = self.container.cgroup().pids_limit_hit();
         let now = SystemClock.now();
-        let exit = Exit { code, oom_killed, pids_limit_hit, finished_at: now, reason: None };
+        let reason = self.is_fenced_off.then(|| FENCED.to_owned());
+        let exit = Exit { code, oom_killed, pids_limit_hit, finished_at: now, reason };
         self.container.files.write_exit(&exit)?;
         for index in std::mem::take(&mut self.waiting) {
             self.answer(index, &Reply::Exited(exit.clone()));
@@ -204,6 +238,9 @@ impl Shim {
         let id = self.container.spec.id.clone();
         let not_running = || SandboxError::NotRunning { id };
         let reply = match request {
+            Request::Start if self.is_fenced_off => {
+                Err(SandboxError::Invalid { what: "start".into(), why: FENCED.into() })
+            }
             Request::Start => self.container.start().map(Reply::Started),
             Request::Signal { .. } if self.exit.is_some() => Err(not_running()),
             Request::Signal { number } => self.container.signal(number).map(|()| Reply::Done),

@@ -45,7 +45,8 @@ pub(crate) async fn run(environment: &Environment, args: &Simulate) -> Result<()
     if !args.curve.is_empty() {
         return curve::run(environment, args).await;
     }
-    println!("{}", measure(environment, args, Restart::No).await?);
+    let restart = if args.restart { Restart::Yes } else { Restart::No };
+    println!("{}", measure(environment, args, restart).await?);
     Ok(())
 }
 

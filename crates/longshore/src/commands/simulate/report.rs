@@ -65,6 +65,13 @@ impl fmt::Display for Report {
             let percent = share * 100.0;
             writeln!(f, "held for {:<9} region CPU {percent:.2} % of a core", ms(held))?;
         }
+        if let Some((answered, back)) = self.restarted {
+            let (answered, back) = (ms(answered), ms(back));
+            writeln!(
+                f,
+                "restarted          answered after {answered}, every host back after {back}"
+            )?;
+        }
         let (all, each) = (ms(self.own_cpu), micros(self.own_cpu, self.tasks));
         writeln!(f, "agents and callers CPU {all}, {each} a task")?;
         let stopped = HumanCount(self.stopped);

@@ -71,11 +71,17 @@ pub fn of_task(
         service_name: task.group.strip_prefix("service:").map(str::to_owned),
         group: Some(task.group.clone()),
         zone: task.zone.as_deref().map(str::to_owned),
+        is_fenced: is_fenced(task, environment.view),
         vpc_id: environment.agent_is_ours.then(|| environment.vpc.id.to_string()),
         role_credentials: environment.roles.acting.credentials(environment.agent_is_ours).cloned(),
         execution_role_credentials: environment.roles.execution.clone(),
         ..acs::Task::default()
     }
+}
+
+fn is_fenced(task: &Task, view: &View) -> bool {
+    let definition = view.task_definitions.get(task.scope.account, &task.definition);
+    definition.is_some_and(|definition| definition.is_fenced())
 }
 
 /// A task that is wanted to stop: its name is enough.

@@ -2,6 +2,9 @@
 //!
 //! The wait begins when something was last heard of the agent, not when its silence was noticed.
 //!
+//! Fenced tasks are ended by their host itself once it is out of touch for as long as it was told: they count as
+//! stopped no sooner than by the longest limit that it may go by.
+//!
 //! An agent that comes back later is told by the task manifest what is still wanted of it, and stops
 //! the rest itself.
 
@@ -12,7 +15,7 @@ use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use control::tasks::put_task;
 use longshore_types::{AccountId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Input, step};
+use model::task::{Input, Task, step};
 use model::{Index, Key, View};
 use store::{Batch, Change};
 use tracing::warn;
@@ -52,22 +55,18 @@ impl Reconciler for LostHosts {
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Self::Key>) {
-        match &change.key {
-            Key::ContainerInstance(account, id)
-                if view.instances.get(*account, id).is_some_and(|row| is_away(row)) =>
-            {
-                queue.changed(&(*account, *id), change.seq);
+        if let Key::ContainerInstance(account, id) = &change.key
+            && view.instances.get(*account, id).is_some_and(|row| is_away(row))
+        {
+            queue.changed(&(*account, *id), change.seq);
+        }
+        // Its limit may be another one now: that is rare, and few instances are away.
+        if let Key::CapacityProvider(account, name) = &change.key {
+            let is_its =
+                |row: &&Arc<Instance>| is_away(row) && row.capacity_provider.as_ref() == Some(name);
+            for row in view.instances.of(*account).filter(is_its) {
+                queue.changed(&(*account, row.id), change.seq);
             }
-            // Its limit may be another one now: rarely, and few instances are away.
-            Key::CapacityProvider(account, name) => {
-                let is_its = |row: &&Arc<Instance>| {
-                    is_away(row) && row.capacity_provider.as_ref() == Some(name)
-                };
-                for row in view.instances.of(*account).filter(is_its) {
-                    queue.changed(&(*account, row.id), change.seq);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -93,15 +92,16 @@ async fn run(ecs: &Ecs, account: AccountId, id: InstanceId) -> Result<Pass<()>, 
         return Ok(Pass { looked_at, again_at: Some(lost_at), ..Pass::default() });
     }
     let decided = ecs.control.decide(|view, now| {
-        let (batch, lost) = decide(ecs, view, account, id, now);
-        Ok((batch, (lost, view.seq)))
+        let (batch, lost, fenced_until) = decide(ecs, view, account, id, now);
+        Ok((batch, (lost, fenced_until, view.seq)))
     });
-    let (lost, looked_at) = decided.await?;
+    let (lost, again_at, looked_at) = decided.await?;
     if lost > 0 {
         warn!(instance = %id, tasks = lost, "tasks of a lost instance marked as stopped");
     }
     // One that is still away is looked at again when it changes, and in full passes.
-    Ok(Pass { looked_at, is_cut: lost == TASKS_AT_ONCE_MAX, is_over: true, ..Pass::default() })
+    let is_over = again_at.is_none();
+    Ok(Pass { looked_at, is_cut: lost == TASKS_AT_ONCE_MAX, is_over, again_at, ..Pass::default() })
 }
 
 /// When an instance that is away is lost.
@@ -111,19 +111,21 @@ fn lost_at(ecs: &Ecs, view: &View, account: AccountId, id: InstanceId) -> Option
     Some(row.agent.silent_since()?.plus_ms(timeout_ms))
 }
 
-/// Says how many tasks it marks.
+/// Says how many tasks it marks, and until when others are left alone.
 fn decide(
     ecs: &Ecs,
     view: &View,
     account: AccountId,
     id: InstanceId,
     now: Timestamp,
-) -> (Batch, usize) {
+) -> (Batch, usize, Option<Timestamp>) {
     let mut batch = Batch::on(view);
     let mut lost = 0;
-    let Some(row) = view.instances.get(account, &id) else { return (batch, lost) };
+    let Some(row) = view.instances.get(account, &id) else {
+        return (batch, lost, None);
+    };
     if lost_at(ecs, view, account, id).is_none_or(|lost_at| now < lost_at) {
-        return (batch, lost);
+        return (batch, lost, None);
     }
     batch.rely(Key::ContainerInstance(account, id));
     if let Some(provider) = row.capacity_provider.clone() {
@@ -131,11 +133,28 @@ fn decide(
     }
     batch.rely(Index::InstanceTasks(id));
     let input = Input::InstanceLost { instance: row.arn() };
-    for task in view.tasks_on_instance(id).take(TASKS_AT_ONCE_MAX) {
+    let lease_ms = row.agent.lease_ms.unwrap_or(0);
+    let lease_ends = row.agent.silent_since().map(|since| since.plus_ms(lease_ms));
+    let waits_for = lease_ends.filter(|end| now < *end);
+    let mut fenced_until = None;
+    for task in view.tasks_on_instance(id) {
+        if lost == TASKS_AT_ONCE_MAX {
+            break;
+        }
+        if waits_for.is_some() && is_fenced(view, task) {
+            fenced_until = waits_for;
+            continue;
+        }
         if let Some(next) = step(task, &input, now) {
             lost += 1;
             put_task(view, &mut batch, next);
         }
     }
-    (batch, lost)
+    (batch, lost, fenced_until)
+}
+
+/// One whose definition is gone may be.
+fn is_fenced(view: &View, task: &Task) -> bool {
+    let definition = view.task_definitions.get(task.scope.account, &task.definition);
+    definition.is_none_or(|definition| definition.is_fenced())
 }

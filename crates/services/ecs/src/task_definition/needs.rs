@@ -8,6 +8,7 @@ use model::{
     ContainerNeeds, Document, PortNeed, Protocol, Tags, TaskDefinition, TaskDefinitionStatus,
 };
 
+use super::requirements::requires_fence;
 use super::{Draft, list, name, text};
 
 impl Draft {
@@ -28,7 +29,6 @@ impl Draft {
             id: TaskDefinitionId { family: self.family.clone(), revision: 1 },
             status: TaskDefinitionStatus::Active,
             document: document_of(&shape)?,
-            tags,
             registered_at: Timestamp(0),
             registered_by,
             deregistered_at: None,
@@ -38,7 +38,13 @@ impl Draft {
             cpu: self.cpu,
             memory: self.memory,
             containers: self.containers().iter().map(container_needs).collect::<Result<_, _>>()?,
-            requires_attributes: [self.requires_attributes(), self.requires_platform()].concat(),
+            requires_attributes: [
+                self.requires_attributes(),
+                self.requires_platform(),
+                requires_fence(&tags).into_iter().collect(),
+            ]
+            .concat(),
+
             placement_expressions: list(&request.placement_constraints)
                 .iter()
                 .filter_map(|constraint| constraint.expression.clone())
@@ -52,6 +58,7 @@ impl Draft {
                 .as_ref()
                 .and_then(|storage| u32::try_from(storage.size_in_gib?).ok()),
             cannot_run: self.cannot_run(),
+            tags,
             requires_compatibilities: self.requires,
             compatibilities: self.compatibilities,
         };

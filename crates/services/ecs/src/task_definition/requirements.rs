@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ecs_api::{ContainerDefinition, LogDriver, OSFamily, Volume};
-use model::task_definition::{ARCHITECTURE_ATTRIBUTE, OS_ATTRIBUTE, TASK_SIZE_ATTRIBUTE};
-use model::{NetworkMode, RequiredAttribute};
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE, TASK_SIZE_ATTRIBUTE};
+use model::{NetworkMode, RequiredAttribute, Tags};
 
 use super::{Draft, list, text};
 
@@ -60,6 +60,12 @@ impl Draft {
         let is_large = self.cpu.is_some_and(|cpu| USUAL_CPU_UNITS_MAX < cpu.0);
         names.ecs(is_large, "increased-task-cpu-limit");
     }
+}
+
+/// Tasks that are fenced need a host that holds to it. Whether they are is settled when they are registered.
+pub(super) fn requires_fence(tags: &Tags) -> Option<RequiredAttribute> {
+    let is_fenced = tags.get(FENCE).is_some_and(|value| value == "true");
+    is_fenced.then(|| RequiredAttribute { name: FENCE.to_owned(), value: None })
 }
 
 /// Capabilities by their full names.

@@ -11,8 +11,11 @@ use model::instance::{Instance, InstanceStatus};
 use model::task::{Desired, Health, HealthReport, Input, Phase, Task};
 use sessions::{self, Order, Outbox, RESEND_AFTER_MS};
 
-use super::world::{CLUSTER, World};
+use super::world::{CLUSTER, HEARTBEAT_TIMEOUT_MS, World};
 use crate::Ecs;
+
+/// For how long an agent may hold on to fenced tasks.
+const LEASE_MS: u64 = HEARTBEAT_TIMEOUT_MS / 10 * 9;
 
 /// A host as it really is, whatever the region thinks of it.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Host {
     pub(super) is_retired: bool,
     pub(super) session: Option<Session>,
     pub(super) tasks: BTreeMap<TaskId, Local>,
+    /// Grows each time that it is out of touch.
+    silences: u32,
     /// Grows when the host starts afresh: what was under way before is not any more.
     life: u32,
 }
@@ -88,6 +93,11 @@ pub(super) enum Event {
         life: u32,
         task: TaskId,
         phase: Phase,
+    },
+    /// What the region last answered grants no more.
+    LeaseOver {
+        host: usize,
+        silences: u32,
     },
     Health {
         host: usize,
@@ -160,6 +170,7 @@ impl World {
             is_retired: false,
             session: None,
             tasks: BTreeMap::new(),
+            silences: 0,
             life: 0,
         });
         let host = self.hosts.len() - 1;
@@ -181,6 +192,7 @@ impl World {
                 self.hear_ack(host, session, &message).await;
             }
             Event::Review => {}
+            Event::LeaseOver { host, silences } => self.lease_over(host, silences),
             Event::Step { host, life, task, step } if self.hosts[host].life == life => {
                 self.step_task(host, task, step);
             }
@@ -207,7 +219,8 @@ impl World {
             return;
         };
         let agent = sessions::Agent::default();
-        let number = sessions::connected(&self.ecs.control, &row, &agent).await.unwrap();
+        let opened = sessions::connected(&self.ecs.control, &row, &agent).await.unwrap();
+        let number = opened.number;
         let outbox = Outbox::new(number, row.makes_interfaces());
         self.hosts[host].session = Some(Session { outbox, number });
         self.compare_with_manifest(host);
@@ -254,9 +267,33 @@ impl World {
         let row = self.view().instances.get(account, &id).cloned();
         if let Some(row) = row {
             let row: &Instance = &row;
+            self.lease_runs(host, silent_ms);
             let heard_at = Timestamp(self.now().0.saturating_sub(silent_ms));
             let control = &self.ecs.control;
             sessions::disconnected(control, row, session.number, heard_at).await.unwrap();
+        }
+    }
+
+    /// The host was last answered so long ago: its lease runs out, unless it is in touch by then.
+    pub(super) fn lease_runs(&mut self, host: usize, silent_ms: u64) {
+        self.hosts[host].silences += 1;
+        let silences = self.hosts[host].silences;
+        self.later(LEASE_MS.saturating_sub(silent_ms), Event::LeaseOver { host, silences });
+    }
+
+    /// The shims of the host end what is fenced, if the host is still out of touch.
+    fn lease_over(&mut self, host: usize, silences: u32) {
+        let host = &mut self.hosts[host];
+        if host.session.is_some() || host.silences != silences {
+            return;
+        }
+        let is_fenced = |local: &&mut Local| local.family == "fenced";
+        for local in host.tasks.values_mut().filter(is_fenced) {
+            if local.phase < Phase::Stopped {
+                local.phase = Phase::Stopped;
+                local.exit_code = Some(137);
+                local.is_reported = false;
+            }
         }
     }
 

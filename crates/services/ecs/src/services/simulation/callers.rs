@@ -17,6 +17,7 @@ pub(super) const FAMILIES: &[(&str, u32)] = &[
     ("crashy", 1),
     ("sick", 2),
     ("port", 1),
+    ("fenced", 1),
     ("netgood", 3),
     ("netbad", 1),
     ("netsick", 1),
@@ -54,6 +55,10 @@ pub(super) fn definition(family: &str) -> api::RegisterTaskDefinitionRequest {
         cpu: Some("256".to_owned()),
         memory: Some("512".to_owned()),
         container_definitions: Some(vec![container]),
+        tags: (family == "fenced").then(|| {
+            let (key, value) = ("longshore.fence".to_owned(), "true".to_owned());
+            vec![api::Tag { key: Some(key), value: Some(value) }]
+        }),
         ..api::RegisterTaskDefinitionRequest::default()
     }
 }
@@ -63,7 +68,10 @@ fn definitions(is_net: bool) -> &'static [&'static str] {
     if is_net {
         &["netgood:1", "netgood:2", "netgood:3", "netgood", "netbad", "netsick"]
     } else {
-        &["good:1", "good:2", "good:3", "good", "slow", "bad", "crashy", "sick:1", "sick:2", "port"]
+        &[
+            "good:1", "good:2", "good:3", "good", "slow", "bad", "crashy", "sick:1", "sick:2",
+            "port", "fenced",
+        ]
     }
 }
 

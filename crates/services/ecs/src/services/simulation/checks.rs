@@ -38,6 +38,8 @@ impl World {
         for task in view.tasks.iter() {
             let now = (task.phase, task.instance, task.version);
             if let Some((phase, instance, version)) = self.watch.tasks.insert(task.id, now) {
+                let is_over = phase < Phase::Stopped && task.phase == Phase::Stopped;
+                self.check_fence(at, task, is_over);
                 assert!(phase <= task.phase, "{at}: task {} moved back", task.id);
                 assert!(version <= task.version, "{at}: task {} is an older one", task.id);
                 assert!(
@@ -46,6 +48,21 @@ impl World {
                     task.id
                 );
             }
+        }
+    }
+}
+
+impl World {
+    /// A fenced task that counts as lost has ended where it was.
+    fn check_fence(&self, at: &str, task: &Task, is_over: bool) {
+        let is_lost = matches!(task.stop_cause.as_deref(), Some(StopCause::InstanceLost { .. }));
+        if !is_over || !is_lost || task.definition.family.as_str() != "fenced" {
+            return;
+        }
+        for host in &self.hosts {
+            let phase = host.tasks.get(&task.id).map(|local| local.phase);
+            let has_ended = phase.is_none_or(|phase| phase == Phase::Stopped);
+            assert!(has_ended, "{at}: task {} is lost, and {phase:?} where it was", task.id);
         }
     }
 }

@@ -7,19 +7,29 @@ use model::task::{Phase, StopCause};
 use super::world::{CLUSTER, HEARTBEAT_TIMEOUT_MS, World};
 use crate::Ecs;
 
+const PROVIDER: &str = "arn:aws:ecs:us-east-1:000000000000:capacity-provider/pool";
 /// Longer than a service takes to have another task running, with all that agents of these worlds take.
 const REPLACED_MS: u64 = 2_000;
+
+fn limit_tag(seconds: u64) -> Vec<api::Tag> {
+    let key = Some("longshore.heartbeat-timeout-seconds".to_owned());
+    vec![api::Tag { key, value: Some(seconds.to_string()) }]
+}
 
 impl World {
     /// A calm world with a service of two tasks, spread over its hosts: where the first of them is.
     async fn with_pair(seed: u64) -> (Self, usize, TaskId) {
+        Self::with_pair_of(seed, "good").await
+    }
+
+    async fn with_pair_of(seed: u64, family: &str) -> (Self, usize, TaskId) {
         let mut world = Self::new(seed).await;
         world.is_calm = true;
         world.pass(1_000).await;
         let input = api::CreateServiceRequest {
             cluster: Some(CLUSTER.to_owned()),
             service_name: Some("pair".to_owned()),
-            task_definition: Some("good".to_owned()),
+            task_definition: Some(family.to_owned()),
             desired_count: Some(2),
             launch_type: Some(api::LaunchType::Ec2),
             ..api::CreateServiceRequest::default()
@@ -87,13 +97,9 @@ async fn a_host_that_returns_in_time_keeps_its_tasks_and_one_that_returns_late_s
 async fn the_instances_of_a_provider_are_lost_after_its_own_limit() {
     const OWN_MS: u64 = 10_000;
     let (mut world, _, _) = World::with_pair(3).await;
-    let provider = "arn:aws:ecs:us-east-1:000000000000:capacity-provider/pool";
     let tag = |seconds: u64| api::TagResourceRequest {
-        resource_arn: Some(provider.to_owned()),
-        tags: Some(vec![api::Tag {
-            key: Some("longshore.heartbeat-timeout-seconds".to_owned()),
-            value: Some(seconds.to_string()),
-        }]),
+        resource_arn: Some(PROVIDER.to_owned()),
+        tags: Some(limit_tag(seconds)),
     };
     let root = world.root();
     let pool = |world: &World| {
@@ -113,4 +119,43 @@ async fn the_instances_of_a_provider_are_lost_after_its_own_limit() {
     Ecs::tag_resource(world.ecs.as_ref(), &root, tag(OWN_MS / 1_000)).await.unwrap();
     world.pass(1).await;
     assert!(world.is_lost(task));
+}
+
+#[tokio::test]
+async fn a_fenced_task_ends_where_it_is_before_it_is_replaced() {
+    let (mut world, host, task) = World::with_pair_of(4, "fenced").await;
+    let phase = |world: &World| world.hosts[host].tasks[&task].phase;
+    world.disconnect_after(host, 0).await;
+    world.pass(HEARTBEAT_TIMEOUT_MS - 1).await;
+    assert!(!world.is_lost(task), "too early");
+    assert_eq!(phase(&world), Phase::Stopped, "its host has ended it by itself");
+    world.pass(1 + REPLACED_MS).await;
+    assert!(world.is_lost(task));
+    assert_eq!(world.running().len(), 2);
+    world.later(1, super::agents::Event::Connect { host });
+    world.pass(10_000).await;
+    assert_eq!((phase(&world), world.running().len()), (Phase::Stopped, 2));
+}
+
+#[tokio::test]
+async fn a_fenced_task_is_lost_by_the_longest_limit_that_its_host_may_go_by() {
+    for family in ["good", "fenced"] {
+        let (mut world, _, _) = World::with_pair_of(3, family).await;
+        let view = world.view();
+        let pooled = view.instances.iter().find(|row| row.capacity_provider.is_some()).unwrap().id;
+        let host = world.hosts.iter().position(|host| host.id == pooled).unwrap();
+        let task = world.running().iter().find(|(_, at)| *at == pooled).unwrap().0;
+        world.disconnect_after(host, 0).await;
+        // The host cannot hear of a shorter limit any more.
+        let tag = api::TagResourceRequest {
+            resource_arn: Some(PROVIDER.to_owned()),
+            tags: Some(limit_tag(10)),
+        };
+        let root = world.root();
+        Ecs::tag_resource(world.ecs.as_ref(), &root, tag).await.unwrap();
+        world.pass(HEARTBEAT_TIMEOUT_MS - 1).await;
+        assert_eq!(world.is_lost(task), family == "good", "{family}");
+        world.pass(1).await;
+        assert!(world.is_lost(task), "{family}");
+    }
 }

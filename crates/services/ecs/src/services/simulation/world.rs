@@ -198,6 +198,7 @@ impl World {
         crate::testing::prepare(&self.ecs).await.unwrap();
         for index in 0..self.hosts.len() {
             self.hosts[index].session = None;
+            self.lease_runs(index, 0);
             let ms = u64::from(50 + self.below(3_000));
             self.later(ms, Event::Connect { host: index });
         }
