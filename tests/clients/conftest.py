@@ -77,7 +77,9 @@ class Region:
             fcntl.flock(turn, fcntl.LOCK_EX)
             self.process = subprocess.Popen(
                 [binary(), "up", "--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self.port}",
-                 "--region", "eu-north-1", "--account-keys", "swordfish", *self.extra],
+                 "--region", "eu-north-1", "--account-keys", "swordfish",
+                 # The tests' machine is a small one, and their tasks sleep.
+                 "--instance-attribute", "longshore.fargate-cpu-percent=2000", *self.extra],
                 stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
             wait_for("the region's health", self.is_healthy, 30)
             wait_for("the agent, or its end", lambda: any(

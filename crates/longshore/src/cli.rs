@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use control::Advertised;
 use longshore_types::{ClusterName, RegionName, Token};
@@ -395,6 +396,16 @@ pub(crate) struct HostArgs {
     /// [default: the one towards the region]
     #[arg(long, value_name = "ADDR")]
     pub(crate) underlay_address: Option<Ipv4Addr>,
+    /// Whether Fargate tasks of every account are placed here [default: yes on the region's own machine, no on a host
+    /// that has joined]
+    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new())]
+    pub(crate) fargate: Option<bool>,
+    /// CPU that the host keeps for itself and no task is placed on; 1024 units are a core [default: 0]
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub(crate) reserved_cpu: Option<u64>,
+    /// Memory that the host keeps for itself [default: 0]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=33_554_432))]
+    pub(crate) reserved_memory: Option<u64>,
     /// Processes and threads that one task may have here [default: 4096]
     #[arg(long, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(TASK_PIDS_LEAST..=TASK_PIDS_MOST))]
@@ -555,6 +566,9 @@ impl HostArgs {
             text("zone", &self.zone),
             text("instance-type", &self.instance_type),
             text("underlay-address", &underlay),
+            text("fargate", &self.fargate.map(|it| if it { "yes" } else { "no" }.to_owned())),
+            limit("reserved-cpu", self.reserved_cpu),
+            limit("reserved-memory", self.reserved_memory),
             limit("task-pids-max", self.task_pids_max),
             limit("task-storage-gib", self.task_storage_gib),
         ];

@@ -3,6 +3,7 @@
 //! What is left of its resources is not here: it is derived from the tasks that occupy it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use longshore_types::{
     AccountId, ClusterName, InstanceArn, InstanceId, Resources, Scope, Timestamp,
@@ -16,6 +17,11 @@ use crate::view::Index;
 
 /// The attribute of instances that take Fargate tasks.
 pub const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
+/// The attribute of instances that say by how much more CPU than they have Fargate tasks may ask of them together, in
+/// percent of what they have.
+pub const FARGATE_CPU_ATTRIBUTE: &str = "longshore.fargate-cpu-percent";
+/// What that may be.
+const FARGATE_CPU_PERCENT: RangeInclusive<u64> = 1..=10_000;
 /// The attribute of instances whose agent makes a task's interface itself.
 pub const ENI_ATTRIBUTE: &str = "longshore.eni";
 /// The attribute that says by which address other hosts reach this one.
@@ -128,6 +134,14 @@ impl Instance {
 
     pub fn takes_fargate(&self) -> bool {
         self.is_true(FARGATE_ATTRIBUTE)
+    }
+
+    /// The CPU that all tasks here may need together if Fargate tasks are among them.
+    pub fn fargate_cpu_units(&self) -> u64 {
+        let said = self.attributes.get(FARGATE_CPU_ATTRIBUTE).and_then(Option::as_deref);
+        let percent = said.and_then(|text| text.parse().ok());
+        let percent = percent.filter(|it| FARGATE_CPU_PERCENT.contains(it)).unwrap_or(100);
+        u64::from(self.total.cpu.0) * percent / 100
     }
 
     /// Whether its agent makes interfaces itself, so that nothing needs to be attached first.

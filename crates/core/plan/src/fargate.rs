@@ -1,91 +1,139 @@
-//! The instances that take Fargate tasks, the least loaded first.
+//! The instances that take Fargate tasks, and what room each has left: the one with the fewest tasks first.
 //!
-//! Fargate tasks are no part of an instance's own accounting: each counts as one, under a ceiling.
+//! Room is what an instance offers less what all its tasks need, whosever they are and however they were launched:
+//! a machine has its memory once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use longshore_types::InstanceId;
-use model::Instance;
-use model::instance::InstanceStatus;
+use longshore_types::{InstanceId, Resources};
+use model::RequiredAttribute;
+use model::instance::{Instance, InstanceStatus};
 use model::task::Task;
+use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE};
+
+use crate::fit::by_nature;
+
+/// Why a task found no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// No connected instance takes Fargate tasks.
+    NoHost,
+    /// Some do, and none has room for it.
+    NoRoom,
+}
 
 /// Instances in the order in which Fargate tasks go to them, kept from ask to ask.
 #[derive(Clone, Debug, Default)]
 pub struct FargatePool {
-    tasks: BTreeMap<InstanceId, u32>,
-    /// Those that take tasks.
-    open: BTreeSet<InstanceId>,
-    /// The open ones, by how many tasks they have.
+    /// Of every instance that has tasks or takes them.
+    rooms: BTreeMap<InstanceId, Room>,
+    /// Those that take tasks, by how many they have.
     order: BTreeSet<(u32, InstanceId)>,
-    placed: Vec<InstanceId>,
+    placed: Vec<(InstanceId, Resources)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Room {
+    /// Set while it takes tasks.
+    open: Option<Arc<Instance>>,
+    tasks: u32,
+    cpu: u64,
+    memory: u64,
+}
+
+impl Room {
+    fn fits(&self, need: Resources) -> bool {
+        let Some(instance) = &self.open else { return false };
+        let has = |total: u64, taken: u64, needed: u32| taken + u64::from(needed) <= total;
+        has(instance.fargate_cpu_units(), self.cpu, need.cpu.0)
+            && has(u64::from(instance.total.memory.0), self.memory, need.memory.0)
+    }
+
+    fn put(&mut self, need: Resources) {
+        self.tasks = self.tasks.saturating_add(1);
+        self.cpu += u64::from(need.cpu.0);
+        self.memory += u64::from(need.memory.0);
+    }
+
+    fn take_off(&mut self, need: Resources) {
+        self.tasks = self.tasks.saturating_sub(1);
+        self.cpu = self.cpu.saturating_sub(u64::from(need.cpu.0));
+        self.memory = self.memory.saturating_sub(u64::from(need.memory.0));
+    }
 }
 
 impl FargatePool {
     /// An instance as it is now; `None` if it is gone.
-    pub fn change_instance(&mut self, id: InstanceId, now: Option<&Instance>) {
-        let is_open = now.is_some_and(|instance| {
+    pub fn change_instance(&mut self, id: InstanceId, now: Option<&Arc<Instance>>) {
+        let open = now.filter(|instance| {
             let is_active = instance.status == InstanceStatus::Active;
             is_active && instance.agent.connected && instance.takes_fargate()
         });
-        let tasks = self.tasks_on(id);
-        if is_open && self.open.insert(id) {
-            self.order.insert((tasks, id));
-        } else if !is_open && self.open.remove(&id) {
-            self.order.remove(&(tasks, id));
-        }
-    }
-
-    /// How many tasks an instance has.
-    pub fn set_tasks(&mut self, id: InstanceId, tasks: u32) {
-        self.set(id, tasks);
+        self.change(id, |room| room.open = open.cloned());
     }
 
     /// A task as it was and as it is; `None` for not there.
     pub fn change_task(&mut self, before: Option<&Task>, now: Option<&Task>) {
         let place = |task: Option<&Task>| {
-            task.filter(|task| task.occupies()).and_then(|task| task.instance)
+            let task = task.filter(|task| task.occupies())?;
+            Some((task.instance?, task.need.resources))
         };
         let (before, now) = (place(before), place(now));
         if before == now {
             return;
         }
-        if let Some(id) = before {
-            self.set(id, self.tasks_on(id).saturating_sub(1));
+        if let Some((id, need)) = before {
+            self.change(id, |room| room.take_off(need));
         }
-        if let Some(id) = now {
-            self.set(id, self.tasks_on(id).saturating_add(1));
+        if let Some((id, need)) = now {
+            self.change(id, |room| room.put(need));
         }
     }
 
-    /// The place of one task, counted at once and until [`FargatePool::give_back`]; `None` if every
-    /// instance has `tasks_max`, or there is none.
-    pub fn place(&mut self, tasks_max: u32) -> Option<InstanceId> {
-        let (tasks, id) = *self.order.first().filter(|(tasks, _)| *tasks < tasks_max)?;
-        self.set(id, tasks + 1);
-        self.placed.push(id);
-        Some(id)
+    /// The place of one task, counted at once and until [`FargatePool::give_back`].
+    ///
+    /// Its hosts are the region's own, and all can what Fargate allows: of what a task requires they differ in their
+    /// processors, and in whether they hold to a fence.
+    pub fn place(
+        &mut self,
+        need: Resources,
+        requires: &[RequiredAttribute],
+    ) -> Result<InstanceId, NoPlace> {
+        if self.order.is_empty() {
+            return Err(NoPlace::NoHost);
+        }
+        let differs = |it: &&RequiredAttribute| matches!(&*it.name, ARCHITECTURE_ATTRIBUTE | FENCE);
+        let requires: Vec<RequiredAttribute> = requires.iter().filter(differs).cloned().collect();
+        let will_do = |(_, id): &&(u32, InstanceId)| {
+            self.rooms.get(id).is_some_and(|room| {
+                let is_right = |it: &Arc<Instance>| by_nature(it, &requires).is_ok();
+                room.fits(need) && room.open.as_ref().is_some_and(is_right)
+            })
+        };
+        let (_, id) = *self.order.iter().find(will_do).ok_or(NoPlace::NoRoom)?;
+        self.change(id, |room| room.put(need));
+        self.placed.push((id, need));
+        Ok(id)
     }
 
     /// Undoes what was placed since the last time.
     pub fn give_back(&mut self) {
-        for id in std::mem::take(&mut self.placed) {
-            self.set(id, self.tasks_on(id).saturating_sub(1));
+        for (id, need) in std::mem::take(&mut self.placed) {
+            self.change(id, |room| room.take_off(need));
         }
     }
 
-    fn tasks_on(&self, id: InstanceId) -> u32 {
-        self.tasks.get(&id).copied().unwrap_or(0)
-    }
-
-    fn set(&mut self, id: InstanceId, tasks: u32) {
-        if self.open.contains(&id) {
-            self.order.remove(&(self.tasks_on(id), id));
-            self.order.insert((tasks, id));
+    fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut Room)) {
+        let room = self.rooms.entry(id).or_default();
+        if room.open.is_some() {
+            self.order.remove(&(room.tasks, id));
         }
-        if tasks == 0 {
-            self.tasks.remove(&id);
-        } else {
-            self.tasks.insert(id, tasks);
+        change(room);
+        if room.open.is_some() {
+            self.order.insert((room.tasks, id));
+        } else if room.tasks == 0 {
+            self.rooms.remove(&id);
         }
     }
 }

@@ -24,7 +24,7 @@ pub mod schedule;
 pub mod service;
 pub mod strategy;
 
-pub use fargate::FargatePool;
+pub use fargate::{FargatePool, NoPlace};
 pub use fleet::Fleet;
 pub use host::{Host, Occupant};
 pub use placement::{Ask, Constraint, Plan, Pool, fit, plan};

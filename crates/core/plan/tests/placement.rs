@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, Scope, Timestamp};
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{HostPort, Need, Protocol};
 use model::{RequiredAttribute, Tags};
-use plan::{Ask, Constraint, FargatePool, Field, Host, Pool, Strategy, Unfit, plan};
+use plan::{Ask, Constraint, FargatePool, Field, Host, NoPlace, Pool, Strategy, Unfit, plan};
 use proptest::prelude::{Just, any, prop_oneof, proptest};
 
 fn id(number: u8) -> InstanceId {
@@ -134,23 +135,44 @@ fn a_member_of_constraint_is_kept() {
 }
 
 #[test]
-fn fargate_goes_to_the_least_loaded_instance_that_takes_it() {
-    let mut instances: Vec<_> = (1..=3).map(|number| instance(number, 1, 1)).collect();
+fn fargate_goes_where_there_is_room_and_the_fewest_tasks_are() {
+    let mut instances: Vec<_> = (1..=3).map(|number| instance(number, 1024, 2048)).collect();
     for each in &mut instances[..2] {
         each.attributes.insert("longshore.fargate".to_owned(), Some("true".to_owned()));
     }
+    instances[1].total.memory = MemoryMib(1024);
+    let small = Resources { cpu: CpuUnits(512), memory: MemoryMib(512) };
     let mut pool = FargatePool::default();
+    assert_eq!(pool.place(small, &[]), Err(NoPlace::NoHost));
+    let share = |row: &Instance| Arc::new(row.clone());
     for each in &instances {
-        pool.change_instance(each.id, Some(each));
+        pool.change_instance(each.id, Some(&share(each)));
     }
-    let placed: Vec<_> = (0..5).map(|_| pool.place(2)).collect();
-    assert_eq!(placed, [Some(id(1)), Some(id(2)), Some(id(1)), Some(id(2)), None]);
+    let placed: Vec<_> = (0..5).map(|_| pool.place(small, &[])).collect();
+    assert_eq!(placed, [Ok(id(1)), Ok(id(2)), Ok(id(1)), Ok(id(2)), Err(NoPlace::NoRoom)]);
+    pool.give_back();
+    let large = Resources { cpu: CpuUnits(256), memory: MemoryMib(1536) };
+    assert_eq!(pool.place(large, &[]), Ok(id(1)));
+    assert_eq!(pool.place(large, &[]), Err(NoPlace::NoRoom), "neither has so much memory left");
+    pool.give_back();
+    let arm = RequiredAttribute {
+        name: "ecs.cpu-architecture".to_owned(),
+        value: Some("arm64".to_owned()),
+    };
+    assert_eq!(pool.place(small, std::slice::from_ref(&arm)), Err(NoPlace::NoRoom));
+    instances[1].attributes.insert("ecs.cpu-architecture".to_owned(), Some("arm64".to_owned()));
+    instances[1]
+        .attributes
+        .insert("longshore.fargate-cpu-percent".to_owned(), Some("50".to_owned()));
+    pool.change_instance(id(2), Some(&share(&instances[1])));
+    assert_eq!(pool.place(small, std::slice::from_ref(&arm)), Ok(id(2)));
+    assert_eq!(pool.place(small, &[arm]), Err(NoPlace::NoRoom), "half of its CPU is offered");
     pool.give_back();
     instances[0].agent.connected = false;
-    pool.change_instance(id(1), Some(&instances[0]));
-    assert_eq!(pool.place(2), Some(id(2)));
+    pool.change_instance(id(1), Some(&share(&instances[0])));
+    assert_eq!(pool.place(small, &[]), Ok(id(2)));
     pool.change_instance(id(2), None);
-    assert_eq!(pool.place(2), None);
+    assert_eq!(pool.place(small, &[]), Err(NoPlace::NoHost));
 }
 
 fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {

@@ -34,6 +34,8 @@ pub struct AgentConfig {
     /// Ports of the host that no task may have.
     pub reserved_ports: Vec<u16>,
     pub reserved_ports_udp: Vec<u16>,
+    /// CPU that is not offered to tasks; 1024 units are a core.
+    pub reserved_cpu_units: u64,
     /// Memory that is not offered to tasks.
     pub reserved_memory_mib: u64,
     /// Hosts besides the region, as `host` or `host:port`, that logs may be sent to, with the credentials of
@@ -84,6 +86,7 @@ impl AgentConfig {
             underlay: None,
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],
             reserved_ports_udp: Vec::new(),
+            reserved_cpu_units: 0,
             reserved_memory_mib: 0,
             log_endpoints: Vec::new(),
             log_egress: Egress::default(),

@@ -136,7 +136,7 @@ fn request(
         instance_identity_document: "",
         instance_identity_document_signature: "",
         total_resources: vec![
-            Resource::integer("CPU", cpus() * 1024),
+            Resource::integer("CPU", (cpus() * 1024).saturating_sub(config.reserved_cpu_units)),
             Resource::integer("MEMORY", memory_mib().saturating_sub(config.reserved_memory_mib)),
             Resource::strings("PORTS", ports(&config.reserved_ports)),
             Resource::strings("PORTS_UDP", ports(&config.reserved_ports_udp)),

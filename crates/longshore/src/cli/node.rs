@@ -102,6 +102,9 @@ pub(crate) struct TokenCreate {
     /// An attribute of these hosts, whatever they say themselves; may be given several times
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub(crate) attributes: Vec<(String, String)>,
+    /// Fargate tasks of every account are placed on these hosts
+    #[arg(long)]
+    pub(crate) fargate: bool,
     /// How long hosts can join by it
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
     pub(crate) expires: u64,

@@ -212,6 +212,9 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     };
     config.region_for_tasks = region_for_tasks(home, &args.host);
     config.introspection = args.host.introspection();
+    config.is_fargate = args.host.fargate.unwrap_or(home.is_local());
+    config.reserved_cpu_units = args.host.reserved_cpu.unwrap_or(0);
+    config.reserved_memory_mib = args.host.reserved_memory.unwrap_or(0);
     config.lease_file = Some(host.run_dir.join("lease"));
     config
 }

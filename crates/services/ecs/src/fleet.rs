@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_types::{AccountId, ClusterName, InstanceId};
+use longshore_types::{AccountId, ClusterName, InstanceId, Resources};
 use model::instance::{Instance, InstanceStatus};
 use model::table::Table;
 use model::task::Task;
-use model::{Index, Key, Row, Seq, View};
-use plan::{Ask, FargatePool, Fleet, Occupant, Plan, Pool};
+use model::{Index, Key, RequiredAttribute, Row, Seq, View};
+use plan::{Ask, FargatePool, Fleet, NoPlace, Occupant, Plan, Pool};
 use store::Batch;
 
 use crate::Ecs;
@@ -24,8 +24,6 @@ use crate::Ecs;
 #[cfg(test)]
 mod tests;
 
-/// Fargate tasks that one instance takes.
-const FARGATE_TASKS_PER_INSTANCE_MAX: u32 = 10_000;
 /// Fleets that nobody asked for through so many others are let go.
 const IDLE_FLEETS_MAX: usize = 256;
 
@@ -161,9 +159,14 @@ impl Drop for FleetReservation<'_> {
 }
 
 impl FargateReservation<'_> {
-    /// The place of the next task, counted as taken; `None` if no instance has capacity.
-    pub(crate) fn place(&mut self) -> Option<InstanceId> {
-        self.0.fargate.as_mut()?.place(FARGATE_TASKS_PER_INSTANCE_MAX)
+    /// The place of a task that needs so much, counted as taken.
+    pub(crate) fn place(
+        &mut self,
+        need: Resources,
+        requires: &[RequiredAttribute],
+    ) -> Result<InstanceId, NoPlace> {
+        let pool = self.0.fargate.as_mut().ok_or(NoPlace::NoHost)?;
+        pool.place(need, requires)
     }
 }
 
@@ -239,7 +242,7 @@ impl Kept {
         if let (Some(pool), Some(id)) =
             (&mut self.fargate, before.map(|row| row.id).or(now.map(|row| row.id)))
         {
-            pool.change_instance(id, now.map(AsRef::as_ref));
+            pool.change_instance(id, now);
         }
         let now = now.filter(|row| is_there(row));
         let stays = |row: &Instance| now.is_some_and(|now| home(now) == home(row));
@@ -321,8 +324,10 @@ fn fargate_of(view: &View) -> FargatePool {
     for instance in view.instances.iter() {
         pool.change_instance(instance.id, Some(instance));
     }
-    for (instance, tasks) in view.occupied_instances() {
-        pool.set_tasks(instance, u32::try_from(tasks).unwrap_or(u32::MAX));
+    for (instance, _) in view.occupied_instances() {
+        for task in view.tasks_on_instance(instance) {
+            pool.change_task(None, Some(task));
+        }
     }
     pool
 }

@@ -15,7 +15,7 @@ use model::service::{PlacementConstraint, PlacementStrategy};
 use model::task::{LaunchType, Task, Waiting};
 use model::{ClientToken, ClientTokenId, Cluster, Key, View};
 use plan::capacity::share;
-use plan::{Ask, Pool, Refusals};
+use plan::{Ask, NoPlace, Pool, Refusals};
 use sha2::{Digest, Sha256};
 use store::Batch;
 
@@ -29,6 +29,7 @@ use crate::errors::Refusal;
 use crate::fleet::FleetReservation;
 use crate::permissions::TaskRequest;
 use crate::tags;
+use crate::waiting::FARGATE_FULL;
 
 const COUNT_MAX: usize = 10;
 const TOKEN_CHARS_MAX: usize = 64;
@@ -154,9 +155,7 @@ fn decide(
         seed: now.0 ^ view.seq.0.rotate_left(32),
     };
     let (found, failures) = match &capacity {
-        _ if capacity.kind() == LaunchType::Fargate => {
-            (fargate_places(&asked, &capacity, count)?, vec![])
-        }
+        _ if capacity.kind() == LaunchType::Fargate => fargate_places(&asked, &capacity, count)?,
         Capacity::Strategy(strategy) => providers::places(&asked, strategy, count, &mut batch)?,
         Capacity::Launch(_) => instance_places(&asked, count, &mut batch)?,
     };
@@ -204,8 +203,8 @@ fn fargate_places(
     asked: &Asked<'_>,
     capacity: &Capacity,
     count: usize,
-) -> Result<Vec<Found>, ApiError> {
-    let Asked { ecs, view, cluster, .. } = asked;
+) -> Result<(Vec<Found>, Vec<api::Failure>), ApiError> {
+    let Asked { ecs, view, cluster, template, .. } = asked;
     let max = ecs.control.config.limits.fargate_tasks_per_account_max;
     if fargate_capacity(view, cluster.account, max, count) < count {
         let message = "You've reached the limit on the number of tasks you can run concurrently.";
@@ -219,11 +218,26 @@ fn fargate_places(
             .collect(),
     };
     let mut instances = ecs.fargate(view);
-    let find = |capacity_provider| {
-        let place = Place { instance: instances.place(), zone: None, capacity_provider };
-        Found { place, waiting: None }
-    };
-    Ok(providers.into_iter().map(find).collect())
+    let (mut found, mut failures) = (Vec::with_capacity(count), Vec::new());
+    for capacity_provider in providers {
+        let requires = &template.definition.requires_attributes;
+        let instance = match instances.place(template.need.resources, requires) {
+            Ok(instance) => Some(instance),
+            // It waits for the first host that there will be.
+            Err(NoPlace::NoHost) => None,
+            Err(NoPlace::NoRoom) => {
+                let reason = Some(FARGATE_FULL.to_owned());
+                failures.push(api::Failure { arn: None, reason, detail: None });
+                continue;
+            }
+        };
+        let place = Place { instance, zone: None, capacity_provider };
+        found.push(Found { place, waiting: None });
+    }
+    if found.is_empty() && !failures.is_empty() {
+        return Err(Refusal::client(FARGATE_FULL).into());
+    }
+    Ok((found, failures))
 }
 
 /// Places on the instances of a launch type, and why not if that is so.

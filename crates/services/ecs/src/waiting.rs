@@ -22,7 +22,7 @@ use model::service::{PlacementConstraint, PlacementStrategy, Scheduling};
 use model::task::{Input, LaunchType, Need, Phase, StopCause, Task, Waiting, step};
 use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
 use plan::scaling::{Reservation, wanted_instances};
-use plan::{Ask, Pool, Refusals, Strategy};
+use plan::{Ask, NoPlace, Pool, Refusals, Strategy};
 use store::{Batch, Change};
 use tracing::{info, warn};
 
@@ -38,7 +38,10 @@ mod tests;
 const PLACED_AT_ONCE_MAX: usize = 100;
 
 /// Why a Fargate task waits.
-pub(crate) const NO_FARGATE: &str = "no connected instance takes Fargate tasks";
+pub(crate) const NO_FARGATE: &str =
+    "no connected instance that takes Fargate tasks has room for it";
+/// What Fargate says when it has no room.
+pub(crate) const FARGATE_FULL: &str = "Capacity is unavailable at this time. Please try again later or in a different availability zone";
 /// Why a task waits whose provider has no instance at all.
 pub(crate) const NO_INSTANCES: &str = "no instance belongs to the capacity provider";
 const NO_PROVIDER: &str = "the capacity provider is gone";
@@ -130,12 +133,32 @@ fn place_fargate(
 ) -> Placed {
     let mut instances = ecs.fargate(view);
     let mut placed = Placed::default();
+    let mut refused: Vec<Resources> = Vec::new();
     for task in tasks {
         if PLACED_AT_ONCE_MAX <= placed.tasks.len() {
             placed.has_more = true;
             break;
         }
-        let Some(instance) = instances.place() else { break };
+        let need = task.need.resources;
+        // One that needs no less found none: of thousands that wait not each is tried.
+        if refused
+            .iter()
+            .any(|least: &Resources| least.cpu <= need.cpu && least.memory <= need.memory)
+        {
+            continue;
+        }
+        let definition = view.task_definitions.get(task.scope.account, &task.definition);
+        let requires = definition.map_or(&[][..], |row| &row.requires_attributes);
+        let instance = match instances.place(need, requires) {
+            Ok(instance) => instance,
+            Err(NoPlace::NoHost) => break,
+            Err(NoPlace::NoRoom) => {
+                if requires.is_empty() {
+                    refused.push(need);
+                }
+                continue;
+            }
+        };
         if let Some(next) = step(task, &Input::Placed { instance, zone: None }, now) {
             placed.tasks.push((next.id, instance));
             put_task(view, batch, next);

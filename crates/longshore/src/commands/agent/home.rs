@@ -51,6 +51,13 @@ pub(super) struct Home {
     watch: Watch,
 }
 
+impl Home {
+    /// Whether this is the region's own machine.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.watch, Watch::Local { .. })
+    }
+}
+
 /// What ends an agent's work for its region as it is.
 #[derive(Debug)]
 enum Watch {

@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::logging::tell;
 use crate::table;
 
+/// The attribute of hosts that Fargate tasks are placed on.
+const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
+
 pub(super) async fn run(client: &Client, command: &NodeToken) -> Result<(), Error> {
     match command {
         NodeToken::Create(args) => create(client, args).await,
@@ -28,10 +31,11 @@ async fn create(client: &Client, args: &TokenCreate) -> Result<(), Error> {
     };
     let made: ecs::CreateClusterResponse = client.ecs("CreateCluster", &input).await?;
     drop(made);
+    let fargate = args.fargate.then(|| (FARGATE_ATTRIBUTE.to_owned(), "true".to_owned()));
     let input = CreateJoinToken {
         cluster: args.cluster.clone(),
         zone: args.zone.clone(),
-        attributes: args.attributes.iter().cloned().collect(),
+        attributes: args.attributes.iter().cloned().chain(fargate).collect(),
         valid_ms: args.expires,
         uses_max: (!args.unlimited).then_some(args.uses),
         key_ms: args.keys_expire,

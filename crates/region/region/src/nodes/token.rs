@@ -4,6 +4,7 @@ use aws_wire::{ApiError, Caller};
 use control::{Config, Permission};
 use longshore_types::{AccountId, Timestamp, Token};
 use model::JoinToken;
+use model::instance::FARGATE_ATTRIBUTE;
 use model::node::NodePlan;
 use store::Batch;
 
@@ -123,7 +124,10 @@ fn check(input: &CreateJoinToken) -> Result<(), ApiError> {
     if input.uses_max == Some(0) {
         return Err(invalid("A token that no host may join by is of no use."));
     }
-    let is_reserved = |name: &String| name.starts_with("ecs.") || name.starts_with("longshore.");
+    let is_reserved = |name: &String| {
+        let is_ours = name.starts_with("ecs.") || name.starts_with("longshore.");
+        is_ours && name != FARGATE_ATTRIBUTE
+    };
     if let Some(name) = input.attributes.keys().find(|name| is_reserved(name)) {
         return Err(invalid(format!("The attribute {name} is not a token's to give.")));
     }

@@ -98,7 +98,8 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
         }
     }
     let mut fargate = fleets.fargate(view);
-    answers.extend((0..4).map(|_| format!("{:?}", fargate.place())));
+    let need = Resources { cpu: CpuUnits(512), memory: MemoryMib(512) };
+    answers.extend((0..4).map(|_| format!("{:?}", fargate.place(need, &[]))));
     answers
 }
 

@@ -8,6 +8,7 @@
 mod agents;
 mod callers;
 mod checks;
+mod fargate_room;
 mod lost_hosts;
 mod promises;
 mod world;

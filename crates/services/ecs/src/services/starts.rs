@@ -11,14 +11,14 @@ use model::{Index, Key, Service, StrategyItem, View};
 use plan::capacity::share;
 use plan::service::{Place as Where, Start};
 use plan::strategy::ZONE_ATTRIBUTE;
-use plan::{Ask, Constraint, Host, Pool, Refusals};
+use plan::{Ask, Constraint, Host, NoPlace, Pool, Refusals};
 use store::Batch;
 
 use super::snapshot;
 use crate::Ecs;
 use crate::capacity::own_provider;
 use crate::task_template::{Place, TaskSource, TaskTemplate, fargate_capacity};
-use crate::waiting::{NO_FARGATE, NO_INSTANCES, waiting_in};
+use crate::waiting::{FARGATE_FULL, NO_FARGATE, NO_INSTANCES, waiting_in};
 
 /// What became of one start.
 #[derive(Debug, Default)]
@@ -222,9 +222,22 @@ impl Maker<'_> {
         let count =
             fargate_capacity(self.view, account, max, wanted).saturating_sub(self.fargate_made);
         let mut zones = Zones::of(template, self.tasks, at);
+        let requires = &template.definition.requires_attributes;
+        let mut full = 0;
         let places: Vec<Option<InstanceId>> = {
             let mut reservation = self.ecs.fargate(self.view);
-            (0..count).map(|_| reservation.place()).collect()
+            let mut places = Vec::with_capacity(count);
+            for at in 0..count {
+                match reservation.place(template.need.resources, requires) {
+                    Ok(instance) => places.push(Some(instance)),
+                    Err(NoPlace::NoHost) => places.push(None),
+                    Err(NoPlace::NoRoom) => {
+                        full = count - at;
+                        break;
+                    }
+                }
+            }
+            places
         };
         for (at, (instance, provider)) in places.into_iter().zip(providers).enumerate() {
             let capacity_provider = provider.map(str::to_owned);
@@ -238,7 +251,9 @@ impl Maker<'_> {
             }
             self.fargate_made += 1;
         }
-        if count < providers.len() {
+        if full > 0 {
+            made.unplaced.push(Unplaced::of_quota(narrow(full), FARGATE_FULL));
+        } else if count < providers.len() {
             let why = "You've reached the limit on the number of tasks you can run concurrently";
             made.unplaced.push(Unplaced::of_quota(narrow(providers.len() - count), why));
         }

@@ -142,6 +142,10 @@ fn instance(view: &View, row: &Instance, interests: &Interests, queue: &mut Queu
     }
     let topics = [Topic::Daemon, Topic::Zones, Topic::Capacity];
     interests.wake_cluster(row.scope.account, &row.cluster, seq, &topics, queue);
+    if row.takes_fargate() {
+        // It has room for everybody's.
+        interests.wake_everywhere(None, seq, &[Topic::Quota], queue);
+    }
 }
 
 impl Seen {
@@ -196,8 +200,8 @@ fn freed(view: &View, task: &Task, seq: Seq, interests: &Interests, queue: &mut 
         interests.wake_cluster(owner, cluster, seq, &[Topic::Daemon], queue);
     }
     let waited = task.instance.is_none() && task.capacity_provider.is_some();
-    if task.interface.is_some() {
-        // Addresses are the region's, whoever has them.
+    if task.interface.is_some() || instance.is_some_and(|row| row.takes_fargate()) {
+        // Addresses are the region's, and so is room for Fargate, whoever has them.
         interests.wake_everywhere(None, seq, &[Topic::Quota], queue);
     } else if task.launch == LaunchType::Fargate || waited {
         interests.wake_everywhere(Some(account), seq, &[Topic::Quota], queue);

@@ -197,3 +197,26 @@ async fn more_tasks_than_a_batch_has_rows_are_forgotten_at_once() {
     crate::background::sweep(world.ecs()).await.unwrap();
     assert_eq!(world.ecs().control.view().tasks.len(), 0);
 }
+
+#[tokio::test]
+async fn fargate_says_that_it_has_no_room_once_its_hosts_are_full() {
+    const FULL: &str = "Capacity is unavailable at this time. Please try again later";
+    let world = World::new().await;
+    // Of 4 vCPU and 8 GiB, sixteen times a quarter of one and half of the other.
+    let _agent = world.agent().await;
+    let some = async |count| world.try_run(|input| input.count = Some(count)).await;
+    let first = some(10).await.unwrap();
+    assert_eq!((first.tasks.unwrap().len(), first.failures.unwrap().len()), (10, 0));
+    let second = some(10).await.unwrap();
+    let tasks = second.tasks.unwrap();
+    let failures = second.failures.unwrap();
+    assert_eq!((tasks.len(), failures.len()), (6, 4));
+    assert!(failures.iter().all(|it| it.reason.as_deref().unwrap().starts_with(FULL)));
+    let refused = some(1).await.unwrap_err();
+    assert_eq!((refused.code.as_ref(), refused.status), ("ClientException", 400));
+    assert!(refused.message.starts_with(FULL), "{}", refused.message);
+    let ended = tasks[0].task_arn.clone().unwrap();
+    world.stop(&ended, "").await;
+    world.submit(&ended, "STOPPED", Some(0), "").await;
+    assert_eq!(some(1).await.unwrap().tasks.unwrap().len(), 1, "there is room again");
+}

@@ -257,7 +257,9 @@ async fn health_checks_and_instance_status_come_over_telemetry() {
 #[tokio::test]
 async fn an_order_is_on_its_way_as_soon_as_the_task_is_durable() {
     let world = World::new().await;
-    let mut agent = world.agent().await;
+    let large = world.register(&world.test.node(), 64 * 256, 64 * 512).await;
+    let mut agent = world.connect(&large).await;
+    agent.expect("TaskManifestMessage").await;
     // The first one pays for what is read once.
     world.run(|_| {}).await;
     agent.order().await;

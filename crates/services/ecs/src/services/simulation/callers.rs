@@ -114,7 +114,7 @@ impl World {
     }
 
     /// The network configuration of tasks with interfaces.
-    fn network(&self) -> api::NetworkConfiguration {
+    pub(super) fn network(&self) -> api::NetworkConfiguration {
         let account = control::config::Config::root_account();
         let vpc = self.ecs.control.vpc(&self.view(), account).unwrap();
         let subnets = vpc.subnets.iter().take(3).map(|subnet| subnet.id.to_string()).collect();

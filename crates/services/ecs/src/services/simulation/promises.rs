@@ -36,7 +36,7 @@ impl World {
         for _ in 0..8 {
             self.new_host(false).await;
         }
-        self.new_host(true).await;
+        self.join(true, 64 * 256, 64 * 512).await;
         // Half of those whose tasks can't run are mended.
         for name in self.services.clone() {
             if self.below(2) == 0 {
@@ -186,7 +186,7 @@ impl World {
         i32::try_from(view.instances.iter().filter(is_fit).count()).unwrap()
     }
 
-    async fn describe(&self, name: &str) -> api::Service {
+    pub(super) async fn describe(&self, name: &str) -> api::Service {
         let input = api::DescribeServicesRequest {
             cluster: Some(CLUSTER.to_owned()),
             services: Some(vec![name.to_owned()]),

@@ -1,0 +1,38 @@
+//! A service on Fargate that wants more than its hosts have room for.
+
+use ecs_api::{self as api, Ecs as _};
+
+use super::world::{CLUSTER, World};
+use crate::Ecs;
+
+#[tokio::test]
+async fn a_service_waits_for_room_on_fargate_and_says_so() {
+    let mut world = World::new(1).await;
+    world.is_calm = true;
+    world.pass(1_000).await;
+    let input = api::CreateServiceRequest {
+        cluster: Some(CLUSTER.to_owned()),
+        service_name: Some("roomy".to_owned()),
+        task_definition: Some("netgood".to_owned()),
+        desired_count: Some(10),
+        launch_type: Some(api::LaunchType::Fargate),
+        network_configuration: Some(world.network()),
+        ..api::CreateServiceRequest::default()
+    };
+    let root = world.root();
+    Ecs::create_service(world.ecs.as_ref(), &root, input).await.unwrap();
+    world.pass(60_000).await;
+    // Of 2 vCPU, eight quarters.
+    let shown = world.describe("roomy").await;
+    assert_eq!((shown.running_count, shown.pending_count), (Some(8), Some(0)));
+    let events = shown.events.unwrap();
+    let said = events.iter().filter_map(|event| event.message.as_deref());
+    let of_room = said.filter(|it| {
+        it.contains("was unable to place a task. Reason: Capacity is unavailable at this time.")
+    });
+    assert_eq!(of_room.count(), 1, "{events:?}");
+    world.new_host(true).await;
+    world.pass(10_000).await;
+    let shown = world.describe("roomy").await;
+    assert_eq!((shown.running_count, shown.pending_count), (Some(10), Some(0)));
+}
