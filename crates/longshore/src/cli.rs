@@ -410,6 +410,10 @@ pub(crate) struct HostArgs {
     #[arg(long, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(TASK_PIDS_LEAST..=TASK_PIDS_MOST))]
     pub(crate) task_pids_max: Option<u64>,
+    /// Disk that the layers of images may take: the least recently used go first, and none that a task needs. Looked at
+    /// every ten minutes [default: no limit; what was not used for three days goes]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) image_cache_gib: Option<u64>,
     /// Disk that a task may use which is told no amount of ephemeral storage, as on EC2 instances
     /// [default: no limit but the room reserved for the host]
     #[arg(long, value_name = "GIB",
@@ -569,6 +573,7 @@ impl HostArgs {
             text("fargate", &self.fargate.map(|it| if it { "yes" } else { "no" }.to_owned())),
             limit("reserved-cpu", self.reserved_cpu),
             limit("reserved-memory", self.reserved_memory),
+            limit("image-cache-gib", self.image_cache_gib),
             limit("task-pids-max", self.task_pids_max),
             limit("task-storage-gib", self.task_storage_gib),
         ];

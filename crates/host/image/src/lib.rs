@@ -19,6 +19,7 @@ mod blobs;
 mod client;
 mod config;
 mod error;
+mod evict;
 mod flight;
 mod format;
 mod hash;

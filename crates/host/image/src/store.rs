@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::{BlobError, BlobStore, replace_file, sync_parent};
 use crate::config::{ConfigFile, ImageConfig};
 use crate::error::ImageError;
+use crate::evict;
 use crate::flight::Flights;
 use crate::format;
 use crate::hash::Hasher;
@@ -94,6 +95,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     blobs: BlobStore,
     state: Mutex<State>,
+    /// What layers take of the disk, as far as it was asked for.
+    sizes: Mutex<BTreeMap<Digest, u64>>,
     /// Who fetches or unpacks what at the moment, by diff id.
     flights: Flights<Digest>,
 }
@@ -228,6 +231,7 @@ impl ImageStore {
             blobs,
             clock,
             state: Mutex::new(State::default()),
+            sizes: Mutex::default(),
             flights: Flights::default(),
             config,
         };
@@ -436,30 +440,42 @@ impl ImageStore {
         Ok(!named.is_empty())
     }
 
-    /// Removes images that were not used for `unused_ms_min`, unless they are in `pinned` (by the
-    /// digest of index or manifest) or a lease holds them, and the layers that no image needs then.
-    /// Blocks.
+    /// Removes images that were not used for `unused_ms_min`, and of the others the least recently used while their
+    /// layers take more than `bytes_max`, unless they are in `pinned` (by the digest of index or manifest) or a lease
+    /// holds them; and the layers that no image needs then. Blocks.
     pub fn collect(
         &self,
         pinned: &BTreeSet<Digest>,
         unused_ms_min: u64,
+        bytes_max: Option<u64>,
     ) -> Result<Collected, ImageError> {
         let now = self.inner.clock.now();
+        let sizes = bytes_max.map(|_| self.layer_sizes()).unwrap_or_default();
         let mut trash = Vec::new();
         let mut collected = Collected::default();
         {
             let mut state = self.inner.state();
-            let is_idle = |state: &State, record: &ImageRecord| {
-                now.since_ms(record.last_used) >= unused_ms_min
-                    && !pinned.contains(&record.digest)
-                    && !pinned.contains(&record.manifest)
-                    && !record.diff_ids.iter().any(|diff_id| state.held.contains_key(diff_id))
+            let is_needed = |state: &State, record: &ImageRecord| {
+                pinned.contains(&record.digest)
+                    || pinned.contains(&record.manifest)
+                    || record.diff_ids.iter().any(|diff_id| state.held.contains_key(diff_id))
             };
-            let idle: Vec<ImageRecord> =
-                state.images.values().filter(|record| is_idle(&state, record)).cloned().collect();
+            let is_idle = |record: &&ImageRecord| {
+                now.since_ms(record.last_used) >= unused_ms_min && !is_needed(&state, record)
+            };
+            let idle: Vec<ImageRecord> = state.images.values().filter(is_idle).cloned().collect();
             for record in &idle {
                 self.forget(&mut state, record)?;
                 collected.images += 1;
+            }
+            if let Some(bytes_max) = bytes_max {
+                let images = state.images.values().map(|it| (it, is_needed(&state, it)));
+                // A layer that came after they were measured is held by who brought it.
+                let bytes_of = |layer: &Digest| sizes.get(layer).copied().unwrap_or(0);
+                for record in evict::beyond(images, bytes_of, bytes_max) {
+                    self.forget(&mut state, &record)?;
+                    collected.images += 1;
+                }
             }
             let needed: BTreeSet<Digest> =
                 state.images.values().flat_map(|record| record.diff_ids.clone()).collect();
@@ -480,6 +496,19 @@ impl ImageStore {
         trash.iter().for_each(|path| remove_tree(path));
         self.write_last_uses()?;
         Ok(collected)
+    }
+
+    /// What each layer takes of the disk. A layer never changes, so that each is looked at once.
+    fn layer_sizes(&self) -> BTreeMap<Digest, u64> {
+        let layers: BTreeSet<Digest> =
+            self.inner.state().images.values().flat_map(|it| it.diff_ids.clone()).collect();
+        let mut sizes = self.inner.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.retain(|layer, _| layers.contains(layer));
+        for layer in layers {
+            let path = self.inner.layer_path(&layer);
+            sizes.entry(layer).or_insert_with(|| evict::tree_bytes(&path));
+        }
+        sizes.clone()
     }
 
     /// The record goes first: an image without record is not there.

@@ -170,7 +170,9 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(
-            StoreImages::new(puller).with_logins(data.root().join("registry-auth.json")),
+            StoreImages::new(puller)
+                .with_logins(data.root().join("registry-auth.json"))
+                .within(args.host.image_cache_gib.map(|gib| gib << 30)),
         ),
         networks: Arc::new(HostNetworks(network)),
         credentials: Arc::clone(&home.credentials),

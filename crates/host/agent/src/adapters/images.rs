@@ -61,6 +61,8 @@ pub struct StoreImages {
     puller: Puller,
     /// Logins for other registries, as `docker login` writes them; read at each pull.
     logins: Option<PathBuf>,
+    /// What their layers may take of the disk.
+    bytes_max: Option<u64>,
     flights: Arc<Mutex<BTreeMap<Wanted, Flight>>>,
 }
 
@@ -72,13 +74,20 @@ impl std::fmt::Debug for StoreImages {
 
 impl StoreImages {
     pub fn new(puller: Puller) -> Self {
-        Self { puller, logins: None, flights: Arc::default() }
+        Self { puller, logins: None, bytes_max: None, flights: Arc::default() }
     }
 
     /// Shows other registries the logins of this file, if it is there: Docker's `config.json`.
     #[must_use]
     pub fn with_logins(mut self, file: PathBuf) -> Self {
         self.logins = Some(file);
+        self
+    }
+
+    /// Keeps what is not in use within so much disk.
+    #[must_use]
+    pub fn within(mut self, bytes_max: Option<u64>) -> Self {
+        self.bytes_max = bytes_max;
         self
     }
 
@@ -185,7 +194,8 @@ impl Images for StoreImages {
         let store = self.puller.store().clone();
         Box::pin(async move {
             // What is in use has a lease.
-            let collect = move || store.collect(&BTreeSet::new(), unused_ms_min(&store));
+            let bytes_max = self.bytes_max;
+            let collect = move || store.collect(&BTreeSet::new(), unused_ms_min(&store), bytes_max);
             match tokio::task::spawn_blocking(collect).await {
                 Ok(Ok(collected)) => collected.images,
                 Ok(Err(error)) => {

@@ -239,13 +239,39 @@ async fn collection_takes_what_is_idle_and_spares_what_is_held_or_pinned() {
     let (layers, digest) = (image.layers.clone(), image.manifest_digest);
     let store = puller.store();
     env.advance_ms(10_000);
-    assert_eq!(store.collect(&BTreeSet::new(), 5_000).unwrap().images, 0, "it is held");
+    assert_eq!(store.collect(&BTreeSet::new(), 5_000, None).unwrap().images, 0, "it is held");
     drop(image);
-    assert_eq!(store.collect(&BTreeSet::from([digest]), 5_000).unwrap().images, 0, "it is pinned");
-    assert_eq!(store.collect(&BTreeSet::new(), 20_000).unwrap().images, 0, "it was just used");
-    let collected = store.collect(&BTreeSet::new(), 5_000).unwrap();
+    assert_eq!(
+        store.collect(&BTreeSet::from([digest]), 5_000, None).unwrap().images,
+        0,
+        "it is pinned"
+    );
+    assert_eq!(
+        store.collect(&BTreeSet::new(), 20_000, None).unwrap().images,
+        0,
+        "it was just used"
+    );
+    let collected = store.collect(&BTreeSet::new(), 5_000, None).unwrap();
     assert_eq!((collected.images, collected.layers), (1, 2));
     assert!(!layers[0].exists());
     assert!(store.list().is_empty());
     assert!(store.blobs().list().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_cache_that_is_too_large_loses_what_was_used_least_lately_and_nothing_that_is_held() {
+    let world = World::new().await;
+    let env = Arc::new(SeededEnv::from_seed(1));
+    let dir = tempfile::tempdir().unwrap();
+    let puller = puller(dir.path(), &env, Mirrors::default());
+    let reference = push(&world, "web:1", "amd64").await;
+    let image = puller.pull(&reference, &login(&world), &Progress::none()).await.unwrap();
+    let store = puller.store();
+    let within = |bytes| store.collect(&BTreeSet::new(), u64::MAX, Some(bytes)).unwrap().images;
+    assert_eq!(within(0), 0, "it is held");
+    assert!(image.layers.iter().all(|layer| layer.exists()));
+    drop(image);
+    assert_eq!(within(1 << 30), 0, "it fits");
+    assert_eq!(within(0), 1);
+    assert!(store.list().is_empty());
 }
