@@ -42,6 +42,7 @@ impl Worker {
         self.feed = self.records.feed()?;
         // The table is made afterwards, as a whole.
         let mut turn = Turn::new(self.table.batch());
+        self.follow_peers(&mut turn.batch);
         if let Err(error) = self.follow_routers(&mut turn) {
             warn!(error = %longshore_types::Chain(&error), "routers are not all there");
         }
@@ -80,7 +81,7 @@ impl Worker {
             groups: &self.groups,
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
-            hosts: &self.overlay.hosts,
+            hosts: &self.peers,
             feed: &self.feed,
         };
         self.table.change_groups(&mut turn.batch, world, &changed);
@@ -112,8 +113,17 @@ impl Worker {
             claim(&mut self.route, self.table.plan().tag, &vpc.ranges)?;
             self.table.set_ranges(vpc.ranges);
         }
+        self.follow_peers(&mut turn.batch);
         self.follow(&mut turn.batch)?;
         self.follow_routers(turn)
+    }
+
+    /// The tunnel is open to hosts that share a VPC with this one, whichever it is.
+    fn follow_peers(&mut self, batch: &mut Batch) {
+        let peers = self.overlay.peers_in(&self.feed);
+        Table::remove_hosts(batch, self.peers.difference(&peers));
+        Table::add_hosts(batch, peers.difference(&self.peers));
+        self.peers = peers;
     }
 
     /// A router's VPC; in the host's own network the plane that all default VPCs share.
@@ -169,18 +179,12 @@ impl Worker {
             self.forgetter.await_forgotten(*address)?;
         }
         self.table.add_remotes(batch, &new);
-        self.lead(batch, new)
+        self.lead(new)
     }
 
-    fn lead(
-        &mut self,
-        batch: &mut Batch,
-        new: BTreeMap<Ipv4Addr, Remote>,
-    ) -> Result<(), NetworkError> {
-        let before = self.overlay.hosts.clone();
+    fn lead(&mut self, new: BTreeMap<Ipv4Addr, Remote>) -> Result<(), NetworkError> {
         let led = self.overlay.lead(&mut self.route, new);
-        Table::add_hosts(batch, self.overlay.hosts.difference(&before));
-        Table::remove_hosts(batch, &self.overlay.forget_hosts(&mut self.route));
+        self.overlay.forget_hosts(&mut self.route);
         led
     }
 
@@ -208,7 +212,7 @@ impl Worker {
             return;
         }
         self.table.add_remotes(&mut turn.batch, &told);
-        if let Err(error) = self.lead(&mut turn.batch, told) {
+        if let Err(error) = self.lead(told) {
             warn!(error = %longshore_types::Chain(&error), "addresses of other hosts not reached");
         }
     }

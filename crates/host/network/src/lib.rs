@@ -340,6 +340,7 @@ fn open_worker(
         is_behind: false,
         feed: Feed::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),
+        peers: BTreeSet::new(),
         routers: BTreeMap::new(),
         common: Routers { underlay, mtu, steps: config.steps.clone() },
         endpoints,

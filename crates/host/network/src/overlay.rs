@@ -52,7 +52,7 @@ pub(crate) struct Overlay {
     pub(crate) told: BTreeMap<Ipv4Addr, Remote>,
     pub(crate) remotes: BTreeMap<Ipv4Addr, Remote>,
     /// The hosts that those are on.
-    pub(crate) hosts: BTreeSet<Ipv4Addr>,
+    hosts: BTreeSet<Ipv4Addr>,
 }
 
 impl Overlay {
@@ -185,8 +185,18 @@ impl Overlay {
         Ok(())
     }
 
-    /// Hosts that none of the interfaces is on any more, which nothing is taken from from now on.
-    pub(crate) fn forget_hosts(&mut self, route: &mut Socket) -> BTreeSet<Ipv4Addr> {
+    /// The other hosts that a feed tells of.
+    pub(crate) fn peers_in(&self, feed: &Feed) -> BTreeSet<Ipv4Addr> {
+        let Some(underlay) = self.underlay else { return BTreeSet::new() };
+        let places = feed.interfaces.values().filter_map(|interface| match interface.place {
+            Place::At(host) => Some(host),
+            Place::Here => None,
+        });
+        places.filter(|host| is_host(*host) && *host != underlay.address).collect()
+    }
+
+    /// Nothing is sent any more to hosts that none of the interfaces is on.
+    pub(crate) fn forget_hosts(&mut self, route: &mut Socket) {
         let used: BTreeSet<Ipv4Addr> = self.remotes.values().map(|it| it.host).collect();
         let (kept, gone) =
             std::mem::take(&mut self.hosts).into_iter().partition(|it| used.contains(it));
@@ -201,7 +211,6 @@ impl Overlay {
                 }
             }
         }
-        gone
     }
 }
 

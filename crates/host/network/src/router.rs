@@ -277,7 +277,7 @@ impl Worker {
             groups: &self.groups,
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
-            hosts: &self.overlay.hosts,
+            hosts: &self.peers,
             feed: &self.feed,
         };
         self.table.remove_endpoints(&mut turn.batch, world, &[&before]);
@@ -364,6 +364,7 @@ impl Opening {
             is_behind: false,
             feed: Feed::default(),
             overlay: overlay.behind(outside, namespace),
+            peers: BTreeSet::new(),
             endpoints,
             next_bridge: 2,
             steps: common.steps.clone(),

@@ -74,6 +74,8 @@ pub(crate) struct Worker {
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
     pub(crate) overlay: Overlay,
+    /// The hosts that packets are taken from.
+    pub(crate) peers: BTreeSet<Ipv4Addr>,
     /// Those of VPCs with a namespace of their own.
     pub(crate) routers: BTreeMap<VpcId, Router>,
     /// What they are made with.
@@ -238,7 +240,7 @@ impl Worker {
             groups: &self.groups,
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
-            hosts: &self.overlay.hosts,
+            hosts: &self.peers,
             feed: &self.feed,
         };
         self.table.replace(world).apply(&mut self.netfilter)
@@ -349,7 +351,7 @@ impl Worker {
             groups: &self.groups,
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
-            hosts: &self.overlay.hosts,
+            hosts: &self.peers,
             feed: &self.feed,
         };
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
@@ -473,7 +475,7 @@ impl Worker {
             groups: &self.groups,
             endpoints: &self.endpoints,
             remotes: &self.overlay.remotes,
-            hosts: &self.overlay.hosts,
+            hosts: &self.peers,
             feed: &self.feed,
         };
         self.table.remove_endpoints(&mut turn.batch, world, &leaving);

@@ -4,7 +4,7 @@
 //! Their senders' hosts have judged them already, and are not believed: a receiver's groups are asked here as of
 //! any other packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use longshore_types::{Cidr, SecurityGroupId};
@@ -23,8 +23,11 @@ impl Table {
         batch.add_elements(HOSTS, &elements);
     }
 
-    pub(crate) fn remove_hosts(batch: &mut Batch, hosts: &BTreeSet<Ipv4Addr>) {
-        let elements: Vec<_> = hosts.iter().map(|host| address_element(*host)).collect();
+    pub(crate) fn remove_hosts<'h>(
+        batch: &mut Batch,
+        hosts: impl IntoIterator<Item = &'h Ipv4Addr>,
+    ) {
+        let elements: Vec<_> = hosts.into_iter().map(|host| address_element(*host)).collect();
         batch.delete_elements(HOSTS, &elements);
     }
 

@@ -19,14 +19,14 @@ use crate::world::{
 const WEB: &str = "sg-00000000000000001";
 const DB: &str = "sg-00000000000000002";
 const VPC: &str = "vpc-00000000000000042";
-const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const TWO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const TWO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// A machine beside the hosts that is none.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
 /// A second host; the test's own thread is in the first. Both are plugged into a third namespace's bridge.
-struct Other {
-    namespace: File,
+pub(crate) struct Other {
+    pub(crate) namespace: File,
     stranger: File,
 }
 
@@ -45,7 +45,7 @@ fn path_of(namespace: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
 }
 
-fn another_host() -> Other {
+pub(crate) fn another_host() -> Other {
     let (namespace, stranger) = (new_namespace(), new_namespace());
     let here = File::open("/proc/thread-self/ns/net").unwrap();
     inside(&stranger, || {
@@ -68,7 +68,7 @@ fn another_host() -> Other {
     Other { namespace, stranger }
 }
 
-fn open(world: &World, name: &str, underlay: Ipv4Addr) -> Network {
+pub(crate) fn open(world: &World, name: &str, underlay: Ipv4Addr) -> Network {
     let mut config = world.config("0a0b0c0d", "172.31.0.0/16");
     config.run_dir = world.dir.path().join(name);
     config.underlay = Some(underlay);

@@ -13,8 +13,10 @@ use network::{Attached, EniSpec, GroupRule, MacAddr, Network, News, Peer, Securi
 use traffic::path::Step;
 use traffic::{Content, Packet};
 
+use crate::hosts;
 use crate::world::{
-    OUTSIDE, World, at, eventually, exists, id, knock, knock_udp, on_a_host, run, serve, serve_at,
+    OUTSIDE, World, at, eventually, exists, id, inside, knock, knock_udp, on_a_host, run, serve,
+    serve_at,
 };
 
 const OPEN: &str = "sg-00000000000000001";
@@ -110,6 +112,16 @@ impl Told {
             place: Place::Here,
         }));
         self
+    }
+
+    /// The same on another host, where only these interfaces are.
+    fn seen_from(&self, here: &[String], others: Ipv4Addr) -> Self {
+        let mut feed = self.feed.clone();
+        for interface in feed.interfaces.values_mut() {
+            let is_here = here.iter().any(|id| id == interface.id.as_str());
+            interface.place = if is_here { Place::Here } else { Place::At(others) };
+        }
+        Self { feed }
     }
 
     fn tell(&self, world: &World, network: &Network, groups: Vec<SecurityGroup>) {
@@ -255,6 +267,48 @@ fn a_subnets_table_says_who_gets_out_and_as_whom() {
         let told = base().subnet(ONE, 2, &private).subnet(ONE, 1, &[]);
         told.tell(world, &network, vec![open_group()]);
         assert!(!reaches(&hidden, OUTSIDE) && !reaches(&open, OUTSIDE));
+    });
+}
+
+#[test]
+fn vpcs_of_the_same_addresses_span_hosts_and_stay_apart() {
+    on_a_host(|world| {
+        let other = hosts::another_host();
+        let one = hosts::open(world, "one", hosts::ONE);
+        let two = inside(&other.namespace, || hosts::open(world, "two", hosts::TWO));
+        let told = [ONE, TWO].into_iter().fold(Told::default(), |told, vpc| {
+            let told = told.vpc(vpc).subnet(vpc, 1, &[]).subnet(vpc, 2, &[]);
+            told.interface(vpc, (1, 4), &[OPEN], None).interface(vpc, (2, 4), &[OPEN], None)
+        });
+        let here = [ONE, TWO].map(|vpc| eni_id(vpc, 1, 4));
+        let there = [ONE, TWO].map(|vpc| eni_id(vpc, 2, 4));
+        told.seen_from(&here, hosts::TWO).tell(world, &one, vec![open_group()]);
+        told.seen_from(&there, hosts::ONE).tell(world, &two, vec![open_group()]);
+        let near = [ONE, TWO].map(|vpc| attach(world, &one, vpc, (1, 4), &[OPEN]));
+        let far = attach(world, &two, ONE, (2, 4), &[OPEN]);
+        assert_seen_as(&near[0], far.address, near[0].address);
+        assert!(!reaches(&near[1], far.address), "in its own VPC nobody is there yet");
+        let twin = attach(world, &two, TWO, (2, 4), &[OPEN]);
+        assert_seen_as(&near[1], twin.address, near[1].address);
+        assert_seen_as(&far, near[0].address, far.address);
+        // What the hosts' agents leave when they are killed is found and goes on.
+        drop((one, two));
+        let two = inside(&other.namespace, || hosts::open(world, "two", hosts::TWO));
+        let one = hosts::open(world, "one", hosts::ONE);
+        assert_seen_as(&near[0], far.address, near[0].address);
+        // The last interface of a VPC goes, and its router with it.
+        world.runtime.block_on(two.detach(&id(&format!("{TWO}-2-4")))).unwrap();
+        let mut left = told.seen_from(&there[..1], hosts::ONE);
+        left.feed.interfaces.retain(|_, it| it.vpc.as_str() == ONE);
+        left.tell(world, &two, vec![open_group()]);
+        assert!(!exists(&world.dir.path().join(format!("two/netns/router.{TWO}"))));
+        assert_seen_as(&near[0], far.address, near[0].address);
+        world.runtime.block_on(two.uninstall()).unwrap();
+        world.runtime.block_on(one.uninstall()).unwrap();
+        for namespace in [&other.namespace, &File::open("/proc/thread-self/ns/net").unwrap()] {
+            assert!(!inside(namespace, || run("ip -o link")).contains("0a0b0c0d"));
+            assert_eq!(inside(namespace, || run("nft list tables")), "");
+        }
     });
 }
 
