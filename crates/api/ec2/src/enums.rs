@@ -10,11 +10,38 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    AddressAttributeName {
+    DomainName = "domain-name",
+    }
+}
+
+aws_wire::enumeration! {
     AttachmentStatus {
     Attaching = "attaching",
     Attached = "attached",
     Detaching = "detaching",
     Detached = "detached",
+    }
+}
+
+aws_wire::enumeration! {
+    AutoProvisionZonesState {
+    Enabled = "enabled",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
+    AutoScalingIpsState {
+    Enabled = "enabled",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
+    AvailabilityMode {
+    Zonal = "zonal",
+    Regional = "regional",
     }
 }
 
@@ -45,6 +72,29 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ConnectivityType {
+    Private = "private",
+    Public = "public",
+    }
+}
+
+aws_wire::enumeration! {
+    DnsRecordIpType {
+    Ipv4 = "ipv4",
+    Dualstack = "dualstack",
+    Ipv6 = "ipv6",
+    ServiceDefined = "service-defined",
+    }
+}
+
+aws_wire::enumeration! {
+    DomainType {
+    Vpc = "vpc",
+    Standard = "standard",
+    }
+}
+
+aws_wire::enumeration! {
     GatewayType {
     Ipsec1 = "ipsec.1",
     }
@@ -54,6 +104,14 @@ aws_wire::enumeration! {
     HostnameType {
     IpName = "ip-name",
     ResourceName = "resource-name",
+    }
+}
+
+aws_wire::enumeration! {
+    IpAddressType {
+    Ipv4 = "ipv4",
+    Dualstack = "dualstack",
+    Ipv6 = "ipv6",
     }
 }
 
@@ -69,6 +127,61 @@ aws_wire::enumeration! {
     Ipv6AddressAttribute {
     Public = "public",
     Private = "private",
+    }
+}
+
+aws_wire::enumeration! {
+    NatGatewayAddressStatus {
+    Assigning = "assigning",
+    Unassigning = "unassigning",
+    Associating = "associating",
+    Disassociating = "disassociating",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    }
+}
+
+aws_wire::enumeration! {
+    NatGatewayApplianceModifyState {
+    Modifying = "modifying",
+    Completed = "completed",
+    Failed = "failed",
+    }
+}
+
+aws_wire::enumeration! {
+    NatGatewayApplianceState {
+    Attaching = "attaching",
+    Attached = "attached",
+    Detaching = "detaching",
+    Detached = "detached",
+    AttachFailed = "attach-failed",
+    DetachFailed = "detach-failed",
+    }
+}
+
+aws_wire::enumeration! {
+    NatGatewayApplianceType {
+    NetworkFirewallProxy = "network-firewall-proxy",
+    }
+}
+
+aws_wire::enumeration! {
+    NatGatewayState {
+    Pending = "pending",
+    Failed = "failed",
+    Available = "available",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    }
+}
+
+aws_wire::enumeration! {
+    NetworkInterfaceCreationType {
+    Efa = "efa",
+    EfaOnly = "efa-only",
+    Branch = "branch",
+    Trunk = "trunk",
     }
 }
 
@@ -102,6 +215,38 @@ aws_wire::enumeration! {
     GatewayLoadBalancerEndpoint = "gateway_load_balancer_endpoint",
     IotRulesManaged = "iot_rules_managed",
     AwsCodestarConnectionsManaged = "aws_codestar_connections_managed",
+    }
+}
+
+aws_wire::enumeration! {
+    PayerResponsibilityScope {
+    VpcEndpointCharges = "vpc-endpoint-charges",
+    ResourceGatewayCharges = "resource-gateway-charges",
+    }
+}
+
+aws_wire::enumeration! {
+    PayerResponsibilityType {
+    VpcEndpointAccount = "vpc-endpoint-account",
+    ResourceGatewayAccount = "resource-gateway-account",
+    VpcEndpointServiceAccount = "vpc-endpoint-service-account",
+    }
+}
+
+aws_wire::enumeration! {
+    PrefixListState {
+    CreateInProgress = "create-in-progress",
+    CreateComplete = "create-complete",
+    CreateFailed = "create-failed",
+    ModifyInProgress = "modify-in-progress",
+    ModifyComplete = "modify-complete",
+    ModifyFailed = "modify-failed",
+    RestoreInProgress = "restore-in-progress",
+    RestoreComplete = "restore-complete",
+    RestoreFailed = "restore-failed",
+    DeleteInProgress = "delete-in-progress",
+    DeleteComplete = "delete-complete",
+    DeleteFailed = "delete-failed",
     }
 }
 
@@ -252,6 +397,36 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    RuleAction {
+    Allow = "allow",
+    Deny = "deny",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceManaged {
+    Alb = "alb",
+    Nlb = "nlb",
+    Rnat = "rnat",
+    Rds = "rds",
+    }
+}
+
+aws_wire::enumeration! {
+    State {
+    PendingAcceptance = "PendingAcceptance",
+    Pending = "Pending",
+    Available = "Available",
+    Deleting = "Deleting",
+    Deleted = "Deleted",
+    Rejected = "Rejected",
+    Failed = "Failed",
+    Expired = "Expired",
+    Partial = "Partial",
+    }
+}
+
+aws_wire::enumeration! {
     SubnetCidrBlockStateCode {
     Associating = "associating",
     Associated = "associated",
@@ -309,6 +484,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    VpcEncryptionControlExclusionStateInput {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
     VpcEncryptionControlMode {
     Monitor = "monitor",
     Enforce = "enforce",
@@ -326,6 +508,17 @@ aws_wire::enumeration! {
     Available = "available",
     Creating = "creating",
     DeleteFailed = "delete-failed",
+    }
+}
+
+aws_wire::enumeration! {
+    VpcEndpointType {
+    Interface = "Interface",
+    Gateway = "Gateway",
+    GatewayLoadBalancer = "GatewayLoadBalancer",
+    Resource = "Resource",
+    ServiceNetwork = "ServiceNetwork",
+    Tunnel = "Tunnel",
     }
 }
 

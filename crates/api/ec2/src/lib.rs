@@ -26,6 +26,60 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     wording: Wording::Ec2,
     operations: &[
         Operation {
+            name: "AllocateAddress",
+            input: Some(&schema::ALLOCATE_ADDRESS_REQUEST),
+            output: Some(&schema::ALLOCATE_ADDRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AssociateAddress",
+            input: Some(&schema::ASSOCIATE_ADDRESS_REQUEST),
+            output: Some(&schema::ASSOCIATE_ADDRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AssociateDhcpOptions",
+            input: Some(&schema::ASSOCIATE_DHCP_OPTIONS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AssociateRouteTable",
+            input: Some(&schema::ASSOCIATE_ROUTE_TABLE_REQUEST),
+            output: Some(&schema::ASSOCIATE_ROUTE_TABLE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AssociateVpcCidrBlock",
+            input: Some(&schema::ASSOCIATE_VPC_CIDR_BLOCK_REQUEST),
+            output: Some(&schema::ASSOCIATE_VPC_CIDR_BLOCK_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AttachInternetGateway",
+            input: Some(&schema::ATTACH_INTERNET_GATEWAY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "AuthorizeSecurityGroupEgress",
             input: Some(&schema::AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST),
             output: Some(&schema::AUTHORIZE_SECURITY_GROUP_EGRESS_RESULT),
@@ -44,6 +98,96 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateDefaultSubnet",
+            input: Some(&schema::CREATE_DEFAULT_SUBNET_REQUEST),
+            output: Some(&schema::CREATE_DEFAULT_SUBNET_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateDefaultVpc",
+            input: Some(&schema::CREATE_DEFAULT_VPC_REQUEST),
+            output: Some(&schema::CREATE_DEFAULT_VPC_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateDhcpOptions",
+            input: Some(&schema::CREATE_DHCP_OPTIONS_REQUEST),
+            output: Some(&schema::CREATE_DHCP_OPTIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateInternetGateway",
+            input: Some(&schema::CREATE_INTERNET_GATEWAY_REQUEST),
+            output: Some(&schema::CREATE_INTERNET_GATEWAY_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateNatGateway",
+            input: Some(&schema::CREATE_NAT_GATEWAY_REQUEST),
+            output: Some(&schema::CREATE_NAT_GATEWAY_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateNetworkAcl",
+            input: Some(&schema::CREATE_NETWORK_ACL_REQUEST),
+            output: Some(&schema::CREATE_NETWORK_ACL_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateNetworkAclEntry",
+            input: Some(&schema::CREATE_NETWORK_ACL_ENTRY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateNetworkInterface",
+            input: Some(&schema::CREATE_NETWORK_INTERFACE_REQUEST),
+            output: Some(&schema::CREATE_NETWORK_INTERFACE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateRoute",
+            input: Some(&schema::CREATE_ROUTE_REQUEST),
+            output: Some(&schema::CREATE_ROUTE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateRouteTable",
+            input: Some(&schema::CREATE_ROUTE_TABLE_REQUEST),
+            output: Some(&schema::CREATE_ROUTE_TABLE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateSecurityGroup",
             input: Some(&schema::CREATE_SECURITY_GROUP_REQUEST),
             output: Some(&schema::CREATE_SECURITY_GROUP_RESULT),
@@ -53,8 +197,98 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateSubnet",
+            input: Some(&schema::CREATE_SUBNET_REQUEST),
+            output: Some(&schema::CREATE_SUBNET_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateTags",
             input: Some(&schema::CREATE_TAGS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateVpc",
+            input: Some(&schema::CREATE_VPC_REQUEST),
+            output: Some(&schema::CREATE_VPC_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteDhcpOptions",
+            input: Some(&schema::DELETE_DHCP_OPTIONS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteInternetGateway",
+            input: Some(&schema::DELETE_INTERNET_GATEWAY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteNatGateway",
+            input: Some(&schema::DELETE_NAT_GATEWAY_REQUEST),
+            output: Some(&schema::DELETE_NAT_GATEWAY_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteNetworkAcl",
+            input: Some(&schema::DELETE_NETWORK_ACL_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteNetworkAclEntry",
+            input: Some(&schema::DELETE_NETWORK_ACL_ENTRY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteNetworkInterface",
+            input: Some(&schema::DELETE_NETWORK_INTERFACE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteRoute",
+            input: Some(&schema::DELETE_ROUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteRouteTable",
+            input: Some(&schema::DELETE_ROUTE_TABLE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -71,8 +305,26 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteSubnet",
+            input: Some(&schema::DELETE_SUBNET_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteTags",
             input: Some(&schema::DELETE_TAGS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteVpc",
+            input: Some(&schema::DELETE_VPC_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -89,9 +341,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeAddresses",
+            input: Some(&schema::DESCRIBE_ADDRESSES_REQUEST),
+            output: Some(&schema::DESCRIBE_ADDRESSES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeAddressesAttribute",
+            input: Some(&schema::DESCRIBE_ADDRESSES_ATTRIBUTE_REQUEST),
+            output: Some(&schema::DESCRIBE_ADDRESSES_ATTRIBUTE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeAvailabilityZones",
             input: Some(&schema::DESCRIBE_AVAILABILITY_ZONES_REQUEST),
             output: Some(&schema::DESCRIBE_AVAILABILITY_ZONES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeDhcpOptions",
+            input: Some(&schema::DESCRIBE_DHCP_OPTIONS_REQUEST),
+            output: Some(&schema::DESCRIBE_DHCP_OPTIONS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -107,9 +386,45 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeManagedPrefixLists",
+            input: Some(&schema::DESCRIBE_MANAGED_PREFIX_LISTS_REQUEST),
+            output: Some(&schema::DESCRIBE_MANAGED_PREFIX_LISTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeNatGateways",
+            input: Some(&schema::DESCRIBE_NAT_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_NAT_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeNetworkAcls",
+            input: Some(&schema::DESCRIBE_NETWORK_ACLS_REQUEST),
+            output: Some(&schema::DESCRIBE_NETWORK_ACLS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeNetworkInterfaces",
             input: Some(&schema::DESCRIBE_NETWORK_INTERFACES_REQUEST),
             output: Some(&schema::DESCRIBE_NETWORK_INTERFACES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribePrefixLists",
+            input: Some(&schema::DESCRIBE_PREFIX_LISTS_REQUEST),
+            output: Some(&schema::DESCRIBE_PREFIX_LISTS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -179,6 +494,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeVpcEndpoints",
+            input: Some(&schema::DESCRIBE_VPC_ENDPOINTS_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_ENDPOINTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeVpcs",
             input: Some(&schema::DESCRIBE_VPCS_REQUEST),
             output: Some(&schema::DESCRIBE_VPCS_RESULT),
@@ -197,9 +521,117 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DetachInternetGateway",
+            input: Some(&schema::DETACH_INTERNET_GATEWAY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DisassociateAddress",
+            input: Some(&schema::DISASSOCIATE_ADDRESS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DisassociateRouteTable",
+            input: Some(&schema::DISASSOCIATE_ROUTE_TABLE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DisassociateVpcCidrBlock",
+            input: Some(&schema::DISASSOCIATE_VPC_CIDR_BLOCK_REQUEST),
+            output: Some(&schema::DISASSOCIATE_VPC_CIDR_BLOCK_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifyNetworkInterfaceAttribute",
+            input: Some(&schema::MODIFY_NETWORK_INTERFACE_ATTRIBUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ModifySecurityGroupRules",
             input: Some(&schema::MODIFY_SECURITY_GROUP_RULES_REQUEST),
             output: Some(&schema::MODIFY_SECURITY_GROUP_RULES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifySubnetAttribute",
+            input: Some(&schema::MODIFY_SUBNET_ATTRIBUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifyVpcAttribute",
+            input: Some(&schema::MODIFY_VPC_ATTRIBUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ReleaseAddress",
+            input: Some(&schema::RELEASE_ADDRESS_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ReplaceNetworkAclAssociation",
+            input: Some(&schema::REPLACE_NETWORK_ACL_ASSOCIATION_REQUEST),
+            output: Some(&schema::REPLACE_NETWORK_ACL_ASSOCIATION_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ReplaceNetworkAclEntry",
+            input: Some(&schema::REPLACE_NETWORK_ACL_ENTRY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ReplaceRoute",
+            input: Some(&schema::REPLACE_ROUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ReplaceRouteTableAssociation",
+            input: Some(&schema::REPLACE_ROUTE_TABLE_ASSOCIATION_REQUEST),
+            output: Some(&schema::REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -253,18 +685,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AcceptVpcEndpointConnections",
         "AcceptVpcPeeringConnection",
         "AdvertiseByoipCidr",
-        "AllocateAddress",
         "AllocateHosts",
         "AllocateIpamPoolCidr",
         "ApplySecurityGroupsToClientVpnTargetNetwork",
         "AssignIpv6Addresses",
         "AssignPrivateIpAddresses",
         "AssignPrivateNatGatewayAddress",
-        "AssociateAddress",
         "AssociateApplicationStatusCheck",
         "AssociateCapacityReservationBillingOwner",
         "AssociateClientVpnTargetNetwork",
-        "AssociateDhcpOptions",
         "AssociateEnclaveCertificateIamRole",
         "AssociateIamInstanceProfile",
         "AssociateInstanceEventWindow",
@@ -274,17 +703,14 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AssociateNatGatewayAddress",
         "AssociateNetworkingFlexCostAllocationPolicy",
         "AssociateRouteServer",
-        "AssociateRouteTable",
         "AssociateSecurityGroupVpc",
         "AssociateSubnetCidrBlock",
         "AssociateTransitGatewayMulticastDomain",
         "AssociateTransitGatewayPolicyTable",
         "AssociateTransitGatewayRouteTable",
         "AssociateTrunkInterface",
-        "AssociateVpcCidrBlock",
         "AttachClassicLinkVpc",
         "AttachImageWatermark",
-        "AttachInternetGateway",
         "AttachNetworkInterface",
         "AttachVerifiedAccessTrustProvider",
         "AttachVolume",
@@ -321,10 +747,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateCoipCidr",
         "CreateCoipPool",
         "CreateCustomerGateway",
-        "CreateDefaultSubnet",
-        "CreateDefaultVpc",
         "CreateDelegateMacVolumeOwnershipTask",
-        "CreateDhcpOptions",
         "CreateEgressOnlyInternetGateway",
         "CreateFleet",
         "CreateFlowLogs",
@@ -334,7 +757,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateInstanceConnectEndpoint",
         "CreateInstanceEventWindow",
         "CreateInstanceExportTask",
-        "CreateInternetGateway",
         "CreateInterruptibleCapacityReservationAllocation",
         "CreateIpam",
         "CreateIpamExternalResourceVerificationToken",
@@ -358,12 +780,8 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateMacSystemIntegrityProtectionModificationTask",
         "CreateManagedPrefixList",
         "CreateMetricCategory",
-        "CreateNatGateway",
-        "CreateNetworkAcl",
-        "CreateNetworkAclEntry",
         "CreateNetworkInsightsAccessScope",
         "CreateNetworkInsightsPath",
-        "CreateNetworkInterface",
         "CreateNetworkInterfacePermission",
         "CreateNetworkingFlexCostAllocationPolicy",
         "CreatePlacementGroup",
@@ -371,18 +789,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateReplaceRootVolumeTask",
         "CreateReservedInstancesListing",
         "CreateRestoreImageTask",
-        "CreateRoute",
         "CreateRouteServer",
         "CreateRouteServerEndpoint",
         "CreateRouteServerPeer",
-        "CreateRouteTable",
         "CreateSecondaryNetwork",
         "CreateSecondarySubnet",
         "CreateSnapshot",
         "CreateSnapshots",
         "CreateSpotDatafeedSubscription",
         "CreateStoreImageTask",
-        "CreateSubnet",
         "CreateSubnetCidrReservation",
         "CreateTrafficMirrorFilter",
         "CreateTrafficMirrorFilterRule",
@@ -408,7 +823,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateVerifiedAccessInstance",
         "CreateVerifiedAccessTrustProvider",
         "CreateVolume",
-        "CreateVpc",
         "CreateVpcBlockPublicAccessExclusion",
         "CreateVpcEncryptionControl",
         "CreateVpcEndpoint",
@@ -428,7 +842,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteCoipCidr",
         "DeleteCoipPool",
         "DeleteCustomerGateway",
-        "DeleteDhcpOptions",
         "DeleteEgressOnlyInternetGateway",
         "DeleteFleets",
         "DeleteFlowLogs",
@@ -436,7 +849,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteImageUsageReport",
         "DeleteInstanceConnectEndpoint",
         "DeleteInstanceEventWindow",
-        "DeleteInternetGateway",
         "DeleteIpam",
         "DeleteIpamExternalResourceVerificationToken",
         "DeleteIpamInternetRegistryAssociation",
@@ -458,29 +870,22 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteLocalGatewayVirtualInterfaceGroup",
         "DeleteManagedPrefixList",
         "DeleteMetricCategory",
-        "DeleteNatGateway",
-        "DeleteNetworkAcl",
-        "DeleteNetworkAclEntry",
         "DeleteNetworkInsightsAccessScope",
         "DeleteNetworkInsightsAccessScopeAnalysis",
         "DeleteNetworkInsightsAnalysis",
         "DeleteNetworkInsightsPath",
-        "DeleteNetworkInterface",
         "DeleteNetworkInterfacePermission",
         "DeleteNetworkingFlexCostAllocationPolicies",
         "DeletePlacementGroup",
         "DeletePublicIpv4Pool",
         "DeleteQueuedReservedInstances",
-        "DeleteRoute",
         "DeleteRouteServer",
         "DeleteRouteServerEndpoint",
         "DeleteRouteServerPeer",
-        "DeleteRouteTable",
         "DeleteSecondaryNetwork",
         "DeleteSecondarySubnet",
         "DeleteSnapshot",
         "DeleteSpotDatafeedSubscription",
-        "DeleteSubnet",
         "DeleteSubnetCidrReservation",
         "DeleteTrafficMirrorFilter",
         "DeleteTrafficMirrorFilterRule",
@@ -507,7 +912,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteVerifiedAccessInstance",
         "DeleteVerifiedAccessTrustProvider",
         "DeleteVolume",
-        "DeleteVpc",
         "DeleteVpcBlockPublicAccessExclusion",
         "DeleteVpcEncryptionControl",
         "DeleteVpcEndpointConnectionNotifications",
@@ -528,8 +932,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeregisterTransitGatewayMulticastGroupSources",
         "DescribeAccountVpcEncryptionControl",
         "DescribeAddressTransfers",
-        "DescribeAddresses",
-        "DescribeAddressesAttribute",
         "DescribeAggregateIdFormat",
         "DescribeApplicationStatus",
         "DescribeApplicationStatusCheckAssociations",
@@ -560,7 +962,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeConversionTasks",
         "DescribeCustomerGateways",
         "DescribeDeclarativePoliciesReports",
-        "DescribeDhcpOptions",
         "DescribeEgressOnlyInternetGateways",
         "DescribeElasticGpus",
         "DescribeExportImageTasks",
@@ -624,11 +1025,8 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeLockedSnapshots",
         "DescribeMacHosts",
         "DescribeMacModificationTasks",
-        "DescribeManagedPrefixLists",
         "DescribeMetricCategories",
         "DescribeMovingAddresses",
-        "DescribeNatGateways",
-        "DescribeNetworkAcls",
         "DescribeNetworkInsightsAccessScopeAnalyses",
         "DescribeNetworkInsightsAccessScopes",
         "DescribeNetworkInsightsAnalyses",
@@ -639,7 +1037,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeNetworkingFlexCostAllocationPolicyAssociations",
         "DescribeOutpostLags",
         "DescribePlacementGroups",
-        "DescribePrefixLists",
         "DescribePrincipalIdFormat",
         "DescribePublicIpv4Pools",
         "DescribeReplaceRootVolumeTasks",
@@ -706,13 +1103,11 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVpcEndpointServiceConfigurations",
         "DescribeVpcEndpointServicePermissions",
         "DescribeVpcEndpointServices",
-        "DescribeVpcEndpoints",
         "DescribeVpcPeeringConnections",
         "DescribeVpnConcentrators",
         "DescribeVpnConnections",
         "DetachClassicLinkVpc",
         "DetachImageWatermark",
-        "DetachInternetGateway",
         "DetachNetworkInterface",
         "DetachVerifiedAccessTrustProvider",
         "DetachVolume",
@@ -739,7 +1134,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DisableVgwRoutePropagation",
         "DisableVpcClassicLink",
         "DisableVpcClassicLinkDnsSupport",
-        "DisassociateAddress",
         "DisassociateApplicationStatusCheck",
         "DisassociateCapacityReservationBillingOwner",
         "DisassociateClientVpnTargetNetwork",
@@ -752,14 +1146,12 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DisassociateNatGatewayAddress",
         "DisassociateNetworkingFlexCostAllocationPolicy",
         "DisassociateRouteServer",
-        "DisassociateRouteTable",
         "DisassociateSecurityGroupVpc",
         "DisassociateSubnetCidrBlock",
         "DisassociateTransitGatewayMulticastDomain",
         "DisassociateTransitGatewayPolicyTable",
         "DisassociateTransitGatewayRouteTable",
         "DisassociateTrunkInterface",
-        "DisassociateVpcCidrBlock",
         "EnableAddressTransfer",
         "EnableAllowedImagesSettings",
         "EnableApplicationStatusCheckSuppression",
@@ -925,7 +1317,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyManagedPrefixList",
         "ModifyManagedResourceVisibility",
         "ModifyMetricCategory",
-        "ModifyNetworkInterfaceAttribute",
         "ModifyNetworkingFlexCostAllocationPolicy",
         "ModifyPrivateDnsNameOptions",
         "ModifyPublicIpDnsNameOptions",
@@ -934,7 +1325,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifySnapshotAttribute",
         "ModifySnapshotTier",
         "ModifySpotFleetRequest",
-        "ModifySubnetAttribute",
         "ModifyTrafficMirrorFilterNetworkServices",
         "ModifyTrafficMirrorFilterRule",
         "ModifyTrafficMirrorSession",
@@ -955,7 +1345,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyVerifiedAccessTrustProvider",
         "ModifyVolume",
         "ModifyVolumeAttribute",
-        "ModifyVpcAttribute",
         "ModifyVpcBlockPublicAccessExclusion",
         "ModifyVpcBlockPublicAccessOptions",
         "ModifyVpcEncryptionControl",
@@ -996,16 +1385,11 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "RejectTransitGatewayVpcAttachment",
         "RejectVpcEndpointConnections",
         "RejectVpcPeeringConnection",
-        "ReleaseAddress",
         "ReleaseHosts",
         "ReleaseIpamPoolAllocation",
         "ReplaceIamInstanceProfileAssociation",
         "ReplaceImageCriteriaInAllowedImagesSettings",
         "ReplaceImageInstanceTypeSpecification",
-        "ReplaceNetworkAclAssociation",
-        "ReplaceNetworkAclEntry",
-        "ReplaceRoute",
-        "ReplaceRouteTableAssociation",
         "ReplaceTransitGatewayRoute",
         "ReplaceVpnTunnel",
         "ReportInstanceStatus",
@@ -1054,6 +1438,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
 
 /// The operations of Amazon EC2 that are there.
 pub trait Ec2: Send + Sync {
+    fn allocate_address(
+        &self,
+        caller: &Caller,
+        input: AllocateAddressRequest,
+    ) -> impl Future<Output = Result<AllocateAddressResult, ApiError>> + Send;
+    fn associate_address(
+        &self,
+        caller: &Caller,
+        input: AssociateAddressRequest,
+    ) -> impl Future<Output = Result<AssociateAddressResult, ApiError>> + Send;
+    fn associate_dhcp_options(
+        &self,
+        caller: &Caller,
+        input: AssociateDhcpOptionsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn associate_route_table(
+        &self,
+        caller: &Caller,
+        input: AssociateRouteTableRequest,
+    ) -> impl Future<Output = Result<AssociateRouteTableResult, ApiError>> + Send;
+    fn associate_vpc_cidr_block(
+        &self,
+        caller: &Caller,
+        input: AssociateVpcCidrBlockRequest,
+    ) -> impl Future<Output = Result<AssociateVpcCidrBlockResult, ApiError>> + Send;
+    fn attach_internet_gateway(
+        &self,
+        caller: &Caller,
+        input: AttachInternetGatewayRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn authorize_security_group_egress(
         &self,
         caller: &Caller,
@@ -1064,46 +1478,191 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: AuthorizeSecurityGroupIngressRequest,
     ) -> impl Future<Output = Result<AuthorizeSecurityGroupIngressResult, ApiError>> + Send;
+    fn create_default_subnet(
+        &self,
+        caller: &Caller,
+        input: CreateDefaultSubnetRequest,
+    ) -> impl Future<Output = Result<CreateDefaultSubnetResult, ApiError>> + Send;
+    fn create_default_vpc(
+        &self,
+        caller: &Caller,
+        input: CreateDefaultVpcRequest,
+    ) -> impl Future<Output = Result<CreateDefaultVpcResult, ApiError>> + Send;
+    fn create_dhcp_options(
+        &self,
+        caller: &Caller,
+        input: CreateDhcpOptionsRequest,
+    ) -> impl Future<Output = Result<CreateDhcpOptionsResult, ApiError>> + Send;
+    fn create_internet_gateway(
+        &self,
+        caller: &Caller,
+        input: CreateInternetGatewayRequest,
+    ) -> impl Future<Output = Result<CreateInternetGatewayResult, ApiError>> + Send;
+    fn create_nat_gateway(
+        &self,
+        caller: &Caller,
+        input: CreateNatGatewayRequest,
+    ) -> impl Future<Output = Result<CreateNatGatewayResult, ApiError>> + Send;
+    fn create_network_acl(
+        &self,
+        caller: &Caller,
+        input: CreateNetworkAclRequest,
+    ) -> impl Future<Output = Result<CreateNetworkAclResult, ApiError>> + Send;
+    fn create_network_acl_entry(
+        &self,
+        caller: &Caller,
+        input: CreateNetworkAclEntryRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn create_network_interface(
+        &self,
+        caller: &Caller,
+        input: CreateNetworkInterfaceRequest,
+    ) -> impl Future<Output = Result<CreateNetworkInterfaceResult, ApiError>> + Send;
+    fn create_route(
+        &self,
+        caller: &Caller,
+        input: CreateRouteRequest,
+    ) -> impl Future<Output = Result<CreateRouteResult, ApiError>> + Send;
+    fn create_route_table(
+        &self,
+        caller: &Caller,
+        input: CreateRouteTableRequest,
+    ) -> impl Future<Output = Result<CreateRouteTableResult, ApiError>> + Send;
     fn create_security_group(
         &self,
         caller: &Caller,
         input: CreateSecurityGroupRequest,
     ) -> impl Future<Output = Result<CreateSecurityGroupResult, ApiError>> + Send;
+    fn create_subnet(
+        &self,
+        caller: &Caller,
+        input: CreateSubnetRequest,
+    ) -> impl Future<Output = Result<CreateSubnetResult, ApiError>> + Send;
     fn create_tags(
         &self,
         caller: &Caller,
         input: CreateTagsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn create_vpc(
+        &self,
+        caller: &Caller,
+        input: CreateVpcRequest,
+    ) -> impl Future<Output = Result<CreateVpcResult, ApiError>> + Send;
+    fn delete_dhcp_options(
+        &self,
+        caller: &Caller,
+        input: DeleteDhcpOptionsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_internet_gateway(
+        &self,
+        caller: &Caller,
+        input: DeleteInternetGatewayRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_nat_gateway(
+        &self,
+        caller: &Caller,
+        input: DeleteNatGatewayRequest,
+    ) -> impl Future<Output = Result<DeleteNatGatewayResult, ApiError>> + Send;
+    fn delete_network_acl(
+        &self,
+        caller: &Caller,
+        input: DeleteNetworkAclRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_network_acl_entry(
+        &self,
+        caller: &Caller,
+        input: DeleteNetworkAclEntryRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_network_interface(
+        &self,
+        caller: &Caller,
+        input: DeleteNetworkInterfaceRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_route(
+        &self,
+        caller: &Caller,
+        input: DeleteRouteRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_route_table(
+        &self,
+        caller: &Caller,
+        input: DeleteRouteTableRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_security_group(
         &self,
         caller: &Caller,
         input: DeleteSecurityGroupRequest,
     ) -> impl Future<Output = Result<DeleteSecurityGroupResult, ApiError>> + Send;
+    fn delete_subnet(
+        &self,
+        caller: &Caller,
+        input: DeleteSubnetRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_tags(
         &self,
         caller: &Caller,
         input: DeleteTagsRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_vpc(
+        &self,
+        caller: &Caller,
+        input: DeleteVpcRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn describe_account_attributes(
         &self,
         caller: &Caller,
         input: DescribeAccountAttributesRequest,
     ) -> impl Future<Output = Result<DescribeAccountAttributesResult, ApiError>> + Send;
+    fn describe_addresses(
+        &self,
+        caller: &Caller,
+        input: DescribeAddressesRequest,
+    ) -> impl Future<Output = Result<DescribeAddressesResult, ApiError>> + Send;
+    fn describe_addresses_attribute(
+        &self,
+        caller: &Caller,
+        input: DescribeAddressesAttributeRequest,
+    ) -> impl Future<Output = Result<DescribeAddressesAttributeResult, ApiError>> + Send;
     fn describe_availability_zones(
         &self,
         caller: &Caller,
         input: DescribeAvailabilityZonesRequest,
     ) -> impl Future<Output = Result<DescribeAvailabilityZonesResult, ApiError>> + Send;
+    fn describe_dhcp_options(
+        &self,
+        caller: &Caller,
+        input: DescribeDhcpOptionsRequest,
+    ) -> impl Future<Output = Result<DescribeDhcpOptionsResult, ApiError>> + Send;
     fn describe_internet_gateways(
         &self,
         caller: &Caller,
         input: DescribeInternetGatewaysRequest,
     ) -> impl Future<Output = Result<DescribeInternetGatewaysResult, ApiError>> + Send;
+    fn describe_managed_prefix_lists(
+        &self,
+        caller: &Caller,
+        input: DescribeManagedPrefixListsRequest,
+    ) -> impl Future<Output = Result<DescribeManagedPrefixListsResult, ApiError>> + Send;
+    fn describe_nat_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeNatGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeNatGatewaysResult, ApiError>> + Send;
+    fn describe_network_acls(
+        &self,
+        caller: &Caller,
+        input: DescribeNetworkAclsRequest,
+    ) -> impl Future<Output = Result<DescribeNetworkAclsResult, ApiError>> + Send;
     fn describe_network_interfaces(
         &self,
         caller: &Caller,
         input: DescribeNetworkInterfacesRequest,
     ) -> impl Future<Output = Result<DescribeNetworkInterfacesResult, ApiError>> + Send;
+    fn describe_prefix_lists(
+        &self,
+        caller: &Caller,
+        input: DescribePrefixListsRequest,
+    ) -> impl Future<Output = Result<DescribePrefixListsResult, ApiError>> + Send;
     fn describe_regions(
         &self,
         caller: &Caller,
@@ -1139,6 +1698,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpcAttributeRequest,
     ) -> impl Future<Output = Result<DescribeVpcAttributeResult, ApiError>> + Send;
+    fn describe_vpc_endpoints(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcEndpointsRequest,
+    ) -> impl Future<Output = Result<DescribeVpcEndpointsResult, ApiError>> + Send;
     fn describe_vpcs(
         &self,
         caller: &Caller,
@@ -1149,11 +1713,71 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpnGatewaysRequest,
     ) -> impl Future<Output = Result<DescribeVpnGatewaysResult, ApiError>> + Send;
+    fn detach_internet_gateway(
+        &self,
+        caller: &Caller,
+        input: DetachInternetGatewayRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn disassociate_address(
+        &self,
+        caller: &Caller,
+        input: DisassociateAddressRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn disassociate_route_table(
+        &self,
+        caller: &Caller,
+        input: DisassociateRouteTableRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn disassociate_vpc_cidr_block(
+        &self,
+        caller: &Caller,
+        input: DisassociateVpcCidrBlockRequest,
+    ) -> impl Future<Output = Result<DisassociateVpcCidrBlockResult, ApiError>> + Send;
+    fn modify_network_interface_attribute(
+        &self,
+        caller: &Caller,
+        input: ModifyNetworkInterfaceAttributeRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn modify_security_group_rules(
         &self,
         caller: &Caller,
         input: ModifySecurityGroupRulesRequest,
     ) -> impl Future<Output = Result<ModifySecurityGroupRulesResult, ApiError>> + Send;
+    fn modify_subnet_attribute(
+        &self,
+        caller: &Caller,
+        input: ModifySubnetAttributeRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn modify_vpc_attribute(
+        &self,
+        caller: &Caller,
+        input: ModifyVpcAttributeRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn release_address(
+        &self,
+        caller: &Caller,
+        input: ReleaseAddressRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn replace_network_acl_association(
+        &self,
+        caller: &Caller,
+        input: ReplaceNetworkAclAssociationRequest,
+    ) -> impl Future<Output = Result<ReplaceNetworkAclAssociationResult, ApiError>> + Send;
+    fn replace_network_acl_entry(
+        &self,
+        caller: &Caller,
+        input: ReplaceNetworkAclEntryRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn replace_route(
+        &self,
+        caller: &Caller,
+        input: ReplaceRouteRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn replace_route_table_association(
+        &self,
+        caller: &Caller,
+        input: ReplaceRouteTableAssociationRequest,
+    ) -> impl Future<Output = Result<ReplaceRouteTableAssociationResult, ApiError>> + Send;
     fn revoke_security_group_egress(
         &self,
         caller: &Caller,
@@ -1183,6 +1807,36 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "AllocateAddress" => {
+            let input = call.input()?;
+            let output = service.allocate_address(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AssociateAddress" => {
+            let input = call.input()?;
+            let output = service.associate_address(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AssociateDhcpOptions" => {
+            let input = call.input()?;
+            service.associate_dhcp_options(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "AssociateRouteTable" => {
+            let input = call.input()?;
+            let output = service.associate_route_table(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AssociateVpcCidrBlock" => {
+            let input = call.input()?;
+            let output = service.associate_vpc_cidr_block(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AttachInternetGateway" => {
+            let input = call.input()?;
+            service.attach_internet_gateway(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "AuthorizeSecurityGroupEgress" => {
             let input = call.input()?;
             let output = service.authorize_security_group_egress(caller, input).await?;
@@ -1193,9 +1847,64 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.authorize_security_group_ingress(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateDefaultSubnet" => {
+            let input = call.input()?;
+            let output = service.create_default_subnet(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateDefaultVpc" => {
+            let input = call.input()?;
+            let output = service.create_default_vpc(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateDhcpOptions" => {
+            let input = call.input()?;
+            let output = service.create_dhcp_options(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateInternetGateway" => {
+            let input = call.input()?;
+            let output = service.create_internet_gateway(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateNatGateway" => {
+            let input = call.input()?;
+            let output = service.create_nat_gateway(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateNetworkAcl" => {
+            let input = call.input()?;
+            let output = service.create_network_acl(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateNetworkAclEntry" => {
+            let input = call.input()?;
+            service.create_network_acl_entry(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "CreateNetworkInterface" => {
+            let input = call.input()?;
+            let output = service.create_network_interface(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateRoute" => {
+            let input = call.input()?;
+            let output = service.create_route(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateRouteTable" => {
+            let input = call.input()?;
+            let output = service.create_route_table(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateSecurityGroup" => {
             let input = call.input()?;
             let output = service.create_security_group(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateSubnet" => {
+            let input = call.input()?;
+            let output = service.create_subnet(caller, input).await?;
             Ok(call.answer(&output))
         }
         "CreateTags" => {
@@ -1203,14 +1912,69 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             service.create_tags(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "CreateVpc" => {
+            let input = call.input()?;
+            let output = service.create_vpc(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteDhcpOptions" => {
+            let input = call.input()?;
+            service.delete_dhcp_options(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteInternetGateway" => {
+            let input = call.input()?;
+            service.delete_internet_gateway(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteNatGateway" => {
+            let input = call.input()?;
+            let output = service.delete_nat_gateway(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteNetworkAcl" => {
+            let input = call.input()?;
+            service.delete_network_acl(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteNetworkAclEntry" => {
+            let input = call.input()?;
+            service.delete_network_acl_entry(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteNetworkInterface" => {
+            let input = call.input()?;
+            service.delete_network_interface(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteRoute" => {
+            let input = call.input()?;
+            service.delete_route(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteRouteTable" => {
+            let input = call.input()?;
+            service.delete_route_table(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteSecurityGroup" => {
             let input = call.input()?;
             let output = service.delete_security_group(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DeleteSubnet" => {
+            let input = call.input()?;
+            service.delete_subnet(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteTags" => {
             let input = call.input()?;
             service.delete_tags(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteVpc" => {
+            let input = call.input()?;
+            service.delete_vpc(caller, input).await?;
             Ok(call.empty_answer())
         }
         "DescribeAccountAttributes" => {
@@ -1218,9 +1982,24 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_account_attributes(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeAddresses" => {
+            let input = call.input()?;
+            let output = service.describe_addresses(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeAddressesAttribute" => {
+            let input = call.input()?;
+            let output = service.describe_addresses_attribute(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeAvailabilityZones" => {
             let input = call.input()?;
             let output = service.describe_availability_zones(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeDhcpOptions" => {
+            let input = call.input()?;
+            let output = service.describe_dhcp_options(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeInternetGateways" => {
@@ -1228,9 +2007,29 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_internet_gateways(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeManagedPrefixLists" => {
+            let input = call.input()?;
+            let output = service.describe_managed_prefix_lists(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeNatGateways" => {
+            let input = call.input()?;
+            let output = service.describe_nat_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeNetworkAcls" => {
+            let input = call.input()?;
+            let output = service.describe_network_acls(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeNetworkInterfaces" => {
             let input = call.input()?;
             let output = service.describe_network_interfaces(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribePrefixLists" => {
+            let input = call.input()?;
+            let output = service.describe_prefix_lists(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeRegions" => {
@@ -1268,6 +2067,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_vpc_attribute(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeVpcEndpoints" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_endpoints(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeVpcs" => {
             let input = call.input()?;
             let output = service.describe_vpcs(caller, input).await?;
@@ -1278,9 +2082,69 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_vpn_gateways(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DetachInternetGateway" => {
+            let input = call.input()?;
+            service.detach_internet_gateway(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DisassociateAddress" => {
+            let input = call.input()?;
+            service.disassociate_address(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DisassociateRouteTable" => {
+            let input = call.input()?;
+            service.disassociate_route_table(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DisassociateVpcCidrBlock" => {
+            let input = call.input()?;
+            let output = service.disassociate_vpc_cidr_block(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ModifyNetworkInterfaceAttribute" => {
+            let input = call.input()?;
+            service.modify_network_interface_attribute(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "ModifySecurityGroupRules" => {
             let input = call.input()?;
             let output = service.modify_security_group_rules(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ModifySubnetAttribute" => {
+            let input = call.input()?;
+            service.modify_subnet_attribute(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "ModifyVpcAttribute" => {
+            let input = call.input()?;
+            service.modify_vpc_attribute(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "ReleaseAddress" => {
+            let input = call.input()?;
+            service.release_address(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "ReplaceNetworkAclAssociation" => {
+            let input = call.input()?;
+            let output = service.replace_network_acl_association(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ReplaceNetworkAclEntry" => {
+            let input = call.input()?;
+            service.replace_network_acl_entry(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "ReplaceRoute" => {
+            let input = call.input()?;
+            service.replace_route(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "ReplaceRouteTableAssociation" => {
+            let input = call.input()?;
+            let output = service.replace_route_table_association(caller, input).await?;
             Ok(call.answer(&output))
         }
         "RevokeSecurityGroupEgress" => {
@@ -1318,6 +2182,48 @@ macro_rules! forward {
             $($crate::forward!(@ $method $($now)? $handler);)*
         }
     };
+    (@ allocate_address $($handler:tt)+) => {
+        async fn allocate_address(&self, caller: &$crate::Caller, input: $crate::AllocateAddressRequest)
+            -> Result<$crate::AllocateAddressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ associate_address $($handler:tt)+) => {
+        async fn associate_address(&self, caller: &$crate::Caller, input: $crate::AssociateAddressRequest)
+            -> Result<$crate::AssociateAddressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ associate_dhcp_options $($handler:tt)+) => {
+        async fn associate_dhcp_options(&self, caller: &$crate::Caller, input: $crate::AssociateDhcpOptionsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ associate_route_table $($handler:tt)+) => {
+        async fn associate_route_table(&self, caller: &$crate::Caller, input: $crate::AssociateRouteTableRequest)
+            -> Result<$crate::AssociateRouteTableResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ associate_vpc_cidr_block $($handler:tt)+) => {
+        async fn associate_vpc_cidr_block(&self, caller: &$crate::Caller, input: $crate::AssociateVpcCidrBlockRequest)
+            -> Result<$crate::AssociateVpcCidrBlockResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ attach_internet_gateway $($handler:tt)+) => {
+        async fn attach_internet_gateway(&self, caller: &$crate::Caller, input: $crate::AttachInternetGatewayRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ authorize_security_group_egress $($handler:tt)+) => {
         async fn authorize_security_group_egress(&self, caller: &$crate::Caller, input: $crate::AuthorizeSecurityGroupEgressRequest)
             -> Result<$crate::AuthorizeSecurityGroupEgressResult, $crate::ApiError>
@@ -1332,6 +2238,76 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_default_subnet $($handler:tt)+) => {
+        async fn create_default_subnet(&self, caller: &$crate::Caller, input: $crate::CreateDefaultSubnetRequest)
+            -> Result<$crate::CreateDefaultSubnetResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_default_vpc $($handler:tt)+) => {
+        async fn create_default_vpc(&self, caller: &$crate::Caller, input: $crate::CreateDefaultVpcRequest)
+            -> Result<$crate::CreateDefaultVpcResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_dhcp_options $($handler:tt)+) => {
+        async fn create_dhcp_options(&self, caller: &$crate::Caller, input: $crate::CreateDhcpOptionsRequest)
+            -> Result<$crate::CreateDhcpOptionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_internet_gateway $($handler:tt)+) => {
+        async fn create_internet_gateway(&self, caller: &$crate::Caller, input: $crate::CreateInternetGatewayRequest)
+            -> Result<$crate::CreateInternetGatewayResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_nat_gateway $($handler:tt)+) => {
+        async fn create_nat_gateway(&self, caller: &$crate::Caller, input: $crate::CreateNatGatewayRequest)
+            -> Result<$crate::CreateNatGatewayResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_network_acl $($handler:tt)+) => {
+        async fn create_network_acl(&self, caller: &$crate::Caller, input: $crate::CreateNetworkAclRequest)
+            -> Result<$crate::CreateNetworkAclResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_network_acl_entry $($handler:tt)+) => {
+        async fn create_network_acl_entry(&self, caller: &$crate::Caller, input: $crate::CreateNetworkAclEntryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_network_interface $($handler:tt)+) => {
+        async fn create_network_interface(&self, caller: &$crate::Caller, input: $crate::CreateNetworkInterfaceRequest)
+            -> Result<$crate::CreateNetworkInterfaceResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_route $($handler:tt)+) => {
+        async fn create_route(&self, caller: &$crate::Caller, input: $crate::CreateRouteRequest)
+            -> Result<$crate::CreateRouteResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_route_table $($handler:tt)+) => {
+        async fn create_route_table(&self, caller: &$crate::Caller, input: $crate::CreateRouteTableRequest)
+            -> Result<$crate::CreateRouteTableResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_security_group $($handler:tt)+) => {
         async fn create_security_group(&self, caller: &$crate::Caller, input: $crate::CreateSecurityGroupRequest)
             -> Result<$crate::CreateSecurityGroupResult, $crate::ApiError>
@@ -1339,8 +2315,78 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_subnet $($handler:tt)+) => {
+        async fn create_subnet(&self, caller: &$crate::Caller, input: $crate::CreateSubnetRequest)
+            -> Result<$crate::CreateSubnetResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_tags $($handler:tt)+) => {
         async fn create_tags(&self, caller: &$crate::Caller, input: $crate::CreateTagsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_vpc $($handler:tt)+) => {
+        async fn create_vpc(&self, caller: &$crate::Caller, input: $crate::CreateVpcRequest)
+            -> Result<$crate::CreateVpcResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_dhcp_options $($handler:tt)+) => {
+        async fn delete_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DeleteDhcpOptionsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_internet_gateway $($handler:tt)+) => {
+        async fn delete_internet_gateway(&self, caller: &$crate::Caller, input: $crate::DeleteInternetGatewayRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_nat_gateway $($handler:tt)+) => {
+        async fn delete_nat_gateway(&self, caller: &$crate::Caller, input: $crate::DeleteNatGatewayRequest)
+            -> Result<$crate::DeleteNatGatewayResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_network_acl $($handler:tt)+) => {
+        async fn delete_network_acl(&self, caller: &$crate::Caller, input: $crate::DeleteNetworkAclRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_network_acl_entry $($handler:tt)+) => {
+        async fn delete_network_acl_entry(&self, caller: &$crate::Caller, input: $crate::DeleteNetworkAclEntryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_network_interface $($handler:tt)+) => {
+        async fn delete_network_interface(&self, caller: &$crate::Caller, input: $crate::DeleteNetworkInterfaceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_route $($handler:tt)+) => {
+        async fn delete_route(&self, caller: &$crate::Caller, input: $crate::DeleteRouteRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_route_table $($handler:tt)+) => {
+        async fn delete_route_table(&self, caller: &$crate::Caller, input: $crate::DeleteRouteTableRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -1353,8 +2399,22 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_subnet $($handler:tt)+) => {
+        async fn delete_subnet(&self, caller: &$crate::Caller, input: $crate::DeleteSubnetRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_tags $($handler:tt)+) => {
         async fn delete_tags(&self, caller: &$crate::Caller, input: $crate::DeleteTagsRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_vpc $($handler:tt)+) => {
+        async fn delete_vpc(&self, caller: &$crate::Caller, input: $crate::DeleteVpcRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -1367,9 +2427,30 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_addresses $($handler:tt)+) => {
+        async fn describe_addresses(&self, caller: &$crate::Caller, input: $crate::DescribeAddressesRequest)
+            -> Result<$crate::DescribeAddressesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_addresses_attribute $($handler:tt)+) => {
+        async fn describe_addresses_attribute(&self, caller: &$crate::Caller, input: $crate::DescribeAddressesAttributeRequest)
+            -> Result<$crate::DescribeAddressesAttributeResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_availability_zones $($handler:tt)+) => {
         async fn describe_availability_zones(&self, caller: &$crate::Caller, input: $crate::DescribeAvailabilityZonesRequest)
             -> Result<$crate::DescribeAvailabilityZonesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_dhcp_options $($handler:tt)+) => {
+        async fn describe_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DescribeDhcpOptionsRequest)
+            -> Result<$crate::DescribeDhcpOptionsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -1381,9 +2462,37 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_managed_prefix_lists $($handler:tt)+) => {
+        async fn describe_managed_prefix_lists(&self, caller: &$crate::Caller, input: $crate::DescribeManagedPrefixListsRequest)
+            -> Result<$crate::DescribeManagedPrefixListsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_nat_gateways $($handler:tt)+) => {
+        async fn describe_nat_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeNatGatewaysRequest)
+            -> Result<$crate::DescribeNatGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_network_acls $($handler:tt)+) => {
+        async fn describe_network_acls(&self, caller: &$crate::Caller, input: $crate::DescribeNetworkAclsRequest)
+            -> Result<$crate::DescribeNetworkAclsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_network_interfaces $($handler:tt)+) => {
         async fn describe_network_interfaces(&self, caller: &$crate::Caller, input: $crate::DescribeNetworkInterfacesRequest)
             -> Result<$crate::DescribeNetworkInterfacesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_prefix_lists $($handler:tt)+) => {
+        async fn describe_prefix_lists(&self, caller: &$crate::Caller, input: $crate::DescribePrefixListsRequest)
+            -> Result<$crate::DescribePrefixListsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -1437,6 +2546,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_vpc_endpoints $($handler:tt)+) => {
+        async fn describe_vpc_endpoints(&self, caller: &$crate::Caller, input: $crate::DescribeVpcEndpointsRequest)
+            -> Result<$crate::DescribeVpcEndpointsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_vpcs $($handler:tt)+) => {
         async fn describe_vpcs(&self, caller: &$crate::Caller, input: $crate::DescribeVpcsRequest)
             -> Result<$crate::DescribeVpcsResult, $crate::ApiError>
@@ -1451,9 +2567,93 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ detach_internet_gateway $($handler:tt)+) => {
+        async fn detach_internet_gateway(&self, caller: &$crate::Caller, input: $crate::DetachInternetGatewayRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ disassociate_address $($handler:tt)+) => {
+        async fn disassociate_address(&self, caller: &$crate::Caller, input: $crate::DisassociateAddressRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ disassociate_route_table $($handler:tt)+) => {
+        async fn disassociate_route_table(&self, caller: &$crate::Caller, input: $crate::DisassociateRouteTableRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ disassociate_vpc_cidr_block $($handler:tt)+) => {
+        async fn disassociate_vpc_cidr_block(&self, caller: &$crate::Caller, input: $crate::DisassociateVpcCidrBlockRequest)
+            -> Result<$crate::DisassociateVpcCidrBlockResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_network_interface_attribute $($handler:tt)+) => {
+        async fn modify_network_interface_attribute(&self, caller: &$crate::Caller, input: $crate::ModifyNetworkInterfaceAttributeRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ modify_security_group_rules $($handler:tt)+) => {
         async fn modify_security_group_rules(&self, caller: &$crate::Caller, input: $crate::ModifySecurityGroupRulesRequest)
             -> Result<$crate::ModifySecurityGroupRulesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_subnet_attribute $($handler:tt)+) => {
+        async fn modify_subnet_attribute(&self, caller: &$crate::Caller, input: $crate::ModifySubnetAttributeRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_vpc_attribute $($handler:tt)+) => {
+        async fn modify_vpc_attribute(&self, caller: &$crate::Caller, input: $crate::ModifyVpcAttributeRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ release_address $($handler:tt)+) => {
+        async fn release_address(&self, caller: &$crate::Caller, input: $crate::ReleaseAddressRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ replace_network_acl_association $($handler:tt)+) => {
+        async fn replace_network_acl_association(&self, caller: &$crate::Caller, input: $crate::ReplaceNetworkAclAssociationRequest)
+            -> Result<$crate::ReplaceNetworkAclAssociationResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ replace_network_acl_entry $($handler:tt)+) => {
+        async fn replace_network_acl_entry(&self, caller: &$crate::Caller, input: $crate::ReplaceNetworkAclEntryRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ replace_route $($handler:tt)+) => {
+        async fn replace_route(&self, caller: &$crate::Caller, input: $crate::ReplaceRouteRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ replace_route_table_association $($handler:tt)+) => {
+        async fn replace_route_table_association(&self, caller: &$crate::Caller, input: $crate::ReplaceRouteTableAssociationRequest)
+            -> Result<$crate::ReplaceRouteTableAssociationResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -56,12 +56,203 @@ static ACCOUNT_ATTRIBUTE_VALUE_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static ADDRESS: Structure = Structure::new(
+    "Address",
+    &[
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)).wire("allocationId"),
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId"),
+        Member::new("Domain", Shape::Text(&DOMAIN_TYPE)).wire("domain"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("NetworkInterfaceOwnerId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceOwnerId"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("PublicIpv4Pool", Shape::Text(&shape::TEXT)).wire("publicIpv4Pool"),
+        Member::new("NetworkBorderGroup", Shape::Text(&shape::TEXT)).wire("networkBorderGroup"),
+        Member::new("CustomerOwnedIp", Shape::Text(&shape::TEXT)).wire("customerOwnedIp"),
+        Member::new("CustomerOwnedIpv4Pool", Shape::Text(&shape::TEXT))
+            .wire("customerOwnedIpv4Pool"),
+        Member::new("CarrierIp", Shape::Text(&shape::TEXT)).wire("carrierIp"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("ServiceManaged", Shape::Text(&SERVICE_MANAGED)).wire("serviceManaged"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)).wire("publicIp"),
+    ],
+);
+
+pub(super) static ADDRESS_ATTRIBUTE: Structure = Structure::new(
+    "AddressAttribute",
+    &[
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)).wire("publicIp"),
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)).wire("allocationId"),
+        Member::new("PtrRecord", Shape::Text(&shape::TEXT)).wire("ptrRecord"),
+        Member::new("PtrRecordUpdate", Shape::Structure(&PTR_UPDATE_STATUS))
+            .wire("ptrRecordUpdate"),
+    ],
+);
+
+static ADDRESS_ATTRIBUTE_NAME: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["domain-name"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ADDRESS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ADDRESS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(1000.0) };
+
+static ADDRESS_SET: List = List {
+    item: Member::new("member", Shape::Structure(&ADDRESS_ATTRIBUTE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ALLOCATE_ADDRESS_REQUEST: Structure = Structure::new(
+    "AllocateAddressRequest",
+    &[
+        Member::new("Domain", Shape::Text(&DOMAIN_TYPE)),
+        Member::new("Address", Shape::Text(&shape::TEXT)),
+        Member::new("PublicIpv4Pool", Shape::Text(&shape::TEXT)),
+        Member::new("NetworkBorderGroup", Shape::Text(&shape::TEXT)),
+        Member::new("CustomerOwnedIpv4Pool", Shape::Text(&shape::TEXT)),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static ALLOCATE_ADDRESS_RESULT: Structure = Structure::new(
+    "AllocateAddressResult",
+    &[
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)).wire("allocationId"),
+        Member::new("PublicIpv4Pool", Shape::Text(&shape::TEXT)).wire("publicIpv4Pool"),
+        Member::new("NetworkBorderGroup", Shape::Text(&shape::TEXT)).wire("networkBorderGroup"),
+        Member::new("Domain", Shape::Text(&DOMAIN_TYPE)).wire("domain"),
+        Member::new("CustomerOwnedIp", Shape::Text(&shape::TEXT)).wire("customerOwnedIp"),
+        Member::new("CustomerOwnedIpv4Pool", Shape::Text(&shape::TEXT))
+            .wire("customerOwnedIpv4Pool"),
+        Member::new("CarrierIp", Shape::Text(&shape::TEXT)).wire("carrierIp"),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)).wire("publicIp"),
+    ],
+);
+
+static ALLOCATION_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("AllocationId").ec2("AllocationId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ALLOCATION_IDS: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ASSOCIATE_ADDRESS_REQUEST: Structure = Structure::new(
+    "AssociateAddressRequest",
+    &[
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+        Member::new("AllowReassociation", Shape::Boolean).wire("allowReassociation"),
+    ],
+);
+
+pub(super) static ASSOCIATE_ADDRESS_RESULT: Structure = Structure::new(
+    "AssociateAddressResult",
+    &[Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId")],
+);
+
+pub(super) static ASSOCIATE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
+    "AssociateDhcpOptionsRequest",
+    &[
+        Member::new("DhcpOptionsId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static ASSOCIATE_ROUTE_TABLE_REQUEST: Structure = Structure::new(
+    "AssociateRouteTableRequest",
+    &[
+        Member::new("GatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("PublicIpv4Pool", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
+    ],
+);
+
+pub(super) static ASSOCIATE_ROUTE_TABLE_RESULT: Structure = Structure::new(
+    "AssociateRouteTableResult",
+    &[
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId"),
+        Member::new("AssociationState", Shape::Structure(&ROUTE_TABLE_ASSOCIATION_STATE))
+            .wire("associationState"),
+    ],
+);
+
+pub(super) static ASSOCIATE_VPC_CIDR_BLOCK_REQUEST: Structure = Structure::new(
+    "AssociateVpcCidrBlockRequest",
+    &[
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6CidrBlockNetworkBorderGroup", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6Pool", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("Ipv6IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+        Member::new("AmazonProvidedIpv6CidrBlock", Shape::Boolean)
+            .wire("amazonProvidedIpv6CidrBlock"),
+    ],
+);
+
+pub(super) static ASSOCIATE_VPC_CIDR_BLOCK_RESULT: Structure = Structure::new(
+    "AssociateVpcCidrBlockResult",
+    &[
+        Member::new("Ipv6CidrBlockAssociation", Shape::Structure(&VPC_IPV6_CIDR_BLOCK_ASSOCIATION))
+            .wire("ipv6CidrBlockAssociation"),
+        Member::new("CidrBlockAssociation", Shape::Structure(&VPC_CIDR_BLOCK_ASSOCIATION))
+            .wire("cidrBlockAssociation"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
 static ASSOCIATED_SUBNET_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static ATTACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
+    "AttachInternetGatewayRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("InternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("internetGatewayId")
+            .required(),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
 
 pub(super) static ATTACHMENT_ENA_SRD_SPECIFICATION: Structure = Structure::new(
     "AttachmentEnaSrdSpecification",
@@ -90,6 +281,11 @@ static ATTACHMENT_STATUS: Text = Text {
 
 pub(super) static ATTRIBUTE_BOOLEAN_VALUE: Structure =
     Structure::new("AttributeBooleanValue", &[Member::new("Value", Shape::Boolean).wire("value")]);
+
+pub(super) static ATTRIBUTE_VALUE: Structure = Structure::new(
+    "AttributeValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
 
 pub(super) static AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST: Structure = Structure::new(
     "AuthorizeSecurityGroupEgressRequest",
@@ -150,6 +346,30 @@ pub(super) static AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT: Structure = Structure
     ],
 );
 
+static AUTO_PROVISION_ZONES_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabled", "disabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+static AUTO_SCALING_IPS_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabled", "disabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+static AVAILABILITY_MODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["zonal", "regional"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
     "AvailabilityZone",
     &[
@@ -178,6 +398,26 @@ pub(super) static AVAILABILITY_ZONE: Structure = Structure::new(
             .ec2("ZoneState"),
     ],
 );
+
+pub(super) static AVAILABILITY_ZONE_ADDRESS: Structure = Structure::new(
+    "AvailabilityZoneAddress",
+    &[
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)),
+        Member::new("AllocationIds", Shape::List(&ALLOCATION_ID_LIST))
+            .wire("AllocationId")
+            .ec2("AllocationId"),
+    ],
+);
+
+static AVAILABILITY_ZONE_ADDRESSES: List = List {
+    item: Member::new("member", Shape::Structure(&AVAILABILITY_ZONE_ADDRESS))
+        .wire("AvailabilityZoneAddress")
+        .ec2("AvailabilityZoneAddress"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static AVAILABILITY_ZONE_GEOGRAPHY: Structure = Structure::new(
     "AvailabilityZoneGeography",
@@ -268,6 +508,248 @@ pub(super) static CONNECTION_TRACKING_CONFIGURATION: Structure = Structure::new(
     ],
 );
 
+pub(super) static CONNECTION_TRACKING_SPECIFICATION_REQUEST: Structure = Structure::new(
+    "ConnectionTrackingSpecificationRequest",
+    &[
+        Member::new("TcpEstablishedTimeout", Shape::Number(&shape::INTEGER)),
+        Member::new("UdpStreamTimeout", Shape::Number(&shape::INTEGER)),
+        Member::new("UdpTimeout", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+static CONNECTIVITY_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["private", "public"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static CREATE_DEFAULT_SUBNET_REQUEST: Structure = Structure::new(
+    "CreateDefaultSubnetRequest",
+    &[
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("Ipv6Native", Shape::Boolean),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static CREATE_DEFAULT_SUBNET_RESULT: Structure = Structure::new(
+    "CreateDefaultSubnetResult",
+    &[Member::new("Subnet", Shape::Structure(&SUBNET)).wire("subnet")],
+);
+
+pub(super) static CREATE_DEFAULT_VPC_REQUEST: Structure =
+    Structure::new("CreateDefaultVpcRequest", &[Member::new("DryRun", Shape::Boolean)]);
+
+pub(super) static CREATE_DEFAULT_VPC_RESULT: Structure = Structure::new(
+    "CreateDefaultVpcResult",
+    &[Member::new("Vpc", Shape::Structure(&VPC)).wire("vpc")],
+);
+
+pub(super) static CREATE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
+    "CreateDhcpOptionsRequest",
+    &[
+        Member::new("DhcpConfigurations", Shape::List(&NEW_DHCP_CONFIGURATION_LIST))
+            .wire("dhcpConfiguration")
+            .ec2("DhcpConfiguration")
+            .required(),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static CREATE_DHCP_OPTIONS_RESULT: Structure = Structure::new(
+    "CreateDhcpOptionsResult",
+    &[Member::new("DhcpOptions", Shape::Structure(&DHCP_OPTIONS)).wire("dhcpOptions")],
+);
+
+pub(super) static CREATE_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
+    "CreateInternetGatewayRequest",
+    &[
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static CREATE_INTERNET_GATEWAY_RESULT: Structure = Structure::new(
+    "CreateInternetGatewayResult",
+    &[Member::new("InternetGateway", Shape::Structure(&INTERNET_GATEWAY)).wire("internetGateway")],
+);
+
+pub(super) static CREATE_NAT_GATEWAY_REQUEST: Structure = Structure::new(
+    "CreateNatGatewayRequest",
+    &[
+        Member::new("AvailabilityMode", Shape::Text(&AVAILABILITY_MODE)),
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).idempotency_token(),
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)),
+        Member::new("AvailabilityZoneAddresses", Shape::List(&AVAILABILITY_ZONE_ADDRESSES))
+            .wire("AvailabilityZoneAddress")
+            .ec2("AvailabilityZoneAddress"),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("ConnectivityType", Shape::Text(&CONNECTIVITY_TYPE)),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)),
+        Member::new("SecondaryAllocationIds", Shape::List(&ALLOCATION_ID_LIST))
+            .wire("SecondaryAllocationId")
+            .ec2("SecondaryAllocationId"),
+        Member::new("SecondaryPrivateIpAddresses", Shape::List(&IP_LIST))
+            .wire("SecondaryPrivateIpAddress")
+            .ec2("SecondaryPrivateIpAddress"),
+        Member::new("SecondaryPrivateIpAddressCount", Shape::Number(&PRIVATE_IP_ADDRESS_COUNT)),
+    ],
+);
+
+pub(super) static CREATE_NAT_GATEWAY_RESULT: Structure = Structure::new(
+    "CreateNatGatewayResult",
+    &[
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+        Member::new("NatGateway", Shape::Structure(&NAT_GATEWAY)).wire("natGateway"),
+    ],
+);
+
+pub(super) static CREATE_NETWORK_ACL_ENTRY_REQUEST: Structure = Structure::new(
+    "CreateNetworkAclEntryRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId").required(),
+        Member::new("RuleNumber", Shape::Number(&shape::INTEGER)).wire("ruleNumber").required(),
+        Member::new("Protocol", Shape::Text(&shape::TEXT)).wire("protocol").required(),
+        Member::new("RuleAction", Shape::Text(&RULE_ACTION)).wire("ruleAction").required(),
+        Member::new("Egress", Shape::Boolean).wire("egress").required(),
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)).wire("cidrBlock"),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)).wire("ipv6CidrBlock"),
+        Member::new("IcmpTypeCode", Shape::Structure(&ICMP_TYPE_CODE)).wire("Icmp").ec2("Icmp"),
+        Member::new("PortRange", Shape::Structure(&PORT_RANGE)).wire("portRange"),
+    ],
+);
+
+pub(super) static CREATE_NETWORK_ACL_REQUEST: Structure = Structure::new(
+    "CreateNetworkAclRequest",
+    &[
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).idempotency_token(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
+
+pub(super) static CREATE_NETWORK_ACL_RESULT: Structure = Structure::new(
+    "CreateNetworkAclResult",
+    &[
+        Member::new("NetworkAcl", Shape::Structure(&NETWORK_ACL)).wire("networkAcl"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+    ],
+);
+
+pub(super) static CREATE_NETWORK_INTERFACE_REQUEST: Structure = Structure::new(
+    "CreateNetworkInterfaceRequest",
+    &[
+        Member::new("Ipv4Prefixes", Shape::List(&IPV4_PREFIX_LIST))
+            .wire("Ipv4Prefix")
+            .ec2("Ipv4Prefix"),
+        Member::new("Ipv4PrefixCount", Shape::Number(&shape::INTEGER)),
+        Member::new("Ipv6Prefixes", Shape::List(&IPV6_PREFIX_LIST))
+            .wire("Ipv6Prefix")
+            .ec2("Ipv6Prefix"),
+        Member::new("Ipv6PrefixCount", Shape::Number(&shape::INTEGER)),
+        Member::new("InterfaceType", Shape::Text(&NETWORK_INTERFACE_CREATION_TYPE)),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).idempotency_token(),
+        Member::new("EnablePrimaryIpv6", Shape::Boolean),
+        Member::new(
+            "ConnectionTrackingSpecification",
+            Shape::Structure(&CONNECTION_TRACKING_SPECIFICATION_REQUEST),
+        ),
+        Member::new("Operator", Shape::Structure(&OPERATOR_REQUEST)),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId").required(),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+        Member::new("Groups", Shape::List(&SECURITY_GROUP_ID_STRING_LIST))
+            .wire("SecurityGroupId")
+            .ec2("SecurityGroupId"),
+        Member::new("PrivateIpAddresses", Shape::List(&PRIVATE_IP_ADDRESS_SPECIFICATION_LIST))
+            .wire("privateIpAddresses"),
+        Member::new("SecondaryPrivateIpAddressCount", Shape::Number(&shape::INTEGER))
+            .wire("secondaryPrivateIpAddressCount"),
+        Member::new("Ipv6Addresses", Shape::List(&INSTANCE_IPV6_ADDRESS_LIST))
+            .wire("ipv6Addresses"),
+        Member::new("Ipv6AddressCount", Shape::Number(&shape::INTEGER)).wire("ipv6AddressCount"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static CREATE_NETWORK_INTERFACE_RESULT: Structure = Structure::new(
+    "CreateNetworkInterfaceResult",
+    &[
+        Member::new("NetworkInterface", Shape::Structure(&NETWORK_INTERFACE))
+            .wire("networkInterface"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+    ],
+);
+
+pub(super) static CREATE_ROUTE_REQUEST: Structure = Structure::new(
+    "CreateRouteRequest",
+    &[
+        Member::new("DestinationPrefixListId", Shape::Text(&shape::TEXT)),
+        Member::new("VpcEndpointId", Shape::Text(&shape::TEXT)),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("LocalGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("CarrierGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("CoreNetworkArn", Shape::Text(&shape::TEXT)),
+        Member::new("OdbNetworkArn", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
+        Member::new("DestinationCidrBlock", Shape::Text(&shape::TEXT)).wire("destinationCidrBlock"),
+        Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId"),
+        Member::new("DestinationIpv6CidrBlock", Shape::Text(&shape::TEXT))
+            .wire("destinationIpv6CidrBlock"),
+        Member::new("EgressOnlyInternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("egressOnlyInternetGatewayId"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("VpcPeeringConnectionId", Shape::Text(&shape::TEXT))
+            .wire("vpcPeeringConnectionId"),
+        Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).wire("natGatewayId"),
+    ],
+);
+
+pub(super) static CREATE_ROUTE_RESULT: Structure =
+    Structure::new("CreateRouteResult", &[Member::new("Return", Shape::Boolean).wire("return")]);
+
+pub(super) static CREATE_ROUTE_TABLE_REQUEST: Structure = Structure::new(
+    "CreateRouteTableRequest",
+    &[
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).idempotency_token(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
+
+pub(super) static CREATE_ROUTE_TABLE_RESULT: Structure = Structure::new(
+    "CreateRouteTableResult",
+    &[
+        Member::new("RouteTable", Shape::Structure(&ROUTE_TABLE)).wire("routeTable"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+    ],
+);
+
 pub(super) static CREATE_SECURITY_GROUP_REQUEST: Structure = Structure::new(
     "CreateSecurityGroupRequest",
     &[
@@ -293,6 +775,32 @@ pub(super) static CREATE_SECURITY_GROUP_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static CREATE_SUBNET_REQUEST: Structure = Structure::new(
+    "CreateSubnetRequest",
+    &[
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)),
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("Ipv6Native", Shape::Boolean),
+        Member::new("Ipv4IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("Ipv6IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static CREATE_SUBNET_RESULT: Structure = Structure::new(
+    "CreateSubnetResult",
+    &[Member::new("Subnet", Shape::Structure(&SUBNET)).wire("subnet")],
+);
+
 pub(super) static CREATE_TAGS_REQUEST: Structure = Structure::new(
     "CreateTagsRequest",
     &[
@@ -302,6 +810,113 @@ pub(super) static CREATE_TAGS_REQUEST: Structure = Structure::new(
             .ec2("ResourceId")
             .required(),
         Member::new("Tags", Shape::List(&TAG_LIST)).wire("Tag").ec2("Tag").required(),
+    ],
+);
+
+pub(super) static CREATE_VPC_REQUEST: Structure = Structure::new(
+    "CreateVpcRequest",
+    &[
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6Pool", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("Ipv6IpamPoolId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6NetmaskLength", Shape::Number(&shape::INTEGER)),
+        Member::new("Ipv6CidrBlockNetworkBorderGroup", Shape::Text(&shape::TEXT)),
+        Member::new(
+            "VpcEncryptionControl",
+            Shape::Structure(&VPC_ENCRYPTION_CONTROL_CONFIGURATION),
+        ),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("InstanceTenancy", Shape::Text(&TENANCY)).wire("instanceTenancy"),
+        Member::new("AmazonProvidedIpv6CidrBlock", Shape::Boolean)
+            .wire("amazonProvidedIpv6CidrBlock"),
+    ],
+);
+
+pub(super) static CREATE_VPC_RESULT: Structure =
+    Structure::new("CreateVpcResult", &[Member::new("Vpc", Shape::Structure(&VPC)).wire("vpc")]);
+
+pub(super) static DELETE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
+    "DeleteDhcpOptionsRequest",
+    &[
+        Member::new("DhcpOptionsId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DELETE_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
+    "DeleteInternetGatewayRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("InternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("internetGatewayId")
+            .required(),
+    ],
+);
+
+pub(super) static DELETE_NAT_GATEWAY_REQUEST: Structure = Structure::new(
+    "DeleteNatGatewayRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static DELETE_NAT_GATEWAY_RESULT: Structure = Structure::new(
+    "DeleteNatGatewayResult",
+    &[Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).wire("natGatewayId")],
+);
+
+pub(super) static DELETE_NETWORK_ACL_ENTRY_REQUEST: Structure = Structure::new(
+    "DeleteNetworkAclEntryRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId").required(),
+        Member::new("RuleNumber", Shape::Number(&shape::INTEGER)).wire("ruleNumber").required(),
+        Member::new("Egress", Shape::Boolean).wire("egress").required(),
+    ],
+);
+
+pub(super) static DELETE_NETWORK_ACL_REQUEST: Structure = Structure::new(
+    "DeleteNetworkAclRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId").required(),
+    ],
+);
+
+pub(super) static DELETE_NETWORK_INTERFACE_REQUEST: Structure = Structure::new(
+    "DeleteNetworkInterfaceRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+    ],
+);
+
+pub(super) static DELETE_ROUTE_REQUEST: Structure = Structure::new(
+    "DeleteRouteRequest",
+    &[
+        Member::new("DestinationPrefixListId", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
+        Member::new("DestinationCidrBlock", Shape::Text(&shape::TEXT)).wire("destinationCidrBlock"),
+        Member::new("DestinationIpv6CidrBlock", Shape::Text(&shape::TEXT))
+            .wire("destinationIpv6CidrBlock"),
+    ],
+);
+
+pub(super) static DELETE_ROUTE_TABLE_REQUEST: Structure = Structure::new(
+    "DeleteRouteTableRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
     ],
 );
 
@@ -322,6 +937,14 @@ pub(super) static DELETE_SECURITY_GROUP_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DELETE_SUBNET_REQUEST: Structure = Structure::new(
+    "DeleteSubnetRequest",
+    &[
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
 pub(super) static DELETE_TAGS_REQUEST: Structure = Structure::new(
     "DeleteTagsRequest",
     &[
@@ -331,6 +954,14 @@ pub(super) static DELETE_TAGS_REQUEST: Structure = Structure::new(
             .ec2("ResourceId")
             .required(),
         Member::new("Tags", Shape::List(&TAG_LIST)).wire("tag").ec2("Tag"),
+    ],
+);
+
+pub(super) static DELETE_VPC_REQUEST: Structure = Structure::new(
+    "DeleteVpcRequest",
+    &[
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
     ],
 );
 
@@ -351,6 +982,48 @@ pub(super) static DESCRIBE_ACCOUNT_ATTRIBUTES_RESULT: Structure = Structure::new
         .ec2("AccountAttributeSet")],
 );
 
+pub(super) static DESCRIBE_ADDRESSES_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "DescribeAddressesAttributeRequest",
+    &[
+        Member::new("AllocationIds", Shape::List(&ALLOCATION_IDS))
+            .wire("AllocationId")
+            .ec2("AllocationId"),
+        Member::new("Attribute", Shape::Text(&ADDRESS_ATTRIBUTE_NAME)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&ADDRESS_MAX_RESULTS)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_ADDRESSES_ATTRIBUTE_RESULT: Structure = Structure::new(
+    "DescribeAddressesAttributeResult",
+    &[
+        Member::new("Addresses", Shape::List(&ADDRESS_SET)).wire("addressSet").ec2("AddressSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_ADDRESSES_REQUEST: Structure = Structure::new(
+    "DescribeAddressesRequest",
+    &[
+        Member::new("PublicIps", Shape::List(&PUBLIC_IP_STRING_LIST))
+            .wire("PublicIp")
+            .ec2("PublicIp"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("AllocationIds", Shape::List(&ALLOCATION_ID_LIST))
+            .wire("AllocationId")
+            .ec2("AllocationId"),
+    ],
+);
+
+pub(super) static DESCRIBE_ADDRESSES_RESULT: Structure = Structure::new(
+    "DescribeAddressesResult",
+    &[Member::new("Addresses", Shape::List(&ADDRESS_LIST))
+        .wire("addressesSet")
+        .ec2("AddressesSet")],
+);
+
 pub(super) static DESCRIBE_AVAILABILITY_ZONES_REQUEST: Structure = Structure::new(
     "DescribeAvailabilityZonesRequest",
     &[
@@ -369,6 +1042,32 @@ pub(super) static DESCRIBE_AVAILABILITY_ZONES_RESULT: Structure = Structure::new
     &[Member::new("AvailabilityZones", Shape::List(&AVAILABILITY_ZONE_LIST))
         .wire("availabilityZoneInfo")
         .ec2("AvailabilityZoneInfo")],
+);
+
+static DESCRIBE_DHCP_OPTIONS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DESCRIBE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
+    "DescribeDhcpOptionsRequest",
+    &[
+        Member::new("DhcpOptionsIds", Shape::List(&DHCP_OPTIONS_ID_STRING_LIST))
+            .wire("DhcpOptionsId")
+            .ec2("DhcpOptionsId"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_DHCP_OPTIONS_MAX_RESULTS)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_DHCP_OPTIONS_RESULT: Structure = Structure::new(
+    "DescribeDhcpOptionsResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("DhcpOptions", Shape::List(&DHCP_OPTIONS_LIST))
+            .wire("dhcpOptionsSet")
+            .ec2("DhcpOptionsSet"),
+    ],
 );
 
 static DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS: Number =
@@ -397,6 +1096,81 @@ pub(super) static DESCRIBE_INTERNET_GATEWAYS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_MANAGED_PREFIX_LISTS_REQUEST: Structure = Structure::new(
+    "DescribeManagedPrefixListsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&PREFIX_LIST_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("PrefixListIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("PrefixListId")
+            .ec2("PrefixListId"),
+    ],
+);
+
+pub(super) static DESCRIBE_MANAGED_PREFIX_LISTS_RESULT: Structure = Structure::new(
+    "DescribeManagedPrefixListsResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("PrefixLists", Shape::List(&MANAGED_PREFIX_LIST_SET))
+            .wire("prefixListSet")
+            .ec2("PrefixListSet"),
+    ],
+);
+
+static DESCRIBE_NAT_GATEWAYS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DESCRIBE_NAT_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeNatGatewaysRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("Filter", Shape::List(&FILTER_LIST)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_NAT_GATEWAYS_MAX_RESULTS)),
+        Member::new("NatGatewayIds", Shape::List(&NAT_GATEWAY_ID_STRING_LIST))
+            .wire("NatGatewayId")
+            .ec2("NatGatewayId"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static DESCRIBE_NAT_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeNatGatewaysResult",
+    &[
+        Member::new("NatGateways", Shape::List(&NAT_GATEWAY_LIST))
+            .wire("natGatewaySet")
+            .ec2("NatGatewaySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+static DESCRIBE_NETWORK_ACLS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DESCRIBE_NETWORK_ACLS_REQUEST: Structure = Structure::new(
+    "DescribeNetworkAclsRequest",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_NETWORK_ACLS_MAX_RESULTS)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkAclIds", Shape::List(&NETWORK_ACL_ID_STRING_LIST))
+            .wire("NetworkAclId")
+            .ec2("NetworkAclId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_NETWORK_ACLS_RESULT: Structure = Structure::new(
+    "DescribeNetworkAclsResult",
+    &[
+        Member::new("NetworkAcls", Shape::List(&NETWORK_ACL_LIST))
+            .wire("networkAclSet")
+            .ec2("NetworkAclSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static DESCRIBE_NETWORK_INTERFACES_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -421,6 +1195,29 @@ pub(super) static DESCRIBE_NETWORK_INTERFACES_RESULT: Structure = Structure::new
             .wire("networkInterfaceSet")
             .ec2("NetworkInterfaceSet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_PREFIX_LISTS_REQUEST: Structure = Structure::new(
+    "DescribePrefixListsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("PrefixListIds", Shape::List(&PREFIX_LIST_RESOURCE_ID_STRING_LIST))
+            .wire("PrefixListId")
+            .ec2("PrefixListId"),
+    ],
+);
+
+pub(super) static DESCRIBE_PREFIX_LISTS_RESULT: Structure = Structure::new(
+    "DescribePrefixListsResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("PrefixLists", Shape::List(&PREFIX_LIST_SET))
+            .wire("prefixListSet")
+            .ec2("PrefixListSet"),
     ],
 );
 
@@ -584,6 +1381,29 @@ pub(super) static DESCRIBE_VPC_ATTRIBUTE_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_VPC_ENDPOINTS_REQUEST: Structure = Structure::new(
+    "DescribeVpcEndpointsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("VpcEndpointIds", Shape::List(&VPC_ENDPOINT_ID_LIST))
+            .wire("VpcEndpointId")
+            .ec2("VpcEndpointId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_ENDPOINTS_RESULT: Structure = Structure::new(
+    "DescribeVpcEndpointsResult",
+    &[
+        Member::new("VpcEndpoints", Shape::List(&VPC_ENDPOINT_SET))
+            .wire("vpcEndpointSet")
+            .ec2("VpcEndpointSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static DESCRIBE_VPCS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -623,6 +1443,157 @@ pub(super) static DESCRIBE_VPN_GATEWAYS_RESULT: Structure = Structure::new(
         .wire("vpnGatewaySet")
         .ec2("VpnGatewaySet")],
 );
+
+pub(super) static DETACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
+    "DetachInternetGatewayRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("InternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("internetGatewayId")
+            .required(),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
+
+pub(super) static DHCP_CONFIGURATION: Structure = Structure::new(
+    "DhcpConfiguration",
+    &[
+        Member::new("Key", Shape::Text(&shape::TEXT)).wire("key"),
+        Member::new("Values", Shape::List(&DHCP_CONFIGURATION_VALUE_LIST))
+            .wire("valueSet")
+            .ec2("ValueSet"),
+    ],
+);
+
+static DHCP_CONFIGURATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&DHCP_CONFIGURATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DHCP_CONFIGURATION_VALUE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ATTRIBUTE_VALUE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static DHCP_OPTIONS: Structure = Structure::new(
+    "DhcpOptions",
+    &[
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("DhcpOptionsId", Shape::Text(&shape::TEXT)).wire("dhcpOptionsId"),
+        Member::new("DhcpConfigurations", Shape::List(&DHCP_CONFIGURATION_LIST))
+            .wire("dhcpConfigurationSet")
+            .ec2("DhcpConfigurationSet"),
+    ],
+);
+
+static DHCP_OPTIONS_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("DhcpOptionsId")
+        .ec2("DhcpOptionsId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DHCP_OPTIONS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&DHCP_OPTIONS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static DISASSOCIATE_ADDRESS_REQUEST: Structure = Structure::new(
+    "DisassociateAddressRequest",
+    &[
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DISASSOCIATE_ROUTE_TABLE_REQUEST: Structure = Structure::new(
+    "DisassociateRouteTableRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId").required(),
+    ],
+);
+
+pub(super) static DISASSOCIATE_VPC_CIDR_BLOCK_REQUEST: Structure = Structure::new(
+    "DisassociateVpcCidrBlockRequest",
+    &[Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId").required()],
+);
+
+pub(super) static DISASSOCIATE_VPC_CIDR_BLOCK_RESULT: Structure = Structure::new(
+    "DisassociateVpcCidrBlockResult",
+    &[
+        Member::new("Ipv6CidrBlockAssociation", Shape::Structure(&VPC_IPV6_CIDR_BLOCK_ASSOCIATION))
+            .wire("ipv6CidrBlockAssociation"),
+        Member::new("CidrBlockAssociation", Shape::Structure(&VPC_CIDR_BLOCK_ASSOCIATION))
+            .wire("cidrBlockAssociation"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
+pub(super) static DNS_ENTRY: Structure = Structure::new(
+    "DnsEntry",
+    &[
+        Member::new("DnsName", Shape::Text(&shape::TEXT)).wire("dnsName"),
+        Member::new("HostedZoneId", Shape::Text(&shape::TEXT)).wire("hostedZoneId"),
+    ],
+);
+
+static DNS_ENTRY_SET: List = List {
+    item: Member::new("member", Shape::Structure(&DNS_ENTRY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static DNS_OPTIONS: Structure = Structure::new(
+    "DnsOptions",
+    &[
+        Member::new("DnsRecordIpType", Shape::Text(&DNS_RECORD_IP_TYPE)).wire("dnsRecordIpType"),
+        Member::new("PrivateDnsOnlyForInboundResolverEndpoint", Shape::Boolean)
+            .wire("privateDnsOnlyForInboundResolverEndpoint"),
+        Member::new("PrivateDnsPreference", Shape::Text(&shape::TEXT)).wire("privateDnsPreference"),
+        Member::new("PrivateDnsSpecifiedDomains", Shape::List(&PRIVATE_DNS_SPECIFIED_DOMAIN_SET))
+            .wire("privateDnsSpecifiedDomainSet")
+            .ec2("PrivateDnsSpecifiedDomainSet"),
+    ],
+);
+
+static DNS_RECORD_IP_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ipv4", "dualstack", "ipv6", "service-defined"],
+    sensitive: false,
+    json_value: false,
+};
+
+static DOMAIN_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["vpc", "standard"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static ENA_SRD_SPECIFICATION: Structure = Structure::new(
+    "EnaSrdSpecification",
+    &[
+        Member::new("EnaSrdEnabled", Shape::Boolean),
+        Member::new("EnaSrdUdpSpecification", Shape::Structure(&ENA_SRD_UDP_SPECIFICATION)),
+    ],
+);
+
+pub(super) static ENA_SRD_UDP_SPECIFICATION: Structure =
+    Structure::new("EnaSrdUdpSpecification", &[Member::new("EnaSrdUdpEnabled", Shape::Boolean)]);
 
 pub(super) static FILTER: Structure = Structure::new(
     "Filter",
@@ -669,6 +1640,15 @@ static GROUP_IDENTIFIER_LIST: List = List {
     sensitive: false,
 };
 
+static GROUP_IDENTIFIER_SET: List = List {
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP_IDENTIFIER))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static GROUP_NAME_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("GroupName").ec2("GroupName"),
     flattened: false,
@@ -682,6 +1662,29 @@ static HOSTNAME_TYPE: Text = Text {
     values: &["ip-name", "resource-name"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static ICMP_TYPE_CODE: Structure = Structure::new(
+    "IcmpTypeCode",
+    &[
+        Member::new("Code", Shape::Number(&shape::INTEGER)).wire("code"),
+        Member::new("Type", Shape::Number(&shape::INTEGER)).wire("type"),
+    ],
+);
+
+pub(super) static INSTANCE_IPV6_ADDRESS: Structure = Structure::new(
+    "InstanceIpv6Address",
+    &[
+        Member::new("Ipv6Address", Shape::Text(&shape::TEXT)).wire("ipv6Address"),
+        Member::new("IsPrimaryIpv6", Shape::Boolean).wire("isPrimaryIpv6"),
+    ],
+);
+
+static INSTANCE_IPV6_ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_IPV6_ADDRESS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static INTERNET_GATEWAY: Structure = Structure::new(
@@ -722,6 +1725,21 @@ static INTERNET_GATEWAY_ID_LIST: List = List {
 
 static INTERNET_GATEWAY_LIST: List = List {
     item: Member::new("member", Shape::Structure(&INTERNET_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static IP_ADDRESS_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ipv4", "dualstack", "ipv6"],
+    sensitive: false,
+    json_value: false,
+};
+
+static IP_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -772,9 +1790,23 @@ static IP_SOURCE: Text = Text {
     json_value: false,
 };
 
+static IPV4_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IPV4_PREFIX_SPECIFICATION_REQUEST))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static IPV4_PREFIX_SPECIFICATION: Structure = Structure::new(
     "Ipv4PrefixSpecification",
     &[Member::new("Ipv4Prefix", Shape::Text(&shape::TEXT)).wire("ipv4Prefix")],
+);
+
+pub(super) static IPV4_PREFIX_SPECIFICATION_REQUEST: Structure = Structure::new(
+    "Ipv4PrefixSpecificationRequest",
+    &[Member::new("Ipv4Prefix", Shape::Text(&shape::TEXT))],
 );
 
 static IPV4_PREFIXES_LIST: List = List {
@@ -794,9 +1826,23 @@ static IPV6_ADDRESS_ATTRIBUTE: Text = Text {
     json_value: false,
 };
 
+static IPV6_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IPV6_PREFIX_SPECIFICATION_REQUEST))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static IPV6_PREFIX_SPECIFICATION: Structure = Structure::new(
     "Ipv6PrefixSpecification",
     &[Member::new("Ipv6Prefix", Shape::Text(&shape::TEXT)).wire("ipv6Prefix")],
+);
+
+pub(super) static IPV6_PREFIX_SPECIFICATION_REQUEST: Structure = Structure::new(
+    "Ipv6PrefixSpecificationRequest",
+    &[Member::new("Ipv6Prefix", Shape::Text(&shape::TEXT))],
 );
 
 static IPV6_PREFIXES_LIST: List = List {
@@ -823,6 +1869,69 @@ static IPV6_RANGE_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static LAST_ERROR: Structure = Structure::new(
+    "LastError",
+    &[
+        Member::new("Message", Shape::Text(&shape::TEXT)).wire("message"),
+        Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
+    ],
+);
+
+pub(super) static MANAGED_PREFIX_LIST: Structure = Structure::new(
+    "ManagedPrefixList",
+    &[
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).wire("prefixListId"),
+        Member::new("AddressFamily", Shape::Text(&shape::TEXT)).wire("addressFamily"),
+        Member::new("State", Shape::Text(&PREFIX_LIST_STATE)).wire("state"),
+        Member::new("StateMessage", Shape::Text(&shape::TEXT)).wire("stateMessage"),
+        Member::new("PrefixListArn", Shape::Text(&RESOURCE_ARN)).wire("prefixListArn"),
+        Member::new("PrefixListName", Shape::Text(&shape::TEXT)).wire("prefixListName"),
+        Member::new("MaxEntries", Shape::Number(&shape::INTEGER)).wire("maxEntries"),
+        Member::new("Version", Shape::Number(&shape::LONG)).wire("version"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("IpamPrefixListResolverTargetId", Shape::Text(&shape::TEXT))
+            .wire("ipamPrefixListResolverTargetId"),
+        Member::new("IpamPrefixListResolverSyncEnabled", Shape::Boolean)
+            .wire("ipamPrefixListResolverSyncEnabled"),
+    ],
+);
+
+static MANAGED_PREFIX_LIST_SET: List = List {
+    item: Member::new("member", Shape::Structure(&MANAGED_PREFIX_LIST)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static MODIFY_NETWORK_INTERFACE_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "ModifyNetworkInterfaceAttributeRequest",
+    &[
+        Member::new("EnaSrdSpecification", Shape::Structure(&ENA_SRD_SPECIFICATION)),
+        Member::new("EnablePrimaryIpv6", Shape::Boolean),
+        Member::new(
+            "ConnectionTrackingSpecification",
+            Shape::Structure(&CONNECTION_TRACKING_SPECIFICATION_REQUEST),
+        ),
+        Member::new("AssociatePublicIpAddress", Shape::Boolean),
+        Member::new("AssociatedSubnetIds", Shape::List(&SUBNET_ID_LIST))
+            .wire("AssociatedSubnetId")
+            .ec2("AssociatedSubnetId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("Description", Shape::Structure(&ATTRIBUTE_VALUE)).wire("description"),
+        Member::new("SourceDestCheck", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE))
+            .wire("sourceDestCheck"),
+        Member::new("Groups", Shape::List(&SECURITY_GROUP_ID_STRING_LIST))
+            .wire("SecurityGroupId")
+            .ec2("SecurityGroupId"),
+        Member::new("Attachment", Shape::Structure(&NETWORK_INTERFACE_ATTACHMENT_CHANGES))
+            .wire("attachment"),
+    ],
+);
+
 pub(super) static MODIFY_SECURITY_GROUP_RULES_REQUEST: Structure = Structure::new(
     "ModifySecurityGroupRulesRequest",
     &[
@@ -839,6 +1948,240 @@ pub(super) static MODIFY_SECURITY_GROUP_RULES_RESULT: Structure = Structure::new
     "ModifySecurityGroupRulesResult",
     &[Member::new("Return", Shape::Boolean).wire("return")],
 );
+
+pub(super) static MODIFY_SUBNET_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "ModifySubnetAttributeRequest",
+    &[
+        Member::new("AssignIpv6AddressOnCreation", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("MapPublicIpOnLaunch", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId").required(),
+        Member::new("MapCustomerOwnedIpOnLaunch", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("CustomerOwnedIpv4Pool", Shape::Text(&shape::TEXT)),
+        Member::new("EnableDns64", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("PrivateDnsHostnameTypeOnLaunch", Shape::Text(&HOSTNAME_TYPE)),
+        Member::new(
+            "EnableResourceNameDnsARecordOnLaunch",
+            Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE),
+        ),
+        Member::new(
+            "EnableResourceNameDnsAAAARecordOnLaunch",
+            Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE),
+        ),
+        Member::new("EnableLniAtDeviceIndex", Shape::Number(&shape::INTEGER)),
+        Member::new("DisableLniAtDeviceIndex", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+    ],
+);
+
+pub(super) static MODIFY_VPC_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "ModifyVpcAttributeRequest",
+    &[
+        Member::new("EnableDnsHostnames", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("EnableDnsSupport", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+        Member::new("EnableNetworkAddressUsageMetrics", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE)),
+    ],
+);
+
+pub(super) static NAT_GATEWAY: Structure = Structure::new(
+    "NatGateway",
+    &[
+        Member::new("CreateTime", Shape::Timestamp(None)).wire("createTime"),
+        Member::new("DeleteTime", Shape::Timestamp(None)).wire("deleteTime"),
+        Member::new("FailureCode", Shape::Text(&shape::TEXT)).wire("failureCode"),
+        Member::new("FailureMessage", Shape::Text(&shape::TEXT)).wire("failureMessage"),
+        Member::new("NatGatewayAddresses", Shape::List(&NAT_GATEWAY_ADDRESS_LIST))
+            .wire("natGatewayAddressSet")
+            .ec2("NatGatewayAddressSet"),
+        Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).wire("natGatewayId"),
+        Member::new("ProvisionedBandwidth", Shape::Structure(&PROVISIONED_BANDWIDTH))
+            .wire("provisionedBandwidth"),
+        Member::new("State", Shape::Text(&NAT_GATEWAY_STATE)).wire("state"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("ConnectivityType", Shape::Text(&CONNECTIVITY_TYPE)).wire("connectivityType"),
+        Member::new("AvailabilityMode", Shape::Text(&AVAILABILITY_MODE)).wire("availabilityMode"),
+        Member::new("AutoScalingIps", Shape::Text(&AUTO_SCALING_IPS_STATE)).wire("autoScalingIps"),
+        Member::new("AutoProvisionZones", Shape::Text(&AUTO_PROVISION_ZONES_STATE))
+            .wire("autoProvisionZones"),
+        Member::new("AttachedAppliances", Shape::List(&NAT_GATEWAY_ATTACHED_APPLIANCE_LIST))
+            .wire("attachedApplianceSet")
+            .ec2("AttachedApplianceSet"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId"),
+    ],
+);
+
+pub(super) static NAT_GATEWAY_ADDRESS: Structure = Structure::new(
+    "NatGatewayAddress",
+    &[
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)).wire("allocationId"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("PrivateIp", Shape::Text(&shape::TEXT)).wire("privateIp"),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)).wire("publicIp"),
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId"),
+        Member::new("IsPrimary", Shape::Boolean).wire("isPrimary"),
+        Member::new("FailureMessage", Shape::Text(&shape::TEXT)).wire("failureMessage"),
+        Member::new("Status", Shape::Text(&NAT_GATEWAY_ADDRESS_STATUS)).wire("status"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
+    ],
+);
+
+static NAT_GATEWAY_ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NAT_GATEWAY_ADDRESS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NAT_GATEWAY_ADDRESS_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["assigning", "unassigning", "associating", "disassociating", "succeeded", "failed"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NAT_GATEWAY_APPLIANCE_MODIFY_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["modifying", "completed", "failed"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NAT_GATEWAY_APPLIANCE_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["attaching", "attached", "detaching", "detached", "attach-failed", "detach-failed"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NAT_GATEWAY_APPLIANCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["network-firewall-proxy"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static NAT_GATEWAY_ATTACHED_APPLIANCE: Structure = Structure::new(
+    "NatGatewayAttachedAppliance",
+    &[
+        Member::new("Type", Shape::Text(&NAT_GATEWAY_APPLIANCE_TYPE)).wire("type"),
+        Member::new("ApplianceArn", Shape::Text(&shape::TEXT)).wire("applianceArn"),
+        Member::new("VpcEndpointId", Shape::Text(&shape::TEXT)).wire("vpcEndpointId"),
+        Member::new("AttachmentState", Shape::Text(&NAT_GATEWAY_APPLIANCE_STATE))
+            .wire("attachmentState"),
+        Member::new("ModificationState", Shape::Text(&NAT_GATEWAY_APPLIANCE_MODIFY_STATE))
+            .wire("modificationState"),
+        Member::new("FailureCode", Shape::Text(&shape::TEXT)).wire("failureCode"),
+        Member::new("FailureMessage", Shape::Text(&shape::TEXT)).wire("failureMessage"),
+    ],
+);
+
+static NAT_GATEWAY_ATTACHED_APPLIANCE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NAT_GATEWAY_ATTACHED_APPLIANCE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NAT_GATEWAY_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NAT_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NAT_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NAT_GATEWAY_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "failed", "available", "deleting", "deleted"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static NETWORK_ACL: Structure = Structure::new(
+    "NetworkAcl",
+    &[
+        Member::new("Associations", Shape::List(&NETWORK_ACL_ASSOCIATION_LIST))
+            .wire("associationSet")
+            .ec2("AssociationSet"),
+        Member::new("Entries", Shape::List(&NETWORK_ACL_ENTRY_LIST))
+            .wire("entrySet")
+            .ec2("EntrySet"),
+        Member::new("IsDefault", Shape::Boolean).wire("default").ec2("Default"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+    ],
+);
+
+pub(super) static NETWORK_ACL_ASSOCIATION: Structure = Structure::new(
+    "NetworkAclAssociation",
+    &[
+        Member::new("NetworkAclAssociationId", Shape::Text(&shape::TEXT))
+            .wire("networkAclAssociationId"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+    ],
+);
+
+static NETWORK_ACL_ASSOCIATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NETWORK_ACL_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static NETWORK_ACL_ENTRY: Structure = Structure::new(
+    "NetworkAclEntry",
+    &[
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)).wire("cidrBlock"),
+        Member::new("Egress", Shape::Boolean).wire("egress"),
+        Member::new("IcmpTypeCode", Shape::Structure(&ICMP_TYPE_CODE)).wire("icmpTypeCode"),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)).wire("ipv6CidrBlock"),
+        Member::new("PortRange", Shape::Structure(&PORT_RANGE)).wire("portRange"),
+        Member::new("Protocol", Shape::Text(&shape::TEXT)).wire("protocol"),
+        Member::new("RuleAction", Shape::Text(&RULE_ACTION)).wire("ruleAction"),
+        Member::new("RuleNumber", Shape::Number(&shape::INTEGER)).wire("ruleNumber"),
+    ],
+);
+
+static NETWORK_ACL_ENTRY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NETWORK_ACL_ENTRY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NETWORK_ACL_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NETWORK_ACL_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NETWORK_ACL)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
     "NetworkInterface",
@@ -924,6 +2267,24 @@ pub(super) static NETWORK_INTERFACE_ATTACHMENT: Structure = Structure::new(
         Member::new("EnaQueueCount", Shape::Number(&shape::INTEGER)).wire("enaQueueCount"),
     ],
 );
+
+pub(super) static NETWORK_INTERFACE_ATTACHMENT_CHANGES: Structure = Structure::new(
+    "NetworkInterfaceAttachmentChanges",
+    &[
+        Member::new("DefaultEnaQueueCount", Shape::Boolean),
+        Member::new("EnaQueueCount", Shape::Number(&shape::INTEGER)),
+        Member::new("AttachmentId", Shape::Text(&shape::TEXT)).wire("attachmentId"),
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+    ],
+);
+
+static NETWORK_INTERFACE_CREATION_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["efa", "efa-only", "branch", "trunk"],
+    sensitive: false,
+    json_value: false,
+};
 
 static NETWORK_INTERFACE_ID_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
@@ -1012,12 +2373,81 @@ static NETWORK_INTERFACE_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static NEW_DHCP_CONFIGURATION: Structure = Structure::new(
+    "NewDhcpConfiguration",
+    &[
+        Member::new("Key", Shape::Text(&shape::TEXT)),
+        Member::new("Values", Shape::List(&VALUE_STRING_LIST)).wire("Value").ec2("Value"),
+    ],
+);
+
+static NEW_DHCP_CONFIGURATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NEW_DHCP_CONFIGURATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static OPERATOR_REQUEST: Structure =
+    Structure::new("OperatorRequest", &[Member::new("Principal", Shape::Text(&shape::TEXT))]);
+
 pub(super) static OPERATOR_RESPONSE: Structure = Structure::new(
     "OperatorResponse",
     &[
         Member::new("Managed", Shape::Boolean).wire("managed"),
         Member::new("Principal", Shape::Text(&shape::TEXT)).wire("principal"),
         Member::new("HiddenByDefault", Shape::Boolean).wire("hiddenByDefault"),
+    ],
+);
+
+pub(super) static PAYER_RESPONSIBILITY_ENTRY: Structure = Structure::new(
+    "PayerResponsibilityEntry",
+    &[
+        Member::new("Scope", Shape::Text(&PAYER_RESPONSIBILITY_SCOPE)).wire("scope"),
+        Member::new("PayerResponsibilityType", Shape::Text(&PAYER_RESPONSIBILITY_TYPE))
+            .wire("payerResponsibilityType"),
+    ],
+);
+
+static PAYER_RESPONSIBILITY_SCOPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["vpc-endpoint-charges", "resource-gateway-charges"],
+    sensitive: false,
+    json_value: false,
+};
+
+static PAYER_RESPONSIBILITY_SET: List = List {
+    item: Member::new("member", Shape::Structure(&PAYER_RESPONSIBILITY_ENTRY))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PAYER_RESPONSIBILITY_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["vpc-endpoint-account", "resource-gateway-account", "vpc-endpoint-service-account"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static PORT_RANGE: Structure = Structure::new(
+    "PortRange",
+    &[
+        Member::new("From", Shape::Number(&shape::INTEGER)).wire("from"),
+        Member::new("To", Shape::Number(&shape::INTEGER)).wire("to"),
+    ],
+);
+
+pub(super) static PREFIX_LIST: Structure = Structure::new(
+    "PrefixList",
+    &[
+        Member::new("Cidrs", Shape::List(&VALUE_STRING_LIST)).wire("cidrSet").ec2("CidrSet"),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).wire("prefixListId"),
+        Member::new("PrefixListName", Shape::Text(&shape::TEXT)).wire("prefixListName"),
     ],
 );
 
@@ -1036,6 +2466,44 @@ static PREFIX_LIST_ID_LIST: List = List {
     sensitive: false,
 };
 
+static PREFIX_LIST_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(100.0) };
+
+static PREFIX_LIST_RESOURCE_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PREFIX_LIST_SET: List = List {
+    item: Member::new("member", Shape::Structure(&PREFIX_LIST)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PREFIX_LIST_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "create-in-progress",
+        "create-complete",
+        "create-failed",
+        "modify-in-progress",
+        "modify-complete",
+        "modify-failed",
+        "restore-in-progress",
+        "restore-complete",
+        "restore-failed",
+        "delete-in-progress",
+        "delete-complete",
+        "delete-failed",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Structure = Structure::new(
     "PrivateDnsNameOptionsOnLaunch",
     &[
@@ -1046,6 +2514,33 @@ pub(super) static PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Structure = Structure::new
             .wire("enableResourceNameDnsAAAARecord"),
     ],
 );
+
+static PRIVATE_DNS_SPECIFIED_DOMAIN_SET: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(10) },
+    sensitive: false,
+};
+
+static PRIVATE_IP_ADDRESS_COUNT: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(31.0) };
+
+pub(super) static PRIVATE_IP_ADDRESS_SPECIFICATION: Structure = Structure::new(
+    "PrivateIpAddressSpecification",
+    &[
+        Member::new("Primary", Shape::Boolean).wire("primary"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+    ],
+);
+
+static PRIVATE_IP_ADDRESS_SPECIFICATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PRIVATE_IP_ADDRESS_SPECIFICATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static PROPAGATING_VGW: Structure = Structure::new(
     "PropagatingVgw",
@@ -1059,6 +2554,26 @@ static PROPAGATING_VGW_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static PROVISIONED_BANDWIDTH: Structure = Structure::new(
+    "ProvisionedBandwidth",
+    &[
+        Member::new("ProvisionTime", Shape::Timestamp(None)).wire("provisionTime"),
+        Member::new("Provisioned", Shape::Text(&shape::TEXT)).wire("provisioned"),
+        Member::new("RequestTime", Shape::Timestamp(None)).wire("requestTime"),
+        Member::new("Requested", Shape::Text(&shape::TEXT)).wire("requested"),
+        Member::new("Status", Shape::Text(&shape::TEXT)).wire("status"),
+    ],
+);
+
+pub(super) static PTR_UPDATE_STATUS: Structure = Structure::new(
+    "PtrUpdateStatus",
+    &[
+        Member::new("Value", Shape::Text(&shape::TEXT)).wire("value"),
+        Member::new("Status", Shape::Text(&shape::TEXT)).wire("status"),
+        Member::new("Reason", Shape::Text(&shape::TEXT)).wire("reason"),
+    ],
+);
+
 pub(super) static PUBLIC_IP_DNS_NAME_OPTIONS: Structure = Structure::new(
     "PublicIpDnsNameOptions",
     &[
@@ -1069,6 +2584,13 @@ pub(super) static PUBLIC_IP_DNS_NAME_OPTIONS: Structure = Structure::new(
             .wire("publicDualStackDnsName"),
     ],
 );
+
+static PUBLIC_IP_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("PublicIp").ec2("PublicIp"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static REFERENCED_SECURITY_GROUP: Structure = Structure::new(
     "ReferencedSecurityGroup",
@@ -1120,6 +2642,99 @@ static REGION_NAME_STRING_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+pub(super) static RELEASE_ADDRESS_REQUEST: Structure = Structure::new(
+    "ReleaseAddressRequest",
+    &[
+        Member::new("AllocationId", Shape::Text(&shape::TEXT)),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)),
+        Member::new("NetworkBorderGroup", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static REPLACE_NETWORK_ACL_ASSOCIATION_REQUEST: Structure = Structure::new(
+    "ReplaceNetworkAclAssociationRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId").required(),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId").required(),
+    ],
+);
+
+pub(super) static REPLACE_NETWORK_ACL_ASSOCIATION_RESULT: Structure = Structure::new(
+    "ReplaceNetworkAclAssociationResult",
+    &[Member::new("NewAssociationId", Shape::Text(&shape::TEXT)).wire("newAssociationId")],
+);
+
+pub(super) static REPLACE_NETWORK_ACL_ENTRY_REQUEST: Structure = Structure::new(
+    "ReplaceNetworkAclEntryRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkAclId", Shape::Text(&shape::TEXT)).wire("networkAclId").required(),
+        Member::new("RuleNumber", Shape::Number(&shape::INTEGER)).wire("ruleNumber").required(),
+        Member::new("Protocol", Shape::Text(&shape::TEXT)).wire("protocol").required(),
+        Member::new("RuleAction", Shape::Text(&RULE_ACTION)).wire("ruleAction").required(),
+        Member::new("Egress", Shape::Boolean).wire("egress").required(),
+        Member::new("CidrBlock", Shape::Text(&shape::TEXT)).wire("cidrBlock"),
+        Member::new("Ipv6CidrBlock", Shape::Text(&shape::TEXT)).wire("ipv6CidrBlock"),
+        Member::new("IcmpTypeCode", Shape::Structure(&ICMP_TYPE_CODE)).wire("Icmp").ec2("Icmp"),
+        Member::new("PortRange", Shape::Structure(&PORT_RANGE)).wire("portRange"),
+    ],
+);
+
+pub(super) static REPLACE_ROUTE_REQUEST: Structure = Structure::new(
+    "ReplaceRouteRequest",
+    &[
+        Member::new("DestinationPrefixListId", Shape::Text(&shape::TEXT)),
+        Member::new("VpcEndpointId", Shape::Text(&shape::TEXT)),
+        Member::new("LocalTarget", Shape::Boolean),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("LocalGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("CarrierGatewayId", Shape::Text(&shape::TEXT)),
+        Member::new("CoreNetworkArn", Shape::Text(&shape::TEXT)),
+        Member::new("OdbNetworkArn", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
+        Member::new("DestinationCidrBlock", Shape::Text(&shape::TEXT)).wire("destinationCidrBlock"),
+        Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId"),
+        Member::new("DestinationIpv6CidrBlock", Shape::Text(&shape::TEXT))
+            .wire("destinationIpv6CidrBlock"),
+        Member::new("EgressOnlyInternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("egressOnlyInternetGatewayId"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("VpcPeeringConnectionId", Shape::Text(&shape::TEXT))
+            .wire("vpcPeeringConnectionId"),
+        Member::new("NatGatewayId", Shape::Text(&shape::TEXT)).wire("natGatewayId"),
+    ],
+);
+
+pub(super) static REPLACE_ROUTE_TABLE_ASSOCIATION_REQUEST: Structure = Structure::new(
+    "ReplaceRouteTableAssociationRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("AssociationId", Shape::Text(&shape::TEXT)).wire("associationId").required(),
+        Member::new("RouteTableId", Shape::Text(&shape::TEXT)).wire("routeTableId").required(),
+    ],
+);
+
+pub(super) static REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT: Structure = Structure::new(
+    "ReplaceRouteTableAssociationResult",
+    &[
+        Member::new("NewAssociationId", Shape::Text(&shape::TEXT)).wire("newAssociationId"),
+        Member::new("AssociationState", Shape::Structure(&ROUTE_TABLE_ASSOCIATION_STATE))
+            .wire("associationState"),
+    ],
+);
+
+static RESOURCE_ARN: Text = Text {
+    limits: Limits { min: Some(1), max: Some(1283) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
 };
 
 static RESOURCE_ID_LIST: List = List {
@@ -1465,6 +3080,14 @@ static ROUTE_TABLE_LIST: List = List {
     sensitive: false,
 };
 
+static RULE_ACTION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["allow", "deny"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static SECURITY_GROUP: Structure = Structure::new(
     "SecurityGroup",
     &[
@@ -1480,6 +3103,23 @@ pub(super) static SECURITY_GROUP: Structure = Structure::new(
             .wire("groupDescription")
             .ec2("GroupDescription"),
         Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)).wire("ipPermissions"),
+    ],
+);
+
+static SECURITY_GROUP_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("SecurityGroupId")
+        .ec2("SecurityGroupId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SECURITY_GROUP_IDENTIFIER: Structure = Structure::new(
+    "SecurityGroupIdentifier",
+    &[
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)).wire("groupName"),
     ],
 );
 
@@ -1573,6 +3213,32 @@ static SECURITY_GROUP_RULE_UPDATE_LIST: List = List {
     sensitive: false,
 };
 
+static SERVICE_MANAGED: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["alb", "nlb", "rnat", "rds"],
+    sensitive: false,
+    json_value: false,
+};
+
+static STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "PendingAcceptance",
+        "Pending",
+        "Available",
+        "Deleting",
+        "Deleted",
+        "Rejected",
+        "Failed",
+        "Expired",
+        "Partial",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static SUBNET: Structure = Structure::new(
     "Subnet",
     &[
@@ -1632,8 +3298,34 @@ static SUBNET_CIDR_BLOCK_STATE_CODE: Text = Text {
     json_value: false,
 };
 
+static SUBNET_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("AssociatedSubnetId")
+        .ec2("AssociatedSubnetId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SUBNET_ID_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("SubnetId").ec2("SubnetId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static SUBNET_IP_PREFIXES: Structure = Structure::new(
+    "SubnetIpPrefixes",
+    &[
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("IpPrefixes", Shape::List(&VALUE_STRING_LIST))
+            .wire("ipPrefixSet")
+            .ec2("IpPrefixSet"),
+    ],
+);
+
+static SUBNET_IP_PREFIXES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SUBNET_IP_PREFIXES)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -1902,6 +3594,50 @@ pub(super) static VPC_ENCRYPTION_CONTROL: Structure = Structure::new(
     ],
 );
 
+pub(super) static VPC_ENCRYPTION_CONTROL_CONFIGURATION: Structure = Structure::new(
+    "VpcEncryptionControlConfiguration",
+    &[
+        Member::new("Mode", Shape::Text(&VPC_ENCRYPTION_CONTROL_MODE)).required(),
+        Member::new(
+            "InternetGatewayExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "EgressOnlyInternetGatewayExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "NatGatewayExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "VirtualPrivateGatewayExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "VpcPeeringExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new("LambdaExclusion", Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT)),
+        Member::new(
+            "VpcLatticeExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "ElasticFileSystemExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "GlobalAcceleratorExclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+        Member::new(
+            "ApiGatewayV2Exclusion",
+            Shape::Text(&VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT),
+        ),
+    ],
+);
+
 pub(super) static VPC_ENCRYPTION_CONTROL_EXCLUSION: Structure = Structure::new(
     "VpcEncryptionControlExclusion",
     &[
@@ -1914,6 +3650,14 @@ static VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["enabling", "enabled", "disabling", "disabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+static VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
     sensitive: false,
     json_value: false,
 };
@@ -1967,6 +3711,82 @@ static VPC_ENCRYPTION_CONTROL_STATE: Text = Text {
         "available",
         "creating",
         "delete-failed",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static VPC_ENDPOINT: Structure = Structure::new(
+    "VpcEndpoint",
+    &[
+        Member::new("VpcEndpointId", Shape::Text(&shape::TEXT)).wire("vpcEndpointId"),
+        Member::new("VpcEndpointType", Shape::Text(&VPC_ENDPOINT_TYPE)).wire("vpcEndpointType"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("ServiceName", Shape::Text(&shape::TEXT)).wire("serviceName"),
+        Member::new("State", Shape::Text(&STATE)).wire("state"),
+        Member::new("PolicyDocument", Shape::Text(&shape::TEXT)).wire("policyDocument"),
+        Member::new("RouteTableIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("routeTableIdSet")
+            .ec2("RouteTableIdSet"),
+        Member::new("SubnetIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("subnetIdSet")
+            .ec2("SubnetIdSet"),
+        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_SET)).wire("groupSet").ec2("GroupSet"),
+        Member::new("IpAddressType", Shape::Text(&IP_ADDRESS_TYPE)).wire("ipAddressType"),
+        Member::new("DnsOptions", Shape::Structure(&DNS_OPTIONS)).wire("dnsOptions"),
+        Member::new("PrivateDnsEnabled", Shape::Boolean).wire("privateDnsEnabled"),
+        Member::new("RequesterManaged", Shape::Boolean).wire("requesterManaged"),
+        Member::new("NetworkInterfaceIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("networkInterfaceIdSet")
+            .ec2("NetworkInterfaceIdSet"),
+        Member::new("DnsEntries", Shape::List(&DNS_ENTRY_SET))
+            .wire("dnsEntrySet")
+            .ec2("DnsEntrySet"),
+        Member::new("CreationTimestamp", Shape::Timestamp(None)).wire("creationTimestamp"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("LastError", Shape::Structure(&LAST_ERROR)).wire("lastError"),
+        Member::new("Ipv4Prefixes", Shape::List(&SUBNET_IP_PREFIXES_LIST))
+            .wire("ipv4PrefixSet")
+            .ec2("Ipv4PrefixSet"),
+        Member::new("Ipv6Prefixes", Shape::List(&SUBNET_IP_PREFIXES_LIST))
+            .wire("ipv6PrefixSet")
+            .ec2("Ipv6PrefixSet"),
+        Member::new("FailureReason", Shape::Text(&shape::TEXT)).wire("failureReason"),
+        Member::new("ServiceNetworkArn", Shape::Text(&shape::TEXT)).wire("serviceNetworkArn"),
+        Member::new("ResourceConfigurationArn", Shape::Text(&shape::TEXT))
+            .wire("resourceConfigurationArn"),
+        Member::new("ServiceRegion", Shape::Text(&shape::TEXT)).wire("serviceRegion"),
+        Member::new("PayerResponsibilities", Shape::List(&PAYER_RESPONSIBILITY_SET))
+            .wire("payerResponsibilitySet")
+            .ec2("PayerResponsibilitySet"),
+    ],
+);
+
+static VPC_ENDPOINT_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_ENDPOINT_SET: List = List {
+    item: Member::new("member", Shape::Structure(&VPC_ENDPOINT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_ENDPOINT_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "Interface",
+        "Gateway",
+        "GatewayLoadBalancer",
+        "Resource",
+        "ServiceNetwork",
+        "Tunnel",
     ],
     sensitive: false,
     json_value: false,

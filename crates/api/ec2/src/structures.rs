@@ -23,6 +23,148 @@ pub struct AccountAttributeValue {
 aws_wire::structure!(AccountAttributeValue, &schema::ACCOUNT_ATTRIBUTE_VALUE, { 0 attribute_value,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Address {
+    pub allocation_id: Option<String>,
+    pub association_id: Option<String>,
+    pub domain: Option<DomainType>,
+    pub network_interface_id: Option<String>,
+    pub network_interface_owner_id: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub customer_owned_ip: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub carrier_ip: Option<String>,
+    pub subnet_id: Option<String>,
+    pub service_managed: Option<ServiceManaged>,
+    pub instance_id: Option<String>,
+    pub public_ip: Option<String>,
+}
+
+aws_wire::structure!(Address, &schema::ADDRESS, { 0 allocation_id, 1 association_id, 2 domain, 3 network_interface_id, 4 network_interface_owner_id, 5 private_ip_address, 6 tags, 7 public_ipv4_pool, 8 network_border_group, 9 customer_owned_ip, 10 customer_owned_ipv4_pool, 11 carrier_ip, 12 subnet_id, 13 service_managed, 14 instance_id, 15 public_ip,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AddressAttribute {
+    pub public_ip: Option<String>,
+    pub allocation_id: Option<String>,
+    pub ptr_record: Option<String>,
+    pub ptr_record_update: Option<PtrUpdateStatus>,
+}
+
+aws_wire::structure!(AddressAttribute, &schema::ADDRESS_ATTRIBUTE, { 0 public_ip, 1 allocation_id, 2 ptr_record, 3 ptr_record_update,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AllocateAddressRequest {
+    pub domain: Option<DomainType>,
+    pub address: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub ipam_pool_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(AllocateAddressRequest, &schema::ALLOCATE_ADDRESS_REQUEST, { 0 domain, 1 address, 2 public_ipv4_pool, 3 network_border_group, 4 customer_owned_ipv4_pool, 5 tag_specifications, 6 ipam_pool_id, 7 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AllocateAddressResult {
+    pub allocation_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub domain: Option<DomainType>,
+    pub customer_owned_ip: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub carrier_ip: Option<String>,
+    pub public_ip: Option<String>,
+}
+
+aws_wire::structure!(AllocateAddressResult, &schema::ALLOCATE_ADDRESS_RESULT, { 0 allocation_id, 1 public_ipv4_pool, 2 network_border_group, 3 domain, 4 customer_owned_ip, 5 customer_owned_ipv4_pool, 6 carrier_ip, 7 public_ip,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateAddressRequest {
+    pub allocation_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub public_ip: Option<String>,
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub allow_reassociation: Option<bool>,
+}
+
+aws_wire::structure!(AssociateAddressRequest, &schema::ASSOCIATE_ADDRESS_REQUEST, { 0 allocation_id, 1 instance_id, 2 public_ip, 3 dry_run, 4 network_interface_id, 5 private_ip_address, 6 allow_reassociation,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateAddressResult {
+    pub association_id: Option<String>,
+}
+
+aws_wire::structure!(AssociateAddressResult, &schema::ASSOCIATE_ADDRESS_RESULT, { 0 association_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateDhcpOptionsRequest {
+    pub dhcp_options_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(AssociateDhcpOptionsRequest, &schema::ASSOCIATE_DHCP_OPTIONS_REQUEST, { 0 dhcp_options_id, 1 vpc_id, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateRouteTableRequest {
+    pub gateway_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub dry_run: Option<bool>,
+    pub subnet_id: Option<String>,
+    pub route_table_id: Option<String>,
+}
+
+aws_wire::structure!(AssociateRouteTableRequest, &schema::ASSOCIATE_ROUTE_TABLE_REQUEST, { 0 gateway_id, 1 public_ipv4_pool, 2 dry_run, 3 subnet_id, 4 route_table_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateRouteTableResult {
+    pub association_id: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+aws_wire::structure!(AssociateRouteTableResult, &schema::ASSOCIATE_ROUTE_TABLE_RESULT, { 0 association_id, 1 association_state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateVpcCidrBlockRequest {
+    pub cidr_block: Option<String>,
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    pub ipv6_pool: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub ipv4_ipam_pool_id: Option<String>,
+    pub ipv4_netmask_length: Option<i32>,
+    pub ipv6_ipam_pool_id: Option<String>,
+    pub ipv6_netmask_length: Option<i32>,
+    pub vpc_id: Option<String>,
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
+}
+
+aws_wire::structure!(AssociateVpcCidrBlockRequest, &schema::ASSOCIATE_VPC_CIDR_BLOCK_REQUEST, { 0 cidr_block, 1 ipv6_cidr_block_network_border_group, 2 ipv6_pool, 3 ipv6_cidr_block, 4 ipv4_ipam_pool_id, 5 ipv4_netmask_length, 6 ipv6_ipam_pool_id, 7 ipv6_netmask_length, 8 vpc_id, 9 amazon_provided_ipv6_cidr_block,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssociateVpcCidrBlockResult {
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
+    pub cidr_block_association: Option<VpcCidrBlockAssociation>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(AssociateVpcCidrBlockResult, &schema::ASSOCIATE_VPC_CIDR_BLOCK_RESULT, { 0 ipv6_cidr_block_association, 1 cidr_block_association, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AttachInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: Option<String>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(AttachInternetGatewayRequest, &schema::ATTACH_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AttachmentEnaSrdSpecification {
     pub ena_srd_enabled: Option<bool>,
     pub ena_srd_udp_specification: Option<AttachmentEnaSrdUdpSpecification>,
@@ -43,6 +185,13 @@ pub struct AttributeBooleanValue {
 }
 
 aws_wire::structure!(AttributeBooleanValue, &schema::ATTRIBUTE_BOOLEAN_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AttributeValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(AttributeValue, &schema::ATTRIBUTE_VALUE, { 0 value,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct AuthorizeSecurityGroupEgressRequest {
@@ -114,6 +263,15 @@ pub struct AvailabilityZone {
 aws_wire::structure!(AvailabilityZone, &schema::AVAILABILITY_ZONE, { 0 opt_in_status, 1 messages, 2 region_name, 3 zone_name, 4 zone_id, 5 group_name, 6 network_border_group, 7 zone_type, 8 parent_zone_name, 9 parent_zone_id, 10 group_long_name, 11 geography, 12 sub_geography, 13 state,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AvailabilityZoneAddress {
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+    pub allocation_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(AvailabilityZoneAddress, &schema::AVAILABILITY_ZONE_ADDRESS, { 0 availability_zone, 1 availability_zone_id, 2 allocation_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AvailabilityZoneGeography {
     pub name: Option<String>,
 }
@@ -151,6 +309,219 @@ pub struct ConnectionTrackingConfiguration {
 aws_wire::structure!(ConnectionTrackingConfiguration, &schema::CONNECTION_TRACKING_CONFIGURATION, { 0 tcp_established_timeout, 1 udp_stream_timeout, 2 udp_timeout,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ConnectionTrackingSpecificationRequest {
+    pub tcp_established_timeout: Option<i32>,
+    pub udp_stream_timeout: Option<i32>,
+    pub udp_timeout: Option<i32>,
+}
+
+aws_wire::structure!(ConnectionTrackingSpecificationRequest, &schema::CONNECTION_TRACKING_SPECIFICATION_REQUEST, { 0 tcp_established_timeout, 1 udp_stream_timeout, 2 udp_timeout,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDefaultSubnetRequest {
+    pub availability_zone: Option<String>,
+    pub dry_run: Option<bool>,
+    pub ipv6_native: Option<bool>,
+    pub availability_zone_id: Option<String>,
+}
+
+aws_wire::structure!(CreateDefaultSubnetRequest, &schema::CREATE_DEFAULT_SUBNET_REQUEST, { 0 availability_zone, 1 dry_run, 2 ipv6_native, 3 availability_zone_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDefaultSubnetResult {
+    pub subnet: Option<Subnet>,
+}
+
+aws_wire::structure!(CreateDefaultSubnetResult, &schema::CREATE_DEFAULT_SUBNET_RESULT, { 0 subnet,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDefaultVpcRequest {
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateDefaultVpcRequest, &schema::CREATE_DEFAULT_VPC_REQUEST, { 0 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDefaultVpcResult {
+    pub vpc: Option<Vpc>,
+}
+
+aws_wire::structure!(CreateDefaultVpcResult, &schema::CREATE_DEFAULT_VPC_RESULT, { 0 vpc,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDhcpOptionsRequest {
+    pub dhcp_configurations: Option<Vec<NewDhcpConfiguration>>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateDhcpOptionsRequest, &schema::CREATE_DHCP_OPTIONS_REQUEST, { 0 dhcp_configurations, 1 tag_specifications, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateDhcpOptionsResult {
+    pub dhcp_options: Option<DhcpOptions>,
+}
+
+aws_wire::structure!(CreateDhcpOptionsResult, &schema::CREATE_DHCP_OPTIONS_RESULT, { 0 dhcp_options,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateInternetGatewayRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateInternetGatewayRequest, &schema::CREATE_INTERNET_GATEWAY_REQUEST, { 0 tag_specifications, 1 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateInternetGatewayResult {
+    pub internet_gateway: Option<InternetGateway>,
+}
+
+aws_wire::structure!(CreateInternetGatewayResult, &schema::CREATE_INTERNET_GATEWAY_RESULT, { 0 internet_gateway,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNatGatewayRequest {
+    pub availability_mode: Option<AvailabilityMode>,
+    pub allocation_id: Option<String>,
+    pub client_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub availability_zone_addresses: Option<Vec<AvailabilityZoneAddress>>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub connectivity_type: Option<ConnectivityType>,
+    pub private_ip_address: Option<String>,
+    pub secondary_allocation_ids: Option<Vec<String>>,
+    pub secondary_private_ip_addresses: Option<Vec<String>>,
+    pub secondary_private_ip_address_count: Option<i32>,
+}
+
+aws_wire::structure!(CreateNatGatewayRequest, &schema::CREATE_NAT_GATEWAY_REQUEST, { 0 availability_mode, 1 allocation_id, 2 client_token, 3 dry_run, 4 subnet_id, 5 vpc_id, 6 availability_zone_addresses, 7 tag_specifications, 8 connectivity_type, 9 private_ip_address, 10 secondary_allocation_ids, 11 secondary_private_ip_addresses, 12 secondary_private_ip_address_count,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNatGatewayResult {
+    pub client_token: Option<String>,
+    pub nat_gateway: Option<NatGateway>,
+}
+
+aws_wire::structure!(CreateNatGatewayResult, &schema::CREATE_NAT_GATEWAY_RESULT, { 0 client_token, 1 nat_gateway,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNetworkAclEntryRequest {
+    pub dry_run: Option<bool>,
+    pub network_acl_id: Option<String>,
+    pub rule_number: Option<i32>,
+    pub protocol: Option<String>,
+    pub rule_action: Option<RuleAction>,
+    pub egress: Option<bool>,
+    pub cidr_block: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub icmp_type_code: Option<IcmpTypeCode>,
+    pub port_range: Option<PortRange>,
+}
+
+aws_wire::structure!(CreateNetworkAclEntryRequest, &schema::CREATE_NETWORK_ACL_ENTRY_REQUEST, { 0 dry_run, 1 network_acl_id, 2 rule_number, 3 protocol, 4 rule_action, 5 egress, 6 cidr_block, 7 ipv6_cidr_block, 8 icmp_type_code, 9 port_range,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNetworkAclRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub client_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(CreateNetworkAclRequest, &schema::CREATE_NETWORK_ACL_REQUEST, { 0 tag_specifications, 1 client_token, 2 dry_run, 3 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNetworkAclResult {
+    pub network_acl: Option<NetworkAcl>,
+    pub client_token: Option<String>,
+}
+
+aws_wire::structure!(CreateNetworkAclResult, &schema::CREATE_NETWORK_ACL_RESULT, { 0 network_acl, 1 client_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNetworkInterfaceRequest {
+    pub ipv4_prefixes: Option<Vec<Ipv4PrefixSpecificationRequest>>,
+    pub ipv4_prefix_count: Option<i32>,
+    pub ipv6_prefixes: Option<Vec<Ipv6PrefixSpecificationRequest>>,
+    pub ipv6_prefix_count: Option<i32>,
+    pub interface_type: Option<NetworkInterfaceCreationType>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub client_token: Option<String>,
+    pub enable_primary_ipv6: Option<bool>,
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
+    pub operator: Option<OperatorRequest>,
+    pub subnet_id: Option<String>,
+    pub description: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub groups: Option<Vec<String>>,
+    pub private_ip_addresses: Option<Vec<PrivateIpAddressSpecification>>,
+    pub secondary_private_ip_address_count: Option<i32>,
+    pub ipv6_addresses: Option<Vec<InstanceIpv6Address>>,
+    pub ipv6_address_count: Option<i32>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateNetworkInterfaceRequest, &schema::CREATE_NETWORK_INTERFACE_REQUEST, { 0 ipv4_prefixes, 1 ipv4_prefix_count, 2 ipv6_prefixes, 3 ipv6_prefix_count, 4 interface_type, 5 tag_specifications, 6 client_token, 7 enable_primary_ipv6, 8 connection_tracking_specification, 9 operator, 10 subnet_id, 11 description, 12 private_ip_address, 13 groups, 14 private_ip_addresses, 15 secondary_private_ip_address_count, 16 ipv6_addresses, 17 ipv6_address_count, 18 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateNetworkInterfaceResult {
+    pub network_interface: Option<NetworkInterface>,
+    pub client_token: Option<String>,
+}
+
+aws_wire::structure!(CreateNetworkInterfaceResult, &schema::CREATE_NETWORK_INTERFACE_RESULT, { 0 network_interface, 1 client_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: Option<String>,
+    pub destination_cidr_block: Option<String>,
+    pub gateway_id: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(CreateRouteRequest, &schema::CREATE_ROUTE_REQUEST, { 0 destination_prefix_list_id, 1 vpc_endpoint_id, 2 transit_gateway_id, 3 local_gateway_id, 4 carrier_gateway_id, 5 core_network_arn, 6 odb_network_arn, 7 dry_run, 8 route_table_id, 9 destination_cidr_block, 10 gateway_id, 11 destination_ipv6_cidr_block, 12 egress_only_internet_gateway_id, 13 instance_id, 14 network_interface_id, 15 vpc_peering_connection_id, 16 nat_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRouteResult {
+    pub r#return: Option<bool>,
+}
+
+aws_wire::structure!(CreateRouteResult, &schema::CREATE_ROUTE_RESULT, { 0 r#return,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRouteTableRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub client_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(CreateRouteTableRequest, &schema::CREATE_ROUTE_TABLE_REQUEST, { 0 tag_specifications, 1 client_token, 2 dry_run, 3 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRouteTableResult {
+    pub route_table: Option<RouteTable>,
+    pub client_token: Option<String>,
+}
+
+aws_wire::structure!(CreateRouteTableResult, &schema::CREATE_ROUTE_TABLE_RESULT, { 0 route_table, 1 client_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateSecurityGroupRequest {
     pub description: Option<String>,
     pub group_name: Option<String>,
@@ -171,6 +542,32 @@ pub struct CreateSecurityGroupResult {
 aws_wire::structure!(CreateSecurityGroupResult, &schema::CREATE_SECURITY_GROUP_RESULT, { 0 group_id, 1 tags, 2 security_group_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateSubnetRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+    pub cidr_block: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub vpc_id: Option<String>,
+    pub ipv6_native: Option<bool>,
+    pub ipv4_ipam_pool_id: Option<String>,
+    pub ipv4_netmask_length: Option<i32>,
+    pub ipv6_ipam_pool_id: Option<String>,
+    pub ipv6_netmask_length: Option<i32>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(CreateSubnetRequest, &schema::CREATE_SUBNET_REQUEST, { 0 tag_specifications, 1 availability_zone, 2 availability_zone_id, 3 cidr_block, 4 ipv6_cidr_block, 5 outpost_arn, 6 vpc_id, 7 ipv6_native, 8 ipv4_ipam_pool_id, 9 ipv4_netmask_length, 10 ipv6_ipam_pool_id, 11 ipv6_netmask_length, 12 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateSubnetResult {
+    pub subnet: Option<Subnet>,
+}
+
+aws_wire::structure!(CreateSubnetResult, &schema::CREATE_SUBNET_RESULT, { 0 subnet,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateTagsRequest {
     pub dry_run: Option<bool>,
     pub resources: Option<Vec<String>>,
@@ -178,6 +575,108 @@ pub struct CreateTagsRequest {
 }
 
 aws_wire::structure!(CreateTagsRequest, &schema::CREATE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateVpcRequest {
+    pub cidr_block: Option<String>,
+    pub ipv6_pool: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub ipv4_ipam_pool_id: Option<String>,
+    pub ipv4_netmask_length: Option<i32>,
+    pub ipv6_ipam_pool_id: Option<String>,
+    pub ipv6_netmask_length: Option<i32>,
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    pub vpc_encryption_control: Option<VpcEncryptionControlConfiguration>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+    pub instance_tenancy: Option<Tenancy>,
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
+}
+
+aws_wire::structure!(CreateVpcRequest, &schema::CREATE_VPC_REQUEST, { 0 cidr_block, 1 ipv6_pool, 2 ipv6_cidr_block, 3 ipv4_ipam_pool_id, 4 ipv4_netmask_length, 5 ipv6_ipam_pool_id, 6 ipv6_netmask_length, 7 ipv6_cidr_block_network_border_group, 8 vpc_encryption_control, 9 tag_specifications, 10 dry_run, 11 instance_tenancy, 12 amazon_provided_ipv6_cidr_block,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateVpcResult {
+    pub vpc: Option<Vpc>,
+}
+
+aws_wire::structure!(CreateVpcResult, &schema::CREATE_VPC_RESULT, { 0 vpc,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteDhcpOptionsRequest {
+    pub dhcp_options_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DeleteDhcpOptionsRequest, &schema::DELETE_DHCP_OPTIONS_REQUEST, { 0 dhcp_options_id, 1 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteInternetGatewayRequest, &schema::DELETE_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteNatGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub nat_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteNatGatewayRequest, &schema::DELETE_NAT_GATEWAY_REQUEST, { 0 dry_run, 1 nat_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteNatGatewayResult {
+    pub nat_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteNatGatewayResult, &schema::DELETE_NAT_GATEWAY_RESULT, { 0 nat_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteNetworkAclEntryRequest {
+    pub dry_run: Option<bool>,
+    pub network_acl_id: Option<String>,
+    pub rule_number: Option<i32>,
+    pub egress: Option<bool>,
+}
+
+aws_wire::structure!(DeleteNetworkAclEntryRequest, &schema::DELETE_NETWORK_ACL_ENTRY_REQUEST, { 0 dry_run, 1 network_acl_id, 2 rule_number, 3 egress,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteNetworkAclRequest {
+    pub dry_run: Option<bool>,
+    pub network_acl_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteNetworkAclRequest, &schema::DELETE_NETWORK_ACL_REQUEST, { 0 dry_run, 1 network_acl_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteNetworkInterfaceRequest {
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteNetworkInterfaceRequest, &schema::DELETE_NETWORK_INTERFACE_REQUEST, { 0 dry_run, 1 network_interface_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: Option<String>,
+    pub destination_cidr_block: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+}
+
+aws_wire::structure!(DeleteRouteRequest, &schema::DELETE_ROUTE_REQUEST, { 0 destination_prefix_list_id, 1 dry_run, 2 route_table_id, 3 destination_cidr_block, 4 destination_ipv6_cidr_block,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRouteTableRequest {
+    pub dry_run: Option<bool>,
+    pub route_table_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteRouteTableRequest, &schema::DELETE_ROUTE_TABLE_REQUEST, { 0 dry_run, 1 route_table_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteSecurityGroupRequest {
@@ -197,6 +696,14 @@ pub struct DeleteSecurityGroupResult {
 aws_wire::structure!(DeleteSecurityGroupResult, &schema::DELETE_SECURITY_GROUP_RESULT, { 0 r#return, 1 group_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteSubnetRequest {
+    pub subnet_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DeleteSubnetRequest, &schema::DELETE_SUBNET_REQUEST, { 0 subnet_id, 1 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteTagsRequest {
     pub dry_run: Option<bool>,
     pub resources: Option<Vec<String>>,
@@ -204,6 +711,14 @@ pub struct DeleteTagsRequest {
 }
 
 aws_wire::structure!(DeleteTagsRequest, &schema::DELETE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteVpcRequest {
+    pub vpc_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DeleteVpcRequest, &schema::DELETE_VPC_REQUEST, { 0 vpc_id, 1 dry_run,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeAccountAttributesRequest {
@@ -219,6 +734,42 @@ pub struct DescribeAccountAttributesResult {
 }
 
 aws_wire::structure!(DescribeAccountAttributesResult, &schema::DESCRIBE_ACCOUNT_ATTRIBUTES_RESULT, { 0 account_attributes,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAddressesAttributeRequest {
+    pub allocation_ids: Option<Vec<String>>,
+    pub attribute: Option<AddressAttributeName>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeAddressesAttributeRequest, &schema::DESCRIBE_ADDRESSES_ATTRIBUTE_REQUEST, { 0 allocation_ids, 1 attribute, 2 next_token, 3 max_results, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAddressesAttributeResult {
+    pub addresses: Option<Vec<AddressAttribute>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeAddressesAttributeResult, &schema::DESCRIBE_ADDRESSES_ATTRIBUTE_RESULT, { 0 addresses, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAddressesRequest {
+    pub public_ips: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub allocation_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribeAddressesRequest, &schema::DESCRIBE_ADDRESSES_REQUEST, { 0 public_ips, 1 dry_run, 2 filters, 3 allocation_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAddressesResult {
+    pub addresses: Option<Vec<Address>>,
+}
+
+aws_wire::structure!(DescribeAddressesResult, &schema::DESCRIBE_ADDRESSES_RESULT, { 0 addresses,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeAvailabilityZonesRequest {
@@ -237,6 +788,25 @@ pub struct DescribeAvailabilityZonesResult {
 }
 
 aws_wire::structure!(DescribeAvailabilityZonesResult, &schema::DESCRIBE_AVAILABILITY_ZONES_RESULT, { 0 availability_zones,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeDhcpOptionsRequest {
+    pub dhcp_options_ids: Option<Vec<String>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeDhcpOptionsRequest, &schema::DESCRIBE_DHCP_OPTIONS_REQUEST, { 0 dhcp_options_ids, 1 next_token, 2 max_results, 3 dry_run, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeDhcpOptionsResult {
+    pub next_token: Option<String>,
+    pub dhcp_options: Option<Vec<DhcpOptions>>,
+}
+
+aws_wire::structure!(DescribeDhcpOptionsResult, &schema::DESCRIBE_DHCP_OPTIONS_RESULT, { 0 next_token, 1 dhcp_options,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeInternetGatewaysRequest {
@@ -258,6 +828,63 @@ pub struct DescribeInternetGatewaysResult {
 aws_wire::structure!(DescribeInternetGatewaysResult, &schema::DESCRIBE_INTERNET_GATEWAYS_RESULT, { 0 internet_gateways, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeManagedPrefixListsRequest {
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub prefix_list_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribeManagedPrefixListsRequest, &schema::DESCRIBE_MANAGED_PREFIX_LISTS_REQUEST, { 0 dry_run, 1 filters, 2 max_results, 3 next_token, 4 prefix_list_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeManagedPrefixListsResult {
+    pub next_token: Option<String>,
+    pub prefix_lists: Option<Vec<ManagedPrefixList>>,
+}
+
+aws_wire::structure!(DescribeManagedPrefixListsResult, &schema::DESCRIBE_MANAGED_PREFIX_LISTS_RESULT, { 0 next_token, 1 prefix_lists,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeNatGatewaysRequest {
+    pub dry_run: Option<bool>,
+    pub filter: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub nat_gateway_ids: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeNatGatewaysRequest, &schema::DESCRIBE_NAT_GATEWAYS_REQUEST, { 0 dry_run, 1 filter, 2 max_results, 3 nat_gateway_ids, 4 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeNatGatewaysResult {
+    pub nat_gateways: Option<Vec<NatGateway>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeNatGatewaysResult, &schema::DESCRIBE_NAT_GATEWAYS_RESULT, { 0 nat_gateways, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeNetworkAclsRequest {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub network_acl_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeNetworkAclsRequest, &schema::DESCRIBE_NETWORK_ACLS_REQUEST, { 0 next_token, 1 max_results, 2 dry_run, 3 network_acl_ids, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeNetworkAclsResult {
+    pub network_acls: Option<Vec<NetworkAcl>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeNetworkAclsResult, &schema::DESCRIBE_NETWORK_ACLS_RESULT, { 0 network_acls, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeNetworkInterfacesRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -276,6 +903,25 @@ pub struct DescribeNetworkInterfacesResult {
 }
 
 aws_wire::structure!(DescribeNetworkInterfacesResult, &schema::DESCRIBE_NETWORK_INTERFACES_RESULT, { 0 network_interfaces, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribePrefixListsRequest {
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub prefix_list_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribePrefixListsRequest, &schema::DESCRIBE_PREFIX_LISTS_REQUEST, { 0 dry_run, 1 filters, 2 max_results, 3 next_token, 4 prefix_list_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribePrefixListsResult {
+    pub next_token: Option<String>,
+    pub prefix_lists: Option<Vec<PrefixList>>,
+}
+
+aws_wire::structure!(DescribePrefixListsResult, &schema::DESCRIBE_PREFIX_LISTS_RESULT, { 0 next_token, 1 prefix_lists,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeRegionsRequest {
@@ -409,6 +1055,25 @@ pub struct DescribeVpcAttributeResult {
 aws_wire::structure!(DescribeVpcAttributeResult, &schema::DESCRIBE_VPC_ATTRIBUTE_RESULT, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 enable_network_address_usage_metrics, 3 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcEndpointsRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeVpcEndpointsRequest, &schema::DESCRIBE_VPC_ENDPOINTS_REQUEST, { 0 dry_run, 1 vpc_endpoint_ids, 2 filters, 3 max_results, 4 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcEndpointsResult {
+    pub vpc_endpoints: Option<Vec<VpcEndpoint>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeVpcEndpointsResult, &schema::DESCRIBE_VPC_ENDPOINTS_RESULT, { 0 vpc_endpoints, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcsRequest {
     pub filters: Option<Vec<Filter>>,
     pub vpc_ids: Option<Vec<String>>,
@@ -444,6 +1109,99 @@ pub struct DescribeVpnGatewaysResult {
 aws_wire::structure!(DescribeVpnGatewaysResult, &schema::DESCRIBE_VPN_GATEWAYS_RESULT, { 0 vpn_gateways,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DetachInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: Option<String>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(DetachInternetGatewayRequest, &schema::DETACH_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DhcpConfiguration {
+    pub key: Option<String>,
+    pub values: Option<Vec<AttributeValue>>,
+}
+
+aws_wire::structure!(DhcpConfiguration, &schema::DHCP_CONFIGURATION, { 0 key, 1 values,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DhcpOptions {
+    pub owner_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub dhcp_options_id: Option<String>,
+    pub dhcp_configurations: Option<Vec<DhcpConfiguration>>,
+}
+
+aws_wire::structure!(DhcpOptions, &schema::DHCP_OPTIONS, { 0 owner_id, 1 tags, 2 dhcp_options_id, 3 dhcp_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DisassociateAddressRequest {
+    pub association_id: Option<String>,
+    pub public_ip: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DisassociateAddressRequest, &schema::DISASSOCIATE_ADDRESS_REQUEST, { 0 association_id, 1 public_ip, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DisassociateRouteTableRequest {
+    pub dry_run: Option<bool>,
+    pub association_id: Option<String>,
+}
+
+aws_wire::structure!(DisassociateRouteTableRequest, &schema::DISASSOCIATE_ROUTE_TABLE_REQUEST, { 0 dry_run, 1 association_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DisassociateVpcCidrBlockRequest {
+    pub association_id: Option<String>,
+}
+
+aws_wire::structure!(DisassociateVpcCidrBlockRequest, &schema::DISASSOCIATE_VPC_CIDR_BLOCK_REQUEST, { 0 association_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DisassociateVpcCidrBlockResult {
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
+    pub cidr_block_association: Option<VpcCidrBlockAssociation>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(DisassociateVpcCidrBlockResult, &schema::DISASSOCIATE_VPC_CIDR_BLOCK_RESULT, { 0 ipv6_cidr_block_association, 1 cidr_block_association, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DnsEntry {
+    pub dns_name: Option<String>,
+    pub hosted_zone_id: Option<String>,
+}
+
+aws_wire::structure!(DnsEntry, &schema::DNS_ENTRY, { 0 dns_name, 1 hosted_zone_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DnsOptions {
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
+    pub private_dns_only_for_inbound_resolver_endpoint: Option<bool>,
+    pub private_dns_preference: Option<String>,
+    pub private_dns_specified_domains: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DnsOptions, &schema::DNS_OPTIONS, { 0 dns_record_ip_type, 1 private_dns_only_for_inbound_resolver_endpoint, 2 private_dns_preference, 3 private_dns_specified_domains,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EnaSrdSpecification {
+    pub ena_srd_enabled: Option<bool>,
+    pub ena_srd_udp_specification: Option<EnaSrdUdpSpecification>,
+}
+
+aws_wire::structure!(EnaSrdSpecification, &schema::ENA_SRD_SPECIFICATION, { 0 ena_srd_enabled, 1 ena_srd_udp_specification,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EnaSrdUdpSpecification {
+    pub ena_srd_udp_enabled: Option<bool>,
+}
+
+aws_wire::structure!(EnaSrdUdpSpecification, &schema::ENA_SRD_UDP_SPECIFICATION, { 0 ena_srd_udp_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Filter {
     pub name: Option<String>,
     pub values: Option<Vec<String>>,
@@ -458,6 +1216,22 @@ pub struct GroupIdentifier {
 }
 
 aws_wire::structure!(GroupIdentifier, &schema::GROUP_IDENTIFIER, { 0 group_id, 1 group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct IcmpTypeCode {
+    pub code: Option<i32>,
+    pub r#type: Option<i32>,
+}
+
+aws_wire::structure!(IcmpTypeCode, &schema::ICMP_TYPE_CODE, { 0 code, 1 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceIpv6Address {
+    pub ipv6_address: Option<String>,
+    pub is_primary_ipv6: Option<bool>,
+}
+
+aws_wire::structure!(InstanceIpv6Address, &schema::INSTANCE_IPV6_ADDRESS, { 0 ipv6_address, 1 is_primary_ipv6,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct InternetGateway {
@@ -506,11 +1280,25 @@ pub struct Ipv4PrefixSpecification {
 aws_wire::structure!(Ipv4PrefixSpecification, &schema::IPV4_PREFIX_SPECIFICATION, { 0 ipv4_prefix,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Ipv4PrefixSpecificationRequest {
+    pub ipv4_prefix: Option<String>,
+}
+
+aws_wire::structure!(Ipv4PrefixSpecificationRequest, &schema::IPV4_PREFIX_SPECIFICATION_REQUEST, { 0 ipv4_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Ipv6PrefixSpecification {
     pub ipv6_prefix: Option<String>,
 }
 
 aws_wire::structure!(Ipv6PrefixSpecification, &schema::IPV6_PREFIX_SPECIFICATION, { 0 ipv6_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Ipv6PrefixSpecificationRequest {
+    pub ipv6_prefix: Option<String>,
+}
+
+aws_wire::structure!(Ipv6PrefixSpecificationRequest, &schema::IPV6_PREFIX_SPECIFICATION_REQUEST, { 0 ipv6_prefix,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Ipv6Range {
@@ -519,6 +1307,49 @@ pub struct Ipv6Range {
 }
 
 aws_wire::structure!(Ipv6Range, &schema::IPV6_RANGE, { 0 description, 1 cidr_ipv6,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LastError {
+    pub message: Option<String>,
+    pub code: Option<String>,
+}
+
+aws_wire::structure!(LastError, &schema::LAST_ERROR, { 0 message, 1 code,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedPrefixList {
+    pub prefix_list_id: Option<String>,
+    pub address_family: Option<String>,
+    pub state: Option<PrefixListState>,
+    pub state_message: Option<String>,
+    pub prefix_list_arn: Option<String>,
+    pub prefix_list_name: Option<String>,
+    pub max_entries: Option<i32>,
+    pub version: Option<i64>,
+    pub tags: Option<Vec<Tag>>,
+    pub owner_id: Option<String>,
+    pub ipam_prefix_list_resolver_target_id: Option<String>,
+    pub ipam_prefix_list_resolver_sync_enabled: Option<bool>,
+}
+
+aws_wire::structure!(ManagedPrefixList, &schema::MANAGED_PREFIX_LIST, { 0 prefix_list_id, 1 address_family, 2 state, 3 state_message, 4 prefix_list_arn, 5 prefix_list_name, 6 max_entries, 7 version, 8 tags, 9 owner_id, 10 ipam_prefix_list_resolver_target_id, 11 ipam_prefix_list_resolver_sync_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifyNetworkInterfaceAttributeRequest {
+    pub ena_srd_specification: Option<EnaSrdSpecification>,
+    pub enable_primary_ipv6: Option<bool>,
+    pub connection_tracking_specification: Option<ConnectionTrackingSpecificationRequest>,
+    pub associate_public_ip_address: Option<bool>,
+    pub associated_subnet_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+    pub description: Option<AttributeValue>,
+    pub source_dest_check: Option<AttributeBooleanValue>,
+    pub groups: Option<Vec<String>>,
+    pub attachment: Option<NetworkInterfaceAttachmentChanges>,
+}
+
+aws_wire::structure!(ModifyNetworkInterfaceAttributeRequest, &schema::MODIFY_NETWORK_INTERFACE_ATTRIBUTE_REQUEST, { 0 ena_srd_specification, 1 enable_primary_ipv6, 2 connection_tracking_specification, 3 associate_public_ip_address, 4 associated_subnet_ids, 5 dry_run, 6 network_interface_id, 7 description, 8 source_dest_check, 9 groups, 10 attachment,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ModifySecurityGroupRulesRequest {
@@ -535,6 +1366,121 @@ pub struct ModifySecurityGroupRulesResult {
 }
 
 aws_wire::structure!(ModifySecurityGroupRulesResult, &schema::MODIFY_SECURITY_GROUP_RULES_RESULT, { 0 r#return,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifySubnetAttributeRequest {
+    pub assign_ipv6_address_on_creation: Option<AttributeBooleanValue>,
+    pub map_public_ip_on_launch: Option<AttributeBooleanValue>,
+    pub subnet_id: Option<String>,
+    pub map_customer_owned_ip_on_launch: Option<AttributeBooleanValue>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub enable_dns64: Option<AttributeBooleanValue>,
+    pub private_dns_hostname_type_on_launch: Option<HostnameType>,
+    pub enable_resource_name_dns_a_record_on_launch: Option<AttributeBooleanValue>,
+    pub enable_resource_name_dns_aaaa_record_on_launch: Option<AttributeBooleanValue>,
+    pub enable_lni_at_device_index: Option<i32>,
+    pub disable_lni_at_device_index: Option<AttributeBooleanValue>,
+}
+
+aws_wire::structure!(ModifySubnetAttributeRequest, &schema::MODIFY_SUBNET_ATTRIBUTE_REQUEST, { 0 assign_ipv6_address_on_creation, 1 map_public_ip_on_launch, 2 subnet_id, 3 map_customer_owned_ip_on_launch, 4 customer_owned_ipv4_pool, 5 enable_dns64, 6 private_dns_hostname_type_on_launch, 7 enable_resource_name_dns_a_record_on_launch, 8 enable_resource_name_dns_aaaa_record_on_launch, 9 enable_lni_at_device_index, 10 disable_lni_at_device_index,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifyVpcAttributeRequest {
+    pub enable_dns_hostnames: Option<AttributeBooleanValue>,
+    pub enable_dns_support: Option<AttributeBooleanValue>,
+    pub vpc_id: Option<String>,
+    pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
+}
+
+aws_wire::structure!(ModifyVpcAttributeRequest, &schema::MODIFY_VPC_ATTRIBUTE_REQUEST, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 vpc_id, 3 enable_network_address_usage_metrics,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NatGateway {
+    pub create_time: Option<Timestamp>,
+    pub delete_time: Option<Timestamp>,
+    pub failure_code: Option<String>,
+    pub failure_message: Option<String>,
+    pub nat_gateway_addresses: Option<Vec<NatGatewayAddress>>,
+    pub nat_gateway_id: Option<String>,
+    pub provisioned_bandwidth: Option<ProvisionedBandwidth>,
+    pub state: Option<NatGatewayState>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub connectivity_type: Option<ConnectivityType>,
+    pub availability_mode: Option<AvailabilityMode>,
+    pub auto_scaling_ips: Option<AutoScalingIpsState>,
+    pub auto_provision_zones: Option<AutoProvisionZonesState>,
+    pub attached_appliances: Option<Vec<NatGatewayAttachedAppliance>>,
+    pub route_table_id: Option<String>,
+}
+
+aws_wire::structure!(NatGateway, &schema::NAT_GATEWAY, { 0 create_time, 1 delete_time, 2 failure_code, 3 failure_message, 4 nat_gateway_addresses, 5 nat_gateway_id, 6 provisioned_bandwidth, 7 state, 8 subnet_id, 9 vpc_id, 10 tags, 11 connectivity_type, 12 availability_mode, 13 auto_scaling_ips, 14 auto_provision_zones, 15 attached_appliances, 16 route_table_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NatGatewayAddress {
+    pub allocation_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub private_ip: Option<String>,
+    pub public_ip: Option<String>,
+    pub association_id: Option<String>,
+    pub is_primary: Option<bool>,
+    pub failure_message: Option<String>,
+    pub status: Option<NatGatewayAddressStatus>,
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+}
+
+aws_wire::structure!(NatGatewayAddress, &schema::NAT_GATEWAY_ADDRESS, { 0 allocation_id, 1 network_interface_id, 2 private_ip, 3 public_ip, 4 association_id, 5 is_primary, 6 failure_message, 7 status, 8 availability_zone, 9 availability_zone_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NatGatewayAttachedAppliance {
+    pub r#type: Option<NatGatewayApplianceType>,
+    pub appliance_arn: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub attachment_state: Option<NatGatewayApplianceState>,
+    pub modification_state: Option<NatGatewayApplianceModifyState>,
+    pub failure_code: Option<String>,
+    pub failure_message: Option<String>,
+}
+
+aws_wire::structure!(NatGatewayAttachedAppliance, &schema::NAT_GATEWAY_ATTACHED_APPLIANCE, { 0 r#type, 1 appliance_arn, 2 vpc_endpoint_id, 3 attachment_state, 4 modification_state, 5 failure_code, 6 failure_message,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NetworkAcl {
+    pub associations: Option<Vec<NetworkAclAssociation>>,
+    pub entries: Option<Vec<NetworkAclEntry>>,
+    pub is_default: Option<bool>,
+    pub network_acl_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub vpc_id: Option<String>,
+    pub owner_id: Option<String>,
+}
+
+aws_wire::structure!(NetworkAcl, &schema::NETWORK_ACL, { 0 associations, 1 entries, 2 is_default, 3 network_acl_id, 4 tags, 5 vpc_id, 6 owner_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NetworkAclAssociation {
+    pub network_acl_association_id: Option<String>,
+    pub network_acl_id: Option<String>,
+    pub subnet_id: Option<String>,
+}
+
+aws_wire::structure!(NetworkAclAssociation, &schema::NETWORK_ACL_ASSOCIATION, { 0 network_acl_association_id, 1 network_acl_id, 2 subnet_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NetworkAclEntry {
+    pub cidr_block: Option<String>,
+    pub egress: Option<bool>,
+    pub icmp_type_code: Option<IcmpTypeCode>,
+    pub ipv6_cidr_block: Option<String>,
+    pub port_range: Option<PortRange>,
+    pub protocol: Option<String>,
+    pub rule_action: Option<RuleAction>,
+    pub rule_number: Option<i32>,
+}
+
+aws_wire::structure!(NetworkAclEntry, &schema::NETWORK_ACL_ENTRY, { 0 cidr_block, 1 egress, 2 icmp_type_code, 3 ipv6_cidr_block, 4 port_range, 5 protocol, 6 rule_action, 7 rule_number,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct NetworkInterface {
@@ -604,6 +1550,16 @@ pub struct NetworkInterfaceAttachment {
 aws_wire::structure!(NetworkInterfaceAttachment, &schema::NETWORK_INTERFACE_ATTACHMENT, { 0 attach_time, 1 attachment_id, 2 delete_on_termination, 3 device_index, 4 network_card_index, 5 instance_id, 6 instance_owner_id, 7 status, 8 ena_srd_specification, 9 ena_queue_count,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct NetworkInterfaceAttachmentChanges {
+    pub default_ena_queue_count: Option<bool>,
+    pub ena_queue_count: Option<i32>,
+    pub attachment_id: Option<String>,
+    pub delete_on_termination: Option<bool>,
+}
+
+aws_wire::structure!(NetworkInterfaceAttachmentChanges, &schema::NETWORK_INTERFACE_ATTACHMENT_CHANGES, { 0 default_ena_queue_count, 1 ena_queue_count, 2 attachment_id, 3 delete_on_termination,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct NetworkInterfaceIpv6Address {
     pub ipv6_address: Option<String>,
     pub public_ipv6_dns_name: Option<String>,
@@ -623,6 +1579,21 @@ pub struct NetworkInterfacePrivateIpAddress {
 aws_wire::structure!(NetworkInterfacePrivateIpAddress, &schema::NETWORK_INTERFACE_PRIVATE_IP_ADDRESS, { 0 association, 1 primary, 2 private_dns_name, 3 private_ip_address,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct NewDhcpConfiguration {
+    pub key: Option<String>,
+    pub values: Option<Vec<String>>,
+}
+
+aws_wire::structure!(NewDhcpConfiguration, &schema::NEW_DHCP_CONFIGURATION, { 0 key, 1 values,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct OperatorRequest {
+    pub principal: Option<String>,
+}
+
+aws_wire::structure!(OperatorRequest, &schema::OPERATOR_REQUEST, { 0 principal,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct OperatorResponse {
     pub managed: Option<bool>,
     pub principal: Option<String>,
@@ -630,6 +1601,31 @@ pub struct OperatorResponse {
 }
 
 aws_wire::structure!(OperatorResponse, &schema::OPERATOR_RESPONSE, { 0 managed, 1 principal, 2 hidden_by_default,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PayerResponsibilityEntry {
+    pub scope: Option<PayerResponsibilityScope>,
+    pub payer_responsibility_type: Option<PayerResponsibilityType>,
+}
+
+aws_wire::structure!(PayerResponsibilityEntry, &schema::PAYER_RESPONSIBILITY_ENTRY, { 0 scope, 1 payer_responsibility_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PortRange {
+    pub from: Option<i32>,
+    pub to: Option<i32>,
+}
+
+aws_wire::structure!(PortRange, &schema::PORT_RANGE, { 0 from, 1 to,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PrefixList {
+    pub cidrs: Option<Vec<String>>,
+    pub prefix_list_id: Option<String>,
+    pub prefix_list_name: Option<String>,
+}
+
+aws_wire::structure!(PrefixList, &schema::PREFIX_LIST, { 0 cidrs, 1 prefix_list_id, 2 prefix_list_name,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PrefixListId {
@@ -649,11 +1645,39 @@ pub struct PrivateDnsNameOptionsOnLaunch {
 aws_wire::structure!(PrivateDnsNameOptionsOnLaunch, &schema::PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH, { 0 hostname_type, 1 enable_resource_name_dns_a_record, 2 enable_resource_name_dns_aaaa_record,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PrivateIpAddressSpecification {
+    pub primary: Option<bool>,
+    pub private_ip_address: Option<String>,
+}
+
+aws_wire::structure!(PrivateIpAddressSpecification, &schema::PRIVATE_IP_ADDRESS_SPECIFICATION, { 0 primary, 1 private_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PropagatingVgw {
     pub gateway_id: Option<String>,
 }
 
 aws_wire::structure!(PropagatingVgw, &schema::PROPAGATING_VGW, { 0 gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ProvisionedBandwidth {
+    pub provision_time: Option<Timestamp>,
+    pub provisioned: Option<String>,
+    pub request_time: Option<Timestamp>,
+    pub requested: Option<String>,
+    pub status: Option<String>,
+}
+
+aws_wire::structure!(ProvisionedBandwidth, &schema::PROVISIONED_BANDWIDTH, { 0 provision_time, 1 provisioned, 2 request_time, 3 requested, 4 status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PtrUpdateStatus {
+    pub value: Option<String>,
+    pub status: Option<String>,
+    pub reason: Option<String>,
+}
+
+aws_wire::structure!(PtrUpdateStatus, &schema::PTR_UPDATE_STATUS, { 0 value, 1 status, 2 reason,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PublicIpDnsNameOptions {
@@ -692,6 +1716,89 @@ pub struct RegionGeography {
 }
 
 aws_wire::structure!(RegionGeography, &schema::REGION_GEOGRAPHY, { 0 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReleaseAddressRequest {
+    pub allocation_id: Option<String>,
+    pub public_ip: Option<String>,
+    pub network_border_group: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(ReleaseAddressRequest, &schema::RELEASE_ADDRESS_REQUEST, { 0 allocation_id, 1 public_ip, 2 network_border_group, 3 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceNetworkAclAssociationRequest {
+    pub dry_run: Option<bool>,
+    pub association_id: Option<String>,
+    pub network_acl_id: Option<String>,
+}
+
+aws_wire::structure!(ReplaceNetworkAclAssociationRequest, &schema::REPLACE_NETWORK_ACL_ASSOCIATION_REQUEST, { 0 dry_run, 1 association_id, 2 network_acl_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceNetworkAclAssociationResult {
+    pub new_association_id: Option<String>,
+}
+
+aws_wire::structure!(ReplaceNetworkAclAssociationResult, &schema::REPLACE_NETWORK_ACL_ASSOCIATION_RESULT, { 0 new_association_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceNetworkAclEntryRequest {
+    pub dry_run: Option<bool>,
+    pub network_acl_id: Option<String>,
+    pub rule_number: Option<i32>,
+    pub protocol: Option<String>,
+    pub rule_action: Option<RuleAction>,
+    pub egress: Option<bool>,
+    pub cidr_block: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub icmp_type_code: Option<IcmpTypeCode>,
+    pub port_range: Option<PortRange>,
+}
+
+aws_wire::structure!(ReplaceNetworkAclEntryRequest, &schema::REPLACE_NETWORK_ACL_ENTRY_REQUEST, { 0 dry_run, 1 network_acl_id, 2 rule_number, 3 protocol, 4 rule_action, 5 egress, 6 cidr_block, 7 ipv6_cidr_block, 8 icmp_type_code, 9 port_range,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub local_target: Option<bool>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: Option<String>,
+    pub destination_cidr_block: Option<String>,
+    pub gateway_id: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(ReplaceRouteRequest, &schema::REPLACE_ROUTE_REQUEST, { 0 destination_prefix_list_id, 1 vpc_endpoint_id, 2 local_target, 3 transit_gateway_id, 4 local_gateway_id, 5 carrier_gateway_id, 6 core_network_arn, 7 odb_network_arn, 8 dry_run, 9 route_table_id, 10 destination_cidr_block, 11 gateway_id, 12 destination_ipv6_cidr_block, 13 egress_only_internet_gateway_id, 14 instance_id, 15 network_interface_id, 16 vpc_peering_connection_id, 17 nat_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceRouteTableAssociationRequest {
+    pub dry_run: Option<bool>,
+    pub association_id: Option<String>,
+    pub route_table_id: Option<String>,
+}
+
+aws_wire::structure!(ReplaceRouteTableAssociationRequest, &schema::REPLACE_ROUTE_TABLE_ASSOCIATION_REQUEST, { 0 dry_run, 1 association_id, 2 route_table_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplaceRouteTableAssociationResult {
+    pub new_association_id: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+aws_wire::structure!(ReplaceRouteTableAssociationResult, &schema::REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT, { 0 new_association_id, 1 association_state,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RevokeSecurityGroupEgressRequest {
@@ -835,6 +1942,14 @@ pub struct SecurityGroup {
 aws_wire::structure!(SecurityGroup, &schema::SECURITY_GROUP, { 0 group_id, 1 ip_permissions_egress, 2 tags, 3 vpc_id, 4 security_group_arn, 5 owner_id, 6 group_name, 7 description, 8 ip_permissions,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupIdentifier {
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+}
+
+aws_wire::structure!(SecurityGroupIdentifier, &schema::SECURITY_GROUP_IDENTIFIER, { 0 group_id, 1 group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SecurityGroupRule {
     pub security_group_rule_id: Option<String>,
     pub group_id: Option<String>,
@@ -920,6 +2035,14 @@ pub struct SubnetCidrBlockState {
 }
 
 aws_wire::structure!(SubnetCidrBlockState, &schema::SUBNET_CIDR_BLOCK_STATE, { 0 state, 1 status_message,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SubnetIpPrefixes {
+    pub subnet_id: Option<String>,
+    pub ip_prefixes: Option<Vec<String>>,
+}
+
+aws_wire::structure!(SubnetIpPrefixes, &schema::SUBNET_IP_PREFIXES, { 0 subnet_id, 1 ip_prefixes,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct SubnetIpv6CidrBlockAssociation {
@@ -1064,6 +2187,23 @@ pub struct VpcEncryptionControl {
 aws_wire::structure!(VpcEncryptionControl, &schema::VPC_ENCRYPTION_CONTROL, { 0 vpc_id, 1 vpc_encryption_control_id, 2 mode, 3 state, 4 state_message, 5 resource_exclusions, 6 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct VpcEncryptionControlConfiguration {
+    pub mode: Option<VpcEncryptionControlMode>,
+    pub internet_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub egress_only_internet_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub nat_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub virtual_private_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub vpc_peering_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub lambda_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub vpc_lattice_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub elastic_file_system_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub global_accelerator_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub api_gateway_v2_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+}
+
+aws_wire::structure!(VpcEncryptionControlConfiguration, &schema::VPC_ENCRYPTION_CONTROL_CONFIGURATION, { 0 mode, 1 internet_gateway_exclusion, 2 egress_only_internet_gateway_exclusion, 3 nat_gateway_exclusion, 4 virtual_private_gateway_exclusion, 5 vpc_peering_exclusion, 6 lambda_exclusion, 7 vpc_lattice_exclusion, 8 elastic_file_system_exclusion, 9 global_accelerator_exclusion, 10 api_gateway_v2_exclusion,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VpcEncryptionControlExclusion {
     pub state: Option<VpcEncryptionControlExclusionState>,
     pub state_message: Option<String>,
@@ -1086,6 +2226,38 @@ pub struct VpcEncryptionControlExclusions {
 }
 
 aws_wire::structure!(VpcEncryptionControlExclusions, &schema::VPC_ENCRYPTION_CONTROL_EXCLUSIONS, { 0 internet_gateway, 1 egress_only_internet_gateway, 2 nat_gateway, 3 virtual_private_gateway, 4 vpc_peering, 5 lambda, 6 vpc_lattice, 7 elastic_file_system, 8 global_accelerator, 9 api_gateway_v2,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpcEndpoint {
+    pub vpc_endpoint_id: Option<String>,
+    pub vpc_endpoint_type: Option<VpcEndpointType>,
+    pub vpc_id: Option<String>,
+    pub service_name: Option<String>,
+    pub state: Option<State>,
+    pub policy_document: Option<String>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub groups: Option<Vec<SecurityGroupIdentifier>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptions>,
+    pub private_dns_enabled: Option<bool>,
+    pub requester_managed: Option<bool>,
+    pub network_interface_ids: Option<Vec<String>>,
+    pub dns_entries: Option<Vec<DnsEntry>>,
+    pub creation_timestamp: Option<Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub owner_id: Option<String>,
+    pub last_error: Option<LastError>,
+    pub ipv4_prefixes: Option<Vec<SubnetIpPrefixes>>,
+    pub ipv6_prefixes: Option<Vec<SubnetIpPrefixes>>,
+    pub failure_reason: Option<String>,
+    pub service_network_arn: Option<String>,
+    pub resource_configuration_arn: Option<String>,
+    pub service_region: Option<String>,
+    pub payer_responsibilities: Option<Vec<PayerResponsibilityEntry>>,
+}
+
+aws_wire::structure!(VpcEndpoint, &schema::VPC_ENDPOINT, { 0 vpc_endpoint_id, 1 vpc_endpoint_type, 2 vpc_id, 3 service_name, 4 state, 5 policy_document, 6 route_table_ids, 7 subnet_ids, 8 groups, 9 ip_address_type, 10 dns_options, 11 private_dns_enabled, 12 requester_managed, 13 network_interface_ids, 14 dns_entries, 15 creation_timestamp, 16 tags, 17 owner_id, 18 last_error, 19 ipv4_prefixes, 20 ipv6_prefixes, 21 failure_reason, 22 service_network_arn, 23 resource_configuration_arn, 24 service_region, 25 payer_responsibilities,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct VpcIpv6CidrBlockAssociation {

@@ -309,6 +309,35 @@ ec2_id!(
     NatGatewayId, "nat"
 );
 
+ec2_id!(
+    /// That a subnet, or a VPC as its main one, has a route table.
+    RouteAssociationId, "rtbassoc"
+);
+ec2_id!(
+    /// An internet gateway.
+    InternetGatewayId, "igw"
+);
+ec2_id!(
+    /// An Elastic IP address that an account has.
+    AllocationId, "eipalloc"
+);
+ec2_id!(
+    /// That an Elastic IP address is an interface's.
+    AddressAssociationId, "eipassoc"
+);
+ec2_id!(
+    /// That a subnet has a network ACL.
+    AclAssociationId, "aclassoc"
+);
+ec2_id!(
+    /// A set of DHCP options.
+    DhcpOptionsId, "dopt"
+);
+ec2_id!(
+    /// That a VPC has a block of addresses.
+    VpcCidrAssociationId, "vpc-cidr-assoc"
+);
+
 /// A name of letters, digits, hyphens and underscores, cheap to clone.
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {

@@ -24,9 +24,11 @@ pub use chain::Chain;
 pub use cidr::{Cidr, NotACidr};
 pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
-    AccountId, ClusterName, ContainerName, EniId, Family, IdError, InstanceId, NatGatewayId,
-    NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId, ServiceName,
-    SubnetId, TaskDefinitionId, TaskId, Token, Uuid, VpcId,
+    AccountId, AclAssociationId, AddressAssociationId, AllocationId, ClusterName, ContainerName,
+    DhcpOptionsId, EniId, Family, IdError, InstanceId, InternetGatewayId, NatGatewayId,
+    NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
+    SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid,
+    VpcCidrAssociationId, VpcId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
 pub use put_token::{NotAPut, PutToken};

@@ -15,11 +15,12 @@ use crate::Control;
 /// address alone: it may be another task's by then.
 pub fn put_task(view: &View, batch: &mut Batch, task: Task) {
     if let Some(interface) = task.interface.as_ref().filter(|_| task.phase == Phase::Stopped) {
-        let row = view.interfaces.get(region_account(), &interface.address);
+        let id = interface.row_id();
+        let row = view.interfaces.get(region_account(), &id);
         if row.is_some_and(
             |row| matches!(row.user, InterfaceUser::Task { task: of, .. } if of == task.id),
         ) {
-            batch.delete(Key::Interface(region_account(), interface.address));
+            batch.delete(Key::Interface(region_account(), id));
         }
     }
     batch.put(task);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
 use model::View;
+use model::network::Network;
 use model::vpc::{AddressPlan, AddressPlanId, Vpc, region_account};
 
 use crate::Control;
@@ -22,6 +23,11 @@ impl Control {
     pub fn vpc(&self, view: &View, account: AccountId) -> Option<Vpc> {
         let plan: &Arc<AddressPlan> = view.address_plans.get(region_account(), &AddressPlanId)?;
         Some(plan.default_vpc(account, &self.config.region))
+    }
+
+    /// An account's network as a view has it.
+    pub fn network<'v>(&self, view: &'v View, account: AccountId) -> Network<'v> {
+        Network::new(view, account, &self.config.region)
     }
 
     /// As [`Control::vpc`], for answers.

@@ -22,6 +22,7 @@ mod indexes;
 pub mod instance;
 pub mod kms;
 mod lookup;
+pub mod network;
 pub mod node;
 pub mod parameter;
 mod repository_policy;

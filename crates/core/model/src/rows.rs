@@ -246,6 +246,14 @@ rows! {
     SecurityGroup(crate::security_group::SecurityGroup), security_groups, "security-group";
     SecurityGroupRule(crate::security_group::SecurityGroupRule), security_group_rules, "security-group-rule";
     Ec2Tags(crate::security_group::Ec2Tags), ec2_tags, "ec2-tags";
+    Vpc(crate::network::VpcRow), vpcs, "vpc";
+    Subnet(crate::network::SubnetRow), subnets, "subnet";
+    RouteTable(crate::network::RouteTable), route_tables, "route-table";
+    InternetGateway(crate::network::InternetGateway), internet_gateways, "internet-gateway";
+    NatGateway(crate::network::NatGateway), nat_gateways, "nat-gateway";
+    ElasticAddress(crate::network::ElasticAddress), elastic_addresses, "elastic-address";
+    NetworkAcl(crate::network::NetworkAcl), network_acls, "network-acl";
+    DhcpOptions(crate::network::DhcpOptions), dhcp_options, "dhcp-options";
 }
 
 impl Row {

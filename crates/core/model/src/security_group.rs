@@ -54,6 +54,10 @@ impl Record for SecurityGroup {
     fn id(&self) -> SecurityGroupId {
         self.id.clone()
     }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::Ec2Uses(self.account, self.vpc.as_str().into())]
+    }
 }
 
 /// Allows some traffic in one direction.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use longshore_types::{
     AccountId, ClusterName, ContainerName, CpuUnits, DeploymentId, EniId, InstanceArn, InstanceId,
     MemoryMib, Resources, Scope, SecurityGroupId, ServiceName, SubnetId, TaskArn,
-    TaskDefinitionArn, TaskDefinitionId, TaskId, Timestamp, Uuid,
+    TaskDefinitionArn, TaskDefinitionId, TaskId, Timestamp, Uuid, VpcId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ use crate::service::{PlacementConstraint, PlacementStrategy, ServiceId};
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::{Index, Tally};
+use crate::vpc::InterfaceId;
 
 pub use crate::task_definition::Protocol;
 pub use sharing::Sharing;
@@ -373,6 +374,16 @@ pub struct TaskInterface {
     pub private_dns_name: String,
     pub assign_public_ip: bool,
     pub phase: AttachmentPhase,
+    /// Its VPC, if that has addresses of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_vpc: Option<VpcId>,
+}
+
+impl TaskInterface {
+    /// What its row is found by.
+    pub fn row_id(&self) -> InterfaceId {
+        InterfaceId { vpc: self.own_vpc.clone(), address: self.address }
+    }
 }
 
 /// What a request changed of one container of its task definition.

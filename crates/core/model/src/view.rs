@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 use longshore_types::{
-    AccountId, ClusterName, InstanceId, SecurityGroupId, SubnetId, TaskDefinitionId, TaskId, Uuid,
+    AccountId, ClusterName, EniId, InstanceId, SecurityGroupId, SubnetId, TaskDefinitionId, TaskId,
+    Uuid, VpcId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,16 @@ pub enum Index {
     ServiceTasks(AccountId, ServiceId),
     /// Every network interface of a subnet.
     SubnetInterfaces(AccountId, SubnetId),
+    /// The network interface of an id, but for those of tasks in the default VPC.
+    Eni(AccountId, EniId),
+    /// Every row that names something of EC2's by this id and cannot be without it.
+    Ec2Uses(AccountId, Arc<str>),
+    /// The Elastic IP addresses that interfaces of a VPC have.
+    VpcAddresses(AccountId, VpcId),
+    /// The VPC of a number in packets between hosts, whosever it is.
+    VpcNumber(u32),
+    /// The Elastic IP address of this text, whosever it is.
+    PublicAddress(std::net::Ipv4Addr),
     /// Every network interface that has a security group.
     GroupInterfaces(AccountId, SecurityGroupId),
     /// Every rule of a security group.

@@ -4,15 +4,15 @@
 //! its tasks; each account sees a VPC of its own, with ids of its own, over that range. The ids follow
 //! from the account and the region's [`AddressPlan`], so that looking at them writes nothing.
 //!
-//! **Invariant:** an address belongs to one interface. The row's key is the address itself, so that
+//! **Invariant:** an address of a VPC belongs to one interface. The row's key is the address itself, so that
 //! two decisions that pick the same one collide in the store.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use longshore_types::{
-    AccountId, ClusterName, EniId, RegionName, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp,
-    Uuid, VpcId,
+    AccountId, ClusterName, EniId, NatGatewayId, RegionName, Scope, SecurityGroupId, SubnetId,
+    TaskId, Timestamp, Uuid, VpcId,
 };
 pub use longshore_types::{Cidr, NotACidr};
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,7 @@ impl AddressPlan {
             subnets: subnets.collect(),
             security_group: format!("sg-{}", id("sg", 0)).parse().expect(parse),
             dhcp_options: format!("dopt-{}", id("dopt", 0)),
+            is_default: true,
         }
     }
 
@@ -122,7 +123,7 @@ fn zone_id_stem(region: &RegionName) -> String {
     std::iter::once(area).chain(short).collect()
 }
 
-/// An account's default VPC.
+/// A VPC with its subnets, as those see it who put interfaces there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vpc {
     pub id: VpcId,
@@ -131,6 +132,7 @@ pub struct Vpc {
     /// The group `default`: members reach each other, the host reaches all, all egress.
     pub security_group: SecurityGroupId,
     pub dhcp_options: String,
+    pub is_default: bool,
 }
 
 impl Vpc {
@@ -162,6 +164,13 @@ impl Subnet {
     /// How many addresses interfaces can have.
     pub fn usable(&self) -> u64 {
         self.block.size() - u64::from(RESERVED_FIRST) - 1
+    }
+
+    /// Whether an interface can have an address.
+    pub fn is_usable(&self, address: Ipv4Addr) -> bool {
+        let offset = address.to_bits().checked_sub(self.block.first().to_bits());
+        let is_reserved = offset.is_none_or(|offset| offset < RESERVED_FIRST);
+        self.block.contains(address) && !is_reserved && address != self.block.last()
     }
 
     /// A free address. The search starts at a place that `seed` decides, so that an address just
@@ -205,6 +214,16 @@ pub enum InterfaceUser {
     Balancer {
         balancer: ElbPath,
     },
+    NatGateway {
+        #[serde(rename = "natGateway")]
+        nat_gateway: NatGatewayId,
+    },
+    /// Somebody who made it as such, for nothing yet.
+    Person {
+        description: String,
+        #[serde(rename = "checksSource")]
+        checks_source: bool,
+    },
 }
 
 impl fmt::Display for InterfaceUser {
@@ -212,6 +231,8 @@ impl fmt::Display for InterfaceUser {
         match self {
             Self::Task { task, .. } => write!(f, "task {task}"),
             Self::Balancer { balancer } => write!(f, "load balancer {balancer}"),
+            Self::NatGateway { nat_gateway } => write!(f, "NAT gateway {nat_gateway}"),
+            Self::Person { .. } => f.write_str("nothing that runs"),
         }
     }
 }
@@ -221,7 +242,9 @@ impl Interface {
     pub fn task(&self) -> Option<TaskId> {
         match &self.user {
             InterfaceUser::Task { task, .. } => Some(*task),
-            InterfaceUser::Balancer { .. } => None,
+            InterfaceUser::Balancer { .. }
+            | InterfaceUser::NatGateway { .. }
+            | InterfaceUser::Person { .. } => None,
         }
     }
 }
@@ -243,25 +266,58 @@ pub struct Interface {
     pub mac: String,
     pub assign_public_ip: bool,
     pub created_at: Timestamp,
+    /// Whether its VPC has addresses of its own, so that another VPC may have the same; the default VPCs of all
+    /// accounts share theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_apart: bool,
+}
+
+/// An interface's address, and within what it is one interface's alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceId {
+    /// A VPC with addresses of its own; none: what the default VPCs of all accounts share.
+    pub vpc: Option<VpcId>,
+    pub address: Ipv4Addr,
+}
+
+impl InterfaceId {
+    /// An address of what the default VPCs of all accounts share.
+    pub fn shared(address: Ipv4Addr) -> Self {
+        Self { vpc: None, address }
+    }
+}
+
+impl fmt::Display for InterfaceId {
+    /// `172.31.0.4`, or `vpc-0123456789abcdef0/10.0.0.4`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.vpc {
+            Some(vpc) => write!(f, "{vpc}/{}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
 }
 
 impl Record for Interface {
-    type Id = Ipv4Addr;
+    type Id = InterfaceId;
 
     /// The region's: two accounts may not have the same address either.
     fn account(&self) -> AccountId {
         region_account()
     }
 
-    fn id(&self) -> Ipv4Addr {
-        self.address
+    fn id(&self) -> InterfaceId {
+        InterfaceId { vpc: self.is_apart.then(|| self.vpc.clone()), address: self.address }
     }
 
     fn indexes(&self) -> Vec<Index> {
         let account = self.owner.account;
         let groups = self.security_groups.iter();
         let groups = groups.map(|group| Index::GroupInterfaces(account, group.clone()));
-        groups.chain([Index::SubnetInterfaces(account, self.subnet.clone())]).collect()
+        let subnet = Index::SubnetInterfaces(account, self.subnet.clone());
+        let eni = Index::Eni(account, self.eni.clone());
+        // Those of tasks of the default VPC are the many, and looked for by nobody.
+        let eni = (self.is_apart || self.task().is_none()).then_some(eni);
+        groups.chain([subnet]).chain(eni).collect()
     }
 }
 

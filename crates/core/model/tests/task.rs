@@ -77,6 +77,7 @@ fn task() -> Task {
             private_dns_name: "ip-172-31-0-4.eu-north-1.compute.internal".to_owned(),
             assign_public_ip: false,
             phase: AttachmentPhase::Precreated,
+            own_vpc: None,
         })),
         containers: vec![container("web", true), container("side", false)],
         times: Times { created: NOW, ..Times::default() },

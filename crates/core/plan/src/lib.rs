@@ -14,6 +14,7 @@ pub mod fargate;
 mod fit;
 pub mod fleet;
 pub mod host;
+pub mod network_feed;
 pub mod placement;
 pub mod query;
 pub mod ranges;

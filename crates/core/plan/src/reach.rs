@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use longshore_types::{AccountId, SecurityGroupId, SecurityGroupRuleId};
-use model::vpc::{Interface, region_account};
+use model::vpc::{Interface, InterfaceId, region_account};
 use model::{View, WholeGroup};
 use traffic::{Direction, Packet, judge};
 
@@ -50,7 +50,7 @@ pub fn explain(view: &View, account: AccountId, packet: &Packet) -> Vec<Step> {
 
 /// The account's interface at an address.
 pub fn interface_at(view: &View, account: AccountId, address: Ipv4Addr) -> Option<&Interface> {
-    let row = view.interfaces.get(region_account(), &address)?;
+    let row = view.interfaces.get(region_account(), &InterfaceId::shared(address))?;
     (row.owner.account == account).then_some(row)
 }
 
@@ -122,6 +122,7 @@ mod tests {
                 mac: String::new(),
                 assign_public_ip: false,
                 created_at: Timestamp(0),
+                is_apart: false,
             });
             address
         }

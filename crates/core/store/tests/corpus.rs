@@ -150,6 +150,14 @@ const SINCE_THEN: &[Kind] = &[
     Kind::SecurityGroup,
     Kind::SecurityGroupRule,
     Kind::Ec2Tags,
+    Kind::Vpc,
+    Kind::Subnet,
+    Kind::RouteTable,
+    Kind::InternetGateway,
+    Kind::NatGateway,
+    Kind::ElasticAddress,
+    Kind::NetworkAcl,
+    Kind::DhcpOptions,
 ];
 
 #[test]

@@ -50,9 +50,9 @@ fn default_plane(
         .filter_map(|row| Some((row.id, Place::At(underlay(row)?))))
         .chain([(here, Place::Here)])
         .collect();
-    let interfaces: Vec<Item> = view
-        .interfaces
-        .iter()
+    // Hosts connect no VPC with addresses of its own yet, and no task is in one.
+    let shared = view.interfaces.iter().filter(|row| !row.is_apart);
+    let interfaces: Vec<Item> = shared
         .filter_map(|row| Some(Item::Interface(interface(view, row, &id, &places)?)))
         .collect();
     Some([Item::Vpc(vpc)].into_iter().chain(interfaces))
@@ -136,6 +136,7 @@ mod tests {
                 mac: String::new(),
                 assign_public_ip: false,
                 created_at: Timestamp(0),
+                is_apart: false,
             });
             self.put(task.clone());
             task

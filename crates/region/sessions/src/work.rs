@@ -457,7 +457,9 @@ impl Session<'_> {
         let tasks = match order {
             Order::Stop => vec![payload::of_stop(task)],
             Order::Run | Order::Attach => {
-                let vpc = self.sessions.control.vpc(view, task.scope.account)?;
+                let network = self.sessions.control.network(view, task.scope.account);
+                let own = task.interface.as_ref().and_then(|interface| interface.own_vpc.as_ref());
+                let vpc = network.whole_vpc(own.unwrap_or(&network.default()?.vpc.id))?;
                 let endpoint = self.sessions.control.endpoint();
                 let environment = Environment {
                     registry: &self.sessions.control.registry_host(),

@@ -5,6 +5,7 @@ use aws_wire::ApiError;
 use crate::filter::{PAGE_MAX, PAGE_MIN};
 use crate::groups::GroupRefusal;
 use crate::limits::{FILTER_VALUES_MAX, FILTERS_MAX};
+use crate::refusal::NetworkRefusal;
 
 /// The caller's mistake. Codes are those of the EC2 API reference's list of client errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) enum Refusal {
     DifferentNetworks,
     /// Something of security groups.
     Group(GroupRefusal),
+    /// Something of VPCs and what is in them.
+    Network(Box<NetworkRefusal>),
     /// It would have been done.
     DryRun,
 }
@@ -60,6 +63,15 @@ pub(crate) enum Kind {
     Region,
     Rule,
     PrefixList,
+    NatGateway,
+    Address,
+    NetworkAcl,
+    DhcpOptions,
+    /// Of a route table, a network ACL or an address with what it is of.
+    Association,
+    /// Of a VPC with a block of addresses.
+    BlockAssociation,
+    VpcEndpoint,
 }
 
 impl Kind {
@@ -86,6 +98,16 @@ impl Kind {
                 ("InvalidSecurityGroupRuleId.NotFound", not_there("security group rule ID"))
             }
             Self::PrefixList => ("InvalidPrefixListID.NotFound", not_there("prefix list ID")),
+            Self::NatGateway => ("NatGatewayNotFound", format!("NatGateway {id} was not found")),
+            Self::Address => ("InvalidAllocationID.NotFound", not_there("allocation ID")),
+            Self::NetworkAcl => ("InvalidNetworkAclID.NotFound", not_there("networkAcl ID")),
+            Self::DhcpOptions => ("InvalidDhcpOptionID.NotFound", not_there("dhcpOption ID")),
+            Self::Association => ("InvalidAssociationID.NotFound", not_there("association ID")),
+            Self::BlockAssociation => (
+                "InvalidVpcCidrBlockAssociationID.NotFound",
+                not_there("vpc CIDR block association ID"),
+            ),
+            Self::VpcEndpoint => ("InvalidVpcEndpointId.NotFound", not_there("Vpc Endpoint Id")),
         }
     }
 
@@ -101,6 +123,15 @@ impl Kind {
             Self::VpnGateway => ("InvalidVpnGatewayID.Malformed", "vgw-..."),
             Self::Rule => ("InvalidSecurityGroupRuleId.Malformed", "sgr-..."),
             Self::PrefixList => ("InvalidPrefixListId.Malformed", "pl-..."),
+            Self::NatGateway => ("NatGatewayMalformed", "nat-..."),
+            Self::Address => ("InvalidAllocationID.Malformed", "eipalloc-..."),
+            Self::NetworkAcl => ("InvalidNetworkAclId.Malformed", "acl-..."),
+            Self::DhcpOptions => ("InvalidDhcpOptionsId.Malformed", "dopt-..."),
+            Self::Association => ("InvalidAssociationID.Malformed", "an association's id"),
+            Self::BlockAssociation => {
+                ("InvalidVpcCidrBlockAssociationID.Malformed", "vpc-cidr-assoc-...")
+            }
+            Self::VpcEndpoint => ("InvalidVpcEndpointId.Malformed", "vpce-..."),
             Self::AvailabilityZone | Self::Region => ("InvalidParameterValue", "a name"),
         }
     }
@@ -113,7 +144,7 @@ impl Kind {
 
 impl Refusal {
     /// EC2's code and sentence.
-    fn worded(&self) -> (&'static str, String) {
+    pub(crate) fn worded(&self) -> (&'static str, String) {
         const INVALID: &str = "InvalidParameterValue";
         match self {
             Self::Missing(kind, id) => kind.missing(id),
@@ -167,6 +198,7 @@ impl Refusal {
                 "Request would have succeeded, but DryRun flag is set.".to_owned(),
             ),
             Self::Group(refusal) => refusal.worded(),
+            Self::Network(refusal) => refusal.worded(),
         }
     }
 }

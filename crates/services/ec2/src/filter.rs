@@ -3,7 +3,7 @@
 use ec2_api as api;
 use ec2_api::Filter;
 
-use crate::errors::Refusal;
+use crate::errors::{Kind, Refusal};
 use crate::limits::{FILTER_VALUES_MAX, FILTERS_MAX};
 use crate::tags::Described;
 
@@ -16,7 +16,7 @@ pub(crate) const PAGE_MAX: i32 = 1_000;
 pub(super) type ValuesOf<'a, T> = dyn Fn(&T, &str) -> Option<Vec<String>> + 'a;
 
 /// What filters by tags look at.
-pub(super) trait Tagged {
+pub(crate) trait Tagged {
     fn tags(&self) -> &[api::Tag];
 }
 
@@ -37,15 +37,23 @@ macro_rules! tagged {
 }
 
 tagged! {
+    api::Address => tags,
+    api::DhcpOptions => tags,
     api::InternetGateway => tags,
+    api::ManagedPrefixList => tags,
+    api::NatGateway => tags,
+    api::NetworkAcl => tags,
     api::NetworkInterface => tag_set,
     api::RouteTable => tags,
     api::SecurityGroup => tags,
     api::SecurityGroupRule => tags,
     api::Subnet => tags,
     api::Vpc => tags,
+    api::VpcEndpoint => tags,
     api::VpnGateway => tags;
+    api::AddressAttribute,
     api::AvailabilityZone,
+    api::PrefixList,
     api::Region,
     Described
 }
@@ -137,6 +145,45 @@ fn matches(pattern: &str, text: &str) -> bool {
         next = after;
     }
     next[pieces.len()]
+}
+
+/// What an operation can be asked for by filters, each with a thing's values for it.
+pub(crate) type Filters<T> = &'static [(&'static str, fn(&T) -> Vec<String>)];
+
+/// What a request asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) ids: Option<&'a [String]>,
+    pub(crate) filters: Option<&'a [Filter]>,
+    pub(crate) token: Option<&'a str>,
+    pub(crate) max: Option<i32>,
+}
+
+/// What of all, which is by id, a request asks for, and the token of the next page.
+pub(crate) fn select<T: Tagged>(
+    all: Vec<T>,
+    asked: &Asked<'_>,
+    id_of: fn(&T) -> Option<&str>,
+    filters: Filters<T>,
+) -> Result<(Vec<T>, Option<String>), Refusal> {
+    let names: Vec<&str> = filters.iter().map(|(name, _)| *name).collect();
+    let all = by_id(all, asked.ids, id_of, asked.kind.refused())?;
+    let all = apply(all, asked.filters, &names, &|thing, name| {
+        let found = filters.iter().find(|(known, _)| *known == name);
+        found.map(|(_, values_of)| values_of(thing))
+    })?;
+    let has_ids = asked.ids.is_some_and(|ids| !ids.is_empty());
+    page(all, asked.token, asked.max, has_ids, id_of)
+}
+
+/// A filter's values of a member that has one or none.
+pub(crate) fn one(value: Option<&String>) -> Vec<String> {
+    value.into_iter().cloned().collect()
+}
+
+/// As [`one`], of a member that is no text.
+pub(crate) fn shown<T: ToString>(value: Option<&T>) -> Vec<String> {
+    value.into_iter().map(ToString::to_string).collect()
 }
 
 /// Keeps those that were asked for by id, and refuses the first id that is not there.

@@ -1,14 +1,377 @@
-//! DescribeNetworkInterfaces: the interfaces of tasks that have not stopped.
+//! Network interfaces: those of tasks, balancers and gateways, which they make and take away, and those that
+//! somebody made as such.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use model::vpc::{Interface, InterfaceUser, private_dns_name};
-use model::{Index, Key, View};
+use longshore_types::{EniId, Scope, SecurityGroupId};
+use model::network::{ElasticAddress, Network, SubnetRow};
+use model::table::Record as _;
+use model::vpc::{Interface, InterfaceId, InterfaceUser, mac_of, private_dns_name, region_account};
+use model::{Index, Key, Tags, View};
 
-use super::filter::{apply, by_id, page};
 use crate::Ec2;
-use crate::errors::{Kind, unless_dry};
+use crate::addresses::own_interface;
+use crate::change::{Change, Make, Once, arn, on};
+use crate::errors::{Kind, Refusal, unless_dry};
+use crate::filter::{Asked, Filters, one, select, shown};
+use crate::groups::group_by_id;
+use crate::limits::INTERFACES_MAX;
+use crate::refusal::NetworkRefusal;
+use crate::subnets::as_place;
+use crate::tags;
+
+const GROUPS_MAX: usize = 5;
+
+/// What an interface is to be.
+pub(crate) struct Wanted<'a> {
+    /// Any free one without.
+    pub(crate) address: Option<&'a str>,
+    pub(crate) groups: Vec<SecurityGroupId>,
+    pub(crate) user: InterfaceUser,
+}
+
+/// The key of an interface's row.
+pub(crate) fn key(row: &Interface) -> Key {
+    Key::Interface(region_account(), row.id())
+}
+
+/// An interface of the account by its id.
+pub(crate) fn find(network: &Network<'_>, id: &EniId) -> Option<Arc<Interface>> {
+    let (view, account) = (network.view(), network.account());
+    let row = |key: &Key| match key {
+        Key::Interface(owner, id) => view.interfaces.get(*owner, id),
+        _ => None,
+    };
+    let indexed = view.members(&Index::Eni(account, id.clone())).find_map(row);
+    // Those of tasks in the default VPC are in no index: nobody but them is to change them.
+    let of_default = || {
+        let subnets = network.default().into_iter().flat_map(|default| &default.subnets);
+        let indexes = subnets.map(|subnet| Index::SubnetInterfaces(account, subnet.id.clone()));
+        let mut rows = indexes.flat_map(|index| view.members(&index)).filter_map(row);
+        rows.find(|row| row.eni == *id)
+    };
+    indexed.or_else(of_default).cloned()
+}
+
+/// A new interface in a subnet, at a free address; the row is the caller's to write.
+pub(crate) fn begin(
+    it: &mut Change<'_>,
+    subnet: &SubnetRow,
+    wanted: Wanted<'_>,
+) -> Result<Interface, Refusal> {
+    let default = it.network.default();
+    let is_apart = default.is_none_or(|default| default.vpc.id != subnet.vpc);
+    let id = |address| InterfaceId { vpc: is_apart.then(|| subnet.vpc.clone()), address };
+    let is_taken =
+        |address| it.network.view().interfaces.get(region_account(), &id(address)).is_some();
+    let place = as_place(subnet);
+    let address = match wanted.address.filter(|given| !given.is_empty()) {
+        Some(given) => {
+            let address: Option<Ipv4Addr> = given.parse().ok();
+            let address = address.filter(|address| place.is_usable(*address));
+            let address = address.ok_or_else(|| {
+                let sentence = "Address does not fall within the subnet's address range";
+                Refusal::Value(format!("{sentence}: {given} is none of {}", subnet.block))
+            })?;
+            if is_taken(address) {
+                return Err(NetworkRefusal::PrivateAddressTaken(given.to_owned()).into());
+            }
+            address
+        }
+        None => {
+            let bytes = it.ids.id16();
+            let seed = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+            let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
+            let full = || NetworkRefusal::SubnetFull {
+                subnet: subnet.id.to_string(),
+                held: it.network.view().member_count(&index),
+            };
+            place.free_address(seed, is_taken).ok_or_else(full)?
+        }
+    };
+    it.batch.rely(Key::Interface(region_account(), id(address)));
+    Ok(Interface {
+        address,
+        eni: EniId::mint(it.ids),
+        owner: Scope { region: it.region.clone(), account: it.account },
+        user: wanted.user,
+        vpc: subnet.vpc.clone(),
+        subnet: subnet.id.clone(),
+        security_groups: wanted.groups,
+        zone: subnet.zone.clone(),
+        mac: mac_of(address),
+        assign_public_ip: false,
+        created_at: it.now,
+        is_apart,
+    })
+}
+
+/// Takes an interface away, with its tags.
+pub(crate) fn delete(it: &mut Change<'_>, row: &Interface) {
+    it.batch.delete(key(row));
+    let resource: Arc<str> = row.eni.as_str().into();
+    if it.network.view().tags_on(it.account, &resource).is_some() {
+        it.batch.delete(Key::Ec2Tags(it.account, resource));
+    }
+}
+
+/// The groups that a request names, all of the subnet's VPC; without any the VPC's default group.
+fn groups(
+    it: &mut Change<'_>,
+    vpc: &longshore_types::VpcId,
+    given: &[String],
+) -> Result<Vec<SecurityGroupId>, Refusal> {
+    if given.len() > GROUPS_MAX {
+        return Err(NetworkRefusal::TooMany {
+            code: "SecurityGroupsPerInterfaceLimitExceeded",
+            what: "security groups per interface",
+        }
+        .into());
+    }
+    let mut groups = Vec::new();
+    if given.is_empty() {
+        groups.extend(it.network.vpc(vpc).map(|vpc| vpc.default_group.clone()));
+    }
+    for id in given {
+        let found = group_by_id(it.network.view(), it.account, id)?.group;
+        if found.vpc != *vpc {
+            return Err(Refusal::DifferentNetworks);
+        }
+        if !groups.contains(&found.id) {
+            groups.push(found.id);
+        }
+    }
+    for group in &groups {
+        it.batch.rely(Key::SecurityGroup(it.account, group.clone()));
+    }
+    Ok(groups)
+}
+
+pub(crate) async fn create_network_interface(
+    ec2: &Ec2,
+    caller: &Caller,
+    mut input: api::CreateNetworkInterfaceRequest,
+) -> Result<api::CreateNetworkInterfaceResult, ApiError> {
+    let client_token = input.client_token.take();
+    let once = Once::new(ec2, caller, "CreateNetworkInterface", client_token.as_ref(), &input);
+    let tags = input.tag_specifications.as_deref();
+    let make = Make::new(caller, "ec2:CreateNetworkInterface", "network-interface", tags);
+    let subnet = arn(caller, "subnet", input.subnet_id.as_deref().unwrap_or_default());
+    let named = input.groups.iter().flatten().map(|id| arn(caller, "security-group", id));
+    let permission = make.permission(caller).on(subnet).on_each(named);
+    let made = ec2.change(caller, &permission, input.dry_run, |it| {
+        if let Some(id) = it.made_before(&once)? {
+            let row = own_interface(it, Some(&id))?;
+            return Ok(to_wire(&it.network, caller, &row));
+        }
+        let tags = make.tags()?;
+        check_supported(&input)?;
+        let subnet = it.subnet(input.subnet_id.as_deref())?;
+        let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
+        if it.network.view().member_count(&index) >= INTERFACES_MAX {
+            let (code, what) = ("NetworkInterfaceLimitExceeded", "network interfaces");
+            return Err(NetworkRefusal::TooMany { code, what }.into());
+        }
+        let given = input.groups.as_deref().unwrap_or_default();
+        let groups = groups(it, &subnet.vpc, given)?;
+        let description = input.description.clone().unwrap_or_default();
+        let wanted = Wanted {
+            address: asked_address(&input)?,
+            groups,
+            user: InterfaceUser::Person { description, checks_source: true },
+        };
+        let row = begin(it, &subnet, wanted)?;
+        it.tag(row.eni.as_str(), &tags);
+        it.remember(&once, row.eni.as_str());
+        let mut wire = to_wire(&it.network, caller, &row);
+        wire.tag_set = Some(tags::to_wire(Some(&tags)));
+        it.put(row);
+        Ok(wire)
+    });
+    Ok(api::CreateNetworkInterfaceResult { network_interface: Some(made.await?), client_token })
+}
+
+fn check_supported(input: &api::CreateNetworkInterfaceRequest) -> Result<(), Refusal> {
+    let many = |count: Option<i32>| count.is_some_and(|count| count > 0);
+    let kind = input.interface_type.as_ref();
+    let others = [
+        ("Ipv4Prefixes", input.ipv4_prefixes.is_some() || many(input.ipv4_prefix_count)),
+        ("Ipv6Prefixes", input.ipv6_prefixes.is_some() || many(input.ipv6_prefix_count)),
+        ("Ipv6Addresses", input.ipv6_addresses.is_some() || many(input.ipv6_address_count)),
+        ("SecondaryPrivateIpAddressCount", many(input.secondary_private_ip_address_count)),
+        ("EnablePrimaryIpv6", input.enable_primary_ipv6 == Some(true)),
+        ("ConnectionTrackingSpecification", input.connection_tracking_specification.is_some()),
+        ("Operator", input.operator.is_some()),
+        ("InterfaceType", kind.is_some_and(|kind| kind.as_str() != "interface")),
+    ];
+    match others.iter().find(|(_, is_asked)| *is_asked) {
+        None => Ok(()),
+        Some((name, _)) => Err(NetworkRefusal::Unsupported(format!(
+            "{name} is not available in this region: an interface has one IPv4 address."
+        ))
+        .into()),
+    }
+}
+
+/// The one address that a request names, in either of its members.
+fn asked_address(input: &api::CreateNetworkInterfaceRequest) -> Result<Option<&str>, Refusal> {
+    let listed = input.private_ip_addresses.as_deref().unwrap_or_default();
+    if listed.len() > 1 {
+        let why = "Secondary addresses are not available in this region.";
+        return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
+    }
+    let listed = listed.first().and_then(|each| each.private_ip_address.as_deref());
+    Ok(input.private_ip_address.as_deref().or(listed))
+}
+
+pub(crate) async fn modify_network_interface_attribute(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::ModifyNetworkInterfaceAttributeRequest,
+) -> Result<(), ApiError> {
+    let id = input.network_interface_id.as_ref();
+    let named = input.groups.iter().flatten().map(|id| arn(caller, "security-group", id));
+    let permission =
+        on(caller, "ec2:ModifyNetworkInterfaceAttribute", "network-interface", id).on_each(named);
+    let changed = ec2.change(caller, &permission, input.dry_run, |it| {
+        let others = [
+            ("Attachment", input.attachment.is_some()),
+            ("EnaSrdSpecification", input.ena_srd_specification.is_some()),
+            ("EnablePrimaryIpv6", input.enable_primary_ipv6.is_some()),
+            ("ConnectionTrackingSpecification", input.connection_tracking_specification.is_some()),
+            ("AssociatePublicIpAddress", input.associate_public_ip_address.is_some()),
+            ("AssociatedSubnetIds", input.associated_subnet_ids.is_some()),
+        ];
+        let other = others.iter().find(|(_, is_asked)| *is_asked);
+        let row = own_interface(it, input.network_interface_id.as_deref())?;
+        if let Some((name, _)) = other {
+            let why = format!("{name} is not available in this region.");
+            return Err(NetworkRefusal::Unsupported(why).into());
+        }
+        let mut row = Interface::clone(&row);
+        let user = &mut row.user;
+        if let InterfaceUser::Person { description, checks_source } = user {
+            if let Some(given) = &input.description {
+                *description = given.value.clone().unwrap_or_default();
+            }
+            if let Some(given) = input.source_dest_check.as_ref().and_then(|it| it.value) {
+                *checks_source = given;
+            }
+        }
+        if let Some(given) = &input.groups {
+            row.security_groups = groups(it, &row.vpc, given)?;
+        }
+        it.put(row);
+        Ok(())
+    });
+    changed.await
+}
+
+pub(crate) async fn delete_network_interface(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::DeleteNetworkInterfaceRequest,
+) -> Result<(), ApiError> {
+    let id = input.network_interface_id.as_ref();
+    let permission = on(caller, "ec2:DeleteNetworkInterface", "network-interface", id);
+    let deleted = ec2.change(caller, &permission, input.dry_run, |it| {
+        let id = crate::change::id_of(
+            Kind::NetworkInterface,
+            "networkInterfaceId",
+            input.network_interface_id.as_deref(),
+        )?;
+        let row = find(&it.network, &id);
+        let row = row.ok_or_else(|| Kind::NetworkInterface.refused()(id.as_str()))?;
+        match row.user {
+            InterfaceUser::Person { .. } => {}
+            InterfaceUser::Task { .. }
+            | InterfaceUser::Balancer { .. }
+            | InterfaceUser::NatGateway { .. } => {
+                return Err(NetworkRefusal::InterfaceInUse(row.eni.to_string()).into());
+            }
+        }
+        it.batch.rely(key(&row));
+        // An Elastic IP address goes back to its account.
+        it.batch.rely(Index::Ec2Uses(it.account, row.eni.as_str().into()));
+        if let Some(address) = elastic(it.network.view(), &row) {
+            it.put(ElasticAddress { association: None, ..ElasticAddress::clone(&address) });
+        }
+        delete(it, &row);
+        Ok(())
+    });
+    deleted.await
+}
+
+/// The Elastic IP address that an interface has.
+fn elastic(view: &View, row: &Interface) -> Option<Arc<ElasticAddress>> {
+    let index = Index::Ec2Uses(row.owner.account, row.eni.as_str().into());
+    view.members(&index).find_map(|key| match key {
+        Key::ElasticAddress(account, id) => view.elastic_addresses.get(*account, id).cloned(),
+        _ => None,
+    })
+}
+
+/// A member of an interface's attachment.
+fn attached<T: ToString>(
+    it: &api::NetworkInterface,
+    member: impl Fn(&api::NetworkInterfaceAttachment) -> Option<T>,
+) -> Vec<String> {
+    it.attachment.iter().filter_map(member).map(|value| value.to_string()).collect()
+}
+
+/// A member of an interface's association with a public address.
+fn associated(
+    it: &api::NetworkInterface,
+    member: impl Fn(&api::NetworkInterfaceAssociation) -> Option<String>,
+) -> Vec<String> {
+    it.association.iter().filter_map(member).collect()
+}
+
+const FILTERS: Filters<api::NetworkInterface> = &[
+    ("addresses.association.owner-id", |it| associated(it, |each| each.ip_owner_id.clone())),
+    ("addresses.association.public-ip", |it| associated(it, |each| each.public_ip.clone())),
+    ("addresses.primary", |_| vec!["true".to_owned()]),
+    ("addresses.private-ip-address", |it| one(it.private_ip_address.as_ref())),
+    ("association.allocation-id", |it| associated(it, |each| each.allocation_id.clone())),
+    ("association.association-id", |it| associated(it, |each| each.association_id.clone())),
+    ("association.ip-owner-id", |it| associated(it, |each| each.ip_owner_id.clone())),
+    ("association.public-dns-name", |it| associated(it, |each| each.public_dns_name.clone())),
+    ("association.public-ip", |it| associated(it, |each| each.public_ip.clone())),
+    ("attachment.attachment-id", |it| attached(it, |each| each.attachment_id.clone())),
+    ("attachment.delete-on-termination", |it| attached(it, |each| each.delete_on_termination)),
+    ("attachment.device-index", |it| attached(it, |each| each.device_index)),
+    ("attachment.instance-id", |it| attached(it, |each| each.instance_id.clone())),
+    ("attachment.instance-owner-id", |it| attached(it, |each| each.instance_owner_id.clone())),
+    ("attachment.status", |it| attached(it, |each| each.status.clone())),
+    ("availability-zone", |it| one(it.availability_zone.as_ref())),
+    ("availability-zone-id", |it| one(it.availability_zone_id.as_ref())),
+    ("description", |it| one(it.description.as_ref())),
+    ("group-id", |it| {
+        it.groups.iter().flatten().filter_map(|group| group.group_id.clone()).collect()
+    }),
+    ("group-name", |it| {
+        it.groups.iter().flatten().filter_map(|group| group.group_name.clone()).collect()
+    }),
+    ("interface-type", |it| shown(it.interface_type.as_ref())),
+    ("ipv6-addresses.ipv6-address", |_| vec![]),
+    ("mac-address", |it| one(it.mac_address.as_ref())),
+    ("network-interface-id", |it| one(it.network_interface_id.as_ref())),
+    ("operator.managed", |_| vec!["false".to_owned()]),
+    ("operator.principal", |_| vec![]),
+    ("owner-id", |it| one(it.owner_id.as_ref())),
+    ("private-dns-name", |it| one(it.private_dns_name.as_ref())),
+    ("private-ip-address", |it| one(it.private_ip_address.as_ref())),
+    ("requester-id", |it| one(it.requester_id.as_ref())),
+    ("requester-managed", |it| shown(it.requester_managed.as_ref())),
+    ("source-dest-check", |it| shown(it.source_dest_check.as_ref())),
+    ("status", |it| shown(it.status.as_ref())),
+    ("subnet-id", |it| one(it.subnet_id.as_ref())),
+    ("vpc-id", |it| one(it.vpc_id.as_ref())),
+];
 
 pub(crate) async fn describe_network_interfaces(
     ec2: &Ec2,
@@ -18,118 +381,111 @@ pub(crate) async fn describe_network_interfaces(
     let view =
         ec2.control.read(caller, &Permission::to("ec2:DescribeNetworkInterfaces").on("*"))?;
     unless_dry(input.dry_run)?;
-    let vpc = ec2.control.own_vpc(&view, caller)?;
-    let mut all: Vec<api::NetworkInterface> = vpc
-        .subnets
-        .iter()
-        .flat_map(|subnet| {
-            let index = Index::SubnetInterfaces(caller.account, subnet.id.clone());
-            let keys: Vec<Key> = view.members(&index).cloned().collect();
-            keys.into_iter().map(|key| (key, subnet.zone_id.clone()))
-        })
-        .filter_map(|(key, zone_id)| {
-            let Key::Interface(account, address) = key else { return None };
-            let row = view.interfaces.get(account, &address)?;
-            Some(to_wire(&view, caller, row, zone_id))
-        })
-        .collect();
+    let network = ec2.control.network(&view, caller.account);
+    let mut all: Vec<api::NetworkInterface> = Vec::new();
+    for subnet in network.subnets() {
+        let index = Index::SubnetInterfaces(caller.account, subnet.id.clone());
+        let rows = view.members(&index).filter_map(|key| {
+            let Key::Interface(account, id) = key else { return None };
+            view.interfaces.get(*account, id)
+        });
+        all.extend(rows.map(|row| to_wire(&network, caller, row)));
+    }
     all.sort_by(|a, b| a.network_interface_id.cmp(&b.network_interface_id));
-    let id = |each: &api::NetworkInterface| each.network_interface_id.clone();
-    let missing = Kind::NetworkInterface.refused();
-    let ids = input.network_interface_ids.as_deref();
-    let all = by_id(all, ids, |each| each.network_interface_id.as_deref(), missing)?;
-    let names = [
-        "addresses.association.public-ip",
-        "addresses.private-ip-address",
-        "association.ip-owner-id",
-        "association.public-ip",
-        "attachment.attachment-id",
-        "attachment.instance-owner-id",
-        "attachment.status",
-        "availability-zone",
-        "description",
-        "group-id",
-        "group-name",
-        "interface-type",
-        "mac-address",
-        "network-interface-id",
-        "owner-id",
-        "private-dns-name",
-        "private-ip-address",
-        "requester-managed",
-        "status",
-        "subnet-id",
-        "vpc-id",
-    ];
-    let all =
-        apply(all, input.filters.as_deref(), &names, &|each: &api::NetworkInterface, name| {
-            let groups = each.groups.iter().flatten();
-            let attachment = each.attachment.as_ref();
-            let value = match name {
-                "addresses.private-ip-address" | "private-ip-address" => {
-                    each.private_ip_address.clone()
-                }
-                "addresses.association.public-ip" | "association.public-ip" => {
-                    each.association.as_ref().and_then(|each| each.public_ip.clone())
-                }
-                "association.ip-owner-id" => {
-                    each.association.as_ref().and_then(|each| each.ip_owner_id.clone())
-                }
-                "attachment.attachment-id" => attachment.and_then(|a| a.attachment_id.clone()),
-                "attachment.instance-owner-id" => {
-                    attachment.and_then(|a| a.instance_owner_id.clone())
-                }
-                "attachment.status" => {
-                    attachment.and_then(|a| a.status.as_ref().map(ToString::to_string))
-                }
-                "availability-zone" => each.availability_zone.clone(),
-                "description" => each.description.clone(),
-                "group-id" => {
-                    return Some(groups.filter_map(|group| group.group_id.clone()).collect());
-                }
-                "group-name" => {
-                    return Some(groups.filter_map(|group| group.group_name.clone()).collect());
-                }
-                "interface-type" => Some("interface".to_owned()),
-                "mac-address" => each.mac_address.clone(),
-                "network-interface-id" => id(each),
-                "owner-id" => each.owner_id.clone(),
-                "private-dns-name" => each.private_dns_name.clone(),
-                "requester-managed" => Some("true".to_owned()),
-                "status" => each.status.as_ref().map(ToString::to_string),
-                "subnet-id" => each.subnet_id.clone(),
-                "vpc-id" => each.vpc_id.clone(),
-                _ => return None,
-            };
-            Some(value.into_iter().collect())
-        })?;
-    let token = input.next_token.as_deref();
-    let has_ids = ids.is_some_and(|ids| !ids.is_empty());
-    let (all, next_token) =
-        page(all, token, input.max_results, has_ids, |each| each.network_interface_id.as_deref())?;
+    let asked = Asked {
+        kind: Kind::NetworkInterface,
+        ids: input.network_interface_ids.as_deref(),
+        filters: input.filters.as_deref(),
+        token: input.next_token.as_deref(),
+        max: input.max_results,
+    };
+    let (all, next_token) = select(all, &asked, |it| it.network_interface_id.as_deref(), FILTERS)?;
     Ok(api::DescribeNetworkInterfacesResult { network_interfaces: Some(all), next_token })
 }
 
-fn to_wire(
+/// What an interface's owner makes of it.
+struct Owner {
+    description: String,
+    requester: Option<String>,
+    /// Whether it is somebody's who uses it now.
+    is_attached: bool,
+    kind: api::NetworkInterfaceType,
+    checks_source: bool,
+}
+
+fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
+    let (region, account) = (&caller.region, caller.account);
+    let plain = api::NetworkInterfaceType::Interface;
+    match &row.user {
+        InterfaceUser::Task { task, attachment, .. } => {
+            let task = view.tasks.get(account, task);
+            Owner {
+                // Amazon's wording: tools find a task's interface by it.
+                description: format!("arn:aws:ecs:{region}:{account}:attachment/{attachment}"),
+                requester: None,
+                is_attached: task.is_some_and(|task| task.instance.is_some()),
+                kind: plain,
+                checks_source: true,
+            }
+        }
+        InterfaceUser::Balancer { balancer } => Owner {
+            description: format!("ELB {balancer}"),
+            requester: Some("amazon-elb".to_owned()),
+            is_attached: true,
+            kind: plain,
+            checks_source: true,
+        },
+        InterfaceUser::NatGateway { nat_gateway } => Owner {
+            description: format!("Interface for NAT Gateway {nat_gateway}"),
+            requester: Some("amazon-aws".to_owned()),
+            is_attached: true,
+            // The service's word for it, though its model has another.
+            kind: "nat_gateway".into(),
+            checks_source: false,
+        },
+        InterfaceUser::Person { description, checks_source } => Owner {
+            description: description.clone(),
+            requester: Some(account.to_string()),
+            is_attached: false,
+            kind: plain,
+            checks_source: *checks_source,
+        },
+    }
+}
+
+/// The public address of an interface, if it has one.
+fn association(
     view: &View,
     caller: &Caller,
     row: &Interface,
-    zone_id: String,
-) -> api::NetworkInterface {
-    let dns = private_dns_name(row.address, &caller.region);
-    let (region, account) = (&caller.region, caller.account);
-    let (is_placed, description, requester) = match &row.user {
-        InterfaceUser::Task { task, attachment, .. } => {
-            let task = view.tasks.get(account, task);
-            let is_placed = task.is_some_and(|task| task.instance.is_some());
-            // Amazon's wording: tools find a task's interface by it.
-            let description = format!("arn:aws:ecs:{region}:{account}:attachment/{attachment}");
-            (is_placed, description, None)
-        }
-        InterfaceUser::Balancer { balancer } => {
-            (true, format!("ELB {balancer}"), Some("amazon-elb".to_owned()))
-        }
-    };
+) -> Option<api::NetworkInterfaceAssociation> {
+    if let Some(address) = elastic(view, row) {
+        return Some(api::NetworkInterfaceAssociation {
+            allocation_id: Some(address.id.to_string()),
+            association_id: address.association.as_ref().map(|it| it.id.to_string()),
+            ip_owner_id: Some(caller.account.to_string()),
+            public_dns_name: Some(String::new()),
+            public_ip: Some(address.address.to_string()),
+            ..api::NetworkInterfaceAssociation::default()
+        });
+    }
+    // The nearest to a public address that there is: the host, and what it routes for, reach the task
+    // under the very address that it has.
+    row.assign_public_ip.then(|| api::NetworkInterfaceAssociation {
+        ip_owner_id: Some("amazon".to_owned()),
+        public_dns_name: Some(String::new()),
+        public_ip: Some(row.address.to_string()),
+        ..api::NetworkInterfaceAssociation::default()
+    })
+}
+
+fn to_wire(network: &Network<'_>, caller: &Caller, row: &Interface) -> api::NetworkInterface {
+    let (view, account) = (network.view(), caller.account);
+    let has_name = network.vpc(&row.vpc).is_some_and(|vpc| vpc.dns_hostnames);
+    let dns = has_name.then(|| private_dns_name(row.address, &caller.region));
+    let Owner { description, requester, is_attached, kind, checks_source } =
+        owner(view, caller, row);
+    let is_managed = !matches!(row.user, InterfaceUser::Person { .. });
     let attachment = api::NetworkInterfaceAttachment {
         attach_time: Some(row.created_at),
         attachment_id: Some(format!("eni-attach-{}", row.eni.as_str().trim_start_matches("eni-"))),
@@ -144,44 +500,38 @@ fn to_wire(
         group_id: Some(group.to_string()),
         group_name: view.security_group(account, group).map(|whole| whole.group.name),
     });
-    // The nearest to a public address that there is: the host, and what it routes for, reach the task
-    // under the very address that it has.
-    let association = row.assign_public_ip.then(|| api::NetworkInterfaceAssociation {
-        ip_owner_id: Some("amazon".to_owned()),
-        public_dns_name: Some(String::new()),
-        public_ip: Some(row.address.to_string()),
-        ..api::NetworkInterfaceAssociation::default()
-    });
+    let association = association(view, caller, row);
+    let tags: Option<&Tags> = view.tags_on(account, row.eni.as_str());
     api::NetworkInterface {
         association: association.clone(),
-        attachment: is_placed.then_some(attachment),
+        attachment: is_attached.then_some(attachment),
         availability_zone: Some(row.zone.clone()),
-        availability_zone_id: Some(zone_id),
+        availability_zone_id: network.subnet(&row.subnet).map(|subnet| subnet.zone_id.clone()),
         description: Some(description),
         requester_id: requester,
         groups: Some(groups.collect()),
-        interface_type: Some(api::NetworkInterfaceType::Interface),
+        interface_type: Some(kind),
         ipv6_addresses: Some(vec![]),
         mac_address: Some(row.mac.clone()),
         network_interface_id: Some(row.eni.to_string()),
         owner_id: Some(account.to_string()),
-        private_dns_name: Some(dns.clone()),
+        private_dns_name: dns.clone(),
         private_ip_address: Some(row.address.to_string()),
         private_ip_addresses: Some(vec![api::NetworkInterfacePrivateIpAddress {
             association,
             primary: Some(true),
-            private_dns_name: Some(dns),
+            private_dns_name: dns,
             private_ip_address: Some(row.address.to_string()),
         }]),
-        requester_managed: Some(true),
-        source_dest_check: Some(true),
-        status: Some(if is_placed {
+        requester_managed: Some(is_managed),
+        source_dest_check: Some(checks_source),
+        status: Some(if is_attached {
             api::NetworkInterfaceStatus::InUse
         } else {
             api::NetworkInterfaceStatus::Available
         }),
         subnet_id: Some(row.subnet.to_string()),
-        tag_set: Some(vec![]),
+        tag_set: Some(tags::to_wire(tags)),
         vpc_id: Some(row.vpc.to_string()),
         ..api::NetworkInterface::default()
     }

@@ -1,16 +1,27 @@
-//! Amazon EC2, as far as tasks need it: the default VPC and what is in it, and security groups.
+//! Amazon EC2, as far as tasks need it: VPCs and what they are made of, and security groups.
 
+mod acls;
+mod addresses;
+mod associations;
+mod change;
+mod dhcp;
+mod empty;
 mod errors;
 mod explain;
 mod filter;
 mod groups;
 mod interfaces;
+mod internet_gateways;
 mod limits;
-mod network;
+mod nat_gateways;
 mod operations;
+mod refusal;
 mod resources;
-mod routing;
+mod route_tables;
+mod routes;
+mod subnets;
 mod tags;
+mod vpcs;
 mod zones;
 
 use std::sync::Arc;
@@ -27,7 +38,7 @@ use tracing::warn;
 
 pub use explain::explain;
 
-/// The service. What it shows follows from rows and from the region's plan of addresses.
+/// The service. What it shows follows from rows, and for the default VPC from the region's plan of addresses.
 #[derive(Debug)]
 pub struct Ec2 {
     pub control: Arc<Control>,
@@ -116,7 +127,8 @@ fn report_overlaps(range: Cidr, taken: &[Cidr]) {
 /// Whether anything runs, or waits, that was told an address: an interface's, or the resolver's.
 fn is_in_use(view: &View) -> bool {
     let waits = view.unplaced_tasks().next().is_some();
-    waits || view.interfaces.iter().next().is_some() || view.occupied_instances().next().is_some()
+    let holds_some = view.interfaces.iter().any(|interface| !interface.is_apart);
+    waits || holds_some || view.occupied_instances().next().is_some()
 }
 
 #[cfg(test)]

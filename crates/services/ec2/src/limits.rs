@@ -13,3 +13,21 @@ pub(crate) const DELETED_ROWS_MAX: usize = 400;
 pub(crate) const TAGGED_RESOURCES_MAX: usize = 400;
 pub(crate) const FILTERS_MAX: usize = 50;
 pub(crate) const FILTER_VALUES_MAX: usize = 200;
+/// VPCs of an account that it made.
+pub(crate) const VPCS_MAX: usize = 100;
+/// Blocks of addresses of a VPC, the first included.
+pub(crate) const VPC_BLOCKS_MAX: usize = 5;
+pub(crate) const SUBNETS_PER_VPC_MAX: usize = 200;
+pub(crate) const ROUTE_TABLES_PER_VPC_MAX: usize = 200;
+pub(crate) const ROUTES_PER_TABLE_MAX: usize = 500;
+pub(crate) const INTERNET_GATEWAYS_MAX: usize = 100;
+pub(crate) const NAT_GATEWAYS_MAX: usize = 300;
+pub(crate) const ADDRESSES_MAX: usize = 500;
+pub(crate) const ACLS_PER_VPC_MAX: usize = 200;
+/// Entries of a network ACL in one direction, to which Amazon's 20 can be raised.
+pub(crate) const ACL_ENTRIES_PER_DIRECTION_MAX: usize = 40;
+pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
+/// Interfaces of a subnet that were made by hand.
+pub(crate) const INTERFACES_MAX: usize = 5_000;
+/// How long what came to an end with a NAT gateway is shown.
+pub(crate) const NAT_GATEWAY_SHOWN_MS: u64 = 3_600_000;

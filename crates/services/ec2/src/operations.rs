@@ -1,29 +1,80 @@
 //! Every operation, and which function does it.
 
-use crate::{Ec2, groups, interfaces, network, routing, tags, zones};
+use crate::{
+    Ec2, acls, addresses, dhcp, empty, groups, interfaces, internet_gateways, nat_gateways,
+    route_tables, routes, subnets, tags, vpcs, zones,
+};
 
 ec2_api::forward! {
     Ec2 {
+        allocate_address => addresses::allocate_address;
+        associate_address => addresses::associate_address;
+        associate_dhcp_options => dhcp::associate_dhcp_options;
+        associate_route_table => route_tables::associate_route_table;
+        associate_vpc_cidr_block => vpcs::associate_vpc_cidr_block;
+        attach_internet_gateway => internet_gateways::attach_internet_gateway;
         authorize_security_group_egress => groups::authorize_security_group_egress;
         authorize_security_group_ingress => groups::authorize_security_group_ingress;
+        create_default_subnet => subnets::create_default_subnet;
+        create_default_vpc => vpcs::create_default_vpc;
+        create_dhcp_options => dhcp::create_dhcp_options;
+        create_internet_gateway => internet_gateways::create_internet_gateway;
+        create_nat_gateway => nat_gateways::create_nat_gateway;
+        create_network_acl => acls::create_network_acl;
+        create_network_acl_entry => acls::create_network_acl_entry;
+        create_network_interface => interfaces::create_network_interface;
+        create_route => routes::create_route;
+        create_route_table => route_tables::create_route_table;
         create_security_group => groups::create_security_group;
+        create_subnet => subnets::create_subnet;
         create_tags => tags::create_tags;
+        create_vpc => vpcs::create_vpc;
+        delete_dhcp_options => dhcp::delete_dhcp_options;
+        delete_internet_gateway => internet_gateways::delete_internet_gateway;
+        delete_nat_gateway => nat_gateways::delete_nat_gateway;
+        delete_network_acl => acls::delete_network_acl;
+        delete_network_acl_entry => acls::delete_network_acl_entry;
+        delete_network_interface => interfaces::delete_network_interface;
+        delete_route => routes::delete_route;
+        delete_route_table => route_tables::delete_route_table;
         delete_security_group => groups::delete_security_group;
+        delete_subnet => subnets::delete_subnet;
         delete_tags => tags::delete_tags;
+        delete_vpc => vpcs::delete_vpc;
         describe_account_attributes => zones::describe_account_attributes;
+        describe_addresses => addresses::describe_addresses;
+        describe_addresses_attribute => addresses::describe_addresses_attribute;
         describe_availability_zones => zones::describe_availability_zones;
-        describe_internet_gateways => routing::describe_internet_gateways;
+        describe_dhcp_options => dhcp::describe_dhcp_options;
+        describe_internet_gateways => internet_gateways::describe_internet_gateways;
+        describe_managed_prefix_lists => empty::describe_managed_prefix_lists;
+        describe_nat_gateways => nat_gateways::describe_nat_gateways;
+        describe_network_acls => acls::describe_network_acls;
         describe_network_interfaces => interfaces::describe_network_interfaces;
+        describe_prefix_lists => empty::describe_prefix_lists;
         describe_regions => zones::describe_regions;
-        describe_route_tables => routing::describe_route_tables;
+        describe_route_tables => route_tables::describe_route_tables;
         describe_security_group_rules => groups::describe_security_group_rules;
         describe_security_groups => groups::describe_security_groups;
-        describe_subnets => network::describe_subnets;
+        describe_subnets => subnets::describe_subnets;
         describe_tags => tags::describe_tags;
-        describe_vpc_attribute => routing::describe_vpc_attribute;
-        describe_vpcs => network::describe_vpcs;
-        describe_vpn_gateways => routing::describe_vpn_gateways;
+        describe_vpc_attribute => vpcs::describe_vpc_attribute;
+        describe_vpc_endpoints => empty::describe_vpc_endpoints;
+        describe_vpcs => vpcs::describe_vpcs;
+        describe_vpn_gateways => empty::describe_vpn_gateways;
+        detach_internet_gateway => internet_gateways::detach_internet_gateway;
+        disassociate_address => addresses::disassociate_address;
+        disassociate_route_table => route_tables::disassociate_route_table;
+        disassociate_vpc_cidr_block => vpcs::disassociate_vpc_cidr_block;
+        modify_network_interface_attribute => interfaces::modify_network_interface_attribute;
         modify_security_group_rules => groups::modify_security_group_rules;
+        modify_subnet_attribute => subnets::modify_subnet_attribute;
+        modify_vpc_attribute => vpcs::modify_vpc_attribute;
+        release_address => addresses::release_address;
+        replace_network_acl_association => acls::replace_network_acl_association;
+        replace_network_acl_entry => acls::replace_network_acl_entry;
+        replace_route => routes::replace_route;
+        replace_route_table_association => route_tables::replace_route_table_association;
         revoke_security_group_egress => groups::revoke_security_group_egress;
         revoke_security_group_ingress => groups::revoke_security_group_ingress;
         update_security_group_rule_descriptions_egress => groups::update_security_group_rule_descriptions_egress;

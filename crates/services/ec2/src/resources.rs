@@ -6,6 +6,7 @@ use model::View;
 
 use crate::Ec2;
 use crate::errors::{Kind, Refusal};
+use crate::interfaces;
 
 /// A kind of resource that is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,24 @@ pub(crate) enum Resource {
     Subnet,
     SecurityGroup,
     SecurityGroupRule,
+    RouteTable,
+    InternetGateway,
+    NatGateway,
+    Address,
+    NetworkAcl,
+    DhcpOptions,
+    NetworkInterface,
 }
 
 impl Resource {
-    const ALL: [(Self, &str, &str); 4] = [
+    const ALL: [(Self, &str, &str); 11] = [
+        (Self::RouteTable, "rtb", "route-table"),
+        (Self::InternetGateway, "igw", "internet-gateway"),
+        (Self::NatGateway, "nat", "natgateway"),
+        (Self::Address, "eipalloc", "elastic-ip"),
+        (Self::NetworkAcl, "acl", "network-acl"),
+        (Self::DhcpOptions, "dopt", "dhcp-options"),
+        (Self::NetworkInterface, "eni", "network-interface"),
         (Self::Vpc, "vpc", "vpc"),
         (Self::Subnet, "subnet", "subnet"),
         (Self::SecurityGroup, "sg", "security-group"),
@@ -37,6 +52,13 @@ impl Resource {
             Self::Subnet => "subnet",
             Self::SecurityGroup => "security-group",
             Self::SecurityGroupRule => "security-group-rule",
+            Self::RouteTable => "route-table",
+            Self::InternetGateway => "internet-gateway",
+            Self::NatGateway => "natgateway",
+            Self::Address => "elastic-ip",
+            Self::NetworkAcl => "network-acl",
+            Self::DhcpOptions => "dhcp-options",
+            Self::NetworkInterface => "network-interface",
         }
     }
 
@@ -52,12 +74,24 @@ impl Resource {
         id: &str,
     ) -> Result<(), Refusal> {
         let account = caller.account;
-        let vpc = || ec2.control.vpc(view, account);
+        let network = ec2.control.network(view, account);
         let (is_there, kind) = match self {
-            Self::Vpc => (vpc().is_some_and(|vpc| vpc.id.as_str() == id), Kind::Vpc),
-            Self::Subnet => {
-                let found = vpc().and_then(|vpc| vpc.subnet(&id.parse().ok()?).map(|_| ()));
-                (found.is_some(), Kind::Subnet)
+            Self::Vpc => (is(id, |id| network.vpc(id).is_some()), Kind::Vpc),
+            Self::Subnet => (is(id, |id| network.subnet(id).is_some()), Kind::Subnet),
+            Self::RouteTable => (is(id, |id| network.table(id).is_some()), Kind::RouteTable),
+            Self::InternetGateway => {
+                (is(id, |id| network.gateway(id).is_some()), Kind::InternetGateway)
+            }
+            Self::NatGateway => {
+                (is(id, |id| view.nat_gateways.get(account, id).is_some()), Kind::NatGateway)
+            }
+            Self::Address => {
+                (is(id, |id| view.elastic_addresses.get(account, id).is_some()), Kind::Address)
+            }
+            Self::NetworkAcl => (is(id, |id| network.acl(id).is_some()), Kind::NetworkAcl),
+            Self::DhcpOptions => (is(id, |id| network.dhcp(id).is_some()), Kind::DhcpOptions),
+            Self::NetworkInterface => {
+                (is(id, |id| interfaces::find(&network, id).is_some()), Kind::NetworkInterface)
             }
             Self::SecurityGroup => {
                 let parsed = id.parse::<SecurityGroupId>().ok();
@@ -72,6 +106,11 @@ impl Resource {
         };
         if is_there { Ok(()) } else { Err(Refusal::Missing(kind, id.to_owned())) }
     }
+}
+
+/// Whether an id is well formed, and one of what is there.
+fn is<T: std::str::FromStr>(id: &str, is_there: impl Fn(&T) -> bool) -> bool {
+    id.parse().ok().is_some_and(|id| is_there(&id))
 }
 
 #[cfg(test)]

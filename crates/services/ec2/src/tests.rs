@@ -191,6 +191,7 @@ fn with_interface(world: &TestEc2, view: &View, subnet: &Subnet, now: Timestamp)
         mac: mac_of(address),
         assign_public_ip: true,
         created_at: now,
+        is_apart: false,
     });
     batch
 }
@@ -234,7 +235,7 @@ async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
     let answer = ec2.describe_vpc_attribute(&root, asked).await.unwrap();
     assert_eq!(answer.enable_dns_support.unwrap().value, Some(true));
     assert_eq!(answer.enable_dns_hostnames, None);
-    let asked = attribute("vpc-none", VpcAttributeName::EnableDnsSupport);
+    let asked = attribute("vpc-00000000", VpcAttributeName::EnableDnsSupport);
     let error = ec2.describe_vpc_attribute(&root, asked).await.unwrap_err();
     assert_eq!(error.code, "InvalidVpcID.NotFound");
     let filters = filter("association.main", "true");
@@ -258,3 +259,5 @@ async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
     let none = ec2.describe_vpn_gateways(&root, request).await.unwrap();
     assert_eq!(none.vpn_gateways, Some(vec![]));
 }
+
+mod networks;

@@ -182,9 +182,8 @@ fn read_network(
     if given.is_none() && definition.network_mode != NetworkMode::Awsvpc {
         return Ok(None);
     }
-    let vpc = ecs.control.own_vpc(view, caller)?;
-    if task_template::read_network(given, definition, kind, (view, caller.account, &vpc))?.is_none()
-    {
+    let network = ecs.control.network(view, caller.account);
+    if task_template::read_network(given, definition, kind, &network)?.is_none() {
         return Ok(None);
     }
     let mut kept = given.cloned().unwrap_or_default();

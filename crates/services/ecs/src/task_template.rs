@@ -21,11 +21,13 @@ use longshore_types::{
     AccountId, ClusterName, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, TaskId,
     Timestamp, Uuid,
 };
+use model::network::Network;
+use model::table::Record as _;
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, ContainerOverride, Desired, HostPort,
     LaunchType, Need, Overrides, Phase, SeenContainer, Task, TaskInterface, TaskService, Times,
 };
-use model::vpc::{self, Interface, InterfaceUser, Subnet, Vpc, region_account};
+use model::vpc::{self, Interface, InterfaceUser, Subnet, region_account};
 use model::{
     ClientToken, Cluster, Compatibility, ContainerNeeds, Index, NetworkMode, ServiceRevision, Tags,
     TaskDefinition, TaskDefinitionStatus, View,
@@ -76,7 +78,6 @@ pub(crate) struct TaskTemplate<'v> {
     overrides: Overrides,
     enable_execute_command: bool,
     network: Option<NetworkRequest>,
-    vpc: Vpc,
     pub(crate) need: Need,
     cpu: Option<CpuUnits>,
     memory: Option<MemoryMib>,
@@ -131,11 +132,9 @@ impl<'v> TaskTemplate<'v> {
         }
         let cpu = overrides::cpu(&overrides).or(definition.cpu);
         let memory = overrides::memory(&overrides).or(definition.memory);
-        let vpc = ecs.control.own_vpc(view, caller)?;
-        let network = {
-            let given = common.network_configuration.as_ref();
-            network::read(given, definition, kind, (view, caller.account, &vpc))?
-        };
+        let given = common.network_configuration.as_ref();
+        let network = ecs.control.network(view, caller.account);
+        let network = network::read(given, definition, kind, &network)?;
         Ok(Self {
             scope: ecs.control.scope(caller),
             cluster: cluster.name.clone(),
@@ -146,7 +145,6 @@ impl<'v> TaskTemplate<'v> {
             tags: tags(common, definition, &cluster.name)?,
             enable_execute_command: common.enable_execute_command.unwrap_or(false),
             network,
-            vpc,
             need: need(definition, &overrides, cpu, memory),
             cpu,
             memory,
@@ -295,11 +293,11 @@ impl<'v> TaskTemplate<'v> {
             })
             .collect();
         let is_taken = |address: Ipv4Addr| {
-            view.interfaces.get(region_account(), &address).is_some()
-                || taken_now.iter().any(|taken| taken.address == address)
+            let id = Network::interface_id(&request.vpc, address);
+            view.interfaces.get(region_account(), &id).is_some()
+                || taken_now.iter().any(|taken| taken.id() == id)
         };
-        let mut subnets =
-            request.subnets_by_seed(&self.vpc, view, self.scope.account, &taken_now, seed);
+        let mut subnets = request.subnets_by_seed(view, self.scope.account, &taken_now, seed);
         subnets.sort_by_key(|subnet| zone.is_some_and(|zone| subnet.zone != zone));
         let (subnet, address) = subnets
             .into_iter()
@@ -334,13 +332,14 @@ impl<'v> TaskTemplate<'v> {
             eni: eni.clone(),
             owner: self.scope.clone(),
             user: InterfaceUser::Task { cluster: self.cluster.clone(), task, attachment },
-            vpc: self.vpc.id.clone(),
+            vpc: request.vpc.id.clone(),
             subnet: subnet.id.clone(),
             security_groups: request.security_groups.clone(),
             zone: subnet.zone.clone(),
             mac: mac.clone(),
             assign_public_ip: request.assign_public_ip,
             created_at: now,
+            is_apart: !request.vpc.is_default,
         };
         let interface = TaskInterface {
             attachment,
@@ -352,6 +351,7 @@ impl<'v> TaskTemplate<'v> {
             private_dns_name: vpc::private_dns_name(address, &self.scope.region),
             assign_public_ip: request.assign_public_ip,
             phase: AttachmentPhase::Precreated,
+            own_vpc: (!request.vpc.is_default).then(|| request.vpc.id.clone()),
         };
         (row, interface)
     }

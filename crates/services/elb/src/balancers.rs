@@ -7,7 +7,7 @@ use control::Permission;
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{self, Attributes, BalancerKind};
-use model::vpc::region_account;
+use model::vpc::{InterfaceId, region_account};
 use model::{ElbBalancer, Index, Key, Tags, View};
 use store::Batch;
 
@@ -313,7 +313,7 @@ pub(crate) async fn delete_load_balancer(
             batch.delete(key);
         }
         for zone in &row.zones {
-            batch.delete(Key::Interface(region_account(), zone.address));
+            batch.delete(Key::Interface(region_account(), InterfaceId::shared(zone.address)));
         }
         batch.delete(Key::ElbBalancer(account, row.path()));
         Ok((batch, ()))

@@ -180,8 +180,9 @@ impl Reconciler for Publisher {
             | Key::ElbTarget(..)
             | Key::AcmCertificate(..) => true,
             // A target's address may be another's from now on.
-            Key::Interface(_, address) => {
-                view.elb_targets.iter().any(|row| row.address == *address)
+            Key::Interface(_, id) => {
+                let is_its = |row: &Arc<ElbTarget>| row.address == id.address;
+                id.vpc.is_none() && view.elb_targets.iter().any(is_its)
             }
             _ => false,
         };

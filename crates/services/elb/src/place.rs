@@ -9,7 +9,7 @@ use control::Permission;
 use elb_api as api;
 use longshore_types::{EniId, SecurityGroupId, Timestamp, VpcId};
 use model::elb::{BalancerKind, BalancerZone};
-use model::vpc::{Interface, InterfaceUser, Subnet, Vpc, mac_of, region_account};
+use model::vpc::{Interface, InterfaceId, InterfaceUser, Subnet, Vpc, mac_of, region_account};
 use model::{ElbBalancer, Key, View};
 use store::Batch;
 
@@ -45,9 +45,9 @@ pub(crate) fn read(
     asked: &Asked<'_>,
 ) -> Result<Places, ApiError> {
     let vpc = it.control.own_vpc(view, caller)?;
-    let subnets = read_subnets(&vpc, kind, asked)?;
+    let subnets = read_subnets(view, caller, &vpc, kind, asked)?;
     let groups = match asked.groups {
-        Some(given) if !given.is_empty() => read_groups(view, caller, given)?,
+        Some(given) if !given.is_empty() => read_groups(view, caller, &vpc.id, given)?,
         Some(_) | None => match kind {
             BalancerKind::Application => vec![vpc.security_group.clone()],
             BalancerKind::Network => vec![],
@@ -56,7 +56,13 @@ pub(crate) fn read(
     Ok(Places { vpc: vpc.id, subnets, groups })
 }
 
-fn read_subnets(vpc: &Vpc, kind: BalancerKind, asked: &Asked<'_>) -> Result<Vec<Subnet>, ApiError> {
+fn read_subnets(
+    view: &View,
+    caller: &Caller,
+    vpc: &Vpc,
+    kind: BalancerKind,
+    asked: &Asked<'_>,
+) -> Result<Vec<Subnet>, ApiError> {
     let mut ids: Vec<&str> = asked.subnets.unwrap_or_default().iter().map(String::as_str).collect();
     let mappings = asked.mappings.unwrap_or_default();
     if !ids.is_empty() && !mappings.is_empty() {
@@ -87,7 +93,15 @@ fn read_subnets(vpc: &Vpc, kind: BalancerKind, asked: &Asked<'_>) -> Result<Vec<
     for id in ids {
         let missing = || Refusal::NoSubnet(id.to_owned());
         let parsed = id.parse().map_err(|_| missing())?;
-        let subnet = vpc.subnet(&parsed).ok_or_else(missing)?;
+        let of_another = || match view.subnets.get(caller.account, &parsed) {
+            Some(other) => Refusal::Unsupported(format!(
+                "Load balancers in subnet {id} of {} are not available in this region: they are in the \
+                 default VPC",
+                other.vpc
+            )),
+            None => missing(),
+        };
+        let subnet = vpc.subnet(&parsed).ok_or_else(of_another)?;
         if !zones.insert(subnet.zone.clone()) {
             let message = format!(
                 "A load balancer cannot be attached to multiple subnets in the same Availability Zone ({})",
@@ -108,13 +122,22 @@ fn read_subnets(vpc: &Vpc, kind: BalancerKind, asked: &Asked<'_>) -> Result<Vec<
 fn read_groups(
     view: &View,
     caller: &Caller,
+    vpc: &VpcId,
     given: &[String],
 ) -> Result<Vec<SecurityGroupId>, ApiError> {
     let mut groups = Vec::new();
     for id in given {
         let parsed: Option<SecurityGroupId> = id.parse().ok();
-        let known = parsed.filter(|id| view.security_group(caller.account, id).is_some());
-        groups.push(known.ok_or_else(|| Refusal::NoSecurityGroup(id.clone()))?);
+        let found = parsed.and_then(|id| view.security_group(caller.account, &id));
+        let found = found.ok_or_else(|| Refusal::NoSecurityGroup(id.clone()))?.group;
+        if found.vpc != *vpc {
+            let message = format!(
+                "Security group '{id}' and the load balancer belong to different networks ({} and {vpc})",
+                found.vpc
+            );
+            return Err(Refusal::Configuration(message).into());
+        }
+        groups.push(found.id);
     }
     groups.sort();
     groups.dedup();
@@ -135,7 +158,7 @@ pub(crate) fn set_zones(
         .into_iter()
         .partition(|zone| subnets.iter().any(|subnet| subnet.id == zone.subnet));
     for zone in gone {
-        batch.delete(Key::Interface(region_account(), zone.address));
+        batch.delete(Key::Interface(region_account(), InterfaceId::shared(zone.address)));
     }
     row.zones = kept;
     let id = it.control.ids.id16();
@@ -144,14 +167,15 @@ pub(crate) fn set_zones(
         if row.zones.iter().any(|zone| zone.subnet == subnet.id) {
             continue;
         }
-        let is_taken =
-            |address: Ipv4Addr| view.interfaces.get(region_account(), &address).is_some();
+        let is_taken = |address: Ipv4Addr| {
+            view.interfaces.get(region_account(), &InterfaceId::shared(address)).is_some()
+        };
         let Some(address) = subnet.free_address(seed, is_taken) else {
             let message = format!("Not enough IP space available in {}", subnet.id);
             return Err(ApiError::client("InvalidSubnet", message));
         };
         let eni = EniId::mint(it.control.ids.as_ref());
-        batch.rely(Key::Interface(region_account(), address));
+        batch.rely(Key::Interface(region_account(), InterfaceId::shared(address)));
         batch.put(Interface {
             address,
             eni: eni.clone(),
@@ -164,6 +188,7 @@ pub(crate) fn set_zones(
             mac: mac_of(address),
             assign_public_ip: !row.is_internal,
             created_at: now,
+            is_apart: false,
         });
         let (zone, subnet) = (subnet.zone.clone(), subnet.id.clone());
         row.zones.push(BalancerZone { zone, subnet, eni, address });
@@ -202,7 +227,7 @@ pub(crate) async fn set_subnets(
             mappings: input.subnet_mappings.as_deref(),
             groups: None,
         };
-        let subnets = read_subnets(&vpc, known.kind, &asked)?;
+        let subnets = read_subnets(view, caller, &vpc, known.kind, &asked)?;
         let mut batch = Batch::on(view);
         let mut row = ElbBalancer::clone(known);
         set_zones(it, view, &mut batch, &mut row, &subnets, now)?;
@@ -240,12 +265,13 @@ pub(crate) async fn set_security_groups(
         if given.is_empty() {
             return invalid("At least one security group must be specified");
         }
-        let groups = read_groups(view, caller, &given)?;
+        let groups = read_groups(view, caller, &known.vpc, &given)?;
         let mut batch = Batch::on(view);
         let row = ElbBalancer { security_groups: groups.clone(), ..ElbBalancer::clone(known) };
         if row != **known {
             for zone in &row.zones {
-                let interface = view.interfaces.get(region_account(), &zone.address);
+                let id = InterfaceId::shared(zone.address);
+                let interface = view.interfaces.get(region_account(), &id);
                 if let Some(interface) = interface {
                     let mut interface = Interface::clone(interface);
                     interface.security_groups.clone_from(&groups);

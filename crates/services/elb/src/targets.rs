@@ -10,7 +10,7 @@ use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::{AddressPlanId, region_account};
+use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -33,7 +33,7 @@ pub(crate) fn of_group<'v>(
 /// Whether another account's interface has a target's address by now. All accounts draw on one range, and balancers reach
 /// every task whatever its security groups say.
 pub(crate) fn is_anothers(view: &View, group: &ElbGroup, row: &ElbTarget) -> bool {
-    let interface = view.interfaces.get(region_account(), &row.address);
+    let interface = view.interfaces.get(region_account(), &InterfaceId::shared(row.address));
     group.targets == GroupTargets::Ip
         && interface.is_some_and(|interface| interface.owner.account != row.scope.account)
 }
@@ -84,7 +84,7 @@ fn place(
             };
             let vpc = it.control.own_vpc(view, caller)?;
             let subnet = vpc.subnets.iter().find(|subnet| subnet.block.contains(address));
-            let interface = view.interfaces.get(region_account(), &address);
+            let interface = view.interfaces.get(region_account(), &InterfaceId::shared(address));
             if interface.is_some_and(|row| row.owner.account != caller.account) {
                 let message = format!("The IP address '{id}' is not one of this account's");
                 return Err(Refusal::Target(message).into());

@@ -60,6 +60,7 @@ pub fn task(seed: u64) -> Task {
             private_dns_name: "ip-172-31-0-4.ec2.internal".to_owned(),
             assign_public_ip: false,
             phase: AttachmentPhase::Precreated,
+            own_vpc: None,
         })),
         containers: vec![Container {
             id: Uuid::from_random([7; 16]),

@@ -56,6 +56,11 @@ pub(crate) async fn describe_security_groups(
     let by_name =
         |name: &str| GroupRefusal::NameMissing { name: name.to_owned(), vpc: vpc.clone() }.into();
     let names = input.group_names.as_deref();
+    let is_named = names.is_some_and(|names| !names.is_empty());
+    // Names are those of the default VPC: in another one a group may have the same.
+    let is_meant =
+        |group: &api::SecurityGroup| !is_named || group.vpc_id.as_deref() == Some(vpc.as_str());
+    let groups: Vec<api::SecurityGroup> = groups.into_iter().filter(is_meant).collect();
     let groups = by_id(groups, names, |group| group.group_name.as_deref(), by_name)?;
     let name_of = |id: &str| {
         let found = named.iter().find(|group| group.id.as_str() == id);

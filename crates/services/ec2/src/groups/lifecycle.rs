@@ -3,7 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use longshore_types::{Cidr, SecurityGroupId, SecurityGroupRuleId, VpcId};
+use longshore_types::{Cidr, IdSource, SecurityGroupId, SecurityGroupRuleId, VpcId};
 use model::security_group::DEFAULT_GROUP;
 use model::{Ec2Tags, Index, Key, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, View};
 use store::Batch;
@@ -35,7 +35,8 @@ pub(crate) async fn create_security_group(
         unless_dry(input.dry_run)?;
         let mut batch = Batch::on(view);
         let id = group.id.clone();
-        batch.put(all_egress(ec2, &group));
+        batch.put(all_egress(ec2.control.ids.as_ref(), &group));
+        batch.rely(Key::Vpc(caller.account, group.vpc.clone()));
         batch.put(group);
         if !tags.is_empty() {
             let resource = id.as_str().into();
@@ -59,12 +60,11 @@ fn decide(
 ) -> Result<SecurityGroup, Refusal> {
     let name = checked_name(input.group_name.as_deref())?;
     let description = checked_text("GroupDescription", input.description.as_deref())?;
-    let default = default_vpc(ec2, view, caller)?;
     let vpc: VpcId = match input.vpc_id.as_deref().filter(|id| !id.is_empty()) {
-        None => default,
+        None => default_vpc(ec2, view, caller)?,
         Some(id) => {
             let parsed = id.parse().map_err(|_| Refusal::Malformed(Kind::Vpc, id.to_owned()))?;
-            if parsed != default {
+            if ec2.control.network(view, caller.account).vpc(&parsed).is_none() {
                 return Err(Refusal::Missing(Kind::Vpc, id.to_owned()));
             }
             parsed
@@ -107,11 +107,11 @@ fn checked_text(what: &'static str, given: Option<&str>) -> Result<String, Refus
 }
 
 /// What a new group allows: everything out.
-fn all_egress(ec2: &Ec2, group: &SecurityGroup) -> SecurityGroupRule {
+pub(crate) fn all_egress(ids: &dyn IdSource, group: &SecurityGroup) -> SecurityGroupRule {
     let anywhere = Cidr::from_octets([0; 4], 0).expect("zero bits are a prefix");
     SecurityGroupRule {
         account: group.account,
-        id: SecurityGroupRuleId::mint(ec2.control.ids.as_ref()),
+        id: SecurityGroupRuleId::mint(ids),
         group: group.id.clone(),
         is_egress: true,
         matches: RuleMatch { protocol: None, ports: None, peer: RulePeer::Ipv4(anywhere) },

@@ -13,7 +13,7 @@ mod wire;
 
 pub(crate) use authorize::{authorize_security_group_egress, authorize_security_group_ingress};
 pub(crate) use describe::{describe_security_group_rules, describe_security_groups};
-pub(crate) use lifecycle::{create_security_group, delete_security_group};
+pub(crate) use lifecycle::{all_egress, create_security_group, delete_security_group};
 pub(crate) use modify::{
     modify_security_group_rules, update_security_group_rule_descriptions_egress,
     update_security_group_rule_descriptions_ingress,
@@ -75,7 +75,11 @@ impl GroupRef {
     }
 }
 
-fn group_by_id(view: &View, account: AccountId, id: &str) -> Result<WholeGroup, Refusal> {
+pub(crate) fn group_by_id(
+    view: &View,
+    account: AccountId,
+    id: &str,
+) -> Result<WholeGroup, Refusal> {
     let parsed: SecurityGroupId =
         id.parse().map_err(|_| Refusal::Malformed(Kind::SecurityGroup, id.to_owned()))?;
     let found = view.security_group(account, &parsed);

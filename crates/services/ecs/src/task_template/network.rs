@@ -3,6 +3,7 @@
 use aws_wire::ApiError;
 use ecs_api as api;
 use longshore_types::{AccountId, SecurityGroupId, SubnetId};
+use model::network::Network;
 use model::task::LaunchType;
 use model::vpc::{Interface, Subnet, Vpc};
 use model::{Index, NetworkMode, TaskDefinition, View};
@@ -15,6 +16,8 @@ const GROUPS_MAX: usize = 5;
 /// Where a task's interface may be, and what guards it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkRequest {
+    /// In which the subnets are.
+    pub(super) vpc: Vpc,
     pub(super) subnets: Vec<SubnetId>,
     pub(super) security_groups: Vec<SecurityGroupId>,
     pub(super) assign_public_ip: bool,
@@ -22,16 +25,15 @@ pub(crate) struct NetworkRequest {
 
 impl NetworkRequest {
     /// The subnets that were named, the emptiest first: that is how tasks spread over zones.
-    pub(super) fn subnets_by_seed<'v>(
+    pub(super) fn subnets_by_seed(
         &self,
-        vpc: &'v Vpc,
         view: &View,
         account: AccountId,
         taken_now: &[&Interface],
         seed: u64,
-    ) -> Vec<&'v Subnet> {
+    ) -> Vec<&Subnet> {
         let mut subnets: Vec<&Subnet> =
-            self.subnets.iter().filter_map(|id| vpc.subnet(id)).collect();
+            self.subnets.iter().filter_map(|id| self.vpc.subnet(id)).collect();
         let turn = usize::try_from(seed % 1_024).unwrap_or(0) % subnets.len().max(1);
         subnets.rotate_left(turn);
         subnets.sort_by_key(|subnet| {
@@ -47,7 +49,7 @@ pub(crate) fn read(
     given: Option<&api::NetworkConfiguration>,
     definition: &TaskDefinition,
     kind: LaunchType,
-    (view, account, vpc): (&View, AccountId, &Vpc),
+    network: &Network<'_>,
 ) -> Result<Option<NetworkRequest>, ApiError> {
     let given = given.and_then(|given| given.awsvpc_configuration.as_ref());
     let refuse = |message: &str| Err(Refusal::invalid(message).into());
@@ -71,17 +73,14 @@ pub(crate) fn read(
     if assign_public_ip && kind != LaunchType::Fargate {
         return refuse("Assign public IP is not supported for this launch type.");
     }
-    Ok(Some(NetworkRequest {
-        subnets: subnets(given.subnets.as_deref().unwrap_or_default(), vpc)?,
-        security_groups: groups(
-            given.security_groups.as_deref().unwrap_or_default(),
-            (view, account, vpc),
-        )?,
-        assign_public_ip,
-    }))
+    let (vpc, subnets) = subnets(given.subnets.as_deref().unwrap_or_default(), network)?;
+    let groups = given.security_groups.as_deref().unwrap_or_default();
+    let security_groups = groups_of(groups, network, &vpc)?;
+    Ok(Some(NetworkRequest { vpc, subnets, security_groups, assign_public_ip }))
 }
 
-fn subnets(given: &[String], vpc: &Vpc) -> Result<Vec<SubnetId>, ApiError> {
+/// The subnets that are named, and the one VPC that they are of.
+fn subnets(given: &[String], network: &Network<'_>) -> Result<(Vpc, Vec<SubnetId>), ApiError> {
     if given.is_empty() {
         return Err(Refusal::invalid("subnets can not be empty.").into());
     }
@@ -89,27 +88,47 @@ fn subnets(given: &[String], vpc: &Vpc) -> Result<Vec<SubnetId>, ApiError> {
         let message = format!("subnets can have at most {SUBNETS_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
+    let mut vpc: Option<Vpc> = None;
     let mut subnets: Vec<SubnetId> = Vec::new();
     for text in given {
-        let id = text.parse().ok().filter(|id| vpc.subnet(id).is_some());
-        let Some(id) = id else {
+        let row = text.parse().ok().and_then(|id| network.subnet(&id));
+        let of = row.as_ref().and_then(|row| network.whole_vpc(&row.vpc));
+        let (Some(row), Some(of)) = (row, of) else {
             let message = format!(
                 "Error retrieving subnet information for [{text}]: The subnet ID '{text}' does \
                  not exist (ErrorCode: InvalidSubnetID.NotFound)"
             );
             return Err(Refusal::invalid(message).into());
         };
-        if !subnets.contains(&id) {
-            subnets.push(id);
+        if !of.is_default {
+            let message = format!(
+                "Tasks in subnet {text} of {} are not available in this region: its hosts connect the \
+                 default VPC alone.",
+                of.id
+            );
+            return Err(Refusal::unsupported(message).into());
+        }
+        let first = vpc.get_or_insert(of);
+        if first.id != row.vpc {
+            let message = format!(
+                "Subnets must be of one VPC: {} is of {}, {text} of {}.",
+                given[0], first.id, row.vpc
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+        if !subnets.contains(&row.id) {
+            subnets.push(row.id.clone());
         }
     }
-    Ok(subnets)
+    let vpc = vpc.expect("at least one subnet is given, and each is of a VPC");
+    Ok((vpc, subnets))
 }
 
 /// Without any, the VPC's default group.
-fn groups(
+fn groups_of(
     given: &[String],
-    (view, account, vpc): (&View, AccountId, &Vpc),
+    network: &Network<'_>,
+    vpc: &Vpc,
 ) -> Result<Vec<SecurityGroupId>, ApiError> {
     if given.len() > GROUPS_MAX {
         let message = format!("securityGroups can have at most {GROUPS_MAX} items.");
@@ -121,7 +140,7 @@ fn groups(
     let mut groups: Vec<SecurityGroupId> = Vec::new();
     for text in given {
         let id = text.parse().ok();
-        let found = id.and_then(|id| view.security_group(account, &id));
+        let found = id.and_then(|id| network.view().security_group(network.account(), &id));
         let Some(found) = found else {
             let message = format!(
                 "Error retrieving security group information for [{text}]: The security group \

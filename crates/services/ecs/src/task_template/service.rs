@@ -66,10 +66,9 @@ impl<'v> TaskTemplate<'v> {
         let definition = view.task_definitions.get(account, &source.definition);
         let definition: &'v TaskDefinition = definition
             .ok_or_else(|| Refusal::client(format!("{} does not exist.", source.definition)))?;
-        let vpc = ecs.control.vpc(view, account);
-        let vpc = vpc.ok_or_else(|| Refusal::client("The default VPC has no addresses yet."))?;
         let given = source.network.as_ref().map(read_network).transpose()?;
-        let network = network::read(given.as_ref(), definition, kind, (view, account, &vpc))?;
+        let network = ecs.control.network(view, account);
+        let network = network::read(given.as_ref(), definition, kind, &network)?;
         let is_fargate = kind == LaunchType::Fargate;
         Ok(Self {
             scope: service.scope.clone(),
@@ -83,7 +82,6 @@ impl<'v> TaskTemplate<'v> {
             overrides: Overrides::default(),
             enable_execute_command: service.enable_execute_command,
             network,
-            vpc,
             need: need(definition, &Overrides::default(), definition.cpu, definition.memory),
             cpu: definition.cpu,
             memory: definition.memory,
@@ -105,11 +103,11 @@ impl<'v> TaskTemplate<'v> {
 
     /// The zones that its tasks' interfaces may be in; none for tasks without.
     pub(crate) fn zones(&self) -> Vec<&str> {
-        let subnets = self.network.iter().flat_map(|request| &request.subnets);
-        let mut zones: Vec<&str> = subnets
-            .filter_map(|id| self.vpc.subnet(id))
-            .map(|subnet| subnet.zone.as_str())
-            .collect();
+        let subnets = self
+            .network
+            .iter()
+            .flat_map(|request| request.subnets.iter().filter_map(|id| request.vpc.subnet(id)));
+        let mut zones: Vec<&str> = subnets.map(|subnet| subnet.zone.as_str()).collect();
         zones.sort_unstable();
         zones.dedup();
         zones

@@ -33,6 +33,7 @@ impl World {
             mac: mac_of(address),
             assign_public_ip: false,
             created_at: Timestamp(0),
+            is_apart: false,
         };
         let put = |view: &model::View, _| {
             let mut batch = Batch::on(view);

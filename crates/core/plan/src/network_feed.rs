@@ -1,0 +1,222 @@
+//! What hosts are told of a VPC, from its rows: its subnets, how packets leave them, and what judges those.
+//!
+//! Nothing is told that is not so now: a route whose target is gone leads nowhere, and a gateway that has failed is
+//! not there.
+
+use std::ops::RangeInclusive;
+
+use longshore_types::VpcId;
+use model::Key;
+use model::network::{
+    AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
+};
+use traffic::Traffic;
+use traffic::feed::{self, Item, Target, Vni};
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// All that is told of a VPC but its interfaces; nothing of one that is not there.
+pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
+    let Some(vpc) = network.vpc(id) else { return vec![] };
+    let mut items = vec![Item::Vpc(feed::Vpc {
+        id: vpc.id.clone(),
+        vni: Vni::of(&vpc.id),
+        ranges: vpc.blocks().collect(),
+        has_dns: vpc.dns_support,
+        has_dns_hostnames: vpc.dns_hostnames,
+        is_default: vpc.is_default,
+    })];
+    let subnets = network.subnets_of(id);
+    let mut tables: Vec<_> = subnets.iter().filter_map(|it| network.table_of(it)).collect();
+    tables.sort_by(|a, b| a.id.cmp(&b.id));
+    tables.dedup();
+    items.extend(tables.iter().map(|table| Item::RouteTable(of_table(network, table))));
+    let mut acls: Vec<_> = subnets.iter().filter_map(|it| network.acl(&it.acl.acl)).collect();
+    acls.sort_by(|a, b| a.id.cmp(&b.id));
+    acls.dedup();
+    items.extend(acls.iter().map(|acl| Item::NetworkAcl(of_acl(acl))));
+    items.extend(subnets.iter().filter_map(|subnet| {
+        Some(Item::Subnet(feed::Subnet {
+            id: subnet.id.clone(),
+            vpc: subnet.vpc.clone(),
+            range: subnet.block,
+            table: network.table_of(subnet)?.id.clone(),
+            acl: subnet.acl.acl.clone(),
+        }))
+    }));
+    let gateways = network.users(id.as_str()).filter_map(|key| {
+        let Key::NatGateway(account, id) = key else { return None };
+        network.view().nat_gateways.get(*account, id)
+    });
+    let available = gateways.filter(|gateway| gateway.state == NatState::Available);
+    items.extend(available.map(|gateway| {
+        Item::NatGateway(feed::NatGateway {
+            id: gateway.id.clone(),
+            vpc: gateway.vpc.clone(),
+            subnet: gateway.subnet.clone(),
+            public: gateway.public.as_ref().map(|(address, _)| *address),
+        })
+    }));
+    items
+}
+
+fn of_table(network: &Network<'_>, table: &RouteTable) -> feed::RouteTable {
+    let routes = table.routes.iter().map(|route| feed::Route {
+        destination: route.destination,
+        target: match &route.target {
+            target if !network.is_active(&table.vpc, target) => Target::Blackhole,
+            RouteTarget::InternetGateway(_) => Target::InternetGateway,
+            RouteTarget::NatGateway(id) => Target::NatGateway(id.clone()),
+        },
+    });
+    feed::RouteTable { id: table.id.clone(), vpc: table.vpc.clone(), routes: routes.collect() }
+}
+
+fn of_acl(acl: &NetworkAcl) -> feed::NetworkAcl {
+    let entries = |is_egress: bool| {
+        let entries = acl.entries.iter().filter(move |entry| entry.is_egress == is_egress);
+        let mut entries: Vec<feed::AclEntry> = entries.filter_map(of_entry).collect();
+        entries.sort_by_key(|entry| entry.number);
+        entries
+    };
+    feed::NetworkAcl {
+        id: acl.id.clone(),
+        vpc: acl.vpc.clone(),
+        ingress: entries(false),
+        egress: entries(true),
+    }
+}
+
+/// `None` for one that no packet of a host can match.
+fn of_entry(entry: &AclEntry) -> Option<feed::AclEntry> {
+    let AclNetwork::Ipv4(peer) = entry.network else { return None };
+    let ports = |ports: Option<(u16, u16)>| -> RangeInclusive<u16> {
+        let (first, last) = ports.unwrap_or((0, u16::MAX));
+        first..=last
+    };
+    let code = |number: i32| u8::try_from(number).ok();
+    let traffic = match entry.protocol {
+        None => Traffic::All,
+        Some(TCP) => Traffic::Tcp(ports(entry.ports)),
+        Some(UDP) => Traffic::Udp(ports(entry.ports)),
+        Some(ICMP) => {
+            let (kind, of_kind) = entry.icmp.unwrap_or((-1, -1));
+            Traffic::Icmp(code(kind).map(|kind| (kind, code(of_kind))))
+        }
+        Some(number) => Traffic::Protocol(number),
+    };
+    Some(feed::AclEntry { number: entry.number, is_allowed: entry.allows, traffic, peer })
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::{AccountId, RegionName};
+    use model::network::{Route, SubnetRow, SubnetTable, VpcRow};
+    use model::vpc::AddressPlan;
+    use model::{Row, Seq, View};
+
+    use super::*;
+
+    fn account() -> AccountId {
+        "111111111111".parse().unwrap()
+    }
+
+    /// A view with a VPC of its own beside the default one, of the same shape.
+    fn view() -> (View, VpcId) {
+        let mut view = View::default();
+        let block = "172.31.0.0/16".parse().unwrap();
+        let plan = AddressPlan { block, bridge: None, seed: 7 };
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let of_default = plan.default_network(account(), &region);
+        view.put(Seq(1), &Row::from(plan));
+        let vpc: VpcId = "vpc-0123456789abcdef0".parse().unwrap();
+        let mut row =
+            VpcRow { id: vpc.clone(), is_default: false, ..VpcRow::clone(&of_default.vpc) };
+        row.first.block = "10.0.0.0/16".parse().unwrap();
+        row.main_table = "rtb-00000001".parse().unwrap();
+        view.put(Seq(2), &Row::from(row.clone()));
+        let gateway = RouteTarget::NatGateway("nat-00000001".parse().unwrap());
+        let routes = vec![Route { destination: "0.0.0.0/0".parse().unwrap(), target: gateway }];
+        let main = RouteTable { account: account(), id: row.main_table, vpc: vpc.clone(), routes };
+        view.put(Seq(3), &Row::from(main.clone()));
+        let own = RouteTable { id: "rtb-00000002".parse().unwrap(), routes: vec![], ..main };
+        let table = SubnetTable {
+            association: "rtbassoc-00000001".parse().unwrap(),
+            table: own.id.clone(),
+        };
+        view.put(Seq(4), &Row::from(own));
+        let mut acl = NetworkAcl::open(account(), "acl-00000001".parse().unwrap(), vpc.clone());
+        acl.entries.push(AclEntry {
+            is_egress: false,
+            number: 50,
+            allows: false,
+            protocol: Some(ICMP),
+            ports: None,
+            icmp: Some((8, -1)),
+            network: AclNetwork::Ipv4("10.0.0.0/8".parse().unwrap()),
+        });
+        acl.entries.push(AclEntry {
+            network: AclNetwork::Ipv6("::/0".to_owned()),
+            ..AclEntry::all(false, 101)
+        });
+        view.put(Seq(5), &Row::from(acl.clone()));
+        for (number, table) in [(0_u8, None), (1, Some(table))] {
+            let template = &of_default.subnets[usize::from(number)];
+            let mut subnet = SubnetRow {
+                id: format!("subnet-0000000{number}").parse().unwrap(),
+                vpc: vpc.clone(),
+                block: format!("10.0.{number}.0/24").parse().unwrap(),
+                is_default: false,
+                table,
+                ..SubnetRow::clone(template)
+            };
+            subnet.acl.acl = acl.id.clone();
+            view.put(Seq(6), &Row::from(subnet));
+        }
+        (view, vpc)
+    }
+
+    #[test]
+    fn a_host_is_told_what_is_so_and_in_an_order_in_which_nothing_is_named_before_it_is_told() {
+        let (view, vpc) = view();
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let network = Network::new(&view, account(), &region);
+        let mut told = feed::Feed::default();
+        for item in items_of(&network, &vpc) {
+            if let Item::Subnet(subnet) = &item {
+                assert!(told.vpcs.contains_key(&subnet.vpc));
+                assert!(told.tables.contains_key(&subnet.table));
+                assert!(told.acls.contains_key(&subnet.acl));
+            }
+            told.put(item);
+        }
+        assert_eq!((told.vpcs.len(), told.subnets.len(), told.tables.len()), (1, 2, 2));
+        let main = &told.tables[&"rtb-00000001".parse().unwrap()];
+        assert_eq!(main.routes[0].target, Target::Blackhole, "there is no such gateway");
+        let acl = told.acls.values().next().unwrap();
+        let ingress: Vec<(u16, bool)> =
+            acl.ingress.iter().map(|entry| (entry.number, entry.is_allowed)).collect();
+        assert_eq!(ingress, [(50, false), (100, true)], "those of IPv6 are about no packet");
+        assert_eq!(acl.ingress[0].traffic, Traffic::Icmp(Some((8, None))));
+        assert_eq!(acl.egress.len(), 1);
+        let none = items_of(&network, &"vpc-00000000".parse().unwrap());
+        assert_eq!(none, []);
+    }
+
+    #[test]
+    fn the_default_vpc_is_told_of_like_any_other() {
+        let (view, _) = view();
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let network = Network::new(&view, account(), &region);
+        let default = network.default().unwrap().vpc.id.clone();
+        let items = items_of(&network, &default);
+        let is_out = |item: &Item| {
+            let Item::RouteTable(table) = item else { return false };
+            table.routes[0].target == Target::InternetGateway
+        };
+        assert_eq!(items.len(), 6);
+        assert!(items.iter().any(is_out));
+    }
+}

@@ -1,0 +1,255 @@
+//! What EC2 refuses of VPCs and what is in them: codes and sentences.
+
+use crate::errors::Refusal;
+
+/// The caller's mistake, or what this region does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NetworkRefusal {
+    /// By name: something that hosts of this region do not carry out.
+    Unsupported(String),
+    /// Something names it that would be without it.
+    InUse {
+        what: &'static str,
+        id: String,
+        by: Vec<String>,
+    },
+    /// A VPC's block that cannot be one.
+    VpcBlock(String),
+    /// A subnet's block that is no block, or not of the VPC.
+    SubnetBlock(String),
+    SubnetOverlaps(String),
+    /// A block of a VPC that stays: why.
+    BlockStays(String),
+    BlockInUse {
+        association: String,
+        by: Vec<String>,
+    },
+    Zone {
+        given: String,
+        there: Vec<String>,
+    },
+    RouteThere(String),
+    NoRoute {
+        destination: String,
+        table: String,
+    },
+    LocalStays {
+        destination: String,
+        table: String,
+    },
+    OtherNetwork {
+        table: String,
+        gateway: String,
+    },
+    NoRouteTarget(String),
+    NoNatTarget(String),
+    TableThere(String),
+    MainStays(String),
+    GatewayAttached {
+        gateway: String,
+        vpc: String,
+    },
+    VpcHasGateway(String),
+    NotAttached {
+        gateway: String,
+        vpc: String,
+    },
+    PublicAddresses {
+        vpc: String,
+        by: Vec<String>,
+    },
+    NoInternetGateway(String),
+    AddressInUse(String),
+    AddressOfAService,
+    AddressAssociated(String),
+    NoPublicAddress(String),
+    PrivateAddressTaken(String),
+    SubnetFull {
+        subnet: String,
+        held: usize,
+    },
+    InterfaceInUse(String),
+    NotTheirs,
+    EntryThere(i32),
+    NoEntry(i32),
+    DefaultAclStays(String),
+    DefaultThere,
+    DefaultSubnetThere(String),
+    TokenOfAnother,
+    TooMany {
+        code: &'static str,
+        what: &'static str,
+    },
+}
+
+impl From<NetworkRefusal> for Refusal {
+    fn from(refusal: NetworkRefusal) -> Self {
+        Self::Network(Box::new(refusal))
+    }
+}
+
+impl NetworkRefusal {
+    /// EC2's code and sentence. Where the sentence of Amazon says nothing of which, that is said after it.
+    pub(crate) fn worded(&self) -> (&'static str, String) {
+        const VALUE: &str = "InvalidParameterValue";
+        const DEPENDS: &str = "DependencyViolation";
+        match self {
+            Self::Unsupported(why) => ("UnsupportedOperation", why.clone()),
+            Self::InUse { what, id, by } => (
+                DEPENDS,
+                format!("The {what} '{id}' has dependencies and cannot be deleted.{}", named(by)),
+            ),
+            Self::VpcBlock(block) => {
+                ("InvalidVpc.Range", format!("The CIDR '{block}' is invalid."))
+            }
+            Self::SubnetBlock(block) => {
+                ("InvalidSubnet.Range", format!("The CIDR '{block}' is invalid."))
+            }
+            Self::SubnetOverlaps(block) => (
+                "InvalidSubnet.Conflict",
+                format!("The CIDR '{block}' conflicts with another subnet"),
+            ),
+            Self::BlockStays(association) => (
+                "OperationNotPermitted",
+                format!(
+                    "The vpc CIDR block with association ID {association} may not be disassociated. It \
+                     is the primary IPv4 CIDR block of the VPC"
+                ),
+            ),
+            Self::BlockInUse { association, by } => (
+                "InvalidCidrBlock.InUse",
+                format!(
+                    "The vpc CIDR block with association ID {association} may not be disassociated.{}",
+                    named(by)
+                ),
+            ),
+            Self::Zone { given, there } => (
+                VALUE,
+                format!(
+                    "Value ({given}) for parameter availabilityZone is invalid. Subnets can currently \
+                     only be created in the following availability zones: {}.",
+                    there.join(", ")
+                ),
+            ),
+            Self::RouteThere(destination) => (
+                "RouteAlreadyExists",
+                format!("The route identified by {destination} already exists."),
+            ),
+            Self::NoRoute { destination, table } => (
+                "InvalidRoute.NotFound",
+                format!(
+                    "no route with destination-cidr-block {destination} in route table {table}"
+                ),
+            ),
+            Self::LocalStays { destination, table } => {
+                (VALUE, format!("cannot remove local route {destination} in route table {table}"))
+            }
+            Self::OtherNetwork { table, gateway } => (
+                VALUE,
+                format!(
+                    "route table {table} and network gateway {gateway} belong to different networks"
+                ),
+            ),
+            Self::NoRouteTarget(id) => {
+                ("InvalidGatewayID.NotFound", format!("The gateway ID '{id}' does not exist"))
+            }
+            Self::NoNatTarget(id) => {
+                ("InvalidNatGatewayID.NotFound", format!("The natGateway ID '{id}' does not exist"))
+            }
+            Self::TableThere(table) => (
+                "Resource.AlreadyAssociated",
+                format!(
+                    "the specified association for route table {table} conflicts with an existing \
+                     association"
+                ),
+            ),
+            Self::MainStays(association) => (
+                VALUE,
+                format!("cannot disassociate the main route table association {association}"),
+            ),
+            Self::GatewayAttached { gateway, vpc } => (
+                "Resource.AlreadyAssociated",
+                format!("resource {gateway} is already attached to network {vpc}"),
+            ),
+            Self::VpcHasGateway(vpc) => {
+                (VALUE, format!("Network {vpc} already has an internet gateway attached"))
+            }
+            Self::NotAttached { gateway, vpc } => (
+                "Gateway.NotAttached",
+                format!("resource {gateway} is not attached to network {vpc}"),
+            ),
+            Self::PublicAddresses { vpc, by } => (
+                DEPENDS,
+                format!(
+                    "Network {vpc} has some mapped public address(es). Please unmap those public \
+                     address(es) before detaching the gateway.{}",
+                    named(by)
+                ),
+            ),
+            Self::NoInternetGateway(vpc) => (
+                "Gateway.NotAttached",
+                format!("Network {vpc} is not attached to any internet gateway"),
+            ),
+            Self::AddressInUse(address) => (
+                "InvalidIPAddress.InUse",
+                format!("Address {address} is in use: disassociate it first."),
+            ),
+            Self::AddressOfAService | Self::NotTheirs => (
+                "AuthFailure",
+                "You do not have permission to access the specified resource.".to_owned(),
+            ),
+            Self::AddressAssociated(id) => (
+                "Resource.AlreadyAssociated",
+                format!("resource {id} is already associated with associate-id"),
+            ),
+            Self::NoPublicAddress(address) => {
+                ("InvalidAddress.NotFound", format!("Address '{address}' not found."))
+            }
+            Self::PrivateAddressTaken(address) => {
+                ("InvalidIPAddress.InUse", format!("Address {address} is in use."))
+            }
+            Self::SubnetFull { subnet, held } => (
+                "InsufficientFreeAddressesInSubnet",
+                format!(
+                    "The specified subnet does not have enough free addresses to satisfy the request. \
+                     ({subnet}: {held} are in use)"
+                ),
+            ),
+            Self::InterfaceInUse(id) => {
+                (VALUE, format!("Network interface '{id}' is currently in use."))
+            }
+            Self::EntryThere(number) => (
+                "NetworkAclEntryAlreadyExists",
+                format!("The network acl entry identified by {number} already exists."),
+            ),
+            Self::NoEntry(number) => (
+                "InvalidNetworkAclEntry.NotFound",
+                format!("The network acl entry identified by {number} does not exist."),
+            ),
+            Self::DefaultAclStays(id) => (VALUE, format!("cannot delete default network ACL {id}")),
+            Self::DefaultThere => (
+                "DefaultVpcAlreadyExists",
+                "A Default VPC already exists for this account in this region.".to_owned(),
+            ),
+            Self::DefaultSubnetThere(zone) => (
+                "DefaultSubnetAlreadyExistsInAvailabilityZone",
+                format!("A default subnet already exists in availability zone {zone}."),
+            ),
+            Self::TokenOfAnother => (
+                "IdempotentParameterMismatch",
+                "The client token was used with other parameters.".to_owned(),
+            ),
+            Self::TooMany { code, what } => {
+                (code, format!("The maximum number of {what} has been reached."))
+            }
+        }
+    }
+}
+
+/// At most ten, in brackets after a sentence.
+fn named(by: &[String]) -> String {
+    const NAMED_MAX: usize = 10;
+    let more = if by.len() > NAMED_MAX { ", …" } else { "" };
+    let by: Vec<&str> = by.iter().take(NAMED_MAX).map(String::as_str).collect();
+    format!(" ({}{more})", by.join(", "))
+}
