@@ -1,0 +1,153 @@
+"""VPCs and what they are made of, through boto3: made, filtered, paged, retried, refused and unmade."""
+
+import pytest
+
+from conftest import unique
+from services import only, refused
+
+
+class Site:
+    """A VPC with a public and a private subnet, and what is taken down again after a test."""
+
+    def __init__(self, region):
+        self.region, self.ec2 = region, region.client("ec2")
+        self.name = unique("site")
+        self.vpc = self.ec2.create_vpc(CidrBlock="10.20.0.0/16", TagSpecifications=self.tags("vpc"))["Vpc"]["VpcId"]
+        self.subnets = [
+            self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.20.{number}.0/24",
+                                   TagSpecifications=self.tags("subnet"))["Subnet"]["SubnetId"]
+            for number in range(7)]
+
+    def tags(self, kind):
+        return [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": self.name}]}]
+
+    def mine(self, *more):
+        return [{"Name": "vpc-id", "Values": [self.vpc]},
+                *({"Name": name, "Values": [value]} for name, value in more)]
+
+    def table(self):
+        made = self.ec2.create_route_table(VpcId=self.vpc, TagSpecifications=self.tags("route-table"))
+        return made["RouteTable"]["RouteTableId"]
+
+    def clean_up(self):
+        ec2 = self.ec2
+        for nat in ec2.describe_nat_gateways(Filter=self.mine(("state", "available")))["NatGateways"]:
+            ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])
+        for interface in ec2.describe_network_interfaces(Filters=self.mine())["NetworkInterfaces"]:
+            ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
+        for address in ec2.describe_addresses(Filters=[{"Name": "tag:Name", "Values": [self.name]}])["Addresses"]:
+            ec2.release_address(AllocationId=address["AllocationId"])
+        for subnet in ec2.describe_subnets(Filters=self.mine())["Subnets"]:
+            ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+        for table in ec2.describe_route_tables(Filters=self.mine())["RouteTables"]:
+            if not any(each["Main"] for each in table["Associations"]):
+                ec2.delete_route_table(RouteTableId=table["RouteTableId"])
+        attached = [{"Name": "attachment.vpc-id", "Values": [self.vpc]}]
+        for gateway in ec2.describe_internet_gateways(Filters=attached)["InternetGateways"]:
+            ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=self.vpc)
+            ec2.delete_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"])
+        for group in ec2.describe_security_groups(Filters=self.mine())["SecurityGroups"]:
+            if group["GroupName"] != "default":
+                ec2.delete_security_group(GroupId=group["GroupId"])
+        ec2.delete_vpc(VpcId=self.vpc)
+
+
+@pytest.fixture
+def site(region):
+    made = Site(region)
+    yield made
+    made.clean_up()
+
+
+def test_a_vpc_of_ones_own_is_made_beside_the_default_one(site):
+    ec2 = site.ec2
+    ec2.get_waiter("vpc_available").wait(VpcIds=[site.vpc])
+    ec2.get_waiter("subnet_available").wait(SubnetIds=site.subnets)
+    vpc = only(ec2.describe_vpcs(Filters=[{"Name": "tag:Name", "Values": [site.name]}])["Vpcs"])
+    assert (vpc["VpcId"], vpc["IsDefault"], vpc["CidrBlock"]) == (site.vpc, False, "10.20.0.0/16")
+    default = only(ec2.describe_vpcs(Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"])
+    assert vpc["DhcpOptionsId"] == default["DhcpOptionsId"]
+    for name, expected in [("enableDnsSupport", True), ("enableDnsHostnames", False)]:
+        found = ec2.describe_vpc_attribute(VpcId=site.vpc, Attribute=name)
+        assert found[name[0].upper() + name[1:]]["Value"] is expected
+    ec2.modify_vpc_attribute(VpcId=site.vpc, EnableDnsHostnames={"Value": True})
+    found = ec2.describe_vpc_attribute(VpcId=site.vpc, Attribute="enableDnsHostnames")
+    assert found["EnableDnsHostnames"]["Value"] is True
+    zones = {subnet["AvailabilityZone"] for subnet in ec2.describe_subnets(SubnetIds=site.subnets)["Subnets"]}
+    assert len(zones) == 3
+    group = only(ec2.describe_security_groups(Filters=site.mine())["SecurityGroups"])
+    assert group["GroupName"] == "default"
+    # A rule that is not there is an error outside the default VPC, and nothing is revoked.
+    refused(ec2.revoke_security_group_ingress, "InvalidPermission.NotFound", GroupId=group["GroupId"], IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
+    twin = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_subnet(VpcId=twin, CidrBlock="10.20.0.0/24")
+    only(ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [twin]}])["Subnets"])
+    refused(ec2.delete_vpc, "DependencyViolation", "subnet-", VpcId=twin)
+    ec2.delete_subnet(SubnetId=only(ec2.describe_subnets(
+        Filters=[{"Name": "vpc-id", "Values": [twin]}])["Subnets"])["SubnetId"])
+    ec2.delete_vpc(VpcId=twin)
+    refused(ec2.describe_vpcs, "InvalidVpcID.NotFound", twin, VpcIds=[twin])
+
+
+def test_subnets_come_in_pages_and_by_wildcards(site):
+    ec2 = site.ec2
+    pages = list(ec2.get_paginator("describe_subnets").paginate(
+        Filters=site.mine(), PaginationConfig={"PageSize": 5}))
+    assert [len(page["Subnets"]) for page in pages] == [5, 2]
+    seen = [subnet["SubnetId"] for page in pages for subnet in page["Subnets"]]
+    assert sorted(seen) == sorted(site.subnets)
+    found = ec2.describe_subnets(Filters=site.mine(("cidr-block", "10.20.?.0/24"), ("tag:Name", site.name[:-2] + "*")))
+    assert len(found["Subnets"]) == 7
+    found = ec2.describe_subnets(Filters=site.mine(("cidrBlock", "10.20.1.0/24"), ("defaultForAz", "false")))
+    assert len(found["Subnets"]) == 1
+    refused(ec2.describe_subnets, "InvalidParameterValue", "colour", Filters=site.mine(("colour", "red")))
+    refused(ec2.create_subnet, "DryRunOperation", VpcId=site.vpc, CidrBlock="10.20.100.0/24", DryRun=True)
+    refused(ec2.create_subnet, "InvalidSubnet.Conflict", VpcId=site.vpc, CidrBlock="10.20.1.0/25")
+    assert len(ec2.describe_subnets(Filters=site.mine())["Subnets"]) == 7
+
+
+def test_a_way_out_by_a_gateway_and_by_nat(site):
+    ec2, (public, private, *_) = site.ec2, site.subnets
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    out, inside = site.table(), site.table()
+    refused(ec2.create_route, "InvalidParameterValue", "belong to different networks",
+            RouteTableId=out, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    ec2.create_route(RouteTableId=out, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    ec2.associate_route_table(RouteTableId=out, SubnetId=public)
+    ec2.associate_route_table(RouteTableId=inside, SubnetId=private)
+    address = ec2.allocate_address(Domain="vpc", TagSpecifications=site.tags("elastic-ip"))
+    nat = ec2.create_nat_gateway(SubnetId=public, AllocationId=address["AllocationId"], ClientToken=site.name)
+    again = ec2.create_nat_gateway(SubnetId=public, AllocationId=address["AllocationId"], ClientToken=site.name)
+    nat = nat["NatGateway"]["NatGatewayId"]
+    assert again["NatGateway"]["NatGatewayId"] == nat
+    refused(ec2.create_nat_gateway, "IdempotentParameterMismatch", SubnetId=private,
+            AllocationId=address["AllocationId"], ClientToken=site.name)
+    ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[nat])
+    ec2.create_route(RouteTableId=inside, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat)
+    table = only(ec2.describe_route_tables(
+        Filters=[{"Name": "association.subnet-id", "Values": [private]}])["RouteTables"])
+    assert [(route.get("NatGatewayId"), route["State"]) for route in table["Routes"]] == [
+        (None, "active"), (nat, "active")]
+    held = only(ec2.describe_addresses(AllocationIds=[address["AllocationId"]])["Addresses"])
+    interface = only(ec2.describe_network_interfaces(Filters=site.mine())["NetworkInterfaces"])
+    assert held["NetworkInterfaceId"] == interface["NetworkInterfaceId"]
+    assert interface["Description"] == f"Interface for NAT Gateway {nat}"
+    refused(ec2.detach_internet_gateway, "DependencyViolation", address["PublicIp"],
+            InternetGatewayId=gateway, VpcId=site.vpc)
+    ec2.delete_nat_gateway(NatGatewayId=nat)
+    ec2.get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[nat])
+    table = only(ec2.describe_route_tables(RouteTableIds=[inside])["RouteTables"])
+    assert table["Routes"][1]["State"] == "blackhole"
+
+
+def test_tasks_and_balancers_in_it_are_refused_by_name(site, cluster):
+    subnet = site.subnets[0]
+    definition = cluster.define(cluster.container("true"))
+    for call, more in [(cluster.ecs.run_task, {}),
+                       (cluster.ecs.create_service, {"serviceName": site.name, "desiredCount": 1})]:
+        refused(call, "UnsupportedFeatureException", subnet, cluster=cluster.name, taskDefinition=definition,
+                launchType="FARGATE", networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet]}}, **more)
+    elb = site.region.client("elbv2")
+    refused(elb.create_load_balancer, "InvalidConfigurationRequest", site.vpc, Name=site.name, Subnets=site.subnets[:2])
