@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import unique
+from conftest import unique, wait_for
 from services import only, refused
 
 
@@ -142,12 +142,69 @@ def test_a_way_out_by_a_gateway_and_by_nat(site):
     assert table["Routes"][1]["State"] == "blackhole"
 
 
-def test_tasks_and_balancers_in_it_are_refused_by_name(site, cluster):
+@pytest.fixture
+def twin(region):
+    made = Site(region)
+    yield made
+    made.clean_up()
+
+
+class Inhabitants:
+    """Tasks in sites, stopped before these are unmade."""
+
+    def __init__(self, cluster):
+        self.cluster, self.arns = cluster, []
+
+    def run(self, site, subnet, *command):
+        definition = self.cluster.define(self.cluster.container(*command, stopTimeout=2))
+        arn, = self.cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {
+            "subnets": [site.subnets[subnet]]}})
+        self.arns.append(arn)
+        return arn
+
+    def web(self, site, subnet, text):
+        """Answers `text`; its address."""
+        arn = self.run(site, subnet, "sh", "-c", f"mkdir -p /tmp/w; echo {text} > /tmp/w/index.html; httpd -f -p 80 -h /tmp/w")
+        return self.cluster.address(self.cluster.until(arn, "RUNNING"))
+
+    def says(self, site, subnet, script):
+        arn = self.run(site, subnet, "sh", "-c", script)
+        self.cluster.until(arn, "STOPPED")
+        return self.cluster.lines(arn)
+
+    def clean_up(self):
+        for arn in self.arns:
+            self.cluster.ecs.stop_task(cluster=self.cluster.name, task=arn)
+        for arn in self.arns:
+            self.cluster.until(arn, "STOPPED")
+
+
+@pytest.fixture
+def inhabitants(site, twin, cluster):
+    made = Inhabitants(cluster)
+    yield made
+    made.clean_up()
+
+
+def test_tasks_of_a_vpc_reach_each_other_and_those_of_another_with_the_same_addresses_do_not(site, twin, inhabitants):
+    address = inhabitants.web(site, 0, "ours")
+    fetch = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80 | tail -1 | grep . || echo nothing"
+    assert inhabitants.says(site, 1, fetch) == ["ours"]
+    assert inhabitants.says(twin, 1, fetch)[-1] == "nothing"
+    # In use by a task, nothing of it goes.
+    refused(site.ec2.delete_subnet, "DependencyViolation", site.subnets[0], SubnetId=site.subnets[0])
+    # A rule that is taken away holds at once, for tasks that run too.
+    group, = [each["GroupId"] for each in site.ec2.describe_security_groups(Filters=site.mine())["SecurityGroups"]]
+    rules = site.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
+    site.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
+    wait_for("the rule's end", lambda: inhabitants.says(site, 1, fetch)[-1] == "nothing")
+
+
+def test_what_a_vpc_of_ones_own_does_not_have_yet_is_refused_by_name(site, cluster):
     subnet = site.subnets[0]
     definition = cluster.define(cluster.container("true"))
-    for call, more in [(cluster.ecs.run_task, {}),
-                       (cluster.ecs.create_service, {"serviceName": site.name, "desiredCount": 1})]:
-        refused(call, "UnsupportedFeatureException", subnet, cluster=cluster.name, taskDefinition=definition,
-                launchType="FARGATE", networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet]}}, **more)
+    refused(cluster.ecs.run_task, "UnsupportedFeatureException", site.vpc, cluster=cluster.name, taskDefinition=definition,
+            launchType="FARGATE", networkConfiguration={"awsvpcConfiguration": {
+                "subnets": [subnet], "assignPublicIp": "ENABLED"}})
     elb = site.region.client("elbv2")
     refused(elb.create_load_balancer, "InvalidConfigurationRequest", site.vpc, Name=site.name, Subnets=site.subnets[:2])

@@ -13,6 +13,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
+use crate::feed::instances_in_own_vpcs;
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
@@ -41,6 +42,8 @@ pub(crate) enum OrdersKey {
     Group(AccountId, SecurityGroupId),
     /// Those of all instances whose hosts reach each other's interfaces.
     Plane,
+    /// Those of all instances with an interface in a VPC with addresses of its own.
+    OwnVpcs,
 }
 
 /// How often at most hosts are told of each other's interfaces: a burst of starts is told as one.
@@ -77,10 +80,14 @@ impl Reconciler for Orders {
             if self.sessions.are_spread() {
                 queue.changed(&OrdersKey::Plane, change.seq);
             }
-        } else if let Key::Interface(..) = &change.key {
-            if self.sessions.are_spread() {
+        } else if let Key::Interface(_, id) = &change.key {
+            if id.vpc.is_some() {
+                queue.changed(&OrdersKey::OwnVpcs, change.seq);
+            } else if self.sessions.are_spread() {
                 queue.changed(&OrdersKey::Plane, change.seq);
             }
+        } else if is_of_own_vpc(&change.key) {
+            queue.changed(&OrdersKey::OwnVpcs, change.seq);
         } else if let Key::SecurityGroup(account, id) = &change.key {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
         }
@@ -106,13 +113,37 @@ impl Reconciler for Orders {
                 }
                 OrdersKey::Plane => {
                     sessions.notify_spread();
-                    let rests_until = Timestamp(sessions.control.clock.now().0 + PLANE_REST_MS);
-                    return Ok(Pass { looked_at: view.seq, rests_until, ..Pass::default() });
+                    return Ok(rest(&sessions, &view));
+                }
+                OrdersKey::OwnVpcs => {
+                    for instance in instances_in_own_vpcs(&view) {
+                        sessions.notify(instance);
+                    }
+                    return Ok(rest(&sessions, &view));
                 }
             }
             Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() })
         })
     }
+}
+
+/// What is told of together.
+fn rest(sessions: &Sessions, view: &View) -> Pass<()> {
+    let rests_until = Timestamp(sessions.control.clock.now().0 + PLANE_REST_MS);
+    Pass { looked_at: view.seq, rests_until, ..Pass::default() }
+}
+
+/// Whether hosts with interfaces in such a VPC may have to know of the change.
+fn is_of_own_vpc(key: &Key) -> bool {
+    matches!(
+        key,
+        Key::Vpc(..)
+            | Key::Subnet(..)
+            | Key::RouteTable(..)
+            | Key::NetworkAcl(..)
+            | Key::InternetGateway(..)
+            | Key::NatGateway(..)
+    )
 }
 
 /// The instances on which a task's interface has the group.

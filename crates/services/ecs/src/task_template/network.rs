@@ -74,6 +74,14 @@ pub(crate) fn read(
         return refuse("Assign public IP is not supported for this launch type.");
     }
     let (vpc, subnets) = subnets(given.subnets.as_deref().unwrap_or_default(), network)?;
+    if assign_public_ip && !vpc.is_default {
+        let message = format!(
+            "Public addresses of tasks are not available in {}: only the default VPC has them in this region. \
+             A NAT gateway is a way out.",
+            vpc.id
+        );
+        return Err(Refusal::unsupported(message).into());
+    }
     let groups = given.security_groups.as_deref().unwrap_or_default();
     let security_groups = groups_of(groups, network, &vpc)?;
     Ok(Some(NetworkRequest { vpc, subnets, security_groups, assign_public_ip }))
@@ -100,14 +108,6 @@ fn subnets(given: &[String], network: &Network<'_>) -> Result<(Vpc, Vec<SubnetId
             );
             return Err(Refusal::invalid(message).into());
         };
-        if !of.is_default {
-            let message = format!(
-                "Tasks in subnet {text} of {} are not available in this region: its hosts connect the \
-                 default VPC alone.",
-                of.id
-            );
-            return Err(Refusal::unsupported(message).into());
-        }
         let first = vpc.get_or_insert(of);
         if first.id != row.vpc {
             let message = format!(
