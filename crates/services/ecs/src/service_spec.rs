@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, json};
 use ecs_api as api;
-use longshore_types::{RevisionId, Scope, Timestamp};
+use longshore_types::{RevisionId, Scope, Timestamp, VpcId};
 use model::service::{RevisionCapacity, ServiceBalancer};
 use model::task::LaunchType;
 use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
@@ -45,6 +45,8 @@ pub(super) struct Workload {
     pub(super) platform_family: Option<String>,
     pub(super) network: Option<Document>,
     pub(super) load_balancers: Vec<ServiceBalancer>,
+    /// Where its tasks are, if that is a VPC with addresses of its own.
+    pub(super) own_vpc: Option<VpcId>,
 }
 
 impl Workload {
@@ -61,7 +63,11 @@ impl Workload {
         let kind = capacity.launch();
         task_template::check_runnable(&definition, kind)?;
         let platform_version = read_platform(kind, platform_version)?;
-        let network = read_network(ecs, view, caller, &definition, kind, network)?;
+        let (network, own_vpc) = match read_network(ecs, view, caller, &definition, kind, network)?
+        {
+            Some((network, own_vpc)) => (Some(network), own_vpc),
+            None => (None, None),
+        };
         let platform_family = (kind == LaunchType::Fargate).then(|| "Linux".to_owned());
         let load_balancers = Vec::new();
         Ok(Self {
@@ -71,6 +77,7 @@ impl Workload {
             platform_family,
             network,
             load_balancers,
+            own_vpc,
         })
     }
 
@@ -82,7 +89,21 @@ impl Workload {
         given: &[api::LoadBalancer],
     ) -> Result<Self, ApiError> {
         self.load_balancers = balancers::read(view, scope, &self.definition, given)?;
+        self.check_balancers_reach()?;
         Ok(self)
+    }
+
+    /// Refuses tasks that load balancers do not reach.
+    pub(super) fn check_balancers_reach(&self) -> Result<(), ApiError> {
+        match &self.own_vpc {
+            Some(vpc) if !self.load_balancers.is_empty() => {
+                let message = format!(
+                    "Load balancers do not reach {vpc} in this region: their tasks are in the default VPC."
+                );
+                Err(Refusal::unsupported(message).into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Refuses ECS Exec without a task role; `what` is what can't be done.
@@ -178,14 +199,14 @@ fn read_network(
     definition: &TaskDefinition,
     kind: LaunchType,
     given: Option<&api::NetworkConfiguration>,
-) -> Result<Option<Document>, ApiError> {
+) -> Result<Option<(Document, Option<VpcId>)>, ApiError> {
     if given.is_none() && definition.network_mode != NetworkMode::Awsvpc {
         return Ok(None);
     }
     let network = ecs.control.network(view, caller.account);
-    if task_template::read_network(given, definition, kind, &network)?.is_none() {
+    let Some(request) = task_template::read_network(given, definition, kind, &network)? else {
         return Ok(None);
-    }
+    };
     let mut kept = given.cloned().unwrap_or_default();
     if let Some(awsvpc) = &mut kept.awsvpc_configuration {
         awsvpc.security_groups.get_or_insert_default();
@@ -193,7 +214,7 @@ fn read_network(
     }
     let text = String::from_utf8_lossy(&json::to_vec(&kept)).into_owned();
     Document::from_text(text)
-        .map(Some)
+        .map(|kept| Some((kept, request.own_vpc())))
         .map_err(|error| ApiError::fault("failed to keep a network configuration", error))
 }
 

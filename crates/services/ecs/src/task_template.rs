@@ -351,7 +351,7 @@ impl<'v> TaskTemplate<'v> {
             private_dns_name: vpc::private_dns_name(address, &self.scope.region),
             assign_public_ip: request.assign_public_ip,
             phase: AttachmentPhase::Precreated,
-            own_vpc: (!request.vpc.is_default).then(|| request.vpc.id.clone()),
+            own_vpc: request.own_vpc(),
         };
         (row, interface)
     }

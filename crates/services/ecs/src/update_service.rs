@@ -217,6 +217,7 @@ fn next_workload(
         Some(given) => workload.balanced(view, &revision.scope, given)?,
         None => Workload { load_balancers: revision.load_balancers.clone(), ..workload },
     };
+    workload.check_balancers_reach()?;
     if !is_forced && workload.is_that_of(revision) {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 
 use aws_wire::ApiError;
 use ecs_api as api;
-use longshore_types::{AccountId, SecurityGroupId, SubnetId};
+use longshore_types::{AccountId, SecurityGroupId, SubnetId, VpcId};
 use model::network::Network;
 use model::task::LaunchType;
 use model::vpc::{Interface, Subnet, Vpc};
@@ -24,6 +24,11 @@ pub(crate) struct NetworkRequest {
 }
 
 impl NetworkRequest {
+    /// The VPC, if it has addresses of its own.
+    pub(crate) fn own_vpc(&self) -> Option<VpcId> {
+        (!self.vpc.is_default).then(|| self.vpc.id.clone())
+    }
+
     /// The subnets that were named, the emptiest first: that is how tasks spread over zones.
     pub(super) fn subnets_by_seed(
         &self,
