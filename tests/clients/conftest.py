@@ -139,7 +139,8 @@ class Region:
                 "aws_secret_access_key": self.variables["AWS_SECRET_ACCESS_KEY"]}
         if account:
             keys = {"aws_access_key_id": account, "aws_secret_access_key": "swordfish"}
-        config = botocore.config.Config(retries={"max_attempts": 0}, parameter_validation=True)
+        # Some operations of Cloud Map go to a host of another name, which an address has none of.
+        config = botocore.config.Config(retries={"max_attempts": 0}, parameter_validation=True, inject_host_prefix=False)
         return boto3.client(service, endpoint_url=self.endpoint, region_name="eu-north-1", config=config, **keys)
 
     def down(self):
@@ -211,7 +212,8 @@ class Cluster:
         self.ecs.create_cluster(clusterName=self.name)
         self.logs.create_log_group(logGroupName=self.group)
         ec2 = region.client("ec2")
-        self.subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
+        default = [{"Name": "default-for-az", "Values": ["true"]}]
+        self.subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=default)["Subnets"]]
 
     def container(self, *command, name="main", **more):
         return {"name": name, "image": self.box, "essential": True, "command": list(command),

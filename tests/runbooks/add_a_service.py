@@ -15,16 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SERVICE = '''
 [[service]]
-module = "discovery"
-trait = "ServiceDiscovery"
-title = "AWS Cloud Map"
-model = "servicediscovery/2017-03-14"
-violations = "InvalidInput"
-operations = ["ListNamespaces"]
+module = "events"
+trait = "EventBridge"
+title = "Amazon EventBridge"
+model = "events/2015-10-07"
+violations = "ValidationException"
+operations = ["ListEventBuses"]
 '''
 
 MANIFEST = '''[package]
-name = "discovery"
+name = "events"
 version.workspace = true
 edition.workspace = true
 rust-version.workspace = true
@@ -37,7 +37,7 @@ workspace = true
 [dependencies]
 aws-wire.workspace = true
 control.workspace = true
-discovery-api.workspace = true
+events-api.workspace = true
 '''
 
 CODE = '''//! A service that a runbook's test adds.
@@ -48,17 +48,17 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::Control;
 use control::ports::{BoxFuture, RegionService};
-use discovery_api::{ListNamespacesRequest, ListNamespacesResponse};
+use events_api::{ListEventBusesRequest, ListEventBusesResponse};
 
 /// The service.
 #[derive(Debug)]
-pub struct Discovery {
+pub struct Events {
     pub control: Arc<Control>,
 }
 
-impl RegionService for Discovery {
+impl RegionService for Events {
     fn service(&self) -> &'static Service {
-        &discovery_api::SERVICE
+        &events_api::SERVICE
     }
 
     fn dispatch<'a>(
@@ -66,17 +66,17 @@ impl RegionService for Discovery {
         caller: &'a Caller,
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
-        Box::pin(discovery_api::dispatch(self, caller, call))
+        Box::pin(events_api::dispatch(self, caller, call))
     }
 }
 
-impl discovery_api::ServiceDiscovery for Discovery {
-    async fn list_namespaces(
+impl events_api::EventBridge for Events {
+    async fn list_event_buses(
         &self,
         _caller: &Caller,
-        _: ListNamespacesRequest,
-    ) -> Result<ListNamespacesResponse, ApiError> {
-        Ok(ListNamespacesResponse { namespaces: Some(Vec::new()), next_token: None })
+        _: ListEventBusesRequest,
+    ) -> Result<ListEventBusesResponse, ApiError> {
+        Ok(ListEventBusesResponse { event_buses: Some(Vec::new()), next_token: None })
     }
 }
 '''
@@ -95,17 +95,17 @@ def follow(tree, codegen):
     places.write_text(places.read_text() + SERVICE)
     codegen()
     edit(tree / "Cargo.toml", r"^(identity = .*)$", r'\1' '\n'
-         r'discovery = { path = "crates/services/discovery" }' '\n'
-         r'discovery-api = { path = "crates/api/discovery" }')
-    crate = tree / "crates/services/discovery/src"
+         r'events = { path = "crates/services/events" }' '\n'
+         r'events-api = { path = "crates/api/events" }')
+    crate = tree / "crates/services/events/src"
     crate.mkdir(parents=True)
     (crate.parent / "Cargo.toml").write_text(MANIFEST)
     (crate / "lib.rs").write_text(CODE)
     region = tree / "crates/region/region"
-    edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\ndiscovery.workspace = true")
+    edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\nevents.workspace = true")
     edit(region / "src/region.rs", r"^( *)Arc::new\(Identity::new\(core\(\)\)\),$",
-         r"\g<0>\n\1Arc::new(discovery::Discovery { control: core() }),")
-    edit(tree / "ARCHITECTURE.md", r"^(\| services/`identity`.*)$", r"\1\n| services/`discovery` | names of services | – |")
+         r"\g<0>\n\1Arc::new(events::Events { control: core() }),")
+    edit(tree / "ARCHITECTURE.md", r"^(\| services/`identity`.*)$", r"\1\n| services/`events` | event buses | – |")
 
 
 def main():
@@ -128,7 +128,7 @@ def main():
         cargo("run", "-q", "-p", "xtask", "--", "layers")
         cargo("check", "-q", "-p", "region")
         parity = (tree / "docs/parity.md").read_text()
-        assert "## AWS Cloud Map\n\n* List: Namespaces\n" in parity, parity
+        assert "## Amazon EventBridge\n\n* List: EventBuses\n" in parity, parity
         print("a service was added as the runbook says, and built")
     finally:
         shutil.rmtree(tree, ignore_errors=True)

@@ -94,13 +94,19 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
         .filter(|name| !there.contains(name))
         .map(|name| format!("{name:?},"))
         .collect();
+    // A service may have a shape of that name.
+    let row = if model.has_shape("Operation") { "" } else { "Operation, " };
+    if row.is_empty() {
+        operations =
+            operations.replace("Operation { name:", "aws_wire::service::Operation { name:");
+    }
     let (enums, reexport) =
         if has_enums { ("mod enums;\n", "pub use enums::*;\n") } else { ("", "") };
     Ok(format!(
         "//! {title}: its operations and their shapes.\n\n{HEADER}\
          {enums}mod schema;\nmod structures;\n\n\
          use std::future::Future;\n\n\
-         use aws_wire::service::{{Answer, Call, Operation, Protocol}};\n\
+         use aws_wire::service::{{Answer, Call, {row}Protocol}};\n\
          use aws_wire::validate::Wording;\n\
          pub use aws_wire::{{ApiError, Caller}};\n\n\
          {reexport}pub use structures::*;\n\n\

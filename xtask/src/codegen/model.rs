@@ -115,6 +115,10 @@ impl Model {
         Ok(serde_json::from_str(text)?)
     }
 
+    pub(super) fn has_shape(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
     pub(super) fn operation(&self, name: &str) -> Result<&Operation, Error> {
         self.operations.get(name).ok_or_else(|| Error::NoSuchOperation { name: name.to_owned() })
     }

@@ -4,8 +4,8 @@
 //! that one that cannot be read loses nothing else.
 
 use serde::{Deserialize, Serialize};
-use traffic::SecurityGroup;
 use traffic::feed::Change;
+use traffic::{HostNames, SecurityGroup};
 
 use crate::frame::{Envelope, frame};
 use crate::task::{Attachment, NetworkInterface, RoleCredentials, Task};
@@ -134,6 +134,9 @@ pub struct HostNetwork {
     /// What is new of the VPCs in which the host has interfaces, those of other hosts in them included.
     #[serde(skip_serializing_if = "Change::is_empty")]
     pub network: Change,
+    /// What is said of names.
+    #[serde(skip_serializing_if = "HostNames::is_empty")]
+    pub names: HostNames,
 }
 
 impl HostNetwork {

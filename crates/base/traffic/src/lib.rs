@@ -7,7 +7,9 @@
 pub mod feed;
 mod groups;
 mod judge;
+mod names;
 pub mod path;
 
 pub use groups::{GroupRule, Peer, SecurityGroup, Traffic};
 pub use judge::{Admission, Content, Direction, Packet, judge};
+pub use names::{Asker, HostNames, NameEntry, NamedInstance, NamedService};

@@ -12,6 +12,7 @@
 pub mod acm;
 pub mod capacity_provider;
 pub mod cluster;
+pub mod discovery;
 pub mod document;
 pub mod ecr;
 pub mod ecr_rules;
@@ -42,6 +43,7 @@ pub mod vpc;
 pub use acm::AcmCertificate;
 pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
+pub use discovery::{MapInstance, MapInstanceId, MapNamespace, MapOperation, MapService};
 pub use document::Document;
 pub use ecr::{
     EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrTag, ImageScan, ManifestId, ScanState,

@@ -188,10 +188,13 @@ macro_rules! rows {
 
             /// Every row of every kind, for whoever writes a whole snapshot down.
             pub fn rows(&self) -> impl Iterator<Item = (Seq, Row)> {
-                std::iter::empty()
-                    $(.chain(self.$table.iter_versioned().map(|entry| {
+                // Behind a pointer each: a chain of all tables is a type too deep for the compiler.
+                let tables: Vec<Box<dyn Iterator<Item = (Seq, Row)> + '_>> = vec![
+                    $(Box::new(self.$table.iter_versioned().map(|entry| {
                         (entry.seq, Row::$variant(Arc::clone(&entry.row)))
-                    })))*
+                    })),)*
+                ];
+                tables.into_iter().flatten()
             }
         }
     };
@@ -235,6 +238,10 @@ rows! {
     IamOidcProvider(crate::iam::IamOidcProvider), iam_oidc_providers, "iam-oidc-provider";
     IamAccount(crate::iam::IamAccount), iam_accounts, "iam-account";
     AcmCertificate(crate::acm::AcmCertificate), acm_certificates, "acm-certificate";
+    MapNamespace(crate::discovery::MapNamespace), map_namespaces, "map-namespace";
+    MapService(crate::discovery::MapService), map_services, "map-service";
+    MapInstance(crate::discovery::MapInstance), map_instances, "map-instance";
+    MapOperation(crate::discovery::MapOperation), map_operations, "map-operation";
     KmsKey(crate::kms::KmsKey), kms_keys, "kms-key";
     KmsAlias(crate::kms::KmsAlias), kms_aliases, "kms-alias";
     Secret(crate::secret::Secret), secrets, "secret";

@@ -22,6 +22,7 @@ use longshore_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::StrategyItem;
+use crate::discovery::MapId;
 use crate::document::Document;
 use crate::elb::ElbPath;
 use crate::table::Record;
@@ -252,6 +253,20 @@ pub struct ServiceBalancer {
     pub port: u16,
 }
 
+/// Where its tasks are found by name: one of `serviceRegistries`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRegistry {
+    /// Of Cloud Map.
+    pub service: MapId,
+    #[serde(default)]
+    pub container: Option<String>,
+    #[serde(default)]
+    pub container_port: Option<u16>,
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
 /// What the tasks of a service look like: fixed once made, but for the digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -270,6 +285,9 @@ pub struct ServiceRevision {
     /// The target groups that its tasks are registered in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub load_balancers: Vec<ServiceBalancer>,
+    /// The services of Cloud Map that its tasks are instances of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<ServiceRegistry>,
     pub created_at: Timestamp,
 }
 

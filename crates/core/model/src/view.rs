@@ -98,6 +98,14 @@ pub enum Index {
     ElbUsers(AccountId, Arc<str>),
     /// Listeners that show a certificate, by its id.
     CertificateListeners(AccountId, Uuid),
+    /// Services of a namespace of Cloud Map, by its id.
+    MapServices(AccountId, Arc<str>),
+    /// Instances of a service of Cloud Map, by its id.
+    MapInstances(AccountId, Arc<str>),
+    /// The instances that a task is.
+    TaskMapInstances(AccountId, TaskId),
+    /// What an account's private names are made of: namespaces, services and instances.
+    MapNames(AccountId),
     /// Targets that drain, whosever they are.
     ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.

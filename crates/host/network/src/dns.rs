@@ -1,4 +1,5 @@
-//! The nameserver that endpoints see: passes their questions on to the host's own resolvers.
+//! The nameserver that endpoints see: answers for names of private namespaces ([`Zones`]), and passes all other
+//! questions on to the host's own resolvers.
 //!
 //! It listens on the host's address towards endpoints, on any port; the table leads the well-known
 //! addresses there. The host's `resolv.conf` is read again when it has changed, so a laptop that moves
@@ -11,6 +12,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +27,7 @@ use longshore_types::Chain;
 
 use crate::error::NetworkError;
 use crate::limits;
+use crate::zones::Zones;
 
 const PORT: u16 = 53;
 const HEADER_LEN: usize = 12;
@@ -76,11 +79,15 @@ impl Drop for Relay {
 
 impl Relay {
     /// Must be called within a tokio runtime.
-    pub(crate) fn serve(bound: Bound, resolv_conf: PathBuf) -> Result<Self, NetworkError> {
+    pub(crate) fn serve(
+        bound: Bound,
+        resolv_conf: PathBuf,
+        names: Arc<Names>,
+    ) -> Result<Self, NetworkError> {
         let failed = |source| NetworkError::io("serve the DNS relay", source);
         let udp = Arc::new(UdpSocket::from_std(bound.udp).map_err(failed)?);
         let tcp = TcpListener::from_std(bound.tcp).map_err(failed)?;
-        let resolvers = Arc::new(Resolvers::new(resolv_conf));
+        let resolvers = Arc::new(Resolvers { names, ..Resolvers::new(resolv_conf) });
         #[expect(clippy::disallowed_methods, reason = "aborted when the relay is dropped")]
         let datagrams = tokio::spawn(serve_udp(udp, Arc::clone(&resolvers)));
         #[expect(clippy::disallowed_methods, reason = "aborted when the relay is dropped")]
@@ -94,11 +101,35 @@ impl Relay {
 struct Resolvers {
     path: PathBuf,
     known: Mutex<(Option<SystemTime>, Arc<[SocketAddr]>)>,
+    names: Arc<Names>,
+}
+
+/// The region's names as they are now, and whose turn it is to be answered first.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    zones: Mutex<Arc<Zones>>,
+    turn: AtomicUsize,
+}
+
+impl Names {
+    pub(crate) fn current(&self) -> Arc<Zones> {
+        Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace(&self, zones: Zones) {
+        *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
+    }
+
+    fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let is_datagram = matches!(transport, Transport::Udp);
+        self.current().answer(asker, question, turn, is_datagram)
+    }
 }
 
 impl Resolvers {
     fn new(path: PathBuf) -> Self {
-        Self { path, known: Mutex::new((None, Arc::new([]))) }
+        Self { path, known: Mutex::new((None, Arc::new([]))), names: Arc::default() }
     }
 
     /// Looks at the file's time with each question: a `stat` costs a microsecond.
@@ -143,6 +174,10 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
         if !is_question(&question) {
             continue;
         }
+        if let Some(answer) = resolvers.names.answer(asker.ip(), &question, Transport::Udp) {
+            drop(socket.try_send_to(&answer, asker));
+            continue;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             drop(socket.try_send_to(&failure(&question), asker));
             continue;
@@ -164,8 +199,8 @@ async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
     let places = Arc::new(Semaphore::new(limits::DNS_CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, asker) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 debug!(error = %Chain(&error), "dns connection not accepted");
                 tokio::time::sleep(limits::DNS_PATIENCE).await;
@@ -179,19 +214,26 @@ async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
         )]
         tokio::spawn(async move {
             // A connection that breaks is the asker's to open again.
-            drop(answer_stream(stream, &resolvers).await);
+            drop(answer_stream(stream, asker.ip(), &resolvers).await);
             drop(place);
         });
     }
 }
 
-async fn answer_stream(mut stream: TcpStream, resolvers: &Resolvers) -> io::Result<()> {
+async fn answer_stream(
+    mut stream: TcpStream,
+    asker: IpAddr,
+    resolvers: &Resolvers,
+) -> io::Result<()> {
     loop {
         let question = timeout(limits::DNS_IDLE, read_framed(&mut stream)).await??;
         if !is_question(&question) {
             return Ok(());
         }
-        let answer = ask_all(resolvers, &question, Transport::Tcp).await;
+        let answer = match resolvers.names.answer(asker, &question, Transport::Tcp) {
+            Some(answer) => answer,
+            None => ask_all(resolvers, &question, Transport::Tcp).await,
+        };
         timeout(limits::DNS_IDLE, write_framed(&mut stream, &answer)).await??;
     }
 }

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use longshore_types::SecurityGroupId;
 use tracing::{debug, warn};
+use traffic::HostNames;
 use traffic::SecurityGroup;
 use traffic::feed::{Change, Feed, Vpc};
 
@@ -26,13 +27,14 @@ pub struct News {
     /// Each with all its rules.
     pub groups: Vec<SecurityGroup>,
     pub network: Change,
+    pub names: HostNames,
     /// Whatever is not said is not so any more.
     pub is_whole: bool,
 }
 
 impl Worker {
     pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
-        let News { groups, network, is_whole } = news;
+        let News { groups, network, names: _, is_whole } = news;
         self.learn_groups(turn, groups, is_whole)?;
         self.learn_network(turn, network, is_whole)
     }

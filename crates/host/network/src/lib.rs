@@ -33,6 +33,7 @@ mod router;
 mod ruleset;
 mod setup;
 mod worker;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -47,6 +48,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use longshore_types::{Chain, Steps};
+use traffic::HostNames;
 use traffic::feed::Feed;
 
 pub use longshore_types::Cidr;
@@ -74,6 +76,7 @@ use crate::records::Records;
 use crate::router::Routers;
 use crate::ruleset::{Plan, Table};
 use crate::worker::{Command, Reply, Worker};
+use crate::zones::Zones;
 
 /// What a region's network on this host is made from.
 #[derive(Clone, Debug)]
@@ -146,6 +149,8 @@ struct Shared {
     host: Ipv4Addr,
     bridge: Cidr,
     listeners: Mutex<Vec<TcpListener>>,
+    names: Arc<dns::Names>,
+    records: Records,
     _relay: dns::Relay,
 }
 
@@ -165,6 +170,7 @@ impl Network {
         let (commands, inbox) = channel();
         let (ready, opened) = oneshot::channel();
         let resolv_conf = config.resolv_conf.clone();
+        let records = Records::at(&config.run_dir);
         let work = move || match open_worker(&config) {
             Ok((worker, relay, listeners)) => {
                 let (host, bridge) = (worker.table.plan().host, worker.table.plan().bridge);
@@ -179,9 +185,15 @@ impl Network {
             .map_err(|source| NetworkError::io("start the network's thread", source))?;
         let Opened { host, bridge, listeners, relay } =
             opened.await.map_err(|_| NetworkError::Closed)??;
-        let relay = dns::Relay::serve(relay, resolv_conf)?;
+        // What was answered before is known before anybody can ask.
+        let names = Arc::new(dns::Names::default());
+        if let Some(told) = records.names()? {
+            names.replace(Zones::new(told));
+        }
+        let _relay = dns::Relay::serve(relay, resolv_conf, Arc::clone(&names))?;
         let listeners = Mutex::new(listeners);
-        Ok(Self { shared: Arc::new(Shared { commands, host, bridge, listeners, _relay: relay }) })
+        let shared = Shared { commands, host, bridge, listeners, names, records, _relay };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The host's own address towards endpoints; what is to be a [`LocalService`] listens here.
@@ -254,9 +266,27 @@ impl Network {
         self.learn(News { groups, ..News::default() }).await
     }
 
-    /// Takes in what the region told of groups and of VPCs: it is written down, and in force once this answers.
-    pub async fn learn(&self, news: News) -> Result<(), NetworkError> {
-        self.ask(|reply| Command::Learn { news, reply }).await
+    /// Takes in what the region told of groups, VPCs and names: it is written down, and in force once this answers.
+    pub async fn learn(&self, mut news: News) -> Result<(), NetworkError> {
+        let (names, is_whole) = (std::mem::take(&mut news.names), news.is_whole);
+        self.ask(|reply| Command::Learn { news, reply }).await?;
+        if is_whole || !names.is_empty() {
+            self.learn_names(names, is_whole).await?;
+        }
+        Ok(())
+    }
+
+    async fn learn_names(&self, told: HostNames, is_whole: bool) -> Result<(), NetworkError> {
+        let shared = Arc::clone(&self.shared);
+        let learn = move || {
+            let mut zones = Zones::clone(&shared.names.current());
+            zones.learn(told, is_whole);
+            shared.records.save_names(&zones.told())?;
+            shared.names.replace(zones);
+            Ok(())
+        };
+        // Whoever tells waits for the answer: one at a time.
+        tokio::task::spawn_blocking(learn).await.map_err(|_| NetworkError::Closed)?
     }
 
     /// What an endpoint's interface has carried.

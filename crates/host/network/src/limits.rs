@@ -48,5 +48,9 @@ pub(crate) const DNS_PATIENCE: Duration = Duration::from_millis(1500);
 pub(crate) const DNS_IDLE: Duration = Duration::from_secs(10);
 /// Resolvers that are asked one after another, as the C library does.
 pub(crate) const DNS_RESOLVERS_MAX: usize = 3;
+/// Records of one answer for a name of the region's own.
+pub(crate) const DNS_RECORDS_MAX: usize = 8;
+/// How long a datagram is that every asker takes.
+pub(crate) const DNS_UDP_LEN: u16 = 512;
 /// The largest DNS message there is.
 pub(crate) const DNS_MESSAGE_MAX: usize = 65_535;

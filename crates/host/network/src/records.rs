@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use files::whole::{self, Durability, Found};
 use longshore_types::{Cidr, SecurityGroupId, VpcId};
 use tracing::warn;
-use traffic::SecurityGroup;
 use traffic::feed::{Feed, Item};
+use traffic::{HostNames, SecurityGroup};
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -161,6 +161,30 @@ impl Records {
         self.run_dir.join("feed.json")
     }
 
+    /// The names that were answered last, if anybody ever told of some.
+    pub(crate) fn names(&self) -> Result<Option<HostNames>, NetworkError> {
+        let path = self.names_file();
+        let failed = |source| NetworkError::io(format!("read {}", path.display()), source);
+        match whole::read_json::<HostNames>(&path).map_err(failed)? {
+            Found::Whole(names) => Ok(Some(names)),
+            Found::Torn { why } => {
+                warn!(file = %path.display(), why, "names not known until told again");
+                Ok(None)
+            }
+            Found::Missing => Ok(None),
+        }
+    }
+
+    pub(crate) fn save_names(&self, names: &HostNames) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::io("write down the names", source);
+        let text = serde_json::to_vec(names).map_err(|error| failed(error.into()))?;
+        write_whole(&self.names_file(), &text).map_err(failed)
+    }
+
+    fn names_file(&self) -> PathBuf {
+        self.run_dir.join("names.json")
+    }
+
     fn groups_file(&self) -> PathBuf {
         self.run_dir.join("groups.json")
     }
@@ -210,8 +234,13 @@ impl Records {
         for dir in [self.namespaces(), self.endpoints()] {
             files::dir::remove_tree(&dir).map_err(failed)?;
         }
-        let files =
-            [self.run_dir.join("bridge"), self.links(), self.groups_file(), self.feed_file()];
+        let files = [
+            self.run_dir.join("bridge"),
+            self.links(),
+            self.groups_file(),
+            self.feed_file(),
+            self.names_file(),
+        ];
         for file in files {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),

@@ -231,7 +231,7 @@ impl Worker {
             self.groups.iter().flat_map(BTreeMap::values).cloned().collect();
         let network = Change { put: feed.items().collect(), gone: vec![] };
         let Some(router) = self.routers.get(vpc) else { return Ok(()) };
-        let news = News { groups, network, is_whole: true };
+        let news = News { groups, network, is_whole: true, ..News::default() };
         let endpoint = router.endpoint.clone();
         router.ask(|reply| Command::Learn { news, reply })?;
         self.lead_publics(turn, &endpoint, publics)

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use acm::Acm;
 use aws_wire::ApiError;
 use aws_wire::service::Service;
+use cloudmap::CloudMap;
 use cloudwatch_logs::CloudWatchLogs;
 use control::ports::{RegionService, Tagged};
 use control::reconcile::{Driver, Environment, ReconcilerStatus, Status};
@@ -127,6 +128,7 @@ impl Region {
         let ssm = Arc::new(Ssm::new(core()));
         let kms = Arc::new(Kms::new(core()));
         let acm = Arc::new(Acm::new(core()));
+        let map = Arc::new(CloudMap::new(core()));
         let tagged: Vec<Arc<dyn Tagged>> = vec![
             ecs.clone(),
             ecr.clone(),
@@ -136,6 +138,7 @@ impl Region {
             ssm.clone(),
             kms.clone(),
             acm.clone(),
+            map.clone(),
         ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
@@ -149,6 +152,7 @@ impl Region {
             ssm,
             kms,
             acm,
+            map,
             Arc::new(Identity::new(core())),
             Arc::new(Ec2::new(core())),
             tagging.clone(),

@@ -12,6 +12,7 @@
 
 mod feed;
 mod handshake;
+mod names;
 mod network;
 mod orders;
 mod outbox;

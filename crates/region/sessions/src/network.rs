@@ -1,5 +1,6 @@
 //! What an agent of ours is told of its host's network: the security groups of the interfaces there, each
-//! again when it changed, and what [`crate::feed`] says of VPCs.
+//! again when it changed, what [`crate::feed`] says of VPCs, and the names that tasks there may ask for
+//! ([`crate::names`]).
 //!
 //! It leaves on the work socket ahead of the tasks that need it, so that an agent that takes messages in their
 //! order never makes an interface whose groups it does not know. A host hears of no group that none of its
@@ -9,10 +10,11 @@ use std::collections::BTreeMap;
 
 use longshore_types::{AccountId, InstanceId, RegionName, SecurityGroupId};
 use model::{Key, Seq, Task, View};
-use traffic::SecurityGroup;
 use traffic::feed::{Change, Feed};
+use traffic::{HostNames, SecurityGroup};
 
 use crate::feed::feed_of;
+use crate::names::{self, ToldNames};
 
 /// Rules of one message, of which each is below 100 bytes: a frame stays well below its limit.
 const RULES_PER_MESSAGE_MAX: usize = 4_000;
@@ -26,16 +28,18 @@ pub(crate) struct Told {
     groups: BTreeMap<(AccountId, SecurityGroupId), Option<Seq>>,
     /// The copy that the agent has of VPCs.
     feed: Feed,
+    names: ToldNames,
     is_begun: bool,
 }
 
 /// What is to be told next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct News {
     pub(crate) is_whole: bool,
     pub(crate) version: Seq,
     pub(crate) groups: Vec<SecurityGroup>,
     pub(crate) network: Change,
+    pub(crate) names: HostNames,
 }
 
 /// What one message carries of it.
@@ -43,6 +47,7 @@ pub(crate) struct News {
 pub(crate) struct Part {
     pub(crate) groups: Vec<SecurityGroup>,
     pub(crate) network: Change,
+    pub(crate) names: HostNames,
 }
 
 impl Told {
@@ -83,8 +88,10 @@ impl Told {
         let feed = feed_of(view, region, instance);
         let network = self.feed.change_to(&feed);
         self.feed = feed;
-        let is_news = is_whole || !groups.is_empty() || !network.is_empty();
-        is_news.then_some(News { is_whole, version: view.seq, groups, network })
+        let names = self.names.due(view, instance, next, is_whole);
+        let is_empty = groups.is_empty() && network.is_empty() && names.is_empty();
+        let version = view.seq;
+        (is_whole || !is_empty).then_some(News { is_whole, version, groups, network, names })
     }
 
     fn add(&mut self, view: &View, task: &Task, changed: &mut Vec<SecurityGroup>) {
@@ -130,6 +137,12 @@ impl News {
             match parts.last_mut().filter(|last| rules == 0 && last.network.is_empty()) {
                 Some(first) => first.network = network,
                 None => parts.push(Part { network, ..Part::default() }),
+            }
+        }
+        for names in names::parts(self.names) {
+            match parts.last_mut().filter(|last| **last == Part::default()) {
+                Some(first) => first.names = names,
+                None => parts.push(Part { names, ..Part::default() }),
             }
         }
         parts
@@ -187,18 +200,22 @@ mod tests {
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
         let mut group = SecurityGroup::default_rules(group);
         group.ingress = vec![group.ingress[0].clone(); 1_500];
-        let whole =
-            News { is_whole: true, version: Seq(1), groups: vec![], network: Change::default() };
+        let whole = News {
+            is_whole: true,
+            version: Seq(1),
+            groups: vec![],
+            network: Change::default(),
+            names: HostNames::default(),
+        };
+        let nothing = News { groups: vec![], ..whole.clone() };
         let gone = vec![ItemId::Interface("eni-00000001".parse().unwrap()); 1_500];
         let network = Change { put: vec![], gone };
         let news = News { groups: vec![group; 5], network: network.clone(), ..whole };
         let parts: Vec<_> =
             news.parts().iter().map(|it| (it.groups.len(), it.network.gone.len())).collect();
         assert_eq!(parts, [(2, 0), (2, 0), (1, 0), (0, 1_000), (0, 500)]);
-        let none = News { is_whole: true, version: Seq(1), groups: vec![], network };
+        let none = News { network, ..nothing.clone() };
         assert_eq!(none.parts().len(), 2, "the first is not left empty");
-        let none =
-            News { is_whole: true, version: Seq(1), groups: vec![], network: Change::default() };
-        assert_eq!(none.parts(), [Part::default()]);
+        assert_eq!(nothing.parts(), [Part::default()]);
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum OrdersKey {
     EndedTask(TaskId),
     /// Those of all instances where an interface has the group.
     Group(AccountId, SecurityGroupId),
+    /// Those of all instances, since a name of the account changed.
+    Names(AccountId),
     /// Those of all instances whose hosts reach each other's interfaces.
     Plane,
     /// Those of all instances with an interface in a VPC with addresses of its own.
@@ -90,6 +92,11 @@ impl Reconciler for Orders {
             queue.changed(&OrdersKey::OwnVpcs, change.seq);
         } else if let Key::SecurityGroup(account, id) = &change.key {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
+        } else if let Key::MapNamespace(account, _)
+        | Key::MapService(account, _)
+        | Key::MapInstance(account, _) = &change.key
+        {
+            queue.changed(&OrdersKey::Names(*account), change.seq);
         }
     }
 
@@ -109,6 +116,12 @@ impl Reconciler for Orders {
                 OrdersKey::Group(account, id) => {
                     for instance in instances_of_group(&view, account, &id) {
                         sessions.notify(instance);
+                    }
+                }
+                // Each session finds out by one look whether it has to say something.
+                OrdersKey::Names(_) => {
+                    for row in view.instances.iter().filter(|row| row.agent.connected) {
+                        sessions.notify(row.id);
                     }
                 }
                 OrdersKey::Plane => {

@@ -410,9 +410,9 @@ impl Session<'_> {
         for (place, part) in parts.into_iter().enumerate() {
             let message_id = self.outbox.next_message_id();
             let (header, is_more) = (self.header(message_id), place < last);
-            let (security_groups, network) = (part.groups, part.network);
+            let (security_groups, network, names) = (part.groups, part.network, part.names);
             let message =
-                HostNetwork { header, version, is_whole, is_more, security_groups, network };
+                HostNetwork { header, version, is_whole, is_more, security_groups, network, names };
             let text = ToAgent::HostNetwork(message).to_text();
             self.sending(socket.feed(Message::text(text))).await?;
         }

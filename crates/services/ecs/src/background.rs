@@ -12,6 +12,7 @@ use store::{BATCH_ROWS_MAX, Batch, Change};
 use crate::Ecs;
 use crate::services::Services;
 use crate::services::lost::LostHosts;
+use crate::services::registries::Registries;
 use crate::services::rolls::SecretRolls;
 use crate::waiting::{self, WaitingTasks};
 
@@ -28,6 +29,7 @@ pub(crate) fn register_woken(ecs: &Arc<Ecs>, driver: &mut Driver) {
     driver.register(Services::new(ecs));
     driver.register(WaitingTasks::new(ecs));
     driver.register(SecretRolls::new(ecs));
+    driver.register(Registries::new(ecs));
 }
 
 /// Takes away rows that have been over for long enough.

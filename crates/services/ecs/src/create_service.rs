@@ -208,7 +208,7 @@ fn read(
 fn check_ties(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
     Ties {
         load_balancers: input.load_balancers.as_deref().filter(|_| is_external(input)),
-        service_registries: input.service_registries.as_deref(),
+        service_registries: input.service_registries.as_deref().filter(|_| is_external(input)),
         service_connect: input.service_connect_configuration.as_ref(),
         volumes: input.volume_configurations.as_deref(),
         vpc_lattice: input.vpc_lattice_configurations.as_deref(),
@@ -280,6 +280,11 @@ fn read_workload(
         view,
         &ecs.control.scope(caller),
         input.load_balancers.as_deref().unwrap_or_default(),
+    )?
+    .registered(
+        view,
+        &ecs.control.scope(caller),
+        input.service_registries.as_deref().unwrap_or_default(),
     )
 }
 

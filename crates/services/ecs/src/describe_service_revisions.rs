@@ -8,7 +8,7 @@ use model::{ServiceId, ServiceRevision, View};
 
 use super::failure;
 use super::render_service::{RenderedCapacity, definition_arn};
-use super::service_spec::{render_balancers, render_network, resolved_platform};
+use super::service_spec::{render_balancers, render_network, render_registries, resolved_platform};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -82,7 +82,7 @@ fn render(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
         platform_version: resolved_platform(row.platform_version.as_deref()),
         platform_family: row.platform_family.clone(),
         load_balancers: Some(render_balancers(&row.scope, &row.load_balancers)),
-        service_registries: Some(vec![]),
+        service_registries: Some(render_registries(&row.scope, &row.registries)),
         network_configuration: render_network(row.network.as_ref())?,
         container_images: Some(images.collect()),
         guard_duty_enabled: Some(false),

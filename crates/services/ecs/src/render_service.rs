@@ -19,8 +19,8 @@ use store::Batch;
 
 use super::capacity::render_strategy;
 use super::service_spec::{
-    render_balancers, render_constraints, render_network, render_settings, render_strategies,
-    resolved_platform,
+    render_balancers, render_constraints, render_network, render_registries, render_settings,
+    render_strategies, resolved_platform,
 };
 use crate::Ecs;
 use crate::services::{balances, load_capacity};
@@ -149,6 +149,13 @@ impl<'v> ServiceRenderer<'v> {
         render_balancers(&self.service.scope, all)
     }
 
+    fn registries(&self) -> Vec<api::ServiceRegistry> {
+        let (account, id) = (self.service.scope.account, self.service.key());
+        let revision = self.service.revision.and_then(|it| self.view.revision_of(account, &id, it));
+        let all = revision.map_or(&[][..], |revision| &revision.registries);
+        render_registries(&self.service.scope, all)
+    }
+
     pub(super) fn render(&self, with_tags: bool) -> Result<api::Service, ApiError> {
         let service = self.service;
         let counts = promise::service_counts(&self.snapshot);
@@ -161,7 +168,7 @@ impl<'v> ServiceRenderer<'v> {
             service_name: Some(service.name.to_string()),
             cluster_arn: Some(cluster_arn(service)),
             load_balancers: Some(self.load_balancers()),
-            service_registries: Some(vec![]),
+            service_registries: Some(self.registries()),
             status: Some(service.status.as_str().to_owned()),
             desired_count: amount(counts.desired),
             running_count: amount(counts.running),

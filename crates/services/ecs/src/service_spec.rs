@@ -6,6 +6,7 @@
 mod balancers;
 mod images;
 mod placement;
+mod registries;
 mod settings;
 pub(super) mod unsupported;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller, json};
 use ecs_api as api;
 use longshore_types::{RevisionId, Scope, Timestamp, VpcId};
-use model::service::{RevisionCapacity, ServiceBalancer};
+use model::service::{RevisionCapacity, ServiceBalancer, ServiceRegistry};
 use model::task::LaunchType;
 use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
 
@@ -27,6 +28,7 @@ pub(crate) use images::with_seen_digests;
 pub(super) use placement::{
     ZONE_FIELD, read_constraints, read_strategies, render_constraints, render_strategies,
 };
+pub(super) use registries::render_registries;
 pub(super) use settings::{
     defaults, read_desired, read_grace, read_propagate, read_settings, render_settings,
 };
@@ -45,6 +47,7 @@ pub(super) struct Workload {
     pub(super) platform_family: Option<String>,
     pub(super) network: Option<Document>,
     pub(super) load_balancers: Vec<ServiceBalancer>,
+    pub(super) registries: Vec<ServiceRegistry>,
     /// Where its tasks are, if that is a VPC with addresses of its own.
     pub(super) own_vpc: Option<VpcId>,
 }
@@ -69,7 +72,7 @@ impl Workload {
             None => (None, None),
         };
         let platform_family = (kind == LaunchType::Fargate).then(|| "Linux".to_owned());
-        let load_balancers = Vec::new();
+        let (load_balancers, registries) = (Vec::new(), Vec::new());
         Ok(Self {
             definition,
             capacity,
@@ -77,6 +80,7 @@ impl Workload {
             platform_family,
             network,
             load_balancers,
+            registries,
             own_vpc,
         })
     }
@@ -89,21 +93,32 @@ impl Workload {
         given: &[api::LoadBalancer],
     ) -> Result<Self, ApiError> {
         self.load_balancers = balancers::read(view, scope, &self.definition, given)?;
-        self.check_balancers_reach()?;
+        self.check_reach()?;
         Ok(self)
     }
 
-    /// Refuses tasks that load balancers do not reach.
-    pub(super) fn check_balancers_reach(&self) -> Result<(), ApiError> {
-        match &self.own_vpc {
-            Some(vpc) if !self.load_balancers.is_empty() => {
-                let message = format!(
-                    "Load balancers do not reach {vpc} in this region: their tasks are in the default VPC."
-                );
-                Err(Refusal::unsupported(message).into())
-            }
-            Some(_) | None => Ok(()),
-        }
+    /// The same with tasks that are found by name.
+    pub(super) fn registered(
+        mut self,
+        view: &View,
+        scope: &Scope,
+        given: &[api::ServiceRegistry],
+    ) -> Result<Self, ApiError> {
+        self.registries = registries::read(view, scope, &self.definition, given)?;
+        self.check_reach()?;
+        Ok(self)
+    }
+
+    /// Refuses tasks that load balancers do not reach, or whose names would be asked for in another VPC.
+    pub(super) fn check_reach(&self) -> Result<(), ApiError> {
+        let Some(vpc) = &self.own_vpc else { return Ok(()) };
+        let what = match (self.load_balancers.is_empty(), self.registries.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "Load balancers do not reach",
+            (true, false) => "Service registries are not available in",
+        };
+        let message = format!("{what} {vpc} in this region: their tasks are in the default VPC.");
+        Err(Refusal::unsupported(message).into())
     }
 
     /// Refuses ECS Exec without a task role; `what` is what can't be done.
@@ -125,6 +140,7 @@ impl Workload {
             && self.platform_version == revision.platform_version
             && self.network == revision.network
             && self.load_balancers == revision.load_balancers
+            && self.registries == revision.registries
     }
 
     /// A new revision, with the digests of the images that this region's registry has.
@@ -148,6 +164,7 @@ impl Workload {
             platform_family: self.platform_family.clone(),
             network: self.network.clone(),
             load_balancers: self.load_balancers.clone(),
+            registries: self.registries.clone(),
             created_at: now,
         })
     }

@@ -98,6 +98,14 @@ pub(crate) fn decide(
         )
         .into());
     }
+    if before.controller == Controller::External
+        && input.service_registries.as_ref().is_some_and(|given| !given.is_empty())
+    {
+        return Err(Refusal::invalid(
+            "Unable to update service registries on services with an EXTERNAL deployment controller.",
+        )
+        .into());
+    }
     let revision =
         before.revision.and_then(|id| view.revision_of(caller.account, &before.key(), id));
     let workload = match revision {
@@ -126,7 +134,7 @@ pub(crate) fn decide(
 fn check_ties(input: &api::UpdateServiceRequest) -> Result<(), ApiError> {
     Ties {
         load_balancers: None,
-        service_registries: input.service_registries.as_deref(),
+        service_registries: None,
         service_connect: input.service_connect_configuration.as_ref(),
         volumes: input.volume_configurations.as_deref(),
         vpc_lattice: input.vpc_lattice_configurations.as_deref(),
@@ -187,7 +195,8 @@ fn next_workload(
         || platform.is_some()
         || input.capacity_provider_strategy.is_some()
         || input.network_configuration.is_some()
-        || input.load_balancers.is_some();
+        || input.load_balancers.is_some()
+        || input.service_registries.is_some();
     if !is_asked {
         return Ok(None);
     }
@@ -217,7 +226,11 @@ fn next_workload(
         Some(given) => workload.balanced(view, &revision.scope, given)?,
         None => Workload { load_balancers: revision.load_balancers.clone(), ..workload },
     };
-    workload.check_balancers_reach()?;
+    let workload = match input.service_registries.as_deref() {
+        Some(given) => workload.registered(view, &revision.scope, given)?,
+        None => Workload { registries: revision.registries.clone(), ..workload },
+    };
+    workload.check_reach()?;
     if !is_forced && workload.is_that_of(revision) {
         return Ok(None);
     }

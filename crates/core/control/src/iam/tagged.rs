@@ -68,6 +68,12 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
         ("acm", ["certificate", id]) => {
             view.acm_certificates.get(account, &id.parse().ok()?).map(|row| &row.tags)
         }
+        ("servicediscovery", ["namespace", id]) => {
+            view.map_namespaces.get(account, &(*id).into()).map(|row| &row.tags)
+        }
+        ("servicediscovery", ["service", id]) => {
+            view.map_services.get(account, &(*id).into()).map(|row| &row.tags)
+        }
         ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
         ("ec2", [_, id]) => view.tags_on(account, id),
         ("secretsmanager", _) => find_secret(view, region, account, arn).map(|row| &row.tags),

@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
     Step { version: 11, run: take_rows_of_elb },
     Step { version: 12, run: take_rows_of_acm },
     Step { version: 13, run: take_rows_of_vpcs },
+    Step { version: 14, run: take_rows_of_cloud_map },
 ];
 
 /// The version that this release writes.
@@ -112,6 +113,12 @@ fn take_rows_of_acm(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of VPCs and of what they are made of come to be, and interfaces in them, whose addresses are not one
 /// region's alone: a release that does not know them must not write here.
 fn take_rows_of_vpcs(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of Cloud Map come to be, and revisions of services that register there: a release that does not know them must
+/// not write here.
+fn take_rows_of_cloud_map(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -368,6 +368,7 @@ impl Session<'_> {
         self.news.groups.extend(message.security_groups);
         self.news.network.put.extend(message.network.put);
         self.news.network.gone.extend(message.network.gone);
+        self.news.names.extend(message.names);
         if !message.is_more {
             let mut news = std::mem::take(&mut self.news);
             news.is_whole = message.is_whole;

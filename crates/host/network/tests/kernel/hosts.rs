@@ -119,7 +119,7 @@ fn groups() -> Vec<SecurityGroup> {
 fn tell(world: &World, network: &Network, items: Vec<Item>, is_whole: bool) {
     let network_change = Change { put: items, gone: vec![] };
     let groups = if is_whole { groups() } else { vec![] };
-    let news = News { groups, network: network_change, is_whole };
+    let news = News { groups, network: network_change, is_whole, ..News::default() };
     world.runtime.block_on(network.learn(news)).unwrap();
 }
 

@@ -127,7 +127,7 @@ impl Told {
     fn tell(&self, world: &World, network: &Network, groups: Vec<SecurityGroup>) {
         let put = self.feed.items().collect();
         let change = network::feed::Change { put, gone: vec![] };
-        let news = News { groups, network: change, is_whole: true };
+        let news = News { groups, network: change, is_whole: true, ..News::default() };
         world.runtime.block_on(network.learn(news)).unwrap();
     }
 }

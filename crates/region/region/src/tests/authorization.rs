@@ -267,7 +267,16 @@ async fn who_may_read_everything_reads_everything_and_changes_nothing() {
     let read = "arn:aws:iam::aws:policy/ReadOnlyAccess".into();
     let principal = user(&world, Grants { attached: vec![read], ..Grants::default() }).await;
     let caller = Caller { principal, ..world.root() };
-    let reading = ["Batch", "Describe", "Filter", "Get", "List", "Simulate", "TestMetricFilter"];
+    let reading = [
+        "Batch",
+        "Describe",
+        "DiscoverInstances",
+        "Filter",
+        "Get",
+        "List",
+        "Simulate",
+        "TestMetricFilter",
+    ];
     let mut wrong = BTreeSet::new();
     for service in world.region.services() {
         let table = service.service();

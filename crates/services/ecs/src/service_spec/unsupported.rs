@@ -34,7 +34,7 @@ impl Ties<'_> {
             return refuse("loadBalancers", "its task sets have no load balancers");
         }
         if is_given(self.service_registries) {
-            return refuse("serviceRegistries", "it has no service discovery");
+            return refuse("serviceRegistries", "its task sets have no service discovery");
         }
         if self.service_connect.is_some_and(|connect| connect.enabled == Some(true)) {
             return refuse("serviceConnectConfiguration", "it has no Service Connect");

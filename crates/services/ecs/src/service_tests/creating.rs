@@ -223,10 +223,6 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
         input.load_balancers = Some(vec![classic]);
     };
     refuse(classic, "loadBalancerName").await;
-    let registries = |input: &mut api::CreateServiceRequest| {
-        input.service_registries = Some(vec![Default::default()]);
-    };
-    refuse(registries, "serviceRegistries").await;
     let connect = |input: &mut api::CreateServiceRequest| {
         input.service_connect_configuration =
             Some(api::ServiceConnectConfiguration { enabled: Some(true), ..Default::default() });

@@ -11,6 +11,7 @@ mod balance;
 mod interest;
 pub(crate) mod lost;
 mod pass;
+pub(crate) mod registries;
 pub(crate) mod rolls;
 #[cfg(test)]
 mod simulation;

@@ -13,6 +13,7 @@ use crate::testing::TestEcs;
 use crate::waiting::WaitingPool;
 
 mod balancing;
+mod registering;
 
 struct World {
     test: TestEcs,

@@ -13,7 +13,7 @@ use model::{ElbGroup, ElbListener, ElbTarget, Record as _};
 use super::*;
 
 impl World {
-    fn vpc(&self) -> Vpc {
+    pub(super) fn vpc(&self) -> Vpc {
         self.ecs().control.vpc(&self.view(), self.test.root().account).unwrap()
     }
 
@@ -65,7 +65,7 @@ impl World {
         arn
     }
 
-    async fn define(&self, family: &str, port: Option<i32>) {
+    pub(super) async fn define(&self, family: &str, port: Option<i32>) {
         let mapping = api::PortMapping { container_port: port, ..Default::default() };
         let container = api::ContainerDefinition {
             name: text("app"),
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Tasks as somebody who cannot place any would have them: made by the reconciler, run by nobody.
-    fn tasks(&self) -> Vec<Task> {
+    pub(super) fn tasks(&self) -> Vec<Task> {
         let view = self.view();
         let rows = view.tasks_of_service(self.test.root().account, &self.id());
         let mut tasks: Vec<Task> = rows.map(|row| Task::clone(row)).collect();
@@ -116,11 +116,11 @@ impl World {
         view.elb_targets.iter().map(|row| ElbTarget::clone(row)).collect()
     }
 
-    async fn feed(&self, task: &Task, input: &Input) {
+    pub(super) async fn feed(&self, task: &Task, input: &Input) {
         self.ecs().control.feed(&task.arn(), input).await.unwrap();
     }
 
-    async fn report_running(&self) {
+    pub(super) async fn report_running(&self) {
         for task in self.tasks() {
             let report = Report { phase: Some(Phase::Running), ..Report::default() };
             self.feed(&task, &Input::Reported(report)).await;
@@ -164,7 +164,7 @@ async fn balanced(tasks: i32) -> (World, String) {
 }
 
 /// An instance that takes Fargate tasks.
-async fn with_fargate(world: &World) {
+pub(super) async fn with_fargate(world: &World) {
     let input = api::RegisterContainerInstanceRequest::default();
     Ecs::register_container_instance(world.ecs(), &world.test.root(), input).await.unwrap();
     let mut row = Instance::clone(world.view().instances.iter().next().unwrap());

@@ -1,0 +1,492 @@
+//! Answers to questions for names of private namespaces, as the region told them.
+//!
+//! [`Zones::answer`] is a function from what is known and a question to an answer. Who asks decides whose names there
+//! are; a name that lies in no namespace of the asker's account is nobody's here, and is passed on.
+//!
+//! **Invariant:** a name that lies in a namespace is never passed on, whether or not it is there.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use longshore_types::AccountId;
+use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
+
+use crate::limits::{DNS_RECORDS_MAX, DNS_UDP_LEN};
+
+const HEADER_LEN: usize = 12;
+const CLASS_IN: u16 = 1;
+const A: u16 = 1;
+const SOA: u16 = 6;
+const AAAA: u16 = 28;
+const SRV: u16 = 33;
+const OPT: u16 = 41;
+const NXDOMAIN: u8 = 3;
+/// What the name in a record is: the question's own.
+const SAME_NAME: [u8; 2] = [0xc0, 12];
+
+/// The names that are known on a host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Zones {
+    own_account: Option<AccountId>,
+    askers: BTreeMap<Ipv4Addr, AccountId>,
+    /// By account and name, in lower case.
+    zones: BTreeMap<AccountId, Arc<BTreeMap<String, Zone>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Zone {
+    negative_ttl_s: u32,
+    services: BTreeMap<String, NamedService>,
+}
+
+/// What a question asks for.
+#[derive(Debug)]
+struct Question {
+    /// In lower case, without the last dot.
+    name: String,
+    kind: u16,
+    /// Where it ends in the message.
+    end: usize,
+    /// How long an answer may be that goes as one datagram.
+    room: usize,
+}
+
+impl Zones {
+    pub(crate) fn new(told: HostNames) -> Self {
+        let mut zones = Self::default();
+        zones.learn(told, true);
+        zones
+    }
+
+    /// Takes in what was told: all there is, or what changed.
+    pub(crate) fn learn(&mut self, told: HostNames, is_whole: bool) {
+        if is_whole {
+            *self = Self::default();
+        }
+        self.own_account = told.own_account.or(self.own_account);
+        let mut new: BTreeMap<AccountId, BTreeMap<String, Zone>> = BTreeMap::new();
+        for entry in told.entries {
+            let zones = new.entry(entry.account).or_default();
+            let zone = zones.entry(entry.zone.trim_end_matches('.').to_ascii_lowercase());
+            let zone = zone.or_default();
+            zone.negative_ttl_s = entry.negative_ttl_s;
+            if let Some(service) = entry.service {
+                zone.services.insert(service.name.to_ascii_lowercase(), service);
+            }
+        }
+        for account in &told.accounts {
+            self.zones.remove(account);
+        }
+        let with_names = new.into_iter().map(|(account, zones)| (account, Arc::new(zones)));
+        self.zones.extend(with_names);
+        self.askers.extend(told.askers.iter().map(|asker| (asker.address, asker.account)));
+    }
+
+    /// The same as it would be told.
+    pub(crate) fn told(&self) -> HostNames {
+        let mut told = HostNames { own_account: self.own_account, ..HostNames::default() };
+        for (account, zones) in &self.zones {
+            told.accounts.push(*account);
+            for (name, zone) in zones.iter() {
+                let entry = |service| NameEntry {
+                    account: *account,
+                    zone: name.clone(),
+                    negative_ttl_s: zone.negative_ttl_s,
+                    service,
+                };
+                told.entries.push(entry(None));
+                told.entries.extend(zone.services.values().cloned().map(Some).map(entry));
+            }
+        }
+        let asker = |(address, account): (&Ipv4Addr, &AccountId)| Asker {
+            address: *address,
+            account: *account,
+        };
+        told.askers = self.askers.iter().map(asker).collect();
+        told
+    }
+
+    /// The answer to a question; none if it is to be passed on. `turn` is another number each time; `is_datagram`: it
+    /// must fit into one.
+    pub(crate) fn answer(
+        &self,
+        asker: IpAddr,
+        message: &[u8],
+        turn: usize,
+        is_datagram: bool,
+    ) -> Option<Vec<u8>> {
+        if self.zones.is_empty() {
+            return None;
+        }
+        let question = read(message)?;
+        let IpAddr::V4(address) = asker else { return None };
+        let account = self.askers.get(&address).copied().or(self.own_account)?;
+        let zones = self.zones.get(&account)?;
+        let (zone_name, zone, rest) = find(zones, &question.name)?;
+        let found = zone.find(rest, question.kind, zone_name, turn);
+        let mut answer = begin(message, &question);
+        match &found {
+            Found::Records(records) => {
+                answer[6..8].copy_from_slice(&count(records.len()));
+                records.iter().for_each(|record| answer.extend(record));
+            }
+            Found::Nothing | Found::NoName => {
+                if matches!(found, Found::NoName) {
+                    answer[3] |= NXDOMAIN;
+                }
+                let at = if question.kind == SOA && rest.is_empty() { 6 } else { 8 };
+                answer[at..at + 2].copy_from_slice(&count(1));
+                answer.extend(soa(zone_name, zone.negative_ttl_s));
+            }
+        }
+        if is_datagram && question.room < answer.len() {
+            // The asker comes again by a stream.
+            const TRUNCATED: u8 = 0x02;
+            let mut cut = begin(message, &question);
+            cut[2] |= TRUNCATED;
+            return Some(cut);
+        }
+        Some(answer)
+    }
+}
+
+enum Found {
+    Records(Vec<Vec<u8>>),
+    /// The name is there, without such records.
+    Nothing,
+    NoName,
+}
+
+impl Zone {
+    fn find(&self, rest: &str, kind: u16, zone: &str, turn: usize) -> Found {
+        if rest.is_empty() {
+            return Found::Nothing;
+        }
+        if let Some(service) = self.services.get(rest) {
+            let some = chosen(service, kind, turn);
+            let records = some.into_iter().filter_map(|it| record(service, it, kind, zone));
+            let records: Vec<Vec<u8>> = records.collect();
+            return if records.is_empty() { Found::Nothing } else { Found::Records(records) };
+        }
+        // An instance that records of its service name.
+        for (at, _) in rest.match_indices('.') {
+            let (id, name) = (&rest[..at], &rest[at + 1..]);
+            let Some(service) = self.services.get(name) else { continue };
+            let Some(ttl_s) = service.srv_ttl_s else { continue };
+            let mut instances = service.instances.iter();
+            let Some(instance) = instances.find(|it| it.id.eq_ignore_ascii_case(id)) else {
+                continue;
+            };
+            let data = match kind {
+                A => instance.ipv4.map(|address| address.octets().to_vec()),
+                AAAA => instance.ipv6.map(|address| address.octets().to_vec()),
+                _ => None,
+            };
+            return match data {
+                Some(data) => Found::Records(vec![resource(&SAME_NAME, kind, ttl_s, &data)]),
+                None => Found::Nothing,
+            };
+        }
+        // A name above another one is there, and has no records.
+        let is_above = self
+            .services
+            .keys()
+            .any(|name| name.strip_suffix(rest).is_some_and(|before| before.ends_with('.')));
+        if is_above { Found::Nothing } else { Found::NoName }
+    }
+}
+
+/// Up to eight that are well, or else that are not; one of a weighted service. Each time others come first.
+fn chosen(service: &NamedService, kind: u16, turn: usize) -> Vec<&NamedInstance> {
+    let fits = |instance: &&NamedInstance| match kind {
+        A => instance.ipv4.is_some(),
+        AAAA => instance.ipv6.is_some(),
+        SRV => instance.port.is_some(),
+        _ => false,
+    };
+    let fitting: Vec<&NamedInstance> = service.instances.iter().filter(fits).collect();
+    let healthy: Vec<&NamedInstance> =
+        fitting.iter().copied().filter(|instance| instance.is_healthy).collect();
+    let mut some = if healthy.is_empty() { fitting } else { healthy };
+    if !some.is_empty() {
+        let first = turn % some.len();
+        some.rotate_left(first);
+    }
+    some.truncate(if service.is_weighted { 1 } else { DNS_RECORDS_MAX });
+    some
+}
+
+fn record(
+    service: &NamedService,
+    instance: &NamedInstance,
+    kind: u16,
+    zone: &str,
+) -> Option<Vec<u8>> {
+    let (ttl_s, data) = match kind {
+        A => (service.a_ttl_s?, instance.ipv4?.octets().to_vec()),
+        AAAA => (service.aaaa_ttl_s?, instance.ipv6?.octets().to_vec()),
+        SRV => {
+            // Priority and weight are one, as at Route 53.
+            let mut data = vec![0, 1, 0, 1];
+            data.extend(instance.port?.to_be_bytes());
+            data.extend(name(&format!("{}.{}.{zone}", instance.id, service.name))?);
+            (service.srv_ttl_s?, data)
+        }
+        _ => return None,
+    };
+    Some(resource(&SAME_NAME, kind, ttl_s, &data))
+}
+
+fn resource(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
+    let mut out = owner.to_vec();
+    out.extend(kind.to_be_bytes());
+    out.extend(CLASS_IN.to_be_bytes());
+    out.extend(ttl_s.to_be_bytes());
+    out.extend(count(data.len()));
+    out.extend(data);
+    out
+}
+
+/// The start of a zone, by which it is known how long a name may be taken to be missing.
+fn soa(zone: &str, ttl_s: u32) -> Vec<u8> {
+    let owner = name(zone).unwrap_or_else(|| vec![0]);
+    let mut data = name(&format!("ns.{zone}")).unwrap_or_else(|| vec![0]);
+    data.extend(name(&format!("hostmaster.{zone}")).unwrap_or_else(|| vec![0]));
+    for number in [1, 7_200, 900, 1_209_600, ttl_s] {
+        data.extend(u32::to_be_bytes(number));
+    }
+    resource(&owner, SOA, ttl_s, &data)
+}
+
+fn count(number: usize) -> [u8; 2] {
+    u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes()
+}
+
+/// A name as messages have it; none of one that they cannot have.
+fn name(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    for label in text.split('.') {
+        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+        out.push(length);
+        out.extend(label.as_bytes());
+    }
+    out.push(0);
+    (out.len() <= 255).then_some(out)
+}
+
+/// The longest zone that a name lies in, and what is before it.
+fn find<'z, 'n>(
+    zones: &'z BTreeMap<String, Zone>,
+    name: &'n str,
+) -> Option<(&'z str, &'z Zone, &'n str)> {
+    let mut from = 0;
+    loop {
+        if let Some((zone_name, zone)) = zones.get_key_value(&name[from..]) {
+            return Some((zone_name, zone, name[..from].trim_end_matches('.')));
+        }
+        from += name[from..].find('.')? + 1;
+    }
+}
+
+/// The header and question of an answer that has nothing yet.
+fn begin(message: &[u8], question: &Question) -> Vec<u8> {
+    const ANSWER: u8 = 0x80;
+    const AUTHORITATIVE: u8 = 0x04;
+    const KEPT: u8 = 0x79;
+    const RECURSION_AVAILABLE: u8 = 0x80;
+    let mut answer = message[..question.end].to_vec();
+    answer[2] = answer[2] & KEPT | ANSWER | AUTHORITATIVE;
+    answer[3] = RECURSION_AVAILABLE;
+    answer[6..HEADER_LEN].fill(0);
+    answer
+}
+
+/// Reads a message that asks one question of the usual class.
+fn read(message: &[u8]) -> Option<Question> {
+    const OPCODE: u8 = 0x78;
+    if message.len() < HEADER_LEN || message[2] & OPCODE != 0 || message[4..6] != [0, 1] {
+        return None;
+    }
+    let mut name = String::new();
+    let mut at = HEADER_LEN;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        at += 1;
+        match length {
+            0 => break,
+            1..64 => {}
+            _ => return None,
+        }
+        let label = message.get(at..at + length)?;
+        if !name.is_empty() {
+            name.push('.');
+        }
+        // A label with a dot or beyond ASCII is none that anybody has here.
+        if label.iter().any(|byte| !byte.is_ascii() || *byte == b'.') {
+            return None;
+        }
+        name.extend(label.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+        at += length;
+    }
+    let kind = u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?);
+    let class = u16::from_be_bytes(message.get(at + 2..at + 4)?.try_into().ok()?);
+    let end = at + 4;
+    (class == CLASS_IN).then(|| Question { name, kind, end, room: room(message, end) })
+}
+
+/// How long a datagram the asker takes: it says so in an OPT record right behind the question.
+fn room(message: &[u8], end: usize) -> usize {
+    let usual = usize::from(DNS_UDP_LEN);
+    let Some([0, high, low, size_high, size_low]) = message.get(end..end + 5) else { return usual };
+    match u16::from_be_bytes([*high, *low]) == OPT {
+        true => usize::from(u16::from_be_bytes([*size_high, *size_low]).max(DNS_UDP_LEN)),
+        false => usual,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ASKER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 31, 0, 9));
+
+    fn account(digit: char) -> AccountId {
+        digit.to_string().repeat(12).parse().unwrap()
+    }
+
+    fn instance(number: u8, is_healthy: bool) -> NamedInstance {
+        NamedInstance {
+            id: format!("task{number}"),
+            ipv4: Some(Ipv4Addr::new(172, 31, 1, number)),
+            ipv6: None,
+            port: Some(8_000 + u16::from(number)),
+            is_healthy,
+        }
+    }
+
+    fn entry(account: AccountId, service: Option<NamedService>) -> NameEntry {
+        NameEntry { account, zone: "Prod.local".to_owned(), negative_ttl_s: 7, service }
+    }
+
+    fn zones(instances: Vec<NamedInstance>, is_weighted: bool) -> Zones {
+        let service = NamedService {
+            name: "web".to_owned(),
+            is_weighted,
+            a_ttl_s: Some(10),
+            aaaa_ttl_s: None,
+            srv_ttl_s: Some(20),
+            instances,
+        };
+        let mine = account('1');
+        Zones::new(HostNames {
+            own_account: Some(account('2')),
+            accounts: vec![mine],
+            entries: vec![entry(mine, None), entry(mine, Some(service))],
+            askers: vec![Asker { address: Ipv4Addr::new(172, 31, 0, 9), account: mine }],
+        })
+    }
+
+    fn question(text: &str, kind: u16) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend(name(text).unwrap());
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message
+    }
+
+    /// The code, and how many answers there are.
+    fn ask(zones: &Zones, text: &str, kind: u16) -> Option<(u8, u16)> {
+        let answer = zones.answer(ASKER, &question(text, kind), 0, true)?;
+        assert_eq!(answer[..3], [0x12, 0x34, 0x85]);
+        Some((answer[3] & 0xf, u16::from_be_bytes([answer[6], answer[7]])))
+    }
+
+    fn first_address(zones: &Zones, turn: usize) -> [u8; 4] {
+        let asked = question("web.prod.local", A);
+        let answer = zones.answer(ASKER, &asked, turn, true).unwrap();
+        answer[asked.len() + 12..asked.len() + 16].try_into().unwrap()
+    }
+
+    #[test]
+    fn a_service_is_found_by_its_name_in_any_case() {
+        let zones = zones(vec![instance(1, true), instance(2, true)], false);
+        assert_eq!(ask(&zones, "WEB.prod.LOCAL", A), Some((0, 2)));
+        assert_eq!(ask(&zones, "web.prod.local", SRV), Some((0, 2)));
+        assert_eq!(ask(&zones, "web.prod.local", AAAA), Some((0, 0)), "it has no such records");
+        assert_eq!(ask(&zones, "task2.web.prod.local", A), Some((0, 1)));
+        assert_eq!(ask(&zones, "task3.web.prod.local", A), Some((NXDOMAIN, 0)));
+        assert_eq!(ask(&zones, "api.prod.local", A), Some((NXDOMAIN, 0)));
+        assert_eq!(ask(&zones, "prod.local", A), Some((0, 0)));
+        assert_eq!(ask(&zones, "web.prod.example.com", A), None, "it is passed on");
+        assert_eq!([first_address(&zones, 0)[3], first_address(&zones, 1)[3]], [1, 2]);
+    }
+
+    #[test]
+    fn names_are_of_the_askers_account_alone() {
+        let zones = zones(vec![instance(1, true)], false);
+        let asked = question("web.prod.local", A);
+        let other = IpAddr::V4(Ipv4Addr::new(172, 31, 0, 10));
+        assert_eq!(zones.answer(other, &asked, 0, true), None);
+        assert!(zones.answer(ASKER, &asked, 0, true).is_some());
+    }
+
+    #[test]
+    fn what_is_not_well_is_answered_only_if_nothing_is() {
+        let some = vec![instance(1, false), instance(2, true), instance(3, false)];
+        assert_eq!(first_address(&zones(some, false), 5)[3], 2);
+        assert_eq!(ask(&zones(vec![instance(1, false)], false), "web.prod.local", A), Some((0, 1)));
+        let many: Vec<NamedInstance> = (1..20).map(|number| instance(number, true)).collect();
+        assert_eq!(ask(&zones(many.clone(), false), "web.prod.local", A), Some((0, 8)));
+        assert_eq!(ask(&zones(many, true), "web.prod.local", A), Some((0, 1)));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_says_so_and_comes_whole_by_a_stream() {
+        let long =
+            |number| NamedInstance { id: format!("{number:0>60}"), ..instance(number, true) };
+        let zones = zones((1..9).map(long).collect(), false);
+        let asked = question("web.prod.local", SRV);
+        let cut = zones.answer(ASKER, &asked, 0, true).unwrap();
+        assert_eq!((cut[2] & 2, cut.len()), (2, asked.len()));
+        let whole = zones.answer(ASKER, &asked, 0, false).unwrap();
+        assert_eq!((whole[2] & 2, whole[7]), (0, 8));
+        let mut with_option = asked.clone();
+        with_option[11] = 1;
+        with_option.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
+        let fits = zones.answer(ASKER, &with_option, 0, true).unwrap();
+        assert_eq!((fits[2] & 2, fits[7]), (0, 8));
+    }
+
+    #[test]
+    fn an_account_is_told_anew_and_the_others_stay() {
+        let mut zones = zones(vec![instance(1, true)], false);
+        let mine = account('1');
+        let more = HostNames { accounts: vec![account('3')], ..HostNames::default() };
+        zones.learn(more, false);
+        assert_eq!(ask(&zones, "web.prod.local", A), Some((0, 1)));
+        let again = Zones::new(zones.told());
+        assert_eq!(ask(&again, "web.prod.local", A), Some((0, 1)));
+        let none = HostNames {
+            accounts: vec![mine],
+            entries: vec![entry(mine, None)],
+            ..HostNames::default()
+        };
+        zones.learn(none, false);
+        assert_eq!(ask(&zones, "web.prod.local", A), Some((NXDOMAIN, 0)));
+        zones.learn(HostNames { accounts: vec![mine], ..HostNames::default() }, false);
+        assert_eq!(ask(&zones, "web.prod.local", A), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_upsets_the_answers(message in prop::collection::vec(any::<u8>(), 0..80)) {
+            let zones = zones(vec![instance(1, true)], false);
+            if let Some(answer) = zones.answer(ASKER, &message, 0, true) {
+                prop_assert!(answer[..2] == message[..2]);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The names that tasks on a host may ask for: those of the private namespaces of their accounts.
+//!
+//! An account's names are told whole whenever one of them changed, to hosts that have a task of the account or are an
+//! instance of it. Who asks from where is told before the task is, so that a task's first question finds them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use longshore_types::{AccountId, InstanceId};
+use model::discovery::{MapRecord, NamespaceKind};
+use model::{Dep, Index, MapNamespace, MapService, Seq, Task, View};
+use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
+
+/// Instances in one message, of which each is some 120 bytes: a frame stays well below its limit.
+const INSTANCES_PER_MESSAGE_MAX: usize = 4_000;
+/// Addresses that are remembered before those of tasks that are gone are forgotten.
+const ASKERS_MAX: usize = 1_024;
+
+/// What one session told of names so far.
+#[derive(Debug, Default)]
+pub(crate) struct ToldNames {
+    /// Whose task has an address.
+    askers: BTreeMap<Ipv4Addr, AccountId>,
+    /// As of which commit an account's names were told, which has some.
+    accounts: BTreeMap<AccountId, Seq>,
+}
+
+impl ToldNames {
+    /// What is new of names for a host that is about to be sent `next`.
+    pub(crate) fn due(
+        &mut self,
+        view: &View,
+        instance: InstanceId,
+        next: &[&Task],
+        is_whole: bool,
+    ) -> HostNames {
+        if is_whole {
+            *self = Self::default();
+            view.tasks_on_instance(instance).for_each(|task| {
+                self.note(task);
+            });
+        }
+        let mut fresh: Vec<Asker> = next.iter().filter_map(|task| self.note(task)).collect();
+        if ASKERS_MAX < self.askers.len() {
+            self.forget(view, instance, next);
+        }
+        let own_account = view.instance_of_any(instance).map(|row| row.scope.account);
+        let mut told = HostNames::default();
+        let accounts = self.askers.values().copied().chain(own_account);
+        let mut accounts: Vec<AccountId> = accounts.collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        for account in &accounts {
+            let before = self.accounts.get(account).copied();
+            let now = view.changed_at(&Dep::All(Index::MapNames(*account)));
+            if now == before {
+                continue;
+            }
+            told.accounts.push(*account);
+            told.entries.extend(entries(view, *account));
+            match now {
+                Some(now) => self.accounts.insert(*account, now),
+                None => self.accounts.remove(account),
+            };
+            if before.is_none() {
+                told.own_account = own_account;
+                let all = self.askers.iter().filter(|(_, of)| *of == account);
+                told.askers
+                    .extend(all.map(|(address, of)| Asker { address: *address, account: *of }));
+            }
+        }
+        // Of accounts without names nobody needs to know who asks.
+        let is_new = |asker: &Asker| {
+            self.accounts.contains_key(&asker.account) && !told.askers.contains(asker)
+        };
+        fresh.retain(is_new);
+        told.askers.extend(fresh);
+        told
+    }
+
+    /// Who asks from a task's address from now on, if that is news.
+    fn note(&mut self, task: &Task) -> Option<Asker> {
+        let (address, account) = (task.interface.as_ref()?.address, task.scope.account);
+        let before = self.askers.insert(address, account);
+        (before != Some(account)).then_some(Asker { address, account })
+    }
+
+    fn forget(&mut self, view: &View, instance: InstanceId, next: &[&Task]) {
+        self.askers.clear();
+        let next = next.iter().copied();
+        for task in view.tasks_on_instance(instance).map(AsRef::as_ref).chain(next) {
+            self.note(task);
+        }
+    }
+}
+
+/// All names of an account.
+fn entries(view: &View, account: AccountId) -> Vec<NameEntry> {
+    let mut all = Vec::new();
+    for namespace in view.map_namespaces.of(account) {
+        let NamespaceKind::PrivateDns { soa_ttl_s, .. } = namespace.kind else { continue };
+        let entry = |service| NameEntry {
+            account,
+            zone: namespace.name.clone(),
+            negative_ttl_s: soa_ttl_s,
+            service,
+        };
+        all.push(entry(None));
+        all.extend(services(view, namespace).map(Some).map(entry));
+    }
+    all
+}
+
+fn services<'v>(
+    view: &'v View,
+    namespace: &MapNamespace,
+) -> impl Iterator<Item = NamedService> + use<'v> {
+    let account = namespace.scope.account;
+    let rows = view.map_services_in(account, &namespace.id);
+    rows.filter_map(move |row| service(view, row))
+}
+
+fn service(view: &View, row: &MapService) -> Option<NamedService> {
+    let dns = row.dns.as_ref()?;
+    let ttl = |kind: MapRecord| {
+        dns.records.iter().find(|(each, _)| *each == kind).map(|(_, ttl_s)| *ttl_s)
+    };
+    let instances = view.map_instances_of(row.scope.account, &row.id);
+    let instances = instances.map(|instance| NamedInstance {
+        id: instance.instance.to_string(),
+        ipv4: instance.ipv4(),
+        ipv6: instance.ipv6(),
+        port: instance.port(),
+        is_healthy: instance.is_healthy(),
+    });
+    Some(NamedService {
+        name: row.name.clone(),
+        is_weighted: dns.is_weighted,
+        a_ttl_s: ttl(MapRecord::A),
+        aaaa_ttl_s: ttl(MapRecord::Aaaa),
+        srv_ttl_s: ttl(MapRecord::Srv),
+        instances: instances.collect(),
+    })
+}
+
+/// In parts that fit a message each; none if there is nothing.
+pub(crate) fn parts(names: HostNames) -> Vec<HostNames> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let HostNames { own_account, accounts, entries, askers } = names;
+    let mut parts = vec![HostNames { own_account, accounts, askers, ..HostNames::default() }];
+    let mut instances = 0;
+    for entry in entries {
+        // A namespace and a service count too, though they have no instance.
+        let its = 1 + entry.service.as_ref().map_or(0, |service| service.instances.len());
+        if instances > 0 && INSTANCES_PER_MESSAGE_MAX < instances + its {
+            parts.push(HostNames::default());
+            instances = 0;
+        }
+        instances += its;
+        parts.last_mut().expect("there is a first part").entries.push(entry);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap as Map;
+
+    use control::testing::rows::task;
+    use longshore_types::Timestamp;
+    use model::discovery::MapDns;
+    use model::{MapInstance, Row, Tags};
+
+    use super::*;
+
+    fn put(view: &mut View, row: impl Into<Row>) {
+        let seq = view.seq.next();
+        view.seq = seq;
+        view.put(seq, &row.into());
+    }
+
+    fn namespace(task: &Task) -> MapNamespace {
+        MapNamespace {
+            scope: task.scope.clone(),
+            id: "ns-1".into(),
+            name: "prod.local".to_owned(),
+            kind: NamespaceKind::PrivateDns {
+                vpc: "vpc-00000001".parse().unwrap(),
+                zone: "Z1".to_owned(),
+                soa_ttl_s: 15,
+            },
+            description: None,
+            created_at: Timestamp(1),
+            request: String::new(),
+            tags: Tags::new(),
+        }
+    }
+
+    fn map_service(task: &Task) -> MapService {
+        MapService {
+            scope: task.scope.clone(),
+            id: "srv-1".into(),
+            namespace: "ns-1".into(),
+            name: "web".to_owned(),
+            description: None,
+            dns: Some(MapDns { is_weighted: false, records: vec![(MapRecord::A, 10)] }),
+            has_custom_health: false,
+            created_at: Timestamp(1),
+            request: None,
+            revision: 1,
+            attributes: Map::new(),
+            tags: Tags::new(),
+        }
+    }
+
+    fn map_instance(task: &Task, id: &str) -> MapInstance {
+        let address = ("AWS_INSTANCE_IPV4".to_owned(), "172.31.0.4".to_owned());
+        MapInstance {
+            scope: task.scope.clone(),
+            service: "srv-1".into(),
+            instance: id.into(),
+            attributes: Map::from([address]),
+            health: None,
+            task: None,
+            has_names: true,
+            request: None,
+        }
+    }
+
+    #[test]
+    fn names_are_told_to_hosts_of_their_account_and_again_when_one_changed() {
+        let (mut view, task) = (View::default(), task(1));
+        let instance: InstanceId = "0".repeat(32).parse().unwrap();
+        let mut told = ToldNames::default();
+        assert!(told.due(&view, instance, &[], true).is_empty());
+        assert!(told.due(&view, instance, &[&task], false).is_empty(), "nobody has names");
+        put(&mut view, namespace(&task));
+        put(&mut view, map_service(&task));
+        put(&mut view, map_instance(&task, "one"));
+        let news = told.due(&view, instance, &[], false);
+        assert_eq!(news.accounts, [task.scope.account]);
+        assert_eq!(news.entries.len(), 2);
+        assert_eq!(news.entries[1].service.as_ref().unwrap().instances.len(), 1);
+        assert_eq!(news.askers.len(), 1, "who asked before is told with the first names");
+        assert!(told.due(&view, instance, &[&task], false).is_empty());
+        view.remove(
+            view.seq.next(),
+            &model::Key::MapInstance(task.scope.account, map_instance(&task, "one").key()),
+        );
+        view.seq = view.seq.next();
+        let news = told.due(&view, instance, &[], false);
+        assert!(news.entries[1].service.as_ref().unwrap().instances.is_empty());
+        assert!(news.askers.is_empty());
+        assert_eq!(told.due(&view, instance, &[&task], true).accounts, news.accounts, "all again");
+    }
+
+    #[test]
+    fn many_names_are_told_in_parts() {
+        let account = task(1).scope.account;
+        let instance = NamedInstance {
+            id: "a".to_owned(),
+            ipv4: None,
+            ipv6: None,
+            port: None,
+            is_healthy: true,
+        };
+        let service = NamedService { instances: vec![instance; 1_500], ..NamedService::default() };
+        let entry =
+            NameEntry { account, zone: "a".to_owned(), negative_ttl_s: 1, service: Some(service) };
+        let names =
+            HostNames { accounts: vec![account], entries: vec![entry; 5], ..HostNames::default() };
+        let all = parts(names.clone());
+        assert_eq!(all.iter().map(|part| part.entries.len()).collect::<Vec<_>>(), [2, 2, 1]);
+        let mut whole = HostNames::default();
+        all.into_iter().for_each(|part| whole.extend(part));
+        assert_eq!(whole, names);
+        assert!(parts(HostNames::default()).is_empty());
+    }
+}

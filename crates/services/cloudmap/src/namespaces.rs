@@ -1,0 +1,321 @@
+//! Namespaces: made, changed, shown and deleted.
+
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller};
+use control::Permission;
+use model::discovery::{self, MapOperationKind, NamespaceKind};
+use model::{Index, Key, MapNamespace, Tags, View};
+use servicediscovery_api as api;
+use store::Batch;
+
+use crate::errors::{in_use, invalid, limit, named};
+use crate::limits::{NAMESPACES_MAX, SOA_TTL_S};
+use crate::pages::page;
+use crate::{CloudMap, tags};
+
+/// What a namespace is made of.
+struct New {
+    name: String,
+    kind: NamespaceKind,
+    request: Option<String>,
+    description: Option<String>,
+    tags: Tags,
+}
+
+fn ttl(given: Option<i64>) -> Result<u32, ApiError> {
+    given.map_or(Ok(SOA_TTL_S), |ttl| {
+        u32::try_from(ttl).map_err(|_| invalid("A TTL is between 0 and 2147483647 seconds."))
+    })
+}
+
+pub(crate) async fn create_http_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::CreateHttpNamespaceRequest,
+) -> Result<api::CreateHttpNamespaceResponse, ApiError> {
+    let new = New {
+        name: input.name.unwrap_or_default(),
+        kind: NamespaceKind::Http,
+        request: input.creator_request_id,
+        description: input.description,
+        tags: tags::read(input.tags.as_deref())?,
+    };
+    let id = create(it, caller, "servicediscovery:CreateHttpNamespace", new).await?;
+    Ok(api::CreateHttpNamespaceResponse { operation_id: Some(id) })
+}
+
+pub(crate) async fn create_private_dns_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::CreatePrivateDnsNamespaceRequest,
+) -> Result<api::CreatePrivateDnsNamespaceResponse, ApiError> {
+    let name = input.name.unwrap_or_default();
+    let action = "servicediscovery:CreatePrivateDnsNamespace";
+    it.control.read(caller, &Permission::to(action).on("*"))?;
+    if !is_zone(&name) {
+        return Err(invalid(format!(
+            "{name} is not a name that a private DNS namespace can have."
+        )));
+    }
+    let given = input.vpc.unwrap_or_default();
+    let soa = input.properties.and_then(|it| it.dns_properties).and_then(|it| it.soa);
+    let view = it.control.view();
+    let vpc = it.control.own_vpc(&view, caller)?;
+    let zone: String = it.mint("").to_ascii_uppercase().chars().take(14).collect();
+    let new = New {
+        name,
+        kind: NamespaceKind::PrivateDns {
+            vpc: vpc.id.clone(),
+            zone: format!("Z{zone}"),
+            soa_ttl_s: ttl(soa.and_then(|soa| soa.ttl))?,
+        },
+        request: input.creator_request_id,
+        description: input.description,
+        tags: tags::read(input.tags.as_deref())?,
+    };
+    if vpc.id.as_str() != given {
+        return Err(invalid(format!("The VPC {given} does not exist in this account.")));
+    }
+    let id = create(it, caller, action, new).await?;
+    Ok(api::CreatePrivateDnsNamespaceResponse { operation_id: Some(id) })
+}
+
+/// Labels of letters, digits, hyphens and underscores.
+fn is_zone(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(is_fit)
+    };
+    name.len() <= 253 && name.trim_end_matches('.').split('.').all(is_label)
+}
+
+async fn create(
+    it: &CloudMap,
+    caller: &Caller,
+    action: &'static str,
+    new: New,
+) -> Result<String, ApiError> {
+    let (id, operation) = (it.mint("ns-"), it.mint_operation());
+    let scope = it.control.scope(caller);
+    let any = discovery::arn(&scope, "namespace", "*");
+    let permission = Permission::to(action).on("*").tagging_new(
+        caller,
+        "servicediscovery:TagResource",
+        any,
+        &new.tags,
+    );
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let same = view.map_namespaces.of(caller.account).find(|row| row.name == new.name);
+        if let Some(row) = same {
+            return Err(named(
+                "NamespaceAlreadyExists",
+                format!("A namespace with the name {} exists already: {}.", new.name, row.id),
+            ));
+        }
+        if NAMESPACES_MAX <= view.map_namespaces.of(caller.account).count() {
+            return Err(limit(format!("An account can have up to {NAMESPACES_MAX} namespaces.")));
+        }
+        let mut batch = Batch::on(view);
+        batch.put(MapNamespace {
+            scope: scope.clone(),
+            id: Arc::clone(&id),
+            name: new.name.clone(),
+            kind: new.kind.clone(),
+            description: new.description.clone(),
+            created_at: now,
+            request: new.request.clone().unwrap_or_else(|| operation.to_string()),
+            tags: new.tags.clone(),
+        });
+        let kind = MapOperationKind::CreateNamespace;
+        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &id)], now);
+        Ok((batch, operation.to_string()))
+    });
+    decided.await
+}
+
+fn properties(row: &MapNamespace) -> api::NamespaceProperties {
+    let dns = match &row.kind {
+        NamespaceKind::Http => None,
+        NamespaceKind::PrivateDns { zone, soa_ttl_s, .. } => Some(api::DnsProperties {
+            hosted_zone_id: Some(zone.clone()),
+            soa: Some(api::SOA { ttl: Some(i64::from(*soa_ttl_s)) }),
+        }),
+    };
+    let http_properties = Some(api::HttpProperties { http_name: Some(row.name.clone()) });
+    api::NamespaceProperties { dns_properties: dns, http_properties }
+}
+
+fn kind(row: &MapNamespace) -> api::NamespaceType {
+    match row.kind {
+        NamespaceKind::Http => api::NamespaceType::Http,
+        NamespaceKind::PrivateDns { .. } => api::NamespaceType::DnsPrivate,
+    }
+}
+
+fn count(view: &View, row: &MapNamespace) -> i32 {
+    let services = Index::MapServices(row.scope.account, Arc::clone(&row.id));
+    i32::try_from(view.member_count(&services)).unwrap_or(i32::MAX)
+}
+
+pub(crate) async fn get_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::GetNamespaceRequest,
+) -> Result<api::GetNamespaceResponse, ApiError> {
+    let given = input.id.unwrap_or_default();
+    let permission = it.permission(caller, "servicediscovery:GetNamespace", "namespace", &given);
+    let view = it.control.read(caller, &permission)?;
+    let row = it.namespace(&view, caller, &given)?;
+    let namespace = api::Namespace {
+        id: Some(row.id.to_string()),
+        arn: Some(row.arn()),
+        resource_owner: Some(caller.account.to_string()),
+        name: Some(row.name.clone()),
+        r#type: Some(kind(row)),
+        description: row.description.clone(),
+        service_count: Some(count(&view, row)),
+        properties: Some(properties(row)),
+        create_date: Some(row.created_at),
+        creator_request_id: Some(row.request.clone()),
+    };
+    Ok(api::GetNamespaceResponse { namespace: Some(namespace) })
+}
+
+/// Whether a value is one that a filter names.
+pub(crate) fn is_value(
+    condition: Option<&api::FilterCondition>,
+    values: &[String],
+    value: &str,
+) -> bool {
+    match condition {
+        Some(api::FilterCondition::BeginsWith) => values.iter().any(|it| value.starts_with(it)),
+        Some(_) | None => values.iter().any(|it| it == value),
+    }
+}
+
+pub(crate) async fn list_namespaces(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::ListNamespacesRequest,
+) -> Result<api::ListNamespacesResponse, ApiError> {
+    let permission = Permission::to("servicediscovery:ListNamespaces").on("*");
+    let view = it.control.read(caller, &permission)?;
+    let filters = input.filters.unwrap_or_default();
+    let is_asked = |row: &MapNamespace| {
+        filters.iter().all(|filter| {
+            let values = filter.values.as_deref().unwrap_or_default();
+            let condition = filter.condition.as_ref();
+            match filter.name.as_ref() {
+                Some(api::NamespaceFilterName::Type) => {
+                    is_value(condition, values, kind(row).as_str())
+                }
+                Some(api::NamespaceFilterName::Name | api::NamespaceFilterName::HttpName) => {
+                    is_value(condition, values, &row.name)
+                }
+                Some(api::NamespaceFilterName::ResourceOwner) => {
+                    values.iter().any(|it| it == "SELF")
+                }
+                Some(_) | None => false,
+            }
+        })
+    };
+    let rows = view.map_namespaces.of(caller.account).filter(|row| is_asked(row)).map(|row| {
+        let summary = api::NamespaceSummary {
+            id: Some(row.id.to_string()),
+            arn: Some(row.arn()),
+            resource_owner: Some(caller.account.to_string()),
+            name: Some(row.name.clone()),
+            r#type: Some(kind(row)),
+            description: row.description.clone(),
+            service_count: Some(count(&view, row)),
+            properties: Some(properties(row)),
+            create_date: Some(row.created_at),
+        };
+        (row.id.to_string(), summary)
+    });
+    let page = page(input.next_token, input.max_results, rows)?;
+    Ok(api::ListNamespacesResponse { namespaces: Some(page.items), next_token: page.token })
+}
+
+pub(crate) async fn update_http_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::UpdateHttpNamespaceRequest,
+) -> Result<api::UpdateHttpNamespaceResponse, ApiError> {
+    let given = input.id.unwrap_or_default();
+    let description = input.namespace.and_then(|change| change.description);
+    let action = "servicediscovery:UpdateHttpNamespace";
+    let id = update(it, caller, action, &given, description, None, false).await?;
+    Ok(api::UpdateHttpNamespaceResponse { operation_id: Some(id) })
+}
+
+pub(crate) async fn update_private_dns_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::UpdatePrivateDnsNamespaceRequest,
+) -> Result<api::UpdatePrivateDnsNamespaceResponse, ApiError> {
+    let given = input.id.unwrap_or_default();
+    let change = input.namespace.unwrap_or_default();
+    let soa = change.properties.and_then(|it| it.dns_properties).and_then(|it| it.soa);
+    let soa_ttl_s = soa.map(|soa| ttl(soa.ttl)).transpose()?;
+    let action = "servicediscovery:UpdatePrivateDnsNamespace";
+    let id = update(it, caller, action, &given, change.description, soa_ttl_s, true).await?;
+    Ok(api::UpdatePrivateDnsNamespaceResponse { operation_id: Some(id) })
+}
+
+async fn update(
+    it: &CloudMap,
+    caller: &Caller,
+    action: &'static str,
+    given: &str,
+    description: Option<String>,
+    ttl_s: Option<u32>,
+    is_dns: bool,
+) -> Result<String, ApiError> {
+    let permission = it.permission(caller, action, "namespace", given);
+    let operation = it.mint_operation();
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let known = it.namespace(view, caller, given)?;
+        if known.is_dns() != is_dns {
+            return Err(invalid(format!("The namespace {given} is of another type.")));
+        }
+        let mut row = MapNamespace::clone(known);
+        if description.is_some() {
+            row.description.clone_from(&description);
+        }
+        if let (NamespaceKind::PrivateDns { soa_ttl_s, .. }, Some(ttl_s)) = (&mut row.kind, ttl_s) {
+            *soa_ttl_s = ttl_s;
+        }
+        let mut batch = Batch::on(view);
+        let kind = MapOperationKind::UpdateNamespace;
+        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &row.id)], now);
+        batch.put(row);
+        Ok((batch, operation.to_string()))
+    });
+    decided.await
+}
+
+pub(crate) async fn delete_namespace(
+    it: &CloudMap,
+    caller: &Caller,
+    input: api::DeleteNamespaceRequest,
+) -> Result<api::DeleteNamespaceResponse, ApiError> {
+    let given = input.id.unwrap_or_default();
+    let permission = it.permission(caller, "servicediscovery:DeleteNamespace", "namespace", &given);
+    let operation = it.mint_operation();
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let row = it.namespace(view, caller, &given)?;
+        let services = Index::MapServices(caller.account, Arc::clone(&row.id));
+        if view.members(&services).next().is_some() {
+            return Err(in_use("The namespace has services: delete them first."));
+        }
+        let mut batch = Batch::on(view);
+        batch.rely(services);
+        batch.delete(Key::MapNamespace(caller.account, Arc::clone(&row.id)));
+        let kind = MapOperationKind::DeleteNamespace;
+        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &row.id)], now);
+        Ok((batch, operation.to_string()))
+    });
+    Ok(api::DeleteNamespaceResponse { operation_id: Some(decided.await?) })
+}

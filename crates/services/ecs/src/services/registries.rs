@@ -1,0 +1,221 @@
+//! Tasks of services with `serviceRegistries` as instances of services of Cloud Map.
+//!
+//! A task is an instance from when it runs until it is to stop; with custom health it begins as unhealthy until its
+//! containers' checks have passed, and is none while they fail. What an instance is to be is a function of the task's
+//! row, so a pass compares both and is told nothing.
+//!
+//! **Invariant:** an instance that says a task is there only while that task is wanted and runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_wire::ApiError;
+use control::Control;
+use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
+use longshore_types::{AccountId, TaskId};
+use model::discovery::{MapHealth, MapRecord};
+use model::service::ServiceRegistry;
+use model::task::{Desired, Health, Phase, Task};
+use model::{
+    DeploymentKey, Index, Key, MapInstance, MapInstanceId, MapService, ServiceId, ServiceRevision,
+    View,
+};
+use store::{Batch, Change};
+
+use crate::Ecs;
+
+/// Instances of one service of Cloud Map, as at Amazon.
+const INSTANCES_MAX: usize = 1_000;
+
+type Which = (AccountId, TaskId);
+
+/// Keeps the instances that tasks are.
+#[derive(Debug)]
+pub(crate) struct Registries {
+    control: Arc<Control>,
+}
+
+impl Registries {
+    pub(crate) fn new(ecs: &Arc<Ecs>) -> Self {
+        Self { control: Arc::clone(&ecs.control) }
+    }
+}
+
+/// The revision that a task of a service was made by.
+fn revision<'v>(view: &'v View, task: &Task) -> Option<&'v ServiceRevision> {
+    let made_for = task.service.as_ref()?;
+    let service = ServiceId { cluster: task.cluster.clone(), name: made_for.name.clone() };
+    let key = DeploymentKey { service: service.clone(), id: made_for.deployment };
+    let deployment = view.deployments.get(task.scope.account, &key)?;
+    let revision = view.revision_of(task.scope.account, &service, deployment.revision)?;
+    Some(revision.as_ref())
+}
+
+fn has_instances(view: &View, which: &Which) -> bool {
+    view.member_count(&Index::TaskMapInstances(which.0, which.1)) > 0
+}
+
+/// Whether a task may have to be an instance of something.
+fn is_concerned(view: &View, task: &Task) -> bool {
+    let serves = task.phase == Phase::Running && task.desired == Desired::Running;
+    serves && revision(view, task).is_some_and(|revision| !revision.registries.is_empty())
+}
+
+/// The instances that a task is to be.
+fn wanted(view: &View, task: &Task) -> Vec<MapInstance> {
+    if task.phase != Phase::Running || task.desired != Desired::Running {
+        return Vec::new();
+    }
+    let Some(revision) = revision(view, task) else { return Vec::new() };
+    let all = revision.registries.iter().filter_map(|each| {
+        let service = view.map_services.get(task.scope.account, &each.service)?;
+        instance(view, task, service, each)
+    });
+    all.collect()
+}
+
+fn instance(
+    view: &View,
+    task: &Task,
+    service: &MapService,
+    registry: &ServiceRegistry,
+) -> Option<MapInstance> {
+    let health = match service.has_custom_health {
+        true => Some(custom_health(task)?),
+        false => None,
+    };
+    Some(MapInstance {
+        scope: service.scope.clone(),
+        service: Arc::clone(&service.id),
+        instance: task.id.to_string().into(),
+        attributes: attributes(view, task, service, registry)?,
+        health,
+        task: Some(task.id),
+        has_names: service.dns.is_some(),
+        request: None,
+    })
+}
+
+/// None: its containers' checks fail, and it is taken away.
+fn custom_health(task: &Task) -> Option<MapHealth> {
+    let is_checked = task.containers.iter().any(|each| each.essential && each.is_health_checked);
+    match (is_checked, task.health()) {
+        (false, _) | (true, Health::Healthy) => Some(MapHealth::Healthy),
+        (true, Health::Unknown) => Some(MapHealth::Unhealthy),
+        (true, Health::Unhealthy) => None,
+    }
+}
+
+fn attributes(
+    view: &View,
+    task: &Task,
+    service: &MapService,
+    registry: &ServiceRegistry,
+) -> Option<BTreeMap<String, String>> {
+    let address = task.interface.as_ref()?.address.to_string();
+    let mut all = BTreeMap::new();
+    let mut set = |key: &str, value: String| {
+        all.insert(key.to_owned(), value);
+    };
+    set("AWS_INSTANCE_IPV4", address);
+    let has_srv = service.dns.as_ref().is_none_or(|dns| dns.has(MapRecord::Srv));
+    if let Some(port) = registry.port.or(registry.container_port).filter(|_| has_srv) {
+        set("AWS_INSTANCE_PORT", port.to_string());
+    }
+    if let Some(zone) = &task.zone {
+        set("AVAILABILITY_ZONE", zone.to_string());
+    }
+    set("REGION", task.scope.region.to_string());
+    set("ECS_CLUSTER_NAME", task.cluster.to_string());
+    if let Some(made_for) = &task.service {
+        set("ECS_SERVICE_NAME", made_for.name.to_string());
+    }
+    set("ECS_TASK_DEFINITION_FAMILY", task.definition.family.to_string());
+    // Fargate shows no instance.
+    if task.instance_arn().is_some()
+        && let Some(instance) = task.instance.and_then(|id| view.instance_of_any(id))
+        && let Some(id) = &instance.ec2_instance_id
+    {
+        set("EC2_INSTANCE_ID", id.clone());
+    }
+    Some(all)
+}
+
+/// What makes a task's instances what they are to be.
+fn reconcile(view: &View, (account, task): Which) -> Batch {
+    let mut batch = Batch::on(view);
+    let wanted = view.tasks.get(account, &task).map(|row| wanted(view, row)).unwrap_or_default();
+    let known: BTreeMap<MapInstanceId, &Arc<MapInstance>> =
+        view.map_instances_of_task(account, task).map(|row| (row.key(), row)).collect();
+    let mut raised = BTreeMap::new();
+    for row in &wanted {
+        let before = known.get(&row.key());
+        if before.is_some_and(|before| ***before == *row) {
+            continue;
+        }
+        let index = Index::MapInstances(account, Arc::clone(&row.service));
+        if before.is_none() && INSTANCES_MAX <= view.member_count(&index) {
+            continue;
+        }
+        // Health is nothing that a revision tells of.
+        if before.is_none_or(|before| before.attributes != row.attributes) {
+            raised.insert(Arc::clone(&row.service), ());
+        }
+        batch.rely(Key::Task(account, task));
+        batch.put(row.clone());
+    }
+    for id in known.keys().filter(|id| !wanted.iter().any(|row| row.key() == **id)) {
+        raised.insert(Arc::clone(&id.service), ());
+        batch.delete(Key::MapInstance(account, id.clone()));
+    }
+    for service in raised.keys().filter_map(|id| view.map_services.get(account, id)) {
+        batch.put(MapService { revision: service.revision + 1, ..MapService::clone(service) });
+    }
+    batch
+}
+
+impl Reconciler for Registries {
+    type Key = Which;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "service-registries"
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Which>) {
+        let Key::Task(account, id) = &change.key else { return };
+        let task = view.tasks.get(*account, id).filter(|task| task.service.is_some());
+        let which = (*account, *id);
+        if task.is_some_and(|task| is_concerned(view, task)) || has_instances(view, &which) {
+            queue.changed(&which, change.seq);
+        }
+    }
+
+    fn keys(&mut self, view: &View) -> Vec<Which> {
+        let known =
+            view.map_instances.iter().filter_map(|row| Some((row.scope.account, row.task?)));
+        let mut all: Vec<Which> = known.collect();
+        for key in view.members(&Index::LiveServices) {
+            let Key::Service(account, id) = key else { continue };
+            let revision = view.services.get(*account, id).and_then(|row| row.revision);
+            let revision = revision.and_then(|it| view.revision_of(*account, id, it));
+            if revision.is_none_or(|revision| revision.registries.is_empty()) {
+                continue;
+            }
+            all.extend(view.tasks_of_service(*account, id).map(|task| (*account, task.id)));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn pass(&self, key: &Which) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let (control, key) = (Arc::clone(&self.control), *key);
+        Box::pin(async move {
+            let decided = control.decide(|view, _| Ok((reconcile(view, key), view.seq)));
+            let looked_at = decided.await?;
+            Ok(Pass { looked_at, is_over: true, ..Pass::default() })
+        })
+    }
+}

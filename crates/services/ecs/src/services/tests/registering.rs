@@ -1,0 +1,106 @@
+//! Services whose tasks are found by name: what becomes of their tasks as instances of Cloud Map.
+
+use std::collections::BTreeMap;
+
+use model::discovery::{MapDns, MapHealth, MapRecord};
+use model::task::{Input, Phase, Report};
+use model::{MapInstance, MapService, Record as _};
+
+use super::balancing::with_fargate;
+use super::*;
+
+impl World {
+    /// A service of Cloud Map with A records; its ARN.
+    async fn with_registry(&self, has_custom_health: bool) -> String {
+        let row = MapService {
+            scope: self.ecs().control.scope(&self.test.root()),
+            id: "srv-aaaaaaaaaaaaaaaa".into(),
+            namespace: "ns-aaaaaaaaaaaaaaaa".into(),
+            name: "web".to_owned(),
+            description: None,
+            dns: Some(MapDns { is_weighted: false, records: vec![(MapRecord::A, 10)] }),
+            has_custom_health,
+            created_at: Timestamp(0),
+            request: None,
+            revision: 1,
+            attributes: BTreeMap::new(),
+            tags: model::Tags::new(),
+        };
+        let arn = row.arn();
+        self.put(vec![row.into()]).await;
+        arn
+    }
+
+    fn registered(&self, registry: &str) -> impl FnOnce(&mut api::CreateServiceRequest) + use<> {
+        let subnets = Some(vec![self.vpc().subnets[0].id.to_string()]);
+        let awsvpc = api::AwsVpcConfiguration { subnets, ..Default::default() };
+        let registry = api::ServiceRegistry { registry_arn: text(registry), ..Default::default() };
+        move |input| {
+            input.task_definition = text("served");
+            input.launch_type = Some(api::LaunchType::Fargate);
+            input.network_configuration =
+                Some(api::NetworkConfiguration { awsvpc_configuration: Some(awsvpc) });
+            input.service_registries = Some(vec![registry]);
+        }
+    }
+
+    fn instances(&self) -> Vec<MapInstance> {
+        let view = self.view();
+        view.map_instances.iter().map(|row| MapInstance::clone(row)).collect()
+    }
+
+    fn revision(&self) -> u64 {
+        self.view().map_services.iter().next().unwrap().revision
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_an_instance_from_when_it_runs_until_it_is_to_stop() {
+    let mut world = World::new().await;
+    let registry = world.with_registry(false).await;
+    world.define("served", None).await;
+    with_fargate(&world).await;
+    world.create(2, world.registered(&registry)).await;
+    world.settle().await;
+    assert!(world.instances().is_empty(), "they do not run yet");
+    world.report_running().await;
+    world.settle().await;
+    let (tasks, instances) = (world.tasks(), world.instances());
+    assert_eq!(instances.len(), 2);
+    assert_eq!(world.revision(), 3, "each raised it");
+    for task in &tasks {
+        let mut all = instances.iter();
+        let row = all.find(|row| *row.instance == task.id.to_string()).expect("an instance");
+        let address = task.interface.as_ref().unwrap().address;
+        assert_eq!((row.ipv4(), row.port(), row.health), (Some(address), None, None));
+        let of = |key: &str| row.attributes.get(key).map(String::as_str);
+        assert_eq!(of("ECS_SERVICE_NAME"), Some("web"));
+        assert_eq!(of("ECS_TASK_DEFINITION_FAMILY"), Some("served"));
+        assert_eq!(of("AVAILABILITY_ZONE"), task.zone.as_deref());
+        assert_eq!(of("EC2_INSTANCE_ID"), None, "Fargate shows none");
+    }
+    world.feed(&tasks[0], &Input::StopRequested { reason: None }).await;
+    world.settle().await;
+    let left = world.instances();
+    assert!(left.iter().all(|row| *row.instance != tasks[0].id.to_string()), "{left:?}");
+    let stopped = Report { phase: Some(Phase::Stopped), ..Report::default() };
+    world.feed(&tasks[1], &Input::Reported(stopped)).await;
+    world.settle().await;
+    assert!(world.instances().is_empty(), "whoever ends a task");
+}
+
+#[tokio::test]
+async fn with_custom_health_a_task_without_checks_is_well() {
+    let mut world = World::new().await;
+    let registry = world.with_registry(true).await;
+    world.define("served", None).await;
+    with_fargate(&world).await;
+    world.create(1, world.registered(&registry)).await;
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let rows = world.instances();
+    assert_eq!(rows.iter().map(|row| row.health).collect::<Vec<_>>(), [Some(MapHealth::Healthy)]);
+    let account = world.test.root().account;
+    assert_eq!(rows[0].account(), account);
+}
