@@ -1,0 +1,105 @@
+"""The stack of examples/production, as Terraform applies it anywhere: it serves, rolls without losing a request, and goes."""
+
+import http.client
+import shutil
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+import images
+from conftest import free_port, unique, wait_for
+from test_terraform import Terraform, plugin_folder
+
+STACK = Path(__file__).resolve().parents[2] / "examples" / "production"
+# Answers what it is on port 8080, below every path.
+SERVE = """
+mkdir -p /tmp/w/orders; trap 'exit 0' TERM
+for each in /tmp/w /tmp/w/orders; do echo "$SERVICE $RELEASE $DATABASE_USER" > $each/index.html; done
+httpd -f -p 8080 -h /tmp/w & wait
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(start_region, tmp_path_factory):
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+    folder = tmp_path_factory.mktemp("production")
+    region = start_region(name="production")
+    region.run("image", "load", str(images.docker_save(folder / "shop.tar", "shop:1", Cmd=["sh", "-c", SERVE])))
+    for file in STACK.glob("*.tf"):
+        shutil.copy(file, folder)
+    name, ports = unique("shop")[:20], (free_port(), free_port())
+    made = Terraform(folder, region, {"name": name, "image": f"127.0.0.1:{region.port}/shop:1", "desired": 2,
+                                      "http_port": ports[0], "https_port": ports[1]})
+    shutil.copy(STACK / "main.tf", folder / "main.tf")
+    made.environment["AWS_ENDPOINT_URL"] = region.endpoint
+    plugins = plugin_folder()
+    words = [f"-plugin-dir={plugins}"] if plugins else []
+    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=folder, env=made.environment, text=True,
+                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    yield made, region, name, ports
+    region.down()
+
+
+def fetch(port, path="/", tls=True):
+    """A request on a new connection: its status and what it said, or None where there was no answer."""
+    unverified = ssl._create_unverified_context()
+    connection = (http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=unverified) if tls
+                  else http.client.HTTPConnection("127.0.0.1", port, timeout=10))
+    try:
+        connection.request("GET", path, headers={"host": "shop.example.com"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode().strip(), answer.getheader("location")
+    except OSError as error:
+        return None, repr(error), None
+    finally:
+        connection.close()
+
+
+class Load:
+    """Asks all the while, and keeps what was not answered as it should."""
+
+    def __init__(self, port):
+        self.port, self.asked, self.lost, self.over = port, 0, [], threading.Event()
+        self.thread = threading.Thread(target=self.ask, daemon=True)
+
+    def ask(self):
+        while not self.over.wait(0.01):
+            for path in ("/", "/orders/"):
+                answer = fetch(self.port, path)
+                self.asked += 1
+                if answer[0] != 200:
+                    self.lost.append(answer)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def test_an_ordinary_stack_applies_serves_rolls_without_losing_a_request_and_goes(stack):
+    made, region, name, (http_port, https_port) = stack
+    made.run("apply", "-auto-approve")
+    made.run("plan", "-detailed-exitcode")  # 0: no difference
+    moved = fetch(http_port, "/orders/?a=b", tls=False)
+    assert (moved[0], moved[2]) == (301, f"https://shop.example.com:{https_port}/orders/?a=b")
+    wait_for("the shop", lambda: fetch(https_port)[:2] == (200, f"web 1 {name}"))
+    assert fetch(https_port, "/orders/")[:2] == (200, f"orders 1 {name}")
+
+    with Load(https_port) as load:
+        made.run("apply", "-auto-approve", release="2")
+    assert load.lost == [] and load.asked > 20, (load.asked, load.lost[:5])
+    wait_for("the new release alone", lambda: {fetch(https_port)[1] for _ in range(6)} == {f"web 2 {name}"})
+    made.run("plan", "-detailed-exitcode", release="2")
+
+    made.run("destroy", "-auto-approve", release="2")
+    assert region.client("elbv2").describe_load_balancers()["LoadBalancers"] == []
+    assert not any(name in arn for arn in region.client("ecs").list_clusters()["clusterArns"])
