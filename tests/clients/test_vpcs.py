@@ -200,6 +200,18 @@ def test_tasks_of_a_vpc_reach_each_other_and_those_of_another_with_the_same_addr
     wait_for("the rule's end", lambda: inhabitants.says(site, 1, fetch)[-1] == "nothing")
 
 
+def test_tasks_read_their_own_metadata_there_and_nobody_reads_it_from_another_vpc(site, twin, inhabitants):
+    ask = """printf "GET $path HTTP/1.0\\r\\n\\r\\n" | nc -w 3 169.254.170.2 80 | tail -1 | cut -c1-60; echo"""
+    own = "path=${ECS_CONTAINER_METADATA_URI_V4#http://169.254.170.2}/task; echo $path; " + ask
+    arn = inhabitants.run(site, 0, "sh", "-c", own + "; sleep 600")
+    inhabitants.cluster.until(arn, "RUNNING")
+    path, said, *_ = wait_for("its metadata", lambda: (lines := inhabitants.cluster.lines(arn)) and len(lines) > 1 and lines)
+    assert said.startswith('{"AvailabilityZone"') or '"Cluster"' in said, said
+    # By an address alone nobody can be told apart, and with another VPC's path nothing is said.
+    assert "unable to get" in inhabitants.says(twin, 0, f"path={path}; {ask}")[0]
+    assert "Unable to get task" in inhabitants.says(site, 0, f"path=/v2/metadata; {ask}")[0]
+
+
 def test_what_a_vpc_of_ones_own_does_not_have_yet_is_refused_by_name(site, cluster):
     subnet = site.subnets[0]
     definition = cluster.define(cluster.container("true"))

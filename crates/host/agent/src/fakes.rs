@@ -550,7 +550,7 @@ impl FakeNetworks {
         let address = "172.30.0.9".parse().unwrap();
         let nameserver = Some("172.30.0.1".parse().unwrap());
         self.steps.reached("endpoint attached");
-        Box::pin(async move { Ok(Attached { netns, address, nameserver }) })
+        Box::pin(async move { Ok(Attached { netns, address, nameserver, seen_as: None }) })
     }
 }
 

@@ -171,6 +171,8 @@ pub struct Attached {
     pub address: Ipv4Addr,
     /// What belongs into the containers' `resolv.conf`.
     pub nameserver: Option<Ipv4Addr>,
+    /// Where its questions come from, if not from its own address: one that others of its VPC share.
+    pub seen_as: Option<Ipv4Addr>,
 }
 
 /// What went through an interface, counted since it is there.

@@ -398,6 +398,7 @@ mod tests {
             netns: Some("/run/netns/b".into()),
             address: Some([10, 0, 0, 9].into()),
             nameserver: Some([10, 0, 0, 2].into()),
+            seen_as: None,
         };
         TaskState {
             desired: Desired::Stopped,

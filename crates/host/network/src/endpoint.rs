@@ -42,6 +42,8 @@ pub struct Attached {
     pub mac: MacAddr,
     /// What belongs into the containers' `resolv.conf`.
     pub nameserver: Ipv4Addr,
+    /// The address by which the host's services see it, if that is not its own but one that all of its VPC's share here.
+    pub seen_as: Option<Ipv4Addr>,
 }
 
 /// What an interface has carried, seen from inside the namespace.

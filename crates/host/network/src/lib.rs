@@ -373,6 +373,7 @@ fn open_worker(
         peers: BTreeSet::new(),
         routers: BTreeMap::new(),
         common: Routers { underlay, mtu, steps: config.steps.clone() },
+        uplink: None,
         endpoints,
         next_bridge: 2,
         steps: config.steps.clone(),

@@ -207,6 +207,7 @@ impl Worker {
             plan: self.table.router_plan(vpc),
             common: self.common.clone(),
             vpc: vpc.clone(),
+            uplink: self.endpoints.get(id).map(|it| it.address),
         };
         let work = move || match opening.open() {
             Ok(worker) => {
@@ -333,11 +334,12 @@ struct Opening {
     plan: Plan,
     common: Routers,
     vpc: Vpc,
+    uplink: Option<Ipv4Addr>,
 }
 
 impl Opening {
     fn open(self) -> Result<Worker, NetworkError> {
-        let Self { namespace, run_dir, plan, common, vpc } = self;
+        let Self { namespace, run_dir, plan, common, vpc, uplink } = self;
         let outside = Socket::route()?;
         setns(&namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| NetworkError::io("enter a router's namespace", errno.into()))?;
@@ -370,6 +372,7 @@ impl Opening {
             steps: common.steps.clone(),
             routers: BTreeMap::new(),
             common,
+            uplink,
             records,
         };
         worker.recall()?;

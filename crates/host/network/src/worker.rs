@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     pub(crate) routers: BTreeMap<VpcId, Router>,
     /// What they are made with.
     pub(crate) common: Routers,
+    /// Of a router: its address on the host, which what its endpoints ask of the host's services comes from.
+    pub(crate) uplink: Option<Ipv4Addr>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Where the search for a free bridge address goes on.
     pub(crate) next_bridge: u32,
@@ -395,6 +397,7 @@ impl Worker {
                 Role::Eni { .. } => self.table.plan().resolver().unwrap_or(AMAZON_DNS),
                 Role::Bridge { .. } | Role::Router { .. } => AMAZON_DNS,
             },
+            seen_as: self.uplink,
         }
     }
 

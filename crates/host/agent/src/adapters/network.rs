@@ -22,6 +22,7 @@ fn attached(attached: network::Attached) -> Attached {
         netns: attached.netns,
         address: attached.address,
         nameserver: Some(attached.nameserver),
+        seen_as: attached.seen_as,
     }
 }
 

@@ -291,7 +291,10 @@ impl Server<'_> {
     /// The task whose own interface the question comes from.
     fn task_at(&self) -> Option<TaskView> {
         let mut views = self.engine.views().into_iter();
-        views.find(|view| view.spec.eni.is_some() && self.is_asked_by(view))
+        views.find(|view| {
+            let is_alone = view.spec.eni.is_some() && seen_as(&view.state).is_none();
+            is_alone && self.is_asked_by(view)
+        })
     }
 
     async fn describe(
@@ -369,13 +372,19 @@ fn respond(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     response
 }
 
+/// The address that a task shares with others of its VPC, by which the agent sees it.
+fn seen_as(state: &TaskState) -> Option<Ipv4Addr> {
+    state.prepared.as_ref()?.seen_as
+}
+
 fn is_at(spec: &TaskSpec, state: &TaskState, endpoint: &TaskEndpoint, from: Ipv4Addr) -> bool {
     // The addresses of what has stopped may be another's by now.
     if state.is_all_stopped() {
         return false;
     }
     if let Some(eni) = &spec.eni {
-        return eni.address == from;
+        // Of a VPC with addresses of its own, another VPC's tasks may have the same one.
+        return seen_as(state).unwrap_or(eni.address) == from;
     }
     spec.containers.iter().zip(&state.containers).any(|(container, state)| {
         match container.network {
@@ -428,6 +437,14 @@ mod tests {
         assert!(!is_at(&spec, &state, &endpoint, other));
         state.containers[0].phase = crate::engine::state::Phase::Stopped;
         assert!(!is_at(&spec, &state, &endpoint, OWN), "it may be another's by now");
+
+        let (spec, mut state) = task("awsvpc");
+        let router = Ipv4Addr::new(172, 30, 0, 77);
+        let prepared =
+            crate::engine::state::Prepared { seen_as: Some(router), ..Default::default() };
+        state.prepared = Some(prepared);
+        assert!(is_at(&spec, &state, &endpoint, router));
+        assert!(!is_at(&spec, &state, &endpoint, OWN), "which may be a task's of another VPC");
 
         let (spec, mut state) = task("bridge");
         assert!(!is_at(&spec, &state, &endpoint, OWN), "it has no address yet");

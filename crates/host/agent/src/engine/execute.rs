@@ -276,8 +276,8 @@ async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
     };
     let ((), attached, ()) = tokio::try_join!(group, network, volumes)?;
     Ok(match attached {
-        Some(Attached { netns, address, nameserver }) => {
-            Prepared { netns: Some(netns), address: Some(address), nameserver }
+        Some(Attached { netns, address, nameserver, seen_as }) => {
+            Prepared { netns: Some(netns), address: Some(address), nameserver, seen_as }
         }
         None => Prepared::default(),
     })
@@ -339,7 +339,7 @@ async fn connect(ctx: &ActionContext, index: usize) -> Result<Created, Failure> 
             } else {
                 networks.publish(&endpoint, ports).await.map_err(failed)?
             };
-            let Attached { netns, address, nameserver } = attached;
+            let Attached { netns, address, nameserver, .. } = attached;
             Ok(Created { address: Some(address), netns: Some(netns), nameserver, bindings })
         }
     }

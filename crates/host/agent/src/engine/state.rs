@@ -147,6 +147,9 @@ pub struct Prepared {
     pub netns: Option<PathBuf>,
     pub address: Option<Ipv4Addr>,
     pub nameserver: Option<Ipv4Addr>,
+    /// Where its questions come from, if not from its own address: one that others of its VPC share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_as: Option<Ipv4Addr>,
 }
 
 /// Why a created container is never started.
