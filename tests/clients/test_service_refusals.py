@@ -98,7 +98,7 @@ def filled(account, arguments):
     (EC2, {"loadBalancers": [{"targetGroupArn": "arn:aws:elasticloadbalancing:x", "containerName": "web", "containerPort": 80}]}, INVALID, "target group does not exist"),
     # What is not there yet is refused by name.
     (EC2, {"loadBalancers": [{"loadBalancerName": "x", "containerName": "web", "containerPort": 80}]}, None, "loadBalancer"),
-    (EC2, {"serviceRegistries": [{"registryArn": "arn:aws:servicediscovery:x"}]}, None, "serviceRegistries"),
+    (EC2, {"serviceRegistries": [{"registryArn": "arn:aws:servicediscovery:x"}]}, INVALID, "does not exist"),
     (EC2, {"serviceConnectConfiguration": {"enabled": True, "namespace": "x"}}, None, "serviceConnectConfiguration"),
     (EC2, {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": "arn:aws:iam::000000000000:role/x", "sizeInGiB": 1}}]}, None, "volumeConfigurations"),
     (EC2, {"vpcLatticeConfigurations": [{"roleArn": "a", "targetGroupArn": "b", "portName": "c"}]}, None, "vpcLatticeConfigurations"),
