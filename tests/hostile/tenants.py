@@ -196,6 +196,8 @@ def build(shape, name, names, variant, depth=0):
         if each in names:
             values = names[each]
             value = values[variant % len(values)]
+            if shape.type_name == "structure" and not isinstance(value, dict):
+                break
             return [value] if shape.type_name == "list" else value
     kind = shape.type_name
     if kind == "structure":

@@ -30,7 +30,7 @@ def victim(region):
 
 def clients(region, **more):
     settings = {"endpoint_url": region.endpoint, "region_name": "eu-north-1",
-                "config": Config(retries={"max_attempts": 0}), **more}
+                "config": Config(retries={"max_attempts": 0}, inject_host_prefix=False), **more}
     return {name: boto3.client(name, **settings) for name in CLIENTS}
 
 
@@ -74,7 +74,7 @@ def test_the_same_calls_reach_what_is_ones_own(region, victim):
 @pytest.mark.parametrize("kind", ["unsigned", "wrong secret", "unknown key", "forged token"])
 def test_callers_without_a_key_are_refused_whatever_they_ask(region, victim, kind):
     keys = {
-        "unsigned": {"config": Config(signature_version=UNSIGNED, retries={"max_attempts": 0})},
+        "unsigned": {"config": Config(signature_version=UNSIGNED, retries={"max_attempts": 0}, inject_host_prefix=False)},
         "wrong secret": {"aws_access_key_id": VICTIM, "aws_secret_access_key": "guessed"},
         "unknown key": {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "swordfish"},
         "forged token": {"aws_access_key_id": VICTIM, "aws_secret_access_key": "guessed", "aws_session_token": "x" * 40},
