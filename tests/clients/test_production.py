@@ -3,7 +3,6 @@
 import http.client
 import shutil
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 import images
 from conftest import free_port, unique, wait_for
-from test_terraform import Terraform, plugin_folder
+from terraforming import Terraform
 
 STACK = Path(__file__).resolve().parents[2] / "examples" / "production"
 # Answers what it is on port 8080, below every path.
@@ -24,8 +23,6 @@ httpd -f -p 8080 -h /tmp/w & wait
 
 @pytest.fixture(scope="module")
 def stack(start_region, tmp_path_factory):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
     folder = tmp_path_factory.mktemp("production")
     region = start_region(name="production")
     region.run("image", "load", str(images.docker_save(folder / "shop.tar", "shop:1", Cmd=["sh", "-c", SERVE])))
@@ -34,14 +31,6 @@ def stack(start_region, tmp_path_factory):
     name, ports = unique("shop")[:20], (free_port(), free_port())
     made = Terraform(folder, region, {"name": name, "image": f"127.0.0.1:{region.port}/shop:1", "desired": 2,
                                       "http_port": ports[0], "https_port": ports[1]})
-    shutil.copy(STACK / "main.tf", folder / "main.tf")
-    made.environment["AWS_ENDPOINT_URL"] = region.endpoint
-    plugins = plugin_folder()
-    words = [f"-plugin-dir={plugins}"] if plugins else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=folder, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
     yield made, region, name, ports
     region.down()
 

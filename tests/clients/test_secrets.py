@@ -2,17 +2,14 @@
 
 import base64
 import json
-import shutil
 import stat
-import subprocess
 
 import boto3
 import pytest
 
 from conftest import unique
 from services import refused
-from test_terraform import Terraform, plugin_folder
-import test_terraform
+from terraforming import Terraform
 
 SECRET = "correct-horse-battery-staple-7319"
 
@@ -246,19 +243,9 @@ def test_a_dump_without_the_root_key_holds_no_secret_and_the_root_key_can_be_cha
 
 
 @pytest.fixture
-def terraform(start_region, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
+def terraform(start_region, tmp_path):
     region = start_region(name="terraform-secrets")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
-    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "value": "one"})
-    (tmp_path / "main.tf").write_text(MAIN)
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, {"name": unique("tf"), "value": "one"}, MAIN)
     return made, region
 
 

@@ -4,17 +4,11 @@ Skipped, with the reason, where Terraform or the provider can not be had.
 """
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from conftest import unique
-
-PROVIDERS = [os.environ.get("LONGSHORE_TERRAFORM_PLUGINS", ""), "/opt/tf-plugins", "~/.terraform.d/plugins",
-             "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins"]
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -160,50 +154,11 @@ output "service" { value = aws_ecs_service.web.id }
 """
 
 
-class Terraform:
-    """A working directory, and the environment that every command has."""
-
-    def __init__(self, folder, region, variables):
-        self.folder, self.region = folder, region
-        (folder / "main.tf").write_text(MAIN)
-        (folder / "cli.tfrc").write_text("disable_checkpoint = true\n")
-        self.environment = {**region.shell(), "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1",
-                            "TF_CLI_CONFIG_FILE": str(folder / "cli.tfrc"), "AWS_EC2_METADATA_DISABLED": "true",
-                            **{f"TF_VAR_{name}": str(value) for name, value in variables.items()}}
-        # The provider takes its endpoint from the configuration.
-        self.environment.pop("AWS_ENDPOINT_URL", None)
-
-    def run(self, *words, expect=0, **variables):
-        environment = {**self.environment, **{f"TF_VAR_{name}": str(value) for name, value in variables.items()}}
-        done = subprocess.run(["terraform", *words, "-no-color"], cwd=self.folder, env=environment, text=True,
-                              capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-        assert done.returncode == expect, f"terraform {' '.join(words)}: {done.returncode}\n{done.stdout[-6000:]}\n" \
-            f"{done.stderr[-4000:]}\n{self.region.tail()}"
-        return done.stdout
-
-
-def plugin_folder():
-    """Where this machine keeps providers: none means that Terraform must fetch it."""
-    for name in filter(None, PROVIDERS):
-        folder = Path(name).expanduser()
-        if any(folder.glob("*/hashicorp/aws")):
-            return folder
-    return None
-
-
 @pytest.fixture
 def terraform(region, box, tmp_path):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
     subnet = region.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
-    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "image": box, "name": unique("tf"),
-                                        "subnet": subnet, "text": "one", "desired": 2})
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, {"image": box, "name": unique("tf"),
+                                        "subnet": subnet, "text": "one", "desired": 2}, MAIN)
     return made
 
 

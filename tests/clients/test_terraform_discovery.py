@@ -1,13 +1,10 @@
 """Terraform's resources of Cloud Map with a service of ECS: apply, no difference afterwards, and nothing left."""
 
-import shutil
-import subprocess
 
 import pytest
 
-import test_terraform
 from conftest import unique, wait_for
-from test_terraform import Terraform, plugin_folder
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -113,18 +110,9 @@ resource "aws_ecs_service" "web" {
 
 
 @pytest.fixture
-def terraform(region, box, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
-    variables = {"endpoint": region.endpoint, "name": unique("tf"), "image": box, "ttl": 5}
-    made = Terraform(tmp_path, region, variables)
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+def terraform(region, box, tmp_path):
+    variables = {"name": unique("tf"), "image": box, "ttl": 5}
+    made = Terraform(tmp_path, region, variables, MAIN)
     return made, region, variables["name"]
 
 

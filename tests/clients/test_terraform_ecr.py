@@ -1,15 +1,12 @@
 """Terraform's resources of ECR's policies, pull-through cache rules and creation templates: apply, no difference afterwards, a change, and nothing left."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
 from conftest import unique
 from services import refused
-from test_terraform import Terraform, plugin_folder
-import test_terraform
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -100,19 +97,9 @@ resource "aws_ecr_registry_policy" "all" {
 
 
 @pytest.fixture
-def terraform(start_region, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
+def terraform(start_region, tmp_path):
     region = start_region(name="terraform-ecr")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
-    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "kept": 5})
-    (tmp_path / "main.tf").write_text(MAIN)
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, {"name": unique("tf"), "kept": 5}, MAIN)
     return made, region
 
 

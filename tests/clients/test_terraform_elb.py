@@ -1,15 +1,12 @@
 """Terraform's resources of load balancing: apply, no difference afterwards, a change, and nothing left."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
-import test_terraform
 from conftest import free_port, unique
 from services import refused
-from test_terraform import Terraform, plugin_folder
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -142,19 +139,10 @@ resource "aws_lb_target_group_attachment" "one" {
 
 
 @pytest.fixture
-def terraform(start_region, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
+def terraform(start_region, tmp_path):
     region = start_region(name="terraform-elb")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
-    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "port": free_port(),
-                                        "weight": 0})
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, {"name": unique("tf"), "port": free_port(),
+                                        "weight": 0}, MAIN)
     return made, region
 
 

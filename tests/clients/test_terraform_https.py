@@ -1,14 +1,11 @@
 """Terraform's certificates and HTTPS listeners: apply, no difference afterwards, a change, and nothing left."""
 
-import shutil
-import subprocess
 
 import pytest
 
-import test_terraform
 from conftest import free_port, unique, wait_for
 from test_certificates import is_shown, self_signed
-from test_terraform import Terraform, plugin_folder
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -129,22 +126,13 @@ output "found" {
 
 
 @pytest.fixture
-def terraform(start_region, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
+def terraform(start_region, tmp_path):
     region = start_region(name="terraform-https")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
     brought = self_signed(tmp_path, "brought.example.com")
-    variables = {"endpoint": region.endpoint, "name": unique("tf"), "port": free_port(), "plain": free_port(),
+    variables = {"name": unique("tf"), "port": free_port(), "plain": free_port(),
                  "certificate": brought["Certificate"].decode(), "key": brought["PrivateKey"].decode(),
                  "policy": "ELBSecurityPolicy-TLS13-1-2-2021-06"}
-    made = Terraform(tmp_path, region, variables)
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, variables, MAIN)
     return made, region, variables["port"]
 
 

@@ -1,15 +1,12 @@
 """Terraform's resources of IAM: apply, no difference afterwards, a change, and nothing left."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
 from conftest import unique
 from services import refused
-from test_terraform import Terraform, plugin_folder
-import test_terraform
+from terraforming import Terraform
 
 MAIN = """
 terraform {
@@ -134,19 +131,9 @@ resource "aws_iam_service_linked_role" "ecs" {
 
 
 @pytest.fixture
-def terraform(start_region, tmp_path, monkeypatch):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
+def terraform(start_region, tmp_path):
     region = start_region(name="terraform-iam")
-    monkeypatch.setattr(test_terraform, "MAIN", MAIN)
-    made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "action": "logs:*"})
-    (tmp_path / "main.tf").write_text(MAIN)
-    folder = plugin_folder()
-    words = [f"-plugin-dir={folder}"] if folder else []
-    done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment, text=True,
-                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+    made = Terraform(tmp_path, region, {"name": unique("tf"), "action": "logs:*"}, MAIN)
     return made, region
 
 

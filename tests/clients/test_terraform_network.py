@@ -1,14 +1,12 @@
 """Terraform's resources of a network: apply, no difference afterwards, a change, and nothing left."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
 from conftest import unique
 from services import refused
-from test_terraform import Terraform, plugin_folder
+from terraforming import Terraform
 
 HEAD = """
 terraform {
@@ -123,19 +121,10 @@ output "found" {
 
 @pytest.fixture
 def terraform(start_region, tmp_path):
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
     region = start_region(name="terraform-network")
 
     def begin(text):
-        made = Terraform(tmp_path, region, {"endpoint": region.endpoint, "name": unique("tf"), "port": 8080})
-        (tmp_path / "main.tf").write_text(text)
-        folder = plugin_folder()
-        words = [f"-plugin-dir={folder}"] if folder else []
-        done = subprocess.run(["terraform", "init", "-no-color", *words], cwd=tmp_path, env=made.environment,
-                              text=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            pytest.skip(f"the provider can not be had: {done.stderr.strip()[-300:]}")
+        made = Terraform(tmp_path, region, {"name": unique("tf"), "port": 8080}, text)
         return made
     return begin, region
 
