@@ -35,8 +35,12 @@ pub struct News {
 impl Worker {
     pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
         let News { groups, network, names: _, is_whole } = news;
-        self.learn_groups(turn, groups, is_whole)?;
-        self.learn_network(turn, network, is_whole)
+        let are_changed = self.learn_groups(turn, groups, is_whole)?;
+        if !network.is_empty() || is_whole {
+            return self.learn_network(turn, network, is_whole);
+        }
+        // Routers judge by the same groups, whatever else there is to tell them.
+        if are_changed { self.follow_routers(turn) } else { Ok(()) }
     }
 
     /// Goes on with what an earlier process was told.
@@ -55,13 +59,13 @@ impl Worker {
         self.overlay.drop_strays(&mut self.route)
     }
 
-    /// Writes groups down and has the table judge by them, those that are as they were aside.
+    /// Writes groups down and has the table judge by them, those that are as they were aside. Whether there are others.
     fn learn_groups(
         &mut self,
         turn: &mut Turn,
         groups: Vec<SecurityGroup>,
         is_whole: bool,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<bool, NetworkError> {
         let before = self.groups.clone().unwrap_or_default();
         let told = groups.into_iter().map(|group| (group.id.clone(), group));
         let after: BTreeMap<SecurityGroupId, SecurityGroup> = match is_whole {
@@ -70,7 +74,7 @@ impl Worker {
         };
         let is_first = self.groups.is_none();
         if !is_first && after == before {
-            return Ok(());
+            return Ok(false);
         }
         self.records.save_groups(&after)?;
         let differs = |id: &&SecurityGroupId| before.get(*id) != after.get(*id);
@@ -88,7 +92,7 @@ impl Worker {
         };
         self.table.change_groups(&mut turn.batch, world, &changed);
         debug!(changed = changed.len(), "security groups changed");
-        Ok(())
+        Ok(true)
     }
 
     fn learn_network(
@@ -97,9 +101,6 @@ impl Worker {
         change: Change,
         is_whole: bool,
     ) -> Result<(), NetworkError> {
-        if change.is_empty() && !is_whole {
-            return Ok(());
-        }
         let mut after = if is_whole { Feed::default() } else { self.feed.clone() };
         after.apply(change);
         if after != self.feed {

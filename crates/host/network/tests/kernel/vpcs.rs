@@ -222,6 +222,24 @@ fn two_vpcs_have_the_same_addresses_and_nothing_to_do_with_each_other() {
 }
 
 #[test]
+fn a_rule_that_goes_is_gone_in_a_vpc_of_ones_own_with_nothing_else_told() {
+    on_a_host(|world| {
+        let network = world.open();
+        let told = Told::default().vpc(ONE).subnet(ONE, 1, &[]);
+        let told = told.interface(ONE, (1, 4), &[OPEN], None);
+        let told = told.interface(ONE, (1, 5), &[OPEN], None);
+        told.tell(world, &network, vec![open_group()]);
+        let [one, other] = [4, 5].map(|last| attach(world, &network, ONE, (1, last), &[OPEN]));
+        assert_seen_as(&one, other.address, one.address);
+        let closed = SecurityGroup { ingress: vec![], ..open_group() };
+        world.runtime.block_on(network.change_security_groups(vec![closed])).unwrap();
+        assert!(!reaches(&one, other.address));
+        world.runtime.block_on(network.change_security_groups(vec![open_group()])).unwrap();
+        assert_seen_as(&one, other.address, one.address);
+    });
+}
+
+#[test]
 fn a_subnets_table_says_who_gets_out_and_as_whom() {
     on_a_host(|world| {
         serve(&world.outside, 80);
