@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use longshore_types::{AccountId, InstanceId, RegionName, SecurityGroupId};
 use model::{Key, Seq, Task, View};
-use traffic::feed::{Change, Feed};
+use traffic::feed::{Change, Feed, Item};
 use traffic::{HostNames, SecurityGroup};
 
 use crate::feed::feed_of;
@@ -18,8 +18,8 @@ use crate::names::{self, ToldNames};
 
 /// Rules of one message, of which each is below 100 bytes: a frame stays well below its limit.
 const RULES_PER_MESSAGE_MAX: usize = 4_000;
-/// Items of one message besides; those of interfaces, of which there are many, are below 500 bytes.
-const ITEMS_PER_MESSAGE_MAX: usize = 1_000;
+/// What one message weighs at most besides: an item, and each line of a table or an ACL, is below 500 bytes.
+const WEIGHT_PER_MESSAGE_MAX: usize = 1_000;
 
 /// What one session told so far.
 #[derive(Debug, Default)]
@@ -131,9 +131,16 @@ impl News {
         let Change { put, gone } = self.network;
         let (mut put, mut gone) = (put.into_iter().peekable(), gone.into_iter().peekable());
         while put.peek().is_some() || gone.peek().is_some() {
-            let gone: Vec<_> = gone.by_ref().take(ITEMS_PER_MESSAGE_MAX).collect();
-            let put = put.by_ref().take(ITEMS_PER_MESSAGE_MAX - gone.len()).collect();
-            let network = Change { put, gone };
+            let gone: Vec<_> = gone.by_ref().take(WEIGHT_PER_MESSAGE_MAX).collect();
+            let mut network = Change { put: Vec::new(), gone };
+            let mut held = network.gone.len();
+            // One that is too heavy for any message goes alone.
+            while let Some(item) =
+                put.next_if(|item| held == 0 || held + weight(item) <= WEIGHT_PER_MESSAGE_MAX)
+            {
+                held += weight(&item);
+                network.put.push(item);
+            }
             match parts.last_mut().filter(|last| rules == 0 && last.network.is_empty()) {
                 Some(first) => first.network = network,
                 None => parts.push(Part { network, ..Part::default() }),
@@ -149,12 +156,21 @@ impl News {
     }
 }
 
+/// An item, with the lines that it has.
+fn weight(item: &Item) -> usize {
+    1 + match item {
+        Item::RouteTable(table) => table.routes.len(),
+        Item::NetworkAcl(acl) => acl.ingress.len() + acl.egress.len(),
+        Item::Vpc(_) | Item::Subnet(_) | Item::NatGateway(_) | Item::Interface(_) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use control::testing::rows::task;
     use model::vpc::AddressPlan;
     use model::{Row, SecurityGroup as GroupRow};
-    use traffic::feed::ItemId;
+    use traffic::feed::{ItemId, Route, RouteTable, Target};
 
     use super::*;
 
@@ -217,5 +233,30 @@ mod tests {
         let none = News { network, ..nothing.clone() };
         assert_eq!(none.parts().len(), 2, "the first is not left empty");
         assert_eq!(nothing.parts(), [Part::default()]);
+    }
+
+    #[test]
+    fn tables_of_many_routes_are_told_in_parts() {
+        let route = Route { destination: "0.0.0.0/0".parse().unwrap(), target: Target::Blackhole };
+        let table = |routes| {
+            Item::RouteTable(RouteTable {
+                id: "rtb-00000001".parse().unwrap(),
+                vpc: "vpc-00000001".parse().unwrap(),
+                routes: vec![route.clone(); routes],
+            })
+        };
+        let told = |put: Vec<Item>| {
+            let news = News {
+                is_whole: false,
+                version: Seq(1),
+                groups: vec![],
+                network: Change { put, gone: vec![] },
+                names: HostNames::default(),
+            };
+            let parts = news.parts();
+            parts.iter().map(|part| part.network.put.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(vec![table(499); 5]), [2, 2, 1]);
+        assert_eq!(told(vec![table(0), table(2_000), table(0)]), [1, 1, 1]);
     }
 }
