@@ -45,6 +45,7 @@ impl ToldNames {
             self.forget(view, instance, next);
         }
         let own_account = view.instance_of_any(instance).map(|row| row.scope.account);
+        let had_names = !self.accounts.is_empty();
         let mut told = HostNames::default();
         let accounts = self.askers.values().copied().chain(own_account);
         let mut accounts: Vec<AccountId> = accounts.collect();
@@ -62,25 +63,26 @@ impl ToldNames {
                 Some(now) => self.accounts.insert(*account, now),
                 None => self.accounts.remove(account),
             };
-            if before.is_none() {
-                told.own_account = own_account;
-                let all = self.askers.iter().filter(|(_, of)| *of == account);
-                told.askers
-                    .extend(all.map(|(address, of)| Asker { address: *address, account: *of }));
-            }
         }
-        // Of accounts without names nobody needs to know who asks.
-        let is_new = |asker: &Asker| {
-            self.accounts.contains_key(&asker.account) && !told.askers.contains(asker)
-        };
-        fresh.retain(is_new);
-        told.askers.extend(fresh);
+        // Where nobody has names, nobody needs to know who asks. Once somebody has, all are told of, those of accounts
+        // without names too: or they would be taken for the host's own, or for whoever had their address before.
+        if !self.accounts.is_empty() {
+            if !had_names {
+                told.own_account = own_account;
+                let all = self.askers.iter();
+                fresh =
+                    all.map(|(address, of)| Asker { address: *address, account: *of }).collect();
+            }
+            told.askers = fresh;
+        }
         told
     }
 
-    /// Who asks from a task's address from now on, if that is news.
+    /// Who asks from a task's address from now on, if that is news. In a VPC with addresses of its own tasks ask by
+    /// another one, and theirs may be somebody else's.
     fn note(&mut self, task: &Task) -> Option<Asker> {
-        let (address, account) = (task.interface.as_ref()?.address, task.scope.account);
+        let interface = task.interface.as_ref().filter(|it| it.own_vpc.is_none())?;
+        let (address, account) = (interface.address, task.scope.account);
         let before = self.askers.insert(address, account);
         (before != Some(account)).then_some(Asker { address, account })
     }
@@ -254,6 +256,30 @@ mod tests {
         assert!(news.entries[1].service.as_ref().unwrap().instances.is_empty());
         assert!(news.askers.is_empty());
         assert_eq!(told.due(&view, instance, &[&task], true).accounts, news.accounts, "all again");
+    }
+
+    #[test]
+    fn who_has_no_names_is_not_taken_for_somebody_who_has() {
+        let (mut view, task) = (View::default(), task(1));
+        let instance: InstanceId = "0".repeat(32).parse().unwrap();
+        put(&mut view, namespace(&task));
+        let mut told = ToldNames::default();
+        assert_eq!(told.due(&view, instance, &[&task], true).askers.len(), 1);
+        let of_another = |number| {
+            let mut other = control::testing::rows::task(number);
+            other.scope.account = "111111111111".parse().unwrap();
+            other
+        };
+        let other = of_another(2);
+        assert_ne!(other.scope.account, task.scope.account);
+        let account = other.scope.account;
+        let address = task.interface.as_ref().unwrap().address;
+        let news = told.due(&view, instance, &[&other], false);
+        assert_eq!(news.askers, [Asker { address, account }], "the address is another's now");
+        let mut elsewhere = of_another(3);
+        elsewhere.interface.as_mut().unwrap().own_vpc = Some("vpc-00000002".parse().unwrap());
+        assert_eq!(told.due(&view, instance, &[&task], false).askers.len(), 1);
+        assert!(told.due(&view, instance, &[&elsewhere], false).is_empty());
     }
 
     #[test]
