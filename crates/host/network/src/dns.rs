@@ -8,6 +8,7 @@
 //! **Invariant:** a question is answered, with SERVFAIL if no resolver does in time, or refused the same
 //! way when too many are under way; nothing is queued without bound.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -108,6 +109,8 @@ struct Resolvers {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     zones: Mutex<Arc<Zones>>,
+    /// Addresses by which the tasks of a VPC ask together. Whose they are nobody says, and no names are theirs.
+    routers: Mutex<BTreeSet<Ipv4Addr>>,
     turn: AtomicUsize,
 }
 
@@ -120,7 +123,19 @@ impl Names {
         *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
     }
 
+    pub(crate) fn know_routers(&self, addresses: BTreeSet<Ipv4Addr>) {
+        *self.routers.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    fn is_router(&self, asker: IpAddr) -> bool {
+        let IpAddr::V4(address) = asker else { return false };
+        self.routers.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
     fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        if self.is_router(asker) {
+            return None;
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let is_datagram = matches!(transport, Transport::Udp);
         self.current().answer(asker, question, turn, is_datagram)
@@ -377,6 +392,35 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .collect();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn who_asks_by_a_router_has_no_names_and_not_those_of_the_hosts_account() {
+        let account: longshore_types::AccountId = "111111111111".parse().unwrap();
+        let entry = traffic::NameEntry {
+            account,
+            zone: "prod.local".to_owned(),
+            negative_ttl_s: 7,
+            service: None,
+        };
+        let names = Names::default();
+        names.replace(Zones::new(traffic::HostNames {
+            own_account: Some(account),
+            accounts: vec![account],
+            entries: vec![entry],
+            askers: vec![],
+        }));
+        let router = Ipv4Addr::new(172, 30, 0, 2);
+        names.know_routers([router].into());
+        let mut asked = question("web.prod.local");
+        asked[11] = 0;
+        let answered = |last| {
+            let asker = IpAddr::V4(Ipv4Addr::new(172, 30, 0, last));
+            names.answer(asker, &asked, Transport::Udp).is_some()
+        };
+        assert!(!answered(2) && answered(3));
+        names.know_routers(BTreeSet::new());
+        assert!(answered(2), "the address may be a bridged container's again");
     }
 
     proptest! {

@@ -171,7 +171,9 @@ impl Network {
         let (ready, opened) = oneshot::channel();
         let resolv_conf = config.resolv_conf.clone();
         let records = Records::at(&config.run_dir);
-        let work = move || match open_worker(&config) {
+        let names = Arc::new(dns::Names::default());
+        let known = Arc::clone(&names);
+        let work = move || match open_worker(&config, known) {
             Ok((worker, relay, listeners)) => {
                 let (host, bridge) = (worker.table.plan().host, worker.table.plan().bridge);
                 drop(ready.send(Ok(Opened { host, bridge, listeners, relay })));
@@ -186,7 +188,6 @@ impl Network {
         let Opened { host, bridge, listeners, relay } =
             opened.await.map_err(|_| NetworkError::Closed)??;
         // What was answered before is known before anybody can ask.
-        let names = Arc::new(dns::Names::default());
         if let Some(told) = records.names()? {
             names.replace(Zones::new(told));
         }
@@ -315,6 +316,7 @@ pub fn remove(tag: NetTag, run_dir: &Path) -> Result<(), NetworkError> {
 
 fn open_worker(
     config: &NetworkConfig,
+    names: Arc<dns::Names>,
 ) -> Result<(Worker, dns::Bound, Vec<TcpListener>), NetworkError> {
     let mut route = Socket::route()?;
     let netfilter = Socket::netfilter()?;
@@ -373,6 +375,7 @@ fn open_worker(
         peers: BTreeSet::new(),
         routers: BTreeMap::new(),
         common: Routers { underlay, mtu, steps: config.steps.clone() },
+        names,
         uplink: None,
         endpoints,
         next_bridge: 2,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -172,6 +173,8 @@ impl Worker {
         for vpc in known.union(&wanted) {
             outcome = outcome.and(self.tell_router(turn, vpc));
         }
+        let routers = self.endpoints.values().filter(|it| it.is_router());
+        self.names.know_routers(routers.map(|it| it.address).collect());
         outcome
     }
 
@@ -372,6 +375,7 @@ impl Opening {
             steps: common.steps.clone(),
             routers: BTreeMap::new(),
             common,
+            names: Arc::default(),
             uplink,
             records,
         };

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use nix::errno::Errno;
@@ -17,6 +18,7 @@ use tracing::{debug, info, warn};
 use longshore_types::{Chain, Cidr, Steps, VpcId};
 use traffic::feed::Feed;
 
+use crate::dns;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
 use crate::forgetter::Forgetter;
@@ -80,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) routers: BTreeMap<VpcId, Router>,
     /// What they are made with.
     pub(crate) common: Routers,
+    /// Who answers names, and is to know which addresses are routers'.
+    pub(crate) names: Arc<dns::Names>,
     /// Of a router: its address on the host, which what its endpoints ask of the host's services comes from.
     pub(crate) uplink: Option<Ipv4Addr>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
