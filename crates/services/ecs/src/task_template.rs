@@ -307,7 +307,8 @@ impl<'v> TaskTemplate<'v> {
         let attachment = Uuid::mint(ecs.control.ids.as_ref());
         let (row, interface) =
             self.interface_rows(request, subnet, address, eni, attachment, task, now);
-        // A group that an interface is about to have must not be deleted meanwhile.
+        // Neither the subnet nor a group that an interface is about to have must be deleted meanwhile.
+        batch.rely(model::Key::Subnet(self.scope.account, row.subnet.clone()));
         for group in &row.security_groups {
             batch.rely(model::Key::SecurityGroup(self.scope.account, group.clone()));
         }
