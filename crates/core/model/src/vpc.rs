@@ -93,6 +93,11 @@ impl AddressPlan {
         }
     }
 
+    /// What hosts call the range that the default VPCs of all accounts share.
+    pub fn shared_vpc(&self, region: &RegionName) -> VpcId {
+        self.default_vpc(region_account(), region).id
+    }
+
     /// Seventeen digits that follow from the plan, the account and what they are for.
     pub(crate) fn id_digits(&self, account: AccountId, kind: &str, number: usize) -> String {
         // FNV-1a, finished as SplitMix64 does: ids need to differ, not to be secret.

@@ -62,7 +62,7 @@ fn default_plane(
     places: &BTreeMap<InstanceId, Place>,
 ) -> Option<impl Iterator<Item = Item>> {
     let plan = view.address_plans.get(region_account(), &AddressPlanId)?;
-    let id = plan.default_vpc(region_account(), region).id;
+    let id = plan.shared_vpc(region);
     let vpc = Vpc {
         vni: Vni::of(&id),
         id: id.clone(),

@@ -4,12 +4,13 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
 use longshore_types::{
-    Cidr, NetworkAclId, RouteAssociationId, RouteTableId, SecurityGroupId, VpcCidrAssociationId,
-    VpcId,
+    Cidr, NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
+    VpcCidrAssociationId, VpcId,
 };
 use model::network::{NetworkAcl, PUBLIC_POOL, RouteTable, VpcBlock, VpcRow};
 use model::security_group::DEFAULT_GROUP;
-use model::{Index, Key, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Tags};
+use model::vpc::{AddressPlanId, region_account};
+use model::{Index, Key, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Tags, View};
 use traffic::feed::Vni;
 
 use crate::Ec2;
@@ -148,13 +149,19 @@ fn free_id(it: &mut Change<'_>) -> VpcId {
         let id = VpcId::mint(it.ids);
         let number = Vni::of(&id);
         let index = Index::VpcNumber(number.value());
-        let default = it.network.default();
-        let is_defaults = default.is_some_and(|default| Vni::of(&default.vpc.id) == number);
-        if !is_defaults && it.network.view().member_count(&index) == 0 {
+        if !is_shared(it.network.view(), it.region, number)
+            && it.network.view().member_count(&index) == 0
+        {
             it.batch.rely(index);
             return id;
         }
     }
+}
+
+/// Whether hosts tell packets of the default VPCs, which are all accounts' together, by a number.
+fn is_shared(view: &View, region: &RegionName, number: Vni) -> bool {
+    let plan = view.address_plans.get(region_account(), &AddressPlanId);
+    plan.is_some_and(|plan| Vni::of(&plan.shared_vpc(region)) == number)
 }
 
 pub(crate) fn to_wire(row: &VpcRow, tags: Option<&Tags>) -> api::Vpc {
@@ -445,4 +452,30 @@ pub(crate) async fn create_default_vpc(
         Err(NetworkRefusal::DefaultThere.into())
     });
     refused.await.map(|()| api::CreateDefaultVpcResult::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::AccountId;
+    use model::vpc::AddressPlan;
+    use model::{Row, Seq};
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_what_all_accounts_share_is_no_vpcs() {
+        let mut view = View::default();
+        let block = "172.31.0.0/16".parse().unwrap();
+        let plan = AddressPlan { block, bridge: None, seed: 7 };
+        view.put(Seq(1), &Row::from(plan.clone()));
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let shared = Vni::of(&plan.default_vpc(region_account(), &region).id);
+        assert!(is_shared(&view, &region, shared));
+        let account: AccountId = "111111111111".parse().unwrap();
+        let own = Vni::of(&plan.default_vpc(account, &region).id);
+        assert!(
+            !is_shared(&view, &region, own),
+            "hosts know nothing of an account's own default VPC"
+        );
+    }
 }
