@@ -429,12 +429,18 @@ impl Table {
     /// What tasks in the host's own network may not ask for. Options could ask for another way than the
     /// one that is judged.
     fn add_output(&self, batch: &mut Batch) {
-        let Some(tasks) = self.walled_tasks() else { return };
-        batch.add_base_chain("output", filter(HookNumber::Output, 0));
+        let Some(tasks) = self.plan.tasks else { return };
         let four = || Rule::new().ipv4(true);
-        let mut rules = vec![four().destination_in(LINK_LOCAL, true), four().has_options()];
-        rules.extend(LINK_LOCAL_6.iter().map(|net| Rule::new().destination_in_6(net)));
-        rules.extend(self.to_hosts_by_tunnel());
+        // The way to other hosts stays shut to them where the host's own services are opened.
+        let mut rules = Vec::from_iter(self.to_hosts_by_tunnel());
+        if self.walled_tasks().is_some() {
+            rules.extend([four().destination_in(LINK_LOCAL, true), four().has_options()]);
+            rules.extend(LINK_LOCAL_6.iter().map(|net| Rule::new().destination_in_6(net)));
+        }
+        if rules.is_empty() {
+            return;
+        }
+        batch.add_base_chain("output", filter(HookNumber::Output, 0));
         for rule in rules {
             batch.add_rule("output", rule.sent_by(tasks).counted().refuse().exprs());
         }
