@@ -19,7 +19,7 @@ use crate::change::{Change, Make, Once, arn, on};
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, one, select, shown};
 use crate::groups::group_by_id;
-use crate::limits::INTERFACES_MAX;
+use crate::limits::{INTERFACES_MAX, SHARED_INTERFACES_MAX};
 use crate::refusal::NetworkRefusal;
 use crate::subnets::as_place;
 use crate::tags;
@@ -176,6 +176,12 @@ pub(crate) async fn create_network_interface(
             let (code, what) = ("NetworkInterfaceLimitExceeded", "network interfaces");
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
+        if subnet.is_default && made_in_default(&it.network) >= SHARED_INTERFACES_MAX {
+            let what = "network interfaces made in the default VPC";
+            return Err(
+                NetworkRefusal::TooMany { code: "NetworkInterfaceLimitExceeded", what }.into()
+            );
+        }
         let given = input.groups.as_deref().unwrap_or_default();
         let groups = groups(it, &subnet.vpc, given)?;
         let description = input.description.clone().unwrap_or_default();
@@ -193,6 +199,18 @@ pub(crate) async fn create_network_interface(
         Ok(wire)
     });
     Ok(api::CreateNetworkInterfaceResult { network_interface: Some(made.await?), client_token })
+}
+
+/// How many of the default VPC's interfaces somebody made as such.
+fn made_in_default(network: &Network<'_>) -> usize {
+    let (view, account) = (network.view(), network.account());
+    let subnets = network.default().into_iter().flat_map(|default| &default.subnets);
+    let indexes = subnets.map(|subnet| Index::SubnetInterfaces(account, subnet.id.clone()));
+    let rows = indexes.flat_map(|index| view.members(&index)).filter_map(|key| match key {
+        Key::Interface(owner, id) => view.interfaces.get(*owner, id),
+        _ => None,
+    });
+    rows.filter(|row| matches!(row.user, InterfaceUser::Person { .. })).count()
 }
 
 fn check_supported(input: &api::CreateNetworkInterfaceRequest) -> Result<(), Refusal> {

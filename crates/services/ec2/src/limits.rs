@@ -29,5 +29,7 @@ pub(crate) const ACL_ENTRIES_PER_DIRECTION_MAX: usize = 40;
 pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
 /// Interfaces of a subnet that were made by hand.
 pub(crate) const INTERFACES_MAX: usize = 5_000;
+/// Of those in an account's default VPC: all accounts have its addresses from one range.
+pub(crate) const SHARED_INTERFACES_MAX: usize = 200;
 /// How long what came to an end with a NAT gateway is shown.
 pub(crate) const NAT_GATEWAY_SHOWN_MS: u64 = 3_600_000;

@@ -548,3 +548,26 @@ async fn a_policy_about_a_thing_holds_where_a_request_names_its_association_alon
     assert_eq!(code(refused), "AccessDeniedException");
     ec2.disassociate_route_table(root, request).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_all_accounts_have_addresses_of_is_not_used_up_by_one() {
+    let site = Site::new("10.0.0.0/16").await;
+    let (ec2, root) = (&site.world.ec2, &site.root);
+    let subnets = ec2.describe_subnets(
+        root,
+        api::DescribeSubnetsRequest {
+            filters: filter("default-for-az", "true"),
+            ..Default::default()
+        },
+    );
+    let subnets = subnets.await.unwrap().subnets.unwrap();
+    let create = |number: usize| {
+        let subnet_id = subnets[number % subnets.len()].subnet_id.clone();
+        let request = api::CreateNetworkInterfaceRequest { subnet_id, ..Default::default() };
+        ec2.create_network_interface(root, request)
+    };
+    for number in 0..crate::limits::SHARED_INTERFACES_MAX {
+        create(number).await.unwrap();
+    }
+    assert_eq!(code(create(0).await), "NetworkInterfaceLimitExceeded");
+}
