@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::nft::Batch;
 use crate::overlay::Remote;
+use crate::ranges::release_but;
 use crate::router::claim;
 use crate::ruleset::{Table, World};
 use crate::setup;
@@ -113,7 +114,11 @@ impl Worker {
             turn.must_replace |= self.table.plan().router.is_some();
         }
         if let (Some(_), Some(vpc)) = (&self.table.plan().router, self.own_vpc()) {
-            claim(&mut self.route, self.table.plan().tag, &vpc.ranges)?;
+            let tag = self.table.plan().tag;
+            claim(&mut self.route, tag, &vpc.ranges)?;
+            if self.table.plan().ranges != vpc.ranges {
+                release_but(&mut self.route, tag, &vpc.ranges)?;
+            }
             self.table.set_ranges(vpc.ranges);
         }
         self.follow_peers(&mut turn.batch);

@@ -34,6 +34,7 @@ use crate::netns::{Pool, Reaper, Recipe};
 use crate::numbers::LinkNumbers;
 use crate::overlay::{Overlay, Underlay};
 use crate::publish::HostPorts;
+use crate::ranges::release_but;
 use crate::records::Records;
 use crate::ruleset::{Plan, Table, World};
 use crate::setup;
@@ -349,6 +350,7 @@ impl Opening {
         let mut route = Socket::route()?;
         setup::forward()?;
         claim(&mut route, plan.tag, &vpc.ranges)?;
+        release_but(&mut route, plan.tag, &vpc.ranges)?;
         let records = Records::open(&run_dir)?;
         let endpoints = setup::find_living(&mut route, &records, plan.tag)?;
         let links = setup::links_of(&mut route, plan.tag)?;

@@ -289,6 +289,27 @@ fn a_subnets_table_says_who_gets_out_and_as_whom() {
 }
 
 #[test]
+fn addresses_that_a_vpc_gave_up_are_outside_of_it() {
+    on_a_host(|world| {
+        serve(&world.outside, 80);
+        let network = world.open();
+        let igw = [("0.0.0.0/0", Target::InternetGateway)];
+        let told = Told::default().vpc(ONE).subnet(ONE, 1, &igw);
+        let mut told = told.interface(ONE, (1, 4), &[OPEN], Some([198, 18, 0, 4]));
+        let mut wider = told.feed.vpcs[&ONE.parse().unwrap()].clone();
+        let narrow = wider.clone();
+        wider.ranges.push(longshore_types::Cidr::host(OUTSIDE));
+        told.feed.put(Item::Vpc(wider));
+        told.tell(world, &network, vec![open_group()]);
+        let task = attach(world, &network, ONE, (1, 4), &[OPEN]);
+        assert!(!reaches(&task, OUTSIDE), "nobody has this address of the VPC's");
+        told.feed.put(Item::Vpc(narrow));
+        told.tell(world, &network, vec![open_group()]);
+        assert_seen_as(&task, OUTSIDE, crate::world::HOST_OUTSIDE);
+    });
+}
+
+#[test]
 fn vpcs_of_the_same_addresses_span_hosts_and_stay_apart() {
     on_a_host(|world| {
         let other = hosts::another_host();
