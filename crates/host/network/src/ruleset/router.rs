@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 
 use longshore_types::{Cidr, VpcId};
 use traffic::Direction;
-use traffic::feed::{Feed, Interface, NetworkAcl, RouteTable, Subnet, Target};
+use traffic::feed::{Feed, Interface, NatGateway, NetworkAcl, Route, RouteTable, Subnet, Target};
 
 use super::{
     AMAZON_DNS, DNS_PORT, EGRESS, HOSTS, INGRESS, LINK_LOCAL, ROUTER_OUT, Table, World,
@@ -54,6 +54,9 @@ impl Table {
         let feed = world.feed;
         for acl in feed.acls.values().filter(|acl| acl.vpc == *vpc) {
             add_acl(batch, acl);
+        }
+        for nat in feed.nat_gateways.values().filter(|nat| nat.vpc == *vpc) {
+            add_nat(batch, feed, nat);
         }
         for table in feed.tables.values().filter(|table| table.vpc == *vpc) {
             add_ways(batch, feed, table);
@@ -278,24 +281,45 @@ fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet) {
     }
 }
 
+/// The most specific first, and of two alike a blackhole.
+fn by_prefix(table: &RouteTable) -> Vec<&Route> {
+    let mut routes: Vec<_> = table.routes.iter().collect();
+    routes.sort_by_key(|route| {
+        (Reverse(route.destination.prefix()), route.target != Target::Blackhole)
+    });
+    routes
+}
+
+/// What gets out by a NAT gateway: what the table of its own subnet leads out.
+fn add_nat(batch: &mut Batch, feed: &Feed, nat: &NatGateway) {
+    let chain = chain_of("nat", nat.id.as_str());
+    batch.add_chain(&chain);
+    let subnet = feed.subnets.get(&nat.subnet).filter(|subnet| subnet.vpc == nat.vpc);
+    let table = subnet.and_then(|subnet| table_of(feed, subnet));
+    for route in table.into_iter().flat_map(by_prefix) {
+        let to = Rule::new().destination_in(route.destination, true);
+        let rule = match &route.target {
+            Target::InternetGateway => to.then(Verdict::Accept),
+            Target::NatGateway(_) | Target::Blackhole => to.counted().then(Verdict::Drop),
+        };
+        batch.add_rule(&chain, rule.exprs());
+    }
+    batch.add_rule(&chain, Rule::new().counted().then(Verdict::Drop).exprs());
+}
+
 /// A route table as two chains: whether a packet may leave, and with which address it does.
 fn add_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
     let (ways, leaves) =
         (chain_of("ways", table.id.as_str()), chain_of("leaves", table.id.as_str()));
     batch.add_chain(&ways);
     batch.add_chain(&leaves);
-    let mut routes: Vec<_> = table.routes.iter().collect();
-    routes.sort_by_key(|route| {
-        (Reverse(route.destination.prefix()), route.target != Target::Blackhole)
-    });
-    for route in routes {
+    for route in by_prefix(table) {
         let to = || Rule::new().destination_in(route.destination, true);
         let nat = match &route.target {
             Target::NatGateway(id) => feed.nat_gateways.get(id).filter(|nat| nat.vpc == table.vpc),
             Target::InternetGateway | Target::Blackhole => None,
         };
-        let public = nat.filter(|nat| feed.nat_leads(nat, route.destination.first()));
-        match (&route.target, public.and_then(|nat| nat.public)) {
+        match (&route.target, nat.and_then(|nat| nat.public)) {
             (Target::InternetGateway, _) => {
                 batch
                     .add_rule(&ways, to().source_in_set(WITH_PUBLIC).then(Verdict::Accept).exprs());
@@ -303,8 +327,9 @@ fn add_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
                 batch.add_rule(&leaves, to().snat_by_address(PUBLIC).exprs());
                 batch.add_rule(&leaves, to().then(Verdict::Accept).exprs());
             }
-            (Target::NatGateway(_), Some(public)) => {
-                batch.add_rule(&ways, to().then(Verdict::Accept).exprs());
+            (Target::NatGateway(id), Some(public)) => {
+                let onward = Verdict::Goto(chain_of("nat", id.as_str()));
+                batch.add_rule(&ways, to().then(onward).exprs());
                 batch.add_rule(&leaves, to().snat(public).exprs());
             }
             (Target::NatGateway(_) | Target::Blackhole, _) => {

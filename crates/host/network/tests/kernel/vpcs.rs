@@ -285,6 +285,12 @@ fn a_subnets_table_says_who_gets_out_and_as_whom() {
         let told = base().subnet(ONE, 2, &private).subnet(ONE, 1, &[]);
         told.tell(world, &network, vec![open_group()]);
         assert!(!reaches(&hidden, OUTSIDE) && !reaches(&open, OUTSIDE));
+        // It has one to a part of what is led to the gateway.
+        let part = [("203.0.113.0/24", Target::InternetGateway)];
+        let told = base().subnet(ONE, 2, &private).subnet(ONE, 1, &part);
+        told.tell(world, &network, vec![open_group()]);
+        assert_seen_as(&hidden, OUTSIDE, crate::world::HOST_OUTSIDE);
+        assert!(!reaches(&hidden, peer));
     });
 }
 
