@@ -16,6 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups::Traffic;
 
+/// The region's public addresses: those of interfaces and of NAT gateways. The block is set apart for tests between
+/// networks, so nobody is reached by its addresses but through the region; they are real on hosts, and leave these behind
+/// the host's own.
+pub const PUBLIC_POOL: Cidr =
+    Cidr::from_octets([198, 18, 0, 0], 16).expect("there are no bits below the prefix");
+
 /// The number by which a VPC's packets are told apart between hosts: that of its VXLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use longshore_types::Cidr;
-
 /// Endpoints of one region on one host; the bridge range alone holds 4,093.
 pub const ENDPOINTS_MAX: usize = 8192;
 /// As many host ports as ECS lets a container publish.
@@ -20,11 +18,6 @@ pub(crate) const ROUTES_PER_EXCHANGE: usize = 64;
 pub const ROUTERS_MAX: usize = 256;
 /// Namespaces kept ready for each of them.
 pub(crate) const ROUTER_POOL: usize = 2;
-/// Public addresses of interfaces and NAT gateways: they are real on hosts, and leave them behind the host's own.
-pub const PUBLIC_POOL: Cidr = match Cidr::from_octets([198, 18, 0, 0], 15) {
-    Some(range) => range,
-    None => panic!("the range is written without host bits"),
-};
 /// Commands that share one transaction.
 pub(crate) const TURN_COMMANDS_MAX: usize = 64;
 /// Threads that make namespaces ahead of need; the kernel makes them one at a time anyway.

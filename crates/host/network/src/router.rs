@@ -21,7 +21,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use traffic::SecurityGroup;
-use traffic::feed::{Change, Feed, Item, Place, Vpc};
+use traffic::feed::{Change, Feed, Item, PUBLIC_POOL, Place, Vpc};
 
 use crate::endpoint::{Attached, EniSpec, Role};
 use crate::error::NetworkError;
@@ -258,7 +258,7 @@ impl Worker {
             .flat_map(|other| other.publics().copied().chain([other.address]))
             .collect();
         // What is no public address, or another VPC's, leads nowhere new.
-        let is_free = |it: &Ipv4Addr| limits::PUBLIC_POOL.contains(*it) && !others.contains(it);
+        let is_free = |it: &Ipv4Addr| PUBLIC_POOL.contains(*it) && !others.contains(it);
         let publics: BTreeSet<Ipv4Addr> = publics.into_iter().filter(is_free).collect();
         if publics == *held {
             return Ok(());

@@ -3,18 +3,13 @@
 use std::net::Ipv4Addr;
 
 use longshore_types::{
-    AccountId, AddressAssociationId, AllocationId, Cidr, EniId, NatGatewayId, SubnetId, Timestamp,
-    VpcId,
+    AccountId, AddressAssociationId, AllocationId, EniId, NatGatewayId, SubnetId, Timestamp, VpcId,
 };
 use serde::{Deserialize, Serialize};
+pub use traffic::feed::PUBLIC_POOL;
 
 use crate::table::Record;
 use crate::view::Index;
-
-/// Where Elastic IP addresses are from. The block is set apart for tests between networks, so nobody is reached
-/// by its addresses but through this region.
-pub const PUBLIC_POOL: Cidr =
-    Cidr::from_octets([198, 18, 0, 0], 16).expect("there are no bits below the prefix");
 
 /// An address that an account keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use longshore_types::Cidr;
+use traffic::feed::PUBLIC_POOL;
 
 use super::{DNS_PORT, LINK_LOCAL, NAMESERVERS, PUBLISHED, Plan, Table};
 use crate::endpoint::{Binding, Endpoint};
-use crate::limits::PUBLIC_POOL;
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, Element, Hook, HookNumber, Value};
 use crate::publish::Protocol;
