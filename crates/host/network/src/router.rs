@@ -21,7 +21,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use traffic::SecurityGroup;
-use traffic::feed::{Change, Feed, Item, PUBLIC_POOL, Place, Vpc};
+use traffic::feed::{Change, Feed, PUBLIC_POOL, Place, Vpc};
 
 use crate::endpoint::{Attached, EniSpec, Role};
 use crate::error::NetworkError;
@@ -313,15 +313,22 @@ impl Worker {
 
 /// What is told of one VPC.
 fn part_of(feed: &Feed, vpc: &VpcId) -> Feed {
-    let is_its = |item: &Item| match item {
-        Item::Vpc(it) => it.id == *vpc,
-        Item::Subnet(it) => it.vpc == *vpc,
-        Item::RouteTable(it) => it.vpc == *vpc,
-        Item::NetworkAcl(it) => it.vpc == *vpc,
-        Item::NatGateway(it) => it.vpc == *vpc,
-        Item::Interface(it) => it.vpc == *vpc,
-    };
-    feed.items().filter(is_its).collect()
+    Feed {
+        vpcs: those(&feed.vpcs, |it| it.id == *vpc),
+        subnets: those(&feed.subnets, |it| it.vpc == *vpc),
+        tables: those(&feed.tables, |it| it.vpc == *vpc),
+        acls: those(&feed.acls, |it| it.vpc == *vpc),
+        nat_gateways: those(&feed.nat_gateways, |it| it.vpc == *vpc),
+        interfaces: those(&feed.interfaces, |it| it.vpc == *vpc),
+    }
+}
+
+fn those<K: Ord + Clone, V: Clone>(
+    all: &BTreeMap<K, V>,
+    is_one: impl Fn(&V) -> bool,
+) -> BTreeMap<K, V> {
+    let some = all.iter().filter(|(_, it)| is_one(it));
+    some.map(|(id, it)| (id.clone(), it.clone())).collect()
 }
 
 /// The addresses by which a host's part of a VPC is seen outside: those of its interfaces, and of its gateways.
