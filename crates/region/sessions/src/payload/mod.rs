@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 
 use acs::task::{DockerVolume, HostVolume, Ipv4Address, NetworkInterface, Volume};
 use ecs_api as api;
+use longshore_types::DhcpOptionsId;
 use model::View;
 use model::task::{Desired, LaunchType, Task};
 use model::vpc::Vpc;
@@ -115,8 +116,7 @@ pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkI
     let interface = task.interface.as_ref()?;
     let subnet = environment.vpc.subnet(&interface.subnet);
     let gateway = subnet.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.block.prefix()));
-    let domain = interface.private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned());
-    let resolver: Ipv4Addr = environment.vpc.dns();
+    let (domains, servers) = dhcp(task, &interface.private_dns_name, environment);
     Some(NetworkInterface {
         attachment_arn: Some(task.attachment_arn(interface.attachment)),
         ec2_id: interface.eni.to_string(),
@@ -128,13 +128,45 @@ pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkI
             primary: true,
         }],
         subnet_gateway_ipv4_address: gateway,
-        domain_name: domain.into_iter().collect(),
-        domain_name_servers: vec![resolver.to_string()],
+        domain_name: domains,
+        domain_name_servers: servers,
         private_dns_name: Some(interface.private_dns_name.clone()),
         security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
         assign_public_ip: Some(interface.assign_public_ip),
         name: None,
     })
+}
+
+/// The domains and servers that names are looked for in: the VPC's DHCP options', as far as they say any.
+fn dhcp(
+    task: &Task,
+    private_dns_name: &str,
+    environment: &Environment<'_>,
+) -> (Vec<String>, Vec<String>) {
+    const AMAZONS: &str = "AmazonProvidedDNS";
+    let id: Option<DhcpOptionsId> = environment.vpc.dhcp_options.parse().ok();
+    let rows = &environment.view.dhcp_options;
+    let options = id.and_then(|id| rows.get(task.scope.account, &id));
+    let values = |key| options.map(|options| options.values(key)).unwrap_or_default();
+    let mut domains: Vec<String> = Vec::new();
+    for domain in values("domain-name") {
+        domains.extend(domain.split_whitespace().map(str::to_owned));
+    }
+    if domains.is_empty() {
+        domains.extend(private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned()));
+    }
+    let resolver = environment.vpc.dns();
+    let server = |value: &String| match value == AMAZONS {
+        true => Some(resolver),
+        // There is no way to one of IPv6.
+        false => value.parse().ok(),
+    };
+    let mut servers: Vec<Ipv4Addr> =
+        values("domain-name-servers").iter().filter_map(server).collect();
+    if servers.is_empty() {
+        servers.push(resolver);
+    }
+    (domains, servers.iter().map(ToString::to_string).collect())
 }
 
 fn volume(volume: &api::Volume) -> Volume {

@@ -5,13 +5,14 @@ use control::testing::rows::{execution_role, task};
 use ecs_api as api;
 use longshore_types::{RegionName, Timestamp};
 use model::ecr::{EcrRepository, TagMutability};
+use model::network::DhcpOptions;
 use model::tags::Tags;
 use model::task::{ContainerOverride, Overrides};
 use model::vpc::{AddressPlan, Vpc};
 use model::{IamRole, Row, Seq, View};
 use serde_json::{Value, json};
 
-use super::{Environment, Given, of_stop, of_task};
+use super::{Environment, Given, Roles, interfaces, of_stop, of_task};
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();
@@ -330,4 +331,39 @@ fn what_is_kept_elsewhere_is_named_and_by_whom_it_is_kept() {
         sent["registryAuthentication"],
         json!({"type": "asm", "asmAuthData": {"credentialsParameter": arn, "region": "eu-west-1"}})
     );
+}
+
+#[test]
+fn a_task_is_told_what_its_vpcs_dhcp_options_say() {
+    let task = task(1);
+    let vpc = Vpc { dhcp_options: "dopt-00000001".to_owned(), ..vpc() };
+    let told = |options: &[(&str, &[&str])]| {
+        let mut view = View::default();
+        let options = options.iter().map(|(key, values)| {
+            ((*key).to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
+        });
+        let id = vpc.dhcp_options.parse().unwrap();
+        let account = task.scope.account;
+        view.put(Seq(1), &Row::from(DhcpOptions { account, id, options: options.collect() }));
+        let environment = Environment {
+            local_registry: "127.0.0.1:4566",
+            registry: "127.0.0.1:4566",
+            view: &view,
+            endpoint: "http://127.0.0.1:4566",
+            vpc: &vpc,
+            agent_is_ours: true,
+            roles: &Roles::default(),
+        };
+        let told = interfaces(&task, &environment).unwrap();
+        (told.domain_name, told.domain_name_servers)
+    };
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        told(&[
+            ("domain-name", &["corp.example prod.example"]),
+            ("domain-name-servers", &["192.0.2.53", "2001:db8::53", "AmazonProvidedDNS"]),
+        ]),
+        (texts(&["corp.example", "prod.example"]), texts(&["192.0.2.53", "172.31.0.2"]))
+    );
+    assert_eq!(told(&[]), (texts(&["ec2.internal"]), texts(&["172.31.0.2"])));
 }
