@@ -1,16 +1,20 @@
 //! From rows to what balancers serve by: [`table`] is a function of a view.
 //!
-//! A group is in it while a listener or a rule forwards to it, and while targets of it drain. A target whose address has
-//! become another account's is not, nor are targets that would be checked at a port of the machine that is no task's.
+//! A group is in it while a listener or a rule forwards to it, and while targets of it drain. A target whose address or
+//! port may have become somebody else's is not, nor are targets that would be checked at a port of the machine that is no
+//! task's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use longshore_types::AccountId;
 use model::elb::{
     BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
     ListenerTls, TargetHealth, arn,
 };
-use model::{AcmCertificate, ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, View};
+use model::{
+    AcmCertificate, ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, Instance, View,
+};
 use routing::{
     AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
     CertificateId, CheckPort, CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId,
@@ -23,23 +27,30 @@ use routing::{
 use crate::attributes::{value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
-use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group};
+use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group, published};
 
 /// Opens the private key of a certificate, in PEM; none of one that does not open.
 pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
 
+/// Whether an instance is the region's own machine.
+pub type IsOwn<'a> = &'a dyn Fn(&Instance) -> bool;
+
 /// Everything that balancers must know, as of a view.
-pub fn table(view: &View, open_key: OpenKey<'_>) -> Table {
+pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
+    let mut ports: BTreeMap<AccountId, BTreeSet<u16>> = BTreeMap::new();
     let balancers = view.elb_balancers.iter().map(|row| {
         let balancer = balancer(view, row);
         (balancer.id.clone(), balancer)
     });
     let groups = view.elb_groups.iter().filter_map(|row| {
         let is_used = is_used(view, row);
-        let targets = of_group(view, row.scope.account, &row.path()).map(|target| &**target);
-        let is_strange = is_checked_elsewhere(view, row);
-        let targets: Vec<&ElbTarget> =
-            targets.filter(|target| !is_strange && !is_anothers(view, row, target)).collect();
+        let account = row.scope.account;
+        let ports = &*ports.entry(account).or_insert_with(|| published(view, account, is_own));
+        let targets = of_group(view, account, &row.path()).map(|target| &**target);
+        let is_strange = is_checked_elsewhere(row, ports);
+        let targets: Vec<&ElbTarget> = targets
+            .filter(|target| !is_strange && !is_anothers(view, row, target, ports))
+            .collect();
         let drains = targets.iter().any(|target| target.is_draining());
         (is_used || drains).then(|| {
             let group = group(row, is_used, &targets);

@@ -16,8 +16,8 @@ use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::Timestamp;
-use model::elb::arn;
-use model::{AcmCertificate, ElbTarget, Key, View};
+use model::elb::{GroupTargets, arn};
+use model::{AcmCertificate, ElbTarget, Instance, Key, View};
 use routing::{Change, GroupId, Report, Table, TargetReport, Update};
 use store::Change as RowChange;
 use tokio::sync::watch;
@@ -184,6 +184,11 @@ impl Reconciler for Publisher {
                 let is_its = |row: &Arc<ElbTarget>| row.address == id.address;
                 id.vpc.is_none() && view.elb_targets.iter().any(is_its)
             }
+            // What tasks publish on the machine is what may be reached there.
+            Key::Task(account, _) | Key::ContainerInstance(account, _) => {
+                let mut groups = view.elb_groups.of(*account);
+                groups.any(|group| group.targets == GroupTargets::Instance)
+            }
             _ => false,
         };
         if is_part {
@@ -200,7 +205,8 @@ impl Reconciler for Publisher {
         Box::pin(async move {
             let view = control.view();
             let open_key = |view: &View, row: &AcmCertificate| open_key(&control, view, row);
-            feed.publish(compile::table(&view, &open_key));
+            let is_own = |row: &Instance| control.access.is_of_own_machine(row);
+            feed.publish(compile::table(&view, &open_key, &is_own));
             let rests_until = control.clock.now().plus_ms(REST_MS);
             Ok(Pass { looked_at: view.seq, rests_until, ..Pass::default() })
         })

@@ -1,5 +1,6 @@
 //! RegisterTargets, DeregisterTargets and DescribeTargetHealth.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
+use crate::compile::IsOwn;
 use crate::errors::{Refusal, invalid};
 use crate::limits::TARGETS_OF_GROUP_MAX;
 
@@ -30,22 +32,30 @@ pub(crate) fn of_group<'v>(
     })
 }
 
-/// Whether another account's interface has a target's address by now. All accounts draw on one range, and balancers reach
-/// every task whatever its security groups say.
-pub(crate) fn is_anothers(view: &View, group: &ElbGroup, row: &ElbTarget) -> bool {
-    let interface = view.interfaces.get(region_account(), &InterfaceId::shared(row.address));
-    group.targets == GroupTargets::Ip
-        && interface.is_some_and(|interface| interface.owner.account != row.scope.account)
+/// Whether what a target names may be somebody else's by now. All accounts draw on one range of addresses, and balancers
+/// reach every task whatever its security groups say; a port of the machine that no task of the account publishes any more
+/// is that of whoever listens there next.
+pub(crate) fn is_anothers(
+    view: &View,
+    group: &ElbGroup,
+    row: &ElbTarget,
+    published: &BTreeSet<u16>,
+) -> bool {
+    match group.targets {
+        GroupTargets::Ip => {
+            let id = InterfaceId::shared(row.address);
+            let interface = view.interfaces.get(region_account(), &id);
+            interface.is_some_and(|interface| interface.owner.account != row.scope.account)
+        }
+        GroupTargets::Instance => !published.contains(&row.id.port),
+    }
 }
 
-/// Whether a group's health checks would go to a port of the machine that no task of the account publishes, and say of what
-/// listens there how it answers.
-pub(crate) fn is_checked_elsewhere(view: &View, group: &ElbGroup) -> bool {
-    let Some(port) = group.check.port.filter(|_| group.targets == GroupTargets::Instance) else {
-        return false;
-    };
-    let mut instances = view.instances.of(group.scope.account);
-    !instances.any(|instance| is_published(view, group.scope.account, instance, port))
+/// Whether a group's health checks would go to a port of the machine that no task of the account publishes there, and say
+/// of what listens there how it answers.
+pub(crate) fn is_checked_elsewhere(group: &ElbGroup, published: &BTreeSet<u16>) -> bool {
+    let port = group.check.port.filter(|_| group.targets == GroupTargets::Instance);
+    port.is_some_and(|port| !published.contains(&port))
 }
 
 /// Whether a listener or a rule forwards to the group.
@@ -123,7 +133,7 @@ fn place(
         GroupTargets::Instance => {
             let row = instance(it, view, caller, id)?;
             let port = read_id(group, given)?.port;
-            if !is_published(view, caller.account, row, port) {
+            if !published_on(view, caller.account, row).contains(&port) {
                 let message =
                     format!("The port {port} of '{id}' is published by no task of this account");
                 return Err(Refusal::Target(message).into());
@@ -158,13 +168,18 @@ fn instance<'v>(
     })
 }
 
-fn is_published(view: &View, account: AccountId, instance: &Instance, port: u16) -> bool {
+/// The ports that tasks of an account publish on the region's own machine, where balancers reach them.
+pub(crate) fn published(view: &View, account: AccountId, is_own: IsOwn<'_>) -> BTreeSet<u16> {
+    let own = view.instances.of(account).filter(|row| is_own(row));
+    own.flat_map(|row| published_on(view, account, row)).collect()
+}
+
+fn published_on(view: &View, account: AccountId, instance: &Instance) -> BTreeSet<u16> {
     let tasks = view.tasks_on_instance(instance.id);
-    let mut own = tasks.filter(|task| task.scope.account == account && task.occupies());
-    own.any(|task| {
-        let mut bindings = task.containers.iter().flat_map(|each| &each.seen.bindings);
-        bindings.any(|binding| binding.host_port == Some(port))
-    })
+    let own = tasks.filter(|task| task.scope.account == account && task.occupies());
+    let containers = own.flat_map(|task| &task.containers);
+    let bindings = containers.flat_map(|each| &each.seen.bindings);
+    bindings.filter_map(|binding| binding.host_port).collect()
 }
 
 pub(crate) async fn register_targets(

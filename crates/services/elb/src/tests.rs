@@ -142,7 +142,8 @@ impl World {
         let open = |view: &model::View, row: &model::AcmCertificate| {
             crate::feed::open_key(&self.elb.control, view, row)
         };
-        compile::table(&self.elb.control.view(), &open)
+        let is_own = |row: &model::Instance| self.elb.control.access.is_of_own_machine(row);
+        compile::table(&self.elb.control.view(), &open, &is_own)
     }
 
     /// What a node that serves by `version` says of every target of the latest table.

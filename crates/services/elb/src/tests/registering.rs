@@ -1,14 +1,18 @@
 //! What may be registered, and what it is afterwards.
 
+use std::sync::Arc;
+
+use control::reconcile::{Queue, Reconciler as _};
 use elb_api::{self as api, Elb as _};
 use longshore_types::{ClusterName, EniId, InstanceId, Resources, Timestamp, Uuid};
-use model::Instance;
 use model::instance::{AgentState, InstanceStatus};
 use model::task::{Binding, Phase};
 use model::vpc::{Interface, InterfaceUser, mac_of};
-use store::Batch;
+use model::{Instance, Key};
+use store::{Batch, Change};
 
 use super::{World, forward, refused, text};
+use crate::feed::Publisher;
 
 impl World {
     /// A task of an account gets an address.
@@ -83,13 +87,15 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
     };
     let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
     let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
-    let put = async |access_key: &str, port: u16| {
-        let mut task = control::testing::rows::task(1);
+    let put = async |number: u8, access_key: &str, port: u16| {
+        let mut task = control::testing::rows::task(number.into());
+        let id = InstanceId::from_bytes([number; 16]);
+        task.instance = Some(id);
         task.phase = Phase::Running;
         task.containers[0].seen.bindings =
             vec![Binding { host_port: Some(port), ..Binding::default() }];
         let instance = Instance {
-            id: InstanceId::from_bytes([1; 16]),
+            id,
             scope: task.scope.clone(),
             cluster: task.cluster.clone(),
             status: InstanceStatus::Active,
@@ -98,7 +104,7 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
             other_resources: vec![],
             attributes: Default::default(),
             tags: model::Tags::new(),
-            ec2_instance_id: text("i-0123456789abcdef0"),
+            ec2_instance_id: Some(format!("i-0123456789abcdef{}", number - 1)),
             capacity_provider: None,
             is_external: false,
             access_key: text(access_key),
@@ -118,21 +124,27 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
     let message = "The following targets are not in a running state and cannot be registered: \
                    'i-0123456789abcdef0'";
     refused(register().await, "InvalidTarget", message);
-    put("AKIAOFSOMEBODY", 8080).await;
+    put(1, "AKIAOFSOMEBODY", 8080).await;
     let message = "The instance 'i-0123456789abcdef0' is not the machine that load balancers are on; \
                    use a target group of the type 'ip'";
     refused(register().await, "InvalidTarget", message);
     let own = world.elb.control.access.keys.node.access_key_id.clone();
-    put(&own, 4566).await;
+    put(1, &own, 4566).await;
     let message = "The port 8080 of 'i-0123456789abcdef0' is published by no task of this account";
     refused(register().await, "InvalidTarget", message);
-    put(&own, 8080).await;
+    put(1, &own, 8080).await;
     register().await.unwrap();
     let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
     world.listener(&balancer, 80, &group).await;
     let known = || world.table().groups.values().next().unwrap().targets.len();
     assert_eq!(known(), 1);
-    // What listens on the machine beside tasks is not asked how it is.
+    // Whoever listens there after the task is not the account's.
+    put(1, &own, 9090).await;
+    assert_eq!(known(), 0);
+    put(1, &own, 8080).await;
+    assert_eq!(known(), 1);
+    // What listens on the machine beside tasks is not asked how it is, whatever is published elsewhere.
+    put(2, "AKIAOFSOMEBODY", 4566).await;
     for (port, targets) in [("4566", 0), ("8080", 1), ("traffic-port", 1)] {
         let input = api::ModifyTargetGroupInput {
             target_group_arn: text(&group),
@@ -142,6 +154,12 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
         world.elb.modify_target_group(&world.root(), input).await.unwrap();
         assert_eq!(known(), targets, "{port}");
     }
+    let (control, feed) = (Arc::clone(&world.elb.control), Arc::clone(&world.elb.feed));
+    let (view, mut queue) = (control.view(), Queue::default());
+    let key = Key::Task(world.root().account, control::testing::rows::task(1).id);
+    let change = Change { seq: view.seq, key };
+    Publisher { control, feed }.wake(&view, &change, &mut queue);
+    assert_eq!(queue.ready(), 1, "what tasks publish is looked at again");
 }
 
 #[tokio::test]
