@@ -85,7 +85,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address that clients on other machines, agents and images are told instead. Since 0.2.
     pub advertise: Option<Advertised>,
-    /// Hosts' names that the region itself goes by, in lower case: its authority signs no certificate for them that
+    /// Hosts' names that the region itself goes by, in any case: its authority signs no certificate for them that
     /// somebody asks for. Since 0.2.
     pub own_names: Vec<String>,
     /// Where the store, the registry, logs and keys are kept. Since 0.1.

@@ -1,5 +1,7 @@
 //! The region's authority at work: a fresh key, and a certificate of it.
 
+use std::sync::{Arc, PoisonError};
+
 use aws_wire::ApiError;
 use longshore_types::Timestamp;
 use model::acm::IssuedKey;
@@ -18,12 +20,15 @@ pub(crate) struct Issued {
 }
 
 impl Acm {
-    fn authority(&self, now: Timestamp) -> Result<&Authority, AuthorityError> {
-        if let Some(authority) = self.authority.get() {
-            return Ok(authority);
+    fn authority(&self, now: Timestamp) -> Result<Arc<Authority>, AuthorityError> {
+        let mut known = self.authority.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = &*known {
+            return Ok(Arc::clone(authority));
         }
-        let opened = Authority::open(&self.control.config.data_dir.join(AUTHORITY_DIR), now)?;
-        Ok(self.authority.get_or_init(|| opened))
+        let dir = self.control.config.data_dir.join(AUTHORITY_DIR);
+        let authority = Arc::new(Authority::open(&dir, now)?);
+        *known = Some(Arc::clone(&authority));
+        Ok(authority)
     }
 
     /// Signs a certificate for these names, of which the first is the subject's.

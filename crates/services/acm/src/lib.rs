@@ -20,7 +20,7 @@ mod tagged;
 mod tags;
 mod x509;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use acm_api as api;
 use aws_wire::service::{Answer, Call, Service};
@@ -37,13 +37,14 @@ use trust::Authority;
 #[derive(Debug)]
 pub struct Acm {
     pub control: Arc<Control>,
-    /// Opened when it first signs.
-    authority: OnceLock<Authority>,
+    /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
+    /// other's certificate.
+    authority: Mutex<Option<Arc<Authority>>>,
 }
 
 impl Acm {
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control, authority: OnceLock::new() }
+        Self { control, authority: Mutex::default() }
     }
 
     /// The certificate of the caller that an ARN names.

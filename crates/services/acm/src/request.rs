@@ -155,8 +155,8 @@ fn check(input: &api::RequestCertificateRequest, names: &[String]) -> Result<(),
 /// Whoever shows a certificate for the region's own name could pretend to be the region.
 fn check_not_own(it: &Acm, names: &[String]) -> Result<(), ApiError> {
     let covers = |name: &String, own: &String| match name.strip_prefix("*.") {
-        Some(rest) => own.split_once('.').is_some_and(|(_, of)| of == rest),
-        None => own == name,
+        Some(rest) => own.split_once('.').is_some_and(|(_, of)| of.eq_ignore_ascii_case(rest)),
+        None => own.eq_ignore_ascii_case(name),
     };
     let own = &it.control.config.own_names;
     match names.iter().find(|name| own.iter().any(|each| covers(name, each))) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use control::reconcile::Reconciler as _;
 use control::testing::TestControl;
 use longshore_types::Clock as _;
+use model::acm::IssuedKey;
 use trust::{Ask, SignedKey, to_pem};
 
 use super::*;
@@ -33,7 +34,7 @@ struct Pair {
 impl World {
     fn new() -> Self {
         let test = TestControl::with_config(|config| {
-            config.own_names = vec!["region.example.net".to_owned(), "127.0.0.1".to_owned()];
+            config.own_names = vec!["Region.Example.net".to_owned(), "127.0.0.1".to_owned()];
         });
         let acm = Arc::new(Acm::new(Arc::clone(&test.control)));
         Self { test, acm }
@@ -136,6 +137,24 @@ async fn a_certificate_that_is_asked_for_is_issued_with_the_record_that_would_pr
     let known = trust::certificates(&std::fs::read(ca).unwrap()).unwrap();
     let chain = trust::certificates(got.certificate_chain.unwrap().as_bytes()).unwrap();
     assert_eq!(chain, known, "it is signed by the region's own authority");
+}
+
+#[test]
+fn those_who_ask_at_once_are_signed_for_by_one_authority() {
+    let world = World::new();
+    let (acm, names) = (&world.acm, ["a.example.com".to_owned()]);
+    let start = std::sync::Barrier::new(8);
+    let ask = || {
+        start.wait();
+        acm.issue(&names, IssuedKey::P256).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        for each in all {
+            let signed = each.join().unwrap().signed;
+            assert!(x509::is_signed_by(&signed.certificate, &signed.authority));
+        }
+    });
 }
 
 #[tokio::test]
