@@ -97,7 +97,6 @@ def test_tasks_of_a_service_are_found_by_name_from_other_tasks(services, discove
     assert attributes["ECS_SERVICE_NAME"] == name and attributes["AVAILABILITY_ZONE"], attributes
     lines, _ = services.output("sh", "-c", f"{GET} get web.{zone}; get WEB.{zone}; get other.{zone} || echo none")
     assert lines[:2] == ["by name", "by name"] and lines[-1] == "none", lines
-    # A task that was there before learns of what comes and goes.
     services.update(name, desiredCount=0)
     wait_for("their end", lambda: discovery.found(zone, "web") == [], 60)
     lines, _ = services.output("sh", "-c", f"{GET} get web.{zone} || echo gone")

@@ -44,7 +44,7 @@ def fetch(port, path="/", tls=True):
         connection.request("GET", path, headers={"host": "shop.example.com"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip(), answer.getheader("location")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:  # an answer that was cut off is none
         return None, repr(error), None
     finally:
         connection.close()
