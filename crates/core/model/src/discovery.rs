@@ -58,7 +58,7 @@ pub struct MapNamespace {
     #[serde(default)]
     pub description: Option<String>,
     pub created_at: Timestamp,
-    /// Whoever asks with it again means the same namespace.
+    /// Whoever asks for the same with it again means this one.
     pub request: String,
     #[serde(default)]
     pub tags: Tags,
@@ -314,6 +314,10 @@ impl Record for MapOperation {
 
     fn id(&self) -> Arc<str> {
         Arc::clone(&self.id)
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::MapOperations(self.scope.account)]
     }
 }
 

@@ -104,6 +104,8 @@ pub enum Index {
     MapInstances(AccountId, Arc<str>),
     /// The instances that a task is.
     TaskMapInstances(AccountId, TaskId),
+    /// Operations of Cloud Map of an account.
+    MapOperations(AccountId),
     /// What an account's private names are made of: namespaces, services and instances.
     MapNames(AccountId),
     /// Targets that drain, whosever they are.

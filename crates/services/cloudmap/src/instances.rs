@@ -12,7 +12,8 @@ use store::Batch;
 use crate::CloudMap;
 use crate::errors::{invalid, limit, no_custom_health, no_instance};
 use crate::limits::{
-    ATTRIBUTES_LEN_MAX, ATTRIBUTES_MAX, INSTANCE_ID_MAX, INSTANCES_OF_SERVICE_MAX,
+    ATTRIBUTES_LEN_MAX, ATTRIBUTES_MAX, INSTANCE_ID_MAX, INSTANCES_OF_NAMESPACE_MAX,
+    INSTANCES_OF_SERVICE_MAX,
 };
 use crate::pages::page;
 
@@ -41,6 +42,10 @@ pub(crate) async fn register_instance(
             let most = INSTANCES_OF_SERVICE_MAX;
             return Err(limit(format!("A service can have up to {most} instances.")));
         }
+        if known.is_none() && INSTANCES_OF_NAMESPACE_MAX <= count_in(view, service) {
+            let most = INSTANCES_OF_NAMESPACE_MAX;
+            return Err(limit(format!("A namespace can have up to {most} instances.")));
+        }
         if known.is_some_and(|row| row.task.is_some()) {
             return Err(invalid(format!("The instance {instance} is a task of Amazon ECS.")));
         }
@@ -60,10 +65,19 @@ pub(crate) async fn register_instance(
         batch.put(raised(service));
         let kind = MapOperationKind::RegisterInstance;
         let targets = [("INSTANCE", instance.as_str()), ("SERVICE", &*service.id)];
-        it.done(caller, &mut batch, &operation, kind, &targets, now);
+        it.done(view, caller, &mut batch, (kind, &operation), &targets, now);
         Ok((batch, operation.to_string()))
     });
     Ok(api::RegisterInstanceResponse { operation_id: Some(decided.await?) })
+}
+
+/// The instances of the service's whole namespace: hosts are told all of them with each change.
+fn count_in(view: &View, service: &MapService) -> usize {
+    let account = service.scope.account;
+    let services = view.map_services_in(account, &service.namespace);
+    services
+        .map(|each| view.member_count(&Index::MapInstances(account, Arc::clone(&each.id))))
+        .sum()
 }
 
 fn raised(service: &MapService) -> MapService {
@@ -156,7 +170,7 @@ pub(crate) async fn deregister_instance(
         batch.put(raised(service));
         let kind = MapOperationKind::DeregisterInstance;
         let targets = [("INSTANCE", instance.as_str()), ("SERVICE", &*service.id)];
-        it.done(caller, &mut batch, &operation, kind, &targets, now);
+        it.done(view, caller, &mut batch, (kind, &operation), &targets, now);
         Ok((batch, operation.to_string()))
     });
     Ok(api::DeregisterInstanceResponse { operation_id: Some(decided.await?) })

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use longshore_types::VpcId;
 use model::discovery::{self, MapOperationKind, NamespaceKind};
-use model::{Index, Key, MapNamespace, Tags, View};
+use model::{Index, Key, MapNamespace, MapOperation, Tags, View};
 use servicediscovery_api as api;
 use store::Batch;
 
@@ -74,6 +75,12 @@ pub(crate) async fn create_private_dns_namespace(
         description: input.description,
         tags: tags::read(input.tags.as_deref())?,
     };
+    let id: Option<VpcId> = given.parse().ok();
+    if id.is_some_and(|id| view.vpcs.get(caller.account, &id).is_some()) {
+        return Err(invalid(format!(
+            "Private DNS namespaces of {given} are not available in this region: they are in the default VPC."
+        )));
+    }
     if vpc.id.as_str() != given {
         return Err(invalid(format!("The VPC {given} does not exist in this account.")));
     }
@@ -87,7 +94,7 @@ fn is_zone(name: &str) -> bool {
         let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         (1..=63).contains(&label.len()) && label.bytes().all(is_fit)
     };
-    name.len() <= 253 && name.trim_end_matches('.').split('.').all(is_label)
+    name.len() <= 253 && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
 }
 
 async fn create(
@@ -106,8 +113,11 @@ async fn create(
         &new.tags,
     );
     let decided = it.control.change(caller, &permission, |view, now| {
-        let same = view.map_namespaces.of(caller.account).find(|row| row.name == new.name);
+        let same = view.map_namespaces.of(caller.account).find(|row| is_taken(row, &new));
         if let Some(row) = same {
+            if let Some(made) = made_before(view, row, &new) {
+                return Ok((Batch::on(view), made.id.to_string()));
+            }
             return Err(named(
                 "NamespaceAlreadyExists",
                 format!("A namespace with the name {} exists already: {}.", new.name, row.id),
@@ -128,10 +138,37 @@ async fn create(
             tags: new.tags.clone(),
         });
         let kind = MapOperationKind::CreateNamespace;
-        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &id)], now);
+        it.done(view, caller, &mut batch, (kind, &operation), &[("NAMESPACE", &id)], now);
         Ok((batch, operation.to_string()))
     });
     decided.await
+}
+
+/// Whether a namespace has the name that another one is to have. Those of DNS know no case, and end with a dot or not.
+fn is_taken(row: &MapNamespace, new: &New) -> bool {
+    let bare = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+    let are_dns = row.is_dns() && matches!(new.kind, NamespaceKind::PrivateDns { .. });
+    row.name == new.name || (are_dns && bare(&row.name) == bare(&new.name))
+}
+
+/// The operation that made a namespace for the very request that asks for it again: SDKs do if they heard no answer.
+fn made_before<'v>(view: &'v View, row: &MapNamespace, new: &New) -> Option<&'v MapOperation> {
+    let is_same_kind = match (&row.kind, &new.kind) {
+        (NamespaceKind::Http, NamespaceKind::Http) => true,
+        (NamespaceKind::PrivateDns { vpc: one, .. }, NamespaceKind::PrivateDns { vpc, .. }) => {
+            one == vpc
+        }
+        (NamespaceKind::Http | NamespaceKind::PrivateDns { .. }, _) => false,
+    };
+    if !is_same_kind || row.name != new.name || new.request.as_ref() != Some(&row.request) {
+        return None;
+    }
+    let mut all = view.map_operations.of(row.scope.account);
+    let made = all.find(|each| {
+        let is_its = each.targets.get("NAMESPACE").is_some_and(|id| **id == *row.id);
+        is_its && each.kind == MapOperationKind::CreateNamespace
+    });
+    made.map(AsRef::as_ref)
 }
 
 fn properties(row: &MapNamespace) -> api::NamespaceProperties {
@@ -289,7 +326,7 @@ async fn update(
         }
         let mut batch = Batch::on(view);
         let kind = MapOperationKind::UpdateNamespace;
-        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &row.id)], now);
+        it.done(view, caller, &mut batch, (kind, &operation), &[("NAMESPACE", &row.id)], now);
         batch.put(row);
         Ok((batch, operation.to_string()))
     });
@@ -314,7 +351,7 @@ pub(crate) async fn delete_namespace(
         batch.rely(services);
         batch.delete(Key::MapNamespace(caller.account, Arc::clone(&row.id)));
         let kind = MapOperationKind::DeleteNamespace;
-        it.done(caller, &mut batch, &operation, kind, &[("NAMESPACE", &row.id)], now);
+        it.done(view, caller, &mut batch, (kind, &operation), &[("NAMESPACE", &row.id)], now);
         Ok((batch, operation.to_string()))
     });
     Ok(api::DeleteNamespaceResponse { operation_id: Some(decided.await?) })

@@ -7,35 +7,41 @@ use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::discovery::MapOperationKind;
-use model::{Key, MapOperation, View};
+use model::{Index, Key, MapOperation, View};
 use servicediscovery_api as api;
 use store::{Batch, Change};
 
 use crate::CloudMap;
 use crate::errors::no_operation;
-use crate::limits::{FORGOTTEN_MAX, OPERATION_MS};
+use crate::limits::{FORGOTTEN_MAX, OPERATION_MS, OPERATIONS_MAX};
 use crate::pages::page;
 
 impl CloudMap {
-    /// An id such as operations have.
+    /// An id such as operations have; one of later comes after it.
     pub(crate) fn mint_operation(&self) -> Arc<str> {
+        let now = self.control.clock.now().0;
         let id = self.control.ids.id16();
         let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let tail = self.control.ids.id16();
-        let tail: String = tail.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{digits}-{tail}").into()
+        let (digits, tail) = digits.split_at(20);
+        format!("{now:012x}{digits}-{tail}").into()
     }
 
-    /// Writes down that something is done.
+    /// Writes down that something is done. Callers choose how often that is, so the oldest one goes where there are many.
     pub(crate) fn done(
         &self,
+        view: &View,
         caller: &Caller,
         batch: &mut Batch,
-        id: &Arc<str>,
-        kind: MapOperationKind,
+        (kind, id): (MapOperationKind, &Arc<str>),
         targets: &[(&str, &str)],
         now: Timestamp,
     ) {
+        let all = Index::MapOperations(caller.account);
+        if OPERATIONS_MAX <= view.member_count(&all)
+            && let Some(oldest) = view.members(&all).next()
+        {
+            batch.delete(oldest.clone());
+        }
         let targets = targets.iter().map(|(of, id)| ((*of).to_owned(), (*id).to_owned()));
         batch.put(MapOperation {
             scope: self.control.scope(caller),

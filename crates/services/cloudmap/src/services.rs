@@ -292,7 +292,7 @@ pub(crate) async fn update_service(
         }
         let mut batch = Batch::on(view);
         let kind = MapOperationKind::UpdateService;
-        it.done(caller, &mut batch, &operation, kind, &[("SERVICE", &row.id)], now);
+        it.done(view, caller, &mut batch, (kind, &operation), &[("SERVICE", &row.id)], now);
         batch.put(row);
         Ok((batch, operation.to_string()))
     });

@@ -223,6 +223,78 @@ async fn instances_are_found_by_attributes_and_health_and_only_coming_and_going_
 }
 
 #[tokio::test]
+async fn who_heard_no_answer_is_told_of_the_namespace_that_was_made() {
+    let world = World::new().await;
+    let ask = async |name: &str, request: &str| {
+        let input = api::CreateHttpNamespaceRequest {
+            name: text(name),
+            creator_request_id: text(request),
+            ..Default::default()
+        };
+        Ok::<_, ApiError>(world.map.create_http_namespace(&world.root(), input).await?.operation_id)
+    };
+    let first = ask("prod", "one").await.unwrap();
+    assert_eq!(ask("prod", "one").await.unwrap(), first);
+    assert_eq!(code(ask("prod", "two").await).0, "NamespaceAlreadyExists");
+    assert_eq!(world.test.control.view().map_namespaces.len(), 1);
+}
+
+#[tokio::test]
+async fn a_private_namespace_has_a_name_of_its_own_and_is_of_the_default_vpc() {
+    let world = World::new().await;
+    world.dns("names.local").await;
+    let control = &world.test.control;
+    let vpc = control.vpc(&control.view(), world.root().account).unwrap().id;
+    let refused = async |name: &str, vpc: &str| {
+        let input = api::CreatePrivateDnsNamespaceRequest {
+            name: text(name),
+            vpc: text(vpc),
+            ..Default::default()
+        };
+        world.map.create_private_dns_namespace(&world.root(), input).await.unwrap_err()
+    };
+    for same in ["names.local", "Names.Local", "names.local."] {
+        assert_eq!(refused(same, vpc.as_str()).await.code, "NamespaceAlreadyExists", "{same}");
+    }
+    assert_eq!(refused("names.local..", vpc.as_str()).await.code, "InvalidInput");
+    let missing = refused("other.local", "vpc-0123456789abcdef0").await.message;
+    assert!(missing.contains("does not exist"), "{missing}");
+}
+
+#[tokio::test]
+async fn of_many_operations_the_oldest_goes_for_the_next() {
+    let world = World::new().await;
+    let account = world.root().account;
+    let mut ids: Vec<Arc<str>> = Vec::new();
+    for _ in 0..limits::OPERATIONS_MAX / 500 {
+        let fresh: Vec<Arc<str>> = (0..500).map(|_| world.map.mint_operation()).collect();
+        let put = |view: &View, now| {
+            let mut batch = Batch::on(view);
+            for id in &fresh {
+                batch.put(model::MapOperation {
+                    scope: world.test.control.scope(&world.root()),
+                    id: Arc::clone(id),
+                    kind: model::discovery::MapOperationKind::UpdateService,
+                    targets: BTreeMap::new(),
+                    done_at: now,
+                });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+        ids.extend(fresh);
+        world.test.env.advance_ms(1);
+    }
+    world.http("prod").await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.map_operations.of(account).count(), limits::OPERATIONS_MAX);
+    let gone: Vec<&Arc<str>> =
+        ids.iter().filter(|id| view.map_operations.get(account, id).is_none()).collect();
+    assert_eq!(gone.len(), 1);
+    assert!(ids[..500].contains(gone[0]), "the oldest");
+}
+
+#[tokio::test]
 async fn operations_are_forgotten_after_a_day() {
     use control::reconcile::{NowAndThen, Reconciler as _};
     let world = World::new().await;
