@@ -109,8 +109,19 @@ impl Workload {
         Ok(self)
     }
 
+    /// The same with tasks that are found by name as those before them.
+    pub(super) fn registered_as_before(
+        mut self,
+        before: &[ServiceRegistry],
+    ) -> Result<Self, ApiError> {
+        before.iter().try_for_each(|each| registries::check(&self.definition, each))?;
+        self.registries = before.to_vec();
+        self.check_reach()?;
+        Ok(self)
+    }
+
     /// Refuses tasks that load balancers do not reach, or whose names would be asked for in another VPC.
-    pub(super) fn check_reach(&self) -> Result<(), ApiError> {
+    fn check_reach(&self) -> Result<(), ApiError> {
         let Some(vpc) = &self.own_vpc else { return Ok(()) };
         let what = match (self.load_balancers.is_empty(), self.registries.is_empty()) {
             (true, true) => return Ok(()),

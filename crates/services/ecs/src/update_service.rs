@@ -228,9 +228,8 @@ fn next_workload(
     };
     let workload = match input.service_registries.as_deref() {
         Some(given) => workload.registered(view, &revision.scope, given)?,
-        None => Workload { registries: revision.registries.clone(), ..workload },
+        None => workload.registered_as_before(&revision.registries)?,
     };
-    workload.check_reach()?;
     if !is_forced && workload.is_that_of(revision) {
         return Ok(None);
     }

@@ -47,14 +47,6 @@ fn read_one(
     let Some(service) = service else {
         return refuse(format!("The service registry {registry} does not exist."));
     };
-    if definition.network_mode != NetworkMode::Awsvpc {
-        return Err(Refusal::unsupported(format!(
-            "serviceRegistries of services with the network mode {} is not supported by this region: its tasks are \
-             found by their own addresses. Use awsvpc.",
-            definition.network_mode.as_str()
-        ))
-        .into());
-    }
     let own = port(given.port, "port")?;
     let container_port = port(given.container_port, "containerPort")?;
     let container = given.container_name.clone().filter(|name| !name.is_empty());
@@ -64,17 +56,9 @@ fn read_one(
     if own.is_some() && container_port.is_some() {
         return refuse("You cannot specify both port and containerPort for a service registry.");
     }
-    if let (Some(name), Some(port)) = (&container, container_port) {
-        let found = definition.containers.iter().find(|each| each.name.as_str() == name);
-        let Some(found) = found else {
-            return refuse(format!("The container {name} does not exist in the task definition."));
-        };
-        if !found.ports.iter().any(|each| each.container_port == port) {
-            return refuse(format!(
-                "The container {name} did not have a container port {port} defined."
-            ));
-        }
-    }
+    let read =
+        ServiceRegistry { service: service.id.clone(), container, container_port, port: own };
+    check(definition, &read)?;
     let needs_port = service.dns.as_ref().is_some_and(|dns| dns.has(MapRecord::Srv));
     if needs_port && own.is_none() && container_port.is_none() {
         return refuse(
@@ -87,7 +71,35 @@ fn read_one(
         )
         .into());
     }
-    Ok(ServiceRegistry { service: service.id.clone(), container, container_port, port: own })
+    Ok(read)
+}
+
+/// That tasks of a definition have what is to be told of them.
+pub(super) fn check(
+    definition: &TaskDefinition,
+    registry: &ServiceRegistry,
+) -> Result<(), ApiError> {
+    if definition.network_mode != NetworkMode::Awsvpc {
+        return Err(Refusal::unsupported(format!(
+            "serviceRegistries of services with the network mode {} is not supported by this region: its tasks are \
+             found by their own addresses. Use awsvpc.",
+            definition.network_mode.as_str()
+        ))
+        .into());
+    }
+    let (Some(name), Some(port)) = (&registry.container, registry.container_port) else {
+        return Ok(());
+    };
+    let found = definition.containers.iter().find(|each| each.name.as_str() == name);
+    let Some(found) = found else {
+        return refuse(format!("The container {name} does not exist in the task definition."));
+    };
+    match found.ports.iter().any(|each| each.container_port == port) {
+        true => Ok(()),
+        false => {
+            refuse(format!("The container {name} did not have a container port {port} defined."))
+        }
+    }
 }
 
 /// As answers show them.

@@ -104,3 +104,30 @@ async fn with_custom_health_a_task_without_checks_is_well() {
     let account = world.test.root().account;
     assert_eq!(rows[0].account(), account);
 }
+
+#[tokio::test]
+async fn a_service_keeps_its_registry_only_with_tasks_that_have_the_port_it_tells() {
+    let world = World::new().await;
+    let registry = world.with_registry(false).await;
+    world.define("served", Some(8080)).await;
+    world.define("portless", None).await;
+    let registered = world.registered(&registry);
+    let with_port = |input: &mut api::CreateServiceRequest| {
+        registered(input);
+        let first = &mut input.service_registries.as_mut().unwrap()[0];
+        (first.container_name, first.container_port) = (text("app"), Some(8080));
+    };
+    world.create(1, with_port).await;
+    let update = async |family: &str| {
+        let input = api::UpdateServiceRequest {
+            service: text("web"),
+            task_definition: text(family),
+            ..Default::default()
+        };
+        Ecs::update_service(world.ecs(), &world.test.root(), input).await
+    };
+    let why = update("portless").await.unwrap_err().message;
+    assert!(why.contains("did not have a container port 8080"), "{why}");
+    world.define("served", Some(8080)).await;
+    update("served").await.unwrap();
+}
