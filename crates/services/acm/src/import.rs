@@ -14,6 +14,7 @@ use store::Batch;
 use trust::{certificates, to_pem};
 
 use crate::errors::{invalid, limit, parameter};
+use crate::limits::SHOWN_BYTES_MAX;
 use crate::request::check_room;
 use crate::x509::{self, Facts};
 use crate::{Acm, tags};
@@ -121,6 +122,12 @@ fn read(input: &api::ImportCertificateRequest, now: Timestamp) -> Result<Brought
         None => Vec::new(),
         some => pem(some, "certificate chain")?,
     };
+    let bytes: usize = own.iter().chain(&chain).map(|each| each.len()).sum();
+    if SHOWN_BYTES_MAX < bytes {
+        return Err(limit(format!(
+            "The certificate and its chain have {bytes} bytes, more than the {SHOWN_BYTES_MAX} that clients read."
+        )));
+    }
     let mut signed = certificate;
     for signer in &chain {
         if !x509::is_signed_by(signed, signer) {

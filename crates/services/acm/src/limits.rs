@@ -3,6 +3,8 @@
 pub(crate) const CERTIFICATES_MAX: usize = 2_500;
 /// Names that one certificate is for.
 pub(crate) const NAMES_MAX: usize = 100;
+/// Of a certificate with those that it comes with: clients read no more in a handshake.
+pub(crate) const SHOWN_BYTES_MAX: usize = 64 << 10;
 /// The first name is the subject's too, which has so many characters at most.
 pub(crate) const DOMAIN_LEN_MAX: usize = 64;
 pub(crate) const PAGE_DEFAULT: usize = 100;

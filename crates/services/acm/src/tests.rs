@@ -250,6 +250,9 @@ async fn what_does_not_go_together_is_not_imported() {
     assert!(refusal.contains("more than one certificate"), "{refusal}");
     let refusal = world.import(&pair, |it| it.certificate = swap(&"nothing".to_owned())).await;
     assert_eq!(said(refusal), "The certificate is not in a valid PEM format.");
+    let long = pair.chain.repeat(1 + (64 << 10) / 256);
+    let refusal = said(world.import(&pair, |it| it.certificate_chain = swap(&long)).await);
+    assert!(refusal.contains("that clients read"), "{refusal}");
     let issued = world.request("a.example.com", |_| {}).await.unwrap();
     let refusal = said(world.import(&pair, |it| it.certificate_arn = text(&issued)).await);
     assert!(refusal.contains("was imported"), "{refusal}");
