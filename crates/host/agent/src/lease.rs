@@ -66,6 +66,20 @@ impl HostLease {
         renewed
     }
 
+    /// What was granted by a longer limit is kept no longer than this one grants from now on. Whether that is so: only
+    /// then may the region hear that the host goes by it.
+    pub(crate) fn goes_by(&self, lost_after_ms: u64) -> bool {
+        let Some(file) = &self.file else { return true };
+        let until_ms = uptime_ms().saturating_add(granted_ms(lost_after_ms));
+        let longer = Lease::read(file).filter(|lease| until_ms < lease.until_ms);
+        let Some(lease) = longer else { return true };
+        let written = Lease { until_ms, ..lease }.write(file);
+        if let Err(error) = &written {
+            warn!(file = %file.display(), error = %Chain(error), "the host's lease was not made shorter");
+        }
+        written.is_ok()
+    }
+
     fn next_epoch(&self) -> u64 {
         let mut bytes = [0; 8];
         self.ids.fill(&mut bytes);
@@ -104,6 +118,26 @@ mod tests {
         assert_eq!(lease.renew(old, 10_000), Renewed::TooLate, "an answer to something old");
         assert_eq!(lease.renew(uptime_ms(), 10_000), Renewed::Anew);
         assert_ne!(lease.epoch(), Some(first));
+    }
+
+    #[test]
+    fn a_shorter_limit_holds_at_once_whenever_the_session_that_tells_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lease");
+        let lease = HostLease::new(Some(file.clone()), Arc::new(SeededEnv::from_seed(1)));
+        let until_ms = || Lease::read(&file).unwrap().until_ms;
+        assert!(lease.goes_by(10_000), "nothing is granted yet");
+        lease.renew(uptime_ms(), 600_000);
+        let (epoch, long) = (lease.epoch(), until_ms());
+        let began = uptime_ms().saturating_sub(60_000);
+        assert_eq!(lease.renew(began, 10_000), Renewed::TooLate);
+        assert_eq!(until_ms(), long, "which by itself leaves what was granted");
+        assert!(lease.goes_by(10_000));
+        assert!(until_ms() <= uptime_ms() + 9_000);
+        assert_eq!(lease.epoch(), epoch, "it goes on meanwhile");
+        let short = until_ms();
+        assert!(lease.goes_by(600_000));
+        assert_eq!(until_ms(), short, "only an answer makes it longer");
     }
 
     #[test]

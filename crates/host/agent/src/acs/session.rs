@@ -164,9 +164,13 @@ impl Session<'_> {
             return;
         }
         let ack = message.header.ack(None);
+        // Once it has the acknowledgement, the region replaces fenced tasks by this limit.
+        let is_kept = self.acs.engine.context().lease.goes_by(message.lost_after_ms);
         self.liveness = Some(message);
         self.answered(self.asked_ms).await;
-        self.answer("AckRequest", ack).await;
+        if is_kept {
+            self.answer("AckRequest", ack).await;
+        }
     }
 
     /// The region has had what was sent then: the host's lease goes on from that.
