@@ -187,6 +187,8 @@ impl Session<'_> {
                 _ = heartbeat.tick() => {
                     self.send_heartbeat(socket).await?;
                     self.review_limit(socket).await?;
+                    // By a shorter limit the next one is late already.
+                    ping_at = ping_at.min(Instant::now() + self.rhythm.ping());
                     let now = self.sessions.control.clock.now();
                     if payload::is_due(self.credentials_sent_at, now) {
                         self.send_credentials(socket).await?;

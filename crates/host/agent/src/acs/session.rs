@@ -77,6 +77,8 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
                         if session.hear(&text).await {
                             starved_at = heard_at + Duration::from_millis(heartbeat_timeout_ms);
                         }
+                        // It may have to be quicker from now on, and then the next is late already.
+                        ping_at = ping_at.min(Instant::now() + session.ping_every());
                     }
                     Ok(Frame::Pong { sent_ms }) => session.answered(sent_ms).await,
                     Ok(Frame::Other) => {}

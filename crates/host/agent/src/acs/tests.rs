@@ -154,9 +154,19 @@ async fn send(socket: &mut Server, kind: &str, message: Value) {
     socket.send(Message::text(text)).await.unwrap();
 }
 
+async fn frame(socket: &mut Server) -> Message {
+    within(socket.next()).await.unwrap().unwrap()
+}
+
+/// The next message; pings may come at any time.
 async fn hear(socket: &mut Server) -> (String, Value) {
-    let frame = within(socket.next()).await.unwrap().unwrap();
-    let value: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
+    let next = loop {
+        let next = frame(socket).await;
+        if !next.is_ping() {
+            break next;
+        }
+    };
+    let value: Value = serde_json::from_str(next.to_text().unwrap()).unwrap();
     (value["type"].as_str().unwrap().to_owned(), value["message"].clone())
 }
 
@@ -364,4 +374,18 @@ async fn an_agent_that_was_told_how_pings_the_region_and_connects_anew_when_no_p
     // From now on the region reads nothing, and so answers nothing: the link may as well be cut.
     let (_again, query) = rig.socket().await;
     assert!(query.contains("sendCredentials=false"), "{query}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_of_a_shorter_limit_does_not_wait_for_the_ping_of_the_longer_one() {
+    let rig = Rig::new().await;
+    let (mut socket, _) = rig.socket().await;
+    let patient =
+        json!({ "pingMs": 3_600_000, "silenceMsMax": 7_200_000, "lostAfterMs": 86_400_000 });
+    send(&mut socket, "LongshoreLivenessMessage", message("l1", patient)).await;
+    let both = [frame(&mut socket).await, frame(&mut socket).await];
+    assert!(both.iter().any(Message::is_ping), "{both:?}");
+    let quick = json!({ "pingMs": 20, "silenceMsMax": 60_000, "lostAfterMs": 120_000 });
+    send(&mut socket, "LongshoreLivenessMessage", message("l2", quick)).await;
+    while !frame(&mut socket).await.is_ping() {}
 }
