@@ -17,8 +17,9 @@ use crate::feed::instances_in_own_vpcs;
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
-    let decide = |view: &View, now| {
-        let batch = nobody_is_connected(view, now);
+    let started = control.clock.now();
+    let decide = |view: &View, _: Timestamp| {
+        let batch = nobody_is_connected(view, started);
         let is_done = batch.len() < BATCH_ROWS_MAX;
         Ok((batch, is_done))
     };
@@ -179,14 +180,20 @@ fn is_known(view: &View, id: InstanceId) -> bool {
     row.is_some_and(|row| row.status < InstanceStatus::Inactive)
 }
 
-/// No session outlives its region.
-fn nobody_is_connected(view: &View, now: Timestamp) -> Batch {
+/// No session outlives its region. Nor could anybody be heard while it was away: whoever has tasks is waited for anew,
+/// those included whose sessions the region itself has ended as it stopped.
+fn nobody_is_connected(view: &View, started: Timestamp) -> Batch {
     let mut batch = Batch::on(view);
-    let connected = view.instances.iter().filter(|row| row.agent.connected);
-    for row in connected.take(BATCH_ROWS_MAX) {
+    let is_waited_for = |row: &Instance| {
+        row.status < InstanceStatus::Inactive
+            && row.agent.silent_since() != Some(started)
+            && view.tasks_on_instance(row.id).next().is_some()
+    };
+    let waits = view.instances.iter().filter(|row| row.agent.connected || is_waited_for(row));
+    for row in waits.take(BATCH_ROWS_MAX) {
         let mut next = Instance::clone(row);
         next.agent.connected = false;
-        next.agent.changed_at = now;
+        next.agent.changed_at = started;
         next.agent.heard_at = None;
         next.version += 1;
         batch.put(next);

@@ -94,6 +94,20 @@ async fn a_host_that_returns_in_time_keeps_its_tasks_and_one_that_returns_late_s
 }
 
 #[tokio::test]
+async fn a_region_that_was_away_waits_anew_for_hosts_that_it_had_let_go_of_before() {
+    let (mut world, host, task) = World::with_pair(1).await;
+    world.hosts[host].is_up = false;
+    world.disconnect_after(host, 0).await;
+    // As long as the region is away, nothing of it looks at a clock.
+    world.env.advance_ms(2 * HEARTBEAT_TIMEOUT_MS);
+    world.restart().await;
+    world.pass(HEARTBEAT_TIMEOUT_MS - 1).await;
+    assert!(!world.is_lost(task), "it had no time to come back");
+    world.pass(1).await;
+    assert!(world.is_lost(task));
+}
+
+#[tokio::test]
 async fn the_instances_of_a_provider_are_lost_after_its_own_limit() {
     const OWN_MS: u64 = 10_000;
     let (mut world, _, _) = World::with_pair(3).await;
