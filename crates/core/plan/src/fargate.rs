@@ -63,6 +63,13 @@ impl Room {
     }
 }
 
+/// What sets hosts of Fargate apart, of all that a task requires. They are the region's own, and all can what Fargate
+/// allows: they differ in their processors, and in whether they hold to a fence.
+pub fn selective(requires: &[RequiredAttribute]) -> Vec<RequiredAttribute> {
+    let differs = |it: &&RequiredAttribute| matches!(&*it.name, ARCHITECTURE_ATTRIBUTE | FENCE);
+    requires.iter().filter(differs).cloned().collect()
+}
+
 impl FargatePool {
     /// An instance as it is now; `None` if it is gone.
     pub fn change_instance(&mut self, id: InstanceId, now: Option<&Arc<Instance>>) {
@@ -92,9 +99,6 @@ impl FargatePool {
     }
 
     /// The place of one task, counted at once and until [`FargatePool::give_back`].
-    ///
-    /// Its hosts are the region's own, and all can what Fargate allows: of what a task requires they differ in their
-    /// processors, and in whether they hold to a fence.
     pub fn place(
         &mut self,
         need: Resources,
@@ -103,8 +107,7 @@ impl FargatePool {
         if self.order.is_empty() {
             return Err(NoPlace::NoHost);
         }
-        let differs = |it: &&RequiredAttribute| matches!(&*it.name, ARCHITECTURE_ATTRIBUTE | FENCE);
-        let requires: Vec<RequiredAttribute> = requires.iter().filter(differs).cloned().collect();
+        let requires = selective(requires);
         let will_do = |(_, id): &&(u32, InstanceId)| {
             self.rooms.get(id).is_some_and(|room| {
                 let is_right = |it: &Arc<Instance>| by_nature(it, &requires).is_ok();

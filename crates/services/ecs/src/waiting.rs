@@ -20,7 +20,8 @@ use model::capacity_provider::GROUP_ATTRIBUTE;
 use model::instance::{Instance, InstanceStatus};
 use model::service::{PlacementConstraint, PlacementStrategy, Scheduling};
 use model::task::{Input, LaunchType, Need, Phase, StopCause, Task, Waiting, step};
-use model::{CapacityProvider, Index, Key, Service, ServiceId, View};
+use model::{CapacityProvider, Index, Key, RequiredAttribute, Service, ServiceId, View};
+use plan::fargate::selective;
 use plan::scaling::{Reservation, wanted_instances};
 use plan::{Ask, NoPlace, Pool, Refusals, Strategy};
 use store::{Batch, Change};
@@ -133,29 +134,27 @@ fn place_fargate(
 ) -> Placed {
     let mut instances = ecs.fargate(view);
     let mut placed = Placed::default();
-    let mut refused: Vec<Resources> = Vec::new();
+    let mut refused: Vec<(Resources, Vec<RequiredAttribute>)> = Vec::new();
     for task in tasks {
         if PLACED_AT_ONCE_MAX <= placed.tasks.len() {
             placed.has_more = true;
             break;
         }
         let need = task.need.resources;
-        // One that needs no less found none: of thousands that wait not each is tried.
-        if refused
-            .iter()
-            .any(|least: &Resources| least.cpu <= need.cpu && least.memory <= need.memory)
-        {
+        let definition = view.task_definitions.get(task.scope.account, &task.definition);
+        let requires = selective(definition.map_or(&[][..], |row| &row.requires_attributes));
+        // One like it that needs no more found none: of thousands that wait not each is tried.
+        let is_no_less = |(least, of): &(Resources, Vec<RequiredAttribute>)| {
+            *of == requires && least.cpu <= need.cpu && least.memory <= need.memory
+        };
+        if refused.iter().any(is_no_less) {
             continue;
         }
-        let definition = view.task_definitions.get(task.scope.account, &task.definition);
-        let requires = definition.map_or(&[][..], |row| &row.requires_attributes);
-        let instance = match instances.place(need, requires) {
+        let instance = match instances.place(need, &requires) {
             Ok(instance) => instance,
             Err(NoPlace::NoHost) => break,
             Err(NoPlace::NoRoom) => {
-                if requires.is_empty() {
-                    refused.push(need);
-                }
+                refused.push((need, requires));
                 continue;
             }
         };
@@ -459,6 +458,9 @@ impl Reconciler for WaitingTasks {
                     queue.changed(&pool_of(task), seq);
                     if let Some(row) = task.instance.and_then(|id| view.instance_of_any(id)) {
                         cluster(row.scope.account, &row.cluster, queue);
+                        if row.takes_fargate() {
+                            queue.changed(&WaitingPool::Fargate, seq);
+                        }
                     }
                 }
             }

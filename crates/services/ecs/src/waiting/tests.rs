@@ -289,3 +289,26 @@ async fn an_attribute_that_is_put_makes_an_instance_a_place() {
     crate::attributes::handle_put(world.ecs(), &world.root(), input).await.unwrap();
     assert_eq!(placed(&world, &arn).await, agent.instance);
 }
+
+#[tokio::test]
+async fn a_task_of_fargate_takes_the_room_that_one_of_another_kind_has_left() {
+    let world = World::new().await;
+    let arn = world.register(&world.test.node(), 256, 512).await;
+    let mut agent = world.connect(&arn).await;
+    agent.expect("TaskManifestMessage").await;
+    let first = world.run(|input| {
+        input.task_definition = Some("bridge".to_owned());
+        input.launch_type = Some(api::LaunchType::Ec2);
+        input.network_configuration = None;
+    });
+    let first = arns(&first.await).remove(0);
+    drop(agent);
+    world.wait_disconnected(&arn).await;
+    // While no host of Fargate is connected, its tasks wait; then there is one, which is full.
+    let second = arns(&world.run(|_| {}).await).remove(0);
+    let mut agent = world.connect(&arn).await;
+    agent.expect("TaskManifestMessage").await;
+    assert_eq!(world.describe(&second).container_instance_arn, None);
+    world.submit(&first, "STOPPED", Some(0), "").await;
+    assert_eq!(placed(&world, &second).await, arn);
+}
