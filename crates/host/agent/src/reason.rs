@@ -15,7 +15,6 @@ use crate::spec::TaskSpec;
 
 pub(crate) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
 pub(crate) const VANISHED: &str = "ContainerVanishedError: The container was gone when the agent came back; its exit code is not known";
-pub(crate) const FENCED_OFF: &str = "FenceError: The host was out of touch with its region for so long that the task may run elsewhere";
 const ESSENTIAL: &str = "Essential container in task exited";
 
 /// The reason of a task that has stopped; empty where the region knows best.

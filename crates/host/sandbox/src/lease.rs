@@ -12,6 +12,9 @@ use ::files::whole::{self, Durability};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+/// Why a fenced container ended, and its task with it.
+pub const FENCED_OFF: &str = "FenceError: The host was out of touch with its region for so long that the task may run elsewhere";
+
 /// What the host's agent was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

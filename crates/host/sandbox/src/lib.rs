@@ -55,7 +55,7 @@ mod users;
 pub use cgroup::GroupNumber;
 pub use error::SandboxError;
 pub use ids::{ContainerId, GroupId, NotAName};
-pub use lease::{FencedBy, Lease, uptime_ms};
+pub use lease::{FENCED_OFF, FencedBy, Lease, uptime_ms};
 pub use nix::sys::signal::Signal;
 pub use rootfs::merged;
 pub use sandboxes::Sandboxes;

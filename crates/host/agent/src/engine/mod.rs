@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex};
 
 use longshore_types::TaskArn;
 use network::News;
+use sandbox::FENCED_OFF;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -55,7 +56,6 @@ use self::worker::{Message, Worker};
 use crate::lease::Renewed;
 use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
 use crate::ports::NetError;
-use crate::reason;
 use crate::spec::{self, TaskSpec};
 use acs::RoleCredentials;
 
@@ -321,7 +321,7 @@ impl Engine {
         for view in self.views().into_iter().filter(is_over) {
             let arn = &view.spec.arn;
             warn!(task = %arn, "a fenced task is stopped: this host was out of touch");
-            self.over_limit(arn, reason::FENCED_OFF.to_owned()).await;
+            self.over_limit(arn, FENCED_OFF.to_owned()).await;
             // Also if all its containers have ended already and would be started anew.
             self.stop(arn).await;
         }

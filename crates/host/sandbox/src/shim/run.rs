@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::container::Container;
 use super::exec::Exec;
 use crate::error::{Doing, SandboxError};
+use crate::lease::FENCED_OFF;
 use crate::proto::{Reply, Request};
 use crate::spec::{Exit, LogSink, Phase};
 use crate::spool::{self, Stream};
@@ -27,8 +28,6 @@ const AGENTS_MAX: usize = 64;
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// How soon a container that could not be ended is ended again.
 const FENCE_AGAIN: Duration = Duration::from_millis(100);
-/// Why a fenced container ended.
-const FENCED: &str = "FenceError: The host was out of touch with its region for so long that the task may run elsewhere";
 /// What a pipe holds.
 const READ_BYTES: usize = 64 << 10;
 
@@ -193,7 +192,7 @@ impl Shim {
         let oom_killed = code != 0 && self.container.cgroup().oom_kills() > 0;
         let pids_limit_hit = self.container.cgroup().pids_limit_hit();
         let now = SystemClock.now();
-        let reason = self.is_fenced_off.then(|| FENCED.to_owned());
+        let reason = self.is_fenced_off.then(|| FENCED_OFF.to_owned());
         let exit = Exit { code, oom_killed, pids_limit_hit, finished_at: now, reason };
         self.container.files.write_exit(&exit)?;
         for index in std::mem::take(&mut self.waiting) {
@@ -239,7 +238,7 @@ impl Shim {
         let not_running = || SandboxError::NotRunning { id };
         let reply = match request {
             Request::Start if self.is_fenced_off => {
-                Err(SandboxError::Invalid { what: "start".into(), why: FENCED.into() })
+                Err(SandboxError::Invalid { what: "start".into(), why: FENCED_OFF.into() })
             }
             Request::Start => self.container.start().map(Reply::Started),
             Request::Signal { .. } if self.exit.is_some() => Err(not_running()),
