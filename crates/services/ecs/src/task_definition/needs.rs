@@ -41,7 +41,7 @@ impl Draft {
             requires_attributes: [
                 self.requires_attributes(),
                 self.requires_platform(),
-                requires_fence(&tags).into_iter().collect(),
+                requires_fence(&tags)?.into_iter().collect(),
             ]
             .concat(),
 

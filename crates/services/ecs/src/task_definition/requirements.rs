@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use aws_wire::ApiError;
 use ecs_api::{ContainerDefinition, LogDriver, OSFamily, Volume};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE, TASK_SIZE_ATTRIBUTE};
 use model::{NetworkMode, RequiredAttribute, Tags};
 
 use super::{Draft, list, text};
+use crate::errors::Refusal;
 
 const AMAZON: &str = "com.amazonaws.ecs.capability.";
 const ECS: &str = "ecs.capability.";
@@ -62,10 +64,19 @@ impl Draft {
     }
 }
 
-/// Tasks that are fenced need a host that holds to it. Whether they are is settled when they are registered.
-pub(super) fn requires_fence(tags: &Tags) -> Option<RequiredAttribute> {
-    let is_fenced = tags.get(FENCE).is_some_and(|value| value == "true");
-    is_fenced.then(|| RequiredAttribute { name: FENCE.to_owned(), value: None })
+/// Tasks that are fenced need a host that holds to it. Whether they are is settled when they are registered: what could
+/// be meant for a fence and is none is refused then.
+pub(super) fn requires_fence(tags: &Tags) -> Result<Option<RequiredAttribute>, ApiError> {
+    match tags.get(FENCE).map(String::as_str) {
+        Some("true") => Ok(Some(RequiredAttribute { name: FENCE.to_owned(), value: None })),
+        Some("false") | None => Ok(None),
+        Some(other) => {
+            let message = format!(
+                "The tag {FENCE} of a task definition must be 'true' or 'false', not '{other}'."
+            );
+            Err(Refusal::client(message).into())
+        }
+    }
 }
 
 /// Capabilities by their full names.

@@ -165,6 +165,21 @@ fn a_role_by_its_name_is_that_of_the_account() {
 }
 
 #[test]
+fn a_tag_that_could_be_meant_for_a_fence_and_is_none_is_refused() {
+    let account = "000000000000".parse().unwrap();
+    let row = |value: &str| {
+        let tags = [("longshore.fence".to_owned(), value.to_owned())].into();
+        read(&plain()).unwrap().into_row(account, tags, String::new())
+    };
+    assert!(row("true").unwrap().0.is_fenced());
+    assert!(!row("false").unwrap().0.is_fenced());
+    for value in ["True", "yes", "1", ""] {
+        let refused = row(value).unwrap_err();
+        assert!(refused.message.contains("must be 'true' or 'false'"), "{refused:?}");
+    }
+}
+
+#[test]
 fn what_this_region_can_not_run_is_registered_and_named() {
     let of = |document: &Value| read(document).unwrap().cannot_run();
     assert_eq!(of(&plain()), [""; 0]);
