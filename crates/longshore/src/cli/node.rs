@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use control::Advertised;
 use longshore_types::{ClusterName, Token};
 
-use super::{AgentArgs, attribute, zone};
+use super::host::{AgentArgs, attribute, zone};
 
 /// How a host joins a region on another machine. Once it has, it needs none of this.
 #[derive(Args, Clone, Default)]
