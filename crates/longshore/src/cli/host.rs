@@ -39,7 +39,7 @@ pub(crate) struct AgentArgs {
     pub(crate) log: Option<PathBuf>,
 }
 
-/// What a host says of itself when it joins a cluster; later joins change nothing of it.
+/// What a host says of itself when it joins a cluster, and what it offers and keeps to.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct HostArgs {
     /// The Auto Scaling group that this machine belongs to: the capacity provider that names the
