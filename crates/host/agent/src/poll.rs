@@ -1,11 +1,13 @@
 //! Where the sockets are: DiscoverPollEndpoint, asked once for both.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use longshore_types::{Clock, Timestamp};
+use tokio::time::timeout;
 
 use crate::client::{Api, CallError, PollEndpoints};
-use crate::limits::POLL_ENDPOINT_CACHE_MS;
+use crate::limits::{HANDSHAKE_TIMEOUT_MS, POLL_ENDPOINT_CACHE_MS};
 use crate::register::Registered;
 
 /// A cached answer; an old one is better than none.
@@ -31,17 +33,22 @@ impl PollEndpoint {
             return Ok(endpoints.clone());
         }
         let Registered { arn, cluster } = &self.instance;
-        match (self.api.discover_poll_endpoint(cluster, arn).await, known) {
-            (Ok(endpoints), _) => {
-                let expires_at = now.plus_ms(POLL_ENDPOINT_CACHE_MS);
-                if let Ok(mut known) = self.known.lock() {
-                    *known = Some((endpoints.clone(), expires_at));
+        let asking = self.api.discover_poll_endpoint(cluster, arn);
+        let endpoints = match known {
+            // A request of a link that was cut is not waited for longer than a handshake.
+            Some((old, _)) => {
+                match timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), asking).await {
+                    Ok(Ok(endpoints)) => endpoints,
+                    Ok(Err(_)) | Err(_) => return Ok(old),
                 }
-                Ok(endpoints)
             }
-            (Err(_), Some((endpoints, _))) => Ok(endpoints),
-            (Err(error), None) => Err(error),
+            None => asking.await?,
+        };
+        let expires_at = now.plus_ms(POLL_ENDPOINT_CACHE_MS);
+        if let Ok(mut known) = self.known.lock() {
+            *known = Some((endpoints.clone(), expires_at));
         }
+        Ok(endpoints)
     }
 
     #[cfg(test)]
@@ -60,5 +67,45 @@ impl PollEndpoint {
         {
             *expires_at = Timestamp(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::Token;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+    use trust::Trust;
+
+    use super::*;
+    use crate::client::{ApiConfig, FixedCredentials};
+    use crate::fakes::TestClock;
+    use crate::limits::API_TIMEOUT_MS;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_old_address_is_tried_when_a_new_one_is_long_in_coming() {
+        // Nobody answers there, as behind a link that is cut.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let config = ApiConfig {
+            endpoint: endpoint.parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            trust: Trust::system(),
+            log_endpoints: Vec::new(),
+        };
+        let credentials = aws_wire::sigv4::Credentials {
+            access_key: "AKID".into(),
+            secret: Token::from_text("secret".into()),
+            session_token: None,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(TestClock);
+        let api = Api::new(config, Arc::new(FixedCredentials(credentials)), Arc::clone(&clock));
+        let instance = Registered { arn: "arn".to_owned(), cluster: "demo".to_owned() };
+        let poll = PollEndpoint::new(api, instance, clock);
+        poll.learn(&endpoint);
+        poll.forget();
+        let began = Instant::now();
+        assert_eq!(poll.get().await.unwrap().endpoint, Some(endpoint));
+        assert!(began.elapsed() < Duration::from_millis(API_TIMEOUT_MS), "the test's own time");
     }
 }
