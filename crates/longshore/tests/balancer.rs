@@ -109,6 +109,7 @@ fn table(target: SocketAddr) -> Table {
         targets: vec![Target {
             key: TargetKey { id: target.ip().to_string(), port: target.port() },
             address: target.ip(),
+            by: None,
             zone: None,
             registered_at: Timestamp(1),
             state: TargetState::Healthy,

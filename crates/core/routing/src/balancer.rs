@@ -42,9 +42,28 @@ pub enum Scheme {
 pub struct Interface {
     /// `eni-…`.
     pub eni: String,
+    /// The VPC, if that has addresses of its own: `vpc-…`. None: the default VPC.
+    #[serde(default)]
+    pub own_vpc: Option<String>,
     pub address: IpAddr,
     pub subnet: String,
     pub zone: String,
+}
+
+impl Interface {
+    pub fn reference(&self) -> InterfaceRef {
+        InterfaceRef { eni: self.eni.clone(), own_vpc: self.own_vpc.clone() }
+    }
+}
+
+/// Which interface of a balancer it is: what finds its namespace on a host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InterfaceRef {
+    /// `eni-…`.
+    pub eni: String,
+    /// As of [`Interface`].
+    #[serde(default)]
+    pub own_vpc: Option<String>,
 }
 
 /// Attributes that are acted on. The defaults are those of an application balancer; a network balancer differs in

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::balancer::InterfaceRef;
 use crate::ids::{GroupId, TargetKey};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,9 @@ pub struct Target {
     pub key: TargetKey,
     /// Where it is reached, at the key's port.
     pub address: IpAddr,
+    /// The interface of a balancer by which it is reached; none: the machine's own network.
+    #[serde(default)]
+    pub by: Option<InterfaceRef>,
     #[serde(default)]
     pub zone: Option<String>,
     /// When it was registered: of the same key registered anew, all that was known is forgotten.

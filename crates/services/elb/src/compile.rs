@@ -95,6 +95,7 @@ fn number(text: &str) -> u32 {
 fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
     let interfaces = row.zones.iter().map(|zone| Interface {
         eni: zone.eni.to_string(),
+        own_vpc: None,
         address: IpAddr::V4(zone.address),
         subnet: zone.subnet.to_string(),
         zone: zone.zone.clone(),
@@ -381,6 +382,7 @@ fn target(row: &ElbTarget, is_used: bool) -> Target {
     Target {
         key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
         address: IpAddr::V4(row.address),
+        by: None,
         zone: row.zone.clone(),
         registered_at: row.registered_at,
         state: match row.health {

@@ -162,6 +162,7 @@ pub(super) fn target(address: SocketAddr) -> Target {
     Target {
         key: TargetKey { id: address.ip().to_string(), port: address.port() },
         address: address.ip(),
+        by: None,
         zone: None,
         registered_at: Timestamp(1),
         state: TargetState::Healthy,
