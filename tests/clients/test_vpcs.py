@@ -1,5 +1,7 @@
 """VPCs and what they are made of, through boto3: made, filtered, paged, retried, refused and unmade."""
 
+import urllib.request
+
 import pytest
 
 from conftest import free_port, unique, wait_for
@@ -155,17 +157,23 @@ class Inhabitants:
     def __init__(self, cluster):
         self.cluster, self.arns = cluster, []
 
-    def run(self, site, subnet, *command):
+    def run(self, site, subnet, *command, **more):
         definition = self.cluster.define(self.cluster.container(*command, stopTimeout=2))
         arn, = self.cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {
-            "subnets": [site.subnets[subnet]]}})
+            "subnets": [site.subnets[subnet]], **more}})
         self.arns.append(arn)
         return arn
 
-    def web(self, site, subnet, text):
+    def web(self, site, subnet, text, **more):
         """Answers `text`; its address."""
-        arn = self.run(site, subnet, "sh", "-c", f"mkdir -p /tmp/w; echo {text} > /tmp/w/index.html; httpd -f -p 80 -h /tmp/w")
-        return self.cluster.address(self.cluster.until(arn, "RUNNING"))
+        return self.cluster.address(self.until_web(self.start_web(site, subnet, text, **more)))
+
+    def start_web(self, site, subnet, text, **more):
+        return self.run(site, subnet, "sh", "-c",
+                        f"mkdir -p /tmp/w; echo {text} > /tmp/w/index.html; httpd -f -p 80 -h /tmp/w", **more)
+
+    def until_web(self, arn):
+        return self.cluster.until(arn, "RUNNING")
 
     def says(self, site, subnet, script):
         arn = self.run(site, subnet, "sh", "-c", script)
@@ -212,12 +220,78 @@ def test_tasks_read_their_own_metadata_there_and_nobody_reads_it_from_another_vp
     assert "Unable to get task" in inhabitants.says(site, 0, f"path=/v2/metadata; {ask}")[0]
 
 
+def answer_at(address):
+    try:
+        with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
+            return answer.read().decode().strip()
+    except OSError:
+        return None
+
+
+def interface_of(site, task):
+    """As scripts find a task's public address: its attachment says the interface, and EC2 the rest."""
+    details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
+    found = site.ec2.describe_network_interfaces(NetworkInterfaceIds=[details["networkInterfaceId"]])
+    return only(found["NetworkInterfaces"])
+
+
+def test_a_task_with_a_public_address_is_reached_where_route_and_group_say_so(site, inhabitants):
+    ec2, (public, _, *_) = site.ec2, site.subnets
+    ec2.modify_vpc_attribute(VpcId=site.vpc, EnableDnsHostnames={"Value": True})
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    out = site.table()
+    ec2.create_route(RouteTableId=out, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    ec2.associate_route_table(RouteTableId=out, SubnetId=public)
+    web = ec2.create_security_group(GroupName=site.name, Description="web", VpcId=site.vpc)["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=web, IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+    seen = {"assignPublicIp": "ENABLED", "securityGroups": [web]}
+    started = [inhabitants.start_web(site, 0, "open", **seen), inhabitants.start_web(site, 1, "routeless", **seen),
+               inhabitants.start_web(site, 0, "guarded", assignPublicIp="ENABLED"),
+               inhabitants.start_web(site, 0, "hidden", securityGroups=[web])]
+    tasks = [inhabitants.until_web(arn) for arn in started]
+    interfaces = [interface_of(site, task) for task in tasks]
+    addresses = [each["Association"]["PublicIp"] for each in interfaces[:3]]
+    assert len(set(addresses)) == 3 and all(address.startswith("198.18.") for address in addresses)
+    assert "Association" not in interfaces[3]
+    first = interfaces[0]["Association"]
+    assert first["IpOwnerId"] == "amazon" and "AllocationId" not in first
+    assert first["PublicDnsName"] == f"ec2-{addresses[0].replace('.', '-')}.eu-north-1.compute.amazonaws.com"
+    found = ec2.describe_network_interfaces(Filters=[{"Name": "association.public-ip", "Values": addresses[:1]}])
+    assert only(found["NetworkInterfaces"])["NetworkInterfaceId"] == interfaces[0]["NetworkInterfaceId"]
+    wait_for("the open one", lambda: answer_at(addresses[0]) == "open")
+    assert answer_at(addresses[1]) is None, "its subnet has no route"
+    assert answer_at(addresses[2]) is None, "its group lets nobody in"
+    refused(ec2.detach_internet_gateway, "DependencyViolation", addresses[0], InternetGatewayId=gateway, VpcId=site.vpc)
+
+    # An address that is kept takes the place of one that is not, for as long as it is there.
+    kept = ec2.allocate_address(Domain="vpc", TagSpecifications=site.tags("elastic-ip"))
+    on = interfaces[0]["NetworkInterfaceId"]
+    association = ec2.associate_address(AllocationId=kept["AllocationId"], NetworkInterfaceId=on)["AssociationId"]
+    wait_for("the kept address", lambda: answer_at(kept["PublicIp"]) == "open")
+    shown = interface_of(site, tasks[0])["Association"]
+    assert (shown["PublicIp"], shown["AllocationId"], shown["IpOwnerId"]) == (
+        kept["PublicIp"], kept["AllocationId"], interfaces[0]["OwnerId"])
+    assert answer_at(addresses[0]) is None
+    ec2.disassociate_address(AssociationId=association)
+    wait_for("its own address again", lambda: answer_at(addresses[0]) == "open")
+    assert answer_at(kept["PublicIp"]) is None
+    # Nor does a task without an address of its own need one.
+    bare = interfaces[3]["NetworkInterfaceId"]
+    ec2.associate_address(AllocationId=kept["AllocationId"], NetworkInterfaceId=bare)
+    wait_for("the hidden one", lambda: answer_at(kept["PublicIp"]) == "hidden")
+
+    inhabitants.clean_up()
+    held = only(ec2.describe_addresses(AllocationIds=[kept["AllocationId"]])["Addresses"])
+    assert "AssociationId" not in held and "NetworkInterfaceId" not in held
+    # All that was public is given back.
+    ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    ec2.delete_internet_gateway(InternetGatewayId=gateway)
+
+
 def test_what_a_vpc_of_ones_own_does_not_have_yet_is_refused_by_name(site, cluster):
     subnet = site.subnets[0]
-    definition = cluster.define(cluster.container("true"))
-    refused(cluster.ecs.run_task, "UnsupportedFeatureException", site.vpc, cluster=cluster.name, taskDefinition=definition,
-            launchType="FARGATE", networkConfiguration={"awsvpcConfiguration": {
-                "subnets": [subnet], "assignPublicIp": "ENABLED"}})
     elb = site.region.client("elbv2")
     group = elb.create_target_group(Name=site.name, Protocol="HTTP", Port=80, TargetType="ip", VpcId=site.ec2.describe_vpcs(
         Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"])["TargetGroups"][0]["TargetGroupArn"]

@@ -1,12 +1,13 @@
 //! Task rows, which the API, reconcilers and agents' sessions all write.
 //!
-//! **Invariant:** a task's address is taken back in the same batch in which the task stops.
+//! **Invariant:** a task's addresses are taken back in the same batch in which the task stops.
 
 use aws_wire::ApiError;
 use longshore_types::TaskArn;
+use model::network::ElasticAddress;
 use model::task::{Input, Phase, Task, step};
-use model::vpc::{InterfaceUser, region_account};
-use model::{Key, View};
+use model::vpc::{Interface, InterfaceUser, region_account};
+use model::{Index, Key, View};
 use store::Batch;
 
 use crate::Control;
@@ -17,13 +18,25 @@ pub fn put_task(view: &View, batch: &mut Batch, task: Task) {
     if let Some(interface) = task.interface.as_ref().filter(|_| task.phase == Phase::Stopped) {
         let id = interface.row_id();
         let row = view.interfaces.get(region_account(), &id);
-        if row.is_some_and(
-            |row| matches!(row.user, InterfaceUser::Task { task: of, .. } if of == task.id),
-        ) {
+        if let Some(row) = row
+            .filter(|row| matches!(row.user, InterfaceUser::Task { task: of, .. } if of == task.id))
+        {
+            give_back_elastic(view, batch, row);
             batch.delete(Key::Interface(region_account(), id));
         }
     }
     batch.put(task);
+}
+
+/// An Elastic IP address stays its account's when the interface ends that had it.
+fn give_back_elastic(view: &View, batch: &mut Batch, interface: &Interface) {
+    if !interface.is_apart {
+        return;
+    }
+    batch.rely(Index::Ec2Uses(interface.owner.account, interface.eni.as_str().into()));
+    if let Some(address) = view.elastic_address_of(interface) {
+        batch.put(ElasticAddress { association: None, ..ElasticAddress::clone(address) });
+    }
 }
 
 impl Control {

@@ -74,11 +74,11 @@ pub enum Index {
     Eni(AccountId, EniId),
     /// Every row that names something of EC2's by this id and cannot be without it.
     Ec2Uses(AccountId, Arc<str>),
-    /// The Elastic IP addresses that interfaces of a VPC have.
+    /// What has a public address in a VPC: Elastic IP addresses of interfaces, and interfaces with one of their own.
     VpcAddresses(AccountId, VpcId),
     /// The VPC of a number in packets between hosts, whosever it is.
     VpcNumber(u32),
-    /// The Elastic IP address of this text, whosever it is.
+    /// The Elastic IP address, or the interface, that has this public address, whosever it is.
     PublicAddress(std::net::Ipv4Addr),
     /// Every network interface that has a security group.
     GroupInterfaces(AccountId, SecurityGroupId),

@@ -206,6 +206,16 @@ pub fn private_dns_name(address: Ipv4Addr, region: &RegionName) -> String {
     format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal")
 }
 
+/// `ec2-198-18-0-4.eu-north-1.compute.amazonaws.com`
+pub fn public_dns_name(address: Ipv4Addr, region: &RegionName) -> String {
+    let [a, b, c, d] = address.octets();
+    let of_region = match region.as_str() {
+        "us-east-1" => "compute-1".to_owned(),
+        other => format!("{other}.compute"),
+    };
+    format!("ec2-{a}-{b}-{c}-{d}.{of_region}.amazonaws.com")
+}
+
 /// What an interface is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -275,6 +285,10 @@ pub struct Interface {
     /// accounts share theirs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_apart: bool,
+    /// Of the region's pool: its own for as long as it is there. An Elastic IP address goes before it
+    /// ([`View::public_address_of`](crate::View::public_address_of)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<Ipv4Addr>,
 }
 
 /// An interface's address, and within what it is one interface's alone.
@@ -322,7 +336,10 @@ impl Record for Interface {
         let eni = Index::Eni(account, self.eni.clone());
         // Those of tasks of the default VPC are the many, and looked for by nobody.
         let eni = (self.is_apart || self.task().is_none()).then_some(eni);
-        groups.chain([subnet]).chain(eni).collect()
+        let public = self.public.into_iter().flat_map(|address| {
+            [Index::PublicAddress(address), Index::VpcAddresses(account, self.vpc.clone())]
+        });
+        groups.chain([subnet]).chain(eni).chain(public).collect()
     }
 }
 

@@ -123,6 +123,7 @@ mod tests {
                 assign_public_ip: false,
                 created_at: Timestamp(0),
                 is_apart: false,
+                public: None,
             });
             address
         }

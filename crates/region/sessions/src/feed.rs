@@ -124,7 +124,7 @@ fn interface(
         subnet: row.subnet.clone(),
         address: row.address,
         groups: row.security_groups.clone(),
-        public: None,
+        public: view.public_address_of(row),
         place,
     })
 }
@@ -195,6 +195,7 @@ mod tests {
                 assign_public_ip: false,
                 created_at: Timestamp(0),
                 is_apart: own.is_some(),
+                public: None,
             });
             self.put(task.clone());
             task

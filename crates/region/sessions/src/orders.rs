@@ -157,6 +157,7 @@ fn is_of_own_vpc(key: &Key) -> bool {
             | Key::NetworkAcl(..)
             | Key::InternetGateway(..)
             | Key::NatGateway(..)
+            | Key::ElasticAddress(..)
     )
 }
 

@@ -74,24 +74,14 @@ fn check_pool(region: &RegionName, input: &api::AllocateAddressRequest) -> Resul
     }
 }
 
-/// An address of the pool that nobody has, from a place in it that follows from chance, so that one that was
-/// just released is not soon another's.
+/// An address of the pool that nobody has.
 fn free_public(it: &mut Change<'_>) -> Result<Ipv4Addr, Refusal> {
-    let bytes = it.ids.id16();
-    let start = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let size = u32::try_from(PUBLIC_POOL.size()).unwrap_or(u32::MAX);
-    let found = (0..size).find_map(|step| {
-        let address = PUBLIC_POOL.nth(start.wrapping_add(step) % size)?;
-        let is_edge = address == PUBLIC_POOL.first() || address == PUBLIC_POOL.last();
-        let index = Index::PublicAddress(address);
-        let is_free = !is_edge && it.network.view().member_count(&index) == 0;
-        is_free.then_some((address, index))
-    });
-    let Some((address, index)) = found else {
+    let seed = u64::from_be_bytes(it.ids.id16()[..8].try_into().expect("eight of sixteen bytes"));
+    let Some(address) = it.network.view().free_public_address(seed, |_| false) else {
         let (code, what) = ("InsufficientAddressCapacity", "addresses of the region's pool");
         return Err(NetworkRefusal::TooMany { code, what }.into());
     };
-    it.batch.rely(index);
+    it.batch.rely(Index::PublicAddress(address));
     Ok(address)
 }
 
@@ -157,7 +147,7 @@ pub(crate) async fn associate_address(
             let why = "InstanceId is not available in this region: there are no instances.";
             return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
         }
-        let interface = own_interface(it, input.network_interface_id.as_deref())?;
+        let interface = with_public(it, input.network_interface_id.as_deref())?;
         if let Some(given) = &input.private_ip_address
             && *given != interface.address.to_string()
         {
@@ -223,15 +213,36 @@ pub(crate) fn associate(
     id
 }
 
+fn interface(it: &mut Change<'_>, given: Option<&str>) -> Result<Arc<Interface>, Refusal> {
+    let id = id_of(Kind::NetworkInterface, "networkInterfaceId", given)?;
+    let row = crate::interfaces::find(&it.network, &id);
+    let row = row.ok_or_else(|| Kind::NetworkInterface.refused()(id.as_str()))?;
+    it.batch.rely(crate::interfaces::key(&row));
+    Ok(row)
+}
+
+/// An interface that may have an Elastic IP address: one that somebody made, or a task's.
+fn with_public(it: &mut Change<'_>, given: Option<&str>) -> Result<Arc<Interface>, Refusal> {
+    let row = interface(it, given)?;
+    match row.user {
+        InterfaceUser::Task { .. } if !row.is_apart => {
+            let why = "Tasks of the default VPC have no Elastic IP addresses in this region: they are reached at the \
+                       address that they have.";
+            Err(NetworkRefusal::Unsupported(why.to_owned()).into())
+        }
+        InterfaceUser::Person { .. } | InterfaceUser::Task { .. } => Ok(row),
+        InterfaceUser::Balancer { .. } | InterfaceUser::NatGateway { .. } => {
+            Err(NetworkRefusal::NotTheirs.into())
+        }
+    }
+}
+
 /// An interface that somebody made: those of services are theirs.
 pub(crate) fn own_interface(
     it: &mut Change<'_>,
     given: Option<&str>,
 ) -> Result<Arc<Interface>, Refusal> {
-    let id = id_of(Kind::NetworkInterface, "networkInterfaceId", given)?;
-    let row = crate::interfaces::find(&it.network, &id);
-    let row = row.ok_or_else(|| Kind::NetworkInterface.refused()(id.as_str()))?;
-    it.batch.rely(crate::interfaces::key(&row));
+    let row = interface(it, given)?;
     match row.user {
         InterfaceUser::Person { .. } => Ok(row),
         InterfaceUser::Task { .. }

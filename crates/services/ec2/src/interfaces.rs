@@ -10,7 +10,10 @@ use ec2_api as api;
 use longshore_types::{EniId, Scope, SecurityGroupId};
 use model::network::{ElasticAddress, Network, SubnetRow};
 use model::table::Record as _;
-use model::vpc::{Interface, InterfaceId, InterfaceUser, mac_of, private_dns_name, region_account};
+use model::vpc::{
+    Interface, InterfaceId, InterfaceUser, mac_of, private_dns_name, public_dns_name,
+    region_account,
+};
 use model::{Index, Key, Tags, View};
 
 use crate::Ec2;
@@ -107,6 +110,7 @@ pub(crate) fn begin(
         assign_public_ip: false,
         created_at: it.now,
         is_apart,
+        public: None,
     })
 }
 
@@ -315,22 +319,13 @@ pub(crate) async fn delete_network_interface(
         it.batch.rely(key(&row));
         // An Elastic IP address goes back to its account.
         it.batch.rely(Index::Ec2Uses(it.account, row.eni.as_str().into()));
-        if let Some(address) = elastic(it.network.view(), &row) {
-            it.put(ElasticAddress { association: None, ..ElasticAddress::clone(&address) });
+        if let Some(address) = it.network.view().elastic_address_of(&row) {
+            it.put(ElasticAddress { association: None, ..ElasticAddress::clone(address) });
         }
         delete(it, &row);
         Ok(())
     });
     deleted.await
-}
-
-/// The Elastic IP address that an interface has.
-fn elastic(view: &View, row: &Interface) -> Option<Arc<ElasticAddress>> {
-    let index = Index::Ec2Uses(row.owner.account, row.eni.as_str().into());
-    view.members(&index).find_map(|key| match key {
-        Key::ElasticAddress(account, id) => view.elastic_addresses.get(*account, id).cloned(),
-        _ => None,
-    })
 }
 
 /// A member of an interface's attachment.
@@ -471,28 +466,37 @@ fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
     }
 }
 
-/// The public address of an interface, if it has one.
+/// The public address of an interface, if it has one, and its name where those of its VPC have names.
 fn association(
     view: &View,
     caller: &Caller,
     row: &Interface,
+    has_name: bool,
 ) -> Option<api::NetworkInterfaceAssociation> {
-    if let Some(address) = elastic(view, row) {
+    let name = |address: Ipv4Addr| {
+        let is_named = has_name && row.is_apart;
+        if is_named { public_dns_name(address, &caller.region) } else { String::new() }
+    };
+    if let Some(elastic) = view.elastic_address_of(row) {
         return Some(api::NetworkInterfaceAssociation {
-            allocation_id: Some(address.id.to_string()),
-            association_id: address.association.as_ref().map(|it| it.id.to_string()),
+            allocation_id: Some(elastic.id.to_string()),
+            association_id: elastic.association.as_ref().map(|it| it.id.to_string()),
             ip_owner_id: Some(caller.account.to_string()),
-            public_dns_name: Some(String::new()),
-            public_ip: Some(address.address.to_string()),
+            public_dns_name: Some(name(elastic.address)),
+            public_ip: Some(elastic.address.to_string()),
             ..api::NetworkInterfaceAssociation::default()
         });
     }
-    // The nearest to a public address that there is: the host, and what it routes for, reach the task
-    // under the very address that it has.
-    row.assign_public_ip.then(|| api::NetworkInterfaceAssociation {
+    // In the default VPC the nearest to a public address is the very address that a task has: the host, and what
+    // it routes for, reach it there.
+    let its_own = (row.assign_public_ip && !row.is_apart).then_some(row.address);
+    let address = row.public.or(its_own)?;
+    let association = row.public.map(|_| row.eni.as_str().replacen("eni-", "eipassoc-", 1));
+    Some(api::NetworkInterfaceAssociation {
+        association_id: association,
         ip_owner_id: Some("amazon".to_owned()),
-        public_dns_name: Some(String::new()),
-        public_ip: Some(row.address.to_string()),
+        public_dns_name: Some(name(address)),
+        public_ip: Some(address.to_string()),
         ..api::NetworkInterfaceAssociation::default()
     })
 }
@@ -518,7 +522,7 @@ fn to_wire(network: &Network<'_>, caller: &Caller, row: &Interface) -> api::Netw
         group_id: Some(group.to_string()),
         group_name: view.security_group(account, group).map(|whole| whole.group.name),
     });
-    let association = association(view, caller, row);
+    let association = association(view, caller, row, has_name);
     let tags: Option<&Tags> = view.tags_on(account, row.eni.as_str());
     api::NetworkInterface {
         association: association.clone(),

@@ -139,6 +139,10 @@ pub(crate) async fn detach_internet_gateway(
         let index = Index::VpcAddresses(it.account, vpc.id.clone());
         let view = it.network.view();
         let addresses = view.members(&index).filter_map(|key| {
+            if let Key::Interface(account, id) = key {
+                let row = view.interfaces.get(*account, id)?;
+                return Some(format!("{} of {}", row.public?, row.eni));
+            }
             let Key::ElasticAddress(account, id) = key else { return None };
             let row = view.elastic_addresses.get(*account, id)?;
             Some(format!("{} of {}", row.address, row.association.as_ref()?.eni))

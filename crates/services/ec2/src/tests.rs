@@ -192,6 +192,7 @@ fn with_interface(world: &TestEc2, view: &View, subnet: &Subnet, now: Timestamp)
         assign_public_ip: true,
         created_at: now,
         is_apart: false,
+        public: None,
     });
     batch
 }

@@ -303,10 +303,23 @@ impl<'v> TaskTemplate<'v> {
             .into_iter()
             .find_map(|subnet| Some((subnet, subnet.free_address(seed, is_taken)?)))
             .ok_or_else(|| Refusal::client("There are no free addresses left in the subnets."))?;
+        // In the default VPC the world knows a task by the address that it has.
+        let has_public = request.assign_public_ip && !request.vpc.is_default;
+        let public = has_public.then(|| {
+            let is_taken_now = |it| taken_now.iter().any(|taken| taken.public == Some(it));
+            let no_more = "There are no free public addresses left in this region's pool.";
+            let found = view.free_public_address(seed, is_taken_now);
+            found.ok_or_else(|| Refusal::client(no_more))
+        });
+        let public = public.transpose()?;
         let eni = EniId::mint(ecs.control.ids.as_ref());
         let attachment = Uuid::mint(ecs.control.ids.as_ref());
-        let (row, interface) =
+        let (mut row, interface) =
             self.interface_rows(request, subnet, address, eni, attachment, task, now);
+        row.public = public;
+        if let Some(public) = public {
+            batch.rely(Index::PublicAddress(public));
+        }
         // Neither the subnet nor a group that an interface is about to have must be deleted meanwhile.
         batch.rely(model::Key::Subnet(self.scope.account, row.subnet.clone()));
         for group in &row.security_groups {
@@ -341,6 +354,7 @@ impl<'v> TaskTemplate<'v> {
             assign_public_ip: request.assign_public_ip,
             created_at: now,
             is_apart: !request.vpc.is_default,
+            public: None,
         };
         let interface = TaskInterface {
             attachment,

@@ -189,6 +189,7 @@ pub(crate) fn set_zones(
             assign_public_ip: !row.is_internal,
             created_at: now,
             is_apart: false,
+            public: None,
         });
         let (zone, subnet) = (subnet.zone.clone(), subnet.id.clone());
         row.zones.push(BalancerZone { zone, subnet, eni, address });

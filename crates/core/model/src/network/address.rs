@@ -1,6 +1,7 @@
 //! Elastic IP addresses, and the NAT gateways that have some.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use longshore_types::{
     AccountId, AddressAssociationId, AllocationId, EniId, NatGatewayId, SubnetId, Timestamp, VpcId,
@@ -8,8 +9,10 @@ use longshore_types::{
 use serde::{Deserialize, Serialize};
 pub use traffic::feed::PUBLIC_POOL;
 
+use crate::rows::{Key, View};
 use crate::table::Record;
 use crate::view::Index;
+use crate::vpc::Interface;
 
 /// An address that an account keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,40 @@ impl Record for ElasticAddress {
             [eni, Index::VpcAddresses(self.account, it.vpc.clone())]
         });
         association.chain([Index::PublicAddress(self.address)]).collect()
+    }
+}
+
+impl View {
+    /// The Elastic IP address that an interface has.
+    pub fn elastic_address_of(&self, interface: &Interface) -> Option<&Arc<ElasticAddress>> {
+        let index = Index::Ec2Uses(interface.owner.account, interface.eni.as_str().into());
+        self.members(&index).find_map(|key| {
+            let Key::ElasticAddress(account, id) = key else { return None };
+            self.elastic_addresses.get(*account, id)
+        })
+    }
+
+    /// The address by which the world knows an interface of a VPC with addresses of its own.
+    pub fn public_address_of(&self, interface: &Interface) -> Option<Ipv4Addr> {
+        let elastic = self.elastic_address_of(interface);
+        elastic.map(|row| row.address).or(interface.public)
+    }
+
+    /// An address of the pool that nobody has. The search starts at a place that `seed` decides, so that one that was
+    /// just given back is not soon another's. Whoever takes it relies on [`Index::PublicAddress`] of it.
+    pub fn free_public_address(
+        &self,
+        seed: u64,
+        is_taken_now: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
+        let size = PUBLIC_POOL.size();
+        let place = |step: u64| u32::try_from((seed % size + step) % size).ok();
+        (0..size).find_map(|step| {
+            let address = PUBLIC_POOL.nth(place(step)?)?;
+            let is_edge = address == PUBLIC_POOL.first() || address == PUBLIC_POOL.last();
+            let is_held = || self.member_count(&Index::PublicAddress(address)) != 0;
+            (!is_edge && !is_taken_now(address) && !is_held()).then_some(address)
+        })
     }
 }
 
@@ -120,5 +157,33 @@ impl Record for NatGateway {
         }
         let used = [self.vpc.as_str(), self.subnet.as_str()];
         used.map(|id| Index::Ec2Uses(self.account, id.into())).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Row;
+    use crate::view::Seq;
+
+    #[test]
+    fn an_address_of_the_pool_is_found_that_neither_a_row_nor_this_decision_has() {
+        let mut view = View::default();
+        let at = |last| Ipv4Addr::new(198, 18, 0, last);
+        view.put(
+            Seq(1),
+            &Row::from(ElasticAddress {
+                account: "111111111111".parse().unwrap(),
+                id: "eipalloc-00000001".parse().unwrap(),
+                address: at(9),
+                association: None,
+            }),
+        );
+        assert_eq!(view.free_public_address(8, |_| false), Some(at(8)));
+        assert_eq!(view.free_public_address(9, |_| false), Some(at(10)), "9 is kept");
+        assert_eq!(view.free_public_address(9, |it| it == at(10)), Some(at(11)));
+        let last = PUBLIC_POOL.size() - 1;
+        assert_eq!(view.free_public_address(last, |_| false), Some(at(1)), "no edge is given out");
+        assert_eq!(view.free_public_address(u64::MAX, |_| true), None);
     }
 }

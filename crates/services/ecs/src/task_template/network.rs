@@ -79,14 +79,6 @@ pub(crate) fn read(
         return refuse("Assign public IP is not supported for this launch type.");
     }
     let (vpc, subnets) = subnets(given.subnets.as_deref().unwrap_or_default(), network)?;
-    if assign_public_ip && !vpc.is_default {
-        let message = format!(
-            "Public addresses of tasks are not available in {}: only the default VPC has them in this region. \
-             A NAT gateway is a way out.",
-            vpc.id
-        );
-        return Err(Refusal::unsupported(message).into());
-    }
     let groups = given.security_groups.as_deref().unwrap_or_default();
     let security_groups = groups_of(groups, network, &vpc)?;
     Ok(Some(NetworkRequest { vpc, subnets, security_groups, assign_public_ip }))

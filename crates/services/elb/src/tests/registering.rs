@@ -38,6 +38,7 @@ impl World {
             assign_public_ip: false,
             created_at: Timestamp(0),
             is_apart: false,
+            public: None,
         };
         let put = |view: &model::View, _| {
             let mut batch = Batch::on(view);
