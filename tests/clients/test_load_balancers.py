@@ -13,12 +13,14 @@ from services import only, refused
 
 
 class Balancers:
-    """Load balancers of one test's own."""
+    """Load balancers of one test's own, in the default VPC or another."""
 
-    def __init__(self, region):
+    def __init__(self, region, vpc=None):
         self.region, self.elb, self.ec2 = region, region.client("elbv2"), region.client("ec2")
-        self.vpc = only(self.ec2.describe_vpcs()["Vpcs"])["VpcId"]
-        self.subnets = [subnet["SubnetId"] for subnet in self.ec2.describe_subnets()["Subnets"]]
+        default = [{"Name": "isDefault", "Values": ["true"]}]
+        self.vpc = vpc or only(self.ec2.describe_vpcs(Filters=default)["Vpcs"])["VpcId"]
+        found = self.ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [self.vpc]}])["Subnets"]
+        self.subnets = [subnet["SubnetId"] for subnet in sorted(found, key=lambda each: each["CidrBlock"])]
         self.made, self.groups = [], []
 
     def balancer(self, **more):

@@ -4,7 +4,7 @@ import urllib.request
 
 import pytest
 
-from conftest import free_port, unique, wait_for
+from conftest import unique, wait_for
 from services import only, refused
 
 
@@ -288,21 +288,3 @@ def test_a_task_with_a_public_address_is_reached_where_route_and_group_say_so(si
     # All that was public is given back.
     ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
     ec2.delete_internet_gateway(InternetGatewayId=gateway)
-
-
-def test_what_a_vpc_of_ones_own_does_not_have_yet_is_refused_by_name(site, cluster):
-    subnet = site.subnets[0]
-    elb = site.region.client("elbv2")
-    group = elb.create_target_group(Name=site.name, Protocol="HTTP", Port=80, TargetType="ip", VpcId=site.ec2.describe_vpcs(
-        Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"])["TargetGroups"][0]["TargetGroupArn"]
-    balancer = elb.create_load_balancer(Name=site.name, Subnets=cluster.subnets[:2])["LoadBalancers"][0]["LoadBalancerArn"]
-    elb.create_listener(LoadBalancerArn=balancer, Protocol="HTTP", Port=free_port(), DefaultActions=[
-        {"Type": "forward", "TargetGroupArn": group}])
-    port = cluster.define(cluster.container("true", portMappings=[{"containerPort": 80}]))
-    refused(cluster.ecs.create_service, "UnsupportedFeatureException", site.vpc, cluster=cluster.name, serviceName=site.name,
-            taskDefinition=port, desiredCount=1, launchType="FARGATE", networkConfiguration={
-                "awsvpcConfiguration": {"subnets": [subnet]}}, loadBalancers=[
-                {"targetGroupArn": group, "containerName": "main", "containerPort": 80}])
-    elb.delete_load_balancer(LoadBalancerArn=balancer)
-    elb.delete_target_group(TargetGroupArn=group)
-    refused(elb.create_load_balancer, "InvalidConfigurationRequest", site.vpc, Name=site.name, Subnets=site.subnets[:2])

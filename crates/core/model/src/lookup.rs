@@ -1,10 +1,11 @@
 //! The questions that are asked of a view over and over, answered by its indexes.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{
     AccountId, ClusterName, DeploymentId, Family, InstanceId, RevisionId, TaskDefinitionId, TaskId,
-    Timestamp,
+    Timestamp, VpcId,
 };
 
 use crate::cluster::Cluster;
@@ -18,6 +19,7 @@ use crate::service::{
 use crate::task::{LaunchType, Phase, Task};
 use crate::task_definition::TaskDefinition;
 use crate::view::{Index, Members, Tally};
+use crate::vpc::{AddressPlanId, Interface, InterfaceId, region_account};
 
 impl View {
     /// A cluster that was not deleted.
@@ -79,6 +81,24 @@ impl View {
             let Key::ElbTarget(account, id) = key else { return None };
             self.elb_targets.get(*account, id)
         })
+    }
+
+    /// A VPC, if it has addresses of its own; none of an account's default one.
+    pub fn own_vpc(&self, account: AccountId, vpc: &VpcId) -> Option<VpcId> {
+        let plan = self.address_plans.get(region_account(), &AddressPlanId);
+        let is_default = plan.is_some_and(|plan| plan.is_default_vpc(account, vpc));
+        (!is_default).then(|| vpc.clone())
+    }
+
+    /// The interface that has an address in a VPC.
+    pub fn interface_at(
+        &self,
+        account: AccountId,
+        vpc: &VpcId,
+        address: Ipv4Addr,
+    ) -> Option<&Arc<Interface>> {
+        let vpc = self.own_vpc(account, vpc);
+        self.interfaces.get(region_account(), &InterfaceId { vpc, address })
     }
 
     /// Every task of the region that is not yet stopped: a walk over all tasks, for checks and tests.

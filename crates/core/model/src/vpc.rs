@@ -98,6 +98,12 @@ impl AddressPlan {
         self.default_vpc(region_account(), region).id
     }
 
+    /// Whether a VPC is an account's default one.
+    pub fn is_default_vpc(&self, account: AccountId, vpc: &VpcId) -> bool {
+        let digits = vpc.as_str().strip_prefix("vpc-");
+        digits.is_some_and(|digits| digits == self.id_digits(account, "vpc", 0))
+    }
+
     /// Seventeen digits that follow from the plan, the account and what they are for.
     pub(crate) fn id_digits(&self, account: AccountId, kind: &str, number: usize) -> String {
         // FNV-1a, finished as SplitMix64 does: ids need to differ, not to be secret.
@@ -363,6 +369,7 @@ mod tests {
         let [a, b] = ["000000000000", "111111111111"].map(|id| id.parse().unwrap());
         let first = plan().default_vpc(a, &region);
         assert_eq!(first, plan().default_vpc(a, &region));
+        assert!(plan().is_default_vpc(a, &first.id) && !plan().is_default_vpc(b, &first.id));
         let second = plan().default_vpc(b, &region);
         assert_ne!(first.id, second.id);
         let subnets = first.subnets.iter().chain(&second.subnets).map(|s| s.id.clone());

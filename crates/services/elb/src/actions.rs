@@ -180,7 +180,7 @@ fn weighted(
     Ok(WeightedGroup { group, weight: u32::try_from(weight).unwrap_or(0) })
 }
 
-/// That a group can be behind a listener of the protocol, and is behind no other balancer.
+/// That a group can be behind a listener of the protocol, is in the balancer's VPC, and is behind no other balancer.
 pub(crate) fn check_group(
     view: &View,
     caller: &Caller,
@@ -213,6 +213,12 @@ pub(crate) fn check_group(
             "Listener protocol 'HTTP' is not supported with a target group with the protocol-version setting '{}'",
             version.as_str()
         );
+        return Err(Refusal::Configuration(message).into());
+    }
+    if group.vpc != balancer.vpc {
+        let (group, balancer) = (group.arn(), balancer.arn());
+        let message =
+            format!("Target group '{group}' is in a different VPC than load balancer '{balancer}'");
         return Err(Refusal::Configuration(message).into());
     }
     let own = balancer.path();

@@ -7,7 +7,6 @@ use control::Permission;
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{self, Attributes, BalancerKind};
-use model::vpc::{InterfaceId, region_account};
 use model::{ElbBalancer, Index, Key, Tags, View};
 use store::Batch;
 
@@ -149,6 +148,9 @@ fn decide(
     };
     if max <= view.elb_balancers.of(account).filter(|row| row.kind == kind).count() {
         return Err(Refusal::TooMany("LoadBalancers", max).into());
+    }
+    if !is_internal {
+        place::check_internet_facing(it, view, caller, &mut batch, &places.vpc)?;
     }
     let mut row = ElbBalancer {
         scope: it.control.scope(caller),
@@ -313,7 +315,7 @@ pub(crate) async fn delete_load_balancer(
             batch.delete(key);
         }
         for zone in &row.zones {
-            batch.delete(Key::Interface(region_account(), InterfaceId::shared(zone.address)));
+            place::leave(view, &mut batch, row, zone);
         }
         batch.delete(Key::ElbBalancer(account, row.path()));
         Ok((batch, ()))

@@ -3,6 +3,9 @@
 //! A group is in it while a listener or a rule forwards to it, and while targets of it drain. A target whose address or
 //! port may have become somebody else's is not, nor are targets that would be checked at a port of the machine that is no
 //! task's.
+//!
+//! **Invariant:** an address means what it means in the network by which its target is reached: one in a VPC with addresses
+//! of its own is only ever told with an interface there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,16 +21,16 @@ use model::{
 use routing::{
     AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
     CertificateId, CheckPort, CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId,
-    HealthCheck, Interface, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol,
-    Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table,
-    Target, TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms,
-    WeightedGroup,
+    HealthCheck, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol, Pattern,
+    ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table, Target,
+    TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup,
 };
 
 use crate::attributes::{value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
 use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group, published};
+use crate::ways::{Way, Ways, interfaces};
 
 /// Opens the private key of a certificate, in PEM; none of one that does not open.
 pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
@@ -48,10 +51,12 @@ pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
         let ports = &*ports.entry(account).or_insert_with(|| published(view, account, is_own));
         let targets = of_group(view, account, &row.path()).map(|target| &**target);
         let is_strange = is_checked_elsewhere(row, ports);
-        let targets: Vec<&ElbTarget> = targets
+        let ways = Ways::of(view, row, is_own);
+        let targets = targets
             .filter(|target| !is_strange && !is_anothers(view, row, target, ports))
-            .collect();
-        let drains = targets.iter().any(|target| target.is_draining());
+            .filter_map(|target| Some((target, ways.to(target)?)));
+        let targets: Vec<(&ElbTarget, Way)> = targets.collect();
+        let drains = targets.iter().any(|(target, _)| target.is_draining());
         (is_used || drains).then(|| {
             let group = group(row, is_used, &targets);
             (group.id.clone(), group)
@@ -93,13 +98,6 @@ fn number(text: &str) -> u32 {
 }
 
 fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
-    let interfaces = row.zones.iter().map(|zone| Interface {
-        eni: zone.eni.to_string(),
-        own_vpc: None,
-        address: IpAddr::V4(zone.address),
-        subnet: zone.subnet.to_string(),
-        zone: zone.zone.clone(),
-    });
     let listeners = of_balancer(view, row.scope.account, &row.path());
     Balancer {
         id: BalancerId(row.arn()),
@@ -110,7 +108,7 @@ fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
             BalancerKind::Network => Kind::Network,
         },
         scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
-        interfaces: interfaces.collect(),
+        interfaces: interfaces(view, row),
         attributes: balancer_attributes(row),
         listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
     }
@@ -290,7 +288,7 @@ fn condition(condition: &ElbCondition) -> Condition {
     }
 }
 
-fn group(row: &ElbGroup, is_used: bool, targets: &[&ElbTarget]) -> TargetGroup {
+fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> TargetGroup {
     let of = |key: &str| value_of_group(row, key);
     let is_application = row.protocol.kind() == BalancerKind::Application;
     TargetGroup {
@@ -338,7 +336,7 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[&ElbTarget]) -> TargetGroup {
             "false" => Some(false),
             _ => None,
         },
-        targets: targets.iter().map(|target| self::target(target, is_used)).collect(),
+        targets: targets.iter().map(|(row, way)| self::target(row, way.clone(), is_used)).collect(),
     }
 }
 
@@ -378,11 +376,11 @@ fn check(row: &ElbGroup) -> HealthCheck {
     }
 }
 
-fn target(row: &ElbTarget, is_used: bool) -> Target {
+fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
     Target {
         key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
         address: IpAddr::V4(row.address),
-        by: None,
+        by,
         zone: row.zone.clone(),
         registered_at: row.registered_at,
         state: match row.health {

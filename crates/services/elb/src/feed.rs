@@ -15,8 +15,9 @@ use std::time::Duration;
 use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, TaskId, Timestamp};
 use model::elb::{GroupTargets, arn};
+use model::task::Phase;
 use model::{AcmCertificate, ElbTarget, Instance, Key, View};
 use routing::{Change, GroupId, Report, Table, TargetReport, Update};
 use store::Change as RowChange;
@@ -162,6 +163,18 @@ pub(crate) struct Publisher {
     pub(crate) feed: Arc<Feed>,
 }
 
+/// Whether an account has targets that are what its tasks publish.
+fn publishes(view: &View, account: AccountId) -> bool {
+    view.elb_groups.of(account).any(|group| group.targets == GroupTargets::Instance)
+}
+
+/// Whether a task that may have its host since now is a target: it is reached by where that is.
+fn is_placed(view: &View, account: AccountId, id: &TaskId) -> bool {
+    let task = view.tasks.get(account, id).filter(|task| task.phase < Phase::Running);
+    let address = task.and_then(|task| task.interface.as_ref()).map(|it| it.address);
+    address.is_some_and(|address| view.elb_targets.of(account).any(|row| row.address == address))
+}
+
 impl Reconciler for Publisher {
     type Key = NowAndThen;
     type Note = ();
@@ -185,10 +198,8 @@ impl Reconciler for Publisher {
                 id.vpc.is_none() && view.elb_targets.iter().any(is_its)
             }
             // What tasks publish on the machine is what may be reached there.
-            Key::Task(account, _) | Key::ContainerInstance(account, _) => {
-                let mut groups = view.elb_groups.of(*account);
-                groups.any(|group| group.targets == GroupTargets::Instance)
-            }
+            Key::ContainerInstance(account, _) => publishes(view, *account),
+            Key::Task(account, id) => publishes(view, *account) || is_placed(view, *account, id),
             _ => false,
         };
         if is_part {

@@ -55,6 +55,7 @@ pub(crate) async fn create_target_group(
         }
         (row.digits, row.created_at) = (digits.clone(), now);
         let rendered = render(view, &row);
+        batch.rely(Key::Vpc(account, row.vpc.clone()));
         batch.put(row);
         Ok((batch, rendered))
     });
@@ -141,10 +142,10 @@ fn read_vpc(
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         return invalid("A VPC ID must be specified");
     };
-    let vpc = it.control.own_vpc(view, caller)?;
-    match vpc.id.as_str() == given {
-        true => Ok(vpc.id),
-        false => invalid(format!("The VPC ID '{given}' is not found")),
+    let network = it.control.network(view, caller.account);
+    match given.parse().ok().and_then(|id| network.vpc(&id)) {
+        Some(vpc) => Ok(vpc.id.clone()),
+        None => invalid(format!("The VPC ID '{given}' is not found")),
     }
 }
 

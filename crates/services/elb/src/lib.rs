@@ -27,6 +27,7 @@ mod rules;
 mod tagged;
 mod tags;
 mod targets;
+mod ways;
 
 use std::sync::Arc;
 

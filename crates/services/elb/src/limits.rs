@@ -10,6 +10,7 @@ pub(crate) const TARGETS_OF_GROUP_MAX: usize = 400;
 /// Targets that go in one decision, which writes no more than 500 rows: each may write its task's besides.
 pub(crate) const TARGETS_AT_ONCE_MAX: usize = 200;
 pub(crate) const GROUPS_OF_ACTION_MAX: usize = 5;
+pub(crate) const SECURITY_GROUPS_MAX: usize = 5;
 /// That a listener shows besides its default one.
 pub(crate) const CERTIFICATES_MAX: usize = 25;
 pub(crate) const TAGS_MAX: usize = 50;

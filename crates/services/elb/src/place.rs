@@ -1,21 +1,24 @@
-//! Where a balancer stands: its subnets, with an interface in each, and its security groups. SetSubnets,
+//! Where a balancer stands: its subnets, all of one VPC, with an interface in each, and its security groups. SetSubnets,
 //! SetSecurityGroups and SetIpAddressType.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
 use longshore_types::{EniId, SecurityGroupId, Timestamp, VpcId};
 use model::elb::{BalancerKind, BalancerZone};
+use model::network::Network;
 use model::vpc::{Interface, InterfaceId, InterfaceUser, Subnet, Vpc, mac_of, region_account};
-use model::{ElbBalancer, Key, View};
+use model::{ElbBalancer, Index, Key, Row, View};
 use store::Batch;
 
 use crate::Elb;
 use crate::balancers::check_address_type;
 use crate::errors::{Refusal, invalid};
+use crate::limits::SECURITY_GROUPS_MAX;
 
 /// What a request says of the place.
 pub(crate) struct Asked<'a> {
@@ -44,25 +47,80 @@ pub(crate) fn read(
     kind: BalancerKind,
     asked: &Asked<'_>,
 ) -> Result<Places, ApiError> {
-    let vpc = it.control.own_vpc(view, caller)?;
-    let subnets = read_subnets(view, caller, &vpc, kind, asked)?;
+    let network = it.control.network(view, caller.account);
+    let (vpc, subnets) = read_subnets(&network, kind, asked)?;
     let groups = match asked.groups {
         Some(given) if !given.is_empty() => read_groups(view, caller, &vpc.id, given)?,
         Some(_) | None => match kind {
-            BalancerKind::Application => vec![vpc.security_group.clone()],
+            BalancerKind::Application => vec![vpc.security_group],
             BalancerKind::Network => vec![],
         },
     };
     Ok(Places { vpc: vpc.id, subnets, groups })
 }
 
-fn read_subnets(
+/// That clients from outside come to a VPC at all.
+pub(crate) fn check_internet_facing(
+    it: &Elb,
     view: &View,
     caller: &Caller,
-    vpc: &Vpc,
+    batch: &mut Batch,
+    vpc: &VpcId,
+) -> Result<(), ApiError> {
+    let network = it.control.network(view, caller.account);
+    let gateways = network.gateways();
+    let Some(gateway) = gateways.iter().find(|gateway| gateway.vpc.as_ref() == Some(vpc)) else {
+        let message = format!("VPC {vpc} has no internet gateway");
+        return Err(ApiError::client("InvalidSubnet", message));
+    };
+    batch.rely(Key::InternetGateway(caller.account, gateway.id.clone()));
+    Ok(())
+}
+
+/// The subnets that are asked for, and the VPC that all of them are in.
+fn read_subnets(
+    network: &Network<'_>,
     kind: BalancerKind,
     asked: &Asked<'_>,
-) -> Result<Vec<Subnet>, ApiError> {
+) -> Result<(Vpc, Vec<Subnet>), ApiError> {
+    let ids = named(asked)?;
+    let mut vpc: Option<Vpc> = None;
+    let mut subnets: Vec<Subnet> = Vec::new();
+    let mut zones = BTreeSet::new();
+    for id in ids {
+        let row = id.parse().ok().and_then(|id| network.subnet(&id));
+        let of = row.as_ref().and_then(|row| network.whole_vpc(&row.vpc));
+        let (Some(row), Some(of)) = (row, of) else {
+            return Err(Refusal::NoSubnet(id.to_owned()).into());
+        };
+        let first = vpc.get_or_insert(of);
+        let Some(subnet) = first.subnet(&row.id) else {
+            let message = format!(
+                "All subnets must belong to the same VPC: '{}', of which '{id}' is none",
+                first.id
+            );
+            return Err(Refusal::Configuration(message).into());
+        };
+        if !zones.insert(subnet.zone.clone()) {
+            let message = format!(
+                "A load balancer cannot be attached to multiple subnets in the same Availability Zone ({})",
+                subnet.zone
+            );
+            return Err(Refusal::Configuration(message).into());
+        }
+        subnets.push(subnet.clone());
+    }
+    let Some(vpc) = vpc else { return invalid("At least one subnet must be specified") };
+    if kind == BalancerKind::Application && zones.len() < 2 {
+        return invalid(
+            "At least two subnets in two different Availability Zones must be specified",
+        );
+    }
+    Ok((vpc, subnets))
+}
+
+/// The ids of subnets in either of the two members.
+fn named<'a>(asked: &Asked<'a>) -> Result<Vec<&'a str>, ApiError> {
     let mut ids: Vec<&str> = asked.subnets.unwrap_or_default().iter().map(String::as_str).collect();
     let mappings = asked.mappings.unwrap_or_default();
     if !ids.is_empty() && !mappings.is_empty() {
@@ -85,38 +143,7 @@ fn read_subnets(
         }
         ids.extend(mapping.subnet_id.as_deref());
     }
-    if ids.is_empty() {
-        return invalid("At least one subnet must be specified");
-    }
-    let mut subnets: Vec<Subnet> = Vec::new();
-    let mut zones = BTreeSet::new();
-    for id in ids {
-        let missing = || Refusal::NoSubnet(id.to_owned());
-        let parsed = id.parse().map_err(|_| missing())?;
-        let of_another = || match view.subnets.get(caller.account, &parsed) {
-            Some(other) => Refusal::Unsupported(format!(
-                "Load balancers in subnet {id} of {} are not available in this region: they are in the \
-                 default VPC",
-                other.vpc
-            )),
-            None => missing(),
-        };
-        let subnet = vpc.subnet(&parsed).ok_or_else(of_another)?;
-        if !zones.insert(subnet.zone.clone()) {
-            let message = format!(
-                "A load balancer cannot be attached to multiple subnets in the same Availability Zone ({})",
-                subnet.zone
-            );
-            return Err(Refusal::Configuration(message).into());
-        }
-        subnets.push(subnet.clone());
-    }
-    if kind == BalancerKind::Application && zones.len() < 2 {
-        return invalid(
-            "At least two subnets in two different Availability Zones must be specified",
-        );
-    }
-    Ok(subnets)
+    Ok(ids)
 }
 
 fn read_groups(
@@ -125,6 +152,10 @@ fn read_groups(
     vpc: &VpcId,
     given: &[String],
 ) -> Result<Vec<SecurityGroupId>, ApiError> {
+    if SECURITY_GROUPS_MAX < given.len() {
+        let message = format!("The maximum number of security groups is {SECURITY_GROUPS_MAX}");
+        return Err(Refusal::Configuration(message).into());
+    }
     let mut groups = Vec::new();
     for id in given {
         let parsed: Option<SecurityGroupId> = id.parse().ok();
@@ -144,6 +175,21 @@ fn read_groups(
     Ok(groups)
 }
 
+/// What a balancer's interface in a zone is called, wherever the balancer is.
+fn interface_id(view: &View, row: &ElbBalancer, zone: &BalancerZone) -> InterfaceId {
+    InterfaceId { vpc: view.own_vpc(row.scope.account, &row.vpc), address: zone.address }
+}
+
+/// Takes a balancer's interface away, with its tags.
+pub(crate) fn leave(view: &View, batch: &mut Batch, row: &ElbBalancer, zone: &BalancerZone) {
+    batch.delete(Key::Interface(region_account(), interface_id(view, row, zone)));
+    let account = row.scope.account;
+    let resource: Arc<str> = zone.eni.as_str().into();
+    if view.tags_on(account, &resource).is_some() {
+        batch.delete(Key::Ec2Tags(account, resource));
+    }
+}
+
 /// Gives a balancer an interface in each of the subnets, and takes those in others away.
 pub(crate) fn set_zones(
     it: &Elb,
@@ -153,12 +199,11 @@ pub(crate) fn set_zones(
     subnets: &[Subnet],
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    let path = row.path();
     let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut row.zones)
         .into_iter()
         .partition(|zone| subnets.iter().any(|subnet| subnet.id == zone.subnet));
     for zone in gone {
-        batch.delete(Key::Interface(region_account(), InterfaceId::shared(zone.address)));
+        leave(view, batch, row, &zone);
     }
     row.zones = kept;
     let id = it.control.ids.id16();
@@ -167,35 +212,82 @@ pub(crate) fn set_zones(
         if row.zones.iter().any(|zone| zone.subnet == subnet.id) {
             continue;
         }
-        let is_taken = |address: Ipv4Addr| {
-            view.interfaces.get(region_account(), &InterfaceId::shared(address)).is_some()
-        };
-        let Some(address) = subnet.free_address(seed, is_taken) else {
-            let message = format!("Not enough IP space available in {}", subnet.id);
-            return Err(ApiError::client("InvalidSubnet", message));
-        };
-        let eni = EniId::mint(it.control.ids.as_ref());
-        batch.rely(Key::Interface(region_account(), InterfaceId::shared(address)));
-        batch.put(Interface {
-            address,
-            eni: eni.clone(),
-            owner: row.scope.clone(),
-            user: InterfaceUser::Balancer { balancer: path.clone() },
-            vpc: row.vpc.clone(),
-            subnet: subnet.id.clone(),
-            security_groups: row.security_groups.clone(),
-            zone: subnet.zone.clone(),
-            mac: mac_of(address),
-            assign_public_ip: !row.is_internal,
-            created_at: now,
-            is_apart: false,
-            public: None,
-        });
-        let (zone, subnet) = (subnet.zone.clone(), subnet.id.clone());
-        row.zones.push(BalancerZone { zone, subnet, eni, address });
+        let zone = enter(it, view, batch, row, subnet, seed, now)?;
+        row.zones.push(zone);
     }
     row.zones.sort_by(|a, b| a.subnet.cmp(&b.subnet));
     Ok(())
+}
+
+/// Gives a balancer an interface in a subnet, at a free address.
+fn enter(
+    it: &Elb,
+    view: &View,
+    batch: &mut Batch,
+    row: &ElbBalancer,
+    subnet: &Subnet,
+    seed: u64,
+    now: Timestamp,
+) -> Result<BalancerZone, ApiError> {
+    let account = row.scope.account;
+    let own = view.own_vpc(account, &row.vpc);
+    let id = |address| InterfaceId { vpc: own.clone(), address };
+    let is_taken =
+        |address: Ipv4Addr| view.interfaces.get(region_account(), &id(address)).is_some();
+    let Some(address) = subnet.free_address(seed, is_taken) else {
+        let message = format!("Not enough IP space available in {}", subnet.id);
+        return Err(ApiError::client("InvalidSubnet", message));
+    };
+    let public = match own.is_some() && !row.is_internal {
+        true => Some(public_address(view, batch, seed)?),
+        false => None,
+    };
+    let eni = EniId::mint(it.control.ids.as_ref());
+    batch.rely(Key::Interface(region_account(), id(address)));
+    // Neither the subnet nor a group that the interface is about to have must be deleted meanwhile.
+    batch.rely(Key::Subnet(account, subnet.id.clone()));
+    rely_on_groups(batch, row);
+    batch.put(Interface {
+        address,
+        eni: eni.clone(),
+        owner: row.scope.clone(),
+        user: InterfaceUser::Balancer { balancer: row.path() },
+        vpc: row.vpc.clone(),
+        subnet: subnet.id.clone(),
+        security_groups: row.security_groups.clone(),
+        zone: subnet.zone.clone(),
+        mac: mac_of(address),
+        assign_public_ip: !row.is_internal,
+        created_at: now,
+        is_apart: own.is_some(),
+        public,
+    });
+    Ok(BalancerZone { zone: subnet.zone.clone(), subnet: subnet.id.clone(), eni, address })
+}
+
+/// An address by which the world knows an interface of a VPC with addresses of its own.
+fn public_address(view: &View, batch: &mut Batch, seed: u64) -> Result<Ipv4Addr, ApiError> {
+    let taken_now: Vec<Ipv4Addr> = batch
+        .writes
+        .iter()
+        .filter_map(|row| match row {
+            Row::Interface(interface) => interface.public,
+            _ => None,
+        })
+        .collect();
+    let free = view.free_public_address(seed, |address| taken_now.contains(&address));
+    let Some(address) = free else {
+        let message = "The region's pool of public addresses has none left".to_owned();
+        return Err(Refusal::Configuration(message).into());
+    };
+    batch.rely(Index::PublicAddress(address));
+    Ok(address)
+}
+
+fn rely_on_groups(batch: &mut Batch, row: &ElbBalancer) {
+    for group in &row.security_groups {
+        batch.rely(Key::SecurityGroup(row.scope.account, group.clone()));
+    }
 }
 
 pub(crate) fn render(row: &ElbBalancer) -> Vec<api::AvailabilityZone> {
@@ -222,13 +314,17 @@ pub(crate) async fn set_subnets(
     let decided = it.control.change(caller, &permission, |view, now| {
         let known = it.balancer(view, caller, &arn)?;
         check_address_type(input.ip_address_type.as_ref())?;
-        let vpc = it.control.own_vpc(view, caller)?;
+        let network = it.control.network(view, caller.account);
         let asked = Asked {
             subnets: input.subnets.as_deref(),
             mappings: input.subnet_mappings.as_deref(),
             groups: None,
         };
-        let subnets = read_subnets(view, caller, &vpc, known.kind, &asked)?;
+        let (vpc, subnets) = read_subnets(&network, known.kind, &asked)?;
+        if vpc.id != known.vpc {
+            let message = format!("All subnets must belong to the same VPC: '{}'", known.vpc);
+            return Err(Refusal::Configuration(message).into());
+        }
         let mut batch = Batch::on(view);
         let mut row = ElbBalancer::clone(known);
         set_zones(it, view, &mut batch, &mut row, &subnets, now)?;
@@ -270,8 +366,9 @@ pub(crate) async fn set_security_groups(
         let mut batch = Batch::on(view);
         let row = ElbBalancer { security_groups: groups.clone(), ..ElbBalancer::clone(known) };
         if row != **known {
+            rely_on_groups(&mut batch, &row);
             for zone in &row.zones {
-                let id = InterfaceId::shared(zone.address);
+                let id = interface_id(view, &row, zone);
                 let interface = view.interfaces.get(region_account(), &id);
                 if let Some(interface) = interface {
                     let mut interface = Interface::clone(interface);

@@ -11,7 +11,7 @@ use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::{AddressPlanId, InterfaceId, region_account};
+use model::vpc::{AddressPlanId, InterfaceUser, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -32,9 +32,9 @@ pub(crate) fn of_group<'v>(
     })
 }
 
-/// Whether what a target names may be somebody else's by now. All accounts draw on one range of addresses, and balancers
-/// reach every task whatever its security groups say; a port of the machine that no task of the account publishes any more
-/// is that of whoever listens there next.
+/// Whether what a target names may be somebody else's by now. The default VPCs of all accounts draw on one range of
+/// addresses, and balancers reach every task whatever its security groups say; a port of the machine that no task of the
+/// account publishes any more is that of whoever listens there next, and no other VPC has the machine in it.
 pub(crate) fn is_anothers(
     view: &View,
     group: &ElbGroup,
@@ -43,11 +43,13 @@ pub(crate) fn is_anothers(
 ) -> bool {
     match group.targets {
         GroupTargets::Ip => {
-            let id = InterfaceId::shared(row.address);
-            let interface = view.interfaces.get(region_account(), &id);
+            let interface = view.interface_at(row.scope.account, &group.vpc, row.address);
             interface.is_some_and(|interface| interface.owner.account != row.scope.account)
         }
-        GroupTargets::Instance => !published.contains(&row.id.port),
+        GroupTargets::Instance => {
+            let own_vpc = view.own_vpc(row.scope.account, &group.vpc);
+            own_vpc.is_some() || !published.contains(&row.id.port)
+        }
     }
 }
 
@@ -92,46 +94,18 @@ fn place(
             let Ok(address) = id.parse::<Ipv4Addr>() else {
                 return invalid(format!("The IP address '{id}' is not a valid IPv4 address"));
             };
-            let vpc = it.control.own_vpc(view, caller)?;
-            let subnet = vpc.subnets.iter().find(|subnet| subnet.block.contains(address));
-            let interface = view.interfaces.get(region_account(), &InterfaceId::shared(address));
-            if interface.is_some_and(|row| row.owner.account != caller.account) {
-                let message = format!("The IP address '{id}' is not one of this account's");
-                return Err(Refusal::Target(message).into());
-            }
-            let is_balancer = interface
-                .is_some_and(|row| matches!(row.user, model::vpc::InterfaceUser::Balancer { .. }));
-            if is_balancer {
-                let message = format!(
-                    "The IP address '{id}' cannot be used as a target, as it is in use by a load balancer"
-                );
-                return Err(Refusal::Target(message).into());
-            }
-            let plan = view.address_plans.get(region_account(), &AddressPlanId);
-            let bridge = plan.and_then(|plan| plan.bridge);
-            if bridge.is_some_and(|range| range.contains(address)) {
-                let message = format!(
-                    "The IP address '{id}' is one of bridged containers, which are reached by the ports that they publish"
-                );
-                return Err(Refusal::Target(message).into());
-            }
-            match subnet {
-                Some(subnet) => Ok((address, Some(subnet.zone.clone()))),
-                None if address.is_private()
-                    && given.availability_zone.as_deref() == Some("all") =>
-                {
-                    Ok((address, None))
-                }
-                None if address.is_private() => invalid(format!(
-                    "The Availability Zone of the IP address '{id}', which is outside the VPC, must be 'all'"
-                )),
-                None => invalid(format!(
-                    "The IP address '{id}' is not within a valid range of the VPC, nor of private addresses"
-                )),
-            }
+            let is_outside = given.availability_zone.as_deref() == Some("all");
+            place_address(it, view, caller, group, address, is_outside)
         }
         GroupTargets::Instance => {
             let row = instance(it, view, caller, id)?;
+            if view.own_vpc(caller.account, &group.vpc).is_some() {
+                let message = format!(
+                    "The following targets are not in the target group VPC '{}': '{id}'",
+                    group.vpc
+                );
+                return Err(Refusal::Target(message).into());
+            }
             let port = read_id(group, given)?.port;
             if !published_on(view, caller.account, row).contains(&port) {
                 let message =
@@ -140,6 +114,52 @@ fn place(
             }
             Ok((INSTANCE_ADDRESS, row.zone().map(str::to_owned)))
         }
+    }
+}
+
+/// That an address is one to which balancers of the group's VPC may go, and its zone if it is in the VPC. `is_outside`:
+/// whoever names it says that it is not.
+fn place_address(
+    it: &Elb,
+    view: &View,
+    caller: &Caller,
+    group: &ElbGroup,
+    address: Ipv4Addr,
+    is_outside: bool,
+) -> Result<(Ipv4Addr, Option<String>), ApiError> {
+    let refused = |why: &str| -> Result<_, ApiError> {
+        Err(Refusal::Target(format!("The IP address '{address}' {why}")).into())
+    };
+    let subnets = it.control.network(view, caller.account).subnets_of(&group.vpc);
+    let subnet = subnets.iter().find(|subnet| subnet.block.contains(address));
+    let interface = view.interface_at(caller.account, &group.vpc, address);
+    if interface.is_some_and(|row| row.owner.account != caller.account) {
+        return refused("is not one of this account's");
+    }
+    if interface.is_some_and(|row| matches!(row.user, InterfaceUser::Balancer { .. })) {
+        return refused("cannot be used as a target, as it is in use by a load balancer");
+    }
+    if let Some(subnet) = subnet {
+        return Ok((address, Some(subnet.zone.clone())));
+    }
+    let plan = view.address_plans.get(region_account(), &AddressPlanId);
+    if plan.and_then(|plan| plan.bridge).is_some_and(|range| range.contains(address)) {
+        return refused(
+            "is one of bridged containers, which are reached by the ports that they publish",
+        );
+    }
+    let is_own = view.own_vpc(caller.account, &group.vpc).is_some();
+    if is_own && plan.is_some_and(|plan| plan.block.contains(address)) {
+        return refused("is one of the default VPC, which no other VPC reaches");
+    }
+    match (address.is_private(), is_outside) {
+        (true, true) => Ok((address, None)),
+        (true, false) => invalid(format!(
+            "The Availability Zone of the IP address '{address}', which is outside the VPC, must be 'all'"
+        )),
+        (false, _) => invalid(format!(
+            "The IP address '{address}' is not within a valid range of the VPC, nor of private addresses"
+        )),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{Elb, compile};
 mod certificates;
 mod registering;
 mod stopping;
+mod vpcs;
 
 struct World {
     test: TestControl,

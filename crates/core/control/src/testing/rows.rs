@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use longshore_types::{
     AccountId, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, SeededEnv, TaskId,
-    Timestamp, Uuid,
+    Timestamp, Uuid, VpcId,
 };
 use model::instance::{AgentState, Instance, InstanceStatus};
+use model::network::{NetworkAcl, SubnetAcl, SubnetRow, VpcBlock, VpcRow};
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
     SeenContainer, Task, TaskInterface, Times,
 };
-use model::{Grants, IamRole, TrustText};
+use model::{Grants, IamRole, Row, SecurityGroup, TrustText};
 
 use crate::access::TASK_EXECUTION_ROLE;
 
@@ -124,4 +125,56 @@ pub fn execution_role(account: AccountId) -> IamRole {
         grants: Grants::default(),
         service: None,
     }
+}
+
+/// `vpc-0000000000000000a`, with the addresses that the default VPC usually has, a subnet in each of three zones,
+/// `subnet-00000000000000001` and so on, and the security groups `sg-0000000a`, its default one, and `sg-0000000b`.
+pub fn own_vpc(account: AccountId) -> Vec<Row> {
+    let parse = "ids of tests are ids";
+    let vpc: VpcId = "vpc-0000000000000000a".parse().expect(parse);
+    let acl = NetworkAcl::open(account, "acl-0000000a".parse().expect(parse), vpc.clone());
+    let subnet = |(number, zone): (u8, char)| SubnetRow {
+        account,
+        id: format!("subnet-0000000000000000{number}").parse().expect(parse),
+        vpc: vpc.clone(),
+        block: format!("172.31.{number}.0/24").parse().expect(parse),
+        zone: format!("us-east-1{zone}"),
+        zone_id: format!("use1-az{number}"),
+        map_public_ip: false,
+        table: None,
+        acl: SubnetAcl {
+            association: format!("aclassoc-0000000{number}").parse().expect(parse),
+            acl: acl.id.clone(),
+        },
+        is_default: false,
+    };
+    let group = |(id, name): (&str, &str)| SecurityGroup {
+        account,
+        id: id.parse().expect(parse),
+        vpc: vpc.clone(),
+        name: name.to_owned(),
+        description: String::new(),
+        revision: 0,
+    };
+    let subnets = [(1, 'a'), (2, 'b'), (3, 'c')].map(|it| Row::from(subnet(it)));
+    let groups =
+        [("sg-0000000a", "default"), ("sg-0000000b", "web")].map(|it| Row::from(group(it)));
+    let row = VpcRow {
+        account,
+        id: vpc.clone(),
+        first: VpcBlock {
+            association: "vpc-cidr-assoc-0000000a".parse().expect(parse),
+            block: "172.31.0.0/16".parse().expect(parse),
+        },
+        secondary: vec![],
+        dns_support: true,
+        dns_hostnames: false,
+        dhcp_options: None,
+        main_table: "rtb-0000000a".parse().expect(parse),
+        main_association: "rtbassoc-0000000a".parse().expect(parse),
+        default_acl: acl.id.clone(),
+        default_group: "sg-0000000a".parse().expect(parse),
+        is_default: false,
+    };
+    subnets.into_iter().chain(groups).chain([row.into(), acl.into()]).collect()
 }

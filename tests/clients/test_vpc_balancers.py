@@ -1,0 +1,115 @@
+"""Load balancers in VPCs of one's own, and services behind them whose tasks are there."""
+
+import pytest
+
+from services import only, refused
+from test_load_balancers import Balancers
+from test_vpcs import Site
+
+
+@pytest.fixture
+def site(region):
+    made = Site(region)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def front(region, site):
+    """Load balancers in the site, gone before it is."""
+    made = Balancers(region, site.vpc)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def public(site):
+    """The site's way to the world, by which its first three subnets go."""
+    gateway = site.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    site.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    out = site.table()
+    site.ec2.create_route(RouteTableId=out, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    for subnet in site.subnets[:3]:
+        site.ec2.associate_route_table(RouteTableId=out, SubnetId=subnet)
+    return gateway
+
+
+def zones_of(site, subnets):
+    found = site.ec2.describe_subnets(SubnetIds=subnets)["Subnets"]
+    return {each["SubnetId"]: each["AvailabilityZone"] for each in found}
+
+
+def described(site, balancer):
+    path = balancer["LoadBalancerArn"].split(":loadbalancer/")[1]
+    named = [{"Name": "description", "Values": [f"ELB {path}"]}, {"Name": "vpc-id", "Values": [site.vpc]}]
+    return site.ec2.describe_network_interfaces(Filters=named)["NetworkInterfaces"]
+
+
+def test_a_balancer_stands_in_a_vpc_of_ones_own_and_holds_what_it_stands_on(site, front):
+    refused(front.balancer, "InvalidSubnet", f"VPC {site.vpc} has no internet gateway")
+    inside = front.balancer(Scheme="internal")
+    assert not any("Association" in each for each in described(site, inside))
+    gateway = site.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    site.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    group = site.ec2.create_security_group(GroupName=site.name, Description="web", VpcId=site.vpc)["GroupId"]
+    balancer = front.balancer(SecurityGroups=[group])
+    arn = balancer["LoadBalancerArn"]
+    assert balancer["VpcId"] == site.vpc and balancer["SecurityGroups"] == [group]
+    zones = {each["SubnetId"]: each["ZoneName"] for each in balancer["AvailabilityZones"]}
+    assert zones == zones_of(site, site.subnets[:2])
+    found = described(site, balancer)
+    assert {each["SubnetId"] for each in found} == set(site.subnets[:2])
+    assert all(each["PrivateIpAddress"].startswith("10.20.") and each["RequesterId"] == "amazon-elb" for each in found)
+    assert len({each["Association"]["PublicIp"] for each in found}) == 2
+    # Nothing of it goes while the balancer is there.
+    refused(site.ec2.delete_subnet, "DependencyViolation", f"load balancer app/{balancer['LoadBalancerName']}",
+            SubnetId=site.subnets[0])
+    refused(site.ec2.delete_security_group, "DependencyViolation", GroupId=group)
+    refused(site.ec2.detach_internet_gateway, "DependencyViolation", InternetGatewayId=gateway, VpcId=site.vpc)
+    refused(site.ec2.delete_vpc, "DependencyViolation", VpcId=site.vpc)
+    refused(site.ec2.delete_network_interface, "InvalidParameterValue",
+            NetworkInterfaceId=found[0]["NetworkInterfaceId"])
+    moved = front.elb.set_subnets(LoadBalancerArn=arn, Subnets=site.subnets[1:3])["AvailabilityZones"]
+    assert {each["SubnetId"] for each in moved} == set(site.subnets[1:3])
+    assert {each["SubnetId"] for each in described(site, balancer)} == set(site.subnets[1:3])
+    front.elb.delete_load_balancer(LoadBalancerArn=arn)
+    assert not described(site, balancer)
+    site.ec2.delete_security_group(GroupId=group)
+    site.ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    site.ec2.delete_internet_gateway(InternetGatewayId=gateway)
+
+
+def test_balancers_groups_targets_and_tasks_are_of_one_vpc(site, front, services, public):
+    default = Balancers(site.region)
+    try:
+        refused(front.balancer, "InvalidConfigurationRequest", "same VPC",
+                Subnets=[site.subnets[0], default.subnets[1]])
+        refused(front.balancer, "InvalidConfigurationRequest", "different networks", SecurityGroups=[
+            only(site.ec2.describe_security_groups(Filters=[
+                {"Name": "vpc-id", "Values": [default.vpc]}, {"Name": "group-name", "Values": ["default"]}])[
+                    "SecurityGroups"])["GroupId"]])
+        refused(front.group, "ValidationError", "is not found", VpcId="vpc-0123456789abcdef0")
+        balancer, elsewhere = front.balancer()["LoadBalancerArn"], default.group()
+        refused(front.listener, "InvalidConfigurationRequest", "is in a different VPC than load balancer",
+                balancer=balancer, group=elsewhere)
+        default.listener(default.balancer()["LoadBalancerArn"], elsewhere)
+        definition = services.define(services.web("one", portMappings=[{"containerPort": 80}]))
+        tied = {"containerName": "main", "containerPort": 80}
+        network = {"awsvpcConfiguration": {"subnets": site.subnets[:2], "assignPublicIp": "ENABLED"}}
+        refused(services.create, "InvalidParameterException", site.vpc, definition=definition,
+                loadBalancers=[{"targetGroupArn": elsewhere, **tied}], networkConfiguration=network)
+        group = front.group()
+        front.listener(balancer, group)
+        refused(services.create, "InvalidParameterException", site.vpc, definition=definition,
+                loadBalancers=[{"targetGroupArn": group, **tied}])
+        instances = front.group(TargetType="instance")
+        refused(front.elb.register_targets, "InvalidTarget", TargetGroupArn=instances,
+                Targets=[{"Id": "i-0123456789abcdef0"}])
+        refused(front.elb.register_targets, "ValidationError", "outside the VPC", TargetGroupArn=group,
+                Targets=[{"Id": "10.99.0.9"}])
+        front.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": "10.20.0.200"}])
+        health = only(front.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"])
+        zone = zones_of(site, site.subnets[:1])[site.subnets[0]]
+        assert health["Target"] == {"Id": "10.20.0.200", "Port": 80, "AvailabilityZone": zone}
+    finally:
+        default.clean_up()
