@@ -93,8 +93,36 @@ impl Workload {
         given: &[api::LoadBalancer],
     ) -> Result<Self, ApiError> {
         self.load_balancers = balancers::read(view, scope, &self.definition, given)?;
-        self.check_reach()?;
+        self.check_groups(view, scope)?;
         Ok(self)
+    }
+
+    /// The same behind the load balancers of those before them.
+    pub(super) fn balanced_as_before(
+        mut self,
+        view: &View,
+        before: &ServiceRevision,
+    ) -> Result<Self, ApiError> {
+        self.load_balancers.clone_from(&before.load_balancers);
+        self.check_groups(view, &before.scope)?;
+        Ok(self)
+    }
+
+    /// Refuses target groups of another VPC than the tasks'. One that is gone by now is waited for, as anything missing is.
+    fn check_groups(&self, view: &View, scope: &Scope) -> Result<(), ApiError> {
+        for each in &self.load_balancers {
+            let Some(group) = view.elb_groups.get(scope.account, &each.group) else { continue };
+            if view.own_vpc(scope.account, &group.vpc) != self.own_vpc {
+                let own = self.own_vpc.as_ref().map_or("the default VPC", |vpc| vpc.as_str());
+                let message = format!(
+                    "The target group {} is of {}, but the tasks are in {own}.",
+                    group.arn(),
+                    group.vpc
+                );
+                return Err(Refusal::invalid(message).into());
+            }
+        }
+        Ok(())
     }
 
     /// The same with tasks that are found by name.
@@ -105,7 +133,7 @@ impl Workload {
         given: &[api::ServiceRegistry],
     ) -> Result<Self, ApiError> {
         self.registries = registries::read(view, scope, &self.definition, given)?;
-        self.check_reach()?;
+        self.check_names()?;
         Ok(self)
     }
 
@@ -116,20 +144,21 @@ impl Workload {
     ) -> Result<Self, ApiError> {
         before.iter().try_for_each(|each| registries::check(&self.definition, each))?;
         self.registries = before.to_vec();
-        self.check_reach()?;
+        self.check_names()?;
         Ok(self)
     }
 
-    /// Refuses tasks that load balancers do not reach, or whose names would be asked for in another VPC.
-    fn check_reach(&self) -> Result<(), ApiError> {
-        let Some(vpc) = &self.own_vpc else { return Ok(()) };
-        let what = match (self.load_balancers.is_empty(), self.registries.is_empty()) {
-            (true, true) => return Ok(()),
-            (false, _) => "Load balancers do not reach",
-            (true, false) => "Service registries are not available in",
-        };
-        let message = format!("{what} {vpc} in this region: their tasks are in the default VPC.");
-        Err(Refusal::unsupported(message).into())
+    /// Refuses tasks whose names would be asked for in another VPC.
+    fn check_names(&self) -> Result<(), ApiError> {
+        match &self.own_vpc {
+            Some(vpc) if !self.registries.is_empty() => {
+                let message = format!(
+                    "Service registries are not available in {vpc} in this region: their tasks are in the default VPC."
+                );
+                Err(Refusal::unsupported(message).into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Refuses ECS Exec without a task role; `what` is what can't be done.

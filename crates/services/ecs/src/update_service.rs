@@ -224,7 +224,7 @@ fn next_workload(
         Workload::new(ecs, view, caller, definition, capacity, platform, network.as_ref())?;
     let workload = match input.load_balancers.as_deref() {
         Some(given) => workload.balanced(view, &revision.scope, given)?,
-        None => Workload { load_balancers: revision.load_balancers.clone(), ..workload },
+        None => workload.balanced_as_before(view, revision)?,
     };
     let workload = match input.service_registries.as_deref() {
         Some(given) => workload.registered(view, &revision.scope, given)?,

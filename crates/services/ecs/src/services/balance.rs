@@ -207,8 +207,9 @@ impl<'t> Targets<'t> {
     ) -> Option<(TargetId, Ipv4Addr)> {
         let path: ElbPath = group.path();
         if group.targets == GroupTargets::Ip {
-            // An address of another VPC is somebody else's where balancers are.
-            let interface = task.interface.as_ref().filter(|it| it.own_vpc.is_none())?;
+            // An address of another VPC is somebody else's in the group's.
+            let own_vpc = self.view.own_vpc(self.account, &group.vpc);
+            let interface = task.interface.as_ref().filter(|it| it.own_vpc == own_vpc)?;
             let address = interface.address;
             let target = address.to_string().into();
             return Some((TargetId { group: path, target, port: balancer.port }, address));

@@ -202,6 +202,73 @@ async fn a_task_is_registered_once_it_runs_and_counts_once_it_is_found_healthy()
 }
 
 #[tokio::test]
+async fn tasks_in_a_vpc_are_registered_with_groups_of_that_vpc_alone() {
+    let mut world = World::new().await;
+    let group = world.with_group().await;
+    world.define("served", Some(80)).await;
+    with_fargate(&world).await;
+    world.put(control::testing::rows::own_vpc(world.test.root().account)).await;
+    let default = world.vpc().id;
+    let asked = |world: &World, subnet: &str| {
+        let mut input = api::CreateServiceRequest {
+            service_name: text("web"),
+            desired_count: Some(1),
+            ..Default::default()
+        };
+        world.balanced(&group)(&mut input);
+        let network = input.network_configuration.as_mut().unwrap();
+        network.awsvpc_configuration.as_mut().unwrap().subnets = Some(vec![subnet.to_owned()]);
+        input
+    };
+    let create = async |world: &World, input| {
+        Ecs::create_service(world.ecs(), &world.test.root(), input).await.map(drop)
+    };
+    let (own, shared) = ("subnet-00000000000000001", world.vpc().subnets[0].id.to_string());
+    let error = create(&world, asked(&world, own)).await.unwrap_err();
+    let own_vpc = "vpc-0000000000000000a";
+    let sentence =
+        format!("The target group {group} is of {default}, but the tasks are in {own_vpc}.");
+    assert_eq!((error.code.as_ref(), error.message), ("InvalidParameterException", sentence));
+    let row = world.view().elb_groups.iter().next().unwrap().clone();
+    world
+        .put(vec![ElbGroup { vpc: own_vpc.parse().unwrap(), ..ElbGroup::clone(&row) }.into()])
+        .await;
+    let error = create(&world, asked(&world, &shared)).await.unwrap_err();
+    let sentence =
+        format!("The target group {group} is of {own_vpc}, but the tasks are in the default VPC.");
+    assert_eq!((error.code.as_ref(), error.message), ("InvalidParameterException", sentence));
+    create(&world, asked(&world, own)).await.unwrap();
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let interface = world.tasks()[0].interface.clone().unwrap();
+    assert_eq!(interface.own_vpc.as_ref().map(|vpc| vpc.as_str()), Some(own_vpc));
+    let targets = world.targets();
+    assert_eq!((targets.len(), targets[0].address), (1, interface.address));
+    let elsewhere = api::UpdateServiceRequest {
+        service: text("web"),
+        network_configuration: asked(&world, &shared).network_configuration,
+        ..Default::default()
+    };
+    let error = Ecs::update_service(world.ecs(), &world.test.root(), elsewhere).await.unwrap_err();
+    assert_eq!(error.code, "InvalidParameterException");
+    // Where it would be another's, an address of this VPC is not registered.
+    world.put(vec![ElbGroup::clone(&row).into()]).await;
+    let view = world.view();
+    let kept = view.elb_targets.iter().count();
+    let input = api::UpdateServiceRequest {
+        service: text("web"),
+        desired_count: Some(2),
+        ..Default::default()
+    };
+    Ecs::update_service(world.ecs(), &world.test.root(), input).await.unwrap();
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    assert_eq!((world.tasks().len(), world.targets().len()), (2, kept));
+}
+
+#[tokio::test]
 async fn a_task_is_told_to_stop_when_nothing_is_in_flight_to_it_whoever_stops_it() {
     let (mut world, group) = balanced(1).await;
     world.report_running().await;
