@@ -113,3 +113,36 @@ def test_balancers_groups_targets_and_tasks_are_of_one_vpc(site, front, services
         assert health["Target"] == {"Id": "10.20.0.200", "Port": 80, "AvailabilityZone": zone}
     finally:
         default.clean_up()
+
+
+@pytest.fixture
+def asker(cluster):
+    """What tasks find for a name, by subnet."""
+    def ask(subnet, name, **network):
+        script = f"nslookup -type=a {name} | grep '^Address: ' | cut -d' ' -f2 | sort; true"
+        definition = cluster.define(cluster.container("sh", "-c", script))
+        arn, = cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet], **network}})
+        cluster.until(arn, "STOPPED")
+        return cluster.lines(arn)
+    return ask
+
+
+def test_a_balancers_name_leads_to_it_from_where_it_is_asked_for(site, front, public, asker):
+    default = Balancers(site.region)
+    try:
+        shared, inner, opened = default.balancer(), front.balancer(Scheme="internal"), front.balancer()
+        addresses = {each["LoadBalancerName"]: described(site, each) for each in (inner, opened)}
+        private = lambda balancer: sorted(
+            each["PrivateIpAddress"] for each in addresses[balancer["LoadBalancerName"]])
+        world = sorted(each["Association"]["PublicIp"] for each in addresses[opened["LoadBalancerName"]])
+        assert asker(site.subnets[0], inner["DNSName"]) == private(inner)
+        assert asker(site.subnets[0], opened["DNSName"].upper()) == private(opened)
+        assert asker(site.subnets[0], shared["DNSName"]) == []
+        assert asker(default.subnets[0], opened["DNSName"]) == world
+        assert asker(default.subnets[0], inner["DNSName"]) == []
+        path = shared["LoadBalancerArn"].split(":loadbalancer/")[1]
+        found = site.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [f"ELB {path}"]}])
+        assert asker(default.subnets[0], shared["DNSName"]) == sorted(
+            each["PrivateIpAddress"] for each in found["NetworkInterfaces"])
+    finally:
+        default.clean_up()

@@ -1,8 +1,9 @@
-//! Names that a host answers to the tasks on it: of private namespaces, by account.
+//! Names that a host answers to the tasks on it, of private namespaces and of load balancers: by account, and in VPCs with
+//! addresses of their own by VPC.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use longshore_types::AccountId;
+use longshore_types::{AccountId, VpcId};
 use serde::{Deserialize, Serialize};
 
 /// Whose names the one sees that asks from an address.
@@ -13,11 +14,15 @@ pub struct Asker {
     pub account: AccountId,
 }
 
-/// A namespace, with one of its services or, said once, with none.
+/// A namespace, with one of its services or, said once, with none. A load balancer's name is a namespace with one service that
+/// has no name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameEntry {
     pub account: AccountId,
+    /// In which VPC with addresses of its own it is asked for; none: in the default VPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<VpcId>,
     /// `prod.internal`
     pub zone: String,
     /// How long it may be remembered that a name is not there.
@@ -68,6 +73,9 @@ pub struct HostNames {
     /// Accounts whose entries are all of theirs, in place of those that they had.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountId>,
+    /// The same of VPCs with addresses of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vpcs: Vec<VpcId>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<NameEntry>,
     /// Besides those that were told before.
@@ -84,6 +92,7 @@ impl HostNames {
     pub fn extend(&mut self, next: Self) {
         self.own_account = next.own_account.or(self.own_account);
         self.accounts.extend(next.accounts);
+        self.vpcs.extend(next.vpcs);
         self.entries.extend(next.entries);
         self.askers.extend(next.askers);
     }

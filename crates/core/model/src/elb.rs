@@ -145,6 +145,10 @@ impl Record for ElbBalancer {
     fn id(&self) -> ElbPath {
         self.path()
     }
+
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::MapNames(self.scope.account)]
+    }
 }
 
 /// A word that AWS has for a protocol of listeners, targets and checks.

@@ -106,7 +106,8 @@ pub enum Index {
     TaskMapInstances(AccountId, TaskId),
     /// Operations of Cloud Map of an account.
     MapOperations(AccountId),
-    /// What an account's private names are made of: namespaces, services and instances.
+    /// What the names are made of that an account's tasks may ask for: private namespaces, their services and instances,
+    /// and load balancers.
     MapNames(AccountId),
     /// Targets that drain, whosever they are.
     ElbDraining,

@@ -8,7 +8,7 @@
 //! **Invariant:** a question is answered, with SERVFAIL if no resolver does in time, or refused the same
 //! way when too many are under way; nothing is queued without bound.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::debug;
 
-use longshore_types::Chain;
+use longshore_types::{Chain, VpcId};
 
 use crate::error::NetworkError;
 use crate::limits;
@@ -109,8 +109,8 @@ struct Resolvers {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     zones: Mutex<Arc<Zones>>,
-    /// Addresses by which the tasks of a VPC ask together. Whose they are nobody says, and no names are theirs.
-    routers: Mutex<BTreeSet<Ipv4Addr>>,
+    /// Addresses by which the tasks of a VPC ask together, and which that is. Of an unknown one no names are theirs.
+    routers: Mutex<BTreeMap<Ipv4Addr, Option<VpcId>>>,
     turn: AtomicUsize,
 }
 
@@ -123,22 +123,23 @@ impl Names {
         *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
     }
 
-    pub(crate) fn know_routers(&self, addresses: BTreeSet<Ipv4Addr>) {
+    pub(crate) fn know_routers(&self, addresses: BTreeMap<Ipv4Addr, Option<VpcId>>) {
         *self.routers.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    fn is_router(&self, asker: IpAddr) -> bool {
-        let IpAddr::V4(address) = asker else { return false };
-        self.routers.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    /// The VPC of a router, where it is known; none of who is no router.
+    fn router(&self, asker: IpAddr) -> Option<Option<VpcId>> {
+        let IpAddr::V4(address) = asker else { return None };
+        self.routers.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
 
     fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        if self.is_router(asker) {
-            return None;
-        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let is_datagram = matches!(transport, Transport::Udp);
-        self.current().answer(asker, question, turn, is_datagram)
+        match self.router(asker) {
+            Some(vpc) => self.current().answer_in(&vpc?, question, turn, is_datagram),
+            None => self.current().answer(asker, question, turn, is_datagram),
+        }
     }
 }
 
@@ -395,11 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_by_a_router_has_no_names_and_not_those_of_the_hosts_account() {
+    fn who_asks_by_a_router_has_the_names_of_its_vpc_and_not_those_of_the_hosts_account() {
         let account: longshore_types::AccountId = "111111111111".parse().unwrap();
-        let entry = traffic::NameEntry {
+        let vpc: VpcId = "vpc-0000000a".parse().unwrap();
+        let entry = |vpc: Option<&VpcId>, zone: &str| traffic::NameEntry {
             account,
-            zone: "prod.local".to_owned(),
+            vpc: vpc.cloned(),
+            zone: zone.to_owned(),
             negative_ttl_s: 7,
             service: None,
         };
@@ -407,20 +410,22 @@ mod tests {
         names.replace(Zones::new(traffic::HostNames {
             own_account: Some(account),
             accounts: vec![account],
-            entries: vec![entry],
+            vpcs: vec![vpc.clone()],
+            entries: vec![entry(None, "prod.local"), entry(Some(&vpc), "own.local")],
             askers: vec![],
         }));
-        let router = Ipv4Addr::new(172, 30, 0, 2);
-        names.know_routers([router].into());
-        let mut asked = question("web.prod.local");
-        asked[11] = 0;
-        let answered = |last| {
-            let asker = IpAddr::V4(Ipv4Addr::new(172, 30, 0, last));
-            names.answer(asker, &asked, Transport::Udp).is_some()
+        let router = |last| Ipv4Addr::new(172, 30, 0, last);
+        names.know_routers([(router(2), Some(vpc)), (router(4), None)].into());
+        let answered = |last, name: &str| {
+            let mut asked = question(name);
+            asked[11] = 0;
+            names.answer(IpAddr::V4(router(last)), &asked, Transport::Udp).is_some()
         };
-        assert!(!answered(2) && answered(3));
-        names.know_routers(BTreeSet::new());
-        assert!(answered(2), "the address may be a bridged container's again");
+        assert!(!answered(2, "web.prod.local") && answered(3, "web.prod.local"));
+        assert!(answered(2, "web.own.local") && !answered(3, "web.own.local"));
+        assert!(!answered(4, "web.prod.local") && !answered(4, "web.own.local"));
+        names.know_routers(BTreeMap::new());
+        assert!(answered(2, "web.prod.local"), "the address may be a bridged container's again");
     }
 
     proptest! {

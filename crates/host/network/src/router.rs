@@ -174,8 +174,13 @@ impl Worker {
         for vpc in known.union(&wanted) {
             outcome = outcome.and(self.tell_router(turn, vpc));
         }
+        let vpc_of = |id: &EndpointId| {
+            let mut routers = self.routers.iter();
+            routers.find(|(_, it)| it.endpoint == *id).map(|(vpc, _)| vpc.clone())
+        };
         let routers = self.endpoints.values().filter(|it| it.is_router());
-        self.names.know_routers(routers.map(|it| it.address).collect());
+        let routers = routers.map(|it| (it.address, vpc_of(&it.id)));
+        self.names.know_routers(routers.collect());
         outcome
     }
 

@@ -1,7 +1,8 @@
-//! Answers to questions for names of private namespaces, as the region told them.
+//! Answers to questions for names of private namespaces and load balancers, as the region told them.
 //!
 //! [`Zones::answer`] is a function from what is known and a question to an answer. Who asks decides whose names there
-//! are; a name that lies in no namespace of the asker's account is nobody's here, and is passed on.
+//! are, those of an account or those of a VPC with addresses of its own; a name that lies in no namespace of theirs is
+//! nobody's here, and is passed on.
 //!
 //! **Invariant:** a name that lies in a namespace is never passed on, whether or not it is there.
 
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use longshore_types::AccountId;
+use longshore_types::{AccountId, VpcId};
 use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
 
 use crate::limits::{DNS_RECORDS_MAX, DNS_UDP_LEN};
@@ -30,9 +31,13 @@ const SAME_NAME: [u8; 2] = [0xc0, 12];
 pub(crate) struct Zones {
     own_account: Option<AccountId>,
     askers: BTreeMap<Ipv4Addr, AccountId>,
-    /// By account and name, in lower case.
-    zones: BTreeMap<AccountId, Arc<BTreeMap<String, Zone>>>,
+    zones: BTreeMap<AccountId, Named>,
+    /// Of VPCs with addresses of their own, each with its account.
+    vpcs: BTreeMap<VpcId, (AccountId, Named)>,
 }
+
+/// By name, in lower case.
+type Named = Arc<BTreeMap<String, Zone>>;
 
 #[derive(Clone, Debug, Default)]
 struct Zone {
@@ -66,8 +71,12 @@ impl Zones {
         }
         self.own_account = told.own_account.or(self.own_account);
         let mut new: BTreeMap<AccountId, BTreeMap<String, Zone>> = BTreeMap::new();
+        let mut in_vpcs: BTreeMap<(VpcId, AccountId), BTreeMap<String, Zone>> = BTreeMap::new();
         for entry in told.entries {
-            let zones = new.entry(entry.account).or_default();
+            let zones = match entry.vpc {
+                Some(vpc) => in_vpcs.entry((vpc, entry.account)).or_default(),
+                None => new.entry(entry.account).or_default(),
+            };
             let zone = zones.entry(entry.zone.trim_end_matches('.').to_ascii_lowercase());
             let zone = zone.or_default();
             zone.negative_ttl_s = entry.negative_ttl_s;
@@ -80,6 +89,13 @@ impl Zones {
         }
         let with_names = new.into_iter().map(|(account, zones)| (account, Arc::new(zones)));
         self.zones.extend(with_names);
+        for vpc in &told.vpcs {
+            self.vpcs.remove(vpc);
+        }
+        let with_names = in_vpcs.into_iter();
+        let with_names =
+            with_names.map(|((vpc, account), zones)| (vpc, (account, Arc::new(zones))));
+        self.vpcs.extend(with_names);
         self.askers.extend(told.askers.iter().map(|asker| (asker.address, asker.account)));
     }
 
@@ -88,16 +104,11 @@ impl Zones {
         let mut told = HostNames { own_account: self.own_account, ..HostNames::default() };
         for (account, zones) in &self.zones {
             told.accounts.push(*account);
-            for (name, zone) in zones.iter() {
-                let entry = |service| NameEntry {
-                    account: *account,
-                    zone: name.clone(),
-                    negative_ttl_s: zone.negative_ttl_s,
-                    service,
-                };
-                told.entries.push(entry(None));
-                told.entries.extend(zone.services.values().cloned().map(Some).map(entry));
-            }
+            told.entries.extend(entries(*account, None, zones));
+        }
+        for (vpc, (account, zones)) in &self.vpcs {
+            told.vpcs.push(vpc.clone());
+            told.entries.extend(entries(*account, Some(vpc), zones));
         }
         let asker = |(address, account): (&Ipv4Addr, &AccountId)| Asker {
             address: *address,
@@ -116,39 +127,77 @@ impl Zones {
         turn: usize,
         is_datagram: bool,
     ) -> Option<Vec<u8>> {
-        if self.zones.is_empty() {
-            return None;
-        }
-        let question = read(message)?;
         let IpAddr::V4(address) = asker else { return None };
         let account = self.askers.get(&address).copied().or(self.own_account)?;
-        let zones = self.zones.get(&account)?;
-        let (zone_name, zone, rest) = find(zones, &question.name)?;
-        let found = zone.find(rest, question.kind, zone_name, turn);
-        let mut answer = begin(message, &question);
-        match &found {
-            Found::Records(records) => {
-                answer[6..8].copy_from_slice(&count(records.len()));
-                records.iter().for_each(|record| answer.extend(record));
-            }
-            Found::Nothing | Found::NoName => {
-                if matches!(found, Found::NoName) {
-                    answer[3] |= NXDOMAIN;
-                }
-                let at = if question.kind == SOA && rest.is_empty() { 6 } else { 8 };
-                answer[at..at + 2].copy_from_slice(&count(1));
-                answer.extend(soa(zone_name, zone.negative_ttl_s));
-            }
-        }
-        if is_datagram && question.room < answer.len() {
-            // The asker comes again by a stream.
-            const TRUNCATED: u8 = 0x02;
-            let mut cut = begin(message, &question);
-            cut[2] |= TRUNCATED;
-            return Some(cut);
-        }
-        Some(answer)
+        answer(self.zones.get(&account)?, message, turn, is_datagram)
     }
+
+    /// As [`Zones::answer`], to whoever asks from a VPC with addresses of its own.
+    pub(crate) fn answer_in(
+        &self,
+        vpc: &VpcId,
+        message: &[u8],
+        turn: usize,
+        is_datagram: bool,
+    ) -> Option<Vec<u8>> {
+        let (_, zones) = self.vpcs.get(vpc)?;
+        answer(zones, message, turn, is_datagram)
+    }
+}
+
+/// The names of an account or a VPC as they would be told.
+fn entries(
+    account: AccountId,
+    vpc: Option<&VpcId>,
+    zones: &BTreeMap<String, Zone>,
+) -> Vec<NameEntry> {
+    let mut all = Vec::new();
+    for (name, zone) in zones {
+        let entry = |service| NameEntry {
+            account,
+            vpc: vpc.cloned(),
+            zone: name.clone(),
+            negative_ttl_s: zone.negative_ttl_s,
+            service,
+        };
+        all.push(entry(None));
+        all.extend(zone.services.values().cloned().map(Some).map(entry));
+    }
+    all
+}
+
+fn answer(
+    zones: &BTreeMap<String, Zone>,
+    message: &[u8],
+    turn: usize,
+    is_datagram: bool,
+) -> Option<Vec<u8>> {
+    let question = read(message)?;
+    let (zone_name, zone, rest) = find(zones, &question.name)?;
+    let found = zone.find(rest, question.kind, zone_name, turn);
+    let mut answer = begin(message, &question);
+    match &found {
+        Found::Records(records) => {
+            answer[6..8].copy_from_slice(&count(records.len()));
+            records.iter().for_each(|record| answer.extend(record));
+        }
+        Found::Nothing | Found::NoName => {
+            if matches!(found, Found::NoName) {
+                answer[3] |= NXDOMAIN;
+            }
+            let at = if question.kind == SOA && rest.is_empty() { 6 } else { 8 };
+            answer[at..at + 2].copy_from_slice(&count(1));
+            answer.extend(soa(zone_name, zone.negative_ttl_s));
+        }
+    }
+    if is_datagram && question.room < answer.len() {
+        // The asker comes again by a stream.
+        const TRUNCATED: u8 = 0x02;
+        let mut cut = begin(message, &question);
+        cut[2] |= TRUNCATED;
+        return Some(cut);
+    }
+    Some(answer)
 }
 
 enum Found {
@@ -160,14 +209,15 @@ enum Found {
 
 impl Zone {
     fn find(&self, rest: &str, kind: u16, zone: &str, turn: usize) -> Found {
-        if rest.is_empty() {
-            return Found::Nothing;
-        }
+        // One without a name is the zone's own.
         if let Some(service) = self.services.get(rest) {
             let some = chosen(service, kind, turn);
             let records = some.into_iter().filter_map(|it| record(service, it, kind, zone));
             let records: Vec<Vec<u8>> = records.collect();
             return if records.is_empty() { Found::Nothing } else { Found::Records(records) };
+        }
+        if rest.is_empty() {
+            return Found::Nothing;
         }
         // An instance that records of its service name.
         for (at, _) in rest.match_indices('.') {
@@ -368,7 +418,8 @@ mod tests {
     }
 
     fn entry(account: AccountId, service: Option<NamedService>) -> NameEntry {
-        NameEntry { account, zone: "Prod.local".to_owned(), negative_ttl_s: 7, service }
+        let zone = "Prod.local".to_owned();
+        NameEntry { account, vpc: None, zone, negative_ttl_s: 7, service }
     }
 
     fn zones(instances: Vec<NamedInstance>, is_weighted: bool) -> Zones {
@@ -385,6 +436,7 @@ mod tests {
             own_account: Some(account('2')),
             accounts: vec![mine],
             entries: vec![entry(mine, None), entry(mine, Some(service))],
+            vpcs: vec![],
             askers: vec![Asker { address: Ipv4Addr::new(172, 31, 0, 9), account: mine }],
         })
     }
@@ -478,6 +530,46 @@ mod tests {
         assert_eq!(ask(&zones, "web.prod.local", A), Some((NXDOMAIN, 0)));
         zones.learn(HostNames { accounts: vec![mine], ..HostNames::default() }, false);
         assert_eq!(ask(&zones, "web.prod.local", A), None);
+    }
+
+    #[test]
+    fn a_balancers_name_has_addresses_itself_and_a_vpc_has_names_of_its_own() {
+        let mut zones = zones(vec![], false);
+        let (mine, vpc): (_, VpcId) = (account('1'), "vpc-0000000a".parse().unwrap());
+        let named = |vpc: Option<&VpcId>, count: u8| NameEntry {
+            zone: "web-12.eu-north-1.elb.amazonaws.com".to_owned(),
+            vpc: vpc.cloned(),
+            ..entry(
+                mine,
+                Some(NamedService {
+                    a_ttl_s: Some(10),
+                    instances: (0..count).map(|number| instance(number, true)).collect(),
+                    ..NamedService::default()
+                }),
+            )
+        };
+        let told = HostNames {
+            accounts: vec![mine],
+            vpcs: vec![vpc.clone()],
+            entries: vec![named(None, 2), named(Some(&vpc), 3)],
+            ..HostNames::default()
+        };
+        zones.learn(told, false);
+        let name = "web-12.eu-north-1.elb.amazonaws.com";
+        let in_vpc = |zones: &Zones, vpc: &VpcId| {
+            let answer = zones.answer_in(vpc, &question(name, A), 0, true)?;
+            Some(answer[7])
+        };
+        for zones in [&zones, &Zones::new(zones.told())] {
+            assert_eq!(ask(zones, name, A), Some((0, 2)));
+            assert_eq!(ask(zones, name, AAAA), Some((0, 0)));
+            assert_eq!(ask(zones, &format!("www.{name}"), A), Some((NXDOMAIN, 0)));
+            assert_eq!(ask(zones, "api-1.eu-north-1.elb.amazonaws.com", A), None, "Amazon's own");
+            assert_eq!(in_vpc(zones, &vpc), Some(3));
+            assert_eq!(in_vpc(zones, &"vpc-0000000b".parse().unwrap()), None);
+        }
+        zones.learn(HostNames { vpcs: vec![vpc.clone()], ..HostNames::default() }, false);
+        assert_eq!((in_vpc(&zones, &vpc), ask(&zones, name, A)), (None, Some((0, 2))));
     }
 
     proptest! {

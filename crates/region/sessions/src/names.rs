@@ -1,12 +1,16 @@
-//! The names that tasks on a host may ask for: those of the private namespaces of their accounts.
+//! The names that tasks on a host may ask for: those of the private namespaces of their accounts, and of load balancers
+//! ([`balancers`]).
 //!
 //! An account's names are told whole whenever one of them changed, to hosts that have a task of the account or are an
-//! instance of it. Who asks from where is told before the task is, so that a task's first question finds them.
+//! instance of it. Who asks from where is told before the task is, so that a task's first question finds them. A VPC with
+//! addresses of its own has names of its own, which hosts are told that have a task there.
+
+mod balancers;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use longshore_types::{AccountId, InstanceId};
+use longshore_types::{AccountId, InstanceId, VpcId};
 use model::discovery::{MapRecord, NamespaceKind};
 use model::{Dep, Index, MapNamespace, MapService, Seq, Task, View};
 use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
@@ -23,6 +27,10 @@ pub(crate) struct ToldNames {
     askers: BTreeMap<Ipv4Addr, AccountId>,
     /// As of which commit an account's names were told, which has some.
     accounts: BTreeMap<AccountId, Seq>,
+    /// The VPCs with addresses of their own in which the host has or had tasks, each with its account.
+    vpcs: BTreeMap<VpcId, AccountId>,
+    /// As `accounts`, of VPCs.
+    told_vpcs: BTreeMap<VpcId, Seq>,
 }
 
 impl ToldNames {
@@ -64,6 +72,7 @@ impl ToldNames {
                 None => self.accounts.remove(account),
             };
         }
+        self.due_in_vpcs(view, &mut told);
         // Where nobody has names, nobody needs to know who asks. Once somebody has, all are told of, those of accounts
         // without names too: or they would be taken for the host's own, or for whoever had their address before.
         if !self.accounts.is_empty() {
@@ -78,11 +87,30 @@ impl ToldNames {
         told
     }
 
+    fn due_in_vpcs(&mut self, view: &View, told: &mut HostNames) {
+        for (vpc, account) in &self.vpcs {
+            let now = view.changed_at(&Dep::All(Index::MapNames(*account)));
+            if now.as_ref() == self.told_vpcs.get(vpc) {
+                continue;
+            }
+            told.vpcs.push(vpc.clone());
+            told.entries.extend(balancers::entries(view, *account, Some(vpc)));
+            match now {
+                Some(now) => self.told_vpcs.insert(vpc.clone(), now),
+                None => self.told_vpcs.remove(vpc),
+            };
+        }
+    }
+
     /// Who asks from a task's address from now on, if that is news. In a VPC with addresses of its own tasks ask by
     /// another one, and theirs may be somebody else's.
     fn note(&mut self, task: &Task) -> Option<Asker> {
-        let interface = task.interface.as_ref().filter(|it| it.own_vpc.is_none())?;
-        let (address, account) = (interface.address, task.scope.account);
+        let (interface, account) = (task.interface.as_ref()?, task.scope.account);
+        if let Some(vpc) = &interface.own_vpc {
+            self.vpcs.insert(vpc.clone(), account);
+            return None;
+        }
+        let address = interface.address;
         let before = self.askers.insert(address, account);
         (before != Some(account)).then_some(Asker { address, account })
     }
@@ -103,6 +131,7 @@ fn entries(view: &View, account: AccountId) -> Vec<NameEntry> {
         let NamespaceKind::PrivateDns { soa_ttl_s, .. } = namespace.kind else { continue };
         let entry = |service| NameEntry {
             account,
+            vpc: None,
             zone: namespace.name.clone(),
             negative_ttl_s: soa_ttl_s,
             service,
@@ -110,6 +139,7 @@ fn entries(view: &View, account: AccountId) -> Vec<NameEntry> {
         all.push(entry(None));
         all.extend(services(view, namespace).map(Some).map(entry));
     }
+    all.extend(balancers::entries(view, account, None));
     all
 }
 
@@ -150,8 +180,8 @@ pub(crate) fn parts(names: HostNames) -> Vec<HostNames> {
     if names.is_empty() {
         return Vec::new();
     }
-    let HostNames { own_account, accounts, entries, askers } = names;
-    let mut parts = vec![HostNames { own_account, accounts, askers, ..HostNames::default() }];
+    let HostNames { own_account, accounts, vpcs, entries, askers } = names;
+    let mut parts = vec![HostNames { own_account, accounts, vpcs, askers, ..HostNames::default() }];
     let mut instances = 0;
     for entry in entries {
         // A namespace and a service count too, though they have no instance.
@@ -293,8 +323,13 @@ mod tests {
             is_healthy: true,
         };
         let service = NamedService { instances: vec![instance; 1_500], ..NamedService::default() };
-        let entry =
-            NameEntry { account, zone: "a".to_owned(), negative_ttl_s: 1, service: Some(service) };
+        let entry = NameEntry {
+            account,
+            vpc: None,
+            zone: "a".to_owned(),
+            negative_ttl_s: 1,
+            service: Some(service),
+        };
         let names =
             HostNames { accounts: vec![account], entries: vec![entry; 5], ..HostNames::default() };
         let all = parts(names.clone());

@@ -95,7 +95,8 @@ impl Reconciler for Orders {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
         } else if let Key::MapNamespace(account, _)
         | Key::MapService(account, _)
-        | Key::MapInstance(account, _) = &change.key
+        | Key::MapInstance(account, _)
+        | Key::ElbBalancer(account, _) = &change.key
         {
             queue.changed(&OrdersKey::Names(*account), change.seq);
         }
