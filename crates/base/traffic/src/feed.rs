@@ -152,6 +152,9 @@ pub struct Interface {
     /// The address that the world knows it by.
     pub public: Option<Ipv4Addr>,
     pub place: Place,
+    /// A load balancer's and no task's: the host that it is on makes it by itself.
+    #[serde(default)]
+    pub is_balancers: bool,
 }
 
 /// On which host an interface is.
@@ -400,6 +403,7 @@ mod tests {
             groups: vec!["sg-00000001".parse().unwrap()],
             public: None,
             place: Place::At([192, 0, 2, 1].into()),
+            is_balancers: false,
         }
     }
 

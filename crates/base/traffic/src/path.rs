@@ -273,6 +273,7 @@ mod tests {
             groups: vec!["sg-00000001".parse().unwrap()],
             public: public.map(Into::into),
             place: Place::Here,
+            is_balancers: false,
         }
     }
 

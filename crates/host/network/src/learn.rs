@@ -123,6 +123,7 @@ impl Worker {
         }
         self.follow_peers(&mut turn.batch);
         self.follow(&mut turn.batch)?;
+        self.follow_balancers(turn);
         self.follow_routers(turn)
     }
 
@@ -135,7 +136,7 @@ impl Worker {
     }
 
     /// A router's VPC; in the host's own network the plane that all default VPCs share.
-    fn own_vpc(&self) -> Option<Vpc> {
+    pub(crate) fn own_vpc(&self) -> Option<Vpc> {
         let plan = self.table.plan();
         let is_it = |vpc: &&Vpc| match &plan.router {
             Some(router) => vpc.id == *router,

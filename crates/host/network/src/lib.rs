@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod addr;
+mod balancers;
 mod dns;
 mod endpoint;
 mod error;
@@ -56,6 +57,7 @@ pub use traffic::feed;
 pub use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 pub use crate::addr::{AddrError, MacAddr};
+pub use crate::balancers::balancer_namespace;
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
 pub use crate::learn::News;

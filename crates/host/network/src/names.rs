@@ -153,8 +153,20 @@ pub struct EndpointId(Arc<str>);
 impl EndpointId {
     pub const LEN_MAX: usize = 128;
 
+    /// What the endpoints of balancers' interfaces are called; no task is called so.
+    const OF_BALANCERS: &str = "balancer.";
+
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub(crate) fn of_balancer(eni: &longshore_types::EniId) -> Self {
+        Self(format!("{}{eni}", Self::OF_BALANCERS).into())
+    }
+
+    /// Whether it is the interface of a balancer, which is there because the region tells of it.
+    pub(crate) fn is_balancers(&self) -> bool {
+        self.0.starts_with(Self::OF_BALANCERS)
     }
 }
 

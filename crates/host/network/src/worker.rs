@@ -174,7 +174,9 @@ impl Worker {
             Command::Reconcile { keep, reply } => {
                 let before = self.endpoints.len();
                 let of_routers = self.reconcile_routers(&keep);
-                let goes = |it: &Endpoint| !keep.contains(&it.id) && !it.is_router();
+                let goes = |it: &Endpoint| {
+                    !(keep.contains(&it.id) || it.is_router() || it.id.is_balancers())
+                };
                 let outcome = self.remove(turn, goes).and(of_routers);
                 let kept = self.endpoints.len();
                 info!(kept, removed = before - kept, "network reconciled");
@@ -273,6 +275,19 @@ impl Worker {
             return self.attached_already(known, &wanted).map(|attached| (attached, false));
         }
         self.attach(turn, id, |prepared| Endpoint::of_eni(id.clone(), spec, prepared.link.clone()))
+    }
+
+    /// As [`Self::attach_eni`], where nobody waits for it.
+    pub(crate) fn attach_unasked(
+        &mut self,
+        turn: &mut Turn,
+        id: &EndpointId,
+        spec: &EniSpec,
+    ) -> Result<(), NetworkError> {
+        let (attached, is_new) = self.attach_eni(turn, id, spec)?;
+        let (reply, _) = oneshot::channel();
+        turn.pending.push(Pending::Attached { attached, is_new, id: id.clone(), reply });
+        Ok(())
     }
 
     fn attach_bridge(

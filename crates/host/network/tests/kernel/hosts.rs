@@ -97,6 +97,7 @@ fn interface(last: u8, groups: &[&str], place: Place) -> Item {
         groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
         public: None,
         place,
+        is_balancers: false,
     })
 }
 

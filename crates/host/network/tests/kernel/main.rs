@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod balancers;
 mod groups;
 mod hosts;
 mod life;

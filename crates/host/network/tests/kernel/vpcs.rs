@@ -38,6 +38,17 @@ fn digit(vpc: &str) -> char {
     vpc.chars().last().unwrap()
 }
 
+/// An ACL that lets everything pass.
+pub(crate) fn open_acl(vpc: &longshore_types::VpcId) -> NetworkAcl {
+    let all = || vec![entry(100, true, Traffic::All, "0.0.0.0/0")];
+    NetworkAcl {
+        id: "acl-00000001".parse().unwrap(),
+        vpc: vpc.clone(),
+        ingress: all(),
+        egress: all(),
+    }
+}
+
 impl Told {
     fn vpc(mut self, id: &str) -> Self {
         let id: longshore_types::VpcId = id.parse().unwrap();
@@ -110,6 +121,7 @@ impl Told {
             groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
             public: public.map(Into::into),
             place: Place::Here,
+            is_balancers: false,
         }));
         self
     }
