@@ -1,7 +1,8 @@
 //! What a host is told of VPCs: a function from the rows to the copy that its agent should have.
 //!
 //! One without an interface in a VPC needs to know nothing of it and is told nothing. Of the default VPC's interfaces a
-//! host without an address among the hosts is not told either: it reaches no other, and its own it knows.
+//! host without an address among the hosts is not told either: it reaches no other, and its own it knows. The interfaces
+//! of balancers are on the region's own machine, where their process is, and are made there because they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
 use model::instance::{Instance, InstanceStatus, UNDERLAY_ATTRIBUTE};
 use model::network::Network;
-use model::vpc::{AddressPlanId, InterfaceId, region_account};
+use model::vpc::{AddressPlanId, InterfaceId, InterfaceUser, region_account};
 use model::{View, vpc};
 use plan::network_feed;
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
@@ -20,10 +21,37 @@ pub(crate) fn underlay(instance: &Instance) -> Option<Ipv4Addr> {
     instance.attributes.get(UNDERLAY_ATTRIBUTE)?.as_deref()?.parse().ok()
 }
 
-/// What the host of an instance must know.
-pub(crate) fn feed_of(view: &View, region: &RegionName, id: InstanceId) -> Feed {
+/// The instance on whose host the interfaces of balancers are, if there are balancers: of those of the region's own
+/// machine the one that is connected, or came last.
+pub(crate) fn home_of_balancers(
+    view: &View,
+    is_own: impl Fn(&Instance) -> bool,
+) -> Option<InstanceId> {
+    view.elb_balancers.iter().next()?;
+    let own = view.instances.iter().filter(|row| row.status < InstanceStatus::Inactive);
+    let latest = own
+        .filter(|row| is_own(row))
+        .max_by_key(|row| (row.agent.connected, row.registered_at, row.id));
+    latest.map(|row| row.id)
+}
+
+/// What the host of an instance must know. `home` is that of the balancers.
+pub(crate) fn feed_of(
+    view: &View,
+    region: &RegionName,
+    id: InstanceId,
+    home: Option<InstanceId>,
+) -> Feed {
     let is_routed = view.instance_of_any(id).is_some_and(|row| underlay(row).is_some());
     let (mut is_in_default, mut own) = (false, BTreeSet::new());
+    let has_balancers = home == Some(id);
+    let mut has_balancers_in_default = false;
+    for row in view.elb_balancers.iter().filter(|_| has_balancers) {
+        match view.vpcs.get(row.scope.account, &row.vpc) {
+            Some(_) => drop(own.insert((row.scope.account, &row.vpc))),
+            None => has_balancers_in_default = true,
+        }
+    }
     for task in view.tasks_on_instance(id) {
         match task.interface.as_ref().map(|interface| &interface.own_vpc) {
             Some(Some(vpc)) => drop(own.insert((task.scope.account, vpc))),
@@ -32,17 +60,41 @@ pub(crate) fn feed_of(view: &View, region: &RegionName, id: InstanceId) -> Feed 
         }
     }
     let mut feed = Feed::default();
-    if own.is_empty() && !(is_routed && is_in_default) {
+    let is_in_plane = is_routed && (is_in_default || has_balancers_in_default);
+    if own.is_empty() && !is_in_plane && !has_balancers_in_default {
         return feed;
     }
-    let places = places(view, id, is_routed);
-    if is_routed && is_in_default {
-        default_plane(view, region, &places).into_iter().flatten().for_each(|item| feed.put(item));
+    let places = Places { instances: places(view, id, is_routed), home };
+    if is_in_plane || has_balancers_in_default {
+        let is_told = |row: &vpc::Interface| is_in_plane || row.task().is_none();
+        let items = default_plane(view, region, &places, is_told);
+        items.into_iter().flatten().for_each(|item| feed.put(item));
     }
     for (account, vpc) in own {
         own_vpc(view, region, account, vpc, &places).for_each(|item| feed.put(item));
     }
     feed
+}
+
+/// Where interfaces are that a host can reach.
+struct Places {
+    instances: BTreeMap<InstanceId, Place>,
+    /// Of the balancers' interfaces.
+    home: Option<InstanceId>,
+}
+
+impl Places {
+    fn of(&self, view: &View, row: &vpc::Interface) -> Option<Place> {
+        let instance = match row.task() {
+            Some(task) => view.tasks.get(row.owner.account, &task)?.instance?,
+            None => self.home.filter(|_| is_balancers(row))?,
+        };
+        self.instances.get(&instance).copied()
+    }
+}
+
+pub(crate) fn is_balancers(row: &vpc::Interface) -> bool {
+    matches!(row.user, InterfaceUser::Balancer { .. })
 }
 
 /// Where interfaces are that a host can reach.
@@ -59,7 +111,8 @@ fn places(view: &View, here: InstanceId, is_routed: bool) -> BTreeMap<InstanceId
 fn default_plane(
     view: &View,
     region: &RegionName,
-    places: &BTreeMap<InstanceId, Place>,
+    places: &Places,
+    is_told: impl Fn(&vpc::Interface) -> bool,
 ) -> Option<impl Iterator<Item = Item>> {
     let plan = view.address_plans.get(region_account(), &AddressPlanId)?;
     let id = plan.shared_vpc(region);
@@ -73,6 +126,7 @@ fn default_plane(
     };
     let shared = view.interfaces.iter().take_while(|row| !row.is_apart);
     let interfaces: Vec<Item> = shared
+        .filter(|row| is_told(row))
         .filter_map(|row| Some(Item::Interface(interface(view, row, &id, places)?)))
         .collect();
     Some([Item::Vpc(vpc)].into_iter().chain(interfaces))
@@ -84,7 +138,7 @@ fn own_vpc(
     region: &RegionName,
     account: AccountId,
     vpc: &VpcId,
-    places: &BTreeMap<InstanceId, Place>,
+    places: &Places,
 ) -> impl Iterator<Item = Item> {
     let items = network_feed::items_of(&Network::new(view, account, region), vpc);
     let interfaces = apart(view, Some(vpc)).take_while(|row| row.vpc == *vpc);
@@ -110,14 +164,8 @@ pub(crate) fn instances_in_own_vpcs(view: &View) -> BTreeSet<InstanceId> {
     tasks.collect()
 }
 
-fn interface(
-    view: &View,
-    row: &vpc::Interface,
-    vpc: &VpcId,
-    places: &BTreeMap<InstanceId, Place>,
-) -> Option<Interface> {
-    let task = view.tasks.get(row.owner.account, &row.task()?)?;
-    let place = *places.get(&task.instance?)?;
+fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) -> Option<Interface> {
+    let place = places.of(view, row)?;
     Some(Interface {
         id: row.eni.clone(),
         vpc: vpc.clone(),
@@ -126,6 +174,7 @@ fn interface(
         groups: row.security_groups.clone(),
         public: view.public_address_of(row),
         place,
+        is_balancers: is_balancers(row),
     })
 }
 
@@ -133,19 +182,22 @@ fn interface(
 mod tests {
     use control::testing::rows::{instance, task};
     use longshore_types::{EniId, Timestamp};
-    use model::vpc::{AddressPlan, InterfaceUser};
-    use model::{Row, Seq, Task};
+    use model::elb::BalancerKind;
+    use model::network::{VpcBlock, VpcRow};
+    use model::vpc::AddressPlan;
+    use model::{ElbBalancer, Row, Seq, Task};
 
     use super::*;
 
     struct World {
         view: View,
         seq: u64,
+        home: Option<InstanceId>,
     }
 
     impl World {
         fn new() -> Self {
-            let mut world = Self { view: View::default(), seq: 0 };
+            let mut world = Self { view: View::default(), seq: 0, home: None };
             let block = "172.31.0.0/16".parse().unwrap();
             world.put(AddressPlan { block, bridge: None, seed: 7 });
             world
@@ -202,7 +254,7 @@ mod tests {
         }
 
         fn told(&self, id: InstanceId) -> BTreeMap<Ipv4Addr, Place> {
-            let feed = feed_of(&self.view, &"eu-north-1".parse().unwrap(), id);
+            let feed = feed_of(&self.view, &"eu-north-1".parse().unwrap(), id, self.home);
             assert_eq!(feed.oddities(), []);
             feed.interfaces.values().map(|it| (it.address, it.place)).collect()
         }
@@ -238,7 +290,7 @@ mod tests {
         world.task(15, two);
         let region = "eu-north-1".parse().unwrap();
         let told = |id| -> BTreeMap<u8, Place> {
-            let feed = feed_of(&world.view, &region, id);
+            let feed = feed_of(&world.view, &region, id, None);
             feed.interfaces.values().map(|it| (it.address.octets()[3], it.place)).collect()
         };
         let at = |last| Place::At(Ipv4Addr::new(192, 0, 2, last));
@@ -247,5 +299,83 @@ mod tests {
         assert_eq!(told(two), all, "a host without an address among them is reached by none");
         assert_eq!(told(alone), [(14, Place::Here)].into());
         assert_eq!(instances_in_own_vpcs(&world.view), [one, two, alone].into());
+    }
+
+    #[test]
+    fn the_interfaces_of_balancers_are_on_the_regions_own_machine_and_told_to_those_who_reach_it() {
+        let mut world = World::new();
+        let own = world.host(1, Some("192.0.2.1"));
+        let other = world.host(2, Some("192.0.2.2"));
+        let strange = world.host(3, Some("192.0.2.3"));
+        let (default, apart) = ("vpc-12345678", "vpc-0000000a");
+        for (number, vpc) in [(21, default), (22, apart)] {
+            let is_apart = vpc == apart;
+            let balancer = balancer(number, vpc);
+            world.put(vpc::Interface {
+                address: Ipv4Addr::new(172, 31, 0, number),
+                eni: format!("eni-000000{number:02x}").parse().unwrap(),
+                owner: balancer.scope.clone(),
+                user: InterfaceUser::Balancer { balancer: balancer.path() },
+                vpc: vpc.parse().unwrap(),
+                subnet: "subnet-12345678".parse().unwrap(),
+                security_groups: vec![],
+                zone: "eu-north-1a".to_owned(),
+                mac: String::new(),
+                assign_public_ip: false,
+                created_at: Timestamp(0),
+                is_apart,
+            });
+            world.put(balancer);
+        }
+        world.put(vpc_row(apart));
+        assert_eq!(home_of_balancers(&world.view, |row| row.id == own), Some(own));
+        assert_eq!(home_of_balancers(&world.view, |_| false), None);
+        world.task(12, other);
+        world.task_in(Some(apart), 13, other);
+        world.home = Some(own);
+        let [a, b, c, d] = [21, 22, 12, 13].map(|last| Ipv4Addr::new(172, 31, 0, last));
+        let at = |last| Place::At(Ipv4Addr::new(192, 0, 2, last));
+        let here = Place::Here;
+        assert_eq!(world.told(own), [(a, here), (b, here), (c, at(2)), (d, at(2))].into());
+        assert_eq!(world.told(other), [(a, at(1)), (b, at(1)), (c, here), (d, here)].into());
+        assert!(world.told(strange).is_empty());
+        let told = feed_of(&world.view, &"eu-north-1".parse().unwrap(), own, Some(own));
+        let of_balancers = told.interfaces.values().filter(|it| it.is_balancers);
+        assert_eq!(of_balancers.count(), 2);
+    }
+
+    fn vpc_row(id: &str) -> VpcRow {
+        let association = "vpc-cidr-assoc-00000001".parse().unwrap();
+        VpcRow {
+            account: task(1).scope.account,
+            id: id.parse().unwrap(),
+            first: VpcBlock { association, block: "172.31.0.0/16".parse().unwrap() },
+            secondary: vec![],
+            dns_support: true,
+            dns_hostnames: true,
+            dhcp_options: None,
+            main_table: "rtb-00000001".parse().unwrap(),
+            main_association: "rtbassoc-00000001".parse().unwrap(),
+            default_acl: "acl-00000001".parse().unwrap(),
+            default_group: "sg-00000001".parse().unwrap(),
+            is_default: false,
+        }
+    }
+
+    fn balancer(number: u8, vpc: &str) -> ElbBalancer {
+        ElbBalancer {
+            scope: task(1).scope.clone(),
+            kind: BalancerKind::Application,
+            name: format!("web{number}"),
+            digits: format!("{number:016x}"),
+            dns_number: 1,
+            is_internal: true,
+            vpc: vpc.parse().unwrap(),
+            zones: vec![],
+            security_groups: vec![],
+            attributes: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            created_at: Timestamp(0),
+        }
     }
 }

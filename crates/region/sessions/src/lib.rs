@@ -30,7 +30,7 @@ use control::reconcile::Driver;
 use control::{Control, Documents};
 use ecs_api as api;
 use longshore_types::{InstanceId, TaskId};
-use model::Instance;
+use model::{Instance, View};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -96,6 +96,11 @@ impl Sessions {
     pub(crate) fn notify_spread(&self) {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.values().filter(|open| open.is_spread).for_each(|open| open.wake.notify_one());
+    }
+
+    /// On which host the interfaces of balancers are.
+    pub(crate) fn home_of_balancers(&self, view: &View) -> Option<InstanceId> {
+        feed::home_of_balancers(view, |row| self.control.access.is_of_own_machine(row))
     }
 
     /// Ends every session with "going away", so that agents reconnect at once.

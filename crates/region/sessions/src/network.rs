@@ -51,12 +51,13 @@ pub(crate) struct Part {
 }
 
 impl Told {
-    /// What the instance's agent must hear before it is sent `next`. At first all that concerns the instance.
+    /// What the instance's agent must hear before it is sent `next`. At first all that concerns the instance. `home` is
+    /// where balancers' interfaces are.
     pub(crate) fn due(
         &mut self,
         view: &View,
         region: &RegionName,
-        instance: InstanceId,
+        (instance, home): (InstanceId, Option<InstanceId>),
         next: &[&Task],
     ) -> Option<News> {
         let is_whole = !self.is_begun;
@@ -70,6 +71,11 @@ impl Told {
         }
         for task in next {
             self.add(view, task, &mut changed);
+        }
+        if home == Some(instance) {
+            for row in view.elb_balancers.iter() {
+                self.add_groups(view, row.scope.account, &row.security_groups, &mut changed);
+            }
         }
         // Of a group that is gone nobody has an interface any more.
         self.groups.retain(|(account, id), told| {
@@ -85,7 +91,7 @@ impl Told {
         });
         self.is_begun = true;
         let groups = changed;
-        let feed = feed_of(view, region, instance);
+        let feed = feed_of(view, region, instance, home);
         let network = self.feed.change_to(&feed);
         self.feed = feed;
         let names = self.names.due(view, instance, next, is_whole);
@@ -95,8 +101,18 @@ impl Told {
     }
 
     fn add(&mut self, view: &View, task: &Task, changed: &mut Vec<SecurityGroup>) {
-        let account = task.scope.account;
-        for id in task.interface.iter().flat_map(|interface| &interface.security_groups) {
+        let groups = task.interface.iter().flat_map(|interface| &interface.security_groups);
+        self.add_groups(view, task.scope.account, groups, changed);
+    }
+
+    fn add_groups<'g>(
+        &mut self,
+        view: &View,
+        account: AccountId,
+        groups: impl IntoIterator<Item = &'g SecurityGroupId>,
+        changed: &mut Vec<SecurityGroup>,
+    ) {
+        for id in groups {
             let key = (account, id.clone());
             if self.groups.contains_key(&key) {
                 continue;
@@ -191,23 +207,23 @@ mod tests {
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let region: RegionName = "eu-north-1".parse().unwrap();
         let mut told = Told::default();
-        let first = told.due(&view, &region, instance, &[]).unwrap();
+        let first = told.due(&view, &region, (instance, None), &[]).unwrap();
         assert!(
             first.is_whole && first.groups.is_empty(),
             "that there is nothing is news at first"
         );
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
-        let news = told.due(&view, &region, instance, &[&task]).unwrap();
+        let news = told.due(&view, &region, (instance, None), &[&task]).unwrap();
         assert!(!news.is_whole);
         assert_eq!(news.groups, [SecurityGroup::default_rules(group.clone())]);
-        assert_eq!(told.due(&view, &region, instance, &[&task]), None);
+        assert_eq!(told.due(&view, &region, (instance, None), &[&task]), None);
         let whole = view.security_group(task.scope.account, &group).unwrap();
         view.put(Seq(2), &Row::from(GroupRow { revision: 1, ..whole.group }));
-        let news = told.due(&view, &region, instance, &[]).unwrap();
+        let news = told.due(&view, &region, (instance, None), &[]).unwrap();
         assert_eq!(news.groups, [SecurityGroup::closed(group)], "its rules are no rows");
-        assert_eq!(told.due(&view, &region, instance, &[&task]), None);
+        assert_eq!(told.due(&view, &region, (instance, None), &[&task]), None);
         told.begin_again();
-        assert!(told.due(&view, &region, instance, &[&task]).unwrap().is_whole);
+        assert!(told.due(&view, &region, (instance, None), &[&task]).unwrap().is_whole);
     }
 
     #[test]

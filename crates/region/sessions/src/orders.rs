@@ -13,7 +13,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
-use crate::feed::instances_in_own_vpcs;
+use crate::feed::{instances_in_own_vpcs, is_balancers};
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
@@ -89,7 +89,7 @@ impl Reconciler for Orders {
             } else if self.sessions.are_spread() {
                 queue.changed(&OrdersKey::Plane, change.seq);
             }
-        } else if is_of_own_vpc(&change.key) {
+        } else if is_of_own_vpc(&change.key) || matches!(&change.key, Key::ElbBalancer(..)) {
             queue.changed(&OrdersKey::OwnVpcs, change.seq);
         } else if let Key::SecurityGroup(account, id) = &change.key {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
@@ -116,7 +116,8 @@ impl Reconciler for Orders {
                 OrdersKey::Instance(id) => sessions.retire(id),
                 OrdersKey::EndedTask(id) => sessions.forget(id),
                 OrdersKey::Group(account, id) => {
-                    for instance in instances_of_group(&view, account, &id) {
+                    let home = sessions.home_of_balancers(&view);
+                    for instance in instances_of_group(&view, account, &id, home) {
                         sessions.notify(instance);
                     }
                 }
@@ -131,7 +132,8 @@ impl Reconciler for Orders {
                     return Ok(rest(&sessions, &view));
                 }
                 OrdersKey::OwnVpcs => {
-                    for instance in instances_in_own_vpcs(&view) {
+                    let home = sessions.home_of_balancers(&view);
+                    for instance in instances_in_own_vpcs(&view).into_iter().chain(home) {
                         sessions.notify(instance);
                     }
                     return Ok(rest(&sessions, &view));
@@ -162,17 +164,21 @@ fn is_of_own_vpc(key: &Key) -> bool {
     )
 }
 
-/// The instances on which a task's interface has the group.
+/// The instances on which an interface has the group: a task's, or a balancer's.
 fn instances_of_group(
     view: &View,
     account: AccountId,
     group: &SecurityGroupId,
+    home: Option<InstanceId>,
 ) -> BTreeSet<InstanceId> {
     let interfaces = view.members(&Index::GroupInterfaces(account, group.clone()));
     let instances = interfaces.filter_map(|key| {
         let Key::Interface(owner, address) = key else { return None };
         let interface = view.interfaces.get(*owner, address)?;
-        view.tasks.get(account, &interface.task()?)?.instance
+        match interface.task() {
+            Some(task) => view.tasks.get(account, &task)?.instance,
+            None => home.filter(|_| is_balancers(interface)),
+        }
     });
     instances.collect()
 }

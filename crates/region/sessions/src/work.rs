@@ -403,7 +403,8 @@ impl Session<'_> {
         let running = due.iter().filter(|(_, order)| *order == Order::Run);
         let next: Vec<&Task> = running.map(|(task, _)| *task).collect();
         let region = &self.sessions.control.config.region;
-        let Some(news) = self.network.due(view, region, self.instance.id, &next) else {
+        let home = self.sessions.home_of_balancers(view);
+        let Some(news) = self.network.due(view, region, (self.instance.id, home), &next) else {
             return Ok(false);
         };
         let (version, is_whole) = (news.version.0, news.is_whole);
