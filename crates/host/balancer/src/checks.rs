@@ -103,7 +103,7 @@ async fn attend(
                     }
                     let started = Instant::now();
                     let Ok(_place) = room.acquire().await else { return started };
-                    let outcome = check(&shared, &now.group, target.address).await;
+                    let outcome = check(&shared, &now.group, &target).await;
                     let at = shared.clock.now();
                     if target.checked(outcome, &now.group.health, at)
                         && live::is_cut_when_unhealthy(&now.group)
@@ -134,19 +134,24 @@ async fn attend(
 }
 
 /// One check.
-async fn check(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Outcome {
+async fn check(shared: &Shared, group: &TargetGroup, target: &LiveTarget) -> Outcome {
     let check = &group.health;
     let address = match check.port {
-        CheckPort::Traffic => address,
-        CheckPort::Port(port) => SocketAddr::new(address.ip(), port),
+        CheckPort::Traffic => target.address,
+        CheckPort::Port(port) => SocketAddr::new(target.address.ip(), port),
     };
     let time = Duration::from_secs(u64::from(check.timeout_s.max(1)));
-    timeout(time, probe(shared, group, address)).await.unwrap_or(Outcome::TimedOut)
+    timeout(time, probe(shared, group, target, address)).await.unwrap_or(Outcome::TimedOut)
 }
 
-async fn probe(shared: &Shared, group: &TargetGroup, address: SocketAddr) -> Outcome {
+async fn probe(
+    shared: &Shared,
+    group: &TargetGroup,
+    target: &LiveTarget,
+    address: SocketAddr,
+) -> Outcome {
     let check = &group.health;
-    let Ok(stream) = pool::connect(address).await else { return Outcome::Failed };
+    let Ok(stream) = target.connect(address).await else { return Outcome::Failed };
     let is_h2 = group.version != ProtocolVersion::Http1;
     match check.protocol {
         CheckProtocol::Tcp => Outcome::Passed,

@@ -11,7 +11,7 @@ use routing::{REPORT_INTERVAL_MS, Report, Table, Update};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::limits::{READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
+use crate::limits::{MISSING_WAIT, READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
 use crate::listen::Listeners;
 use crate::live::Snapshot;
 use crate::shared::Shared;
@@ -71,7 +71,9 @@ pub(crate) async fn follow(
     // counts its versions from the beginning.
     let mut known = 0;
     loop {
-        let read = timeout(READ_WAIT * 2, feed.read(known, READ_WAIT)).await;
+        // An address or an interface may come to this machine, or a port become free.
+        let wait = if listeners.is_missing_some(&table) { MISSING_WAIT } else { READ_WAIT };
+        let read = timeout(READ_WAIT * 2, feed.read(known, wait)).await;
         let update = match read {
             Ok(Ok(update)) => update,
             Ok(Err(error)) => {
@@ -89,7 +91,6 @@ pub(crate) async fn follow(
         }
         is_away = false;
         if update == Update::Unchanged {
-            // An address may have come to this machine, or a port become free.
             if listeners.is_missing_some(&table) {
                 listeners.follow(&table).await;
             }
@@ -112,7 +113,8 @@ pub(crate) async fn follow(
 /// Serves by a table from now on.
 pub(crate) async fn apply(shared: &Arc<Shared>, listeners: &Listeners, table: &Table) {
     let before = Arc::clone(&shared.snapshot.borrow());
-    let next = Snapshot::new(table, &before, shared.clock.as_ref(), &shared.changed);
+    let next =
+        Snapshot::new(table, &before, shared.clock.as_ref(), &shared.changed, &shared.sockets);
     shared.snapshot.send_replace(Arc::new(next));
     listeners.follow(table).await;
     shared.changed.notify_one();

@@ -19,6 +19,7 @@ mod live;
 mod log;
 mod pool;
 mod shared;
+mod sockets;
 mod target;
 mod tcp;
 #[cfg(test)]
@@ -41,12 +42,14 @@ use tracing::info;
 
 pub use feed::{Feed, FeedError};
 pub use listen::{Listening, listening};
+pub use sockets::Interfaces;
 
 use crate::feed::Saved;
 use crate::http::CookieKey;
 use crate::limits::GRACE_MAX;
 use crate::listen::Listeners;
 use crate::shared::Shared;
+use crate::sockets::Sockets;
 
 /// How a balancer's process is set up.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct Config {
     pub node: String,
     /// The machine's own address, at which internet-facing balancers are reached.
     pub local: IpAddr,
+    /// Where the interfaces of balancers are on this machine.
+    pub interfaces: Arc<dyn Interfaces>,
 }
 
 /// Serves until `ended`, then finishes what is open.
@@ -75,7 +80,8 @@ pub async fn run(
     let key = cookie_key(&config, ids.as_ref())?;
     let (logs, writer) =
         log::channel(config.logs_dir.clone(), config.region.clone(), Arc::clone(&clock));
-    let shared = Arc::new(Shared::new(clock, ids, key, logs));
+    let sockets = Sockets::start(Arc::clone(&config.interfaces))?;
+    let shared = Arc::new(Shared::new(clock, ids, key, logs, sockets));
     let state_dir = config.state_dir.clone();
     let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
     let saved = Saved(config.state_dir.join("table.json"));

@@ -40,6 +40,8 @@ pub const GRACE_MAX: Duration = Duration::from_secs(15);
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// How long the region may let a read of the table wait.
 pub const READ_WAIT: Duration = Duration::from_secs(20);
+/// The same while a socket is missing, which may come to be there at any moment.
+pub const MISSING_WAIT: Duration = Duration::from_millis(500);
 /// How long after a failed read or report the next one waits.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Changes of what is reported within this time go out together.

@@ -11,9 +11,8 @@ use std::time::Duration;
 use files::whole::{self, Durability};
 use futures_util::FutureExt as _;
 use longshore_types::Chain;
-use routing::{ListenerId, ListenerProtocol, Scheme, Table};
+use routing::{InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,6 +24,7 @@ use crate::http::connection::{Client, Times, serve};
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::LiveListener;
 use crate::shared::Shared;
+use crate::sockets::Transport;
 use crate::tcp;
 use crate::tls::TlsFacts;
 use crate::udp;
@@ -37,15 +37,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// At an interface of the balancer.
-    Interface(ListenerId, Transport, IpAddr, u16),
+    Interface(ListenerId, Transport, InterfaceRef, SocketAddr),
     /// At this machine's own address, at the listener's port if it is free.
     Local(ListenerId, Transport, u16),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Transport {
-    Stream,
-    Datagram,
 }
 
 /// An open socket that is not yet served.
@@ -84,6 +78,8 @@ pub(crate) struct Listeners {
     /// Where it is remembered which port was chosen for which listener, and said what is reached where.
     state_dir: PathBuf,
     open: Mutex<BTreeMap<Place, Open>>,
+    /// What the files say.
+    saved: Mutex<BTreeMap<&'static str, Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -105,7 +101,7 @@ impl Open {
 
 impl Listeners {
     pub(crate) fn new(shared: Arc<Shared>, local: IpAddr, state_dir: PathBuf) -> Self {
-        Self { shared, local, state_dir, open: Mutex::default() }
+        Self { shared, local, state_dir, open: Mutex::default(), saved: Mutex::default() }
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
@@ -126,7 +122,7 @@ impl Listeners {
         }
         let mut remembered = self.remembered();
         for place in missing {
-            match self.open(&place, &remembered) {
+            match self.open(&place, &remembered).await {
                 Ok((address, socket)) => {
                     info!(listener = %place.listener(), %address, "listening");
                     if let Place::Local(listener, ..) = &place {
@@ -140,11 +136,10 @@ impl Listeners {
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                     open.insert(place, Open { address, stop, work });
                 }
-                // No interface of this machine has the address, at least not yet. It is not taken in advance: whoever
-                // listens on all addresses of the machine, such as sshd or the region, would find the port taken.
+                // The interface is not on this machine, at least not yet.
                 Err(error)
                     if matches!(place, Place::Interface(..))
-                        && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                        && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
                 }
@@ -185,14 +180,14 @@ impl Listeners {
             .collect()
     }
 
-    fn open(
+    async fn open(
         &self,
         place: &Place,
         remembered: &BTreeMap<ListenerId, u16>,
     ) -> io::Result<(SocketAddr, Bound)> {
         match place {
-            Place::Interface(_, transport, address, port) => {
-                bind(*transport, SocketAddr::new(*address, *port))
+            Place::Interface(_, transport, interface, address) => {
+                self.bind(*transport, Some(interface), *address).await
             }
             Place::Local(listener, transport, port) => {
                 let kept = remembered.get(listener).copied();
@@ -200,12 +195,36 @@ impl Listeners {
                 let ports = kept.into_iter().chain([*port, 0]);
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
                 for port in ports {
-                    match bind(*transport, SocketAddr::new(self.local, port)) {
+                    match self.bind(*transport, None, SocketAddr::new(self.local, port)).await {
                         Ok(bound) => return Ok(bound),
                         Err(error) => last = error,
                     }
                 }
                 Err(last)
+            }
+        }
+    }
+
+    async fn bind(
+        &self,
+        transport: Transport,
+        by: Option<&InterfaceRef>,
+        address: SocketAddr,
+    ) -> io::Result<(SocketAddr, Bound)> {
+        let socket = self.shared.sockets.open(by, transport, address).await?;
+        match transport {
+            Transport::Stream => {
+                // Connections of a process before this one may still be ending.
+                socket.set_reuse_address(true)?;
+                socket.bind(&address.into())?;
+                socket.listen(BACKLOG)?;
+                let listener = TcpListener::from_std(socket.into())?;
+                Ok((listener.local_addr()?, Bound::Stream(listener)))
+            }
+            Transport::Datagram => {
+                socket.bind(&address.into())?;
+                let socket = UdpSocket::from_std(socket.into())?;
+                Ok((socket.local_addr()?, Bound::Datagram(socket)))
             }
         }
     }
@@ -235,12 +254,20 @@ impl Listeners {
             .collect()
     }
 
-    async fn save(&self, name: &str, what: &impl serde::Serialize) {
+    async fn save(&self, name: &'static str, what: &impl serde::Serialize) {
         let Ok(text) = serde_json::to_vec(what) else { return };
+        let before = {
+            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            saved.insert(name, text.clone())
+        };
+        if before.as_ref() == Some(&text) {
+            return;
+        }
         let path = self.state_dir.join(name);
         let write = move || whole::write(&path, &text, Durability::DiesWithTheMachine);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
             warn!(error = %Chain(&error), "what is listened at could not be saved");
+            self.saved.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         }
     }
 }
@@ -259,8 +286,10 @@ fn places(table: &Table) -> Vec<Place> {
         for listener in &balancer.listeners {
             let (id, port) = (&listener.id, listener.port);
             for transport in transports(listener.protocol) {
-                let at = |address| Place::Interface(id.clone(), *transport, address, port);
-                places.extend(balancer.interfaces.iter().map(|interface| at(interface.address)));
+                places.extend(balancer.interfaces.iter().map(|interface| {
+                    let address = SocketAddr::new(interface.address, port);
+                    Place::Interface(id.clone(), *transport, interface.reference(), address)
+                }));
                 if balancer.scheme == Scheme::InternetFacing {
                     places.push(Place::Local(id.clone(), *transport, port));
                 }
@@ -278,30 +307,6 @@ fn transports(protocol: ListenerProtocol) -> &'static [Transport] {
         | ListenerProtocol::Tls => &[Transport::Stream],
         ListenerProtocol::Udp => &[Transport::Datagram],
         ListenerProtocol::TcpUdp => &[Transport::Stream, Transport::Datagram],
-    }
-}
-
-fn bind(transport: Transport, address: SocketAddr) -> io::Result<(SocketAddr, Bound)> {
-    let (kind, protocol) = match transport {
-        Transport::Stream => (Type::STREAM, Protocol::TCP),
-        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
-    };
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    socket.set_nonblocking(true)?;
-    match transport {
-        Transport::Stream => {
-            // Connections of a process before this one may still be ending.
-            socket.set_reuse_address(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            let listener = TcpListener::from_std(socket.into())?;
-            Ok((listener.local_addr()?, Bound::Stream(listener)))
-        }
-        Transport::Datagram => {
-            socket.bind(&address.into())?;
-            let socket = UdpSocket::from_std(socket.into())?;
-            Ok((socket.local_addr()?, Bound::Datagram(socket)))
-        }
     }
 }
 

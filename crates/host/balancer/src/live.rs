@@ -16,6 +16,7 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
 use crate::tls;
 
@@ -55,6 +56,7 @@ impl Snapshot {
         before: &Self,
         clock: &dyn Clock,
         changed: &Arc<Notify>,
+        sockets: &Sockets,
     ) -> Self {
         let now = clock.now();
         let groups: BTreeMap<_, _> = table
@@ -62,7 +64,7 @@ impl Snapshot {
             .values()
             .map(|group| {
                 let old = before.groups.get(&group.id).map(Arc::as_ref);
-                (group.id.clone(), Arc::new(LiveGroup::new(group, old, now, changed)))
+                (group.id.clone(), Arc::new(LiveGroup::new(group, old, (now, changed), sockets)))
             })
             .collect();
         for old in before.groups.values() {
@@ -73,7 +75,7 @@ impl Snapshot {
                 });
                 if !is_kept {
                     // Deregistered for good: its delay is over.
-                    target.follow(TargetState::Unused);
+                    target.follow_state(TargetState::Unused);
                     if old.is_cut_at_the_end() {
                         target.cut();
                     }
@@ -156,7 +158,12 @@ impl LiveListener {
 }
 
 impl LiveGroup {
-    fn new(group: &TargetGroup, old: Option<&Self>, now: Timestamp, changed: &Arc<Notify>) -> Self {
+    fn new(
+        group: &TargetGroup,
+        old: Option<&Self>,
+        (now, changed): (Timestamp, &Arc<Notify>),
+        sockets: &Sockets,
+    ) -> Self {
         let live = |target: &routing::Target| {
             let kept = old.and_then(|old| {
                 old.targets.iter().map(|(kept, _)| kept).find(|kept| {
@@ -166,13 +173,13 @@ impl LiveGroup {
             });
             let live = match kept {
                 Some(kept) => {
-                    kept.follow(target.state);
+                    kept.follow(target);
                     Arc::clone(kept)
                 }
                 None => {
                     let (id, changed) = (group.id.clone(), Arc::clone(changed));
                     changed.notify_one();
-                    Arc::new(LiveTarget::new(id, target, now, changed))
+                    Arc::new(LiveTarget::new(id, target, now, changed, sockets.clone()))
                 }
             };
             (live, target.state)

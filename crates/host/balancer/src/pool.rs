@@ -1,7 +1,6 @@
 //! Connections to one target: opened when wanted, kept for the next request, noticed when they end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::client::conn::{http1, http2};
@@ -16,7 +15,7 @@ use crate::limits::{
     ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT_MAX, HEADERS_MAX, IDLE_CONNECTION_AGE_MAX,
     IDLE_CONNECTIONS_MAX,
 };
-use crate::target::{Lease, until_cut};
+use crate::target::{Lease, LiveTarget, until_cut};
 
 pub(crate) type Http1 = http1::SendRequest<RequestBody>;
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
@@ -93,25 +92,8 @@ pub(crate) enum ConnectError {
     Http(#[source] hyper::Error),
 }
 
-/// Connects to a target. What listens on this machine's own addresses is no target, but for what instances publish, which
-/// is reached by loopback.
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    // Both ends have one address on one machine only.
-    if is_own(address, stream.local_addr()?) {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    Ok(stream)
-}
-
-/// Whether a target is this machine itself.
-pub(crate) fn is_own(target: SocketAddr, local: SocketAddr) -> bool {
-    let (target, local) = (target.ip().to_canonical(), local.ip().to_canonical());
-    target == local && !target.is_loopback()
-}
-
-pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = timeout(CONNECT_WAIT_MAX, connect(address)).await;
+pub(crate) async fn tcp(target: &LiveTarget) -> Result<TcpStream, ConnectError> {
+    let stream = timeout(CONNECT_WAIT_MAX, target.connect(target.address)).await;
     let stream = stream.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Refused)?;
     // It delays small writes only; without it they are late, and nothing else.
     let _ = stream.set_nodelay(true);
@@ -135,7 +117,7 @@ pub(crate) async fn http1(
     lease: &Lease,
     tls_config: Option<&Arc<rustls::ClientConfig>>,
 ) -> Result<Http1, ConnectError> {
-    let stream = tcp(lease.target.address).await?;
+    let stream = tcp(&lease.target).await?;
     match tls_config {
         None => http1_over(stream, lease).await,
         Some(config) => http1_over(tls(stream, config).await?, lease).await,
@@ -167,7 +149,7 @@ pub(crate) async fn http2(
     lease: &Lease,
     tls_config: Option<&Arc<rustls::ClientConfig>>,
 ) -> Result<Http2, ConnectError> {
-    let stream = tcp(lease.target.address).await?;
+    let stream = tcp(&lease.target).await?;
     match tls_config {
         None => http2_over(stream, lease).await,
         Some(config) => http2_over(tls(stream, config).await?, lease).await,
@@ -192,17 +174,4 @@ where
         }
     });
     Ok(sender)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn this_machine_is_a_target_by_loopback_only() {
-        let is_own = |target: &str, local: &str| {
-            super::is_own(target.parse().unwrap(), local.parse().unwrap())
-        };
-        assert!(is_own("10.0.0.7:4566", "10.0.0.7:40000"));
-        assert!(!is_own("10.0.0.8:80", "10.0.0.7:40000"));
-        assert!(!is_own("127.0.0.1:80", "127.0.0.1:40000"));
-    }
 }

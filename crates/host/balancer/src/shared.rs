@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::http::CookieKey;
 use crate::live::Snapshot;
 use crate::log::LogSink;
+use crate::sockets::Sockets;
 use crate::tls::ToTargets;
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) cookies: CookieKey,
     pub(crate) to_targets: ToTargets,
+    pub(crate) sockets: Sockets,
     pub(crate) logs: LogSink,
     /// True once the process is to end: what is open is finished, and nothing new is taken.
     pub(crate) closing: watch::Sender<bool>,
@@ -34,6 +36,7 @@ impl Shared {
         ids: Arc<dyn IdSource>,
         cookies: CookieKey,
         logs: LogSink,
+        sockets: Sockets,
     ) -> Self {
         let mut first = [0; 8];
         ids.fill(&mut first);
@@ -43,6 +46,7 @@ impl Shared {
             ids,
             cookies,
             to_targets: ToTargets::new(),
+            sockets,
             logs,
             closing: watch::Sender::new(false),
             changed: Arc::default(),

@@ -6,17 +6,20 @@
 //! before its leases are counted, and a lease is counted before it looks whether the target is out; so one that is
 //! out and has no leases never gets one again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_types::Timestamp;
 use routing::choose::{Candidate, Readiness};
-use routing::{Finding, GroupId, Health, Outcome, Target, TargetKey, TargetState};
+use routing::{Finding, GroupId, Health, InterfaceRef, Outcome, Target, TargetKey, TargetState};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, watch};
 
 use crate::limits::SUSPECT_MS;
 use crate::pool::Pool;
+use crate::sockets::Sockets;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +29,9 @@ pub(crate) struct LiveTarget {
     pub(crate) address: SocketAddr,
     pub(crate) registered_at: Timestamp,
     pub(crate) pool: Pool,
+    sockets: Sockets,
+    /// The interface of a balancer by which it is reached.
+    by: Mutex<Option<InterfaceRef>>,
     is_out: AtomicBool,
     in_flight: AtomicU32,
     /// Results since mitigation last looked: all, and failures.
@@ -49,6 +55,7 @@ impl LiveTarget {
         target: &Target,
         now: Timestamp,
         changed: Arc<Notify>,
+        sockets: Sockets,
     ) -> Self {
         let health = Health::begin(target.state);
         // Of one that the region knows to be healthy, slow start has been or goes on elsewhere.
@@ -59,6 +66,8 @@ impl LiveTarget {
             address: SocketAddr::new(target.address, target.key.port),
             registered_at: target.registered_at,
             pool: Pool::default(),
+            sockets,
+            by: Mutex::new(target.by.clone()),
             is_out: AtomicBool::new(is_out(target.state)),
             in_flight: AtomicU32::new(0),
             results: AtomicU32::new(0),
@@ -74,7 +83,12 @@ impl LiveTarget {
     }
 
     /// Takes over what a newer table says of it.
-    pub(crate) fn follow(&self, state: TargetState) {
+    pub(crate) fn follow(&self, target: &Target) {
+        self.by().clone_from(&target.by);
+        self.follow_state(target.state);
+    }
+
+    pub(crate) fn follow_state(&self, state: TargetState) {
         let is_out = is_out(state);
         if self.is_out.swap(is_out, SeqCst) == is_out {
             return;
@@ -87,6 +101,21 @@ impl LiveTarget {
             self.check_now.notify_one();
         }
         self.changed.notify_one();
+    }
+
+    fn by(&self) -> MutexGuard<'_, Option<InterfaceRef>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects by its interface, to itself or to another port of it.
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let by = self.by().clone();
+        self.sockets.connect(by.as_ref(), address).await
+    }
+
+    pub(crate) async fn connect_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let by = self.by().clone();
+        self.sockets.connect_datagrams(by.as_ref(), address).await
     }
 
     /// A request's hold on it; `None` if it is out of routing.

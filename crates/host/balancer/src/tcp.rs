@@ -96,7 +96,7 @@ async fn connect(
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
         let lease = group.choose_by_hash(&tried, flow, now)?;
-        match pool::tcp(lease.target.address).await {
+        match pool::tcp(&lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 debug!(target = %lease.target.address, %error, "target was left for another");

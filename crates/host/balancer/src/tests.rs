@@ -6,3 +6,13 @@ mod protocols;
 mod requests;
 mod smuggling;
 mod world;
+
+/// A machine on which balancers have no interfaces.
+#[derive(Debug)]
+pub(crate) struct Nowhere;
+
+impl crate::Interfaces for Nowhere {
+    fn namespace(&self, _: &routing::InterfaceRef) -> std::path::PathBuf {
+        "/nowhere".into()
+    }
+}

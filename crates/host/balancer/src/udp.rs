@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
-use crate::pool;
 use crate::shared::Shared;
 use crate::target::{Lease, until_cut};
 use crate::tcp;
@@ -89,15 +88,7 @@ async fn flow(
     mut datagrams: mpsc::Receiver<Bytes>,
 ) -> io::Result<()> {
     let address = lease.target.address;
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let to_target = UdpSocket::bind((any, 0)).await?;
-    to_target.connect(address).await?;
-    if pool::is_own(address, to_target.local_addr()?) {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
+    let to_target = lease.target.connect_datagrams(address).await?;
     let cut = lease.cut();
     let copying = async {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];

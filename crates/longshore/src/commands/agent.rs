@@ -124,6 +124,11 @@ fn range_taken(range: &str) -> String {
     )
 }
 
+/// Where the machine's agent keeps what is gone after a reboot.
+pub(crate) fn run_dir(data: &DataDir) -> Result<PathBuf, Error> {
+    Ok(Host::of(data)?.run_dir)
+}
+
 /// What tells this data directory's things on this host from others'.
 pub(super) fn tag(data: &DataDir) -> Result<NetTag, Error> {
     Ok(Host::of(data)?.tag)

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::sigv4::Credentials;
-use balancer::{Config, Feed, FeedError};
+use balancer::{Config, Feed, FeedError, Interfaces};
 use futures_util::future::BoxFuture;
 use longshore_types::{OsIds, RegionName, SystemClock};
+use network::balancer_namespace;
 use routing::wire::ReadRequest;
-use routing::{Report, Update};
+use routing::{InterfaceRef, Report, Update};
 use tracing::info;
 
 use crate::cli::BalancerArgs;
 use crate::client::Client;
-use crate::commands::region as region_command;
+use crate::commands::{agent, region as region_command};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::signals;
@@ -41,12 +42,27 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         region: region.to_string(),
         node: "local".to_owned(),
         local: args.places.balancer_address,
+        interfaces: Arc::new(HostInterfaces(agent::run_dir(data)?)),
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
     balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), signals::stop())
         .await
         .map_err(Error::io("run the balancer"))
+}
+
+/// As the machine's agent makes them.
+#[derive(Debug)]
+struct HostInterfaces(PathBuf);
+
+impl Interfaces for HostInterfaces {
+    fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
+        // What is no id names no file.
+        let Ok(eni) = interface.eni.parse() else { return PathBuf::new() };
+        let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
+        own_vpc
+            .map_or_else(|_| PathBuf::new(), |vpc| balancer_namespace(&self.0, &eni, vpc.as_ref()))
+    }
 }
 
 fn default_logs(data: &DataDir) -> PathBuf {

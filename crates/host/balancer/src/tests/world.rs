@@ -95,6 +95,7 @@ impl World {
             region: "eu-north-1".to_owned(),
             node: "test".to_owned(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            interfaces: Arc::new(super::Nowhere),
         };
         let (end, ended) = oneshot::channel::<()>();
         let feed = Arc::clone(&region) as Arc<dyn Feed>;

@@ -1,0 +1,164 @@
+//! Sockets in the machine's own network, or in that of a balancer's interface.
+//!
+//! A socket belongs to the namespace of the thread that makes it. So one thread makes all that are for interfaces: it goes
+//! where the interface is, and hands the socket back. What is connected or accepted by it stays in that namespace.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+use routing::InterfaceRef;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::oneshot;
+
+/// Where a host keeps the interfaces of balancers.
+pub trait Interfaces: Send + Sync + fmt::Debug {
+    /// The file at which the namespace of an interface is mounted once it is there.
+    fn namespace(&self, interface: &InterfaceRef) -> PathBuf;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Transport {
+    Stream,
+    Datagram,
+}
+
+/// Makes sockets. Clones share the thread, which ends with the last.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets {
+    interfaces: Arc<dyn Interfaces>,
+    asks: Sender<Ask>,
+}
+
+struct Ask {
+    namespace: PathBuf,
+    domain: Domain,
+    transport: Transport,
+    reply: oneshot::Sender<io::Result<Socket>>,
+}
+
+impl Sockets {
+    pub(crate) fn start(interfaces: Arc<dyn Interfaces>) -> io::Result<Self> {
+        let (asks, inbox) = channel();
+        thread::Builder::new().name("sockets".to_owned()).spawn(move || work(&inbox))?;
+        Ok(Self { interfaces, asks })
+    }
+
+    /// An unconnected socket for addresses like `address`. It does not block.
+    ///
+    /// # Errors
+    /// `NotFound` while the interface is not on this machine.
+    pub(crate) async fn open(
+        &self,
+        by: Option<&InterfaceRef>,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> io::Result<Socket> {
+        let domain = Domain::for_address(address);
+        let socket = match by {
+            None => make(domain, transport)?,
+            Some(interface) => {
+                let (reply, made) = oneshot::channel();
+                let namespace = self.interfaces.namespace(interface);
+                let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+                self.asks.send(Ask { namespace, domain, transport, reply }).map_err(|_| gone())?;
+                made.await.map_err(|_| gone())??
+            }
+        };
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// Connects to a target. What listens on this machine's own addresses is no target, but for what instances publish,
+    /// which is reached by loopback.
+    pub(crate) async fn connect(
+        &self,
+        by: Option<&InterfaceRef>,
+        address: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        let socket = self.open(by, Transport::Stream, address).await?;
+        let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+        // Both ends have one address on one machine only.
+        if is_own(address, stream.local_addr()?) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(stream)
+    }
+
+    /// The same for datagrams.
+    pub(crate) async fn connect_datagrams(
+        &self,
+        by: Option<&InterfaceRef>,
+        address: SocketAddr,
+    ) -> io::Result<UdpSocket> {
+        let socket = self.open(by, Transport::Datagram, address).await?;
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SocketAddr::new(any, 0).into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        socket.connect(address).await?;
+        if is_own(address, socket.local_addr()?) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(socket)
+    }
+}
+
+/// Whether a target is this machine itself.
+fn is_own(target: SocketAddr, local: SocketAddr) -> bool {
+    let (target, local) = (target.ip().to_canonical(), local.ip().to_canonical());
+    target == local && !target.is_loopback()
+}
+
+fn make(domain: Domain, transport: Transport) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    Socket::new(domain, kind, Some(protocol))
+}
+
+fn work(inbox: &Receiver<Ask>) {
+    for Ask { namespace, domain, transport, reply } in inbox {
+        // The file is opened each time: of an interface that was made anew the namespace is another.
+        let made = File::open(&namespace).and_then(|namespace| {
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            make(domain, transport)
+        });
+        // Whoever asked may have given up.
+        drop(reply.send(made));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_a_target_by_loopback_only() {
+        let is_own = |target: &str, local: &str| {
+            super::is_own(target.parse().unwrap(), local.parse().unwrap())
+        };
+        assert!(is_own("10.0.0.7:4566", "10.0.0.7:40000"));
+        assert!(!is_own("10.0.0.8:80", "10.0.0.7:40000"));
+        assert!(!is_own("127.0.0.1:80", "127.0.0.1:40000"));
+    }
+
+    #[tokio::test]
+    async fn an_interface_that_is_not_there_has_no_sockets() {
+        let sockets = Sockets::start(Arc::new(crate::tests::Nowhere)).unwrap();
+        let interface = InterfaceRef { eni: "eni-00000001".to_owned(), own_vpc: None };
+        let address = "127.0.0.1:1".parse().unwrap();
+        let refused = sockets.connect(Some(&interface), address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    }
+}
