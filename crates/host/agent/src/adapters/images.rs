@@ -1,5 +1,8 @@
 //! [`Images`] by the image store and its puller: pulls of one image for one account share one.
 //!
+//! A pull goes on to its end though nobody waits for it any more: what it has of a layer, other pulls of that layer wait
+//! for, whoever they are for.
+//!
 //! **Invariant:** what an account may not fetch, it does not get because another one has fetched it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +12,10 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use image::{Auth, Digest, Event, ImageStore, Progress, PullError, PulledImage, Puller, Reference};
+use image::{
+    Auth, Digest, Event, ImageError, ImageStore, Progress, PullError, PulledImage, Puller,
+    Reference,
+};
 use longshore_types::Chain;
 use tracing::{info, warn};
 
@@ -113,7 +119,8 @@ impl StoreImages {
         let auth = auth.or(self.known_logins());
         let heard = Arc::clone(&listeners);
         let flights = Arc::clone(&self.flights);
-        let pull = async move {
+        let shown = wanted.0.to_string();
+        let work = async move {
             let progress = Progress::new(move |event| {
                 if let (Event::Resolved { digest, .. }, Ok(mut listeners)) = (event, heard.lock()) {
                     listeners.hear(&digest.to_string());
@@ -125,6 +132,13 @@ impl StoreImages {
             }
             result.map(local).map_err(Arc::new)
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the pull, which no registry can hold up for ever"
+        )]
+        let work = tokio::spawn(work);
+        let died = move || PullError::Store { image: shown, source: ImageError::Worker };
+        let pull = async move { work.await.unwrap_or_else(|_| Err(Arc::new(died()))) };
         Flight { pull: pull.boxed().shared(), listeners }
     }
 }
@@ -157,13 +171,7 @@ impl Images for StoreImages {
     ) -> BoxFuture<'_, Result<LocalImage, Arc<PullError>>> {
         let pull = {
             let mut flights = self.flights.lock().expect("nothing panics while it holds these");
-            // A flight that everybody left stands still for ever: nobody may join it.
-            let is_abandoned =
-                |flight: &Flight| flight.pull.strong_count().is_none_or(|count| count < 2);
             let wanted = (reference, auth.owner().map(str::to_owned), auth.is_empty());
-            if flights.get(&wanted).is_some_and(is_abandoned) {
-                flights.remove(&wanted);
-            }
             let flight =
                 flights.entry(wanted.clone()).or_insert_with(|| self.take_off(wanted, auth));
             if let Ok(mut listeners) = flight.listeners.lock() {
@@ -205,5 +213,119 @@ impl Images for StoreImages {
                 Err(_) => 0,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use image::{Hasher, PullerConfig, StoreConfig, Transport};
+    use longshore_types::SystemClock;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// A registry with one image, which answers nothing about its layer before it may.
+    struct Registry {
+        manifest: Vec<u8>,
+        config: Vec<u8>,
+        layer: Vec<u8>,
+        asked: watch::Sender<bool>,
+        open: watch::Sender<bool>,
+    }
+
+    impl Registry {
+        fn new() -> Self {
+            // No file: two blocks of zeros.
+            let layer = vec![0; 1024];
+            let digest = |bytes: &[u8]| Hasher::digest(bytes).to_string();
+            let config = json!({"config": {},
+                "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+            let config = config.to_string().into_bytes();
+            let oci = "application/vnd.oci.image";
+            let manifest = json!({"schemaVersion": 2, "mediaType": format!("{oci}.manifest.v1+json"),
+                "config": {"mediaType": format!("{oci}.config.v1+json"), "digest": digest(&config),
+                    "size": config.len()},
+                "layers": [{"mediaType": format!("{oci}.layer.v1.tar"), "digest": digest(&layer),
+                    "size": layer.len()}]});
+            let (asked, open) = (watch::Sender::new(false), watch::Sender::new(false));
+            Self { manifest: manifest.to_string().into_bytes(), config, layer, asked, open }
+        }
+
+        async fn answer(&self, mut stream: TcpStream) -> Option<()> {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.ok()?);
+            }
+            let head = String::from_utf8(head).ok()?;
+            let (method, rest) = head.split_once(' ')?;
+            let path = rest.split(' ').next()?;
+            let body = match path {
+                _ if path.ends_with(&Hasher::digest(&self.layer).to_string()) => {
+                    self.asked.send_replace(true);
+                    self.open.subscribe().wait_for(|open| *open).await.ok()?;
+                    &self.layer
+                }
+                _ if path.ends_with(&Hasher::digest(&self.config).to_string()) => &self.config,
+                _ => &self.manifest,
+            };
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            let digest = Hasher::digest(body);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.ok()?;
+            if method != "HEAD" {
+                stream.write_all(body).await.ok()?;
+            }
+            stream.shutdown().await.ok()
+        }
+    }
+
+    async fn serve(registry: Arc<Registry>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let registry = Arc::clone(&registry);
+                tokio::spawn(async move { registry.answer(stream).await });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_everybody_left_is_in_no_others_way() {
+        let registry = Arc::new(Registry::new());
+        let address = serve(Arc::clone(&registry)).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(StoreConfig::new(dir.path()), Arc::new(SystemClock)).unwrap();
+        let config = image::ClientConfig {
+            egress: image::Egress::anywhere(),
+            plain_http: [address.to_string()].into_iter().collect(),
+            ..image::ClientConfig::default()
+        };
+        let puller = Puller::new(store, Transport::new(config), PullerConfig::default());
+        let images = StoreImages::new(puller);
+        let reference: Reference = format!("{address}/web:1").parse().unwrap();
+        let pull = |owner: &str| {
+            images.pull(reference.clone(), Auth::none().owned_by(owner), Box::new(drop))
+        };
+        let mut asked = registry.asked.subscribe();
+        tokio::select! {
+            pulled = pull("one") => panic!("its layer came too early: {:?}", pulled.map(|it| it.digest)),
+            _ = asked.wait_for(|asked| *asked) => {}
+        }
+        registry.open.send_replace(true);
+        let patience = Duration::from_secs(20);
+        let pulled =
+            tokio::time::timeout(patience, pull("other")).await.expect("it is not held up");
+        assert_eq!(pulled.unwrap().digest, Hasher::digest(&registry.manifest).to_string());
     }
 }
