@@ -324,6 +324,7 @@ mod tests {
                 assign_public_ip: false,
                 created_at: Timestamp(0),
                 is_apart,
+                public: None,
             });
             world.put(balancer);
         }

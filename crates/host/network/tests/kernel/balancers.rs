@@ -118,7 +118,7 @@ impl Setting {
     }
 
     /// By which address the task sees the balancer, if it is reached.
-    fn from_balancer(&self, world: &World) -> Option<Ipv4Addr> {
+    fn balancer_seen_as(&self, world: &World) -> Option<Ipv4Addr> {
         let namespace = File::open(self.namespace(world)).unwrap();
         inside(&namespace, || knock(self.address(TASK), 80))
     }
@@ -132,14 +132,14 @@ fn a_balancers_interface_is_made_as_it_is_told_of_and_judged_by_its_groups() {
             place.tell(world, &network, Some(&[BALANCERS]));
             let task = place.attach(world, &network);
             eventually("the balancer reaches the task", || {
-                place.from_balancer(world) == Some(place.address(BALANCER))
+                place.balancer_seen_as(world) == Some(place.address(BALANCER))
             });
             serve(&File::open(place.namespace(world)).unwrap(), 443);
             let seen = at(&task, || knock(place.address(BALANCER), 443));
             assert_eq!(seen, Some(place.address(TASK)));
             // Its groups change under what is open in it.
             place.tell(world, &network, Some(&[BEHIND]));
-            assert_eq!(place.from_balancer(world), None);
+            assert_eq!(place.balancer_seen_as(world), None);
             assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), None);
             place.tell(world, &network, Some(&[BALANCERS]));
             assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), seen);
@@ -149,7 +149,7 @@ fn a_balancers_interface_is_made_as_it_is_told_of_and_judged_by_its_groups() {
             world.runtime.block_on(network.reconcile(&[id("task")])).unwrap();
             assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), seen);
             place.tell(world, &network, Some(&[BALANCERS]));
-            assert_eq!(place.from_balancer(world), Some(place.address(BALANCER)));
+            assert_eq!(place.balancer_seen_as(world), Some(place.address(BALANCER)));
             place.tell(world, &network, None);
             assert!(!exists(&place.namespace(world)));
             world.runtime.block_on(network.uninstall()).unwrap();
