@@ -204,6 +204,41 @@ resource "aws_security_group" "tasks" {
   }
 }
 
+resource "aws_ec2_managed_prefix_list" "offices" {
+  name           = "${var.name}-offices"
+  address_family = "IPv4"
+  max_entries    = 5
+  entry {
+    cidr        = var.allowed
+    description = "allowed"
+  }
+  entry {
+    cidr = "192.0.2.0/24"
+  }
+}
+
+data "aws_ec2_managed_prefix_list" "cloudfront" {
+  name = "com.amazonaws.global.cloudfront.origin-facing"
+}
+
+resource "aws_vpc_security_group_ingress_rule" "listed" {
+  for_each = {
+    offices    = aws_ec2_managed_prefix_list.offices.id
+    cloudfront = data.aws_ec2_managed_prefix_list.cloudfront.id
+  }
+  security_group_id = aws_security_group.tasks.id
+  prefix_list_id    = each.value
+  ip_protocol       = "tcp"
+  from_port         = 80
+  to_port           = 80
+}
+
+resource "aws_route" "offices" {
+  route_table_id             = aws_route_table.private[0].id
+  destination_prefix_list_id = aws_ec2_managed_prefix_list.offices.id
+  gateway_id                 = aws_internet_gateway.this.id
+}
+
 data "aws_subnets" "private" {
   filter {
     name   = "vpc-id"
@@ -246,10 +281,15 @@ def test_terraform_makes_changes_and_unmakes_a_vpc(terraform):  # noqa: F811
            if "NatGatewayId" in route}
     assert len(out) == 3, "one a zone"
     acls = ec2.describe_network_acls(Filters=[*mine, {"Name": "default", "Values": ["false"]}])["NetworkAcls"]
+    offices, = ec2.describe_managed_prefix_lists(
+        Filters=[{"Name": "prefix-list-name", "Values": ["*-offices"]}])["PrefixLists"]
+    entries = ec2.get_managed_prefix_list_entries(PrefixListId=offices["PrefixListId"])["Entries"]
+    assert {entry["Cidr"] for entry in entries} == {"10.30.10.0/23", "192.0.2.0/24"} and offices["Version"] == 2
     assert {entry["CidrBlock"] for entry in acls[0]["Entries"] if entry["RuleNumber"] == 100} == {
         "10.30.10.0/23", "10.30.0.0/16"}
 
     made.run("destroy", "-auto-approve", **then)
     refused(ec2.describe_vpcs, "InvalidVpcID.NotFound", vpc, VpcIds=[vpc])
     assert ec2.describe_addresses()["Addresses"] == []
+    assert {each["OwnerId"] for each in ec2.describe_managed_prefix_lists()["PrefixLists"]} == {"AWS"}
     assert len(ec2.describe_vpcs()["Vpcs"]) == 1

@@ -134,6 +134,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateManagedPrefixList",
+            input: Some(&schema::CREATE_MANAGED_PREFIX_LIST_REQUEST),
+            output: Some(&schema::CREATE_MANAGED_PREFIX_LIST_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateNatGateway",
             input: Some(&schema::CREATE_NAT_GATEWAY_REQUEST),
             output: Some(&schema::CREATE_NAT_GATEWAY_RESULT),
@@ -236,6 +245,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DeleteInternetGateway",
             input: Some(&schema::DELETE_INTERNET_GATEWAY_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteManagedPrefixList",
+            input: Some(&schema::DELETE_MANAGED_PREFIX_LIST_REQUEST),
+            output: Some(&schema::DELETE_MANAGED_PREFIX_LIST_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -557,6 +575,33 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetManagedPrefixListAssociations",
+            input: Some(&schema::GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_REQUEST),
+            output: Some(&schema::GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetManagedPrefixListEntries",
+            input: Some(&schema::GET_MANAGED_PREFIX_LIST_ENTRIES_REQUEST),
+            output: Some(&schema::GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifyManagedPrefixList",
+            input: Some(&schema::MODIFY_MANAGED_PREFIX_LIST_REQUEST),
+            output: Some(&schema::MODIFY_MANAGED_PREFIX_LIST_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ModifyNetworkInterfaceAttribute",
             input: Some(&schema::MODIFY_NETWORK_INTERFACE_ATTRIBUTE_REQUEST),
             output: None,
@@ -778,7 +823,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateLocalGatewayVirtualInterface",
         "CreateLocalGatewayVirtualInterfaceGroup",
         "CreateMacSystemIntegrityProtectionModificationTask",
-        "CreateManagedPrefixList",
         "CreateMetricCategory",
         "CreateNetworkInsightsAccessScope",
         "CreateNetworkInsightsPath",
@@ -868,7 +912,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteLocalGatewayRouteTableVpcAssociation",
         "DeleteLocalGatewayVirtualInterface",
         "DeleteLocalGatewayVirtualInterfaceGroup",
-        "DeleteManagedPrefixList",
         "DeleteMetricCategory",
         "DeleteNetworkInsightsAccessScope",
         "DeleteNetworkInsightsAccessScopeAnalysis",
@@ -1232,8 +1275,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetIpamRoutingPolicyRegistrationDeltas",
         "GetIpamRoutingPolicyRegistrations",
         "GetLaunchTemplateData",
-        "GetManagedPrefixListAssociations",
-        "GetManagedPrefixListEntries",
         "GetManagedResourceVisibility",
         "GetNetworkInsightsAccessScopeAnalysisFindings",
         "GetNetworkInsightsAccessScopeContent",
@@ -1314,7 +1355,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyIpamScope",
         "ModifyLaunchTemplate",
         "ModifyLocalGatewayRoute",
-        "ModifyManagedPrefixList",
         "ModifyManagedResourceVisibility",
         "ModifyMetricCategory",
         "ModifyNetworkingFlexCostAllocationPolicy",
@@ -1498,6 +1538,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: CreateInternetGatewayRequest,
     ) -> impl Future<Output = Result<CreateInternetGatewayResult, ApiError>> + Send;
+    fn create_managed_prefix_list(
+        &self,
+        caller: &Caller,
+        input: CreateManagedPrefixListRequest,
+    ) -> impl Future<Output = Result<CreateManagedPrefixListResult, ApiError>> + Send;
     fn create_nat_gateway(
         &self,
         caller: &Caller,
@@ -1558,6 +1603,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DeleteInternetGatewayRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_managed_prefix_list(
+        &self,
+        caller: &Caller,
+        input: DeleteManagedPrefixListRequest,
+    ) -> impl Future<Output = Result<DeleteManagedPrefixListResult, ApiError>> + Send;
     fn delete_nat_gateway(
         &self,
         caller: &Caller,
@@ -1733,6 +1783,21 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DisassociateVpcCidrBlockRequest,
     ) -> impl Future<Output = Result<DisassociateVpcCidrBlockResult, ApiError>> + Send;
+    fn get_managed_prefix_list_associations(
+        &self,
+        caller: &Caller,
+        input: GetManagedPrefixListAssociationsRequest,
+    ) -> impl Future<Output = Result<GetManagedPrefixListAssociationsResult, ApiError>> + Send;
+    fn get_managed_prefix_list_entries(
+        &self,
+        caller: &Caller,
+        input: GetManagedPrefixListEntriesRequest,
+    ) -> impl Future<Output = Result<GetManagedPrefixListEntriesResult, ApiError>> + Send;
+    fn modify_managed_prefix_list(
+        &self,
+        caller: &Caller,
+        input: ModifyManagedPrefixListRequest,
+    ) -> impl Future<Output = Result<ModifyManagedPrefixListResult, ApiError>> + Send;
     fn modify_network_interface_attribute(
         &self,
         caller: &Caller,
@@ -1867,6 +1932,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.create_internet_gateway(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateManagedPrefixList" => {
+            let input = call.input()?;
+            let output = service.create_managed_prefix_list(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateNatGateway" => {
             let input = call.input()?;
             let output = service.create_nat_gateway(caller, input).await?;
@@ -1926,6 +1996,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             service.delete_internet_gateway(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "DeleteManagedPrefixList" => {
+            let input = call.input()?;
+            let output = service.delete_managed_prefix_list(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "DeleteNatGateway" => {
             let input = call.input()?;
@@ -2102,6 +2177,21 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.disassociate_vpc_cidr_block(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetManagedPrefixListAssociations" => {
+            let input = call.input()?;
+            let output = service.get_managed_prefix_list_associations(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetManagedPrefixListEntries" => {
+            let input = call.input()?;
+            let output = service.get_managed_prefix_list_entries(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ModifyManagedPrefixList" => {
+            let input = call.input()?;
+            let output = service.modify_managed_prefix_list(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "ModifyNetworkInterfaceAttribute" => {
             let input = call.input()?;
             service.modify_network_interface_attribute(caller, input).await?;
@@ -2266,6 +2356,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_managed_prefix_list $($handler:tt)+) => {
+        async fn create_managed_prefix_list(&self, caller: &$crate::Caller, input: $crate::CreateManagedPrefixListRequest)
+            -> Result<$crate::CreateManagedPrefixListResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_nat_gateway $($handler:tt)+) => {
         async fn create_nat_gateway(&self, caller: &$crate::Caller, input: $crate::CreateNatGatewayRequest)
             -> Result<$crate::CreateNatGatewayResult, $crate::ApiError>
@@ -2346,6 +2443,13 @@ macro_rules! forward {
     (@ delete_internet_gateway $($handler:tt)+) => {
         async fn delete_internet_gateway(&self, caller: &$crate::Caller, input: $crate::DeleteInternetGatewayRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_managed_prefix_list $($handler:tt)+) => {
+        async fn delete_managed_prefix_list(&self, caller: &$crate::Caller, input: $crate::DeleteManagedPrefixListRequest)
+            -> Result<$crate::DeleteManagedPrefixListResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2591,6 +2695,27 @@ macro_rules! forward {
     (@ disassociate_vpc_cidr_block $($handler:tt)+) => {
         async fn disassociate_vpc_cidr_block(&self, caller: &$crate::Caller, input: $crate::DisassociateVpcCidrBlockRequest)
             -> Result<$crate::DisassociateVpcCidrBlockResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_managed_prefix_list_associations $($handler:tt)+) => {
+        async fn get_managed_prefix_list_associations(&self, caller: &$crate::Caller, input: $crate::GetManagedPrefixListAssociationsRequest)
+            -> Result<$crate::GetManagedPrefixListAssociationsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_managed_prefix_list_entries $($handler:tt)+) => {
+        async fn get_managed_prefix_list_entries(&self, caller: &$crate::Caller, input: $crate::GetManagedPrefixListEntriesRequest)
+            -> Result<$crate::GetManagedPrefixListEntriesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_managed_prefix_list $($handler:tt)+) => {
+        async fn modify_managed_prefix_list(&self, caller: &$crate::Caller, input: $crate::ModifyManagedPrefixListRequest)
+            -> Result<$crate::ModifyManagedPrefixListResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

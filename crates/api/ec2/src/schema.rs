@@ -56,6 +56,21 @@ static ACCOUNT_ATTRIBUTE_VALUE_LIST: List = List {
     sensitive: false,
 };
 
+static ADD_PREFIX_LIST_ENTRIES: List = List {
+    item: Member::new("member", Shape::Structure(&ADD_PREFIX_LIST_ENTRY)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(100) },
+    sensitive: false,
+};
+
+pub(super) static ADD_PREFIX_LIST_ENTRY: Structure = Structure::new(
+    "AddPrefixListEntry",
+    &[
+        Member::new("Cidr", Shape::Text(&shape::TEXT)).required(),
+        Member::new("Description", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static ADDRESS: Structure = Structure::new(
     "Address",
     &[
@@ -582,6 +597,26 @@ pub(super) static CREATE_INTERNET_GATEWAY_RESULT: Structure = Structure::new(
     &[Member::new("InternetGateway", Shape::Structure(&INTERNET_GATEWAY)).wire("internetGateway")],
 );
 
+pub(super) static CREATE_MANAGED_PREFIX_LIST_REQUEST: Structure = Structure::new(
+    "CreateManagedPrefixListRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListName", Shape::Text(&shape::TEXT)).required(),
+        Member::new("Entries", Shape::List(&ADD_PREFIX_LIST_ENTRIES)).wire("Entry").ec2("Entry"),
+        Member::new("MaxEntries", Shape::Number(&shape::INTEGER)).required(),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("AddressFamily", Shape::Text(&shape::TEXT)).required(),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).idempotency_token(),
+    ],
+);
+
+pub(super) static CREATE_MANAGED_PREFIX_LIST_RESULT: Structure = Structure::new(
+    "CreateManagedPrefixListResult",
+    &[Member::new("PrefixList", Shape::Structure(&MANAGED_PREFIX_LIST)).wire("prefixList")],
+);
+
 pub(super) static CREATE_NAT_GATEWAY_REQUEST: Structure = Structure::new(
     "CreateNatGatewayRequest",
     &[
@@ -857,6 +892,19 @@ pub(super) static DELETE_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
             .wire("internetGatewayId")
             .required(),
     ],
+);
+
+pub(super) static DELETE_MANAGED_PREFIX_LIST_REQUEST: Structure = Structure::new(
+    "DeleteManagedPrefixListRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static DELETE_MANAGED_PREFIX_LIST_RESULT: Structure = Structure::new(
+    "DeleteManagedPrefixListResult",
+    &[Member::new("PrefixList", Shape::Structure(&MANAGED_PREFIX_LIST)).wire("prefixList")],
 );
 
 pub(super) static DELETE_NAT_GATEWAY_REQUEST: Structure = Structure::new(
@@ -1618,6 +1666,50 @@ static GATEWAY_TYPE: Text = Text {
     json_value: false,
 };
 
+static GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(255.0) };
+
+pub(super) static GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_REQUEST: Structure = Structure::new(
+    "GetManagedPrefixListAssociationsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("MaxResults", Shape::Number(&GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_RESULT: Structure = Structure::new(
+    "GetManagedPrefixListAssociationsResult",
+    &[
+        Member::new("PrefixListAssociations", Shape::List(&PREFIX_LIST_ASSOCIATION_SET))
+            .wire("prefixListAssociationSet")
+            .ec2("PrefixListAssociationSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static GET_MANAGED_PREFIX_LIST_ENTRIES_REQUEST: Structure = Structure::new(
+    "GetManagedPrefixListEntriesRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("TargetVersion", Shape::Number(&shape::LONG)),
+        Member::new("MaxResults", Shape::Number(&PREFIX_LIST_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT: Structure = Structure::new(
+    "GetManagedPrefixListEntriesResult",
+    &[
+        Member::new("Entries", Shape::List(&PREFIX_LIST_ENTRY_SET))
+            .wire("entrySet")
+            .ec2("EntrySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static GROUP_ID_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("groupId").ec2("GroupId"),
     flattened: false,
@@ -1903,6 +1995,29 @@ static MANAGED_PREFIX_LIST_SET: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static MODIFY_MANAGED_PREFIX_LIST_REQUEST: Structure = Structure::new(
+    "ModifyManagedPrefixListRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("CurrentVersion", Shape::Number(&shape::LONG)),
+        Member::new("PrefixListName", Shape::Text(&shape::TEXT)),
+        Member::new("AddEntries", Shape::List(&ADD_PREFIX_LIST_ENTRIES))
+            .wire("AddEntry")
+            .ec2("AddEntry"),
+        Member::new("RemoveEntries", Shape::List(&REMOVE_PREFIX_LIST_ENTRIES))
+            .wire("RemoveEntry")
+            .ec2("RemoveEntry"),
+        Member::new("MaxEntries", Shape::Number(&shape::INTEGER)),
+        Member::new("IpamPrefixListResolverSyncEnabled", Shape::Boolean),
+    ],
+);
+
+pub(super) static MODIFY_MANAGED_PREFIX_LIST_RESULT: Structure = Structure::new(
+    "ModifyManagedPrefixListResult",
+    &[Member::new("PrefixList", Shape::Structure(&MANAGED_PREFIX_LIST)).wire("prefixList")],
+);
 
 pub(super) static MODIFY_NETWORK_INTERFACE_ATTRIBUTE_REQUEST: Structure = Structure::new(
     "ModifyNetworkInterfaceAttributeRequest",
@@ -2451,6 +2566,38 @@ pub(super) static PREFIX_LIST: Structure = Structure::new(
     ],
 );
 
+pub(super) static PREFIX_LIST_ASSOCIATION: Structure = Structure::new(
+    "PrefixListAssociation",
+    &[
+        Member::new("ResourceId", Shape::Text(&shape::TEXT)).wire("resourceId"),
+        Member::new("ResourceOwner", Shape::Text(&shape::TEXT)).wire("resourceOwner"),
+    ],
+);
+
+static PREFIX_LIST_ASSOCIATION_SET: List = List {
+    item: Member::new("member", Shape::Structure(&PREFIX_LIST_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PREFIX_LIST_ENTRY: Structure = Structure::new(
+    "PrefixListEntry",
+    &[
+        Member::new("Cidr", Shape::Text(&shape::TEXT)).wire("cidr"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+    ],
+);
+
+static PREFIX_LIST_ENTRY_SET: List = List {
+    item: Member::new("member", Shape::Structure(&PREFIX_LIST_ENTRY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static PREFIX_LIST_ID: Structure = Structure::new(
     "PrefixListId",
     &[
@@ -2652,6 +2799,18 @@ pub(super) static RELEASE_ADDRESS_REQUEST: Structure = Structure::new(
         Member::new("NetworkBorderGroup", Shape::Text(&shape::TEXT)),
         Member::new("DryRun", Shape::Boolean).wire("dryRun"),
     ],
+);
+
+static REMOVE_PREFIX_LIST_ENTRIES: List = List {
+    item: Member::new("member", Shape::Structure(&REMOVE_PREFIX_LIST_ENTRY)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(100) },
+    sensitive: false,
+};
+
+pub(super) static REMOVE_PREFIX_LIST_ENTRY: Structure = Structure::new(
+    "RemovePrefixListEntry",
+    &[Member::new("Cidr", Shape::Text(&shape::TEXT)).required()],
 );
 
 pub(super) static REPLACE_NETWORK_ACL_ASSOCIATION_REQUEST: Structure = Structure::new(

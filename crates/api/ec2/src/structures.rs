@@ -23,6 +23,14 @@ pub struct AccountAttributeValue {
 aws_wire::structure!(AccountAttributeValue, &schema::ACCOUNT_ATTRIBUTE_VALUE, { 0 attribute_value,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AddPrefixListEntry {
+    pub cidr: Option<String>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(AddPrefixListEntry, &schema::ADD_PREFIX_LIST_ENTRY, { 0 cidr, 1 description,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Address {
     pub allocation_id: Option<String>,
     pub association_id: Option<String>,
@@ -380,6 +388,26 @@ pub struct CreateInternetGatewayResult {
 aws_wire::structure!(CreateInternetGatewayResult, &schema::CREATE_INTERNET_GATEWAY_RESULT, { 0 internet_gateway,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateManagedPrefixListRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_name: Option<String>,
+    pub entries: Option<Vec<AddPrefixListEntry>>,
+    pub max_entries: Option<i32>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub address_family: Option<String>,
+    pub client_token: Option<String>,
+}
+
+aws_wire::structure!(CreateManagedPrefixListRequest, &schema::CREATE_MANAGED_PREFIX_LIST_REQUEST, { 0 dry_run, 1 prefix_list_name, 2 entries, 3 max_entries, 4 tag_specifications, 5 address_family, 6 client_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateManagedPrefixListResult {
+    pub prefix_list: Option<ManagedPrefixList>,
+}
+
+aws_wire::structure!(CreateManagedPrefixListResult, &schema::CREATE_MANAGED_PREFIX_LIST_RESULT, { 0 prefix_list,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateNatGatewayRequest {
     pub availability_mode: Option<AvailabilityMode>,
     pub allocation_id: Option<String>,
@@ -617,6 +645,21 @@ pub struct DeleteInternetGatewayRequest {
 }
 
 aws_wire::structure!(DeleteInternetGatewayRequest, &schema::DELETE_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteManagedPrefixListRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteManagedPrefixListRequest, &schema::DELETE_MANAGED_PREFIX_LIST_REQUEST, { 0 dry_run, 1 prefix_list_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteManagedPrefixListResult {
+    pub prefix_list: Option<ManagedPrefixList>,
+}
+
+aws_wire::structure!(DeleteManagedPrefixListResult, &schema::DELETE_MANAGED_PREFIX_LIST_RESULT, { 0 prefix_list,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteNatGatewayRequest {
@@ -1210,6 +1253,43 @@ pub struct Filter {
 aws_wire::structure!(Filter, &schema::FILTER, { 0 name, 1 values,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetManagedPrefixListAssociationsRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_id: Option<String>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(GetManagedPrefixListAssociationsRequest, &schema::GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_REQUEST, { 0 dry_run, 1 prefix_list_id, 2 max_results, 3 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetManagedPrefixListAssociationsResult {
+    pub prefix_list_associations: Option<Vec<PrefixListAssociation>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(GetManagedPrefixListAssociationsResult, &schema::GET_MANAGED_PREFIX_LIST_ASSOCIATIONS_RESULT, { 0 prefix_list_associations, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetManagedPrefixListEntriesRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_id: Option<String>,
+    pub target_version: Option<i64>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(GetManagedPrefixListEntriesRequest, &schema::GET_MANAGED_PREFIX_LIST_ENTRIES_REQUEST, { 0 dry_run, 1 prefix_list_id, 2 target_version, 3 max_results, 4 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetManagedPrefixListEntriesResult {
+    pub entries: Option<Vec<PrefixListEntry>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(GetManagedPrefixListEntriesResult, &schema::GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT, { 0 entries, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GroupIdentifier {
     pub group_id: Option<String>,
     pub group_name: Option<String>,
@@ -1333,6 +1413,27 @@ pub struct ManagedPrefixList {
 }
 
 aws_wire::structure!(ManagedPrefixList, &schema::MANAGED_PREFIX_LIST, { 0 prefix_list_id, 1 address_family, 2 state, 3 state_message, 4 prefix_list_arn, 5 prefix_list_name, 6 max_entries, 7 version, 8 tags, 9 owner_id, 10 ipam_prefix_list_resolver_target_id, 11 ipam_prefix_list_resolver_sync_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifyManagedPrefixListRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_id: Option<String>,
+    pub current_version: Option<i64>,
+    pub prefix_list_name: Option<String>,
+    pub add_entries: Option<Vec<AddPrefixListEntry>>,
+    pub remove_entries: Option<Vec<RemovePrefixListEntry>>,
+    pub max_entries: Option<i32>,
+    pub ipam_prefix_list_resolver_sync_enabled: Option<bool>,
+}
+
+aws_wire::structure!(ModifyManagedPrefixListRequest, &schema::MODIFY_MANAGED_PREFIX_LIST_REQUEST, { 0 dry_run, 1 prefix_list_id, 2 current_version, 3 prefix_list_name, 4 add_entries, 5 remove_entries, 6 max_entries, 7 ipam_prefix_list_resolver_sync_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifyManagedPrefixListResult {
+    pub prefix_list: Option<ManagedPrefixList>,
+}
+
+aws_wire::structure!(ModifyManagedPrefixListResult, &schema::MODIFY_MANAGED_PREFIX_LIST_RESULT, { 0 prefix_list,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ModifyNetworkInterfaceAttributeRequest {
@@ -1628,6 +1729,22 @@ pub struct PrefixList {
 aws_wire::structure!(PrefixList, &schema::PREFIX_LIST, { 0 cidrs, 1 prefix_list_id, 2 prefix_list_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PrefixListAssociation {
+    pub resource_id: Option<String>,
+    pub resource_owner: Option<String>,
+}
+
+aws_wire::structure!(PrefixListAssociation, &schema::PREFIX_LIST_ASSOCIATION, { 0 resource_id, 1 resource_owner,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PrefixListEntry {
+    pub cidr: Option<String>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(PrefixListEntry, &schema::PREFIX_LIST_ENTRY, { 0 cidr, 1 description,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PrefixListId {
     pub description: Option<String>,
     pub prefix_list_id: Option<String>,
@@ -1726,6 +1843,13 @@ pub struct ReleaseAddressRequest {
 }
 
 aws_wire::structure!(ReleaseAddressRequest, &schema::RELEASE_ADDRESS_REQUEST, { 0 allocation_id, 1 public_ip, 2 network_border_group, 3 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RemovePrefixListEntry {
+    pub cidr: Option<String>,
+}
+
+aws_wire::structure!(RemovePrefixListEntry, &schema::REMOVE_PREFIX_LIST_ENTRY, { 0 cidr,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ReplaceNetworkAclAssociationRequest {

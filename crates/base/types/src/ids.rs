@@ -334,6 +334,10 @@ ec2_id!(
     DhcpOptionsId, "dopt"
 );
 ec2_id!(
+    /// A prefix list.
+    PrefixListId, "pl"
+);
+ec2_id!(
     /// That a VPC has a block of addresses.
     VpcCidrAssociationId, "vpc-cidr-assoc"
 );

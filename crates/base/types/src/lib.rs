@@ -26,7 +26,7 @@ pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
     AccountId, AclAssociationId, AddressAssociationId, AllocationId, ClusterName, ContainerName,
     DhcpOptionsId, EniId, Family, IdError, InstanceId, InternetGatewayId, NatGatewayId,
-    NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
+    NetworkAclId, PrefixListId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid,
     VpcCidrAssociationId, VpcId,
 };

@@ -261,6 +261,7 @@ rows! {
     ElasticAddress(crate::network::ElasticAddress), elastic_addresses, "elastic-address";
     NetworkAcl(crate::network::NetworkAcl), network_acls, "network-acl";
     DhcpOptions(crate::network::DhcpOptions), dhcp_options, "dhcp-options";
+    PrefixList(crate::network::PrefixList), prefix_lists, "prefix-list";
 }
 
 impl Row {

@@ -6,12 +6,14 @@
 //!
 //! **Invariant:** no two rules of a group are alike: they differ in direction, protocol, ports or peer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_types::{AccountId, Cidr, SecurityGroupId, SecurityGroupRuleId, VpcId};
+use longshore_types::{AccountId, Cidr, PrefixListId, SecurityGroupId, SecurityGroupRuleId, VpcId};
 use serde::{Deserialize, Serialize};
 use traffic::{GroupRule, Peer, Traffic};
 
+use crate::network::PrefixList;
 use crate::rows::{Key, View};
 use crate::table::Record;
 use crate::tags::Tags;
@@ -95,19 +97,32 @@ pub enum RulePeer {
     /// In its shortest form. No interface has an address that such a rule could be about.
     Ipv6(String),
     Group(SecurityGroupId),
+    /// Whoever has an address of one of the list's blocks.
+    List(PrefixListId),
 }
 
 impl RuleMatch {
-    /// As hosts judge by it; `None` if no packet of theirs can match.
-    pub fn traffic(&self) -> Option<GroupRule> {
-        let peer = match &self.peer {
-            RulePeer::Ipv4(range) => Peer::Network(*range),
-            RulePeer::Group(group) => Peer::Group(group.clone()),
-            RulePeer::Ipv6(_) => return None,
+    /// As hosts judge by it, with what the lists say that rules name; nothing if no packet of theirs can match.
+    pub fn compile(&self, lists: &Lists) -> Vec<GroupRule> {
+        let peers = match &self.peer {
+            RulePeer::Ipv4(range) => vec![Peer::Network(*range)],
+            RulePeer::Group(group) => vec![Peer::Group(group.clone())],
+            RulePeer::Ipv6(_) => vec![],
+            RulePeer::List(id) => {
+                let blocks = lists.get(id).into_iter().flat_map(|list| list.blocks());
+                blocks.map(Peer::Network).collect()
+            }
         };
+        let traffic = self.traffic();
+        let rules = peers.into_iter().map(|peer| GroupRule { traffic: traffic.clone(), peer });
+        rules.collect()
+    }
+
+    /// What packets carry that it is about.
+    fn traffic(&self) -> Traffic {
         let port = |number: i32| u16::try_from(number).unwrap_or(0);
         let code = |number: i32| u8::try_from(number).ok();
-        let traffic = match (self.protocol, self.ports) {
+        match (self.protocol, self.ports) {
             (None, _) => Traffic::All,
             (Some(TCP), Some((first, last))) => Traffic::Tcp(port(first)..=port(last)),
             (Some(UDP), Some((first, last))) => Traffic::Udp(port(first)..=port(last)),
@@ -116,8 +131,7 @@ impl RuleMatch {
             }
             (Some(ICMP), None) => Traffic::Icmp(None),
             (Some(number), _) => Traffic::Protocol(number),
-        };
-        Some(GroupRule { traffic, peer })
+        }
     }
 }
 
@@ -134,8 +148,14 @@ impl Record for SecurityGroupRule {
 
     fn indexes(&self) -> Vec<Index> {
         let mut indexes = vec![Index::GroupRules(self.account, self.group.clone())];
-        if let RulePeer::Group(peer) = &self.matches.peer {
-            indexes.push(Index::GroupReferences(self.account, peer.clone()));
+        match &self.matches.peer {
+            RulePeer::Group(peer) => {
+                indexes.push(Index::GroupReferences(self.account, peer.clone()));
+            }
+            RulePeer::List(list) => {
+                indexes.push(Index::Ec2Uses(self.account, list.as_str().into()));
+            }
+            RulePeer::Ipv4(_) | RulePeer::Ipv6(_) => {}
         }
         indexes
     }
@@ -170,15 +190,16 @@ pub struct WholeGroup {
     pub rules: Vec<SecurityGroupRule>,
     /// Whether there are rows of them.
     pub is_stored: bool,
+    pub lists: Lists,
 }
+
+/// The prefix lists that rules of a group name.
+pub type Lists = BTreeMap<PrefixListId, Arc<PrefixList>>;
 
 impl WholeGroup {
     /// As hosts judge by it.
     pub fn compile(&self) -> traffic::SecurityGroup {
-        let rules = |is_egress: bool| {
-            let rules = self.rules.iter().filter(move |rule| rule.is_egress == is_egress);
-            rules.filter_map(|rule| rule.matches.traffic()).collect()
-        };
+        let rules = |is_egress| self.compiled(is_egress).map(|(_, rule)| rule).collect();
         traffic::SecurityGroup {
             id: self.group.id.clone(),
             ingress: rules(false),
@@ -186,10 +207,17 @@ impl WholeGroup {
         }
     }
 
+    /// What each rule of a direction becomes.
+    fn compiled(&self, is_egress: bool) -> impl Iterator<Item = (&SecurityGroupRule, GroupRule)> {
+        let rules = self.rules.iter().filter(move |rule| rule.is_egress == is_egress);
+        rules.flat_map(|rule| {
+            rule.matches.compile(&self.lists).into_iter().map(move |compiled| (rule, compiled))
+        })
+    }
+
     /// The rule that a place among the compiled ones of a direction is of.
     pub fn compiled_rule(&self, is_egress: bool, place: usize) -> Option<&SecurityGroupRule> {
-        let rules = self.rules.iter().filter(|rule| rule.is_egress == is_egress);
-        rules.filter(|rule| rule.matches.traffic().is_some()).nth(place)
+        self.compiled(is_egress).nth(place).map(|(rule, _)| rule)
     }
 }
 
@@ -197,11 +225,18 @@ impl View {
     /// A security group of an account.
     pub fn security_group(&self, account: AccountId, id: &SecurityGroupId) -> Option<WholeGroup> {
         match self.security_groups.get(account, id) {
-            Some(group) => Some(WholeGroup {
-                group: SecurityGroup::clone(group),
-                rules: self.rules_of_group(account, id).cloned().collect(),
-                is_stored: true,
-            }),
+            Some(group) => {
+                let rules: Vec<_> = self.rules_of_group(account, id).cloned().collect();
+                let lists = rules.iter().filter_map(|rule| match &rule.matches.peer {
+                    RulePeer::List(id) => {
+                        Some((id.clone(), self.prefix_lists.get(account, id)?.clone()))
+                    }
+                    RulePeer::Ipv4(_) | RulePeer::Ipv6(_) | RulePeer::Group(_) => None,
+                });
+                let lists = lists.collect();
+                let group = SecurityGroup::clone(group);
+                Some(WholeGroup { group, rules, is_stored: true, lists })
+            }
             None => self.unchanged_default(account).filter(|whole| whole.group.id == *id),
         }
     }
@@ -294,13 +329,14 @@ impl AddressPlan {
             description: "default VPC security group".to_owned(),
             revision: 0,
         };
-        WholeGroup { group, rules, is_stored: false }
+        WholeGroup { group, rules, is_stored: false, lists: Lists::new() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::{AclNetwork, AddressFamily, PrefixEntry};
     use crate::rows::Row;
     use crate::view::Seq;
 
@@ -344,10 +380,33 @@ mod tests {
             (of(Some(1), Some((3, 4))), Traffic::Icmp(Some((3, Some(4))))),
             (of(Some(50), None), Traffic::Protocol(50)),
         ] {
-            assert_eq!(rule.traffic().unwrap().traffic, expected);
+            assert_eq!(rule.compile(&Lists::new())[0].traffic, expected);
         }
         let six = RuleMatch { peer: RulePeer::Ipv6("::/0".to_owned()), ..of(None, None) };
-        assert_eq!(six.traffic(), None);
+        assert_eq!(six.compile(&Lists::new()), []);
+        let list = PrefixList {
+            account: "111111111111".parse().unwrap(),
+            id: "pl-00000001".parse().unwrap(),
+            name: "offices".to_owned(),
+            family: AddressFamily::Ipv4,
+            max_entries: 5,
+            version: 1,
+            is_modified: false,
+            entries: ["10.0.0.0/8", "192.0.2.0/24"]
+                .map(|block| PrefixEntry {
+                    network: AclNetwork::Ipv4(block.parse().unwrap()),
+                    description: None,
+                })
+                .into(),
+        };
+        let listed = RuleMatch { peer: RulePeer::List(list.id.clone()), ..of(Some(50), None) };
+        assert_eq!(listed.compile(&Lists::new()), [], "of a list that is not there nobody is");
+        let peers: Vec<Peer> = listed
+            .compile(&Lists::from([(list.id.clone(), Arc::new(list.clone()))]))
+            .into_iter()
+            .map(|rule| rule.peer)
+            .collect();
+        assert_eq!(peers, list.blocks().map(Peer::Network).collect::<Vec<_>>());
         let row = serde_json::to_string(&of(Some(6), Some((80, 80)))).unwrap();
         assert_eq!(row, r#"{"protocol":6,"ports":[80,80],"peer":{"ipv4":"10.0.0.0/8"}}"#);
     }

@@ -63,9 +63,9 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
 }
 
 fn of_table(network: &Network<'_>, table: &RouteTable) -> feed::RouteTable {
-    let routes = table.routes.iter().map(|route| feed::Route {
-        destination: route.destination,
-        target: match &route.target {
+    let routes = table.by_block(network).into_iter().map(|(destination, target)| feed::Route {
+        destination,
+        target: match target {
             target if !network.is_active(&table.vpc, target) => Target::Blackhole,
             RouteTarget::InternetGateway(_) => Target::InternetGateway,
             RouteTarget::NatGateway(id) => Target::NatGateway(id.clone()),
@@ -112,10 +112,13 @@ fn of_entry(entry: &AclEntry) -> Option<feed::AclEntry> {
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::{AccountId, RegionName};
-    use model::network::{Route, SubnetRow, SubnetTable, VpcRow};
+    use longshore_types::{AccountId, Cidr, PrefixListId, RegionName};
+    use model::network::{
+        AddressFamily, InternetGateway, PrefixEntry, PrefixList, Route, RouteDestination,
+        SubnetRow, SubnetTable, VpcRow,
+    };
     use model::vpc::AddressPlan;
-    use model::{Row, Seq, View};
+    use model::{Kind, Row, Seq, View};
 
     use super::*;
 
@@ -138,7 +141,8 @@ mod tests {
         row.main_table = "rtb-00000001".parse().unwrap();
         view.put(Seq(2), &Row::from(row.clone()));
         let gateway = RouteTarget::NatGateway("nat-00000001".parse().unwrap());
-        let routes = vec![Route { destination: "0.0.0.0/0".parse().unwrap(), target: gateway }];
+        let anywhere: Cidr = "0.0.0.0/0".parse().unwrap();
+        let routes = vec![Route { destination: anywhere.into(), target: gateway }];
         let main = RouteTable { account: account(), id: row.main_table, vpc: vpc.clone(), routes };
         view.put(Seq(3), &Row::from(main.clone()));
         let own = RouteTable { id: "rtb-00000002".parse().unwrap(), routes: vec![], ..main };
@@ -203,6 +207,56 @@ mod tests {
         assert_eq!(acl.egress.len(), 1);
         let none = items_of(&network, &"vpc-00000000".parse().unwrap());
         assert_eq!(none, []);
+    }
+
+    #[test]
+    fn a_route_by_a_list_is_one_for_each_block_that_no_other_route_is_for() {
+        let (mut view, vpc) = view();
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let block = |text: &str| -> Cidr { text.parse().unwrap() };
+        let list: PrefixListId = "pl-00000001".parse().unwrap();
+        let entries = ["0.0.0.0/0", "192.0.2.0/24"]
+            .map(|text| PrefixEntry { network: AclNetwork::Ipv4(block(text)), description: None });
+        view.put(
+            Seq(7),
+            &Row::from(PrefixList {
+                account: account(),
+                id: list.clone(),
+                name: "offices".to_owned(),
+                family: AddressFamily::Ipv4,
+                max_entries: 5,
+                version: 1,
+                is_modified: false,
+                entries: entries.into(),
+            }),
+        );
+        let gateway = InternetGateway {
+            account: account(),
+            id: "igw-00000001".parse().unwrap(),
+            vpc: Some(vpc.clone()),
+        };
+        let out = RouteTarget::InternetGateway(gateway.id.clone());
+        view.put(Seq(8), &Row::from(gateway));
+        let main = view.route_tables.get(account(), &"rtb-00000001".parse().unwrap()).unwrap();
+        let mut main = RouteTable::clone(main);
+        let gone: PrefixListId = "pl-00000002".parse().unwrap();
+        for list in [list, gone] {
+            main.routes
+                .push(Route { destination: RouteDestination::List(list), target: out.clone() });
+        }
+        let row = Row::from(main);
+        let stored = row.to_json().unwrap();
+        view.put(Seq(9), &Row::from_json(Kind::RouteTable, &stored).unwrap());
+        let network = Network::new(&view, account(), &region);
+        let told: feed::Feed = items_of(&network, &vpc).into_iter().collect();
+        let main = &told.tables[&"rtb-00000001".parse().unwrap()];
+        let routes: Vec<_> =
+            main.routes.iter().map(|route| (route.destination, route.target.clone())).collect();
+        let expected = [
+            (block("0.0.0.0/0"), Target::Blackhole),
+            (block("192.0.2.0/24"), Target::InternetGateway),
+        ];
+        assert_eq!(routes, expected);
     }
 
     #[test]

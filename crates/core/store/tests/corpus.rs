@@ -162,6 +162,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::ElasticAddress,
     Kind::NetworkAcl,
     Kind::DhcpOptions,
+    Kind::PrefixList,
 ];
 
 #[test]

@@ -161,6 +161,7 @@ fn is_of_own_vpc(key: &Key) -> bool {
             | Key::InternetGateway(..)
             | Key::NatGateway(..)
             | Key::ElasticAddress(..)
+            | Key::PrefixList(..)
     )
 }
 

@@ -1,5 +1,4 @@
-//! What there is none of in this region, and is asked for nevertheless: virtual private gateways, VPC endpoints,
-//! prefix lists.
+//! What there is none of in this region, and is asked for nevertheless: virtual private gateways, VPC endpoints.
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
@@ -64,47 +63,4 @@ pub(crate) async fn describe_vpc_endpoints(
     let (none, next_token) =
         select(vec![], &asked, |it| it.vpc_endpoint_id.as_deref(), ENDPOINT_FILTERS)?;
     Ok(api::DescribeVpcEndpointsResult { vpc_endpoints: Some(none), next_token })
-}
-
-pub(crate) async fn describe_prefix_lists(
-    ec2: &Ec2,
-    caller: &Caller,
-    input: api::DescribePrefixListsRequest,
-) -> Result<api::DescribePrefixListsResult, ApiError> {
-    ec2.control.read(caller, &Permission::to("ec2:DescribePrefixLists").on("*"))?;
-    unless_dry(input.dry_run)?;
-    let asked = Asked {
-        kind: Kind::PrefixList,
-        ids: input.prefix_list_ids.as_deref(),
-        filters: input.filters.as_deref(),
-        token: input.next_token.as_deref(),
-        max: input.max_results,
-    };
-    const FILTERS: Filters<api::PrefixList> =
-        &[("prefix-list-id", |_| vec![]), ("prefix-list-name", |_| vec![])];
-    let (none, next_token) = select(vec![], &asked, |it| it.prefix_list_id.as_deref(), FILTERS)?;
-    Ok(api::DescribePrefixListsResult { next_token, prefix_lists: Some(none) })
-}
-
-pub(crate) async fn describe_managed_prefix_lists(
-    ec2: &Ec2,
-    caller: &Caller,
-    input: api::DescribeManagedPrefixListsRequest,
-) -> Result<api::DescribeManagedPrefixListsResult, ApiError> {
-    ec2.control.read(caller, &Permission::to("ec2:DescribeManagedPrefixLists").on("*"))?;
-    unless_dry(input.dry_run)?;
-    let asked = Asked {
-        kind: Kind::PrefixList,
-        ids: input.prefix_list_ids.as_deref(),
-        filters: input.filters.as_deref(),
-        token: input.next_token.as_deref(),
-        max: input.max_results,
-    };
-    const FILTERS: Filters<api::ManagedPrefixList> = &[
-        ("owner-id", |_| vec![]),
-        ("prefix-list-id", |_| vec![]),
-        ("prefix-list-name", |_| vec![]),
-    ];
-    let (none, next_token) = select(vec![], &asked, |it| it.prefix_list_id.as_deref(), FILTERS)?;
-    Ok(api::DescribeManagedPrefixListsResult { next_token, prefix_lists: Some(none) })
 }

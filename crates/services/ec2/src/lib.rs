@@ -15,6 +15,7 @@ mod internet_gateways;
 mod limits;
 mod nat_gateways;
 mod operations;
+mod prefix_lists;
 mod refusal;
 mod resources;
 mod route_tables;

@@ -33,3 +33,9 @@ pub(crate) const INTERFACES_MAX: usize = 5_000;
 pub(crate) const SHARED_INTERFACES_MAX: usize = 200;
 /// How long what came to an end with a NAT gateway is shown.
 pub(crate) const NAT_GATEWAY_SHOWN_MS: u64 = 3_600_000;
+/// Prefix lists of an account.
+pub(crate) const PREFIX_LISTS_MAX: usize = 100;
+pub(crate) const LIST_ENTRIES_MAX: u32 = 1_000;
+pub(crate) const LIST_ENTRIES_PER_CALL_MAX: usize = 100;
+/// Rules and routes that name one prefix list: a change of it writes the groups of such rules in one commit.
+pub(crate) const LIST_USERS_MAX: usize = 300;

@@ -2,7 +2,7 @@
 
 use crate::{
     Ec2, acls, addresses, dhcp, empty, groups, interfaces, internet_gateways, nat_gateways,
-    route_tables, routes, subnets, tags, vpcs, zones,
+    prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {
@@ -19,6 +19,7 @@ ec2_api::forward! {
         create_default_vpc => vpcs::create_default_vpc;
         create_dhcp_options => dhcp::create_dhcp_options;
         create_internet_gateway => internet_gateways::create_internet_gateway;
+        create_managed_prefix_list => prefix_lists::create_managed_prefix_list;
         create_nat_gateway => nat_gateways::create_nat_gateway;
         create_network_acl => acls::create_network_acl;
         create_network_acl_entry => acls::create_network_acl_entry;
@@ -31,6 +32,7 @@ ec2_api::forward! {
         create_vpc => vpcs::create_vpc;
         delete_dhcp_options => dhcp::delete_dhcp_options;
         delete_internet_gateway => internet_gateways::delete_internet_gateway;
+        delete_managed_prefix_list => prefix_lists::delete_managed_prefix_list;
         delete_nat_gateway => nat_gateways::delete_nat_gateway;
         delete_network_acl => acls::delete_network_acl;
         delete_network_acl_entry => acls::delete_network_acl_entry;
@@ -47,11 +49,11 @@ ec2_api::forward! {
         describe_availability_zones => zones::describe_availability_zones;
         describe_dhcp_options => dhcp::describe_dhcp_options;
         describe_internet_gateways => internet_gateways::describe_internet_gateways;
-        describe_managed_prefix_lists => empty::describe_managed_prefix_lists;
+        describe_managed_prefix_lists => prefix_lists::describe_managed_prefix_lists;
         describe_nat_gateways => nat_gateways::describe_nat_gateways;
         describe_network_acls => acls::describe_network_acls;
         describe_network_interfaces => interfaces::describe_network_interfaces;
-        describe_prefix_lists => empty::describe_prefix_lists;
+        describe_prefix_lists => prefix_lists::describe_prefix_lists;
         describe_regions => zones::describe_regions;
         describe_route_tables => route_tables::describe_route_tables;
         describe_security_group_rules => groups::describe_security_group_rules;
@@ -66,6 +68,9 @@ ec2_api::forward! {
         disassociate_address => addresses::disassociate_address;
         disassociate_route_table => route_tables::disassociate_route_table;
         disassociate_vpc_cidr_block => vpcs::disassociate_vpc_cidr_block;
+        get_managed_prefix_list_associations => prefix_lists::get_managed_prefix_list_associations;
+        get_managed_prefix_list_entries => prefix_lists::get_managed_prefix_list_entries;
+        modify_managed_prefix_list => prefix_lists::modify_managed_prefix_list;
         modify_network_interface_attribute => interfaces::modify_network_interface_attribute;
         modify_security_group_rules => groups::modify_security_group_rules;
         modify_subnet_attribute => subnets::modify_subnet_attribute;

@@ -76,6 +76,16 @@ pub(crate) enum NetworkRefusal {
     DefaultThere,
     DefaultSubnetThere(String),
     TokenOfAnother,
+    /// Of AWS's prefix lists none is changed or led to.
+    ListOfAws(String),
+    ListVersion,
+    /// A change of a prefix list's entries that cannot be.
+    ListChange(String),
+    ListFull {
+        id: String,
+        there: usize,
+        most: u32,
+    },
     TooMany {
         code: &'static str,
         what: &'static str,
@@ -238,6 +248,25 @@ impl NetworkRefusal {
             Self::TokenOfAnother => (
                 "IdempotentParameterMismatch",
                 "The client token was used with other parameters.".to_owned(),
+            ),
+            Self::ListOfAws(id) => (
+                "InvalidParameterValue",
+                format!("The prefix list '{id}' is AWS's: only rules of security groups name it."),
+            ),
+            Self::ListVersion => (
+                "PrefixListVersionMismatch",
+                "The prefix list has the incorrect version number.".to_owned(),
+            ),
+            Self::ListChange(why) => (
+                "InvalidPrefixListModification",
+                format!("The entries of the prefix list cannot be changed so: {why}"),
+            ),
+            Self::ListFull { id, there, most } => (
+                "PrefixListMaxEntriesExceeded",
+                format!(
+                    "You've reached the maximum number of entries for the prefix list. ({id} would have {there} of \
+                     {most})"
+                ),
             ),
             Self::TooMany { code, what } => {
                 (code, format!("The maximum number of {what} has been reached."))

@@ -22,10 +22,12 @@ pub(crate) enum Resource {
     NetworkAcl,
     DhcpOptions,
     NetworkInterface,
+    PrefixList,
 }
 
 impl Resource {
-    const ALL: [(Self, &str, &str); 11] = [
+    const ALL: [(Self, &str, &str); 12] = [
+        (Self::PrefixList, "pl", "prefix-list"),
         (Self::RouteTable, "rtb", "route-table"),
         (Self::InternetGateway, "igw", "internet-gateway"),
         (Self::NatGateway, "nat", "natgateway"),
@@ -59,6 +61,7 @@ impl Resource {
             Self::NetworkAcl => "network-acl",
             Self::DhcpOptions => "dhcp-options",
             Self::NetworkInterface => "network-interface",
+            Self::PrefixList => "prefix-list",
         }
     }
 
@@ -92,6 +95,9 @@ impl Resource {
             Self::DhcpOptions => (is(id, |id| network.dhcp(id).is_some()), Kind::DhcpOptions),
             Self::NetworkInterface => {
                 (is(id, |id| interfaces::find(&network, id).is_some()), Kind::NetworkInterface)
+            }
+            Self::PrefixList => {
+                (is(id, |id| view.prefix_lists.get(account, id).is_some()), Kind::PrefixList)
             }
             Self::SecurityGroup => {
                 let parsed = id.parse::<SecurityGroupId>().ok();

@@ -7,7 +7,8 @@ use control::Permission;
 use ec2_api as api;
 use longshore_types::{RouteAssociationId, RouteTableId};
 use model::network::{
-    Network, RouteTable, RouteTarget, ShownRoute, ShownTarget, SubnetRow, SubnetTable, VpcRow,
+    Network, RouteDestination, RouteTable, RouteTarget, ShownRoute, ShownTarget, SubnetRow,
+    SubnetTable, VpcRow,
 };
 use model::{Index, Key, Tags};
 
@@ -93,7 +94,6 @@ fn to_wire(network: &Network<'_>, row: &RouteTable, tags: Option<&Tags>) -> api:
 
 fn route_to_wire(route: &ShownRoute) -> api::Route {
     let mut wire = api::Route {
-        destination_cidr_block: Some(route.destination.to_string()),
         origin: Some(api::RouteOrigin::CreateRoute),
         state: Some(match route.is_active {
             true => api::RouteState::Active,
@@ -101,6 +101,10 @@ fn route_to_wire(route: &ShownRoute) -> api::Route {
         }),
         ..api::Route::default()
     };
+    match &route.destination {
+        RouteDestination::Block(block) => wire.destination_cidr_block = Some(block.to_string()),
+        RouteDestination::List(list) => wire.destination_prefix_list_id = Some(list.to_string()),
+    }
     match &route.target {
         ShownTarget::Local => {
             wire.gateway_id = Some("local".to_owned());
@@ -137,7 +141,9 @@ const FILTERS: Filters<api::RouteTable> = &[
         each(it.routes.as_ref(), |each| each.destination_cidr_block.clone())
     }),
     ("route.destination-ipv6-cidr-block", |_| vec![]),
-    ("route.destination-prefix-list-id", |_| vec![]),
+    ("route.destination-prefix-list-id", |it| {
+        each(it.routes.as_ref(), |each| each.destination_prefix_list_id.clone())
+    }),
     ("route.egress-only-internet-gateway-id", |_| vec![]),
     ("route.gateway-id", |it| each(it.routes.as_ref(), |each| each.gateway_id.clone())),
     ("route.instance-id", |_| vec![]),

@@ -6,14 +6,15 @@ use aws_wire::{ApiError, Caller};
 use ec2_api as api;
 use longshore_types::{Cidr, InternetGatewayId, NatGatewayId};
 use model::Key;
-use model::network::{Route, RouteTable, RouteTarget};
+use model::network::{AddressFamily, Route, RouteDestination, RouteTable, RouteTarget};
 
 use crate::Ec2;
 use crate::change::{Change, on};
 use crate::errors::Refusal;
 use crate::limits::ROUTES_PER_TABLE_MAX;
+use crate::prefix_lists::{self, check_room_for_user, routes_weight};
 use crate::refusal::NetworkRefusal;
-use crate::vpcs::block;
+use crate::vpcs;
 
 /// Where a route leads, as both requests say it.
 struct Asked<'a> {
@@ -47,24 +48,49 @@ macro_rules! asked {
 
 /// The destination that a request names.
 fn destination(
-    ipv4: Option<&String>,
+    it: &mut Change<'_>,
+    block: Option<&String>,
     ipv6: Option<&String>,
     list: Option<&String>,
-) -> Result<Cidr, Refusal> {
-    if ipv6.is_some() || list.is_some() {
-        let name =
-            if ipv6.is_some() { "DestinationIpv6CidrBlock" } else { "DestinationPrefixListId" };
-        return Err(NetworkRefusal::Unsupported(format!(
-            "{name} is not available in this region: routes lead to DestinationCidrBlock."
-        ))
+) -> Result<RouteDestination, Refusal> {
+    if ipv6.is_some() {
+        return Err(NetworkRefusal::Unsupported(
+            "DestinationIpv6CidrBlock is not available in this region: routes lead to DestinationCidrBlock and \
+             DestinationPrefixListId."
+                .to_owned(),
+        )
         .into());
     }
-    let given = ipv4.ok_or(Refusal::Parameter("destinationCidrBlock"))?;
-    block(given).ok_or_else(|| {
-        Refusal::Value(format!(
-            "Value ({given}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."
-        ))
-    })
+    match (block, list) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::Combination("A route has exactly one destination.".to_owned()))
+        }
+        (None, Some(list)) => {
+            let list = prefix_lists::find(it, Some(list))?;
+            match list.family {
+                AddressFamily::Ipv4 => Ok(RouteDestination::List(list.id.clone())),
+                AddressFamily::Ipv6 => Err(NetworkRefusal::Unsupported(format!(
+                    "{} is of IPv6 addresses, which interfaces of this region have none of.",
+                    list.id
+                ))
+                .into()),
+            }
+        }
+        (given, None) => {
+            let given = given.ok_or(Refusal::Parameter("destinationCidrBlock"))?;
+            let block = vpcs::block(given).ok_or_else(|| {
+                Refusal::Value(format!(
+                    "Value ({given}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."
+                ))
+            })?;
+            Ok(block.into())
+        }
+    }
+}
+
+/// Whether a destination is one of the VPC's own blocks.
+fn is_local(destination: &RouteDestination, blocks: &[Cidr]) -> bool {
+    matches!(destination, RouteDestination::Block(block) if blocks.contains(block))
 }
 
 /// The target that a request names, in the table's VPC.
@@ -132,23 +158,29 @@ pub(crate) async fn create_route(
     let made = ec2.change(caller, &permission, input.dry_run, |it| {
         let (table, blocks) = changeable(it, input.route_table_id.as_deref())?;
         let destination = destination(
+            it,
             input.destination_cidr_block.as_ref(),
             input.destination_ipv6_cidr_block.as_ref(),
             input.destination_prefix_list_id.as_ref(),
         )?;
         let target = target(it, &table, &asked!(input))?;
-        if blocks.contains(&destination) || table.route(destination).is_some() {
+        if is_local(&destination, &blocks) || table.route(&destination).is_some() {
             return Err(NetworkRefusal::RouteThere(destination.to_string()).into());
         }
-        check_destination(destination, &blocks)?;
-        if table.routes.len() >= ROUTES_PER_TABLE_MAX {
+        match &destination {
+            RouteDestination::Block(block) => check_destination(*block, &blocks)?,
+            RouteDestination::List(list) => {
+                check_room_for_user(it.network.view(), it.account, list, 1)?;
+            }
+        }
+        let mut row = RouteTable::clone(&table);
+        row.routes.push(Route { destination, target });
+        row.routes.sort_by(|a, b| a.destination.cmp(&b.destination));
+        if routes_weight(it.network.view(), &row) > ROUTES_PER_TABLE_MAX {
             let (code, what) = ("RouteLimitExceeded", "routes of a route table");
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
         it.check_in_own(&table.vpc, "routes")?;
-        let mut row = RouteTable::clone(&table);
-        row.routes.push(Route { destination, target });
-        row.routes.sort_by_key(|route| route.destination);
         it.put(row);
         Ok(())
     });
@@ -182,11 +214,12 @@ pub(crate) async fn replace_route(
     let changed = ec2.change(caller, &permission, input.dry_run, |it| {
         let (table, blocks) = changeable(it, input.route_table_id.as_deref())?;
         let destination = destination(
+            it,
             input.destination_cidr_block.as_ref(),
             input.destination_ipv6_cidr_block.as_ref(),
             input.destination_prefix_list_id.as_ref(),
         )?;
-        if blocks.contains(&destination) {
+        if is_local(&destination, &blocks) {
             // It is never anything but local here.
             return match input.local_target {
                 Some(true) => Ok(()),
@@ -200,7 +233,7 @@ pub(crate) async fn replace_route(
         it.check_in_own(&table.vpc, "routes")?;
         let mut row = RouteTable::clone(&table);
         let route = row.routes.iter_mut().find(|route| route.destination == destination);
-        let Some(route) = route else { return Err(no_route(destination, &table)) };
+        let Some(route) = route else { return Err(no_route(&destination, &table)) };
         route.target = target;
         it.put(row);
         Ok(())
@@ -208,7 +241,7 @@ pub(crate) async fn replace_route(
     changed.await
 }
 
-fn no_route(destination: Cidr, table: &RouteTable) -> Refusal {
+fn no_route(destination: &RouteDestination, table: &RouteTable) -> Refusal {
     let (destination, table) = (destination.to_string(), table.id.to_string());
     NetworkRefusal::NoRoute { destination, table }.into()
 }
@@ -223,16 +256,17 @@ pub(crate) async fn delete_route(
     let changed = ec2.change(caller, &permission, input.dry_run, |it| {
         let (table, blocks) = changeable(it, input.route_table_id.as_deref())?;
         let destination = destination(
+            it,
             input.destination_cidr_block.as_ref(),
             input.destination_ipv6_cidr_block.as_ref(),
             input.destination_prefix_list_id.as_ref(),
         )?;
-        if blocks.contains(&destination) {
+        if is_local(&destination, &blocks) {
             let (destination, table) = (destination.to_string(), table.id.to_string());
             return Err(NetworkRefusal::LocalStays { destination, table }.into());
         }
-        if table.route(destination).is_none() {
-            return Err(no_route(destination, &table));
+        if table.route(&destination).is_none() {
+            return Err(no_route(&destination, &table));
         }
         it.check_in_own(&table.vpc, "routes")?;
         let mut row = RouteTable::clone(&table);

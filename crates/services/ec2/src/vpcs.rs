@@ -7,7 +7,7 @@ use longshore_types::{
     Cidr, NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     VpcCidrAssociationId, VpcId,
 };
-use model::network::{NetworkAcl, PUBLIC_POOL, RouteTable, VpcBlock, VpcRow};
+use model::network::{NetworkAcl, PUBLIC_POOL, RouteDestination, RouteTable, VpcBlock, VpcRow};
 use model::security_group::DEFAULT_GROUP;
 use model::vpc::{AddressPlanId, region_account};
 use model::{Index, Key, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Tags, View};
@@ -337,9 +337,10 @@ pub(crate) async fn associate_vpc_cidr_block(
         let block = vpc_block(given)?;
         let tables = it.network.tables();
         let mut routes = tables.iter().filter(|it| it.vpc == vpc.id).flat_map(|it| &it.routes);
-        let hides_route = routes.any(|route| {
-            let to = route.destination;
-            to.prefix() >= block.prefix() && to.overlaps(block)
+        let hides_route = routes.any(|route| match &route.destination {
+            RouteDestination::Block(to) => to.prefix() >= block.prefix() && to.overlaps(block),
+            // What a list says of the VPC's own addresses has no effect.
+            RouteDestination::List(_) => false,
         });
         if vpc.blocks().any(|other| other.overlaps(block)) || hides_route {
             return Err(NetworkRefusal::VpcBlock(given.unwrap_or_default().to_owned()).into());

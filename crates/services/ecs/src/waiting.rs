@@ -531,6 +531,7 @@ impl Reconciler for WaitingTasks {
             | Key::ElasticAddress(..)
             | Key::NetworkAcl(..)
             | Key::DhcpOptions(..)
+            | Key::PrefixList(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

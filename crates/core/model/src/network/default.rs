@@ -58,7 +58,7 @@ impl AddressPlan {
             account,
             id: of_vpc("rtb").parse().expect(PARSES),
             vpc: vpc.id.clone(),
-            routes: vec![Route { destination: anywhere(), target: out }],
+            routes: vec![Route { destination: anywhere().into(), target: out }],
         };
         let row = VpcRow {
             account,

@@ -10,6 +10,7 @@ mod acl;
 mod address;
 mod default;
 mod lens;
+mod prefix_list;
 mod routes;
 
 use longshore_types::{
@@ -23,7 +24,10 @@ pub use acl::{AclEntry, AclNetwork, NetworkAcl};
 pub use address::{AddressAssociation, ElasticAddress, NatGateway, NatState, PUBLIC_POOL};
 pub use default::DefaultNetwork;
 pub use lens::Network;
-pub use routes::{InternetGateway, Route, RouteTable, RouteTarget, ShownRoute, ShownTarget};
+pub use prefix_list::{AddressFamily, PrefixEntry, PrefixList};
+pub use routes::{
+    InternetGateway, Route, RouteDestination, RouteTable, RouteTarget, ShownRoute, ShownTarget,
+};
 
 use crate::table::Record;
 use crate::view::Index;

@@ -1,6 +1,11 @@
 //! Route tables and internet gateways.
 
-use longshore_types::{AccountId, Cidr, InternetGatewayId, NatGatewayId, RouteTableId, VpcId};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use longshore_types::{
+    AccountId, Cidr, InternetGatewayId, NatGatewayId, PrefixListId, RouteTableId, VpcId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Network;
@@ -22,8 +27,31 @@ pub struct RouteTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    pub destination: Cidr,
+    pub destination: RouteDestination,
     pub target: RouteTarget,
+}
+
+/// What a route is for: a block of addresses, or all that a prefix list says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RouteDestination {
+    Block(Cidr),
+    List(PrefixListId),
+}
+
+impl From<Cidr> for RouteDestination {
+    fn from(block: Cidr) -> Self {
+        Self::Block(block)
+    }
+}
+
+impl fmt::Display for RouteDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(block) => block.fmt(f),
+            Self::List(list) => list.fmt(f),
+        }
+    }
 }
 
 /// What a route leads to. It may be gone since, or detached: then what goes there is dropped.
@@ -37,7 +65,7 @@ pub enum RouteTarget {
 /// A route as it is now, the VPC's own included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownRoute {
-    pub destination: Cidr,
+    pub destination: RouteDestination,
     pub target: ShownTarget,
     /// Whether its target takes packets; those to others are dropped.
     pub is_active: bool,
@@ -51,20 +79,39 @@ pub enum ShownTarget {
 }
 
 impl RouteTable {
-    pub fn route(&self, destination: Cidr) -> Option<&Route> {
-        self.routes.iter().find(|route| route.destination == destination)
+    pub fn route(&self, destination: &RouteDestination) -> Option<&Route> {
+        self.routes.iter().find(|route| route.destination == *destination)
+    }
+
+    /// Where packets to a block go that is named, by itself or in a list. What a list says gives way to a route for the
+    /// very block, and of two lists the first counts.
+    pub fn by_block(&self, network: &Network<'_>) -> BTreeMap<Cidr, &RouteTarget> {
+        let mut found = BTreeMap::new();
+        for route in &self.routes {
+            if let RouteDestination::Block(block) = route.destination {
+                found.insert(block, &route.target);
+            }
+        }
+        for route in &self.routes {
+            let RouteDestination::List(list) = &route.destination else { continue };
+            let list = network.view().prefix_lists.get(self.account, list);
+            for block in list.into_iter().flat_map(|list| list.blocks()) {
+                found.entry(block).or_insert(&route.target);
+            }
+        }
+        found
     }
 
     /// All routes as they are now: first those of the VPC's own blocks.
     pub fn shown(&self, network: &Network<'_>) -> Vec<ShownRoute> {
         let vpc = network.vpc(&self.vpc);
         let blocks = vpc.iter().flat_map(|vpc| vpc.blocks());
-        let local = blocks.map(|destination| {
+        let local = blocks.map(|block| {
             let target = ShownTarget::Local;
-            ShownRoute { destination, target, is_active: true }
+            ShownRoute { destination: block.into(), target, is_active: true }
         });
         let routes = self.routes.iter().map(|route| ShownRoute {
-            destination: route.destination,
+            destination: route.destination.clone(),
             target: ShownTarget::Out(route.target.clone()),
             is_active: network.is_active(&self.vpc, &route.target),
         });
@@ -84,7 +131,12 @@ impl Record for RouteTable {
     }
 
     fn indexes(&self) -> Vec<Index> {
-        vec![Index::Ec2Uses(self.account, self.vpc.as_str().into())]
+        let lists = self.routes.iter().filter_map(|route| match &route.destination {
+            RouteDestination::Block(_) => None,
+            RouteDestination::List(list) => Some(list.as_str()),
+        });
+        let uses = lists.chain([self.vpc.as_str()]);
+        uses.map(|id| Index::Ec2Uses(self.account, id.into())).collect()
     }
 }
 

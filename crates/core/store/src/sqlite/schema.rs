@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     Step { version: 12, run: take_rows_of_acm },
     Step { version: 13, run: take_rows_of_vpcs },
     Step { version: 14, run: take_rows_of_cloud_map },
+    Step { version: 15, run: take_prefix_lists },
 ];
 
 /// The version that this release writes.
@@ -119,6 +120,12 @@ fn take_rows_of_vpcs(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of Cloud Map come to be, and revisions of services that register there: a release that does not know them must
 /// not write here.
 fn take_rows_of_cloud_map(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of prefix lists come to be, and rules and routes that name them: a release that does not know them must not write
+/// here, nor let pass what they shut out.
+fn take_prefix_lists(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

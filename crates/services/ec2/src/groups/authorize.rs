@@ -4,7 +4,7 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
 use longshore_types::SecurityGroupRuleId;
-use model::{Ec2Tags, RulePeer, SecurityGroupRule, Tags, View, WholeGroup};
+use model::{Ec2Tags, RuleMatch, RulePeer, SecurityGroupRule, Tags, View, WholeGroup};
 use store::Batch;
 
 use super::permission::{self, Asked, OldForm};
@@ -12,6 +12,7 @@ use super::{GroupRef, GroupRefusal, arn, make_changeable, wire};
 use crate::Ec2;
 use crate::errors::{Refusal, unless_dry};
 use crate::limits::{RULES_PER_CALL_MAX, RULES_PER_DIRECTION_MAX};
+use crate::prefix_lists::{check_room_for_user, rule_weight};
 use crate::tags;
 
 /// What both requests say.
@@ -99,7 +100,7 @@ async fn authorize(
         let given = given.clone()?;
         let whole = group.find(ec2, view, caller)?;
         let asked = permission::read_all(view, &whole, &given)?;
-        let rules = decide(&whole, is_egress, &asked, ec2.control.ids.as_ref())?;
+        let rules = decide(view, &whole, is_egress, &asked, ec2.control.ids.as_ref())?;
         unless_dry(dry_run)?;
         let batch = batch_of(view, &whole, &rules, &tags);
         Ok((batch, (rules, tags)))
@@ -111,6 +112,7 @@ async fn authorize(
 
 /// The rules that are to be added to a group, or why they may not be.
 fn decide(
+    view: &View,
     whole: &WholeGroup,
     is_egress: bool,
     asked: &[Asked],
@@ -124,6 +126,9 @@ fn decide(
     }
     let there = |rule: &&SecurityGroupRule| rule.is_egress == is_egress;
     for (place, new) in asked.iter().enumerate() {
+        if let RulePeer::List(list) = &new.matches.peer {
+            check_room_for_user(view, whole.group.account, list, 1)?;
+        }
         let is_there = whole.rules.iter().filter(there).any(|rule| rule.matches == new.matches);
         let is_twice = asked[..place].iter().any(|other| other.matches == new.matches);
         if is_there {
@@ -135,15 +140,8 @@ fn decide(
             ));
         }
     }
-    let is_six = |peer: &RulePeer| matches!(peer, RulePeer::Ipv6(_));
-    for six in [false, true] {
-        let before = whole.rules.iter().filter(there);
-        let before = before.filter(|rule| is_six(&rule.matches.peer) == six).count();
-        let new = asked.iter().filter(|new| is_six(&new.matches.peer) == six).count();
-        if new > 0 && before + new > RULES_PER_DIRECTION_MAX {
-            return Err(GroupRefusal::TooManyRules.into());
-        }
-    }
+    let before = whole.rules.iter().filter(there).map(|rule| &rule.matches);
+    check_room(view, whole, before.chain(asked.iter().map(|new| &new.matches)))?;
     let group = &whole.group;
     let rule = |new: &Asked| SecurityGroupRule {
         account: group.account,
@@ -156,6 +154,24 @@ fn decide(
     Ok(asked.iter().map(rule).collect())
 }
 
+/// Whether a group may have these rules in one direction.
+pub(super) fn check_room<'a>(
+    view: &View,
+    whole: &WholeGroup,
+    rules: impl Iterator<Item = &'a RuleMatch>,
+) -> Result<(), Refusal> {
+    let account = whole.group.account;
+    let mut weights = [0; 2];
+    for rule in rules {
+        let (is_six, weight) = rule_weight(view, account, rule);
+        weights[usize::from(is_six)] += weight;
+    }
+    if weights.iter().any(|weight| *weight > RULES_PER_DIRECTION_MAX) {
+        return Err(GroupRefusal::TooManyRules.into());
+    }
+    Ok(())
+}
+
 fn batch_of(view: &View, whole: &WholeGroup, rules: &[SecurityGroupRule], tags: &Tags) -> Batch {
     let mut batch = Batch::on(view);
     make_changeable(&mut batch, whole);
@@ -166,10 +182,18 @@ fn batch_of(view: &View, whole: &WholeGroup, rules: &[SecurityGroupRule], tags: 
         {
             batch.rely(model::Key::SecurityGroup(rule.account, peer.clone()));
         }
+        rely_on_list(&mut batch, rule);
         if !tags.is_empty() {
             let resource = rule.id.as_str().into();
             batch.put(Ec2Tags { account: rule.account, resource, tags: tags.clone() });
         }
     }
     batch
+}
+
+/// A list stays while a rule comes to name it, and as large as it was found.
+pub(super) fn rely_on_list(batch: &mut Batch, rule: &SecurityGroupRule) {
+    if let RulePeer::List(list) = &rule.matches.peer {
+        batch.rely(model::Key::PrefixList(rule.account, list.clone()));
+    }
 }

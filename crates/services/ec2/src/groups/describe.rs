@@ -125,7 +125,10 @@ fn permission_values(
         "group-id" => pairs().filter_map(|it| it.group_id.clone()).collect(),
         "group-name" => pairs().filter_map(|it| name_of(it.group_id.as_deref()?)).collect(),
         "user-id" => pairs().filter_map(|it| it.user_id.clone()).collect(),
-        // No rule names one.
+        "prefix-list-id" => {
+            let lists = permission.prefix_list_ids.iter().flatten();
+            lists.filter_map(|it| it.prefix_list_id.clone()).collect()
+        }
         _ => vec![],
     }
 }

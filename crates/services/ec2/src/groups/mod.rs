@@ -18,6 +18,7 @@ pub(crate) use modify::{
     modify_security_group_rules, update_security_group_rule_descriptions_egress,
     update_security_group_rule_descriptions_ingress,
 };
+pub(crate) use permission::{range_4, range_6};
 pub(crate) use refusal::GroupRefusal;
 pub(crate) use revoke::{revoke_security_group_egress, revoke_security_group_ingress};
 pub(crate) use wire::in_words as rule_in_words;
@@ -102,7 +103,7 @@ fn arn(caller: &Caller, kind: &str, id: &str) -> String {
 
 /// Begins a change of a group's rules: relies on all that was read of it, says by its row that they change, and
 /// puts a group that was only derived into rows, with its rules.
-fn make_changeable(batch: &mut Batch, whole: &WholeGroup) {
+pub(crate) fn make_changeable(batch: &mut Batch, whole: &WholeGroup) {
     let (account, id) = (whole.group.account, &whole.group.id);
     batch.rely(Key::SecurityGroup(account, id.clone()));
     batch.rely(Index::GroupRules(account, id.clone()));

@@ -6,14 +6,16 @@ use std::mem::discriminant;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use model::{SecurityGroupRule, View, WholeGroup};
+use model::{RulePeer, SecurityGroupRule, View, WholeGroup};
 use store::Batch;
 
+use super::authorize::{check_room, rely_on_list};
 use super::permission::{self, checked_description};
 use super::{GroupRef, GroupRefusal, make_changeable, wire};
 use crate::Ec2;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::limits::RULES_PER_CALL_MAX;
+use crate::prefix_lists::check_room_for_user;
 
 pub(crate) async fn modify_security_group_rules(
     ec2: &Ec2,
@@ -54,6 +56,9 @@ fn modified(
                 before.id
             )));
         }
+        if let RulePeer::List(list) = &asked.matches.peer {
+            check_room_for_user(view, whole.group.account, list, 1)?;
+        }
         after[place].matches = asked.matches;
         after[place].description = asked.description;
         changed.push(place);
@@ -66,6 +71,10 @@ fn modified(
         if after.iter().enumerate().any(is_same) {
             return Err(GroupRefusal::RuleThere(wire::in_words(&rule.matches)).into());
         }
+    }
+    for is_egress in [false, true] {
+        let rules = after.iter().filter(|rule| rule.is_egress == is_egress);
+        check_room(view, whole, rules.map(|rule| &rule.matches))?;
     }
     Ok(changed.into_iter().map(|place| after[place].clone()).collect())
 }
@@ -184,6 +193,7 @@ fn batch_of(
     batch.writes.retain(|row| !is_changed(row));
     for rule in changed {
         batch.put(rule.clone());
+        rely_on_list(&mut batch, rule);
     }
     Ok(batch)
 }

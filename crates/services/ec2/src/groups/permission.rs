@@ -9,6 +9,7 @@ use model::{RuleMatch, RulePeer, View, WholeGroup};
 
 use super::{GroupRefusal, by_name, group_by_id};
 use crate::errors::{Kind, Refusal};
+use crate::prefix_lists;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -115,9 +116,10 @@ pub(super) fn read(
     for pair in permission.user_id_group_pairs.iter().flatten() {
         rules.push(asked(group_peer(view, whole, pair)?, &pair.description)?);
     }
-    if let Some(list) = permission.prefix_list_ids.iter().flatten().next() {
-        let id = list.prefix_list_id.clone().unwrap_or_default();
-        return Err(Refusal::Missing(Kind::PrefixList, id));
+    for list in permission.prefix_list_ids.iter().flatten() {
+        let id = list.prefix_list_id.as_deref().unwrap_or_default();
+        let peer = RulePeer::List(prefix_lists::named(view, whole.group.account, id)?);
+        rules.push(asked(peer, &list.description)?);
     }
     if rules.is_empty() {
         return Err(GroupRefusal::NoSource.into());
@@ -219,7 +221,7 @@ fn ports(
 }
 
 /// Bits below the prefix are cleared, as EC2 does.
-pub(super) fn range_4(text: &str) -> Result<Cidr, Refusal> {
+pub(crate) fn range_4(text: &str) -> Result<Cidr, Refusal> {
     let parsed = text.split_once('/').and_then(|(address, prefix)| {
         Cidr::new(address.parse::<Ipv4Addr>().ok()?, prefix.parse().ok()?)
     });
@@ -227,7 +229,7 @@ pub(super) fn range_4(text: &str) -> Result<Cidr, Refusal> {
 }
 
 /// In its shortest form, without the bits below the prefix.
-fn range_6(text: &str) -> Result<String, Refusal> {
+pub(crate) fn range_6(text: &str) -> Result<String, Refusal> {
     let parsed = text.split_once('/').and_then(|(address, prefix)| {
         let (address, prefix): (Ipv6Addr, u32) = (address.parse().ok()?, prefix.parse().ok()?);
         let mask = u128::MAX.checked_shl(128_u32.checked_sub(prefix)?).unwrap_or(0);

@@ -25,6 +25,7 @@ pub(crate) fn in_words(rule: &RuleMatch) -> String {
         RulePeer::Ipv4(range) => range.to_string(),
         RulePeer::Ipv6(range) => range.clone(),
         RulePeer::Group(group) => group.to_string(),
+        RulePeer::List(list) => list.to_string(),
     };
     let any = |number: i32| if number < 0 { "ALL".to_owned() } else { number.to_string() };
     let what = match (rule.protocol, rule.ports) {
@@ -106,6 +107,10 @@ fn permission(whole: &WholeGroup, rules: &[&SecurityGroupRule]) -> api::IpPermis
                     ..api::UserIdGroupPair::default()
                 });
             }
+            RulePeer::List(list) => permission
+                .prefix_list_ids
+                .get_or_insert_default()
+                .push(api::PrefixListId { description, prefix_list_id: Some(list.to_string()) }),
         }
     }
     permission
@@ -146,6 +151,7 @@ pub(super) fn rule(
                 ..api::ReferencedSecurityGroup::default()
             });
         }
+        RulePeer::List(list) => wire.prefix_list_id = Some(list.to_string()),
     }
     wire
 }
@@ -166,6 +172,7 @@ pub(super) fn revoked(rule: &SecurityGroupRule) -> api::RevokedSecurityGroupRule
         RulePeer::Ipv4(range) => wire.cidr_ipv4 = Some(range.to_string()),
         RulePeer::Ipv6(range) => wire.cidr_ipv6 = Some(range.clone()),
         RulePeer::Group(group) => wire.referenced_group_id = Some(group.to_string()),
+        RulePeer::List(list) => wire.prefix_list_id = Some(list.to_string()),
     }
     wire
 }

@@ -135,6 +135,7 @@ pub(super) fn row(
         | Key::ElasticAddress(..)
         | Key::NetworkAcl(..)
         | Key::DhcpOptions(..)
+        | Key::PrefixList(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
