@@ -26,9 +26,10 @@ provider "aws" {
   skip_metadata_api_check     = true
   skip_region_validation      = true
   endpoints {
-    ec2 = var.endpoint
-    iam = var.endpoint
-    sts = var.endpoint
+    ec2   = var.endpoint
+    elbv2 = var.endpoint
+    iam   = var.endpoint
+    sts   = var.endpoint
   }
   default_tags {
     tags = { managed-by = "terraform" }

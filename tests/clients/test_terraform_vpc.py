@@ -239,6 +239,50 @@ resource "aws_route" "offices" {
   gateway_id                 = aws_internet_gateway.this.id
 }
 
+resource "aws_security_group" "balancer" {
+  name_prefix = "${var.name}-"
+  description = "the balancer"
+  vpc_id      = aws_vpc.this.id
+  ingress {
+    protocol    = "tcp"
+    from_port   = var.port
+    to_port     = var.port
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}
+
+resource "aws_lb" "web" {
+  name               = var.name
+  load_balancer_type = "application"
+  subnets            = aws_subnet.public[*].id
+  security_groups    = [aws_security_group.balancer.id]
+  depends_on         = [aws_internet_gateway.this]
+}
+
+resource "aws_lb_target_group" "web" {
+  name        = var.name
+  port        = 80
+  protocol    = "HTTP"
+  target_type = "ip"
+  vpc_id      = aws_vpc.this.id
+}
+
+resource "aws_lb_listener" "web" {
+  load_balancer_arn = aws_lb.web.arn
+  port              = var.port
+  protocol          = "HTTP"
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.web.arn
+  }
+}
+
+resource "aws_lb_target_group_attachment" "web" {
+  target_group_arn = aws_lb_target_group.web.arn
+  target_id        = aws_network_interface.spare.private_ip
+  port             = 80
+}
+
 data "aws_subnets" "private" {
   filter {
     name   = "vpc-id"
@@ -253,6 +297,7 @@ data "aws_vpc" "default" {
 }
 
 output "vpc" { value = aws_vpc.this.id }
+output "balancer" { value = aws_lb.web.arn }
 output "private" { value = data.aws_subnets.private.ids }
 output "addresses" { value = aws_eip.nat[*].public_ip }
 """
@@ -270,6 +315,8 @@ def test_terraform_makes_changes_and_unmakes_a_vpc(terraform):  # noqa: F811
     assert len(state["private"]["value"]) == 3
     groups = {g["GroupName"]: g for g in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]}
     assert (groups["default"]["IpPermissions"], groups["default"]["IpPermissionsEgress"]) == ([], [])
+    balancer, = region.client("elbv2").describe_load_balancers(LoadBalancerArns=[state["balancer"]["value"]])["LoadBalancers"]
+    assert balancer["VpcId"] == vpc and len(balancer["AvailabilityZones"]) == 3
     nat, = ec2.describe_nat_gateways(Filter=mine)["NatGateways"]
     assert nat["NatGatewayAddresses"][0]["PublicIp"] == state["addresses"]["value"][0]
 
