@@ -2,8 +2,9 @@
 
 import pytest
 
+from conftest import wait_for
 from services import only, refused
-from test_load_balancers import Balancers
+from test_load_balancers import Balancers, Load, fetch
 from test_vpcs import Site
 
 
@@ -146,3 +147,46 @@ def test_a_balancers_name_leads_to_it_from_where_it_is_asked_for(site, front, pu
             each["PrivateIpAddress"] for each in found["NetworkInterfaces"])
     finally:
         default.clean_up()
+
+
+def guarded(site, front):
+    """A group that lets the world in at any port, and one that lets in at port 80 whoever has the first."""
+    allow = site.ec2.authorize_security_group_ingress
+    outer, inner = (site.ec2.create_security_group(GroupName=f"{site.name}-{name}", Description=name, VpcId=site.vpc)[
+        "GroupId"] for name in ("outer", "inner"))
+    allow(GroupId=outer, IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+    within = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [{"GroupId": outer}]}]
+    allow(GroupId=inner, IpPermissions=within)
+    return outer, inner, lambda: site.ec2.revoke_security_group_ingress(GroupId=inner, IpPermissions=within)
+
+
+def test_a_service_in_private_subnets_is_served_through_its_balancer_in_public_ones(site, front, public, services):
+    outer, inner, forbid = guarded(site, front)
+    balancer = front.balancer(SecurityGroups=[outer])["LoadBalancerArn"]
+    group = front.group(seconds=5)
+    port = front.listener(balancer, group)["Port"]
+    tied = [{"targetGroupArn": group, "containerName": "main", "containerPort": 80}]
+    web = lambda text: services.define(services.web(text, portMappings=[{"containerPort": 80}]))
+    network = {"awsvpcConfiguration": {"subnets": site.subnets[3:5], "securityGroups": [inner]}}
+    name = services.create(web("one"), 2, loadBalancers=tied, networkConfiguration=network,
+                           healthCheckGracePeriodSeconds=600)
+    services.steady(name, 2)
+    shown = front.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    addresses = {services.address(task) for task in services.tasks(name)}
+    assert {each["Target"]["Id"] for each in shown} == addresses
+    assert all(address.startswith("10.20.") for address in addresses)
+    wait_for("the service", lambda: fetch(port) == (200, "one"))
+    with Load(port) as load:
+        wait_for("requests", lambda: load.count > 50)
+        services.update(name, taskDefinition=web("two"))
+        services.until_service("the deployment", name, lambda service: len(service["deployments"]) == 1
+                               and service["deployments"][0]["rolloutState"] == "COMPLETED"
+                               and service["runningCount"] == 2, 120)
+        wait_for("the new text", lambda: fetch(port) == (200, "two"))
+    assert not load.bad, (load.count, load.bad[:5])
+    # It comes from its own interfaces, so that the tasks' group can tell it from others.
+    forbid()
+    wait_for("the end of what is let in", lambda: front.states(group) == ["unhealthy", "unhealthy"], 60)
+    services.update(name, desiredCount=0)
+    services.steady(name, 0)
