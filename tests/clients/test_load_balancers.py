@@ -106,8 +106,8 @@ class Load:
             thread.join()
 
 
-def fetch(port, path="/", **headers):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+def fetch(port, path="/", host="127.0.0.1", **headers):
+    request = urllib.request.Request(f"http://{host}:{port}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode().strip()

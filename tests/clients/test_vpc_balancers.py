@@ -116,16 +116,25 @@ def test_balancers_groups_targets_and_tasks_are_of_one_vpc(site, front, services
         default.clean_up()
 
 
+class Asker:
+    """Tasks that ask something in a subnet, and end."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+    def says(self, subnet, script):
+        definition = self.cluster.define(self.cluster.container("sh", "-c", script))
+        arn, = self.cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet]}})
+        self.cluster.until(arn, "STOPPED")
+        return self.cluster.lines(arn)
+
+    def addresses(self, subnet, name):
+        return self.says(subnet, f"nslookup -type=a {name} | grep '^Address: ' | cut -d' ' -f2 | sort")
+
+
 @pytest.fixture
 def asker(cluster):
-    """What tasks find for a name, by subnet."""
-    def ask(subnet, name, **network):
-        script = f"nslookup -type=a {name} | grep '^Address: ' | cut -d' ' -f2 | sort; true"
-        definition = cluster.define(cluster.container("sh", "-c", script))
-        arn, = cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {"subnets": [subnet], **network}})
-        cluster.until(arn, "STOPPED")
-        return cluster.lines(arn)
-    return ask
+    return Asker(cluster)
 
 
 def test_a_balancers_name_leads_to_it_from_where_it_is_asked_for(site, front, public, asker):
@@ -136,14 +145,14 @@ def test_a_balancers_name_leads_to_it_from_where_it_is_asked_for(site, front, pu
         private = lambda balancer: sorted(
             each["PrivateIpAddress"] for each in addresses[balancer["LoadBalancerName"]])
         world = sorted(each["Association"]["PublicIp"] for each in addresses[opened["LoadBalancerName"]])
-        assert asker(site.subnets[0], inner["DNSName"]) == private(inner)
-        assert asker(site.subnets[0], opened["DNSName"].upper()) == private(opened)
-        assert asker(site.subnets[0], shared["DNSName"]) == []
-        assert asker(default.subnets[0], opened["DNSName"]) == world
-        assert asker(default.subnets[0], inner["DNSName"]) == []
+        assert asker.addresses(site.subnets[0], inner["DNSName"]) == private(inner)
+        assert asker.addresses(site.subnets[0], opened["DNSName"].upper()) == private(opened)
+        assert asker.addresses(site.subnets[0], shared["DNSName"]) == []
+        assert asker.addresses(default.subnets[0], opened["DNSName"]) == world
+        assert asker.addresses(default.subnets[0], inner["DNSName"]) == []
         path = shared["LoadBalancerArn"].split(":loadbalancer/")[1]
         found = site.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [f"ELB {path}"]}])
-        assert asker(default.subnets[0], shared["DNSName"]) == sorted(
+        assert asker.addresses(default.subnets[0], shared["DNSName"]) == sorted(
             each["PrivateIpAddress"] for each in found["NetworkInterfaces"])
     finally:
         default.clean_up()
@@ -163,8 +172,8 @@ def guarded(site, front):
 
 def test_a_service_in_private_subnets_is_served_through_its_balancer_in_public_ones(site, front, public, services):
     outer, inner, forbid = guarded(site, front)
-    balancer = front.balancer(SecurityGroups=[outer])["LoadBalancerArn"]
-    group = front.group(seconds=5)
+    made = front.balancer(SecurityGroups=[outer])
+    balancer, group = made["LoadBalancerArn"], front.group(seconds=5)
     port = front.listener(balancer, group)["Port"]
     tied = [{"targetGroupArn": group, "containerName": "main", "containerPort": 80}]
     web = lambda text: services.define(services.web(text, portMappings=[{"containerPort": 80}]))
@@ -177,6 +186,8 @@ def test_a_service_in_private_subnets_is_served_through_its_balancer_in_public_o
     assert {each["Target"]["Id"] for each in shown} == addresses
     assert all(address.startswith("10.20.") for address in addresses)
     wait_for("the service", lambda: fetch(port) == (200, "one"))
+    for each in described(site, made):
+        assert fetch(port, host=each["Association"]["PublicIp"]) == (200, "one"), each
     with Load(port) as load:
         wait_for("requests", lambda: load.count > 50)
         services.update(name, taskDefinition=web("two"))
@@ -190,3 +201,25 @@ def test_a_service_in_private_subnets_is_served_through_its_balancer_in_public_o
     wait_for("the end of what is let in", lambda: front.states(group) == ["unhealthy", "unhealthy"], 60)
     services.update(name, desiredCount=0)
     services.steady(name, 0)
+
+
+def test_an_internal_balancer_is_asked_by_its_name_within_its_vpc(site, front, services, asker):
+    default = Balancers(site.region)
+    try:
+        for balancers in (default, front):
+            network = {"awsvpcConfiguration": {"subnets": balancers.subnets[:2]}}
+            balancer, group = balancers.balancer(Scheme="internal"), balancers.group()
+            port = balancers.listener(balancer["LoadBalancerArn"], group)["Port"]
+            name = services.create(
+                services.define(services.web("inside", portMappings=[{"containerPort": 80}])), 1,
+                loadBalancers=[{"targetGroupArn": group, "containerName": "main", "containerPort": 80}],
+                networkConfiguration=network)
+            services.steady(name, 1)
+            get = f"""
+                address=$(nslookup -type=a {balancer['DNSName']} | grep '^Address: ' | tail -1); echo $address
+                (printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | nc -w 5 "${{address#Address: }}" {port} | tail -1"""
+            assert asker.says(balancers.subnets[1], get)[1:] == ["inside"], balancers.vpc
+            services.update(name, desiredCount=0)
+            services.steady(name, 0)
+    finally:
+        default.clean_up()

@@ -35,6 +35,9 @@ class Site:
         ec2 = self.ec2
         for nat in ec2.describe_nat_gateways(Filter=self.mine(("state", "available")))["NatGateways"]:
             ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])
+        # Those of tasks and gateways go with them.
+        managed = self.mine(("requester-managed", "true"))
+        wait_for("the interfaces' end", lambda: not ec2.describe_network_interfaces(Filters=managed)["NetworkInterfaces"])
         for interface in ec2.describe_network_interfaces(Filters=self.mine())["NetworkInterfaces"]:
             ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
         for address in ec2.describe_addresses(Filters=[{"Name": "tag:Name", "Values": [self.name]}])["Addresses"]:
