@@ -179,7 +179,7 @@ fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use control::testing::rows::{instance, task};
     use longshore_types::{EniId, Timestamp};
     use model::elb::BalancerKind;
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(of_balancers.count(), 2);
     }
 
-    fn vpc_row(id: &str) -> VpcRow {
+    pub(crate) fn vpc_row(id: &str) -> VpcRow {
         let association = "vpc-cidr-assoc-00000001".parse().unwrap();
         VpcRow {
             account: task(1).scope.account,

@@ -66,7 +66,7 @@ impl ToldNames {
                 continue;
             }
             told.accounts.push(*account);
-            told.entries.extend(entries(view, *account));
+            told.entries.extend(entries(view, *account, None));
             match now {
                 Some(now) => self.accounts.insert(*account, now),
                 None => self.accounts.remove(account),
@@ -94,7 +94,7 @@ impl ToldNames {
                 continue;
             }
             told.vpcs.push(vpc.clone());
-            told.entries.extend(balancers::entries(view, *account, Some(vpc)));
+            told.entries.extend(entries(view, *account, Some(vpc)));
             match now {
                 Some(now) => self.told_vpcs.insert(vpc.clone(), now),
                 None => self.told_vpcs.remove(vpc),
@@ -124,22 +124,29 @@ impl ToldNames {
     }
 }
 
-/// All names of an account.
-fn entries(view: &View, account: AccountId) -> Vec<NameEntry> {
+/// All names of an account: in its default VPC, or in one with addresses of its own.
+fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<NameEntry> {
     let mut all = Vec::new();
     for namespace in view.map_namespaces.of(account) {
-        let NamespaceKind::PrivateDns { soa_ttl_s, .. } = namespace.kind else { continue };
+        let NamespaceKind::PrivateDns { vpc, soa_ttl_s, .. } = &namespace.kind else { continue };
+        let is_there = match own_vpc {
+            Some(own) => own == vpc,
+            None => view.vpcs.get(account, vpc).is_none(),
+        };
+        if !is_there {
+            continue;
+        }
         let entry = |service| NameEntry {
             account,
-            vpc: None,
+            vpc: own_vpc.cloned(),
             zone: namespace.name.clone(),
-            negative_ttl_s: soa_ttl_s,
+            negative_ttl_s: *soa_ttl_s,
             service,
         };
         all.push(entry(None));
         all.extend(services(view, namespace).map(Some).map(entry));
     }
-    all.extend(balancers::entries(view, account, None));
+    all.extend(balancers::entries(view, account, own_vpc));
     all
 }
 
@@ -286,6 +293,26 @@ mod tests {
         assert!(news.entries[1].service.as_ref().unwrap().instances.is_empty());
         assert!(news.askers.is_empty());
         assert_eq!(told.due(&view, instance, &[&task], true).accounts, news.accounts, "all again");
+    }
+
+    #[test]
+    fn a_namespace_of_a_vpc_with_addresses_of_its_own_has_names_there_alone() {
+        let (mut view, task) = (View::default(), task(1));
+        let instance: InstanceId = "0".repeat(32).parse().unwrap();
+        let vpc: VpcId = "vpc-00000001".parse().unwrap();
+        put(&mut view, crate::feed::tests::vpc_row(vpc.as_str()));
+        put(&mut view, namespace(&task));
+        put(&mut view, map_service(&task));
+        put(&mut view, map_instance(&task, "one"));
+        let mut told = ToldNames::default();
+        assert!(told.due(&view, instance, &[&task], true).entries.is_empty());
+        let mut inside = control::testing::rows::task(2);
+        inside.interface.as_mut().unwrap().own_vpc = Some(vpc.clone());
+        let news = told.due(&view, instance, &[&inside], false);
+        assert_eq!(news.vpcs, [vpc.clone()]);
+        assert_eq!(news.entries.len(), 2);
+        assert!(news.entries.iter().all(|entry| entry.vpc.as_ref() == Some(&vpc)));
+        assert!(told.due(&view, instance, &[&inside], false).is_empty());
     }
 
     #[test]

@@ -62,12 +62,17 @@ pub(crate) async fn create_private_dns_namespace(
     let given = input.vpc.unwrap_or_default();
     let soa = input.properties.and_then(|it| it.dns_properties).and_then(|it| it.soa);
     let view = it.control.view();
-    let vpc = it.control.own_vpc(&view, caller)?;
+    let default = it.control.own_vpc(&view, caller)?;
+    let vpc: Option<VpcId> = given.parse().ok();
+    let is_there = |id: &VpcId| *id == default.id || view.vpcs.get(caller.account, id).is_some();
+    let Some(vpc) = vpc.filter(is_there) else {
+        return Err(invalid(format!("The VPC {given} does not exist in this account.")));
+    };
     let zone: String = it.mint("").to_ascii_uppercase().chars().take(14).collect();
     let new = New {
         name,
         kind: NamespaceKind::PrivateDns {
-            vpc: vpc.id.clone(),
+            vpc,
             zone: format!("Z{zone}"),
             soa_ttl_s: ttl(soa.and_then(|soa| soa.ttl))?,
         },
@@ -75,15 +80,6 @@ pub(crate) async fn create_private_dns_namespace(
         description: input.description,
         tags: tags::read(input.tags.as_deref())?,
     };
-    let id: Option<VpcId> = given.parse().ok();
-    if id.is_some_and(|id| view.vpcs.get(caller.account, &id).is_some()) {
-        return Err(invalid(format!(
-            "Private DNS namespaces of {given} are not available in this region: they are in the default VPC."
-        )));
-    }
-    if vpc.id.as_str() != given {
-        return Err(invalid(format!("The VPC {given} does not exist in this account.")));
-    }
     let id = create(it, caller, action, new).await?;
     Ok(api::CreatePrivateDnsNamespaceResponse { operation_id: Some(id) })
 }

@@ -240,7 +240,7 @@ async fn who_heard_no_answer_is_told_of_the_namespace_that_was_made() {
 }
 
 #[tokio::test]
-async fn a_private_namespace_has_a_name_of_its_own_and_is_of_the_default_vpc() {
+async fn a_private_namespace_has_a_name_of_its_own_and_is_of_a_vpc_that_is_there() {
     let world = World::new().await;
     world.dns("names.local").await;
     let control = &world.test.control;
