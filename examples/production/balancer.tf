@@ -15,8 +15,9 @@ resource "aws_acm_certificate_validation" "shop" {
 resource "aws_lb" "main" {
   name               = var.name
   load_balancer_type = "application"
-  subnets            = data.aws_subnets.main.ids
+  subnets            = aws_subnet.public[*].id
   security_groups    = [aws_security_group.balancer.id]
+  depends_on         = [aws_internet_gateway.main]
 }
 
 resource "aws_lb_listener" "http" {
@@ -55,7 +56,7 @@ resource "aws_lb_target_group" "service" {
   target_type          = "ip"
   protocol             = "HTTP"
   port                 = 8080
-  vpc_id               = data.aws_vpc.main.id
+  vpc_id               = aws_vpc.main.id
   deregistration_delay = 10
   health_check {
     path                = "/"

@@ -1,5 +1,5 @@
-# A small web shop as it stands in many accounts: a load balancer with HTTPS, two services over three zones behind it,
-# security groups, roles, a secret, logs and service discovery.
+# A small web shop as it stands in many accounts: a network with public and private subnets in three zones, a load balancer
+# with HTTPS, two services behind it, security groups, roles, a secret, logs and service discovery.
 #
 # It is written for Amazon ECS and knows nothing of Longshore: with what `longshore env` exports it applies there.
 
@@ -29,6 +29,11 @@ variable "release" {
   type        = string
   default     = "1"
   description = "Another one rolls both services."
+}
+
+variable "network" {
+  type    = string
+  default = "10.20.0.0/16"
 }
 
 variable "desired" {

@@ -71,7 +71,7 @@ resource "aws_iam_role" "task" {
 
 resource "aws_service_discovery_private_dns_namespace" "main" {
   name = "${var.name}.internal"
-  vpc  = data.aws_vpc.main.id
+  vpc  = aws_vpc.main.id
 }
 
 resource "aws_service_discovery_service" "service" {
@@ -128,9 +128,8 @@ resource "aws_ecs_service" "service" {
   health_check_grace_period_seconds = 30
   wait_for_steady_state             = true
   network_configuration {
-    subnets          = data.aws_subnets.main.ids
-    security_groups  = [aws_security_group.services.id]
-    assign_public_ip = true
+    subnets         = aws_subnet.private[*].id
+    security_groups = [aws_security_group.services.id]
   }
   load_balancer {
     target_group_arn = aws_lb_target_group.service[each.key].arn
@@ -144,5 +143,5 @@ resource "aws_ecs_service" "service" {
     enable   = true
     rollback = true
   }
-  depends_on = [aws_lb_listener_rule.service]
+  depends_on = [aws_lb_listener_rule.service, aws_route_table_association.private]
 }

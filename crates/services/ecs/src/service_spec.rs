@@ -133,7 +133,6 @@ impl Workload {
         given: &[api::ServiceRegistry],
     ) -> Result<Self, ApiError> {
         self.registries = registries::read(view, scope, &self.definition, given)?;
-        self.check_names()?;
         Ok(self)
     }
 
@@ -144,21 +143,7 @@ impl Workload {
     ) -> Result<Self, ApiError> {
         before.iter().try_for_each(|each| registries::check(&self.definition, each))?;
         self.registries = before.to_vec();
-        self.check_names()?;
         Ok(self)
-    }
-
-    /// Refuses tasks whose names would be asked for in another VPC.
-    fn check_names(&self) -> Result<(), ApiError> {
-        match &self.own_vpc {
-            Some(vpc) if !self.registries.is_empty() => {
-                let message = format!(
-                    "Service registries are not available in {vpc} in this region: their tasks are in the default VPC."
-                );
-                Err(Refusal::unsupported(message).into())
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// Refuses ECS Exec without a task role; `what` is what can't be done.
