@@ -15,14 +15,14 @@ class Terraform:
     """A working directory, and the environment that every command has.
 
     With a `text` that is its configuration, which takes the endpoint from a variable; without one, the configuration lies
-    in the folder already and the provider finds the region by the environment. The test is skipped, with the reason,
-    where Terraform or the provider can not be had.
+    in the folder already and the provider finds the region by the environment. `inside` makes of a command one that runs
+    in another network. The test is skipped, with the reason, where Terraform or the provider can not be had.
     """
 
-    def __init__(self, folder, region, variables, text=None):
+    def __init__(self, folder, region, variables, text=None, inside=lambda *words: list(words)):
         if not shutil.which("terraform"):
             pytest.skip("terraform is not installed")
-        self.folder, self.region = folder, region
+        self.folder, self.region, self.inside = folder, region, inside
         (folder / "cli.tfrc").write_text("disable_checkpoint = true\n")
         self.environment = {**region.shell(), "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1",
                             "TF_CLI_CONFIG_FILE": str(folder / "cli.tfrc"), "AWS_EC2_METADATA_DISABLED": "true",
@@ -38,8 +38,8 @@ class Terraform:
 
     def ask(self, *words, **variables):
         environment = {**self.environment, **{f"TF_VAR_{name}": str(value) for name, value in variables.items()}}
-        return subprocess.run(["terraform", *words, "-no-color"], cwd=self.folder, env=environment, text=True,
-                              capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+        command = self.inside("terraform", f"-chdir={self.folder}", *words, "-no-color")
+        return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
 
     def run(self, *words, expect=0, **variables):
         done = self.ask(*words, **variables)

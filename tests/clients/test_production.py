@@ -35,11 +35,11 @@ def stack(start_region, tmp_path_factory):
     region.down()
 
 
-def fetch(port, path="/", tls=True):
+def fetch(port, path="/", tls=True, address="127.0.0.1"):
     """A request on a new connection: its status and what it said, or None where there was no answer."""
     unverified = ssl._create_unverified_context()
-    connection = (http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=unverified) if tls
-                  else http.client.HTTPConnection("127.0.0.1", port, timeout=10))
+    connection = (http.client.HTTPSConnection(address, port, timeout=10, context=unverified) if tls
+                  else http.client.HTTPConnection(address, port, timeout=10))
     try:
         connection.request("GET", path, headers={"host": "shop.example.com"})
         answer = connection.getresponse()
@@ -51,16 +51,18 @@ def fetch(port, path="/", tls=True):
 
 
 class Load:
-    """Asks all the while, and keeps what was not answered as it should."""
+    """Asks all the while, and keeps what was not answered as it should. `enter` moves the thread to another network."""
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1", enter=lambda: None):
+        self.address, self.enter = address, enter
         self.port, self.asked, self.lost, self.over = port, 0, [], threading.Event()
         self.thread = threading.Thread(target=self.ask, daemon=True)
 
     def ask(self):
+        self.enter()
         while not self.over.wait(0.01):
             for path in ("/", "/orders/"):
-                answer = fetch(self.port, path)
+                answer = fetch(self.port, path, address=self.address)
                 self.asked += 1
                 if answer[0] != 200:
                     self.lost.append(answer)
