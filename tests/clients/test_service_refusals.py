@@ -103,9 +103,13 @@ def filled(account, arguments):
     (EC2, {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": "arn:aws:iam::000000000000:role/x", "sizeInGiB": 1}}]}, None, "volumeConfigurations"),
     (EC2, {"vpcLatticeConfigurations": [{"roleArn": "a", "targetGroupArn": "b", "portName": "c"}]}, None, "vpcLatticeConfigurations"),
     (EC2, {"deploymentController": {"type": "CODE_DEPLOY"}}, None, "CODE_DEPLOY"),
-    (EC2, {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, None, "BLUE_GREEN"),
-    (EC2, {"deploymentConfiguration": {"strategy": "CANARY"}}, None, "CANARY"),
-    (EC2, {"deploymentConfiguration": {"strategy": "LINEAR"}}, None, "LINEAR"),
+    (EC2, {"deploymentConfiguration": {"strategy": "BLUE_GREEN", "lifecycleHooks": [
+        {"hookTargetArn": "arn:aws:lambda:us-east-1:000000000000:function:f", "lifecycleStages": ["POST_SCALE_UP"]}]}},
+     None, "AWS_LAMBDA"),
+    (EC2, {"deploymentConfiguration": {"strategy": "CANARY", "canaryConfiguration": {"canaryPercent": 0.01}}},
+     INVALID, "canaryPercent must be a multiple of 0.1 between 0.1 and 100.0."),
+    (EC2, {"deploymentConfiguration": {"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 2.9}}},
+     INVALID, "stepPercent must be a multiple of 0.1 between 3.0 and 100.0."),
     (EC2, {"deploymentConfiguration": {"alarms": {"alarmNames": ["a"], "enable": True, "rollback": True}}}, None, "alarms"),
 ])
 def test_create_service_refuses(account, base, change, code, part):
@@ -149,7 +153,9 @@ def refused_by_name(call, part, **arguments):
      "The daemon scheduling strategy does not support placement strategies. Remove the placement strategy and try again"),
     ("external", {"taskDefinition": "ec2"}, INVALID, ""),
     ("external", {"forceNewDeployment": True}, INVALID, ""),
-    ("ec2", {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, None, "BLUE_GREEN"),
+    ("daemon", {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, INVALID,
+     "The daemon scheduling strategy does not support the BLUE_GREEN deployment strategy."),
+    ("external", {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, INVALID, ""),
 ])
 def test_update_service_refuses(account, service, change, code, part):
     arguments = filled(account, {"cluster": "c", "service": service, **change})

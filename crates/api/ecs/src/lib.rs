@@ -26,6 +26,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     wording: Wording::Ecs,
     operations: &[
         Operation {
+            name: "ContinueServiceDeployment",
+            input: Some(&schema::CONTINUE_SERVICE_DEPLOYMENT_REQUEST),
+            output: Some(&schema::CONTINUE_SERVICE_DEPLOYMENT_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateCapacityProvider",
             input: Some(&schema::CREATE_CAPACITY_PROVIDER_REQUEST),
             output: Some(&schema::CREATE_CAPACITY_PROVIDER_RESPONSE),
@@ -550,7 +559,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     ],
     absent: &[
         "AssociateGatewayWithCluster",
-        "ContinueServiceDeployment",
         "CreateDaemon",
         "CreateExpressGatewayService",
         "CreateGateway",
@@ -584,6 +592,11 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
 
 /// The operations of Amazon ECS that are there.
 pub trait Ecs: Send + Sync {
+    fn continue_service_deployment(
+        &self,
+        caller: &Caller,
+        input: ContinueServiceDeploymentRequest,
+    ) -> impl Future<Output = Result<ContinueServiceDeploymentResponse, ApiError>> + Send;
     fn create_capacity_provider(
         &self,
         caller: &Caller,
@@ -883,6 +896,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "ContinueServiceDeployment" => {
+            let input = call.input()?;
+            let output = service.continue_service_deployment(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateCapacityProvider" => {
             let input = call.input()?;
             let output = service.create_capacity_provider(caller, input).await?;
@@ -1184,6 +1202,13 @@ macro_rules! forward {
     ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
         impl $crate::Ecs for $service {
             $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ continue_service_deployment $($handler:tt)+) => {
+        async fn continue_service_deployment(&self, caller: &$crate::Caller, input: $crate::ContinueServiceDeploymentRequest)
+            -> Result<$crate::ContinueServiceDeploymentResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
     (@ create_capacity_provider $($handler:tt)+) => {

@@ -772,6 +772,20 @@ static CONTAINERS: List = List {
     sensitive: false,
 };
 
+pub(super) static CONTINUE_SERVICE_DEPLOYMENT_REQUEST: Structure = Structure::new(
+    "ContinueServiceDeploymentRequest",
+    &[
+        Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT)).required(),
+        Member::new("hookId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("action", Shape::Text(&DEPLOYMENT_LIFECYCLE_HOOK_ACTION)),
+    ],
+);
+
+pub(super) static CONTINUE_SERVICE_DEPLOYMENT_RESPONSE: Structure = Structure::new(
+    "ContinueServiceDeploymentResponse",
+    &[Member::new("serviceDeploymentArn", Shape::Text(&shape::TEXT))],
+);
+
 static CPU_MANUFACTURER: Text = Text {
     limits: Limits::NONE,
     pattern: None,

@@ -360,6 +360,22 @@ pub struct ContainerStateChange {
 aws_wire::structure!(ContainerStateChange, &schema::CONTAINER_STATE_CHANGE, { 0 container_name, 1 image_digest, 2 runtime_id, 3 exit_code, 4 network_bindings, 5 reason, 6 status,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ContinueServiceDeploymentRequest {
+    pub service_deployment_arn: Option<String>,
+    pub hook_id: Option<String>,
+    pub action: Option<DeploymentLifecycleHookAction>,
+}
+
+aws_wire::structure!(ContinueServiceDeploymentRequest, &schema::CONTINUE_SERVICE_DEPLOYMENT_REQUEST, { 0 service_deployment_arn, 1 hook_id, 2 action,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ContinueServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+aws_wire::structure!(ContinueServiceDeploymentResponse, &schema::CONTINUE_SERVICE_DEPLOYMENT_RESPONSE, { 0 service_deployment_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateCapacityProviderRequest {
     pub name: Option<String>,
     pub cluster: Option<String>,

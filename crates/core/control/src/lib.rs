@@ -30,6 +30,7 @@ pub mod targets;
 pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod traffic;
 mod vpc;
 
 pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};

@@ -10,6 +10,7 @@
 mod deployment;
 mod event;
 mod settings;
+mod shift;
 mod stage;
 mod task_set;
 
@@ -41,6 +42,7 @@ pub use settings::{
     Breaker, BreakerThreshold, DeploymentSettings, PlacementConstraint, PlacementStrategy,
     Propagate,
 };
+pub use shift::{HookAction, Lifecycle, Pause, PauseHook, PauseState, Share, Shift, Strategy};
 pub use stage::Stage;
 pub use task_set::{TaskSet, TaskSetStatus};
 
@@ -251,6 +253,58 @@ pub struct ServiceBalancer {
     pub group: ElbPath,
     pub container: String,
     pub port: u16,
+    /// `advancedConfiguration`: what deployments shift traffic by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<AlternateGroup>,
+}
+
+impl ServiceBalancer {
+    /// The other one of its two groups, if it has two.
+    pub fn other(&self, group: &ElbPath) -> Option<&ElbPath> {
+        let alternate = &self.alternate.as_ref()?.group;
+        if *group == self.group { Some(alternate) } else { Some(&self.group) }
+    }
+
+    /// Whether a group is one of its own.
+    pub fn has(&self, group: &ElbPath) -> bool {
+        *group == self.group || self.alternate.as_ref().is_some_and(|it| it.group == *group)
+    }
+}
+
+/// What routes a service's traffic, and is rewritten to shift it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrafficRule {
+    /// A rule of an application balancer's listener, which may be the default one.
+    Rule(ElbPath),
+    /// A network balancer's listener.
+    Listener(ElbPath),
+}
+
+impl TrafficRule {
+    pub fn arn(&self, scope: &Scope) -> String {
+        match self {
+            Self::Rule(path) => crate::elb::arn(scope, "listener-rule", path),
+            Self::Listener(path) => crate::elb::arn(scope, "listener", path),
+        }
+    }
+
+    pub fn path(&self) -> &ElbPath {
+        match self {
+            Self::Rule(path) | Self::Listener(path) => path,
+        }
+    }
+}
+
+/// The second group of a balancer's, and the rules that say which of the two has traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlternateGroup {
+    pub group: ElbPath,
+    pub production: TrafficRule,
+    pub test: Option<TrafficRule>,
+    /// The role with which the rules are changed.
+    pub role: String,
 }
 
 /// Where its tasks are found by name: one of `serviceRegistries`.

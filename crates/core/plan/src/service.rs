@@ -3,7 +3,7 @@
 //! [`reconcile`] is level-triggered: it is never told *what* changed, so a wake-up that is lost or
 //! repeated is harmless and a restart needs no special path. It takes in what happened to the tasks
 //! ([`outcomes`]), decides what becomes of the deployments, and then which tasks start and stop
-//! ([`rolling`], [`daemon`], [`external`]).
+//! ([`rolling`], [`shifting`], [`daemon`], [`external`]).
 //!
 //! **Invariants:** its own actions never leave fewer healthy tasks than the floor, nor make more tasks
 //! than the ceiling ([`limits`]); a protected task is stopped for no scale-in and no deployment; a
@@ -17,6 +17,7 @@ mod order;
 mod outcomes;
 mod pass;
 mod rolling;
+mod shifting;
 mod snapshot;
 mod wait_reasons;
 

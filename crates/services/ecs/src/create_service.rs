@@ -61,6 +61,7 @@ pub(super) async fn handle(
         enable_execute_command: input.enable_execute_command,
         enable_ecs_managed_tags: input.enable_ecs_managed_tags,
         propagate_tags: input.propagate_tags.as_ref(),
+        load_balancers: input.load_balancers.as_deref(),
     };
     let decide = |view: &View, now| {
         let permission = ecs.having_started(view, caller, permission.clone(), &asked);
@@ -170,6 +171,10 @@ fn read(
         &spec::defaults(scheduling),
         scheduling,
         controller,
+    )?;
+    spec::check_balancers(
+        &deployment,
+        workload.as_ref().map_or(&[][..], |workload| &workload.load_balancers),
     )?;
     let mut service = Service {
         scope: ecs.control.scope(caller),

@@ -3,6 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use ecs_api as api;
 use longshore_types::{ClusterArn, ServiceArn, ServiceRevisionArn};
+use model::elb::arn;
 use model::service::ServiceStatus;
 use model::{ServiceId, ServiceRevision, View};
 
@@ -40,7 +41,7 @@ pub(super) async fn handle(
             given.parse().map_err(|_| Refusal::BadIdentifier { given: given.clone() })?;
         ecs.check_scope(caller, &arn.scope)?;
         match find(&view, caller, arn) {
-            Some(row) => revisions.push(render(row)?),
+            Some(row) => revisions.push(render(&view, row)?),
             None => failures.push(failure(given, "MISSING")),
         }
     }
@@ -62,7 +63,26 @@ fn find<'v>(
     (row.status < ServiceStatus::Inactive).then_some(revision)
 }
 
-fn render(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
+/// What the tasks of a revision were registered in last, where it names two groups to choose from.
+fn resolved(view: &View, row: &ServiceRevision) -> Option<api::ResolvedConfiguration> {
+    let rows = view.deployments_of(row.scope.account, &row.service_id());
+    let of_it = rows.filter(|it| it.revision == row.id && !it.groups.is_empty());
+    let latest = of_it.max_by_key(|it| (it.created_at, it.id))?;
+    let balancers = row.load_balancers.iter().zip(&latest.groups);
+    let resolved = balancers.map(|(each, group)| api::ServiceRevisionLoadBalancer {
+        target_group_arn: Some(arn(&row.scope, "targetgroup", group)),
+        production_listener_rule: each
+            .alternate
+            .as_ref()
+            .map(|pair| pair.production.arn(&row.scope)),
+    });
+    Some(api::ResolvedConfiguration {
+        load_balancers: Some(resolved.collect()),
+        ..api::ResolvedConfiguration::default()
+    })
+}
+
+fn render(view: &View, row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
     let (scope, cluster) = (&row.scope, &row.cluster);
     let capacity = RenderedCapacity::of(&row.capacity);
     let images = row.images.iter().map(|image| api::ContainerImage {
@@ -86,6 +106,7 @@ fn render(row: &ServiceRevision) -> Result<api::ServiceRevision, ApiError> {
         network_configuration: render_network(row.network.as_ref())?,
         container_images: Some(images.collect()),
         guard_duty_enabled: Some(false),
+        resolved_configuration: resolved(view, row),
         created_at: Some(row.created_at),
         ..api::ServiceRevision::default()
     })

@@ -11,6 +11,7 @@ mod capacity;
 mod capacity_provider;
 mod client_token;
 mod cluster;
+mod continue_service_deployment;
 mod create_cluster;
 mod create_service;
 mod delete_cluster;

@@ -1,7 +1,7 @@
 //! A service as answers show it. Every count is made here, from the tasks that there are.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::ApiError;
@@ -23,7 +23,7 @@ use super::service_spec::{
     render_strategies, resolved_platform,
 };
 use crate::Ecs;
-use crate::services::{balances, load_capacity};
+use crate::services::{load_balance, load_capacity};
 use crate::tags;
 
 /// A service's rows, gathered once for everything that is shown of it.
@@ -347,6 +347,9 @@ fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapsho
         tasks: view.tasks_of_service(account, &id).map(AsRef::as_ref).collect(),
         hosts: vec![],
         balance: BTreeMap::new(),
+        balancers: BTreeMap::new(),
+        forwards: BTreeMap::new(),
+        powerless_roles: BTreeSet::new(),
         zones: vec![],
         notes: view
             .service_events
@@ -357,6 +360,6 @@ fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapsho
         now: ecs.control.clock.now(),
     };
     load_capacity(ecs, view, &mut snapshot);
-    snapshot.balance = balances(view, &snapshot);
+    load_balance(ecs, view, &mut snapshot);
     snapshot
 }

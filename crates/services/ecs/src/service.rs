@@ -5,6 +5,7 @@ use crate::Ecs;
 
 ecs_api::forward! {
     Ecs {
+        continue_service_deployment => continue_service_deployment::handle;
         create_capacity_provider => capacity_provider::handle_create;
         create_cluster => create_cluster::handle;
         create_service => create_service::handle;

@@ -4,11 +4,12 @@
 use aws_wire::{ApiError, Caller};
 use control::paging::{PageRequest, page_descending};
 use ecs_api as api;
-use longshore_types::{ServiceDeploymentArn, Timestamp};
-use model::service::{RollbackCause, ServiceStatus, Stage};
+use longshore_types::{RevisionId, ServiceDeploymentArn, Timestamp};
+use model::service::{Lifecycle, ServiceBalancer, ServiceStatus, Share, Stage};
 use model::{Deployment, ServiceId, View};
 use store::Batch;
 
+use super::continue_service_deployment::render_pauses;
 use super::failure;
 use super::render_service::{ServiceRenderer, amount, cluster_arn};
 use super::service_spec::render_settings;
@@ -121,7 +122,11 @@ pub(super) async fn handle_describe(
     })
 }
 
-fn read_arn(ecs: &Ecs, caller: &Caller, given: &str) -> Result<ServiceDeploymentArn, ApiError> {
+pub(super) fn read_arn(
+    ecs: &Ecs,
+    caller: &Caller,
+    given: &str,
+) -> Result<ServiceDeploymentArn, ApiError> {
     let arn: ServiceDeploymentArn =
         given.parse().map_err(|_| Refusal::BadIdentifier { given: given.to_owned() })?;
     ecs.check_scope(caller, &arn.scope)?;
@@ -129,7 +134,7 @@ fn read_arn(ecs: &Ecs, caller: &Caller, given: &str) -> Result<ServiceDeployment
 }
 
 /// The deployment with the record that an ARN names; those of a service that is gone are gone.
-fn find<'v>(
+pub(super) fn find<'v>(
     view: &'v View,
     caller: &Caller,
     arn: &ServiceDeploymentArn,
@@ -147,12 +152,19 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
         let row = shown.view.revision_of(service.scope.account, &service.key(), id);
         row.map(|row| row.arn().to_string())
     };
+    let weights = weights(shown, row);
+    let blue = blue_revision(shown, row);
+    let blue = |id: RevisionId, of: fn((Share, Option<Share>)) -> Option<Share>| {
+        let share = of(weights?)?.rest();
+        Some(if blue == Some(id) { share.percent() } else { 0.0 })
+    };
     let sources = row.sources.iter().map(|source| api::ServiceRevisionSummary {
         arn: revision_arn(source.revision),
         requested_task_count: amount(source.requested),
         running_task_count: amount(source.running),
         pending_task_count: amount(source.pending),
-        ..api::ServiceRevisionSummary::default()
+        requested_production_traffic_weight: blue(source.revision, |weights| Some(weights.0)),
+        requested_test_traffic_weight: blue(source.revision, |weights| weights.1),
     });
     let counts = shown.counts(row);
     let breaker = shown.breaker(row);
@@ -171,24 +183,18 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
             requested_task_count: amount(counts.desired),
             running_task_count: amount(counts.running),
             pending_task_count: amount(counts.pending),
-            ..api::ServiceRevisionSummary::default()
+            requested_production_traffic_weight: weights
+                .map(|(production, _)| production.percent()),
+            requested_test_traffic_weight: weights.and_then(|(_, test)| Some(test?.percent())),
         }),
         status: Some(row.stage.record_status().into()),
         status_reason: shown.status_reason(row),
-        lifecycle_stage: is_baking(row).then_some(api::ServiceDeploymentLifecycleStage::BakeTime),
+        lifecycle_stage: stage_shown(row).map(Into::into),
+        lifecycle_hook_details: render_pauses(row),
         deployment_configuration: Some(render_settings(&row.settings, service.controller)),
         rollback: row.rollback.as_ref().map(|rollback| api::Rollback {
             reason: Some(
-                match rollback.cause {
-                    RollbackCause::Breaker => {
-                        "Service deployment rolled back because the circuit breaker threshold was \
-                         exceeded."
-                    }
-                    RollbackCause::Requested => {
-                        "Service deployment rolled back because of a request to stop it."
-                    }
-                }
-                .to_owned(),
+                rollback.reason.clone().unwrap_or_else(|| rollback.cause.sentence().to_owned()),
             ),
             started_at: Some(rollback.started_at),
             service_revision_arn: revision_arn(rollback.revision),
@@ -203,12 +209,38 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
             alarm_names: Some(vec![]),
             triggered_alarm_names: Some(vec![]),
         }),
-        ..api::ServiceDeployment::default()
     }
 }
 
-fn is_baking(row: &Deployment) -> bool {
-    row.baking_since.is_some() && !row.stage.is_final()
+/// `lifecycleStage`: one that is undone has but to be cleaned up.
+fn stage_shown(row: &Deployment) -> Option<&'static str> {
+    if row.stage.is_final() {
+        return None;
+    }
+    let stage = match &row.shift {
+        Some(_) if row.stage == Stage::RollingBack => Some(Lifecycle::CleanUp),
+        Some(shift) => Some(shift.stage),
+        None => row.baking_since.map(|_| Lifecycle::BakeTime),
+    };
+    stage.map(Lifecycle::shown)
+}
+
+/// What the target of a deployment that shifts traffic has of it: of production's, and of what is for tests.
+fn weights(shown: &ServiceRenderer<'_>, row: &Deployment) -> Option<(Share, Option<Share>)> {
+    let shift = row.shift.as_ref()?;
+    let mut balancers = shown.revision(row)?.load_balancers.iter();
+    let has_test =
+        |each: &ServiceBalancer| each.alternate.as_ref().is_some_and(|pair| pair.test.is_some());
+    let is_tested = balancers.clone().any(has_test);
+    balancers.next().map(|_| (shift.production, is_tested.then_some(shift.test)))
+}
+
+/// The revision that traffic is shifted from.
+fn blue_revision(shown: &ServiceRenderer<'_>, row: &Deployment) -> Option<RevisionId> {
+    let from = row.shift.as_ref()?.from?;
+    let mut rows = shown.view.deployments_of(row.scope.account, &row.service_id());
+    let known = rows.find(|it| it.id == from).map(|it| it.revision);
+    known.or_else(|| row.sources.first().map(|source| source.revision))
 }
 
 pub(super) async fn handle_stop(
@@ -269,6 +301,10 @@ fn stop(
             );
             return Err(Refusal::conflict(message).into());
         }
+    }
+    if row.shift.as_ref().is_some_and(|shift| shift.stage == Lifecycle::CleanUp) {
+        let message = "The service deployment cannot be stopped because it is in the CLEAN_UP lifecycle stage.";
+        return Err(Refusal::conflict(message).into());
     }
     let events = view.service_events.get(row.scope.account, id);
     let has_before = events.is_some_and(|events| events.notes.completed.is_some());

@@ -8,6 +8,7 @@ mod images;
 mod placement;
 mod registries;
 mod settings;
+mod shifting;
 pub(super) mod unsupported;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::task_template::{self, Capacity};
 use crate::Ecs;
 use crate::errors::Refusal;
 
-pub(super) use balancers::render_balancers;
+pub(super) use balancers::{check_left, render_balancers};
 pub(crate) use images::with_seen_digests;
 pub(super) use placement::{
     ZONE_FIELD, read_constraints, read_strategies, render_constraints, render_strategies,
@@ -32,6 +33,7 @@ pub(super) use registries::render_registries;
 pub(super) use settings::{
     defaults, read_desired, read_grace, read_propagate, read_settings, render_settings,
 };
+pub(super) use shifting::check_balancers;
 
 /// What a Fargate service shows that asks for no platform version, or for the latest.
 const LATEST: &str = "LATEST";

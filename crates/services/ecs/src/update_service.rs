@@ -22,9 +22,9 @@ use super::create_service::{
 use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
-    Workload, read_capacity, read_constraints, read_definition, read_desired, read_grace,
-    read_propagate, read_settings, read_strategies, render_constraints, render_network,
-    render_strategies,
+    Workload, check_balancers, check_left, read_capacity, read_constraints, read_definition,
+    read_desired, read_grace, read_propagate, read_settings, read_strategies, render_constraints,
+    render_network, render_strategies,
 };
 use super::task_template::execute_command_needs_role;
 use crate::Ecs;
@@ -52,6 +52,7 @@ pub(super) async fn handle(
         enable_execute_command: input.enable_execute_command,
         enable_ecs_managed_tags: input.enable_ecs_managed_tags,
         propagate_tags: input.propagate_tags.as_ref(),
+        load_balancers: input.load_balancers.as_deref(),
     };
     let decide = |view: &View, now| {
         let permission = ecs.having_started(view, caller, permission.clone(), &asked);
@@ -118,6 +119,7 @@ pub(crate) fn decide(
         (None, None) => LaunchType::Ec2,
     };
     let mut service = change(ecs, view, caller, before, workload.as_ref(), kind, input)?;
+    check_shifting(view, &service, workload.as_ref(), revision.map(AsRef::as_ref))?;
     check_execute_command(view, &service, workload.as_ref(), revision.map(AsRef::as_ref), input)?;
     if let Some(workload) = workload {
         batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
@@ -237,6 +239,25 @@ fn next_workload(
         return Err(Refusal::client("TaskDefinition is inactive").into());
     }
     Ok(Some(workload))
+}
+
+/// That the service's load balancers, those of the revision to come, are such as its strategy needs, and that none are
+/// left that have traffic.
+fn check_shifting(
+    view: &View,
+    service: &Service,
+    workload: Option<&Workload>,
+    revision: Option<&ServiceRevision>,
+) -> Result<(), ApiError> {
+    let before = revision.map_or(&[][..], |revision| &revision.load_balancers);
+    let next = workload.map_or(before, |workload| &workload.load_balancers);
+    check_balancers(&service.deployment, next)?;
+    let mut live = view.deployments_of(service.scope.account, &service.key());
+    let primary = live.find(|row| row.rank == Rank::Primary);
+    match primary.filter(|row| Some(row.revision) == revision.map(|it| it.id)) {
+        Some(row) => check_left(&service.scope, before, &row.groups, next),
+        None => Ok(()),
+    }
 }
 
 /// Tasks that commands are executed in have a task role: said when it is turned on, and when what

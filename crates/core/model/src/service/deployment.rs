@@ -7,12 +7,13 @@
 use std::fmt;
 
 use longshore_types::{
-    AccountId, ClusterName, DeploymentId, RevisionId, Scope, ServiceDeploymentArn,
+    AccountId, ClusterName, DeploymentId, RevisionId, Scope, ServiceArn, ServiceDeploymentArn,
     ServiceDeploymentId, ServiceName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DeploymentSettings, Service, ServiceId, Stage};
+use super::{DeploymentSettings, Lifecycle, Service, ServiceId, Shift, Stage};
+use crate::elb::ElbPath;
 use crate::table::Record;
 
 /// Names a deployment or task set within its account.
@@ -67,6 +68,29 @@ pub enum RollbackCause {
     Breaker,
     /// `StopServiceDeployment`.
     Requested,
+    /// A pause ended that way.
+    Hook,
+    /// Its load balancers are not as they must be to shift traffic.
+    Network,
+    /// A stage took too long.
+    TimedOut,
+}
+
+impl RollbackCause {
+    /// Why, where nothing more is known.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Breaker => {
+                "Service deployment rolled back because the circuit breaker threshold was exceeded."
+            }
+            Self::Requested => "Service deployment rolled back because of a request to stop it.",
+            Self::Hook => "Service deployment rolled back because a lifecycle hook failed.",
+            Self::Network => {
+                "Service deployment rolled back because of invalid networking configuration."
+            }
+            Self::TimedOut => "Service deployment rolled back because a stage took too long.",
+        }
+    }
 }
 
 /// How a deployment is undone.
@@ -79,6 +103,9 @@ pub struct Rollback {
     pub revision: RevisionId,
     /// The deployment that does it.
     pub by: DeploymentId,
+    /// The whole sentence, where the cause does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Tasks that found no capacity when they were last tried, and why not.
@@ -110,6 +137,10 @@ pub enum WaitReason {
     Protected { tasks: u32 },
     /// Done but for being watched for a while.
     Bake { until: Timestamp },
+    /// The next part of the traffic is shifted at this time.
+    NextStep { until: Timestamp },
+    /// Somebody has to say how it goes on.
+    Word { stage: Lifecycle, until: Timestamp },
 }
 
 impl fmt::Display for WaitReason {
@@ -132,6 +163,10 @@ impl fmt::Display for WaitReason {
             Self::Backoff { until } => write!(f, "the next try at {until}"),
             Self::Protected { tasks: many } => {
                 write!(f, "the protection of {} to end", tasks(many))
+            }
+            Self::NextStep { until } => write!(f, "the next step of traffic at {until}"),
+            Self::Word { stage, until } => {
+                write!(f, "ContinueServiceDeployment at {stage}, until {until} at most")
             }
             Self::Bake { until } => write!(f, "its bake time to end at {until}"),
         }
@@ -185,6 +220,13 @@ pub struct Deployment {
     pub baking_since: Option<Timestamp>,
     pub stopped_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// The target groups that its tasks are registered in, one for each of its revision's load balancers, where these
+    /// name two to choose from. Written by the reconciler.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ElbPath>,
+    /// Of one that shifts traffic. Written by the reconciler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<Shift>,
     /// Grows by one with every change.
     pub version: u64,
 }
@@ -226,6 +268,8 @@ impl Deployment {
             baking_since: None,
             stopped_at: None,
             finished_at: None,
+            groups: Vec::new(),
+            shift: None,
             version: 1,
         }
     }
@@ -236,6 +280,11 @@ impl Deployment {
 
     pub fn key(&self) -> DeploymentKey {
         DeploymentKey { service: self.service_id(), id: self.id }
+    }
+
+    pub fn service_arn(&self) -> ServiceArn {
+        let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
+        ServiceArn { scope, cluster, service: self.service.clone() }
     }
 
     /// The ARN of the record, if it has one of its own.

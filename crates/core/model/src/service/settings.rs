@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `deploymentConfiguration` of a rolling deployment.
+use super::{PauseHook, Strategy};
+
+/// `deploymentConfiguration`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentSettings {
@@ -13,6 +15,11 @@ pub struct DeploymentSettings {
     pub breaker: Option<Breaker>,
     /// How long a finished deployment is watched before it counts as done.
     pub bake_minutes: Option<u32>,
+    #[serde(default, skip_serializing_if = "Strategy::is_rolling")]
+    pub strategy: Strategy,
+    /// Where deployments that shift traffic wait for somebody's word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<PauseHook>,
 }
 
 /// `deploymentCircuitBreaker`.

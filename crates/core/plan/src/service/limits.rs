@@ -20,6 +20,8 @@ pub const BACKOFF_MS_MAX: u64 = 15 * 60 * 1000;
 pub const FAILED_SHOWN_MS: u64 = 30_000;
 /// A service that stays steady writes its event again after this long, as ECS does.
 pub const STEADY_AGAIN_MS: u64 = 6 * 60 * 60 * 1000;
+/// A stage of a deployment that shifts traffic fails after this long, as with ECS.
+pub const STAGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// The fewest and the most failures, in tasks, that a threshold in percent comes to.
 pub const BREAKER_FAILURES_MIN: u32 = 3;
 pub const BREAKER_FAILURES_MAX: u32 = 200;

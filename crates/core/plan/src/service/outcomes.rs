@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
 use model::service::{
-    CompletedDeployment, Deployment, Rank, Rollback, RollbackCause, ServiceEventKind,
+    CompletedDeployment, Deployment, Lifecycle, Rank, Rollback, RollbackCause, ServiceEventKind,
     SourceRevision, Stage,
 };
 use model::task::{Desired, Phase, StopCause, Task};
@@ -13,6 +13,7 @@ use model::task::{Desired, Phase, StopCause, Task};
 use super::inventory::{Readiness, TaskInventory, count, is_health_checked};
 use super::limits::{EARLY_END_MS, FAILED_SHOWN_MS, breaker_threshold};
 use super::pass::{Pass, TaskPlan, Tracked, earlier};
+use super::shifting::is_given_up;
 use super::wait_reasons::desired_count;
 
 /// What a task's end means for its deployment: only the blameless are not counted as failures.
@@ -140,7 +141,12 @@ impl<'a> Pass<'_, 'a> {
             let is_proven = proven.contains(&service.deployment);
             let id = service.deployment;
             let mut is_another = false;
+            let is_blue = self.is_blue(id);
             if let Some(row) = self.deployments.iter_mut().find(|row| row.is.id == id) {
+                if is_blue {
+                    row.is.last_failure = Some(failure_of(task));
+                    count_try(&mut row.is.streak, &mut row.is.last_failure_at, task);
+                }
                 is_another = charge(&mut row.is, task, ending, is_proven);
             }
             if let Some(row) = self.task_sets.iter_mut().find(|row| row.is.id == id) {
@@ -216,7 +222,7 @@ impl<'a> Pass<'_, 'a> {
             }
             Stage::RollbackRequested => {
                 set_failure(deployment, "ECS deployment stopped by request.");
-                self.roll_back(at, RollbackCause::Requested);
+                self.roll_back(at, RollbackCause::Requested, None);
             }
             Stage::InProgress
             | Stage::RollingBack
@@ -230,6 +236,7 @@ impl<'a> Pass<'_, 'a> {
         }
         self.trip();
         self.supersede();
+        self.follow_shift();
     }
 
     /// The circuit breaker: ends the primary deployment once its failures reach the threshold, and rolls back if the
@@ -243,7 +250,10 @@ impl<'a> Pass<'_, 'a> {
         let threshold = breaker_threshold(&breaker, desired_count(self.snapshot));
         let now = self.now();
         let deployment = &mut self.deployments[at].is;
-        if !deployment.stage.is_rolling() || deployment.failures < threshold {
+        // Blue is being stopped: there is no way back.
+        let is_over =
+            deployment.shift.as_ref().is_some_and(|shift| shift.stage == Lifecycle::CleanUp);
+        if is_over || !deployment.stage.is_rolling() || deployment.failures < threshold {
             return;
         }
         let is_unhealthy =
@@ -265,7 +275,7 @@ impl<'a> Pass<'_, 'a> {
             let reason = with_last(&format!("The rollback failed: {why}."), last.as_deref());
             end(undone, Stage::RollbackFailed, &reason, now);
         } else if breaker.rolls_back && self.notes.completed.is_some() {
-            self.roll_back(at, RollbackCause::Breaker);
+            self.roll_back(at, RollbackCause::Breaker, None);
         } else {
             let deployment = &mut self.deployments[at].is;
             let reason = format!("Service deployment failed: {why}.");
@@ -277,7 +287,7 @@ impl<'a> Pass<'_, 'a> {
 
     /// Goes back to the last deployment that was completed: to itself if it is still there, so that
     /// its tasks stay, and to its revision otherwise.
-    fn roll_back(&mut self, at: usize, cause: RollbackCause) {
+    fn roll_back(&mut self, at: usize, cause: RollbackCause, said: Option<String>) {
         let now = self.now();
         let bad = &mut self.deployments[at].is;
         let Some(target) = self.notes.completed.filter(|each| each.deployment != bad.id) else {
@@ -287,20 +297,20 @@ impl<'a> Pass<'_, 'a> {
         };
         bad.rank = Rank::Active;
         bad.stage = Stage::RollingBack;
-        let why = match cause {
-            RollbackCause::Breaker => {
-                "Service deployment rolled back because the circuit breaker threshold was exceeded."
-            }
-            RollbackCause::Requested => {
-                "Service deployment rolled back because of a request to stop it."
-            }
+        let why = match (&said, cause.sentence()) {
+            (Some(said), _) => said.as_str(),
+            (None, sentence) => sentence,
         };
         bad.status_reason = Some(with_last(why, bad.last_failure.as_deref()));
         let reason = match cause {
             RollbackCause::Breaker => "circuit breaker: rolling back to deploymentId",
             RollbackCause::Requested => "stopped by request: rolling back to deploymentId",
+            RollbackCause::Hook | RollbackCause::Network | RollbackCause::TimedOut => {
+                "failed: rolling back to deploymentId"
+            }
         };
-        let bad = bad.clone();
+        self.route_back(at);
+        let bad = self.deployments[at].is.clone();
         let known = self.deployments.iter().position(|row| row.is.id == target.deployment);
         let mut next = match known {
             Some(known) => {
@@ -316,7 +326,8 @@ impl<'a> Pass<'_, 'a> {
         next.last_failure_at = None;
         next.baking_since = None;
         let by = next.id;
-        let rollback = Rollback { cause, started_at: now, revision: target.revision, by };
+        let revision = target.revision;
+        let rollback = Rollback { cause, started_at: now, revision, by, reason: said };
         self.deployments[at].is.rollback = Some(rollback);
         match known {
             Some(known) => self.deployments[known].is = next,
@@ -325,6 +336,25 @@ impl<'a> Pass<'_, 'a> {
         let service = self.service.get_or_insert_with(|| self.snapshot.service.clone());
         service.revision = Some(target.revision);
         self.say(ServiceEventKind::RollingBack { to: by });
+    }
+
+    /// Ends a deployment that cannot shift traffic, and goes back where there is something to go back to.
+    pub(super) fn fail_shift(&mut self, at: usize, cause: RollbackCause, why: &str) {
+        let now = self.now();
+        let id = self.deployments[at].is.id;
+        let has_before = self.notes.completed.is_some_and(|it| it.deployment != id)
+            && self.deployments[at].is.undoes.is_none();
+        let became = if has_before { "rolled back" } else { "failed" };
+        let reason = format!("Service deployment {became} because {why}");
+        let said = reason.trim_end_matches('.').to_owned();
+        self.say(ServiceEventKind::DeploymentFailed { deployment: id, why: said });
+        let deployment = &mut self.deployments[at].is;
+        set_failure(deployment, &reason);
+        if has_before {
+            return self.roll_back(at, cause, Some(reason));
+        }
+        deployment.stopped_at = Some(now);
+        end(deployment, Stage::Stopped, &reason, now);
     }
 
     fn undoing(&self, bad: &Deployment, target: CompletedDeployment) -> Deployment {
@@ -359,6 +389,12 @@ impl<'a> Pass<'_, 'a> {
     fn supersede(&mut self) {
         let Some(primary) = self.primary().map(|at| self.deployments[at].is.id) else { return };
         let now = self.now();
+        for at in 0..self.deployments.len() {
+            let row = &self.deployments[at].is;
+            if row.id != primary && is_given_up(row, primary) {
+                self.route_back(at);
+            }
+        }
         for row in self.deployments.iter_mut().filter(|row| row.is.id != primary) {
             let deployment = &mut row.is;
             deployment.shortage = None;
@@ -402,11 +438,12 @@ impl<'a> Pass<'_, 'a> {
     fn let_go(&mut self) {
         let now = self.now();
         let mut look_again_at = None;
+        let blue = self.deployments.iter().map(|row| row.is.id).find(|id| self.is_blue(*id));
         for row in &mut self.deployments {
             // One that is being undone is still to be told how that ended.
             let is_over = row.is.stage.is_final();
             let is_empty = self.inventory.of_deployment(row.is.id).is_empty();
-            if row.is.rank != Rank::Active || !is_over || !is_empty {
+            if row.is.rank != Rank::Active || !is_over || !is_empty || blue == Some(row.is.id) {
                 continue;
             }
             let failed_at = row.is.rollback.as_ref().map(|rollback| rollback.started_at);
@@ -421,7 +458,12 @@ impl<'a> Pass<'_, 'a> {
     /// Every task of a deployment is there: it is done, or watched for a while before it is.
     fn complete(&mut self, at: usize) {
         let now = self.now();
-        let bake_minutes = self.snapshot.service.deployment.bake_minutes.unwrap_or(0);
+        let settings = &self.snapshot.service.deployment;
+        // Of those that shift traffic it is a stage before this.
+        let bake_minutes = match settings.strategy.is_rolling() {
+            true => settings.bake_minutes.unwrap_or(0),
+            false => 0,
+        };
         let deployment = &mut self.deployments[at].is;
         if !deployment.stage.is_rolling() {
             return;

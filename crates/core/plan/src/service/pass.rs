@@ -2,11 +2,12 @@
 //!
 //! A row is changed in its copy alone; at the end those that differ from the snapshot's go into the plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_types::{DeploymentId, TaskId, Timestamp};
+use model::elb::WeightedGroup;
 use model::service::{
-    Deployment, Rank, Service, ServiceEventKind, ServiceNotes, ServiceStatus, TaskSet,
+    Deployment, Rank, Service, ServiceEventKind, ServiceNotes, ServiceStatus, TaskSet, TrafficRule,
 };
 use model::task::StopCause;
 
@@ -93,6 +94,8 @@ pub(super) struct Pass<'p, 'a> {
     pub(super) notes: ServiceNotes,
     pub(super) inventory: TaskInventory<'a>,
     pub(super) ready: BTreeSet<TaskId>,
+    /// Where rules forward to, as it is to be.
+    pub(super) forwards: BTreeMap<TrafficRule, Vec<WeightedGroup>>,
     pub(super) plan: ServicePlan,
 }
 
@@ -112,6 +115,7 @@ impl<'p, 'a> Pass<'p, 'a> {
             notes: snapshot.notes.clone(),
             inventory: TaskInventory::default(),
             ready: BTreeSet::new(),
+            forwards: snapshot.forwards.clone(),
             plan: ServicePlan::default(),
         }
     }
@@ -233,6 +237,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         let now = self.now();
         self.wake_at(self.inventory.look_again_at);
         self.forget_the_gone();
+        self.plan.forwards = self.changed_forwards();
         for Tracked { was, mut is } in self.deployments {
             match was {
                 None => self.plan.new_deployment = Some(is),

@@ -17,6 +17,7 @@ use super::inventory::{Leave, Readiness, TaskView, count};
 use super::limits::Sizes;
 use super::order::termination;
 use super::pass::{Pass, TaskPlan, Why};
+use super::shifting;
 use super::snapshot::{Place, Start};
 
 /// What [`plan`] looks at: the tasks of one deployment or task set, those before it, and the bounds that hold.
@@ -54,18 +55,31 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     let Some(primary) = pass.primary().map(|at| &pass.deployments[at].is) else {
         return TaskPlan { desired: sizes.desired, ..TaskPlan::default() };
     };
+    if !primary.settings.strategy.is_rolling() {
+        return shifting::plan(pass, primary);
+    }
+    // What has no traffic counts for nothing.
+    let idle = pass.idle();
+    let is_idle = |view: &&TaskView<'_>| idle.contains(&view.deployment);
+    let others = || pass.inventory.but(Some(primary.id));
     let line = Line {
         id: primary.id,
         own: pass.inventory.of_deployment(primary.id),
-        old: pass.inventory.but(Some(primary.id)).collect(),
-        sizes,
+        old: others().filter(|view| !is_idle(view)).collect(),
+        // There as long as they are.
+        sizes: Sizes {
+            ceiling: sizes.ceiling.saturating_sub(count(others().filter(is_idle))),
+            ..sizes
+        },
         is_going: !primary.stage.has_failed(),
         streak: primary.streak,
         last_failure_at: primary.last_failure_at,
         shortage: primary.shortage.as_ref(),
         is_rebalanced: service.is_zone_rebalanced,
     };
-    plan(pass, &line)
+    let mut plan = plan(pass, &line);
+    shifting::stop_all(pass, others().filter(is_idle), primary.id, &mut plan);
+    plan
 }
 
 /// How many tasks have at least a readiness: `healthy <= hopeful <= running`.

@@ -1,10 +1,14 @@
 //! What a pass is decided from ([`Snapshot`]), and what it decides ([`ServicePlan`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_types::{DeploymentId, InstanceArn, InstanceId, TaskId, Timestamp};
+use model::elb::WeightedGroup;
 use model::instance::InstanceStatus;
-use model::service::{Deployment, DeploymentKey, Service, ServiceEventKind, ServiceNotes, TaskSet};
+use model::service::{
+    Deployment, DeploymentKey, Service, ServiceBalancer, ServiceEventKind, ServiceNotes, TaskSet,
+    TrafficRule,
+};
 use model::task::{StopCause, Task};
 
 /// A service and all that a decision about it looks at.
@@ -21,6 +25,12 @@ pub struct Snapshot<'a> {
     pub hosts: Vec<ServiceHost>,
     /// Of tasks whose revision has load balancers, how these find them.
     pub balance: BTreeMap<TaskId, Balance>,
+    /// The load balancers of each deployment's revision.
+    pub balancers: BTreeMap<DeploymentId, &'a [ServiceBalancer]>,
+    /// Where the rules of those that can shift traffic forward to; one that is not there, or does not forward, is missing.
+    pub forwards: BTreeMap<TrafficRule, Vec<WeightedGroup>>,
+    /// Of the roles that the rules are changed with, those that may not do it.
+    pub powerless_roles: BTreeSet<&'a str>,
     /// The zones that have instances for the service. Only rebalancing looks at them.
     pub zones: Vec<String>,
     pub notes: ServiceNotes,
@@ -97,6 +107,8 @@ pub struct ServicePlan {
     /// The deployment that undoes another.
     pub new_deployment: Option<Deployment>,
     pub service: Option<Service>,
+    /// Rules that forward to these groups from now on, in the same commit.
+    pub forwards: BTreeMap<TrafficRule, Vec<WeightedGroup>>,
     pub task_sets: Vec<TaskSet>,
     /// Deleted task sets without tasks: their rows are to be removed.
     pub gone_task_sets: Vec<DeploymentKey>,

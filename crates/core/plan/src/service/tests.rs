@@ -6,6 +6,7 @@ mod lives;
 mod reports;
 mod rules;
 mod scale_in;
+mod shifts;
 mod worlds;
 
 mod world;

@@ -15,7 +15,7 @@ use super::inventory::{Readiness, count};
 use super::limits::{Sizes, breaker_threshold};
 use super::pass::{Pass, TaskPlan};
 use super::snapshot::Snapshot;
-use super::{daemon, external, rolling};
+use super::{daemon, external, rolling, shifting};
 
 /// How many tasks there are, and how many are desired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub fn wait_reasons(snapshot: &Snapshot<'_>) -> BTreeMap<DeploymentId, Vec<WaitR
             let until = since.plus_ms(u64::from(minutes) * 60_000);
             waits.push(WaitReason::Bake { until });
         }
+        waits.extend(shifting::waits_of(primary));
         wait_reasons.insert(primary.id, waits);
     }
     wait_reasons

@@ -1,6 +1,8 @@
 //! What starting tasks, or having them started, takes besides the action itself: passing the roles of the task
 //! definition, tagging what is made, and the condition keys that say what the tasks are like.
 
+use std::collections::BTreeSet;
+
 use aws_wire::Caller;
 use control::{Permission, is_root};
 use ecs_api as api;
@@ -12,6 +14,8 @@ use crate::task_definition::{parse_cpu, parse_memory, role_arn};
 
 /// Whom the roles of tasks are passed to.
 const TASKS: &str = "ecs-tasks.amazonaws.com";
+/// Whom the roles are passed to that rules of load balancers are changed with.
+const SCHEDULER: &str = "ecs.amazonaws.com";
 
 /// What a request says of tasks, as far as policies ask for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +28,7 @@ pub(crate) struct TaskRequest<'a> {
     pub(crate) enable_execute_command: Option<bool>,
     pub(crate) enable_ecs_managed_tags: Option<bool>,
     pub(crate) propagate_tags: Option<&'a api::PropagateTags>,
+    pub(crate) load_balancers: Option<&'a [api::LoadBalancer]>,
 }
 
 impl Ecs {
@@ -71,6 +76,10 @@ impl Ecs {
             permission = permission.with("ecs:task-definition", definition);
             row = found;
         }
+        let pairs = asked.load_balancers.unwrap_or_default().iter();
+        let pairs = pairs.filter_map(|each| each.advanced_configuration.as_ref());
+        let roles: BTreeSet<&str> = pairs.filter_map(|pair| pair.role_arn.as_deref()).collect();
+        let permission = permission.passing(roles, SCHEDULER);
         let permission = self.of_service(permission, asked);
         let permission = self.of_tasks(permission, caller, asked, row);
         pass_roles(permission, caller, row, None)

@@ -3,10 +3,10 @@
 use aws_wire::ApiError;
 use ecs_api as api;
 use model::service::{
-    Breaker, BreakerThreshold, Controller, DeploymentSettings, Propagate, Scheduling,
+    Breaker, BreakerThreshold, Controller, DeploymentSettings, Propagate, Scheduling, Strategy,
 };
 
-use super::unsupported;
+use super::{shifting, unsupported};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -26,7 +26,14 @@ pub(crate) const fn defaults(scheduling: Scheduling) -> DeploymentSettings {
         Scheduling::Replica => (100, 200),
         Scheduling::Daemon => (0, 100),
     };
-    DeploymentSettings { healthy_percent_min, percent_max, breaker: None, bake_minutes: None }
+    DeploymentSettings {
+        healthy_percent_min,
+        percent_max,
+        breaker: None,
+        bake_minutes: None,
+        strategy: Strategy::Rolling,
+        hooks: Vec::new(),
+    }
 }
 
 /// Reads a deployment configuration over what was there before: what it does not name stays.
@@ -53,6 +60,8 @@ pub(crate) fn read_settings(
     if let Some(breaker) = &given.deployment_circuit_breaker {
         settings.breaker = Some(read_breaker(breaker)?);
     }
+    shifting::read(given, &mut settings)?;
+    shifting::check(&settings, scheduling, controller)?;
     check(&settings, scheduling, controller)?;
     Ok(settings)
 }
@@ -148,10 +157,10 @@ pub(crate) fn render_settings(
     controller: Controller,
 ) -> api::DeploymentConfiguration {
     let amount = |amount: u32| i32::try_from(amount).ok();
-    let is_rolling = controller == Controller::Ecs;
+    let is_own = controller == Controller::Ecs;
     let breaker = settings.breaker.as_ref();
     api::DeploymentConfiguration {
-        deployment_circuit_breaker: is_rolling.then(|| api::DeploymentCircuitBreaker {
+        deployment_circuit_breaker: is_own.then(|| api::DeploymentCircuitBreaker {
             enable: Some(breaker.is_some_and(|breaker| breaker.is_enabled)),
             rollback: Some(breaker.is_some_and(|breaker| breaker.rolls_back)),
             reset_on_healthy_task: breaker.and_then(|breaker| breaker.resets_on_healthy_task),
@@ -161,8 +170,11 @@ pub(crate) fn render_settings(
         }),
         maximum_percent: amount(settings.percent_max),
         minimum_healthy_percent: amount(settings.healthy_percent_min),
-        strategy: is_rolling.then_some(api::DeploymentStrategy::Rolling),
-        bake_time_in_minutes: amount(settings.bake_minutes.unwrap_or(0)).filter(|_| is_rolling),
+        strategy: is_own.then(|| settings.strategy.as_str().into()),
+        lifecycle_hooks: shifting::render_hooks(settings),
+        linear_configuration: shifting::render_linear(settings.strategy),
+        canary_configuration: shifting::render_canary(settings.strategy),
+        bake_time_in_minutes: amount(settings.bake_minutes.unwrap_or(0)).filter(|_| is_own),
         ..api::DeploymentConfiguration::default()
     }
 }

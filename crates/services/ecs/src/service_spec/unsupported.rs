@@ -58,18 +58,10 @@ impl Ties<'_> {
 
 /// What a deployment configuration asks for beyond rolling updates.
 pub(super) fn check_deployment(given: &api::DeploymentConfiguration) -> Result<(), ApiError> {
-    if let Some(strategy) = &given.strategy {
-        if !strategy.is_known() {
-            let values = api::DeploymentStrategy::VALUES.join(",");
-            let message = format!("deployment strategy should be one of [{values}]");
-            return Err(Refusal::invalid(message).into());
-        }
-        if *strategy != api::DeploymentStrategy::Rolling {
-            return refuse(
-                &format!("The deployment strategy {strategy}"),
-                "it shifts traffic between load balancer target groups, which it does not have",
-            );
-        }
+    if given.strategy.as_ref().is_some_and(|strategy| !strategy.is_known()) {
+        let values = api::DeploymentStrategy::VALUES.join(",");
+        let message = format!("deployment strategy should be one of [{values}]");
+        return Err(Refusal::invalid(message).into());
     }
     if given.alarms.as_ref().is_some_and(|alarms| alarms.enable == Some(true)) {
         return refuse("deploymentConfiguration.alarms", "it has no CloudWatch alarms");
@@ -79,21 +71,6 @@ pub(super) fn check_deployment(given: &api::DeploymentConfiguration) -> Result<(
             "deploymentConfiguration.earlySuccessCriteria",
             "its deployments succeed once all their tasks are there",
         );
-    }
-    if is_given(given.lifecycle_hooks.as_deref()) {
-        return refuse(
-            "deploymentConfiguration.lifecycleHooks",
-            "it has no functions to call and no deployments that wait for them",
-        );
-    }
-    for (is_given, what, strategy) in [
-        (given.linear_configuration.is_some(), "linearConfiguration", "LINEAR"),
-        (given.canary_configuration.is_some(), "canaryConfiguration", "CANARY"),
-    ] {
-        if is_given {
-            let message = format!("{what} is only valid with the {strategy} deployment strategy.");
-            return Err(Refusal::invalid(message).into());
-        }
     }
     Ok(())
 }

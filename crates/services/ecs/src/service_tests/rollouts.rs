@@ -207,6 +207,7 @@ async fn a_rollback_is_told_in_the_record_of_what_it_undoes() {
         started_at: now,
         revision: first.revision,
         by: undoing.id,
+        reason: None,
     });
     let mut service = world.row();
     service.revision = Some(first.revision);

@@ -32,18 +32,11 @@ async fn percentages_must_leave_room_to_move() {
 }
 
 #[tokio::test]
-async fn strategies_alarms_and_hooks_are_refused_by_name() {
+async fn alarms_early_success_and_functions_are_refused_by_name() {
     let world = World::new().await;
     let create = async |settings: api::DeploymentConfiguration| {
         world.create(|input| input.deployment_configuration = Some(settings)).await
     };
-    for strategy in ["BLUE_GREEN", "LINEAR", "CANARY"] {
-        let strategy = Some(api::DeploymentStrategy::from(strategy));
-        let error = create(api::DeploymentConfiguration { strategy, ..Default::default() });
-        let error = error.await.unwrap_err();
-        assert_eq!(error.code, "UnsupportedFeatureException");
-        assert!(error.message.starts_with("The deployment strategy "), "{error}");
-    }
     let alarms = api::DeploymentAlarms { enable: Some(true), ..Default::default() };
     let alarms = api::DeploymentConfiguration { alarms: Some(alarms), ..Default::default() };
     let message = "deploymentConfiguration.alarms is not supported by this region: it has no \
@@ -58,6 +51,42 @@ async fn strategies_alarms_and_hooks_are_refused_by_name() {
         ..Default::default()
     };
     assert_eq!(create(hooks).await.unwrap_err().code, "UnsupportedFeatureException");
+}
+
+#[tokio::test]
+async fn strategies_are_kept_with_their_defaults_and_go_back_to_rolling() {
+    let world = World::new().await;
+    let with = |strategy: &str| api::DeploymentConfiguration {
+        strategy: Some(strategy.into()),
+        ..Default::default()
+    };
+    let hook = api::DeploymentLifecycleHook {
+        target_type: Some(api::DeploymentLifecycleHookTargetType::Pause),
+        lifecycle_stages: Some(vec![api::DeploymentLifecycleHookStage::PostScaleUp]),
+        ..Default::default()
+    };
+    let linear =
+        api::DeploymentConfiguration { lifecycle_hooks: Some(vec![hook]), ..with("LINEAR") };
+    let made = world.create(|input| input.deployment_configuration = Some(linear)).await.unwrap();
+    let shown = made.deployment_configuration.unwrap();
+    let step = shown.linear_configuration.unwrap();
+    assert_eq!((step.step_percent, step.step_bake_time_in_minutes), (Some(10.0), Some(6)));
+    let timeout = shown.lifecycle_hooks.unwrap()[0].timeout_configuration.clone().unwrap();
+    assert_eq!(timeout.timeout_in_minutes, Some(1_440));
+    assert_eq!(timeout.action, Some(api::DeploymentLifecycleHookAction::Rollback));
+    let update = async |settings: api::DeploymentConfiguration| {
+        world.update(|input| input.deployment_configuration = Some(settings)).await
+    };
+    for (percent, is_taken) in [(0.1, true), (33.3, true), (0.05, false), (100.1, false)] {
+        let canary =
+            api::CanaryConfiguration { canary_percent: Some(percent), ..Default::default() };
+        let asked =
+            api::DeploymentConfiguration { canary_configuration: Some(canary), ..with("CANARY") };
+        assert_eq!(update(asked).await.is_ok(), is_taken, "{percent}");
+    }
+    let shown = update(with("ROLLING")).await.unwrap().deployment_configuration.unwrap();
+    assert_eq!(shown.strategy, Some(api::DeploymentStrategy::Rolling));
+    assert_eq!((shown.canary_configuration, shown.lifecycle_hooks), (None, None));
 }
 
 #[tokio::test]

@@ -6,15 +6,17 @@
 //!
 //! **Invariant:** a task and its targets are registered in one batch, and a task that is to stop is never registered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use control::iam::Assumption;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
+use control::traffic::{forward_of, to_change};
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp};
 use model::elb::{ElbPath, GroupTargets, TargetHealth, TargetId, TargetTask};
-use model::service::{ServiceBalancer, ServiceEventKind};
+use model::service::{AlternateGroup, Deployment, Rank, ServiceBalancer, ServiceEventKind, Stage};
 use model::task::{Desired, Input, Phase, Task, step};
-use model::{ElbGroup, ElbTarget, Key, ServiceRevision, View};
+use model::{ElbGroup, ElbTarget, Key, View};
 use plan::service::{Balance, Snapshot, TargetFailure};
 use store::Batch;
 
@@ -29,16 +31,97 @@ pub(super) enum NotYet {
     Address,
 }
 
-/// Revisions behind load balancers, by their deployments.
-type Balanced<'v> = BTreeMap<DeploymentId, &'v ServiceRevision>;
+/// A port of tasks, and the group that they are registered in with it.
+#[derive(Clone, Copy, Debug)]
+struct Offer<'v> {
+    group: &'v ElbPath,
+    balancer: &'v ServiceBalancer,
+}
 
-fn balanced<'v>(view: &'v View, snapshot: &Snapshot<'_>) -> Balanced<'v> {
+/// What is registered of tasks behind load balancers, by their deployments.
+type Balanced<'v> = BTreeMap<DeploymentId, Vec<Offer<'v>>>;
+
+fn balanced<'v>(snapshot: &Snapshot<'v>) -> Balanced<'v> {
+    let offers = snapshot.deployments.iter().filter_map(|row| {
+        let all = snapshot.balancers.get(&row.id)?.iter().enumerate();
+        // Where two groups are named, the reconciler has chosen one before there are tasks.
+        let offers = all.map(|(at, balancer)| Offer {
+            group: row.groups.get(at).unwrap_or(&balancer.group),
+            balancer,
+        });
+        Some((row.id, offers.collect::<Vec<_>>()))
+    });
+    offers.filter(|(_, offers)| !offers.is_empty()).collect()
+}
+
+/// The load balancers of each deployment's revision.
+fn balancers<'v>(
+    view: &'v View,
+    snapshot: &Snapshot<'v>,
+) -> BTreeMap<DeploymentId, &'v [ServiceBalancer]> {
     let (account, service) = (snapshot.service.scope.account, snapshot.service.key());
     let with_revision = snapshot.deployments.iter().filter_map(|row| {
         let revision = view.revision_of(account, &service, row.revision)?;
-        (!revision.load_balancers.is_empty()).then_some((row.id, revision.as_ref()))
+        Some((row.id, revision.load_balancers.as_slice()))
     });
     with_revision.collect()
+}
+
+/// Adds what is known of load balancers: how they find tasks, and where their rules forward to.
+pub(crate) fn load_balance<'v>(ecs: &Ecs, view: &'v View, snapshot: &mut Snapshot<'v>) {
+    snapshot.balancers = balancers(view, snapshot);
+    snapshot.balance = balances(view, snapshot);
+    let account = snapshot.service.scope.account;
+    let pairs = || snapshot.balancers.values().flat_map(|all| all.iter());
+    let mut forwards = BTreeMap::new();
+    for pair in pairs().filter_map(|each| each.alternate.as_ref()) {
+        for rule in std::iter::once(&pair.production).chain(&pair.test) {
+            if let Some(groups) = forward_of(view, account, rule) {
+                forwards.insert(rule.clone(), groups.to_vec());
+            }
+        }
+    }
+    // Roles are asked only while rules may be changed with them.
+    let is_shifting = |row: &&Deployment| {
+        row.rank == Rank::Primary && matches!(row.stage, Stage::Pending | Stage::InProgress)
+    };
+    let mut powerless = BTreeSet::new();
+    for row in snapshot.deployments.iter().copied().filter(is_shifting) {
+        if row.settings.strategy.is_rolling() {
+            continue;
+        }
+        let all = snapshot.balancers.get(&row.id).copied().unwrap_or_default();
+        for pair in all.iter().filter_map(|each| each.alternate.as_ref()) {
+            if !may_shift(ecs, view, row, pair, snapshot.now) {
+                powerless.insert(pair.role.as_str());
+            }
+        }
+    }
+    (snapshot.forwards, snapshot.powerless_roles) = (forwards, powerless);
+}
+
+/// Whether the role of a pair of groups may change their rules.
+fn may_shift(
+    ecs: &Ecs,
+    view: &View,
+    row: &Deployment,
+    pair: &AlternateGroup,
+    now: Timestamp,
+) -> bool {
+    let source = row.service_arn().to_string();
+    let asked = Assumption {
+        role: &pair.role,
+        service: "ecs.amazonaws.com",
+        source: &source,
+        source_account: row.scope.account,
+        session_name: "ecs-service-scheduler",
+        lasts_ms: 60_000,
+    };
+    let Ok(caller) = ecs.control.acting_as(view, &asked, now) else { return false };
+    std::iter::once(&pair.production).chain(&pair.test).all(|rule| {
+        let permission = to_change(view, &row.scope, rule);
+        ecs.control.authorize(view, &caller, &permission).is_ok()
+    })
 }
 
 fn serves(task: &Task) -> bool {
@@ -53,8 +136,8 @@ fn is_balanced(balanced: &Balanced<'_>, task: &Task) -> bool {
 }
 
 /// How load balancers find each task that runs and has some.
-pub(crate) fn balances(view: &View, snapshot: &Snapshot<'_>) -> BTreeMap<TaskId, Balance> {
-    let balanced = balanced(view, snapshot);
+fn balances(view: &View, snapshot: &Snapshot<'_>) -> BTreeMap<TaskId, Balance> {
+    let balanced = balanced(snapshot);
     let tasks = snapshot.tasks.iter().filter(|task| serves(task));
     tasks
         .filter(|task| is_balanced(&balanced, task))
@@ -65,8 +148,8 @@ pub(crate) fn balances(view: &View, snapshot: &Snapshot<'_>) -> BTreeMap<TaskId,
 fn balance(view: &View, snapshot: &Snapshot<'_>, balanced: &Balanced<'_>, task: &Task) -> Balance {
     let account = snapshot.service.scope.account;
     let deployment = task.service.as_ref().map(|service| service.deployment);
-    let revision = deployment.and_then(|id| balanced.get(&id));
-    let wanted = revision.map_or(1, |revision| revision.load_balancers.len());
+    let offers = deployment.and_then(|id| balanced.get(&id));
+    let wanted = offers.map_or(1, Vec::len);
     let mut healthy = 0;
     for row in view.targets_of_task(account, task.id) {
         match row.health {
@@ -127,7 +210,7 @@ impl<'t> Targets<'t> {
             view,
             snapshot,
             account: snapshot.service.scope.account,
-            balanced: balanced(view, snapshot),
+            balanced: balanced(snapshot),
             now,
             registered: vec![],
             draining: vec![],
@@ -162,12 +245,12 @@ impl<'t> Targets<'t> {
 
     fn register(&mut self, task: &Task, rows_left: usize) -> Result<Option<Task>, NotYet> {
         let deployment = task.service.as_ref().map(|service| service.deployment);
-        let revision = deployment.and_then(|id| self.balanced.get(&id).copied());
-        let Some(revision) = revision else { return Ok(None) };
+        let offers = deployment.and_then(|id| self.balanced.get(&id));
+        let Some(offers) = offers else { return Ok(None) };
         let mut rows = Vec::new();
-        for each in &revision.load_balancers {
+        for Offer { group, balancer: each } in offers {
             // Whatever is missing, a group or a port, is waited for.
-            let Some(group) = self.view.elb_groups.get(self.account, &each.group) else {
+            let Some(group) = self.view.elb_groups.get(self.account, group) else {
                 return Ok(None);
             };
             let Some((id, address)) = self.place(task, group, each) else { return Ok(None) };

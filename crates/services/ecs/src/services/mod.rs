@@ -30,7 +30,7 @@ use model::{Index, Key, ServiceId, View};
 use store::Change;
 
 use crate::Ecs;
-pub(crate) use balance::balances;
+pub(crate) use balance::load_balance;
 use interest::{Interest, Interests};
 pub(crate) use snapshot::load_capacity;
 use wake::SeenInstances;

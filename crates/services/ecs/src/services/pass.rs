@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_wire::ApiError;
 use control::reconcile::Pass;
 use control::tasks::put_task;
+use control::traffic::put_forward;
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp, Uuid};
 use model::service::{
     Controller, Deployment, Rank, Scheduling, ServiceEvent, ServiceEventKind, ServiceNotes,
@@ -238,7 +239,7 @@ impl<'t> ServicePass<'t> {
     fn rows_kept(&self) -> usize {
         let (deployments, sets) = (self.snapshot.deployments.len(), self.snapshot.task_sets.len());
         // The service, its events, a new deployment; each deployment and its revision, each task set.
-        3 + 2 * deployments + sets
+        3 + 2 * deployments + sets + self.plan.forwards.len()
     }
 
     /// Stops tasks and marks those that were taken in, as many as the batch takes.
@@ -389,6 +390,9 @@ impl<'t> ServicePass<'t> {
         let (deployments, is_new) = self.deployments();
         let (sets, is_new_of_set) = self.task_sets();
         let gone = std::mem::take(&mut self.plan.gone_task_sets);
+        for (rule, groups) in std::mem::take(&mut self.plan.forwards) {
+            put_forward(self.view, batch, self.account, &rule, groups);
+        }
         // Beside the service and its events.
         let rows_max = BATCH_ROWS_MAX.saturating_sub(batch.len() + sets.len() + gone.len() + 2);
         self.is_cut |= rows_max < deployments.len();

@@ -1,6 +1,6 @@
 //! What a service's reconciler is shown, loaded from a view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_types::{DeploymentId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
@@ -11,7 +11,7 @@ use plan::service::{ServiceHost, Snapshot};
 use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
 
 use super::Who;
-use super::balance::balances;
+use super::balance::load_balance;
 use crate::Ecs;
 use crate::task_template::{TaskSource, TaskTemplate, rules};
 
@@ -41,6 +41,9 @@ pub(super) fn load_snapshot<'v>(
         task_sets: view.task_sets_of(who.account, &who.service).map(AsRef::as_ref).collect(),
         hosts: vec![],
         balance: BTreeMap::new(),
+        balancers: BTreeMap::new(),
+        forwards: BTreeMap::new(),
+        powerless_roles: BTreeSet::new(),
         zones: vec![],
         notes: view
             .service_events
@@ -52,7 +55,7 @@ pub(super) fn load_snapshot<'v>(
         now,
     };
     load_capacity(ecs, view, &mut snapshot);
-    snapshot.balance = balances(view, &snapshot);
+    load_balance(ecs, view, &mut snapshot);
     Some(LoadedSnapshot { snapshot, is_cut })
 }
 

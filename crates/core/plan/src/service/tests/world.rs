@@ -10,11 +10,12 @@ use longshore_types::{
     Clock, DeploymentId, InstanceArn, InstanceId, RevisionId, Scope, SeededEnv,
     ServiceDeploymentId, TaskId, Timestamp, Uuid,
 };
+use model::elb::WeightedGroup;
 use model::instance::InstanceStatus;
 use model::service::{
     Breaker, Controller, Deployment, DeploymentSettings, Propagate, Rank, RevisionCapacity,
-    Scheduling, Service, ServiceEventKind, ServiceNotes, ServiceStatus, Shortage, TaskSet,
-    TaskSetStatus,
+    Scheduling, Service, ServiceBalancer, ServiceEventKind, ServiceNotes, ServiceStatus, Shortage,
+    Strategy, TaskSet, TaskSetStatus, TrafficRule,
 };
 use model::task::{
     Asked, AskedContainer, Container, Desired, Health, Input, LaunchType, Need, Overrides, Phase,
@@ -64,12 +65,23 @@ pub(super) struct World {
     /// Tasks that the instances have capacity for.
     pub(super) room: usize,
     pub(super) look_again_at: Option<Timestamp>,
+    /// Of every deployment's revision.
+    pub(super) behind: Vec<ServiceBalancer>,
+    pub(super) forwards: BTreeMap<TrafficRule, Vec<WeightedGroup>>,
+    pub(super) powerless_roles: Vec<String>,
     /// Whether something found no capacity in the last pass: then it is asked for again.
     is_short: bool,
 }
 
 pub(super) fn settings(healthy_percent_min: u32, percent_max: u32) -> DeploymentSettings {
-    DeploymentSettings { healthy_percent_min, percent_max, breaker: None, bake_minutes: None }
+    DeploymentSettings {
+        healthy_percent_min,
+        percent_max,
+        breaker: None,
+        bake_minutes: None,
+        strategy: Strategy::Rolling,
+        hooks: Vec::new(),
+    }
 }
 
 pub(super) fn breaker(rolls_back: bool) -> Breaker {
@@ -119,6 +131,9 @@ impl World {
             behaviours: BTreeMap::new(),
             room: 100_000,
             look_again_at: None,
+            behind: Vec::new(),
+            forwards: BTreeMap::new(),
+            powerless_roles: Vec::new(),
             is_short: false,
         };
         for zone in ["a", "b", "c"] {
@@ -202,6 +217,10 @@ impl World {
         self.deployments.iter().rev().find(is_primary).unwrap()
     }
 
+    fn balancers(&self) -> BTreeMap<DeploymentId, &[ServiceBalancer]> {
+        self.deployments.iter().map(|row| (row.id, self.behind.as_slice())).collect()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot<'_> {
         let is_up = |(host, _): &&(ServiceHost, String)| {
             host.status == InstanceStatus::Active && host.is_connected
@@ -213,6 +232,9 @@ impl World {
             tasks: self.tasks.values().collect(),
             hosts: self.hosts.iter().map(|(host, _)| host.clone()).collect(),
             balance: BTreeMap::new(),
+            balancers: self.balancers(),
+            forwards: self.forwards.clone(),
+            powerless_roles: self.powerless_roles.iter().map(String::as_str).collect(),
             zones: self.hosts.iter().filter(is_up).map(|(_, zone)| zone.clone()).collect(),
             notes: self.notes.clone(),
             rollback_id: DeploymentId(1_000 + self.deployments.len() as u64),
@@ -227,7 +249,8 @@ impl World {
         self.prove(&plan);
         self.apply(&plan);
         self.look_again_at = plan.look_again_at;
-        if !self.is_short {
+        // What is shifted is made durable before it goes on.
+        if !self.is_short && plan.forwards.is_empty() {
             let again = reconcile(&self.snapshot());
             assert!(again.is_idle(), "once carried out nothing is left: {again:#?} {plan:#?}");
         }
@@ -299,6 +322,7 @@ impl World {
             *row = changed.clone();
         }
         self.task_sets.retain(|row| !plan.gone_task_sets.contains(&row.key()));
+        self.forwards.extend(plan.forwards.clone());
         if let Some(service) = &plan.service {
             self.service = service.clone();
         }

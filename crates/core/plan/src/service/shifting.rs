@@ -1,0 +1,514 @@
+//! Deployments that shift traffic: green's tasks come up beside blue's in target groups that production does not use,
+//! then the rules are pointed at them, and at last blue's tasks are stopped.
+//!
+//! [`Pass::follow_shift`] moves a deployment from stage to stage, and says which rules are to be rewritten; [`plan`]
+//! starts and stops tasks as the stage has it. What a stage changes of rules goes into the plan together with the stage.
+//!
+//! **Invariants:** green has traffic only while all its desired tasks are healthy at the moment that it is given more;
+//! blue is kept whole until [`Lifecycle::CleanUp`], so that until then traffic can go back at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_types::{DeploymentId, Timestamp};
+use model::elb::{ElbPath, WeightedGroup, arn};
+use model::service::{
+    Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause, ServiceBalancer, Share,
+    Shift, Stage, TrafficRule, WaitReason,
+};
+
+use super::inventory::{Leave, Readiness, TaskView, count};
+use super::limits::{STAGE_MS_MAX, Sizes};
+use super::outcomes::is_undone_by;
+use super::pass::{Pass, TaskPlan, Why, earlier};
+use super::rolling::{Line, plan as plan_line};
+use super::wait_reasons::desired_count;
+
+/// What a stage leads to.
+enum Next {
+    /// Something is waited for, at most until then.
+    Wait(Option<Timestamp>),
+    Go(Lifecycle),
+    Fail(RollbackCause, String),
+}
+
+impl Pass<'_, '_> {
+    fn balancers(&self, id: DeploymentId) -> &[ServiceBalancer] {
+        self.snapshot.balancers.get(&id).copied().unwrap_or_default()
+    }
+
+    fn row(&self, id: DeploymentId) -> Option<&Deployment> {
+        self.deployments.iter().map(|row| &row.is).find(|row| row.id == id)
+    }
+
+    /// The groups that a deployment's tasks are registered in.
+    fn groups(&self, row: &Deployment) -> Vec<ElbPath> {
+        let all = self.balancers(row.id).iter().enumerate();
+        all.map(|(at, each)| row.groups.get(at).unwrap_or(&each.group).clone()).collect()
+    }
+
+    /// The deployment whose tasks serve while another comes up beside them: the last that was completed, else the latest
+    /// with tasks that run.
+    fn base_of(&self, green: DeploymentId) -> Option<DeploymentId> {
+        let completed = self.notes.completed.map(|completed| completed.deployment);
+        let known = completed.filter(|id| *id != green && self.row(*id).is_some());
+        let runs = |id: DeploymentId| {
+            let mut views = self.inventory.of_deployment(id).iter();
+            views.any(|view| view.is_wanted() && view.is_running())
+        };
+        let others = self.deployments.iter().rev().map(|row| row.is.id);
+        known.or_else(|| others.into_iter().find(|id| *id != green && runs(*id)))
+    }
+
+    /// Chooses the groups of a deployment whose revision names two for each of its balancers: a rolling one joins the
+    /// tasks before it, others take the group that these are not in.
+    fn choose_groups(&self, green: &Deployment, base: Option<&Deployment>) -> Vec<ElbPath> {
+        let taken = base.map(|row| self.groups(row)).unwrap_or_default();
+        let choose = |each: &ServiceBalancer| {
+            let of_base = taken.iter().find(|group| each.has(group));
+            let chosen = match of_base {
+                Some(group) if green.settings.strategy.is_rolling() => Some(group),
+                Some(group) => each.other(group),
+                None => None,
+            };
+            chosen.unwrap_or(&each.group).clone()
+        };
+        self.balancers(green.id).iter().map(choose).collect()
+    }
+
+    /// Moves the primary deployment on through its stages, as far as it goes in this pass.
+    pub(super) fn follow_shift(&mut self) {
+        let Some(at) = self.primary() else { return };
+        let row = &self.deployments[at].is;
+        let has_pairs = self.balancers(row.id).iter().any(|each| each.alternate.is_some());
+        let base = self.base_of(row.id);
+        if row.stage == Stage::InProgress && row.groups.is_empty() && has_pairs {
+            let groups = self.choose_groups(row, base.and_then(|id| self.row(id)));
+            self.deployments[at].is.groups = groups;
+        }
+        let row = &self.deployments[at].is;
+        if row.stage != Stage::InProgress || row.settings.strategy.is_rolling() {
+            return;
+        }
+        let begun = if row.shift.is_none() { self.begin(at, base) } else { Ok(()) };
+        if let Err(why) = begun {
+            return self.fail_shift(at, RollbackCause::Network, &why);
+        }
+        loop {
+            match self.next(at) {
+                Next::Wait(until) => return self.wake_at(until),
+                Next::Fail(cause, why) => return self.fail_shift(at, cause, &why),
+                Next::Go(stage) => {
+                    if let Err(why) = self.enter(at, stage) {
+                        return self.fail_shift(at, RollbackCause::Network, &why);
+                    }
+                    // Each change of traffic is made durable by itself.
+                    if !self.changed_forwards().is_empty() {
+                        let now = self.now();
+                        return self.wake_at(Some(now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first stage; what has production traffic is put right where somebody else's change left it in the wrong group
+    /// of the two.
+    fn begin(&mut self, at: usize, from: Option<DeploymentId>) -> Result<(), String> {
+        self.check_network(at)?;
+        let green = self.deployments[at].is.id;
+        let is_other = |view: &&TaskView<'_>| Some(view.deployment) != from && view.is_wanted();
+        let others = self.inventory.but(Some(green)).filter(is_other).count();
+        let stage = if others > 0 { Lifecycle::ReconcileService } else { Lifecycle::PreScaleUp };
+        let shift = Shift {
+            stage,
+            since: self.now(),
+            step: 0,
+            from,
+            production: Share::NONE,
+            test: Share::NONE,
+            pauses: Vec::new(),
+        };
+        self.deployments[at].is.shift = Some(shift);
+        // Of a service's first, traffic has nowhere else to go than where its tasks will be.
+        let share = if from.is_some() { Share::NONE } else { Share::ALL };
+        self.route(at, share, false);
+        Ok(())
+    }
+
+    fn enter(&mut self, at: usize, stage: Lifecycle) -> Result<(), String> {
+        let now = self.now();
+        let strategy = self.deployments[at].is.settings.strategy;
+        let Some(shift) = &mut self.deployments[at].is.shift else { return Ok(()) };
+        (shift.stage, shift.since) = (stage, now);
+        match stage {
+            Lifecycle::TestTrafficShift => {
+                shift.test = Share::ALL;
+                self.check_network(at)?;
+                self.route(at, Share::ALL, true);
+            }
+            Lifecycle::PreProductionTrafficShift => shift.step += 1,
+            Lifecycle::ProductionTrafficShift => {
+                let share = strategy.share(shift.step);
+                shift.production = share;
+                self.check_network(at)?;
+                self.route(at, share, false);
+            }
+            Lifecycle::ReconcileService
+            | Lifecycle::PreScaleUp
+            | Lifecycle::ScaleUp
+            | Lifecycle::PostScaleUp
+            | Lifecycle::PostTestTrafficShift
+            | Lifecycle::PostProductionTrafficShift
+            | Lifecycle::BakeTime
+            | Lifecycle::CleanUp => {}
+        }
+        Ok(())
+    }
+
+    /// What comes after the stage that the deployment is in.
+    fn next(&mut self, at: usize) -> Next {
+        if let Some(waits) = self.follow_pauses(at) {
+            return waits;
+        }
+        let row = &self.deployments[at].is;
+        let Some(shift) = &row.shift else { return Next::Wait(None) };
+        let after = |minutes: u32| shift.since.plus_ms(u64::from(minutes) * 60_000);
+        let once = |until: Timestamp, stage: Lifecycle| match until <= self.now() {
+            true => Next::Go(stage),
+            false => Next::Wait(Some(until)),
+        };
+        let when = |is_so: bool, stage: Lifecycle| {
+            let until = shift.since.plus_ms(STAGE_MS_MAX);
+            match is_so {
+                true => Next::Go(stage),
+                false if self.now() < until => Next::Wait(Some(until)),
+                false => {
+                    let why = format!("the {} stage took longer than 24 hours.", shift.stage);
+                    Next::Fail(RollbackCause::TimedOut, why)
+                }
+            }
+        };
+        match shift.stage {
+            Lifecycle::ReconcileService => {
+                let is_other = |view: &&TaskView<'_>| Some(view.deployment) != shift.from;
+                let others = self.inventory.but(Some(row.id)).filter(is_other);
+                when(!others.into_iter().any(TaskView::is_wanted), Lifecycle::PreScaleUp)
+            }
+            Lifecycle::PreScaleUp => Next::Go(Lifecycle::ScaleUp),
+            Lifecycle::ScaleUp => when(self.is_whole(row.id), Lifecycle::PostScaleUp),
+            Lifecycle::PostScaleUp => Next::Go(Lifecycle::TestTrafficShift),
+            Lifecycle::TestTrafficShift => Next::Go(Lifecycle::PostTestTrafficShift),
+            Lifecycle::PostTestTrafficShift => Next::Go(Lifecycle::PreProductionTrafficShift),
+            Lifecycle::PreProductionTrafficShift => {
+                when(self.is_whole(row.id), Lifecycle::ProductionTrafficShift)
+            }
+            Lifecycle::ProductionTrafficShift => Next::Go(Lifecycle::PostProductionTrafficShift),
+            Lifecycle::PostProductionTrafficShift if shift.production < Share::ALL => {
+                let until = after(row.settings.strategy.step_bake_minutes());
+                once(until, Lifecycle::PreProductionTrafficShift)
+            }
+            Lifecycle::PostProductionTrafficShift => Next::Go(Lifecycle::BakeTime),
+            Lifecycle::BakeTime => {
+                once(after(row.settings.bake_minutes.unwrap_or(0)), Lifecycle::CleanUp)
+            }
+            Lifecycle::CleanUp => Next::Wait(None),
+        }
+    }
+
+    /// Whether every desired task of a deployment is healthy.
+    fn is_whole(&self, id: DeploymentId) -> bool {
+        let views = self.inventory.of_deployment(id).iter();
+        let healthy = views.filter(|view| view.readiness == Readiness::Healthy && view.stays());
+        desired_count(self.snapshot) <= count(healthy)
+    }
+
+    /// Begins the pauses of the stage, and says what they lead to; none once all of them said to go on.
+    fn follow_pauses(&mut self, at: usize) -> Option<Next> {
+        let now = self.now();
+        let row = &mut self.deployments[at].is;
+        let hooks = row.settings.hooks.clone();
+        let shift = row.shift.as_mut()?;
+        let (stage, step) = (shift.stage, shift.step);
+        let mut waits_until = None;
+        for (number, hook) in hooks.iter().enumerate() {
+            if !hook.stages.contains(&stage) {
+                continue;
+            }
+            let hook_number = u32::try_from(number).unwrap_or(u32::MAX);
+            let is_its = |it: &Pause| (it.hook, it.stage, it.step) == (hook_number, stage, step);
+            let place = shift.pauses.iter().position(is_its).unwrap_or_else(|| {
+                shift.pauses.push(Pause {
+                    hook: hook_number,
+                    stage,
+                    step,
+                    state: PauseState::AwaitingAction,
+                    expires_at: now.plus_ms(u64::from(hook.timeout_minutes) * 60_000),
+                    on_timeout: hook.on_timeout,
+                });
+                shift.pauses.len() - 1
+            });
+            let pause = &mut shift.pauses[place];
+            if pause.state == PauseState::AwaitingAction && pause.expires_at <= now {
+                pause.state = PauseState::TimedOut;
+            }
+            let why = match (pause.state, pause.on_timeout) {
+                (PauseState::AwaitingAction, _) => {
+                    waits_until = earlier(waits_until, Some(pause.expires_at));
+                    continue;
+                }
+                (PauseState::Succeeded, _) | (PauseState::TimedOut, HookAction::Continue) => {
+                    continue;
+                }
+                (PauseState::Failed, _) => format!("{stage} pause hook said to roll back."),
+                (PauseState::TimedOut, HookAction::Rollback) => {
+                    format!("{stage} pause hook timed out.")
+                }
+            };
+            return Some(Next::Fail(RollbackCause::Hook, why));
+        }
+        waits_until.map(|until| Next::Wait(Some(until)))
+    }
+
+    /// Whether the rules are such that traffic can be shifted by them; if not, why, in ECS's words.
+    fn check_network(&self, at: usize) -> Result<(), String> {
+        const INVALID: &str = "of invalid networking configuration";
+        let scope = &self.snapshot.service.scope;
+        let name = |group: &ElbPath| arn(scope, "targetgroup", group);
+        for each in self.balancers(self.deployments[at].is.id) {
+            let Some(pair) = &each.alternate else { continue };
+            let test = pair.test.as_ref();
+            let forward = |rule: &TrafficRule| self.forwards.get(rule);
+            let (Some(production), true) =
+                (forward(&pair.production), test.is_none_or(|rule| forward(rule).is_some()))
+            else {
+                return Err(format!("{INVALID}. One or more rules not found"));
+            };
+            let mut serving = production.iter().filter(|it| it.weight > 0).map(|it| &it.group);
+            if let Some(strange) = serving.find(|group| !each.has(group)) {
+                return Err(format!(
+                    "{INVALID}. Production listener rule is forwarding traffic to unexpected target group {}. Expected \
+                     traffic to be forwarded to either targetGroupArn: {} or alternateTargetGroupArn: {}",
+                    name(strange),
+                    name(&each.group),
+                    name(&pair.group)
+                ));
+            }
+            let tested = test.and_then(forward).map_or(&[][..], Vec::as_slice);
+            let of_rules: BTreeSet<&ElbPath> =
+                production.iter().chain(tested).map(|it| &it.group).collect();
+            for group in [&each.group, &pair.group] {
+                if !of_rules.contains(group) {
+                    return Err(format!(
+                        "{INVALID}: Target group {} is not associated with either productionListenerRule or \
+                         testListenerRule.",
+                        name(group)
+                    ));
+                }
+            }
+            if self.snapshot.powerless_roles.contains(pair.role.as_str()) {
+                return Err(format!(
+                    "{INVALID}. ECS was unable to manage the ELB resources due to missing permissions on ECS \
+                     Infrastructure Role '{}'.",
+                    pair.role
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Points the rules of a deployment's balancers, those for tests or those of production, so that its groups have the
+    /// share.
+    fn route(&mut self, at: usize, share: Share, is_test: bool) {
+        let row = self.deployments[at].is.clone();
+        let balancers = self.balancers(row.id).to_vec();
+        for (each, group) in balancers.iter().zip(self.groups(&row)) {
+            let Some(pair) = &each.alternate else { continue };
+            let Some(other) = each.other(&group) else { continue };
+            let rule = if is_test { pair.test.as_ref() } else { Some(&pair.production) };
+            if let Some(forward) = rule.and_then(|rule| self.forwards.get_mut(rule)) {
+                let (own, rest) = share.weights();
+                set_weight(forward, &group, own);
+                set_weight(forward, other, rest);
+            }
+        }
+    }
+
+    /// Puts all traffic back to blue, where blue is in the other group of the two.
+    pub(super) fn route_back(&mut self, at: usize) {
+        let row = &self.deployments[at].is;
+        let from = row.shift.as_ref().and_then(|shift| shift.from);
+        if let Some(from) = from.and_then(|id| self.row(id)) {
+            let of_blue = self.groups(from);
+            let balancers = self.balancers(row.id).iter().zip(self.groups(row));
+            let is_there = |(each, group): (&ServiceBalancer, ElbPath)| {
+                each.other(&group).is_none_or(|other| of_blue.contains(other))
+            };
+            if balancers.into_iter().all(is_there) {
+                self.route(at, Share::NONE, false);
+                self.route(at, Share::NONE, true);
+            }
+        }
+        if let Some(shift) = &mut self.deployments[at].is.shift {
+            (shift.production, shift.test) = (Share::NONE, Share::NONE);
+        }
+    }
+
+    /// The rules that forward otherwise from now on.
+    pub(super) fn changed_forwards(&self) -> BTreeMap<TrafficRule, Vec<WeightedGroup>> {
+        let is_new = |(rule, groups): &(&TrafficRule, &Vec<WeightedGroup>)| {
+            self.snapshot.forwards.get(*rule) != Some(*groups)
+        };
+        let changed = self.forwards.iter().filter(is_new);
+        changed.map(|(rule, groups)| (rule.clone(), groups.clone())).collect()
+    }
+
+    /// Deployments that were given up before they were done, and whose tasks have no traffic.
+    pub(super) fn idle(&self) -> BTreeSet<DeploymentId> {
+        let primary = self.primary().map(|at| &self.deployments[at].is);
+        let kept = primary.and_then(|row| row.shift.as_ref()).and_then(|shift| shift.from);
+        let is_idle = |row: &&Deployment| {
+            let is_kept = Some(row.id) == kept || Some(row.id) == primary.map(|row| row.id);
+            let is_off = |shift: &Shift| shift.production == Share::NONE && shift.from.is_some();
+            !is_kept && row.stage != Stage::Completed && row.shift.as_ref().is_some_and(is_off)
+        };
+        self.deployments.iter().map(|row| &row.is).filter(is_idle).map(|row| row.id).collect()
+    }
+
+    /// Whether tasks of a deployment that is not the primary one are kept whole for its sake.
+    pub(super) fn is_blue(&self, id: DeploymentId) -> bool {
+        let primary = self.primary().map(|at| &self.deployments[at].is);
+        let shift = primary.and_then(|row| row.shift.as_ref());
+        shift.is_some_and(|shift| shift.from == Some(id) && shift.stage < Lifecycle::CleanUp)
+    }
+}
+
+fn set_weight(forward: &mut Vec<WeightedGroup>, group: &ElbPath, weight: u32) {
+    match forward.iter_mut().find(|it| it.group == *group) {
+        Some(known) => known.weight = weight,
+        None => forward.push(WeightedGroup { group: group.clone(), weight }),
+    }
+}
+
+/// Starts and stops of a service whose primary deployment shifts traffic.
+pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
+    let stage = primary.shift.as_ref().map_or(Lifecycle::PreScaleUp, |shift| shift.stage);
+    let from = primary.shift.as_ref().and_then(|shift| shift.from);
+    let is_done = primary.stage.is_final() && !primary.stage.has_failed();
+    if is_done || stage == Lifecycle::CleanUp {
+        let mut plan = plan_line(pass, &line(pass, primary, Vec::new(), 0));
+        let others = pass.inventory.but(Some(primary.id));
+        stop_all(pass, others, primary.id, &mut plan);
+        return plan;
+    }
+    let is_up = stage >= Lifecycle::ScaleUp;
+    let desired = desired_count(pass.snapshot);
+    let mut plan = match is_up {
+        true => {
+            let kept = if from.is_some() { desired } else { 0 };
+            plan_line(pass, &line(pass, primary, Vec::new(), kept))
+        }
+        false => TaskPlan { desired, needed: desired, ..TaskPlan::default() },
+    };
+    let others = || {
+        let strange = |view: &&TaskView<'_>| Some(view.deployment) != from;
+        pass.inventory.but(Some(primary.id)).filter(strange)
+    };
+    if let Some(blue) = from.and_then(|id| pass.row(id)) {
+        let old = if is_up { Vec::new() } else { others().collect() };
+        let of_blue = plan_line(pass, &line(pass, blue, old, 0));
+        plan.backoff_until = earlier(plan.backoff_until, of_blue.backoff_until);
+        plan.protected += of_blue.protected;
+        plan.protected_until = earlier(plan.protected_until, of_blue.protected_until);
+        plan.starts.extend(of_blue.starts);
+        plan.stops.extend(of_blue.stops);
+        plan.target_failures.extend(of_blue.target_failures);
+    }
+    if is_up || from.is_none() {
+        stop_all(pass, others(), primary.id, &mut plan);
+    }
+    (plan.is_steady, plan.is_blocked) = (false, false);
+    plan
+}
+
+/// A deployment's tasks with those before it, and the bounds of the service for them: whatever the percentages, there
+/// may be as many tasks as two revisions take. `kept` is what others of these shall have at least.
+fn line<'l, 'a>(
+    pass: &'l Pass<'_, 'a>,
+    row: &'l Deployment,
+    old: Vec<&'l TaskView<'a>>,
+    kept: u32,
+) -> Line<'l, 'a> {
+    let service = pass.snapshot.service;
+    let sizes = Sizes::of(&service.deployment, service.desired_count);
+    let of_others = count(pass.inventory.but(Some(row.id))) - count(old.iter());
+    let most = sizes.ceiling.max(sizes.desired.saturating_mul(2));
+    let ceiling = most.saturating_sub(of_others.max(kept));
+    Line {
+        id: row.id,
+        own: pass.inventory.of_deployment(row.id),
+        old,
+        sizes: Sizes { ceiling, ..sizes },
+        is_going: !row.stage.has_failed(),
+        streak: row.streak,
+        last_failure_at: row.last_failure_at,
+        shortage: row.shortage.as_ref(),
+        is_rebalanced: service.is_zone_rebalanced && row.stage == Stage::Completed,
+    }
+}
+
+/// Stops all of these tasks that are not protected; as long as one is there, the service is not steady.
+pub(super) fn stop_all<'v, 'a: 'v>(
+    pass: &Pass<'_, '_>,
+    views: impl Iterator<Item = &'v TaskView<'a>>,
+    by: DeploymentId,
+    plan: &mut TaskPlan,
+) {
+    for view in views {
+        plan.is_steady = false;
+        if !view.is_wanted() {
+            continue;
+        }
+        match view.is_protected && !view.leave.as_ref().is_some_and(Leave::is_unhealthy) {
+            true => plan.spare(view),
+            false => plan.stop(pass, view, by, Why::Scaled),
+        }
+    }
+}
+
+/// What the stage of a deployment waits for, besides tasks.
+pub(super) fn waits_of(row: &Deployment) -> Option<WaitReason> {
+    let shift = row.shift.as_ref().filter(|_| row.stage == Stage::InProgress)?;
+    let awaited = shift.pauses.iter().filter(|it| it.state == PauseState::AwaitingAction);
+    if let Some(pause) = awaited.min_by_key(|it| it.expires_at) {
+        return Some(WaitReason::Word { stage: pause.stage, until: pause.expires_at });
+    }
+    let after = |minutes: u32| shift.since.plus_ms(u64::from(minutes) * 60_000);
+    match shift.stage {
+        Lifecycle::PostProductionTrafficShift if shift.production < Share::ALL => {
+            let until = after(row.settings.strategy.step_bake_minutes());
+            Some(WaitReason::NextStep { until })
+        }
+        Lifecycle::BakeTime => {
+            Some(WaitReason::Bake { until: after(row.settings.bake_minutes.unwrap_or(0)) })
+        }
+        Lifecycle::ReconcileService
+        | Lifecycle::PreScaleUp
+        | Lifecycle::ScaleUp
+        | Lifecycle::PostScaleUp
+        | Lifecycle::TestTrafficShift
+        | Lifecycle::PostTestTrafficShift
+        | Lifecycle::PreProductionTrafficShift
+        | Lifecycle::ProductionTrafficShift
+        | Lifecycle::PostProductionTrafficShift
+        | Lifecycle::CleanUp => None,
+    }
+}
+
+/// Whether a deployment that another took the place of has traffic although it was never done.
+pub(super) fn is_given_up(row: &Deployment, primary: DeploymentId) -> bool {
+    let has_traffic = |shift: &Shift| {
+        shift.from.is_some() && (shift.production > Share::NONE || shift.test > Share::NONE)
+    };
+    let was_done = matches!(row.stage, Stage::Completed | Stage::Restoring | Stage::RestoreFailed);
+    !was_done && !is_undone_by(row, primary) && row.shift.as_ref().is_some_and(has_traffic)
+}

@@ -1,0 +1,338 @@
+//! Deployments that shift traffic: what goes where at which stage, and back.
+
+use model::elb::{ElbPath, WeightedGroup};
+use model::service::{
+    AlternateGroup, DeploymentSettings, HookAction, Lifecycle, PauseHook, PauseState,
+    ServiceBalancer, Share, Shift, Stage, Strategy, TrafficRule,
+};
+
+use super::world::{Behaviour, Fate, World, breaker, settings};
+use crate::service::{rollout_reason, wait_reasons};
+
+/// What somebody does to the rules or the role, and what is said of it.
+type Change<'c> = (&'c dyn Fn(&mut World), &'c str);
+
+fn rule(name: &str) -> TrafficRule {
+    TrafficRule::Rule(name.into())
+}
+
+fn blue_green() -> DeploymentSettings {
+    DeploymentSettings { strategy: Strategy::BlueGreen, ..settings(100, 200) }
+}
+
+/// A service with the groups `a` and `b` behind one rule for production and one for tests.
+fn world(seed: u64, desired: u32, settings: DeploymentSettings) -> World {
+    let mut world = World::new(seed, desired, settings);
+    world.behind = vec![ServiceBalancer {
+        group: "a".into(),
+        container: "app".to_owned(),
+        port: 80,
+        alternate: Some(AlternateGroup {
+            group: "b".into(),
+            production: rule("production"),
+            test: Some(rule("test")),
+            role: "arn:aws:iam::000000000000:role/shifts".to_owned(),
+        }),
+    }];
+    world.forwards.insert(rule("production"), groups(&[("a", 1)]));
+    world.forwards.insert(rule("test"), groups(&[("b", 1)]));
+    world
+}
+
+fn groups(all: &[(&str, u32)]) -> Vec<WeightedGroup> {
+    all.iter()
+        .map(|(group, weight)| WeightedGroup { group: (*group).into(), weight: *weight })
+        .collect()
+}
+
+/// What the groups have of a rule's traffic.
+fn weights(world: &World, name: &str) -> (u32, u32) {
+    let of = |group: &str| {
+        let path: ElbPath = group.into();
+        let forward = &world.forwards[&rule(name)];
+        forward.iter().filter(|it| it.group == path).map(|it| it.weight).sum()
+    };
+    (of("a"), of("b"))
+}
+
+fn shift(world: &World) -> Shift {
+    world.primary().shift.clone().unwrap()
+}
+
+fn healthy() -> Behaviour {
+    Behaviour::new(Fate::HealthyAfter(500))
+}
+
+fn pause(stage: Lifecycle) -> PauseHook {
+    PauseHook { stages: vec![stage], timeout_minutes: 60, on_timeout: HookAction::Rollback }
+}
+
+/// Says a word to the pause that is open.
+fn answer(world: &mut World, state: PauseState) {
+    let row = world.deployments.last_mut().unwrap();
+    let pauses = &mut row.shift.as_mut().unwrap().pauses;
+    let open = pauses.iter_mut().find(|it| it.state == PauseState::AwaitingAction).unwrap();
+    open.state = state;
+}
+
+#[test]
+fn groups_take_turns_from_deployment_to_deployment() {
+    let mut world = world(1, 3, blue_green());
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!(world.deployment(first).groups, ["a".into()]);
+    assert_eq!((weights(&world, "production"), weights(&world, "test")), ((100, 0), (100, 0)));
+    let second = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!(world.deployment(second).groups, ["b".into()]);
+    assert_eq!((weights(&world, "production"), weights(&world, "test")), ((0, 100), (0, 100)));
+    assert_eq!((world.running(first), world.running(second)), (0, 3));
+    let third = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!(world.deployment(third).groups, ["a".into()]);
+    assert_eq!(weights(&world, "production"), (100, 0));
+    assert_eq!(world.deployment(third).stage, Stage::Completed);
+}
+
+#[test]
+fn green_is_whole_and_tested_before_production_goes_there_and_blue_stays_until_it_has_baked() {
+    let hooks = vec![pause(Lifecycle::PostTestTrafficShift)];
+    let asked = DeploymentSettings { hooks, bake_minutes: Some(5), ..blue_green() };
+    let mut world = world(2, 2, asked);
+    let first = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    answer(&mut world, PauseState::Succeeded);
+    world.run_until_steady();
+    let second = world.deploy(healthy());
+    world.pass();
+    assert_eq!(shift(&world).stage, Lifecycle::ScaleUp);
+    assert_eq!((weights(&world, "production"), weights(&world, "test")), ((100, 0), (100, 0)));
+    world.run_until("paused", |world| shift(world).stage == Lifecycle::PostTestTrafficShift);
+    world.run_ms(10_000);
+    assert_eq!((weights(&world, "production"), weights(&world, "test")), ((100, 0), (0, 100)));
+    assert_eq!((world.running(first), world.running(second)), (2, 2));
+    let reason =
+        rollout_reason(world.deployment(second), &wait_reasons(&world.snapshot())[&second]);
+    assert!(reason.contains("ContinueServiceDeployment at POST_TEST_TRAFFIC_SHIFT"), "{reason}");
+    answer(&mut world, PauseState::Succeeded);
+    world.run_until("baking", |world| shift(world).stage == Lifecycle::BakeTime);
+    assert_eq!((weights(&world, "production"), shift(&world).production), ((0, 100), Share::ALL));
+    world.run_ms(4 * 60_000);
+    assert_eq!((world.running(first), world.running(second)), (2, 2));
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second)), (0, 2));
+}
+
+#[test]
+fn a_green_that_fails_its_checks_is_taken_away_and_never_has_production() {
+    let mut world = world(3, 2, blue_green());
+    world.service.deployment.breaker = Some(breaker(true));
+    let good = world.deploy(healthy());
+    world.run_until_steady();
+    let bad = world.deploy(Behaviour::new(Fate::SickAfter(500)));
+    world.run_until("rolled back", |world| {
+        assert_eq!(weights(world, "production"), (100, 0));
+        assert_eq!(world.running(good), 2);
+        world.deployment(bad).stage == Stage::RolledBack
+    });
+    assert_eq!((world.running(good), world.running(bad)), (2, 0));
+    assert_eq!(world.primary().id, good);
+    let next = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!(world.deployment(next).groups, ["b".into()]);
+}
+
+#[test]
+fn a_request_to_go_back_is_heeded_at_every_stage_before_the_clean_up() {
+    for stage in [
+        Lifecycle::PreScaleUp,
+        Lifecycle::PostScaleUp,
+        Lifecycle::PostTestTrafficShift,
+        Lifecycle::PreProductionTrafficShift,
+        Lifecycle::PostProductionTrafficShift,
+    ] {
+        let mut world = world(4, 2, blue_green());
+        let good = world.deploy(healthy());
+        world.run_until_steady();
+        world.service.deployment.hooks = vec![pause(stage)];
+        let bad = world.deploy(healthy());
+        world.run_until("paused", |world| {
+            world.primary().shift.as_ref().is_some_and(|shift| shift.stage == stage)
+        });
+        let row = world.deployments.last_mut().unwrap();
+        row.stage = Stage::RollbackRequested;
+        world.pass();
+        assert_eq!((weights(&world, "production"), world.running(good)), ((100, 0), 2), "{stage}");
+        world.run_until_steady();
+        assert_eq!(world.deployment(bad).stage, Stage::RolledBack, "{stage}");
+        assert_eq!((world.running(good), world.running(bad)), (2, 0), "{stage}");
+        assert_eq!(world.deployment(bad).shift.as_ref().unwrap().production, Share::NONE);
+    }
+}
+
+#[test]
+fn a_pause_that_nobody_answers_goes_back() {
+    let hooks = vec![pause(Lifecycle::PostScaleUp)];
+    let mut world = world(5, 1, blue_green());
+    world.deploy(healthy());
+    world.run_until_steady();
+    world.service.deployment.hooks = hooks;
+    let bad = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    world.run_until("gone back", |world| world.deployment(bad).stage == Stage::RolledBack);
+    let why = world.deployment(bad).status_reason.clone().unwrap();
+    assert_eq!(why, "Service deployment rolled back because POST_SCALE_UP pause hook timed out.");
+    assert_eq!(
+        world.said("deployment failed: Service deployment rolled back because POST_SCALE_UP"),
+        1
+    );
+}
+
+#[test]
+fn a_newer_deployment_takes_the_place_of_one_that_has_traffic_already() {
+    let asked = DeploymentSettings { bake_minutes: Some(60), ..blue_green() };
+    for strategy in [Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = world(6, 2, blue_green());
+        let first = world.deploy(healthy());
+        world.run_until_steady();
+        world.service.deployment = asked.clone();
+        let second = world.deploy(healthy());
+        world.run_until("baking", |world| shift(world).stage == Lifecycle::BakeTime);
+        assert_eq!(weights(&world, "production"), (0, 100));
+        world.service.deployment = DeploymentSettings { strategy, ..settings(100, 200) };
+        let third = world.deploy(healthy());
+        world.pass();
+        assert_eq!((weights(&world, "production"), world.running(first)), ((100, 0), 2));
+        world.run_until_steady();
+        assert_eq!((world.running(second), world.running(third)), (0, 2), "{strategy:?}");
+        let (group, left) = match strategy.is_rolling() {
+            true => ("a", (100, 0)),
+            false => ("b", (0, 100)),
+        };
+        assert_eq!(world.deployment(third).groups, [group.into()]);
+        assert_eq!(weights(&world, "production"), left);
+    }
+}
+
+#[test]
+fn rules_that_lead_elsewhere_or_a_role_without_power_are_said_and_nothing_is_started() {
+    let mut world = world(7, 2, blue_green());
+    let good = world.deploy(healthy());
+    world.run_until_steady();
+    let changes: [Change<'_>; 4] = [
+        (&|world| drop(world.forwards.remove(&rule("test"))), "One or more rules not found"),
+        (
+            &|world| drop(world.forwards.insert(rule("production"), groups(&[("c", 1)]))),
+            "Production listener rule is forwarding traffic to unexpected target group arn:aws:elasticloadbalancing:\
+             eu-north-1:000000000000:targetgroup/c.",
+        ),
+        (
+            &|world| {
+                world.forwards.insert(rule("production"), groups(&[("a", 1)]));
+                world.forwards.insert(rule("test"), groups(&[("a", 1)]));
+            },
+            "is not associated with either productionListenerRule or testListenerRule.",
+        ),
+        (
+            &|world| world.powerless_roles.push("arn:aws:iam::000000000000:role/shifts".to_owned()),
+            "missing permissions on ECS Infrastructure Role",
+        ),
+    ];
+    for (change, why) in changes {
+        let before = world.forwards.clone();
+        change(&mut world);
+        let bad = world.deploy(healthy());
+        world.run_until_steady();
+        let row = world.deployment(bad);
+        let said = row.status_reason.clone().unwrap();
+        assert!(said.contains(why), "{said}");
+        assert_eq!((row.stage, world.running(good), world.running(bad)), (Stage::RolledBack, 2, 0));
+        world.forwards = before;
+    }
+}
+
+#[test]
+fn traffic_that_somebody_moved_to_the_empty_group_is_brought_back_with_the_next_deployment() {
+    let mut world = world(8, 1, blue_green());
+    world.deploy(healthy());
+    world.run_until_steady();
+    world.forwards.insert(rule("production"), groups(&[("a", 0), ("b", 1)]));
+    let next = world.deploy(healthy());
+    world.pass();
+    assert_eq!(weights(&world, "production"), (100, 0));
+    world.run_until_steady();
+    assert_eq!(world.deployment(next).groups, ["b".into()]);
+}
+
+#[test]
+fn linear_and_canary_deployments_go_by_steps_and_wait_after_each_but_the_last() {
+    let linear = Strategy::Linear { step: Share(400), bake_minutes: 2 };
+    let canary = Strategy::Canary { first: Share(5), bake_minutes: 2 };
+    for (strategy, steps) in
+        [(linear, vec![(60, 40), (20, 80), (0, 100)]), (canary, vec![(995, 5), (0, 100)])]
+    {
+        let mut world = world(9, 2, blue_green());
+        let first = world.deploy(healthy());
+        world.run_until_steady();
+        world.service.deployment.strategy = strategy;
+        let second = world.deploy(healthy());
+        for (number, step) in steps.iter().enumerate() {
+            world.run_until("a step", |world| weights(world, "production") == *step);
+            assert_eq!((world.running(first), world.running(second)), (2, 2));
+            if number + 1 < steps.len() {
+                world.run_ms(110_000);
+                assert_eq!(weights(&world, "production"), *step);
+            }
+        }
+        world.run_until_steady();
+        assert_eq!((world.running(first), world.running(second)), (0, 2));
+    }
+}
+
+#[test]
+fn blue_is_kept_whole_and_scaled_while_green_waits() {
+    let mut world = world(10, 2, blue_green());
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostScaleUp)];
+    let second = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    let victim = world.wanted()[0];
+    world.crash(victim);
+    world.service.desired_count = 4;
+    world.run_ms(10_000);
+    assert_eq!((world.running(first), world.running(second)), (4, 4));
+    answer(&mut world, PauseState::Succeeded);
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second)), (0, 4));
+}
+
+#[test]
+fn one_that_is_stopped_leaves_both_and_the_next_cleans_up() {
+    let mut world = world(11, 2, blue_green());
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostProductionTrafficShift)];
+    let second = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    world.deployments.last_mut().unwrap().stage = Stage::StopRequested;
+    world.run_ms(10_000);
+    assert_eq!((world.running(first), world.running(second)), (2, 2));
+    assert_eq!(weights(&world, "production"), (0, 100));
+    world.service.deployment.hooks.clear();
+    let third = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second), world.running(third)), (0, 0, 2));
+    assert_eq!(world.deployment(third).groups, ["b".into()]);
+    assert_eq!(weights(&world, "production"), (0, 100));
+}
+
+#[test]
+fn without_load_balancers_the_stages_run_all_the_same() {
+    let mut world = World::new(12, 2, blue_green());
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    let second = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second)), (0, 2));
+}

@@ -1,0 +1,100 @@
+//! ContinueServiceDeployment: somebody's word to a deployment that pauses. What follows is the reconciler's to do.
+
+use aws_wire::{ApiError, Caller};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ecs_api as api;
+use longshore_types::Timestamp;
+use model::service::{Pause, PauseState};
+use model::{Deployment, Record as _};
+use sha2::{Digest, Sha256};
+use store::Batch;
+
+use super::service_deployments::{find, read_arn};
+use crate::Ecs;
+use crate::errors::Refusal;
+
+const PREFIX: &str = "ecs-pause-";
+/// Characters of what follows it.
+const ID_CHARS: usize = 43;
+
+/// What a pause is called: the same whenever it is asked for, and no other's.
+fn hook_id(row: &Deployment, pause: &Pause) -> String {
+    let name = format!("{} {} {} {}", row.id(), pause.stage, pause.step, pause.hook);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(name)))
+}
+
+/// `lifecycleHookDetails`: the pauses that a deployment came to.
+pub(super) fn render_pauses(row: &Deployment) -> Option<Vec<api::DeploymentLifecycleHookDetail>> {
+    let shift = row.shift.as_ref().filter(|shift| !shift.pauses.is_empty())?;
+    let render = |pause: &Pause| api::DeploymentLifecycleHookDetail {
+        hook_id: Some(hook_id(row, pause)),
+        target_type: Some(api::DeploymentLifecycleHookTargetType::Pause),
+        target_arn: None,
+        status: Some(pause.state.as_str().into()),
+        expires_at: Some(pause.expires_at),
+        timeout_action: Some(pause.on_timeout.as_str().into()),
+    };
+    Some(shift.pauses.iter().map(render).collect())
+}
+
+pub(super) async fn handle(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: api::ContinueServiceDeploymentRequest,
+) -> Result<api::ContinueServiceDeploymentResponse, ApiError> {
+    let permission = ecs.on(
+        caller,
+        "ecs:ContinueServiceDeployment",
+        "service-deployment",
+        &input.service_deployment_arn,
+    );
+    let given = input.service_deployment_arn.unwrap_or_default();
+    let arn = read_arn(ecs, caller, &given)?;
+    let state = match &input.action {
+        None | Some(api::DeploymentLifecycleHookAction::Continue) => PauseState::Succeeded,
+        Some(api::DeploymentLifecycleHookAction::Rollback) => PauseState::Failed,
+        Some(other) => {
+            let message = format!("{other} should be one of [CONTINUE,ROLLBACK]");
+            return Err(Refusal::invalid(message).into());
+        }
+    };
+    let hook = input.hook_id.unwrap_or_default();
+    ecs.control
+        .change(caller, &permission, |view, now| {
+            if hook.strip_prefix(PREFIX).is_none_or(|id| id.len() != ID_CHARS) {
+                let message = "Invalid hookId: hookId must follow the format: ecs-{hookType}-{id}";
+                return Err(Refusal::invalid(message).into());
+            }
+            let (_, row) = find(view, caller, &arn).ok_or(Refusal::ServiceDeploymentNotFound)?;
+            let mut batch = Batch::on(view);
+            batch.put(answered(row, &hook, state, now)?);
+            Ok((batch, ()))
+        })
+        .await?;
+    Ok(api::ContinueServiceDeploymentResponse { service_deployment_arn: Some(given) })
+}
+
+/// The deployment with the word that was said to one of its pauses.
+fn answered(
+    row: &Deployment,
+    hook: &str,
+    state: PauseState,
+    now: Timestamp,
+) -> Result<Deployment, ApiError> {
+    if row.stage.is_final() {
+        let message = "Continuing a service deployment is not allowed for service deployment in terminal states.";
+        return Err(Refusal::invalid(message).into());
+    }
+    let mut next = row.clone();
+    let pauses = next.shift.iter_mut().flat_map(|shift| &mut shift.pauses);
+    let mut open = pauses.filter(|pause| pause.state == PauseState::AwaitingAction);
+    let Some(pause) = open.find(|pause| hook_id(row, pause) == hook) else {
+        let message = "Provided hookId is either completed, unavailable, or not associated with the given Resource ARN";
+        return Err(Refusal::invalid(message).into());
+    };
+    pause.state = state;
+    next.updated_at = now;
+    next.version += 1;
+    Ok(next)
+}
