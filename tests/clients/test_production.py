@@ -83,7 +83,7 @@ def test_an_ordinary_stack_applies_serves_rolls_without_losing_a_request_and_goe
     moved = fetch(http_port, "/orders/?a=b", tls=False)
     assert (moved[0], moved[2]) == (301, f"https://shop.example.com:{https_port}/orders/?a=b")
     wait_for("the shop", lambda: fetch(https_port)[:2] == (200, f"web 1 {name}"))
-    assert fetch(https_port, "/orders/")[:2] == (200, f"orders 1 {name}")
+    wait_for("its orders", lambda: fetch(https_port, "/orders/")[:2] == (200, f"orders 1 {name}"))
 
     with Load(https_port) as load:
         made.run("apply", "-auto-approve", release="2")
