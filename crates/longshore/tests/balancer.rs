@@ -133,6 +133,7 @@ fn table(target: SocketAddr) -> Table {
         kind: Kind::Application,
         scheme: Scheme::InternetFacing,
         interfaces: Vec::new(),
+        clients: None,
         attributes: BalancerAttributes::default(),
         listeners: vec![Listener {
             id: ListenerId("listener".to_owned()),

@@ -1,11 +1,13 @@
 //! A balancer and its listeners.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BalancerId, CertificateId, ListenerId};
 use crate::rule::Rule;
+use crate::source::Source;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balancer {
@@ -18,6 +20,10 @@ pub struct Balancer {
     /// Its interfaces, one a subnet: each address is listened on at every listener's port.
     #[serde(default)]
     pub interfaces: Vec<Interface>,
+    /// Whom its security groups let in by the machine's own address; none: it has no groups, and everybody is let in. At
+    /// its interfaces the host judges.
+    #[serde(default)]
+    pub clients: Option<Vec<ClientRule>>,
     #[serde(default)]
     pub attributes: BalancerAttributes,
     #[serde(default)]
@@ -35,6 +41,28 @@ pub enum Scheme {
     Internal,
     /// Reachable from outside its VPC as well: the balancer listens on the machine's own address too.
     InternetFacing,
+}
+
+impl Balancer {
+    /// Whether its groups let a client in to a port.
+    pub fn lets_in(&self, client: IpAddr, port: u16, is_datagram: bool) -> bool {
+        let Some(rules) = &self.clients else { return true };
+        rules.iter().any(|rule| {
+            rule.is_datagram.is_none_or(|it| it == is_datagram)
+                && rule.ports.contains(&port)
+                && rule.from.contains(client)
+        })
+    }
+}
+
+/// Clients that a security group lets in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRule {
+    /// By UDP or by TCP; none: by either.
+    #[serde(default)]
+    pub is_datagram: Option<bool>,
+    pub ports: RangeInclusive<u16>,
+    pub from: Source,
 }
 
 /// An interface of the balancer in a subnet.
@@ -195,5 +223,42 @@ pub struct ListenerAttributes {
 impl Default for ListenerAttributes {
     fn default() -> Self {
         Self { server_header: true, response_headers: Vec::new(), tcp_idle_timeout_s: 350 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_let_in_whom_a_rule_names_at_its_ports() {
+        let rule = |is_datagram, ports, from: &str| ClientRule {
+            is_datagram,
+            ports,
+            from: from.parse().unwrap(),
+        };
+        let mut balancer = Balancer {
+            id: BalancerId("balancer".to_owned()),
+            name: "app/web/0123456789abcdef".to_owned(),
+            account: "000000000000".to_owned(),
+            kind: Kind::Application,
+            scheme: Scheme::InternetFacing,
+            interfaces: vec![],
+            clients: None,
+            attributes: BalancerAttributes::default(),
+            listeners: vec![],
+        };
+        let [near, far] = ["192.0.2.7", "203.0.113.7"].map(|text| text.parse().unwrap());
+        assert!(balancer.lets_in(far, 80, false), "it has no groups");
+        balancer.clients = Some(vec![
+            rule(Some(false), 80..=81, "192.0.2.0/24"),
+            rule(None, 53..=53, "0.0.0.0/0"),
+        ]);
+        assert!(balancer.lets_in(near, 81, false));
+        assert!(!balancer.lets_in(near, 82, false) && !balancer.lets_in(near, 80, true));
+        assert!(!balancer.lets_in(far, 80, false));
+        assert!(balancer.lets_in(far, 53, true) && balancer.lets_in(far, 53, false));
+        balancer.clients = Some(vec![]);
+        assert!(!balancer.lets_in(near, 80, false));
     }
 }

@@ -34,8 +34,9 @@ mod tests;
 pub mod wire;
 
 pub use balancer::{
-    AccessLogs, Alpn, Balancer, BalancerAttributes, DesyncMode, ForwardedFor, Interface,
-    InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme, TlsSettings,
+    AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
+    Interface, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
+    TlsSettings,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{

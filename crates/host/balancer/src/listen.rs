@@ -42,6 +42,30 @@ enum Place {
     Local(ListenerId, Transport, u16),
 }
 
+/// A listener, and at which of its sockets somebody comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: ListenerId,
+    /// At the machine's own address, where nobody but the balancer itself judges by its groups.
+    is_local: bool,
+}
+
+impl Door {
+    /// Whether a client may come in. Whoever is on the machine itself may: it reaches everything there.
+    pub(crate) fn lets_in(
+        &self,
+        live: &LiveListener,
+        (client, local): (SocketAddr, SocketAddr),
+        is_datagram: bool,
+    ) -> bool {
+        let client = client.ip().to_canonical();
+        !self.is_local
+            || client.is_loopback()
+            || client == local.ip().to_canonical()
+            || live.balancer.lets_in(client, live.listener.port, is_datagram)
+    }
+}
+
 /// An open socket that is not yet served.
 enum Bound {
     Stream(TcpListener),
@@ -130,7 +154,7 @@ impl Listeners {
                     }
                     let shared = Arc::clone(&self.shared);
                     let (stop, stopped) = oneshot::channel();
-                    let work = work(shared, place.listener().clone(), socket, stopped);
+                    let work = work(shared, place.door(), socket, stopped);
                     #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
                     let work = tokio::spawn(work);
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,6 +297,10 @@ impl Listeners {
 }
 
 impl Place {
+    fn door(&self) -> Door {
+        Door { listener: self.listener().clone(), is_local: matches!(self, Self::Local(..)) }
+    }
+
     fn listener(&self) -> &ListenerId {
         match self {
             Self::Interface(listener, ..) | Self::Local(listener, ..) => listener,
@@ -310,55 +338,50 @@ fn transports(protocol: ListenerProtocol) -> &'static [Transport] {
     }
 }
 
-async fn work(
-    shared: Arc<Shared>,
-    id: ListenerId,
-    socket: Bound,
-    mut stopped: oneshot::Receiver<()>,
-) {
+async fn work(shared: Arc<Shared>, door: Door, socket: Bound, mut stopped: oneshot::Receiver<()>) {
     match socket {
         Bound::Stream(socket) => {
             tokio::select! {
-                () = accept(&shared, &id, &socket) => {}
+                () = accept(&shared, &door, &socket) => {}
                 _ = &mut stopped => {}
             }
             // Connections that the kernel has made already are served too.
             while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
-                take(&shared, &id, stream, peer);
+                take(&shared, &door, stream, peer);
             }
         }
         Bound::Datagram(socket) => tokio::select! {
-            () = udp::serve(shared, id, socket) => {}
+            () = udp::serve(shared, door, socket) => {}
             _ = &mut stopped => {}
         },
     }
 }
 
-async fn accept(shared: &Arc<Shared>, id: &ListenerId, socket: &TcpListener) {
+async fn accept(shared: &Arc<Shared>, door: &Door, socket: &TcpListener) {
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => take(shared, id, stream, peer),
+            Ok((stream, peer)) => take(shared, door, stream, peer),
             Err(error) => {
-                debug!(listener = %id, %error, "connection could not be taken");
+                debug!(listener = %door.listener, %error, "connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn take(shared: &Arc<Shared>, id: &ListenerId, stream: TcpStream, peer: SocketAddr) {
+fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
     if shared.connections.load(Relaxed) >= CONNECTIONS_MAX {
         return;
     }
     let connection = Counted::new(shared);
-    let (shared, id) = (Arc::clone(shared), id.clone());
+    let (shared, door) = (Arc::clone(shared), door.clone());
     #[expect(
         clippy::disallowed_methods,
         reason = "ends with the client, or with the grace of the process"
     )]
     tokio::spawn(async move {
         let _connection = connection;
-        connected(shared, id, stream, peer).await;
+        connected(shared, door, stream, peer).await;
     });
 }
 
@@ -378,13 +401,17 @@ impl Drop for Counted {
     }
 }
 
-async fn connected(shared: Arc<Shared>, id: ListenerId, stream: TcpStream, peer: SocketAddr) {
+async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     // It delays small writes only.
     let _ = stream.set_nodelay(true);
     let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let id = door.listener.clone();
     let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
     let ends = (peer, local);
+    if !door.lets_in(&live, ends, false) {
+        return;
+    }
     match live.listener.protocol {
         ListenerProtocol::Http => {
             serve(Client::new(shared, id, ends, None, times(&live)), stream).await;

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use routing::ListenerId;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
@@ -15,12 +14,13 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
+use crate::listen::Door;
 use crate::shared::Shared;
 use crate::target::{Lease, until_cut};
 use crate::tcp;
 
 /// Serves one socket until it is dropped; its flows end with it.
-pub(crate) async fn serve(shared: Arc<Shared>, id: ListenerId, socket: UdpSocket) {
+pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let mut flows: BTreeMap<SocketAddr, mpsc::Sender<Bytes>> = BTreeMap::new();
     let mut tasks: JoinSet<SocketAddr> = JoinSet::new();
@@ -49,10 +49,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, id: ListenerId, socket: UdpSocket
             },
         };
         if flows.len() >= FLOWS_MAX {
-            debug!(listener = %id, "flow refused: there are too many");
+            debug!(listener = %door.listener, "flow refused: there are too many");
             continue;
         }
-        let Some(lease) = lease(&shared, &id, &socket, peer) else { continue };
+        let Some(lease) = lease(&shared, &door, &socket, peer) else { continue };
         let (send, datagrams) = mpsc::channel(FLOW_DATAGRAMS_MAX);
         // The channel is new, so there is room.
         let _ = send.try_send(rest);
@@ -67,15 +67,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, id: ListenerId, socket: UdpSocket
     }
 }
 
-fn lease(
-    shared: &Arc<Shared>,
-    id: &ListenerId,
-    socket: &UdpSocket,
-    peer: SocketAddr,
-) -> Option<Lease> {
+fn lease(shared: &Arc<Shared>, door: &Door, socket: &UdpSocket, peer: SocketAddr) -> Option<Lease> {
     let snapshot = Arc::clone(&shared.snapshot.borrow());
-    let live = snapshot.listeners.get(id)?;
+    let live = snapshot.listeners.get(&door.listener)?;
     let local = socket.local_addr().ok()?;
+    if !door.lets_in(live, (peer, local), true) {
+        return None;
+    }
     let group = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
     group.choose_by_hash(&[], flow, shared.clock.now())

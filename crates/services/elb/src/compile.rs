@@ -20,11 +20,13 @@ use model::{
 };
 use routing::{
     AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
-    CertificateId, CheckPort, CheckProtocol, Condition, DesyncMode, ForwardedFor, GroupId,
-    HealthCheck, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol, Pattern,
-    ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table, Target,
-    TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup,
+    CertificateId, CheckPort, CheckProtocol, ClientRule, Condition, DesyncMode, ForwardedFor,
+    GroupId, HealthCheck, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol,
+    Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table,
+    Target, TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms,
+    WeightedGroup,
 };
+use traffic::{Peer, Traffic};
 
 use crate::attributes::{value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
@@ -109,9 +111,36 @@ fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
         },
         scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
         interfaces: interfaces(view, row),
+        clients: clients(view, row),
         attributes: balancer_attributes(row),
         listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
     }
+}
+
+/// Whom the groups let in that are not in the VPC; none where there are no groups.
+fn clients(view: &View, row: &ElbBalancer) -> Option<Vec<ClientRule>> {
+    if row.security_groups.is_empty() {
+        return None;
+    }
+    let account = row.scope.account;
+    let groups = row.security_groups.iter().filter_map(|id| view.security_group(account, id));
+    let rules = groups.flat_map(|whole| whole.compile().ingress);
+    let clients = rules.filter_map(|rule| {
+        let (is_datagram, ports) = match rule.traffic {
+            Traffic::All => (None, 0..=u16::MAX),
+            Traffic::Tcp(ports) => (Some(false), ports),
+            Traffic::Udp(ports) => (Some(true), ports),
+            Traffic::Icmp(_) | Traffic::Protocol(_) => return None,
+        };
+        match rule.peer {
+            Peer::Network(range) => {
+                Some(ClientRule { is_datagram, ports, from: range.to_string().parse().ok()? })
+            }
+            // Members are in the VPC, and come to the interfaces.
+            Peer::Group(_) => None,
+        }
+    });
+    Some(clients.collect())
 }
 
 fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {

@@ -192,6 +192,10 @@ impl Reconciler for Publisher {
             | Key::ElbRule(..)
             | Key::ElbTarget(..)
             | Key::AcmCertificate(..) => true,
+            Key::SecurityGroup(account, id) => {
+                view.elb_balancers.of(*account).any(|row| row.security_groups.contains(id))
+            }
+            Key::PrefixList(account, _) => view.elb_balancers.of(*account).next().is_some(),
             // A target's address may be another's from now on.
             Key::Interface(_, id) => {
                 let is_its = |row: &Arc<ElbTarget>| row.address == id.address;

@@ -232,6 +232,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         kind: Kind::Application,
         scheme: Scheme::InternetFacing,
         interfaces: Vec::new(),
+        clients: None,
         attributes: BalancerAttributes { idle_timeout_s: 2, ..BalancerAttributes::default() },
         listeners: vec![listener],
     };
