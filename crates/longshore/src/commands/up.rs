@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::cli::Up;
+use crate::cli::{HostArgs, Up};
 use crate::client::Client;
 use crate::commands::{Environment, connect};
 use crate::data_dir::{DataDir, Role};
@@ -145,7 +145,8 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if environment.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
-        let told = args.host.to_args().into_iter().chain(args.egress.to_args());
+        let room = shared_room(&args.host);
+        let told = args.host.to_args().into_iter().chain(args.egress.to_args()).chain(room);
         agent_args.extend(told.map(OsString::from));
         if let Some(log) = log("agent") {
             agent_args.extend(["--log".into(), log.into()]);
@@ -162,6 +163,14 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         });
     }
     children
+}
+
+/// A machine that somebody tries things on has tasks that mostly sleep: unless it is told otherwise, Fargate tasks may ask
+/// for four times its cores together. What each of them takes is limited as everywhere.
+fn shared_room(host: &HostArgs) -> Option<String> {
+    const NAME: &str = "longshore.fargate-cpu-percent";
+    let is_said = host.instance_attributes.iter().any(|(name, _)| name == NAME);
+    (!is_said).then(|| format!("--instance-attribute={NAME}=400"))
 }
 
 /// Says once that the region is ready, and where.
