@@ -240,13 +240,15 @@ def test_a_deployment_goes_on_wherever_the_region_is_killed(services, pair):
     name = services.create(web(services, "text-0"), 2, loadBalancers=pair.tied(), deploymentConfiguration=blue_green())
     services.steady(name, 2)
     wait_for("the service", lambda: fetch(pair.port) == (200, "text-0"))
-    for number, stage in enumerate(["PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", "CLEAN_UP"], 1):
-        definition = web(services, f"text-{number}")
-        insist(lambda: services.update(name, taskDefinition=definition))
-        # Killed once it is there or past it: which of the two is chance, and all the same to it.
-        wait_for(stage, lambda: services.rollouts(name)[0].get("lifecycleStage") in (stage, None), 30, 0.005)
-        kill(services.region)
-        wait_for("the deployment", lambda: insist(lambda: services.rollouts(name)[0]["status"]) == "SUCCESSFUL", 90)
-        assert pair.weights() == ((0, 100) if number % 2 else (100, 0))
-        wait_for("the new text", lambda: fetch(pair.port) == (200, f"text-{number}"))
+    with Load(pair.port) as load:
+        for number, stage in enumerate(["PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", "CLEAN_UP"], 1):
+            definition = web(services, f"text-{number}")
+            insist(lambda: services.update(name, taskDefinition=definition))
+            # Killed once it is there or past it: which of the two is chance, and all the same to it.
+            wait_for(stage, lambda: services.rollouts(name)[0].get("lifecycleStage") in (stage, None), 30, 0.005)
+            kill(services.region)
+            wait_for("the deployment", lambda: insist(lambda: services.rollouts(name)[0]["status"]) == "SUCCESSFUL", 90)
+            assert pair.weights() == ((0, 100) if number % 2 else (100, 0))
+            wait_for("the new text", lambda: fetch(pair.port) == (200, f"text-{number}"))
     services.steady(name, 2)
+    assert not load.bad, (load.count, load.bad[:5])

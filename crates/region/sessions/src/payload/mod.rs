@@ -53,7 +53,7 @@ pub fn of_task(
     acs::Task {
         arn: task.arn().to_string(),
         task_cluster_arn: Some(cluster_arn(task)),
-        desired_status: Some(desired_word(task.desired)),
+        desired_status: Some(desired_word(task.desired_of_agent())),
         family: Some(task.definition.family.to_string()),
         version: Some(task.definition.revision.to_string()),
         containers: containers

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use control::testing::TestControl;
 use control::testing::rows::{execution_role, task};
 use ecs_api as api;
-use longshore_types::{RegionName, Timestamp};
+use longshore_types::{DeploymentId, RegionName, Timestamp};
 use model::ecr::{EcrRepository, TagMutability};
 use model::network::DhcpOptions;
 use model::tags::Tags;
-use model::task::{ContainerOverride, Overrides};
+use model::task::{ContainerOverride, Desired, Overrides, Phase, Task, TaskService};
 use model::vpc::{AddressPlan, Vpc};
 use model::{IamRole, Row, Seq, View};
 use serde_json::{Value, json};
@@ -41,6 +41,10 @@ fn payload_seen(
 ) -> Value {
     let mut task = task(1);
     task.overrides = overrides;
+    payload_of(task, container, agent_is_ours, view)
+}
+
+fn payload_of(mut task: Task, container: &Value, agent_is_ours: bool, view: &View) -> Value {
     let vpc = vpc();
     task.interface.as_mut().unwrap().subnet = vpc.subnets[0].id.clone();
     let world = TestControl::new();
@@ -184,6 +188,23 @@ fn a_task_is_described_as_the_agent_expects() {
     assert_eq!(payload["volumes"][1]["host"]["sourcePath"], "/var/log");
     let stop = serde_json::to_value(of_stop(&task(1))).unwrap();
     assert_eq!(stop.as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn a_task_that_still_has_requests_in_flight_is_told_anew_to_run() {
+    let mut held = task(1);
+    held.phase = Phase::Running;
+    held.desired = Desired::Stopped;
+    held.service = Some(TaskService {
+        name: "web".parse().unwrap(),
+        deployment: DeploymentId(1),
+        is_ready: true,
+        is_accounted: false,
+        is_registered: true,
+    });
+    let container = json!({"name": "web", "image": "hello"});
+    let payload = payload_of(held, &container, true, &View::default());
+    assert_eq!(payload["desiredStatus"], "RUNNING");
 }
 
 #[test]
