@@ -223,6 +223,22 @@ def test_tasks_read_their_own_metadata_there_and_nobody_reads_it_from_another_vp
     assert "Unable to get task" in inhabitants.says(site, 0, f"path=/v2/metadata; {ask}")[0]
 
 
+def test_a_task_without_any_way_out_reaches_the_region_itself_and_no_endpoint_is_needed(site, inhabitants):
+    ec2 = site.ec2
+    closed = ec2.create_security_group(GroupName=site.name, Description="closed", VpcId=site.vpc)["GroupId"]
+    rules = only(ec2.describe_security_groups(GroupIds=[closed])["SecurityGroups"])["IpPermissionsEgress"]
+    ec2.revoke_security_group_egress(GroupId=closed, IpPermissions=rules)
+    # A client that has nothing more to say still waits for the answer.
+    ask = ('host=${AWS_ENDPOINT_URL#http://}; (printf "GET / HTTP/1.0\\r\\n\\r\\n"; sleep 1) | nc -w 3 ${host%:*} ${host#*:} '
+           '| head -1 | grep HTTP || echo nothing; nc -w 1 192.0.2.1 80 < /dev/null 2>/dev/null || echo no way')
+    arn = inhabitants.run(site, 0, "sh", "-c", ask, securityGroups=[closed])
+    inhabitants.cluster.until(arn, "STOPPED")
+    region, world = inhabitants.cluster.lines(arn)
+    assert region.startswith("HTTP/1") and world == "no way"
+    refused(ec2.create_vpc_endpoint, "InvalidAction", "Leave endpoints out", VpcId=site.vpc,
+            ServiceName="com.amazonaws.eu-north-1.logs", VpcEndpointType="Interface", SubnetIds=site.subnets[:1])
+
+
 def answer_at(address):
     try:
         with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
