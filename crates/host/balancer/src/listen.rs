@@ -24,7 +24,7 @@ use crate::http::connection::{Client, Times, serve};
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::LiveListener;
 use crate::shared::Shared;
-use crate::sockets::Transport;
+use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
 use crate::tls::TlsFacts;
 use crate::udp;
@@ -109,6 +109,8 @@ pub(crate) struct Listeners {
 #[derive(Debug)]
 struct Open {
     address: SocketAddr,
+    /// Where it was opened; none: in the machine's own network.
+    namespace: Option<NamespaceId>,
     /// Dropped to have it closed.
     stop: oneshot::Sender<()>,
     work: JoinHandle<()>,
@@ -133,8 +135,11 @@ impl Listeners {
         let wanted = places(table);
         let (missing, gone) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let gone: Vec<Place> =
-                open.keys().filter(|place| !wanted.contains(place)).cloned().collect();
+            let is_gone = |place: &Place, open: &Open| {
+                !wanted.contains(place) || self.is_elsewhere(place, open)
+            };
+            let gone = open.iter().filter(|(place, open)| is_gone(place, open));
+            let gone: Vec<Place> = gone.map(|(place, _)| place.clone()).collect();
             let gone: Vec<Open> = gone.iter().filter_map(|place| open.remove(place)).collect();
             let missing: Vec<Place> =
                 wanted.into_iter().filter(|place| !open.contains_key(place)).collect();
@@ -146,6 +151,8 @@ impl Listeners {
         }
         let mut remembered = self.remembered();
         for place in missing {
+            // Before it is opened: one that is made anew meanwhile is noticed.
+            let namespace = self.namespace_of(&place);
             match self.open(&place, &remembered).await {
                 Ok((address, socket)) => {
                     info!(listener = %place.listener(), %address, "listening");
@@ -158,7 +165,7 @@ impl Listeners {
                     #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
                     let work = tokio::spawn(work);
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                    open.insert(place, Open { address, stop, work });
+                    open.insert(place, Open { address, namespace, stop, work });
                 }
                 // The interface is not on this machine, at least not yet.
                 Err(error)
@@ -176,10 +183,24 @@ impl Listeners {
         self.save(LISTENING_FILE, &self.listening(table)).await;
     }
 
-    /// Whether some place of a table is not listened at yet.
+    /// Whether some place of a table is not listened at, or no longer: an interface that was made anew has another
+    /// namespace.
     pub(crate) fn is_missing_some(&self, table: &Table) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        places(table).iter().any(|place| !open.contains_key(place))
+        let is_missing =
+            |place: &Place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open));
+        places(table).iter().any(is_missing)
+    }
+
+    fn is_elsewhere(&self, place: &Place, open: &Open) -> bool {
+        open.namespace != self.namespace_of(place)
+    }
+
+    fn namespace_of(&self, place: &Place) -> Option<NamespaceId> {
+        match place {
+            Place::Interface(_, _, interface, _) => self.shared.sockets.namespace(interface),
+            Place::Local(..) => None,
+        }
     }
 
     /// Closes all sockets; connections go on.

@@ -4,9 +4,10 @@
 //! where the interface is, and hands the socket back. What is connected or accepted by it stays in that namespace.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -37,6 +38,10 @@ pub(crate) struct Sockets {
     asks: Sender<Ask>,
 }
 
+/// Tells namespaces apart that had the same name one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceId(u64, u64);
+
 struct Ask {
     namespace: PathBuf,
     domain: Domain,
@@ -49,6 +54,12 @@ impl Sockets {
         let (asks, inbox) = channel();
         thread::Builder::new().name("sockets".to_owned()).spawn(move || work(&inbox))?;
         Ok(Self { interfaces, asks })
+    }
+
+    /// Which namespace an interface has now; none while it is not on this machine.
+    pub(crate) fn namespace(&self, interface: &InterfaceRef) -> Option<NamespaceId> {
+        let file = fs::metadata(self.interfaces.namespace(interface)).ok()?;
+        Some(NamespaceId(file.dev(), file.ino()))
     }
 
     /// An unconnected socket for addresses like `address`. It does not block.

@@ -2,6 +2,7 @@
 
 mod bad_targets;
 mod draining;
+mod interfaces;
 mod protocols;
 mod requests;
 mod smuggling;

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::{Config, Feed, FeedError};
+use crate::{Config, Feed, FeedError, Interfaces};
 
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,23 +79,37 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(table: Table) -> Self {
+        Self::on(table, Arc::new(super::Nowhere)).await
+    }
+
+    /// On a machine with interfaces.
+    pub(super) async fn on(table: Table, interfaces: Arc<dyn Interfaces>) -> Self {
         let region = Region {
             table: watch::Sender::new(table),
             report: watch::Sender::new(None),
             is_away: AtomicBool::new(false),
             given: Mutex::default(),
         };
-        Self::with(Arc::new(region), Arc::new(tempfile::tempdir().unwrap())).await
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start(Arc::new(region), dir, interfaces).await
     }
 
     pub(super) async fn with(region: Arc<Region>, dir: Arc<tempfile::TempDir>) -> Self {
+        Self::start(region, dir, Arc::new(super::Nowhere)).await
+    }
+
+    async fn start(
+        region: Arc<Region>,
+        dir: Arc<tempfile::TempDir>,
+        interfaces: Arc<dyn Interfaces>,
+    ) -> Self {
         let config = Config {
             state_dir: dir.path().join("state"),
             logs_dir: dir.path().join("logs"),
             region: "eu-north-1".to_owned(),
             node: "test".to_owned(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            interfaces: Arc::new(super::Nowhere),
+            interfaces,
         };
         let (end, ended) = oneshot::channel::<()>();
         let feed = Arc::clone(&region) as Arc<dyn Feed>;

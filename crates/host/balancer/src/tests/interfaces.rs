@@ -1,0 +1,116 @@
+//! Listeners and targets in the namespace of an interface. Needs root.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use routing::{Interface, InterfaceRef, Scheme, Table};
+
+use super::world::*;
+use crate::Interfaces;
+
+#[derive(Debug)]
+struct One(PathBuf);
+
+impl Interfaces for One {
+    fn namespace(&self, _: &InterfaceRef) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
+    let there = || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(there).join().unwrap())
+}
+
+/// A fresh namespace at the interface's place, with a target in it that answers `body`.
+fn appear(place: &PathBuf, body: &'static str) -> File {
+    let fresh = thread::scope(|scope| {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+            assert!(up.unwrap().success());
+            File::open("/proc/thread-self/ns/net").unwrap()
+        };
+        scope.spawn(make).join().unwrap()
+    });
+    File::create(place).unwrap();
+    let source = format!("/proc/{}/fd/{}", std::process::id(), fresh.as_raw_fd());
+    mount(Some(source.as_str()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    inside(&fresh, || {
+        let listener = TcpListener::bind("127.0.0.1:8081").unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                drop(stream.read(&mut [0; 1024]));
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: ";
+                drop(write!(stream, "{head}{}\r\n\r\n{body}", body.len()));
+            }
+        });
+    });
+    fresh
+}
+
+/// What the balancer answers in the namespace, once it listens there.
+fn ask(namespace: &File) -> String {
+    inside(namespace, || {
+        for _ in 0..400 {
+            if let Ok(mut stream) = TcpStream::connect("127.0.0.1:8080") {
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    .unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                return answer;
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+        panic!("nobody listens there");
+    })
+}
+
+fn behind_an_interface() -> Table {
+    let mut table = table(&["127.0.0.1:8081".parse().unwrap()]);
+    let interface = Interface {
+        eni: "eni-00000001".to_owned(),
+        own_vpc: None,
+        address: [127, 0, 0, 1].into(),
+        subnet: "subnet-00000001".to_owned(),
+        zone: "eu-north-1a".to_owned(),
+    };
+    group_of(&mut table).targets[0].by = Some(interface.reference());
+    let balancer = balancer(&mut table);
+    balancer.scheme = Scheme::Internal;
+    balancer.interfaces = vec![interface];
+    balancer.listeners[0].port = 8080;
+    table
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interface_is_listened_at_where_it_is_and_again_where_it_was_made_anew() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root to make network namespaces");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("interface");
+    let world = World::on(behind_an_interface(), Arc::new(One(place.clone()))).await;
+    let first = appear(&place, "first");
+    assert!(ask(&first).ends_with("first"));
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+    let second = appear(&place, "second");
+    world.change(|_| {}).await;
+    assert!(ask(&second).ends_with("second"));
+    world.end().await;
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
