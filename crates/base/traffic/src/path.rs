@@ -200,6 +200,10 @@ impl Feed {
         packet: &Packet,
         members: &BTreeMap<Ipv4Addr, &Interface>,
     ) -> Option<Step> {
+        // A network balancer may have no groups: then there is nobody to ask.
+        if interface.is_balancers && interface.groups.is_empty() {
+            return None;
+        }
         let is_member = |group: &SecurityGroupId, address: Ipv4Addr| {
             members.get(&address).is_some_and(|it| it.groups.contains(group))
         };

@@ -329,8 +329,8 @@ impl Place {
     }
 }
 
-fn places(table: &Table) -> Vec<Place> {
-    let mut places = Vec::new();
+fn places(table: &Table) -> BTreeSet<Place> {
+    let mut places = BTreeSet::new();
     for balancer in table.balancers.values() {
         for listener in &balancer.listeners {
             let (id, port) = (&listener.id, listener.port);
@@ -340,7 +340,7 @@ fn places(table: &Table) -> Vec<Place> {
                     Place::Interface(id.clone(), *transport, interface.reference(), address)
                 }));
                 if balancer.scheme == Scheme::InternetFacing {
-                    places.push(Place::Local(id.clone(), *transport, port));
+                    places.insert(Place::Local(id.clone(), *transport, port));
                 }
             }
         }

@@ -30,8 +30,7 @@ pub(crate) struct LiveTarget {
     pub(crate) registered_at: Timestamp,
     pub(crate) pool: Pool,
     sockets: Sockets,
-    /// The interface of a balancer by which it is reached.
-    by: Mutex<Option<InterfaceRef>>,
+    by: Mutex<By>,
     is_out: AtomicBool,
     in_flight: AtomicU32,
     /// Results since mitigation last looked: all, and failures.
@@ -47,6 +46,14 @@ pub(crate) struct LiveTarget {
     pub(crate) check_now: Notify,
     /// Rung when something of it changed that the region is to know.
     changed: Arc<Notify>,
+}
+
+/// The interface of a balancer by which a target is reached; none: the machine's own network.
+#[derive(Clone, Debug)]
+struct By {
+    now: Option<InterfaceRef>,
+    /// The one before it, until there was none.
+    before: Option<Option<InterfaceRef>>,
 }
 
 impl LiveTarget {
@@ -67,7 +74,7 @@ impl LiveTarget {
             registered_at: target.registered_at,
             pool: Pool::default(),
             sockets,
-            by: Mutex::new(target.by.clone()),
+            by: Mutex::new(By { now: target.by.clone(), before: None }),
             is_out: AtomicBool::new(is_out(target.state)),
             in_flight: AtomicU32::new(0),
             results: AtomicU32::new(0),
@@ -84,7 +91,14 @@ impl LiveTarget {
 
     /// Takes over what a newer table says of it.
     pub(crate) fn follow(&self, target: &Target) {
-        self.by().clone_from(&target.by);
+        let mut by = self.by();
+        if by.now != target.by {
+            let before = std::mem::replace(&mut by.now, target.by.clone());
+            by.before = Some(before);
+            // What is kept open may be at an interface that is going.
+            self.pool.clear();
+        }
+        drop(by);
         self.follow_state(target.state);
     }
 
@@ -103,19 +117,25 @@ impl LiveTarget {
         self.changed.notify_one();
     }
 
-    fn by(&self) -> MutexGuard<'_, Option<InterfaceRef>> {
+    fn by(&self) -> MutexGuard<'_, By> {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects by its interface, to itself or to another port of it.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let by = self.by().clone();
-        self.sockets.connect(by.as_ref(), address).await
+        let By { now, before } = self.by().clone();
+        match (self.sockets.connect(now.as_ref(), address).await, before) {
+            // The new interface is on its way to this machine.
+            (Err(error), Some(before)) if error.kind() == io::ErrorKind::NotFound => {
+                self.sockets.connect(before.as_ref(), address).await
+            }
+            (connected, _) => connected,
+        }
     }
 
     pub(crate) async fn connect_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let by = self.by().clone();
-        self.sockets.connect_datagrams(by.as_ref(), address).await
+        let now = self.by().now.clone();
+        self.sockets.connect_datagrams(now.as_ref(), address).await
     }
 
     /// A request's hold on it; `None` if it is out of routing.

@@ -32,8 +32,9 @@ pub fn balancer_namespace(run_dir: &Path, eni: &EniId, own_vpc: Option<&VpcId>) 
 
 impl Worker {
     /// Has an endpoint for each interface of a balancer that is told to be here, and no other. One that cannot be made is
-    /// said in the log, and tried again with the next news.
+    /// said in the log, and tried again with whatever is done next.
     pub(crate) fn follow_balancers(&mut self, turn: &mut Turn) {
+        self.lacks_balancers = false;
         let wanted = self.own_vpc().map(|vpc| self.balancers_in(&vpc)).unwrap_or_default();
         let of_balancers = self.endpoints.keys().filter(|id| id.is_balancers());
         let gone = of_balancers.filter(|id| !wanted.contains_key(*id));
@@ -46,6 +47,7 @@ impl Worker {
         for (id, spec) in wanted {
             if let Err(error) = self.have_balancer(turn, &id, spec) {
                 warn!(endpoint = %id, error = %Chain(&error), "no interface for a balancer");
+                self.lacks_balancers = true;
             }
         }
     }

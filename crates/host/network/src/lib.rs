@@ -374,6 +374,7 @@ fn open_worker(
         is_behind: false,
         feed: Feed::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),
+        lacks_balancers: false,
         peers: BTreeSet::new(),
         routers: BTreeMap::new(),
         common: Routers { underlay, mtu, steps: config.steps.clone() },

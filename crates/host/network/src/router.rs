@@ -383,6 +383,7 @@ impl Opening {
             is_behind: false,
             feed: Feed::default(),
             overlay: overlay.behind(outside, namespace),
+            lacks_balancers: false,
             peers: BTreeSet::new(),
             endpoints,
             next_bridge: 2,

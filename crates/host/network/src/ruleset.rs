@@ -536,6 +536,8 @@ impl Table {
             Role::Router { .. } => Verdict::Drop,
             Role::Eni { groups } => match self.combinations.get(groups) {
                 Some(number) => Verdict::Goto(combination_in(*number)),
+                // A network balancer may have no groups, and is open to its VPC then.
+                None if endpoint.id.is_balancers() => Verdict::Accept,
                 None => Verdict::Drop,
             },
         }

@@ -76,6 +76,8 @@ pub(crate) struct Worker {
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
     pub(crate) overlay: Overlay,
+    /// An interface of a balancer could not be made.
+    pub(crate) lacks_balancers: bool,
     /// The hosts that packets are taken from.
     pub(crate) peers: BTreeSet<Ipv4Addr>,
     /// Those of VPCs with a namespace of their own.
@@ -115,6 +117,7 @@ impl Worker {
         while let Ok(first) = commands.recv() {
             let mut turn = Turn::new(self.table.batch());
             turn.must_replace = self.is_behind;
+            let lacks_balancers = self.lacks_balancers;
             let mut next = Some(first);
             let mut taken = 0;
             while let Some(command) = next {
@@ -127,6 +130,9 @@ impl Worker {
                 taken += 1;
                 next =
                     if taken < limits::TURN_COMMANDS_MAX { commands.try_recv().ok() } else { None };
+            }
+            if lacks_balancers && self.lacks_balancers {
+                self.follow_balancers(&mut turn);
             }
             self.finish(turn);
         }

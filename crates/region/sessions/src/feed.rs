@@ -28,6 +28,11 @@ pub(crate) fn home_of_balancers(
     is_own: impl Fn(&Instance) -> bool,
 ) -> Option<InstanceId> {
     view.elb_balancers.iter().next()?;
+    own_machine(view, is_own)
+}
+
+/// The same whether or not there are any.
+pub(crate) fn own_machine(view: &View, is_own: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
     let own = view.instances.iter().filter(|row| row.status < InstanceStatus::Inactive);
     let latest = own
         .filter(|row| is_own(row))

@@ -103,6 +103,11 @@ impl Sessions {
         feed::home_of_balancers(view, |row| self.control.access.is_of_own_machine(row))
     }
 
+    /// The instance of the region's own machine.
+    pub(crate) fn own_machine(&self, view: &View) -> Option<InstanceId> {
+        feed::own_machine(view, |row| self.control.access.is_of_own_machine(row))
+    }
+
     /// Ends every session with "going away", so that agents reconnect at once.
     pub fn close(&self) {
         self.closing.send_replace(true);

@@ -88,6 +88,15 @@ impl ToldNames {
     }
 
     fn due_in_vpcs(&mut self, view: &View, told: &mut HostNames) {
+        // Of a VPC that is gone nobody asks any more.
+        let told_vpcs = &mut self.told_vpcs;
+        self.vpcs.retain(|vpc, account| {
+            let is_there = view.vpcs.get(*account, vpc).is_some();
+            if !is_there && told_vpcs.remove(vpc).is_some() {
+                told.vpcs.push(vpc.clone());
+            }
+            is_there
+        });
         for (vpc, account) in &self.vpcs {
             let now = view.changed_at(&Dep::All(Index::MapNames(*account)));
             if now.as_ref() == self.told_vpcs.get(vpc) {
@@ -131,7 +140,7 @@ fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<Name
         let NamespaceKind::PrivateDns { vpc, soa_ttl_s, .. } = &namespace.kind else { continue };
         let is_there = match own_vpc {
             Some(own) => own == vpc,
-            None => view.vpcs.get(account, vpc).is_none(),
+            None => view.own_vpc(account, vpc).is_none(),
         };
         if !is_there {
             continue;
@@ -210,6 +219,7 @@ mod tests {
     use control::testing::rows::task;
     use longshore_types::Timestamp;
     use model::discovery::MapDns;
+    use model::vpc::AddressPlan;
     use model::{MapInstance, Row, Tags};
 
     use super::*;
@@ -220,13 +230,18 @@ mod tests {
         view.put(seq, &row.into());
     }
 
+    fn plan() -> AddressPlan {
+        AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 }
+    }
+
+    /// In the default VPC.
     fn namespace(task: &Task) -> MapNamespace {
         MapNamespace {
             scope: task.scope.clone(),
             id: "ns-1".into(),
             name: "prod.local".to_owned(),
             kind: NamespaceKind::PrivateDns {
-                vpc: "vpc-00000001".parse().unwrap(),
+                vpc: plan().default_network(task.scope.account, &task.scope.region).vpc.id.clone(),
                 zone: "Z1".to_owned(),
                 soa_ttl_s: 15,
             },
@@ -271,6 +286,7 @@ mod tests {
     #[test]
     fn names_are_told_to_hosts_of_their_account_and_again_when_one_changed() {
         let (mut view, task) = (View::default(), task(1));
+        put(&mut view, plan());
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let mut told = ToldNames::default();
         assert!(told.due(&view, instance, &[], true).is_empty());
@@ -298,10 +314,16 @@ mod tests {
     #[test]
     fn a_namespace_of_a_vpc_with_addresses_of_its_own_has_names_there_alone() {
         let (mut view, task) = (View::default(), task(1));
+        put(&mut view, plan());
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let vpc: VpcId = "vpc-00000001".parse().unwrap();
         put(&mut view, crate::feed::tests::vpc_row(vpc.as_str()));
-        put(&mut view, namespace(&task));
+        let mut namespace = namespace(&task);
+        let NamespaceKind::PrivateDns { vpc: its, .. } = &mut namespace.kind else {
+            unreachable!()
+        };
+        its.clone_from(&vpc);
+        put(&mut view, namespace);
         put(&mut view, map_service(&task));
         put(&mut view, map_instance(&task, "one"));
         let mut told = ToldNames::default();
@@ -313,11 +335,20 @@ mod tests {
         assert_eq!(news.entries.len(), 2);
         assert!(news.entries.iter().all(|entry| entry.vpc.as_ref() == Some(&vpc)));
         assert!(told.due(&view, instance, &[&inside], false).is_empty());
+        view.remove(view.seq.next(), &model::Key::Vpc(task.scope.account, vpc.clone()));
+        view.seq = view.seq.next();
+        let news = told.due(&view, instance, &[], false);
+        assert_eq!(
+            (news.vpcs, news.entries.len()),
+            (vec![vpc], 0),
+            "it is gone, and nobody's names are told"
+        );
     }
 
     #[test]
     fn who_has_no_names_is_not_taken_for_somebody_who_has() {
         let (mut view, task) = (View::default(), task(1));
+        put(&mut view, plan());
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         put(&mut view, namespace(&task));
         let mut told = ToldNames::default();

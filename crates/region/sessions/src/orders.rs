@@ -89,16 +89,18 @@ impl Reconciler for Orders {
             } else if self.sessions.are_spread() {
                 queue.changed(&OrdersKey::Plane, change.seq);
             }
-        } else if is_of_own_vpc(&change.key) || matches!(&change.key, Key::ElbBalancer(..)) {
+        } else if is_of_own_vpc(&change.key) {
             queue.changed(&OrdersKey::OwnVpcs, change.seq);
         } else if let Key::SecurityGroup(account, id) = &change.key {
             queue.changed(&OrdersKey::Group(*account, id.clone()), change.seq);
         } else if let Key::MapNamespace(account, _)
         | Key::MapService(account, _)
-        | Key::MapInstance(account, _)
-        | Key::ElbBalancer(account, _) = &change.key
+        | Key::MapInstance(account, _) = &change.key
         {
             queue.changed(&OrdersKey::Names(*account), change.seq);
+        } else if let Key::ElbBalancer(account, _) = &change.key {
+            queue.changed(&OrdersKey::Names(*account), change.seq);
+            queue.changed(&OrdersKey::OwnVpcs, change.seq);
         }
     }
 
@@ -132,8 +134,9 @@ impl Reconciler for Orders {
                     return Ok(rest(&sessions, &view));
                 }
                 OrdersKey::OwnVpcs => {
-                    let home = sessions.home_of_balancers(&view);
-                    for instance in instances_in_own_vpcs(&view).into_iter().chain(home) {
+                    // Also where the last balancer has gone.
+                    let own = sessions.own_machine(&view);
+                    for instance in instances_in_own_vpcs(&view).into_iter().chain(own) {
                         sessions.notify(instance);
                     }
                     return Ok(rest(&sessions, &view));

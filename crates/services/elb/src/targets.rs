@@ -11,7 +11,7 @@ use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::{AddressPlanId, InterfaceUser, region_account};
+use model::vpc::{AddressPlanId, Interface, InterfaceUser, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -32,7 +32,7 @@ pub(crate) fn of_group<'v>(
     })
 }
 
-/// Whether what a target names may be somebody else's by now. The default VPCs of all accounts draw on one range of
+/// Whether what a target names may be somebody else's by now, or a balancer's, which would ask itself without end. The default VPCs of all accounts draw on one range of
 /// addresses, and balancers reach every task whatever its security groups say; a port of the machine that no task of the
 /// account publishes any more is that of whoever listens there next, and no other VPC has the machine in it.
 pub(crate) fn is_anothers(
@@ -44,7 +44,8 @@ pub(crate) fn is_anothers(
     match group.targets {
         GroupTargets::Ip => {
             let interface = view.interface_at(row.scope.account, &group.vpc, row.address);
-            interface.is_some_and(|interface| interface.owner.account != row.scope.account)
+            let is_balancers = |it: &Interface| matches!(it.user, InterfaceUser::Balancer { .. });
+            interface.is_some_and(|it| it.owner.account != row.scope.account || is_balancers(it))
         }
         GroupTargets::Instance => {
             let own_vpc = view.own_vpc(row.scope.account, &group.vpc);

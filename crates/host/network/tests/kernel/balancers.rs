@@ -143,6 +143,11 @@ fn a_balancers_interface_is_made_as_it_is_told_of_and_judged_by_its_groups() {
             assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), None);
             place.tell(world, &network, Some(&[BALANCERS]));
             assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), seen);
+            // A network balancer may have no groups, and everybody in the VPC reaches it then.
+            place.tell(world, &network, Some(&[]));
+            assert_eq!(at(&task, || knock(place.address(BALANCER), 443)), seen);
+            assert_eq!(place.balancer_seen_as(world), None, "it is no member of a group");
+            place.tell(world, &network, Some(&[BALANCERS]));
             // It is no task's, so no list of tasks ends it, nor does the end of an agent.
             drop(network);
             let network = world.open();
