@@ -55,7 +55,7 @@ pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
         let is_strange = is_checked_elsewhere(row, ports);
         let ways = Ways::of(view, row, is_own);
         let targets = targets
-            .filter(|target| !is_strange && !is_anothers(view, row, target, ports))
+            .filter(|target| !is_strange && !is_anothers(view, row, ways.own_vpc(), target, ports))
             .filter_map(|target| Some((target, ways.to(target)?)));
         let targets: Vec<(&ElbTarget, Way)> = targets.collect();
         let drains = targets.iter().any(|(target, _)| target.is_draining());

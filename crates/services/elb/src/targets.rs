@@ -8,10 +8,10 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
-use longshore_types::{AccountId, Timestamp};
+use longshore_types::{AccountId, Timestamp, VpcId};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::{AddressPlanId, Interface, InterfaceUser, region_account};
+use model::vpc::{AddressPlanId, Interface, InterfaceId, InterfaceUser, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -32,25 +32,27 @@ pub(crate) fn of_group<'v>(
     })
 }
 
-/// Whether what a target names may be somebody else's by now, or a balancer's, which would ask itself without end. The default VPCs of all accounts draw on one range of
-/// addresses, and balancers reach every task whatever its security groups say; a port of the machine that no task of the
-/// account publishes any more is that of whoever listens there next, and no other VPC has the machine in it.
+/// Whether what a target names may be somebody else's by now, or a balancer's, which would ask itself without end. The
+/// default VPCs of all accounts draw on one range of addresses, and balancers reach every task whatever its security groups
+/// say; a port of the machine that no task of the account publishes any more is that of whoever listens there next, and no
+/// other VPC has the machine in it.
+///
+/// `own_vpc` is the group's VPC, if that has addresses of its own.
 pub(crate) fn is_anothers(
     view: &View,
     group: &ElbGroup,
+    own_vpc: Option<&VpcId>,
     row: &ElbTarget,
     published: &BTreeSet<u16>,
 ) -> bool {
     match group.targets {
         GroupTargets::Ip => {
-            let interface = view.interface_at(row.scope.account, &group.vpc, row.address);
+            let id = InterfaceId { vpc: own_vpc.cloned(), address: row.address };
+            let interface = view.interfaces.get(region_account(), &id);
             let is_balancers = |it: &Interface| matches!(it.user, InterfaceUser::Balancer { .. });
             interface.is_some_and(|it| it.owner.account != row.scope.account || is_balancers(it))
         }
-        GroupTargets::Instance => {
-            let own_vpc = view.own_vpc(row.scope.account, &group.vpc);
-            own_vpc.is_some() || !published.contains(&row.id.port)
-        }
+        GroupTargets::Instance => own_vpc.is_some() || !published.contains(&row.id.port),
     }
 }
 

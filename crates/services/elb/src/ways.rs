@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use longshore_types::VpcId;
 use model::elb::{GroupTargets, balancer_path};
+use model::vpc::{InterfaceId, region_account};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
 use routing::{Interface, InterfaceRef};
 
@@ -51,6 +52,11 @@ impl<'v> Ways<'v> {
         }
     }
 
+    /// The group's VPC, if that has addresses of its own.
+    pub(crate) fn own_vpc(&self) -> Option<&VpcId> {
+        self.own_vpc.as_ref()
+    }
+
     /// The way to a target; none if there is none.
     pub(crate) fn to(&self, target: &ElbTarget) -> Option<Way> {
         match (&self.own_vpc, self.group.targets) {
@@ -61,10 +67,10 @@ impl<'v> Ways<'v> {
         }
     }
 
-    /// Whether it is a task's on another machine than the region's own.
+    /// Whether it is a task's of the default VPC on another machine than the region's own.
     fn is_elsewhere(&self, target: &ElbTarget) -> bool {
-        let account = target.scope.account;
-        let interface = self.view.interface_at(account, &self.group.vpc, target.address);
+        let id = InterfaceId::shared(target.address);
+        let interface = self.view.interfaces.get(region_account(), &id);
         let instance = interface.and_then(|row| {
             let task = self.view.tasks.get(row.owner.account, &row.task()?)?;
             self.view.instance_of_any(task.instance?)

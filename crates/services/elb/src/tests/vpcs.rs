@@ -1,18 +1,21 @@
 //! Load balancers in VPCs with addresses of their own, and the ways to their targets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use control::reconcile::{Queue, Reconciler as _};
 use elb_api::{self as api, Elb as _};
 use longshore_types::{EniId, InstanceId, SubnetId, Timestamp, VpcId};
 use model::instance::{AgentState, InstanceStatus};
 use model::network::InternetGateway;
 use model::task::Phase;
 use model::vpc::{Interface, InterfaceId, InterfaceUser, mac_of, region_account};
-use model::{ElbTarget, Instance, Row};
+use model::{ElbTarget, Instance, Key, Row};
 use routing::InterfaceRef;
-use store::Batch;
+use store::{Batch, Change};
 
 use super::{World, forward, refused, text};
+use crate::feed::Publisher;
 
 const VPC: &str = "vpc-0000000000000000a";
 
@@ -304,6 +307,21 @@ async fn a_target_in_the_default_vpc_is_reached_by_an_interface_if_its_task_is_o
     // By name: 172.31.0.10, 172.31.0.77, 172.31.0.9 and the one in the second zone.
     let expected = [in_zone("us-east-1a"), None, None, in_zone("us-east-1b")];
     assert_eq!(world.ways(&group), expected);
+    // Where a target's task is placed later on, the table is made anew.
+    let is_woken = async |phase| {
+        let view = world.elb.control.view();
+        let row = view.tasks.iter().find(|row| row.id == control::testing::rows::task(2).id);
+        let mut task = model::Task::clone(row.unwrap());
+        task.phase = phase;
+        task.interface.as_mut().unwrap().address = "172.31.0.10".parse().unwrap();
+        let key = Key::Task(task.scope.account, task.id);
+        world.put_rows(vec![task.into()]).await;
+        let (control, feed) = (Arc::clone(&world.elb.control), Arc::clone(&world.elb.feed));
+        let (view, mut queue) = (control.view(), Queue::default());
+        Publisher { control, feed }.wake(&view, &Change { seq: view.seq, key }, &mut queue);
+        queue.ready()
+    };
+    assert_eq!((is_woken(Phase::Pending).await, is_woken(Phase::Running).await), (1, 0));
 }
 
 #[tokio::test]
