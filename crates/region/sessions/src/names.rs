@@ -331,7 +331,7 @@ mod tests {
         let mut inside = control::testing::rows::task(2);
         inside.interface.as_mut().unwrap().own_vpc = Some(vpc.clone());
         let news = told.due(&view, instance, &[&inside], false);
-        assert_eq!(news.vpcs, [vpc.clone()]);
+        assert_eq!(news.vpcs, std::slice::from_ref(&vpc));
         assert_eq!(news.entries.len(), 2);
         assert!(news.entries.iter().all(|entry| entry.vpc.as_ref() == Some(&vpc)));
         assert!(told.due(&view, instance, &[&inside], false).is_empty());
