@@ -254,6 +254,34 @@ def interface_of(site, task):
     return only(found["NetworkInterfaces"])
 
 
+def test_interfaces_have_names_where_their_vpc_says_so(site, inhabitants, cluster):
+    ec2 = site.ec2
+    kept = ec2.allocate_address(Domain="vpc", TagSpecifications=site.tags("elastic-ip"))
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
+    arn = inhabitants.run(site, 0, "sleep", "600")
+    address = inhabitants.cluster.address(task := inhabitants.until_web(arn))
+    ec2.associate_address(AllocationId=kept["AllocationId"], NetworkInterfaceId=interface_of(site, task)["NetworkInterfaceId"])
+    private = f"ip-{address.replace('.', '-')}.eu-north-1.compute.internal"
+    public = f"ec2-{kept['PublicIp'].replace('.', '-')}.eu-north-1.compute.amazonaws.com"
+    ask = f"for name in {private} {public} {address}; do nslookup $name 2>&1 | sed 1,2d | grep -E '^Address|name =' || echo nobody; done"
+
+    def answers():
+        return [line.split()[-1] for line in inhabitants.says(site, 1, ask)]
+
+    assert answers() == ["nobody"] * 3, "a VPC that is made has no names"
+    ec2.modify_vpc_attribute(VpcId=site.vpc, EnableDnsHostnames={"Value": True})
+    wait_for("names", lambda: answers() == [address, address, private])
+    shown = interface_of(site, task)
+    assert (shown["PrivateDnsName"], shown["Association"]["PublicDnsName"]) == (private, public)
+    # In the default VPC they have names from the first.
+    own = "echo $(hostname -i) $(nslookup ip-$(hostname -i | tr . -).eu-north-1.compute.internal 2>&1 | sed 1,2d | grep ^Address)"
+    arn, = cluster.run(cluster.define(cluster.container("sh", "-c", own)))
+    cluster.until(arn, "STOPPED")
+    first, *_, last = cluster.lines(arn)[0].split()
+    assert first == last
+
+
 def test_a_task_with_a_public_address_is_reached_where_route_and_group_say_so(site, inhabitants):
     ec2, (public, _, *_) = site.ec2, site.subnets
     ec2.modify_vpc_attribute(VpcId=site.vpc, EnableDnsHostnames={"Value": True})

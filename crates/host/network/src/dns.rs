@@ -24,9 +24,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::debug;
 
-use longshore_types::{Chain, VpcId};
+use longshore_types::{Chain, RegionName, VpcId};
 
 use crate::error::NetworkError;
+use crate::interface_names::InterfaceNames;
 use crate::limits;
 use crate::zones::Zones;
 
@@ -112,9 +113,28 @@ pub(crate) struct Names {
     /// Addresses by which the tasks of a VPC ask together, and which that is. Of an unknown one no names are theirs.
     routers: Mutex<BTreeMap<Ipv4Addr, Option<VpcId>>>,
     turn: AtomicUsize,
+    /// Of which interfaces have names; none where nobody said.
+    region: Option<RegionName>,
+    /// Names of interfaces, by VPC; none: of the region's default one.
+    interfaces: Mutex<Arc<BTreeMap<Option<VpcId>, InterfaceNames>>>,
 }
 
 impl Names {
+    pub(crate) fn of_region(region: Option<RegionName>) -> Self {
+        Self { region, ..Self::default() }
+    }
+
+    pub(crate) fn know_interfaces(&self, names: BTreeMap<Option<VpcId>, InterfaceNames>) {
+        *self.interfaces.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    /// The answer that follows from an address in a name.
+    fn answer_of_interface(&self, vpc: Option<VpcId>, question: &[u8]) -> Option<Vec<u8>> {
+        let region = self.region.as_ref()?;
+        let known = Arc::clone(&self.interfaces.lock().unwrap_or_else(PoisonError::into_inner));
+        known.get(&vpc)?.answer(region, question)
+    }
+
     pub(crate) fn current(&self) -> Arc<Zones> {
         Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -136,10 +156,14 @@ impl Names {
     fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let is_datagram = matches!(transport, Transport::Udp);
-        match self.router(asker) {
-            Some(vpc) => self.current().answer_in(&vpc?, question, turn, is_datagram),
-            None => self.current().answer(asker, question, turn, is_datagram),
-        }
+        let (told, vpc) = match self.router(asker) {
+            Some(vpc) => {
+                let vpc = vpc?;
+                (self.current().answer_in(&vpc, question, turn, is_datagram), Some(vpc))
+            }
+            None => (self.current().answer(asker, question, turn, is_datagram), None),
+        };
+        told.or_else(|| self.answer_of_interface(vpc, question))
     }
 }
 

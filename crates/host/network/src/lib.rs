@@ -19,6 +19,7 @@ mod dns;
 mod endpoint;
 mod error;
 mod forgetter;
+mod interface_names;
 mod learn;
 pub mod limits;
 mod names;
@@ -48,7 +49,7 @@ use std::thread;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use longshore_types::{Chain, Steps};
+use longshore_types::{Chain, RegionName, Steps};
 use traffic::HostNames;
 use traffic::feed::Feed;
 
@@ -113,6 +114,8 @@ pub struct NetworkConfig {
     /// This host's address in the network of the region's hosts, by which they exchange their tasks' packets;
     /// none where there are no others.
     pub underlay: Option<Ipv4Addr>,
+    /// Of whose names interfaces are; without one they have none here.
+    pub region: Option<RegionName>,
     /// Told how far each change of an endpoint has come.
     pub steps: Steps,
 }
@@ -133,6 +136,7 @@ impl NetworkConfig {
             tasks: None,
             dynamic_ports: None,
             underlay: None,
+            region: None,
             steps: Steps::default(),
         }
     }
@@ -173,7 +177,7 @@ impl Network {
         let (ready, opened) = oneshot::channel();
         let resolv_conf = config.resolv_conf.clone();
         let records = Records::at(&config.run_dir);
-        let names = Arc::new(dns::Names::default());
+        let names = Arc::new(dns::Names::of_region(config.region.clone()));
         let known = Arc::clone(&names);
         let work = move || match open_worker(&config, known) {
             Ok((worker, relay, listeners)) => {

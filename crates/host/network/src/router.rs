@@ -26,6 +26,7 @@ use traffic::feed::{Change, Feed, PUBLIC_POOL, Place, Vpc};
 use crate::endpoint::{Attached, EniSpec, Role};
 use crate::error::NetworkError;
 use crate::forgetter::Forgetter;
+use crate::interface_names::InterfaceNames;
 use crate::learn::News;
 use crate::limits;
 use crate::names::{EndpointId, NetTag};
@@ -181,6 +182,12 @@ impl Worker {
         let routers = self.endpoints.values().filter(|it| it.is_router());
         let routers = routers.map(|it| (it.address, vpc_of(&it.id)));
         self.names.know_routers(routers.collect());
+        let own = self.routers.keys();
+        let own =
+            own.filter_map(|vpc| Some((Some(vpc.clone()), InterfaceNames::of(&self.feed, vpc)?)));
+        let default = self.table.plan().ranges.first().copied();
+        let default = default.map(|range| (None, InterfaceNames::of_default(range)));
+        self.names.know_interfaces(own.chain(default).collect());
         outcome
     }
 

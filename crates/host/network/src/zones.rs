@@ -17,14 +17,15 @@ use crate::limits::{DNS_RECORDS_MAX, DNS_UDP_LEN};
 
 const HEADER_LEN: usize = 12;
 const CLASS_IN: u16 = 1;
-const A: u16 = 1;
+pub(crate) const A: u16 = 1;
 const SOA: u16 = 6;
+pub(crate) const PTR: u16 = 12;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 const OPT: u16 = 41;
 const NXDOMAIN: u8 = 3;
 /// What the name in a record is: the question's own.
-const SAME_NAME: [u8; 2] = [0xc0, 12];
+pub(crate) const SAME_NAME: [u8; 2] = [0xc0, 12];
 
 /// The names that are known on a host.
 #[derive(Clone, Debug, Default)]
@@ -47,10 +48,10 @@ struct Zone {
 
 /// What a question asks for.
 #[derive(Debug)]
-struct Question {
+pub(crate) struct Question {
     /// In lower case, without the last dot.
-    name: String,
-    kind: u16,
+    pub(crate) name: String,
+    pub(crate) kind: u16,
     /// Where it ends in the message.
     end: usize,
     /// How long an answer may be that goes as one datagram.
@@ -288,7 +289,7 @@ fn record(
     Some(resource(&SAME_NAME, kind, ttl_s, &data))
 }
 
-fn resource(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
+pub(crate) fn resource(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
     let mut out = owner.to_vec();
     out.extend(kind.to_be_bytes());
     out.extend(CLASS_IN.to_be_bytes());
@@ -299,7 +300,7 @@ fn resource(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// The start of a zone, by which it is known how long a name may be taken to be missing.
-fn soa(zone: &str, ttl_s: u32) -> Vec<u8> {
+pub(crate) fn soa(zone: &str, ttl_s: u32) -> Vec<u8> {
     let owner = name(zone).unwrap_or_else(|| vec![0]);
     let mut data = name(&format!("ns.{zone}")).unwrap_or_else(|| vec![0]);
     data.extend(name(&format!("hostmaster.{zone}")).unwrap_or_else(|| vec![0]));
@@ -314,7 +315,7 @@ fn count(number: usize) -> [u8; 2] {
 }
 
 /// A name as messages have it; none of one that they cannot have.
-fn name(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn name(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() + 2);
     for label in text.split('.') {
         let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
@@ -340,7 +341,7 @@ fn find<'z, 'n>(
 }
 
 /// The header and question of an answer that has nothing yet.
-fn begin(message: &[u8], question: &Question) -> Vec<u8> {
+pub(crate) fn begin(message: &[u8], question: &Question) -> Vec<u8> {
     const ANSWER: u8 = 0x80;
     const AUTHORITATIVE: u8 = 0x04;
     const KEPT: u8 = 0x79;
@@ -353,7 +354,7 @@ fn begin(message: &[u8], question: &Question) -> Vec<u8> {
 }
 
 /// Reads a message that asks one question of the usual class.
-fn read(message: &[u8]) -> Option<Question> {
+pub(crate) fn read(message: &[u8]) -> Option<Question> {
     const OPCODE: u8 = 0x78;
     if message.len() < HEADER_LEN || message[2] & OPCODE != 0 || message[4..6] != [0, 1] {
         return None;

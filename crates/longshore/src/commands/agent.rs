@@ -94,6 +94,7 @@ impl Host {
         }
         config.pool_size = POOL_SIZE;
         config.underlay = home.underlay;
+        config.region = Some(home.region.clone());
         config.tasks = tasks.map(|GroupNumber { level, id }| ControlGroup { level, id });
         config.is_link_local_open = host.is_link_local_open();
         config.is_host_open = host.is_host_open();
