@@ -492,10 +492,16 @@ fn association(
     let its_own = (row.assign_public_ip && !row.is_apart).then_some(row.address);
     let address = row.public.or(its_own)?;
     let association = row.public.map(|_| row.eni.as_str().replacen("eni-", "eipassoc-", 1));
+    let (owner, name) = match row.user {
+        InterfaceUser::Balancer { .. } => ("amazon-elb", String::new()),
+        InterfaceUser::Task { .. }
+        | InterfaceUser::NatGateway { .. }
+        | InterfaceUser::Person { .. } => ("amazon", name(address)),
+    };
     Some(api::NetworkInterfaceAssociation {
         association_id: association,
-        ip_owner_id: Some("amazon".to_owned()),
-        public_dns_name: Some(name(address)),
+        ip_owner_id: Some(owner.to_owned()),
+        public_dns_name: Some(name),
         public_ip: Some(address.to_string()),
         ..api::NetworkInterfaceAssociation::default()
     })
