@@ -18,6 +18,8 @@ pub const H2_STREAMS_MAX: u32 = 128;
 pub const H2_REQUESTS_MAX: u64 = 10_000;
 /// Connections of clients that are open at once; more are closed as they come.
 pub const CONNECTIONS_MAX: usize = 65_536;
+/// Of them, those to balancers of one account, flows of datagrams included: no account leaves the others without any.
+pub const ACCOUNT_CONNECTIONS_MAX: usize = CONNECTIONS_MAX / 2;
 /// How long connecting to a target may take; then 504.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take for its TLS handshake.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::http::connection::{Client, Times, serve};
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX};
+use crate::limits::HANDSHAKE_WAIT_MAX;
 use crate::live::LiveListener;
-use crate::shared::Shared;
+use crate::shared::{Counted, Shared};
 use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
 use crate::tls::TlsFacts;
@@ -391,10 +390,9 @@ async fn accept(shared: &Arc<Shared>, door: &Door, socket: &TcpListener) {
 }
 
 fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
-    if shared.connections.load(Relaxed) >= CONNECTIONS_MAX {
-        return;
-    }
-    let connection = Counted::new(shared);
+    let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let Some(live) = snapshot.listeners.get(&door.listener) else { return };
+    let Some(connection) = Counted::new(shared, &live.balancer.account) else { return };
     let (shared, door) = (Arc::clone(shared), door.clone());
     #[expect(
         clippy::disallowed_methods,
@@ -404,22 +402,6 @@ fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) 
         let _connection = connection;
         connected(shared, door, stream, peer).await;
     });
-}
-
-/// Counts a connection while it lives.
-pub(crate) struct Counted(Arc<Shared>);
-
-impl Counted {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        shared.connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
-    }
 }
 
 async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
 use crate::listen::Door;
-use crate::shared::Shared;
+use crate::shared::{Counted, Shared};
 use crate::target::{Lease, until_cut};
 use crate::tcp;
 
@@ -52,13 +52,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
             debug!(listener = %door.listener, "flow refused: there are too many");
             continue;
         }
-        let Some(lease) = lease(&shared, &door, &socket, peer) else { continue };
+        let Some((lease, counted)) = lease(&shared, &door, &socket, peer) else { continue };
         let (send, datagrams) = mpsc::channel(FLOW_DATAGRAMS_MAX);
         // The channel is new, so there is room.
         let _ = send.try_send(rest);
         flows.insert(peer, send);
         let socket = Arc::clone(&socket);
         tasks.spawn(async move {
+            let _counted = counted;
             if let Err(error) = flow(&socket, peer, lease, datagrams).await {
                 debug!(%peer, %error, "flow ended");
             }
@@ -67,7 +68,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
     }
 }
 
-fn lease(shared: &Arc<Shared>, door: &Door, socket: &UdpSocket, peer: SocketAddr) -> Option<Lease> {
+fn lease(
+    shared: &Arc<Shared>,
+    door: &Door,
+    socket: &UdpSocket,
+    peer: SocketAddr,
+) -> Option<(Lease, Counted)> {
     let snapshot = Arc::clone(&shared.snapshot.borrow());
     let live = snapshot.listeners.get(&door.listener)?;
     let local = socket.local_addr().ok()?;
@@ -76,7 +82,8 @@ fn lease(shared: &Arc<Shared>, door: &Door, socket: &UdpSocket, peer: SocketAddr
     }
     let group = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
-    group.choose_by_hash(&[], flow, shared.clock.now())
+    let lease = group.choose_by_hash(&[], flow, shared.clock.now())?;
+    Some((lease, Counted::new(shared, &live.balancer.account)?))
 }
 
 async fn flow(

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::connection::Client;
 use crate::limits::{HANDSHAKE_WAIT_MAX, TUNNEL_BUFFER_BYTES};
-use crate::listen::Counted;
 use crate::log::Entry;
+use crate::shared::Counted;
 use crate::target::{Lease, until_cut};
 
 /// Joins a client's and a target's connection once both have switched.
@@ -30,7 +30,9 @@ pub(super) fn spawn(
 ) {
     let mut closing = client.shared.closing.subscribe();
     // The client's connection ends as such with the switch.
-    let connection = Counted::new(&client.shared);
+    let snapshot = Arc::clone(&client.shared.snapshot.borrow());
+    let account = snapshot.listeners.get(&client.listener).map(|it| &*it.balancer.account);
+    let connection = Counted::new(&client.shared, account.unwrap_or_default());
     let cut = lease.cut();
     let work = async move {
         let both = async { tokio::join!(to_client, to_target) };
