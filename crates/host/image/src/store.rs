@@ -97,7 +97,9 @@ struct Inner {
     state: Mutex<State>,
     /// What layers take of the disk, as far as it was asked for.
     sizes: Mutex<BTreeMap<Digest, u64>>,
-    /// Who fetches or unpacks what at the moment, by diff id.
+    /// Who fetches which blob of which host at the moment.
+    fetches: Flights<(String, Digest)>,
+    /// Who unpacks what at the moment, by diff id.
     flights: Flights<Digest>,
 }
 
@@ -232,6 +234,7 @@ impl ImageStore {
             clock,
             state: Mutex::new(State::default()),
             sizes: Mutex::default(),
+            fetches: Flights::default(),
             flights: Flights::default(),
             config,
         };
@@ -343,7 +346,17 @@ impl ImageStore {
         self.inner.state().given.contains(&(host.to_owned(), *blob, *diff_id))
     }
 
-    /// Waits until nobody else fetches this layer.
+    /// Waits until nobody else fetches this blob of a host. Not by what it is said to unpack to: a host that is slow, or means
+    /// ill, holds up nobody who has the same layer of another one.
+    pub(crate) async fn enter_fetch(
+        &self,
+        host: &str,
+        blob: Digest,
+    ) -> tokio::sync::OwnedMutexGuard<()> {
+        self.inner.fetches.enter((host.to_owned(), blob)).await
+    }
+
+    /// Waits until nobody else unpacks this layer.
     pub(crate) async fn enter(&self, diff_id: Digest) -> tokio::sync::OwnedMutexGuard<()> {
         self.inner.flights.enter(diff_id).await
     }

@@ -152,7 +152,13 @@ impl Worker {
             its.any(|it| it.place == Place::Here)
         };
         let vpcs = self.feed.distinct_vpcs().filter(|vpc| !vpc.is_default && is_here(vpc));
-        let vpcs: Vec<Vpc> = vpcs.cloned().collect();
+        let mut vpcs: Vec<Vpc> = vpcs.cloned().collect();
+        // There is not room for any number: balancers that stand idle keep no task from its network.
+        let has_tasks = |vpc: &Vpc| {
+            let mut its = self.feed.interfaces.values().filter(|it| it.vpc == vpc.id);
+            its.any(|it| it.place == Place::Here && !it.is_balancers)
+        };
+        vpcs.sort_by_cached_key(|vpc| !has_tasks(vpc));
         let wanted: BTreeSet<VpcId> = vpcs.iter().map(|vpc| vpc.id.clone()).collect();
         let is_idle = |(id, router): (&VpcId, &Router)| {
             (!wanted.contains(id) && router.placed.is_empty()).then(|| id.clone())

@@ -119,7 +119,8 @@ impl StoreImages {
         let auth = auth.or(self.known_logins());
         let heard = Arc::clone(&listeners);
         let flights = Arc::clone(&self.flights);
-        let shown = wanted.0.to_string();
+        let (shown, key) = (wanted.0.to_string(), wanted.clone());
+        let of_dead = Arc::clone(&self.flights);
         let work = async move {
             let progress = Progress::new(move |event| {
                 if let (Event::Resolved { digest, .. }, Ok(mut listeners)) = (event, heard.lock()) {
@@ -137,8 +138,15 @@ impl StoreImages {
             reason = "ends with the pull, which no registry can hold up for ever"
         )]
         let work = tokio::spawn(work);
-        let died = move || PullError::Store { image: shown, source: ImageError::Worker };
-        let pull = async move { work.await.unwrap_or_else(|_| Err(Arc::new(died()))) };
+        let pull = async move {
+            work.await.unwrap_or_else(|_| {
+                // Whoever comes next begins anew.
+                if let Ok(mut flights) = of_dead.lock() {
+                    flights.remove(&key);
+                }
+                Err(Arc::new(PullError::Store { image: shown, source: ImageError::Worker }))
+            })
+        };
         Flight { pull: pull.boxed().shared(), listeners }
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderName, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use longshore_types::{Digest, RepositoryName};
+use tokio::time::Instant;
 
 use super::remote::{Remote, read_capped, unreachable_body};
 use super::{Auth, ClientError, Transport};
@@ -118,16 +119,17 @@ impl Upstream {
         tell: Tell<'_>,
     ) -> (Option<BlobWriter>, Result<(), ClientError>) {
         let mut tries = 0;
+        let until = Instant::now() + patience(blob.size);
         loop {
             let before = writer.written();
-            let (back, fetched) = self.fetch_rest(blob, writer, tell).await;
+            let (back, fetched) = self.fetch_rest(blob, writer, tell, until).await;
             let Some(back) = back else { return (None, fetched) };
             writer = back;
             let Err(error) = fetched else { return (Some(writer), Ok(())) };
             let config = self.transport.config();
             // What got on is no failure: a slow line may break as often as it likes.
             tries = if writer.written() > before { 0 } else { tries + 1 };
-            if !error.is_transient() || tries > config.retries_max {
+            if !error.is_transient() || tries > config.retries_max || until <= Instant::now() {
                 return (Some(writer), Err(error));
             }
             tracing::debug!(blob = %blob.digest, %error, at = writer.written(), "fetch goes on");
@@ -142,6 +144,7 @@ impl Upstream {
         layer: &Descriptor,
         mut writer: BlobWriter,
         tell: Tell<'_>,
+        until: Instant,
     ) -> (Option<BlobWriter>, Result<(), ClientError>) {
         if layer.size > 0 && writer.written() >= layer.size {
             // It may have come for somebody else.
@@ -171,7 +174,7 @@ impl Upstream {
         {
             return (Some(writer), Err(error.into()));
         }
-        self.write_body(layer, writer, response, tell).await
+        self.write_body(layer, writer, response, tell, until).await
     }
 
     /// Hands the body's pieces to a thread that hashes and writes them.
@@ -181,6 +184,7 @@ impl Upstream {
         mut writer: BlobWriter,
         response: Response<Incoming>,
         tell: Tell<'_>,
+        until: Instant,
     ) -> (Option<BlobWriter>, Result<(), ClientError>) {
         let idle_max = Duration::from_millis(self.transport.config().idle_ms_max);
         let (host, limit) = (self.host(), layer.size);
@@ -198,7 +202,8 @@ impl Upstream {
         });
         let mut body = response.into_body();
         let received = loop {
-            let frame = match tokio::time::timeout(idle_max, body.frame()).await {
+            let patient = until.min(Instant::now() + idle_max);
+            let frame = match tokio::time::timeout_at(patient, body.frame()).await {
                 Err(_) => {
                     break Err(ClientError::TimedOut { host: host.to_owned(), doing: "go on" });
                 }
@@ -238,4 +243,13 @@ fn goes_on_at(response: &Response<Incoming>, offset: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next());
     start.and_then(|start| start.parse().ok()) == Some(offset)
+}
+
+/// How long a blob may take, however often its registry goes on: ten minutes, and the time that it takes on the slowest
+/// line that anybody pulls by, two hours at most.
+fn patience(bytes: u64) -> Duration {
+    const LEAST: Duration = Duration::from_secs(600);
+    const MOST: Duration = Duration::from_secs(2 * 3_600);
+    const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+    LEAST.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)).min(MOST)
 }

@@ -42,7 +42,7 @@ impl Puller {
         diff_id: Digest,
         progress: &Progress,
     ) -> Result<(), PullError> {
-        let _flight = self.inner.store.enter(diff_id).await;
+        let _fetching = self.inner.store.enter_fetch(source.upstream.host(), layer.digest).await;
         if self.may_use(source, layer, diff_id).await {
             progress.tell(Event::Present { layer: layer.digest });
             return Ok(());
@@ -51,6 +51,7 @@ impl Puller {
             let _permit = self.inner.fetches.acquire().await;
             self.fetch_blob(source, layer, progress).await?
         };
+        let _flight = self.inner.store.enter(diff_id).await;
         let _permit = self.inner.unpacks.acquire().await;
         progress.tell(Event::Unpacking { layer: layer.digest });
         let (store, host, digest) =
