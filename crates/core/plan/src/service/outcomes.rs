@@ -395,9 +395,13 @@ impl<'a> Pass<'_, 'a> {
                 self.route_back(at);
             }
         }
+        // What is missing of blue is missed by whoever starts its tasks.
+        let blue = self.deployments.iter().map(|row| row.is.id).find(|id| self.is_blue(*id));
         for row in self.deployments.iter_mut().filter(|row| row.is.id != primary) {
             let deployment = &mut row.is;
-            deployment.shortage = None;
+            if blue != Some(deployment.id) {
+                deployment.shortage = None;
+            }
             if deployment.stage.is_final() || is_undone_by(deployment, primary) {
                 continue;
             }
@@ -415,7 +419,7 @@ impl<'a> Pass<'_, 'a> {
     pub(super) fn carry_out(&mut self, plan: &TaskPlan) {
         self.apply_task_plan(plan, None);
         if let Some(at) = self.primary() {
-            if plan.is_steady {
+            if plan.is_steady || plan.is_replaced {
                 self.complete(at);
             }
             let deployment = &mut self.deployments[at].is;

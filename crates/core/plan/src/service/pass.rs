@@ -43,6 +43,8 @@ pub(super) struct TaskPlan {
     pub(super) desired: u32,
     /// Every desired task is healthy, and no other is left.
     pub(super) is_steady: bool,
+    /// Of a shift that is being cleaned up: nothing is left of what it replaces.
+    pub(super) is_replaced: bool,
     /// Tasks are missing, and the percentages allow neither a start nor a stop, and nothing is under way that would
     /// change that.
     pub(super) is_blocked: bool,

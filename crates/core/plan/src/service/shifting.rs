@@ -116,9 +116,12 @@ impl Pass<'_, '_> {
     fn begin(&mut self, at: usize, from: Option<DeploymentId>) -> Result<(), String> {
         self.check_network(at)?;
         let green = self.deployments[at].is.id;
-        let is_other = |view: &&TaskView<'_>| Some(view.deployment) != from && view.is_wanted();
-        let others = self.inventory.but(Some(green)).filter(is_other).count();
-        let stage = if others > 0 { Lifecycle::ReconcileService } else { Lifecycle::PreScaleUp };
+        let is_other = |view: &TaskView<'_>| Some(view.deployment) != from;
+        let stage = if self.inventory.but(Some(green)).any(is_other) {
+            Lifecycle::ReconcileService
+        } else {
+            Lifecycle::PreScaleUp
+        };
         let shift = Shift {
             stage,
             since: self.now(),
@@ -191,8 +194,8 @@ impl Pass<'_, '_> {
         match shift.stage {
             Lifecycle::ReconcileService => {
                 let is_other = |view: &&TaskView<'_>| Some(view.deployment) != shift.from;
-                let others = self.inventory.but(Some(row.id)).filter(is_other);
-                when(!others.into_iter().any(TaskView::is_wanted), Lifecycle::PreScaleUp)
+                let mut others = self.inventory.but(Some(row.id)).filter(is_other);
+                when(others.next().is_none(), Lifecycle::PreScaleUp)
             }
             Lifecycle::PreScaleUp => Next::Go(Lifecycle::ScaleUp),
             Lifecycle::ScaleUp => when(self.is_whole(row.id), Lifecycle::PostScaleUp),
@@ -208,6 +211,8 @@ impl Pass<'_, '_> {
                 once(until, Lifecycle::PreProductionTrafficShift)
             }
             Lifecycle::PostProductionTrafficShift => Next::Go(Lifecycle::BakeTime),
+            // Scaled up meanwhile, it is to be whole again.
+            Lifecycle::BakeTime if !self.is_whole(row.id) => Next::Wait(None),
             Lifecycle::BakeTime => {
                 once(after(row.settings.bake_minutes.unwrap_or(0)), Lifecycle::CleanUp)
             }
@@ -398,31 +403,35 @@ pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
         let mut plan = plan_line(pass, &line(pass, primary, Vec::new(), 0));
         let others = pass.inventory.but(Some(primary.id));
         stop_all(pass, others, primary.id, &mut plan);
+        // How green fares from here on is no more the deployment's affair.
+        plan.is_replaced = !is_done && pass.inventory.but(Some(primary.id)).next().is_none();
         return plan;
     }
     let is_up = stage >= Lifecycle::ScaleUp;
     let desired = desired_count(pass.snapshot);
-    let mut plan = match is_up {
-        true => {
-            let kept = if from.is_some() { desired } else { 0 };
-            plan_line(pass, &line(pass, primary, Vec::new(), kept))
-        }
-        false => TaskPlan { desired, needed: desired, ..TaskPlan::default() },
-    };
     let others = || {
         let strange = |view: &&TaskView<'_>| Some(view.deployment) != from;
         pass.inventory.but(Some(primary.id)).filter(strange)
     };
+    // Blue first: it serves.
+    let (mut of_blue, mut missing) = (TaskPlan::default(), 0);
     if let Some(blue) = from.and_then(|id| pass.row(id)) {
         let old = if is_up { Vec::new() } else { others().collect() };
-        let of_blue = plan_line(pass, &line(pass, blue, old, 0));
-        plan.backoff_until = earlier(plan.backoff_until, of_blue.backoff_until);
-        plan.protected += of_blue.protected;
-        plan.protected_until = earlier(plan.protected_until, of_blue.protected_until);
-        plan.starts.extend(of_blue.starts);
-        plan.stops.extend(of_blue.stops);
-        plan.target_failures.extend(of_blue.target_failures);
+        of_blue = plan_line(pass, &line(pass, blue, old, 0));
+        let there = count(pass.inventory.of_deployment(blue.id).iter());
+        let coming = of_blue.starts.iter().map(|start| start.tasks).sum();
+        missing = desired.saturating_sub(there).max(coming);
     }
+    let mut plan = match is_up {
+        true => plan_line(pass, &line(pass, primary, Vec::new(), missing)),
+        false => TaskPlan { desired, needed: desired, ..TaskPlan::default() },
+    };
+    plan.backoff_until = earlier(plan.backoff_until, of_blue.backoff_until);
+    plan.protected += of_blue.protected;
+    plan.protected_until = earlier(plan.protected_until, of_blue.protected_until);
+    plan.starts.extend(of_blue.starts);
+    plan.stops.extend(of_blue.stops);
+    plan.target_failures.extend(of_blue.target_failures);
     if is_up || from.is_none() {
         stop_all(pass, others(), primary.id, &mut plan);
     }
@@ -431,18 +440,18 @@ pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
 }
 
 /// A deployment's tasks with those before it, and the bounds of the service for them: whatever the percentages, there
-/// may be as many tasks as two revisions take. `kept` is what others of these shall have at least.
+/// may be as many tasks as two revisions take. For so many more others need room.
 fn line<'l, 'a>(
     pass: &'l Pass<'_, 'a>,
     row: &'l Deployment,
     old: Vec<&'l TaskView<'a>>,
-    kept: u32,
+    for_others: u32,
 ) -> Line<'l, 'a> {
     let service = pass.snapshot.service;
     let sizes = Sizes::of(&service.deployment, service.desired_count);
     let of_others = count(pass.inventory.but(Some(row.id))) - count(old.iter());
     let most = sizes.ceiling.max(sizes.desired.saturating_mul(2));
-    let ceiling = most.saturating_sub(of_others.max(kept));
+    let ceiling = most.saturating_sub(of_others.saturating_add(for_others));
     Line {
         id: row.id,
         own: pass.inventory.of_deployment(row.id),

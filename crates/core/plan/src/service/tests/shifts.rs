@@ -328,6 +328,24 @@ fn one_that_is_stopped_leaves_both_and_the_next_cleans_up() {
 }
 
 #[test]
+fn a_deployment_is_done_once_blue_is_gone_however_green_fares_then() {
+    let mut world = world(13, 2, blue_green());
+    world.deploy(healthy());
+    world.run_until_steady();
+    let second = world.deploy(Behaviour { stops_in_ms: 60_000, ..healthy() });
+    world.run_until("clean-up", |world| shift(world).stage == Lifecycle::CleanUp);
+    world.behaviours.insert(second, Behaviour::new(Fate::NeverStarts));
+    let victim = world
+        .tasks
+        .values()
+        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
+    let victim = victim.unwrap().id;
+    world.crash(victim);
+    world.run_until("done", |world| world.deployment(second).stage == Stage::Completed);
+    assert_eq!(world.running(second), 1);
+}
+
+#[test]
 fn without_load_balancers_the_stages_run_all_the_same() {
     let mut world = World::new(12, 2, blue_green());
     let first = world.deploy(healthy());

@@ -138,8 +138,38 @@ impl World {
             deployment_circuit_breaker: breaker,
             minimum_healthy_percent: Some(least),
             maximum_percent: Some(most),
-            ..api::DeploymentConfiguration::default()
+            ..self.any_way()
         }
+    }
+
+    /// Mostly by and by; without load balancers the others have all their stages too.
+    fn any_way(&self) -> api::DeploymentConfiguration {
+        let mut way = api::DeploymentConfiguration {
+            strategy: Some(api::DeploymentStrategy::Rolling),
+            ..api::DeploymentConfiguration::default()
+        };
+        match self.below(8) {
+            0 | 1 => {
+                way.strategy = Some(api::DeploymentStrategy::BlueGreen);
+                way.bake_time_in_minutes = Some(i32::try_from(self.below(3)).unwrap());
+            }
+            2 => {
+                way.strategy = Some(api::DeploymentStrategy::Linear);
+                way.linear_configuration = Some(api::LinearConfiguration {
+                    step_percent: Some(40.0),
+                    step_bake_time_in_minutes: Some(1),
+                });
+            }
+            3 => {
+                way.strategy = Some(api::DeploymentStrategy::Canary);
+                way.canary_configuration = Some(api::CanaryConfiguration {
+                    canary_percent: Some(5.0),
+                    canary_bake_time_in_minutes: Some(1),
+                });
+            }
+            _ => {}
+        }
+        way
     }
 
     async fn create_service(&mut self) {
