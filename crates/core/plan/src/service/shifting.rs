@@ -46,8 +46,8 @@ impl Pass<'_, '_> {
         all.map(|(at, each)| row.groups.get(at).unwrap_or(&each.group).clone()).collect()
     }
 
-    /// The deployment whose tasks serve while another comes up beside them: the last that was completed, else the latest
-    /// with tasks that run.
+    /// The deployment whose tasks serve while another comes up beside them: the last that was completed, if it has tasks
+    /// that run, else the latest that has.
     fn base_of(&self, green: DeploymentId) -> Option<DeploymentId> {
         let completed = self.notes.completed.map(|completed| completed.deployment);
         let known = completed.filter(|id| *id != green && self.row(*id).is_some());
@@ -56,7 +56,8 @@ impl Pass<'_, '_> {
             views.any(|view| view.is_wanted() && view.is_running())
         };
         let others = self.deployments.iter().rev().map(|row| row.is.id);
-        known.or_else(|| others.into_iter().find(|id| *id != green && runs(*id)))
+        let live = known.filter(|id| runs(*id));
+        live.or_else(|| others.into_iter().find(|id| *id != green && runs(*id))).or(known)
     }
 
     /// Chooses the groups of a deployment whose revision names two for each of its balancers: a rolling one joins the
@@ -89,6 +90,20 @@ impl Pass<'_, '_> {
         if row.stage != Stage::InProgress || row.settings.strategy.is_rolling() {
             return;
         }
+        // As long as nothing of green is there, blue may turn out to be another.
+        let is_waiting = |shift: &Shift| {
+            shift.stage == Lifecycle::ReconcileService && base.is_some() && shift.from != base
+        };
+        if row.shift.as_ref().is_some_and(is_waiting) {
+            let groups = self.choose_groups(row, base.and_then(|id| self.row(id)));
+            let row = &mut self.deployments[at].is;
+            row.groups = if has_pairs { groups } else { Vec::new() };
+            if let Some(shift) = &mut row.shift {
+                shift.from = base;
+            }
+            self.route(at, Share::NONE, false);
+        }
+        let row = &self.deployments[at].is;
         let begun = if row.shift.is_none() { self.begin(at, base) } else { Ok(()) };
         if let Err(why) = begun {
             return self.fail_shift(at, RollbackCause::Network, &why);

@@ -142,13 +142,14 @@ impl World {
         }
     }
 
-    /// Mostly by and by; without load balancers the others have all their stages too.
+    /// By and by; with `LONGSHORE_SIM_SHIFTS` also by shifting, which has all its stages without load balancers too.
     fn any_way(&self) -> api::DeploymentConfiguration {
         let mut way = api::DeploymentConfiguration {
             strategy: Some(api::DeploymentStrategy::Rolling),
             ..api::DeploymentConfiguration::default()
         };
-        match self.below(8) {
+        let kinds = if super::number("LONGSHORE_SIM_SHIFTS").is_some() { 8 } else { 0 };
+        match if kinds > 0 { self.below(kinds) } else { kinds + 4 } {
             0 | 1 => {
                 way.strategy = Some(api::DeploymentStrategy::BlueGreen);
                 way.bake_time_in_minutes = Some(i32::try_from(self.below(3)).unwrap());
