@@ -55,7 +55,9 @@ pub(super) fn plan_service(pass: &Pass<'_, '_>) -> TaskPlan {
     let Some(primary) = pass.primary().map(|at| &pass.deployments[at].is) else {
         return TaskPlan { desired: sizes.desired, ..TaskPlan::default() };
     };
-    if !primary.settings.strategy.is_rolling() {
+    // One that is brought back may have to wait for its tasks, as any other.
+    let is_done = primary.stage.is_final() && !primary.stage.has_failed();
+    if !primary.settings.strategy.is_rolling() && !is_done {
         return shifting::plan(pass, primary);
     }
     // What has no traffic counts for nothing.

@@ -413,13 +413,12 @@ fn set_weight(forward: &mut Vec<WeightedGroup>, group: &ElbPath, weight: u32) {
 pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
     let stage = primary.shift.as_ref().map_or(Lifecycle::PreScaleUp, |shift| shift.stage);
     let from = primary.shift.as_ref().and_then(|shift| shift.from);
-    let is_done = primary.stage.is_final() && !primary.stage.has_failed();
-    if is_done || stage == Lifecycle::CleanUp {
+    if stage == Lifecycle::CleanUp {
         let mut plan = plan_line(pass, &line(pass, primary, Vec::new(), 0));
         let others = pass.inventory.but(Some(primary.id));
         stop_all(pass, others, primary.id, &mut plan);
         // How green fares from here on is no more the deployment's affair.
-        plan.is_replaced = !is_done && pass.inventory.but(Some(primary.id)).next().is_none();
+        plan.is_replaced = pass.inventory.but(Some(primary.id)).next().is_none();
         return plan;
     }
     let is_up = stage >= Lifecycle::ScaleUp;

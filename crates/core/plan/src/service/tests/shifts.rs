@@ -346,6 +346,19 @@ fn a_deployment_is_done_once_blue_is_gone_however_green_fares_then() {
 }
 
 #[test]
+fn tasks_of_a_rolling_deployment_that_is_undone_serve_until_those_of_before_are_back() {
+    let mut world = world(14, 4, blue_green());
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    world.service.deployment = settings(50, 100);
+    let second = world.deploy(healthy());
+    world.run_until("half", |world| world.running(first) == 2 && world.running(second) == 2);
+    world.deployments.last_mut().unwrap().stage = Stage::RollbackRequested;
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second)), (4, 0));
+}
+
+#[test]
 fn without_load_balancers_the_stages_run_all_the_same() {
     let mut world = World::new(12, 2, blue_green());
     let first = world.deploy(healthy());
