@@ -226,6 +226,9 @@ pub struct Shift {
     pub test: Share,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
+    /// Whether it waited for somebody's word when it was last looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_paused: bool,
 }
 
 #[cfg(test)]

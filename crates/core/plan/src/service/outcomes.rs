@@ -13,7 +13,7 @@ use model::task::{Desired, Phase, StopCause, Task};
 use super::inventory::{Readiness, TaskInventory, count, is_health_checked};
 use super::limits::{EARLY_END_MS, FAILED_SHOWN_MS, breaker_threshold};
 use super::pass::{Pass, TaskPlan, Tracked, earlier};
-use super::shifting::is_given_up;
+use super::shifting::{is_cleaning_up, is_given_up};
 use super::wait_reasons::desired_count;
 
 /// What a task's end means for its deployment: only the blameless are not counted as failures.
@@ -353,6 +353,8 @@ impl<'a> Pass<'_, 'a> {
         if has_before {
             return self.roll_back(at, cause, Some(reason));
         }
+        self.route_back(at);
+        let deployment = &mut self.deployments[at].is;
         deployment.stopped_at = Some(now);
         end(deployment, Stage::Stopped, &reason, now);
     }
@@ -391,7 +393,12 @@ impl<'a> Pass<'_, 'a> {
         let now = self.now();
         for at in 0..self.deployments.len() {
             let row = &self.deployments[at].is;
-            if row.id != primary && is_given_up(row, primary) {
+            if row.id == primary {
+                continue;
+            }
+            if is_cleaning_up(row) {
+                self.complete(at);
+            } else if is_given_up(row, primary) {
                 self.route_back(at);
             }
         }
@@ -464,7 +471,8 @@ impl<'a> Pass<'_, 'a> {
         let now = self.now();
         let settings = &self.snapshot.service.deployment;
         // Of those that shift traffic it is a stage before this.
-        let bake_minutes = match settings.strategy.is_rolling() {
+        let of_row = &self.deployments[at].is.settings;
+        let bake_minutes = match settings.strategy.is_rolling() && of_row.strategy.is_rolling() {
             true => settings.bake_minutes.unwrap_or(0),
             false => 0,
         };

@@ -55,9 +55,12 @@ impl Pass<'_, '_> {
             let mut views = self.inventory.of_deployment(id).iter();
             views.any(|view| view.is_wanted() && view.is_running())
         };
-        let others = self.deployments.iter().rev().map(|row| row.is.id);
+        // Of those that were never done, none that has no traffic.
+        let serves = |row: &&Deployment| row.stage == Stage::Completed || !is_off(row);
+        let others = self.deployments.iter().rev().map(|row| &row.is).filter(serves);
         let live = known.filter(|id| runs(*id));
-        live.or_else(|| others.into_iter().find(|id| *id != green && runs(*id))).or(known)
+        let mut others = others.map(|row| row.id);
+        live.or_else(|| others.find(|id| *id != green && runs(*id))).or(known)
     }
 
     /// Chooses the groups of a deployment whose revision names two for each of its balancers: a rolling one joins the
@@ -145,11 +148,10 @@ impl Pass<'_, '_> {
             production: Share::NONE,
             test: Share::NONE,
             pauses: Vec::new(),
+            is_paused: false,
         };
         self.deployments[at].is.shift = Some(shift);
-        // Of a service's first, traffic has nowhere else to go than where its tasks will be.
-        let share = if from.is_some() { Share::NONE } else { Share::ALL };
-        self.route(at, share, false);
+        self.route(at, Share::NONE, false);
         Ok(())
     }
 
@@ -177,8 +179,14 @@ impl Pass<'_, '_> {
             | Lifecycle::PostScaleUp
             | Lifecycle::PostTestTrafficShift
             | Lifecycle::PostProductionTrafficShift
-            | Lifecycle::BakeTime
-            | Lifecycle::CleanUp => {}
+            | Lifecycle::BakeTime => {}
+            Lifecycle::CleanUp => {
+                // Whoever changed the rule meanwhile may lead traffic to those that are about to be stopped.
+                self.route(at, Share::ALL, false);
+                if !self.changed_forwards().is_empty() {
+                    self.check_network(at)?;
+                }
+            }
         }
         Ok(())
     }
@@ -195,16 +203,16 @@ impl Pass<'_, '_> {
             true => Next::Go(stage),
             false => Next::Wait(Some(until)),
         };
-        let when = |is_so: bool, stage: Lifecycle| {
-            let until = shift.since.plus_ms(STAGE_MS_MAX);
-            match is_so {
-                true => Next::Go(stage),
-                false if self.now() < until => Next::Wait(Some(until)),
-                false => {
-                    let why = format!("the {} stage took longer than 24 hours.", shift.stage);
-                    Next::Fail(RollbackCause::TimedOut, why)
-                }
+        let bounded = |until: Timestamp| {
+            if self.now() < until {
+                return Next::Wait(Some(until));
             }
+            let why = format!("the {} stage took longer than 24 hours.", shift.stage);
+            Next::Fail(RollbackCause::TimedOut, why)
+        };
+        let when = |is_so: bool, stage: Lifecycle| match is_so {
+            true => Next::Go(stage),
+            false => bounded(shift.since.plus_ms(STAGE_MS_MAX)),
         };
         match shift.stage {
             Lifecycle::ReconcileService => {
@@ -227,7 +235,10 @@ impl Pass<'_, '_> {
             }
             Lifecycle::PostProductionTrafficShift => Next::Go(Lifecycle::BakeTime),
             // Scaled up meanwhile, it is to be whole again.
-            Lifecycle::BakeTime if !self.is_whole(row.id) => Next::Wait(None),
+            Lifecycle::BakeTime if !self.is_whole(row.id) => {
+                let bake = u64::from(row.settings.bake_minutes.unwrap_or(0)) * 60_000;
+                bounded(shift.since.plus_ms(bake.saturating_add(STAGE_MS_MAX)))
+            }
             Lifecycle::BakeTime => {
                 once(after(row.settings.bake_minutes.unwrap_or(0)), Lifecycle::CleanUp)
             }
@@ -286,6 +297,10 @@ impl Pass<'_, '_> {
             };
             return Some(Next::Fail(RollbackCause::Hook, why));
         }
+        // What the stage waits for besides has its time from the last word on.
+        if std::mem::replace(&mut shift.is_paused, waits_until.is_some()) && waits_until.is_none() {
+            shift.since = now;
+        }
         waits_until.map(|until| Next::Wait(Some(until)))
     }
 
@@ -316,7 +331,9 @@ impl Pass<'_, '_> {
             let tested = test.and_then(forward).map_or(&[][..], Vec::as_slice);
             let of_rules: BTreeSet<&ElbPath> =
                 production.iter().chain(tested).map(|it| &it.group).collect();
-            for group in [&each.group, &pair.group] {
+            // Of a network balancer's only listener the other group becomes one with the first change.
+            let is_alone = test.is_none() && matches!(pair.production, TrafficRule::Listener(_));
+            for group in [&each.group, &pair.group].into_iter().filter(|_| !is_alone) {
                 if !of_rules.contains(group) {
                     return Err(format!(
                         "{INVALID}: Target group {} is not associated with either productionListenerRule or \
@@ -340,12 +357,22 @@ impl Pass<'_, '_> {
     /// share.
     fn route(&mut self, at: usize, share: Share, is_test: bool) {
         let row = self.deployments[at].is.clone();
+        let from = row.shift.as_ref().and_then(|shift| shift.from).and_then(|id| self.row(id));
+        let of_blue = from.map(|row| self.groups(row)).unwrap_or_default();
         let balancers = self.balancers(row.id).to_vec();
         for (each, group) in balancers.iter().zip(self.groups(&row)) {
             let Some(pair) = &each.alternate else { continue };
             let Some(other) = each.other(&group) else { continue };
             let rule = if is_test { pair.test.as_ref() } else { Some(&pair.production) };
             if let Some(forward) = rule.and_then(|rule| self.forwards.get_mut(rule)) {
+                let is_led_elsewhere =
+                    forward.iter().any(|it| it.weight > 0 && !each.has(&it.group));
+                if share == Share::NONE && is_led_elsewhere {
+                    // Somebody took it for something else, which is not undone by going back.
+                    continue;
+                }
+                // Where blue has no tasks, as with a service's first deployment, there is nobody else to serve.
+                let share = if of_blue.contains(other) { share } else { Share::ALL };
                 let (own, rest) = share.weights();
                 set_weight(forward, &group, own);
                 set_weight(forward, other, rest);
@@ -357,16 +384,9 @@ impl Pass<'_, '_> {
     pub(super) fn route_back(&mut self, at: usize) {
         let row = &self.deployments[at].is;
         let from = row.shift.as_ref().and_then(|shift| shift.from);
-        if let Some(from) = from.and_then(|id| self.row(id)) {
-            let of_blue = self.groups(from);
-            let balancers = self.balancers(row.id).iter().zip(self.groups(row));
-            let is_there = |(each, group): (&ServiceBalancer, ElbPath)| {
-                each.other(&group).is_none_or(|other| of_blue.contains(other))
-            };
-            if balancers.into_iter().all(is_there) {
-                self.route(at, Share::NONE, false);
-                self.route(at, Share::NONE, true);
-            }
+        if from.and_then(|id| self.row(id)).is_some() {
+            self.route(at, Share::NONE, false);
+            self.route(at, Share::NONE, true);
         }
         if let Some(shift) = &mut self.deployments[at].is.shift {
             (shift.production, shift.test) = (Share::NONE, Share::NONE);
@@ -388,8 +408,7 @@ impl Pass<'_, '_> {
         let kept = primary.and_then(|row| row.shift.as_ref()).and_then(|shift| shift.from);
         let is_idle = |row: &&Deployment| {
             let is_kept = Some(row.id) == kept || Some(row.id) == primary.map(|row| row.id);
-            let is_off = |shift: &Shift| shift.production == Share::NONE && shift.from.is_some();
-            !is_kept && row.stage != Stage::Completed && row.shift.as_ref().is_some_and(is_off)
+            !is_kept && row.stage != Stage::Completed && is_off(row)
         };
         self.deployments.iter().map(|row| &row.is).filter(is_idle).map(|row| row.id).collect()
     }
@@ -400,6 +419,12 @@ impl Pass<'_, '_> {
         let shift = primary.and_then(|row| row.shift.as_ref());
         shift.is_some_and(|shift| shift.from == Some(id) && shift.stage < Lifecycle::CleanUp)
     }
+}
+
+/// Whether a deployment shifts traffic, and has none.
+fn is_off(row: &Deployment) -> bool {
+    let is_off = |shift: &Shift| shift.production == Share::NONE && shift.from.is_some();
+    row.shift.as_ref().is_some_and(is_off)
 }
 
 fn set_weight(forward: &mut Vec<WeightedGroup>, group: &ElbPath, weight: u32) {
@@ -413,7 +438,8 @@ fn set_weight(forward: &mut Vec<WeightedGroup>, group: &ElbPath, weight: u32) {
 pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
     let stage = primary.shift.as_ref().map_or(Lifecycle::PreScaleUp, |shift| shift.stage);
     let from = primary.shift.as_ref().and_then(|shift| shift.from);
-    if stage == Lifecycle::CleanUp {
+    // What is changed of rules has to be so first.
+    if stage == Lifecycle::CleanUp && pass.changed_forwards().is_empty() {
         let mut plan = plan_line(pass, &line(pass, primary, Vec::new(), 0));
         let others = pass.inventory.but(Some(primary.id));
         stop_all(pass, others, primary.id, &mut plan);
@@ -471,7 +497,9 @@ fn line<'l, 'a>(
         own: pass.inventory.of_deployment(row.id),
         old,
         sizes: Sizes { ceiling, ..sizes },
-        is_going: !row.stage.has_failed(),
+        // One that was stopped on its way, and serves, is kept up as what serves is.
+        is_going: !row.stage.has_failed()
+            || row.shift.as_ref().is_some_and(|shift| shift.production > Share::NONE),
         streak: row.streak,
         last_failure_at: row.last_failure_at,
         shortage: row.shortage.as_ref(),
@@ -533,5 +561,14 @@ pub(super) fn is_given_up(row: &Deployment, primary: DeploymentId) -> bool {
         shift.from.is_some() && (shift.production > Share::NONE || shift.test > Share::NONE)
     };
     let was_done = matches!(row.stage, Stage::Completed | Stage::Restoring | Stage::RestoreFailed);
-    !was_done && !is_undone_by(row, primary) && row.shift.as_ref().is_some_and(has_traffic)
+    !was_done
+        && !is_cleaning_up(row)
+        && !is_undone_by(row, primary)
+        && row.shift.as_ref().is_some_and(has_traffic)
+}
+
+/// Whether a deployment has all traffic, and blue is being stopped: there is no way back, so that it is as good as done.
+pub(super) fn is_cleaning_up(row: &Deployment) -> bool {
+    let cleans = |shift: &Shift| shift.stage == Lifecycle::CleanUp;
+    row.stage == Stage::InProgress && row.shift.as_ref().is_some_and(cleans)
 }

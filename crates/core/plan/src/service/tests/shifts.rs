@@ -367,3 +367,94 @@ fn without_load_balancers_the_stages_run_all_the_same() {
     world.run_until_steady();
     assert_eq!((world.running(first), world.running(second)), (0, 2));
 }
+
+#[test]
+fn a_services_first_canary_has_all_traffic_at_every_step() {
+    for strategy in [
+        Strategy::Canary { first: Share(50), bake_minutes: 2 },
+        Strategy::Linear { step: Share(100), bake_minutes: 1 },
+    ] {
+        let mut world = world(15, 2, DeploymentSettings { strategy, ..blue_green() });
+        world.deploy(healthy());
+        world.run_until("done", |world| {
+            assert_eq!(weights(world, "production").1, 0, "nobody is in the other group");
+            world.primary().stage == Stage::Completed
+        });
+    }
+}
+
+#[test]
+fn one_that_cleans_up_is_as_good_as_done_for_the_next() {
+    for strategy in [Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = world(16, 2, blue_green());
+        world.deploy(Behaviour { stops_in_ms: 60_000, ..healthy() });
+        world.run_until_steady();
+        let second = world.deploy(healthy());
+        world.run_until("clean-up", |world| shift(world).stage == Lifecycle::CleanUp);
+        world.service.deployment = DeploymentSettings { strategy, ..settings(100, 200) };
+        let third = world.deploy(healthy());
+        world.pass();
+        assert_eq!(weights(&world, "production"), (0, 100), "blue is on its way out");
+        assert_eq!((world.deployment(second).stage, world.running(second)), (Stage::Completed, 2));
+        world.run_until("done", |world| {
+            assert!(world.running(second) + world.running(third) >= 2);
+            world.deployment(third).stage == Stage::Completed
+        });
+    }
+}
+
+#[test]
+fn blue_is_not_stopped_while_a_rule_leads_to_it() {
+    let mut world = world(17, 2, DeploymentSettings { bake_minutes: Some(5), ..blue_green() });
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    let second = world.deploy(healthy());
+    world.run_until("baking", |world| shift(world).stage == Lifecycle::BakeTime);
+    world.forwards.insert(rule("production"), groups(&[("a", 100), ("b", 0)]));
+    world.run_until("clean-up", |world| shift(world).stage == Lifecycle::CleanUp);
+    assert_eq!((weights(&world, "production"), world.running(first)), ((0, 100), 2));
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second)), (0, 2));
+}
+
+#[test]
+fn one_that_was_stopped_with_all_traffic_is_kept_up() {
+    let mut world = world(18, 2, blue_green());
+    world.deploy(healthy());
+    world.run_until_steady();
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostProductionTrafficShift)];
+    let second = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    world.deployments.last_mut().unwrap().stage = Stage::StopRequested;
+    world.run_ms(1_000);
+    let victim = world
+        .tasks
+        .values()
+        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
+    let victim = victim.unwrap().id;
+    world.crash(victim);
+    world.run_ms(60_000);
+    assert_eq!((weights(&world, "production"), world.running(second)), ((0, 100), 2));
+}
+
+#[test]
+fn the_time_of_a_stage_begins_when_its_pause_ends() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut world = world(19, 2, blue_green());
+    world.deploy(healthy());
+    world.run_until_steady();
+    let long = PauseHook { timeout_minutes: 3_000, ..pause(Lifecycle::PreProductionTrafficShift) };
+    world.service.deployment.hooks = vec![long];
+    let second = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    world.run_ms(30 * HOUR_MS);
+    let victim = world
+        .tasks
+        .values()
+        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
+    let victim = victim.unwrap().id;
+    world.crash(victim);
+    answer(&mut world, PauseState::Succeeded);
+    world.run_until_steady();
+    assert_eq!(world.deployment(second).stage, Stage::Completed);
+}
