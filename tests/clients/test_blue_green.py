@@ -172,6 +172,10 @@ def test_somebody_who_goes_back_after_the_shift_has_the_old_tasks_at_once(servic
     with Load(pair.port) as load:
         rollout, hook = paused(services, name, "POST_PRODUCTION_TRAFFIC_SHIFT")
         wait_for("green", lambda: fetch(pair.port) == (200, "two"))
+        # By another deployment green would be undone: blue's group serves then.
+        plain = {key: value for key, value in pair.tied()[0].items() if key != "advancedConfiguration"}
+        refused(services.update, "InvalidParameterException", "Name the one that serves", name=name,
+                deploymentConfiguration={"strategy": "ROLLING"}, loadBalancers=[{**plain, "targetGroupArn": pair.green}])
         services.ecs.stop_service_deployment(
             serviceDeploymentArn=rollout["serviceDeploymentArn"], stopType="ROLLBACK")
         wait_for("blue again", lambda: fetch(pair.port) == (200, "one"))

@@ -115,7 +115,9 @@ pub(crate) async fn apply(shared: &Arc<Shared>, listeners: &Listeners, table: &T
     let before = Arc::clone(&shared.snapshot.borrow());
     let next =
         Snapshot::new(table, &before, shared.clock.as_ref(), &shared.changed, &shared.sockets);
-    shared.snapshot.send_replace(Arc::new(next));
+    let next = Arc::new(next);
+    shared.snapshot.send_replace(Arc::clone(&next));
+    next.settle(table, &before);
     listeners.follow(table).await;
     shared.changed.notify_one();
 }
@@ -133,6 +135,9 @@ pub(crate) async fn tell(
         // What changes at the same time is told at once.
         tokio::time::sleep(REPORT_PAUSE).await;
         let snapshot = Arc::clone(&shared.snapshot.borrow());
+        if !snapshot.is_settled() {
+            continue;
+        }
         let mut report = snapshot.report(&node);
         report.local = listeners.local();
         let sent = timeout(READ_WAIT, feed.report(report)).await;

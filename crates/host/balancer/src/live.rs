@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
@@ -26,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) version: u64,
     pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
     pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
+    /// Whether its targets are as its table has them: until then nothing of it is reported.
+    is_settled: AtomicBool,
 }
 
 /// A listener with the balancer it belongs to.
@@ -50,7 +52,7 @@ pub(crate) struct LiveGroup {
 }
 
 impl Snapshot {
-    /// What a table is served as, after `before`.
+    /// What a table is served as, after `before`. Targets are as they were until [`Snapshot::settle`].
     pub(crate) fn new(
         table: &Table,
         before: &Self,
@@ -67,8 +69,28 @@ impl Snapshot {
                 (group.id.clone(), Arc::new(LiveGroup::new(group, old, (now, changed), sockets)))
             })
             .collect();
+        let mut listeners = BTreeMap::new();
+        for balancer in table.balancers.values() {
+            for listener in &balancer.listeners {
+                let old = before.listeners.get(&listener.id);
+                let live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                listeners.insert(listener.id.clone(), Arc::new(live));
+            }
+        }
+        Self { version: table.version, listeners, groups, is_settled: AtomicBool::new(false) }
+    }
+
+    /// Has all targets be as the table says, once requests are decided by this snapshot: before that they would be led to
+    /// targets that are out already, and there may be no others in their group.
+    pub(crate) fn settle(&self, table: &Table, before: &Self) {
+        for group in table.groups.values() {
+            let live = self.groups.get(&group.id).map_or(&[][..], |live| &live.targets);
+            for (target, (live, _)) in group.targets.iter().zip(live) {
+                live.follow(target);
+            }
+        }
         for old in before.groups.values() {
-            let new = groups.get(&old.group.id);
+            let new = self.groups.get(&old.group.id);
             for (target, _) in &old.targets {
                 let is_kept = new.is_some_and(|new| {
                     new.targets.iter().any(|(kept, _)| Arc::ptr_eq(kept, target))
@@ -82,15 +104,11 @@ impl Snapshot {
                 }
             }
         }
-        let mut listeners = BTreeMap::new();
-        for balancer in table.balancers.values() {
-            for listener in &balancer.listeners {
-                let old = before.listeners.get(&listener.id);
-                let live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
-                listeners.insert(listener.id.clone(), Arc::new(live));
-            }
-        }
-        Self { version: table.version, listeners, groups }
+        self.is_settled.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::SeqCst)
     }
 
     /// What the region is told.
@@ -172,10 +190,7 @@ impl LiveGroup {
                 })
             });
             let live = match kept {
-                Some(kept) => {
-                    kept.follow(target);
-                    Arc::clone(kept)
-                }
+                Some(kept) => Arc::clone(kept),
                 None => {
                     let (id, changed) = (group.id.clone(), Arc::clone(changed));
                     changed.notify_one();

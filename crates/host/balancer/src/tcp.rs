@@ -32,8 +32,10 @@ pub(crate) async fn pass<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
-    let Some(group) = group_for(snapshot, live, peer, local) else { return };
-    let Some((lease, mut to_target)) = connect(shared, group, peer, local).await else { return };
+    let Some((group, lease, mut to_target)) = reach(shared, snapshot, live, peer, local).await
+    else {
+        return;
+    };
     let cut = lease.cut();
     if group.group.proxy_protocol_v2 {
         let header = proxy_v2(peer, local);
@@ -82,6 +84,29 @@ pub(crate) fn group_for<'s>(
         // The API takes neither for a network balancer.
         Action::Redirect { .. } | Action::FixedResponse { .. } => None,
     }
+}
+
+/// A connection to a target of the group that a flow is led to. Where that has none, the newest snapshot is asked: its targets
+/// may have gone out of routing since the group was chosen.
+async fn reach(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    live: &LiveListener,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<(Arc<LiveGroup>, Lease, TcpStream)> {
+    let group = Arc::clone(group_for(snapshot, live, peer, local)?);
+    if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+        return Some((group, lease, stream));
+    }
+    let newer = Arc::clone(&shared.snapshot.borrow());
+    if newer.version == snapshot.version {
+        return None;
+    }
+    let live = newer.listeners.get(&live.listener.id)?;
+    let group = Arc::clone(group_for(&newer, live, peer, local)?);
+    let (lease, stream) = connect(shared, &group, peer, local).await?;
+    Some((group, lease, stream))
 }
 
 /// A connection to a target of a group, and the hold on it.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use ecs_api as api;
-use longshore_types::{RevisionId, Timestamp};
+use longshore_types::{DeploymentId, RevisionId, Timestamp};
 use model::service::{
-    Controller, Deployment, Rank, RevisionCapacity, Scheduling, ServiceStatus, SourceRevision,
+    Controller, Deployment, Lifecycle, Rank, RevisionCapacity, Scheduling, ServiceStatus,
+    SourceRevision, Stage,
 };
 use model::task::LaunchType;
 use model::{Cluster, Index, Key, Row, Service, ServiceRevision, TaskDefinitionStatus, View};
@@ -252,12 +253,23 @@ fn check_shifting(
     let before = revision.map_or(&[][..], |revision| &revision.load_balancers);
     let next = workload.map_or(before, |workload| &workload.load_balancers);
     check_balancers(&service.deployment, next)?;
-    let mut live = view.deployments_of(service.scope.account, &service.key());
-    let primary = live.find(|row| row.rank == Rank::Primary);
+    let live: Vec<_> = view.deployments_of(service.scope.account, &service.key()).collect();
+    let primary = live.iter().find(|row| row.rank == Rank::Primary);
     match primary.filter(|row| Some(row.revision) == revision.map(|it| it.id)) {
-        Some(row) => check_left(&service.scope, before, &row.groups, next),
+        Some(row) => {
+            // One that is not done is undone when another begins: then those before it serve.
+            let blue = live.iter().find(|it| Some(it.id) == blue_of(row));
+            check_left(&service.scope, before, &blue.unwrap_or(row).groups, next)
+        }
         None => Ok(()),
     }
+}
+
+/// The deployment that traffic goes back to if this one is not gone on with.
+fn blue_of(row: &Deployment) -> Option<DeploymentId> {
+    let is_done = matches!(row.stage, Stage::Completed | Stage::Restoring | Stage::RestoreFailed);
+    let shift = row.shift.as_ref().filter(|_| !is_done)?;
+    shift.from.filter(|_| shift.stage < Lifecycle::CleanUp)
 }
 
 /// Tasks that commands are executed in have a task role: said when it is turned on, and when what

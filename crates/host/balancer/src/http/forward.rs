@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::answers::Failure;
 use super::body::{AnswerBody, Relay, RequestBody};
-use super::handle::Turn;
+use super::handle::{Turn, Unanswered};
 use super::{cookies, headers, tunnel};
 use crate::limits::TRIES_MAX;
 use crate::live::LiveGroup;
@@ -48,7 +48,7 @@ pub(super) async fn forward(
     groups: &[WeightedGroup],
     sticky_s: Option<u32>,
     mut request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Failure> {
+) -> Result<Response<AnswerBody>, Unanswered> {
     let shared = &turn.client.shared;
     let now = shared.clock.now();
     let rule_id = rule.rule.id.0.as_str();
@@ -65,9 +65,12 @@ pub(super) async fn forward(
         entry.group = Some(group.group.id.clone());
     }
     fits(group.group.version, &request)?;
+    let held = sticky(turn, group, request.headers(), now);
+    let Some(held) = held.or_else(|| group.choose(&[], shared.seed(), now)) else {
+        return Err(Unanswered::Unheld(Box::new(request)));
+    };
     let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let came = parts.headers.clone();
     let request = outgoing(
         turn,
         rule,
@@ -76,7 +79,7 @@ pub(super) async fn forward(
         RequestBody::new(body, &turn.exchange),
         upgrade.is_some(),
     )?;
-    let answered = ask(turn, group, request, &came, now).await?;
+    let answered = ask(turn, group, request, held, now).await?;
     let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
     set.extend(target_cookies(turn, group, &answered, now));
     let mut answer = finish(turn, answered, upgrade).await?;
@@ -201,20 +204,20 @@ fn describe(turn: &mut Turn<'_>, map: &mut HeaderMap) {
     }
 }
 
-/// Offers the request to targets until one answers or may have begun.
+/// Offers the request to targets, first to the one that is held, until one answers or may have begun.
 async fn ask(
     turn: &mut Turn<'_>,
     group: &LiveGroup,
     mut request: Request<RequestBody>,
-    came: &HeaderMap,
+    first: Lease,
     now: Timestamp,
 ) -> Result<Answered, Failure> {
     let shared = &turn.client.shared;
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     let mut last = Failure::Unavailable;
+    let mut held = Some(first);
     for _ in 0..TRIES_MAX {
-        let sticky = if tried.is_empty() { sticky(turn, group, came, now) } else { None };
-        let lease = sticky.or_else(|| group.choose(&tried, shared.seed(), now));
+        let lease = held.take().or_else(|| group.choose(&tried, shared.seed(), now));
         let Some(lease) = lease else { return Err(last) };
         let target = Arc::clone(&lease.target);
         if let Some(entry) = &mut turn.entry {

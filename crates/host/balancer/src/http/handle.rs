@@ -35,30 +35,55 @@ pub(super) struct Turn<'a> {
 
 /// Answers a request. Never fails: what goes wrong is an answer.
 pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Response<AnswerBody> {
-    let snapshot = Arc::clone(&client.shared.snapshot.borrow());
-    let Some(live) = snapshot.listeners.get(&client.listener) else {
-        // The listener is gone; connections to it are not served on.
-        let mut answer = answers::failure(Failure::Unavailable, client.is_h2);
-        set_last(&mut answer, client);
-        return answer;
-    };
-    let exchange = Exchange::new();
-    let logs = live.balancer.attributes.access_logs.as_ref();
-    let entry = logs.map(|logs| Entry::begin(client, live, logs, &request, &exchange));
-    let mut turn = Turn { client, snapshot: &snapshot, live, exchange, entry };
-    let mut answer = match turn.answer(request).await {
-        Ok(answer) => answer,
-        Err(why) => answers::failure(why, client.is_h2),
-    };
-    if client.is_last() {
-        set_last(&mut answer, client);
-    }
-    match turn.entry.take() {
-        Some(mut entry) => {
-            entry.status = answer.status().as_u16();
-            answer.map(|body| body.logged(entry))
+    let mut snapshot = Arc::clone(&client.shared.snapshot.borrow());
+    let mut request = request;
+    loop {
+        let Some(live) = snapshot.listeners.get(&client.listener) else {
+            // The listener is gone; connections to it are not served on.
+            let mut answer = answers::failure(Failure::Unavailable, client.is_h2);
+            set_last(&mut answer, client);
+            return answer;
+        };
+        let exchange = Exchange::new();
+        let logs = live.balancer.attributes.access_logs.as_ref();
+        let entry = logs.map(|logs| Entry::begin(client, live, logs, &request, &exchange));
+        let mut turn = Turn { client, snapshot: &snapshot, live, exchange, entry };
+        let mut answer = match turn.answer(request).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Failed(why)) => answers::failure(why, client.is_h2),
+            Err(Unanswered::Unheld(unheld)) => {
+                let newer = Arc::clone(&client.shared.snapshot.borrow());
+                if !Arc::ptr_eq(&newer, &snapshot) {
+                    // The group's targets went out of routing since it was chosen: by now another may be meant.
+                    (snapshot, request) = (newer, *unheld);
+                    continue;
+                }
+                answers::failure(Failure::Unavailable, client.is_h2)
+            }
+        };
+        if client.is_last() {
+            set_last(&mut answer, client);
         }
-        None => answer,
+        return match turn.entry.take() {
+            Some(mut entry) => {
+                entry.status = answer.status().as_u16();
+                answer.map(|body| body.logged(entry))
+            }
+            None => answer,
+        };
+    }
+}
+
+/// Why a request has no answer yet.
+pub(super) enum Unanswered {
+    Failed(Failure),
+    /// No target of its group could be taken hold of; nothing was done with it.
+    Unheld(Box<Request<Incoming>>),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(why: Failure) -> Self {
+        Self::Failed(why)
     }
 }
 
@@ -72,7 +97,7 @@ impl Turn<'_> {
     async fn answer(
         &mut self,
         request: Request<Incoming>,
-    ) -> Result<Response<AnswerBody>, Failure> {
+    ) -> Result<Response<AnswerBody>, Unanswered> {
         headers::check(&request, self.live.balancer.attributes.desync)?;
         let uri = request.uri();
         let head = Head {

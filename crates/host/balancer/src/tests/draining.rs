@@ -1,6 +1,6 @@
 //! Deregistered targets: no new request, what is in flight finished or cut, and said to the region.
 
-use routing::{Report, TargetState};
+use routing::{Action, Finding, Report, TargetState, WeightedGroup};
 use tokio::sync::watch;
 
 use super::world::*;
@@ -9,6 +9,62 @@ fn drain(until_ms: u64) -> impl Fn(&mut routing::Table) {
     move |table| {
         let until = now().plus_ms(until_ms);
         group_of(table).targets[0].state = TargetState::Draining { until };
+    }
+}
+
+/// As when a blue/green deployment goes back: in one table traffic is the other group's, and all targets of the first drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_when_traffic_leaves_a_group_whose_targets_all_drain() {
+    let (a, b) = (backend(Does::Answers("a")).await, backend(Does::Answers("b")).await);
+    let mut first = table(&[a.address]);
+    let other = routing::GroupId("other".to_owned());
+    let mut second = group(&[b.address]);
+    second.id = other.clone();
+    first.groups.insert(other.clone(), second);
+    let world = World::new(first).await;
+    let address = world.address().await;
+    let (end, ended) = watch::channel(false);
+    let asks = (0..4).map(|_| {
+        let ended = ended.clone();
+        tokio::spawn(async move {
+            let (mut caller, mut asked) = (Caller::new(address).await, 0);
+            while !*ended.borrow() {
+                let answer = caller.ask(GET).await.expect("an answer");
+                assert_eq!(answer.status, 200, "after {asked} requests");
+                asked += 1;
+            }
+        })
+    });
+    let asks: Vec<_> = asks.collect();
+    for turn in 0..100_u64 {
+        // Nothing is in flight any more to those that are about to be registered anew.
+        let is_quiet = |report: &Report| {
+            let mut out = report.targets.iter().filter(|it| it.finding == Finding::NotChecked);
+            out.all(|it| it.in_flight == 0)
+        };
+        world.reported("nothing in flight", is_quiet).await;
+        world
+            .change(|table| {
+                let (to, from) = match turn % 2 {
+                    0 => (other.clone(), group_id()),
+                    _ => (group_id(), other.clone()),
+                };
+                let until = now().plus_ms(60_000);
+                let left = &mut table.groups.get_mut(&from).unwrap().targets[0];
+                left.state = TargetState::Draining { until };
+                let next = &mut table.groups.get_mut(&to).unwrap().targets[0];
+                // Registered anew.
+                next.registered_at = longshore_types::Timestamp(turn + 2);
+                next.state = TargetState::Healthy;
+                let weighted = vec![WeightedGroup { group: to, weight: 1 }];
+                balancer(table).listeners[0].rules[0].action =
+                    Action::Forward { groups: weighted, sticky_s: None };
+            })
+            .await;
+    }
+    end.send_replace(true);
+    for ask in asks {
+        ask.await.unwrap();
     }
 }
 
