@@ -16,7 +16,6 @@ use crate::endpoint::{EniSpec, Role};
 use crate::error::NetworkError;
 use crate::names::EndpointId;
 use crate::records::Records;
-use crate::ruleset::World;
 use crate::worker::{Turn, Worker};
 
 /// Where the namespace of a balancer's interface is mounted on its host, once it is there: of the network that keeps
@@ -97,21 +96,10 @@ impl Worker {
         if known.groups() == groups {
             return Ok(());
         }
-        // What is open in it stays.
         let mut after = known.clone();
         after.role = Role::Eni { groups };
         self.records.save(&after)?;
-        self.endpoints.remove(id);
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
-        self.table.remove_endpoints(&mut turn.batch, world, &[&known]);
-        self.table.add_endpoints(&mut turn.batch, world, &[&after]);
-        self.endpoints.insert(id.clone(), after);
+        self.replace_endpoint(turn, &known, after);
         Ok(())
     }
 }

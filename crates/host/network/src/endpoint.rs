@@ -25,7 +25,7 @@ pub struct EniSpec {
     /// The subnet's router, the first address above its network.
     pub gateway: Ipv4Addr,
     pub mac: MacAddr,
-    /// Empty: only the host reaches the interface, and it may send anything anywhere.
+    /// Empty: only the host reaches the interface, a balancer's everybody in its VPC, and it may send anything anywhere.
     pub security_groups: Vec<SecurityGroupId>,
     /// Kept for the record: on one host the way out is by translation in either case.
     pub assign_public_ip: bool,

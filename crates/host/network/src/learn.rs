@@ -18,7 +18,7 @@ use crate::nft::Batch;
 use crate::overlay::Remote;
 use crate::ranges::release_but;
 use crate::router::claim;
-use crate::ruleset::{Table, World};
+use crate::ruleset::{Table, world_of};
 use crate::setup;
 use crate::worker::{Turn, Worker};
 
@@ -84,13 +84,7 @@ impl Worker {
         self.groups = Some(after);
         // What meant the default rules until now may mean others, and have chains already.
         turn.must_replace |= is_first && !self.endpoints.is_empty();
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
+        let world = world_of!(self);
         self.table.change_groups(&mut turn.batch, world, &changed);
         debug!(changed = changed.len(), "security groups changed");
         Ok(true)

@@ -37,7 +37,7 @@ use crate::overlay::{Overlay, Underlay};
 use crate::publish::HostPorts;
 use crate::ranges::release_but;
 use crate::records::Records;
-use crate::ruleset::{Plan, Table, World};
+use crate::ruleset::{Plan, Table};
 use crate::setup;
 use crate::worker::{Command, Reply, Turn, Worker};
 
@@ -147,18 +147,14 @@ impl Worker {
         if self.table.plan().router.is_some() {
             return Ok(());
         }
-        let is_here = |vpc: &Vpc| {
+        let has = |vpc: &Vpc, may_be_balancers: bool| {
             let mut its = self.feed.interfaces.values().filter(|it| it.vpc == vpc.id);
-            its.any(|it| it.place == Place::Here)
+            its.any(|it| it.place == Place::Here && (may_be_balancers || !it.is_balancers))
         };
-        let vpcs = self.feed.distinct_vpcs().filter(|vpc| !vpc.is_default && is_here(vpc));
+        let vpcs = self.feed.distinct_vpcs().filter(|vpc| !vpc.is_default && has(vpc, true));
         let mut vpcs: Vec<Vpc> = vpcs.cloned().collect();
         // There is not room for any number: balancers that stand idle keep no task from its network.
-        let has_tasks = |vpc: &Vpc| {
-            let mut its = self.feed.interfaces.values().filter(|it| it.vpc == vpc.id);
-            its.any(|it| it.place == Place::Here && !it.is_balancers)
-        };
-        vpcs.sort_by_cached_key(|vpc| !has_tasks(vpc));
+        vpcs.sort_by_cached_key(|vpc| !has(vpc, false));
         let wanted: BTreeSet<VpcId> = vpcs.iter().map(|vpc| vpc.id.clone()).collect();
         let is_idle = |(id, router): (&VpcId, &Router)| {
             (!wanted.contains(id) && router.placed.is_empty()).then(|| id.clone())
@@ -296,16 +292,7 @@ impl Worker {
             requests.add_route_by(link.index, *new, before.address);
             self.route.ask(&requests)?;
         }
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
-        self.table.remove_endpoints(&mut turn.batch, world, &[&before]);
-        self.table.add_endpoints(&mut turn.batch, world, &[&after]);
-        self.endpoints.insert(id.clone(), after);
+        self.replace_endpoint(turn, &before, after);
         Ok(())
     }
 

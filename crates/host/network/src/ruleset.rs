@@ -140,6 +140,20 @@ pub(crate) struct World<'a> {
     pub(crate) feed: &'a Feed,
 }
 
+/// The world as a worker knows it. No method of the worker's, whose table is changed meanwhile.
+macro_rules! world_of {
+    ($worker:expr) => {
+        crate::ruleset::World {
+            groups: &$worker.groups,
+            endpoints: &$worker.endpoints,
+            remotes: &$worker.overlay.remotes,
+            hosts: &$worker.peers,
+            feed: &$worker.feed,
+        }
+    };
+}
+pub(crate) use world_of;
+
 /// The groups of which rules are known; `None` before anybody told of any.
 pub(crate) type KnownGroups = Option<BTreeMap<SecurityGroupId, SecurityGroup>>;
 

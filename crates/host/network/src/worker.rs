@@ -33,7 +33,7 @@ use crate::overlay::Overlay;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::router::{Router, Routers};
-use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, World};
+use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, world_of};
 use crate::setup;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
@@ -250,13 +250,7 @@ impl Worker {
     }
 
     pub(crate) fn replace_table(&mut self) -> Result<(), NetlinkError> {
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
+        let world = world_of!(self);
         self.table.replace(world).apply(&mut self.netfilter)
     }
 
@@ -374,17 +368,19 @@ impl Worker {
         }
         self.steps.reached("endpoint named");
         let attached = self.attached(&endpoint);
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
+        let world = world_of!(self);
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
         self.endpoints.insert(id.clone(), endpoint);
         debug!(endpoint = %id, address = %attached.address, "endpoint attached");
         Ok((attached, true))
+    }
+
+    /// Has the table judge an endpoint as another one of its name from now on. What is open in it stays.
+    pub(crate) fn replace_endpoint(&mut self, turn: &mut Turn, before: &Endpoint, after: Endpoint) {
+        self.endpoints.remove(&before.id);
+        self.table.remove_endpoints(&mut turn.batch, world_of!(self), &[before]);
+        self.table.add_endpoints(&mut turn.batch, world_of!(self), &[&after]);
+        self.endpoints.insert(after.id.clone(), after);
     }
 
     /// Gives a prepared namespace its addresses and its name. Until the table knows the address,
@@ -499,13 +495,7 @@ impl Worker {
         self.endpoints = kept;
         let gone: Vec<Endpoint> = gone.into_values().collect();
         let leaving: Vec<&Endpoint> = gone.iter().collect();
-        let world = World {
-            groups: &self.groups,
-            endpoints: &self.endpoints,
-            remotes: &self.overlay.remotes,
-            hosts: &self.peers,
-            feed: &self.feed,
-        };
+        let world = world_of!(self);
         self.table.remove_endpoints(&mut turn.batch, world, &leaving);
         self.forgetter.forget(gone.iter().map(|endpoint| endpoint.address));
         let mut outcome = Ok(());

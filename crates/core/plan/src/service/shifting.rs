@@ -4,8 +4,7 @@
 //! [`Pass::follow_shift`] moves a deployment from stage to stage, and says which rules are to be rewritten; [`plan`]
 //! starts and stops tasks as the stage has it. What a stage changes of rules goes into the plan together with the stage.
 //!
-//! **Invariants:** green has traffic only while all its desired tasks are healthy at the moment that it is given more;
-//! blue is kept whole until [`Lifecycle::CleanUp`], so that until then traffic can go back at once.
+//! **Invariants:** green is given more of production's traffic only when all its desired tasks are healthy; blue is kept whole until [`Lifecycle::CleanUp`], so that until then traffic can go back at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,12 @@
 //! Deployments that shift traffic: what goes where at which stage, and back.
 
+use longshore_types::DeploymentId;
 use model::elb::{ElbPath, WeightedGroup};
 use model::service::{
     AlternateGroup, DeploymentSettings, HookAction, Lifecycle, PauseHook, PauseState,
     ServiceBalancer, Share, Shift, Stage, Strategy, TrafficRule,
 };
+use model::task::Task;
 
 use super::world::{Behaviour, Fate, World, breaker, settings};
 use crate::service::{rollout_reason, wait_reasons};
@@ -65,6 +67,14 @@ fn healthy() -> Behaviour {
 
 fn pause(stage: Lifecycle) -> PauseHook {
     PauseHook { stages: vec![stage], timeout_minutes: 60, on_timeout: HookAction::Rollback }
+}
+
+fn crash_one_of(world: &mut World, deployment: DeploymentId) {
+    let is_its = |task: &&Task| {
+        task.service.as_ref().is_some_and(|service| service.deployment == deployment)
+    };
+    let victim = world.tasks.values().find(is_its).unwrap().id;
+    world.crash(victim);
 }
 
 /// Says a word to the pause that is open.
@@ -335,12 +345,7 @@ fn a_deployment_is_done_once_blue_is_gone_however_green_fares_then() {
     let second = world.deploy(Behaviour { stops_in_ms: 60_000, ..healthy() });
     world.run_until("clean-up", |world| shift(world).stage == Lifecycle::CleanUp);
     world.behaviours.insert(second, Behaviour::new(Fate::NeverStarts));
-    let victim = world
-        .tasks
-        .values()
-        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
-    let victim = victim.unwrap().id;
-    world.crash(victim);
+    crash_one_of(&mut world, second);
     world.run_until("done", |world| world.deployment(second).stage == Stage::Completed);
     assert_eq!(world.running(second), 1);
 }
@@ -427,12 +432,7 @@ fn one_that_was_stopped_with_all_traffic_is_kept_up() {
     world.run_until("paused", |world| !shift(world).pauses.is_empty());
     world.deployments.last_mut().unwrap().stage = Stage::StopRequested;
     world.run_ms(1_000);
-    let victim = world
-        .tasks
-        .values()
-        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
-    let victim = victim.unwrap().id;
-    world.crash(victim);
+    crash_one_of(&mut world, second);
     world.run_ms(60_000);
     assert_eq!((weights(&world, "production"), world.running(second)), ((0, 100), 2));
 }
@@ -448,12 +448,7 @@ fn the_time_of_a_stage_begins_when_its_pause_ends() {
     let second = world.deploy(healthy());
     world.run_until("paused", |world| !shift(world).pauses.is_empty());
     world.run_ms(30 * HOUR_MS);
-    let victim = world
-        .tasks
-        .values()
-        .find(|task| task.service.as_ref().is_some_and(|service| service.deployment == second));
-    let victim = victim.unwrap().id;
-    world.crash(victim);
+    crash_one_of(&mut world, second);
     answer(&mut world, PauseState::Succeeded);
     world.run_until_steady();
     assert_eq!(world.deployment(second).stage, Stage::Completed);
