@@ -142,33 +142,32 @@ impl World {
         }
     }
 
-    /// By and by; with `LONGSHORE_SIM_SHIFTS` also by shifting, which has all its stages without load balancers too.
+    /// By and by; where deployments shift traffic, also so.
     fn any_way(&self) -> api::DeploymentConfiguration {
         let mut way = api::DeploymentConfiguration {
             strategy: Some(api::DeploymentStrategy::Rolling),
             ..api::DeploymentConfiguration::default()
         };
-        let kinds = if super::number("LONGSHORE_SIM_SHIFTS").is_some() { 8 } else { 0 };
-        match if kinds > 0 { self.below(kinds) } else { kinds + 4 } {
-            0 | 1 => {
+        match self.shifts.then(|| self.below(8)) {
+            Some(0 | 1) => {
                 way.strategy = Some(api::DeploymentStrategy::BlueGreen);
                 way.bake_time_in_minutes = Some(i32::try_from(self.below(3)).unwrap());
             }
-            2 => {
+            Some(2) => {
                 way.strategy = Some(api::DeploymentStrategy::Linear);
                 way.linear_configuration = Some(api::LinearConfiguration {
                     step_percent: Some(40.0),
                     step_bake_time_in_minutes: Some(1),
                 });
             }
-            3 => {
+            Some(3) => {
                 way.strategy = Some(api::DeploymentStrategy::Canary);
                 way.canary_configuration = Some(api::CanaryConfiguration {
                     canary_percent: Some(5.0),
                     canary_bake_time_in_minutes: Some(1),
                 });
             }
-            _ => {}
+            Some(_) | None => {}
         }
         way
     }

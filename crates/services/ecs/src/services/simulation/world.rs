@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) driver: Driver,
     /// Whether the driver is told of changes; if not, it has its full passes only.
     hears: bool,
+    /// Whether deployments may shift traffic.
+    pub(super) shifts: bool,
     pub(super) hosts: Vec<Host>,
     pub(super) events: BTreeMap<(Timestamp, u64), Event>,
     pub(super) events_made: u64,
@@ -72,6 +74,7 @@ impl World {
             random: SeededEnv::from_seed(seed.rotate_left(32) ^ 0x51ab),
             driver: start(&ecs, hears),
             hears,
+            shifts: false,
             env,
             store,
             ecs,
