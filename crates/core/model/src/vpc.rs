@@ -259,6 +259,10 @@ impl fmt::Display for InterfaceUser {
 }
 
 impl Interface {
+    pub fn is_balancers(&self) -> bool {
+        matches!(self.user, InterfaceUser::Balancer { .. })
+    }
+
     /// The task that it is of.
     pub fn task(&self) -> Option<TaskId> {
         match &self.user {

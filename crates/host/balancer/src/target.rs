@@ -52,7 +52,7 @@ pub(crate) struct LiveTarget {
 #[derive(Clone, Debug)]
 struct By {
     now: Option<InterfaceRef>,
-    /// The one before it, until there was none.
+    /// What was so before, if that changed: it is used while `now` is not on this machine yet.
     before: Option<Option<InterfaceRef>>,
 }
 
@@ -123,19 +123,21 @@ impl LiveTarget {
 
     /// Connects by its interface, to itself or to another port of it.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let By { now, before } = self.by().clone();
-        match (self.sockets.connect(now.as_ref(), address).await, before) {
-            // The new interface is on its way to this machine.
-            (Err(error), Some(before)) if error.kind() == io::ErrorKind::NotFound => {
-                self.sockets.connect(before.as_ref(), address).await
-            }
-            (connected, _) => connected,
-        }
+        self.sockets.connect(self.way().as_ref(), address).await
     }
 
     pub(crate) async fn connect_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let now = self.by().now.clone();
-        self.sockets.connect_datagrams(now.as_ref(), address).await
+        self.sockets.connect_datagrams(self.way().as_ref(), address).await
+    }
+
+    /// By which interface it is reached at the moment.
+    fn way(&self) -> Option<InterfaceRef> {
+        let By { now, before } = self.by().clone();
+        let is_away = |it: &InterfaceRef| self.sockets.namespace(it).is_none();
+        match before {
+            Some(before) if now.as_ref().is_some_and(is_away) => before,
+            Some(_) | None => now,
+        }
     }
 
     /// A request's hold on it; `None` if it is out of routing.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
 use model::instance::{Instance, InstanceStatus, UNDERLAY_ATTRIBUTE};
 use model::network::Network;
-use model::vpc::{AddressPlanId, InterfaceId, InterfaceUser, region_account};
+use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{View, vpc};
 use plan::network_feed;
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
@@ -92,14 +92,10 @@ impl Places {
     fn of(&self, view: &View, row: &vpc::Interface) -> Option<Place> {
         let instance = match row.task() {
             Some(task) => view.tasks.get(row.owner.account, &task)?.instance?,
-            None => self.home.filter(|_| is_balancers(row))?,
+            None => self.home.filter(|_| row.is_balancers())?,
         };
         self.instances.get(&instance).copied()
     }
-}
-
-pub(crate) fn is_balancers(row: &vpc::Interface) -> bool {
-    matches!(row.user, InterfaceUser::Balancer { .. })
 }
 
 /// Where interfaces are that a host can reach.
@@ -179,7 +175,7 @@ fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) ->
         groups: row.security_groups.clone(),
         public: view.public_address_of(row),
         place,
-        is_balancers: is_balancers(row),
+        is_balancers: row.is_balancers(),
     })
 }
 
@@ -189,7 +185,7 @@ pub(crate) mod tests {
     use longshore_types::{EniId, Timestamp};
     use model::elb::BalancerKind;
     use model::network::{VpcBlock, VpcRow};
-    use model::vpc::AddressPlan;
+    use model::vpc::{AddressPlan, InterfaceUser};
     use model::{ElbBalancer, Row, Seq, Task};
 
     use super::*;

@@ -13,7 +13,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
-use crate::feed::{instances_in_own_vpcs, is_balancers};
+use crate::feed::instances_in_own_vpcs;
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
@@ -181,7 +181,7 @@ fn instances_of_group(
         let interface = view.interfaces.get(*owner, address)?;
         match interface.task() {
             Some(task) => view.tasks.get(account, &task)?.instance,
-            None => home.filter(|_| is_balancers(interface)),
+            None => home.filter(|_| interface.is_balancers()),
         }
     });
     instances.collect()

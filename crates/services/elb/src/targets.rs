@@ -11,7 +11,7 @@ use elb_api as api;
 use longshore_types::{AccountId, Timestamp, VpcId};
 use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
-use model::vpc::{AddressPlanId, Interface, InterfaceId, InterfaceUser, region_account};
+use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
@@ -49,8 +49,7 @@ pub(crate) fn is_anothers(
         GroupTargets::Ip => {
             let id = InterfaceId { vpc: own_vpc.cloned(), address: row.address };
             let interface = view.interfaces.get(region_account(), &id);
-            let is_balancers = |it: &Interface| matches!(it.user, InterfaceUser::Balancer { .. });
-            interface.is_some_and(|it| it.owner.account != row.scope.account || is_balancers(it))
+            interface.is_some_and(|it| it.owner.account != row.scope.account || it.is_balancers())
         }
         GroupTargets::Instance => own_vpc.is_some() || !published.contains(&row.id.port),
     }
@@ -139,7 +138,7 @@ fn place_address(
     if interface.is_some_and(|row| row.owner.account != caller.account) {
         return refused("is not one of this account's");
     }
-    if interface.is_some_and(|row| matches!(row.user, InterfaceUser::Balancer { .. })) {
+    if interface.is_some_and(|row| row.is_balancers()) {
         return refused("cannot be used as a target, as it is in use by a load balancer");
     }
     if let Some(subnet) = subnet {

@@ -127,7 +127,8 @@ fn decide(
     let there = |rule: &&SecurityGroupRule| rule.is_egress == is_egress;
     for (place, new) in asked.iter().enumerate() {
         if let RulePeer::List(list) = &new.matches.peer {
-            check_room_for_user(view, whole.group.account, list, 1)?;
+            let more = asked.iter().filter(|it| it.matches.peer == new.matches.peer).count();
+            check_room_for_user(view, whole.group.account, list, more)?;
         }
         let is_there = whole.rules.iter().filter(there).any(|rule| rule.matches == new.matches);
         let is_twice = asked[..place].iter().any(|other| other.matches == new.matches);

@@ -56,7 +56,9 @@ fn modified(
                 before.id
             )));
         }
-        if let RulePeer::List(list) = &asked.matches.peer {
+        if let RulePeer::List(list) = &asked.matches.peer
+            && before.matches.peer != asked.matches.peer
+        {
             check_room_for_user(view, whole.group.account, list, 1)?;
         }
         after[place].matches = asked.matches;
