@@ -54,12 +54,13 @@ impl Pass<'_, '_> {
             let mut views = self.inventory.of_deployment(id).iter();
             views.any(|view| view.is_wanted() && view.is_running())
         };
-        // Of those that were never done, none that has no traffic.
+        let others = self.deployments.iter().rev().map(|row| &row.is);
+        let running = || others.clone().filter(|row| row.id != green && runs(row.id));
+        // Of those that were never done, sooner one that has traffic.
         let serves = |row: &&Deployment| row.stage == Stage::Completed || !is_off(row);
-        let others = self.deployments.iter().rev().map(|row| &row.is).filter(serves);
         let live = known.filter(|id| runs(*id));
-        let mut others = others.map(|row| row.id);
-        live.or_else(|| others.find(|id| *id != green && runs(*id))).or(known)
+        let other = || running().find(serves).or_else(|| running().next()).map(|row| row.id);
+        live.or_else(other).or(known)
     }
 
     /// Chooses the groups of a deployment whose revision names two for each of its balancers: a rolling one joins the
@@ -181,9 +182,13 @@ impl Pass<'_, '_> {
             | Lifecycle::BakeTime => {}
             Lifecycle::CleanUp => {
                 // Whoever changed the rule meanwhile may lead traffic to those that are about to be stopped.
+                let before = self.forwards.clone();
                 self.route(at, Share::ALL, false);
-                if !self.changed_forwards().is_empty() {
-                    self.check_network(at)?;
+                if self.forwards != before
+                    && let Err(why) = self.check_network(at)
+                {
+                    self.forwards = before;
+                    return Err(why);
                 }
             }
         }

@@ -453,3 +453,15 @@ fn the_time_of_a_stage_begins_when_its_pause_ends() {
     world.run_until_steady();
     assert_eq!(world.deployment(second).stage, Stage::Completed);
 }
+
+#[test]
+fn a_rule_that_was_taken_for_something_else_while_green_bakes_is_not_written_to() {
+    let mut world = world(20, 2, DeploymentSettings { bake_minutes: Some(5), ..blue_green() });
+    world.deploy(healthy());
+    world.run_until_steady();
+    let second = world.deploy(healthy());
+    world.run_until("baking", |world| shift(world).stage == Lifecycle::BakeTime);
+    world.forwards.insert(rule("production"), groups(&[("maintenance", 1)]));
+    world.run_until("gone back", |world| world.deployment(second).stage == Stage::RolledBack);
+    assert_eq!(world.forwards[&rule("production")], groups(&[("maintenance", 1)]));
+}

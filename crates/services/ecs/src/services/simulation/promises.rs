@@ -135,6 +135,11 @@ impl World {
             // Another service has the port on every instance.
             return;
         }
+        let is_daemon = service.scheduling == Scheduling::Daemon;
+        if is_daemon && self.shifts && primary.shortage.is_some() {
+            // Deployments that were stopped on their way hold twice their room: an instance may be full.
+            return;
+        }
         let shown = self.describe(name.as_str()).await;
         let events = || {
             let said = shown.events.iter().flatten().rev().filter_map(|each| each.message.clone());
