@@ -12,6 +12,11 @@ use store::Batch;
 
 use crate::Control;
 
+/// The rows of a batch that one task may be: itself, its interface, and an Elastic IP address that its interface had.
+pub const ROWS_OF_TASK_MAX: usize = 3;
+/// Tasks that may be stopped by one batch which does little else.
+pub const STOPPED_AT_ONCE_MAX: usize = (store::BATCH_ROWS_MAX - 8) / ROWS_OF_TASK_MAX;
+
 /// Writes a task; once it has stopped, its address is free again. A row that is written after that leaves the
 /// address alone: it may be another task's by then.
 pub fn put_task(view: &View, batch: &mut Batch, task: Task) {

@@ -31,7 +31,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use files::whole::{self, Durability};
@@ -108,7 +107,7 @@ pub async fn run(
     listeners.close().await;
     shared.closing.send_replace(true);
     let deadline = Instant::now() + GRACE_MAX;
-    while shared.connections.load(Relaxed) > 0 && Instant::now() < deadline {
+    while shared.connections.count() > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(5)).await;
     }
     tasks.shutdown().await;

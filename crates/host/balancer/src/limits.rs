@@ -18,7 +18,7 @@ pub const H2_STREAMS_MAX: u32 = 128;
 pub const H2_REQUESTS_MAX: u64 = 10_000;
 /// Connections of clients that are open at once; more are closed as they come.
 pub const CONNECTIONS_MAX: usize = 65_536;
-/// Of them, those to balancers of one account, flows of datagrams included: no account leaves the others without any.
+/// Of them, those to balancers of one account: no account leaves the others without any.
 pub const ACCOUNT_CONNECTIONS_MAX: usize = CONNECTIONS_MAX / 2;
 /// How long connecting to a target may take; then 504.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -64,6 +64,10 @@ pub const ANOMALY_PERIOD: Duration = Duration::from_secs(5);
 pub const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Datagrams of a flow that wait for its target; more are lost.
 pub const FLOW_DATAGRAMS_MAX: usize = 64;
+/// Flows of datagrams that are open at once, and those of one account. They are counted apart from connections: whoever
+/// sends from many ports makes many of them.
+pub const ALL_FLOWS_MAX: usize = 65_536;
+pub const ACCOUNT_FLOWS_MAX: usize = ALL_FLOWS_MAX / 2;
 /// Flows of one listener at one address; those beyond are not taken.
 pub const FLOWS_MAX: usize = 16_384;
 /// How long a flow of datagrams may be silent.

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::http::connection::{Client, Times, serve};
 use crate::limits::HANDSHAKE_WAIT_MAX;
 use crate::live::LiveListener;
-use crate::shared::{Counted, Shared};
+use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
 use crate::tls::TlsFacts;
@@ -392,7 +392,7 @@ async fn accept(shared: &Arc<Shared>, door: &Door, socket: &TcpListener) {
 fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
     let snapshot = Arc::clone(&shared.snapshot.borrow());
     let Some(live) = snapshot.listeners.get(&door.listener) else { return };
-    let Some(connection) = Counted::new(shared, &live.balancer.account) else { return };
+    let Some(connection) = shared.connections.take(&live.balancer.account) else { return };
     let (shared, door) = (Arc::clone(shared), door.clone());
     #[expect(
         clippy::disallowed_methods,

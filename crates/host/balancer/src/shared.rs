@@ -1,14 +1,14 @@
 //! What all connections of the process share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_types::{Clock, IdSource};
 use tokio::sync::{Notify, watch};
 
 use crate::http::CookieKey;
-use crate::limits::{ACCOUNT_CONNECTIONS_MAX, CONNECTIONS_MAX};
+use crate::limits::{ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX};
 use crate::live::Snapshot;
 use crate::log::LogSink;
 use crate::sockets::Sockets;
@@ -27,10 +27,10 @@ pub(crate) struct Shared {
     pub(crate) closing: watch::Sender<bool>,
     /// Rung when the region is to be told something.
     pub(crate) changed: Arc<Notify>,
-    /// Connections of clients that are open, and flows.
-    pub(crate) connections: AtomicUsize,
-    /// The same by account.
-    accounts: Mutex<BTreeMap<String, usize>>,
+    /// Connections of clients that are open.
+    pub(crate) connections: Arc<Counts>,
+    /// Flows of datagrams.
+    pub(crate) flows: Arc<Counts>,
     seeds: AtomicU64,
 }
 
@@ -54,8 +54,8 @@ impl Shared {
             logs,
             closing: watch::Sender::new(false),
             changed: Arc::default(),
-            connections: AtomicUsize::new(0),
-            accounts: Mutex::default(),
+            connections: Counts::new(CONNECTIONS_MAX, ACCOUNT_CONNECTIONS_MAX),
+            flows: Counts::new(ALL_FLOWS_MAX, ACCOUNT_FLOWS_MAX),
             seeds: AtomicU64::new(u64::from_be_bytes(first)),
         }
     }
@@ -70,35 +70,62 @@ impl Shared {
     }
 }
 
-/// Counts a connection, or a flow, while it lives.
+/// What is open, of all and by account.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    most: usize,
+    most_of_account: usize,
+    /// By account; none that has none.
+    open: Mutex<(usize, BTreeMap<String, usize>)>,
+}
+
+/// One that is open, while it lives.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    shared: Arc<Shared>,
+    counts: Arc<Counts>,
     account: String,
 }
 
-impl Counted {
+impl Counts {
+    fn new(most: usize, most_of_account: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_of_account, open: Mutex::default() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, (usize, BTreeMap<String, usize>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.held().0
+    }
+
     /// None: there are as many as there may be, of all or of the account.
-    pub(crate) fn new(shared: &Arc<Shared>, account: &str) -> Option<Self> {
-        if shared.connections.load(Relaxed) >= CONNECTIONS_MAX {
+    pub(crate) fn take(self: &Arc<Self>, account: &str) -> Option<Counted> {
+        let mut held = self.held();
+        let (all, accounts) = &mut *held;
+        let of_account = accounts.get(account).copied().unwrap_or(0);
+        if self.most <= *all || self.most_of_account <= of_account {
             return None;
         }
-        let mut accounts = shared.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_account = accounts.entry(account.to_owned()).or_default();
-        if *of_account >= ACCOUNT_CONNECTIONS_MAX {
-            return None;
-        }
-        *of_account += 1;
-        drop(accounts);
-        shared.connections.fetch_add(1, Relaxed);
-        Some(Self { shared: Arc::clone(shared), account: account.to_owned() })
+        *all += 1;
+        accounts.insert(account.to_owned(), of_account + 1);
+        Some(Counted { counts: Arc::clone(self), account: account.to_owned() })
+    }
+
+    /// What goes on as another is counted whether or not there is room: the first is about to end.
+    pub(crate) fn go_on(self: &Arc<Self>, account: &str) -> Counted {
+        let mut held = self.held();
+        held.0 += 1;
+        *held.1.entry(account.to_owned()).or_default() += 1;
+        Counted { counts: Arc::clone(self), account: account.to_owned() }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Relaxed);
-        let mut accounts = self.shared.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.counts.held();
+        let (all, accounts) = &mut *held;
+        *all -= 1;
         if let Some(of_account) = accounts.get_mut(&self.account) {
             *of_account -= 1;
             if *of_account == 0 {
@@ -110,30 +137,21 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::{OsIds, SystemClock};
-
     use super::*;
-    use crate::sockets::Sockets;
 
     #[test]
     fn an_account_leaves_room_for_the_others() {
-        let sockets = Sockets::start(Arc::new(crate::tests::Nowhere)).unwrap();
-        let (logs, _writer) =
-            crate::log::channel("/nowhere".into(), "eu-north-1".to_owned(), Arc::new(SystemClock));
-        let key = CookieKey::new(&[0; CookieKey::BYTES]);
-        let shared = Shared::new(Arc::new(SystemClock), Arc::new(OsIds), key, logs, sockets);
-        let shared = Arc::new(shared);
-        let take = |account| Counted::new(&shared, account);
-        let mut held: Vec<Counted> =
-            (0..ACCOUNT_CONNECTIONS_MAX).map(|_| take("greedy").unwrap()).collect();
-        assert!(take("greedy").is_none());
-        assert!(take("other").is_some());
-        held.pop();
-        assert!(take("greedy").is_some());
+        let counts = Counts::new(8, 4);
+        let mut held: Vec<Counted> = (0..4).map(|_| counts.take("greedy").unwrap()).collect();
+        assert!(counts.take("greedy").is_none());
+        held.extend((0..3).map(|_| counts.take("other").unwrap()));
+        // One that becomes another takes its own place with it.
+        held.push(counts.go_on("greedy"));
+        assert!(counts.take("other").is_none() && counts.take("third").is_none(), "it is full");
+        drop(held.remove(0));
+        assert!(counts.take("greedy").is_none());
+        assert!(counts.take("third").is_some());
         drop(held);
-        assert_eq!(
-            (shared.connections.load(Relaxed), shared.accounts.lock().unwrap().len()),
-            (0, 0)
-        );
+        assert_eq!((counts.count(), counts.held().1.len()), (0, 0));
     }
 }

@@ -83,7 +83,7 @@ fn lease(
     let group = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
     let lease = group.choose_by_hash(&[], flow, shared.clock.now())?;
-    Some((lease, Counted::new(shared, &live.balancer.account)?))
+    Some((lease, shared.flows.take(&live.balancer.account)?))
 }
 
 async fn flow(

@@ -2,7 +2,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::access::may_operate;
-use control::tasks::put_task;
+use control::tasks::{STOPPED_AT_ONCE_MAX, put_task};
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Input, LaunchType, Task, step};
@@ -21,9 +21,9 @@ pub(super) async fn handle(
     let permission =
         ecs.on_cluster(caller, "ecs:DeregisterContainerInstance", input.cluster.as_deref());
     let force = input.force.unwrap_or(false);
-    let shown = ecs
-        .control
-        .change(caller, &permission, |view, now| {
+    // Of a host with many tasks some are stopped with one decision, and the last of them makes it inactive.
+    loop {
+        let decided = ecs.control.change(caller, &permission, |view, now| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let given = input.container_instance.as_deref().unwrap_or_default();
             let found = instance_ref(ecs, caller, view, cluster, given)?;
@@ -43,8 +43,14 @@ pub(super) async fn handle(
             let mut batch = Batch::on(view);
             batch.rely(model::Index::InstanceTasks(instance.id));
             let lost = Input::InstanceDeregistered { instance: instance.arn() };
-            for stopped in tasks.iter().filter_map(|task| step(task, &lost, now)) {
-                put_task(view, &mut batch, stopped);
+            let stopped: Vec<Task> =
+                tasks.iter().filter_map(|task| step(task, &lost, now)).collect();
+            let is_last = stopped.len() <= STOPPED_AT_ONCE_MAX;
+            for task in stopped.into_iter().take(STOPPED_AT_ONCE_MAX) {
+                put_task(view, &mut batch, task);
+            }
+            if !is_last {
+                return Ok((batch, None));
             }
             let mut next = Instance::clone(instance);
             next.status = InstanceStatus::Inactive;
@@ -53,8 +59,12 @@ pub(super) async fn handle(
             next.version += 1;
             let shown = render(view, &next, Include::default());
             batch.put(next);
-            Ok((batch, shown))
-        })
-        .await?;
-    Ok(api::DeregisterContainerInstanceResponse { container_instance: Some(shown) })
+            Ok((batch, Some(shown)))
+        });
+        if let Some(shown) = decided.await? {
+            return Ok(api::DeregisterContainerInstanceResponse {
+                container_instance: Some(shown),
+            });
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller, Principal};
 use control::access::may_speak_for;
 use control::iam::node_keys::{caller_node, holder, node_of_holder};
-use control::tasks::put_task;
+use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
@@ -17,16 +17,18 @@ use model::instance::{
     UNDERLAY_ATTRIBUTE,
 };
 use model::node::NodePlan;
-use model::task::{HostPort, Input, Protocol, step};
+use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
 use model::{Cluster, Index, Key, Node, Tags, View};
-use store::Batch;
+use store::{BATCH_ROWS_MAX, Batch};
 
 use super::pool;
 use super::render_instance::{Include, attributes, render};
 use crate::Ecs;
 use crate::errors::Refusal;
 
+/// Rows of a registration besides those of tasks.
+const ROWS_LEFT: usize = 8;
 const ATTRIBUTES_MAX: usize = 500;
 const PORTS_MAX: usize = 1_000;
 const OTHERS_MAX: usize = 20;
@@ -154,7 +156,13 @@ fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp)
     };
     for row in view.instances.of(caller.account).filter(is_lost) {
         let lost = Input::InstanceDeregistered { instance: row.arn() };
-        for task in view.tasks_on_instance(row.id).filter_map(|task| step(task, &lost, now)) {
+        let stopped: Vec<Task> =
+            view.tasks_on_instance(row.id).filter_map(|task| step(task, &lost, now)).collect();
+        if BATCH_ROWS_MAX < batch.len() + ROWS_OF_TASK_MAX * stopped.len() + ROWS_LEFT {
+            // More than one decision can stop: they are lost when its time is over, as any host's.
+            continue;
+        }
+        for task in stopped {
             put_task(view, batch, task);
         }
         let mut next = Instance::clone(row);

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::connection::Client;
 use crate::limits::{HANDSHAKE_WAIT_MAX, TUNNEL_BUFFER_BYTES};
 use crate::log::Entry;
-use crate::shared::Counted;
 use crate::target::{Lease, until_cut};
 
 /// Joins a client's and a target's connection once both have switched.
@@ -32,7 +31,7 @@ pub(super) fn spawn(
     // The client's connection ends as such with the switch.
     let snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let account = snapshot.listeners.get(&client.listener).map(|it| &*it.balancer.account);
-    let connection = Counted::new(&client.shared, account.unwrap_or_default());
+    let connection = client.shared.connections.go_on(account.unwrap_or_default());
     let cut = lease.cut();
     let work = async move {
         let both = async { tokio::join!(to_client, to_target) };

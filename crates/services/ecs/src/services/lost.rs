@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
-use control::tasks::put_task;
+use control::tasks::{STOPPED_AT_ONCE_MAX, put_task};
 use longshore_types::{AccountId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::task::{Input, Task, step};
@@ -21,9 +21,6 @@ use store::{Batch, Change};
 use tracing::warn;
 
 use crate::Ecs;
-
-/// Tasks that are marked as lost with one decision; each may be two rows.
-const TASKS_AT_ONCE_MAX: usize = store::BATCH_ROWS_MAX / 2;
 
 /// Marks the tasks of instances as lost whose agents have been away for too long.
 #[derive(Debug)]
@@ -101,7 +98,13 @@ async fn run(ecs: &Ecs, account: AccountId, id: InstanceId) -> Result<Pass<()>, 
     }
     // One that is still away is looked at again when it changes, and in full passes.
     let is_over = again_at.is_none();
-    Ok(Pass { looked_at, is_cut: lost == TASKS_AT_ONCE_MAX, is_over, again_at, ..Pass::default() })
+    Ok(Pass {
+        looked_at,
+        is_cut: lost == STOPPED_AT_ONCE_MAX,
+        is_over,
+        again_at,
+        ..Pass::default()
+    })
 }
 
 /// When an instance that is away is lost.
@@ -138,7 +141,7 @@ fn decide(
     let waits_for = lease_ends.filter(|end| now < *end);
     let mut fenced_until = None;
     for task in view.tasks_on_instance(id) {
-        if lost == TASKS_AT_ONCE_MAX {
+        if lost == STOPPED_AT_ONCE_MAX {
             break;
         }
         if waits_for.is_some() && is_fenced(view, task) {

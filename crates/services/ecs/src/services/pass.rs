@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_wire::ApiError;
 use control::reconcile::Pass;
-use control::tasks::put_task;
+use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use control::traffic::put_forward;
 use longshore_types::{AccountId, DeploymentId, TaskId, Timestamp, Uuid};
 use model::service::{
@@ -258,8 +258,9 @@ impl<'t> ServicePass<'t> {
         let rows_max = BATCH_ROWS_MAX.saturating_sub(self.rows_kept() + batch.len());
         let mut stopped: BTreeSet<TaskId> = BTreeSet::new();
         for (id, cause) in &self.plan.stops {
-            // A task that was never placed gives its address back at once.
-            if rows_max < changed.len() + stopped.len() + 2 {
+            // A task that was never placed gives its addresses back at once.
+            let others = (ROWS_OF_TASK_MAX - 1) * stopped.len();
+            if rows_max < changed.len() + others + ROWS_OF_TASK_MAX {
                 self.is_cut = true;
                 break;
             }
@@ -273,7 +274,8 @@ impl<'t> ServicePass<'t> {
             changed.insert(*id, next);
         }
         for id in &self.plan.ready {
-            if rows_max < changed.len() + stopped.len() + 1 && !changed.contains_key(id) {
+            let others = (ROWS_OF_TASK_MAX - 1) * stopped.len();
+            if rows_max < changed.len() + others + 1 && !changed.contains_key(id) {
                 self.is_cut = true;
                 break;
             }
