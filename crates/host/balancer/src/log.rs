@@ -63,6 +63,8 @@ pub(crate) struct Entry {
     target: Option<SocketAddr>,
     /// 0 until there is an answer: a client that left before is logged as 460.
     pub(crate) status: u16,
+    /// The request is decided anew, by another entry.
+    pub(crate) is_moot: bool,
     target_status: Option<u16>,
     pub(crate) sent: u64,
     request: String,
@@ -118,6 +120,7 @@ impl Entry {
             peer: client.peer,
             target: None,
             status: 0,
+            is_moot: false,
             target_status: None,
             sent: 0,
             request: request_line(request, is_tls, live.listener.port),
@@ -224,6 +227,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if self.is_moot {
+            return;
+        }
         let line = (self.file.clone(), self.line());
         if self.sink.lines.try_send(line).is_err() {
             self.sink.dropped.fetch_add(1, Relaxed);

@@ -57,6 +57,9 @@ pub(crate) struct Router {
     pub(crate) endpoint: EndpointId,
     /// The endpoints that are plugged in.
     pub(crate) placed: BTreeSet<EndpointId>,
+    /// Whether all public addresses that it is written down to have lead to it: a process before this one may have ended
+    /// between the two.
+    is_led: bool,
 }
 
 impl Router {
@@ -177,6 +180,10 @@ impl Worker {
         for vpc in known.union(&wanted) {
             outcome = outcome.and(self.tell_router(turn, vpc));
         }
+        // Once more, for addresses that another of them had until now.
+        for vpc in known.union(&wanted) {
+            outcome = outcome.and(self.lead_publics(turn, vpc));
+        }
         let vpc_of = |id: &EndpointId| {
             let mut routers = self.routers.iter();
             routers.find(|(_, it)| it.endpoint == *id).map(|(vpc, _)| vpc.clone())
@@ -240,30 +247,26 @@ impl Worker {
             .spawn(work)
             .map_err(|source| NetworkError::io("start a router's thread", source))?;
         let placed = opened.blocking_recv().map_err(|_| NetworkError::Closed)??;
-        Ok(Router { commands, endpoint: id.clone(), placed })
+        Ok(Router { commands, endpoint: id.clone(), placed, is_led: false })
     }
 
     fn tell_router(&mut self, turn: &mut Turn, vpc: &VpcId) -> Result<(), NetworkError> {
         let feed = part_of(&self.feed, vpc);
-        let publics = publics_of(&feed);
         let groups: Vec<SecurityGroup> =
             self.groups.iter().flat_map(BTreeMap::values).cloned().collect();
         let network = Change { put: feed.items().collect(), gone: vec![] };
         let Some(router) = self.routers.get(vpc) else { return Ok(()) };
         let news = News { groups, network, is_whole: true, ..News::default() };
-        let endpoint = router.endpoint.clone();
         router.ask(|reply| Command::Learn { news, reply })?;
-        self.lead_publics(turn, &endpoint, publics)
+        self.lead_publics(turn, vpc)
     }
 
     /// Has public addresses lead to a router, and those of before no more.
-    fn lead_publics(
-        &mut self,
-        turn: &mut Turn,
-        id: &EndpointId,
-        publics: BTreeSet<Ipv4Addr>,
-    ) -> Result<(), NetworkError> {
+    fn lead_publics(&mut self, turn: &mut Turn, vpc: &VpcId) -> Result<(), NetworkError> {
+        let Some(router) = self.routers.get(vpc) else { return Ok(()) };
+        let (id, is_led) = (&router.endpoint, router.is_led);
         let Some(before) = self.endpoints.get(id).cloned() else { return Ok(()) };
+        let publics = publics_of(&self.feed, vpc);
         let Role::Router { vpc, publics: held } = &before.role else { return Ok(()) };
         let others: BTreeSet<Ipv4Addr> = self
             .endpoints
@@ -274,7 +277,7 @@ impl Worker {
         // What is no public address, or another VPC's, leads nowhere new.
         let is_free = |it: &Ipv4Addr| PUBLIC_POOL.contains(*it) && !others.contains(it);
         let publics: BTreeSet<Ipv4Addr> = publics.into_iter().filter(is_free).collect();
-        if publics == *held {
+        if publics == *held && is_led {
             return Ok(());
         }
         let Some(link) = before.host_link() else { return Ok(()) };
@@ -287,12 +290,15 @@ impl Worker {
             drop(self.route.ask(&requests));
         }
         self.forgetter.forget(held.difference(&publics).copied());
-        for new in publics.difference(held) {
+        for new in publics.iter().filter(|it| !is_led || !held.contains(it)) {
             let mut requests = Requests::default();
             requests.add_route_by(link.index, *new, before.address);
             self.route.ask(&requests)?;
         }
         self.replace_endpoint(turn, &before, after);
+        if let Some(router) = self.routers.get_mut(vpc) {
+            router.is_led = true;
+        }
         Ok(())
     }
 
@@ -337,9 +343,11 @@ fn those<K: Ord + Clone, V: Clone>(
 }
 
 /// The addresses by which a host's part of a VPC is seen outside: those of its interfaces, and of its gateways.
-fn publics_of(feed: &Feed) -> BTreeSet<Ipv4Addr> {
-    let here = feed.interfaces.values().filter(|it| it.place == Place::Here);
-    let gateways = feed.nat_gateways.values().filter_map(|nat| nat.public);
+fn publics_of(feed: &Feed, vpc: &VpcId) -> BTreeSet<Ipv4Addr> {
+    let here = feed.interfaces.values();
+    let here = here.filter(|it| it.vpc == *vpc && it.place == Place::Here);
+    let gateways = feed.nat_gateways.values().filter(|nat| nat.vpc == *vpc);
+    let gateways = gateways.filter_map(|nat| nat.public);
     here.filter_map(|it| it.public).chain(gateways).collect()
 }
 

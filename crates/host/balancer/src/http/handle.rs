@@ -54,6 +54,9 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
             Err(Unanswered::Unheld(unheld)) => {
                 let newer = Arc::clone(&client.shared.snapshot.borrow());
                 if !Arc::ptr_eq(&newer, &snapshot) {
+                    if let Some(entry) = &mut turn.entry {
+                        entry.is_moot = true;
+                    }
                     // The group's targets went out of routing since it was chosen: by now another may be meant.
                     (snapshot, request) = (newer, *unheld);
                     continue;

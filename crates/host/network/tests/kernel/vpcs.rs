@@ -307,6 +307,41 @@ fn a_subnets_table_says_who_gets_out_and_as_whom() {
 }
 
 #[test]
+fn a_public_address_goes_from_one_vpc_to_another_at_once_and_outlives_an_agent_that_was_killed() {
+    on_a_host(|world| {
+        let network = world.open();
+        let public = [198, 18, 0, 4];
+        let igw = [("0.0.0.0/0", Target::InternetGateway)];
+        let told = |holder: &str| {
+            [ONE, TWO].into_iter().fold(Told::default(), |told, vpc| {
+                let told = told.vpc(vpc).subnet(vpc, 1, &igw);
+                told.interface(vpc, (1, 4), &[OPEN], (vpc == holder).then_some(public))
+            })
+        };
+        told(ONE).tell(world, &network, vec![open_group()]);
+        let [one, two] = [ONE, TWO].map(|vpc| attach(world, &network, vpc, (1, 4), &[OPEN]));
+        // By which of them it is answered, a listener of its own says.
+        serve_at(&one, 81);
+        serve_at(&two, 82);
+        let leads = |to_one: bool| {
+            let knocks = |port| knock(public.into(), port).is_some();
+            (knocks(81), knocks(82)) == (to_one, !to_one)
+        };
+        eventually("it leads to the first", || leads(true));
+        for holder in [TWO, ONE] {
+            told(holder).tell(world, &network, vec![open_group()]);
+            eventually("it leads to the other", || leads(holder == ONE));
+        }
+        // Killed after it was written down and before it was led.
+        drop(network);
+        run("ip route del 198.18.0.4");
+        let network = world.open();
+        eventually("it is led again", || leads(true));
+        world.runtime.block_on(network.uninstall()).unwrap();
+    });
+}
+
+#[test]
 fn addresses_that_a_vpc_gave_up_are_outside_of_it() {
     on_a_host(|world| {
         serve(&world.outside, 80);
