@@ -50,7 +50,8 @@ class Machine:
         for image in [self.root, self.disk]:
             drives += ["-drive", f"file={image},format=raw,if=virtio,cache=writeback"]
         self.process = subprocess.Popen(
-            [MODEL, "-machine", "accel=tcg", "-m", str(MEMORY_MIB), "-smp", "2", "-nographic", "-no-reboot", "-nodefaults",
+            # Without the processor's random numbers a machine that does nothing may wait for its first one for minutes.
+            [MODEL, "-machine", "accel=tcg", "-cpu", "qemu64,+rdrand,+rdseed", "-m", str(MEMORY_MIB), "-smp", "2", "-nographic", "-no-reboot", "-nodefaults",
              "-serial", "stdio", "-kernel", self.cache / "vmlinuz", "-initrd", self.cache / "first.gz",
              "-append", "console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check edd=off", *drives,
              "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:4566",
@@ -144,6 +145,29 @@ def kernel_tests():
     """The kernel stage's test programs: `(package, path, other files they need)`."""
     named = os.environ.get("LONGSHORE_KERNEL_TESTS", "")
     return [Path(path) for path in named.split(":") if path]
+
+
+# What is asked of the machine, over its serial line, when a test in it failed. What says most comes last, where a long
+# report is not cut.
+TROUBLE = """tail -c 6000 /work/data/*.log /work/data/*/*.log; nft list ruleset | head -c 4000; dmesg | tail -15; df /work
+for pid in $(pgrep longshore); do cat /proc/$pid/cmdline | tr '\\0' ' ' | cut -c1-70; grep -E 'State|VmRSS|Threads' /proc/$pid/status | tr '\\n' ' '
+  cat /proc/$pid/task/*/wchan 2>/dev/null; echo; done
+head -2 /proc/pressure/io /proc/pressure/cpu; grep -E 'MemAvail|Dirty|Writeback:' /proc/meminfo; ip -br addr | head -4; ss -tn | head -8
+for at in 127.0.0.1 10.0.2.15; do echo "health at $at: $(timeout 5 bash -c 'exec 3<>/dev/tcp/'$at'/4566; printf "GET /health HTTP/1.0\\r\\n\\r\\n" >&3; head -1 <&3')"; done
+dmesg | grep crng; uptime"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    machine = getattr(item, "funcargs", {}).get("machine")
+    if report.failed and machine is not None and machine.process.poll() is None and hasattr(report.longrepr, "addsection"):
+        try:
+            said = machine.run(TROUBLE, 90, check=False)
+        except pytest.fail.Exception as silence:
+            said = str(silence)
+        report.longrepr.addsection("the machine", said)
+    return report
 
 
 @pytest.fixture(scope="session")
