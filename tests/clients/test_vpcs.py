@@ -197,11 +197,30 @@ def inhabitants(site, twin, cluster):
     made.clean_up()
 
 
+def explained(site, one, other):
+    """What `longshore net explain` says of a connection, and whether it is let through."""
+    said = site.region.run("net", "explain", "--from", one, "--to", other).stdout
+    return said, said.endswith("it is let through\n")
+
+
 def test_tasks_of_a_vpc_reach_each_other_and_those_of_another_with_the_same_addresses_do_not(site, twin, inhabitants):
-    address = inhabitants.web(site, 0, "ours")
+    server = inhabitants.until_web(inhabitants.start_web(site, 0, "ours"))
+    address = inhabitants.cluster.address(server)
     fetch = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80 | tail -1 | grep . || echo nothing"
     assert inhabitants.says(site, 1, fetch) == ["ours"]
     assert inhabitants.says(twin, 1, fetch)[-1] == "nothing"
+    # What explains it is asked the same, with an address that both VPCs have.
+    near, far = inhabitants.run(site, 1, "sleep", "600"), inhabitants.run(twin, 1, "sleep", "600")
+    for arn in (near, far):
+        inhabitants.cluster.until(arn, "RUNNING")
+    said, passes = explained(site, near, f"{address}:80")
+    assert passes and "the local route leads to eni-" in said and "entry 100 of acl-" in said, said
+    said, passes = explained(site, far, f"{address}:80")
+    assert not passes and "no interface has the address" in said, said
+    said, passes = explained(site, far, f"{server['taskArn']}:80")
+    assert not passes and "it has no public address" in said, said
+    said, passes = explained(site, near, "192.0.2.1:443")
+    assert not passes and "has no route for it" in said, said
     # In use by a task, nothing of it goes.
     refused(site.ec2.delete_subnet, "DependencyViolation", site.subnets[0], SubnetId=site.subnets[0])
     # A rule that is taken away holds at once, for tasks that run too.
@@ -209,6 +228,8 @@ def test_tasks_of_a_vpc_reach_each_other_and_those_of_another_with_the_same_addr
     rules = site.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
     site.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
     wait_for("the rule's end", lambda: inhabitants.says(site, 1, fetch)[-1] == "nothing")
+    said, passes = explained(site, near, f"{address}:80")
+    assert not passes and f"no ingress rule of {group}" in said, said
 
 
 def test_tasks_read_their_own_metadata_there_and_nobody_reads_it_from_another_vpc(site, twin, inhabitants):
@@ -310,6 +331,10 @@ def test_a_task_with_a_public_address_is_reached_where_route_and_group_say_so(si
     wait_for("the open one", lambda: answer_at(addresses[0]) == "open")
     assert answer_at(addresses[1]) is None, "its subnet has no route"
     assert answer_at(addresses[2]) is None, "its group lets nobody in"
+    for target, why in [(addresses[0], f"leads to the internet gateway, as {addresses[0]}"), (addresses[1], "has no route for it"),
+                        (addresses[2], "no ingress rule of"), (interfaces[3]["NetworkInterfaceId"], "it has no public address")]:
+        said, passes = explained(site, "192.0.2.7", f"{target}:80")
+        assert why in said and passes == (target == addresses[0]), said
     refused(ec2.detach_internet_gateway, "DependencyViolation", addresses[0], InternetGatewayId=gateway, VpcId=site.vpc)
 
     # An address that is kept takes the place of one that is not, for as long as it is there.

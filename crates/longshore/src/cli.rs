@@ -94,11 +94,11 @@ pub(crate) enum Net {
 
 #[derive(Args, Debug)]
 pub(crate) struct NetExplain {
-    /// Who connects: a task (an id or the beginning of one), or an IPv4 address
-    #[arg(long, value_name = "TASK|IP")]
+    /// Who connects: a task (an id or the beginning of one), an interface, or an IPv4 address
+    #[arg(long, value_name = "TASK|ENI|IP")]
     pub(crate) from: String,
     /// To whom, and to which port; none for protocols without
-    #[arg(long, value_name = "TASK|IP[:PORT]")]
+    #[arg(long, value_name = "TASK|ENI|IP[:PORT]")]
     pub(crate) to: String,
     /// tcp, udp, icmp (what ping sends), or a protocol's number
     #[arg(long, value_name = "PROTOCOL", default_value = "tcp")]

@@ -123,13 +123,21 @@ pub(crate) fn id(task: &ecs::Task) -> &str {
     id_of(task.task_arn.as_deref().unwrap_or_default())
 }
 
-/// The address of a task's own interface, or the ports that it has on the host.
-pub(crate) fn address(task: &ecs::Task) -> Option<String> {
+/// The id of a task's own interface.
+pub(crate) fn interface(task: &ecs::Task) -> Option<String> {
+    detail(task, "networkInterfaceId")
+}
+
+fn detail(task: &ecs::Task, name: &str) -> Option<String> {
     let attachments = task.attachments.iter().flatten();
     let mut details = attachments.flat_map(|attachment| attachment.details.iter().flatten());
-    let own = details.find(|detail| detail.name.as_deref() == Some("privateIPv4Address"));
-    if let Some(own) = own {
-        return own.value.clone();
+    details.find(|detail| detail.name.as_deref() == Some(name))?.value.clone()
+}
+
+/// The address of a task's own interface, or the ports that it has on the host.
+pub(crate) fn address(task: &ecs::Task) -> Option<String> {
+    if let Some(own) = detail(task, "privateIPv4Address") {
+        return Some(own);
     }
     let containers = task.containers.iter().flatten();
     let bindings = containers.flat_map(|container| container.network_bindings.iter().flatten());

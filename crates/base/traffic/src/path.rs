@@ -27,6 +27,7 @@ pub enum Step {
     },
     /// The network ACL of an interface's subnet, where the packet crosses the subnet's border.
     Acl {
+        interface: Interface,
         /// None: the subnet's own is not known, and nothing passes.
         acl: Option<NetworkAclId>,
         direction: Direction,
@@ -75,6 +76,19 @@ impl Step {
 }
 
 impl Way {
+    /// The address that a packet has outside the VPC.
+    pub fn public(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Internet { public } | Self::Nat { public, .. } => Some(*public),
+            Self::Interface(_)
+            | Self::Nobody
+            | Self::NoPublicAddress
+            | Self::NatWithoutWay { .. }
+            | Self::Blackhole
+            | Self::NoRoute => None,
+        }
+    }
+
     /// Whether the packet gets anywhere.
     pub fn leads(&self) -> bool {
         match self {
@@ -228,6 +242,7 @@ impl Feed {
         let acl = subnet.and_then(|subnet| self.acl_of(subnet));
         let entry = acl.and_then(|acl| acl.judge(direction, packet));
         Some(Step::Acl {
+            interface: interface.clone(),
             acl: acl.map(|acl| acl.id.clone()),
             direction,
             entry: entry.map(|entry| entry.number),

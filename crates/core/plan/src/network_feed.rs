@@ -3,15 +3,18 @@
 //! Nothing is told that is not so now: a route whose target is gone leads nowhere, and a gateway that has failed is
 //! not there.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use longshore_types::VpcId;
-use model::Key;
 use model::network::{
     AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
 };
+use model::vpc::{Interface, InterfaceId, region_account};
+use model::{Key, View};
 use traffic::Traffic;
-use traffic::feed::{self, Item, Target, Vni};
+use traffic::feed::{self, Item, Place, Target, Vni};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -60,6 +63,29 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
         })
     }));
     items
+}
+
+/// Interfaces in VPCs with addresses of their own, by VPC: from the first of `vpc` on, or all.
+pub fn apart<'v>(view: &'v View, vpc: Option<&VpcId>) -> impl Iterator<Item = &'v Arc<Interface>> {
+    let first = vpc
+        .cloned()
+        .unwrap_or_else(|| "vpc-00000000".parse().expect("no id of a VPC comes before this one"));
+    let first = InterfaceId { vpc: Some(first), address: Ipv4Addr::UNSPECIFIED };
+    view.interfaces.from(region_account(), first)
+}
+
+/// One interface as hosts are told of it. `vpc` is its VPC's id as they know it.
+pub fn interface(view: &View, row: &Interface, vpc: &VpcId, place: Place) -> feed::Interface {
+    feed::Interface {
+        id: row.eni.clone(),
+        vpc: vpc.clone(),
+        subnet: row.subnet.clone(),
+        address: row.address,
+        groups: row.security_groups.clone(),
+        public: view.public_address_of(row),
+        place,
+        is_balancers: row.is_balancers(),
+    }
 }
 
 fn of_table(network: &Network<'_>, table: &RouteTable) -> feed::RouteTable {
@@ -111,7 +137,7 @@ fn of_entry(entry: &AclEntry) -> Option<feed::AclEntry> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use longshore_types::{AccountId, Cidr, PrefixListId, RegionName};
     use model::network::{
         AddressFamily, InternetGateway, PrefixEntry, PrefixList, Route, RouteDestination,
@@ -122,12 +148,12 @@ mod tests {
 
     use super::*;
 
-    fn account() -> AccountId {
+    pub(crate) fn account() -> AccountId {
         "111111111111".parse().unwrap()
     }
 
     /// A view with a VPC of its own beside the default one, of the same shape.
-    fn view() -> (View, VpcId) {
+    pub(crate) fn view() -> (View, VpcId) {
         let mut view = View::default();
         let block = "172.31.0.0/16".parse().unwrap();
         let plan = AddressPlan { block, bridge: None, seed: 7 };

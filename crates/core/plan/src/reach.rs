@@ -1,21 +1,53 @@
-//! Whether a connection between two addresses is let through, and by which rule of which group: what the
-//! hosts' filters do with its first packet, said from rows.
+//! Whether a connection between two ends is let through, and by what: what the hosts do with its first packet, said
+//! from rows.
 //!
-//! The judgement itself is [`traffic::judge`], from the same groups that the filters are compiled from.
+//! In a VPC with addresses of its own the way is [`Feed::path_from`], from the same copy that hosts are told and compile
+//! routes and filters from; in the default VPC, whose way out is the host's, the groups of both ends are asked.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use longshore_types::{AccountId, SecurityGroupId, SecurityGroupRuleId};
+use longshore_types::{
+    AccountId, NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId, VpcId,
+};
+use model::network::Network;
 use model::vpc::{Interface, InterfaceId, region_account};
-use model::{View, WholeGroup};
-use traffic::{Direction, Packet, judge};
+use model::{Key, View, WholeGroup, view::Index};
+use traffic::feed::{Feed, Place};
+use traffic::path::{self, Groups, Way};
+use traffic::{Content, Direction, Packet, judge};
 
-/// One place on the way where the packet is judged.
+use crate::network_feed;
+
+/// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    pub interface: Interface,
-    pub direction: Direction,
-    pub outcome: Outcome,
+pub enum End {
+    /// An interface of the account.
+    Interface(Arc<Interface>),
+    /// What is no interface of the account.
+    Address(Ipv4Addr),
+}
+
+/// One place on the way, and what becomes of the packet there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The groups of an interface.
+    Groups { interface: Arc<Interface>, direction: Direction, outcome: Outcome },
+    /// The network ACL of an interface's subnet.
+    Acl {
+        interface: Arc<Interface>,
+        acl: Option<NetworkAclId>,
+        direction: Direction,
+        /// The number of the entry that fits; none fits: it is dropped.
+        entry: Option<u16>,
+        passes: bool,
+    },
+    /// Where an interface's packets are led.
+    Route { from: Arc<Interface>, table: Option<RouteTableId>, way: Way },
+    /// Where the answers of an interface that is reached from outside are led.
+    Back { from: Arc<Interface>, table: Option<RouteTableId>, way: Way },
+    /// The interface has no address by which anybody outside its VPC knows it.
+    NoPublicAddress(Arc<Interface>),
 }
 
 /// What an interface's groups make of the packet.
@@ -29,145 +61,424 @@ pub enum Outcome {
 
 impl Step {
     pub fn passes(&self) -> bool {
-        match self.outcome {
-            Outcome::Passes { .. } => true,
-            Outcome::Dropped { .. } => false,
+        match self {
+            Self::Groups { outcome: Outcome::Passes { .. }, .. } => true,
+            Self::Groups { outcome: Outcome::Dropped { .. }, .. } | Self::NoPublicAddress(_) => {
+                false
+            }
+            Self::Acl { passes, .. } => *passes,
+            Self::Route { way, .. } => way.leads(),
+            Self::Back { way, .. } => matches!(way, Way::Internet { .. }),
         }
     }
 }
 
-/// Where the packet is judged, in the order of its way: by the groups of its sender's interface and of its
-/// receiver's, as far as these are interfaces of the account. The rest of the world has no groups.
-pub fn explain(view: &View, account: AccountId, packet: &Packet) -> Vec<Step> {
-    let ends = [(packet.source, Direction::Out), (packet.destination, Direction::In)];
-    ends.into_iter()
-        .filter_map(|(address, direction)| {
-            let interface = interface_at(view, account, address)?;
-            Some(step(view, account, interface, direction, packet))
-        })
-        .collect()
+impl End {
+    pub fn interface(&self) -> Option<&Arc<Interface>> {
+        match self {
+            Self::Interface(interface) => Some(interface),
+            Self::Address(_) => None,
+        }
+    }
 }
 
-/// The account's interface at an address.
-pub fn interface_at(view: &View, account: AccountId, address: Ipv4Addr) -> Option<&Interface> {
-    let row = view.interfaces.get(region_account(), &InterfaceId::shared(address))?;
-    (row.owner.account == account).then_some(row)
+/// The account's interfaces at an address, private or public: several VPCs may have the same.
+pub fn interfaces_at(view: &View, account: AccountId, address: Ipv4Addr) -> Vec<Arc<Interface>> {
+    let vpcs = view.vpcs.iter().filter(|row| row.account == account);
+    let apart = vpcs.map(|row| InterfaceId { vpc: Some(row.id.clone()), address });
+    let private = apart.chain([InterfaceId::shared(address)]);
+    let mut ids: Vec<InterfaceId> = private.collect();
+    for key in view.members(&Index::PublicAddress(address)) {
+        if let Key::Interface(_, id) = key {
+            ids.push(id.clone());
+        }
+        if let Key::ElasticAddress(owner, id) = key {
+            let row = view.elastic_addresses.get(*owner, id);
+            let its = row.and_then(|row| row.association.as_ref());
+            ids.extend(
+                its.map(|it| InterfaceId { vpc: Some(it.vpc.clone()), address: it.private }),
+            );
+        }
+    }
+    let rows = ids.iter().filter_map(|id| view.interfaces.get(region_account(), id));
+    rows.filter(|row| row.owner.account == account).cloned().collect()
 }
 
-fn step(
+/// The way of the packet that opens a connection, up to where it is dropped; empty if neither end is the account's.
+pub fn explain(
     view: &View,
+    region: &RegionName,
     account: AccountId,
-    interface: &Interface,
-    direction: Direction,
-    packet: &Packet,
-) -> Step {
-    let wholes: Vec<WholeGroup> = interface
-        .security_groups
-        .iter()
-        .filter_map(|group| view.security_group(account, group))
-        .collect();
-    let compiled: Vec<traffic::SecurityGroup> = wholes.iter().map(WholeGroup::compile).collect();
-    let is_member = |group: &SecurityGroupId, address: Ipv4Addr| {
-        interface_at(view, account, address).is_some_and(|it| it.security_groups.contains(group))
+    [from, to]: [&End; 2],
+    content: Content,
+) -> Vec<Step> {
+    let asked = Asked { view, network: Network::new(view, account, region), account };
+    let mut steps = Vec::new();
+    let source = match from {
+        End::Address(address) => *address,
+        End::Interface(from) => match asked.leave(from, to, content, &mut steps) {
+            Some(source) => source,
+            None => return steps,
+        },
     };
-    let admitted = judge(&compiled, direction, packet, &is_member);
-    let outcome = admitted.and_then(|admitted| {
-        let whole = wholes.iter().find(|whole| whole.group.id == admitted.group.id)?;
-        let rule = whole.compiled_rule(direction == Direction::Out, admitted.rule)?;
-        Some(Outcome::Passes { group: whole.group.id.clone(), rule: rule.id.clone() })
-    });
-    let dropped = || Outcome::Dropped { groups: interface.security_groups.clone() };
-    Step { interface: interface.clone(), direction, outcome: outcome.unwrap_or_else(dropped) }
+    if let End::Interface(to) = to {
+        let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
+        if !(is_inside && to.is_apart) {
+            asked.arrive(source, to, content, &mut steps);
+        }
+    }
+    steps
+}
+
+fn is_one_vpc(one: &Interface, other: &Interface) -> bool {
+    one.is_apart == other.is_apart && (!one.is_apart || one.vpc == other.vpc)
+}
+
+struct Asked<'v> {
+    view: &'v View,
+    network: Network<'v>,
+    account: AccountId,
+}
+
+impl Asked<'_> {
+    /// Leads the packet out of its sender's VPC, or all the way if the other end is in it. Answers its source then, if it
+    /// is not dropped.
+    fn leave(
+        &self,
+        from: &Arc<Interface>,
+        to: &End,
+        content: Content,
+        steps: &mut Vec<Step>,
+    ) -> Option<Ipv4Addr> {
+        let destination = match to {
+            End::Address(address) => *address,
+            End::Interface(to) if is_one_vpc(from, to) => to.address,
+            End::Interface(to) => {
+                let public = self.public_of(to);
+                if public.is_none() {
+                    steps.push(Step::NoPublicAddress(to.clone()));
+                }
+                public?
+            }
+        };
+        let packet = Packet { source: from.address, destination, content };
+        if !from.is_apart {
+            steps.push(self.groups(from, Direction::Out, &packet));
+            return steps.iter().all(Step::passes).then_some(from.address);
+        }
+        let (feed, groups) = self.vpc(&from.vpc);
+        let sender = network_feed::interface(self.view, from, &from.vpc, Place::Here);
+        let path = feed.path_from(&groups, &sender, &packet);
+        steps.extend(path.into_iter().map(|step| self.step(step, from)));
+        let leaves = |step: &Step| {
+            let Step::Route { way, .. } = step else { return None };
+            way.public()
+        };
+        let passes = steps.iter().all(Step::passes);
+        passes.then(|| steps.iter().find_map(leaves).unwrap_or(from.address))
+    }
+
+    /// Leads a packet from outside its VPC to an interface.
+    fn arrive(
+        &self,
+        source: Ipv4Addr,
+        to: &Arc<Interface>,
+        content: Content,
+        steps: &mut Vec<Step>,
+    ) {
+        let packet = Packet { source, destination: to.address, content };
+        if !to.is_apart {
+            steps.push(self.groups(to, Direction::In, &packet));
+            return;
+        }
+        if self.public_of(to).is_none() {
+            steps.push(Step::NoPublicAddress(to.clone()));
+            return;
+        }
+        let (feed, groups) = self.vpc(&to.vpc);
+        let receiver = network_feed::interface(self.view, to, &to.vpc, Place::Here);
+        let path = feed.path_to(&groups, &receiver, &packet);
+        steps.extend(path.into_iter().map(|step| self.step(step, to)));
+        if steps.iter().all(Step::passes) {
+            let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
+            let way = feed.way_out(&receiver, source);
+            steps.push(Step::Back { from: to.clone(), table, way });
+        }
+    }
+
+    /// In the default VPC an interface is known outside by its own address.
+    fn public_of(&self, to: &Interface) -> Option<Ipv4Addr> {
+        if to.is_apart { self.view.public_address_of(to) } else { Some(to.address) }
+    }
+
+    /// What hosts are told of a VPC, and the groups of its interfaces.
+    fn vpc(&self, id: &VpcId) -> (Feed, Groups) {
+        let mut feed = Feed::default();
+        network_feed::items_of(&self.network, id).into_iter().for_each(|item| feed.put(item));
+        let mut groups = Groups::new();
+        for row in network_feed::apart(self.view, Some(id)).take_while(|row| row.vpc == *id) {
+            // Others have no host, and nobody answers there.
+            if row.task().is_some() || row.is_balancers() {
+                let told = network_feed::interface(self.view, row, id, Place::Here);
+                feed.put(traffic::feed::Item::Interface(told));
+            }
+            for group in &row.security_groups {
+                if let Some(whole) = self.view.security_group(self.account, group) {
+                    groups.insert(group.clone(), whole.compile());
+                }
+            }
+        }
+        (feed, groups)
+    }
+
+    /// A step of a path that begins or ends at `near`.
+    fn step(&self, step: path::Step, near: &Arc<Interface>) -> Step {
+        match step {
+            path::Step::Groups { interface, direction, admitted } => {
+                let id =
+                    InterfaceId { vpc: Some(interface.vpc.clone()), address: interface.address };
+                let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
+                let rule = admitted.and_then(|(group, place)| self.rule(group, direction, place));
+                let dropped = || Outcome::Dropped { groups: interface.groups.clone() };
+                let outcome = rule.unwrap_or_else(dropped);
+                Step::Groups { interface: row.clone(), direction, outcome }
+            }
+            path::Step::Acl { interface, acl, direction, entry, passes } => {
+                let id = InterfaceId { vpc: Some(interface.vpc), address: interface.address };
+                let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
+                Step::Acl { interface: row.clone(), acl, direction, entry, passes }
+            }
+            path::Step::Route { table, way } => Step::Route { from: near.clone(), table, way },
+        }
+    }
+
+    fn rule(&self, group: SecurityGroupId, direction: Direction, place: usize) -> Option<Outcome> {
+        let whole = self.view.security_group(self.account, &group)?;
+        let rule = whole.compiled_rule(direction == Direction::Out, place)?.id.clone();
+        Some(Outcome::Passes { group, rule })
+    }
+
+    /// What the groups of an interface of the default VPC make of a packet.
+    fn groups(&self, interface: &Arc<Interface>, direction: Direction, packet: &Packet) -> Step {
+        let groups = interface.security_groups.iter();
+        let wholes: Vec<WholeGroup> =
+            groups.filter_map(|group| self.view.security_group(self.account, group)).collect();
+        let compiled: Vec<_> = wholes.iter().map(WholeGroup::compile).collect();
+        let is_member = |group: &SecurityGroupId, address: Ipv4Addr| {
+            let row = self.view.interfaces.get(region_account(), &InterfaceId::shared(address));
+            let row = row.filter(|row| row.owner.account == self.account);
+            row.is_some_and(|row| row.security_groups.contains(group))
+        };
+        let admitted = judge(&compiled, direction, packet, &is_member);
+        let admitted = admitted.map(|it| (it.group.id.clone(), it.rule));
+        let rule = admitted.and_then(|(group, place)| self.rule(group, direction, place));
+        let dropped = || Outcome::Dropped { groups: interface.security_groups.clone() };
+        Step::Groups {
+            interface: interface.clone(),
+            direction,
+            outcome: rule.unwrap_or_else(dropped),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::{Timestamp, Uuid};
-    use model::vpc::{AddressPlan, InterfaceUser};
+    use longshore_types::{Scope, Timestamp, Uuid};
+    use model::network::{InternetGateway, Route, RouteTable, RouteTarget};
+    use model::vpc::{AddressPlan, AddressPlanId, InterfaceUser};
     use model::{Row, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Seq};
-    use traffic::Content;
 
     use super::*;
+    use crate::network_feed::tests;
 
     struct World {
         view: View,
         account: AccountId,
+        /// A VPC with addresses of its own, 10.0.0.0/16: its subnet 0 by the main table, subnet 1 by one without routes.
+        vpc: VpcId,
+        region: RegionName,
+        default: SecurityGroup,
         seq: u64,
     }
 
     impl World {
+        fn new() -> Self {
+            let (view, vpc) = tests::view();
+            let account = tests::account();
+            let plan: &AddressPlan =
+                view.address_plans.get(region_account(), &AddressPlanId).unwrap();
+            let default = plan.default_group(account).group;
+            let region = "us-east-1".parse().unwrap();
+            Self { account, vpc, region, default, seq: 100, view }
+        }
+
         fn put(&mut self, row: impl Into<Row>) {
             self.seq += 1;
             self.view.put(Seq(self.seq), &row.into());
         }
 
-        fn interface(&mut self, last: u8, groups: &[&SecurityGroupId]) -> Ipv4Addr {
-            let address = Ipv4Addr::new(172, 31, 0, last);
-            self.put(Interface {
+        fn interface(&mut self, address: &str, groups: &[&SecurityGroupId]) -> Interface {
+            let address: Ipv4Addr = address.parse().unwrap();
+            let [first, _, third, last] = address.octets();
+            let is_apart = first == 10;
+            let vpc = if is_apart { self.vpc.clone() } else { "vpc-12345678".parse().unwrap() };
+            let row = Interface {
                 address,
-                eni: format!("eni-000000{last:02x}").parse().unwrap(),
-                owner: longshore_types::Scope {
-                    region: "us-east-1".parse().unwrap(),
-                    account: self.account,
-                },
+                eni: format!("eni-{first:02x}00{third:02x}{last:02x}").parse().unwrap(),
+                owner: Scope { region: self.region.clone(), account: self.account },
                 user: InterfaceUser::Task {
                     cluster: "demo".parse().unwrap(),
                     task: format!("{last:032x}").parse().unwrap(),
                     attachment: Uuid::from_random([last; 16]),
                 },
-                vpc: "vpc-12345678".parse().unwrap(),
-                subnet: "subnet-12345678".parse().unwrap(),
+                vpc,
+                subnet: format!("subnet-0000000{third}").parse().unwrap(),
                 security_groups: groups.iter().map(|group| (*group).clone()).collect(),
                 zone: "us-east-1a".to_owned(),
                 mac: String::new(),
                 assign_public_ip: false,
                 created_at: Timestamp(0),
-                is_apart: false,
+                is_apart,
                 public: None,
-            });
-            address
+            };
+            self.put(row.clone());
+            row
         }
+
+        /// A group of the own VPC or the default one, with a rule that lets a peer's packets to port 80 in.
+        fn web(&mut self, id: &str, peer: RulePeer) -> SecurityGroupId {
+            let web: SecurityGroupId = id.parse().unwrap();
+            let name = "web".to_owned();
+            self.put(SecurityGroup { id: web.clone(), name, ..self.default.clone() });
+            let rules = [(false, RulePeer::Ipv6("::/0".to_owned()), 1), (false, peer, 2)];
+            for (is_egress, peer, number) in rules {
+                let rule: SecurityGroupRuleId =
+                    format!("sgr-000{}{number:02x}", &id[8..]).parse().unwrap();
+                self.put(SecurityGroupRule {
+                    account: self.account,
+                    id: rule,
+                    group: web.clone(),
+                    is_egress,
+                    matches: RuleMatch { protocol: Some(6), ports: Some((80, 80)), peer },
+                    description: None,
+                });
+            }
+            web
+        }
+
+        /// Lets members of a group send to everybody.
+        fn let_out(&mut self, group: &SecurityGroupId) {
+            let anywhere = RulePeer::Ipv4("0.0.0.0/0".parse().unwrap());
+            self.put(SecurityGroupRule {
+                account: self.account,
+                id: format!("sgr-0f{}", &group.as_str()[5..]).parse().unwrap(),
+                group: group.clone(),
+                is_egress: true,
+                matches: RuleMatch { protocol: None, ports: None, peer: anywhere },
+                description: None,
+            });
+        }
+
+        fn asked(&self, from: &End, to: &End, port: u16) -> Vec<Step> {
+            let content = Content::Tcp(port);
+            explain(&self.view, &self.region, self.account, [from, to], content)
+        }
+    }
+
+    fn end(row: &Interface) -> End {
+        End::Interface(Arc::new(row.clone()))
+    }
+
+    fn outside() -> End {
+        End::Address(Ipv4Addr::new(1, 1, 1, 1))
+    }
+
+    fn outcome(step: &Step) -> &Outcome {
+        let Step::Groups { outcome, .. } = step else { panic!("no groups are asked: {step:?}") };
+        outcome
     }
 
     #[test]
     fn a_connection_is_judged_at_both_ends_and_the_rule_that_lets_it_pass_is_named() {
-        let account: AccountId = "000000000000".parse().unwrap();
-        let mut world = World { view: View::default(), account, seq: 0 };
-        let block = "172.31.0.0/16".parse().unwrap();
-        let plan = AddressPlan { block, bridge: None, seed: 7 };
-        let default = plan.default_group(account).group;
-        world.put(plan);
-        let web: SecurityGroupId = "sg-00000001".parse().unwrap();
-        world.put(SecurityGroup { id: web.clone(), name: "web".to_owned(), ..default.clone() });
-        let admits: SecurityGroupRuleId = "sgr-00000002".parse().unwrap();
-        let six = RulePeer::Ipv6("::/0".to_owned());
-        let peers = [("sgr-00000001", six), ("sgr-00000002", RulePeer::Group(default.id.clone()))];
-        for (id, peer) in peers {
-            world.put(SecurityGroupRule {
-                account,
-                id: id.parse().unwrap(),
-                group: web.clone(),
-                is_egress: false,
-                matches: RuleMatch { protocol: Some(6), ports: Some((80, 80)), peer },
-                description: None,
-            });
-        }
-        let client = world.interface(10, &[&default.id]);
-        let server = world.interface(11, &[&web]);
-        let packet =
-            |source, destination, port| Packet { source, destination, content: Content::Tcp(port) };
-        let there = explain(&world.view, account, &packet(client, server, 80));
+        let mut world = World::new();
+        let default = world.default.id.clone();
+        let web = world.web("sg-00000001", RulePeer::Group(default.clone()));
+        let [client, server] =
+            [world.interface("172.31.0.10", &[&default]), world.interface("172.31.0.11", &[&web])]
+                .map(|row| end(&row));
+        let there = world.asked(&client, &server, 80);
         assert_eq!(there.len(), 2);
         assert!(there.iter().all(Step::passes));
-        assert_eq!(there[1].outcome, Outcome::Passes { group: web.clone(), rule: admits });
-        let other = explain(&world.view, account, &packet(client, server, 81));
-        assert_eq!(other[1].outcome, Outcome::Dropped { groups: vec![web.clone()] });
-        let back = explain(&world.view, account, &packet(server, client, 80));
-        assert_eq!(back[0].outcome, Outcome::Dropped { groups: vec![web] }, "no rule lets it out");
-        let outside = explain(&world.view, account, &packet(client, Ipv4Addr::new(1, 1, 1, 1), 80));
-        assert_eq!(outside.len(), 1, "the outside has no groups");
-        let others =
-            explain(&world.view, "111111111111".parse().unwrap(), &packet(client, server, 80));
-        assert_eq!(others, [], "nobody else's interfaces are told of");
+        let admits = "sgr-00000102".parse().unwrap();
+        assert_eq!(*outcome(&there[1]), Outcome::Passes { group: web.clone(), rule: admits });
+        let other = world.asked(&client, &server, 81);
+        assert_eq!(*outcome(&other[1]), Outcome::Dropped { groups: vec![web.clone()] });
+        let back = world.asked(&server, &client, 80);
+        let dropped = Outcome::Dropped { groups: vec![web] };
+        assert_eq!(*outcome(&back[0]), dropped, "no rule lets it out");
+        assert_eq!(back.len(), 1, "nothing is asked of what was dropped");
+        assert_eq!(world.asked(&client, &outside(), 80).len(), 1, "the outside has no groups");
+        assert_eq!(world.asked(&outside(), &outside(), 80), []);
+    }
+
+    #[test]
+    fn in_a_vpc_of_its_own_routes_and_acls_are_asked_too() {
+        let mut world = World::new();
+        let ten = RulePeer::Ipv4("10.0.0.0/8".parse().unwrap());
+        let web = world.web("sg-00000001", ten);
+        world.let_out(&web);
+        let near = world.interface("10.0.0.10", &[&web]);
+        let far = world.interface("10.0.1.10", &[&web]);
+        let path = world.asked(&end(&near), &end(&far), 80);
+        assert!(path.iter().all(Step::passes), "{path:?}");
+        assert_eq!(path.len(), 5, "groups, ACL, the local route, ACL, groups: {path:?}");
+        let denied = world.asked(&end(&near), &end(&far), 81);
+        assert_eq!(
+            *outcome(denied.last().unwrap()),
+            Outcome::Dropped { groups: vec![web.clone()] }
+        );
+        // The main table's gateway is not there, and the other has no routes.
+        let out = world.asked(&end(&near), &outside(), 443);
+        assert!(matches!(out.last().unwrap(), Step::Route { way: Way::Blackhole, .. }), "{out:?}");
+        let out = world.asked(&end(&far), &outside(), 443);
+        assert!(matches!(out.last().unwrap(), Step::Route { way: Way::NoRoute, .. }), "{out:?}");
+        let nobody = End::Address(Ipv4Addr::new(10, 0, 0, 99));
+        let out = world.asked(&end(&near), &nobody, 443);
+        assert!(matches!(out.last().unwrap(), Step::Route { way: Way::Nobody, .. }), "{out:?}");
+    }
+
+    #[test]
+    fn who_has_a_public_address_is_reached_from_outside_if_its_answers_find_back() {
+        let mut world = World::new();
+        let web = world.web("sg-00000001", RulePeer::Ipv4("0.0.0.0/0".parse().unwrap()));
+        let mut row = world.interface("10.0.0.10", &[&web]);
+        let hidden = world.asked(&outside(), &end(&row), 80);
+        assert!(matches!(hidden.as_slice(), [Step::NoPublicAddress(_)]), "{hidden:?}");
+        row.public = Some(Ipv4Addr::new(198, 18, 0, 9));
+        world.put(row.clone());
+        let found = interfaces_at(&world.view, world.account, Ipv4Addr::new(198, 18, 0, 9));
+        assert_eq!(found, [Arc::new(row.clone())]);
+        let lost = world.asked(&outside(), &end(&row), 80);
+        assert!(matches!(lost.last().unwrap(), Step::Back { way: Way::Blackhole, .. }), "{lost:?}");
+        let gateway = InternetGateway {
+            account: world.account,
+            id: "igw-00000001".parse().unwrap(),
+            vpc: Some(world.vpc.clone()),
+        };
+        let table = world.view.route_tables.get(world.account, &"rtb-00000001".parse().unwrap());
+        let mut table = RouteTable::clone(table.unwrap());
+        table.routes = vec![Route {
+            destination: "0.0.0.0/0".parse::<longshore_types::Cidr>().unwrap().into(),
+            target: RouteTarget::InternetGateway(gateway.id.clone()),
+        }];
+        world.put(gateway);
+        world.put(table);
+        let path = world.asked(&outside(), &end(&row), 80);
+        assert!(path.iter().all(Step::passes), "{path:?}");
+        assert_eq!(path.len(), 3, "ACL, groups and the way back");
+        let default = world.default.id.clone();
+        let stranger = world.interface("172.31.0.10", &[&default]);
+        let path = world.asked(&end(&stranger), &end(&row), 80);
+        assert!(path.iter().all(Step::passes) && path.len() == 4, "{path:?}");
     }
 }

@@ -24,7 +24,8 @@ struct Explained {
 struct Step {
     interface: String,
     address: String,
-    task: String,
+    /// None of a load balancer's.
+    task: Option<String>,
     way: String,
     passes: bool,
     because: String,
@@ -34,8 +35,8 @@ pub(crate) async fn explain(data: &DataDir, args: &NetExplain) -> Result<(), Err
     let client = connect(data)?;
     let (to, port) = split_port(&args.to)?;
     let question = json!({
-        "from": address(&client, &args.from).await?,
-        "to": address(&client, to).await?,
+        "from": end(&client, &args.from).await?,
+        "to": end(&client, to).await?,
         "protocol": args.protocol,
         "port": port,
     });
@@ -57,26 +58,28 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     }
 }
 
-async fn address(client: &Client, text: &str) -> Result<String, Error> {
-    if text.parse::<Ipv4Addr>().is_ok() {
+/// An address or an interface's id as it is; a task's interface.
+async fn end(client: &Client, text: &str) -> Result<String, Error> {
+    if text.parse::<Ipv4Addr>().is_ok() || text.starts_with("eni-") {
         return Ok(text.to_owned());
     }
     let task = tasks::find(client, text).await?;
-    let no_address = || {
+    let none = || {
         Error::message(format!(
-            "task {} has no address of its own: only awsvpc tasks have",
+            "task {} has no interface of its own: only awsvpc tasks have",
             tasks::id(&task)
         ))
     };
-    tasks::address(&task).ok_or_else(no_address)
+    tasks::interface(&task).ok_or_else(none)
 }
 
 fn page(explained: &Explained) -> String {
     let mut page = String::new();
     for step in &explained.steps {
         let word = if step.passes { "passes" } else { "dropped" };
-        let Step { way, interface, address, task, because, .. } = step;
-        page += &format!("{word} {way} of {interface} ({address}, task {task}): {because}\n");
+        let Step { way, interface, address, because, .. } = step;
+        let task = step.task.as_ref().map(|task| format!(", task {task}")).unwrap_or_default();
+        page += &format!("{word} {way} of {interface} ({address}{task}): {because}\n");
     }
     for note in &explained.notes {
         page += &format!("note: {note}\n");

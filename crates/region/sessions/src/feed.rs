@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
 use model::instance::{Instance, InstanceStatus, UNDERLAY_ATTRIBUTE};
 use model::network::Network;
-use model::vpc::{AddressPlanId, InterfaceId, region_account};
+use model::vpc::{AddressPlanId, region_account};
 use model::{View, vpc};
 use plan::network_feed;
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
@@ -142,41 +141,22 @@ fn own_vpc(
     places: &Places,
 ) -> impl Iterator<Item = Item> {
     let items = network_feed::items_of(&Network::new(view, account, region), vpc);
-    let interfaces = apart(view, Some(vpc)).take_while(|row| row.vpc == *vpc);
+    let interfaces = network_feed::apart(view, Some(vpc)).take_while(|row| row.vpc == *vpc);
     let interfaces: Vec<Item> = interfaces
         .filter_map(|row| Some(Item::Interface(interface(view, row, vpc, places)?)))
         .collect();
     items.into_iter().chain(interfaces)
 }
 
-/// Interfaces in VPCs with addresses of their own, by VPC: from the first of `vpc` on, or all.
-fn apart<'v>(view: &'v View, vpc: Option<&VpcId>) -> impl Iterator<Item = &'v Arc<vpc::Interface>> {
-    let first = vpc
-        .cloned()
-        .unwrap_or_else(|| "vpc-00000000".parse().expect("no id of a VPC comes before this one"));
-    let first = InterfaceId { vpc: Some(first), address: Ipv4Addr::UNSPECIFIED };
-    view.interfaces.from(region_account(), first)
-}
-
 /// The instances whose hosts are told of VPCs with addresses of their own.
 pub(crate) fn instances_in_own_vpcs(view: &View) -> BTreeSet<InstanceId> {
-    let tasks = apart(view, None)
+    let tasks = network_feed::apart(view, None)
         .filter_map(|row| view.tasks.get(row.owner.account, &row.task()?)?.instance);
     tasks.collect()
 }
 
 fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) -> Option<Interface> {
-    let place = places.of(view, row)?;
-    Some(Interface {
-        id: row.eni.clone(),
-        vpc: vpc.clone(),
-        subnet: row.subnet.clone(),
-        address: row.address,
-        groups: row.security_groups.clone(),
-        public: view.public_address_of(row),
-        place,
-        is_balancers: row.is_balancers(),
-    })
+    Some(network_feed::interface(view, row, vpc, places.of(view, row)?))
 }
 
 #[cfg(test)]

@@ -1,51 +1,103 @@
-//! What `longshore net explain` asks: whether a connection is let through, and by which rule.
+//! What `longshore net explain` asks: whether a connection is let through, and what decides that.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::{Control, Permission};
+use longshore_types::{EniId, RouteTableId};
 use model::View;
-use plan::reach::{self, Outcome, Step};
+use model::network::Network;
+use model::vpc::Interface;
+use plan::reach::{self, End, Outcome, Step};
 use serde_json::{Value, json};
-use traffic::{Content, Direction, Packet};
+use traffic::path::Way;
+use traffic::{Content, Direction};
 
 use crate::errors::Refusal;
 use crate::groups::rule_in_words;
+use crate::interfaces;
 
-/// Answers `{"from": IP, "to": IP, "protocol": "tcp", "port": 80}` for who may describe security groups.
+/// Answers `{"from": WHO, "to": WHO, "protocol": "tcp", "port": 80}` for who may describe security groups. Who: an
+/// interface's id, or an IPv4 address, which is looked for in the VPC of the other end first.
 pub fn explain(control: &Control, caller: &Caller, body: &[u8]) -> Result<Value, ApiError> {
     let permission = Permission::to("ec2:DescribeSecurityGroupRules").on("*");
     let permission = permission.and(Permission::to("ec2:DescribeNetworkInterfaces").on("*"));
     let view = control.read(caller, &permission)?;
     let asked: Value = serde_json::from_slice(body)
         .map_err(|error| Refusal::Value(format!("The question is no JSON: {error}")))?;
-    let packet = packet(&asked)?;
-    let account = caller.account;
-    let steps = reach::explain(&view, account, &packet);
-    if steps.is_empty() {
-        return Err(Refusal::Value(format!(
-            "Neither {} nor {} is the address of an interface of this account.",
-            packet.source, packet.destination
-        ))
-        .into());
-    }
+    let content = content(&asked)?;
+    let region = &control.config.region;
+    let network = Network::new(&view, caller.account, region);
+    let [from, to] = ends(&network, &asked)?;
+    let steps = reach::explain(&view, region, caller.account, [&from, &to], content);
     let passes = steps.iter().all(Step::passes);
     let said: Vec<Value> = steps.iter().map(|step| in_words(&view, caller, step)).collect();
-    Ok(json!({ "passes": passes, "steps": said, "notes": notes(&view, caller, &packet) }))
+    Ok(json!({ "passes": passes, "steps": said, "notes": notes(&steps, [&from, &to]) }))
 }
 
-fn packet(asked: &Value) -> Result<Packet, Refusal> {
-    let address = |member: &str| {
-        let text = asked[member].as_str().unwrap_or_default();
-        let parsed = text.parse::<Ipv4Addr>();
-        parsed.map_err(|_| Refusal::Value(format!("'{text}' is no IPv4 address.")))
+/// The two ends that a question names.
+fn ends(network: &Network<'_>, asked: &Value) -> Result<[End; 2], Refusal> {
+    let [from, to] = ["from", "to"].map(|member| asked[member].as_str().unwrap_or_default());
+    let [mut a, mut b] = [candidates(network, from)?, candidates(network, to)?];
+    // An address that several VPCs have is that of the VPC in which the other end is.
+    let narrow = |these: &mut Vec<Arc<Interface>>, others: &[Arc<Interface>]| {
+        let is_beside = |it: &Arc<Interface>| others.iter().any(|other| other.vpc == it.vpc);
+        if these.len() > 1 && these.iter().any(is_beside) {
+            these.retain(is_beside);
+        }
     };
+    narrow(&mut a, &b);
+    narrow(&mut b, &a);
+    // An address in a VPC means that VPC's to who is in it, also where another's interface has the same.
+    if let ([from], [to_]) = (a.as_slice(), b.as_slice())
+        && from.is_apart
+        && from.vpc != to_.vpc
+        && let Ok(address) = to.parse::<Ipv4Addr>()
+        && network.vpc(&from.vpc).is_some_and(|vpc| vpc.blocks().any(|it| it.contains(address)))
+    {
+        b.clear();
+    }
+    if a.is_empty() && b.is_empty() {
+        return Err(Refusal::Value(format!(
+            "Neither {from} nor {to} is the address of an interface of this account."
+        )));
+    }
+    Ok([end(from, a)?, end(to, b)?])
+}
+
+fn candidates(network: &Network<'_>, text: &str) -> Result<Vec<Arc<Interface>>, Refusal> {
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Ok(reach::interfaces_at(network.view(), network.account(), address));
+    }
+    let id: Option<EniId> = text.parse().ok();
+    let found = id.and_then(|id| interfaces::find(network, &id));
+    let unknown = || Refusal::Value(format!("'{text}' is no IPv4 address and no interface's id."));
+    found.map(|row| vec![row]).ok_or_else(unknown)
+}
+
+fn end(text: &str, found: Vec<Arc<Interface>>) -> Result<End, Refusal> {
+    match (found.as_slice(), text.parse()) {
+        ([one], _) => Ok(End::Interface(one.clone())),
+        ([], Ok(address)) => Ok(End::Address(address)),
+        (several, _) => {
+            let ids: Vec<String> =
+                several.iter().map(|it| format!("{} of {}", it.eni, it.vpc)).collect();
+            Err(Refusal::Value(format!(
+                "{text} may be {}: name the interface by its id.",
+                ids.join(" or ")
+            )))
+        }
+    }
+}
+
+fn content(asked: &Value) -> Result<Content, Refusal> {
     let port = || {
         let port = asked["port"].as_u64().and_then(|port| u16::try_from(port).ok());
         port.ok_or_else(|| Refusal::Value("A port from 0 to 65535 is needed.".to_owned()))
     };
     let protocol = asked["protocol"].as_str().unwrap_or("tcp");
-    let content = match protocol {
+    Ok(match protocol {
         "tcp" => Content::Tcp(port()?),
         "udp" => Content::Udp(port()?),
         // What ping sends.
@@ -53,20 +105,61 @@ fn packet(asked: &Value) -> Result<Packet, Refusal> {
         number => Content::Other(number.parse().map_err(|_| {
             Refusal::Value(format!("'{number}' is no protocol: it is tcp, udp, icmp or a number."))
         })?),
-    };
-    Ok(Packet { source: address("from")?, destination: address("to")?, content })
+    })
 }
 
 fn in_words(view: &View, caller: &Caller, step: &Step) -> Value {
-    let (way, what) = match step.direction {
-        Direction::Out => ("out", "egress"),
-        Direction::In => ("in", "ingress"),
+    let (interface, way, because) = match step {
+        Step::Groups { interface, direction, outcome } => {
+            (interface, Some(*direction), by_groups(view, caller, *direction, outcome))
+        }
+        Step::Acl { interface, acl, direction, entry, .. } => {
+            let what = rules_of(*direction);
+            let acl = acl.as_ref().map_or("the subnet's ACL".to_owned(), ToString::to_string);
+            let because = match entry {
+                Some(number) => format!("{what} entry {number} of {acl}"),
+                None => format!("no {what} entry of {acl} is about it"),
+            };
+            (interface, Some(*direction), because)
+        }
+        Step::Route { from, table, way } => {
+            (from, Some(Direction::Out), format!("{}{}", by_table(table.as_ref()), led(way)))
+        }
+        Step::Back { from, table, way } => {
+            let table = by_table(table.as_ref());
+            (from, Some(Direction::Out), format!("its answers: {table}{}", led(way)))
+        }
+        Step::NoPublicAddress(interface) => (
+            interface,
+            Some(Direction::In),
+            "outside its VPC nobody knows it: it has no public address".to_owned(),
+        ),
     };
+    let way = way.map(|way| if way == Direction::Out { "out" } else { "in" });
+    json!({
+        "interface": interface.eni.to_string(),
+        "address": interface.address.to_string(),
+        "task": interface.task().map(|task| task.to_string()),
+        "way": way,
+        "passes": step.passes(),
+        "because": because,
+    })
+}
+
+fn rules_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Out => "egress",
+        Direction::In => "ingress",
+    }
+}
+
+fn by_groups(view: &View, caller: &Caller, direction: Direction, outcome: &Outcome) -> String {
+    let what = rules_of(direction);
     let named = |id| match view.security_group(caller.account, id) {
         Some(whole) => format!("{id} ({})", whole.group.name),
         None => format!("{id} (which is not there)"),
     };
-    let because = match &step.outcome {
+    match outcome {
         Outcome::Passes { group, rule } => {
             let row = view.security_group_rule(caller.account, rule);
             let words = row.map(|row| rule_in_words(&row.matches)).unwrap_or_default();
@@ -76,33 +169,50 @@ fn in_words(view: &View, caller: &Caller, step: &Step) -> Value {
             let groups: Vec<String> = groups.iter().map(named).collect();
             format!("no {what} rule of {} lets it pass", groups.join(" or "))
         }
-    };
-    json!({
-        "interface": step.interface.eni.to_string(),
-        "address": step.interface.address.to_string(),
-        "task": step.interface.task().map(|task| task.to_string()),
-        "way": way,
-        "passes": step.passes(),
-        "because": because,
-    })
+    }
 }
 
-/// What is true besides the groups.
-fn notes(view: &View, caller: &Caller, packet: &Packet) -> Vec<String> {
-    let is_ours = |address: Ipv4Addr| reach::interface_at(view, caller.account, address).is_some();
+fn by_table(table: Option<&RouteTableId>) -> String {
+    table.map_or("the local route".to_owned(), |table| format!("route table {table}"))
+}
+
+/// Completes what led the packet.
+fn led(way: &Way) -> String {
+    match way {
+        Way::Interface(to) => format!(" leads to {} ({})", to.id, to.address),
+        Way::Nobody => " leads nowhere: no interface has the address".to_owned(),
+        Way::Internet { public } => format!(" leads to the internet gateway, as {public}"),
+        Way::NoPublicAddress => {
+            " leads to the internet gateway, but the interface has no public address".to_owned()
+        }
+        Way::Nat { gateway, public } => format!(" leads to {gateway}, as {public}"),
+        Way::NatWithoutWay { gateway } => {
+            format!(" leads to {gateway}, which has itself no way to the internet")
+        }
+        Way::Blackhole => " leads to something that is no more (a blackhole)".to_owned(),
+        Way::NoRoute => " has no route for it".to_owned(),
+    }
+}
+
+/// What is true besides.
+fn notes(steps: &[Step], [from, to]: [&End; 2]) -> Vec<String> {
     let mut notes = Vec::new();
-    if !is_ours(packet.source) {
+    if let End::Address(address) = from {
+        let of_default = to.interface().is_some_and(|to| !to.is_apart);
+        let host = if of_default { " The host itself reaches every task." } else { "" };
         notes.push(format!(
-            "{} is no interface of this account: no group is asked where it leaves. The host itself \
-             reaches every task.",
-            packet.source
+            "{address} is no interface of this account: no group is asked where it leaves.{host}"
         ));
     }
-    if !is_ours(packet.destination) {
+    if let End::Address(address) = to
+        && from.interface().is_some_and(|from| !from.is_apart)
+    {
         notes.push(format!(
-            "{} is no interface of this account: it is reached by way of the host, behind its address.",
-            packet.destination
+            "{address} is no interface of this account: it is reached by way of the host, behind its address."
         ));
+    }
+    if steps.iter().any(|step| matches!(step, Step::Acl { .. })) {
+        notes.push("Network ACLs know no connections: they judge the answers too, which is not looked at here.".to_owned());
     }
     notes
 }
