@@ -29,6 +29,7 @@ mod progress;
 mod pull;
 mod push;
 mod reference;
+mod shares;
 mod store;
 mod unpack;
 

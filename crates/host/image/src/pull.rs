@@ -19,18 +19,21 @@ use crate::blobs::BlobError;
 use crate::client::{Auth, ClientError, Transport, Upstream};
 use crate::config::ConfigFile;
 use crate::error::{ImageError, PullError};
-use crate::manifest::{CONFIG_BYTES_MAX, ImageManifest, Manifest, ManifestError, Platform};
+use crate::manifest::{
+    CONFIG_BYTES_MAX, Descriptor, ImageManifest, Manifest, ManifestError, Platform,
+};
 use crate::mirrors::Mirrors;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
-use crate::store::{ImageRecord, ImageStore, PulledImage, Right};
+use crate::shares::Shares;
+use crate::store::{ImageRecord, ImageStore, Lease, PulledImage, Right};
 
 /// How images are pulled.
 #[derive(Clone, Debug)]
 pub struct PullerConfig {
     pub platform: Platform,
     pub mirrors: Mirrors,
-    /// Layers fetched at the same time, over all pulls.
+    /// Layers fetched at the same time by one account from one registry.
     pub fetches_max: usize,
     /// Layers unpacked at the same time, over all pulls.
     pub unpacks_max: usize,
@@ -59,13 +62,16 @@ struct Inner {
     store: ImageStore,
     transport: Transport,
     config: PullerConfig,
-    fetches: Arc<Semaphore>,
+    /// By account and registry.
+    fetches: Shares<(Option<String>, String)>,
     unpacks: Arc<Semaphore>,
 }
 
 /// One image at one registry.
 struct Source {
     upstream: Upstream,
+    /// The account that asks.
+    owner: Option<String>,
     reference: Reference,
     /// The name as the user wrote it, for errors.
     shown: String,
@@ -75,6 +81,7 @@ impl Source {
     fn new(transport: &Transport, reference: Reference, shown: &Reference, auth: &Auth) -> Self {
         Self {
             upstream: Upstream::new(transport, &reference, auth),
+            owner: auth.owner().map(str::to_owned),
             shown: shown.to_string(),
             reference,
         }
@@ -94,11 +101,13 @@ struct Resolved {
     digest: Digest,
     manifest_digest: Digest,
     manifest: Box<ImageManifest>,
+    /// What was kept of it stays while it is pulled.
+    _kept: Vec<Lease>,
 }
 
 impl Puller {
     pub fn new(store: ImageStore, transport: Transport, config: PullerConfig) -> Self {
-        let fetches = Arc::new(Semaphore::new(config.fetches_max.max(1)));
+        let fetches = Shares::new(config.fetches_max);
         let unpacks = Arc::new(Semaphore::new(config.unpacks_max.max(1)));
         Self { inner: Arc::new(Inner { store, transport, config, fetches, unpacks }) }
     }
@@ -199,10 +208,11 @@ impl Puller {
             return Ok(image);
         }
         let resolved = self.fetch_manifests(source, digest).await?;
-        let config = self.fetch_config(source, &resolved.manifest).await?;
+        let (config, _kept) = self.fetch_config(source, &resolved.manifest).await?;
         let diff_ids = config.diff_ids().to_vec();
         let _lease = self.inner.store.hold(&diff_ids);
         let layers = resolved.manifest.layers.clone();
+        self.check_room(source, &layers, &diff_ids)?;
         progress.tell(Event::Resolved {
             digest,
             layers: layers.iter().map(|layer| (layer.digest, layer.size)).collect(),
@@ -242,14 +252,15 @@ impl Puller {
         digest: Digest,
     ) -> Result<Resolved, PullError> {
         let (mut manifest_digest, mut depth) = (digest, 0);
+        let mut kept = Vec::new();
         loop {
             let answer = source.upstream.manifest(&manifest_digest.to_string()).await;
             let (bytes, said) = answer.map_err(|error| source.failed(error))?;
-            self.keep(source, &bytes, "the manifest", manifest_digest).await?;
+            kept.push(self.keep(source, &bytes, "the manifest", manifest_digest).await?);
             let parsed = Manifest::parse(&bytes, said.as_deref());
             match parsed.map_err(|error| manifest_failed(source, error))? {
                 Manifest::Image(manifest) => {
-                    return Ok(Resolved { digest, manifest_digest, manifest });
+                    return Ok(Resolved { digest, manifest_digest, manifest, _kept: kept });
                 }
                 Manifest::Index(index) => {
                     let platform = &self.inner.config.platform;
@@ -266,20 +277,35 @@ impl Puller {
         }
     }
 
-    /// Verifies content that is in memory, and stores it.
+    /// Whether there is room for what is to be fetched of an image.
+    fn check_room(
+        &self,
+        source: &Source,
+        layers: &[Descriptor],
+        diff_ids: &[Digest],
+    ) -> Result<(), PullError> {
+        let store = &self.inner.store;
+        let missing = layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+        let bytes = missing.fold(0_u64, |sum, (layer, _)| sum.saturating_add(layer.size));
+        let has_room = store.free_bytes().is_none_or(|free| bytes <= free);
+        if has_room { Ok(()) } else { Err(PullError::NoSpace { image: source.shown.clone() }) }
+    }
+
+    /// Verifies content that is in memory, and stores it, for as long as the lease is kept.
     async fn keep(
         &self,
         source: &Source,
         bytes: &Bytes,
         what: &'static str,
         expected: Digest,
-    ) -> Result<(), PullError> {
+    ) -> Result<Lease, PullError> {
         let (store, bytes) = (self.inner.store.clone(), bytes.clone());
+        let lease = store.hold(&[expected]);
         let kept = blocking(move || {
             let mut writer = store.blobs().writer(&expected)?;
             writer.write(&bytes)?;
             writer.finish(store.blobs(), &expected)?;
-            Ok(())
+            Ok(lease)
         });
         kept.await.map_err(|error| match error {
             ImageError::Blob(BlobError::DigestMismatch(mismatch)) => {
@@ -293,11 +319,11 @@ impl Puller {
         &self,
         source: &Source,
         manifest: &ImageManifest,
-    ) -> Result<ConfigFile, PullError> {
+    ) -> Result<(ConfigFile, Lease), PullError> {
         let digest = manifest.config.digest;
         let bytes = source.upstream.small_blob(&digest, CONFIG_BYTES_MAX).await;
         let bytes = bytes.map_err(|error| source.failed(error))?;
-        self.keep(source, &bytes, "the configuration", digest).await?;
+        let kept = self.keep(source, &bytes, "the configuration", digest).await?;
         let refuse = |why: String| PullError::Config { image: source.shown.clone(), why };
         let config = ConfigFile::parse(&bytes)
             .map_err(|error| refuse(format!("it is not the JSON of an image ({error})")))?;
@@ -314,7 +340,7 @@ impl Puller {
                 has: has.to_string(),
             });
         }
-        Ok(config)
+        Ok((config, kept))
     }
 }
 

@@ -110,7 +110,7 @@ struct State {
     rights: BTreeMap<Named, Meaning>,
     /// Which registry gave which layer as which blob.
     given: BTreeSet<Given>,
-    /// How many leases hold each diff id.
+    /// How many leases hold each layer, by its diff id, and each blob of a pull that goes on.
     held: HashMap<Digest, usize>,
 }
 
@@ -156,7 +156,7 @@ struct RightFile {
     at: String,
 }
 
-/// Keeps layers from being collected.
+/// Keeps layers, or blobs of a pull, from being collected.
 #[derive(Clone)]
 pub struct Lease {
     _held: Arc<Held>,
@@ -254,6 +254,12 @@ impl ImageStore {
         disk.f_bavail.saturating_mul(100).checked_div(disk.f_blocks)
     }
 
+    /// The bytes of the disk that are free for us; none if the kernel does not say.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.inner.config.dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Every image, ordered by digest, with the names that mean it.
     pub fn list(&self) -> Vec<(ImageRecord, Vec<Reference>)> {
         let state = self.inner.state();
@@ -324,7 +330,7 @@ impl ImageStore {
         }))
     }
 
-    /// Keeps layers, present or to come, from being collected.
+    /// Keeps layers (by diff id) and blobs, present or to come, from being collected.
     pub(crate) fn hold(&self, diff_ids: &[Digest]) -> Lease {
         self.hold_locked(&mut self.inner.state(), diff_ids)
     }
@@ -507,6 +513,7 @@ impl ImageStore {
             self.collect_blobs(&state)?;
         }
         trash.iter().for_each(|path| remove_tree(path));
+        sweep_partial(&self.inner)?;
         self.write_last_uses()?;
         Ok(collected)
     }
@@ -539,19 +546,15 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Removes manifests and configurations of images that are gone. A pull that goes on holds
-    /// layers, and keeps everything.
+    /// Removes manifests and configurations of images that are gone, but for those that a pull holds.
     fn collect_blobs(&self, state: &State) -> Result<(), ImageError> {
-        if !state.held.is_empty() {
-            return Ok(());
-        }
         let kept: BTreeSet<Digest> = state
             .images
             .values()
             .flat_map(|record| [record.digest, record.manifest, record.config])
             .collect();
         for digest in self.inner.blobs.list()? {
-            if !kept.contains(&digest) {
+            if !kept.contains(&digest) && !state.held.contains_key(&digest) {
                 self.inner.blobs.remove(&digest)?;
             }
         }

@@ -48,7 +48,8 @@ impl Puller {
             return Ok(());
         }
         let file = {
-            let _permit = self.inner.fetches.acquire().await;
+            let whose = (source.owner.clone(), source.upstream.host().to_owned());
+            let _permit = self.inner.fetches.enter(whose).await;
             self.fetch_blob(source, layer, progress).await?
         };
         let _flight = self.inner.store.enter(diff_id).await;

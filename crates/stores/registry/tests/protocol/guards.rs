@@ -191,3 +191,18 @@ async fn a_token_server_on_another_host_is_shown_its_own_login_or_none() {
         tokens.seen().iter().filter_map(|s| s.authorization().map(str::to_owned)).collect();
     assert_eq!(shown, ["Basic dGhlbTpvdGhlcg=="]);
 }
+
+#[tokio::test]
+async fn an_image_for_which_there_is_no_room_is_not_begun() {
+    let mut made = made();
+    let size = format!("\"size\":{}", made.layer.len());
+    assert!(made.manifest.contains(&size));
+    made.manifest = made.manifest.replace(&size, &format!("\"size\":{}", u64::MAX));
+    let registry = Fake::new(move |seen| made.serve(seen)).await;
+    let client = Client::new(Egress::anywhere());
+    let name = format!("{}/x:1", registry.host);
+    let error = client.pull(&name, &Auth::none()).await.unwrap_err();
+    assert!(matches!(error, PullError::NoSpace { .. }), "{error}");
+    let layer = Hasher::digest(&[0; 1024]).to_string();
+    assert!(registry.seen().iter().all(|seen| !seen.path.ends_with(&layer)));
+}

@@ -259,6 +259,25 @@ async fn collection_takes_what_is_idle_and_spares_what_is_held_or_pinned() {
 }
 
 #[tokio::test]
+async fn what_images_that_are_gone_were_described_by_goes_although_others_are_in_use() {
+    let world = World::new().await;
+    let env = Arc::new(SeededEnv::from_seed(1));
+    let dir = tempfile::tempdir().unwrap();
+    let puller = puller(dir.path(), &env, Mirrors::default());
+    let kept = push(&world, "web:1", "amd64").await;
+    let held = puller.pull(&kept, &login(&world), &Progress::none()).await.unwrap();
+    let before = puller.store().blobs().list().unwrap().len();
+    let wrong = push(&world, "web:2", "arm64").await;
+    let error = puller.pull(&wrong, &login(&world), &Progress::none()).await.unwrap_err();
+    assert!(matches!(error, PullError::NoPlatform { .. }), "{error}");
+    assert!(puller.store().blobs().list().unwrap().len() > before, "its manifest was read");
+    puller.store().collect(&BTreeSet::new(), u64::MAX, None).unwrap();
+    assert_eq!(puller.store().blobs().list().unwrap().len(), before);
+    drop(held);
+    assert!(puller.pull(&kept, &login(&world), &Progress::none()).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_cache_that_is_too_large_loses_what_was_used_least_lately_and_nothing_that_is_held() {
     let world = World::new().await;
     let env = Arc::new(SeededEnv::from_seed(1));
