@@ -7,15 +7,16 @@ use std::time::Duration;
 use agent::CredentialsSource;
 use aws_wire::sigv4::Credentials;
 use control::Advertised;
-use longshore_types::Chain;
-use region::nodes::{CheckIn, CheckedIn, Done, IssuedKey, Join, Joined};
+use longshore_types::{Chain, ClusterName, Token};
+use region::nodes::{CheckIn, CheckedIn, Done, IssuedKey, Join, JoinByActivation, Joined};
+use serde::Serialize;
 use tracing::{info, warn};
 use trust::{Fingerprint, JoinToken, Trust, pinned};
 
 use crate::client::ClientError;
 use crate::error::Error;
 use crate::membership::{self, Membership};
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Answer, Remote, RemoteError};
 
 /// How long after a check-in that failed the next one is.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -36,8 +37,25 @@ impl CredentialsSource for Keys {
 #[derive(Clone, Debug)]
 pub(crate) struct Invitation {
     pub(crate) endpoint: Advertised,
-    pub(crate) token: JoinToken,
+    pub(crate) by: By,
     pub(crate) host_name: String,
+}
+
+/// What proves that a host may join.
+#[derive(Clone, Debug)]
+pub(crate) enum By {
+    Token(JoinToken),
+    Activation(Activation),
+}
+
+/// An activation of Systems Manager, and what only the host can say besides.
+#[derive(Clone, Debug)]
+pub(crate) struct Activation {
+    pub(crate) id: String,
+    pub(crate) code: Token,
+    pub(crate) cluster: ClusterName,
+    /// The authority of the region's certificate; none if the system knows it.
+    pub(crate) authority: Option<String>,
 }
 
 /// The membership that this host has, or that it gets by an invitation. One that is there already is gone on with, unless
@@ -73,9 +91,23 @@ async fn is_known(found: &Membership) -> Result<bool, Error> {
     }
 }
 
-/// Exchanges the token for keys. A region that is away is waited for; one that refuses has the last word.
+/// Exchanges the token, or the activation's code, for keys.
 async fn join(root: &Path, invitation: &Invitation) -> Result<Membership, Error> {
-    let Invitation { endpoint, token, host_name } = invitation;
+    let Invitation { endpoint, by, host_name } = invitation;
+    match by {
+        By::Token(token) => join_by_token(root, endpoint, token, host_name).await,
+        By::Activation(activation) => {
+            join_by_activation(root, endpoint, activation, host_name).await
+        }
+    }
+}
+
+async fn join_by_token(
+    root: &Path,
+    endpoint: &Advertised,
+    token: &JoinToken,
+    host_name: &str,
+) -> Result<Membership, Error> {
     let tls = match token.authority {
         Some(authority) => pinned(authority),
         None => Trust::system().client_config(),
@@ -89,12 +121,49 @@ async fn join(root: &Path, invitation: &Invitation) -> Result<Membership, Error>
     let asked = Join {
         token: token.reveal(),
         host: membership::host_id(root, &token.id())?,
-        host_name: host_name.clone(),
+        host_name: host_name.to_owned(),
         release: Some(env!("CARGO_PKG_VERSION").to_owned()),
     };
+    let answer = ask_to_join(&remote, "Join", &asked).await?;
+    let authority = token.authority.map(|pin| authority_of(&answer.chain, pin)).transpose()?;
+    Membership::new(endpoint, authority, answer.value)
+}
+
+async fn join_by_activation(
+    root: &Path,
+    endpoint: &Advertised,
+    activation: &Activation,
+    host_name: &str,
+) -> Result<Membership, Error> {
+    let trust = match &activation.authority {
+        Some(pem) => {
+            Trust::only(pem.as_bytes()).map_err(Error::other("read the region's authority"))?
+        }
+        None => Trust::system(),
+    };
+    let remote = Remote { endpoint: endpoint.clone(), tls: Arc::new(trust.client_config()) };
+    let asked = JoinByActivation {
+        activation_id: activation.id.clone(),
+        activation_code: activation.code.clone(),
+        host: membership::host_id(root, &activation.id)?,
+        host_name: host_name.to_owned(),
+        cluster: activation.cluster.clone(),
+        release: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        platform: membership::platform(),
+    };
+    let answer = ask_to_join(&remote, "JoinByActivation", &asked).await?;
+    Membership::new(endpoint, activation.authority.clone(), answer.value)
+}
+
+/// A region that is away is waited for; one that refuses has the last word.
+async fn ask_to_join<I: Serialize>(
+    remote: &Remote,
+    operation: &str,
+    asked: &I,
+) -> Result<Answer<Joined>, Error> {
     let mut pause = Duration::from_millis(200);
     let answer = loop {
-        match remote.call::<_, Joined>("Join", &asked, None).await {
+        match remote.call::<_, Joined>(operation, asked, None).await {
             Ok(answer) => break answer,
             Err(error) if error.is_refusal() => return Err(Error::Refused(said(&error))),
             Err(error) => info!(error = %Chain(&error), "the region is waited for"),
@@ -102,9 +171,10 @@ async fn join(root: &Path, invitation: &Invitation) -> Result<Membership, Error>
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(JOIN_PAUSE_MAX);
     };
-    let authority = token.authority.map(|pin| authority_of(&answer.chain, pin)).transpose()?;
-    info!(endpoint = %endpoint, cluster = %answer.value.cluster, "joined");
-    Membership::new(endpoint, authority, answer.value)
+    let Joined { cluster, instance, .. } = &answer.value;
+    let instance = instance.as_deref().unwrap_or_default();
+    info!(endpoint = %remote.endpoint, %cluster, instance, "joined");
+    Ok(answer)
 }
 
 /// A refusal without the operation's name and code: its sentence says it all.

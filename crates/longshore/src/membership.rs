@@ -172,6 +172,21 @@ pub(crate) fn host_id(root: &Path, token_id: &str) -> Result<String, Error> {
     Ok(host)
 }
 
+/// The name and version of this machine's system, as its `os-release` has them.
+pub(crate) fn platform() -> Option<(String, String)> {
+    let text = ["/etc/os-release", "/usr/lib/os-release"].iter();
+    let text = text.copied().find_map(|path| std::fs::read_to_string(path).ok())?;
+    platform_of(&text)
+}
+
+fn platform_of(text: &str) -> Option<(String, String)> {
+    let value = |name: &str| {
+        let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.next().map(|value| value.trim_matches(['"', '\'']).to_owned())
+    };
+    Some((value("NAME")?, value("VERSION_ID").unwrap_or_default()))
+}
+
 /// It has joined: the next time it is somebody else.
 pub(crate) fn forget_host_id(root: &Path) {
     // What stays has a replay refused, which says how to go on.
@@ -196,6 +211,7 @@ mod tests {
                 vpc: "172.31.0.0/16".to_owned(),
                 bridge: "172.30.0.0/20".to_owned(),
             },
+            instance: None,
         }
     }
 
@@ -215,6 +231,15 @@ mod tests {
         let moved = Membership { access_key_id: "LSNKOTHER".to_owned(), ..loaded };
         let refused = moved.credentials().unwrap_err().to_string();
         assert!(refused.contains("another machine"), "{refused}");
+    }
+
+    #[test]
+    fn a_system_is_called_as_its_release_says() {
+        let text = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n";
+        let named = |name: &str, version: &str| Some((name.to_owned(), version.to_owned()));
+        assert_eq!(platform_of(text), named("Debian GNU/Linux", "12"));
+        assert_eq!(platform_of("NAME=Arch\n"), named("Arch", ""));
+        assert_eq!(platform_of("nonsense"), None);
     }
 
     #[test]

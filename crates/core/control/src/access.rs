@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use files::whole::{self, Durability};
 use longshore_types::{AccountId, IdSource, TaskArn, Timestamp, Token, Uuid};
 use model::instance::FARGATE_ATTRIBUTE;
-use model::{IamAccessKey, Instance, View};
+use model::{IamAccessKey, Instance, Node, View};
 use serde::{Deserialize, Serialize};
 use vault::DataKey;
 
@@ -23,7 +23,7 @@ use crate::errors::not_authorized;
 use crate::iam::access_keys::{self, LONG_TERM};
 use crate::iam::node_keys::{self, holder};
 use crate::iam::session::{Holder, Sessions};
-use crate::iam::{Entity, KeyUses, entity_of};
+use crate::iam::{Entity, KeyUses, entity_of, managed_instances};
 use crate::keyring::{RootKeys, parts};
 use crate::seal::{Seal, derive};
 
@@ -195,8 +195,8 @@ impl Access {
             let secret = self.node_keys.open(&key.id, &key.sealed_secret)?;
             let secret = Token::from_text(String::from_utf8(secret).ok()?);
             let expires = Some(key.expires_at);
-            let principal = Principal::Node { instance: None };
-            return Some(AccessKey { expires, ..lasting(node.account, principal, secret) });
+            let principal = host_principal(view, &node)?;
+            return Some(AccessKey { expires, ..lasting(node.tenant(), principal, secret) });
         }
         if let Some(token) = session_token.filter(|token| Sessions::is_token(token)) {
             return self.session_key(view, access_key_id, token);
@@ -375,6 +375,17 @@ fn lasting(account: AccountId, principal: Principal, secret: Token) -> AccessKey
     AccessKey { account, principal, secret, session_token: None, expires: None, session: None }
 }
 
+/// A managed instance acts as its role, and is nobody once that is gone.
+fn host_principal(view: &View, node: &Node) -> Option<Principal> {
+    let Some(managed) = &node.managed else { return Some(Principal::Node { instance: None }) };
+    let role = managed_instances::role(view, managed.account, &managed.role)?;
+    Some(Principal::Role {
+        name: Arc::clone(&role.name),
+        id: Arc::clone(&role.unique_id),
+        session: Arc::clone(&managed.id),
+    })
+}
+
 fn user_principal(view: &View, unique_id: &str) -> Option<Principal> {
     match entity_of(view, unique_id)? {
         Entity::User(row) => Some(Principal::User {
@@ -387,7 +398,7 @@ fn user_principal(view: &View, unique_id: &str) -> Option<Principal> {
 }
 
 /// Who may be an instance's agent: hear what it has to run, with the credentials of that, and report of it. An
-/// account's root, users and roles may for its instances, a node for those that it registered itself. An instance that
+/// account's root, users and roles may for its instances, a host for those that it registered itself. An instance that
 /// runs tasks of all accounts has no other agent than the region's own.
 pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
     let is_shared = instance.has(FARGATE_ATTRIBUTE);
@@ -404,15 +415,16 @@ pub fn may_speak_for(caller: &Caller, instance: &Instance) -> bool {
 /// Who may drain an instance or take it out of service.
 pub fn may_operate(caller: &Caller, instance: &Instance) -> bool {
     let is_own_account = caller.account == instance.scope.account;
+    if node_keys::is_host(caller) {
+        return is_own_account
+            && instance.access_key.as_deref() == Some(holder(&caller.access_key));
+    }
     match caller.principal {
         Principal::Root
         | Principal::User { .. }
         | Principal::Role { .. }
         | Principal::Federated { .. } => is_own_account,
-        Principal::Node { .. } => {
-            is_own_account && instance.access_key.as_deref() == Some(holder(&caller.access_key))
-        }
-        Principal::Anonymous => false,
+        Principal::Node { .. } | Principal::Anonymous => false,
     }
 }
 

@@ -59,7 +59,7 @@ pub use iam::{
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use kms::{KmsAlias, KmsKey};
-pub use node::{JoinToken, Node};
+pub use node::{Activation, JoinToken, Managed, Node};
 pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
 pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;

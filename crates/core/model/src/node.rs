@@ -1,4 +1,4 @@
-//! Hosts that joined the region, and the tokens that they join by.
+//! Hosts that joined the region, and the tokens and activations that they join by.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use longshore_types::{AccountId, ClusterName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::table::Record;
+use crate::tags::Tags;
 
 /// What a host that joins is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,69 @@ pub struct NodeKey {
     pub expires_at: Timestamp,
 }
 
+/// What hosts become managed instances of Systems Manager by, without what proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Activation {
+    pub account: AccountId,
+    /// A UUID.
+    pub id: Arc<str>,
+    /// Of its code.
+    pub hash: String,
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What the instances are called.
+    #[serde(default)]
+    pub instance_name: Option<String>,
+    /// The role whose permissions the instances have, by the name that it was given by.
+    pub role: String,
+    pub limit: u32,
+    #[serde(default)]
+    pub count: u32,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Of the activation, and of the instances that come by it.
+    #[serde(default)]
+    pub tags: Tags,
+}
+
+impl Record for Activation {
+    type Id = Arc<str>;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
+    }
+}
+
+/// What a host is that joined by an activation: a managed instance of the activation's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Managed {
+    /// `mi-` and 17 hexadecimal digits.
+    pub id: Arc<str>,
+    pub account: AccountId,
+    /// The activation's id.
+    pub activation: Arc<str>,
+    /// Whose permissions it has, by the name that it was given by.
+    pub role: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub tags: Tags,
+    /// Where it was when it joined.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Its system's name and version.
+    #[serde(default)]
+    pub platform: Option<(String, String)>,
+    /// When it last checked in, within minutes.
+    pub seen_at: Timestamp,
+}
+
 /// A host that joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,7 +141,7 @@ pub struct Node {
     pub id: Arc<str>,
     /// The host's own name.
     pub host_name: String,
-    /// The token that it joined by.
+    /// The token or activation that it joined by.
     pub token: Arc<str>,
     pub plan: NodePlan,
     /// The newest last.
@@ -89,6 +153,16 @@ pub struct Node {
     /// The release of its agent.
     #[serde(default)]
     pub release: Option<String>,
+    /// If it joined by an activation. Its row is kept with the others all the same.
+    #[serde(default)]
+    pub managed: Option<Managed>,
+}
+
+impl Node {
+    /// Whose instances its host can be: of the account that keeps hosts, or of the activation's.
+    pub fn tenant(&self) -> AccountId {
+        self.managed.as_ref().map_or(self.account, |managed| managed.account)
+    }
 }
 
 impl Record for Node {

@@ -250,6 +250,7 @@ rows! {
     ParameterVersion(crate::parameter::ParameterVersion), parameter_versions, "parameter-version";
     JoinToken(crate::node::JoinToken), join_tokens, "join-token";
     Node(crate::node::Node), nodes, "node";
+    Activation(crate::node::Activation), activations, "activation";
     SecurityGroup(crate::security_group::SecurityGroup), security_groups, "security-group";
     SecurityGroupRule(crate::security_group::SecurityGroupRule), security_group_rules, "security-group-rule";
     Ec2Tags(crate::security_group::Ec2Tags), ec2_tags, "ec2-tags";

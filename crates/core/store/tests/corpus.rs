@@ -151,6 +151,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::EcrTemplate,
     Kind::JoinToken,
     Kind::Node,
+    Kind::Activation,
     Kind::SecurityGroup,
     Kind::SecurityGroupRule,
     Kind::Ec2Tags,

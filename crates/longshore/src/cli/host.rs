@@ -22,7 +22,7 @@ pub(crate) struct AgentCommand {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
-    /// The cluster that this host joins as a container instance; a token says it itself
+    /// The cluster that this host joins as a container instance; a token says it itself, an activation does not
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) cluster: ClusterName,
     #[command(flatten)]

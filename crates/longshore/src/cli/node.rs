@@ -11,7 +11,8 @@ use super::host::{AgentArgs, attribute, zone};
 /// How a host joins a region on another machine. Once it has, it needs none of this.
 #[derive(Args, Clone, Default)]
 pub(crate) struct JoinArgs {
-    /// Join the region at this address, which `longshore node token create` on its machine prints
+    /// Join the region at this address, by a token, which `longshore node token create` on its machine prints, or by an
+    /// activation, which `aws ssm create-activation` makes
     #[arg(long, value_name = "URL")]
     pub(crate) join: Option<Advertised>,
     /// The token to join by; it is needed once
@@ -20,6 +21,19 @@ pub(crate) struct JoinArgs {
     /// A file that has the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The activation to join by, as a managed instance of the account that made it: for tasks of launch type EXTERNAL
+    #[arg(long, value_name = "ID", requires = "join", conflicts_with_all = ["token", "token_file"])]
+    pub(crate) activation_id: Option<String>,
+    /// The activation's code; it is needed once
+    #[arg(long, value_name = "CODE", env = "LONGSHORE_ACTIVATION_CODE", hide_env_values = true)]
+    activation_code: Option<String>,
+    /// A file that has the activation's code
+    #[arg(long, value_name = "FILE", conflicts_with = "activation_code")]
+    pub(crate) activation_code_file: Option<PathBuf>,
+    /// The authority of the region's certificate, where the system does not know it and no token says it: the region's
+    /// `ca.pem`
+    #[arg(long, value_name = "FILE", requires = "activation_id")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// What this host is called [default: its own name]
     #[arg(long, value_name = "NAME")]
     pub(crate) host_name: Option<String>,
@@ -29,6 +43,11 @@ impl JoinArgs {
     /// As the command line or the environment gave it.
     pub(crate) fn given(&self) -> Option<Token> {
         self.token.clone().filter(|token| !token.is_empty()).map(Token::from_text)
+    }
+
+    /// An activation's code, likewise.
+    pub(crate) fn given_code(&self) -> Option<Token> {
+        self.activation_code.clone().filter(|code| !code.is_empty()).map(Token::from_text)
     }
 }
 

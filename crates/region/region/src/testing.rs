@@ -50,9 +50,21 @@ impl TestRegion {
         operation: &str,
         body: Value,
     ) -> Result<Value, ApiError> {
+        self.ask("ecs", caller, operation, body).await
+    }
+
+    /// One of a service's operations, in JSON.
+    pub(crate) async fn ask(
+        &self,
+        service: &str,
+        caller: &Caller,
+        operation: &str,
+        body: Value,
+    ) -> Result<Value, ApiError> {
         let (body, headers) = (body.to_string(), HeaderMap::new());
-        let ecs: &dyn RegionService = self.region.ecs.as_ref();
-        let service = ecs.service();
+        let asked = self.region.services().iter().find(|each| each.service().name == service);
+        let asked: &dyn RegionService = asked.unwrap().as_ref();
+        let service = asked.service();
         let call = Call {
             service,
             operation: service.operation(operation).unwrap(),
@@ -61,7 +73,7 @@ impl TestRegion {
             form: None,
             request_id: Uuid::from_random([0; 16]),
         };
-        let answer = ecs.dispatch(caller, &call).await?;
+        let answer = asked.dispatch(caller, &call).await?;
         Ok(serde_json::from_slice(&answer.body).unwrap())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
 use control::access::may_speak_for;
-use control::iam::node_keys::{caller_node, holder, node_of_holder};
+use control::iam::node_keys::{caller_node, holder, is_host, node_of_holder};
 use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
@@ -16,7 +16,6 @@ use model::instance::{
     AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
     UNDERLAY_ATTRIBUTE,
 };
-use model::node::NodePlan;
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
 use model::{Cluster, Index, Key, Node, Tags, View};
@@ -35,6 +34,9 @@ const OTHERS_MAX: usize = 20;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
 const OWN_ATTRIBUTES: [&str; 4] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, FENCE];
+
+/// What agents of external instances say.
+const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";
 
 /// What the request says of the host.
 struct Offer {
@@ -88,7 +90,7 @@ pub(crate) async fn handle(
                 }
             };
             if let Some(node) = node {
-                follow_plan(&mut row, &node.plan);
+                follow_plan(&mut row, &node);
             }
             row.capacity_provider = pool::provider_of(view, cluster, &row);
             let shown = render(view, &row, Include { tags: true, health: false });
@@ -123,7 +125,7 @@ fn check_plan(view: &View, node: Option<&Node>, cluster: &Cluster) -> Result<(),
                 .and_then(|it| node_of_holder(view, it))
                 .is_some_and(|it| it.id == node.id)
     };
-    match view.instances.of(node.account).find(is_it) {
+    match view.instances.of(node.tenant()).find(is_it) {
         Some(row) => denied(format!(
             "This host is {} already, whose agent is connected: another host needs a token of its own.",
             row.arn()
@@ -132,8 +134,14 @@ fn check_plan(view: &View, node: Option<&Node>, cluster: &Cluster) -> Result<(),
     }
 }
 
-/// What the token says of the host is so, whatever the host says.
-fn follow_plan(row: &mut Instance, plan: &NodePlan) {
+/// What the token says of the host is so, whatever the host says; and a managed instance is an external one.
+fn follow_plan(row: &mut Instance, node: &Node) {
+    let plan = &node.plan;
+    if let Some(managed) = &node.managed {
+        row.is_external = true;
+        row.ec2_instance_id = Some(managed.id.to_string());
+        row.attributes.insert(EXTERNAL_ATTRIBUTE.to_owned(), None);
+    }
     let attributes =
         plan.attributes.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
     row.attributes.extend(attributes);
@@ -145,7 +153,7 @@ fn follow_plan(row: &mut Instance, plan: &NodePlan) {
 /// A node's key is one host's. If that host registers afresh, what it was before is lost, and so is
 /// what ran there: otherwise those tasks would be shown as running for ever.
 fn replace_lost(view: &View, caller: &Caller, batch: &mut Batch, now: Timestamp) {
-    if !matches!(caller.principal, Principal::Node { .. }) {
+    if !is_host(caller) {
         return;
     }
     let is_lost = |row: &&Arc<Instance>| {
@@ -196,7 +204,7 @@ fn first(
     let architecture = || Some(crate::render_task::ARCHITECTURE.to_owned());
     attributes.entry(ARCHITECTURE_ATTRIBUTE.to_owned()).or_insert_with(architecture);
     attributes.entry(OS_ATTRIBUTE.to_owned()).or_insert_with(|| Some("linux".to_owned()));
-    let is_external = attributes.contains_key("ecs.capability.external") && !is_node;
+    let is_external = attributes.contains_key(EXTERNAL_ATTRIBUTE) && !is_node;
     Ok(Instance {
         id: InstanceId::mint(ecs.control.ids.as_ref()),
         scope: ecs.control.scope(caller),

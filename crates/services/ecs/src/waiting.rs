@@ -520,6 +520,7 @@ impl Reconciler for WaitingTasks {
             | Key::ParameterVersion(..)
             | Key::JoinToken(..)
             | Key::Node(..)
+            | Key::Activation(..)
             | Key::SecurityGroup(..)
             | Key::SecurityGroupRule(..)
             | Key::Ec2Tags(..)

@@ -1,16 +1,19 @@
-//! AWS Systems Manager's Parameter Store: parameters, their versions and labels.
+//! AWS Systems Manager's Parameter Store (parameters, their versions and labels) and its activations, by which hosts become
+//! managed instances: how they join is in `region/region/src/nodes`.
 //!
 //! A parameter's row says which versions there are; each version is a row of its own. A SecureString's value is sealed
 //! by a key of KMS and bound to that row. Reading one is in `control::parameters`, since tasks need it too.
 //!
 //! **Invariant:** the value of a SecureString is in no log, no error and no row but its own, sealed.
 
+mod activations;
 mod delete;
 mod describe;
 mod errors;
 mod expiry;
 mod get;
 mod history;
+mod instances;
 mod labels;
 mod limits;
 mod names;
@@ -101,8 +104,13 @@ impl RegionService for Ssm {
 api::forward! {
     Ssm {
         add_tags_to_resource => tags::add_tags_to_resource;
+        create_activation => activations::create_activation;
+        delete_activation => activations::delete_activation;
         delete_parameter => delete::delete_parameter;
         delete_parameters => delete::delete_parameters;
+        deregister_managed_instance => instances::deregister_managed_instance;
+        describe_activations => activations::describe_activations;
+        describe_instance_information => instances::describe_instance_information;
         describe_parameters => describe::describe_parameters;
         get_parameter => get::get_parameter;
         get_parameter_history => history::get_parameter_history;
@@ -113,6 +121,7 @@ api::forward! {
         put_parameter => put::put_parameter;
         remove_tags_from_resource => tags::remove_tags_from_resource;
         unlabel_parameter_version => labels::unlabel_parameter_version;
+        update_managed_instance_role => instances::update_managed_instance_role;
     }
 }
 

@@ -1,4 +1,8 @@
-//! Parameter Store's quotas.
+//! Parameter Store's quotas, and those of activations.
+
+/// Activations of an account, those that are over included.
+pub(crate) const ACTIVATIONS_MAX: usize = 1_000;
+pub(crate) const ACTIVATION_DAYS_MAX: u64 = 30;
 
 pub(crate) const STANDARD_MAX: usize = 10_000;
 pub(crate) const ADVANCED_MAX: usize = 100_000;

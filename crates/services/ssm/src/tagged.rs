@@ -1,6 +1,7 @@
-//! Parameters' tags for the Resource Groups Tagging API.
+//! Tags of parameters and managed instances for the Resource Groups Tagging API.
 
 use aws_wire::{ApiError, Caller};
+use control::iam::managed_instances;
 use control::parameters::SERVICE;
 use control::ports::{BoxFuture, Tagged};
 use model::Tags;
@@ -9,6 +10,16 @@ use ssm_api::ResourceTypeForTagging;
 use crate::{Ssm, tags};
 
 const PARAMETER: Option<&ResourceTypeForTagging> = Some(&ResourceTypeForTagging::Parameter);
+
+const INSTANCE: Option<&ResourceTypeForTagging> = Some(&ResourceTypeForTagging::ManagedInstance);
+
+/// What an ARN names, as this service's own operations are told it.
+fn meant(arn: &str) -> (&str, Option<&'static ResourceTypeForTagging>) {
+    match arn.split_once(":managed-instance/") {
+        Some((_, id)) => (id, INSTANCE),
+        None => (arn, PARAMETER),
+    }
+}
 
 impl Tagged for Ssm {
     fn arn_service(&self) -> &'static str {
@@ -21,10 +32,21 @@ impl Tagged for Ssm {
         is_asked: &dyn Fn(&str) -> bool,
         add: &mut dyn FnMut(String, &Tags),
     ) {
+        let view = self.control.view();
+        if is_asked("managed-instance") {
+            for (_, managed) in managed_instances::of(&view, caller.account) {
+                if !managed.tags.is_empty() {
+                    let region = &self.control.config.region;
+                    add(
+                        managed_instances::arn(region, managed.account, &managed.id),
+                        &managed.tags,
+                    );
+                }
+            }
+        }
         if !is_asked("parameter") {
             return;
         }
-        let view = self.control.view();
         for row in view.parameters.of(caller.account).filter(|row| !row.tags.is_empty()) {
             add(self.control.parameter_arn(row.account, &row.name), &row.tags);
         }
@@ -36,7 +58,8 @@ impl Tagged for Ssm {
         arn: &'a str,
         more: &'a Tags,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        Box::pin(tags::add(self, caller, arn, PARAMETER, more))
+        let (id, kind) = meant(arn);
+        Box::pin(tags::add(self, caller, id, kind, more))
     }
 
     fn untag<'a>(
@@ -45,6 +68,7 @@ impl Tagged for Ssm {
         arn: &'a str,
         keys: &'a [String],
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        Box::pin(tags::remove(self, caller, arn, PARAMETER, keys))
+        let (id, kind) = meant(arn);
+        Box::pin(tags::remove(self, caller, id, kind, keys))
     }
 }

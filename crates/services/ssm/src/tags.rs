@@ -1,4 +1,4 @@
-//! AddTagsToResource, RemoveTagsFromResource and ListTagsForResource, of parameters.
+//! AddTagsToResource, RemoveTagsFromResource and ListTagsForResource, of parameters and managed instances.
 
 use aws_wire::{ApiError, Caller};
 use control::parameters::ParameterName;
@@ -7,7 +7,7 @@ use model::tags::TAGS_MAX;
 use ssm_api as api;
 
 use crate::errors::named;
-use crate::{Ssm, names};
+use crate::{Ssm, instances, names};
 
 pub(crate) fn read(given: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
     let mut tags = Tags::new();
@@ -32,20 +32,32 @@ fn check(tags: &Tags) -> Result<(), ApiError> {
     }
 }
 
-fn unknown() -> ApiError {
+pub(crate) fn unknown() -> ApiError {
     named(
         "InvalidResourceId",
         "The resource ID is not valid. Verify that you entered the correct ID and try again.",
     )
 }
 
-/// Only parameters are here.
+/// Tags as answers have them.
+pub(crate) fn shown(tags: &Tags) -> Vec<api::Tag> {
+    let shown = tags
+        .iter()
+        .map(|(key, value)| api::Tag { key: Some(key.clone()), value: Some(value.clone()) });
+    shown.collect()
+}
+
+fn is_instance(kind: Option<&api::ResourceTypeForTagging>) -> bool {
+    kind == Some(&api::ResourceTypeForTagging::ManagedInstance)
+}
+
+/// Of other kinds there are parameters alone.
 fn check_type(given: Option<&api::ResourceTypeForTagging>) -> Result<(), ApiError> {
     match given {
         Some(api::ResourceTypeForTagging::Parameter) => Ok(()),
         _ => Err(named(
             "InvalidResourceType",
-            "The resource type is not valid: only Parameter is here.",
+            "The resource type is not valid: only Parameter and ManagedInstance are here.",
         )),
     }
 }
@@ -78,6 +90,9 @@ pub(crate) async fn add(
     kind: Option<&api::ResourceTypeForTagging>,
     more: &Tags,
 ) -> Result<(), ApiError> {
+    if is_instance(kind) {
+        return instances::add_tags(it, caller, id, more).await;
+    }
     let parsed = resource(it, caller, id);
     let permission = it.permission(caller.account, "ssm:AddTagsToResource", &parsed.name);
     it.change(caller, &parsed, &permission.tagging(more), unknown, |_, _, row| {
@@ -106,6 +121,9 @@ pub(crate) async fn remove(
     kind: Option<&api::ResourceTypeForTagging>,
     keys: &[String],
 ) -> Result<(), ApiError> {
+    if is_instance(kind) {
+        return instances::remove_tags(it, caller, id, keys).await;
+    }
     let parsed = resource(it, caller, id);
     let permission = it.permission(caller.account, "ssm:RemoveTagsFromResource", &parsed.name);
     it.change(caller, &parsed, &permission.about_tags(keys), unknown, |_, _, row| {
@@ -121,13 +139,16 @@ pub(crate) async fn list_tags_for_resource(
     caller: &Caller,
     input: api::ListTagsForResourceRequest,
 ) -> Result<api::ListTagsForResourceResult, ApiError> {
-    let parsed = resource(it, caller, &input.resource_id.unwrap_or_default());
+    let id = input.resource_id.unwrap_or_default();
+    if is_instance(input.resource_type.as_ref()) {
+        let tags = instances::list_tags(it, caller, &id)?;
+        return Ok(api::ListTagsForResourceResult { tag_list: Some(shown(&tags)) });
+    }
+    let parsed = resource(it, caller, &id);
     let permission = it.permission(caller.account, "ssm:ListTagsForResource", &parsed.name);
     let view = it.control.read(caller, &permission)?;
     check_type(input.resource_type.as_ref())?;
     let row = view.parameters.get(parsed.account, &parsed.name.as_str().into());
-    let tags = row.ok_or_else(unknown)?.tags.iter();
-    let tags =
-        tags.map(|(key, value)| api::Tag { key: Some(key.clone()), value: Some(value.clone()) });
-    Ok(api::ListTagsForResourceResult { tag_list: Some(tags.collect()) })
+    let tags = shown(&row.ok_or_else(unknown)?.tags);
+    Ok(api::ListTagsForResourceResult { tag_list: Some(tags) })
 }

@@ -78,7 +78,7 @@ impl Control {
         })
     }
 
-    fn assumable<'v>(
+    pub(super) fn assumable<'v>(
         &self,
         view: &'v View,
         asked: &Assumption<'_>,

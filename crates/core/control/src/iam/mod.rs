@@ -6,6 +6,7 @@ pub mod access_keys;
 mod assume;
 pub mod linked;
 pub mod managed;
+pub mod managed_instances;
 pub mod node_keys;
 mod resource_policies;
 pub mod session;

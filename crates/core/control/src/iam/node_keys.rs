@@ -53,13 +53,26 @@ pub fn node_of_holder(view: &View, holder: &str) -> Option<std::sync::Arc<Node>>
     view.nodes.get(Config::root_account(), &id.into()).cloned()
 }
 
+/// Whether a caller signs with a host's key: also one that has a role's permissions, as managed instances do.
+pub fn is_host(caller: &aws_wire::Caller) -> bool {
+    match caller.principal {
+        Principal::Node { .. } => true,
+        Principal::Role { .. } => node_of(&caller.access_key).is_some(),
+        Principal::Root
+        | Principal::User { .. }
+        | Principal::Federated { .. }
+        | Principal::Anonymous => false,
+    }
+}
+
 /// The host that a caller is, if it is one that joined.
 pub fn caller_node(view: &View, caller: &aws_wire::Caller) -> Option<std::sync::Arc<Node>> {
     match caller.principal {
-        Principal::Node { .. } => find(view, &caller.access_key).map(|(node, _)| node),
+        Principal::Node { .. } | Principal::Role { .. } => {
+            find(view, &caller.access_key).map(|(node, _)| node)
+        }
         Principal::Root
         | Principal::User { .. }
-        | Principal::Role { .. }
         | Principal::Federated { .. }
         | Principal::Anonymous => None,
     }

@@ -2,6 +2,7 @@
 
 use model::{DeploymentKey, NameKey, ServiceId, Tags, View};
 
+use super::managed_instances;
 use crate::parameters::ParameterName;
 use crate::secrets::find_secret;
 
@@ -80,6 +81,9 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
         ("ssm", ["parameter", ..]) => {
             let named = ParameterName::parse(region, account, arn)?;
             view.parameters.get(named.account, &named.name.into()).map(|row| &row.tags)
+        }
+        ("ssm", ["managed-instance", id]) => {
+            managed_instances::find(view, account, id).map(|(_, managed)| &managed.tags)
         }
         _ => None,
     }

@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     Step { version: 13, run: take_rows_of_vpcs },
     Step { version: 14, run: take_rows_of_cloud_map },
     Step { version: 15, run: take_prefix_lists },
+    Step { version: 16, run: take_activations },
 ];
 
 /// The version that this release writes.
@@ -126,6 +127,12 @@ fn take_rows_of_cloud_map(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of prefix lists come to be, and rules and routes that name them: a release that does not know them must not write
 /// here, nor let pass what they shut out.
 fn take_prefix_lists(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of activations come to be, and hosts that joined by one, with the permissions of a role instead of a host's own: a
+/// release that does not know them must not write here, nor take such a host for one of the owner's.
+fn take_activations(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use agent::{CredentialsSource, FixedCredentials};
 use aws_wire::sigv4::Credentials;
 use ecs_api as ecs;
 use http::Uri;
-use longshore_types::{Chain, ClusterName, RegionName};
+use longshore_types::{Chain, ClusterName, RegionName, Token};
 use tracing::{info, warn};
 use trust::{JoinToken, Trust};
 
@@ -20,7 +20,7 @@ use crate::commands::region as region_command;
 use crate::data_dir::{DataDir, RegionFile};
 use crate::error::Error;
 use crate::instances::HOST_ATTRIBUTE;
-use crate::keeper::{self, Invitation, Keeper};
+use crate::keeper::{self, Activation, By, Invitation, Keeper};
 use crate::membership::{self, Membership};
 use crate::signals;
 
@@ -167,7 +167,7 @@ pub(super) async fn join(data: &DataDir, args: &AgentArgs) -> Result<bool, Error
 }
 
 async fn enter(data: &DataDir, args: &AgentArgs) -> Result<Option<Membership>, Error> {
-    let invitation = invitation(&args.join, &called(args))?;
+    let invitation = invitation(&args.join, &args.cluster, &called(args))?;
     if invitation.is_some() && data.region().is_ok() {
         return Err(Error::Refused(format!(
             "a region has run in {}, and its own agent is started by `longshore up`: give this one another \
@@ -191,24 +191,56 @@ fn uri(text: &str) -> Result<Uri, Error> {
     text.parse().map_err(Error::other("read the region's address"))
 }
 
-fn invitation(args: &JoinArgs, host_name: &str) -> Result<Option<Invitation>, Error> {
+fn invitation(
+    args: &JoinArgs,
+    cluster: &ClusterName,
+    host_name: &str,
+) -> Result<Option<Invitation>, Error> {
     let Some(endpoint) = args.join.clone() else { return Ok(None) };
-    let text = match (args.given(), &args.token_file) {
-        (Some(token), _) => Some(token.reveal().to_owned()),
-        (None, Some(file)) => {
-            let failed = |source| Error::DataDir { path: file.clone(), source };
-            Some(std::fs::read_to_string(file).map_err(failed)?)
-        }
-        (None, None) => None,
+    let by = match &args.activation_id {
+        Some(id) => By::Activation(activation(args, id, cluster)?),
+        None => By::Token(token(args)?),
     };
-    let text = text.ok_or_else(|| {
+    Ok(Some(Invitation { endpoint, by, host_name: host_name.to_owned() }))
+}
+
+fn token(args: &JoinArgs) -> Result<JoinToken, Error> {
+    let text = text(args.given(), args.token_file.as_deref())?.ok_or_else(|| {
         Error::Refused(
-            "--join needs a token: give --token, --token-file or LONGSHORE_JOIN_TOKEN".to_owned(),
+            "--join needs a token: give --token, --token-file or LONGSHORE_JOIN_TOKEN, or --activation-id"
+                .to_owned(),
         )
     })?;
-    let token: JoinToken =
-        text.parse().map_err(|why: trust::NotAToken| Error::Refused(why.to_string()))?;
-    Ok(Some(Invitation { endpoint, token, host_name: host_name.to_owned() }))
+    text.reveal().parse().map_err(|why: trust::NotAToken| Error::Refused(why.to_string()))
+}
+
+fn activation(args: &JoinArgs, id: &str, cluster: &ClusterName) -> Result<Activation, Error> {
+    let code = text(args.given_code(), args.activation_code_file.as_deref())?.ok_or_else(|| {
+        Error::Refused(
+            "--activation-id needs the activation's code: give --activation-code, --activation-code-file or \
+             LONGSHORE_ACTIVATION_CODE"
+                .to_owned(),
+        )
+    })?;
+    let authority = args.ca_file.as_deref().map(read_text).transpose()?;
+    if let (Some(pem), Some(path)) = (&authority, &args.ca_file) {
+        let checked = Trust::only(pem.as_bytes());
+        checked.map_err(|why| Error::Refused(format!("{}: {why}", path.display())))?;
+    }
+    Ok(Activation { id: id.trim().to_owned(), code, cluster: cluster.clone(), authority })
+}
+
+/// A secret as it was given, or from its file.
+fn text(given: Option<Token>, file: Option<&Path>) -> Result<Option<Token>, Error> {
+    match (given, file) {
+        (Some(given), _) => Ok(Some(given)),
+        (None, Some(file)) => Ok(Some(Token::from_text(read_text(file)?.trim().to_owned()))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::DataDir { path: path.to_owned(), source })
 }
 
 fn host_name() -> Option<String> {

@@ -31,7 +31,7 @@ pub(crate) async fn install(
         let _lock = data.take(Role::Agent)?;
         if !home::join(data, args).await? {
             return Err(Error::Refused(
-                "this host has joined no region yet: give --join URL and --token TOKEN".to_owned(),
+                "this host has joined no region yet: give --join URL and --token TOKEN, or --activation-id ID".to_owned(),
             ));
         }
     }

@@ -108,6 +108,7 @@ pub(super) fn join(
         joined_at: now,
         is_confirmed: false,
         release: asking.release.map(str::to_owned),
+        managed: None,
     };
     Ok((next, node))
 }

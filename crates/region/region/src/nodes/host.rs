@@ -14,6 +14,7 @@ use model::{Key, Node, View};
 use store::Batch;
 
 use super::Nodes;
+use super::activation;
 use super::decide::{self, Asking, Refusal};
 use super::shapes::{
     CheckIn, CheckedIn, Done, IssuedKey, Join, Joined, Listed, ListedNode, NodeRanges, RemoveNode,
@@ -31,11 +32,7 @@ impl Nodes {
     /// Exchanges a token for keys. A host that lost the answer asks again in the same words.
     pub(super) async fn join(&self, caller: &Caller, input: Join) -> Result<Joined, ApiError> {
         let token: trust::JoinToken = input.token.reveal().parse().map_err(|_| Refusal::Unknown)?;
-        let is_drawn = input.host.bytes().all(|it| it.is_ascii_alphanumeric());
-        if !HOST_CHARS.contains(&input.host.len()) || !is_drawn {
-            let message = "A host calls itself by 16 to 64 letters and digits that it has drawn.";
-            return Err(ApiError::client("InvalidParameterException", message));
-        }
+        check_host(&input.host)?;
         let (id, hash) = (token.id(), token.hash());
         let node_id = node_keys::node_id(&input.host);
         let (host_name, release) = (shown(&input.host_name), input.release.as_deref().map(shown));
@@ -68,7 +65,7 @@ impl Nodes {
         })?;
         tracing::info!(token = id, host = host_name, node = node_id, %cluster, "host joined");
         let region = control.config.region.to_string();
-        Ok(Joined { node: node_id, key, region, cluster, ranges })
+        Ok(Joined { node: node_id, key, region, cluster, ranges, instance: None })
     }
 
     /// A host is there, and uses this key from now on: those before it are over.
@@ -84,6 +81,14 @@ impl Nodes {
                 let mut batch = Batch::on(view);
                 batch.rely(Key::Node(node.account, Arc::clone(&node.id)));
                 let now_is = decide::confirmed(&node, &caller.access_key, release.as_deref());
+                let seen = activation::checked_in(&self.control, view, &node, now)?;
+                let now_is = match seen {
+                    Some(seen) => {
+                        let node = now_is.unwrap_or_else(|| Node::clone(&node));
+                        Some(Node { managed: Some(seen), ..node })
+                    }
+                    None => now_is,
+                };
                 let key = node.keys.iter().find(|key| key.id == caller.access_key);
                 let again_ms =
                     (node.plan.key_ms / CHECK_INS_OF_KEY).clamp(CHECK_IN_MS_MIN, CHECK_IN_MS_MAX);
@@ -106,6 +111,7 @@ impl Nodes {
         self.control
             .decide(|view, now| {
                 let node = self.node(view, caller)?;
+                activation::checked_in(&self.control, view, &node, now)?;
                 let (key, secret) = self.mint(&node.id, node.plan.key_ms, now);
                 let next = decide::renewed(&node, &caller.access_key, key);
                 let issued = issued(&next, secret);
@@ -163,7 +169,7 @@ impl Nodes {
         })
     }
 
-    fn mint(&self, node_id: &str, key_ms: u64, now: Timestamp) -> (NodeKey, Token) {
+    pub(super) fn mint(&self, node_id: &str, key_ms: u64, now: Timestamp) -> (NodeKey, Token) {
         let ids = self.control.ids.as_ref();
         let id = node_keys::mint(node_id, ids);
         let secret = Token::mint(ids, 40);
@@ -173,8 +179,18 @@ impl Nodes {
     }
 }
 
+/// Refuses what no host has drawn for a name.
+pub(super) fn check_host(host: &str) -> Result<(), ApiError> {
+    let is_drawn = host.bytes().all(|it| it.is_ascii_alphanumeric());
+    if HOST_CHARS.contains(&host.len()) && is_drawn {
+        return Ok(());
+    }
+    let message = "A host calls itself by 16 to 64 letters and digits that it has drawn.";
+    Err(ApiError::client("InvalidParameterException", message))
+}
+
 /// The newest of a node's keys.
-fn issued(node: &Node, secret: Token) -> IssuedKey {
+pub(super) fn issued(node: &Node, secret: Token) -> IssuedKey {
     let key = node.keys.last();
     IssuedKey {
         access_key_id: key.map(|key| key.id.clone()).unwrap_or_default(),
@@ -183,7 +199,7 @@ fn issued(node: &Node, secret: Token) -> IssuedKey {
     }
 }
 
-fn ranges(view: &View) -> Result<NodeRanges, ApiError> {
+pub(super) fn ranges(view: &View) -> Result<NodeRanges, ApiError> {
     let plan = view.address_plans.get(region_account(), &AddressPlanId);
     let plan = plan.ok_or_else(|| {
         ApiError::fault("failed to find the plan of addresses", control::NoAddresses)
@@ -197,7 +213,7 @@ fn listed(view: &View, node: &Node) -> ListedNode {
     let is_its = |holder: &str| {
         holder.ends_with(&*node.id) && key.is_some_and(|key| node_keys::holder(&key.id) == holder)
     };
-    let instances = view.instances.of(node.account).filter(|row| {
+    let instances = view.instances.of(node.tenant()).filter(|row| {
         row.status != InstanceStatus::Inactive && row.access_key.as_deref().is_some_and(is_its)
     });
     ListedNode {
@@ -213,6 +229,6 @@ fn listed(view: &View, node: &Node) -> ListedNode {
 }
 
 /// What a stranger says of itself, as it may be shown.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
 }

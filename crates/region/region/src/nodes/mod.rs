@@ -5,11 +5,14 @@
 //! for what that host registered alone; and whoever joins twice with one name of its own is refused once it has used
 //! what it got.
 
+mod activation;
 mod decide;
 mod host;
 mod shapes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_activations;
 mod token;
 
 use std::sync::{Arc, OnceLock};
@@ -24,12 +27,13 @@ use trust::Fingerprint;
 use crate::server::BoxFuture;
 use crate::tls::Tls;
 pub use shapes::{
-    CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join, Joined, Listed,
-    ListedJoinToken, ListedNode, NodeRanges, RemoveNode, RevokeJoinToken,
+    CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join, JoinByActivation,
+    Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, RemoveNode, RevokeJoinToken,
 };
 
-/// The operation that needs no signature: a token proves who asks.
+/// The operations that need no signature: a token or a code proves who asks.
 pub(crate) const JOIN: &str = "Join";
+pub(crate) const JOIN_BY_ACTIVATION: &str = "JoinByActivation";
 
 /// What of a region these operations need.
 #[derive(Debug)]
@@ -71,6 +75,11 @@ impl Nodes {
                 Box::pin(async move { answer(&self.revoke_token(caller, read(body)?).await?) })
             }
             JOIN => Box::pin(async move { answer(&self.join(caller, read(body)?).await?) }),
+            JOIN_BY_ACTIVATION => {
+                Box::pin(
+                    async move { answer(&self.join_by_activation(caller, read(body)?).await?) },
+                )
+            }
             "CheckIn" => {
                 Box::pin(async move { answer(&self.check_in(caller, read(body)?).await?) })
             }

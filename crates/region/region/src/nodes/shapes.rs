@@ -81,6 +81,27 @@ pub struct Joined {
     pub region: String,
     pub cluster: ClusterName,
     pub ranges: NodeRanges,
+    /// What a managed instance is called.
+    #[serde(default)]
+    pub instance: Option<String>,
+}
+
+/// A host that wants to be a managed instance.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinByActivation {
+    pub activation_id: String,
+    pub activation_code: Token,
+    /// Drawn by the host before it asks for the first time; a repeated question has the same.
+    pub host: String,
+    pub host_name: String,
+    /// The only cluster that it will be an instance of.
+    pub cluster: ClusterName,
+    #[serde(default)]
+    pub release: Option<String>,
+    /// Its system's name and version.
+    #[serde(default)]
+    pub platform: Option<(String, String)>,
 }
 
 /// Addresses of tasks, which the host routes.

@@ -12,24 +12,29 @@ use crate::testing::TestRegion;
 
 const MINUTE_MS: u64 = 60_000;
 
-struct World {
-    test: TestRegion,
-    nodes: Nodes,
+pub(super) struct World {
+    pub(super) test: TestRegion,
+    pub(super) nodes: Nodes,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let test = TestRegion::new();
         test.region.prepare_network(&[]).await.unwrap();
         let nodes = Nodes::new(Arc::clone(&test.region.control));
         Self { test, nodes }
     }
 
-    fn env(&self) -> &SeededEnv {
+    pub(super) fn env(&self) -> &SeededEnv {
         self.test.env()
     }
 
-    async fn call(&self, caller: &Caller, operation: &str, body: Value) -> Result<Value, ApiError> {
+    pub(super) async fn call(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        body: Value,
+    ) -> Result<Value, ApiError> {
         let caller = Caller { now: self.env().now(), ..caller.clone() };
         let body = body.to_string();
         self.nodes.dispatch(&caller, operation, body.as_bytes()).unwrap().await
@@ -46,7 +51,7 @@ impl World {
         self.own("CreateJoinToken", body).await
     }
 
-    fn stranger(&self) -> Caller {
+    pub(super) fn stranger(&self) -> Caller {
         let access_key = String::new();
         Caller { principal: Principal::Anonymous, access_key, ..self.test.root() }
     }
@@ -62,7 +67,7 @@ impl World {
     }
 
     /// A caller with a host's key, if the region knows the key.
-    fn with(&self, key: &IssuedKey) -> Option<Caller> {
+    pub(super) fn with(&self, key: &IssuedKey) -> Option<Caller> {
         let control = &self.test.region.control;
         let found = control.access.find(&control.view(), &key.access_key_id, None)?;
         assert_eq!(found.secret.reveal(), key.secret_access_key.reveal());
@@ -73,7 +78,7 @@ impl World {
         Some(Caller { principal: found.principal, access_key, ..self.test.root() })
     }
 
-    async fn check_in(&self, key: &IssuedKey) -> CheckedIn {
+    pub(super) async fn check_in(&self, key: &IssuedKey) -> CheckedIn {
         let answer = self.call(&self.with(key).unwrap(), "CheckIn", json!({})).await.unwrap();
         serde_json::from_value(answer).unwrap()
     }

@@ -90,7 +90,8 @@ impl RegionApi for Region {
     fn is_open(&self, service: &str, operation: &str) -> bool {
         matches!(
             (service, operation),
-            ("sts", "AssumeRoleWithWebIdentity") | (OWN_SERVICE, nodes::JOIN)
+            ("sts", "AssumeRoleWithWebIdentity")
+                | (OWN_SERVICE, nodes::JOIN | nodes::JOIN_BY_ACTIVATION)
         )
     }
 

@@ -61,6 +61,8 @@ const GROUP: &str = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup
                      a2d7d7f1-52c5-4c8a-8f2c-2d2b9b3c6f5e:autoScalingGroupName/pool";
 const CERTIFICATE: &str = "arn:aws:acm:us-east-1:000000000000:certificate/\
                            0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
+const ACTIVATION: &str = "0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
+const MANAGED_INSTANCE: &str = "mi-0123456789abcdef0";
 const TASK: &str =
     "arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef";
 
@@ -149,6 +151,13 @@ fn request(service: &Service, operation: &Operation) -> Value {
     if service.name == "secretsmanager" {
         // Not a number of a policy's version.
         members.remove("VersionId");
+    }
+    if service.name == "ssm" {
+        for (name, id) in [("ActivationId", ACTIVATION), ("InstanceId", MANAGED_INSTANCE)] {
+            if let Some(given) = members.get_mut(name) {
+                *given = json!(id);
+            }
+        }
     }
     if service.name == "acm" {
         for name in ["CertificateArn", "ResourceArn"] {

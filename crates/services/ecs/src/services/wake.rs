@@ -124,6 +124,7 @@ pub(super) fn row(
         | Key::ParameterVersion(..)
         | Key::JoinToken(..)
         | Key::Node(..)
+        | Key::Activation(..)
         | Key::SecurityGroup(..)
         | Key::SecurityGroupRule(..)
         | Key::Ec2Tags(..)
