@@ -26,7 +26,7 @@ pub(crate) use node::{
 pub(crate) use region::{AddressArgs, RegionAlone, RegionArgs};
 pub(crate) use secrets::{RootKeyArgs, RotateRoot, Secrets};
 pub(crate) use simulate::Simulate;
-pub(crate) use tasks::{Task, TaskRun, TaskStop};
+pub(crate) use tasks::{Task, TaskRun, TaskStop, Top, TopSort};
 
 /// An Amazon ECS that you run yourself.
 #[derive(Debug, Parser)]
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Configure(Configure),
     /// Show processes and tasks
     Ps(Ps),
+    /// Show what the tasks of all hosts use: CPU, memory and network
+    Top(Top),
     /// Show what the region does by itself: each reconciler's passes, queue and failures
     Status,
     /// Show who asked for what, what was decided, and what decided it

@@ -116,6 +116,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Env => commands::env::run(data),
         Command::Configure(args) => commands::configure::run(data, environment, &args),
         Command::Ps(args) => commands::ps::run(data, &args).await,
+        Command::Top(args) => commands::top::run(data, &args).await,
         Command::Audit(args) => commands::audit::run(data, args).await,
         Command::WhyDenied(args) => commands::audit::why_denied(data, args),
         Command::Status => commands::status::run(data).await,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use longshore_types::ClusterName;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -38,4 +38,33 @@ pub(crate) struct TaskStop {
     /// Why; shown as the task's stopped reason
     #[arg(long, default_value = "Stopped by longshore task stop")]
     pub(crate) reason: String,
+}
+
+/// What `longshore top` shows, and how often.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Top {
+    /// Only this cluster's tasks
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<ClusterName>,
+    /// Which tasks come first
+    #[arg(long, value_enum, default_value_t = TopSort::Cpu)]
+    pub(crate) sort: TopSort,
+    /// Seconds between two looks; hosts report every twenty
+    #[arg(long, value_name = "SECONDS", default_value_t = 2,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) interval: u64,
+    /// Look once, as is done without a terminal too
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print a line of JSON for each look
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// By what tasks are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopSort {
+    Cpu,
+    Memory,
+    Network,
 }

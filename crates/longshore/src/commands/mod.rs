@@ -18,6 +18,7 @@ pub(crate) mod secrets;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod task;
+pub(crate) mod top;
 pub(crate) mod up;
 
 use std::path::PathBuf;

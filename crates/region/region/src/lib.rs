@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod audit;
+pub mod figures;
 pub mod nodes;
 pub mod region;
 pub mod server;

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use control::reconcile::Driver;
 use control::{Control, Documents};
 use ecs_api as api;
-use longshore_types::{InstanceId, TaskId};
+use longshore_types::{InstanceId, TaskId, Timestamp};
 use model::{Instance, View};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -48,7 +48,7 @@ pub struct Sessions {
     work: Mutex<BTreeMap<InstanceId, Open>>,
     /// How many of them are of hosts that reach each other.
     spread: AtomicUsize,
-    metrics: Mutex<BTreeMap<TaskId, Value>>,
+    metrics: Mutex<BTreeMap<TaskId, (Timestamp, Value)>>,
     closing: watch::Sender<bool>,
 }
 
@@ -121,6 +121,12 @@ impl Sessions {
 
     /// The last figures that an agent published of a task's containers.
     pub fn metrics(&self, task: TaskId) -> Option<Value> {
+        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.get(&task).map(|(_, figures)| figures.clone())
+    }
+
+    /// What a task's host last reported of it, and when.
+    pub fn figures(&self, task: TaskId) -> Option<(Timestamp, Value)> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).get(&task).cloned()
     }
 
@@ -130,7 +136,8 @@ impl Sessions {
     }
 
     fn keep_metrics(&self, task: TaskId, figures: Value) {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).insert(task, figures);
+        let now = self.control.clock.now();
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).insert(task, (now, figures));
     }
 
     /// Registers a session and retires the one before it.

@@ -109,6 +109,8 @@ const DESCRIBE_STATUS: &str = "DescribeStatus";
 const ROTATE_ROOT_KEY: &str = "RotateRootKey";
 /// What `longshore net explain` asks.
 const EXPLAIN_REACH: &str = "ExplainReach";
+/// What `longshore top` asks.
+const LIST_TASK_FIGURES: &str = "ListTaskFigures";
 
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {

@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, OWN_SERVICE, ROTATE_ROOT_KEY,
-    RegionApi, RequestBody, limits, serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_TASK_FIGURES, OWN_SERVICE,
+    ROTATE_ROOT_KEY, RegionApi, RequestBody, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -163,6 +163,13 @@ impl RegionApi for Region {
             EXPLAIN_REACH => {
                 let explained = ec2::explain(&self.control, caller, body);
                 return Some(Box::pin(std::future::ready(explained)));
+            }
+            LIST_TASK_FIGURES => {
+                let listed = self.list_task_figures(caller, body).and_then(|listed| {
+                    serde_json::to_value(&listed)
+                        .map_err(|error| ApiError::fault("failed to write an answer", error))
+                });
+                return Some(Box::pin(std::future::ready(listed)));
             }
             _ => return self.nodes.dispatch(caller, operation, body),
         }
