@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use control::Advertised;
 use longshore_types::Clock;
+use model::network::EndpointService;
 use region::{Plain, Tls, TlsSource};
 
 use crate::cli::{AddressArgs, RegionArgs};
@@ -39,7 +40,11 @@ impl Reach {
         let own = own_addresses();
         let advertise = advertised(address, args, outgoing().or_else(|| own.first().copied()))?;
         let names = names(address, advertise.as_ref(), host_name(), &own);
-        let tls = Tls::open(data_dir, source(&args.address, names.clone()), clock);
+        // VPC endpoints are called by the services' own names.
+        let services = EndpointService::all().iter();
+        let of_endpoints = services.flat_map(|service| service.certificate_names(&args.region));
+        let certified = names.iter().cloned().chain(of_endpoints).collect();
+        let tls = Tls::open(data_dir, source(&args.address, certified), clock);
         let tls = tls.map_err(Error::other("ready the certificate"))?;
         // As before there was TLS: on loopback, and where it was asked for by name.
         let is_open = address.ip().is_loopback() || args.insecure_listen;

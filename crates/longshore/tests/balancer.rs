@@ -149,6 +149,7 @@ fn table(target: SocketAddr) -> Table {
         balancers: [(balancer.id.clone(), balancer)].into(),
         groups: [(group.id.clone(), group)].into(),
         certificates: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
     }
 }
 

@@ -79,6 +79,14 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    DnsNameState {
+    PendingVerification = "pendingVerification",
+    Verified = "verified",
+    Failed = "failed",
+    }
+}
+
+aws_wire::enumeration! {
     DnsRecordIpType {
     Ipv4 = "ipv4",
     Dualstack = "dualstack",
@@ -215,6 +223,12 @@ aws_wire::enumeration! {
     GatewayLoadBalancerEndpoint = "gateway_load_balancer_endpoint",
     IotRulesManaged = "iot_rules_managed",
     AwsCodestarConnectionsManaged = "aws_codestar_connections_managed",
+    }
+}
+
+aws_wire::enumeration! {
+    PayerResponsibility {
+    ServiceOwner = "ServiceOwner",
     }
 }
 
@@ -404,11 +418,26 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ServiceConnectivityType {
+    Ipv4 = "ipv4",
+    Ipv6 = "ipv6",
+    }
+}
+
+aws_wire::enumeration! {
     ServiceManaged {
     Alb = "alb",
     Nlb = "nlb",
     Rnat = "rnat",
     Rds = "rds",
+    }
+}
+
+aws_wire::enumeration! {
+    ServiceType {
+    Interface = "Interface",
+    Gateway = "Gateway",
+    GatewayLoadBalancer = "GatewayLoadBalancer",
     }
 }
 

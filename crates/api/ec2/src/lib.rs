@@ -233,6 +233,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateVpcEndpoint",
+            input: Some(&schema::CREATE_VPC_ENDPOINT_REQUEST),
+            output: Some(&schema::CREATE_VPC_ENDPOINT_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteDhcpOptions",
             input: Some(&schema::DELETE_DHCP_OPTIONS_REQUEST),
             output: None,
@@ -344,6 +353,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DeleteVpc",
             input: Some(&schema::DELETE_VPC_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteVpcEndpoints",
+            input: Some(&schema::DELETE_VPC_ENDPOINTS_REQUEST),
+            output: Some(&schema::DELETE_VPC_ENDPOINTS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -512,6 +530,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeVpcEndpointServices",
+            input: Some(&schema::DESCRIBE_VPC_ENDPOINT_SERVICES_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_ENDPOINT_SERVICES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeVpcEndpoints",
             input: Some(&schema::DESCRIBE_VPC_ENDPOINTS_REQUEST),
             output: Some(&schema::DESCRIBE_VPC_ENDPOINTS_RESULT),
@@ -632,6 +659,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "ModifyVpcAttribute",
             input: Some(&schema::MODIFY_VPC_ATTRIBUTE_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ModifyVpcEndpoint",
+            input: Some(&schema::MODIFY_VPC_ENDPOINT_REQUEST),
+            output: Some(&schema::MODIFY_VPC_ENDPOINT_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -869,7 +905,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateVolume",
         "CreateVpcBlockPublicAccessExclusion",
         "CreateVpcEncryptionControl",
-        "CreateVpcEndpoint",
         "CreateVpcEndpointConnectionNotification",
         "CreateVpcEndpointServiceConfiguration",
         "CreateVpcPeeringConnection",
@@ -959,7 +994,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteVpcEncryptionControl",
         "DeleteVpcEndpointConnectionNotifications",
         "DeleteVpcEndpointServiceConfigurations",
-        "DeleteVpcEndpoints",
         "DeleteVpcPeeringConnection",
         "DeleteVpnConcentrator",
         "DeleteVpnConnection",
@@ -1145,7 +1179,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVpcEndpointConnections",
         "DescribeVpcEndpointServiceConfigurations",
         "DescribeVpcEndpointServicePermissions",
-        "DescribeVpcEndpointServices",
         "DescribeVpcPeeringConnections",
         "DescribeVpnConcentrators",
         "DescribeVpnConnections",
@@ -1388,7 +1421,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyVpcBlockPublicAccessExclusion",
         "ModifyVpcBlockPublicAccessOptions",
         "ModifyVpcEncryptionControl",
-        "ModifyVpcEndpoint",
         "ModifyVpcEndpointConnectionNotification",
         "ModifyVpcEndpointPayerResponsibility",
         "ModifyVpcEndpointServiceConfiguration",
@@ -1593,6 +1625,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: CreateVpcRequest,
     ) -> impl Future<Output = Result<CreateVpcResult, ApiError>> + Send;
+    fn create_vpc_endpoint(
+        &self,
+        caller: &Caller,
+        input: CreateVpcEndpointRequest,
+    ) -> impl Future<Output = Result<CreateVpcEndpointResult, ApiError>> + Send;
     fn delete_dhcp_options(
         &self,
         caller: &Caller,
@@ -1658,6 +1695,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DeleteVpcRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_vpc_endpoints(
+        &self,
+        caller: &Caller,
+        input: DeleteVpcEndpointsRequest,
+    ) -> impl Future<Output = Result<DeleteVpcEndpointsResult, ApiError>> + Send;
     fn describe_account_attributes(
         &self,
         caller: &Caller,
@@ -1748,6 +1790,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpcAttributeRequest,
     ) -> impl Future<Output = Result<DescribeVpcAttributeResult, ApiError>> + Send;
+    fn describe_vpc_endpoint_services(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcEndpointServicesRequest,
+    ) -> impl Future<Output = Result<DescribeVpcEndpointServicesResult, ApiError>> + Send;
     fn describe_vpc_endpoints(
         &self,
         caller: &Caller,
@@ -1818,6 +1865,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: ModifyVpcAttributeRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn modify_vpc_endpoint(
+        &self,
+        caller: &Caller,
+        input: ModifyVpcEndpointRequest,
+    ) -> impl Future<Output = Result<ModifyVpcEndpointResult, ApiError>> + Send;
     fn release_address(
         &self,
         caller: &Caller,
@@ -1987,6 +2039,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.create_vpc(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateVpcEndpoint" => {
+            let input = call.input()?;
+            let output = service.create_vpc_endpoint(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteDhcpOptions" => {
             let input = call.input()?;
             service.delete_dhcp_options(caller, input).await?;
@@ -2051,6 +2108,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             service.delete_vpc(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "DeleteVpcEndpoints" => {
+            let input = call.input()?;
+            let output = service.delete_vpc_endpoints(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "DescribeAccountAttributes" => {
             let input = call.input()?;
@@ -2142,6 +2204,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_vpc_attribute(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeVpcEndpointServices" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_endpoint_services(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeVpcEndpoints" => {
             let input = call.input()?;
             let output = service.describe_vpc_endpoints(caller, input).await?;
@@ -2211,6 +2278,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             service.modify_vpc_attribute(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "ModifyVpcEndpoint" => {
+            let input = call.input()?;
+            let output = service.modify_vpc_endpoint(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "ReleaseAddress" => {
             let input = call.input()?;
@@ -2433,6 +2505,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_vpc_endpoint $($handler:tt)+) => {
+        async fn create_vpc_endpoint(&self, caller: &$crate::Caller, input: $crate::CreateVpcEndpointRequest)
+            -> Result<$crate::CreateVpcEndpointResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_dhcp_options $($handler:tt)+) => {
         async fn delete_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DeleteDhcpOptionsRequest)
             -> Result<(), $crate::ApiError>
@@ -2520,6 +2599,13 @@ macro_rules! forward {
     (@ delete_vpc $($handler:tt)+) => {
         async fn delete_vpc(&self, caller: &$crate::Caller, input: $crate::DeleteVpcRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_vpc_endpoints $($handler:tt)+) => {
+        async fn delete_vpc_endpoints(&self, caller: &$crate::Caller, input: $crate::DeleteVpcEndpointsRequest)
+            -> Result<$crate::DeleteVpcEndpointsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2650,6 +2736,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_vpc_endpoint_services $($handler:tt)+) => {
+        async fn describe_vpc_endpoint_services(&self, caller: &$crate::Caller, input: $crate::DescribeVpcEndpointServicesRequest)
+            -> Result<$crate::DescribeVpcEndpointServicesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_vpc_endpoints $($handler:tt)+) => {
         async fn describe_vpc_endpoints(&self, caller: &$crate::Caller, input: $crate::DescribeVpcEndpointsRequest)
             -> Result<$crate::DescribeVpcEndpointsResult, $crate::ApiError>
@@ -2744,6 +2837,13 @@ macro_rules! forward {
     (@ modify_vpc_attribute $($handler:tt)+) => {
         async fn modify_vpc_attribute(&self, caller: &$crate::Caller, input: $crate::ModifyVpcAttributeRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_vpc_endpoint $($handler:tt)+) => {
+        async fn modify_vpc_endpoint(&self, caller: &$crate::Caller, input: $crate::ModifyVpcEndpointRequest)
+            -> Result<$crate::ModifyVpcEndpointResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

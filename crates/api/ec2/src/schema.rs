@@ -848,6 +848,47 @@ pub(super) static CREATE_TAGS_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static CREATE_VPC_ENDPOINT_REQUEST: Structure = Structure::new(
+    "CreateVpcEndpointRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("VpcEndpointType", Shape::Text(&VPC_ENDPOINT_TYPE)),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("ServiceName", Shape::Text(&shape::TEXT)),
+        Member::new("PolicyDocument", Shape::Text(&shape::TEXT)),
+        Member::new("RouteTableIds", Shape::List(&VPC_ENDPOINT_ROUTE_TABLE_ID_LIST))
+            .wire("RouteTableId")
+            .ec2("RouteTableId"),
+        Member::new("SubnetIds", Shape::List(&VPC_ENDPOINT_SUBNET_ID_LIST))
+            .wire("SubnetId")
+            .ec2("SubnetId"),
+        Member::new("SecurityGroupIds", Shape::List(&VPC_ENDPOINT_SECURITY_GROUP_ID_LIST))
+            .wire("SecurityGroupId")
+            .ec2("SecurityGroupId"),
+        Member::new("IpAddressType", Shape::Text(&IP_ADDRESS_TYPE)),
+        Member::new("DnsOptions", Shape::Structure(&DNS_OPTIONS_SPECIFICATION)),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)),
+        Member::new("PrivateDnsEnabled", Shape::Boolean),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("SubnetConfigurations", Shape::List(&SUBNET_CONFIGURATIONS_LIST))
+            .wire("SubnetConfiguration")
+            .ec2("SubnetConfiguration"),
+        Member::new("ServiceNetworkArn", Shape::Text(&shape::TEXT)),
+        Member::new("ResourceConfigurationArn", Shape::Text(&shape::TEXT)),
+        Member::new("ServiceRegion", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static CREATE_VPC_ENDPOINT_RESULT: Structure = Structure::new(
+    "CreateVpcEndpointResult",
+    &[
+        Member::new("VpcEndpoint", Shape::Structure(&VPC_ENDPOINT)).wire("vpcEndpoint"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+    ],
+);
+
 pub(super) static CREATE_VPC_REQUEST: Structure = Structure::new(
     "CreateVpcRequest",
     &[
@@ -1003,6 +1044,22 @@ pub(super) static DELETE_TAGS_REQUEST: Structure = Structure::new(
             .required(),
         Member::new("Tags", Shape::List(&TAG_LIST)).wire("tag").ec2("Tag"),
     ],
+);
+
+pub(super) static DELETE_VPC_ENDPOINTS_REQUEST: Structure = Structure::new(
+    "DeleteVpcEndpointsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("VpcEndpointIds", Shape::List(&VPC_ENDPOINT_ID_LIST))
+            .wire("VpcEndpointId")
+            .ec2("VpcEndpointId")
+            .required(),
+    ],
+);
+
+pub(super) static DELETE_VPC_ENDPOINTS_RESULT: Structure = Structure::new(
+    "DeleteVpcEndpointsResult",
+    &[Member::new("Unsuccessful", Shape::List(&UNSUCCESSFUL_ITEM_SET)).wire("unsuccessful")],
 );
 
 pub(super) static DELETE_VPC_REQUEST: Structure = Structure::new(
@@ -1429,6 +1486,35 @@ pub(super) static DESCRIBE_VPC_ATTRIBUTE_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_VPC_ENDPOINT_SERVICES_REQUEST: Structure = Structure::new(
+    "DescribeVpcEndpointServicesRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("ServiceNames", Shape::List(&VALUE_STRING_LIST))
+            .wire("ServiceName")
+            .ec2("ServiceName"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("ServiceRegions", Shape::List(&VALUE_STRING_LIST))
+            .wire("ServiceRegion")
+            .ec2("ServiceRegion"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_ENDPOINT_SERVICES_RESULT: Structure = Structure::new(
+    "DescribeVpcEndpointServicesResult",
+    &[
+        Member::new("ServiceNames", Shape::List(&VALUE_STRING_LIST))
+            .wire("serviceNameSet")
+            .ec2("ServiceNameSet"),
+        Member::new("ServiceDetails", Shape::List(&SERVICE_DETAIL_SET))
+            .wire("serviceDetailSet")
+            .ec2("ServiceDetailSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 pub(super) static DESCRIBE_VPC_ENDPOINTS_REQUEST: Structure = Structure::new(
     "DescribeVpcEndpointsRequest",
     &[
@@ -1603,6 +1689,14 @@ static DNS_ENTRY_SET: List = List {
     sensitive: false,
 };
 
+static DNS_NAME_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pendingVerification", "verified", "failed"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static DNS_OPTIONS: Structure = Structure::new(
     "DnsOptions",
     &[
@@ -1613,6 +1707,18 @@ pub(super) static DNS_OPTIONS: Structure = Structure::new(
         Member::new("PrivateDnsSpecifiedDomains", Shape::List(&PRIVATE_DNS_SPECIFIED_DOMAIN_SET))
             .wire("privateDnsSpecifiedDomainSet")
             .ec2("PrivateDnsSpecifiedDomainSet"),
+    ],
+);
+
+pub(super) static DNS_OPTIONS_SPECIFICATION: Structure = Structure::new(
+    "DnsOptionsSpecification",
+    &[
+        Member::new("DnsRecordIpType", Shape::Text(&DNS_RECORD_IP_TYPE)),
+        Member::new("PrivateDnsOnlyForInboundResolverEndpoint", Shape::Boolean),
+        Member::new("PrivateDnsPreference", Shape::Text(&shape::TEXT)),
+        Member::new("PrivateDnsSpecifiedDomains", Shape::List(&PRIVATE_DNS_SPECIFIED_DOMAIN_SET))
+            .wire("PrivateDnsSpecifiedDomain")
+            .ec2("PrivateDnsSpecifiedDomain"),
     ],
 );
 
@@ -2097,6 +2203,45 @@ pub(super) static MODIFY_VPC_ATTRIBUTE_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static MODIFY_VPC_ENDPOINT_REQUEST: Structure = Structure::new(
+    "ModifyVpcEndpointRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("VpcEndpointId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("ResetPolicy", Shape::Boolean),
+        Member::new("PolicyDocument", Shape::Text(&shape::TEXT)),
+        Member::new("AddRouteTableIds", Shape::List(&VPC_ENDPOINT_ROUTE_TABLE_ID_LIST))
+            .wire("AddRouteTableId")
+            .ec2("AddRouteTableId"),
+        Member::new("RemoveRouteTableIds", Shape::List(&VPC_ENDPOINT_ROUTE_TABLE_ID_LIST))
+            .wire("RemoveRouteTableId")
+            .ec2("RemoveRouteTableId"),
+        Member::new("AddSubnetIds", Shape::List(&VPC_ENDPOINT_SUBNET_ID_LIST))
+            .wire("AddSubnetId")
+            .ec2("AddSubnetId"),
+        Member::new("RemoveSubnetIds", Shape::List(&VPC_ENDPOINT_SUBNET_ID_LIST))
+            .wire("RemoveSubnetId")
+            .ec2("RemoveSubnetId"),
+        Member::new("AddSecurityGroupIds", Shape::List(&VPC_ENDPOINT_SECURITY_GROUP_ID_LIST))
+            .wire("AddSecurityGroupId")
+            .ec2("AddSecurityGroupId"),
+        Member::new("RemoveSecurityGroupIds", Shape::List(&VPC_ENDPOINT_SECURITY_GROUP_ID_LIST))
+            .wire("RemoveSecurityGroupId")
+            .ec2("RemoveSecurityGroupId"),
+        Member::new("IpAddressType", Shape::Text(&IP_ADDRESS_TYPE)),
+        Member::new("DnsOptions", Shape::Structure(&DNS_OPTIONS_SPECIFICATION)),
+        Member::new("PrivateDnsEnabled", Shape::Boolean),
+        Member::new("SubnetConfigurations", Shape::List(&SUBNET_CONFIGURATIONS_LIST))
+            .wire("SubnetConfiguration")
+            .ec2("SubnetConfiguration"),
+    ],
+);
+
+pub(super) static MODIFY_VPC_ENDPOINT_RESULT: Structure = Structure::new(
+    "ModifyVpcEndpointResult",
+    &[Member::new("Return", Shape::Boolean).wire("return")],
+);
+
 pub(super) static NAT_GATEWAY: Structure = Structure::new(
     "NatGateway",
     &[
@@ -2515,6 +2660,14 @@ pub(super) static OPERATOR_RESPONSE: Structure = Structure::new(
     ],
 );
 
+static PAYER_RESPONSIBILITY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ServiceOwner"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static PAYER_RESPONSIBILITY_ENTRY: Structure = Structure::new(
     "PayerResponsibilityEntry",
     &[
@@ -2649,6 +2802,18 @@ static PREFIX_LIST_STATE: Text = Text {
     ],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static PRIVATE_DNS_DETAILS: Structure = Structure::new(
+    "PrivateDnsDetails",
+    &[Member::new("PrivateDnsName", Shape::Text(&shape::TEXT)).wire("privateDnsName")],
+);
+
+static PRIVATE_DNS_DETAILS_SET: List = List {
+    item: Member::new("member", Shape::Structure(&PRIVATE_DNS_DETAILS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Structure = Structure::new(
@@ -3372,12 +3537,83 @@ static SECURITY_GROUP_RULE_UPDATE_LIST: List = List {
     sensitive: false,
 };
 
+static SERVICE_CONNECTIVITY_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ipv4", "ipv6"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SERVICE_DETAIL: Structure = Structure::new(
+    "ServiceDetail",
+    &[
+        Member::new("ServiceName", Shape::Text(&shape::TEXT)).wire("serviceName"),
+        Member::new("ServiceId", Shape::Text(&shape::TEXT)).wire("serviceId"),
+        Member::new("ServiceType", Shape::List(&SERVICE_TYPE_DETAIL_SET)).wire("serviceType"),
+        Member::new("ServiceRegion", Shape::Text(&shape::TEXT)).wire("serviceRegion"),
+        Member::new("AvailabilityZoneIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("availabilityZoneIdSet")
+            .ec2("AvailabilityZoneIdSet"),
+        Member::new("AvailabilityZones", Shape::List(&VALUE_STRING_LIST))
+            .wire("availabilityZoneSet")
+            .ec2("AvailabilityZoneSet"),
+        Member::new("Owner", Shape::Text(&shape::TEXT)).wire("owner"),
+        Member::new("BaseEndpointDnsNames", Shape::List(&VALUE_STRING_LIST))
+            .wire("baseEndpointDnsNameSet")
+            .ec2("BaseEndpointDnsNameSet"),
+        Member::new("PrivateDnsName", Shape::Text(&shape::TEXT)).wire("privateDnsName"),
+        Member::new("PrivateDnsNames", Shape::List(&PRIVATE_DNS_DETAILS_SET))
+            .wire("privateDnsNameSet")
+            .ec2("PrivateDnsNameSet"),
+        Member::new("VpcEndpointPolicySupported", Shape::Boolean)
+            .wire("vpcEndpointPolicySupported"),
+        Member::new("AcceptanceRequired", Shape::Boolean).wire("acceptanceRequired"),
+        Member::new("ManagesVpcEndpoints", Shape::Boolean).wire("managesVpcEndpoints"),
+        Member::new("PayerResponsibility", Shape::Text(&PAYER_RESPONSIBILITY))
+            .wire("payerResponsibility"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("PrivateDnsNameVerificationState", Shape::Text(&DNS_NAME_STATE))
+            .wire("privateDnsNameVerificationState"),
+        Member::new("SupportedIpAddressTypes", Shape::List(&SUPPORTED_IP_ADDRESS_TYPES))
+            .wire("supportedIpAddressTypeSet")
+            .ec2("SupportedIpAddressTypeSet"),
+    ],
+);
+
+static SERVICE_DETAIL_SET: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_DETAIL)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SERVICE_MANAGED: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["alb", "nlb", "rnat", "rds"],
     sensitive: false,
     json_value: false,
+};
+
+static SERVICE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Interface", "Gateway", "GatewayLoadBalancer"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SERVICE_TYPE_DETAIL: Structure = Structure::new(
+    "ServiceTypeDetail",
+    &[Member::new("ServiceType", Shape::Text(&SERVICE_TYPE)).wire("serviceType")],
+);
+
+static SERVICE_TYPE_DETAIL_SET: List = List {
+    item: Member::new("member", Shape::Structure(&SERVICE_TYPE_DETAIL)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 static STATE: Text = Text {
@@ -3457,6 +3693,22 @@ static SUBNET_CIDR_BLOCK_STATE_CODE: Text = Text {
     json_value: false,
 };
 
+pub(super) static SUBNET_CONFIGURATION: Structure = Structure::new(
+    "SubnetConfiguration",
+    &[
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv4", Shape::Text(&shape::TEXT)),
+        Member::new("Ipv6", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SUBNET_CONFIGURATIONS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SUBNET_CONFIGURATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SUBNET_ID_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT))
         .wire("AssociatedSubnetId")
@@ -3527,6 +3779,13 @@ static SUBNET_STATE: Text = Text {
     json_value: false,
 };
 
+static SUPPORTED_IP_ADDRESS_TYPES: List = List {
+    item: Member::new("member", Shape::Text(&SERVICE_CONNECTIVITY_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(2) },
+    sensitive: false,
+};
+
 pub(super) static TAG: Structure = Structure::new(
     "Tag",
     &[
@@ -3580,6 +3839,29 @@ static TENANCY: Text = Text {
     values: &["default", "dedicated", "host"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static UNSUCCESSFUL_ITEM: Structure = Structure::new(
+    "UnsuccessfulItem",
+    &[
+        Member::new("Error", Shape::Structure(&UNSUCCESSFUL_ITEM_ERROR)).wire("error"),
+        Member::new("ResourceId", Shape::Text(&shape::TEXT)).wire("resourceId"),
+    ],
+);
+
+pub(super) static UNSUCCESSFUL_ITEM_ERROR: Structure = Structure::new(
+    "UnsuccessfulItemError",
+    &[
+        Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
+        Member::new("Message", Shape::Text(&shape::TEXT)).wire("message"),
+    ],
+);
+
+static UNSUCCESSFUL_ITEM_SET: List = List {
+    item: Member::new("member", Shape::Structure(&UNSUCCESSFUL_ITEM)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS_REQUEST: Structure =
@@ -3929,8 +4211,29 @@ static VPC_ENDPOINT_ID_LIST: List = List {
     sensitive: false,
 };
 
+static VPC_ENDPOINT_ROUTE_TABLE_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_ENDPOINT_SECURITY_GROUP_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static VPC_ENDPOINT_SET: List = List {
     item: Member::new("member", Shape::Structure(&VPC_ENDPOINT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_ENDPOINT_SUBNET_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,

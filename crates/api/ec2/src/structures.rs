@@ -605,6 +605,37 @@ pub struct CreateTagsRequest {
 aws_wire::structure!(CreateTagsRequest, &schema::CREATE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateVpcEndpointRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_type: Option<VpcEndpointType>,
+    pub vpc_id: Option<String>,
+    pub service_name: Option<String>,
+    pub policy_document: Option<String>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub security_group_ids: Option<Vec<String>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptionsSpecification>,
+    pub client_token: Option<String>,
+    pub private_dns_enabled: Option<bool>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub subnet_configurations: Option<Vec<SubnetConfiguration>>,
+    pub service_network_arn: Option<String>,
+    pub resource_configuration_arn: Option<String>,
+    pub service_region: Option<String>,
+}
+
+aws_wire::structure!(CreateVpcEndpointRequest, &schema::CREATE_VPC_ENDPOINT_REQUEST, { 0 dry_run, 1 vpc_endpoint_type, 2 vpc_id, 3 service_name, 4 policy_document, 5 route_table_ids, 6 subnet_ids, 7 security_group_ids, 8 ip_address_type, 9 dns_options, 10 client_token, 11 private_dns_enabled, 12 tag_specifications, 13 subnet_configurations, 14 service_network_arn, 15 resource_configuration_arn, 16 service_region,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateVpcEndpointResult {
+    pub vpc_endpoint: Option<VpcEndpoint>,
+    pub client_token: Option<String>,
+}
+
+aws_wire::structure!(CreateVpcEndpointResult, &schema::CREATE_VPC_ENDPOINT_RESULT, { 0 vpc_endpoint, 1 client_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateVpcRequest {
     pub cidr_block: Option<String>,
     pub ipv6_pool: Option<String>,
@@ -754,6 +785,21 @@ pub struct DeleteTagsRequest {
 }
 
 aws_wire::structure!(DeleteTagsRequest, &schema::DELETE_TAGS_REQUEST, { 0 dry_run, 1 resources, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteVpcEndpointsRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DeleteVpcEndpointsRequest, &schema::DELETE_VPC_ENDPOINTS_REQUEST, { 0 dry_run, 1 vpc_endpoint_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteVpcEndpointsResult {
+    pub unsuccessful: Option<Vec<UnsuccessfulItem>>,
+}
+
+aws_wire::structure!(DeleteVpcEndpointsResult, &schema::DELETE_VPC_ENDPOINTS_RESULT, { 0 unsuccessful,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DeleteVpcRequest {
@@ -1098,6 +1144,27 @@ pub struct DescribeVpcAttributeResult {
 aws_wire::structure!(DescribeVpcAttributeResult, &schema::DESCRIBE_VPC_ATTRIBUTE_RESULT, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 enable_network_address_usage_metrics, 3 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcEndpointServicesRequest {
+    pub dry_run: Option<bool>,
+    pub service_names: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub service_regions: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DescribeVpcEndpointServicesRequest, &schema::DESCRIBE_VPC_ENDPOINT_SERVICES_REQUEST, { 0 dry_run, 1 service_names, 2 filters, 3 max_results, 4 next_token, 5 service_regions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcEndpointServicesResult {
+    pub service_names: Option<Vec<String>>,
+    pub service_details: Option<Vec<ServiceDetail>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeVpcEndpointServicesResult, &schema::DESCRIBE_VPC_ENDPOINT_SERVICES_RESULT, { 0 service_names, 1 service_details, 2 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcEndpointsRequest {
     pub dry_run: Option<bool>,
     pub vpc_endpoint_ids: Option<Vec<String>>,
@@ -1228,6 +1295,16 @@ pub struct DnsOptions {
 }
 
 aws_wire::structure!(DnsOptions, &schema::DNS_OPTIONS, { 0 dns_record_ip_type, 1 private_dns_only_for_inbound_resolver_endpoint, 2 private_dns_preference, 3 private_dns_specified_domains,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DnsOptionsSpecification {
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
+    pub private_dns_only_for_inbound_resolver_endpoint: Option<bool>,
+    pub private_dns_preference: Option<String>,
+    pub private_dns_specified_domains: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DnsOptionsSpecification, &schema::DNS_OPTIONS_SPECIFICATION, { 0 dns_record_ip_type, 1 private_dns_only_for_inbound_resolver_endpoint, 2 private_dns_preference, 3 private_dns_specified_domains,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EnaSrdSpecification {
@@ -1496,6 +1573,33 @@ pub struct ModifyVpcAttributeRequest {
 aws_wire::structure!(ModifyVpcAttributeRequest, &schema::MODIFY_VPC_ATTRIBUTE_REQUEST, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 vpc_id, 3 enable_network_address_usage_metrics,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ModifyVpcEndpointRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_id: Option<String>,
+    pub reset_policy: Option<bool>,
+    pub policy_document: Option<String>,
+    pub add_route_table_ids: Option<Vec<String>>,
+    pub remove_route_table_ids: Option<Vec<String>>,
+    pub add_subnet_ids: Option<Vec<String>>,
+    pub remove_subnet_ids: Option<Vec<String>>,
+    pub add_security_group_ids: Option<Vec<String>>,
+    pub remove_security_group_ids: Option<Vec<String>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptionsSpecification>,
+    pub private_dns_enabled: Option<bool>,
+    pub subnet_configurations: Option<Vec<SubnetConfiguration>>,
+}
+
+aws_wire::structure!(ModifyVpcEndpointRequest, &schema::MODIFY_VPC_ENDPOINT_REQUEST, { 0 dry_run, 1 vpc_endpoint_id, 2 reset_policy, 3 policy_document, 4 add_route_table_ids, 5 remove_route_table_ids, 6 add_subnet_ids, 7 remove_subnet_ids, 8 add_security_group_ids, 9 remove_security_group_ids, 10 ip_address_type, 11 dns_options, 12 private_dns_enabled, 13 subnet_configurations,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ModifyVpcEndpointResult {
+    pub r#return: Option<bool>,
+}
+
+aws_wire::structure!(ModifyVpcEndpointResult, &schema::MODIFY_VPC_ENDPOINT_RESULT, { 0 r#return,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct NatGateway {
     pub create_time: Option<Timestamp>,
     pub delete_time: Option<Timestamp>,
@@ -1751,6 +1855,13 @@ pub struct PrefixListId {
 }
 
 aws_wire::structure!(PrefixListId, &schema::PREFIX_LIST_ID, { 0 description, 1 prefix_list_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PrivateDnsDetails {
+    pub private_dns_name: Option<String>,
+}
+
+aws_wire::structure!(PrivateDnsDetails, &schema::PRIVATE_DNS_DETAILS, { 0 private_dns_name,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PrivateDnsNameOptionsOnLaunch {
@@ -2124,6 +2235,36 @@ pub struct SecurityGroupRuleUpdate {
 aws_wire::structure!(SecurityGroupRuleUpdate, &schema::SECURITY_GROUP_RULE_UPDATE, { 0 security_group_rule_id, 1 security_group_rule,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ServiceDetail {
+    pub service_name: Option<String>,
+    pub service_id: Option<String>,
+    pub service_type: Option<Vec<ServiceTypeDetail>>,
+    pub service_region: Option<String>,
+    pub availability_zone_ids: Option<Vec<String>>,
+    pub availability_zones: Option<Vec<String>>,
+    pub owner: Option<String>,
+    pub base_endpoint_dns_names: Option<Vec<String>>,
+    pub private_dns_name: Option<String>,
+    pub private_dns_names: Option<Vec<PrivateDnsDetails>>,
+    pub vpc_endpoint_policy_supported: Option<bool>,
+    pub acceptance_required: Option<bool>,
+    pub manages_vpc_endpoints: Option<bool>,
+    pub payer_responsibility: Option<PayerResponsibility>,
+    pub tags: Option<Vec<Tag>>,
+    pub private_dns_name_verification_state: Option<DnsNameState>,
+    pub supported_ip_address_types: Option<Vec<ServiceConnectivityType>>,
+}
+
+aws_wire::structure!(ServiceDetail, &schema::SERVICE_DETAIL, { 0 service_name, 1 service_id, 2 service_type, 3 service_region, 4 availability_zone_ids, 5 availability_zones, 6 owner, 7 base_endpoint_dns_names, 8 private_dns_name, 9 private_dns_names, 10 vpc_endpoint_policy_supported, 11 acceptance_required, 12 manages_vpc_endpoints, 13 payer_responsibility, 14 tags, 15 private_dns_name_verification_state, 16 supported_ip_address_types,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceTypeDetail {
+    pub service_type: Option<ServiceType>,
+}
+
+aws_wire::structure!(ServiceTypeDetail, &schema::SERVICE_TYPE_DETAIL, { 0 service_type,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Subnet {
     pub availability_zone_id: Option<String>,
     pub enable_lni_at_device_index: Option<i32>,
@@ -2159,6 +2300,15 @@ pub struct SubnetCidrBlockState {
 }
 
 aws_wire::structure!(SubnetCidrBlockState, &schema::SUBNET_CIDR_BLOCK_STATE, { 0 state, 1 status_message,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SubnetConfiguration {
+    pub subnet_id: Option<String>,
+    pub ipv4: Option<String>,
+    pub ipv6: Option<String>,
+}
+
+aws_wire::structure!(SubnetConfiguration, &schema::SUBNET_CONFIGURATION, { 0 subnet_id, 1 ipv4, 2 ipv6,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct SubnetIpPrefixes {
@@ -2204,6 +2354,22 @@ pub struct TagSpecification {
 }
 
 aws_wire::structure!(TagSpecification, &schema::TAG_SPECIFICATION, { 0 resource_type, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnsuccessfulItem {
+    pub error: Option<UnsuccessfulItemError>,
+    pub resource_id: Option<String>,
+}
+
+aws_wire::structure!(UnsuccessfulItem, &schema::UNSUCCESSFUL_ITEM, { 0 error, 1 resource_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnsuccessfulItemError {
+    pub code: Option<String>,
+    pub message: Option<String>,
+}
+
+aws_wire::structure!(UnsuccessfulItemError, &schema::UNSUCCESSFUL_ITEM_ERROR, { 0 code, 1 message,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateSecurityGroupRuleDescriptionsEgressRequest {

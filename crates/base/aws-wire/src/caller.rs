@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::trail::Trail;
-use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid};
+use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid, VpcEndpointId, VpcId};
 
 /// What an access key stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,15 @@ pub struct Origin {
     pub is_secure: bool,
     pub user_agent: Option<Arc<str>>,
     pub trail: Trail,
+    /// The VPC endpoint that it came by.
+    pub endpoint: Option<Arc<ByEndpoint>>,
+}
+
+/// A VPC endpoint that a request came by; the origin's address is one of its VPC then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByEndpoint {
+    pub endpoint: VpcEndpointId,
+    pub vpc: VpcId,
 }
 
 /// The circumstances of one request. `now` is the request's one reading of the clock.

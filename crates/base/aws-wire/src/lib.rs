@@ -24,7 +24,7 @@ mod timestamp;
 mod trail;
 pub mod validate;
 
-pub use caller::{Caller, Origin, Principal, Session};
+pub use caller::{ByEndpoint, Caller, Origin, Principal, Session};
 pub use codec::{Decode, DecodeError, Decoder, Document, Encode, Encoder};
 pub use error::{ApiError, Denial};
 pub use trail::{Journey, Question, Trail, Traveller};

@@ -152,7 +152,7 @@ pub struct Interface {
     /// The address that the world knows it by.
     pub public: Option<Ipv4Addr>,
     pub place: Place,
-    /// A load balancer's and no task's: the host that it is on makes it by itself.
+    /// A load balancer's or a VPC endpoint's and no task's: the host that it is on makes it by itself.
     #[serde(default)]
     pub is_balancers: bool,
 }

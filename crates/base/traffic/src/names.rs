@@ -14,8 +14,8 @@ pub struct Asker {
     pub account: AccountId,
 }
 
-/// A namespace, with one of its services or, said once, with none. A load balancer's name is a namespace with one service that
-/// has no name.
+/// A namespace, with one of its services or, said once, with none. A load balancer's name, or an endpoint's, is a namespace with
+/// one service that has no name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameEntry {
@@ -39,6 +39,9 @@ pub struct NamedService {
     /// One instance is answered at a time rather than up to eight.
     #[serde(default)]
     pub is_weighted: bool,
+    /// Whether all names below its own are its too, but for those that others have.
+    #[serde(default)]
+    pub has_all_below: bool,
     /// Times to live in seconds of the kinds of records that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub a_ttl_s: Option<u32>,

@@ -338,6 +338,10 @@ ec2_id!(
     PrefixListId, "pl"
 );
 ec2_id!(
+    /// A VPC endpoint.
+    VpcEndpointId, "vpce"
+);
+ec2_id!(
     /// That a VPC has a block of addresses.
     VpcCidrAssociationId, "vpc-cidr-assoc"
 );

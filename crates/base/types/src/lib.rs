@@ -28,7 +28,7 @@ pub use ids::{
     DhcpOptionsId, EniId, Family, IdError, InstanceId, InternetGatewayId, NatGatewayId,
     NetworkAclId, PrefixListId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid,
-    VpcCidrAssociationId, VpcId,
+    VpcCidrAssociationId, VpcEndpointId, VpcId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
 pub use put_token::{NotAPut, PutToken};

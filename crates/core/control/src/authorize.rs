@@ -5,8 +5,12 @@
 //! [`Control::authorize`] on the very view that is decided on, so that what is allowed and what is done are of
 //! one moment.
 //!
+//! What came by a VPC endpoint is first asked of that endpoint's policy ([`endpoint`]).
+//!
 //! An account's root user may do all that its account may. Of everybody else policies decide, which `iam` finds and
 //! `policy` evaluates; of hosts' agents it is one that everybody can read (`access::NODE_POLICY`).
+
+mod endpoint;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -261,6 +265,9 @@ impl Control {
         caller: &Caller,
         permission: &Permission,
     ) -> Result<(), ApiError> {
+        if let Some(by) = &caller.origin.endpoint {
+            self.check_endpoint(view, caller, by, permission)?;
+        }
         match &caller.principal {
             Principal::Root
                 if permission.each().all(|each| each.is_of_root(view, caller.account)) =>

@@ -263,6 +263,7 @@ rows! {
     NetworkAcl(crate::network::NetworkAcl), network_acls, "network-acl";
     DhcpOptions(crate::network::DhcpOptions), dhcp_options, "dhcp-options";
     PrefixList(crate::network::PrefixList), prefix_lists, "prefix-list";
+    VpcEndpoint(crate::network::VpcEndpoint), vpc_endpoints, "vpc-endpoint";
 }
 
 impl Row {

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 
 use longshore_types::{
     AccountId, ClusterName, EniId, NatGatewayId, RegionName, Scope, SecurityGroupId, SubnetId,
-    TaskId, Timestamp, Uuid, VpcId,
+    TaskId, Timestamp, Uuid, VpcEndpointId, VpcId,
 };
 pub use longshore_types::{Cidr, NotACidr};
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,10 @@ pub enum InterfaceUser {
         #[serde(rename = "natGateway")]
         nat_gateway: NatGatewayId,
     },
+    VpcEndpoint {
+        #[serde(rename = "vpcEndpoint")]
+        vpc_endpoint: VpcEndpointId,
+    },
     /// Somebody who made it as such, for nothing yet.
     Person {
         description: String,
@@ -253,6 +257,7 @@ impl fmt::Display for InterfaceUser {
             Self::Task { task, .. } => write!(f, "task {task}"),
             Self::Balancer { balancer } => write!(f, "load balancer {balancer}"),
             Self::NatGateway { nat_gateway } => write!(f, "NAT gateway {nat_gateway}"),
+            Self::VpcEndpoint { vpc_endpoint } => write!(f, "VPC endpoint {vpc_endpoint}"),
             Self::Person { .. } => f.write_str("nothing that runs"),
         }
     }
@@ -263,12 +268,24 @@ impl Interface {
         matches!(self.user, InterfaceUser::Balancer { .. })
     }
 
+    /// Whether it is a balancer's or an endpoint's: those stand on the region's own machine, where the process is that
+    /// serves them, and no task brings them there.
+    pub fn is_at_home(&self) -> bool {
+        match self.user {
+            InterfaceUser::Balancer { .. } | InterfaceUser::VpcEndpoint { .. } => true,
+            InterfaceUser::Task { .. }
+            | InterfaceUser::NatGateway { .. }
+            | InterfaceUser::Person { .. } => false,
+        }
+    }
+
     /// The task that it is of.
     pub fn task(&self) -> Option<TaskId> {
         match &self.user {
             InterfaceUser::Task { task, .. } => Some(*task),
             InterfaceUser::Balancer { .. }
             | InterfaceUser::NatGateway { .. }
+            | InterfaceUser::VpcEndpoint { .. }
             | InterfaceUser::Person { .. } => None,
         }
     }

@@ -84,7 +84,7 @@ pub fn interface(view: &View, row: &Interface, vpc: &VpcId, place: Place) -> fee
         groups: row.security_groups.clone(),
         public: view.public_address_of(row),
         place,
-        is_balancers: row.is_balancers(),
+        is_balancers: row.is_at_home(),
     }
 }
 

@@ -218,7 +218,7 @@ impl Asked<'_> {
         let mut groups = Groups::new();
         for row in network_feed::apart(self.view, Some(id)).take_while(|row| row.vpc == *id) {
             // Others have no host, and nobody answers there.
-            if row.task().is_some() || row.is_balancers() {
+            if row.task().is_some() || row.is_at_home() {
                 let told = network_feed::interface(self.view, row, id, Place::Here);
                 feed.put(traffic::feed::Item::Interface(told));
             }

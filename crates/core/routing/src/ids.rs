@@ -41,6 +41,11 @@ name!(
     CertificateId
 );
 
+name!(
+    /// A VPC endpoint's id: `vpce-…`.
+    EndpointId
+);
+
 /// A target within its group: the same address on two ports is two targets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetKey {

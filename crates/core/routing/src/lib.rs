@@ -23,6 +23,7 @@ mod group;
 mod head;
 mod health;
 mod ids;
+pub mod introduction;
 pub mod limits;
 pub mod redirect;
 mod report;
@@ -45,10 +46,10 @@ pub use group::{
 };
 pub use head::{Head, Headers, normal_path, without_port};
 pub use health::{Health, Outcome};
-pub use ids::{BalancerId, CertificateId, GroupId, ListenerId, RuleId, TargetKey};
+pub use ids::{BalancerId, CertificateId, EndpointId, GroupId, ListenerId, RuleId, TargetKey};
 pub use report::{Finding, REPORT_INTERVAL_MS, Report, TargetReport};
 pub use rule::{
     Action, Condition, Pattern, RedirectStatus, Rewrite, Rule, Transforms, WeightedGroup,
 };
 pub use source::{NotASource, Source};
-pub use table::{Certificate, Change, Table, Update};
+pub use table::{Certificate, Change, Endpoint, Table, Update};

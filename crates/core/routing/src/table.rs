@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, Interface};
 use crate::group::TargetGroup;
-use crate::ids::{BalancerId, CertificateId, GroupId};
+use crate::ids::{BalancerId, CertificateId, EndpointId, GroupId};
 
 /// All that balancers of a region must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,16 @@ pub struct Table {
     pub groups: BTreeMap<GroupId, TargetGroup>,
     #[serde(default)]
     pub certificates: BTreeMap<CertificateId, Certificate>,
+    /// VPC endpoints by interfaces.
+    #[serde(default)]
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+}
+
+/// A VPC endpoint: what comes to its interfaces is passed on to the region, which is told by which endpoint it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub account: String,
+    pub interfaces: Vec<Interface>,
 }
 
 /// A certificate with its key. It never leaves the machine but over the authenticated read.
@@ -59,6 +69,8 @@ pub struct Change {
     pub groups: BTreeMap<GroupId, Option<TargetGroup>>,
     #[serde(default)]
     pub certificates: BTreeMap<CertificateId, Option<Certificate>>,
+    #[serde(default)]
+    pub endpoints: BTreeMap<EndpointId, Option<Endpoint>>,
 }
 
 impl Change {
@@ -70,6 +82,7 @@ impl Change {
             balancers: differences(&earlier.balancers, &later.balancers),
             groups: differences(&earlier.groups, &later.groups),
             certificates: differences(&earlier.certificates, &later.certificates),
+            endpoints: differences(&earlier.endpoints, &later.endpoints),
         }
     }
 }
@@ -87,6 +100,7 @@ impl Table {
                 put(&mut next.balancers, change.balancers);
                 put(&mut next.groups, change.groups);
                 put(&mut next.certificates, change.certificates);
+                put(&mut next.endpoints, change.endpoints);
                 Some(next)
             }
         }

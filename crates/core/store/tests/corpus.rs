@@ -164,6 +164,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::NetworkAcl,
     Kind::DhcpOptions,
     Kind::PrefixList,
+    Kind::VpcEndpoint,
 ];
 
 #[test]

@@ -1,4 +1,5 @@
-//! The data plane of load balancing: takes clients' connections and passes their requests to targets.
+//! The data plane of load balancing: takes clients' connections and passes their requests to targets. It takes those to
+//! VPC endpoints too, and passes them on to the region ([`relay`]).
 //!
 //! It serves by a [`routing::Table`] that it reads from the region, checks targets, and reports what it sees
 //! ([`Feed`]). The region may be away: the last table is kept on disk and served on. A new table changes what new requests
@@ -18,6 +19,7 @@ mod listen;
 mod live;
 mod log;
 mod pool;
+mod relay;
 mod shared;
 mod sockets;
 mod target;
@@ -41,6 +43,7 @@ use tracing::info;
 
 pub use feed::{Feed, FeedError};
 pub use listen::{Listening, listening};
+pub use relay::{Doors, RegionDoor};
 pub use sockets::Interfaces;
 
 use crate::feed::Saved;
@@ -65,6 +68,8 @@ pub struct Config {
     pub local: IpAddr,
     /// Where the interfaces of balancers are on this machine.
     pub interfaces: Arc<dyn Interfaces>,
+    /// Where what comes to VPC endpoints goes on.
+    pub doors: Arc<dyn Doors>,
 }
 
 /// Serves until `ended`, then finishes what is open.
@@ -80,7 +85,7 @@ pub async fn run(
     let (logs, writer) =
         log::channel(config.logs_dir.clone(), config.region.clone(), Arc::clone(&clock));
     let sockets = Sockets::start(Arc::clone(&config.interfaces))?;
-    let shared = Arc::new(Shared::new(clock, ids, key, logs, sockets));
+    let shared = Arc::new(Shared::new(clock, ids, key, logs, (sockets, Arc::clone(&config.doors))));
     let state_dir = config.state_dir.clone();
     let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
     let saved = Saved(config.state_dir.join("table.json"));

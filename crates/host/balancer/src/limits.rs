@@ -20,6 +20,10 @@ pub const H2_REQUESTS_MAX: u64 = 10_000;
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Of them, those to balancers of one account: no account leaves the others without any.
 pub const ACCOUNT_CONNECTIONS_MAX: usize = CONNECTIONS_MAX / 2;
+/// Connections of one address to one VPC endpoint.
+pub const ENDPOINT_CONNECTIONS_MAX: usize = 256;
+/// How long nothing may go by a connection to a VPC endpoint.
+pub const ENDPOINT_IDLE: Duration = Duration::from_secs(350);
 /// How long connecting to a target may take; then 504.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take for its TLS handshake.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use files::whole::{self, Durability};
 use futures_util::FutureExt as _;
 use longshore_types::Chain;
-use routing::{InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
+use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use crate::http::connection::{Client, Times, serve};
 use crate::limits::HANDSHAKE_WAIT_MAX;
 use crate::live::LiveListener;
+use crate::relay;
 use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
@@ -37,8 +38,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 enum Place {
     /// At an interface of the balancer.
     Interface(ListenerId, Transport, InterfaceRef, SocketAddr),
+    /// A VPC endpoint, at one of its interfaces.
+    Endpoint(EndpointId, InterfaceRef, SocketAddr),
     /// At this machine's own address, at the listener's port if it is free.
     Local(ListenerId, Transport, u16),
+}
+
+/// What somebody comes to.
+#[derive(Clone, Debug)]
+enum Served {
+    Listener(Door),
+    Endpoint(EndpointId),
 }
 
 /// A listener, and at which of its sockets somebody comes.
@@ -154,13 +164,13 @@ impl Listeners {
             let namespace = self.namespace_of(&place);
             match self.open(&place, &remembered).await {
                 Ok((address, socket)) => {
-                    info!(listener = %place.listener(), %address, "listening");
+                    info!(listener = place.name(), %address, "listening");
                     if let Place::Local(listener, ..) = &place {
                         remembered.insert(listener.clone(), address.port());
                     }
                     let shared = Arc::clone(&self.shared);
                     let (stop, stopped) = oneshot::channel();
-                    let work = work(shared, place.door(), socket, stopped);
+                    let work = work(shared, place.served(), socket, stopped);
                     #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
                     let work = tokio::spawn(work);
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +178,7 @@ impl Listeners {
                 }
                 // The interface is not on this machine, at least not yet.
                 Err(error)
-                    if matches!(place, Place::Interface(..))
+                    if matches!(place, Place::Interface(..) | Place::Endpoint(..))
                         && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
@@ -197,7 +207,9 @@ impl Listeners {
 
     fn namespace_of(&self, place: &Place) -> Option<NamespaceId> {
         match place {
-            Place::Interface(_, _, interface, _) => self.shared.sockets.namespace(interface),
+            Place::Interface(_, _, interface, _) | Place::Endpoint(_, interface, _) => {
+                self.shared.sockets.namespace(interface)
+            }
             Place::Local(..) => None,
         }
     }
@@ -219,7 +231,7 @@ impl Listeners {
         open.iter()
             .filter_map(|(place, open)| match place {
                 Place::Local(listener, ..) => Some((listener.clone(), open.address)),
-                Place::Interface(..) => None,
+                Place::Interface(..) | Place::Endpoint(..) => None,
             })
             .collect()
     }
@@ -232,6 +244,9 @@ impl Listeners {
         match place {
             Place::Interface(_, transport, interface, address) => {
                 self.bind(*transport, Some(interface), *address).await
+            }
+            Place::Endpoint(_, interface, address) => {
+                self.bind(Transport::Stream, Some(interface), *address).await
             }
             Place::Local(listener, transport, port) => {
                 let kept = remembered.get(listener).copied();
@@ -317,13 +332,21 @@ impl Listeners {
 }
 
 impl Place {
-    fn door(&self) -> Door {
-        Door { listener: self.listener().clone(), is_local: matches!(self, Self::Local(..)) }
+    fn served(&self) -> Served {
+        let door = |listener: &ListenerId, is_local| {
+            Served::Listener(Door { listener: listener.clone(), is_local })
+        };
+        match self {
+            Self::Interface(listener, ..) => door(listener, false),
+            Self::Local(listener, ..) => door(listener, true),
+            Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
+        }
     }
 
-    fn listener(&self) -> &ListenerId {
+    fn name(&self) -> &str {
         match self {
-            Self::Interface(listener, ..) | Self::Local(listener, ..) => listener,
+            Self::Interface(listener, ..) | Self::Local(listener, ..) => &listener.0,
+            Self::Endpoint(endpoint, ..) => &endpoint.0,
         }
     }
 }
@@ -344,6 +367,12 @@ fn places(table: &Table) -> BTreeSet<Place> {
             }
         }
     }
+    for (id, endpoint) in &table.endpoints {
+        places.extend(endpoint.interfaces.iter().map(|interface| {
+            let address = SocketAddr::new(interface.address, relay::PORT);
+            Place::Endpoint(id.clone(), interface.reference(), address)
+        }));
+    }
     places
 }
 
@@ -358,31 +387,49 @@ fn transports(protocol: ListenerProtocol) -> &'static [Transport] {
     }
 }
 
-async fn work(shared: Arc<Shared>, door: Door, socket: Bound, mut stopped: oneshot::Receiver<()>) {
+async fn work(
+    shared: Arc<Shared>,
+    served: Served,
+    socket: Bound,
+    mut stopped: oneshot::Receiver<()>,
+) {
     match socket {
         Bound::Stream(socket) => {
             tokio::select! {
-                () = accept(&shared, &door, &socket) => {}
+                () = accept(&shared, &served, &socket) => {}
                 _ = &mut stopped => {}
             }
             // Connections that the kernel has made already are served too.
             while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
-                take(&shared, &door, stream, peer);
+                served.take(&shared, stream, peer);
             }
         }
-        Bound::Datagram(socket) => tokio::select! {
-            () = udp::serve(shared, door, socket) => {}
-            _ = &mut stopped => {}
-        },
+        Bound::Datagram(socket) => {
+            // Endpoints have none.
+            let Served::Listener(door) = served else { return };
+            tokio::select! {
+                () = udp::serve(shared, door, socket) => {}
+                _ = &mut stopped => {}
+            }
+        }
     }
 }
 
-async fn accept(shared: &Arc<Shared>, door: &Door, socket: &TcpListener) {
+impl Served {
+    fn take(&self, shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+        match self {
+            Self::Listener(door) => take(shared, door, stream, peer),
+            Self::Endpoint(endpoint) => relay::take(shared, endpoint, stream, peer),
+        }
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, served: &Served, socket: &TcpListener) {
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => take(shared, door, stream, peer),
+            Ok((stream, peer)) => served.take(shared, stream, peer),
             Err(error) => {
-                debug!(listener = %door.listener, %error, "connection could not be taken");
+                debug!(?served, %error, "connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, GroupId, Listener, ListenerId, Report, Rules, Table,
-    TargetGroup, TargetProtocol, TargetReport, TargetState,
+    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Listener, ListenerId,
+    Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState,
 };
 use tokio::sync::Notify;
 use tracing::warn;
@@ -26,6 +26,7 @@ pub(crate) struct Snapshot {
     pub(crate) version: u64,
     pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
     pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
+    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Whether its targets are as its table has them: until then nothing of it is reported.
     is_settled: AtomicBool,
 }
@@ -77,7 +78,13 @@ impl Snapshot {
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
-        Self { version: table.version, listeners, groups, is_settled: AtomicBool::new(false) }
+        Self {
+            version: table.version,
+            listeners,
+            groups,
+            endpoints: table.endpoints.clone(),
+            is_settled: AtomicBool::new(false),
+        }
     }
 
     /// Has all targets be as the table says, once requests are decided by this snapshot: before that they would be led to

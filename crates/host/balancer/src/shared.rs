@@ -8,9 +8,13 @@ use longshore_types::{Clock, IdSource};
 use tokio::sync::{Notify, watch};
 
 use crate::http::CookieKey;
-use crate::limits::{ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX};
+use crate::limits::{
+    ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX,
+    ENDPOINT_CONNECTIONS_MAX,
+};
 use crate::live::Snapshot;
 use crate::log::LogSink;
+use crate::relay::Doors;
 use crate::sockets::Sockets;
 use crate::tls::ToTargets;
 
@@ -22,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) cookies: CookieKey,
     pub(crate) to_targets: ToTargets,
     pub(crate) sockets: Sockets,
+    pub(crate) doors: Arc<dyn Doors>,
     pub(crate) logs: LogSink,
     /// True once the process is to end: what is open is finished, and nothing new is taken.
     pub(crate) closing: watch::Sender<bool>,
@@ -29,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Arc<Notify>,
     /// Connections of clients that are open.
     pub(crate) connections: Arc<Counts>,
+    /// Of them, those to VPC endpoints, by endpoint and client.
+    pub(crate) endpoint_clients: Arc<Counts>,
     /// Flows of datagrams.
     pub(crate) flows: Arc<Counts>,
     seeds: AtomicU64,
@@ -40,7 +47,7 @@ impl Shared {
         ids: Arc<dyn IdSource>,
         cookies: CookieKey,
         logs: LogSink,
-        sockets: Sockets,
+        (sockets, doors): (Sockets, Arc<dyn Doors>),
     ) -> Self {
         let mut first = [0; 8];
         ids.fill(&mut first);
@@ -51,10 +58,12 @@ impl Shared {
             cookies,
             to_targets: ToTargets::new(),
             sockets,
+            doors,
             logs,
             closing: watch::Sender::new(false),
             changed: Arc::default(),
             connections: Counts::new(CONNECTIONS_MAX, ACCOUNT_CONNECTIONS_MAX),
+            endpoint_clients: Counts::new(CONNECTIONS_MAX, ENDPOINT_CONNECTIONS_MAX),
             flows: Counts::new(ALL_FLOWS_MAX, ACCOUNT_FLOWS_MAX),
             seeds: AtomicU64::new(u64::from_be_bytes(first)),
         }

@@ -12,6 +12,12 @@ mod world;
 #[derive(Debug)]
 pub(crate) struct Nowhere;
 
+impl crate::Doors for Nowhere {
+    fn region(&self) -> Option<crate::RegionDoor> {
+        None
+    }
+}
+
 impl crate::Interfaces for Nowhere {
     fn namespace(&self, _: &routing::InterfaceRef) -> std::path::PathBuf {
         "/nowhere".into()

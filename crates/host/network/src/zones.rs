@@ -212,10 +212,7 @@ impl Zone {
     fn find(&self, rest: &str, kind: u16, zone: &str, turn: usize) -> Found {
         // One without a name is the zone's own.
         if let Some(service) = self.services.get(rest) {
-            let some = chosen(service, kind, turn);
-            let records = some.into_iter().filter_map(|it| record(service, it, kind, zone));
-            let records: Vec<Vec<u8>> = records.collect();
-            return if records.is_empty() { Found::Nothing } else { Found::Records(records) };
+            return of_service(service, kind, turn, zone);
         }
         if rest.is_empty() {
             return Found::Nothing;
@@ -244,8 +241,21 @@ impl Zone {
             .services
             .keys()
             .any(|name| name.strip_suffix(rest).is_some_and(|before| before.ends_with('.')));
-        if is_above { Found::Nothing } else { Found::NoName }
+        if is_above {
+            return Found::Nothing;
+        }
+        match self.services.get("").filter(|service| service.has_all_below) {
+            Some(service) => of_service(service, kind, turn, zone),
+            None => Found::NoName,
+        }
     }
+}
+
+fn of_service(service: &NamedService, kind: u16, turn: usize, zone: &str) -> Found {
+    let some = chosen(service, kind, turn);
+    let records = some.into_iter().filter_map(|it| record(service, it, kind, zone));
+    let records: Vec<Vec<u8>> = records.collect();
+    if records.is_empty() { Found::Nothing } else { Found::Records(records) }
 }
 
 /// Up to eight that are well, or else that are not; one of a weighted service. Each time others come first.
@@ -427,6 +437,7 @@ mod tests {
         let service = NamedService {
             name: "web".to_owned(),
             is_weighted,
+            has_all_below: false,
             a_ttl_s: Some(10),
             aaaa_ttl_s: None,
             srv_ttl_s: Some(20),
@@ -571,6 +582,30 @@ mod tests {
         }
         zones.learn(HostNames { vpcs: vec![vpc.clone()], ..HostNames::default() }, false);
         assert_eq!((in_vpc(&zones, &vpc), ask(&zones, name, A)), (None, Some((0, 2))));
+    }
+
+    #[test]
+    fn all_names_below_one_that_has_them_lead_where_it_does() {
+        let mine = account('1');
+        let all = NamedService {
+            a_ttl_s: Some(10),
+            has_all_below: true,
+            instances: vec![instance(1, true)],
+            ..NamedService::default()
+        };
+        let zone = "dkr.ecr.eu-north-1.amazonaws.com".to_owned();
+        let mut zones = zones(vec![], false);
+        let told = NameEntry { zone, ..entry(mine, Some(all)) };
+        let told = HostNames { accounts: vec![mine], entries: vec![told], ..HostNames::default() };
+        zones.learn(told, false);
+        for zones in [&zones, &Zones::new(zones.told())] {
+            for name in ["dkr.ecr", "111111111111.dkr.ecr", "a.b.dkr.ecr"] {
+                let name = format!("{name}.eu-north-1.amazonaws.com");
+                assert_eq!(ask(zones, &name, A), Some((0, 1)), "{name}");
+                assert_eq!(ask(zones, &name, AAAA), Some((0, 0)), "{name}");
+            }
+            assert_eq!(ask(zones, "api.ecr.eu-north-1.amazonaws.com", A), None);
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::sigv4::Credentials;
-use balancer::{Config, Feed, FeedError, Interfaces};
+use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
 use futures_util::future::BoxFuture;
 use longshore_types::{OsIds, RegionName, SystemClock};
 use network::balancer_namespace;
@@ -31,6 +31,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     let _lock = data.take(Role::Balancer)?;
     let Some(region) = region_name(data).await else { return Ok(()) };
     let keys = region_command::load_keys(data)?;
+    let doors = Arc::new(Door { data: data.clone(), token: keys.introduction_token() });
     let credentials = Credentials {
         access_key: keys.node.access_key_id,
         secret: keys.node.secret_access_key,
@@ -43,6 +44,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         node: "local".to_owned(),
         local: args.places.balancer_address,
         interfaces: Arc::new(HostInterfaces(agent::run_dir(data)?)),
+        doors,
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
@@ -62,6 +64,25 @@ impl Interfaces for HostInterfaces {
         let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
         own_vpc
             .map_or_else(|_| PathBuf::new(), |vpc| balancer_namespace(&self.0, &eni, vpc.as_ref()))
+    }
+}
+
+/// The region's own listener, to which this process introduces what comes to VPC endpoints.
+struct Door {
+    data: DataDir,
+    token: [u8; 32],
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Door({})", self.data.root().display())
+    }
+}
+
+impl Doors for Door {
+    fn region(&self) -> Option<RegionDoor> {
+        let address = self.data.running_region().ok()?.endpoint();
+        Some(RegionDoor { address, token: self.token })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! One without an interface in a VPC needs to know nothing of it and is told nothing. Of the default VPC's interfaces a
 //! host without an address among the hosts is not told either: it reaches no other, and its own it knows. The interfaces
-//! of balancers are on the region's own machine, where their process is, and are made there because they are told.
+//! of balancers and VPC endpoints are on the region's own machine, where their process is, and are made there because they
+//! are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -20,14 +21,21 @@ pub(crate) fn underlay(instance: &Instance) -> Option<Ipv4Addr> {
     instance.attributes.get(UNDERLAY_ATTRIBUTE)?.as_deref()?.parse().ok()
 }
 
-/// The instance on whose host the interfaces of balancers are, if there are balancers: of those of the region's own
-/// machine the one that is connected, or came last.
+/// The instance on whose host the interfaces of balancers and endpoints are, if there are such: of those of the region's
+/// own machine the one that is connected, or came last.
 pub(crate) fn home_of_balancers(
     view: &View,
     is_own: impl Fn(&Instance) -> bool,
 ) -> Option<InstanceId> {
-    view.elb_balancers.iter().next()?;
+    vpcs_served_at_home(view).next()?;
     own_machine(view, is_own)
+}
+
+/// The VPCs in which there are balancers or interface endpoints.
+fn vpcs_served_at_home(view: &View) -> impl Iterator<Item = (AccountId, &VpcId)> {
+    let balancers = view.elb_balancers.iter().map(|row| (row.scope.account, &row.vpc));
+    let endpoints = view.vpc_endpoints.iter().filter(|row| row.interface().is_some());
+    balancers.chain(endpoints.map(|row| (row.account, &row.vpc)))
 }
 
 /// The same whether or not there are any.
@@ -48,12 +56,12 @@ pub(crate) fn feed_of(
 ) -> Feed {
     let is_routed = view.instance_of_any(id).is_some_and(|row| underlay(row).is_some());
     let (mut is_in_default, mut own) = (false, BTreeSet::new());
-    let has_balancers = home == Some(id);
-    let mut has_balancers_in_default = false;
-    for row in view.elb_balancers.iter().filter(|_| has_balancers) {
-        match view.vpcs.get(row.scope.account, &row.vpc) {
-            Some(_) => drop(own.insert((row.scope.account, &row.vpc))),
-            None => has_balancers_in_default = true,
+    let is_home = home == Some(id);
+    let mut serves_in_default = false;
+    for (account, vpc) in vpcs_served_at_home(view).filter(|_| is_home) {
+        match view.vpcs.get(account, vpc) {
+            Some(_) => drop(own.insert((account, vpc))),
+            None => serves_in_default = true,
         }
     }
     for task in view.tasks_on_instance(id) {
@@ -64,12 +72,12 @@ pub(crate) fn feed_of(
         }
     }
     let mut feed = Feed::default();
-    let is_in_plane = is_routed && (is_in_default || has_balancers_in_default);
-    if own.is_empty() && !is_in_plane && !has_balancers_in_default {
+    let is_in_plane = is_routed && (is_in_default || serves_in_default);
+    if own.is_empty() && !is_in_plane && !serves_in_default {
         return feed;
     }
     let places = Places { instances: places(view, id, is_routed), home };
-    if is_in_plane || has_balancers_in_default {
+    if is_in_plane || serves_in_default {
         let is_told = |row: &vpc::Interface| is_in_plane || row.task().is_none();
         let items = default_plane(view, region, &places, is_told);
         items.into_iter().flatten().for_each(|item| feed.put(item));
@@ -83,7 +91,7 @@ pub(crate) fn feed_of(
 /// Where interfaces are that a host can reach.
 struct Places {
     instances: BTreeMap<InstanceId, Place>,
-    /// Of the balancers' interfaces.
+    /// Of the interfaces of balancers and endpoints.
     home: Option<InstanceId>,
 }
 
@@ -91,7 +99,7 @@ impl Places {
     fn of(&self, view: &View, row: &vpc::Interface) -> Option<Place> {
         let instance = match row.task() {
             Some(task) => view.tasks.get(row.owner.account, &task)?.instance?,
-            None => self.home.filter(|_| row.is_balancers())?,
+            None => self.home.filter(|_| row.is_at_home())?,
         };
         self.instances.get(&instance).copied()
     }

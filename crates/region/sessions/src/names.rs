@@ -1,11 +1,12 @@
 //! The names that tasks on a host may ask for: those of the private namespaces of their accounts, and of load balancers
-//! ([`balancers`]).
+//! ([`balancers`]), and of VPC endpoints ([`endpoints`]).
 //!
 //! An account's names are told whole whenever one of them changed, to hosts that have a task of the account or are an
 //! instance of it. Who asks from where is told before the task is, so that a task's first question finds them. A VPC with
 //! addresses of its own has names of its own, which hosts are told that have a task there.
 
 mod balancers;
+mod endpoints;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -156,6 +157,7 @@ fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<Name
         all.extend(services(view, namespace).map(Some).map(entry));
     }
     all.extend(balancers::entries(view, account, own_vpc));
+    all.extend(endpoints::entries(view, account, own_vpc));
     all
 }
 
@@ -184,6 +186,7 @@ fn service(view: &View, row: &MapService) -> Option<NamedService> {
     Some(NamedService {
         name: row.name.clone(),
         is_weighted: dns.is_weighted,
+        has_all_below: false,
         a_ttl_s: ttl(MapRecord::A),
         aaaa_ttl_s: ttl(MapRecord::Aaaa),
         srv_ttl_s: ttl(MapRecord::Srv),

@@ -52,7 +52,7 @@ pub(crate) struct Part {
 
 impl Told {
     /// What the instance's agent must hear before it is sent `next`. At first all that concerns the instance. `home` is
-    /// where balancers' interfaces are.
+    /// where the interfaces of balancers and endpoints are.
     pub(crate) fn due(
         &mut self,
         view: &View,
@@ -75,6 +75,10 @@ impl Told {
         if home == Some(instance) {
             for row in view.elb_balancers.iter() {
                 self.add_groups(view, row.scope.account, &row.security_groups, &mut changed);
+            }
+            for row in view.vpc_endpoints.iter() {
+                let groups = row.interface().into_iter().flat_map(|it| &it.groups);
+                self.add_groups(view, row.account, groups, &mut changed);
             }
         }
         // Of a group that is gone nobody has an interface any more.

@@ -98,7 +98,7 @@ impl Reconciler for Orders {
         | Key::MapInstance(account, _) = &change.key
         {
             queue.changed(&OrdersKey::Names(*account), change.seq);
-        } else if let Key::ElbBalancer(account, _) = &change.key {
+        } else if let Key::ElbBalancer(account, _) | Key::VpcEndpoint(account, _) = &change.key {
             queue.changed(&OrdersKey::Names(*account), change.seq);
             queue.changed(&OrdersKey::OwnVpcs, change.seq);
         }
@@ -181,7 +181,7 @@ fn instances_of_group(
         let interface = view.interfaces.get(*owner, address)?;
         match interface.task() {
             Some(task) => view.tasks.get(account, &task)?.instance,
-            None => home.filter(|_| interface.is_balancers()),
+            None => home.filter(|_| interface.is_at_home()),
         }
     });
     instances.collect()

@@ -205,6 +205,7 @@ pub(crate) fn associate(
             InterfaceUser::NatGateway { nat_gateway } => Some(nat_gateway.clone()),
             InterfaceUser::Task { .. }
             | InterfaceUser::Balancer { .. }
+            | InterfaceUser::VpcEndpoint { .. }
             | InterfaceUser::Person { .. } => None,
         },
     };
@@ -231,9 +232,9 @@ fn with_public(it: &mut Change<'_>, given: Option<&str>) -> Result<Arc<Interface
             Err(NetworkRefusal::Unsupported(why.to_owned()).into())
         }
         InterfaceUser::Person { .. } | InterfaceUser::Task { .. } => Ok(row),
-        InterfaceUser::Balancer { .. } | InterfaceUser::NatGateway { .. } => {
-            Err(NetworkRefusal::NotTheirs.into())
-        }
+        InterfaceUser::Balancer { .. }
+        | InterfaceUser::VpcEndpoint { .. }
+        | InterfaceUser::NatGateway { .. } => Err(NetworkRefusal::NotTheirs.into()),
     }
 }
 
@@ -247,6 +248,7 @@ pub(crate) fn own_interface(
         InterfaceUser::Person { .. } => Ok(row),
         InterfaceUser::Task { .. }
         | InterfaceUser::Balancer { .. }
+        | InterfaceUser::VpcEndpoint { .. }
         | InterfaceUser::NatGateway { .. } => Err(NetworkRefusal::NotTheirs.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! What there is none of in this region, and is asked for nevertheless: virtual private gateways, VPC endpoints.
+//! What there is none of in this region, and is asked for nevertheless: virtual private gateways.
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
@@ -34,33 +34,4 @@ pub(crate) async fn describe_vpn_gateways(
     };
     let (none, _) = select(vec![], &asked, |it| it.vpn_gateway_id.as_deref(), VPN_FILTERS)?;
     Ok(api::DescribeVpnGatewaysResult { vpn_gateways: Some(none) })
-}
-
-const ENDPOINT_FILTERS: Filters<api::VpcEndpoint> = &[
-    ("ip-address-type", |_| vec![]),
-    ("service-name", |_| vec![]),
-    ("service-region", |_| vec![]),
-    ("vpc-endpoint-id", |_| vec![]),
-    ("vpc-endpoint-state", |_| vec![]),
-    ("vpc-endpoint-type", |_| vec![]),
-    ("vpc-id", |_| vec![]),
-];
-
-pub(crate) async fn describe_vpc_endpoints(
-    ec2: &Ec2,
-    caller: &Caller,
-    input: api::DescribeVpcEndpointsRequest,
-) -> Result<api::DescribeVpcEndpointsResult, ApiError> {
-    ec2.control.read(caller, &Permission::to("ec2:DescribeVpcEndpoints").on("*"))?;
-    unless_dry(input.dry_run)?;
-    let asked = Asked {
-        kind: Kind::VpcEndpoint,
-        ids: input.vpc_endpoint_ids.as_deref(),
-        filters: input.filters.as_deref(),
-        token: input.next_token.as_deref(),
-        max: input.max_results,
-    };
-    let (none, next_token) =
-        select(vec![], &asked, |it| it.vpc_endpoint_id.as_deref(), ENDPOINT_FILTERS)?;
-    Ok(api::DescribeVpcEndpointsResult { vpc_endpoints: Some(none), next_token })
 }

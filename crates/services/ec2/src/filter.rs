@@ -47,6 +47,7 @@ tagged! {
     api::RouteTable => tags,
     api::SecurityGroup => tags,
     api::SecurityGroupRule => tags,
+    api::ServiceDetail => tags,
     api::Subnet => tags,
     api::Vpc => tags,
     api::VpcEndpoint => tags,

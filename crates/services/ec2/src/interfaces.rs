@@ -1,4 +1,4 @@
-//! Network interfaces: those of tasks, balancers and gateways, which they make and take away, and those that
+//! Network interfaces: those of tasks, balancers, gateways and endpoints, which they make and take away, and those that
 //! somebody made as such.
 
 use std::net::Ipv4Addr;
@@ -124,7 +124,7 @@ pub(crate) fn delete(it: &mut Change<'_>, row: &Interface) {
 }
 
 /// The groups that a request names, all of the subnet's VPC; without any the VPC's default group.
-fn groups(
+pub(crate) fn groups(
     it: &mut Change<'_>,
     vpc: &longshore_types::VpcId,
     given: &[String],
@@ -312,6 +312,7 @@ pub(crate) async fn delete_network_interface(
             InterfaceUser::Person { .. } => {}
             InterfaceUser::Task { .. }
             | InterfaceUser::Balancer { .. }
+            | InterfaceUser::VpcEndpoint { .. }
             | InterfaceUser::NatGateway { .. } => {
                 return Err(NetworkRefusal::InterfaceInUse(row.eni.to_string()).into());
             }
@@ -456,6 +457,13 @@ fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
             kind: "nat_gateway".into(),
             checks_source: false,
         },
+        InterfaceUser::VpcEndpoint { vpc_endpoint } => Owner {
+            description: format!("VPC Endpoint Interface {vpc_endpoint}"),
+            requester: Some("amazon-aws".to_owned()),
+            is_attached: true,
+            kind: "vpc_endpoint".into(),
+            checks_source: true,
+        },
         InterfaceUser::Person { description, checks_source } => Owner {
             description: description.clone(),
             requester: Some(account.to_string()),
@@ -496,6 +504,7 @@ fn association(
         InterfaceUser::Balancer { .. } => ("amazon-elb", String::new()),
         InterfaceUser::Task { .. }
         | InterfaceUser::NatGateway { .. }
+        | InterfaceUser::VpcEndpoint { .. }
         | InterfaceUser::Person { .. } => ("amazon", name(address)),
     };
     Some(api::NetworkInterfaceAssociation {

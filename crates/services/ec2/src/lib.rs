@@ -6,6 +6,7 @@ mod associations;
 mod change;
 mod dhcp;
 mod empty;
+mod endpoints;
 mod errors;
 mod explain;
 mod filter;

@@ -26,6 +26,8 @@ pub(crate) const ADDRESSES_MAX: usize = 500;
 pub(crate) const ACLS_PER_VPC_MAX: usize = 200;
 /// Entries of a network ACL in one direction, to which Amazon's 20 can be raised.
 pub(crate) const ACL_ENTRIES_PER_DIRECTION_MAX: usize = 40;
+/// VPC endpoints of a VPC, of both types.
+pub(crate) const ENDPOINTS_PER_VPC_MAX: usize = 100;
 pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
 /// Interfaces of a subnet that were made by hand.
 pub(crate) const INTERFACES_MAX: usize = 5_000;

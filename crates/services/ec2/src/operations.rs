@@ -1,8 +1,8 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, groups, interfaces, internet_gateways, nat_gateways,
-    prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
+    Ec2, acls, addresses, dhcp, empty, endpoints, groups, interfaces, internet_gateways,
+    nat_gateways, prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {
@@ -30,6 +30,7 @@ ec2_api::forward! {
         create_subnet => subnets::create_subnet;
         create_tags => tags::create_tags;
         create_vpc => vpcs::create_vpc;
+        create_vpc_endpoint => endpoints::create_vpc_endpoint;
         delete_dhcp_options => dhcp::delete_dhcp_options;
         delete_internet_gateway => internet_gateways::delete_internet_gateway;
         delete_managed_prefix_list => prefix_lists::delete_managed_prefix_list;
@@ -43,6 +44,7 @@ ec2_api::forward! {
         delete_subnet => subnets::delete_subnet;
         delete_tags => tags::delete_tags;
         delete_vpc => vpcs::delete_vpc;
+        delete_vpc_endpoints => endpoints::delete_vpc_endpoints;
         describe_account_attributes => zones::describe_account_attributes;
         describe_addresses => addresses::describe_addresses;
         describe_addresses_attribute => addresses::describe_addresses_attribute;
@@ -61,7 +63,8 @@ ec2_api::forward! {
         describe_subnets => subnets::describe_subnets;
         describe_tags => tags::describe_tags;
         describe_vpc_attribute => vpcs::describe_vpc_attribute;
-        describe_vpc_endpoints => empty::describe_vpc_endpoints;
+        describe_vpc_endpoint_services => endpoints::describe_vpc_endpoint_services;
+        describe_vpc_endpoints => endpoints::describe_vpc_endpoints;
         describe_vpcs => vpcs::describe_vpcs;
         describe_vpn_gateways => empty::describe_vpn_gateways;
         detach_internet_gateway => internet_gateways::detach_internet_gateway;
@@ -75,6 +78,7 @@ ec2_api::forward! {
         modify_security_group_rules => groups::modify_security_group_rules;
         modify_subnet_attribute => subnets::modify_subnet_attribute;
         modify_vpc_attribute => vpcs::modify_vpc_attribute;
+        modify_vpc_endpoint => endpoints::modify_vpc_endpoint;
         release_address => addresses::release_address;
         replace_network_acl_association => acls::replace_network_acl_association;
         replace_network_acl_entry => acls::replace_network_acl_entry;

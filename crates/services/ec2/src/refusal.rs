@@ -86,6 +86,20 @@ pub(crate) enum NetworkRefusal {
         there: usize,
         most: u32,
     },
+    /// A policy's document that cannot be read: why.
+    PolicyDocument(String),
+    NoEndpointService(String),
+    EndpointType {
+        asked: &'static str,
+        there: &'static str,
+    },
+    /// A VPC whose resolver has no names to lead elsewhere.
+    EndpointNames(String),
+    EndpointNamesTaken {
+        name: String,
+        vpc: String,
+    },
+    SubnetsInOneZone(String),
     TooMany {
         code: &'static str,
         what: &'static str,
@@ -266,6 +280,40 @@ impl NetworkRefusal {
                 format!(
                     "You've reached the maximum number of entries for the prefix list. ({id} would have {there} of \
                      {most})"
+                ),
+            ),
+            Self::PolicyDocument(why) => {
+                ("InvalidPolicyDocument", format!("The policy document cannot be read: {why}"))
+            }
+            Self::NoEndpointService(name) => {
+                ("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"))
+            }
+            Self::EndpointType { asked, there } => (
+                "InvalidParameter",
+                format!(
+                    "Endpoint type ({asked}) does not match available service types ([{there}])."
+                ),
+            ),
+            Self::EndpointNames(vpc) => (
+                "InvalidParameter",
+                format!(
+                    "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC \
+                     attributes set to true for {vpc}"
+                ),
+            ),
+            Self::EndpointNamesTaken { name, vpc } => (
+                "InvalidParameter",
+                format!(
+                    "private-dns-enabled cannot be set because there is already a conflicting DNS domain \
+                     for {name} in the VPC {vpc}"
+                ),
+            ),
+            Self::SubnetsInOneZone(subnet) => (
+                "DuplicateSubnetsInSameZone",
+                format!(
+                    "Found another VPC endpoint subnet in the availability zone of {subnet}. VPC \
+                     endpoint subnets should be in different availability zones supported by the VPC \
+                     endpoint service."
                 ),
             ),
             Self::TooMany { code, what } => {

@@ -23,10 +23,12 @@ pub(crate) enum Resource {
     DhcpOptions,
     NetworkInterface,
     PrefixList,
+    VpcEndpoint,
 }
 
 impl Resource {
-    const ALL: [(Self, &str, &str); 12] = [
+    const ALL: [(Self, &str, &str); 13] = [
+        (Self::VpcEndpoint, "vpce", "vpc-endpoint"),
         (Self::PrefixList, "pl", "prefix-list"),
         (Self::RouteTable, "rtb", "route-table"),
         (Self::InternetGateway, "igw", "internet-gateway"),
@@ -62,6 +64,7 @@ impl Resource {
             Self::DhcpOptions => "dhcp-options",
             Self::NetworkInterface => "network-interface",
             Self::PrefixList => "prefix-list",
+            Self::VpcEndpoint => "vpc-endpoint",
         }
     }
 
@@ -98,6 +101,9 @@ impl Resource {
             }
             Self::PrefixList => {
                 (is(id, |id| view.prefix_lists.get(account, id).is_some()), Kind::PrefixList)
+            }
+            Self::VpcEndpoint => {
+                (is(id, |id| view.vpc_endpoints.get(account, id).is_some()), Kind::VpcEndpoint)
             }
             Self::SecurityGroup => {
                 let parsed = id.parse::<SecurityGroupId>().ok();

@@ -114,6 +114,7 @@ fn route_to_wire(route: &ShownRoute) -> api::Route {
             wire.gateway_id = Some(id.to_string())
         }
         ShownTarget::Out(RouteTarget::NatGateway(id)) => wire.nat_gateway_id = Some(id.to_string()),
+        ShownTarget::Endpoint(id) => wire.gateway_id = Some(id.to_string()),
     }
     wire
 }

@@ -261,4 +261,5 @@ async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
     assert_eq!(none.vpn_gateways, Some(vec![]));
 }
 
+mod endpoints;
 mod networks;

@@ -7,7 +7,9 @@ use longshore_types::{
     Cidr, NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     VpcCidrAssociationId, VpcId,
 };
-use model::network::{NetworkAcl, PUBLIC_POOL, RouteDestination, RouteTable, VpcBlock, VpcRow};
+use model::network::{
+    NetworkAcl, PUBLIC_POOL, RouteDestination, RouteTable, VpcBlock, VpcEndpoint, VpcRow,
+};
 use model::security_group::DEFAULT_GROUP;
 use model::vpc::{AddressPlanId, region_account};
 use model::{Index, Key, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Tags, View};
@@ -16,6 +18,7 @@ use traffic::feed::Vni;
 use crate::Ec2;
 use crate::associations::on_association;
 use crate::change::{Change, Make, id_of, on};
+use crate::endpoints;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, one, select, shown};
 use crate::groups::all_egress;
@@ -308,6 +311,14 @@ pub(crate) async fn modify_vpc_attribute(
         };
         if row != *vpc {
             it.check_own(vpc.is_default, "attributes")?;
+            // Whether services' names lead to endpoints follows from it: rows that are written anew are told anew.
+            let endpoints: Vec<VpcEndpoint> =
+                endpoints::used_by(it.network.view(), it.account, vpc.id.as_str())
+                    .filter(|row| row.interface().is_some())
+                    .map(|row| VpcEndpoint::clone(row))
+                    .collect();
+            it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
+            endpoints.into_iter().for_each(|row| it.put(row));
             it.put(row);
         }
         Ok(())

@@ -533,6 +533,7 @@ impl Reconciler for WaitingTasks {
             | Key::NetworkAcl(..)
             | Key::DhcpOptions(..)
             | Key::PrefixList(..)
+            | Key::VpcEndpoint(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

@@ -20,11 +20,11 @@ use model::{
 };
 use routing::{
     AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
-    CertificateId, CheckPort, CheckProtocol, ClientRule, Condition, DesyncMode, ForwardedFor,
-    GroupId, HealthCheck, Kind, Listener, ListenerAttributes, ListenerId, ListenerProtocol,
-    Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId, Scheme, Stickiness, Table,
-    Target, TargetGroup, TargetKey, TargetProtocol, TargetState, TlsSettings, Transforms,
-    WeightedGroup,
+    CertificateId, CheckPort, CheckProtocol, ClientRule, Condition, DesyncMode, Endpoint,
+    EndpointId, ForwardedFor, GroupId, HealthCheck, Interface, Kind, Listener, ListenerAttributes,
+    ListenerId, ListenerProtocol, Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId,
+    Scheme, Stickiness, Table, Target, TargetGroup, TargetKey, TargetProtocol, TargetState,
+    TlsSettings, Transforms, WeightedGroup,
 };
 use traffic::{Peer, Traffic};
 
@@ -69,7 +69,27 @@ pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
         balancers: balancers.collect(),
         groups: groups.collect(),
         certificates: certificates(view, open_key),
+        endpoints: endpoints(view),
     }
+}
+
+/// VPC endpoints by interfaces. They are no load balancers, but served by the same process.
+fn endpoints(view: &View) -> BTreeMap<EndpointId, Endpoint> {
+    let rows = view.vpc_endpoints.iter().filter_map(|row| Some((row, row.interface()?)));
+    let endpoints = rows.map(|(row, endpoint)| {
+        let own_vpc = view.own_vpc(row.account, &row.vpc).map(|vpc| vpc.to_string());
+        let interfaces = endpoint.zones.iter().map(|zone| Interface {
+            eni: zone.eni.to_string(),
+            own_vpc: own_vpc.clone(),
+            address: zone.address.into(),
+            subnet: zone.subnet.to_string(),
+            zone: zone.zone.clone(),
+        });
+        let account = row.account.to_string();
+        let endpoint = Endpoint { account, interfaces: interfaces.collect() };
+        (EndpointId(row.id.to_string()), endpoint)
+    });
+    endpoints.collect()
 }
 
 /// Those that listeners show, by their ARNs.

@@ -71,7 +71,8 @@ impl Feed {
         if let Some(last) = tables.back() {
             let is_same = last.balancers == table.balancers
                 && last.groups == table.groups
-                && last.certificates == table.certificates;
+                && last.certificates == table.certificates
+                && last.endpoints == table.endpoints;
             if is_same || table.version <= last.version {
                 return;
             }
@@ -191,7 +192,8 @@ impl Reconciler for Publisher {
             | Key::ElbListener(..)
             | Key::ElbRule(..)
             | Key::ElbTarget(..)
-            | Key::AcmCertificate(..) => true,
+            | Key::AcmCertificate(..)
+            | Key::VpcEndpoint(..) => true,
             Key::SecurityGroup(account, id) => {
                 view.elb_balancers.of(*account).any(|row| row.security_groups.contains(id))
             }

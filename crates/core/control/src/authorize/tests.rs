@@ -191,3 +191,68 @@ async fn a_boundary_limits_and_so_does_the_tag_of_a_resource() {
     let other = Permission::to("iam:GetUser").on("arn:aws:iam::111122223333:user/ann");
     assert!(refusal(&world, &other).contains("because no resource-based policy allows"));
 }
+
+fn endpoint(policy: Option<&str>) -> model::network::VpcEndpoint {
+    use model::network::{EndpointKind, EndpointPolicy, InterfaceEndpoint, VpcEndpoint};
+    let read = |text| Policy::parse(text, PolicyKind::Resource).unwrap();
+    VpcEndpoint {
+        account: crate::Config::root_account(),
+        id: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+        service: "ecs".to_owned(),
+        kind: EndpointKind::Interface(InterfaceEndpoint {
+            zones: vec![],
+            groups: vec![],
+            has_private_names: true,
+        }),
+        policy: policy.map(|text| EndpointPolicy::new(read(text))),
+        created_at: Timestamp(0),
+    }
+}
+
+#[tokio::test]
+async fn what_comes_by_an_endpoint_is_under_its_policy_too_whoever_asks() {
+    let world = TestControl::new();
+    let by = aws_wire::ByEndpoint {
+        endpoint: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+    };
+    let mut root = world.root();
+    root.origin.endpoint = Some(Arc::new(by));
+    root.origin.address = Some([10, 0, 0, 9].into());
+    let stop = Permission::to("ecs:StopTask").on(TASK);
+    let why = |caller: &Caller| {
+        let refused = world.control.read(caller, &stop).map(drop);
+        refused.map_err(|error| error.message).err().unwrap_or_default()
+    };
+    assert!(why(&root).ends_with("the VPC endpoint is not there any more"), "{}", why(&root));
+    put(&world, vec![endpoint(None).into()]).await;
+    assert_eq!(why(&root), "");
+    let other =
+        r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"ecs:List*","Resource":"*"}}"#;
+    put(&world, vec![endpoint(Some(other)).into()]).await;
+    assert!(
+        why(&root).ends_with("because no VPC endpoint policy allows the ecs:StopTask action"),
+        "{}",
+        why(&root)
+    );
+    let denies = r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"},
+        {"Effect":"Deny","Principal":"*","Action":"ecs:StopTask","Resource":"*",
+         "Condition":{"StringEquals":{"aws:SourceVpc":"vpc-00000001"}}}]}"#;
+    put(&world, vec![endpoint(Some(denies)).into()]).await;
+    assert!(
+        why(&root).ends_with("with an explicit deny in a VPC endpoint policy"),
+        "{}",
+        why(&root)
+    );
+    assert!(world.control.read(&world.root(), &stop).is_ok(), "it did not come that way");
+
+    // A user's own policies count as well, and may ask by what it came.
+    let all = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}"#;
+    let own = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecs:StopTask","Resource":"*",
+        "Condition":{"StringEquals":{"aws:SourceVpce":"vpce-00000001"}}}]}"#;
+    put(&world, vec![endpoint(Some(all)).into(), user(inline(own)).into()]).await;
+    let origin = root.origin.clone();
+    assert_eq!(why(&Caller { origin, ..ann(&world) }), "");
+    assert!(why(&ann(&world)).contains("no identity-based policy"));
+}

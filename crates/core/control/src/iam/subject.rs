@@ -243,8 +243,16 @@ impl Subject {
         self.set("aws:SecureTransport", caller.origin.is_secure);
         self.set("aws:PrincipalIsAWSService", false);
         self.set("aws:ViaAWSService", false);
-        if let Some(address) = caller.origin.address {
-            self.set("aws:SourceIp", address);
+        match (&caller.origin.endpoint, caller.origin.address) {
+            (Some(by), address) => {
+                self.set("aws:SourceVpce", by.endpoint.to_string());
+                self.set("aws:SourceVpc", by.vpc.to_string());
+                if let Some(address) = address {
+                    self.set("aws:VpcSourceIp", address);
+                }
+            }
+            (None, Some(address)) => self.set("aws:SourceIp", address),
+            (None, None) => {}
         }
         if let Some(agent) = &caller.origin.user_agent {
             self.set("aws:UserAgent", agent.to_string());

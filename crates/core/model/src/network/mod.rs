@@ -9,6 +9,7 @@
 mod acl;
 mod address;
 mod default;
+mod endpoint;
 mod lens;
 mod prefix_list;
 mod routes;
@@ -23,6 +24,10 @@ use traffic::feed::Vni;
 pub use acl::{AclEntry, AclNetwork, NetworkAcl};
 pub use address::{AddressAssociation, ElasticAddress, NatGateway, NatState, PUBLIC_POOL};
 pub use default::DefaultNetwork;
+pub use endpoint::{
+    EndpointKind, EndpointName, EndpointPolicy, EndpointService, EndpointZone, GATEWAY_SERVICES,
+    InterfaceEndpoint, VpcEndpoint,
+};
 pub use lens::Network;
 pub use prefix_list::{AddressFamily, PrefixEntry, PrefixList};
 pub use routes::{

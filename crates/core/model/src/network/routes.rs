@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use longshore_types::{
-    AccountId, Cidr, InternetGatewayId, NatGatewayId, PrefixListId, RouteTableId, VpcId,
+    AccountId, Cidr, InternetGatewayId, NatGatewayId, PrefixListId, RouteTableId, VpcEndpointId,
+    VpcId,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Network;
+use super::endpoint::gateway_list;
+use crate::rows::Key;
 use crate::table::Record;
 use crate::view::Index;
 
@@ -76,6 +79,8 @@ pub struct ShownRoute {
 pub enum ShownTarget {
     Local,
     Out(RouteTarget),
+    /// A VPC endpoint by a gateway, whose route is in no row: it follows from the endpoint.
+    Endpoint(VpcEndpointId),
 }
 
 impl RouteTable {
@@ -115,7 +120,17 @@ impl RouteTable {
             target: ShownTarget::Out(route.target.clone()),
             is_active: network.is_active(&self.vpc, &route.target),
         });
-        local.chain(routes).collect()
+        let endpoints = network.users(self.id.as_str()).filter_map(|key| {
+            let Key::VpcEndpoint(account, id) = key else { return None };
+            network.view().vpc_endpoints.get(*account, id)
+        });
+        let endpoints = endpoints.filter_map(|row| {
+            let list = gateway_list(&row.service)?;
+            let target = ShownTarget::Endpoint(row.id.clone());
+            let destination = RouteDestination::List(list);
+            Some(ShownRoute { destination, target, is_active: true })
+        });
+        local.chain(routes).chain(endpoints).collect()
     }
 }
 

@@ -41,6 +41,7 @@ const STEPS: &[Step] = &[
     Step { version: 14, run: take_rows_of_cloud_map },
     Step { version: 15, run: take_prefix_lists },
     Step { version: 16, run: take_activations },
+    Step { version: 17, run: take_vpc_endpoints },
 ];
 
 /// The version that this release writes.
@@ -133,6 +134,12 @@ fn take_prefix_lists(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of activations come to be, and hosts that joined by one, with the permissions of a role instead of a host's own: a
 /// release that does not know them must not write here, nor take such a host for one of the owner's.
 fn take_activations(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of VPC endpoints come to be, and interfaces that are theirs: a release that does not know them must not write
+/// here, nor answer by an endpoint whose policy it does not read.
+fn take_vpc_endpoints(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

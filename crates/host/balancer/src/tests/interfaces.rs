@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use routing::{Interface, InterfaceRef, Scheme, Table};
+use routing::introduction::{HEAD_LEN, Introduction, rest_len};
+use routing::{Endpoint, EndpointId, Interface, InterfaceRef, Scheme, Table};
 
 use super::world::*;
-use crate::Interfaces;
+use crate::{Doors, Interfaces, RegionDoor};
 
 #[derive(Debug)]
 struct One(PathBuf);
@@ -111,6 +112,64 @@ async fn an_interface_is_listened_at_where_it_is_and_again_where_it_was_made_ane
     let second = appear(&place, "second");
     world.change(|_| {}).await;
     assert!(ask(&second).ends_with("second"));
+    world.end().await;
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[derive(Debug)]
+struct Known(RegionDoor);
+
+impl Doors for Known {
+    fn region(&self) -> Option<RegionDoor> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_an_endpoints_interface_goes_on_to_the_region_and_is_introduced() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root to make network namespaces");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("interface");
+    let region = TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = RegionDoor { address: region.local_addr().unwrap(), token: [7; 32] };
+    let mut table = behind_an_interface();
+    let interfaces = std::mem::take(&mut balancer(&mut table).interfaces);
+    let id = EndpointId("vpce-0123456789abcdef0".to_owned());
+    let endpoint = Endpoint { account: "000000000000".to_owned(), interfaces };
+    table.endpoints.insert(id.clone(), endpoint);
+    let (one, known) = (Arc::new(One(place.clone())), Arc::new(Known(door.clone())));
+    let world = World::beside(table, one, known).await;
+    let there = appear(&place, "nothing");
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = region.accept().unwrap();
+        let mut head = [0; HEAD_LEN];
+        stream.read_exact(&mut head).unwrap();
+        let mut rest = vec![0; rest_len(&head).unwrap()];
+        stream.read_exact(&mut rest).unwrap();
+        let mut asked = [0; 5];
+        stream.read_exact(&mut asked).unwrap();
+        stream.write_all(b"world").unwrap();
+        (Introduction::decode(&rest, &door.token).unwrap(), asked)
+    });
+    let (client, answer) = inside(&there, || {
+        for _ in 0..400 {
+            if let Ok(mut stream) = TcpStream::connect("127.0.0.1:443") {
+                stream.write_all(b"hello").unwrap();
+                let mut answer = [0; 5];
+                stream.read_exact(&mut answer).unwrap();
+                return (stream.local_addr().unwrap(), answer);
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+        panic!("nobody listens there");
+    });
+    let (introduced, asked) = answering.join().unwrap();
+    assert_eq!((&asked, &answer), (b"hello", b"world"));
+    assert_eq!((introduced.endpoint, introduced.client.into()), (id, client));
+    assert_eq!(introduced.interface, "127.0.0.1:443".parse().unwrap());
     world.end().await;
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
 }

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::{Config, Feed, FeedError, Interfaces};
+use crate::{Config, Doors, Feed, FeedError, Interfaces};
 
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,6 +84,15 @@ impl World {
 
     /// On a machine with interfaces.
     pub(super) async fn on(table: Table, interfaces: Arc<dyn Interfaces>) -> Self {
+        Self::beside(table, interfaces, Arc::new(super::Nowhere)).await
+    }
+
+    /// The same, with a region to which what comes to endpoints goes on.
+    pub(super) async fn beside(
+        table: Table,
+        interfaces: Arc<dyn Interfaces>,
+        doors: Arc<dyn Doors>,
+    ) -> Self {
         let region = Region {
             table: watch::Sender::new(table),
             report: watch::Sender::new(None),
@@ -91,17 +100,18 @@ impl World {
             given: Mutex::default(),
         };
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::start(Arc::new(region), dir, interfaces).await
+        Self::start(Arc::new(region), dir, interfaces, doors).await
     }
 
     pub(super) async fn with(region: Arc<Region>, dir: Arc<tempfile::TempDir>) -> Self {
-        Self::start(region, dir, Arc::new(super::Nowhere)).await
+        Self::start(region, dir, Arc::new(super::Nowhere), Arc::new(super::Nowhere)).await
     }
 
     async fn start(
         region: Arc<Region>,
         dir: Arc<tempfile::TempDir>,
         interfaces: Arc<dyn Interfaces>,
+        doors: Arc<dyn Doors>,
     ) -> Self {
         let config = Config {
             state_dir: dir.path().join("state"),
@@ -110,6 +120,7 @@ impl World {
             node: "test".to_owned(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
             interfaces,
+            doors,
         };
         let (end, ended) = oneshot::channel::<()>();
         let feed = Arc::clone(&region) as Arc<dyn Feed>;
@@ -255,6 +266,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         balancers: [(balancer.id.clone(), balancer)].into(),
         groups: [(group_id(), group(targets))].into(),
         certificates: std::collections::BTreeMap::new(),
+        endpoints: std::collections::BTreeMap::new(),
     }
 }
 

@@ -13,11 +13,6 @@ fn why(service: &str, operation: &str) -> Option<&'static str> {
              write in their execution role: allow that role logs:PutLogEvents.",
             )
         }
-        ("ec2", "CreateVpcEndpoint" | "DescribeVpcEndpointServices") => Some(
-            "Nothing would act on an endpoint: tasks of every subnet, of one without any route too, reach this region's services at \
-             the address in AWS_ENDPOINT_URL, whatever their groups say; and their hosts fetch images and secrets and send logs for \
-             them. Leave endpoints out.",
-        ),
         ("ec2", "CreateFlowLogs") => Some(
             "Hosts write no records of flows. Which rule lets a packet pass or stops it is said by: longshore net explain.",
         ),
@@ -37,14 +32,6 @@ pub(super) fn refusal(service: &Service, operation: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_refusal_of_an_endpoint_says_that_none_is_needed() {
-        for operation in ["CreateVpcEndpoint", "DescribeVpcEndpointServices"] {
-            let error = refusal(&ec2_api::SERVICE, operation);
-            assert!(error.message.contains("Leave endpoints out"), "{}", error.message);
-        }
-    }
 
     #[test]
     fn the_refusal_of_a_resource_policy_says_why_and_what_to_do_instead() {

@@ -23,7 +23,7 @@ use super::absent;
 use super::answer::{Body, respond};
 use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
-use super::peers::Guest;
+use super::peers::{CameTo, Guest};
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
 use super::{
@@ -197,6 +197,12 @@ impl<S: RegionApi> Server<S> {
             caller
         };
         let name = operation?;
+        if let Some(endpoint) = asked.guest.endpoint() {
+            let its = service.filter(|service| endpoint.has_api(service.name));
+            if its.is_none() || own.is_some() {
+                return Err(not_at_endpoint(endpoint, protocol));
+            }
+        }
         if let Some(call) = balancers::call(&asked.parts.headers, &asked.whole.bytes)?
             && let Some(done) = self.region.balancers(&caller, call)
         {
@@ -325,11 +331,13 @@ impl<S: RegionApi> Server<S> {
 /// Where a request came from.
 pub(super) fn origin(guest: &Guest, headers: &HeaderMap, trail: Trail) -> Origin {
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let endpoint = guest.endpoint();
     Origin {
-        address: Some(guest.address()),
+        address: Some(endpoint.map_or(guest.address(), |it| it.client)),
         is_secure: guest.is_secure(),
         user_agent: agent.map(Into::into),
         trail,
+        endpoint: endpoint.map(|it| Arc::clone(&it.by)),
     }
 }
 
@@ -423,6 +431,20 @@ fn unknown_target(protocol: Protocol, parts: &Parts) -> ApiError {
     let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
     let target: String = target.unwrap_or_else(|| parts.uri.path()).chars().take(128).collect();
     let message = format!("{target} names no service that is available in Longshore.");
+    match protocol {
+        Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", message),
+        Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 | Protocol::RpcV2Cbor => {
+            ApiError::client("UnknownOperationException", message)
+        }
+    }
+}
+
+/// The refusal of a request that came to the endpoint of another service.
+fn not_at_endpoint(endpoint: &CameTo, protocol: Protocol) -> ApiError {
+    let message = format!(
+        "{} is a VPC endpoint of the service {}: others are not reached by it.",
+        endpoint.by.endpoint, endpoint.service.name
+    );
     match protocol {
         Protocol::Query | Protocol::Ec2Query => ApiError::client("InvalidAction", message),
         Protocol::AwsJson10 | Protocol::AwsJson11 | Protocol::RestJson1 | Protocol::RpcV2Cbor => {

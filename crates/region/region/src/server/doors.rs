@@ -1,6 +1,7 @@
 //! A connection's first byte: TLS or not, and who may do without.
 //!
-//! One port serves both. A TLS connection begins with the byte of a handshake record, an HTTP request with a letter.
+//! One port serves both. A TLS connection begins with the byte of a handshake record, an HTTP request with a letter. What
+//! came to a VPC endpoint is introduced first, by the process on this machine that took it, and comes from beyond it.
 //! **Invariant:** beyond this machine nothing is read or answered in the clear but a sentence that says so, unless that
 //! was asked for by name.
 
@@ -11,6 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use routing::introduction::{
+    self, HEAD_LEN, Introduction, IntroductionToken, NotIntroduced, rest_len,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -64,6 +68,8 @@ pub(super) enum NotLetIn {
     #[error("it spoke in the clear")]
     InTheClear,
     #[error(transparent)]
+    NotIntroduced(#[from] NotIntroduced),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
@@ -72,22 +78,41 @@ pub(super) enum NotLetIn {
 pub(super) struct Entry {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) plain: Plain,
+    /// What who introduces connections shows.
+    pub(super) token: Option<IntroductionToken>,
 }
 
 impl Entry {
-    /// Lets a connection in: bounded by whoever waits for it, as silence is.
-    pub(super) async fn admit(&self, mut stream: TcpStream) -> Result<Stream, NotLetIn> {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 0 {
-            return Err(NotLetIn::Silent);
+    /// Lets a connection in, and says which endpoint it came to: bounded by whoever waits for it, as silence is.
+    pub(super) async fn admit(
+        &self,
+        mut stream: TcpStream,
+    ) -> Result<(Stream, Option<Introduction>), NotLetIn> {
+        let mut first = first_byte(&stream).await?;
+        let mut introduced = None;
+        if let Some(token) = self.token.filter(|_| first == introduction::FIRST_BYTE) {
+            introduced = Some(introduction(&mut stream, &token).await?);
+            first = first_byte(&stream).await?;
         }
-        if let Some(tls) = self.tls.as_ref().filter(|_| first[0] == HANDSHAKE_RECORD) {
+        let stream = self.secured(stream, first, introduced.is_some()).await?;
+        Ok((stream, introduced))
+    }
+
+    async fn secured(
+        &self,
+        mut stream: TcpStream,
+        first: u8,
+        is_introduced: bool,
+    ) -> Result<Stream, NotLetIn> {
+        if let Some(tls) = self.tls.as_ref().filter(|_| first == HANDSHAKE_RECORD) {
             let acceptor = TlsAcceptor::from(tls.config());
             return Ok(Stream::Tls(Box::new(acceptor.accept(stream).await?)));
         }
         let is_allowed = match self.plain {
             Plain::Everybody => true,
-            Plain::ThisMachine => is_of_this_machine(stream.peer_addr()?, stream.local_addr()?),
+            Plain::ThisMachine => {
+                !is_introduced && is_of_this_machine(stream.peer_addr()?, stream.local_addr()?)
+            }
         };
         if is_allowed {
             return Ok(Stream::Plain(stream));
@@ -101,6 +126,25 @@ impl Entry {
         drop(tokio::time::timeout(LINGER, rest).await);
         Err(NotLetIn::InTheClear)
     }
+}
+
+async fn first_byte(stream: &TcpStream) -> Result<u8, NotLetIn> {
+    let mut first = [0];
+    match stream.peek(&mut first).await? {
+        0 => Err(NotLetIn::Silent),
+        _ => Ok(first[0]),
+    }
+}
+
+async fn introduction(
+    stream: &mut TcpStream,
+    token: &IntroductionToken,
+) -> Result<Introduction, NotLetIn> {
+    let mut head = [0; HEAD_LEN];
+    stream.read_exact(&mut head).await?;
+    let mut rest = vec![0; rest_len(&head)?];
+    stream.read_exact(&mut rest).await?;
+    Ok(Introduction::decode(&rest, token)?)
 }
 
 /// The kernel takes no packet from outside that claims to be from one of its own addresses.

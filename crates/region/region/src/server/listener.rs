@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::answer::{Body, plain};
 use super::api::origin;
 use super::body::Paced;
 use super::doors::{Doors, Entry};
-use super::peers::{Guest, Peers, Places};
+use super::peers::{CameTo, Guest, Peers, Places};
 use super::{BoxFuture, RegionApi, Server, limits};
 
 /// How long to wait after the kernel refused a connection, as when files run out.
@@ -34,7 +35,7 @@ pub async fn serve<S: RegionApi>(
     shutdown: impl Future<Output = ()>,
 ) {
     let Doors { listener, tls, plain } = doors.into();
-    let entry = Entry { tls, plain };
+    let entry = Entry { tls, plain, token: region.introduction_token() };
     let server = Arc::new(Server::new(region));
     let peers = Arc::new(Peers::new(places()));
     let (ending, ended) = watch::channel(false);
@@ -122,14 +123,22 @@ async fn connection<S: RegionApi>(
         let_in = entry.admit(stream) => let_in,
         () = told(&mut ended) => return,
     };
-    let stream = match let_in {
-        Ok(stream) => stream,
+    let (stream, introduced) = match let_in {
+        Ok(let_in) => let_in,
         Err(why) => {
             debug!(error = %Chain(&why), "connection not let in");
             return;
         }
     };
     guest.came_by(stream.is_secure());
+    if let Some(introduced) = introduced {
+        let Some((by, service)) = server.region.endpoint(&introduced.endpoint) else {
+            debug!(endpoint = %introduced.endpoint, "connection to an endpoint that is not there");
+            return;
+        };
+        let client = IpAddr::V4(*introduced.client.ip());
+        guest.came_to(CameTo { by: Arc::new(by), service, client });
+    }
     let asking = Arc::clone(guest);
     let service = service_fn(move |request| {
         let (server, guest) = (Arc::clone(&server), Arc::clone(&asking));
@@ -173,6 +182,9 @@ async fn handle<S: RegionApi>(
     let path = request.uri().path();
     let answering: BoxFuture<'_, Response<Body>> = match path {
         "/health" => return health(request.method()),
+        _ if guest.endpoint().is_some_and(|it| !it.answers_at(path)) => {
+            return plain(StatusCode::FORBIDDEN, "this VPC endpoint is of another service\n");
+        }
         "/acs/ws" | "/tcs/ws" => {
             let opening = AssertUnwindSafe(|| server.session(guest, request));
             return std::panic::catch_unwind(opening).unwrap_or_else(|_| broken());

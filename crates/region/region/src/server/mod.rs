@@ -25,13 +25,15 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::sigv4::SigningKeys;
-use aws_wire::{ApiError, Caller, Origin, Trail};
+use aws_wire::{ApiError, ByEndpoint, Caller, Origin, Trail};
 use control::AccessKey;
 pub use control::ports::BoxFuture;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
-use routing::wire;
+use model::network::EndpointService;
+use routing::introduction::IntroductionToken;
+use routing::{EndpointId, wire};
 
 use crate::audit::Outcome;
 pub use answer::Body;
@@ -121,6 +123,14 @@ pub trait RegionApi: Send + Sync + 'static {
     fn services(&self) -> &[&'static Service];
     /// The key with an id; of temporary keys, with the session token that came with it.
     fn key(&self, access_key_id: &str, session_token: Option<&str>) -> Option<AccessKey>;
+    /// What shows that a connection is introduced by the process that serves VPC endpoints; none: nobody is believed.
+    fn introduction_token(&self) -> Option<IntroductionToken> {
+        None
+    }
+    /// The endpoint that is introduced, and what answers there; none of one that is not there.
+    fn endpoint(&self, _id: &EndpointId) -> Option<(ByEndpoint, &'static EndpointService)> {
+        None
+    }
     /// Whether an operation may be asked for by who signs nothing.
     fn is_open(&self, _service: &str, _operation: &str) -> bool {
         false

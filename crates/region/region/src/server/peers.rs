@@ -11,10 +11,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use aws_wire::ByEndpoint;
 use longshore_types::AccountId;
+use model::network::EndpointService;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -98,7 +100,33 @@ struct Peer {
     cut: Notify,
     is_busy: AtomicBool,
     is_secure: AtomicBool,
+    endpoint: OnceLock<CameTo>,
     state: Mutex<State>,
+}
+
+/// The VPC endpoint that a connection came to.
+#[derive(Debug)]
+pub(super) struct CameTo {
+    pub(super) by: Arc<ByEndpoint>,
+    pub(super) service: &'static EndpointService,
+    /// Who connected, within the endpoint's VPC.
+    pub(super) client: IpAddr,
+}
+
+impl CameTo {
+    /// Whether its service answers requests for a path. Those of APIs are told apart by what they are signed for.
+    pub(super) fn answers_at(&self, path: &str) -> bool {
+        match path {
+            sessions::WORK_PATH | sessions::TELEMETRY_PATH => self.service.apis.contains(&"ecs"),
+            _ if path == "/v2" || path.starts_with("/v2/") => self.service.is_registry,
+            _ => !self.service.apis.is_empty(),
+        }
+    }
+
+    /// Whether the API of a name answers there.
+    pub(super) fn has_api(&self, name: &str) -> bool {
+        self.service.apis.contains(&name)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +170,7 @@ impl Peers {
             cut: Notify::new(),
             is_busy: AtomicBool::new(false),
             is_secure: AtomicBool::new(false),
+            endpoint: OnceLock::new(),
             state: Mutex::new(state),
         });
         table.next += 1;
@@ -251,6 +280,16 @@ impl Guest {
     /// Its first byte said whether it speaks TLS.
     pub(super) fn came_by(&self, is_secure: bool) {
         self.peer.is_secure.store(is_secure, Ordering::Relaxed);
+    }
+
+    /// It came to a VPC endpoint.
+    pub(super) fn came_to(&self, endpoint: CameTo) {
+        // It comes to one once.
+        drop(self.peer.endpoint.set(endpoint));
+    }
+
+    pub(super) fn endpoint(&self) -> Option<&CameTo> {
+        self.peer.endpoint.get()
     }
 
     /// Whether nobody on the way reads what it sends.

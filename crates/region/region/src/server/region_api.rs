@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Service};
-use aws_wire::{ApiError, Caller, Origin, Principal, Trail};
+use aws_wire::{ApiError, ByEndpoint, Caller, Origin, Principal, Trail};
 use control::iam::KeyUse;
 use control::ports::RegionService;
 use control::{AccessKey, Config, RootKeyError};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
-use routing::wire;
+use model::network::EndpointService;
+use routing::introduction::IntroductionToken;
+use routing::{EndpointId, wire};
 use serde_json::Value;
 
 use super::answer::REQUEST_ID;
@@ -85,6 +87,18 @@ impl RegionApi for Region {
 
     fn key(&self, access_key_id: &str, session_token: Option<&str>) -> Option<AccessKey> {
         self.control.access.find(&self.control.view(), access_key_id, session_token)
+    }
+
+    fn introduction_token(&self) -> Option<IntroductionToken> {
+        Some(self.control.access.keys.introduction_token())
+    }
+
+    fn endpoint(&self, id: &EndpointId) -> Option<(ByEndpoint, &'static EndpointService)> {
+        let view = self.control.view();
+        let row = view.vpc_endpoints.iter().find(|row| row.id.as_str() == id.0)?;
+        row.interface()?;
+        let by = ByEndpoint { endpoint: row.id.clone(), vpc: row.vpc.clone() };
+        Some((by, EndpointService::of(&row.service)?))
     }
 
     fn is_open(&self, service: &str, operation: &str) -> bool {

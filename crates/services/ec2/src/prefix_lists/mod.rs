@@ -12,7 +12,7 @@ use std::sync::Arc;
 use aws_wire::Caller;
 use ec2_api as api;
 use longshore_types::{AccountId, PrefixListId, RegionName};
-use model::network::{AclNetwork, AddressFamily, PrefixEntry, PrefixList};
+use model::network::{AclNetwork, AddressFamily, GATEWAY_SERVICES, PrefixEntry, PrefixList};
 use model::{Key, Tags, View};
 
 use crate::change::{Change, arn, id_of};
@@ -36,10 +36,12 @@ pub(crate) struct OfAws {
     service: &'static str,
 }
 
+const DYNAMODB: (&str, &str) = GATEWAY_SERVICES[0];
+const S3: (&str, &str) = GATEWAY_SERVICES[1];
 const OF_AWS: [OfAws; 3] = [
-    OfAws { id: "pl-02cd2c6b", service: "dynamodb" },
+    OfAws { id: DYNAMODB.1, service: DYNAMODB.0 },
     OfAws { id: "pl-3b927c52", service: "cloudfront.origin-facing" },
-    OfAws { id: "pl-63a5400a", service: "s3" },
+    OfAws { id: S3.1, service: S3.0 },
 ];
 
 impl OfAws {

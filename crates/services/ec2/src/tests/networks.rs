@@ -6,19 +6,19 @@ use ec2_api::Ec2 as _;
 
 use super::{TestEc2, filter, world};
 
-fn text(text: &str) -> Option<String> {
+pub(super) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
 /// An account with a VPC of its own.
-struct Site {
-    world: TestEc2,
-    root: Caller,
-    vpc: String,
+pub(super) struct Site {
+    pub(super) world: TestEc2,
+    pub(super) root: Caller,
+    pub(super) vpc: String,
 }
 
 impl Site {
-    async fn new(block: &str) -> Self {
+    pub(super) async fn new(block: &str) -> Self {
         let world = world().await;
         let root = world.root();
         let vpc = new_vpc(&world, &root, block).await.unwrap();
@@ -59,7 +59,7 @@ impl Site {
         self.world.ec2.detach_internet_gateway(&self.root, request).await
     }
 
-    async fn main_table(&self) -> api::RouteTable {
+    pub(super) async fn main_table(&self) -> api::RouteTable {
         let mut filters = filter("association.main", "true").unwrap();
         filters.extend(filter("vpc-id", &self.vpc).unwrap());
         self.tables(filters).await.remove(0)
@@ -84,7 +84,7 @@ impl Site {
         self.world.ec2.create_route(&self.root, request).await.map(|_| ())
     }
 
-    async fn delete_vpc(&self) -> Result<(), ApiError> {
+    pub(super) async fn delete_vpc(&self) -> Result<(), ApiError> {
         let request = api::DeleteVpcRequest { vpc_id: Some(self.vpc.clone()), dry_run: None };
         self.world.ec2.delete_vpc(&self.root, request).await
     }

@@ -137,6 +137,7 @@ pub(super) fn row(
         | Key::NetworkAcl(..)
         | Key::DhcpOptions(..)
         | Key::PrefixList(..)
+        | Key::VpcEndpoint(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
