@@ -21,6 +21,7 @@ pub fn cluster(name: &str) -> Cluster {
         capacity_providers: Vec::new(),
         default_strategy: Vec::new(),
         tags: [].into(),
+        connect_namespace: None,
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use longshore_types::ClusterName;
 
-pub(crate) use balancer::{BalancerArgs, BalancerPlaces};
+pub(crate) use balancer::{BalancerArgs, BalancerPlaces, ProxyArgs};
 pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Agent(Box<AgentCommand>),
     /// Run only the process that serves the region's load balancers, in the foreground
     Balancer(BalancerArgs),
+    /// Run only the process by which tasks of this host reach each other with Service Connect; its agent starts it
+    Proxy(ProxyArgs),
     /// Drive a region with a simulated fleet, and print the rates and latencies it reached
     Simulate(Simulate),
 }

@@ -34,10 +34,13 @@ pub(crate) enum Role {
     Region,
     Agent,
     Balancer,
+    /// Of Service Connect.
+    Proxy,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 4] = [Self::Supervisor, Self::Region, Self::Agent, Self::Balancer];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Supervisor, Self::Region, Self::Agent, Self::Balancer, Self::Proxy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -45,6 +48,7 @@ impl Role {
             Self::Region => "region",
             Self::Agent => "agent",
             Self::Balancer => "balancer",
+            Self::Proxy => "proxy",
         }
     }
 }

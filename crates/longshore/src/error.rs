@@ -114,6 +114,7 @@ fn role_text(role: Role) -> &'static str {
         Role::Region => "the region",
         Role::Agent => "the agent",
         Role::Balancer => "the balancer",
+        Role::Proxy => "the proxy",
     }
 }
 

@@ -74,6 +74,7 @@ fn start_logging(command: &Command) -> Logging {
         Command::Region(args) => (true, args.region.log.clone()),
         Command::Agent(agent) => (agent.action.is_none(), agent.args.log.clone()),
         Command::Balancer(args) => (true, args.log.clone()),
+        Command::Proxy(args) => (true, args.log.clone()),
         _ => (false, None),
     };
     let default = if is_long_lived { "info" } else { "warn" };
@@ -94,11 +95,14 @@ fn start(cli: Cli) -> Result<(), Error> {
     if is_supervised {
         end_with_parent();
     }
-    if matches!(cli.command, Command::Region(_) | Command::Balancer(_) | Command::Simulate(_)) {
+    if matches!(
+        cli.command,
+        Command::Region(_) | Command::Balancer(_) | Command::Proxy(_) | Command::Simulate(_)
+    ) {
         raise_open_files();
     }
     let mut runtime = match cli.command {
-        Command::Region(_) | Command::Agent(_) | Command::Balancer(_) => {
+        Command::Region(_) | Command::Agent(_) | Command::Balancer(_) | Command::Proxy(_) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             runtime.worker_threads(2);
             runtime
@@ -135,6 +139,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Region(args) => commands::region::run(data, &args).await,
         Command::Agent(agent) => commands::agent::run(data, environment, &agent).await,
         Command::Balancer(args) => commands::balancer::run(data, &args).await,
+        Command::Proxy(args) => commands::proxy::run(data, &args).await,
         Command::Simulate(args) => commands::simulate::run(environment, &args).await,
     }
 }

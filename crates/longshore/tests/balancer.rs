@@ -106,6 +106,7 @@ fn table(target: SocketAddr) -> Table {
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,
+        avoids_outliers: false,
         targets: vec![Target {
             key: TargetKey { id: target.ip().to_string(), port: target.port() },
             address: target.ip(),
@@ -150,6 +151,7 @@ fn table(target: SocketAddr) -> Table {
         groups: [(group.id.clone(), group)].into(),
         certificates: BTreeMap::new(),
         endpoints: BTreeMap::new(),
+        egress: std::collections::BTreeSet::new(),
     }
 }
 

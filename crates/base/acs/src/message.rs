@@ -4,6 +4,7 @@
 //! that one that cannot be read loses nothing else.
 
 use serde::{Deserialize, Serialize};
+use traffic::connect::{ConnectReport, HostConnect};
 use traffic::feed::Change;
 use traffic::{HostNames, SecurityGroup};
 
@@ -137,6 +138,9 @@ pub struct HostNetwork {
     /// What is said of names.
     #[serde(skip_serializing_if = "HostNames::is_empty")]
     pub names: HostNames,
+    /// What is said of Service Connect.
+    #[serde(skip_serializing_if = "HostConnect::is_empty")]
+    pub connect: HostConnect,
 }
 
 impl HostNetwork {
@@ -250,6 +254,9 @@ impl ToAgent {
     }
 }
 
+/// The type of what an agent of ours says of its host's proxy, a [`ConnectReport`].
+pub const CONNECT_REPORT: &str = "LongshoreConnectReportMessage";
+
 /// What an agent says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromAgent {
@@ -262,6 +269,8 @@ pub enum FromAgent {
     },
     HeartbeatAck,
     StopVerification(StopVerification),
+    /// How the host's proxy is. Ours alone.
+    Connect(ConnectReport),
     /// Something that asks for nothing, or that we don't know.
     Other {
         kind: String,
@@ -278,6 +287,7 @@ impl FromAgent {
                 Self::Nack { message_id, reason: reason.unwrap_or_default() }
             }
             "HeartbeatAckRequest" => Self::HeartbeatAck,
+            CONNECT_REPORT => Self::Connect(envelope.read()?),
             "TaskStopVerificationMessage" => Self::StopVerification(envelope.read()?),
             _ => Self::Other { kind },
         })

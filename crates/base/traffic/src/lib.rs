@@ -4,6 +4,7 @@
 //! is allowed. A host compiles the groups into its packet filter; [`judge`] says the same of one packet
 //! that opens a connection, for whoever asks why it passes or does not. [`feed`] is what hosts know of VPCs.
 
+pub mod connect;
 pub mod feed;
 mod groups;
 mod judge;

@@ -9,6 +9,7 @@ use store::Store;
 
 use crate::access::{Access, Keys};
 use crate::config::Config;
+use crate::connect::ConnectHosts;
 use crate::keyring::RootKeys;
 
 /// The doors that a region opens and a test replaces.
@@ -29,6 +30,7 @@ pub struct Control {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
+    pub connect_hosts: ConnectHosts,
     pub(crate) root_keys: RootKeys,
     /// Held while the root key is changed.
     pub(crate) changing_root_key: tokio::sync::Mutex<()>,
@@ -41,7 +43,18 @@ impl Control {
         let Parts { store, clock, ids, keys, root_keys } = parts;
         let access = Access::new(keys, root_keys.clone(), &config);
         let (deciding, changing_root_key) = (Mutex::new(()), tokio::sync::Mutex::new(()));
-        Self { config, store, clock, ids, access, root_keys, changing_root_key, deciding }
+        let connect_hosts = ConnectHosts::default();
+        Self {
+            config,
+            store,
+            clock,
+            ids,
+            access,
+            connect_hosts,
+            root_keys,
+            changing_root_key,
+            deciding,
+        }
     }
 
     /// What answers are made from: everything that is on disk.

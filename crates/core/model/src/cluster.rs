@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use longshore_types::{AccountId, ClusterArn, ClusterName, RegionName, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::MapId;
 use crate::document::Document;
 use crate::table::Record;
 use crate::tags::Tags;
@@ -52,6 +53,9 @@ pub struct Cluster {
     pub capacity_providers: Vec<String>,
     pub default_strategy: Vec<StrategyItem>,
     pub tags: Tags,
+    /// `serviceConnectDefaults`: the namespace of services that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_namespace: Option<MapId>,
 }
 
 impl Cluster {

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use longshore_types::{AccountId, Scope, TaskId, Timestamp, VpcId};
+use longshore_types::{AccountId, IdSource, Scope, TaskId, Timestamp, VpcId};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Key, View};
+use crate::service::{ConnectEndpoint, ServiceId};
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
@@ -36,6 +37,13 @@ pub fn id_of<'a>(scope: &Scope, kind: &str, given: &'a str) -> Option<&'a str> {
 pub fn is_of(scope: &Scope, text: &str) -> bool {
     let start = format!("arn:aws:servicediscovery:{}:{}:", scope.region, scope.account);
     text.starts_with(&start)
+}
+
+/// A new id: `prefix` and sixteen letters and digits.
+pub fn new_id(prefix: &str, ids: &dyn IdSource) -> MapId {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let letters = ids.id16().map(|byte| char::from(ALPHABET[usize::from(byte) % 32]));
+    prefix.chars().chain(letters).collect::<String>().into()
 }
 
 /// How what is in a namespace is found.
@@ -86,10 +94,12 @@ impl Record for MapNamespace {
     }
 
     fn indexes(&self) -> Vec<Index> {
-        match self.is_dns() {
-            true => vec![Index::MapNames(self.scope.account)],
-            false => vec![],
+        let account = self.scope.account;
+        let mut indexes = vec![Index::MapNamespaces(account)];
+        if self.is_dns() {
+            indexes.push(Index::MapNames(account));
         }
+        indexes
     }
 }
 
@@ -150,6 +160,17 @@ pub struct MapService {
     pub attributes: BTreeMap<String, String>,
     #[serde(default)]
     pub tags: Tags,
+    /// What Service Connect made it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<MapConnect>,
+}
+
+/// The endpoint that a service of Cloud Map is behind, and whose that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapConnect {
+    pub owner: ServiceId,
+    pub endpoint: ConnectEndpoint,
 }
 
 impl MapService {
@@ -174,6 +195,10 @@ impl Record for MapService {
         let mut indexes = vec![Index::MapServices(account, Arc::clone(&self.namespace))];
         if self.dns.is_some() {
             indexes.push(Index::MapNames(account));
+        }
+        if let Some(made) = &self.connect {
+            indexes.push(Index::MapConnect(account, Arc::clone(&self.namespace)));
+            indexes.push(Index::MapConnectsOf(account, made.owner.clone()));
         }
         indexes
     }
@@ -218,6 +243,20 @@ pub struct MapInstance {
     pub has_names: bool,
     #[serde(default)]
     pub request: Option<String>,
+    /// Of an instance behind an endpoint of Service Connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<ConnectInstance>,
+}
+
+/// How an instance is reached by Service Connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectInstance {
+    pub namespace: MapId,
+    pub since: Timestamp,
+    /// It is to stop: nothing new is led to it, and until then at the latest it may finish what it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drains_until: Option<Timestamp>,
 }
 
 impl MapInstance {
@@ -264,6 +303,9 @@ impl Record for MapInstance {
         indexes.extend(self.task.map(|task| Index::TaskMapInstances(account, task)));
         if self.has_names {
             indexes.push(Index::MapNames(account));
+        }
+        if let Some(connect) = &self.connect {
+            indexes.push(Index::MapConnect(account, Arc::clone(&connect.namespace)));
         }
         indexes
     }
@@ -345,6 +387,20 @@ impl View {
         self.members(&index).filter_map(|key| {
             let Key::MapInstance(account, id) = key else { return None };
             self.map_instances.get(*account, id)
+        })
+    }
+
+    /// The services behind the endpoints of a namespace.
+    pub fn connect_services_in<'v>(
+        &'v self,
+        account: AccountId,
+        namespace: &MapId,
+    ) -> impl Iterator<Item = (&'v Arc<MapService>, &'v MapConnect)> + use<'v> {
+        let index = Index::MapConnect(account, Arc::clone(namespace));
+        self.members(&index).filter_map(|key| {
+            let Key::MapService(account, id) = key else { return None };
+            let service = self.map_services.get(*account, id)?;
+            Some((service, service.connect.as_ref()?))
         })
     }
 

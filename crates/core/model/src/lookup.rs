@@ -236,6 +236,15 @@ impl View {
         self.service_revisions.get(account, &RevisionKey { service: service.clone(), id })
     }
 
+    /// The revision that a task of a service was made by.
+    pub fn revision_of_task(&self, task: &Task) -> Option<&Arc<ServiceRevision>> {
+        let (account, made_for) = (task.scope.account, task.service.as_ref()?);
+        let service = ServiceId { cluster: task.cluster.clone(), name: made_for.name.clone() };
+        let key = DeploymentKey { service: service.clone(), id: made_for.deployment };
+        let deployment = self.deployments.get(account, &key)?;
+        self.revision_of(account, &service, deployment.revision)
+    }
+
     /// Every service of a cluster, deleted ones too, by name.
     pub fn services_of_cluster<'a>(
         &'a self,

@@ -7,6 +7,7 @@
 //! **Invariants:** no count is kept that follows from tasks; of a service's deployments at most one
 //! is primary; a task names the deployment or task set that it was made for, for life.
 
+mod connect;
 mod deployment;
 mod event;
 mod settings;
@@ -31,6 +32,9 @@ use crate::tags::Tags;
 use crate::task::LaunchType;
 use crate::view::Index;
 
+pub use connect::{
+    ConnectEndpoint, ConnectOffer, ConnectProtocol, ServiceConnect, VIP_NUMBER_MAX, VIPS,
+};
 pub use deployment::{
     Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Shortage, SourceRevision, WaitReason,
 };
@@ -342,6 +346,9 @@ pub struct ServiceRevision {
     /// The services of Cloud Map that its tasks are instances of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<ServiceRegistry>,
+    /// The namespace that its tasks are in; none: they neither reach others by names of Service Connect nor are reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<ServiceConnect>,
     pub created_at: Timestamp,
 }
 

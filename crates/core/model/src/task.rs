@@ -456,6 +456,10 @@ pub struct TaskService {
     /// balancers. Taken back once all of these are gone; until then it is not told to stop.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_registered: bool,
+    /// Written together with its instances of Service Connect: others reach it by them. Taken back once all of these are
+    /// gone; until then it is not told to stop.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_connected: bool,
 }
 
 /// What is kept of a task that waits for capacity: what its place must be like, and why there was none.
@@ -618,9 +622,19 @@ impl Task {
         self.service.as_ref().is_some_and(|service| service.is_registered)
     }
 
+    /// Whether others reach it by Service Connect.
+    pub fn is_connected(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.is_connected)
+    }
+
+    /// Whether something leads requests to it: load balancers, or Service Connect.
+    pub fn is_in_routing(&self) -> bool {
+        self.is_registered() || self.is_connected()
+    }
+
     /// It is to stop, and may still have requests in flight: its agent is not told before its targets are gone.
     pub fn is_held(&self) -> bool {
-        self.desired == Desired::Stopped && self.phase < Phase::Stopping && self.is_registered()
+        self.desired == Desired::Stopped && self.phase < Phase::Stopping && self.is_in_routing()
     }
 
     /// What its agent is told to have of it.

@@ -98,6 +98,8 @@ pub enum Index {
     ElbUsers(AccountId, Arc<str>),
     /// Listeners that show a certificate, by its id.
     CertificateListeners(AccountId, Uuid),
+    /// Namespaces of Cloud Map of an account.
+    MapNamespaces(AccountId),
     /// Services of a namespace of Cloud Map, by its id.
     MapServices(AccountId, Arc<str>),
     /// Instances of a service of Cloud Map, by its id.
@@ -109,6 +111,10 @@ pub enum Index {
     /// What the names are made of that an account's tasks may ask for: private namespaces, their services and instances,
     /// and load balancers.
     MapNames(AccountId),
+    /// What Service Connect tells of a namespace: the services behind its endpoints, and their instances.
+    MapConnect(AccountId, Arc<str>),
+    /// Services of Cloud Map that Service Connect made for a service.
+    MapConnectsOf(AccountId, ServiceId),
     /// Targets that drain, whosever they are.
     ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.

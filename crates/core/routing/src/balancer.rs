@@ -1,6 +1,6 @@
 //! A balancer and its listeners.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,12 @@ pub struct Balancer {
     pub attributes: BalancerAttributes,
     #[serde(default)]
     pub listeners: Vec<Listener>,
+}
+
+/// The listener that takes what was going to an address in the network of an interface, where that leads to one socket
+/// ([`crate::Table::egress`]).
+pub fn egress_listener(interface: &InterfaceRef, going_to: SocketAddr) -> ListenerId {
+    ListenerId(format!("{}/{going_to}", interface.eni))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +124,10 @@ pub struct BalancerAttributes {
     pub cross_zone: bool,
     pub access_logs: Option<AccessLogs>,
     pub connection_logs: Option<AccessLogs>,
+    /// How long a request or a connection waits for a target that takes connections; 0: not at all.
+    pub patience_ms: u32,
+    /// How long a request may take until the last byte of its answer; 0: as long as it takes.
+    pub request_timeout_s: u32,
 }
 
 impl Default for BalancerAttributes {
@@ -135,6 +145,8 @@ impl Default for BalancerAttributes {
             cross_zone: true,
             access_logs: None,
             connection_logs: None,
+            patience_ms: 0,
+            request_timeout_s: 0,
         }
     }
 }
@@ -218,11 +230,18 @@ pub struct ListenerAttributes {
     pub response_headers: Vec<(String, String)>,
     /// `tcp.idle_timeout.seconds` of a network balancer.
     pub tcp_idle_timeout_s: u32,
+    /// Clients speak HTTP/2 from the first byte, without TLS.
+    pub h2_prior_knowledge: bool,
 }
 
 impl Default for ListenerAttributes {
     fn default() -> Self {
-        Self { server_header: true, response_headers: Vec::new(), tcp_idle_timeout_s: 350 }
+        Self {
+            server_header: true,
+            response_headers: Vec::new(),
+            tcp_idle_timeout_s: 350,
+            h2_prior_knowledge: false,
+        }
     }
 }
 

@@ -48,6 +48,9 @@ pub struct TargetGroup {
     /// `load_balancing.cross_zone.enabled`; `None`: as the balancer has it.
     #[serde(default)]
     pub cross_zone: Option<bool>,
+    /// A target that fails again and again is left alone for a while, as long as there are others.
+    #[serde(default)]
+    pub avoids_outliers: bool,
     #[serde(default)]
     pub targets: Vec<Target>,
 }
@@ -156,6 +159,8 @@ pub enum CheckProtocol {
     Http,
     Https,
     Tcp,
+    /// Not checked: whoever tells of a target knows how it is.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

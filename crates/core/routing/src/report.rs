@@ -3,6 +3,7 @@
 use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::balancer::InterfaceRef;
 use crate::ids::{GroupId, ListenerId, TargetKey};
 
 /// Everything that one balancer's process sees; sent whole whenever anything in it changed, and at least every
@@ -21,6 +22,9 @@ pub struct Report {
     /// free for them.
     #[serde(default)]
     pub local: Vec<(ListenerId, std::net::SocketAddr)>,
+    /// Interfaces in whose networks the socket is there that egress addresses lead to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<InterfaceRef>,
 }
 
 /// How often a process reports though nothing changed.

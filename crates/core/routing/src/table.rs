@@ -1,10 +1,10 @@
 //! The configuration of all balancers of a region as one value with a version, and how one follows another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::{Balancer, Interface};
+use crate::balancer::{Balancer, Interface, InterfaceRef};
 use crate::group::TargetGroup;
 use crate::ids::{BalancerId, CertificateId, EndpointId, GroupId};
 
@@ -23,6 +23,10 @@ pub struct Table {
     /// VPC endpoints by interfaces.
     #[serde(default)]
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// Interfaces, those of tasks, in whose networks whatever goes to certain addresses is led to one socket and taken for
+    /// where it was going: see [`crate::egress_listener`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub egress: BTreeSet<InterfaceRef>,
 }
 
 /// A VPC endpoint: what comes to its interfaces is passed on to the region, which is told by which endpoint it came.
@@ -71,6 +75,9 @@ pub struct Change {
     pub certificates: BTreeMap<CertificateId, Option<Certificate>>,
     #[serde(default)]
     pub endpoints: BTreeMap<EndpointId, Option<Endpoint>>,
+    /// All there are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub egress: BTreeSet<InterfaceRef>,
 }
 
 impl Change {
@@ -83,6 +90,7 @@ impl Change {
             groups: differences(&earlier.groups, &later.groups),
             certificates: differences(&earlier.certificates, &later.certificates),
             endpoints: differences(&earlier.endpoints, &later.endpoints),
+            egress: later.egress.clone(),
         }
     }
 }
@@ -101,6 +109,7 @@ impl Table {
                 put(&mut next.groups, change.groups);
                 put(&mut next.certificates, change.certificates);
                 put(&mut next.endpoints, change.endpoints);
+                next.egress = change.egress;
                 Some(next)
             }
         }

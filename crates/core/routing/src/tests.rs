@@ -173,6 +173,7 @@ fn some_group() -> TargetGroup {
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,
+        avoids_outliers: false,
         targets: Vec::new(),
     }
 }

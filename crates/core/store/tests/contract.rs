@@ -441,6 +441,7 @@ fn cluster(name: &str) -> Cluster {
         capacity_providers: Vec::new(),
         default_strategy: Vec::new(),
         tags: [].into(),
+        connect_namespace: None,
     }
 }
 

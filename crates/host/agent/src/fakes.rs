@@ -603,6 +603,10 @@ impl Networks for FakeNetworks {
         Box::pin(async move { result })
     }
 
+    fn connect_report(&self) -> BoxFuture<'_, Option<traffic::connect::ConnectReport>> {
+        Box::pin(async { None })
+    }
+
     fn learn(&self, news: network::News) -> BoxFuture<'_, Result<(), NetError>> {
         let mut known = self.groups.lock().unwrap();
         let mut feed = self.feed.lock().unwrap();

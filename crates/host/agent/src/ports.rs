@@ -20,6 +20,8 @@ use sandbox::{
     Recovered, SandboxError, Started, Stats, StorageUse, Usage,
 };
 
+use traffic::connect::ConnectReport;
+
 use crate::engine::state::Binding;
 use crate::spec::{EniSpec, PortSpec};
 
@@ -201,6 +203,8 @@ pub trait Networks: Send + Sync + Debug {
     /// Security groups with their rules, and VPCs with what is in them: all that there is, or what changed. In
     /// force once it answers.
     fn learn(&self, news: News) -> BoxFuture<'_, Result<(), NetError>>;
+    /// What the host's proxy of Service Connect said last.
+    fn connect_report(&self) -> BoxFuture<'_, Option<ConnectReport>>;
     /// What is not there is detached already.
     fn detach(&self, endpoint: &str) -> BoxFuture<'_, Result<(), NetError>>;
     /// Removes every endpoint but these.

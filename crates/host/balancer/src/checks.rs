@@ -86,8 +86,14 @@ async fn attend(
     loop {
         let now = order.borrow_and_update().clone();
         let work = async {
+            let is_checked = now.group.health.protocol != CheckProtocol::None;
             match now.state {
                 TargetState::Unused => std::future::pending().await,
+                TargetState::Initial | TargetState::Healthy | TargetState::Unhealthy
+                    if !is_checked =>
+                {
+                    std::future::pending().await
+                }
                 TargetState::Draining { until } => {
                     let left = until.since_ms(shared.clock.now());
                     tokio::time::sleep(Duration::from_millis(left)).await;
@@ -154,7 +160,7 @@ async fn probe(
     let Ok(stream) = target.connect(address).await else { return Outcome::Failed };
     let is_h2 = group.version != ProtocolVersion::Http1;
     match check.protocol {
-        CheckProtocol::Tcp => Outcome::Passed,
+        CheckProtocol::Tcp | CheckProtocol::None => Outcome::Passed,
         CheckProtocol::Http => http(group, address, stream, "http").await,
         CheckProtocol::Https => {
             let tls = &shared.to_targets;
@@ -281,6 +287,11 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
         period.tick().await;
         let snapshot = Arc::clone(&shared.snapshot.borrow());
         for group in snapshot.groups.values() {
+            if group.group.avoids_outliers {
+                let now = shared.clock.now();
+                group.targets.iter().for_each(|(target, _)| target.judge_as_outlier(now));
+                continue;
+            }
             let is_wanted = matches!(
                 group.group.algorithm,
                 routing::Algorithm::WeightedRandom { mitigate_anomalies: true }

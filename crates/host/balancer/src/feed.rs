@@ -11,7 +11,7 @@ use routing::{REPORT_INTERVAL_MS, Report, Table, Update};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::limits::{MISSING_WAIT, READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
+use crate::limits::{READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
 use crate::listen::Listeners;
 use crate::live::Snapshot;
 use crate::shared::Shared;
@@ -60,7 +60,7 @@ impl Saved {
 
 /// Reads tables and serves by them, while the process lives.
 pub(crate) async fn follow(
-    shared: Arc<Shared>,
+    (shared, missing_wait): (Arc<Shared>, Duration),
     feed: Arc<dyn Feed>,
     listeners: Arc<Listeners>,
     saved: Saved,
@@ -72,7 +72,7 @@ pub(crate) async fn follow(
     let mut known = 0;
     loop {
         // An address or an interface may come to this machine, or a port become free.
-        let wait = if listeners.is_missing_some(&table) { MISSING_WAIT } else { READ_WAIT };
+        let wait = if listeners.is_missing_some(&table) { missing_wait } else { READ_WAIT };
         let read = timeout(READ_WAIT * 2, feed.read(known, wait)).await;
         let update = match read {
             Ok(Ok(update)) => update,
@@ -93,6 +93,7 @@ pub(crate) async fn follow(
         if update == Update::Unchanged {
             if listeners.is_missing_some(&table) {
                 listeners.follow(&table).await;
+                shared.changed.notify_one();
             }
             continue;
         }
@@ -140,6 +141,7 @@ pub(crate) async fn tell(
         }
         let mut report = snapshot.report(&node);
         report.local = listeners.local();
+        report.egress = listeners.egress();
         let sent = timeout(READ_WAIT, feed.report(report)).await;
         if !matches!(sent, Ok(Ok(()))) {
             tokio::time::sleep(RETRY_PAUSE).await;

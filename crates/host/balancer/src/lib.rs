@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for what they start"))]
 
 mod checks;
+pub mod connect;
 mod feed;
 mod http;
 mod impatient;
@@ -70,6 +71,8 @@ pub struct Config {
     pub interfaces: Arc<dyn Interfaces>,
     /// Where what comes to VPC endpoints goes on.
     pub doors: Arc<dyn Doors>,
+    /// How soon an interface or address is looked for again that is not there.
+    pub missing_wait: Duration,
 }
 
 /// Serves until `ended`, then finishes what is open.
@@ -89,8 +92,8 @@ pub async fn run(
     let state_dir = config.state_dir.clone();
     let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
     let saved = Saved(config.state_dir.join("table.json"));
-    let table = saved.load();
-    if !table.balancers.is_empty() {
+    let (table, missing_wait) = (saved.load(), config.missing_wait);
+    if !table.balancers.is_empty() || !table.egress.is_empty() {
         info!(version = table.version, "serving by the saved table");
     }
     feed::apply(&shared, &listeners, &table).await;
@@ -98,7 +101,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let line = || (Arc::clone(&shared), Arc::clone(&feed), Arc::clone(&listeners));
     let (a, b, c) = line();
-    tasks.spawn(feed::follow(a, b, c, saved, table));
+    tasks.spawn(feed::follow((a, missing_wait), b, c, saved, table));
     let (a, b, c) = line();
     tasks.spawn(feed::tell(a, b, c, config.node.clone()));
     tasks.spawn(checks::run(Arc::clone(&shared)));

@@ -26,6 +26,8 @@ pub const ENDPOINT_CONNECTIONS_MAX: usize = 256;
 pub const ENDPOINT_IDLE: Duration = Duration::from_secs(350);
 /// How long connecting to a target may take; then 504.
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a connection is kept that goes to an address of which nothing is known yet.
+pub const EGRESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a client may take for its TLS handshake.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Connections to one target that are kept open unused.
@@ -34,6 +36,18 @@ pub const IDLE_CONNECTIONS_MAX: usize = 1024;
 pub const IDLE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(50);
 /// Targets that one request is offered to, if the ones before refused the connection.
 pub const TRIES_MAX: usize = 3;
+/// How long what comes by Service Connect waits for somebody who takes connections.
+pub const CONNECT_PATIENCE_MS: u32 = 3_000;
+/// What no end is written as: ten years.
+pub const FOREVER_S: u32 = 10 * 365 * 86_400;
+/// How long a request waits before it looks again for a target, where its balancer is patient.
+pub const PATIENCE_PAUSE: Duration = Duration::from_millis(25);
+/// Failures of a target within [`OUTLIER_WINDOW_MS`] after which it is left alone, where outliers are avoided.
+pub const OUTLIER_FAILURES: u32 = 5;
+pub const OUTLIER_WINDOW_MS: u64 = 30_000;
+/// For how long at first, and then that much longer each time.
+pub const OUTLIER_AVOIDED_MS: u64 = 30_000;
+pub const OUTLIER_AVOIDED_MS_MAX: u64 = 300_000;
 /// How long a target that refused a connection is asked only if no other is there; a passed check ends it.
 pub const SUSPECT_MS: u64 = 10_000;
 /// Checks of targets that are under way at once.

@@ -10,8 +10,11 @@ use std::time::Duration;
 use files::whole::{self, Durability};
 use futures_util::FutureExt as _;
 use longshore_types::Chain;
-use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
+use routing::{
+    EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table, egress_listener,
+};
 use serde::{Deserialize, Serialize};
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,8 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::http::connection::{Client, Times, serve};
-use crate::limits::HANDSHAKE_WAIT_MAX;
-use crate::live::LiveListener;
+use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
+use crate::live::{LiveListener, Snapshot};
 use crate::relay;
 use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
@@ -42,6 +45,8 @@ enum Place {
     Endpoint(EndpointId, InterfaceRef, SocketAddr),
     /// At this machine's own address, at the listener's port if it is free.
     Local(ListenerId, Transport, u16),
+    /// Where all egress addresses in the network of an interface lead to.
+    Egress(InterfaceRef),
 }
 
 /// What somebody comes to.
@@ -57,6 +62,8 @@ pub(crate) struct Door {
     pub(crate) listener: ListenerId,
     /// At the machine's own address, where nobody but the balancer itself judges by its groups.
     is_local: bool,
+    /// Which listener is meant says where the connection was going.
+    egress: Option<InterfaceRef>,
 }
 
 impl Door {
@@ -79,6 +86,14 @@ impl Door {
 enum Bound {
     Stream(TcpListener),
     Datagram(UdpSocket),
+}
+
+impl Bound {
+    fn listening(socket: Socket) -> io::Result<(SocketAddr, Self)> {
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        Ok((listener.local_addr()?, Self::Stream(listener)))
+    }
 }
 
 const PORTS_FILE: &str = "ports.json";
@@ -164,7 +179,7 @@ impl Listeners {
             let namespace = self.namespace_of(&place);
             match self.open(&place, &remembered).await {
                 Ok((address, socket)) => {
-                    info!(listener = place.name(), %address, "listening");
+                    info!(place = place.name(), %address, "listening");
                     if let Place::Local(listener, ..) = &place {
                         remembered.insert(listener.clone(), address.port());
                     }
@@ -178,7 +193,7 @@ impl Listeners {
                 }
                 // The interface is not on this machine, at least not yet.
                 Err(error)
-                    if matches!(place, Place::Interface(..) | Place::Endpoint(..))
+                    if !matches!(place, Place::Local(..))
                         && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
@@ -207,9 +222,9 @@ impl Listeners {
 
     fn namespace_of(&self, place: &Place) -> Option<NamespaceId> {
         match place {
-            Place::Interface(_, _, interface, _) | Place::Endpoint(_, interface, _) => {
-                self.shared.sockets.namespace(interface)
-            }
+            Place::Interface(_, _, interface, _)
+            | Place::Endpoint(_, interface, _)
+            | Place::Egress(interface) => self.shared.sockets.namespace(interface),
             Place::Local(..) => None,
         }
     }
@@ -231,9 +246,19 @@ impl Listeners {
         open.iter()
             .filter_map(|(place, open)| match place {
                 Place::Local(listener, ..) => Some((listener.clone(), open.address)),
-                Place::Interface(..) | Place::Endpoint(..) => None,
+                Place::Interface(..) | Place::Endpoint(..) | Place::Egress(_) => None,
             })
             .collect()
+    }
+
+    /// Interfaces in whose networks the egress socket is there.
+    pub(crate) fn egress(&self) -> Vec<InterfaceRef> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let egress = open.keys().filter_map(|place| match place {
+            Place::Egress(interface) => Some(interface.clone()),
+            Place::Interface(..) | Place::Endpoint(..) | Place::Local(..) => None,
+        });
+        egress.collect()
     }
 
     async fn open(
@@ -247,6 +272,9 @@ impl Listeners {
             }
             Place::Endpoint(_, interface, address) => {
                 self.bind(Transport::Stream, Some(interface), *address).await
+            }
+            Place::Egress(interface) => {
+                Bound::listening(self.shared.sockets.open_egress(interface).await?)
             }
             Place::Local(listener, transport, port) => {
                 let kept = remembered.get(listener).copied();
@@ -276,9 +304,7 @@ impl Listeners {
                 // Connections of a process before this one may still be ending.
                 socket.set_reuse_address(true)?;
                 socket.bind(&address.into())?;
-                socket.listen(BACKLOG)?;
-                let listener = TcpListener::from_std(socket.into())?;
-                Ok((listener.local_addr()?, Bound::Stream(listener)))
+                Bound::listening(socket)
             }
             Transport::Datagram => {
                 socket.bind(&address.into())?;
@@ -334,12 +360,17 @@ impl Listeners {
 impl Place {
     fn served(&self) -> Served {
         let door = |listener: &ListenerId, is_local| {
-            Served::Listener(Door { listener: listener.clone(), is_local })
+            Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
         };
         match self {
             Self::Interface(listener, ..) => door(listener, false),
             Self::Local(listener, ..) => door(listener, true),
             Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
+            Self::Egress(interface) => Served::Listener(Door {
+                listener: ListenerId(interface.eni.clone()),
+                is_local: false,
+                egress: Some(interface.clone()),
+            }),
         }
     }
 
@@ -347,12 +378,13 @@ impl Place {
         match self {
             Self::Interface(listener, ..) | Self::Local(listener, ..) => &listener.0,
             Self::Endpoint(endpoint, ..) => &endpoint.0,
+            Self::Egress(interface) => &interface.eni,
         }
     }
 }
 
 fn places(table: &Table) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
+    let mut places: BTreeSet<Place> = table.egress.iter().cloned().map(Place::Egress).collect();
     for balancer in table.balancers.values() {
         for listener in &balancer.listeners {
             let (id, port) = (&listener.id, listener.port);
@@ -437,10 +469,33 @@ async fn accept(shared: &Arc<Shared>, served: &Served, socket: &TcpListener) {
 }
 
 fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
+    let mut door = door.clone();
+    let Some(interface) = &door.egress else { return serve_at(shared, door, stream, peer) };
+    // Whoever comes without having been led here means nobody.
+    let meant = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
+    let Some(meant) = meant else { return };
+    door.listener = egress_listener(interface, meant);
+    if shared.snapshot.borrow().listeners.contains_key(&door.listener) {
+        return serve_at(shared, door, stream, peer);
+    }
+    let shared = Arc::clone(shared);
+    #[expect(clippy::disallowed_methods, reason = "ends with the wait")]
+    tokio::spawn(async move {
+        // Who was told what the name means may be a moment ahead of us.
+        let mut snapshots = shared.snapshot.subscribe();
+        let is_there = |snapshot: &Arc<Snapshot>| snapshot.listeners.contains_key(&door.listener);
+        let found = timeout(EGRESS_WAIT_MAX, snapshots.wait_for(is_there)).await.is_ok();
+        if found {
+            serve_at(&shared, door, stream, peer);
+        }
+    });
+}
+
+fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
     let snapshot = Arc::clone(&shared.snapshot.borrow());
     let Some(live) = snapshot.listeners.get(&door.listener) else { return };
     let Some(connection) = shared.connections.take(&live.balancer.account) else { return };
-    let (shared, door) = (Arc::clone(shared), door.clone());
+    let shared = Arc::clone(shared);
     #[expect(
         clippy::disallowed_methods,
         reason = "ends with the client, or with the grace of the process"
@@ -464,7 +519,9 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
     }
     match live.listener.protocol {
         ListenerProtocol::Http => {
-            serve(Client::new(shared, id, ends, None, times(&live)), stream).await;
+            let mut client = Client::new(shared, id, ends, None, times(&live));
+            client.is_h2 = live.listener.attributes.h2_prior_knowledge;
+            serve(client, stream).await;
         }
         ListenerProtocol::Https => {
             let Some(stream) = shaken(&live, stream).await else { return };

@@ -129,7 +129,13 @@ impl Snapshot {
             in_flight: target.in_flight(),
         };
         let targets = targets.map(one).collect();
-        Report { node: node.to_owned(), version: self.version, targets, local: Vec::new() }
+        Report {
+            node: node.to_owned(),
+            version: self.version,
+            targets,
+            local: Vec::new(),
+            egress: Vec::new(),
+        }
     }
 
     pub(crate) fn targets(

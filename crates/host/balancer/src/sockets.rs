@@ -21,6 +21,12 @@ use tokio::sync::oneshot;
 
 /// Where a host keeps the interfaces of balancers.
 pub trait Interfaces: Send + Sync + fmt::Debug {
+    /// Has all that goes to egress addresses in the network of the calling thread come to a socket there.
+    ///
+    /// # Errors
+    /// The network does not take it.
+    fn lead_egress(&self) -> io::Result<SocketAddr>;
+
     /// The file at which the namespace of an interface is mounted once it is there.
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf;
 }
@@ -44,9 +50,16 @@ pub(crate) struct NamespaceId(u64, u64);
 
 struct Ask {
     namespace: PathBuf,
-    domain: Domain,
-    transport: Transport,
+    what: What,
     reply: oneshot::Sender<io::Result<Socket>>,
+}
+
+/// What is made in a namespace.
+#[derive(Clone, Debug)]
+enum What {
+    Socket(Domain, Transport),
+    /// The bound socket that egress addresses lead to.
+    Egress(Arc<dyn Interfaces>),
 }
 
 impl Sockets {
@@ -75,14 +88,26 @@ impl Sockets {
         let domain = Domain::for_address(address);
         let socket = match by {
             None => make(domain, transport)?,
-            Some(interface) => {
-                let (reply, made) = oneshot::channel();
-                let namespace = self.interfaces.namespace(interface);
-                let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-                self.asks.send(Ask { namespace, domain, transport, reply }).map_err(|_| gone())?;
-                made.await.map_err(|_| gone())??
-            }
+            Some(interface) => self.ask(interface, What::Socket(domain, transport)).await?,
         };
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    async fn ask(&self, interface: &InterfaceRef, what: What) -> io::Result<Socket> {
+        let (reply, made) = oneshot::channel();
+        let namespace = self.interfaces.namespace(interface);
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.asks.send(Ask { namespace, what, reply }).map_err(|_| gone())?;
+        made.await.map_err(|_| gone())?
+    }
+
+    /// The socket that egress addresses in the network of an interface lead to; it is bound.
+    ///
+    /// # Errors
+    /// `NotFound` while the interface is not on this machine.
+    pub(crate) async fn open_egress(&self, interface: &InterfaceRef) -> io::Result<Socket> {
+        let socket = self.ask(interface, What::Egress(Arc::clone(&self.interfaces))).await?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
@@ -138,12 +163,24 @@ fn make(domain: Domain, transport: Transport) -> io::Result<Socket> {
     Socket::new(domain, kind, Some(protocol))
 }
 
+fn make_egress(interfaces: &dyn Interfaces) -> io::Result<Socket> {
+    let address = interfaces.lead_egress()?;
+    let socket = make(Domain::for_address(address), Transport::Stream)?;
+    // Connections of a process before this one may still be ending.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 fn work(inbox: &Receiver<Ask>) {
-    for Ask { namespace, domain, transport, reply } in inbox {
+    for Ask { namespace, what, reply } in inbox {
         // The file is opened each time: of an interface that was made anew the namespace is another.
         let made = File::open(&namespace).and_then(|namespace| {
             setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-            make(domain, transport)
+            match what {
+                What::Socket(domain, transport) => make(domain, transport),
+                What::Egress(interfaces) => make_egress(interfaces.as_ref()),
+            }
         });
         // Whoever asked may have given up.
         drop(reply.send(made));

@@ -17,7 +17,9 @@ use routing::{Finding, GroupId, Health, InterfaceRef, Outcome, Target, TargetKey
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, watch};
 
-use crate::limits::SUSPECT_MS;
+use crate::limits::{
+    OUTLIER_AVOIDED_MS, OUTLIER_AVOIDED_MS_MAX, OUTLIER_FAILURES, OUTLIER_WINDOW_MS, SUSPECT_MS,
+};
 use crate::pool::Pool;
 use crate::sockets::Sockets;
 
@@ -38,6 +40,7 @@ pub(crate) struct LiveTarget {
     failures: AtomicU32,
     share: AtomicU16,
     suspect_until_ms: AtomicU64,
+    outlier: Mutex<Outlier>,
     healthy_since_ms: AtomicU64,
     health: Mutex<Health>,
     /// Raised when what is open is to be cut; what is opened later is not.
@@ -46,6 +49,14 @@ pub(crate) struct LiveTarget {
     pub(crate) check_now: Notify,
     /// Rung when something of it changed that the region is to know.
     changed: Arc<Notify>,
+}
+
+/// Failures of late, and how often it was left alone for them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outlier {
+    since: Timestamp,
+    failures: u32,
+    times: u64,
 }
 
 /// The interface of a balancer by which a target is reached; none: the machine's own network.
@@ -81,6 +92,7 @@ impl LiveTarget {
             failures: AtomicU32::new(0),
             share: AtomicU16::new(1000),
             suspect_until_ms: AtomicU64::new(0),
+            outlier: Mutex::default(),
             healthy_since_ms: AtomicU64::new(healthy_since.0),
             health: Mutex::new(health),
             cut: watch::Sender::new(0),
@@ -222,6 +234,25 @@ impl LiveTarget {
     /// Results and failures since this was asked last.
     pub(crate) fn take_results(&self) -> (u32, u32) {
         (self.results.swap(0, SeqCst), self.failures.swap(0, SeqCst))
+    }
+
+    /// Has others go first for a while if it failed too often of late.
+    pub(crate) fn judge_as_outlier(&self, now: Timestamp) {
+        let (results, failures) = self.take_results();
+        let mut outlier = self.outlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if OUTLIER_WINDOW_MS <= now.since_ms(outlier.since) {
+            // A whole window without any is a new beginning.
+            let is_good = outlier.failures == 0 && results > 0;
+            let times = if is_good { 0 } else { outlier.times };
+            *outlier = Outlier { since: now, failures: 0, times };
+        }
+        outlier.failures = outlier.failures.saturating_add(failures);
+        if OUTLIER_FAILURES <= outlier.failures {
+            let times = outlier.times + 1;
+            let avoided_ms = (OUTLIER_AVOIDED_MS * times).min(OUTLIER_AVOIDED_MS_MAX);
+            self.suspect_until_ms.store(now.plus_ms(avoided_ms).0, SeqCst);
+            *outlier = Outlier { since: now, failures: 0, times };
+        }
     }
 
     pub(crate) fn share(&self) -> u16 {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use routing::{Action, Stickiness, TargetProtocol, choose};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::http::tunnel;
-use crate::limits::{CONNECT_WAIT_MAX, GRACE_MAX, TRIES_MAX};
+use crate::limits::{CONNECT_WAIT_MAX, GRACE_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::{LiveGroup, LiveListener, Snapshot};
 use crate::pool;
 use crate::shared::Shared;
@@ -99,14 +99,24 @@ async fn reach(
     if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
         return Some((group, lease, stream));
     }
-    let newer = Arc::clone(&shared.snapshot.borrow());
-    if newer.version == snapshot.version {
-        return None;
+    let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
+    let (begun, mut version) = (Instant::now(), snapshot.version);
+    loop {
+        let mut newer = Arc::clone(&shared.snapshot.borrow());
+        if newer.version == version {
+            if patience <= begun.elapsed() {
+                return None;
+            }
+            tokio::time::sleep(PATIENCE_PAUSE).await;
+            newer = Arc::clone(&shared.snapshot.borrow());
+        }
+        version = newer.version;
+        let live = newer.listeners.get(&live.listener.id)?;
+        let group = Arc::clone(group_for(&newer, live, peer, local)?);
+        if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+            return Some((group, lease, stream));
+        }
     }
-    let live = newer.listeners.get(&live.listener.id)?;
-    let group = Arc::clone(group_for(&newer, live, peer, local)?);
-    let (lease, stream) = connect(shared, &group, peer, local).await?;
-    Some((group, lease, stream))
 }
 
 /// A connection to a target of a group, and the hold on it.

@@ -19,6 +19,10 @@ impl crate::Doors for Nowhere {
 }
 
 impl crate::Interfaces for Nowhere {
+    fn lead_egress(&self) -> std::io::Result<std::net::SocketAddr> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
     fn namespace(&self, _: &routing::InterfaceRef) -> std::path::PathBuf {
         "/nowhere".into()
     }

@@ -26,8 +26,9 @@ use tracing::debug;
 
 use longshore_types::{Chain, RegionName, VpcId};
 
+use crate::connect::ConnectNames;
 use crate::error::NetworkError;
-use crate::interface_names::InterfaceNames;
+use crate::interface_names::{InterfaceNames, domains};
 use crate::limits;
 use crate::zones::Zones;
 
@@ -115,6 +116,8 @@ pub(crate) struct Names {
     turn: AtomicUsize,
     /// Of which interfaces have names; none where nobody said.
     region: Option<RegionName>,
+    /// Those of endpoints of Service Connect.
+    connect: Mutex<Arc<ConnectNames>>,
     /// Names of interfaces, by VPC; none: of the region's default one.
     interfaces: Mutex<Arc<BTreeMap<Option<VpcId>, InterfaceNames>>>,
 }
@@ -133,6 +136,21 @@ impl Names {
         let region = self.region.as_ref()?;
         let known = Arc::clone(&self.interfaces.lock().unwrap_or_else(PoisonError::into_inner));
         known.get(&vpc)?.answer(region, question)
+    }
+
+    pub(crate) fn connect(&self, names: ConnectNames) {
+        *self.connect.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    fn answer_of_connect(
+        &self,
+        asker: IpAddr,
+        vpc: Option<&VpcId>,
+        question: &[u8],
+    ) -> Option<Vec<u8>> {
+        let names = Arc::clone(&self.connect.lock().unwrap_or_else(PoisonError::into_inner));
+        let searched = self.region.as_ref().map(|region| domains(region).0);
+        names.answer(asker, vpc, searched.as_deref(), question)
     }
 
     pub(crate) fn current(&self) -> Arc<Zones> {
@@ -159,9 +177,17 @@ impl Names {
         let (told, vpc) = match self.router(asker) {
             Some(vpc) => {
                 let vpc = vpc?;
+                if let Some(answer) = self.answer_of_connect(asker, Some(&vpc), question) {
+                    return Some(answer);
+                }
                 (self.current().answer_in(&vpc, question, turn, is_datagram), Some(vpc))
             }
-            None => (self.current().answer(asker, question, turn, is_datagram), None),
+            None => {
+                if let Some(answer) = self.answer_of_connect(asker, None, question) {
+                    return Some(answer);
+                }
+                (self.current().answer(asker, question, turn, is_datagram), None)
+            }
         };
         told.or_else(|| self.answer_of_interface(vpc, question))
     }

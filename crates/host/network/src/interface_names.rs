@@ -80,7 +80,7 @@ impl InterfaceNames {
 }
 
 /// In which names of private addresses are, and of public ones.
-fn domains(region: &RegionName) -> (String, String) {
+pub(crate) fn domains(region: &RegionName) -> (String, String) {
     match region.as_str() {
         "us-east-1" => ("ec2.internal".to_owned(), "compute-1.amazonaws.com".to_owned()),
         other => (format!("{other}.compute.internal"), format!("{other}.compute.amazonaws.com")),

@@ -10,6 +10,7 @@ use longshore_types::SecurityGroupId;
 use tracing::{debug, warn};
 use traffic::HostNames;
 use traffic::SecurityGroup;
+use traffic::connect::HostConnect;
 use traffic::feed::{Change, Feed, Vpc};
 
 use crate::endpoint::Endpoint;
@@ -29,13 +30,16 @@ pub struct News {
     pub groups: Vec<SecurityGroup>,
     pub network: Change,
     pub names: HostNames,
+    pub connect: HostConnect,
+    /// The commit of the region that it is as of.
+    pub version: u64,
     /// Whatever is not said is not so any more.
     pub is_whole: bool,
 }
 
 impl Worker {
     pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
-        let News { groups, network, names: _, is_whole } = news;
+        let News { groups, network, names: _, connect: _, version: _, is_whole } = news;
         let are_changed = self.learn_groups(turn, groups, is_whole)?;
         if !network.is_empty() || is_whole {
             return self.learn_network(turn, network, is_whole);

@@ -15,6 +15,7 @@
 
 mod addr;
 mod balancers;
+pub mod connect;
 mod dns;
 mod endpoint;
 mod error;
@@ -47,10 +48,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::warn;
 
-use longshore_types::{Chain, RegionName, Steps};
+use longshore_types::{Chain, RegionName, Steps, TaskId};
 use traffic::HostNames;
+use traffic::connect::{ConnectReport, ConnectTable, HostConnect};
 use traffic::feed::Feed;
 
 pub use longshore_types::Cidr;
@@ -68,6 +71,7 @@ pub use crate::publish::{PortError, PortMapping, Protocol};
 pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::{ControlGroup, LocalService};
 
+use crate::connect::ConnectNames;
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
@@ -197,6 +201,7 @@ impl Network {
         if let Some(told) = records.names()? {
             names.replace(Zones::new(told));
         }
+        names.connect(ConnectNames::of(&connect::load(records.run_dir())));
         let _relay = dns::Relay::serve(relay, resolv_conf, Arc::clone(&names))?;
         let listeners = Mutex::new(listeners);
         let shared = Shared { commands, host, bridge, listeners, names, records, _relay };
@@ -226,7 +231,28 @@ impl Network {
         id: &EndpointId,
         spec: EniSpec,
     ) -> Result<Attached, NetworkError> {
-        self.ask(|reply| Command::AttachEni { id: id.clone(), spec, reply }).await
+        let attached = self.ask(|reply| Command::AttachEni { id: id.clone(), spec, reply }).await?;
+        self.await_proxy(id).await;
+        Ok(attached)
+    }
+
+    /// Waits until the host's proxy takes what a task sends to endpoints of Service Connect, if it is in a namespace: its
+    /// containers may ask at once. A proxy that does not come keeps nobody from starting.
+    async fn await_proxy(&self, id: &EndpointId) {
+        let shared = Arc::clone(&self.shared);
+        let Ok(task) = id.as_str().parse::<TaskId>() else { return };
+        let is_client = move || connect::load(shared.records.run_dir()).clients.contains_key(&task);
+        if !tokio::task::spawn_blocking(is_client).await.unwrap_or(false) {
+            return;
+        }
+        let end = Instant::now() + limits::PROXY_WAIT_MAX;
+        while Instant::now() < end {
+            if self.connect_report().await.is_some_and(|report| report.ready.contains(&task)) {
+                return;
+            }
+            tokio::time::sleep(limits::PROXY_LOOK).await;
+        }
+        warn!(%task, "the proxy of Service Connect is not there yet");
     }
 
     /// Makes a namespace with an address of this host's own range. Asking again gives the same namespace.
@@ -276,11 +302,47 @@ impl Network {
     /// Takes in what the region told of groups, VPCs and names: it is written down, and in force once this answers.
     pub async fn learn(&self, mut news: News) -> Result<(), NetworkError> {
         let (names, is_whole) = (std::mem::take(&mut news.names), news.is_whole);
-        self.ask(|reply| Command::Learn { news, reply }).await?;
+        let (connect, version) = (std::mem::take(&mut news.connect), news.version);
+        self.ask(|reply| Command::Learn { news: Box::new(news), reply }).await?;
         if is_whole || !names.is_empty() {
             self.learn_names(names, is_whole).await?;
         }
+        if is_whole || !connect.is_empty() {
+            self.learn_connect(connect, version, is_whole).await?;
+        }
         Ok(())
+    }
+
+    async fn learn_connect(
+        &self,
+        told: HostConnect,
+        version: u64,
+        is_whole: bool,
+    ) -> Result<(), NetworkError> {
+        let shared = Arc::clone(&self.shared);
+        let learn = move || {
+            let run_dir = shared.records.run_dir();
+            let before = connect::load(run_dir);
+            let mut table = before.clone();
+            table.learn(version, told, is_whole);
+            let is_nothing =
+                |table: &ConnectTable| table.clients.is_empty() && table.endpoints.is_empty();
+            if is_nothing(&before) && is_nothing(&table) {
+                return Ok(());
+            }
+            connect::save(run_dir, &table)?;
+            shared.names.connect(ConnectNames::of(&table));
+            Ok(())
+        };
+        // Whoever tells waits for the answer: one at a time.
+        tokio::task::spawn_blocking(learn).await.map_err(|_| NetworkError::Closed)?
+    }
+
+    /// What the host's proxy of Service Connect said last.
+    pub async fn connect_report(&self) -> Option<ConnectReport> {
+        let shared = Arc::clone(&self.shared);
+        let read = move || connect::report(shared.records.run_dir());
+        tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
     async fn learn_names(&self, told: HostNames, is_whole: bool) -> Result<(), NetworkError> {

@@ -47,3 +47,7 @@ pub(crate) const DNS_RECORDS_MAX: usize = 8;
 pub(crate) const DNS_UDP_LEN: u16 = 512;
 /// The largest DNS message there is.
 pub(crate) const DNS_MESSAGE_MAX: usize = 65_535;
+/// How long a task in a namespace of Service Connect waits for the host's proxy.
+pub const PROXY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether the proxy is there.
+pub const PROXY_LOOK: Duration = Duration::from_millis(5);

@@ -44,6 +44,10 @@ impl Records {
         Ok(records)
     }
 
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// Where the endpoint's namespace is mounted.
     pub(crate) fn namespace(&self, id: &EndpointId) -> PathBuf {
         self.namespaces().join(id.as_str())

@@ -257,7 +257,7 @@ impl Worker {
         let network = Change { put: feed.items().collect(), gone: vec![] };
         let Some(router) = self.routers.get(vpc) else { return Ok(()) };
         let news = News { groups, network, is_whole: true, ..News::default() };
-        router.ask(|reply| Command::Learn { news, reply })?;
+        router.ask(|reply| Command::Learn { news: Box::new(news), reply })?;
         self.lead_publics(turn, vpc)
     }
 

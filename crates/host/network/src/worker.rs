@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Publish { id: EndpointId, requests: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
     Detach { id: EndpointId, reply: Reply<()> },
     Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
-    Learn { news: News, reply: Reply<()> },
+    Learn { news: Box<News>, reply: Reply<()> },
     Counters { id: EndpointId, reply: Reply<Counters> },
     Uninstall { reply: Reply<()> },
 }
@@ -189,7 +189,7 @@ impl Worker {
                 turn.pending.push(Pending::Detached { outcome, reply });
             }
             Command::Learn { news, reply } => {
-                let outcome = self.learn(turn, news);
+                let outcome = self.learn(turn, *news);
                 await_turn(turn, outcome, reply, |(), reply| Pending::Learned { reply });
             }
             Command::Counters { id, reply } => match self.router_with(&id) {

@@ -18,6 +18,14 @@ pub(crate) struct BalancerArgs {
     pub(crate) log: Option<PathBuf>,
 }
 
+/// What the process of Service Connect is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProxyArgs {
+    /// The file that standard output and error go to, which is rotated
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+}
+
 /// Where load balancers are reached on this machine, and where they write.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BalancerPlaces {

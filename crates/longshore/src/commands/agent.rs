@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::cli::{AgentAction, AgentArgs, AgentCommand, EgressArgs, HostArgs, TaskEndpointUrl};
-use crate::commands::Environment;
+use crate::commands::{Environment, proxy};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::{leftovers, logging, signals};
@@ -192,6 +192,9 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     info!(region = %home.region, %cluster, "agent ready");
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
+    let proxy = proxy::keep(data.clone(), environment.program.clone(), host.run_dir.clone());
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(proxy);
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}

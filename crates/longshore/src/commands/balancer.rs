@@ -2,6 +2,8 @@
 //!
 //! It asks the region where it is at each call, so it goes on whatever becomes of the region meanwhile.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         local: args.places.balancer_address,
         interfaces: Arc::new(HostInterfaces(agent::run_dir(data)?)),
         doors,
+        missing_wait: balancer::limits::MISSING_WAIT,
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
@@ -58,6 +61,11 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
 struct HostInterfaces(PathBuf);
 
 impl Interfaces for HostInterfaces {
+    fn lead_egress(&self) -> io::Result<SocketAddr> {
+        // No balancer's interface has egress addresses.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
         // What is no id names no file.
         let Ok(eni) = interface.eni.parse() else { return PathBuf::new() };

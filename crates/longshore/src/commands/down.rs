@@ -82,7 +82,7 @@ async fn stop_tasks(data: &DataDir) -> Result<(), Error> {
 }
 
 /// Ends the process that has a role: by SIGTERM, and by SIGKILL if it takes too long.
-async fn end(data: &DataDir, role: Role) -> Result<(), Error> {
+pub(super) async fn end(data: &DataDir, role: Role) -> Result<(), Error> {
     let limit = Instant::now() + PROCESSES_MAX;
     let mut asked = None;
     while let Some(pid) = data.holder(role) {

@@ -12,6 +12,7 @@ pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod pack;
+pub(crate) mod proxy;
 pub(crate) mod ps;
 pub(crate) mod region;
 pub(crate) mod secrets;

@@ -10,6 +10,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod connect;
 mod feed;
 mod handshake;
 mod names;

@@ -269,6 +269,7 @@ mod tests {
             revision: 1,
             attributes: Map::new(),
             tags: Tags::new(),
+            connect: None,
         }
     }
 
@@ -283,6 +284,7 @@ mod tests {
             task: None,
             has_names: true,
             request: None,
+            connect: None,
         }
     }
 

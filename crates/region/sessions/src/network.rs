@@ -6,13 +6,16 @@
 //! order never makes an interface whose groups it does not know. A host hears of no group that none of its
 //! tasks has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use control::ConnectNamespace;
 use longshore_types::{AccountId, InstanceId, RegionName, SecurityGroupId};
 use model::{Key, Seq, Task, View};
+use traffic::connect::HostConnect;
 use traffic::feed::{Change, Feed, Item};
 use traffic::{HostNames, SecurityGroup};
 
+use crate::connect::{self, ToldConnect};
 use crate::feed::feed_of;
 use crate::names::{self, ToldNames};
 
@@ -29,6 +32,7 @@ pub(crate) struct Told {
     /// The copy that the agent has of VPCs.
     feed: Feed,
     names: ToldNames,
+    connect: ToldConnect,
     is_begun: bool,
 }
 
@@ -40,6 +44,7 @@ pub(crate) struct News {
     pub(crate) groups: Vec<SecurityGroup>,
     pub(crate) network: Change,
     pub(crate) names: HostNames,
+    pub(crate) connect: HostConnect,
 }
 
 /// What one message carries of it.
@@ -48,6 +53,7 @@ pub(crate) struct Part {
     pub(crate) groups: Vec<SecurityGroup>,
     pub(crate) network: Change,
     pub(crate) names: HostNames,
+    pub(crate) connect: HostConnect,
 }
 
 impl Told {
@@ -99,9 +105,12 @@ impl Told {
         let network = self.feed.change_to(&feed);
         self.feed = feed;
         let names = self.names.due(view, instance, next, is_whole);
-        let is_empty = groups.is_empty() && network.is_empty() && names.is_empty();
+        let connect = self.connect.due(view, instance, next, is_whole);
+        let is_empty =
+            groups.is_empty() && network.is_empty() && names.is_empty() && connect.is_empty();
         let version = view.seq;
-        (is_whole || !is_empty).then_some(News { is_whole, version, groups, network, names })
+        let news = News { is_whole, version, groups, network, names, connect };
+        (is_whole || !is_empty).then_some(news)
     }
 
     fn add(&mut self, view: &View, task: &Task, changed: &mut Vec<SecurityGroup>) {
@@ -126,6 +135,11 @@ impl Told {
             self.groups.insert(key, seq);
             changed.push(whole.compile());
         }
+    }
+
+    /// The namespaces of Service Connect that the agent is told of.
+    pub(crate) fn connect_namespaces(&self) -> BTreeSet<ConnectNamespace> {
+        self.connect.namespaces()
     }
 
     /// The agent could not do as it was told: it is told all again.
@@ -170,6 +184,12 @@ impl News {
             match parts.last_mut().filter(|last| **last == Part::default()) {
                 Some(first) => first.names = names,
                 None => parts.push(Part { names, ..Part::default() }),
+            }
+        }
+        for connect in connect::parts(self.connect) {
+            match parts.last_mut().filter(|last| **last == Part::default()) {
+                Some(first) => first.connect = connect,
+                None => parts.push(Part { connect, ..Part::default() }),
             }
         }
         parts
@@ -242,6 +262,7 @@ mod tests {
             groups: vec![],
             network: Change::default(),
             names: HostNames::default(),
+            connect: HostConnect::default(),
         };
         let nothing = News { groups: vec![], ..whole.clone() };
         let gone = vec![ItemId::Interface("eni-00000001".parse().unwrap()); 1_500];
@@ -272,6 +293,7 @@ mod tests {
                 groups: vec![],
                 network: Change { put, gone: vec![] },
                 names: HostNames::default(),
+                connect: HostConnect::default(),
             };
             let parts = news.parts();
             parts.iter().map(|part| part.network.put.len()).collect::<Vec<_>>()

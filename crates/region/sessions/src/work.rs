@@ -14,18 +14,19 @@ use acs::message::{
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
 use model::task::{Desired, Input, Phase, StopCause, Task};
-use model::{Instance, View};
+use model::{Instance, Seq, View};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tracing::{debug, info, warn};
+use traffic::connect::ConnectReport;
 
 use super::handshake::Socket;
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
-use crate::network::Told;
+use crate::network::{Part, Told};
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
 use crate::presence::{Agent, Opened, connected, disconnected};
 use crate::rhythm::Rhythm;
@@ -398,6 +399,8 @@ impl Session<'_> {
         due: &[(&Task, Order)],
     ) -> Result<bool, End> {
         if !self.is_ours {
+            let connect_hosts = &self.sessions.control.connect_hosts;
+            connect_hosts.told(self.instance.id, BTreeSet::new());
             return Ok(false);
         }
         let running = due.iter().filter(|(_, order)| *order == Order::Run);
@@ -407,15 +410,25 @@ impl Session<'_> {
         let Some(news) = self.network.due(view, region, (self.instance.id, home), &next) else {
             return Ok(false);
         };
+        let connect_hosts = &self.sessions.control.connect_hosts;
+        connect_hosts.told(self.instance.id, self.network.connect_namespaces());
         let (version, is_whole) = (news.version.0, news.is_whole);
         let parts = news.parts();
         let last = parts.len() - 1;
         for (place, part) in parts.into_iter().enumerate() {
             let message_id = self.outbox.next_message_id();
             let (header, is_more) = (self.header(message_id), place < last);
-            let (security_groups, network, names) = (part.groups, part.network, part.names);
-            let message =
-                HostNetwork { header, version, is_whole, is_more, security_groups, network, names };
+            let Part { groups: security_groups, network, names, connect } = part;
+            let message = HostNetwork {
+                header,
+                version,
+                is_whole,
+                is_more,
+                security_groups,
+                network,
+                names,
+                connect,
+            };
             let text = ToAgent::HostNetwork(message).to_text();
             self.sending(socket.feed(Message::text(text))).await?;
         }
@@ -521,6 +534,10 @@ impl Session<'_> {
             Ok(FromAgent::HeartbeatAck) => {}
             Ok(FromAgent::StopVerification(StopVerification { message_id, stop_candidates })) => {
                 self.verify_stops(socket, message_id, stop_candidates).await?;
+            }
+            Ok(FromAgent::Connect(ConnectReport { version, in_flight, ready: _ })) => {
+                let connect_hosts = &self.sessions.control.connect_hosts;
+                connect_hosts.heard(self.instance.id, Seq(version), in_flight);
             }
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
             Err(error) => {

@@ -81,7 +81,10 @@ pub(crate) async fn discover_instances(
     let (namespace, service) = find(&view, caller, &namespace, &name)?;
     let query = input.query_parameters.unwrap_or_default();
     let rows = view.map_instances_of(caller.account, &service.id);
-    let rows: Vec<_> = rows.filter(|row| has(row, &query)).collect();
+    // One that is to stop is led nothing new to.
+    let drains =
+        |row: &MapInstance| row.connect.as_ref().is_some_and(|it| it.drains_until.is_some());
+    let rows: Vec<_> = rows.filter(|row| has(row, &query) && !drains(row)).collect();
     let mut rows = filtered(rows, service, input.health_status.as_ref());
     // They narrow the choice only if something is left.
     let optional = input.optional_parameters.unwrap_or_default();

@@ -61,6 +61,7 @@ pub(crate) async fn register_instance(
             task: None,
             has_names: service.dns.is_some(),
             request: input.creator_request_id.clone(),
+            connect: None,
         });
         batch.put(raised(service));
         let kind = MapOperationKind::RegisterInstance;

@@ -42,10 +42,7 @@ impl CloudMap {
 
     /// `ns-` or `srv-` and sixteen fresh letters and digits.
     pub(crate) fn mint(&self, prefix: &str) -> MapId {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let drawn = self.control.ids.id16();
-        let letters = drawn.iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % 32]));
-        prefix.chars().chain(letters).collect::<String>().into()
+        discovery::new_id(prefix, self.control.ids.as_ref())
     }
 
     /// The ARN of what is named by an id or an ARN.

@@ -123,6 +123,7 @@ async fn create(
             return Err(limit(format!("An account can have up to {NAMESPACES_MAX} namespaces.")));
         }
         let mut batch = Batch::on(view);
+        batch.rely(Index::MapNamespaces(caller.account));
         batch.put(MapNamespace {
             scope: scope.clone(),
             id: Arc::clone(&id),

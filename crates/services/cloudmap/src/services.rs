@@ -66,6 +66,7 @@ pub(crate) async fn create_service(
             revision: 1,
             attributes: BTreeMap::new(),
             tags: tags.clone(),
+            connect: None,
         });
         let mut batch = Batch::on(view);
         batch.rely(Key::MapNamespace(account, Arc::clone(&namespace.id)));

@@ -11,6 +11,7 @@ use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Ecs;
 use crate::services::Services;
+use crate::services::connect::Endpoints;
 use crate::services::lost::LostHosts;
 use crate::services::registries::Registries;
 use crate::services::rolls::SecretRolls;
@@ -30,6 +31,7 @@ pub(crate) fn register_woken(ecs: &Arc<Ecs>, driver: &mut Driver) {
     driver.register(WaitingTasks::new(ecs));
     driver.register(SecretRolls::new(ecs));
     driver.register(Registries::new(ecs));
+    driver.register(Endpoints::new(ecs));
 }
 
 /// Takes away rows that have been over for long enough.

@@ -1,17 +1,21 @@
 //! What the operations on clusters share: reading settings, showing a cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, json};
 use ecs_api as api;
 use ecs_api::ClusterField;
-use longshore_types::{AccountId, ClusterName};
+use longshore_types::{AccountId, ClusterName, Scope, Timestamp};
+use model::discovery::{MapId, NamespaceKind, new_id};
 use model::instance::InstanceStatus;
 use model::service::{ServiceStatus, TaskSetStatus};
 use model::task::LaunchType;
-use model::{Cluster, Document, Service, Tally, View};
+use model::{Cluster, Document, Index, Key, MapNamespace, Service, Tally, View};
+use store::Batch;
 
 use super::capacity::render_strategy;
+use super::service_spec::connect::find_namespace;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -52,19 +56,69 @@ pub(super) fn read_configuration(
     Ok(Some(document))
 }
 
-/// Service Connect is not there: naming a namespace is refused, clearing it is fine.
-pub(super) fn refuse_service_connect(
-    defaults: Option<api::ClusterServiceConnectDefaultsRequest>,
-) -> Result<(), ApiError> {
-    let namespace = defaults.and_then(|defaults| defaults.namespace).unwrap_or_default();
-    if namespace.is_empty() {
-        return Ok(());
+/// `serviceConnectDefaults` as a request has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ConnectDefaults {
+    /// There are to be none.
+    Clear,
+    /// The namespace of a name or an ARN; one that is not there is made.
+    Namespace(String),
+}
+
+const NAMESPACE_CHARS_MAX: usize = 1_024;
+
+impl ConnectDefaults {
+    pub(super) fn read(
+        given: Option<api::ClusterServiceConnectDefaultsRequest>,
+    ) -> Result<Option<Self>, ApiError> {
+        let Some(given) = given else { return Ok(None) };
+        let namespace = given.namespace.unwrap_or_default();
+        if namespace.is_empty() {
+            return Ok(Some(Self::Clear));
+        }
+        let is_arn = namespace.starts_with("arn:");
+        let is_odd = |letter: char| matches!(letter, '<' | '>' | '"' | '/');
+        if !is_arn && (NAMESPACE_CHARS_MAX < namespace.len() || namespace.contains(is_odd)) {
+            let message = format!(
+                "The namespace name {namespace} must have up to {NAMESPACE_CHARS_MAX} characters, and can't include <, \
+                 >, \" or /."
+            );
+            return Err(Refusal::invalid(message).into());
+        }
+        Ok(Some(Self::Namespace(namespace)))
     }
-    let message = format!(
-        "serviceConnectDefaults names the namespace {namespace}, but Service Connect is not \
-         available in this region."
-    );
-    Err(Refusal::invalid(message).into())
+
+    /// The namespace that is meant, which is made in the batch if it is not there.
+    pub(super) fn resolve(
+        &self,
+        ecs: &Ecs,
+        view: &View,
+        scope: &Scope,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Option<MapId>, ApiError> {
+        let Self::Namespace(given) = self else { return Ok(None) };
+        if let Some(row) = find_namespace(view, scope, given) {
+            batch.rely(Key::MapNamespace(scope.account, Arc::clone(&row.id)));
+            return Ok(Some(Arc::clone(&row.id)));
+        }
+        if given.starts_with("arn:") {
+            return Err(Refusal::NamespaceNotFound.into());
+        }
+        let id = new_id("ns-", ecs.control.ids.as_ref());
+        batch.rely(Index::MapNamespaces(scope.account));
+        batch.put(MapNamespace {
+            scope: scope.clone(),
+            id: Arc::clone(&id),
+            name: given.clone(),
+            kind: NamespaceKind::Http,
+            description: None,
+            created_at: now,
+            request: id.to_string(),
+            tags: model::Tags::new(),
+        });
+        Ok(Some(id))
+    }
 }
 
 /// How a cluster is shown where everything is.
@@ -100,6 +154,10 @@ impl Ecs {
             default_capacity_provider_strategy: Some(render_strategy(&cluster.default_strategy)),
             ..Default::default()
         };
+        let namespace = cluster.connect_namespace.as_ref();
+        let namespace = namespace.and_then(|id| view.map_namespaces.get(cluster.account, id));
+        shown.service_connect_defaults =
+            namespace.map(|row| api::ClusterServiceConnectDefaults { namespace: Some(row.arn()) });
         if has(ClusterField::Tags) {
             shown.tags = Some(tags::render(&cluster.tags));
         }

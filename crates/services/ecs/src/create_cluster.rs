@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use aws_wire::{ApiError, Caller};
 use ecs_api as api;
-use longshore_types::{ClusterName, Timestamp};
+use longshore_types::{ClusterName, Scope, Timestamp};
 use model::{Cluster, ClusterStatus, Document, StrategyItem, Tags, View};
 use store::Batch;
 
 use super::account_settings::effective;
 use super::capacity::{check_providers, read_providers, read_strategy};
-use super::cluster::{
-    EVERYTHING, INSIGHTS, read_configuration, read_settings, refuse_service_connect,
-};
+use super::cluster::{ConnectDefaults, EVERYTHING, INSIGHTS, read_configuration, read_settings};
+use super::service_spec::connect::find_namespace;
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::tags;
@@ -25,6 +24,7 @@ struct NewCluster {
     configuration: Option<Document>,
     providers: Option<Vec<String>>,
     strategy: Option<Vec<StrategyItem>>,
+    connect: Option<ConnectDefaults>,
 }
 
 pub(super) async fn handle(
@@ -43,14 +43,18 @@ pub(super) async fn handle(
         .change(caller, &permission, |view, now| {
             let mut batch = Batch::on(view);
             if let Some(cluster) = view.active_cluster(caller.account, &asked.name) {
-                asked.check_same_as(cluster)?;
+                asked.check_same_as(view, &ecs.control.scope(caller), cluster)?;
                 return Ok((batch, Cluster::clone(cluster)));
             }
             let max = ecs.control.config.limits.clusters_per_account_max;
             if max <= view.clusters.of(caller.account).filter(|c| c.is_active()).count() {
                 return Err(Refusal::ClusterLimit { max }.into());
             }
-            let cluster = asked.grant(view, caller, now);
+            let mut cluster = asked.grant(view, caller, now);
+            if let Some(connect) = &asked.connect {
+                let scope = ecs.control.scope(caller);
+                cluster.connect_namespace = connect.resolve(ecs, view, &scope, now, &mut batch)?;
+            }
             check_providers(view, caller.account, &cluster.capacity_providers, &mut batch)?;
             batch.put(cluster.clone());
             Ok((batch, cluster))
@@ -73,7 +77,6 @@ fn read(
             ))
         })?,
     };
-    refuse_service_connect(input.service_connect_defaults)?;
     let is_with_providers = input.capacity_providers.is_some();
     let providers = read_providers(ecs, caller, input.capacity_providers)?;
     let strategy = match input.default_capacity_provider_strategy {
@@ -81,6 +84,7 @@ fn read(
         Some(items) => Some(read_strategy(items, &providers)?),
     };
     Ok(NewCluster {
+        connect: ConnectDefaults::read(input.service_connect_defaults)?,
         name,
         tags: input.tags.map(|given| tags::read(Some(given))).transpose()?,
         settings: read_settings(input.settings)?,
@@ -92,8 +96,16 @@ fn read(
 
 impl NewCluster {
     /// Whatever this request names must be as the cluster is.
-    fn check_same_as(&self, cluster: &Cluster) -> Result<(), ApiError> {
-        let is_same = self.tags.as_ref().is_none_or(|tags| *tags == cluster.tags)
+    fn check_same_as(&self, view: &View, scope: &Scope, cluster: &Cluster) -> Result<(), ApiError> {
+        let is_same_namespace = |asked: &ConnectDefaults| match asked {
+            ConnectDefaults::Clear => cluster.connect_namespace.is_none(),
+            ConnectDefaults::Namespace(given) => {
+                let found = find_namespace(view, scope, given).map(|row| &row.id);
+                found.is_some() && found == cluster.connect_namespace.as_ref()
+            }
+        };
+        let is_same = self.connect.as_ref().is_none_or(is_same_namespace)
+            && self.tags.as_ref().is_none_or(|tags| *tags == cluster.tags)
             && self.settings.iter().all(|(name, value)| cluster.settings.get(name) == Some(value))
             && self
                 .configuration
@@ -124,6 +136,7 @@ impl NewCluster {
             capacity_providers: self.providers.clone().unwrap_or_default(),
             default_strategy: self.strategy.clone().unwrap_or_default(),
             tags: self.tags.clone().unwrap_or_default(),
+            connect_namespace: None,
         }
     }
 }
@@ -189,7 +202,7 @@ mod tests {
         let world = TestEcs::new();
         let bad_names = ["a b", "é", &"a".repeat(256)].map(named);
         let defaults =
-            api::ClusterServiceConnectDefaultsRequest { namespace: Some("ns".to_owned()) };
+            api::ClusterServiceConnectDefaultsRequest { namespace: Some("a/b".to_owned()) };
         let connected =
             api::CreateClusterRequest { service_connect_defaults: Some(defaults), ..named("demo") };
         let provided = api::CreateClusterRequest {

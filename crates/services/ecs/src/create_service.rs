@@ -23,7 +23,7 @@ use super::client_token;
 use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
-    self as spec, Workload, ZONE_FIELD, read_capacity, read_constraints, read_definition,
+    self as spec, Workload, ZONE_FIELD, connect, read_capacity, read_constraints, read_definition,
     read_desired, read_grace, read_propagate, read_settings, read_strategies,
 };
 use crate::Ecs;
@@ -146,7 +146,13 @@ fn read(
     let scheduling = read_scheduling(input)?;
     let controller = read_controller(input, scheduling)?;
     let workload = match controller {
-        Controller::Ecs => Some(read_workload(ecs, view, caller, cluster, input)?),
+        Controller::Ecs => {
+            let scope = &ecs.control.scope(caller);
+            let ids = ecs.control.ids.as_ref();
+            let it = connect::For { view, scope, cluster, service: id, ids, now };
+            let workload = read_workload(ecs, view, caller, cluster, input)?;
+            Some(workload.connected(it, input.service_connect_configuration.as_ref())?)
+        }
         Controller::External => {
             check_external(input)?;
             None
@@ -176,6 +182,7 @@ fn read(
         &deployment,
         workload.as_ref().map_or(&[][..], |workload| &workload.load_balancers),
     )?;
+    spec::check_connect(&deployment, workload.as_ref().and_then(Workload::connect))?;
     let mut service = Service {
         scope: ecs.control.scope(caller),
         cluster: id.cluster.clone(),
@@ -214,7 +221,10 @@ fn check_ties(input: &api::CreateServiceRequest) -> Result<(), ApiError> {
     Ties {
         load_balancers: input.load_balancers.as_deref().filter(|_| is_external(input)),
         service_registries: input.service_registries.as_deref().filter(|_| is_external(input)),
-        service_connect: input.service_connect_configuration.as_ref(),
+        service_connect: input
+            .service_connect_configuration
+            .as_ref()
+            .filter(|_| is_external(input)),
         volumes: input.volume_configurations.as_deref(),
         vpc_lattice: input.vpc_lattice_configurations.as_deref(),
         gateway_connectors: input.gateway_connectors.as_deref(),
@@ -491,6 +501,7 @@ fn put(
         batch.rely(Key::TaskDefinition(account, workload.definition.id.clone()));
         let revision = workload.revision(ecs, view, service.scope.clone(), &id, now)?;
         service.revision = Some(revision.id);
+        workload.write_beside(batch, account);
         batch.put(first_step(ecs, &service, &revision, vec![], now));
         batch.put(revision);
     }

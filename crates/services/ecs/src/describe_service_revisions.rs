@@ -9,7 +9,9 @@ use model::{ServiceId, ServiceRevision, View};
 
 use super::failure;
 use super::render_service::{RenderedCapacity, definition_arn};
-use super::service_spec::{render_balancers, render_network, render_registries, resolved_platform};
+use super::service_spec::{
+    connect, render_balancers, render_network, render_registries, resolved_platform,
+};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -104,6 +106,7 @@ fn render(view: &View, row: &ServiceRevision) -> Result<api::ServiceRevision, Ap
         load_balancers: Some(render_balancers(&row.scope, &row.load_balancers)),
         service_registries: Some(render_registries(&row.scope, &row.registries)),
         network_configuration: render_network(row.network.as_ref())?,
+        service_connect_configuration: connect::render(row.connect.as_ref())?,
         container_images: Some(images.collect()),
         guard_duty_enabled: Some(false),
         resolved_configuration: resolved(view, row),

@@ -24,6 +24,7 @@ pub enum Refusal {
         given: String,
     },
     NoSuchTaskDefinition,
+    NamespaceNotFound,
     ServiceNotFound,
     ServiceNotActive,
     ServiceDeploymentNotFound,
@@ -101,6 +102,9 @@ impl From<Refusal> for ApiError {
             }
             Refusal::NoSuchTaskDefinition => {
                 Self::client("ClientException", "Unable to describe task definition.")
+            }
+            Refusal::NamespaceNotFound => {
+                Self::client("NamespaceNotFoundException", "The specified namespace wasn't found.")
             }
             Refusal::ServiceNotFound => {
                 Self::client("ServiceNotFoundException", "Service not found.")

@@ -19,8 +19,8 @@ use store::Batch;
 
 use super::capacity::render_strategy;
 use super::service_spec::{
-    render_balancers, render_constraints, render_network, render_registries, render_settings,
-    render_strategies, resolved_platform,
+    connect, render_balancers, render_constraints, render_network, render_registries,
+    render_settings, render_strategies, resolved_platform,
 };
 use crate::Ecs;
 use crate::services::{load_balance, load_capacity};
@@ -255,6 +255,11 @@ impl<'v> ServiceRenderer<'v> {
             shown.platform_family = revision.platform_family.clone();
             shown.task_definition = Some(definition_arn(&row.scope, &revision.definition));
             shown.network_configuration = render_network(revision.network.as_ref())?;
+            if let Some(connect) = &revision.connect {
+                shown.service_connect_configuration = connect::render(Some(connect))?;
+                shown.service_connect_resources =
+                    Some(connect::render_resources(&row.scope, connect));
+            }
         }
         Ok(shown)
     }

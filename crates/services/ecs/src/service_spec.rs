@@ -4,6 +4,7 @@
 //! takes the others take. What this region cannot act on yet is refused by name: see [`unsupported`].
 
 mod balancers;
+pub(super) mod connect;
 mod images;
 mod placement;
 mod registries;
@@ -15,14 +16,19 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, json};
 use ecs_api as api;
-use longshore_types::{RevisionId, Scope, Timestamp, VpcId};
-use model::service::{RevisionCapacity, ServiceBalancer, ServiceRegistry};
+use longshore_types::{AccountId, RevisionId, Scope, Timestamp, VpcId};
+use model::service::{RevisionCapacity, ServiceBalancer, ServiceConnect, ServiceRegistry};
 use model::task::LaunchType;
-use model::{Cluster, Document, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View};
+use model::{
+    Cluster, Document, Index, Key, NetworkMode, ServiceId, ServiceRevision, TaskDefinition, View,
+};
+use store::Batch;
 
 use super::task_template::{self, Capacity};
 use crate::Ecs;
 use crate::errors::Refusal;
+
+use connect::Connected;
 
 pub(super) use balancers::{check_left, render_balancers};
 pub(crate) use images::with_seen_digests;
@@ -33,7 +39,7 @@ pub(super) use registries::render_registries;
 pub(super) use settings::{
     defaults, read_desired, read_grace, read_propagate, read_settings, render_settings,
 };
-pub(super) use shifting::check_balancers;
+pub(super) use shifting::{check_balancers, check_connect};
 
 /// What a Fargate service shows that asks for no platform version, or for the latest.
 const LATEST: &str = "LATEST";
@@ -50,6 +56,7 @@ pub(super) struct Workload {
     pub(super) network: Option<Document>,
     pub(super) load_balancers: Vec<ServiceBalancer>,
     pub(super) registries: Vec<ServiceRegistry>,
+    pub(super) connected: Option<Connected>,
     /// Where its tasks are, if that is a VPC with addresses of its own.
     pub(super) own_vpc: Option<VpcId>,
 }
@@ -83,6 +90,7 @@ impl Workload {
             network,
             load_balancers,
             registries,
+            connected: None,
             own_vpc,
         })
     }
@@ -148,6 +156,31 @@ impl Workload {
         Ok(self)
     }
 
+    /// The same with tasks that reach others of a namespace by Service Connect, and are reached.
+    pub(super) fn connected(
+        mut self,
+        it: connect::For<'_>,
+        given: Option<&api::ServiceConnectConfiguration>,
+    ) -> Result<Self, ApiError> {
+        self.connected = connect::read(it, &self.definition, given)?;
+        Ok(self)
+    }
+
+    pub(super) fn connect(&self) -> Option<&ServiceConnect> {
+        self.connected.as_ref().map(|connected| &connected.connect)
+    }
+
+    /// Writes what is beside the revision: the services of Cloud Map behind what its tasks offer.
+    pub(super) fn write_beside(&self, batch: &mut Batch, account: AccountId) {
+        let Some(Connected { connect, services }) = &self.connected else { return };
+        batch.rely(Key::MapNamespace(account, Arc::clone(&connect.namespace)));
+        batch.rely(Index::MapServices(account, Arc::clone(&connect.namespace)));
+        batch.rely(Index::MapConnect(account, Arc::clone(&connect.namespace)));
+        for row in services {
+            batch.put(row.clone());
+        }
+    }
+
     /// Refuses ECS Exec without a task role; `what` is what can't be done.
     pub(super) fn check_execute_command(&self, what: &str) -> Result<(), ApiError> {
         match self.definition.task_role {
@@ -168,6 +201,7 @@ impl Workload {
             && self.network == revision.network
             && self.load_balancers == revision.load_balancers
             && self.registries == revision.registries
+            && self.connect() == revision.connect.as_ref()
     }
 
     /// A new revision, with the digests of the images that this region's registry has.
@@ -192,6 +226,7 @@ impl Workload {
             network: self.network.clone(),
             load_balancers: self.load_balancers.clone(),
             registries: self.registries.clone(),
+            connect: self.connect().cloned(),
             created_at: now,
         })
     }

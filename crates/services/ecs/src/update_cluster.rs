@@ -5,7 +5,7 @@ use ecs_api as api;
 use model::{Cluster, Document};
 use store::Batch;
 
-use super::cluster::{EVERYTHING, read_configuration, read_settings, refuse_service_connect};
+use super::cluster::{ConnectDefaults, EVERYTHING, read_configuration, read_settings};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -14,7 +14,7 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::UpdateClusterRequest,
 ) -> Result<api::UpdateClusterResponse, ApiError> {
-    refuse_service_connect(input.service_connect_defaults)?;
+    let connect = ConnectDefaults::read(input.service_connect_defaults)?;
     let configuration = read_configuration(input.configuration)?;
     let cluster = update(
         ecs,
@@ -22,7 +22,7 @@ pub(super) async fn handle(
         "ecs:UpdateCluster",
         input.cluster.as_deref(),
         input.settings,
-        configuration,
+        (configuration, connect),
     )
     .await?;
     Ok(api::UpdateClusterResponse { cluster: Some(cluster) })
@@ -42,7 +42,7 @@ pub(super) async fn handle_settings(
         "ecs:UpdateClusterSettings",
         input.cluster.as_deref(),
         input.settings,
-        None,
+        (None, None),
     )
     .await?;
     Ok(api::UpdateClusterSettingsResponse { cluster: Some(cluster) })
@@ -54,19 +54,23 @@ async fn update(
     action: &'static str,
     given: Option<&str>,
     settings: Option<Vec<api::ClusterSetting>>,
-    configuration: Option<Document>,
+    (configuration, connect): (Option<Document>, Option<ConnectDefaults>),
 ) -> Result<api::Cluster, ApiError> {
     let permission = ecs.on_cluster(caller, action, given);
     let settings = read_settings(settings)?;
     let cluster = ecs
         .control
-        .change(caller, &permission, |view, _| {
+        .change(caller, &permission, |view, now| {
             let mut cluster = Cluster::clone(ecs.cluster(view, caller, given)?);
             cluster.settings.extend(settings.clone());
             if configuration.is_some() {
                 cluster.configuration.clone_from(&configuration);
             }
             let mut batch = Batch::on(view);
+            if let Some(connect) = &connect {
+                let scope = ecs.control.scope(caller);
+                cluster.connect_namespace = connect.resolve(ecs, view, &scope, now, &mut batch)?;
+            }
             batch.put(cluster.clone());
             Ok((batch, cluster))
         })

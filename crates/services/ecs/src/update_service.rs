@@ -14,7 +14,7 @@ use model::service::{
     SourceRevision, Stage,
 };
 use model::task::LaunchType;
-use model::{Cluster, Index, Key, Row, Service, ServiceRevision, TaskDefinitionStatus, View};
+use model::{Index, Key, Row, Service, ServiceRevision, TaskDefinitionStatus, View};
 use store::Batch;
 
 use super::create_service::{
@@ -23,9 +23,9 @@ use super::create_service::{
 use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
-    Workload, check_balancers, check_left, read_capacity, read_constraints, read_definition,
-    read_desired, read_grace, read_propagate, read_settings, read_strategies, render_constraints,
-    render_network, render_strategies,
+    Workload, check_balancers, check_connect, check_left, connect, read_capacity, read_constraints,
+    read_definition, read_desired, read_grace, read_propagate, read_settings, read_strategies,
+    render_constraints, render_network, render_strategies,
 };
 use super::task_template::execute_command_needs_role;
 use crate::Ecs;
@@ -108,11 +108,24 @@ pub(crate) fn decide(
         )
         .into());
     }
+    let asks_connect =
+        input.service_connect_configuration.as_ref().is_some_and(|it| it.enabled == Some(true));
+    if before.controller == Controller::External && asks_connect {
+        return Err(Refusal::invalid(
+            "Unable to update Service Connect on services with an EXTERNAL deployment controller.",
+        )
+        .into());
+    }
     let revision =
         before.revision.and_then(|id| view.revision_of(caller.account, &before.key(), id));
     let workload = match revision {
         None => None,
-        Some(revision) => next_workload(ecs, view, caller, cluster, revision, input)?,
+        Some(revision) => {
+            let (scope, service) = (&before.scope, &before.key());
+            let ids = ecs.control.ids.as_ref();
+            let it = connect::For { view, scope, cluster, service, ids, now };
+            next_workload(ecs, it, caller, revision, input)?
+        }
     };
     let kind = match (&workload, revision) {
         (Some(workload), _) => workload.kind(),
@@ -138,7 +151,7 @@ fn check_ties(input: &api::UpdateServiceRequest) -> Result<(), ApiError> {
     Ties {
         load_balancers: None,
         service_registries: None,
-        service_connect: input.service_connect_configuration.as_ref(),
+        service_connect: None,
         volumes: input.volume_configurations.as_deref(),
         vpc_lattice: input.vpc_lattice_configurations.as_deref(),
         gateway_connectors: input.gateway_connectors.as_deref(),
@@ -184,12 +197,12 @@ fn check_controller(input: &api::UpdateServiceRequest, service: &Service) -> Res
 /// What the tasks shall look like, if they shall be replaced.
 fn next_workload(
     ecs: &Ecs,
-    view: &View,
+    it: connect::For<'_>,
     caller: &Caller,
-    cluster: &Cluster,
     revision: &ServiceRevision,
     input: &api::UpdateServiceRequest,
 ) -> Result<Option<Workload>, ApiError> {
+    let connect::For { view, cluster, .. } = it;
     let is_forced = input.force_new_deployment == Some(true);
     let given = input.task_definition.as_deref().filter(|given| !given.is_empty());
     let platform = input.platform_version.as_deref().filter(|given| !given.is_empty());
@@ -199,7 +212,8 @@ fn next_workload(
         || input.capacity_provider_strategy.is_some()
         || input.network_configuration.is_some()
         || input.load_balancers.is_some()
-        || input.service_registries.is_some();
+        || input.service_registries.is_some()
+        || input.service_connect_configuration.is_some();
     if !is_asked {
         return Ok(None);
     }
@@ -233,6 +247,9 @@ fn next_workload(
         Some(given) => workload.registered(view, &revision.scope, given)?,
         None => workload.registered_as_before(&revision.registries)?,
     };
+    let before = connect::render(revision.connect.as_ref())?;
+    let connected = input.service_connect_configuration.as_ref().or(before.as_ref());
+    let workload = workload.connected(it, connected)?;
     if !is_forced && workload.is_that_of(revision) {
         return Ok(None);
     }
@@ -253,6 +270,11 @@ fn check_shifting(
     let before = revision.map_or(&[][..], |revision| &revision.load_balancers);
     let next = workload.map_or(before, |workload| &workload.load_balancers);
     check_balancers(&service.deployment, next)?;
+    let connect = match workload {
+        Some(workload) => workload.connect(),
+        None => revision.and_then(|revision| revision.connect.as_ref()),
+    };
+    check_connect(&service.deployment, connect)?;
     let live: Vec<_> = view.deployments_of(service.scope.account, &service.key()).collect();
     let primary = live.iter().find(|row| row.rank == Rank::Primary);
     match primary.filter(|row| Some(row.revision) == revision.map(|it| it.id)) {
@@ -414,6 +436,7 @@ fn deploy(
     }
     batch.rely(Index::ServiceTasks(account, id));
     service.revision = Some(revision.id);
+    workload.write_beside(batch, account);
     batch.put(revision);
     batch.put(deployment);
     Ok(())

@@ -70,6 +70,7 @@ pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
         groups: groups.collect(),
         certificates: certificates(view, open_key),
         endpoints: endpoints(view),
+        egress: BTreeSet::new(),
     }
 }
 
@@ -197,6 +198,7 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
         cross_zone,
         access_logs: logs("access_logs"),
         connection_logs: logs("connection_logs"),
+        ..BalancerAttributes::default()
     }
 }
 
@@ -258,6 +260,7 @@ fn listener_attributes(row: &ElbListener) -> ListenerAttributes {
         server_header: server.is_none_or(|value| is_on(value)),
         response_headers: headers.collect(),
         tcp_idle_timeout_s: idle.map_or(usual.tcp_idle_timeout_s, |text| number(text)),
+        ..usual
     }
 }
 
@@ -385,6 +388,7 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> Target
             "false" => Some(false),
             _ => None,
         },
+        avoids_outliers: false,
         targets: targets.iter().map(|(row, way)| self::target(row, way.clone(), is_used)).collect(),
     }
 }

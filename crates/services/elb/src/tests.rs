@@ -159,7 +159,13 @@ impl World {
                 in_flight,
             })
         });
-        Report { node: "local".to_owned(), version, targets: targets.collect(), local: vec![] }
+        Report {
+            node: "local".to_owned(),
+            version,
+            targets: targets.collect(),
+            local: vec![],
+            egress: vec![],
+        }
     }
 
     async fn say(&self, version: u64, finding: Finding, in_flight: u32) {
@@ -403,7 +409,13 @@ async fn reports_about_a_registration_before_this_one_change_nothing() {
         finding: Finding::Failed,
         in_flight: 0,
     };
-    let report = Report { node: "a".to_owned(), version: 1, targets: vec![report], local: vec![] };
+    let report = Report {
+        node: "a".to_owned(),
+        version: 1,
+        targets: vec![report],
+        local: vec![],
+        egress: vec![],
+    };
     world.elb.take_in(report).await.unwrap();
     let view = world.elb.control.view();
     assert_eq!(view.elb_targets.iter().next().unwrap().health, TargetHealth::Initial);

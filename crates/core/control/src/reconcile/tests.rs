@@ -115,6 +115,7 @@ impl World {
             capacity_providers: Vec::new(),
             default_strategy: Vec::new(),
             tags: [].into(),
+            connect_namespace: None,
         });
         self.store.commit(batch).await.unwrap();
     }

@@ -46,6 +46,10 @@ pub enum Input {
     TargetsRegistered,
     /// No load balancer has anything in flight to it any more.
     TargetsGone,
+    /// It is reached by Service Connect.
+    Connected,
+    /// Nothing is led to it by Service Connect any more.
+    Disconnected,
 }
 
 /// What an agent says of a task. Lists only the containers that changed.
@@ -104,6 +108,8 @@ pub fn step(task: &Task, input: &Input, now: Timestamp) -> Option<Task> {
         Input::Unwanted(cause) => unwanted(&mut next, cause, now),
         Input::TargetsRegistered => registered(&mut next),
         Input::TargetsGone => targets_gone(&mut next),
+        Input::Connected => connected(&mut next),
+        Input::Disconnected => disconnected(&mut next),
     }
     settle(&mut next.times, &task.times, now);
     if next == *task {
@@ -228,7 +234,7 @@ fn advance(task: &mut Task, phase: Phase, now: Timestamp) {
     }
     if phase == Phase::Running {
         task.times.started.get_or_insert(now);
-        if task.desired == Desired::Stopped && !task.is_registered() {
+        if task.desired == Desired::Stopped && !task.is_in_routing() {
             task.phase = task.phase.max(Phase::Stopping);
         }
     }
@@ -319,7 +325,7 @@ fn want_stopped(task: &mut Task, cause: impl FnOnce() -> StopCause, now: Timesta
         task.stop_cause = Some(Box::new(cause()));
         task.times.stopping = Some(now);
         if task.phase >= Phase::Running {
-            let next = if task.is_registered() { Phase::Deactivating } else { Phase::Stopping };
+            let next = if task.is_in_routing() { Phase::Deactivating } else { Phase::Stopping };
             task.phase = task.phase.max(next);
         }
     }
@@ -333,10 +339,31 @@ fn registered(task: &mut Task) {
     }
 }
 
-/// Its agent may be told to stop it now.
 fn targets_gone(task: &mut Task) {
     if let Some(service) = &mut task.service {
         service.is_registered = false;
+    }
+    let_go(task);
+}
+
+fn connected(task: &mut Task) {
+    let serves = task.phase == Phase::Running && task.desired == Desired::Running;
+    if let Some(service) = task.service.as_mut().filter(|_| serves) {
+        service.is_connected = true;
+    }
+}
+
+fn disconnected(task: &mut Task) {
+    if let Some(service) = &mut task.service {
+        service.is_connected = false;
+    }
+    let_go(task);
+}
+
+/// Its agent may be told to stop it now, unless something still leads requests to it.
+fn let_go(task: &mut Task) {
+    if task.is_in_routing() {
+        return;
     }
     if task.desired == Desired::Stopped && task.phase >= Phase::Running {
         task.phase = task.phase.max(Phase::Stopping);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acs::message::{
-    Ack, AttachInterfaces, ConfirmAttachment, CredentialsAck, Header, Heartbeat, HeartbeatAck,
-    HostNetwork, Liveness, Manifest, ManifestTask, NewCredentials, Payload, StopVerification,
-    StopVerificationAck,
+    Ack, AttachInterfaces, CONNECT_REPORT, ConfirmAttachment, CredentialsAck, Header, Heartbeat,
+    HeartbeatAck, HostNetwork, Liveness, Manifest, ManifestTask, NewCredentials, Payload,
+    StopVerification, StopVerificationAck,
 };
 use acs::{Envelope, RoleCredentials, frame};
 use longshore_types::{Chain, TaskArn};
@@ -18,8 +18,9 @@ use sandbox::uptime_ms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
+use traffic::connect::ConnectReport;
 
 use super::work_socket::Frame;
 use super::{Acs, WorkSocket};
@@ -29,6 +30,8 @@ use crate::limits::{SESSION_JITTER_MS, SESSION_MS, STARVATION_JITTER_MS, STARVAT
 use crate::socket::Ended;
 
 const OUTBOX: usize = 256;
+/// How often it is looked what the host's proxy says.
+const PROXY_LOOK: Duration = Duration::from_millis(50);
 /// Handled by nobody, but signs of life.
 const MERELY_HEARD: [&str; 9] = [
     "CloseMessage",
@@ -52,6 +55,8 @@ struct Session<'a> {
     news: News,
     /// How often the region is pinged and how long it may be silent, once it has said so.
     liveness: Option<Liveness>,
+    /// What the region was told of the host's proxy.
+    proxy: Option<ConnectReport>,
     /// When the socket was asked for, which the region has heard.
     asked_ms: u64,
 }
@@ -60,12 +65,15 @@ struct Session<'a> {
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
     let news = News::default();
-    let mut session = Session { acs, out, offered: None, news, liveness: None, asked_ms };
+    let mut session =
+        Session { acs, out, offered: None, news, liveness: None, proxy: None, asked_ms };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
     let (mut heard_at, mut ping_at) = (Instant::now(), Instant::now());
     let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
+    let mut look_at_proxy = interval(PROXY_LOOK);
+    look_at_proxy.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_pinging = session.liveness.is_some();
         tokio::select! {
@@ -89,6 +97,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
                     return ended;
                 }
             }
+            _ = look_at_proxy.tick(), if is_pinging => session.tell_of_proxy().await,
             () = sleep_until(ping_at), if is_pinging => {
                 if let Err(ended) = socket.ping(uptime_ms()).await {
                     return ended;
@@ -180,6 +189,17 @@ impl Session<'_> {
         if let Some(liveness) = &self.liveness {
             self.acs.engine.renew_lease(sent_ms, liveness.lost_after_ms).await;
         }
+    }
+
+    /// Says how the host's proxy is, if that is news. Only a region that speaks of liveness is ours and understands it.
+    async fn tell_of_proxy(&mut self) {
+        let report = self.acs.engine.connect_report().await;
+        if report != self.proxy
+            && let Some(report) = &report
+        {
+            self.send(CONNECT_REPORT, report).await;
+        }
+        self.proxy = report;
     }
 
     async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {
@@ -375,6 +395,8 @@ impl Session<'_> {
         self.news.network.put.extend(message.network.put);
         self.news.network.gone.extend(message.network.gone);
         self.news.names.extend(message.names);
+        self.news.connect.extend(message.connect);
+        self.news.version = message.version;
         if !message.is_more {
             let mut news = std::mem::take(&mut self.news);
             news.is_whole = message.is_whole;

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use longshore_types::Chain;
 use network::{EndpointId, Network, News, PortMapping};
 use tracing::warn;
+use traffic::connect::ConnectReport;
 
 use crate::engine::state::Binding;
 use crate::ports::{Attached, Counters, NetError, Networks};
@@ -77,6 +78,10 @@ impl Networks for HostNetworks {
 
     fn learn(&self, news: News) -> BoxFuture<'_, Result<(), NetError>> {
         Box::pin(async move { Ok(self.0.learn(news).await?) })
+    }
+
+    fn connect_report(&self) -> BoxFuture<'_, Option<ConnectReport>> {
+        Box::pin(self.0.connect_report())
     }
 
     fn detach(&self, name: &str) -> BoxFuture<'_, Result<(), NetError>> {

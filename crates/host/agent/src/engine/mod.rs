@@ -36,6 +36,7 @@ use network::News;
 use sandbox::FENCED_OFF;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
+use traffic::connect::ConnectReport;
 
 pub use context::Region;
 pub(crate) use context::{
@@ -104,6 +105,11 @@ impl Engine {
     /// Has the host's interfaces routed and judged by what the region told.
     pub(crate) async fn learn(&self, news: News) -> Result<(), NetError> {
         self.context.networks.learn(news).await
+    }
+
+    /// What the host's proxy of Service Connect said last.
+    pub(crate) async fn connect_report(&self) -> Option<ConnectReport> {
+        self.context.networks.connect_report().await
     }
 
     /// Takes in one task of a payload. Handles resent ones as well as new ones.

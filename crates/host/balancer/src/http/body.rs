@@ -19,15 +19,20 @@ use crate::target::Lease;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     begun: Instant,
+    /// When all of it must be done.
+    ends: Option<Instant>,
     last_ms: AtomicU64,
     pub(crate) received: AtomicU64,
     is_upload_done: AtomicBool,
 }
 
 impl Exchange {
-    pub(crate) fn new() -> Arc<Self> {
+    /// `most_s`: how long it may take in all; 0: as long as it takes.
+    pub(crate) fn new(most_s: u32) -> Arc<Self> {
+        let begun = Instant::now();
         Arc::new(Self {
-            begun: Instant::now(),
+            begun,
+            ends: (most_s != 0).then(|| begun + Duration::from_secs(u64::from(most_s))),
             last_ms: AtomicU64::new(0),
             received: AtomicU64::new(0),
             is_upload_done: AtomicBool::new(false),
@@ -41,7 +46,8 @@ impl Exchange {
     }
 
     pub(crate) fn deadline(&self, idle: Duration) -> Instant {
-        self.begun + Duration::from_millis(self.last_ms.load(Relaxed)) + idle
+        let idle = self.begun + Duration::from_millis(self.last_ms.load(Relaxed)) + idle;
+        self.ends.map_or(idle, |ends| ends.min(idle))
     }
 
     pub(crate) fn is_upload_done(&self) -> bool {

@@ -22,7 +22,7 @@ use super::answers::Failure;
 use super::body::{AnswerBody, Relay, RequestBody};
 use super::handle::{Turn, Unanswered};
 use super::{cookies, headers, tunnel};
-use crate::limits::TRIES_MAX;
+use crate::limits::{PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::LiveGroup;
 use crate::pool::{self, ConnectError, Http1};
 use crate::target::{Lease, LiveTarget};
@@ -216,9 +216,22 @@ async fn ask(
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     let mut last = Failure::Unavailable;
     let mut held = Some(first);
-    for _ in 0..TRIES_MAX {
+    let mut tries = 0;
+    let mut newest: Option<Arc<LiveGroup>> = None;
+    loop {
+        let group = newest.as_deref().unwrap_or(group);
         let lease = held.take().or_else(|| group.choose(&tried, shared.seed(), now));
-        let Some(lease) = lease else { return Err(last) };
+        let Some(lease) = lease.filter(|_| tries < TRIES_MAX) else {
+            if turn.patience_left().is_zero() {
+                return Err(last);
+            }
+            // One that has just begun may listen in a moment, and others may come.
+            tokio::time::sleep(PATIENCE_PAUSE).await;
+            newest = shared.snapshot.borrow().groups.get(&group.group.id).map(Arc::clone);
+            (tries, tried) = (0, Vec::new());
+            continue;
+        };
+        tries += 1;
         let target = Arc::clone(&lease.target);
         if let Some(entry) = &mut turn.entry {
             entry.dispatched(target.address);
@@ -245,7 +258,6 @@ async fn ask(
             }
         }
     }
-    Err(last)
 }
 
 /// The target that the client's cookie names.

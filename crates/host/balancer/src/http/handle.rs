@@ -1,16 +1,19 @@
 //! One request: checked, decided, and answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use routing::{Action, Head, Headers, redirect, without_port};
+use tokio::time::Instant;
 
 use super::answers::{self, Failure};
 use super::body::{AnswerBody, Exchange};
 use super::connection::Client;
 use super::{forward, headers};
+use crate::limits::PATIENCE_PAUSE;
 use crate::live::{LiveListener, Snapshot};
 use crate::log::Entry;
 
@@ -28,6 +31,7 @@ pub(super) struct Turn<'a> {
     pub(super) client: &'a Client,
     pub(super) snapshot: &'a Snapshot,
     pub(super) live: &'a LiveListener,
+    begun: Instant,
     pub(super) exchange: Arc<Exchange>,
     /// What the log will say; `None` where nothing is logged.
     pub(super) entry: Option<Box<Entry>>,
@@ -37,6 +41,7 @@ pub(super) struct Turn<'a> {
 pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Response<AnswerBody> {
     let mut snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let mut request = request;
+    let begun = Instant::now();
     loop {
         let Some(live) = snapshot.listeners.get(&client.listener) else {
             // The listener is gone; connections to it are not served on.
@@ -44,16 +49,21 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
             set_last(&mut answer, client);
             return answer;
         };
-        let exchange = Exchange::new();
+        let exchange = Exchange::new(live.balancer.attributes.request_timeout_s);
         let logs = live.balancer.attributes.access_logs.as_ref();
         let entry = logs.map(|logs| Entry::begin(client, live, logs, &request, &exchange));
-        let mut turn = Turn { client, snapshot: &snapshot, live, exchange, entry };
+        let mut turn = Turn { client, snapshot: &snapshot, live, begun, exchange, entry };
         let mut answer = match turn.answer(request).await {
             Ok(answer) => answer,
             Err(Unanswered::Failed(why)) => answers::failure(why, client.is_h2),
             Err(Unanswered::Unheld(unheld)) => {
-                let newer = Arc::clone(&client.shared.snapshot.borrow());
-                if !Arc::ptr_eq(&newer, &snapshot) {
+                let mut newer = Arc::clone(&client.shared.snapshot.borrow());
+                let is_patient = !turn.patience_left().is_zero();
+                if Arc::ptr_eq(&newer, &snapshot) && is_patient {
+                    tokio::time::sleep(PATIENCE_PAUSE).await;
+                    newer = Arc::clone(&client.shared.snapshot.borrow());
+                }
+                if !Arc::ptr_eq(&newer, &snapshot) || is_patient {
                     if let Some(entry) = &mut turn.entry {
                         entry.is_moot = true;
                     }
@@ -97,6 +107,12 @@ fn set_last(answer: &mut Response<AnswerBody>, client: &Client) {
 }
 
 impl Turn<'_> {
+    /// How long it may still wait for a target that takes connections.
+    pub(super) fn patience_left(&self) -> Duration {
+        let patience = u64::from(self.live.balancer.attributes.patience_ms);
+        Duration::from_millis(patience).saturating_sub(self.begun.elapsed())
+    }
+
     async fn answer(
         &mut self,
         request: Request<Incoming>,

@@ -21,6 +21,10 @@ use crate::{Doors, Interfaces, RegionDoor};
 struct One(PathBuf);
 
 impl Interfaces for One {
+    fn lead_egress(&self) -> std::io::Result<std::net::SocketAddr> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
     fn namespace(&self, _: &InterfaceRef) -> PathBuf {
         self.0.clone()
     }

@@ -121,6 +121,7 @@ impl World {
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
             interfaces,
             doors,
+            missing_wait: crate::limits::MISSING_WAIT,
         };
         let (end, ended) = oneshot::channel::<()>();
         let feed = Arc::clone(&region) as Arc<dyn Feed>;
@@ -221,6 +222,7 @@ pub(super) fn group(targets: &[SocketAddr]) -> TargetGroup {
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,
+        avoids_outliers: false,
         targets: targets.iter().map(|address| target(*address)).collect(),
     }
 }
@@ -267,6 +269,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         groups: [(group_id(), group(targets))].into(),
         certificates: std::collections::BTreeMap::new(),
         endpoints: std::collections::BTreeMap::new(),
+        egress: std::collections::BTreeSet::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::home;
 use crate::cli::{AgentArgs, UnitArgs};
-use crate::commands::Environment;
+use crate::commands::{Environment, down};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 
@@ -70,6 +70,7 @@ pub(crate) async fn uninstall(
         }
     }
     let _lock = data.take(Role::Agent)?;
+    down::end(data, Role::Proxy).await?;
     super::clean(data, environment).await?;
     println!(
         "the agent is no more, nor are its containers; longshore node rm takes the host out of the region"

@@ -122,6 +122,7 @@ async fn a_host_that_joined_is_no_balancer_of_the_region() {
             version: u64::MAX,
             targets: vec![],
             local: vec![],
+            egress: vec![],
         })
     };
     let host = world.with(&joined.key).unwrap();

@@ -201,6 +201,7 @@ fn a_task_that_still_has_requests_in_flight_is_told_anew_to_run() {
         is_ready: true,
         is_accounted: false,
         is_registered: true,
+        is_connected: false,
     });
     let container = json!({"name": "web", "image": "hello"});
     let payload = payload_of(held, &container, true, &View::default());

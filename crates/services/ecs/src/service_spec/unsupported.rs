@@ -21,6 +21,7 @@ pub(crate) struct Ties<'a> {
     /// Of task sets, and of services whose tasks are in task sets.
     pub(crate) load_balancers: Option<&'a [api::LoadBalancer]>,
     pub(crate) service_registries: Option<&'a [api::ServiceRegistry]>,
+    /// Of services whose tasks are in task sets.
     pub(crate) service_connect: Option<&'a api::ServiceConnectConfiguration>,
     pub(crate) volumes: Option<&'a [api::ServiceVolumeConfiguration]>,
     pub(crate) vpc_lattice: Option<&'a [api::VpcLatticeConfiguration]>,
@@ -37,7 +38,7 @@ impl Ties<'_> {
             return refuse("serviceRegistries", "its task sets have no service discovery");
         }
         if self.service_connect.is_some_and(|connect| connect.enabled == Some(true)) {
-            return refuse("serviceConnectConfiguration", "it has no Service Connect");
+            return refuse("serviceConnectConfiguration", "its task sets have no Service Connect");
         }
         if is_given(self.volumes) {
             return refuse("volumeConfigurations", "it has no volumes that are made at launch");

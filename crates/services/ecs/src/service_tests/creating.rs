@@ -224,10 +224,13 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
     };
     refuse(classic, "loadBalancerName").await;
     let connect = |input: &mut api::CreateServiceRequest| {
-        input.service_connect_configuration =
-            Some(api::ServiceConnectConfiguration { enabled: Some(true), ..Default::default() });
+        input.service_connect_configuration = Some(api::ServiceConnectConfiguration {
+            enabled: Some(true),
+            log_configuration: Some(Default::default()),
+            ..Default::default()
+        });
     };
-    refuse(connect, "serviceConnectConfiguration").await;
+    refuse(connect, "serviceConnectConfiguration.logConfiguration").await;
     let volumes = |input: &mut api::CreateServiceRequest| {
         input.volume_configurations = Some(vec![Default::default()]);
     };

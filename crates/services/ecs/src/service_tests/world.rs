@@ -198,6 +198,7 @@ impl World {
                     is_ready: false,
                     is_accounted: false,
                     is_registered: false,
+                    is_connected: false,
                 }),
                 phase,
                 desired: Desired::Running,

@@ -234,7 +234,7 @@ impl<'t> Targets<'t> {
         if task.phase == Phase::Stopped {
             return self.forget(task, rows_left).map(|()| None);
         }
-        if task.is_held() {
+        if task.is_held() && task.is_registered() {
             return self.deregister(task, rows_left);
         }
         if !task.is_registered() {

@@ -8,6 +8,7 @@
 //! for others is woken by their change. [`rolls`] begins deployments for secrets that have changed.
 
 mod balance;
+pub(crate) mod connect;
 mod interest;
 pub(crate) mod lost;
 mod pass;

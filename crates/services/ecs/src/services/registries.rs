@@ -12,16 +12,15 @@ use std::sync::Arc;
 use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
-use longshore_types::{AccountId, TaskId};
+use control::tasks::put_task;
+use longshore_types::{AccountId, TaskId, Timestamp};
 use model::discovery::{MapHealth, MapRecord};
 use model::service::ServiceRegistry;
-use model::task::{Desired, Health, Phase, Task};
-use model::{
-    DeploymentKey, Index, Key, MapInstance, MapInstanceId, MapService, ServiceId, ServiceRevision,
-    View,
-};
+use model::task::{Desired, Health, Input, Phase, Task, step};
+use model::{Index, Key, MapInstance, MapInstanceId, MapService, ServiceRevision, View};
 use store::{Batch, Change};
 
+use super::connect;
 use crate::Ecs;
 
 /// Instances of one service of Cloud Map, as at Amazon.
@@ -41,16 +40,6 @@ impl Registries {
     }
 }
 
-/// The revision that a task of a service was made by.
-fn revision<'v>(view: &'v View, task: &Task) -> Option<&'v ServiceRevision> {
-    let made_for = task.service.as_ref()?;
-    let service = ServiceId { cluster: task.cluster.clone(), name: made_for.name.clone() };
-    let key = DeploymentKey { service: service.clone(), id: made_for.deployment };
-    let deployment = view.deployments.get(task.scope.account, &key)?;
-    let revision = view.revision_of(task.scope.account, &service, deployment.revision)?;
-    Some(revision.as_ref())
-}
-
 fn has_instances(view: &View, which: &Which) -> bool {
     view.member_count(&Index::TaskMapInstances(which.0, which.1)) > 0
 }
@@ -58,7 +47,9 @@ fn has_instances(view: &View, which: &Which) -> bool {
 /// Whether a task may have to be an instance of something.
 fn is_concerned(view: &View, task: &Task) -> bool {
     let serves = task.phase == Phase::Running && task.desired == Desired::Running;
-    serves && revision(view, task).is_some_and(|revision| !revision.registries.is_empty())
+    let has_registries =
+        || view.revision_of_task(task).is_some_and(|revision| !revision.registries.is_empty());
+    task.is_connected() || (serves && (has_registries() || connect::is_offered(view, task)))
 }
 
 /// The instances that a task is to be.
@@ -66,7 +57,7 @@ fn wanted(view: &View, task: &Task) -> Vec<MapInstance> {
     if task.phase != Phase::Running || task.desired != Desired::Running {
         return Vec::new();
     }
-    let Some(revision) = revision(view, task) else { return Vec::new() };
+    let Some(revision) = view.revision_of_task(task) else { return Vec::new() };
     let all = revision.registries.iter().filter_map(|each| {
         let service = view.map_services.get(task.scope.account, &each.service)?;
         instance(view, task, service, each)
@@ -93,6 +84,7 @@ fn instance(
         task: Some(task.id),
         has_names: service.dns.is_some(),
         request: None,
+        connect: None,
     })
 }
 
@@ -112,16 +104,22 @@ fn attributes(
     service: &MapService,
     registry: &ServiceRegistry,
 ) -> Option<BTreeMap<String, String>> {
+    let mut all = described(view, task)?;
+    let has_srv = service.dns.as_ref().is_none_or(|dns| dns.has(MapRecord::Srv));
+    if let Some(port) = registry.port.or(registry.container_port).filter(|_| has_srv) {
+        all.insert("AWS_INSTANCE_PORT".to_owned(), port.to_string());
+    }
+    Some(all)
+}
+
+/// What every instance says of its task.
+pub(super) fn described(view: &View, task: &Task) -> Option<BTreeMap<String, String>> {
     let address = task.interface.as_ref()?.address.to_string();
     let mut all = BTreeMap::new();
     let mut set = |key: &str, value: String| {
         all.insert(key.to_owned(), value);
     };
     set("AWS_INSTANCE_IPV4", address);
-    let has_srv = service.dns.as_ref().is_none_or(|dns| dns.has(MapRecord::Srv));
-    if let Some(port) = registry.port.or(registry.container_port).filter(|_| has_srv) {
-        set("AWS_INSTANCE_PORT", port.to_string());
-    }
     if let Some(zone) = &task.zone {
         set("AVAILABILITY_ZONE", zone.to_string());
     }
@@ -141,10 +139,22 @@ fn attributes(
     Some(all)
 }
 
-/// What makes a task's instances what they are to be.
-fn reconcile(view: &View, (account, task): Which) -> Batch {
+/// What makes a task's instances what they are to be, and when it is to be looked again.
+fn reconcile(
+    control: &Control,
+    view: &View,
+    (account, task): Which,
+    now: Timestamp,
+) -> (Batch, Option<Timestamp>) {
     let mut batch = Batch::on(view);
-    let wanted = view.tasks.get(account, &task).map(|row| wanted(view, row)).unwrap_or_default();
+    let row = view.tasks.get(account, &task);
+    let mut wanted = row.map(|row| self::wanted(view, row)).unwrap_or_default();
+    let is_free = |instance: &MapInstance| is_free(control, view, task, instance);
+    let offered = row.map(|row| connect::wanted(view, row, now, is_free)).unwrap_or_default();
+    let drains = offered.iter().filter_map(|row| row.connect.as_ref()?.drains_until);
+    let again_at = drains.map(|until| until.min(now.plus_ms(connect::CONFIRM_PAUSE_MS))).min();
+    let is_offered = !offered.is_empty();
+    wanted.extend(offered);
     let known: BTreeMap<MapInstanceId, &Arc<MapInstance>> =
         view.map_instances_of_task(account, task).map(|row| (row.key(), row)).collect();
     let mut raised = BTreeMap::new();
@@ -168,10 +178,33 @@ fn reconcile(view: &View, (account, task): Which) -> Batch {
         raised.insert(Arc::clone(&id.service), ());
         batch.delete(Key::MapInstance(account, id.clone()));
     }
+    if let Some(row) = row {
+        let input = match (is_offered, row.desired) {
+            (true, Desired::Running) if !row.is_connected() => Some(Input::Connected),
+            (false, Desired::Stopped) if row.is_connected() => Some(Input::Disconnected),
+            (true | false, Desired::Running | Desired::Stopped) => None,
+        };
+        if let Some(next) = input.and_then(|input| step(row, &input, now)) {
+            batch.rely(Key::Task(account, task));
+            put_task(view, &mut batch, next);
+        }
+    }
     for service in raised.keys().filter_map(|id| view.map_services.get(account, id)) {
         batch.put(MapService { revision: service.revision + 1, ..MapService::clone(service) });
     }
-    batch
+    (batch, again_at)
+}
+
+/// Whether nothing is led to an instance that drains.
+fn is_free(control: &Control, view: &View, task: TaskId, instance: &MapInstance) -> bool {
+    let account = instance.scope.account;
+    let known = view.map_instances.get(account, &instance.key());
+    let known = known.and_then(|known| known.connect.as_ref());
+    let drains = known.filter(|known| known.drains_until.is_some());
+    let since = view.seq_of(&Key::MapInstance(account, instance.key()));
+    let (Some(known), Some(since)) = (drains, since) else { return false };
+    let namespace = (account, Arc::clone(&known.namespace));
+    control.connect_hosts.is_free(view, &namespace, since, task)
 }
 
 impl Reconciler for Registries {
@@ -200,7 +233,10 @@ impl Reconciler for Registries {
             let Key::Service(account, id) = key else { continue };
             let revision = view.services.get(*account, id).and_then(|row| row.revision);
             let revision = revision.and_then(|it| view.revision_of(*account, id, it));
-            if revision.is_none_or(|revision| revision.registries.is_empty()) {
+            let has_some = |revision: &Arc<ServiceRevision>| {
+                !revision.registries.is_empty() || revision.connect.is_some()
+            };
+            if !revision.is_some_and(has_some) {
                 continue;
             }
             all.extend(view.tasks_of_service(*account, id).map(|task| (*account, task.id)));
@@ -213,9 +249,12 @@ impl Reconciler for Registries {
     fn pass(&self, key: &Which) -> PassFuture<Result<Pass<()>, ApiError>> {
         let (control, key) = (Arc::clone(&self.control), *key);
         Box::pin(async move {
-            let decided = control.decide(|view, _| Ok((reconcile(view, key), view.seq)));
-            let looked_at = decided.await?;
-            Ok(Pass { looked_at, is_over: true, ..Pass::default() })
+            let decided = control.decide(|view, now| {
+                let (batch, again_at) = reconcile(&control, view, key, now);
+                Ok((batch, (view.seq, again_at)))
+            });
+            let (looked_at, again_at) = decided.await?;
+            Ok(Pass { looked_at, again_at, is_over: again_at.is_none(), ..Pass::default() })
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::testing::TestEcs;
 use crate::waiting::WaitingPool;
 
 mod balancing;
+mod connecting;
 mod registering;
 
 struct World {

@@ -16,6 +16,7 @@ async fn task(world: &World, deployment: Option<u64>) -> TaskId {
                 is_ready: false,
                 is_accounted: false,
                 is_registered: false,
+                is_connected: false,
             });
         })
         .await;

@@ -95,6 +95,7 @@ impl<'v> TaskTemplate<'v> {
                 is_ready: false,
                 is_accounted: false,
                 is_registered: false,
+                is_connected: false,
             }),
             revision: source.revision.clone(),
             asked: OnceLock::new(),

@@ -38,7 +38,13 @@ impl Node {
             })
         });
         let targets = targets.collect();
-        Report { node: self.name.clone(), version: self.table.version, targets, local: vec![] }
+        Report {
+            node: self.name.clone(),
+            version: self.table.version,
+            targets,
+            local: vec![],
+            egress: vec![],
+        }
     }
 
     /// Targets that it may send a request to.
@@ -84,6 +90,7 @@ impl World {
             is_ready: false,
             is_accounted: false,
             is_registered: false,
+            is_connected: false,
         });
         let now = self.test.env.now();
         let task = step(&task, &Input::TargetsRegistered, now).unwrap();

@@ -417,6 +417,7 @@ impl World {
                 is_ready: false,
                 is_accounted: false,
                 is_registered: false,
+                is_connected: false,
             }),
             protected_until: None,
             zone: Some(zone.into()),

@@ -25,6 +25,7 @@ impl World {
             revision: 1,
             attributes: BTreeMap::new(),
             tags: model::Tags::new(),
+            connect: None,
         };
         let arn = row.arn();
         self.put(vec![row.into()]).await;

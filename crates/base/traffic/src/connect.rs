@@ -1,0 +1,227 @@
+//! What a host is told of Service Connect: which tasks there are in which namespace, and what those reach by its names.
+//!
+//! A host hears of the namespaces that its tasks are in and of no others. It is told again of an endpoint when something
+//! of it changed, and of a namespace whole when it begins with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use longshore_types::{AccountId, TaskId, Timestamp, VpcId};
+use serde::{Deserialize, Serialize};
+
+/// The addresses that names of Service Connect mean: in each task its own, which lead to the host's proxy.
+pub const CONNECT_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 255, 0, 0), 16);
+/// Where in a task's network its host's proxy takes what goes to [`CONNECT_RANGE`].
+pub const CONNECT_PORT: u16 = 15_001;
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConnectProtocol {
+    Tcp,
+    Http,
+    Http2,
+    Grpc,
+}
+
+/// A task on the host that is in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectClient {
+    pub task: TaskId,
+    pub account: AccountId,
+    /// `ns-…`
+    pub namespace: String,
+    pub address: Ipv4Addr,
+    /// The VPC that it is in, if that has addresses of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<VpcId>,
+}
+
+/// A name and a port of a namespace, with those that serve there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectEndpoint {
+    /// `srv-…`
+    pub id: String,
+    /// `ns-…`
+    pub namespace: String,
+    /// In lower case.
+    pub name: String,
+    /// What the name means.
+    pub address: Ipv4Addr,
+    pub port: u16,
+    pub protocol: ConnectProtocol,
+    /// After which a connection ends that carries nothing; 0: never.
+    pub idle_s: u32,
+    /// How long a request may take; 0: as long as it takes.
+    pub request_s: u32,
+    pub instances: Vec<ConnectInstance>,
+}
+
+/// A task that serves at an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectInstance {
+    pub task: TaskId,
+    pub address: Ipv4Addr,
+    pub port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<VpcId>,
+    pub since: Timestamp,
+    /// Nothing new is led to it; what it holds may go on until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drains_until: Option<Timestamp>,
+}
+
+/// What is new of Service Connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostConnect {
+    /// Tasks that are in a namespace from now on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ConnectClient>,
+    /// Those that are in none any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_clients: Vec<TaskId>,
+    /// Each whole, in place of what was said of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<ConnectEndpoint>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_endpoints: Vec<String>,
+}
+
+impl HostConnect {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Goes on with what a later message says, which is part of the same.
+    pub fn extend(&mut self, next: Self) {
+        self.clients.extend(next.clients);
+        self.gone_clients.extend(next.gone_clients);
+        self.endpoints.extend(next.endpoints);
+        self.gone_endpoints.extend(next.gone_endpoints);
+    }
+}
+
+/// All that a host knows of Service Connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectTable {
+    /// The commit of the region that it is as of.
+    pub version: u64,
+    pub clients: BTreeMap<TaskId, ConnectClient>,
+    /// By id.
+    pub endpoints: BTreeMap<String, ConnectEndpoint>,
+}
+
+impl ConnectTable {
+    /// Takes in what was told as of a commit: all there is, or what changed.
+    pub fn learn(&mut self, version: u64, told: HostConnect, is_whole: bool) {
+        if is_whole {
+            *self = Self::default();
+        }
+        self.version = version;
+        for task in &told.gone_clients {
+            self.clients.remove(task);
+        }
+        for id in &told.gone_endpoints {
+            self.endpoints.remove(id);
+        }
+        self.clients.extend(told.clients.into_iter().map(|client| (client.task, client)));
+        self.endpoints.extend(told.endpoints.into_iter().map(|it| (it.id.clone(), it)));
+    }
+
+    /// What makes `later` of this one.
+    pub fn change_to(&self, later: &Self) -> HostConnect {
+        let clients = later.clients.values();
+        let endpoints = later.endpoints.values();
+        let is_gone = |id: &&String| !later.endpoints.contains_key(*id);
+        HostConnect {
+            clients: clients.filter(|it| self.clients.get(&it.task) != Some(it)).cloned().collect(),
+            gone_clients: self
+                .clients
+                .keys()
+                .filter(|task| !later.clients.contains_key(task))
+                .copied()
+                .collect(),
+            endpoints: endpoints
+                .filter(|it| self.endpoints.get(&it.id) != Some(it))
+                .cloned()
+                .collect(),
+            gone_endpoints: self.endpoints.keys().filter(is_gone).cloned().collect(),
+        }
+    }
+
+    /// What the names mean that a client may ask for, with their ports and those that serve there.
+    pub fn endpoints_of<'t>(
+        &'t self,
+        client: &'t ConnectClient,
+    ) -> impl Iterator<Item = &'t ConnectEndpoint> {
+        self.endpoints.values().filter(|it| it.namespace == client.namespace)
+    }
+}
+
+/// What a host's proxy says: by which commit it serves, and what it still holds for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectReport {
+    pub version: u64,
+    /// Requests and connections by the tasks that serve them; those with none are left out.
+    pub in_flight: BTreeMap<TaskId, u32>,
+    /// Tasks of the host in whose networks the proxy takes what goes to endpoints.
+    pub ready: BTreeSet<TaskId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(number: u8) -> TaskId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn table(names: &[&str], tasks: &[u8]) -> ConnectTable {
+        let endpoint = |name: &&str| ConnectEndpoint {
+            id: format!("srv-{name}"),
+            namespace: "ns-1".to_owned(),
+            name: (*name).to_owned(),
+            address: Ipv4Addr::new(127, 255, 0, 1),
+            port: 80,
+            protocol: ConnectProtocol::Http,
+            idle_s: 300,
+            request_s: 15,
+            instances: vec![],
+        };
+        let client = |number: &u8| ConnectClient {
+            task: task(*number),
+            account: "000000000000".parse().unwrap(),
+            namespace: "ns-1".to_owned(),
+            address: Ipv4Addr::new(172, 31, 0, *number),
+            vpc: None,
+        };
+        let told = HostConnect {
+            clients: tasks.iter().map(client).collect(),
+            endpoints: names.iter().map(endpoint).collect(),
+            ..HostConnect::default()
+        };
+        let mut table = ConnectTable::default();
+        table.learn(1, told, true);
+        table
+    }
+
+    #[test]
+    fn a_change_makes_the_later_table_of_the_earlier_one() {
+        let (mut earlier, mut later) = (table(&["a", "b"], &[1, 2]), table(&["b", "c"], &[2, 3]));
+        later.endpoints.get_mut("srv-b").unwrap().port = 81;
+        later.version = 7;
+        let change = earlier.change_to(&later);
+        assert_eq!((change.clients.len(), change.gone_clients.len()), (1, 1));
+        assert_eq!((change.endpoints.len(), change.gone_endpoints.len()), (2, 1));
+        let text = serde_json::to_string(&change).unwrap();
+        earlier.learn(7, serde_json::from_str(&text).unwrap(), false);
+        assert_eq!(earlier, later);
+        assert!(earlier.change_to(&later).is_empty());
+    }
+}

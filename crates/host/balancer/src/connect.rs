@@ -1,0 +1,271 @@
+//! Service Connect as a table: each task of a namespace has a balancer of its own for each endpoint there, which is met at
+//! the endpoint's address within the task's network and reaches those that serve from there.
+//!
+//! So the server sees the client's own address, and the client's security groups hold.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use routing::{
+    Action, Balancer, BalancerAttributes, BalancerId, CheckPort, CheckProtocol, ForwardedFor,
+    GroupId, HealthCheck, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol,
+    Matcher, ProtocolVersion, Report, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
+    TargetKey, TargetProtocol, TargetState, Transforms, WeightedGroup, egress_listener,
+};
+use traffic::connect::{
+    ConnectClient, ConnectEndpoint, ConnectInstance, ConnectProtocol, ConnectReport, ConnectTable,
+};
+
+use crate::limits::{CONNECT_PATIENCE_MS, FOREVER_S};
+
+/// What a proxy serves by.
+pub fn table(connect: &ConnectTable) -> Table {
+    let mut table = Table { version: connect.version, ..Table::default() };
+    for client in connect.clients.values() {
+        table.egress.insert(interface(client));
+        let own: Vec<&ConnectEndpoint> = connect.endpoints_of(client).collect();
+        for endpoint in &own {
+            let group = group(client, endpoint);
+            for address in addresses(connect, client, endpoint) {
+                let balancer = balancer(client, endpoint, address, &group.id);
+                table.balancers.insert(balancer.id.clone(), balancer);
+            }
+            table.groups.insert(group.id.clone(), group);
+        }
+    }
+    table
+}
+
+/// What a proxy's report says of those that serve.
+pub fn report(report: &Report) -> ConnectReport {
+    let mut told = ConnectReport { version: report.version, ..ConnectReport::default() };
+    for target in report.targets.iter().filter(|target| target.in_flight > 0) {
+        if let Ok(task) = target.target.id.parse() {
+            *told.in_flight.entry(task).or_default() += target.in_flight;
+        }
+    }
+    told.ready = report.egress.iter().filter_map(|it| it.eni.parse().ok()).collect();
+    told
+}
+
+/// The interface of a client: its network is found by its task.
+fn interface(client: &ConnectClient) -> InterfaceRef {
+    let own_vpc = client.vpc.as_ref().map(ToString::to_string);
+    InterfaceRef { eni: client.task.to_string(), own_vpc }
+}
+
+/// The addresses by which a client may mean an endpoint. In VPCs with addresses of their own those that ask are told by VPC
+/// alone, so that a name may have been answered as it is in another namespace.
+fn addresses(
+    connect: &ConnectTable,
+    client: &ConnectClient,
+    endpoint: &ConnectEndpoint,
+) -> Vec<Ipv4Addr> {
+    let mut all = vec![endpoint.address];
+    if client.vpc.is_some() {
+        let others = connect.endpoints.values().filter(|it| it.name == endpoint.name);
+        all.extend(others.map(|it| it.address));
+        all.sort_unstable();
+        all.dedup();
+    }
+    all
+}
+
+fn balancer(
+    client: &ConnectClient,
+    endpoint: &ConnectEndpoint,
+    address: Ipv4Addr,
+    group: &GroupId,
+) -> Balancer {
+    let id = &endpoint.id;
+    let going_to = SocketAddr::new(IpAddr::V4(address), endpoint.port);
+    let is_tcp = endpoint.protocol == ConnectProtocol::Tcp;
+    let idle_s = if endpoint.idle_s == 0 { FOREVER_S } else { endpoint.idle_s };
+    let rule = Rule {
+        id: RuleId(format!("{}/{id}", client.task)),
+        priority: None,
+        conditions: vec![],
+        transforms: Transforms::default(),
+        action: Action::Forward {
+            groups: vec![WeightedGroup { group: group.clone(), weight: 1 }],
+            sticky_s: None,
+        },
+    };
+    let listener = Listener {
+        id: egress_listener(&interface(client), going_to),
+        port: endpoint.port,
+        protocol: if is_tcp { ListenerProtocol::Tcp } else { ListenerProtocol::Http },
+        tls: None,
+        rules: vec![rule],
+        attributes: ListenerAttributes {
+            tcp_idle_timeout_s: idle_s,
+            h2_prior_knowledge: is_h2(endpoint.protocol),
+            ..ListenerAttributes::default()
+        },
+    };
+    Balancer {
+        id: BalancerId(format!("connect/{}/{going_to}", client.task)),
+        name: format!("connect/{}/{}", endpoint.name, client.task),
+        account: client.account.to_string(),
+        kind: if is_tcp { Kind::Network } else { Kind::Application },
+        scheme: Scheme::Internal,
+        interfaces: vec![],
+        clients: None,
+        attributes: BalancerAttributes {
+            idle_timeout_s: idle_s,
+            client_keep_alive_s: FOREVER_S,
+            preserve_host_header: true,
+            // Nobody is between the two that either does not know.
+            forwarded_for: ForwardedFor::Preserve,
+            patience_ms: CONNECT_PATIENCE_MS,
+            request_timeout_s: endpoint.request_s,
+            ..BalancerAttributes::default()
+        },
+        listeners: vec![listener],
+    }
+}
+
+fn is_h2(protocol: ConnectProtocol) -> bool {
+    match protocol {
+        ConnectProtocol::Tcp | ConnectProtocol::Http => false,
+        ConnectProtocol::Http2 | ConnectProtocol::Grpc => true,
+    }
+}
+
+fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
+    let is_tcp = endpoint.protocol == ConnectProtocol::Tcp;
+    // An address means what it means in the client's own network.
+    let instances = endpoint.instances.iter().filter(|it| it.vpc == client.vpc);
+    TargetGroup {
+        id: GroupId(format!("connect/{}/{}", client.task, endpoint.id)),
+        protocol: if is_tcp { TargetProtocol::Tcp } else { TargetProtocol::Http },
+        version: match endpoint.protocol {
+            ConnectProtocol::Tcp | ConnectProtocol::Http => ProtocolVersion::Http1,
+            ConnectProtocol::Http2 => ProtocolVersion::Http2,
+            ConnectProtocol::Grpc => ProtocolVersion::Grpc,
+        },
+        health: HealthCheck {
+            protocol: CheckProtocol::None,
+            port: CheckPort::Traffic,
+            path: String::new(),
+            interval_s: 30,
+            timeout_s: 5,
+            healthy_count: 1,
+            unhealthy_count: 1,
+            matcher: Matcher::default(),
+        },
+        algorithm: routing::Algorithm::RoundRobin,
+        stickiness: Stickiness::Off,
+        slow_start_s: 0,
+        deregistration_delay_s: 0,
+        cut_at_deregistration: true,
+        cut_when_unhealthy: false,
+        preserve_client_ip: false,
+        proxy_protocol_v2: false,
+        healthy_count_min: 1,
+        healthy_percent_min: None,
+        cross_zone: None,
+        avoids_outliers: true,
+        targets: instances.map(|instance| target(client, instance)).collect(),
+    }
+}
+
+fn target(client: &ConnectClient, instance: &ConnectInstance) -> Target {
+    // A task that serves itself is reached within.
+    let is_itself = instance.task == client.task;
+    let address = if is_itself { Ipv4Addr::LOCALHOST } else { instance.address };
+    Target {
+        key: TargetKey { id: instance.task.to_string(), port: instance.port },
+        address: IpAddr::V4(address),
+        by: Some(interface(client)),
+        zone: None,
+        registered_at: instance.since,
+        state: match instance.drains_until {
+            None => TargetState::Healthy,
+            Some(until) => TargetState::Draining { until },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::{TaskId, Timestamp};
+    use traffic::connect::HostConnect;
+
+    use super::*;
+
+    fn task(number: u8) -> TaskId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn client(number: u8, namespace: &str, vpc: Option<&str>) -> ConnectClient {
+        ConnectClient {
+            task: task(number),
+            account: "000000000000".parse().unwrap(),
+            namespace: namespace.to_owned(),
+            address: Ipv4Addr::new(172, 31, 0, number),
+            vpc: vpc.map(|id| id.parse().unwrap()),
+        }
+    }
+
+    fn endpoint(namespace: &str, last: u8, servers: &[(u8, Option<&str>)]) -> ConnectEndpoint {
+        let instance = |(number, vpc): &(u8, Option<&str>)| ConnectInstance {
+            task: task(*number),
+            address: Ipv4Addr::new(172, 31, 0, *number),
+            port: 8080,
+            vpc: vpc.map(|id| id.parse().unwrap()),
+            since: Timestamp(1),
+            drains_until: (*number == 9).then_some(Timestamp(7)),
+        };
+        ConnectEndpoint {
+            id: format!("srv-{namespace}-{last}"),
+            namespace: namespace.to_owned(),
+            name: "backend".to_owned(),
+            address: Ipv4Addr::new(127, 255, 0, last),
+            port: 80,
+            protocol: ConnectProtocol::Http,
+            idle_s: 0,
+            request_s: 15,
+            instances: servers.iter().map(instance).collect(),
+        }
+    }
+
+    fn table_of(clients: Vec<ConnectClient>, endpoints: Vec<ConnectEndpoint>) -> Table {
+        let mut connect = ConnectTable::default();
+        let told = HostConnect { clients, endpoints, ..HostConnect::default() };
+        connect.learn(3, told, true);
+        table(&connect)
+    }
+
+    #[test]
+    fn a_client_meets_the_endpoints_of_its_namespace_and_those_that_its_network_reaches() {
+        let vpc = Some("vpc-00000001");
+        let servers = [(1, None), (5, None), (6, vpc), (9, None)];
+        let endpoints = vec![endpoint("ns-1", 1, &servers), endpoint("ns-2", 2, &[])];
+        let table = table_of(vec![client(1, "ns-1", None), client(2, "ns-3", None)], endpoints);
+        assert_eq!((table.version, table.balancers.len(), table.groups.len()), (3, 1, 1));
+        assert_eq!(table.egress.len(), 2, "there may be endpoints later");
+        let balancer = table.balancers.values().next().unwrap();
+        assert_eq!(balancer.listeners[0].id.0, format!("{}/127.255.0.1:80", task(1)));
+        assert_eq!(balancer.attributes.idle_timeout_s, FOREVER_S);
+        let targets = &table.groups.values().next().unwrap().targets;
+        let found: Vec<_> = targets.iter().map(|it| (it.address.to_string(), it.state)).collect();
+        let healthy = TargetState::Healthy;
+        let drains = TargetState::Draining { until: Timestamp(7) };
+        let [own, other, leaving] = ["127.0.0.1", "172.31.0.5", "172.31.0.9"].map(str::to_owned);
+        assert_eq!(found, [(own, healthy), (other, healthy), (leaving, drains)]);
+        assert!(targets.iter().all(|it| it.by.as_ref().unwrap().eni == task(1).to_string()));
+    }
+
+    #[test]
+    fn in_a_vpc_of_its_own_a_name_of_two_namespaces_leads_to_ones_own_by_either_address() {
+        let vpc = Some("vpc-00000001");
+        let endpoints = vec![endpoint("ns-1", 1, &[(5, vpc)]), endpoint("ns-2", 2, &[(6, vpc)])];
+        let clients = vec![client(1, "ns-1", vpc), client(2, "ns-2", vpc)];
+        let table = table_of(clients, endpoints);
+        assert_eq!(table.balancers.len(), 4);
+        let of_first = table.balancers.values().filter(|it| it.id.0.contains(&task(1).to_string()));
+        let led: Vec<_> = of_first.map(|it| it.listeners[0].rules[0].action.clone()).collect();
+        assert_eq!(led.len(), 2);
+        assert_eq!(led[0], led[1]);
+    }
+}

@@ -1,0 +1,214 @@
+//! `longshore proxy`: the process by which the tasks of a host reach each other with Service Connect.
+//!
+//! The host's agent starts it as soon as there is a task that needs it ([`keep`]), and neither ends with the other. It
+//! serves by a file that the agent writes as the region told it, so that it goes on whatever becomes of both.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
+use files::whole::{self, Durability};
+use futures_util::future::BoxFuture;
+use longshore_types::{Chain, OsIds, SystemClock};
+use network::connect;
+use routing::{InterfaceRef, Report, Update};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use traffic::connect::ConnectTable;
+
+use crate::cli::ProxyArgs;
+use crate::commands::agent;
+use crate::data_dir::{DataDir, Role};
+use crate::error::Error;
+use crate::logging::open_log;
+use crate::signals;
+
+/// What the process keeps, in the agent's directory.
+const PROXY_DIR: &str = "agent/proxy";
+/// How often the file is looked at: that is one `stat`.
+const LOOK: Duration = Duration::from_millis(20);
+/// How soon the network of a task is looked for that is about to be made: its containers come right after it.
+const MISSING_WAIT: Duration = Duration::from_millis(20);
+/// How long no task of the host is in a namespace before the process ends.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether a process is to be started.
+const KEEP_LOOK: Duration = Duration::from_millis(50);
+/// How often a process is looked after that an earlier agent started.
+const ADOPTED_LOOK: Duration = Duration::from_secs(1);
+/// How soon one that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
+    // Not with the session of the agent that started it, nor of the shell that started that.
+    let _ = nix::unistd::setsid();
+    let _lock = data.take(Role::Proxy)?;
+    let run_dir = agent::run_dir(data)?;
+    let config = Config {
+        state_dir: data.root().join(PROXY_DIR),
+        logs_dir: data.root().join(PROXY_DIR).join("access-logs"),
+        region: String::new(),
+        node: "proxy".to_owned(),
+        local: std::net::Ipv4Addr::LOCALHOST.into(),
+        interfaces: Arc::new(TaskInterfaces(run_dir.clone())),
+        doors: Arc::new(NoDoors),
+        missing_wait: MISSING_WAIT,
+    };
+    let line = Arc::new(Line { run_dir: run_dir.clone() });
+    info!("proxy ready");
+    let ended = async {
+        tokio::select! {
+            () = signals::stop() => {}
+            () = idle(&run_dir) => info!("no task is in a namespace any more"),
+        }
+    };
+    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), ended)
+        .await
+        .map_err(Error::io("run the proxy"))
+}
+
+/// Completes once no task has been in a namespace for a while.
+async fn idle(run_dir: &Path) {
+    let mut idle_since = Instant::now();
+    loop {
+        tokio::time::sleep(ADOPTED_LOOK).await;
+        if has_clients(run_dir) {
+            idle_since = Instant::now();
+        }
+        if IDLE_MAX <= idle_since.elapsed() {
+            return;
+        }
+    }
+}
+
+fn load(run_dir: &Path) -> Option<ConnectTable> {
+    let read = whole::read_json::<ConnectTable>(&connect::table_file(run_dir));
+    read.and_then(whole::Found::value).ok().flatten()
+}
+
+fn has_clients(run_dir: &Path) -> bool {
+    load(run_dir).is_some_and(|table| !table.clients.is_empty())
+}
+
+fn changed_at(run_dir: &Path) -> Option<SystemTime> {
+    std::fs::metadata(connect::table_file(run_dir)).and_then(|meta| meta.modified()).ok()
+}
+
+/// The networks of tasks, as the machine's agent makes them.
+#[derive(Debug)]
+struct TaskInterfaces(PathBuf);
+
+impl Interfaces for TaskInterfaces {
+    fn lead_egress(&self) -> io::Result<SocketAddr> {
+        connect::lead_egress().map_err(io::Error::other)
+    }
+
+    fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
+        // What is no id names no file.
+        let Ok(task) = interface.eni.parse() else { return PathBuf::new() };
+        let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
+        own_vpc.map_or_else(
+            |_| PathBuf::new(),
+            |vpc| connect::task_namespace(&self.0, task, vpc.as_ref()),
+        )
+    }
+}
+
+/// A proxy serves no VPC endpoints.
+#[derive(Debug)]
+struct NoDoors;
+
+impl Doors for NoDoors {
+    fn region(&self) -> Option<RegionDoor> {
+        None
+    }
+}
+
+/// The agent, by the files between the two.
+#[derive(Debug)]
+struct Line {
+    run_dir: PathBuf,
+}
+
+impl Feed for Line {
+    fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>> {
+        Box::pin(async move {
+            let end = Instant::now() + wait;
+            let mut seen = None;
+            loop {
+                let now = changed_at(&self.run_dir);
+                if version == 0 || now != seen {
+                    seen = now;
+                    // Of the version that is served nothing is new.
+                    match load(&self.run_dir) {
+                        Some(table) if table.version != version => {
+                            return Ok(Update::Whole(balancer::connect::table(&table)));
+                        }
+                        Some(_) | None => {}
+                    }
+                }
+                if end <= Instant::now() {
+                    return Ok(Update::Unchanged);
+                }
+                tokio::time::sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
+            }
+        })
+    }
+
+    fn report(&self, report: Report) -> BoxFuture<'_, Result<(), FeedError>> {
+        let path = connect::report_file(&self.run_dir);
+        Box::pin(async move {
+            let failed = |source: io::Error| FeedError {
+                doing: "report what is held",
+                source: Box::new(source),
+            };
+            let text = serde_json::to_vec(&balancer::connect::report(&report));
+            let text = text.map_err(|error| failed(error.into()))?;
+            let write = move || whole::write(&path, &text, Durability::DiesWithTheMachine);
+            let written = tokio::task::spawn_blocking(write).await;
+            written.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
+        })
+    }
+}
+
+/// Has the process run while tasks of the host are in a namespace, for as long as the agent does.
+pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
+    let (mut seen, mut is_wanted) = (None, false);
+    loop {
+        let now = changed_at(&run_dir);
+        if now != seen {
+            (seen, is_wanted) = (now, has_clients(&run_dir));
+        }
+        if !is_wanted {
+            tokio::time::sleep(KEEP_LOOK).await;
+            continue;
+        }
+        if data.holder(Role::Proxy).is_some() {
+            tokio::time::sleep(ADOPTED_LOOK).await;
+            continue;
+        }
+        match start(&data, &program) {
+            Ok(mut child) => {
+                while let Ok(None) = child.try_wait() {
+                    tokio::time::sleep(KEEP_LOOK).await;
+                }
+            }
+            Err(error) => warn!(error = %Chain(&error), "the proxy cannot be started"),
+        }
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+fn start(data: &DataDir, program: &Path) -> Result<Child, Error> {
+    let path = data.log_file("proxy");
+    let log = open_log(&path);
+    let log = log.map_err(|source| Error::DataDir { path: path.clone(), source })?;
+    let second = log.try_clone().map_err(Error::io("open the log twice"))?;
+    let mut command = Command::new(program);
+    command.arg("proxy").arg("--data-dir").arg(data.root()).arg("--log").arg(&path);
+    command.current_dir(data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
+    command.spawn().map_err(Error::io("start the proxy"))
+}

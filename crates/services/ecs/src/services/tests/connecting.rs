@@ -1,0 +1,192 @@
+//! Services with Service Connect: what becomes of their tasks as instances of endpoints, and of the endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_types::InstanceId;
+use model::task::Input;
+use model::{MapInstance, MapService, NetworkMode};
+
+use super::balancing::with_fargate;
+use super::*;
+
+impl World {
+    async fn with_namespace(&self) {
+        let namespace = Some("mesh".to_owned());
+        let input = api::UpdateClusterRequest {
+            cluster: text("default"),
+            service_connect_defaults: Some(api::ClusterServiceConnectDefaultsRequest { namespace }),
+            ..Default::default()
+        };
+        Ecs::update_cluster(self.ecs(), &self.test.root(), input).await.unwrap();
+        let mapping = api::PortMapping {
+            name: text("http"),
+            container_port: Some(80),
+            app_protocol: Some(api::ApplicationProtocol::Http),
+            ..Default::default()
+        };
+        let container = api::ContainerDefinition {
+            name: text("app"),
+            image: text("127.0.0.1:4566/hello:1"),
+            port_mappings: Some(vec![mapping]),
+            ..Default::default()
+        };
+        let input = api::RegisterTaskDefinitionRequest {
+            family: text("offered"),
+            network_mode: Some(NetworkMode::Awsvpc.as_str().into()),
+            cpu: text("256"),
+            memory: text("512"),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        };
+        Ecs::register_task_definition(self.ecs(), &self.test.root(), input).await.unwrap();
+        with_fargate(self).await;
+    }
+
+    fn connected(&self, dns: &str) -> impl FnOnce(&mut api::CreateServiceRequest) + use<> {
+        let subnets = Some(vec![self.vpc().subnets[0].id.to_string()]);
+        let awsvpc = api::AwsVpcConfiguration { subnets, ..Default::default() };
+        let connect = offering(dns);
+        move |input| {
+            input.task_definition = text("offered");
+            input.launch_type = Some(api::LaunchType::Fargate);
+            input.network_configuration =
+                Some(api::NetworkConfiguration { awsvpc_configuration: Some(awsvpc) });
+            input.service_connect_configuration = Some(connect);
+        }
+    }
+
+    async fn update_connect(&self, connect: api::ServiceConnectConfiguration) {
+        let input = api::UpdateServiceRequest {
+            service: text("web"),
+            service_connect_configuration: Some(connect),
+            ..Default::default()
+        };
+        Ecs::update_service(self.ecs(), &self.test.root(), input).await.unwrap();
+    }
+
+    fn endpoints(&self) -> Vec<MapService> {
+        self.view().map_services.iter().map(|row| MapService::clone(row)).collect()
+    }
+
+    fn reached(&self) -> Vec<MapInstance> {
+        self.view().map_instances.iter().map(|row| MapInstance::clone(row)).collect()
+    }
+
+    fn hosts(&self) -> BTreeSet<InstanceId> {
+        self.tasks().iter().filter_map(|task| task.instance).collect()
+    }
+}
+
+fn offering(dns: &str) -> api::ServiceConnectConfiguration {
+    let alias = api::ServiceConnectClientAlias {
+        port: Some(8080),
+        dns_name: text(dns),
+        ..Default::default()
+    };
+    let offer = api::ServiceConnectService {
+        port_name: text("http"),
+        client_aliases: Some(vec![alias]),
+        ..Default::default()
+    };
+    api::ServiceConnectConfiguration {
+        enabled: Some(true),
+        services: Some(vec![offer]),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_told_to_stop_once_every_host_said_that_nothing_is_led_to_it() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    world.settle().await;
+    assert!(world.reached().is_empty(), "it does not run yet");
+    world.report_running().await;
+    world.settle().await;
+    let [task] = world.tasks().try_into().unwrap();
+    let [row] = world.reached().try_into().unwrap();
+    assert!(task.is_connected());
+    assert_eq!(
+        (row.port(), row.ipv4()),
+        (Some(80), Some(task.interface.as_ref().unwrap().address))
+    );
+    let namespace = (task.scope.account, row.connect.as_ref().unwrap().namespace.clone());
+    for host in world.hosts() {
+        world.ecs().control.connect_hosts.told(host, [namespace.clone()].into());
+    }
+    world.feed(&task, &Input::StopRequested { reason: None }).await;
+    world.settle().await;
+    let [draining] = world.reached().try_into().unwrap();
+    assert!(draining.connect.unwrap().drains_until.is_some());
+    assert!(world.tasks()[0].is_held(), "it is told nothing yet");
+    let now = world.view().seq;
+    for host in world.hosts() {
+        world.ecs().control.connect_hosts.heard(host, now, [(task.id, 1)].into());
+    }
+    world.test.env.advance_ms(1_000);
+    world.settle().await;
+    assert!(world.tasks()[0].is_held(), "a request is still open");
+    for host in world.hosts() {
+        world.ecs().control.connect_hosts.heard(host, now, BTreeMap::new());
+    }
+    world.test.env.advance_ms(1_000);
+    world.settle().await;
+    assert!(world.reached().is_empty());
+    let held = world.tasks().into_iter().find(|it| it.id == task.id).unwrap();
+    assert!(!held.is_held() && !held.is_connected(), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_says_nothing_holds_a_task_up_for_its_time_alone() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let task = world.tasks().remove(0);
+    world.feed(&task, &Input::StopRequested { reason: None }).await;
+    world.settle().await;
+    world.test.env.advance_ms(14_000);
+    world.settle().await;
+    assert!(world.tasks()[0].is_held());
+    world.test.env.advance_ms(2_000);
+    world.settle().await;
+    assert!(world.reached().is_empty(), "as long as its requests may take");
+}
+
+#[tokio::test]
+async fn an_endpoint_follows_its_service_and_goes_with_its_last_task() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    let [made] = world.endpoints().try_into().unwrap();
+    let endpoint = made.connect.clone().unwrap().endpoint;
+    assert_eq!((endpoint.name.as_str(), endpoint.port, endpoint.request_s), ("backend", 8080, 15));
+    assert_eq!(endpoint.address().to_string(), "127.255.0.1");
+    world.update_connect(offering("another")).await;
+    let [renamed] = world.endpoints().try_into().unwrap();
+    let endpoint = renamed.connect.unwrap().endpoint;
+    assert_eq!((renamed.id, endpoint.name.as_str()), (made.id, "another"));
+    assert_ne!(endpoint.number, 1, "the other is kept for whoever goes back to it");
+    let mut off = offering("another");
+    off.enabled = Some(false);
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    world.update_connect(off).await;
+    world.settle().await;
+    world.report_running().await;
+    world.test.env.advance_ms(120_000);
+    world.settle().await;
+    for task in world.tasks().iter().filter(|task| task.desired == model::task::Desired::Stopped) {
+        let stopped =
+            model::task::Report { phase: Some(model::task::Phase::Stopped), ..Default::default() };
+        world.feed(task, &Input::Reported(stopped)).await;
+    }
+    world.settle().await;
+    world.test.env.advance_ms(120_000);
+    world.settle().await;
+    assert!(world.endpoints().is_empty(), "{:?}", world.endpoints());
+}
