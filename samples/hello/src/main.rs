@@ -1,4 +1,5 @@
-//! The sample task: `hello serve` answers HTTP on port 8080, `hello tick` prints a line a second.
+//! The sample task: `hello serve` answers HTTP on port 8080, `hello tick` prints a line a second. `hello serve quiet`
+//! keeps connections and says nothing of requests, for who measures what is before it.
 //!
 //! Both print what they do, which is what the log driver picks up, and both end with code 0 when
 //! they are asked to, which a program that is process 1 of its container must see to itself.
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_else(|| "serve".to_owned());
+    let is_quiet = std::env::args().nth(2).is_some_and(|word| word == "quiet");
     let stop = match watch_signals() {
         Ok(stop) => stop,
         Err(error) => {
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
         }
     };
     let served = match command.as_str() {
-        "serve" => serve(&stop),
+        "serve" => serve(&stop, is_quiet),
         "tick" => {
             tick(&stop);
             Ok(())
@@ -63,13 +65,16 @@ fn watch_signals() -> nix::Result<Receiver<Signal>> {
     Ok(stop)
 }
 
-fn serve(stop: &Receiver<Signal>) -> io::Result<()> {
+fn serve(stop: &Receiver<Signal>, is_quiet: bool) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
     say(&format!("{} listens on port {PORT}", host()));
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                if let Err(error) = answer(&connection) {
+                if is_quiet {
+                    // Whoever goes away has had enough.
+                    let _ = answer_all(&connection);
+                } else if let Err(error) = answer(&connection) {
                     say(&format!("a connection broke off: {error}"));
                 }
             });
@@ -100,6 +105,24 @@ fn answer(mut connection: &TcpStream) -> io::Result<()> {
         body.len()
     )?;
     connection.flush()
+}
+
+/// Answers requests without bodies for as long as the other side keeps the connection.
+fn answer_all(mut connection: &TcpStream) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let body = page();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut lines = BufReader::new(connection);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if io::Read::take(&mut lines, LINE_BYTES_MAX).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line == "\r\n" {
+            connection.write_all(answer.as_bytes())?;
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a sample shows what its users would write")]
@@ -163,5 +186,19 @@ mod tests {
         server.join().unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         assert!(text.contains(&format!("hello from {}", host())), "{text}");
+    }
+
+    #[test]
+    fn a_quiet_one_answers_until_the_other_side_goes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || answer_all(&listener.accept().unwrap().0));
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2)).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        server.join().unwrap().unwrap();
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "{text}");
     }
 }

@@ -39,7 +39,7 @@ const KINDS: [(&str, &str); 6] = [
 
 pub(crate) async fn signed_requests(world: &World, report: &mut Report) -> io::Result<()> {
     let quiet = measure(world).await?;
-    raise_open_files();
+    raise_open_files(SOCKETS + OTHER_FILES);
     let mut held = Vec::with_capacity(SOCKETS);
     for number in 0..SOCKETS {
         let (first, more) = KINDS[number % KINDS.len()];
@@ -83,8 +83,8 @@ async fn measure(world: &World) -> io::Result<(f64, f64)> {
 }
 
 /// By `prlimit`, which every Linux has, since this crate calls nothing that is unsafe.
-fn raise_open_files() {
-    let files = (SOCKETS + OTHER_FILES).to_string();
+pub(crate) fn raise_open_files(files: usize) {
+    let files = files.to_string();
     let pid = std::process::id().to_string();
     let limit = format!("--nofile={files}:");
     let raised = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "what a measurement writes lasts as long as it")]
 
+mod balance;
 mod client;
 mod engine;
 mod hold;
@@ -16,6 +17,7 @@ mod services;
 mod simulate;
 mod swarm;
 mod tasks;
+mod traffic;
 mod wire;
 mod world;
 
@@ -25,9 +27,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 14] = [
+const FIGURES: [&str; 16] = [
     "ready", "idle", "simulate", "growth", "describe", "register", "values", "run", "secrets",
-    "burst", "scale", "replace", "registry", "hold",
+    "burst", "scale", "replace", "registry", "hold", "balance", "deploy",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -90,6 +92,8 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "replace" => services::replace(world, report).await?,
             "registry" => registry::push_and_pull(world, report).await?,
             "hold" => hold::signed_requests(world, report).await?,
+            "balance" => balance::beside_peers(world, report).await?,
+            "deploy" => balance::deployments(world, report).await?,
             other => return Err(std::io::Error::other(format!("no figure {other}"))),
         }
     }

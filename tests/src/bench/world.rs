@@ -125,16 +125,13 @@ impl World {
     fn usage(&self) -> (f64, f64) {
         let mut sum = (0.0, 0.0);
         for pid in family(self.supervisor.id(), &self.folder) {
-            let status =
-                std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let pss = status.lines().find_map(|line| line.strip_prefix("Pss:"));
-            let kib = pss.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            let kib = proportional_kib(pid);
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let fields: Vec<&str> =
                 stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
             let ticks =
                 |at: usize| fields.get(at).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
-            sum.0 += kib.unwrap_or(0.0);
+            sum.0 += kib;
             sum.1 += (ticks(11) + ticks(12)) / 100.0;
         }
         sum
@@ -175,14 +172,47 @@ impl World {
     }
 
     async fn find_subnet(&self) -> io::Result<String> {
+        self.subnets().await?.pop().ok_or_else(|| io::Error::other("the region has no subnet"))
+    }
+
+    /// The default VPC's subnets.
+    pub(crate) async fn subnets(&self) -> io::Result<Vec<String>> {
+        self.of_subnets("subnetId").await
+    }
+
+    /// The default VPC's id.
+    pub(crate) async fn vpc(&self) -> io::Result<String> {
+        let mut ids = self.of_subnets("vpcId").await?;
+        ids.pop().ok_or_else(|| io::Error::other("the region has no subnet"))
+    }
+
+    async fn of_subnets(&self, element: &str) -> io::Result<Vec<String>> {
         let mut connection = Connection::open(&self.target).await?;
         let answer = connection.ec2("DescribeSubnets").await?;
-        let start = answer.find("<subnetId>").map(|at| at + "<subnetId>".len());
-        let end = answer.find("</subnetId>");
-        match (start, end) {
-            (Some(start), Some(end)) => Ok(answer[start..end].to_owned()),
-            _ => Err(io::Error::other("the region has no subnet")),
-        }
+        let tag = format!("<{element}>");
+        let after = answer.split(&tag).skip(1);
+        let texts = after.filter_map(|rest| rest.split_once("</"));
+        Ok(texts.map(|(text, _)| text.to_owned()).collect())
+    }
+
+    /// The supervisor's processes whose command begins with a word.
+    pub(crate) fn pids_of(&self, word: &str) -> Vec<u32> {
+        let is_it = |pid: &u32| {
+            let command =
+                std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split('\0').nth(1) == Some(word)
+        };
+        family(self.supervisor.id(), &self.folder).into_iter().filter(is_it).collect()
+    }
+
+    /// A process and those below it.
+    pub(crate) fn descendants(&self, pid: u32) -> Vec<u32> {
+        below(pid)
+    }
+
+    /// What processes take of memory, shared pages by their share.
+    pub(crate) fn resident_kib(&self, pids: &[u32]) -> f64 {
+        pids.iter().map(|pid| proportional_kib(*pid)).sum()
     }
 
     async fn wait_for_agent(&self, connection: &mut Connection) -> io::Result<()> {
@@ -212,13 +242,28 @@ impl World {
 
     /// Registers a Fargate definition of the sample; its ARN.
     pub(crate) async fn define_hello(&self, family: &str, revision: &str) -> io::Result<String> {
+        self.define_sample(family, revision, &["serve"]).await
+    }
+
+    /// The same that keeps connections and says nothing of requests.
+    pub(crate) async fn define_quiet(&self, family: &str, revision: &str) -> io::Result<String> {
+        self.define_sample(family, revision, &["serve", "quiet"]).await
+    }
+
+    async fn define_sample(
+        &self,
+        family: &str,
+        revision: &str,
+        command: &[&str],
+    ) -> io::Result<String> {
         let mut connection = Connection::open(&self.target).await?;
         let image = format!("{}/hello:1", self.target.host);
         let answer = connection
             .ecs("RegisterTaskDefinition", &json!({
                 "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
                 "cpu": "256", "memory": "512",
-                "containerDefinitions": [{"name": "web", "image": image, "command": ["serve"], "stopTimeout": 10,
+                "containerDefinitions": [{"name": "web", "image": image, "command": command, "stopTimeout": 10,
+                                          "portMappings": [{"containerPort": 8080}],
                                           "environment": [{"name": "REVISION", "value": revision}]}]}))
             .await?;
         Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
@@ -273,34 +318,49 @@ fn target(binary: &str, folder: &tempfile::TempDir, host: &str) -> io::Result<Ta
     })
 }
 
+fn proportional_kib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let pss = status.lines().find_map(|line| line.strip_prefix("Pss:"));
+    pss.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+}
+
 /// The supervisor, its descendants, and the shims that name this data directory.
 fn family(root: u32, folder: &tempfile::TempDir) -> Vec<u32> {
     let needle = folder.path().to_string_lossy().into_owned();
-    let mut parents = Vec::new();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        parents.push((pid, parent.unwrap_or(0), command.contains(&needle)));
-    }
-    let mut found = vec![root];
-    let mut at = 0;
-    while let Some(&next) = found.get(at) {
-        let children = parents.iter().filter(|(pid, parent, _)| *parent == next && *pid != next);
-        let fresh: Vec<u32> =
-            children.map(|(pid, ..)| *pid).filter(|pid| !found.contains(pid)).collect();
-        found.extend(fresh);
-        at += 1;
-    }
     let own = std::process::id();
-    found.extend(
-        parents.iter().filter(|(pid, _, named)| *named && *pid != own).map(|(pid, ..)| *pid),
-    );
+    let mut found = below(root);
+    for pid in all_pids().filter(|pid| *pid != own) {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if command.contains(&needle) {
+            found.push(pid);
+        }
+    }
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// A process and its descendants.
+fn below(root: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>();
+        fields.ok()
+    };
+    let parents: Vec<(u32, Option<u32>)> = all_pids().map(|pid| (pid, parent_of(pid))).collect();
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&next) = found.get(at) {
+        let children = parents.iter().filter(|(pid, parent)| *parent == Some(next) && *pid != next);
+        let fresh: Vec<u32> =
+            children.map(|(pid, _)| *pid).filter(|pid| !found.contains(pid)).collect();
+        found.extend(fresh);
+        at += 1;
+    }
+    found
+}
+
+fn all_pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
