@@ -29,6 +29,7 @@ provider "aws" {
   endpoints {
     ecr = var.endpoint
     iam = var.endpoint
+    kms = var.endpoint
     sts = var.endpoint
   }
 }
@@ -66,6 +67,20 @@ resource "aws_ecr_repository_creation_template" "quay" {
 
   encryption_configuration {
     encryption_type = "AES256"
+  }
+}
+
+resource "aws_kms_key" "images" {
+  description             = "images"
+  deletion_window_in_days = 7
+}
+
+resource "aws_ecr_repository" "sealed" {
+  name = "${var.name}-sealed"
+
+  encryption_configuration {
+    encryption_type = "KMS"
+    kms_key         = aws_kms_key.images.arn
   }
 }
 

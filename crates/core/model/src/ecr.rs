@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use longshore_types::{AccountId, Digest, ImageTag, RepositoryName, Timestamp};
+use longshore_types::{AccountId, Digest, ImageTag, RepositoryName, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::iam::TheAccount;
@@ -37,6 +37,9 @@ pub struct EcrRepository {
     /// Whether the operator's scanner, if there is one, looks at what is pushed.
     #[serde(default)]
     pub scan_on_push: bool,
+    /// The key without which nothing is pushed and nothing pulled; none: `AES256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<RepositoryKey>,
     pub tags: Tags,
     /// Who else may do what with it, and who may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,14 @@ pub struct EcrRepository {
     pub lifecycle: Option<Lifecycle>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<LifecyclePreview>,
+}
+
+/// The key of KMS that a repository was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryKey {
+    pub account: AccountId,
+    pub id: Uuid,
 }
 
 /// Which images expire by themselves.

@@ -14,6 +14,7 @@ use registry::{
     Admitted, Authorizer, Login, Operation, RegistryError, Repository, Target, TokenKey,
 };
 
+use crate::create_repository::{check_key, of_key};
 use crate::request::repository_arn;
 
 /// As long as ECR's.
@@ -102,7 +103,15 @@ impl Authorizer for RegionAuthorizer {
             Target::Repository(at) => repository_arn(region, at.account, at.name.as_str()),
         };
         let permission = Permission::to(action(operation)).on(resource);
-        self.control.read(caller, &permission).map(drop).map_err(refusal)
+        let view = self.control.read(caller, &permission).map_err(refusal)?;
+        if let Target::Repository(at) = on
+            && needs_key(operation)
+            && let Some(row) = view.ecr_repositories.get(at.account, &at.name)
+        {
+            let ready = check_key(&self.control, &view, row);
+            ready.map_err(|why| RegistryError::Denied(of_key(why).message))?;
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +119,24 @@ pub(crate) fn refusal(error: ApiError) -> RegistryError {
     match error.is_fault() {
         true => RegistryError::Unauthorizable(Box::new(error)),
         false => RegistryError::Denied(error.message),
+    }
+}
+
+/// Whether it reads or writes what a repository's key is for.
+fn needs_key(operation: Operation) -> bool {
+    match operation {
+        Operation::GetManifest
+        | Operation::PutManifest
+        | Operation::GetBlob
+        | Operation::StartUpload
+        | Operation::UploadPart
+        | Operation::CompleteUpload => true,
+        Operation::ListRepositories
+        | Operation::ListTags
+        | Operation::ListReferrers
+        | Operation::DeleteManifest
+        | Operation::DeleteBlob
+        | Operation::CheckBlob => false,
     }
 }
 

@@ -8,7 +8,7 @@ use ecr_api::{
 use registry::{Catalog as _, Identifier, RegistryError, Repository, UpstreamFailure};
 
 use super::describe_images::{IDS_MAX, NotFound, find, identify};
-use super::errors::{Refusal, of_catalog, of_registry};
+use super::errors::{Refusal, of_registry};
 use super::request::repository;
 use crate::Ecr;
 use crate::catalog::need;
@@ -29,8 +29,9 @@ pub(super) async fn batch_get_image(
         not_brought.push(bring(ecr, caller, &repository, id).await?);
     }
     let view = ecr.control.view();
-    if need(&view, &repository).is_err() && not_brought.iter().all(Option::is_none) {
-        need(&view, &repository).map_err(of_catalog)?;
+    let is_there = need(&view, &repository).is_ok();
+    if is_there || not_brought.iter().all(Option::is_none) {
+        ecr.usable(&view, &repository)?;
     }
     let accepted = input.accepted_media_types.unwrap_or_default();
     let (mut images, mut failures) = (Vec::new(), Vec::new());

@@ -13,10 +13,9 @@ use image::{BlobError, BlobWriter, manifest};
 use longshore_types::{Digest, Uuid};
 use registry::{Catalog as _, LAYER_BYTES_MAX, RegistryError, Repository, Upload, UploadError};
 
-use super::errors::{Refusal, of_catalog, of_registry};
+use super::errors::{Refusal, of_registry};
 use super::request::repository;
 use crate::Ecr;
-use crate::catalog::need;
 
 /// How much a client is told to send at once, as ECR does.
 const PART_BYTES: i64 = 20 << 20;
@@ -41,7 +40,7 @@ pub(super) async fn batch_check_layer_availability(
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
-    need(&view, &repository).map_err(of_catalog)?;
+    ecr.usable(&view, &repository)?;
     let digests = input.layer_digests.unwrap_or_default();
     if digests.is_empty() || digests.len() > DIGESTS_MAX {
         let rule = format!("Member must have length between 1 and {DIGESTS_MAX}");
@@ -87,7 +86,7 @@ pub(super) async fn initiate_layer_upload(
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     ecr.control.read(caller, &permission)?;
     ecr.make_on_push(caller, &repository).await?;
-    need(&ecr.control.view(), &repository).map_err(of_catalog)?;
+    ecr.usable(&ecr.control.view(), &repository)?;
     let id = ecr.registry.uploads().start(repository);
     let id = id.map_err(|error| of_registry(error.into()))?;
     Ok(InitiateLayerUploadResponse { upload_id: Some(id.to_string()), part_size: Some(PART_BYTES) })
@@ -99,7 +98,7 @@ async fn take(
     repository: &Repository,
     id: Option<&String>,
 ) -> Result<(Upload, BlobWriter), ApiError> {
-    need(&ecr.control.view(), repository).map_err(of_catalog)?;
+    ecr.usable(&ecr.control.view(), repository)?;
     let text = id.map(String::as_str).unwrap_or_default();
     let unknown = || Refusal::NoUpload { repository: repository.clone(), id: text.to_owned() };
     let id: Uuid = text.parse().map_err(|_| unknown())?;
@@ -233,7 +232,7 @@ pub(super) async fn get_download_url_for_layer(
     let repository =
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
-    need(&view, &repository).map_err(of_catalog)?;
+    ecr.usable(&view, &repository)?;
     let digest: Digest = input
         .layer_digest
         .unwrap_or_default()

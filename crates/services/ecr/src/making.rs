@@ -69,6 +69,7 @@ pub(super) async fn make(
                 .map(|it| it.mutability_exclusions.clone())
                 .unwrap_or_default(),
             scan_on_push: false,
+            key: None,
             tags: tags.clone(),
             policy: template.and_then(|it| it.policy.clone()),
             lifecycle: lifecycle.map(|text| Lifecycle { text, evaluated_at: None }),

@@ -6,10 +6,10 @@ use image::Hasher;
 use longshore_types::{Digest, ImageTag};
 use registry::describe;
 
-use super::errors::{Refusal, of_catalog, of_registry};
+use super::errors::{Refusal, of_registry};
 use super::request::repository;
 use crate::Ecr;
-use crate::catalog::{manifest_id, need, tag_id};
+use crate::catalog::{manifest_id, tag_id};
 
 pub(super) async fn put_image(
     ecr: &Ecr,
@@ -46,7 +46,7 @@ pub(super) async fn put_image(
     let media_type = manifest.media_type.clone();
     {
         let view = ecr.control.view();
-        need(&view, &repository).map_err(of_catalog)?;
+        ecr.usable(&view, &repository)?;
         let id = manifest_id(&repository, digest);
         let is_there = view.ecr_manifests.get(repository.account, &id).is_some();
         let is_tagged = tag.as_ref().is_none_or(|tag| {

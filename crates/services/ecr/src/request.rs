@@ -1,15 +1,20 @@
 //! What most requests have in common: which registry, which repository, and how they are shown.
 
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller, Principal};
 use control::Permission;
 use ecr_api as api;
 use longshore_types::{AccountId, RegionName, RepositoryName};
-use model::{EcrRepository, TagMutability};
+use model::ecr::RepositoryKey;
+use model::{EcrRepository, TagMutability, View};
 use registry::Repository;
 
-use super::errors::Refusal;
+use super::create_repository::{check_key, of_key};
+use super::errors::{Refusal, of_catalog};
 use super::scanning;
 use crate::Ecr;
+use crate::catalog::need;
 
 /// The repository that a request names. One of another account is its policy's to open, which is asked; to keys
 /// that no policies speak of it is as good as none.
@@ -62,6 +67,17 @@ pub(crate) fn repository_arn(region: &RegionName, account: AccountId, name: &str
 }
 
 impl Ecr {
+    /// The repository, if there is one of the name, for what needs its key: pushes and pulls.
+    pub(super) fn usable<'a>(
+        &self,
+        view: &'a View,
+        repository: &Repository,
+    ) -> Result<&'a Arc<EcrRepository>, ApiError> {
+        let row = need(view, repository).map_err(of_catalog)?;
+        check_key(&self.control, view, row).map_err(of_key)?;
+        Ok(row)
+    }
+
     /// An action on the repositories that a request names, by name or by ARN.
     pub(super) fn on<'n>(
         &self,
@@ -95,9 +111,15 @@ impl Ecr {
             image_tag_mutability: Some(render_mutability(row.tag_mutability)),
             image_tag_mutability_exclusion_filters: render_exclusions(&row.mutability_exclusions),
             image_scanning_configuration: Some(scanning::render(row)),
-            encryption_configuration: Some(api::EncryptionConfiguration {
-                encryption_type: Some(api::EncryptionType::Aes256),
-                kms_key: None,
+            encryption_configuration: Some(match row.key {
+                None => api::EncryptionConfiguration {
+                    encryption_type: Some(api::EncryptionType::Aes256),
+                    kms_key: None,
+                },
+                Some(RepositoryKey { account, id }) => api::EncryptionConfiguration {
+                    encryption_type: Some(api::EncryptionType::Kms),
+                    kms_key: Some(self.control.kms_arn(account, &format!("key/{id}"))),
+                },
             }),
         }
     }

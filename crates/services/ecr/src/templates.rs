@@ -109,7 +109,7 @@ fn check_encryption(
     asked: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
 ) -> Result<(), ApiError> {
     let Some(asked) = asked else { return Ok(()) };
-    super::create_repository::check_encryption(
+    super::create_repository::check_disk_encryption(
         asked.encryption_type.as_ref(),
         asked.kms_key.as_ref(),
     )

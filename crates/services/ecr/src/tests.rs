@@ -147,8 +147,8 @@ async fn what_nothing_would_act_on_is_refused() {
         CreateRepositoryRequest { repository_name: text("w"), ..base.clone() },
         CreateRepositoryRequest {
             encryption_configuration: Some(EncryptionConfiguration {
-                encryption_type: Some(EncryptionType::Kms),
-                kms_key: None,
+                encryption_type: Some(EncryptionType::Aes256),
+                kms_key: text("alias/mine"),
             }),
             ..base.clone()
         },
@@ -160,6 +160,54 @@ async fn what_nothing_would_act_on_is_refused() {
         let error = world.ecr.create_repository(&world.root(), input).await.unwrap_err();
         assert_eq!(code(&error), "InvalidParameterException", "{}", error.message);
     }
+}
+
+#[tokio::test]
+async fn a_repository_with_a_key_takes_and_gives_images_while_the_key_is_enabled() {
+    let world = TestEcr::new();
+    let (root, control) = (world.root(), &world.core.control);
+    let asked = |key: Option<&str>| CreateRepositoryRequest {
+        repository_name: text("web"),
+        encryption_configuration: Some(EncryptionConfiguration {
+            encryption_type: Some(EncryptionType::Kms),
+            kms_key: key.map(str::to_owned),
+        }),
+        ..Default::default()
+    };
+    let unknown = world.ecr.create_repository(&root, asked(Some("alias/none"))).await.unwrap_err();
+    assert_eq!(code(&unknown), "KmsException");
+    assert!(unknown.message.contains("NotFoundException"), "{}", unknown.message);
+    let made = world.ecr.create_repository(&root, asked(None)).await.unwrap();
+    let shown = made.repository.unwrap().encryption_configuration.unwrap();
+    let view = control.view();
+    let key = view.kms_keys.iter().next().unwrap();
+    assert_eq!(shown.encryption_type, Some(EncryptionType::Kms));
+    assert_eq!(shown.kms_key, Some(control.key_arn(key)));
+    let text_of = manifest(&world, "web", b"layer").await;
+    put(&world, "web", Some("v1"), &text_of).await.unwrap();
+    let path = "/v2/web/manifests/v1";
+    assert_eq!(world.ask(&root, None, "GET", path).await.0, StatusCode::OK);
+    let off = model::KmsKey { state: model::kms::KeyState::Disabled, ..model::KmsKey::clone(key) };
+    let mut batch = store::Batch::on(&view);
+    batch.put(off);
+    control.store.commit(batch).await.unwrap();
+    let (status, why) = world.ask(&root, None, "GET", path).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(why.contains("is disabled"), "{why}");
+    let error = put(&world, "web", Some("v2"), &text_of).await.unwrap_err();
+    assert_eq!(code(&error), "KmsException");
+    let error = upload(&world, "web", b"other").await.unwrap_err();
+    assert_eq!(code(&error), "KmsException");
+    let got = BatchGetImageRequest {
+        repository_name: text("web"),
+        image_ids: Some(vec![id(None, Some("v1"))]),
+        ..Default::default()
+    };
+    let error = world.ecr.batch_get_image(&root, got).await.unwrap_err();
+    assert!(error.message.contains("DisabledException"), "{}", error.message);
+    // What needs no key goes on.
+    let listed = ListImagesRequest { repository_name: text("web"), ..Default::default() };
+    assert_eq!(world.ecr.list_images(&root, listed).await.unwrap().image_ids.unwrap().len(), 1);
 }
 
 #[tokio::test]

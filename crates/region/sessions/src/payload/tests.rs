@@ -251,6 +251,7 @@ fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobody
         tag_mutability: TagMutability::Mutable,
         mutability_exclusions: Vec::new(),
         scan_on_push: false,
+        key: None,
         tags: Tags::default(),
         policy: None,
         lifecycle: None,
