@@ -79,6 +79,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    DestinationFileFormat {
+    PlainText = "plain-text",
+    Parquet = "parquet",
+    }
+}
+
+aws_wire::enumeration! {
     DnsNameState {
     PendingVerification = "pendingVerification",
     Verified = "verified",
@@ -99,6 +106,20 @@ aws_wire::enumeration! {
     DomainType {
     Vpc = "vpc",
     Standard = "standard",
+    }
+}
+
+aws_wire::enumeration! {
+    FlowLogsResourceType {
+    Vpc = "VPC",
+    Subnet = "Subnet",
+    NetworkInterface = "NetworkInterface",
+    TransitGateway = "TransitGateway",
+    TransitGatewayAttachment = "TransitGatewayAttachment",
+    RegionalNatGateway = "RegionalNatGateway",
+    CoreNetwork = "CoreNetwork",
+    CoreNetworkEdge = "CoreNetworkEdge",
+    CoreNetworkAttachment = "CoreNetworkAttachment",
     }
 }
 
@@ -135,6 +156,14 @@ aws_wire::enumeration! {
     Ipv6AddressAttribute {
     Public = "public",
     Private = "private",
+    }
+}
+
+aws_wire::enumeration! {
+    LogDestinationType {
+    CloudWatchLogs = "cloud-watch-logs",
+    S3 = "s3",
+    KinesisDataFirehose = "kinesis-data-firehose",
     }
 }
 
@@ -477,10 +506,26 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    TaggableResourceType {
+    NetworkInterface = "network-interface",
+    Instance = "instance",
+    AutoScalingGroup = "auto-scaling-group",
+    }
+}
+
+aws_wire::enumeration! {
     Tenancy {
     Default = "default",
     Dedicated = "dedicated",
     Host = "host",
+    }
+}
+
+aws_wire::enumeration! {
+    TrafficType {
+    Accept = "ACCEPT",
+    Reject = "REJECT",
+    All = "ALL",
     }
 }
 

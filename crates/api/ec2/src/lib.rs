@@ -125,6 +125,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateFlowLogs",
+            input: Some(&schema::CREATE_FLOW_LOGS_REQUEST),
+            output: Some(&schema::CREATE_FLOW_LOGS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateInternetGateway",
             input: Some(&schema::CREATE_INTERNET_GATEWAY_REQUEST),
             output: Some(&schema::CREATE_INTERNET_GATEWAY_RESULT),
@@ -245,6 +254,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DeleteDhcpOptions",
             input: Some(&schema::DELETE_DHCP_OPTIONS_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteFlowLogs",
+            input: Some(&schema::DELETE_FLOW_LOGS_REQUEST),
+            output: Some(&schema::DELETE_FLOW_LOGS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -407,6 +425,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeDhcpOptions",
             input: Some(&schema::DESCRIBE_DHCP_OPTIONS_REQUEST),
             output: Some(&schema::DESCRIBE_DHCP_OPTIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeFlowLogs",
+            input: Some(&schema::DESCRIBE_FLOW_LOGS_REQUEST),
+            output: Some(&schema::DESCRIBE_FLOW_LOGS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -831,7 +858,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateDelegateMacVolumeOwnershipTask",
         "CreateEgressOnlyInternetGateway",
         "CreateFleet",
-        "CreateFlowLogs",
         "CreateFpgaImage",
         "CreateImage",
         "CreateImageUsageReport",
@@ -923,7 +949,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteCustomerGateway",
         "DeleteEgressOnlyInternetGateway",
         "DeleteFleets",
-        "DeleteFlowLogs",
         "DeleteFpgaImage",
         "DeleteImageUsageReport",
         "DeleteInstanceConnectEndpoint",
@@ -1048,7 +1073,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeFleetHistory",
         "DescribeFleetInstances",
         "DescribeFleets",
-        "DescribeFlowLogs",
         "DescribeFpgaImageAttribute",
         "DescribeFpgaImages",
         "DescribeHostReservationOfferings",
@@ -1565,6 +1589,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: CreateDhcpOptionsRequest,
     ) -> impl Future<Output = Result<CreateDhcpOptionsResult, ApiError>> + Send;
+    fn create_flow_logs(
+        &self,
+        caller: &Caller,
+        input: CreateFlowLogsRequest,
+    ) -> impl Future<Output = Result<CreateFlowLogsResult, ApiError>> + Send;
     fn create_internet_gateway(
         &self,
         caller: &Caller,
@@ -1635,6 +1664,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DeleteDhcpOptionsRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_flow_logs(
+        &self,
+        caller: &Caller,
+        input: DeleteFlowLogsRequest,
+    ) -> impl Future<Output = Result<DeleteFlowLogsResult, ApiError>> + Send;
     fn delete_internet_gateway(
         &self,
         caller: &Caller,
@@ -1725,6 +1759,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeDhcpOptionsRequest,
     ) -> impl Future<Output = Result<DescribeDhcpOptionsResult, ApiError>> + Send;
+    fn describe_flow_logs(
+        &self,
+        caller: &Caller,
+        input: DescribeFlowLogsRequest,
+    ) -> impl Future<Output = Result<DescribeFlowLogsResult, ApiError>> + Send;
     fn describe_internet_gateways(
         &self,
         caller: &Caller,
@@ -1979,6 +2018,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.create_dhcp_options(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateFlowLogs" => {
+            let input = call.input()?;
+            let output = service.create_flow_logs(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "CreateInternetGateway" => {
             let input = call.input()?;
             let output = service.create_internet_gateway(caller, input).await?;
@@ -2048,6 +2092,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             service.delete_dhcp_options(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "DeleteFlowLogs" => {
+            let input = call.input()?;
+            let output = service.delete_flow_logs(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "DeleteInternetGateway" => {
             let input = call.input()?;
@@ -2137,6 +2186,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeDhcpOptions" => {
             let input = call.input()?;
             let output = service.describe_dhcp_options(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeFlowLogs" => {
+            let input = call.input()?;
+            let output = service.describe_flow_logs(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeInternetGateways" => {
@@ -2421,6 +2475,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_flow_logs $($handler:tt)+) => {
+        async fn create_flow_logs(&self, caller: &$crate::Caller, input: $crate::CreateFlowLogsRequest)
+            -> Result<$crate::CreateFlowLogsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_internet_gateway $($handler:tt)+) => {
         async fn create_internet_gateway(&self, caller: &$crate::Caller, input: $crate::CreateInternetGatewayRequest)
             -> Result<$crate::CreateInternetGatewayResult, $crate::ApiError>
@@ -2515,6 +2576,13 @@ macro_rules! forward {
     (@ delete_dhcp_options $($handler:tt)+) => {
         async fn delete_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DeleteDhcpOptionsRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_flow_logs $($handler:tt)+) => {
+        async fn delete_flow_logs(&self, caller: &$crate::Caller, input: $crate::DeleteFlowLogsRequest)
+            -> Result<$crate::DeleteFlowLogsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2641,6 +2709,13 @@ macro_rules! forward {
     (@ describe_dhcp_options $($handler:tt)+) => {
         async fn describe_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DescribeDhcpOptionsRequest)
             -> Result<$crate::DescribeDhcpOptionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_flow_logs $($handler:tt)+) => {
+        async fn describe_flow_logs(&self, caller: &$crate::Caller, input: $crate::DescribeFlowLogsRequest)
+            -> Result<$crate::DescribeFlowLogsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

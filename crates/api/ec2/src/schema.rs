@@ -582,6 +582,45 @@ pub(super) static CREATE_DHCP_OPTIONS_RESULT: Structure = Structure::new(
     &[Member::new("DhcpOptions", Shape::Structure(&DHCP_OPTIONS)).wire("dhcpOptions")],
 );
 
+pub(super) static CREATE_FLOW_LOGS_REQUEST: Structure = Structure::new(
+    "CreateFlowLogsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)),
+        Member::new("DeliverLogsPermissionArn", Shape::Text(&shape::TEXT)),
+        Member::new("DeliverCrossAccountRole", Shape::Text(&shape::TEXT)),
+        Member::new("LogGroupName", Shape::Text(&shape::TEXT)),
+        Member::new("ResourceIds", Shape::List(&FLOW_LOG_RESOURCE_IDS))
+            .wire("ResourceId")
+            .ec2("ResourceId")
+            .required(),
+        Member::new("ResourceType", Shape::Text(&FLOW_LOGS_RESOURCE_TYPE)).required(),
+        Member::new("TrafficType", Shape::Text(&TRAFFIC_TYPE)),
+        Member::new("LogDestinationType", Shape::Text(&LOG_DESTINATION_TYPE)),
+        Member::new("LogDestination", Shape::Text(&shape::TEXT)),
+        Member::new("LogFormat", Shape::Text(&shape::TEXT)),
+        Member::new("TagSpecifications", Shape::List(&TAG_SPECIFICATION_LIST))
+            .wire("TagSpecification")
+            .ec2("TagSpecification"),
+        Member::new("MaxAggregationInterval", Shape::Number(&shape::INTEGER)),
+        Member::new("DestinationOptions", Shape::Structure(&DESTINATION_OPTIONS_REQUEST)),
+        Member::new("TagFieldSpecifications", Shape::List(&TAG_FIELD_SPECIFICATION_LIST_REQUEST))
+            .wire("TagFieldSpecification")
+            .ec2("TagFieldSpecification"),
+    ],
+);
+
+pub(super) static CREATE_FLOW_LOGS_RESULT: Structure = Structure::new(
+    "CreateFlowLogsResult",
+    &[
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+        Member::new("FlowLogIds", Shape::List(&VALUE_STRING_LIST))
+            .wire("flowLogIdSet")
+            .ec2("FlowLogIdSet"),
+        Member::new("Unsuccessful", Shape::List(&UNSUCCESSFUL_ITEM_SET)).wire("unsuccessful"),
+    ],
+);
+
 pub(super) static CREATE_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
     "CreateInternetGatewayRequest",
     &[
@@ -925,6 +964,22 @@ pub(super) static DELETE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static DELETE_FLOW_LOGS_REQUEST: Structure = Structure::new(
+    "DeleteFlowLogsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("FlowLogIds", Shape::List(&FLOW_LOG_ID_LIST))
+            .wire("FlowLogId")
+            .ec2("FlowLogId")
+            .required(),
+    ],
+);
+
+pub(super) static DELETE_FLOW_LOGS_RESULT: Structure = Structure::new(
+    "DeleteFlowLogsResult",
+    &[Member::new("Unsuccessful", Shape::List(&UNSUCCESSFUL_ITEM_SET)).wire("unsuccessful")],
+);
+
 pub(super) static DELETE_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
     "DeleteInternetGatewayRequest",
     &[
@@ -1172,6 +1227,27 @@ pub(super) static DESCRIBE_DHCP_OPTIONS_RESULT: Structure = Structure::new(
         Member::new("DhcpOptions", Shape::List(&DHCP_OPTIONS_LIST))
             .wire("dhcpOptionsSet")
             .ec2("DhcpOptionsSet"),
+    ],
+);
+
+pub(super) static DESCRIBE_FLOW_LOGS_REQUEST: Structure = Structure::new(
+    "DescribeFlowLogsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("Filter", Shape::List(&FILTER_LIST)),
+        Member::new("FlowLogIds", Shape::List(&FLOW_LOG_ID_LIST))
+            .wire("FlowLogId")
+            .ec2("FlowLogId"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static DESCRIBE_FLOW_LOGS_RESULT: Structure = Structure::new(
+    "DescribeFlowLogsResult",
+    &[
+        Member::new("FlowLogs", Shape::List(&FLOW_LOG_SET)).wire("flowLogSet").ec2("FlowLogSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
     ],
 );
 
@@ -1578,6 +1654,32 @@ pub(super) static DESCRIBE_VPN_GATEWAYS_RESULT: Structure = Structure::new(
         .ec2("VpnGatewaySet")],
 );
 
+static DESTINATION_FILE_FORMAT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["plain-text", "parquet"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static DESTINATION_OPTIONS_REQUEST: Structure = Structure::new(
+    "DestinationOptionsRequest",
+    &[
+        Member::new("FileFormat", Shape::Text(&DESTINATION_FILE_FORMAT)),
+        Member::new("HiveCompatiblePartitions", Shape::Boolean),
+        Member::new("PerHourPartition", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESTINATION_OPTIONS_RESPONSE: Structure = Structure::new(
+    "DestinationOptionsResponse",
+    &[
+        Member::new("FileFormat", Shape::Text(&DESTINATION_FILE_FORMAT)).wire("fileFormat"),
+        Member::new("HiveCompatiblePartitions", Shape::Boolean).wire("hiveCompatiblePartitions"),
+        Member::new("PerHourPartition", Shape::Boolean).wire("perHourPartition"),
+    ],
+);
+
 pub(super) static DETACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
     "DetachInternetGatewayRequest",
     &[
@@ -1762,6 +1864,76 @@ static FILTER_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+pub(super) static FLOW_LOG: Structure = Structure::new(
+    "FlowLog",
+    &[
+        Member::new("CreationTime", Shape::Timestamp(None)).wire("creationTime"),
+        Member::new("DeliverLogsErrorMessage", Shape::Text(&shape::TEXT))
+            .wire("deliverLogsErrorMessage"),
+        Member::new("DeliverLogsPermissionArn", Shape::Text(&shape::TEXT))
+            .wire("deliverLogsPermissionArn"),
+        Member::new("DeliverCrossAccountRole", Shape::Text(&shape::TEXT))
+            .wire("deliverCrossAccountRole"),
+        Member::new("DeliverLogsStatus", Shape::Text(&shape::TEXT)).wire("deliverLogsStatus"),
+        Member::new("FlowLogId", Shape::Text(&shape::TEXT)).wire("flowLogId"),
+        Member::new("FlowLogStatus", Shape::Text(&shape::TEXT)).wire("flowLogStatus"),
+        Member::new("LogGroupName", Shape::Text(&shape::TEXT)).wire("logGroupName"),
+        Member::new("ResourceId", Shape::Text(&shape::TEXT)).wire("resourceId"),
+        Member::new("TrafficType", Shape::Text(&TRAFFIC_TYPE)).wire("trafficType"),
+        Member::new("LogDestinationType", Shape::Text(&LOG_DESTINATION_TYPE))
+            .wire("logDestinationType"),
+        Member::new("LogDestination", Shape::Text(&shape::TEXT)).wire("logDestination"),
+        Member::new("LogFormat", Shape::Text(&shape::TEXT)).wire("logFormat"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("MaxAggregationInterval", Shape::Number(&shape::INTEGER))
+            .wire("maxAggregationInterval"),
+        Member::new("DestinationOptions", Shape::Structure(&DESTINATION_OPTIONS_RESPONSE))
+            .wire("destinationOptions"),
+        Member::new("TagFieldSpecifications", Shape::List(&TAG_FIELD_SPECIFICATION_LIST_RESPONSE))
+            .wire("tagFieldSpecificationSet")
+            .ec2("TagFieldSpecificationSet"),
+    ],
+);
+
+static FLOW_LOG_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static FLOW_LOG_RESOURCE_IDS: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static FLOW_LOG_SET: List = List {
+    item: Member::new("member", Shape::Structure(&FLOW_LOG)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static FLOW_LOGS_RESOURCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "VPC",
+        "Subnet",
+        "NetworkInterface",
+        "TransitGateway",
+        "TransitGatewayAttachment",
+        "RegionalNatGateway",
+        "CoreNetwork",
+        "CoreNetworkEdge",
+        "CoreNetworkAttachment",
+    ],
+    sensitive: false,
+    json_value: false,
 };
 
 static GATEWAY_TYPE: Text = Text {
@@ -2074,6 +2246,14 @@ pub(super) static LAST_ERROR: Structure = Structure::new(
         Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
     ],
 );
+
+static LOG_DESTINATION_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["cloud-watch-logs", "s3", "kinesis-data-firehose"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static MANAGED_PREFIX_LIST: Structure = Structure::new(
     "ManagedPrefixList",
@@ -3811,6 +3991,55 @@ static TAG_DESCRIPTION_LIST: List = List {
     sensitive: false,
 };
 
+static TAG_FIELD_SPECIFICATION_LIST_REQUEST: List = List {
+    item: Member::new("member", Shape::Structure(&TAG_FIELD_SPECIFICATION_REQUEST))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(3) },
+    sensitive: false,
+};
+
+static TAG_FIELD_SPECIFICATION_LIST_RESPONSE: List = List {
+    item: Member::new("member", Shape::Structure(&TAG_FIELD_SPECIFICATION_RESPONSE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(3) },
+    sensitive: false,
+};
+
+pub(super) static TAG_FIELD_SPECIFICATION_REQUEST: Structure = Structure::new(
+    "TagFieldSpecificationRequest",
+    &[
+        Member::new("ResourceType", Shape::Text(&TAGGABLE_RESOURCE_TYPE)),
+        Member::new("TagKeys", Shape::List(&TAG_KEY_LIST)).wire("TagKey").ec2("TagKey"),
+    ],
+);
+
+pub(super) static TAG_FIELD_SPECIFICATION_RESPONSE: Structure = Structure::new(
+    "TagFieldSpecificationResponse",
+    &[
+        Member::new("ResourceType", Shape::Text(&TAGGABLE_RESOURCE_TYPE)).wire("resourceType"),
+        Member::new("TagKeys", Shape::List(&TAG_KEY_LIST)).wire("tagKeySet").ec2("TagKeySet"),
+    ],
+);
+
+static TAG_KEY: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static TAG_KEY_LIST: List = List {
+    item: Member::new("member", Shape::Text(&TAG_KEY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(2) },
+    sensitive: false,
+};
+
 static TAG_LIST: List = List {
     item: Member::new("member", Shape::Structure(&TAG)).wire("item").ec2("Item"),
     flattened: false,
@@ -3833,10 +4062,26 @@ static TAG_SPECIFICATION_LIST: List = List {
     sensitive: false,
 };
 
+static TAGGABLE_RESOURCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["network-interface", "instance", "auto-scaling-group"],
+    sensitive: false,
+    json_value: false,
+};
+
 static TENANCY: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["default", "dedicated", "host"],
+    sensitive: false,
+    json_value: false,
+};
+
+static TRAFFIC_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ACCEPT", "REJECT", "ALL"],
     sensitive: false,
     json_value: false,
 };

@@ -373,6 +373,36 @@ pub struct CreateDhcpOptionsResult {
 aws_wire::structure!(CreateDhcpOptionsResult, &schema::CREATE_DHCP_OPTIONS_RESULT, { 0 dhcp_options,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateFlowLogsRequest {
+    pub dry_run: Option<bool>,
+    pub client_token: Option<String>,
+    pub deliver_logs_permission_arn: Option<String>,
+    pub deliver_cross_account_role: Option<String>,
+    pub log_group_name: Option<String>,
+    pub resource_ids: Option<Vec<String>>,
+    pub resource_type: Option<FlowLogsResourceType>,
+    pub traffic_type: Option<TrafficType>,
+    pub log_destination_type: Option<LogDestinationType>,
+    pub log_destination: Option<String>,
+    pub log_format: Option<String>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub max_aggregation_interval: Option<i32>,
+    pub destination_options: Option<DestinationOptionsRequest>,
+    pub tag_field_specifications: Option<Vec<TagFieldSpecificationRequest>>,
+}
+
+aws_wire::structure!(CreateFlowLogsRequest, &schema::CREATE_FLOW_LOGS_REQUEST, { 0 dry_run, 1 client_token, 2 deliver_logs_permission_arn, 3 deliver_cross_account_role, 4 log_group_name, 5 resource_ids, 6 resource_type, 7 traffic_type, 8 log_destination_type, 9 log_destination, 10 log_format, 11 tag_specifications, 12 max_aggregation_interval, 13 destination_options, 14 tag_field_specifications,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateFlowLogsResult {
+    pub client_token: Option<String>,
+    pub flow_log_ids: Option<Vec<String>>,
+    pub unsuccessful: Option<Vec<UnsuccessfulItem>>,
+}
+
+aws_wire::structure!(CreateFlowLogsResult, &schema::CREATE_FLOW_LOGS_RESULT, { 0 client_token, 1 flow_log_ids, 2 unsuccessful,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateInternetGatewayRequest {
     pub tag_specifications: Option<Vec<TagSpecification>>,
     pub dry_run: Option<bool>,
@@ -670,6 +700,21 @@ pub struct DeleteDhcpOptionsRequest {
 aws_wire::structure!(DeleteDhcpOptionsRequest, &schema::DELETE_DHCP_OPTIONS_REQUEST, { 0 dhcp_options_id, 1 dry_run,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteFlowLogsRequest {
+    pub dry_run: Option<bool>,
+    pub flow_log_ids: Option<Vec<String>>,
+}
+
+aws_wire::structure!(DeleteFlowLogsRequest, &schema::DELETE_FLOW_LOGS_REQUEST, { 0 dry_run, 1 flow_log_ids,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteFlowLogsResult {
+    pub unsuccessful: Option<Vec<UnsuccessfulItem>>,
+}
+
+aws_wire::structure!(DeleteFlowLogsResult, &schema::DELETE_FLOW_LOGS_RESULT, { 0 unsuccessful,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteInternetGatewayRequest {
     pub dry_run: Option<bool>,
     pub internet_gateway_id: Option<String>,
@@ -896,6 +941,25 @@ pub struct DescribeDhcpOptionsResult {
 }
 
 aws_wire::structure!(DescribeDhcpOptionsResult, &schema::DESCRIBE_DHCP_OPTIONS_RESULT, { 0 next_token, 1 dhcp_options,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeFlowLogsRequest {
+    pub dry_run: Option<bool>,
+    pub filter: Option<Vec<Filter>>,
+    pub flow_log_ids: Option<Vec<String>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeFlowLogsRequest, &schema::DESCRIBE_FLOW_LOGS_REQUEST, { 0 dry_run, 1 filter, 2 flow_log_ids, 3 max_results, 4 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeFlowLogsResult {
+    pub flow_logs: Option<Vec<FlowLog>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeFlowLogsResult, &schema::DESCRIBE_FLOW_LOGS_RESULT, { 0 flow_logs, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeInternetGatewaysRequest {
@@ -1219,6 +1283,24 @@ pub struct DescribeVpnGatewaysResult {
 aws_wire::structure!(DescribeVpnGatewaysResult, &schema::DESCRIBE_VPN_GATEWAYS_RESULT, { 0 vpn_gateways,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DestinationOptionsRequest {
+    pub file_format: Option<DestinationFileFormat>,
+    pub hive_compatible_partitions: Option<bool>,
+    pub per_hour_partition: Option<bool>,
+}
+
+aws_wire::structure!(DestinationOptionsRequest, &schema::DESTINATION_OPTIONS_REQUEST, { 0 file_format, 1 hive_compatible_partitions, 2 per_hour_partition,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DestinationOptionsResponse {
+    pub file_format: Option<DestinationFileFormat>,
+    pub hive_compatible_partitions: Option<bool>,
+    pub per_hour_partition: Option<bool>,
+}
+
+aws_wire::structure!(DestinationOptionsResponse, &schema::DESTINATION_OPTIONS_RESPONSE, { 0 file_format, 1 hive_compatible_partitions, 2 per_hour_partition,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DetachInternetGatewayRequest {
     pub dry_run: Option<bool>,
     pub internet_gateway_id: Option<String>,
@@ -1328,6 +1410,29 @@ pub struct Filter {
 }
 
 aws_wire::structure!(Filter, &schema::FILTER, { 0 name, 1 values,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct FlowLog {
+    pub creation_time: Option<Timestamp>,
+    pub deliver_logs_error_message: Option<String>,
+    pub deliver_logs_permission_arn: Option<String>,
+    pub deliver_cross_account_role: Option<String>,
+    pub deliver_logs_status: Option<String>,
+    pub flow_log_id: Option<String>,
+    pub flow_log_status: Option<String>,
+    pub log_group_name: Option<String>,
+    pub resource_id: Option<String>,
+    pub traffic_type: Option<TrafficType>,
+    pub log_destination_type: Option<LogDestinationType>,
+    pub log_destination: Option<String>,
+    pub log_format: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub max_aggregation_interval: Option<i32>,
+    pub destination_options: Option<DestinationOptionsResponse>,
+    pub tag_field_specifications: Option<Vec<TagFieldSpecificationResponse>>,
+}
+
+aws_wire::structure!(FlowLog, &schema::FLOW_LOG, { 0 creation_time, 1 deliver_logs_error_message, 2 deliver_logs_permission_arn, 3 deliver_cross_account_role, 4 deliver_logs_status, 5 flow_log_id, 6 flow_log_status, 7 log_group_name, 8 resource_id, 9 traffic_type, 10 log_destination_type, 11 log_destination, 12 log_format, 13 tags, 14 max_aggregation_interval, 15 destination_options, 16 tag_field_specifications,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct GetManagedPrefixListAssociationsRequest {
@@ -2346,6 +2451,22 @@ pub struct TagDescription {
 }
 
 aws_wire::structure!(TagDescription, &schema::TAG_DESCRIPTION, { 0 key, 1 resource_id, 2 resource_type, 3 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagFieldSpecificationRequest {
+    pub resource_type: Option<TaggableResourceType>,
+    pub tag_keys: Option<Vec<String>>,
+}
+
+aws_wire::structure!(TagFieldSpecificationRequest, &schema::TAG_FIELD_SPECIFICATION_REQUEST, { 0 resource_type, 1 tag_keys,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagFieldSpecificationResponse {
+    pub resource_type: Option<TaggableResourceType>,
+    pub tag_keys: Option<Vec<String>>,
+}
+
+aws_wire::structure!(TagFieldSpecificationResponse, &schema::TAG_FIELD_SPECIFICATION_RESPONSE, { 0 resource_type, 1 tag_keys,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct TagSpecification {

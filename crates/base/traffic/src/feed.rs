@@ -155,6 +155,9 @@ pub struct Interface {
     /// A load balancer's or a VPC endpoint's and no task's: the host that it is on makes it by itself.
     #[serde(default)]
     pub is_balancers: bool,
+    /// Whether its packets are counted for a flow log.
+    #[serde(default)]
+    pub is_logged: bool,
 }
 
 /// On which host an interface is.
@@ -404,6 +407,7 @@ mod tests {
             public: None,
             place: Place::At([192, 0, 2, 1].into()),
             is_balancers: false,
+            is_logged: false,
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! As on EC2 a rule only ever allows, an interface's groups add up, and the answer to what was allowed
 //! is allowed. A host compiles the groups into its packet filter; [`judge`] says the same of one packet
-//! that opens a connection, for whoever asks why it passes or does not. [`feed`] is what hosts know of VPCs.
+//! that opens a connection, for whoever asks why it passes or does not. [`feed`] is what hosts know of VPCs, and [`flows`]
+//! what they tell of packets that are logged.
 
 pub mod connect;
 pub mod feed;
+pub mod flows;
 mod groups;
 mod judge;
 mod names;

@@ -293,6 +293,7 @@ mod tests {
             public: public.map(Into::into),
             place: Place::Here,
             is_balancers: false,
+            is_logged: false,
         }
     }
 

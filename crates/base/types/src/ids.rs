@@ -338,6 +338,10 @@ ec2_id!(
     PrefixListId, "pl"
 );
 ec2_id!(
+    /// A flow log.
+    FlowLogId, "fl"
+);
+ec2_id!(
     /// A VPC endpoint.
     VpcEndpointId, "vpce"
 );

@@ -25,7 +25,7 @@ pub use cidr::{Cidr, NotACidr};
 pub use env::{Clock, IdSource, OsIds, SeededEnv, SystemClock};
 pub use ids::{
     AccountId, AclAssociationId, AddressAssociationId, AllocationId, ClusterName, ContainerName,
-    DhcpOptionsId, EniId, Family, IdError, InstanceId, InternetGatewayId, NatGatewayId,
+    DhcpOptionsId, EniId, Family, FlowLogId, IdError, InstanceId, InternetGatewayId, NatGatewayId,
     NetworkAclId, PrefixListId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid,
     VpcCidrAssociationId, VpcEndpointId, VpcId,

@@ -264,6 +264,7 @@ rows! {
     DhcpOptions(crate::network::DhcpOptions), dhcp_options, "dhcp-options";
     PrefixList(crate::network::PrefixList), prefix_lists, "prefix-list";
     VpcEndpoint(crate::network::VpcEndpoint), vpc_endpoints, "vpc-endpoint";
+    FlowLog(crate::network::FlowLog), flow_logs, "flow-log";
 }
 
 impl Row {

@@ -115,6 +115,8 @@ pub enum Index {
     MapConnect(AccountId, Arc<str>),
     /// Services of Cloud Map that Service Connect made for a service.
     MapConnectsOf(AccountId, ServiceId),
+    /// Flow logs of a VPC, a subnet or an interface, by its id.
+    FlowLogs(AccountId, Arc<str>),
     /// Targets that drain, whosever they are.
     ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.

@@ -85,6 +85,7 @@ pub fn interface(view: &View, row: &Interface, vpc: &VpcId, place: Place) -> fee
         public: view.public_address_of(row),
         place,
         is_balancers: row.is_at_home(),
+        is_logged: row.is_apart && view.flow_logs_on(row).next().is_some(),
     }
 }
 

@@ -165,6 +165,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::DhcpOptions,
     Kind::PrefixList,
     Kind::VpcEndpoint,
+    Kind::FlowLog,
 ];
 
 #[test]

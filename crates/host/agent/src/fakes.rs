@@ -26,8 +26,8 @@ use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::{Binding, TaskEvent};
 use crate::logdriver::{LogEvent, LogService, LogServiceError, LogTarget};
 use crate::ports::{
-    Attached, Counters, Images, LocalImage, NetError, Networks, Output, OutputItem, Piece, Runtime,
-    Signal, StdStream,
+    Attached, CountedFlows, Counters, Images, LocalImage, NetError, Networks, Output, OutputItem,
+    Piece, Runtime, Signal, StdStream,
 };
 use crate::spec::{EniSpec, PortSpec, RegistryAuth};
 use acs::RoleCredentials;
@@ -633,6 +633,10 @@ impl Networks for FakeNetworks {
 
     fn counters(&self, _endpoint: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
         Box::pin(async { Ok(Counters::default()) })
+    }
+
+    fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>> {
+        Box::pin(async { Ok(CountedFlows::default()) })
     }
 }
 

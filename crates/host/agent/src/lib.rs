@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod engine;
 #[cfg(test)]
 mod fakes;
+mod flows;
 mod housekeeping;
 pub mod introspection;
 mod lease;
@@ -132,6 +133,7 @@ impl Agent {
             // Also while there is no region.
             never = storage::watch(&self.engine) => match never {},
             never = memory::watch() => match never {},
+            never = flows::watch(Arc::clone(&self.parts.networks), self.api.clone()) => match never {},
             () = self.answer_containers() => Ok(()),
             () = self.lead_to_region() => Ok(()),
             never = self.answer_operators() => match never {},

@@ -158,3 +158,11 @@ pub(crate) const MEMORY_LOOK_MS_MOST: u64 = 600_000;
 pub(crate) const MEMORY_GROWTH_BYTES: u64 = 8 << 20;
 /// What makes looking worth it.
 pub(crate) const MEMORY_WORTH_BYTES: u64 = 1 << 20;
+/// How often flows are told that the kernel counted.
+pub(crate) const FLOWS_PERIOD_MS: u64 = 20_000;
+/// After so many periods without any it is said that there were none.
+pub(crate) const FLOWS_QUIET_PERIODS: u32 = 3;
+/// Flows of one report.
+pub(crate) const FLOWS_PER_REPORT_MAX: usize = 2_000;
+/// Reports that wait for a region that is away; then the oldest are lost.
+pub(crate) const FLOW_REPORTS_WAITING_MAX: usize = 16;

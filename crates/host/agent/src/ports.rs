@@ -13,6 +13,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::Timestamp;
+pub use network::CountedFlows;
 use network::{AddrError, NameError, NetworkError, News};
 pub use sandbox::Position;
 use sandbox::{
@@ -210,6 +211,8 @@ pub trait Networks: Send + Sync + Debug {
     /// Removes every endpoint but these.
     fn reconcile(&self, endpoints: Vec<String>) -> BoxFuture<'_, Result<(), NetError>>;
     fn counters(&self, endpoint: &str) -> BoxFuture<'_, Result<Counters, NetError>>;
+    /// What has come of flows since the last time, of all interfaces that are logged.
+    fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>>;
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ mod tests {
             public: Some([198, 18, 3, 4].into()),
             place: Place::Here,
             is_balancers: false,
+            is_logged: false,
         };
         ([Item::Vpc(vpc), Item::Interface(interface)].into_iter().collect(), id)
     }

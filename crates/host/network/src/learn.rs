@@ -122,6 +122,10 @@ impl Worker {
         self.follow_peers(&mut turn.batch);
         self.follow(&mut turn.batch)?;
         self.follow_balancers(turn);
+        if let Err(error) = self.follow_logged() {
+            // With whatever is told or asked next it is tried again.
+            warn!(error = %longshore_types::Chain(&error), "flows are not counted");
+        }
         self.follow_routers(turn)
     }
 

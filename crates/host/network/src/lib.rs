@@ -19,6 +19,7 @@ pub mod connect;
 mod dns;
 mod endpoint;
 mod error;
+mod flows;
 mod forgetter;
 mod interface_names;
 mod learn;
@@ -64,6 +65,7 @@ pub use crate::addr::{AddrError, MacAddr};
 pub use crate::balancers::balancer_namespace;
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
+pub use crate::flows::CountedFlows;
 pub use crate::learn::News;
 pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::netlink::NetlinkError;
@@ -72,6 +74,7 @@ pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::{ControlGroup, LocalService};
 
 use crate::connect::ConnectNames;
+use crate::flows::FlowCounts;
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
@@ -358,6 +361,21 @@ impl Network {
         tokio::task::spawn_blocking(learn).await.map_err(|_| NetworkError::Closed)?
     }
 
+    /// What has come of flows since the last time, of all interfaces that are logged.
+    pub async fn flows(&self) -> Result<CountedFlows, NetworkError> {
+        let parts = self.ask(|reply| Command::Flows { reply }).await?;
+        let mut all = CountedFlows::default();
+        for part in parts {
+            // A router that ended meanwhile has none.
+            let Ok(part) = part.await else { continue };
+            let CountedFlows { flows, logged, is_full } = part?;
+            all.flows.extend(flows);
+            all.logged.extend(logged);
+            all.is_full |= is_full;
+        }
+        Ok(all)
+    }
+
     /// What an endpoint's interface has carried.
     pub async fn counters(&self, id: &EndpointId) -> Result<Counters, NetworkError> {
         self.ask(|reply| Command::Counters { id: id.clone(), reply }).await
@@ -439,6 +457,7 @@ fn open_worker(
         groups,
         is_behind: false,
         feed: Feed::default(),
+        flows: FlowCounts::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),
         lacks_balancers: false,
         peers: BTreeSet::new(),

@@ -51,3 +51,7 @@ pub(crate) const DNS_MESSAGE_MAX: usize = 65_535;
 pub const PROXY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether the proxy is there.
 pub const PROXY_LOOK: Duration = Duration::from_millis(5);
+/// Flows that are counted at once in a VPC's network on a host; those beyond are not, which is said.
+pub const FLOWS_COUNTED_MAX: usize = 16_384;
+/// How long a flow is known of which no packet comes.
+pub const FLOW_IDLE_MS: u64 = 180_000;

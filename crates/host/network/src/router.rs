@@ -25,6 +25,7 @@ use traffic::feed::{Change, Feed, PUBLIC_POOL, Place, Vpc};
 
 use crate::endpoint::{Attached, EniSpec, Role};
 use crate::error::NetworkError;
+use crate::flows::FlowCounts;
 use crate::forgetter::Forgetter;
 use crate::interface_names::InterfaceNames;
 use crate::learn::News;
@@ -390,6 +391,7 @@ impl Opening {
             groups: records.groups()?,
             is_behind: false,
             feed: Feed::default(),
+            flows: FlowCounts::default(),
             overlay: overlay.behind(outside, namespace),
             lacks_balancers: false,
             peers: BTreeSet::new(),

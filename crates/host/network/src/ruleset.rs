@@ -370,7 +370,7 @@ impl Table {
 
     fn add_filters(&self, batch: &mut Batch) {
         let links = self.links();
-        batch.add_base_chain(EGRESS_CHAIN, filter(HookNumber::Forward, -1));
+        batch.add_base_chain(EGRESS_CHAIN, filter(HookNumber::Forward, -2));
         batch.add_base_chain("ingress", filter(HookNumber::Forward, 0));
         let not_from_us = Rule::new().incoming(&links, false).then(Verdict::Accept);
         let not_to_us = Rule::new().outgoing(&links, false).then(Verdict::Accept);

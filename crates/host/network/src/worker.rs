@@ -21,6 +21,7 @@ use traffic::feed::Feed;
 use crate::dns;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
 use crate::error::NetworkError;
+use crate::flows::{CountedFlows, FlowCounts};
 use crate::forgetter::Forgetter;
 use crate::learn::News;
 use crate::limits;
@@ -41,14 +42,47 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 /// What can be asked of the worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    AttachEni { id: EndpointId, spec: EniSpec, reply: Reply<Attached> },
-    AttachBridge { id: EndpointId, reply: Reply<Attached> },
-    Publish { id: EndpointId, requests: Vec<PortMapping>, reply: Reply<Vec<Binding>> },
-    Detach { id: EndpointId, reply: Reply<()> },
-    Reconcile { keep: BTreeSet<EndpointId>, reply: Reply<()> },
-    Learn { news: Box<News>, reply: Reply<()> },
-    Counters { id: EndpointId, reply: Reply<Counters> },
-    Uninstall { reply: Reply<()> },
+    AttachEni {
+        id: EndpointId,
+        spec: EniSpec,
+        reply: Reply<Attached>,
+    },
+    AttachBridge {
+        id: EndpointId,
+        reply: Reply<Attached>,
+    },
+    Publish {
+        id: EndpointId,
+        requests: Vec<PortMapping>,
+        reply: Reply<Vec<Binding>>,
+    },
+    Detach {
+        id: EndpointId,
+        reply: Reply<()>,
+    },
+    Reconcile {
+        keep: BTreeSet<EndpointId>,
+        reply: Reply<()>,
+    },
+    Learn {
+        news: Box<News>,
+        reply: Reply<()>,
+    },
+    Counters {
+        id: EndpointId,
+        reply: Reply<Counters>,
+    },
+    /// Of each router, as it answers.
+    Flows {
+        reply: Reply<Vec<oneshot::Receiver<Result<CountedFlows, NetworkError>>>>,
+    },
+    /// Of a router.
+    OwnFlows {
+        reply: Reply<CountedFlows>,
+    },
+    Uninstall {
+        reply: Reply<()>,
+    },
 }
 
 /// An answer that waits for the turn's transaction.
@@ -75,6 +109,7 @@ pub(crate) struct Worker {
     pub(crate) is_behind: bool,
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
+    pub(crate) flows: FlowCounts,
     pub(crate) overlay: Overlay,
     /// An interface of a balancer could not be made.
     pub(crate) lacks_balancers: bool,
@@ -196,6 +231,18 @@ impl Worker {
                 Some(router) => router.pass(Command::Counters { id, reply }),
                 None => drop(reply.send(self.counters(&id))),
             },
+            Command::Flows { reply } => {
+                let parts = self.routers.values().map(|router| {
+                    let (reply, part) = oneshot::channel();
+                    router.pass(Command::OwnFlows { reply });
+                    part
+                });
+                drop(reply.send(Ok(parts.collect())));
+            }
+            Command::OwnFlows { reply } => {
+                let read = self.follow_logged().and_then(|()| self.read_flows());
+                drop(reply.send(read.map_err(NetworkError::from)));
+            }
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
         }
     }

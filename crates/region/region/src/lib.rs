@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod figures;
+mod flows;
 pub mod nodes;
 pub mod region;
 pub mod server;

@@ -29,6 +29,7 @@ use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
 
 use crate::audit::{AUDIT_DIR, AuditError, Log};
+use crate::flows::Flows;
 use crate::nodes::Nodes;
 use crate::tls::{Renewal, Tls};
 
@@ -71,6 +72,7 @@ pub struct Region {
     pub iam: Arc<Iam>,
     pub tagging: Arc<Tagging>,
     pub(crate) nodes: Nodes,
+    pub(crate) flows: Flows,
     services: Vec<Arc<dyn RegionService>>,
     /// What the generated code says of each.
     models: Vec<&'static Service>,
@@ -160,8 +162,10 @@ impl Region {
         let models = services.iter().map(|service| service.service()).collect();
         let reconcilers = OnceLock::new();
         let nodes = Nodes::new(Arc::clone(&control));
+        let flows = Flows::new(Arc::clone(&control), Arc::clone(&logs));
         Ok(Self {
             nodes,
+            flows,
             control,
             sessions,
             ecs,

@@ -165,6 +165,7 @@ fn is_of_own_vpc(key: &Key) -> bool {
             | Key::NatGateway(..)
             | Key::ElasticAddress(..)
             | Key::PrefixList(..)
+            | Key::FlowLog(..)
     )
 }
 

@@ -72,6 +72,7 @@ pub(crate) enum Kind {
     /// Of a VPC with a block of addresses.
     BlockAssociation,
     VpcEndpoint,
+    FlowLog,
 }
 
 impl Kind {
@@ -107,6 +108,7 @@ impl Kind {
                 "InvalidVpcCidrBlockAssociationID.NotFound",
                 not_there("vpc CIDR block association ID"),
             ),
+            Self::FlowLog => ("InvalidFlowLogId.NotFound", not_there("flow log ID")),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.NotFound", not_there("Vpc Endpoint Id")),
         }
     }
@@ -131,6 +133,7 @@ impl Kind {
             Self::BlockAssociation => {
                 ("InvalidVpcCidrBlockAssociationID.Malformed", "vpc-cidr-assoc-...")
             }
+            Self::FlowLog => ("InvalidFlowLogId.Malformed", "fl-..."),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.Malformed", "vpce-..."),
             Self::AvailabilityZone | Self::Region => ("InvalidParameterValue", "a name"),
         }

@@ -39,6 +39,7 @@ macro_rules! tagged {
 tagged! {
     api::Address => tags,
     api::DhcpOptions => tags,
+    api::FlowLog => tags,
     api::InternetGateway => tags,
     api::ManagedPrefixList => tags,
     api::NatGateway => tags,

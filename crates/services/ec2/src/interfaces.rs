@@ -21,6 +21,7 @@ use crate::addresses::own_interface;
 use crate::change::{Change, Make, Once, arn, on};
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, one, select, shown};
+use crate::flow_logs;
 use crate::groups::group_by_id;
 use crate::limits::{INTERFACES_MAX, SHARED_INTERFACES_MAX};
 use crate::refusal::NetworkRefusal;
@@ -116,6 +117,7 @@ pub(crate) fn begin(
 
 /// Takes an interface away, with its tags.
 pub(crate) fn delete(it: &mut Change<'_>, row: &Interface) {
+    flow_logs::delete_with(it, row.eni.as_str());
     it.batch.delete(key(row));
     let resource: Arc<str> = row.eni.as_str().into();
     if it.network.view().tags_on(it.account, &resource).is_some() {

@@ -10,6 +10,7 @@ mod endpoints;
 mod errors;
 mod explain;
 mod filter;
+mod flow_logs;
 mod groups;
 mod interfaces;
 mod internet_gateways;

@@ -26,6 +26,9 @@ pub(crate) const ADDRESSES_MAX: usize = 500;
 pub(crate) const ACLS_PER_VPC_MAX: usize = 200;
 /// Entries of a network ACL in one direction, to which Amazon's 20 can be raised.
 pub(crate) const ACL_ENTRIES_PER_DIRECTION_MAX: usize = 40;
+/// Flow logs of an account, and what one request names.
+pub(crate) const FLOW_LOGS_MAX: usize = 500;
+pub(crate) const FLOW_LOG_RESOURCES_MAX: usize = 25;
 /// VPC endpoints of a VPC, of both types.
 pub(crate) const ENDPOINTS_PER_VPC_MAX: usize = 100;
 pub(crate) const DHCP_OPTIONS_MAX: usize = 100;

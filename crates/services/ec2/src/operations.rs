@@ -1,7 +1,7 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, endpoints, groups, interfaces, internet_gateways,
+    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, interfaces, internet_gateways,
     nat_gateways, prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
@@ -18,6 +18,7 @@ ec2_api::forward! {
         create_default_subnet => subnets::create_default_subnet;
         create_default_vpc => vpcs::create_default_vpc;
         create_dhcp_options => dhcp::create_dhcp_options;
+        create_flow_logs => flow_logs::create_flow_logs;
         create_internet_gateway => internet_gateways::create_internet_gateway;
         create_managed_prefix_list => prefix_lists::create_managed_prefix_list;
         create_nat_gateway => nat_gateways::create_nat_gateway;
@@ -32,6 +33,7 @@ ec2_api::forward! {
         create_vpc => vpcs::create_vpc;
         create_vpc_endpoint => endpoints::create_vpc_endpoint;
         delete_dhcp_options => dhcp::delete_dhcp_options;
+        delete_flow_logs => flow_logs::delete_flow_logs;
         delete_internet_gateway => internet_gateways::delete_internet_gateway;
         delete_managed_prefix_list => prefix_lists::delete_managed_prefix_list;
         delete_nat_gateway => nat_gateways::delete_nat_gateway;
@@ -50,6 +52,7 @@ ec2_api::forward! {
         describe_addresses_attribute => addresses::describe_addresses_attribute;
         describe_availability_zones => zones::describe_availability_zones;
         describe_dhcp_options => dhcp::describe_dhcp_options;
+        describe_flow_logs => flow_logs::describe_flow_logs;
         describe_internet_gateways => internet_gateways::describe_internet_gateways;
         describe_managed_prefix_lists => prefix_lists::describe_managed_prefix_lists;
         describe_nat_gateways => nat_gateways::describe_nat_gateways;

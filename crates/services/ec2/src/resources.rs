@@ -24,10 +24,12 @@ pub(crate) enum Resource {
     NetworkInterface,
     PrefixList,
     VpcEndpoint,
+    FlowLog,
 }
 
 impl Resource {
-    const ALL: [(Self, &str, &str); 13] = [
+    const ALL: [(Self, &str, &str); 14] = [
+        (Self::FlowLog, "fl", "vpc-flow-log"),
         (Self::VpcEndpoint, "vpce", "vpc-endpoint"),
         (Self::PrefixList, "pl", "prefix-list"),
         (Self::RouteTable, "rtb", "route-table"),
@@ -65,6 +67,7 @@ impl Resource {
             Self::NetworkInterface => "network-interface",
             Self::PrefixList => "prefix-list",
             Self::VpcEndpoint => "vpc-endpoint",
+            Self::FlowLog => "vpc-flow-log",
         }
     }
 
@@ -101,6 +104,9 @@ impl Resource {
             }
             Self::PrefixList => {
                 (is(id, |id| view.prefix_lists.get(account, id).is_some()), Kind::PrefixList)
+            }
+            Self::FlowLog => {
+                (is(id, |id| view.flow_logs.get(account, id).is_some()), Kind::FlowLog)
             }
             Self::VpcEndpoint => {
                 (is(id, |id| view.vpc_endpoints.get(account, id).is_some()), Kind::VpcEndpoint)

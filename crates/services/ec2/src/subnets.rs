@@ -12,6 +12,7 @@ use crate::Ec2;
 use crate::change::{Change, Make, arn, on};
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, one, select, shown};
+use crate::flow_logs;
 use crate::limits::SUBNETS_PER_VPC_MAX;
 use crate::refusal::NetworkRefusal;
 use crate::tags;
@@ -303,6 +304,7 @@ pub(crate) async fn delete_subnet(
         }
         it.batch.rely(interfaces);
         it.check_unused("subnet", subnet.id.as_str(), &[])?;
+        flow_logs::delete_with(it, subnet.id.as_str());
         it.delete(Key::Subnet(it.account, subnet.id.clone()));
         Ok(())
     });

@@ -21,6 +21,7 @@ use crate::change::{Change, Make, id_of, on};
 use crate::endpoints;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, one, select, shown};
+use crate::flow_logs;
 use crate::groups::all_egress;
 use crate::limits::{DELETED_ROWS_MAX, VPC_BLOCKS_MAX, VPCS_MAX};
 use crate::refusal::NetworkRefusal;
@@ -449,6 +450,7 @@ fn delete_step(it: &mut Change<'_>, input: &api::DeleteVpcRequest) -> Result<boo
     for key in goes_too {
         it.delete(key);
     }
+    flow_logs::delete_with(it, vpc.id.as_str());
     it.delete(Key::Vpc(it.account, vpc.id.clone()));
     Ok(true)
 }

@@ -534,6 +534,7 @@ impl Reconciler for WaitingTasks {
             | Key::DhcpOptions(..)
             | Key::PrefixList(..)
             | Key::VpcEndpoint(..)
+            | Key::FlowLog(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

@@ -3,7 +3,7 @@
 //! Everything is read from the view that is decided on: what was written is in force with the next request.
 
 pub mod access_keys;
-mod assume;
+pub mod assume;
 pub mod linked;
 pub mod managed;
 pub mod managed_instances;

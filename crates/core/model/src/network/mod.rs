@@ -10,6 +10,7 @@ mod acl;
 mod address;
 mod default;
 mod endpoint;
+mod flow_log;
 mod lens;
 mod prefix_list;
 mod routes;
@@ -27,6 +28,9 @@ pub use default::DefaultNetwork;
 pub use endpoint::{
     EndpointKind, EndpointName, EndpointPolicy, EndpointService, EndpointZone, GATEWAY_SERVICES,
     InterfaceEndpoint, VpcEndpoint,
+};
+pub use flow_log::{
+    DEFAULT_FLOW_FORMAT, FlowLog, FlowLogOf, LoggedTraffic, UnknownField, flow_fields, flow_version,
 };
 pub use lens::Network;
 pub use prefix_list::{AddressFamily, PrefixEntry, PrefixList};

@@ -42,6 +42,7 @@ const STEPS: &[Step] = &[
     Step { version: 15, run: take_prefix_lists },
     Step { version: 16, run: take_activations },
     Step { version: 17, run: take_vpc_endpoints },
+    Step { version: 18, run: take_flow_logs },
 ];
 
 /// The version that this release writes.
@@ -140,6 +141,12 @@ fn take_activations(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of VPC endpoints come to be, and interfaces that are theirs: a release that does not know them must not write
 /// here, nor answer by an endpoint whose policy it does not read.
 fn take_vpc_endpoints(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of flow logs come to be: a release that does not know them must not write here, nor leave unwritten what they
+/// promise.
+fn take_flow_logs(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

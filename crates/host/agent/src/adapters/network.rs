@@ -7,7 +7,7 @@ use tracing::warn;
 use traffic::connect::ConnectReport;
 
 use crate::engine::state::Binding;
-use crate::ports::{Attached, Counters, NetError, Networks};
+use crate::ports::{Attached, CountedFlows, Counters, NetError, Networks};
 use crate::spec::{EniSpec, PortSpec};
 
 /// The network of this host.
@@ -101,6 +101,10 @@ impl Networks for HostNetworks {
             let keep: Vec<EndpointId> = keep.collect();
             Ok(self.0.reconcile(&keep).await?)
         })
+    }
+
+    fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>> {
+        Box::pin(async move { Ok(self.0.flows().await?) })
     }
 
     fn counters(&self, name: &str) -> BoxFuture<'_, Result<Counters, NetError>> {

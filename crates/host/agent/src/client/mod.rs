@@ -122,6 +122,8 @@ pub(crate) struct Service {
 
 pub(crate) const ECS: Service =
     Service { signing_name: "ecs", target: "AmazonEC2ContainerServiceV20141113" };
+/// What is of no service of Amazon's.
+pub(crate) const OWN: Service = Service { signing_name: "longshore", target: "Longshore" };
 pub(crate) const LOGS: Service = Service { signing_name: "logs", target: "Logs_20140328" };
 pub(crate) const SECRETS: Service =
     Service { signing_name: "secretsmanager", target: "secretsmanager" };

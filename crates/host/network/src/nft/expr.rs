@@ -91,6 +91,24 @@ pub(crate) enum Expr {
     /// Answers that the way is closed, so that the sender need not wait.
     Reject,
     Counter,
+    /// Into the word of a longer value with this number, counted from its first.
+    WordOfMeta {
+        key: u32,
+        word: u32,
+    },
+    WordOfPayload {
+        base: u32,
+        offset: u32,
+        length: u32,
+        word: u32,
+    },
+    WordOfNothing {
+        word: u32,
+    },
+    /// Counts the packet in a set under the value that the words make.
+    CountIn {
+        set: String,
+    },
     Verdict(Verdict),
 }
 
@@ -311,6 +329,23 @@ impl Rule {
         self.and([Expr::Counter])
     }
 
+    /// Counts the packet by both its addresses, its protocol and, where it has such, its ports.
+    pub(crate) fn counted_by_ends(self, set: &str, has_ports: bool) -> Self {
+        let address = |offset, word| Expr::WordOfPayload { base: 1, offset, length: 4, word };
+        let port = |offset, word| match has_ports {
+            true => Expr::WordOfPayload { base: 2, offset, length: 2, word },
+            false => Expr::WordOfNothing { word },
+        };
+        self.and([
+            address(12, 0),
+            address(16, 1),
+            Expr::WordOfMeta { key: 16, word: 2 },
+            port(0, 3),
+            port(2, 4),
+            Expr::CountIn { set: set.to_owned() },
+        ])
+    }
+
     pub(crate) fn then(self, verdict: Verdict) -> Self {
         self.and([Expr::Verdict(verdict)])
     }
@@ -324,8 +359,10 @@ impl Expr {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Meta { .. } => "meta",
-            Self::Payload { .. } | Self::PayloadSecond { .. } => "payload",
+            Self::Meta { .. } | Self::WordOfMeta { .. } => "meta",
+            Self::Payload { .. } | Self::PayloadSecond { .. } | Self::WordOfPayload { .. } => {
+                "payload"
+            }
             Self::Ct { .. } => "ct",
             Self::FibReverseInterface | Self::FibDestinationType => "fib",
             Self::SocketGroup { .. } => "socket",
@@ -333,7 +370,11 @@ impl Expr {
             Self::Range { .. } => "range",
             Self::Mask { .. } => "bitwise",
             Self::InSet { .. } | Self::VerdictMap { .. } | Self::DataMap { .. } => "lookup",
-            Self::LoadAddress(_) | Self::LoadPort(_) | Self::Verdict(_) => "immediate",
+            Self::LoadAddress(_)
+            | Self::LoadPort(_)
+            | Self::WordOfNothing { .. }
+            | Self::Verdict(_) => "immediate",
+            Self::CountIn { .. } => "dynset",
             Self::DnatToRegisters | Self::DnatToRegister | Self::SnatToRegister => "nat",
             Self::Masquerade => "masq",
             Self::Reject => "reject",
@@ -387,6 +428,21 @@ impl Expr {
             Self::DataMap { map } => lookup(m, map, FIRST),
             Self::LoadAddress(address) => immediate(m, FIRST, &address.octets()),
             Self::LoadPort(port) => immediate(m, FIRST_SECOND_WORD, &port.to_be_bytes()),
+            Self::WordOfMeta { key, word } => {
+                m.net_u32(1, word_register(*word).0);
+                m.net_u32(2, *key);
+            }
+            Self::WordOfPayload { base, offset, length, word } => {
+                payload(m, word_register(*word), [*base, *offset, *length]);
+            }
+            Self::WordOfNothing { word } => immediate(m, word_register(*word), &[0; 4]),
+            Self::CountIn { set } => {
+                const UPDATE: u32 = 1;
+                m.text(1, set);
+                m.net_u32(3, UPDATE);
+                m.net_u32(4, word_register(0).0);
+                m.nested(7, |m| Self::Counter.encode(m));
+            }
             Self::DnatToRegisters => {
                 nat(m, 1);
                 m.net_u32(5, FIRST_SECOND_WORD.0);
@@ -404,6 +460,11 @@ impl Expr {
             }
         }
     }
+}
+
+/// The registers of words lie side by side, over those of 16 bytes.
+fn word_register(word: u32) -> Register {
+    Register(8 + word)
 }
 
 fn payload(m: &mut Requests, to: Register, [base, offset, length]: [u32; 3]) {

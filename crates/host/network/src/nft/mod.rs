@@ -10,7 +10,9 @@ pub(crate) mod expr;
 
 use std::fmt;
 
-use crate::netlink::{CREATE, NetlinkError, REQUEST, Requests, Socket};
+use traffic::flows::Count;
+
+use crate::netlink::{CREATE, DUMP, NetlinkError, REQUEST, Requests, Socket, attributes};
 
 use expr::Expr;
 
@@ -248,6 +250,27 @@ impl Batch {
         });
     }
 
+    /// A set into which rules put what they count ([`expr::Rule::counted_by_ends`]): up to so many, each until it is idle
+    /// for so long.
+    pub(crate) fn add_counting_set(&mut self, name: &str, most: usize, idle_ms: u64) {
+        const TIMEOUT: u32 = 0x10;
+        const FILLED_BY_RULES: u32 = 0x20;
+        const KEY_LEN: u32 = 20;
+        self.set_id += 1;
+        let id = self.set_id;
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        self.message(format!("add set {name}"), NEW_SET, CREATE, |m| {
+            m.text(2, name);
+            m.net_u32(3, TIMEOUT | FILLED_BY_RULES);
+            // Two addresses, a protocol and two ports, as `nft` prints them.
+            m.net_u32(4, 7 << 24 | 7 << 18 | 12 << 12 | 13 << 6 | 13);
+            m.net_u32(5, KEY_LEN);
+            m.nested(9, |m| m.net_u32(1, most));
+            m.net_u32(10, id);
+            m.attribute(11, &idle_ms.to_be_bytes());
+        });
+    }
+
     pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
         self.elements(format!("add elements to {set}"), NEW_ELEMENTS, CREATE, set, elements);
     }
@@ -273,6 +296,40 @@ impl Batch {
             fill(m);
         });
     }
+}
+
+/// Shows the key and the count of each element of a counting set.
+pub(crate) fn read_counts(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+    mut see: impl FnMut(&[u8], Count),
+) -> Result<(), NetlinkError> {
+    const GET_ELEMENTS: u16 = SUBSYSTEM << 8 | 13;
+    let mut list = Requests::default();
+    list.message(format!("read set {set}"), GET_ELEMENTS, REQUEST | DUMP, |m| {
+        m.raw(&[FAMILY_INET, 0, 0, 0]);
+        m.text(1, table);
+        m.text(2, set);
+    });
+    let part = |of: &[u8], wanted: u16| -> Option<Vec<u8>> {
+        attributes(of).find(|(kind, _)| *kind == wanted).map(|(_, value)| value.to_vec())
+    };
+    socket.dump(&list, |payload| {
+        let payload = payload.get(NETFILTER_HEADER_LEN..).unwrap_or_default();
+        let Some(elements) = part(payload, 3) else { return };
+        for (_, element) in attributes(&elements) {
+            let key = part(element, 1).and_then(|key| part(&key, 1));
+            let counter = part(element, 7).and_then(|expr| part(&expr, 2));
+            let Some((key, counter)) = key.zip(counter) else { continue };
+            let number = |wanted| {
+                let value = part(&counter, wanted)?;
+                Some(u64::from_be_bytes(*value.first_chunk()?))
+            };
+            let (bytes, packets) = (number(1).unwrap_or(0), number(2).unwrap_or(0));
+            see(&key, Count { packets, bytes });
+        }
+    })
 }
 
 fn encode_element(m: &mut Requests, element: &Element) {

@@ -123,11 +123,12 @@ impl Table {
         ways.extend([Rule::new().source_verdict(WAYS), shut()]);
 
         let chains = [
+            // First what its sender may send, then what its receiver may have: between the two it is counted (`flows`).
             ("acl_out", -3, out),
-            ("acl_in", -2, inward),
-            ("egress", -1, egress),
-            ("ingress", 0, ingress),
-            ("ways", 1, ways),
+            ("egress", -2, egress),
+            ("acl_in", 0, inward),
+            ("ingress", 1, ingress),
+            ("ways", 2, ways),
         ];
         for (chain, priority, rules) in chains {
             batch.add_base_chain(chain, filter(HookNumber::Forward, priority));

@@ -53,6 +53,7 @@ impl Setting {
                 public: None,
                 place: Place::Here,
                 is_balancers,
+                is_logged: false,
             })
         };
         let vpc = Item::Vpc(Vpc {

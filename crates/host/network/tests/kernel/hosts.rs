@@ -98,6 +98,7 @@ fn interface(last: u8, groups: &[&str], place: Place) -> Item {
         public: None,
         place,
         is_balancers: false,
+        is_logged: false,
     })
 }
 

@@ -122,6 +122,7 @@ impl Told {
             public: public.map(Into::into),
             place: Place::Here,
             is_balancers: false,
+            is_logged: false,
         }));
         self
     }
@@ -540,5 +541,58 @@ fn an_interface_of_a_vpc_that_nobody_told_of_is_in_no_other_one() {
         let refused = network.attach_eni(&other, spec(TWO, (1, 4), &[OPEN]));
         let refused = world.runtime.block_on(refused).unwrap_err();
         assert!(refused.to_string().contains("overlap"), "{refused}");
+    });
+}
+
+#[test]
+fn packets_of_logged_interfaces_are_counted_by_what_became_of_them() {
+    const SHUT: &str = "sg-00000000000000009";
+    on_a_host(|world| {
+        let network = world.open();
+        let mut told = Told::default().vpc(ONE).subnet(ONE, 1, &[]).subnet(ONE, 2, &[]);
+        told = told.interface(ONE, (1, 4), &[OPEN], None).interface(ONE, (2, 4), &[SHUT], None);
+        told = told.interface(ONE, (2, 5), &[OPEN], None);
+        let shut = SecurityGroup { ingress: vec![], id: SHUT.parse().unwrap(), ..open_group() };
+        let groups = || vec![open_group(), shut.clone()];
+        told.tell(world, &network, groups());
+        let one = attach(world, &network, ONE, (1, 4), &[OPEN]);
+        attach(world, &network, ONE, (2, 4), &[SHUT]);
+        attach(world, &network, ONE, (2, 5), &[OPEN]);
+        let read = || world.runtime.block_on(network.flows()).unwrap();
+        assert!(read().logged.is_empty());
+        for interface in told.feed.interfaces.values_mut() {
+            interface.is_logged = interface.address != Ipv4Addr::new(10, 0, 2, 5);
+        }
+        told.tell(world, &network, groups());
+        assert_eq!(read().logged.len(), 2);
+        let (closed, open) = (Ipv4Addr::new(10, 0, 2, 4), Ipv4Addr::new(10, 0, 2, 5));
+        assert!(at(&one, || knock(open, 80)).is_some() && at(&one, || knock(closed, 80)).is_none());
+        assert!(at(&one, || knock_udp(closed, 53)).is_none());
+        let flows = read().flows;
+        let counted = |to: Ipv4Addr, port: u16, is_egress: bool| {
+            let its = flows.iter().filter(|it| {
+                (it.key.destination, it.key.destination_port) == (to, port)
+                    && it.is_egress == is_egress
+            });
+            its.fold([0, 0], |[accepted, rejected], it| {
+                [accepted + it.accepted.packets, rejected + it.rejected.packets]
+            })
+        };
+        let [accepted, rejected] = counted(open, 80, true);
+        assert!(accepted >= 4 && rejected == 0, "{flows:?}");
+        assert_eq!(counted(open, 80, false), [0, 0], "its receiver is not logged");
+        for (port, protocol) in [(80, 6), (53, 17)] {
+            let [sent, kept] = counted(closed, port, true);
+            assert!(sent >= 1 && kept == 0, "its sender may send it: {flows:?}");
+            assert_eq!(counted(closed, port, false), [0, sent], "its receiver may not have it");
+            assert!(flows.iter().any(|it| it.key.protocol == protocol));
+        }
+        let back = flows.iter().find(|it| it.key.source == open).unwrap();
+        assert_eq!((back.key.source_port, back.is_egress), (80, false), "the answers");
+        assert!(back.accepted.bytes >= back.accepted.packets * 40);
+        assert!(read().flows.is_empty(), "it is told once");
+        told.feed.interfaces.values_mut().for_each(|it| it.is_logged = false);
+        told.tell(world, &network, groups());
+        assert!(read().logged.is_empty());
     });
 }

@@ -13,9 +13,6 @@ fn why(service: &str, operation: &str) -> Option<&'static str> {
              write in their execution role: allow that role logs:PutLogEvents.",
             )
         }
-        ("ec2", "CreateFlowLogs") => Some(
-            "Hosts write no records of flows. Which rule lets a packet pass or stops it is said by: longshore net explain.",
-        ),
         _ => None,
     }
 }

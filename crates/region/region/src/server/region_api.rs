@@ -16,6 +16,7 @@ use model::network::EndpointService;
 use routing::introduction::IntroductionToken;
 use routing::{EndpointId, wire};
 use serde_json::Value;
+use traffic::flows::REPORT_FLOWS;
 
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
@@ -185,6 +186,7 @@ impl RegionApi for Region {
                 });
                 return Some(Box::pin(std::future::ready(listed)));
             }
+            REPORT_FLOWS => return Some(Box::pin(self.flows.take_in(caller, body))),
             _ => return self.nodes.dispatch(caller, operation, body),
         }
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();

@@ -138,6 +138,7 @@ pub(super) fn row(
         | Key::DhcpOptions(..)
         | Key::PrefixList(..)
         | Key::VpcEndpoint(..)
+        | Key::FlowLog(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)

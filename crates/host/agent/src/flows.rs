@@ -1,0 +1,136 @@
+//! Tells the region of flows of interfaces that are logged, as the kernel counted them.
+//!
+//! What cannot be told now is told later, up to a number of reports; then the oldest are lost, as records of flows may be.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_types::{Chain, EniId};
+use tracing::{debug, warn};
+use traffic::flows::{FlowReport, REPORT_FLOWS};
+
+use crate::client::{Api, OWN};
+use crate::limits::{
+    FLOW_REPORTS_WAITING_MAX, FLOWS_PER_REPORT_MAX, FLOWS_PERIOD_MS, FLOWS_QUIET_PERIODS,
+};
+use crate::ports::{CountedFlows, Networks};
+
+/// Tells for ever.
+pub(crate) async fn watch(networks: Arc<dyn Networks>, api: Api) -> Infallible {
+    let mut begun_s = api.clock().now().seconds();
+    let mut silence = Silence::default();
+    let mut waiting: VecDeque<FlowReport> = VecDeque::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(FLOWS_PERIOD_MS)).await;
+        let read = match networks.flows().await {
+            Ok(read) => read,
+            Err(error) => {
+                warn!(error = %Chain(&error), "flows cannot be read");
+                continue;
+            }
+        };
+        let now_s = api.clock().now().seconds();
+        waiting.extend(reports(read, &mut silence, (begun_s, now_s)));
+        begun_s = now_s;
+        while FLOW_REPORTS_WAITING_MAX < waiting.len() {
+            waiting.pop_front();
+        }
+        while let Some(report) = waiting.front() {
+            let told: Result<serde_json::Value, _> = api.call(OWN, REPORT_FLOWS, report).await;
+            match told {
+                Err(error) if error.is_transient() => {
+                    debug!(error = %Chain(&error), "flows told later");
+                    break;
+                }
+                Err(error) => warn!(error = %Chain(&error), "flows refused"),
+                Ok(_) => {}
+            }
+            waiting.pop_front();
+        }
+    }
+}
+
+/// For how many periods there was nothing of an interface.
+#[derive(Debug, Default)]
+struct Silence(BTreeMap<EniId, u32>);
+
+impl Silence {
+    /// Those that were silent for long enough that it is said.
+    fn since(&mut self, logged: &BTreeSet<EniId>, heard: &BTreeSet<&EniId>) -> Vec<EniId> {
+        self.0.retain(|eni, _| logged.contains(eni));
+        let mut quiet = Vec::new();
+        for eni in logged {
+            let periods = self.0.entry(eni.clone()).or_default();
+            *periods = if heard.contains(eni) { 0 } else { *periods + 1 };
+            if *periods == FLOWS_QUIET_PERIODS {
+                *periods = 0;
+                quiet.push(eni.clone());
+            }
+        }
+        quiet
+    }
+}
+
+fn reports(
+    read: CountedFlows,
+    silence: &mut Silence,
+    (start_s, end_s): (u64, u64),
+) -> Vec<FlowReport> {
+    let CountedFlows { flows, logged, is_full } = read;
+    let heard: BTreeSet<&EniId> = flows.iter().map(|flow| &flow.eni).collect();
+    let quiet = silence.since(&logged, &heard);
+    let skipped: Vec<EniId> = if is_full { logged.into_iter().collect() } else { vec![] };
+    let of =
+        |flows: &[_]| FlowReport { start_s, end_s, flows: flows.to_vec(), ..Default::default() };
+    let mut reports: Vec<FlowReport> = flows.chunks(FLOWS_PER_REPORT_MAX).map(of).collect();
+    if !(quiet.is_empty() && skipped.is_empty()) {
+        match reports.last_mut() {
+            Some(last) => (last.quiet, last.skipped) = (quiet, skipped),
+            None => reports.push(FlowReport { quiet, skipped, ..of(&[]) }),
+        }
+    }
+    reports
+}
+
+#[cfg(test)]
+mod tests {
+    use traffic::flows::{Count, Flow, FlowKey};
+
+    use super::*;
+
+    fn flow(eni: &str) -> Flow {
+        let key = FlowKey {
+            source: [10, 0, 0, 4].into(),
+            destination: [10, 0, 0, 5].into(),
+            protocol: 6,
+            source_port: 1,
+            destination_port: 2,
+        };
+        let accepted = Count { packets: 1, bytes: 60 };
+        let eni = eni.parse().unwrap();
+        Flow { eni, key, is_egress: true, accepted, rejected: Count::default() }
+    }
+
+    #[test]
+    fn many_flows_are_told_in_parts_and_silence_now_and_then() {
+        let (loud, still) = ("eni-00000001", "eni-00000002");
+        let logged: BTreeSet<EniId> = [loud, still].map(|id| id.parse().unwrap()).into();
+        let mut silence = Silence::default();
+        for period in 1..=2 * FLOWS_QUIET_PERIODS {
+            let flows = vec![flow(loud); FLOWS_PER_REPORT_MAX + 1];
+            let read = CountedFlows { flows, logged: logged.clone(), is_full: false };
+            let told = reports(read, &mut silence, (10, 20));
+            assert_eq!(
+                told.iter().map(|it| it.flows.len()).collect::<Vec<_>>(),
+                [FLOWS_PER_REPORT_MAX, 1]
+            );
+            let quiet = told.iter().flat_map(|it| &it.quiet).count();
+            assert_eq!(quiet == 1, period % FLOWS_QUIET_PERIODS == 0, "{period}");
+        }
+        assert!(reports(CountedFlows::default(), &mut silence, (0, 1)).is_empty());
+        let full = CountedFlows { logged, is_full: true, ..CountedFlows::default() };
+        assert_eq!(reports(full, &mut silence, (0, 1))[0].skipped.len(), 2);
+    }
+}

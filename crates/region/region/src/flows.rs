@@ -1,0 +1,405 @@
+//! Flow logs: what hosts counted is written to log groups, in the roles that were passed for it.
+//!
+//! A host tells of the interfaces that are on it, and is believed of those alone. A delivery that fails is said in the flow
+//! log's row, and what it was about is not kept: records are of a time, and the next ones come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller};
+use cloudwatch_logs::CloudWatchLogs;
+use control::Control;
+use control::iam::assume::Assumption;
+use control::iam::node_keys::{holder, is_host};
+use logs_api::{self as api, Logs as _};
+use longshore_types::{AccountId, EniId, RegionName};
+use model::network::{FlowLog, LoggedTraffic, flow_fields, flow_version};
+use model::vpc::{Interface, InterfaceUser};
+use model::{Key, View};
+use store::Batch;
+use tracing::debug;
+use traffic::flows::{Count, Flow, FlowReport};
+
+/// Flows of one report; a host tells of more in several.
+const FLOWS_MAX: usize = 5_000;
+/// Lines of one put.
+const LINES_MAX: usize = 1_000;
+const SERVICE: &str = "vpc-flow-logs.amazonaws.com";
+const SESSION_MS: u64 = 900_000;
+
+/// See the module's words.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    control: Arc<Control>,
+    logs: Arc<CloudWatchLogs>,
+}
+
+/// Lines, by the stream that they go to.
+type Streams = BTreeMap<String, Vec<api::InputLogEvent>>;
+
+/// An interface in a flow log.
+struct Logged<'v> {
+    log: Arc<FlowLog>,
+    row: &'v Interface,
+    az_id: String,
+}
+
+/// What is written of one record.
+struct Line<'a> {
+    flow: Option<&'a Flow>,
+    counted: Count,
+    action: &'static str,
+    status: &'static str,
+    times: (u64, u64),
+}
+
+impl Flows {
+    pub(crate) fn new(control: Arc<Control>, logs: Arc<CloudWatchLogs>) -> Self {
+        Self { control, logs }
+    }
+
+    /// Writes what a host tells.
+    pub(crate) async fn take_in(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+    ) -> Result<serde_json::Value, ApiError> {
+        let report: FlowReport = serde_json::from_slice(body).map_err(|error| {
+            ApiError::client("SerializationException", format!("no report of flows: {error}"))
+        })?;
+        if report.flows.len() > FLOWS_MAX {
+            let message = format!("A report has at most {FLOWS_MAX} flows.");
+            return Err(ApiError::client("InvalidParameterException", message));
+        }
+        let view = self.control.view();
+        let here = self.interfaces_on(&view, caller);
+        for (log, lines) in lines_of(&view, &self.control.config.region, &here, &report) {
+            let failure = self.deliver(&view, &log, lines).await.err();
+            if failure != log.failure {
+                self.note(&log, failure).await?;
+            }
+        }
+        Ok(serde_json::json!({}))
+    }
+
+    /// The interfaces that are on the caller's host, by id: of its tasks, and on the region's own machine of what is there.
+    fn interfaces_on<'v>(
+        &self,
+        view: &'v View,
+        caller: &Caller,
+    ) -> BTreeMap<EniId, &'v Arc<Interface>> {
+        let mut found = BTreeMap::new();
+        if !is_host(caller) {
+            return found;
+        }
+        let key = holder(&caller.access_key);
+        let own = view.instances.iter().filter(|row| row.access_key.as_deref() == Some(key));
+        for task in own.flat_map(|row| view.tasks_on_instance(row.id)) {
+            let interface = task.interface.as_ref();
+            let placed = interface.and_then(|it| Some((it.own_vpc.as_ref()?, it.address)));
+            let Some((vpc, address)) = placed else { continue };
+            if let Some(row) = view.interface_at(task.scope.account, vpc, address) {
+                found.insert(row.eni.clone(), row);
+            }
+        }
+        if self.control.access.is_own_machine(caller) {
+            let balancers = view.elb_balancers.iter().flat_map(|row| {
+                row.zones.iter().map(move |zone| (row.scope.account, &row.vpc, zone.address))
+            });
+            let endpoints = view.vpc_endpoints.iter().flat_map(|row| {
+                let zones = row.interface().into_iter().flat_map(|it| &it.zones);
+                zones.map(move |zone| (row.account, &row.vpc, zone.address))
+            });
+            for (account, vpc, address) in balancers.chain(endpoints) {
+                if let Some(row) = view.interface_at(account, vpc, address) {
+                    found.insert(row.eni.clone(), row);
+                }
+            }
+        }
+        found
+    }
+
+    /// Puts lines, by stream, in the flow log's role. The error is what the flow log shows.
+    async fn deliver(&self, view: &View, log: &FlowLog, lines: Streams) -> Result<(), String> {
+        let region = &self.control.config.region;
+        let source = format!("arn:aws:ec2:{region}:{}:vpc-flow-log/{}", log.account, log.id);
+        let asked = Assumption {
+            role: &log.role,
+            service: SERVICE,
+            source: &source,
+            source_account: log.account,
+            session_name: "vpc-flow-logs",
+            lasts_ms: SESSION_MS,
+        };
+        let acting = self.control.acting_as(view, &asked, self.control.clock.now());
+        let acting = acting.map_err(|why| format!("Access error: {}: {why}", log.role))?;
+        for (stream, events) in lines {
+            for events in events.chunks(LINES_MAX) {
+                let put = self.put(&acting, &log.group, &stream, events).await;
+                put.map_err(|error| {
+                    debug!(flow_log = %log.id, code = %error.code, "flow log not delivered");
+                    match error.code.as_ref() {
+                        "AccessDeniedException" => format!("Access error: {}", error.message),
+                        _ => format!("Unknown error: {}", error.message),
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        acting: &Caller,
+        group: &str,
+        stream: &str,
+        events: &[api::InputLogEvent],
+    ) -> Result<(), ApiError> {
+        let request = || api::PutLogEventsRequest {
+            log_group_name: Some(group.to_owned()),
+            log_stream_name: Some(stream.to_owned()),
+            log_events: Some(events.to_vec()),
+            ..Default::default()
+        };
+        match self.logs.put_log_events(acting, request()).await {
+            Err(error) if error.code == "ResourceNotFoundException" => {}
+            other => return other.map(|_| ()),
+        }
+        let made = api::CreateLogGroupRequest {
+            log_group_name: Some(group.to_owned()),
+            ..Default::default()
+        };
+        let made = self.logs.create_log_group(acting, made).await;
+        let stream_made = api::CreateLogStreamRequest {
+            log_group_name: Some(group.to_owned()),
+            log_stream_name: Some(stream.to_owned()),
+        };
+        let stream_made = self.logs.create_log_stream(acting, stream_made).await;
+        // A role that may not make a group, where it is there, makes the stream alone.
+        let is_there = |error: &ApiError| error.code == "ResourceAlreadyExistsException";
+        if let Err(error) = stream_made
+            && !is_there(&error)
+        {
+            return Err(made.err().filter(|error| !is_there(error)).unwrap_or(error));
+        }
+        self.logs.put_log_events(acting, request()).await.map(|_| ())
+    }
+
+    async fn note(&self, log: &FlowLog, failure: Option<String>) -> Result<(), ApiError> {
+        let decided = self.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            batch.rely(Key::FlowLog(log.account, log.id.clone()));
+            if let Some(row) = view.flow_logs.get(log.account, &log.id) {
+                batch.put(FlowLog { failure: failure.clone(), ..FlowLog::clone(row) });
+            }
+            Ok((batch, ()))
+        });
+        decided.await
+    }
+}
+
+/// What is to be written, by flow log and stream.
+fn lines_of(
+    view: &View,
+    region: &RegionName,
+    here: &BTreeMap<EniId, &Arc<Interface>>,
+    report: &FlowReport,
+) -> Vec<(Arc<FlowLog>, Streams)> {
+    let times = (report.start_s.min(report.end_s), report.end_s);
+    let line = |flow, counted, action, status| Line { flow, counted, action, status, times };
+    let mut all: BTreeMap<(AccountId, String), (Arc<FlowLog>, Streams)> = BTreeMap::new();
+    let mut write = |eni: &EniId, line: &Line<'_>| {
+        let Some(row) = here.get(eni) else { return };
+        for log in view.flow_logs_on(row) {
+            let is_logged = match log.traffic {
+                LoggedTraffic::All => true,
+                LoggedTraffic::Accept => line.action != "REJECT",
+                LoggedTraffic::Reject => line.action != "ACCEPT",
+            };
+            if !is_logged {
+                continue;
+            }
+            let stream = format!("{eni}-{}", log.traffic.suffix());
+            let az_id = view.subnets.get(log.account, &row.subnet);
+            let az_id = az_id.map(|subnet| subnet.zone_id.clone()).unwrap_or_default();
+            let logged = Logged { log: Arc::clone(log), row, az_id };
+            let event = api::InputLogEvent {
+                timestamp: i64::try_from(line.times.0.saturating_mul(1_000)).ok(),
+                message: Some(logged.render(region, line)),
+            };
+            let key = (log.account, log.id.to_string());
+            let (_, streams) = all.entry(key).or_insert_with(|| (Arc::clone(log), Streams::new()));
+            streams.entry(stream).or_default().push(event);
+        }
+    };
+    for flow in &report.flows {
+        for (counted, action) in [(flow.accepted, "ACCEPT"), (flow.rejected, "REJECT")] {
+            if !counted.is_empty() {
+                write(&flow.eni, &line(Some(flow), counted, action, "OK"));
+            }
+        }
+    }
+    for (enis, status) in [(&report.quiet, "NODATA"), (&report.skipped, "SKIPDATA")] {
+        for eni in enis {
+            write(eni, &line(None, Count::default(), "-", status));
+        }
+    }
+    all.into_values().collect()
+}
+
+impl Logged<'_> {
+    fn render(&self, region: &RegionName, line: &Line<'_>) -> String {
+        let fields = flow_fields(self.log.format()).unwrap_or_default();
+        let version = flow_version(&fields);
+        let values = fields.iter().map(|field| self.value(field, region, version, line));
+        values.collect::<Vec<_>>().join(" ")
+    }
+
+    fn value(&self, field: &str, region: &RegionName, version: u8, line: &Line<'_>) -> String {
+        let row = self.row;
+        let of_flow =
+            |value: &dyn Fn(&Flow) -> String| line.flow.map_or_else(|| "-".to_owned(), value);
+        match field {
+            "version" => version.to_string(),
+            "account-id" => row.owner.account.to_string(),
+            "interface-id" => row.eni.to_string(),
+            "srcaddr" => of_flow(&|flow| flow.key.source.to_string()),
+            "dstaddr" => of_flow(&|flow| flow.key.destination.to_string()),
+            "srcport" => of_flow(&|flow| flow.key.source_port.to_string()),
+            "dstport" => of_flow(&|flow| flow.key.destination_port.to_string()),
+            "protocol" => of_flow(&|flow| flow.key.protocol.to_string()),
+            "packets" => of_flow(&|_| line.counted.packets.to_string()),
+            "bytes" => of_flow(&|_| line.counted.bytes.to_string()),
+            "start" => line.times.0.to_string(),
+            "end" => line.times.1.to_string(),
+            "action" => line.action.to_owned(),
+            "log-status" => line.status.to_owned(),
+            "vpc-id" => row.vpc.to_string(),
+            "subnet-id" => row.subnet.to_string(),
+            "type" => of_flow(&|_| "IPv4".to_owned()),
+            "region" => region.to_string(),
+            "az-id" => self.az_id.clone(),
+            "flow-direction" => {
+                of_flow(&|flow| if flow.is_egress { "egress" } else { "ingress" }.to_owned())
+            }
+            ecs => self.of_task(ecs, region).unwrap_or_else(|| "-".to_owned()),
+        }
+    }
+
+    /// What is known of an interface's task; nothing of others.
+    fn of_task(&self, field: &str, region: &RegionName) -> Option<String> {
+        let InterfaceUser::Task { cluster, task, .. } = &self.row.user else { return None };
+        let account = self.row.owner.account;
+        Some(match field {
+            "ecs-cluster-name" => cluster.to_string(),
+            "ecs-cluster-arn" => format!("arn:aws:ecs:{region}:{account}:cluster/{cluster}"),
+            "ecs-task-id" => task.to_string(),
+            "ecs-task-arn" => format!("arn:aws:ecs:{region}:{account}:task/{cluster}/{task}"),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::testing::rows::task;
+    use longshore_types::Timestamp;
+    use model::network::FlowLogOf;
+    use model::vpc::mac_of;
+    use model::{Row, Seq};
+    use traffic::flows::FlowKey;
+
+    use super::*;
+
+    const ENI: &str = "eni-00000009";
+
+    fn interface() -> Interface {
+        let task = task(1);
+        let address = [10, 0, 1, 9].into();
+        Interface {
+            address,
+            eni: ENI.parse().unwrap(),
+            owner: task.scope.clone(),
+            user: InterfaceUser::Task {
+                cluster: "demo".parse().unwrap(),
+                task: task.id,
+                attachment: task.interface.as_ref().unwrap().attachment,
+            },
+            vpc: "vpc-00000001".parse().unwrap(),
+            subnet: "subnet-00000001".parse().unwrap(),
+            security_groups: vec![],
+            zone: "us-east-1a".to_owned(),
+            mac: mac_of(address),
+            assign_public_ip: false,
+            created_at: Timestamp(0),
+            is_apart: true,
+            public: None,
+        }
+    }
+
+    fn log(number: u8, of: FlowLogOf, traffic: LoggedTraffic, format: Option<&str>) -> Row {
+        Row::from(FlowLog {
+            account: interface().owner.account,
+            id: format!("fl-0000000{number}").parse().unwrap(),
+            of,
+            traffic,
+            group: "/flows".to_owned(),
+            role: "arn:aws:iam::000000000000:role/flows".to_owned(),
+            interval_s: 60,
+            format: format.map(str::to_owned),
+            created_at: Timestamp(0),
+            failure: None,
+        })
+    }
+
+    #[test]
+    fn a_record_is_written_for_each_flow_log_as_it_asks_and_of_nobody_elses_interface() {
+        let row = Arc::new(interface());
+        let of_vpc = FlowLogOf::Vpc(row.vpc.clone());
+        let of_interface = FlowLogOf::Interface(row.eni.clone());
+        let mut view = View::default();
+        view.put(Seq(1), &log(1, of_vpc, LoggedTraffic::All, None));
+        let format = Some("${action} ${flow-direction} ${ecs-cluster-name} ${version}");
+        view.put(Seq(2), &log(2, of_interface, LoggedTraffic::Reject, format));
+        let flow = |eni: &str| Flow {
+            eni: eni.parse().unwrap(),
+            key: FlowKey {
+                source: [10, 0, 2, 4].into(),
+                destination: row.address,
+                protocol: 6,
+                source_port: 40_000,
+                destination_port: 80,
+            },
+            is_egress: false,
+            accepted: Count { packets: 3, bytes: 180 },
+            rejected: Count { packets: 1, bytes: 60 },
+        };
+        let report = FlowReport {
+            start_s: 100,
+            end_s: 120,
+            flows: vec![flow(ENI), flow("eni-0000000a")],
+            quiet: vec![row.eni.clone()],
+            skipped: vec![],
+        };
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let here = [(row.eni.clone(), &row)].into();
+        let written: Vec<(String, Vec<String>)> = lines_of(&view, &region, &here, &report)
+            .into_iter()
+            .flat_map(|(_, streams)| streams)
+            .map(|(stream, events)| {
+                (stream, events.into_iter().map(|event| event.message.unwrap()).collect())
+            })
+            .collect();
+        let account = row.owner.account;
+        let line = |rest: &str| format!("2 {account} {ENI} {rest}");
+        let all = [
+            line("10.0.2.4 10.0.1.9 40000 80 6 3 180 100 120 ACCEPT OK"),
+            line("10.0.2.4 10.0.1.9 40000 80 6 1 60 100 120 REJECT OK"),
+            line("- - - - - - - 100 120 - NODATA"),
+        ];
+        let rejected = ["REJECT ingress demo 7", "- - demo 7"].map(str::to_owned);
+        let expected =
+            [(format!("{ENI}-all"), all.to_vec()), (format!("{ENI}-reject"), rejected.to_vec())];
+        assert_eq!(written, expected);
+    }
+}
