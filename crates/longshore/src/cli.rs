@@ -20,8 +20,8 @@ pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};
 pub(crate) use node::{
-    AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, TokenCreate, TokenRevoke,
-    UnitArgs,
+    AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, NodeUpgrade, TokenCreate,
+    TokenRevoke, UnitArgs,
 };
 pub(crate) use region::{AddressArgs, RegionAlone, RegionArgs};
 pub(crate) use secrets::{RootKeyArgs, RotateRoot, Secrets};

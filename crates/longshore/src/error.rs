@@ -49,6 +49,9 @@ pub(crate) enum Error {
     Client(#[from] ClientError),
     #[error("{0}")]
     Message(String),
+    /// This process hands over to another program, once all that it holds is let go.
+    #[error("{} takes over", .0.display())]
+    Successor(PathBuf),
 }
 
 impl Error {
@@ -90,7 +93,8 @@ impl Error {
             | Self::Io { .. }
             | Self::Other { .. }
             | Self::Client(_)
-            | Self::Message(_) => 1,
+            | Self::Message(_)
+            | Self::Successor(_) => 1,
         }
     }
 }

@@ -8,7 +8,9 @@ use agent::CredentialsSource;
 use aws_wire::sigv4::Credentials;
 use control::Advertised;
 use longshore_types::{Chain, ClusterName, Token};
-use region::nodes::{CheckIn, CheckedIn, Done, IssuedKey, Join, JoinByActivation, Joined};
+use region::nodes::{
+    CheckIn, CheckedIn, Done, IssuedKey, Join, JoinByActivation, Joined, OfferedRelease,
+};
 use serde::Serialize;
 use tracing::{info, warn};
 use trust::{Fingerprint, JoinToken, Trust, pinned};
@@ -17,9 +19,13 @@ use crate::client::ClientError;
 use crate::error::Error;
 use crate::membership::{self, Membership};
 use crate::remote::{Answer, Remote, RemoteError};
+use crate::successor::{self, Failed, Successors};
+use crate::upgrade;
 
 /// How long after a check-in that failed the next one is.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A program that has taken another's place checks in within this, or the one before runs again.
+const TRIAL_MAX: Duration = Duration::from_secs(60);
 /// How long a host that was started waits for a region that is away before it says so and goes on.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -82,7 +88,7 @@ pub(crate) async fn enter(
 /// Whether the region knows the host's keys; one that is away is taken to.
 async fn is_known(found: &Membership) -> Result<bool, Error> {
     let Ok(credentials) = found.credentials() else { return Ok(false) };
-    match check_in(&remote(found)?, found, &credentials).await {
+    match check_in(&remote(found)?, found, &credentials, None, None).await {
         Err(error) if error.is_refusal() => {
             warn!(error = %Chain(&error), "the region does not know this host any more, joining anew");
             Ok(false)
@@ -204,8 +210,16 @@ async fn check_in(
     remote: &Remote,
     membership: &Membership,
     credentials: &Credentials,
+    digest: Option<&str>,
+    failed: Option<Failed>,
 ) -> Result<CheckedIn, RemoteError> {
-    let said = CheckIn { release: Some(env!("CARGO_PKG_VERSION").to_owned()) };
+    let (failed_run, failed_because) = failed.map(|it| (it.run, it.why)).unzip();
+    let said = CheckIn {
+        release: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        digest: digest.map(str::to_owned),
+        failed_run,
+        failed_because,
+    };
     let signer = Some((credentials, &membership.region));
     Ok(remote.call("CheckIn", &said, signer).await?.value)
 }
@@ -233,20 +247,46 @@ impl Keeper {
         Arc::clone(&self.keys)
     }
 
-    /// Checks in and renews keys, until the agent has to be started again: the region has moved its addresses.
-    pub(crate) async fn run(mut self) -> Error {
+    /// Checks in and renews keys, until the agent has to be started again: the region has moved its addresses, or another
+    /// program takes its place.
+    pub(crate) async fn run(mut self, program: &Path) -> Error {
         let mut was_refused = false;
+        let successors = Successors::of(&self.root);
+        let mut is_on_trial = successors.is_on_trial();
+        let trial_over = tokio::time::sleep(TRIAL_MAX);
+        tokio::pin!(trial_over);
+        let hashing = tokio::task::spawn_blocking(successor::own_digest);
+        tokio::pin!(hashing);
+        let (mut is_hashed, mut digest) = (false, None);
         loop {
             let credentials = self.keys.current().expect("a member has keys");
-            let pause = match check_in(&self.remote, &self.membership, &credentials).await {
+            let failed = successors.failed();
+            let asking =
+                check_in(&self.remote, &self.membership, &credentials, digest.as_deref(), failed);
+            let pause = match asking.await {
                 Ok(answer) => {
                     was_refused = false;
+                    if is_on_trial {
+                        is_on_trial = false;
+                        match successors.is_good() {
+                            Ok(()) => info!("the region's program has taken over"),
+                            Err(error) => return error,
+                        }
+                    }
                     if answer.ranges != self.membership.ranges {
                         return self.moved(answer);
                     }
                     if answer.is_due && self.renew(&credentials).await {
                         // The region forgets the key before once this one is used.
                         continue;
+                    }
+                    // As long as it does not know itself what it runs, that may be the very same.
+                    if let Some(offer) = &answer.upgrade
+                        && digest.as_ref().is_some_and(|own| *own != offer.digest)
+                        && let Some(next) =
+                            self.take(&successors, &credentials, offer, program).await
+                    {
+                        return Error::Successor(next);
                     }
                     Duration::from_millis(answer.again_ms)
                 }
@@ -262,7 +302,42 @@ impl Keeper {
                     AGAIN
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                found = &mut hashing, if !is_hashed => {
+                    is_hashed = true;
+                    digest = found.ok().and_then(Result::ok);
+                }
+                () = &mut trial_over, if is_on_trial => {
+                    return Error::message("the region's program did not check in in time");
+                }
+            }
+        }
+    }
+
+    /// Where the program lies that takes over, if it could be had.
+    async fn take(
+        &self,
+        successors: &Successors,
+        credentials: &Credentials,
+        offer: &OfferedRelease,
+        program: &Path,
+    ) -> Option<PathBuf> {
+        let has_failed = successors.failed().is_some_and(|failed| failed.run == offer.run);
+        if has_failed {
+            // The region hears of it at the next check-in.
+            return None;
+        }
+        let signer = (credentials, &self.membership.region);
+        match upgrade::take(successors, &self.remote, signer, offer, program).await {
+            Ok(path) => Some(path),
+            Err(why) => {
+                warn!(error = %Chain(&why), "the region's program was not taken");
+                if let Err(error) = successors.refuse(offer.run, Chain(&why).to_string()) {
+                    warn!(error = %Chain(&error), "that could not be noted");
+                }
+                None
+            }
         }
     }
 

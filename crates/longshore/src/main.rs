@@ -25,27 +25,36 @@ mod procs;
 mod reach;
 mod remote;
 mod signals;
+mod successor;
 mod supervisor;
 mod table;
 mod tasks;
+mod upgrade;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use aws_wire::sigv4::Credentials;
 use clap::Parser as _;
 use longshore_types::{Chain, Token};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use cli::{Cli, Command, Image, Net, Secrets, Task};
 use commands::Environment;
 use data_dir::DataDir;
 use error::Error;
 use logging::Logging;
+use successor::Successors;
 
 /// The word before a shim's arguments.
 const SHIM: &str = "shim";
+/// How long what still works in the background is waited for before another program takes over.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -58,9 +67,16 @@ fn main() -> ExitCode {
         files::private::set_mask();
     }
     let logging = start_logging(&cli.command);
-    match start(cli) {
+    // A host's own agent alone may be another program's than the one that was started.
+    let is_agent =
+        matches!(&cli.command, Command::Agent(it) if it.action.is_none() && !it.args.supervised);
+    match start(cli, is_agent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = match error {
+                Error::Successor(path) => hand_over(&path),
+                error => error,
+            };
             logging.say(&format!("longshore: {}", Chain(&error)));
             ExitCode::from(error.exit_code())
         }
@@ -83,9 +99,13 @@ fn start_logging(command: &Command) -> Logging {
     logging::start(filter, is_long_lived, log)
 }
 
-fn start(cli: Cli) -> Result<(), Error> {
+fn start(cli: Cli, is_agent: bool) -> Result<(), Error> {
     let environment = environment();
     let data = data_dir(cli.data_dir, &environment)?;
+    let successors = (is_agent && environment.is_root).then(|| Successors::of(data.root()));
+    if let Some(next) = successors.as_ref().map(Successors::next).transpose()?.flatten() {
+        return Err(Error::Successor(next));
+    }
     let is_supervised = match &cli.command {
         Command::Region(args) => args.region.supervised,
         Command::Agent(agent) => agent.args.supervised,
@@ -110,7 +130,34 @@ fn start(cli: Cli) -> Result<(), Error> {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().map_err(Error::io("start the runtime"))?;
-    runtime.block_on(run(cli.command, &data, &environment))
+    let ended = runtime.block_on(run(cli.command, &data, &environment));
+    let Some(successors) = successors else { return ended };
+    // Whoever takes over must find what this one held let go.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    match ended {
+        Err(error) if !matches!(error, Error::Successor(_)) && successors.is_on_trial() => {
+            match successors.retreat(&Chain(&error).to_string()) {
+                Some(back) => Err(Error::Successor(back)),
+                None => Err(error),
+            }
+        }
+        ended => ended,
+    }
+}
+
+/// Becomes another program, with the same arguments and the same process id; comes back only if it cannot.
+fn hand_over(path: &Path) -> Error {
+    // What was started by this one and has ended is nobody else's to bury; what has not yet will be the successor's.
+    let until = 100;
+    for _ in 0..until {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(20)),
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    let error = process::Command::new(path).args(std::env::args_os().skip(1)).exec();
+    Error::Io { doing: "hand over to another program", source: error }
 }
 
 async fn run(command: Command, data: &DataDir, environment: &Environment) -> Result<(), Error> {

@@ -24,6 +24,7 @@ pub mod paging;
 pub mod parameters;
 pub mod ports;
 pub mod reconcile;
+pub mod release;
 pub mod seal;
 pub mod secrets;
 mod shared;

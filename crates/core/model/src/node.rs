@@ -156,6 +156,54 @@ pub struct Node {
     /// If it joined by an activation. Its row is kept with the others all the same.
     #[serde(default)]
     pub managed: Option<Managed>,
+    /// The program that its agent runs, as it last said.
+    #[serde(default)]
+    pub build: Option<Build>,
+    /// If it is to take the region's.
+    #[serde(default)]
+    pub upgrade: Option<Upgrade>,
+}
+
+/// A program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Build {
+    /// SHA-256, in hexadecimal digits.
+    pub digest: String,
+    /// Whether the region ran the same when the host said so.
+    #[serde(default)]
+    pub is_regions: bool,
+}
+
+/// A host's part in an upgrade of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    /// When it was wanted: one run's hosts have the same.
+    pub run: Timestamp,
+    pub state: UpgradeState,
+}
+
+/// How far a host is with it; once it has the region's program there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UpgradeState {
+    /// Others of the run come first.
+    Queued,
+    /// It was told which program to take.
+    Asked { at: Timestamp },
+    /// It runs what it ran before, and why.
+    Failed(String),
+}
+
+impl Upgrade {
+    pub fn is_asked(&self) -> bool {
+        matches!(self.state, UpgradeState::Asked { .. })
+    }
+
+    pub fn is_failed(&self) -> bool {
+        matches!(self.state, UpgradeState::Failed(_))
+    }
 }
 
 impl Node {

@@ -96,6 +96,8 @@ pub(crate) enum Node {
     Show(NodeShow),
     /// Place nothing more on a host, and have services replace what runs there
     Drain(NodeDrain),
+    /// Have hosts that joined run the region's own program, one after the other, with their containers left running
+    Upgrade(NodeUpgrade),
     /// Take a host out for good: its keys are over at once
     Rm(NodeRm),
 }
@@ -161,6 +163,16 @@ pub(crate) struct NodeDrain {
     /// Place tasks there again
     #[arg(long)]
     pub(crate) undo: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeUpgrade {
+    /// Hosts, by their names, their instances' ids, or their own; all that joined if none is named
+    #[arg(value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+    /// Ask no more hosts, of those that wait for their turn
+    #[arg(long, conflicts_with = "hosts")]
+    pub(crate) stop: bool,
 }
 
 #[derive(Args, Clone, Debug)]

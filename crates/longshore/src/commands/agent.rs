@@ -198,7 +198,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
-        why = home.watch() => return Err(why),
+        why = home.watch(&environment.program) => return Err(why),
     }
     info!("agent stopped, containers go on");
     Ok(())

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
-use control::Permission;
 use control::access::may_speak_for;
+use control::iam::node_keys::is_host;
+use control::{Permission, release};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -99,6 +100,11 @@ fn admit<B>(
         _ => "ecs:Poll",
     };
     let instance = instance_of(sessions, caller, action, &arn)?;
+    // Amazon's agent is of no release of ours.
+    let said = query.get("agentVersion").filter(|_| is_host(caller));
+    if let Some(why) = said.and_then(|said| release::too_far(said, release::RELEASE)) {
+        return Err(ApiError::client("ClientException", why));
+    }
     Ok((instance, query, accept_key))
 }
 

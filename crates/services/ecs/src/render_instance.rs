@@ -51,6 +51,7 @@ pub(super) fn render(view: &View, instance: &Instance, include: Include) -> api:
         agent_connected: Some(agent.connected),
         running_tasks_count: count(running),
         pending_tasks_count: count(tasks.len() - running),
+        agent_update_status: crate::update_container_agent::status(view, instance),
         attributes: Some(attributes(&instance.attributes)),
         registered_at: Some(instance.registered_at),
         attachments: Some(vec![]),

@@ -58,7 +58,7 @@ ecs_api::forward! {
         update_capacity_provider => capacity_provider::handle_update;
         update_cluster => update_cluster::handle;
         update_cluster_settings => update_cluster::handle_settings;
-        update_container_agent => (at_once) update_container_agent::handle;
+        update_container_agent => update_container_agent::handle;
         update_container_instances_state => update_container_instances_state::handle;
         update_service => update_service::handle;
         update_service_primary_task_set => task_sets::handle_update_primary;

@@ -146,9 +146,9 @@ impl Home {
     }
 
     /// Keeps what must be kept, until the agent has to be started again.
-    pub(super) async fn watch(self) -> Error {
+    pub(super) async fn watch(self, program: &Path) -> Error {
         match self.watch {
-            Watch::Member(keeper) => keeper.run().await,
+            Watch::Member(keeper) => keeper.run(program).await,
             Watch::Local { data, file } => {
                 let now = ranges_moved(&data, &file).await;
                 info!(vpc = %now.vpc, bridge = %now.bridge, "the region moved its addresses");

@@ -1,6 +1,7 @@
 //! `longshore node`: the hosts of a region, and the tokens that they join by.
 
 mod token;
+mod upgrade;
 
 use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock};
@@ -21,6 +22,7 @@ pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
         Node::Ls => ls(&client).await,
         Node::Show(args) => show(&client, args).await,
         Node::Drain(args) => drain(&client, args).await,
+        Node::Upgrade(args) => upgrade::run(&client, args).await,
         Node::Rm(args) => rm(&client, args).await,
     }
 }
@@ -29,7 +31,10 @@ pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
 async fn ls(client: &Client) -> Result<(), Error> {
     let hosts = instances::all(client).await?;
     let nodes: Listed<ListedNode> = client.own("ListNodes", &Done {}).await?;
-    let mut rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
+    let node_of = |host: &Host| {
+        nodes.items.iter().find(|it| it.instances.iter().any(|arn| arn == host.arn()))
+    };
+    let mut rows: Vec<Vec<String>> = hosts.iter().map(|host| row(host, node_of(host))).collect();
     let idle = nodes.items.iter().filter(|node| node.instances.is_empty());
     rows.extend(idle.map(|node| {
         let mut row = vec!["-".to_owned(), node.host_name.clone(), node.cluster.clone()];
@@ -50,7 +55,7 @@ async fn ls(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-fn row(host: &Host) -> Vec<String> {
+fn row(host: &Host, node: Option<&ListedNode>) -> Vec<String> {
     let it = &host.instance;
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let left = |name: &str| {
@@ -65,24 +70,30 @@ fn row(host: &Host) -> Vec<String> {
         text(host.attribute("ecs.availability-zone")),
         text(it.status.as_deref()),
         if it.agent_connected == Some(true) { "connected" } else { "away" }.to_owned(),
-        release(host),
+        release(host, node),
         it.running_tasks_count.unwrap_or_default().to_string(),
         left("CPU"),
         left("MEMORY"),
     ]
 }
 
-/// The agent's release, with a mark where it is not the region's.
-fn release(host: &Host) -> String {
+/// The agent's release, with a mark where it is not the region's, and how far it is with taking that.
+fn release(host: &Host, node: Option<&ListedNode>) -> String {
     let version = host.instance.version_info.as_ref().and_then(|it| it.agent_version.as_deref());
-    let is_ours = host.attribute("longshore.eni").is_some();
-    match version {
+    let is_ours = host.attribute("longshore.eni").is_some() || node.is_some();
+    let is_other_build = node.is_some_and(|node| node.digest.is_some() && !node.is_current);
+    let mut text = match version {
         None => "-".to_owned(),
         Some(version) if is_ours && version != env!("CARGO_PKG_VERSION") => {
             format!("{version} (region {})", env!("CARGO_PKG_VERSION"))
         }
+        Some(version) if is_other_build => format!("{version} (other build)"),
         Some(version) => version.to_owned(),
+    };
+    if let Some(state) = node.and_then(|node| node.upgrade.as_deref()) {
+        text.push_str(&format!(", upgrade {state}"));
     }
+    text
 }
 
 async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
@@ -100,7 +111,7 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
         ("host", host.name().to_owned()),
         ("status", it.status.clone().unwrap_or_default()),
         ("agent", if it.agent_connected == Some(true) { "connected" } else { "away" }.to_owned()),
-        ("version", release(host)),
+        ("version", release(host, node)),
         ("tasks", it.running_tasks_count.unwrap_or_default().to_string()),
         ("CPU units", amounts("CPU")),
         ("memory, MiB", amounts("MEMORY")),

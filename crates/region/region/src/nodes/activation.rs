@@ -15,7 +15,7 @@ use model::{Activation, Key, Managed, Node, View};
 use store::Batch;
 
 use super::Nodes;
-use super::host::{check_host, issued, ranges, shown};
+use super::host::{check_host, check_release, issued, ranges, shown};
 use super::shapes::{JoinByActivation, Joined};
 
 /// How long each key of a managed instance is good; it renews them at half of that.
@@ -120,6 +120,8 @@ fn activate(
         is_confirmed: false,
         release: asked.input.release.as_deref().map(shown),
         managed: Some(managed),
+        build: None,
+        upgrade: None,
     };
     Ok((next, node))
 }
@@ -143,6 +145,7 @@ impl Nodes {
         input: JoinByActivation,
     ) -> Result<Joined, ApiError> {
         check_host(&input.host)?;
+        check_release(input.release.as_deref())?;
         let control = &self.control;
         let asked = Asked {
             hash: managed_instances::code_hash(&input.activation_code),

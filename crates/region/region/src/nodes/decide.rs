@@ -109,6 +109,8 @@ pub(super) fn join(
         is_confirmed: false,
         release: asking.release.map(str::to_owned),
         managed: None,
+        build: None,
+        upgrade: None,
     };
     Ok((next, node))
 }

@@ -8,7 +8,7 @@ use control::iam::node_keys;
 use control::{Config, Permission};
 use longshore_types::{InstanceArn, Timestamp, Token};
 use model::instance::InstanceStatus;
-use model::node::NodeKey;
+use model::node::{NodeKey, UpgradeState};
 use model::vpc::{AddressPlanId, region_account};
 use model::{Key, Node, View};
 use store::Batch;
@@ -16,9 +16,11 @@ use store::Batch;
 use super::Nodes;
 use super::activation;
 use super::decide::{self, Asking, Refusal};
+use super::release::Release;
 use super::shapes::{
     CheckIn, CheckedIn, Done, IssuedKey, Join, Joined, Listed, ListedNode, NodeRanges, RemoveNode,
 };
+use super::upgrade::{self, Said, Turn};
 
 /// How often hosts check in; sooner where keys are short-lived.
 const CHECK_IN_MS_MAX: u64 = 60_000;
@@ -35,6 +37,7 @@ impl Nodes {
         check_host(&input.host)?;
         let (id, hash) = (token.id(), token.hash());
         let node_id = node_keys::node_id(&input.host);
+        check_release(input.release.as_deref())?;
         let (host_name, release) = (shown(&input.host_name), input.release.as_deref().map(shown));
         let (control, account) = (&self.control, Config::root_account());
         let decided = control.decide(|view, now| {
@@ -75,35 +78,50 @@ impl Nodes {
         input: CheckIn,
     ) -> Result<CheckedIn, ApiError> {
         let release = input.release.as_deref().map(shown);
+        let own = Arc::clone(self.release().await?);
+        let failed = input.failed_run.zip(input.failed_because.as_deref().map(shown));
+        let said = Said { digest: input.digest.as_deref().map(shown), failed, is_connected: false };
         self.control
             .decide(|view, now| {
-                let node = self.node(view, caller)?;
+                let before = self.node(view, caller)?;
                 let mut batch = Batch::on(view);
-                batch.rely(Key::Node(node.account, Arc::clone(&node.id)));
-                let now_is = decide::confirmed(&node, &caller.access_key, release.as_deref());
-                let seen = activation::checked_in(&self.control, view, &node, now)?;
-                let now_is = match seen {
-                    Some(seen) => {
-                        let node = now_is.unwrap_or_else(|| Node::clone(&node));
-                        Some(Node { managed: Some(seen), ..node })
-                    }
-                    None => now_is,
-                };
-                let key = node.keys.iter().find(|key| key.id == caller.access_key);
-                let again_ms =
-                    (node.plan.key_ms / CHECK_INS_OF_KEY).clamp(CHECK_IN_MS_MIN, CHECK_IN_MS_MAX);
-                let checked_in = CheckedIn {
-                    ranges: ranges(view)?,
-                    is_due: key.is_some_and(|key| decide::is_due(key, now)),
-                    again_ms,
-                    release: env!("CARGO_PKG_VERSION").to_owned(),
-                };
-                if let Some(node) = now_is {
-                    batch.put(node);
+                batch.rely(Key::Node(before.account, Arc::clone(&before.id)));
+                let confirmed = decide::confirmed(&before, &caller.access_key, release.as_deref());
+                let mut node = confirmed.unwrap_or_else(|| Node::clone(&before));
+                if let Some(seen) = activation::checked_in(&self.control, view, &before, now)? {
+                    node.managed = Some(seen);
+                }
+                let said =
+                    Said { is_connected: upgrade::is_connected(view, &node), ..said.clone() };
+                let turn = Self::take_turn(view, &mut batch, node, &said, &own.digest, now);
+                let checked_in = self.checked_in(view, &turn, caller, &own, now)?;
+                if turn.node != *before {
+                    batch.put(turn.node);
                 }
                 Ok((batch, checked_in))
             })
             .await
+    }
+
+    fn checked_in(
+        &self,
+        view: &View,
+        turn: &Turn,
+        caller: &Caller,
+        own: &Release,
+        now: Timestamp,
+    ) -> Result<CheckedIn, ApiError> {
+        let node = &turn.node;
+        let key = node.keys.iter().find(|key| key.id == caller.access_key);
+        let again_ms =
+            (node.plan.key_ms / CHECK_INS_OF_KEY).clamp(CHECK_IN_MS_MIN, CHECK_IN_MS_MAX);
+        Ok(CheckedIn {
+            ranges: ranges(view)?,
+            is_due: key.is_some_and(|key| decide::is_due(key, now)),
+            again_ms: if turn.is_running { again_ms.min(upgrade::PACE_MS) } else { again_ms },
+            release: control::release::RELEASE.to_owned(),
+            upgrade: turn.asked.map(|run| Self::offered(own, run)),
+        })
     }
 
     /// Another key for the host that asks. Its present one is good until it uses the new one.
@@ -179,6 +197,14 @@ impl Nodes {
     }
 }
 
+/// Refuses an agent that is too far from the region's release.
+pub(super) fn check_release(release: Option<&str>) -> Result<(), ApiError> {
+    match control::release::too_far(release.unwrap_or_default(), control::release::RELEASE) {
+        None => Ok(()),
+        Some(why) => Err(ApiError::client("JoinRefusedException", why).with_status(403)),
+    }
+}
+
 /// Refuses what no host has drawn for a name.
 pub(super) fn check_host(host: &str) -> Result<(), ApiError> {
     let is_drawn = host.bytes().all(|it| it.is_ascii_alphanumeric());
@@ -225,6 +251,20 @@ fn listed(view: &View, node: &Node) -> ListedNode {
         release: node.release.clone(),
         key_expires_at: key.map_or(Timestamp(0), |key| key.expires_at),
         instances: instances.map(|row| row.arn().to_string()).collect(),
+        digest: node.build.as_ref().map(|build| build.digest.clone()),
+        is_current: node.build.as_ref().is_some_and(|build| build.is_regions),
+        upgrade: node.upgrade.as_ref().map(|upgrade| {
+            let state = match upgrade.state {
+                UpgradeState::Queued => "queued",
+                UpgradeState::Asked { .. } => "asked",
+                UpgradeState::Failed(_) => "failed",
+            };
+            state.to_owned()
+        }),
+        upgrade_failed_because: node.upgrade.as_ref().and_then(|upgrade| match &upgrade.state {
+            UpgradeState::Failed(why) => Some(why.clone()),
+            UpgradeState::Queued | UpgradeState::Asked { .. } => None,
+        }),
     }
 }
 

@@ -8,12 +8,16 @@
 mod activation;
 mod decide;
 mod host;
+mod release;
 mod shapes;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_activations;
+#[cfg(test)]
+mod tests_of_upgrades;
 mod token;
+mod upgrade;
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,8 +32,11 @@ use crate::server::BoxFuture;
 use crate::tls::Tls;
 pub use shapes::{
     CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join, JoinByActivation,
-    Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, RemoveNode, RevokeJoinToken,
+    Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, OfferedRelease, ReadRelease,
+    ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade, StartedUpgrade,
 };
+
+pub use upgrade::UPGRADE_MS_MAX;
 
 /// The operations that need no signature: a token or a code proves who asks.
 pub(crate) const JOIN: &str = "Join";
@@ -41,11 +48,12 @@ pub(crate) struct Nodes {
     control: Arc<Control>,
     /// Set once the region is served.
     tls: OnceLock<Arc<Tls>>,
+    release: tokio::sync::OnceCell<Arc<release::Release>>,
 }
 
 impl Nodes {
     pub(crate) fn new(control: Arc<Control>) -> Self {
-        Self { control, tls: OnceLock::new() }
+        Self { control, tls: OnceLock::new(), release: tokio::sync::OnceCell::new() }
     }
 
     pub(crate) fn served_with(&self, tls: &Arc<Tls>) {
@@ -84,6 +92,13 @@ impl Nodes {
                 Box::pin(async move { answer(&self.check_in(caller, read(body)?).await?) })
             }
             "RenewKey" => Box::pin(async move { answer(&self.renew_key(caller).await?) }),
+            "StartUpgrade" => {
+                Box::pin(async move { answer(&self.start_upgrade(caller, read(body)?).await?) })
+            }
+            "StopUpgrade" => Box::pin(async move { answer(&self.stop_upgrade(caller).await?) }),
+            "ReadRelease" => {
+                Box::pin(async move { answer(&self.read_release(caller, read(body)?).await?) })
+            }
             "ListNodes" => Box::pin(async move { answer(&self.list_nodes(caller)?) }),
             "RemoveNode" => {
                 Box::pin(async move { answer(&self.remove_node(caller, read(body)?).await?) })

@@ -118,6 +118,15 @@ pub struct NodeRanges {
 pub struct CheckIn {
     #[serde(default)]
     pub release: Option<String>,
+    /// SHA-256 of the program that it runs, in hexadecimal digits.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// The run of upgrades in which it took no other program.
+    #[serde(default)]
+    pub failed_run: Option<Timestamp>,
+    /// Why.
+    #[serde(default)]
+    pub failed_because: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -130,6 +139,58 @@ pub struct CheckedIn {
     pub again_ms: u64,
     /// The region's release.
     pub release: String,
+    /// The program that it is to take in the place of its own.
+    #[serde(default)]
+    pub upgrade: Option<OfferedRelease>,
+}
+
+/// The region's own program.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferedRelease {
+    /// The run of upgrades that it is offered in.
+    pub run: Timestamp,
+    pub release: String,
+    /// SHA-256, in hexadecimal digits.
+    pub digest: String,
+    pub size: u64,
+    /// Of processors, such as `x86_64`.
+    pub architecture: String,
+}
+
+/// Hosts are to take the region's program.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StartUpgrade {
+    /// Their ids; none for all.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedUpgrade {
+    pub release: String,
+    pub digest: String,
+    /// The ids of those that will be asked.
+    pub queued: Vec<String>,
+    /// Of those that run it already.
+    pub current: Vec<String>,
+}
+
+/// A part of the region's program is wanted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReadRelease {
+    pub digest: String,
+    pub offset: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadReleasePart {
+    /// In Base64; empty past the end.
+    pub bytes: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -145,6 +206,18 @@ pub struct ListedNode {
     pub key_expires_at: Timestamp,
     /// The instances that it registered and that are still there.
     pub instances: Vec<String>,
+    /// SHA-256 of the program that it runs.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Whether that is the region's.
+    #[serde(default)]
+    pub is_current: bool,
+    /// `queued`, `asked` or `failed`, while it is to take the region's.
+    #[serde(default)]
+    pub upgrade: Option<String>,
+    /// Why it failed to.
+    #[serde(default)]
+    pub upgrade_failed_because: Option<String>,
 }
 
 /// Answered by lists.

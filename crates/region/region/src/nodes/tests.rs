@@ -56,7 +56,7 @@ impl World {
         Caller { principal: Principal::Anonymous, access_key, ..self.test.root() }
     }
 
-    async fn join(&self, token: &str, host: &str) -> Result<Joined, String> {
+    pub(super) async fn join(&self, token: &str, host: &str) -> Result<Joined, String> {
         let host = format!("{host:0>16}");
         let body = json!({"token": token, "host": host, "hostName": "h\n1", "release": "0.1.0"});
         let joined = self.call(&self.stranger(), JOIN, body).await;
