@@ -55,6 +55,7 @@ pub(crate) struct LiveTarget {
 #[derive(Clone, Copy, Debug, Default)]
 struct Outlier {
     since: Timestamp,
+    results: u32,
     failures: u32,
     times: u64,
 }
@@ -241,17 +242,18 @@ impl LiveTarget {
         let (results, failures) = self.take_results();
         let mut outlier = self.outlier.lock().unwrap_or_else(PoisonError::into_inner);
         if OUTLIER_WINDOW_MS <= now.since_ms(outlier.since) {
-            // A whole window without any is a new beginning.
-            let is_good = outlier.failures == 0 && results > 0;
+            // A window with results and without a failure is a new beginning; one in which nobody came says nothing.
+            let is_good = outlier.failures == 0 && outlier.results > 0;
             let times = if is_good { 0 } else { outlier.times };
-            *outlier = Outlier { since: now, failures: 0, times };
+            *outlier = Outlier { since: now, times, ..Outlier::default() };
         }
+        outlier.results = outlier.results.saturating_add(results);
         outlier.failures = outlier.failures.saturating_add(failures);
         if OUTLIER_FAILURES <= outlier.failures {
             let times = outlier.times + 1;
             let avoided_ms = (OUTLIER_AVOIDED_MS * times).min(OUTLIER_AVOIDED_MS_MAX);
             self.suspect_until_ms.store(now.plus_ms(avoided_ms).0, SeqCst);
-            *outlier = Outlier { since: now, failures: 0, times };
+            *outlier = Outlier { since: now, times, ..Outlier::default() };
         }
     }
 

@@ -1,6 +1,7 @@
 //! The whole of it on real sockets of loopback: a region that is a table, targets good and bad, clients that write bytes.
 
 mod bad_targets;
+mod connect;
 mod draining;
 mod interfaces;
 mod protocols;
