@@ -49,7 +49,8 @@ impl ConnectHosts {
     /// Whether no proxy leads anything to a task of a namespace that is out of it as of commit `since`, or holds
     /// anything that it serves.
     pub fn is_free(&self, view: &View, namespace: &Namespace, since: Seq, task: TaskId) -> bool {
-        let held = self.held();
+        let mut held = self.held();
+        held.retain(|id, _| view.instance_of_any(*id).is_some());
         let instances = view.instances.iter();
         let mut concerned = instances.filter(|row| {
             row.status < InstanceStatus::Inactive

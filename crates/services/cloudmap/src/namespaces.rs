@@ -6,7 +6,8 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use longshore_types::VpcId;
 use model::discovery::{self, MapOperationKind, NamespaceKind};
-use model::{Index, Key, MapNamespace, MapOperation, Tags, View};
+use model::service::ServiceStatus;
+use model::{Index, Key, MapNamespace, MapOperation, MapService, Tags, View};
 use servicediscovery_api as api;
 use store::Batch;
 
@@ -341,15 +342,29 @@ pub(crate) async fn delete_namespace(
     let decided = it.control.change(caller, &permission, |view, now| {
         let row = it.namespace(view, caller, &given)?;
         let services = Index::MapServices(caller.account, Arc::clone(&row.id));
-        if view.members(&services).next().is_some() {
+        let rows: Vec<_> = view.map_services_in(caller.account, &row.id).collect();
+        if rows.iter().any(|service| !is_left_behind(view, service)) {
             return Err(in_use("The namespace has services: delete them first."));
         }
         let mut batch = Batch::on(view);
         batch.rely(services);
+        for service in rows {
+            batch.rely(Index::MapInstances(caller.account, Arc::clone(&service.id)));
+            batch.delete(Key::MapService(caller.account, Arc::clone(&service.id)));
+        }
         batch.delete(Key::MapNamespace(caller.account, Arc::clone(&row.id)));
         let kind = MapOperationKind::DeleteNamespace;
         it.done(view, caller, &mut batch, (kind, &operation), &[("NAMESPACE", &row.id)], now);
         Ok((batch, operation.to_string()))
     });
     Ok(api::DeleteNamespaceResponse { operation_id: Some(decided.await?) })
+}
+
+/// Whether ECS made it for a service that is over, and is about to take it away.
+fn is_left_behind(view: &View, row: &MapService) -> bool {
+    let Some(made) = &row.connect else { return false };
+    let owner = view.services.get(row.scope.account, &made.owner);
+    let is_over = owner.is_none_or(|owner| owner.status == ServiceStatus::Inactive);
+    let instances = Index::MapInstances(row.scope.account, Arc::clone(&row.id));
+    is_over && view.member_count(&instances) == 0
 }

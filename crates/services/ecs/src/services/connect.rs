@@ -14,7 +14,7 @@ use control::Control;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
 use model::discovery::{ConnectInstance, MapConnect, MapId};
-use model::service::{ConnectOffer, Rank, ServiceConnect};
+use model::service::{ConnectOffer, ConnectProtocol, Rank, ServiceConnect, ServiceStatus};
 use model::task::{Desired, Health, Phase, Task};
 use model::{Index, Key, MapInstance, MapService, ServiceId, View};
 use store::{Batch, Change};
@@ -104,8 +104,7 @@ fn draining(view: &View, row: &MapInstance, now: Timestamp) -> Option<MapInstanc
         let service = view.map_services.get(row.scope.account, &row.service);
         let endpoint = service.and_then(|it| it.connect.as_ref()).map(|it| &it.endpoint);
         let request_ms = endpoint.map_or(0, |it| u64::from(it.request_s) * 1_000);
-        let is_flow =
-            endpoint.is_some_and(|it| it.protocol == model::service::ConnectProtocol::Tcp);
+        let is_flow = endpoint.is_some_and(|it| it.protocol == ConnectProtocol::Tcp);
         let most_ms = match (is_flow, request_ms) {
             (true, _) => FLOW_DRAIN_MS,
             (false, 0) => REQUEST_DRAIN_MS_MAX,
@@ -146,7 +145,7 @@ fn offer<'v>(
     let mut offers = revisions
         .filter_map(|revision| view.revision_of(account, owner, revision)?.connect.as_ref())
         .flat_map(|connect| &connect.offers);
-    let is_over = service.status == model::service::ServiceStatus::Inactive;
+    let is_over = service.status != ServiceStatus::Active;
     offers.find(|offer| offer.service == *id && !is_over)
 }
 
