@@ -124,6 +124,8 @@ def test_an_activation_makes_an_external_instance_that_runs_external_tasks_alone
     # Deregistered: its keys are over, and it is an instance no more.
     ssm.deregister_managed_instance(InstanceId=shown["InstanceId"])
     assert ssm.describe_instance_information()["InstanceInformationList"] == []
+    arn = instance["containerInstanceArn"]
+    eventually("the connection to end", lambda: arn not in {it["containerInstanceArn"] for it in connected(ecs)})
     one.kill()
     one.again()
     eventually("the refusal", lambda: "does not take this host's keys" in one.log("agent.log"), 60)

@@ -45,6 +45,8 @@ enum End {
     Retired,
     ShuttingDown,
     HeartbeatTimeout,
+    /// The keys by which its agent came are over.
+    Revoked,
     Failed(SocketError),
     Blocked,
 }
@@ -104,6 +106,7 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
         End::Retired => (CloseCode::Normal, "another session took over"),
         End::ShuttingDown => (CloseCode::Away, "going away"),
         End::HeartbeatTimeout => (CloseCode::Away, "no answer to heartbeats"),
+        End::Revoked => (CloseCode::Policy, "this host's keys are over"),
         End::AgentLeft => {
             // Its close frame is answered with the next that leaves, and nothing else will.
             let _ = timeout(Duration::from_secs(1), socket.flush()).await;
@@ -198,6 +201,9 @@ impl Session<'_> {
                     }
                 }
                 _ = review.tick() => {
+                    if self.sessions.control.is_host_gone(self.instance) {
+                        return Err(End::Revoked);
+                    }
                     self.send_due(socket, look).await?;
                     look = Look::Unanswered;
                 }

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use longshore_types::{AccountId, RegionName, Timestamp, Token};
-use model::{IamRole, Managed, NameKey, Node, View};
+use model::{IamRole, Instance, Managed, NameKey, Node, View};
 use sha2::{Digest as _, Sha256};
 
 use super::assume::{Assumption, CannotAssume};
+use super::node_keys;
 use crate::{Config, Control};
 
 /// Who assumes such a role.
@@ -47,6 +48,21 @@ pub fn code_hash(code: &Token) -> String {
 }
 
 impl Control {
+    /// Whether an instance is of a host that joined and was taken out since, or may have its role no more: its keys are
+    /// over, and so is what was begun with them.
+    pub fn is_host_gone(&self, instance: &Instance) -> bool {
+        let view = self.view();
+        let Some(holder) = instance.access_key.as_deref().filter(|it| node_keys::is_holder(it))
+        else {
+            return false;
+        };
+        let Some(node) = node_keys::node_of_holder(&view, holder) else { return true };
+        let now = self.clock.now();
+        node.managed.as_ref().is_some_and(|managed| {
+            self.check_instance_role(&view, managed.account, &managed.role, now).is_err()
+        })
+    }
+
     /// Why instances cannot have a role, if they cannot: Systems Manager assumes it for them.
     pub fn check_instance_role(
         &self,

@@ -47,6 +47,11 @@ pub fn holder(access_key_id: &str) -> &str {
     }
 }
 
+/// Whether what an instance's row keeps is of a host that joined.
+pub fn is_holder(holder: &str) -> bool {
+    holder.strip_prefix(KIND).is_some_and(|id| id.len() == NODE_LETTERS)
+}
+
 /// The host that an instance registered as, by what its row keeps of the key.
 pub fn node_of_holder(view: &View, holder: &str) -> Option<std::sync::Arc<Node>> {
     let id = holder.strip_prefix(KIND).filter(|id| id.len() == NODE_LETTERS)?;

@@ -78,7 +78,9 @@ impl Nodes {
         input: CheckIn,
     ) -> Result<CheckedIn, ApiError> {
         let release = input.release.as_deref().map(shown);
-        let own = Arc::clone(self.release().await?);
+        // Where it cannot be read nobody is given it, and hosts check in all the same.
+        let own = self.release().await.ok().cloned();
+        let current = own.as_ref().map_or("", |own| own.digest.as_str());
         let failed = input.failed_run.zip(input.failed_because.as_deref().map(shown));
         let said = Said { digest: input.digest.as_deref().map(shown), failed, is_connected: false };
         self.control
@@ -93,8 +95,8 @@ impl Nodes {
                 }
                 let said =
                     Said { is_connected: upgrade::is_connected(view, &node), ..said.clone() };
-                let turn = Self::take_turn(view, &mut batch, node, &said, &own.digest, now);
-                let checked_in = self.checked_in(view, &turn, caller, &own, now)?;
+                let turn = Self::take_turn(view, &mut batch, node, &said, current, now);
+                let checked_in = self.checked_in(view, &turn, caller, own.as_deref(), now)?;
                 if turn.node != *before {
                     batch.put(turn.node);
                 }
@@ -108,7 +110,7 @@ impl Nodes {
         view: &View,
         turn: &Turn,
         caller: &Caller,
-        own: &Release,
+        own: Option<&Release>,
         now: Timestamp,
     ) -> Result<CheckedIn, ApiError> {
         let node = &turn.node;
@@ -120,7 +122,7 @@ impl Nodes {
             is_due: key.is_some_and(|key| decide::is_due(key, now)),
             again_ms: if turn.is_running { again_ms.min(upgrade::PACE_MS) } else { again_ms },
             release: control::release::RELEASE.to_owned(),
-            upgrade: turn.asked.map(|run| Self::offered(own, run)),
+            upgrade: turn.asked.zip(own).map(|(run, own)| Self::offered(own, run)),
         })
     }
 
