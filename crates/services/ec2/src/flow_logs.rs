@@ -250,7 +250,7 @@ pub(crate) fn delete_with(it: &mut Change<'_>, resource: &str) {
     }
 }
 
-fn to_wire(row: &FlowLog, tags: Option<&Tags>) -> api::FlowLog {
+fn to_wire(caller: &Caller, row: &FlowLog, tags: Option<&Tags>) -> api::FlowLog {
     api::FlowLog {
         creation_time: Some(row.created_at),
         deliver_logs_error_message: row.failure.clone(),
@@ -261,6 +261,10 @@ fn to_wire(row: &FlowLog, tags: Option<&Tags>) -> api::FlowLog {
         flow_log_id: Some(row.id.to_string()),
         flow_log_status: Some("ACTIVE".to_owned()),
         log_group_name: Some(row.group.clone()),
+        log_destination: Some(format!(
+            "arn:aws:logs:{}:{}:log-group:{}",
+            caller.region, row.account, row.group
+        )),
         resource_id: Some(row.of.to_string()),
         traffic_type: Some(match row.traffic {
             LoggedTraffic::Accept => api::TrafficType::Accept,
@@ -292,7 +296,7 @@ pub(crate) async fn describe_flow_logs(
     let view = ec2.control.read(caller, &Permission::to("ec2:DescribeFlowLogs").on("*"))?;
     unless_dry(input.dry_run)?;
     let rows = view.flow_logs.of(caller.account);
-    let wire = rows.map(|row| to_wire(row, view.tags_on(row.account, row.id.as_str())));
+    let wire = rows.map(|row| to_wire(caller, row, view.tags_on(row.account, row.id.as_str())));
     let asked = Asked {
         kind: Kind::FlowLog,
         ids: input.flow_log_ids.as_deref(),
