@@ -517,27 +517,48 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
     if !door.lets_in(&live, ends, false) {
         return;
     }
+    let times = times(&live);
+    // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
-            let mut client = Client::new(shared, id, ends, None, times(&live));
-            client.is_h2 = live.listener.attributes.h2_prior_knowledge;
-            serve(client, stream).await;
+            let is_h2 = live.listener.attributes.h2_prior_knowledge;
+            drop((snapshot, live));
+            if !speaks(&shared, &stream, times.idle).await {
+                return;
+            }
+            let mut client = Client::new(shared, id, ends, None, times);
+            client.is_h2 = is_h2;
+            Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Https => {
-            let Some(stream) = shaken(&live, stream).await else { return };
+            let shaken = Box::pin(shaken(&live, stream)).await;
+            drop((snapshot, live));
+            let Some(stream) = shaken else { return };
             let facts = TlsFacts::of(stream.get_ref().1);
-            serve(Client::new(shared, id, ends, Some(facts), times(&live)), stream).await;
+            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            tcp::pass(&shared, &snapshot, &live, stream, ends).await;
+            Box::pin(tcp::pass(&shared, &snapshot, &live, stream, ends)).await;
         }
         ListenerProtocol::Tls => {
-            let Some(stream) = shaken(&live, stream).await else { return };
-            tcp::pass(&shared, &snapshot, &live, stream, ends).await;
+            let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
+            Box::pin(tcp::pass(&shared, &snapshot, &live, stream, ends)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}
     }
+}
+
+/// Waits until the client sends something, or the process is to end; false: it was silent for too long.
+async fn speaks(shared: &Shared, stream: &TcpStream, patience: Duration) -> bool {
+    let mut closing = shared.closing.subscribe();
+    let something = async {
+        tokio::select! {
+            _ = stream.readable() => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    };
+    timeout(patience, something).await.is_ok()
 }
 
 async fn shaken(
