@@ -3,6 +3,7 @@
 //!
 //! So the server sees the client's own address, and the client's security groups hold.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use routing::{
@@ -54,7 +55,8 @@ fn interface(client: &ConnectClient) -> InterfaceRef {
 }
 
 /// The addresses by which a client may mean an endpoint. In VPCs with addresses of their own those that ask are told by VPC
-/// alone, so that a name may have been answered as it is in another namespace.
+/// alone, so that a name may have been answered as it is in another namespace that somebody there is in. Of others,
+/// another account's among them, an address may be that of another name here.
 fn addresses(
     connect: &ConnectTable,
     client: &ConnectClient,
@@ -62,7 +64,10 @@ fn addresses(
 ) -> Vec<Ipv4Addr> {
     let mut all = vec![endpoint.address];
     if client.vpc.is_some() {
+        let beside = connect.clients.values().filter(|it| it.vpc == client.vpc);
+        let beside: BTreeSet<&str> = beside.map(|it| it.namespace.as_str()).collect();
         let others = connect.endpoints.values().filter(|it| it.name == endpoint.name);
+        let others = others.filter(|it| beside.contains(it.namespace.as_str()));
         all.extend(others.map(|it| it.address));
         all.sort_unstable();
         all.dedup();
@@ -267,5 +272,29 @@ mod tests {
         let led: Vec<_> = of_first.map(|it| it.listeners[0].rules[0].action.clone()).collect();
         assert_eq!(led.len(), 2);
         assert_eq!(led[0], led[1]);
+    }
+
+    #[test]
+    fn what_a_name_means_to_others_takes_no_address_of_another_name() {
+        let vpc = Some("vpc-00000001");
+        let (mut second, own) = (endpoint("ns-1", 1, &[]), endpoint("ns-1", 2, &[]));
+        "second".clone_into(&mut second.name);
+        // Another account counts its addresses from the beginning too.
+        let anothers = endpoint("ns-2", 1, &[]);
+        let clients = vec![client(1, "ns-1", vpc), client(2, "ns-2", Some("vpc-00000002"))];
+        let table = table_of(clients, vec![second, own, anothers]);
+        let mut led: Vec<(String, String)> = table
+            .balancers
+            .values()
+            .filter(|it| it.id.0.contains(&task(1).to_string()))
+            .map(|it| (it.name.clone(), it.id.0.clone()))
+            .collect();
+        led.sort();
+        let is_at = |(name, id): &(String, String), named: &str, address: &str| {
+            name.starts_with(&format!("connect/{named}/")) && id.ends_with(address)
+        };
+        assert_eq!(led.len(), 2, "{led:?}");
+        assert!(is_at(&led[0], "backend", "/127.255.0.2:80"), "{led:?}");
+        assert!(is_at(&led[1], "second", "/127.255.0.1:80"), "{led:?}");
     }
 }
