@@ -236,6 +236,16 @@ impl View {
         self.service_revisions.get(account, &RevisionKey { service: service.clone(), id })
     }
 
+    /// The revision that a rollback of a service goes back to.
+    pub fn completed_revision(
+        &self,
+        account: AccountId,
+        service: &ServiceId,
+    ) -> Option<RevisionId> {
+        let events = self.service_events.get(account, service)?;
+        events.notes.completed.map(|completed| completed.revision)
+    }
+
     /// The revision that a task of a service was made by.
     pub fn revision_of_task(&self, task: &Task) -> Option<&Arc<ServiceRevision>> {
         let (account, made_for) = (task.scope.account, task.service.as_ref()?);

@@ -117,8 +117,7 @@ impl Ecs {
 
 /// The revision that a rollback would go back to.
 fn completed(view: &View, service: &Service) -> Option<RevisionId> {
-    let events = view.service_events.get(service.scope.account, &service.key())?;
-    events.notes.completed.as_ref().map(|completed| completed.revision)
+    view.completed_revision(service.scope.account, &service.key())
 }
 
 /// The definitions that services may still make tasks of.

@@ -259,8 +259,10 @@ fn offers_of<'v>(
 ) -> impl Iterator<Item = &'v ConnectOffer> {
     let account = scope.account;
     let deployments = view.deployments_of(account, service).filter(|row| row.rank < Rank::Gone);
-    deployments
-        .filter_map(move |row| view.revision_of(account, service, row.revision)?.connect.as_ref())
+    let revisions = deployments.map(|row| row.revision);
+    revisions
+        .chain(view.completed_revision(account, service))
+        .filter_map(move |revision| view.revision_of(account, service, revision)?.connect.as_ref())
         .filter(move |connect| connect.namespace == *namespace)
         .flat_map(|connect| &connect.offers)
 }

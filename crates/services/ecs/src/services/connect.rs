@@ -132,7 +132,7 @@ impl Endpoints {
 }
 
 /// How the revisions of a service's deployments offer what is behind a service of Cloud Map: that of the service itself
-/// first, then that of whichever still has tasks.
+/// first, then that of whichever still has tasks, then that which a rollback goes back to: it makes no endpoints anew.
 fn offer<'v>(
     view: &'v View,
     account: AccountId,
@@ -142,6 +142,7 @@ fn offer<'v>(
     let service = view.services.get(account, owner)?;
     let deployments = view.deployments_of(account, owner).filter(|row| row.rank < Rank::Gone);
     let revisions = service.revision.into_iter().chain(deployments.map(|row| row.revision));
+    let revisions = revisions.chain(view.completed_revision(account, owner));
     let mut offers = revisions
         .filter_map(|revision| view.revision_of(account, owner, revision)?.connect.as_ref())
         .flat_map(|connect| &connect.offers);

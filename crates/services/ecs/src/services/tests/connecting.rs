@@ -190,3 +190,44 @@ async fn an_endpoint_follows_its_service_and_goes_with_its_last_task() {
     world.settle().await;
     assert!(world.endpoints().is_empty(), "{:?}", world.endpoints());
 }
+
+#[tokio::test]
+async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    let connected = world.connected("backend");
+    // The tasks of before go first.
+    let one_by_one = api::DeploymentConfiguration {
+        minimum_healthy_percent: Some(0),
+        maximum_percent: Some(100),
+        ..Default::default()
+    };
+    let create = |input: &mut api::CreateServiceRequest| {
+        connected(input);
+        input.deployment_configuration = Some(one_by_one);
+    };
+    world.create(1, create).await;
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let [made] = world.endpoints().try_into().unwrap();
+    let mut off = offering("backend");
+    off.enabled = Some(false);
+    world.update_connect(off).await;
+    world.settle().await;
+    world.test.env.advance_ms(20_000);
+    world.settle().await;
+    for task in world.tasks().iter().filter(|task| task.desired == model::task::Desired::Stopped) {
+        let stopped =
+            model::task::Report { phase: Some(model::task::Phase::Stopped), ..Default::default() };
+        world.feed(task, &Input::Reported(stopped)).await;
+    }
+    world.settle().await;
+    assert!(world.reached().is_empty());
+    assert_eq!(world.deployments().len(), 1, "nothing is left of the first");
+    let [kept] = world.endpoints().try_into().unwrap();
+    assert_eq!(kept.id, made.id, "it may be gone back to");
+    world.report_running().await;
+    world.settle().await;
+    assert!(world.endpoints().is_empty(), "nobody goes back any more: {:?}", world.endpoints());
+}
