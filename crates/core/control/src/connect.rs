@@ -1,6 +1,7 @@
 //! What hosts said of Service Connect: by which commit their proxies serve, and what these still hold.
 //!
-//! Kept in memory alone: after a restart of the region every host says it again, and until then nothing is confirmed.
+//! Kept in memory alone: after a restart of the region every host says it again, and until then nothing is confirmed
+//! for those that have tasks in a namespace.
 //!
 //! **Invariant:** a host that has tasks in a namespace and was not heard of since a commit has not confirmed it.
 
@@ -57,17 +58,115 @@ impl ConnectHosts {
                 && view.member_count(&Index::InstanceTasks(row.id)) > 0
         });
         concerned.all(|row| {
-            let Some(host) = held.get(&row.id) else { return false };
+            let Some(host) = held.get(&row.id) else { return !is_in(view, row.id, namespace) };
             let is_there = host.namespaces.contains(namespace);
             !is_there || (since <= host.version && !host.in_flight.contains_key(&task))
         })
     }
 }
 
+/// Whether a host has tasks in a namespace: what else is on it, which may be another account's, waits for nothing.
+fn is_in(view: &View, instance: InstanceId, (account, namespace): &Namespace) -> bool {
+    view.tasks_on_instance(instance).filter(|task| task.scope.account == *account).any(|task| {
+        let connect = view.revision_of_task(task).and_then(|revision| revision.connect.as_ref());
+        connect.is_some_and(|connect| connect.namespace == *namespace)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use longshore_types::{DeploymentId, RevisionId, Timestamp};
+    use model::service::{
+        Deployment, DeploymentSettings, Rank, RevisionCapacity, ServiceConnect, ServiceRevision,
+        Stage, Strategy,
+    };
+    use model::task::{LaunchType, Task, TaskService};
+    use model::{Document, Row};
+
     use super::*;
     use crate::testing::rows::{instance, task};
+
+    const DEPLOYMENT: DeploymentId = DeploymentId(1);
+    const REVISION: RevisionId = RevisionId(1);
+
+    /// A service whose tasks are in a namespace.
+    fn service(of: &Task, namespace: &MapId) -> [Row; 2] {
+        let settings = DeploymentSettings {
+            healthy_percent_min: 100,
+            percent_max: 200,
+            breaker: None,
+            bake_minutes: None,
+            strategy: Strategy::default(),
+            hooks: vec![],
+        };
+        let deployment = Deployment {
+            scope: of.scope.clone(),
+            cluster: of.cluster.clone(),
+            service: "web".parse().unwrap(),
+            id: DEPLOYMENT,
+            record: None,
+            undoes: None,
+            revision: REVISION,
+            sources: vec![],
+            settings,
+            rank: Rank::Primary,
+            stage: Stage::Completed,
+            rollout_reason: None,
+            status_reason: None,
+            rollback: None,
+            is_tripped: false,
+            failures: 0,
+            last_failure_at: None,
+            last_failure: None,
+            streak: 0,
+            has_run: true,
+            shortage: None,
+            created_at: Timestamp(1),
+            started_at: None,
+            updated_at: Timestamp(1),
+            baking_since: None,
+            stopped_at: None,
+            finished_at: None,
+            groups: vec![],
+            shift: None,
+            version: 1,
+        };
+        let connect = ServiceConnect {
+            namespace: namespace.clone(),
+            document: Document::from_text("{}".to_owned()).unwrap(),
+            offers: vec![],
+        };
+        let revision = ServiceRevision {
+            scope: of.scope.clone(),
+            cluster: of.cluster.clone(),
+            service: "web".parse().unwrap(),
+            id: REVISION,
+            definition: of.definition.clone(),
+            capacity: RevisionCapacity::Launch(LaunchType::Fargate),
+            platform_version: None,
+            platform_family: None,
+            network: None,
+            images: vec![],
+            load_balancers: vec![],
+            registries: vec![],
+            connect: Some(connect),
+            created_at: Timestamp(1),
+        };
+        [deployment.into(), revision.into()]
+    }
+
+    fn task_of_service(number: u64) -> Task {
+        let mut task = task(number);
+        task.service = Some(TaskService {
+            name: "web".parse().unwrap(),
+            deployment: DEPLOYMENT,
+            is_ready: true,
+            is_accounted: false,
+            is_registered: false,
+            is_connected: false,
+        });
+        task
+    }
 
     #[test]
     fn a_task_is_free_once_every_host_that_may_lead_to_it_said_so() {
@@ -75,12 +174,15 @@ mod tests {
         let [one, two] = [1, 2].map(|number| format!("{number:032x}").parse().unwrap());
         for (number, id) in [(1, one), (2, two)] {
             view.put(Seq(number), &instance(id).into());
-            let mut task = task(number);
+            let mut task = task_of_service(number);
             task.instance = Some(id);
             view.put(Seq(number), &task.into());
         }
         let served = task(1);
         let namespace = (served.scope.account, MapId::from("ns-1"));
+        for row in service(&served, &namespace.1) {
+            view.put(Seq(3), &row);
+        }
         let is_free = || hosts.is_free(&view, &namespace, Seq(7), served.id);
         assert!(!is_free(), "nobody was heard");
         hosts.told(one, [namespace.clone()].into());
@@ -89,6 +191,27 @@ mod tests {
         hosts.heard(one, Seq(7), [(served.id, 1)].into());
         assert!(!is_free(), "one holds a request");
         hosts.heard(one, Seq(8), BTreeMap::new());
+        assert!(is_free());
+    }
+
+    #[test]
+    fn a_host_that_is_away_holds_up_no_namespace_that_it_has_no_tasks_in() {
+        let (mut view, hosts) = (View::default(), ConnectHosts::default());
+        let [one, away] = [1, 2].map(|number| format!("{number:032x}").parse().unwrap());
+        let served = task_of_service(1);
+        let namespace = (served.scope.account, MapId::from("ns-1"));
+        // What is on the second is in no namespace, or in none of this account.
+        for (number, id, task) in [(1, one, served.clone()), (2, away, task(2))] {
+            view.put(Seq(number), &instance(id).into());
+            view.put(Seq(number), &Task { instance: Some(id), ..task }.into());
+        }
+        for row in service(&served, &namespace.1) {
+            view.put(Seq(3), &row);
+        }
+        let is_free = || hosts.is_free(&view, &namespace, Seq(7), served.id);
+        assert!(!is_free(), "the first was not heard");
+        hosts.told(one, [namespace.clone()].into());
+        hosts.heard(one, Seq(7), BTreeMap::new());
         assert!(is_free());
     }
 }
