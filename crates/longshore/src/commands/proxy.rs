@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -93,8 +94,12 @@ fn has_clients(run_dir: &Path) -> bool {
     load(run_dir).is_some_and(|table| !table.clients.is_empty())
 }
 
-fn changed_at(run_dir: &Path) -> Option<SystemTime> {
-    std::fs::metadata(connect::table_file(run_dir)).and_then(|meta| meta.modified()).ok()
+/// What tells one writing of the file from another: its time alone has steps in which there are several.
+type Stamp = (Option<SystemTime>, u64, u64);
+
+fn stamp(run_dir: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(connect::table_file(run_dir)).ok()?;
+    Some((meta.modified().ok(), meta.ino(), meta.len()))
 }
 
 /// The networks of tasks, as the machine's agent makes them.
@@ -139,7 +144,7 @@ impl Feed for Line {
             let end = Instant::now() + wait;
             let mut seen = None;
             loop {
-                let now = changed_at(&self.run_dir);
+                let now = stamp(&self.run_dir);
                 if version == 0 || now != seen {
                     seen = now;
                     // Of the version that is served nothing is new.
@@ -178,7 +183,7 @@ impl Feed for Line {
 pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
     let (mut seen, mut is_wanted) = (None, false);
     loop {
-        let now = changed_at(&run_dir);
+        let now = stamp(&run_dir);
         if now != seen {
             (seen, is_wanted) = (now, has_clients(&run_dir));
         }
@@ -211,4 +216,25 @@ fn start(data: &DataDir, program: &Path) -> Result<Child, Error> {
     command.arg("proxy").arg("--data-dir").arg(data.root()).arg("--log").arg(&path);
     command.current_dir(data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
     command.spawn().map_err(Error::io("start the proxy"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_twice_within_one_step_of_the_clock_was_written_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = connect::table_file(dir.path());
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(stamp(dir.path()), None);
+        let [first, second] = ["{\"version\":1}", "{\"version\":2}"].map(|text| {
+            whole::write(&path, text.as_bytes(), Durability::DiesWithTheMachine).unwrap();
+            // Held open, it gives its number to no other file.
+            let file = std::fs::File::open(&path).unwrap();
+            file.set_modified(at).unwrap();
+            (stamp(dir.path()), file)
+        });
+        assert_ne!(first.0, second.0);
+    }
 }
