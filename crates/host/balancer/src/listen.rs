@@ -16,14 +16,14 @@ use routing::{
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::http::connection::{Client, Times, serve};
-use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
+use crate::limits::{EGRESS_WAIT_MAX, EGRESS_WAITING_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
 use crate::relay;
 use crate::shared::Shared;
@@ -63,7 +63,27 @@ pub(crate) struct Door {
     /// At the machine's own address, where nobody but the balancer itself judges by its groups.
     is_local: bool,
     /// Which listener is meant says where the connection was going.
-    egress: Option<InterfaceRef>,
+    egress: Option<Egress>,
+}
+
+/// The way out of the network of an interface.
+#[derive(Clone, Debug)]
+struct Egress {
+    interface: InterfaceRef,
+    /// For connections of which nobody knows yet where they go, and so whose they are.
+    waiting: Arc<Semaphore>,
+}
+
+impl Egress {
+    fn new(interface: &InterfaceRef) -> Self {
+        let waiting = Arc::new(Semaphore::new(EGRESS_WAITING_MAX));
+        Self { interface: interface.clone(), waiting }
+    }
+
+    /// None: as many wait as may.
+    fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
 }
 
 impl Door {
@@ -369,7 +389,7 @@ impl Place {
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
                 is_local: false,
-                egress: Some(interface.clone()),
+                egress: Some(Egress::new(interface)),
             }),
         }
     }
@@ -470,17 +490,19 @@ async fn accept(shared: &Arc<Shared>, served: &Served, socket: &TcpListener) {
 
 fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
     let mut door = door.clone();
-    let Some(interface) = &door.egress else { return serve_at(shared, door, stream, peer) };
+    let Some(egress) = &door.egress else { return serve_at(shared, door, stream, peer) };
     // Whoever comes without having been led here means nobody.
     let meant = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
     let Some(meant) = meant else { return };
-    door.listener = egress_listener(interface, meant);
+    door.listener = egress_listener(&egress.interface, meant);
     if shared.snapshot.borrow().listeners.contains_key(&door.listener) {
         return serve_at(shared, door, stream, peer);
     }
+    let Some(place) = egress.wait() else { return };
     let shared = Arc::clone(shared);
     #[expect(clippy::disallowed_methods, reason = "ends with the wait")]
     tokio::spawn(async move {
+        let _place = place;
         // Who was told what the name means may be a moment ahead of us.
         let mut snapshots = shared.snapshot.subscribe();
         let is_there = |snapshot: &Arc<Snapshot>| snapshot.listeners.contains_key(&door.listener);
@@ -576,5 +598,21 @@ fn times(live: &LiveListener) -> Times {
     Times {
         keep_alive: seconds(attributes.client_keep_alive_s),
         idle: seconds(attributes.idle_timeout_s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_so_many_connections_wait_and_no_more_whatever_others_have() {
+        let interface = |eni: &str| InterfaceRef { eni: eni.to_owned(), own_vpc: None };
+        let (greedy, other) = (Egress::new(&interface("1")), Egress::new(&interface("2")));
+        let held: Vec<_> = (0..EGRESS_WAITING_MAX).map(|_| greedy.wait().unwrap()).collect();
+        assert!(greedy.clone().wait().is_none(), "each connection has a door of its own");
+        assert!(other.wait().is_some());
+        drop(held);
+        assert!(greedy.wait().is_some());
     }
 }
