@@ -16,6 +16,9 @@ use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
 
+/// Namespaces of an account, as at Amazon, whoever makes them.
+pub const NAMESPACES_MAX: usize = 50;
+
 /// `ns-…` or `srv-…`, of sixteen letters and digits.
 pub type MapId = Arc<str>;
 

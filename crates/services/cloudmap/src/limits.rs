@@ -1,6 +1,5 @@
 //! Cloud Map's quotas.
 
-pub(crate) const NAMESPACES_MAX: usize = 50;
 pub(crate) const SERVICES_MAX: usize = 10_000;
 pub(crate) const INSTANCES_OF_SERVICE_MAX: usize = 1_000;
 pub(crate) const INSTANCES_OF_NAMESPACE_MAX: usize = 2_000;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use longshore_types::VpcId;
-use model::discovery::{self, MapOperationKind, NamespaceKind};
+use model::discovery::{self, MapOperationKind, NAMESPACES_MAX, NamespaceKind};
 use model::service::ServiceStatus;
 use model::{Index, Key, MapNamespace, MapOperation, MapService, Tags, View};
 use servicediscovery_api as api;
 use store::Batch;
 
 use crate::errors::{in_use, invalid, limit, named};
-use crate::limits::{NAMESPACES_MAX, SOA_TTL_S};
+use crate::limits::SOA_TTL_S;
 use crate::pages::page;
 use crate::{CloudMap, tags};
 

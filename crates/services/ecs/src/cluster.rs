@@ -7,7 +7,7 @@ use aws_wire::{ApiError, json};
 use ecs_api as api;
 use ecs_api::ClusterField;
 use longshore_types::{AccountId, ClusterName, Scope, Timestamp};
-use model::discovery::{MapId, NamespaceKind, new_id};
+use model::discovery::{MapId, NAMESPACES_MAX, NamespaceKind, new_id};
 use model::instance::InstanceStatus;
 use model::service::{ServiceStatus, TaskSetStatus};
 use model::task::LaunchType;
@@ -104,6 +104,13 @@ impl ConnectDefaults {
         }
         if given.starts_with("arn:") {
             return Err(Refusal::NamespaceNotFound.into());
+        }
+        if NAMESPACES_MAX <= view.map_namespaces.of(scope.account).count() {
+            let message = format!(
+                "The namespace {given} is not there and can't be made: an account can have up to {NAMESPACES_MAX} \
+                 namespaces."
+            );
+            return Err(Refusal::invalid(message).into());
         }
         let id = new_id("ns-", ecs.control.ids.as_ref());
         batch.rely(Index::MapNamespaces(scope.account));

@@ -216,6 +216,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn clusters_make_no_more_namespaces_than_an_account_may_have() {
+        let world = TestEcs::new();
+        let within = |name: &str, namespace: usize| {
+            let namespace = Some(format!("ns-{namespace}"));
+            let defaults = api::ClusterServiceConnectDefaultsRequest { namespace };
+            api::CreateClusterRequest { service_connect_defaults: Some(defaults), ..named(name) }
+        };
+        for number in 0..model::discovery::NAMESPACES_MAX {
+            create(&world, within(&format!("c{number}"), number)).await.unwrap();
+        }
+        let another = within("another", model::discovery::NAMESPACES_MAX);
+        let error = create(&world, another).await.unwrap_err();
+        assert_eq!(error.code, "InvalidParameterException", "{error}");
+        create(&world, within("another", 0)).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn accounts_do_not_see_each_others_clusters() {
         let world = TestEcs::new();
         create(&world, named("demo")).await.unwrap();
