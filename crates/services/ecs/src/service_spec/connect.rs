@@ -31,6 +31,8 @@ const TCP_IDLE_S: u32 = 3_600;
 const REQUEST_S: u32 = 15;
 const SECONDS_MAX: i32 = 2_147_483;
 const DISCOVERY_NAME_MAX: usize = 64;
+/// What one service may offer: each task is an instance of all of it, in one commit.
+const OFFERS_MAX: usize = 100;
 const ALIAS_NAME_MAX: usize = 127;
 
 /// A configuration that was read, with the services of Cloud Map that it makes or takes over.
@@ -128,6 +130,11 @@ fn check_members(given: &api::ServiceConnectConfiguration) -> Result<(), ApiErro
     }
     if given.container_configurations.as_ref().is_some_and(|all| !all.is_empty()) {
         return unsupported("serviceConnectConfiguration.containerConfigurations", PROXY);
+    }
+    if given.services.as_ref().is_some_and(|all| OFFERS_MAX < all.len()) {
+        return refuse(format!(
+            "serviceConnectConfiguration.services can have at most {OFFERS_MAX} items."
+        ));
     }
     for each in given.services.iter().flatten() {
         if each.tls.is_some() {

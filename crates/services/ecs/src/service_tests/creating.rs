@@ -280,6 +280,20 @@ async fn what_does_not_act_yet_is_refused_by_name_and_its_absence_is_not() {
 }
 
 #[tokio::test]
+async fn a_service_offers_no_more_than_a_task_can_be_an_instance_of_at_once() {
+    let world = World::new().await;
+    let many = |input: &mut api::CreateServiceRequest| {
+        input.service_connect_configuration = Some(api::ServiceConnectConfiguration {
+            enabled: Some(true),
+            services: Some(vec![Default::default(); 101]),
+            ..Default::default()
+        });
+    };
+    let message = "serviceConnectConfiguration.services can have at most 100 items.";
+    refused(world.create(many).await, INVALID, message);
+}
+
+#[tokio::test]
 async fn services_are_listed_ten_at_a_time_and_by_filter() {
     let world = World::new().await;
     for n in 0..12 {
