@@ -236,10 +236,11 @@ impl Reconciler for Registries {
             let has_some = |revision: &Arc<ServiceRevision>| {
                 !revision.registries.is_empty() || revision.connect.is_some()
             };
-            if !revision.is_some_and(has_some) {
-                continue;
-            }
-            all.extend(view.tasks_of_service(*account, id).map(|task| (*account, task.id)));
+            let has_some = revision.is_some_and(has_some);
+            // One that is held from before is let go by nobody else, though it is no instance any more.
+            let concerned =
+                view.tasks_of_service(*account, id).filter(|task| has_some || task.is_connected());
+            all.extend(concerned.map(|task| (*account, task.id)));
         }
         all.sort_unstable();
         all.dedup();

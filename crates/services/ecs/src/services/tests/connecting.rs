@@ -231,3 +231,33 @@ async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
     world.settle().await;
     assert!(world.endpoints().is_empty(), "nobody goes back any more: {:?}", world.endpoints());
 }
+
+#[tokio::test]
+async fn a_task_that_is_no_instance_any_more_is_let_go_by_the_next_region_too() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let task = world.tasks().remove(0);
+    assert!(task.is_connected());
+    let mut off = offering("backend");
+    off.enabled = Some(false);
+    world.update_connect(off).await;
+    // Somebody deregisters it, and the region ends right after the task was asked to stop.
+    let deregister = |view: &View, _| {
+        let mut batch = store::Batch::on(view);
+        for row in view.map_instances.iter() {
+            batch.delete(Key::MapInstance(row.scope.account, row.key()));
+        }
+        Ok((batch, ()))
+    };
+    world.ecs().control.decide(deregister).await.unwrap();
+    world.feed(&task, &Input::StopRequested { reason: None }).await;
+    assert!(world.tasks()[0].is_held());
+    world.driver = world.test.driver();
+    world.settle().await;
+    let held = world.tasks().into_iter().find(|it| it.id == task.id).unwrap();
+    assert!(!held.is_held() && !held.is_connected(), "{held:?}");
+}
