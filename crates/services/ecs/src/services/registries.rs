@@ -25,6 +25,8 @@ use crate::Ecs;
 
 /// Instances of one service of Cloud Map, as at Amazon.
 const INSTANCES_MAX: usize = 1_000;
+/// How soon it is looked again whether a full service of Cloud Map has room.
+const ROOM_PAUSE_MS: u64 = 1_000;
 
 type Which = (AccountId, TaskId);
 
@@ -157,7 +159,7 @@ fn reconcile(
     wanted.extend(offered);
     let known: BTreeMap<MapInstanceId, &Arc<MapInstance>> =
         view.map_instances_of_task(account, task).map(|row| (row.key(), row)).collect();
-    let mut raised = BTreeMap::new();
+    let (mut raised, mut is_full) = (BTreeMap::new(), false);
     for row in &wanted {
         let before = known.get(&row.key());
         if before.is_some_and(|before| ***before == *row) {
@@ -165,6 +167,7 @@ fn reconcile(
         }
         let index = Index::MapInstances(account, Arc::clone(&row.service));
         if before.is_none() && INSTANCES_MAX <= view.member_count(&index) {
+            is_full = true;
             continue;
         }
         // Health is nothing that a revision tells of.
@@ -192,7 +195,8 @@ fn reconcile(
     for service in raised.keys().filter_map(|id| view.map_services.get(account, id)) {
         batch.put(MapService { revision: service.revision + 1, ..MapService::clone(service) });
     }
-    (batch, again_at)
+    let for_room = is_full.then(|| now.plus_ms(ROOM_PAUSE_MS));
+    (batch, again_at.into_iter().chain(for_room).min())
 }
 
 /// Whether nothing is led to an instance that drains.

@@ -132,3 +132,47 @@ async fn a_service_keeps_its_registry_only_with_tasks_that_have_the_port_it_tell
     world.define("served", Some(8080)).await;
     update("served").await.unwrap();
 }
+
+#[tokio::test]
+async fn a_task_is_an_instance_once_there_is_room() {
+    let mut world = World::new().await;
+    let registry = world.with_registry(false).await;
+    world.define("served", None).await;
+    with_fargate(&world).await;
+    let others: Vec<Row> = (0..1_000)
+        .map(|number: u32| {
+            let row = MapInstance {
+                scope: world.ecs().control.scope(&world.test.root()),
+                service: "srv-aaaaaaaaaaaaaaaa".into(),
+                instance: number.to_string().into(),
+                attributes: BTreeMap::new(),
+                health: None,
+                task: None,
+                has_names: false,
+                request: None,
+                connect: None,
+            };
+            row.into()
+        })
+        .collect();
+    for some in others.chunks(200) {
+        world.put(some.to_vec()).await;
+    }
+    world.create(1, world.registered(&registry)).await;
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let is_there =
+        |world: &World| world.instances().iter().filter(|row| row.task.is_some()).count() == 1;
+    assert!(!is_there(&world), "there is no room");
+    let leave = |view: &View, _| {
+        let mut batch = store::Batch::on(view);
+        let row = view.map_instances.iter().next().expect("one of the others");
+        batch.delete(Key::MapInstance(row.scope.account, row.key()));
+        Ok((batch, ()))
+    };
+    world.ecs().control.decide(leave).await.unwrap();
+    world.test.env.advance_ms(1_000);
+    world.settle().await;
+    assert!(is_there(&world));
+}
