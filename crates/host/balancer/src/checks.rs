@@ -289,7 +289,11 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
         for group in snapshot.groups.values() {
             if group.group.avoids_outliers {
                 let now = shared.clock.now();
-                group.targets.iter().for_each(|(target, _)| target.judge_as_outlier(now));
+                for (target, _) in &group.targets {
+                    target.judge_as_outlier(now);
+                    // With each check, where there are any.
+                    target.pool.sweep();
+                }
                 continue;
             }
             let is_wanted = matches!(
