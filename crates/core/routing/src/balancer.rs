@@ -115,6 +115,8 @@ pub struct BalancerAttributes {
     pub preserve_host_header: bool,
     /// `routing.http.xff_header_processing.mode`.
     pub forwarded_for: ForwardedFor,
+    /// Whether targets are told who asks and how, by the headers that Amazon's application balancers add.
+    pub describes_client: bool,
     /// `routing.http.xff_client_port.enabled`.
     pub forwarded_for_port: bool,
     /// `routing.http.x_amzn_tls_version_and_cipher_suite.enabled`.
@@ -139,6 +141,7 @@ impl Default for BalancerAttributes {
             drop_invalid_header_fields: false,
             preserve_host_header: false,
             forwarded_for: ForwardedFor::Append,
+            describes_client: true,
             forwarded_for_port: false,
             tls_headers: false,
             desync: DesyncMode::Defensive,

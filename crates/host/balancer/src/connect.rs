@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use routing::{
-    Action, Balancer, BalancerAttributes, BalancerId, CheckPort, CheckProtocol, ForwardedFor,
-    GroupId, HealthCheck, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol,
-    Matcher, ProtocolVersion, Report, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
+    Action, Balancer, BalancerAttributes, BalancerId, CheckPort, CheckProtocol, GroupId,
+    HealthCheck, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Matcher,
+    ProtocolVersion, Report, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
     TargetKey, TargetProtocol, TargetState, Transforms, WeightedGroup, egress_listener,
 };
 use traffic::connect::{
@@ -119,8 +119,8 @@ fn balancer(
             idle_timeout_s: idle_s,
             client_keep_alive_s: FOREVER_S,
             preserve_host_header: true,
-            // Nobody is between the two that either does not know.
-            forwarded_for: ForwardedFor::Preserve,
+            // Nobody is between the two that either does not know: what a balancer said of its client stays as it is.
+            describes_client: false,
             patience_ms: CONNECT_PATIENCE_MS,
             request_timeout_s: endpoint.request_s,
             ..BalancerAttributes::default()

@@ -170,6 +170,9 @@ fn outgoing(
 fn describe(turn: &mut Turn<'_>, map: &mut HeaderMap) {
     let (client, live) = (turn.client, turn.live);
     let attributes = &live.balancer.attributes;
+    if !attributes.describes_client {
+        return;
+    }
     let came = headers::joined(map, &headers::FORWARDED_FOR);
     let value = forwarded::forwarded_for(
         attributes.forwarded_for,

@@ -51,6 +51,31 @@ async fn a_target_is_told_who_asks_and_how() {
 }
 
 #[tokio::test]
+async fn what_was_said_of_a_client_stays_where_nobody_is_to_be_described() {
+    let a = backend(Does::Echoes).await;
+    let mut table = table(&[a.address]);
+    balancer(&mut table).attributes.describes_client = false;
+    let world = World::new(table).await;
+    let mut caller = Caller::new(world.address().await).await;
+    let answer = caller
+        .ask(
+            b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: 10.0.0.9\r\n\
+              X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let sent = answer.body.to_ascii_lowercase();
+    for line in [
+        "x-forwarded-for: 10.0.0.9\r\n",
+        "x-forwarded-proto: https\r\n",
+        "x-forwarded-port: 443\r\n",
+    ] {
+        assert!(sent.contains(line), "{line} in {sent}");
+    }
+    assert!(!sent.contains("x-amzn-trace-id"), "{sent}");
+}
+
+#[tokio::test]
 async fn rules_answer_redirect_rewrite_and_forward() {
     let a = backend(Does::Echoes).await;
     let mut table = table(&[a.address]);
