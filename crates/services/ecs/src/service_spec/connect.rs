@@ -436,6 +436,15 @@ fn map_service(
             namespace.arn()
         ));
     }
+    // What its tasks of before speak would no longer be understood.
+    let is_changed = row.connect.as_ref().is_some_and(|known| {
+        known.owner == *it.service && known.endpoint.protocol != endpoint.protocol
+    });
+    if is_changed && is_live(it.view, it.scope, it.service) {
+        return refuse(format!(
+            "Service Connect: the appProtocol of {name} can't be changed: delete the service and create it again."
+        ));
+    }
     let next = MapService { connect: Some(made), ..MapService::clone(row) };
     Ok((Arc::clone(&row.id), (next != **row).then_some(next)))
 }

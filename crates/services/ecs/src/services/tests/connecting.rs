@@ -18,10 +18,15 @@ impl World {
             ..Default::default()
         };
         Ecs::update_cluster(self.ecs(), &self.test.root(), input).await.unwrap();
+        self.define_offered(api::ApplicationProtocol::Http).await;
+        with_fargate(self).await;
+    }
+
+    async fn define_offered(&self, protocol: api::ApplicationProtocol) {
         let mapping = api::PortMapping {
             name: text("http"),
             container_port: Some(80),
-            app_protocol: Some(api::ApplicationProtocol::Http),
+            app_protocol: Some(protocol),
             ..Default::default()
         };
         let container = api::ContainerDefinition {
@@ -39,7 +44,6 @@ impl World {
             ..Default::default()
         };
         Ecs::register_task_definition(self.ecs(), &self.test.root(), input).await.unwrap();
-        with_fargate(self).await;
     }
 
     fn connected(&self, dns: &str) -> impl FnOnce(&mut api::CreateServiceRequest) + use<> {
@@ -260,4 +264,25 @@ async fn a_task_that_is_no_instance_any_more_is_let_go_by_the_next_region_too() 
     world.settle().await;
     let held = world.tasks().into_iter().find(|it| it.id == task.id).unwrap();
     assert!(!held.is_held() && !held.is_connected(), "{held:?}");
+}
+
+#[tokio::test]
+async fn the_protocol_of_what_is_offered_stays_as_it_is() {
+    let world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    let update = async || {
+        let input = api::UpdateServiceRequest {
+            service: text("web"),
+            task_definition: text("offered"),
+            ..Default::default()
+        };
+        Ecs::update_service(world.ecs(), &world.test.root(), input).await
+    };
+    world.define_offered(api::ApplicationProtocol::Grpc).await;
+    let error = update().await.unwrap_err();
+    assert_eq!(error.code, "InvalidParameterException", "{error}");
+    assert!(error.message.contains("appProtocol"), "{error}");
+    world.define_offered(api::ApplicationProtocol::Http).await;
+    update().await.unwrap();
 }
