@@ -13,6 +13,9 @@ use model::discovery::MapId;
 use model::instance::InstanceStatus;
 use model::{Index, Seq, View};
 
+/// Tasks of which is kept that a host holds something of them: a host says what it likes.
+const IN_FLIGHT_MAX: usize = 10_000;
+
 /// A namespace of an account.
 pub type Namespace = (AccountId, MapId);
 
@@ -42,9 +45,15 @@ impl ConnectHosts {
 
     /// What a host's proxy serves by, and what it holds.
     pub fn heard(&self, instance: InstanceId, version: Seq, in_flight: BTreeMap<TaskId, u32>) {
+        let in_flight: BTreeMap<_, _> = in_flight.into_iter().take(IN_FLIGHT_MAX).collect();
         let mut held = self.held();
         let host = held.entry(instance).or_default();
         (host.version, host.in_flight) = (version, in_flight);
+    }
+
+    /// A host is none of the region's any more.
+    pub fn forget(&self, instance: InstanceId) {
+        self.held().remove(&instance);
     }
 
     /// Whether no proxy leads anything to a task of a namespace that is out of it as of commit `since`, or holds
@@ -213,5 +222,15 @@ mod tests {
         hosts.told(one, [namespace.clone()].into());
         hosts.heard(one, Seq(7), BTreeMap::new());
         assert!(is_free());
+    }
+
+    #[test]
+    fn a_host_has_so_much_kept_of_it_and_nothing_once_it_is_gone() {
+        let (hosts, one) = (ConnectHosts::default(), InstanceId::from_bytes([1; 16]));
+        let many = (0..=IN_FLIGHT_MAX).map(|number| (format!("{number:032x}").parse().unwrap(), 1));
+        hosts.heard(one, Seq(1), many.collect());
+        assert_eq!(hosts.held()[&one].in_flight.len(), IN_FLIGHT_MAX);
+        hosts.forget(one);
+        assert!(hosts.held().is_empty());
     }
 }

@@ -115,7 +115,10 @@ impl Reconciler for Orders {
             let view = sessions.control.view();
             match key {
                 OrdersKey::Instance(id) if is_known(&view, id) => sessions.notify(id),
-                OrdersKey::Instance(id) => sessions.retire(id),
+                OrdersKey::Instance(id) => {
+                    sessions.retire(id);
+                    sessions.control.connect_hosts.forget(id);
+                }
                 OrdersKey::EndedTask(id) => sessions.forget(id),
                 OrdersKey::Group(account, id) => {
                     let home = sessions.home_of_balancers(&view);
