@@ -227,9 +227,10 @@ impl Permission {
 }
 
 /// Whether nothing that is asked of the caller's permissions could be refused: an account's root user is
-/// subject to no policy. Long lists of resources need not be spelled out for it.
+/// subject to no policy but that of a VPC endpoint that it came by. Long lists of resources need not be spelled out
+/// for it.
 pub fn is_root(caller: &Caller) -> bool {
-    caller.principal == Principal::Root
+    caller.principal == Principal::Root && caller.origin.endpoint.is_none()
 }
 
 impl Control {
@@ -324,18 +325,10 @@ impl Control {
             let policies = subject.policies(&under, permission.resource_kind);
             let asks = policies.ask_about_resource();
             let owner = owner_of(resource).filter(|_| !is_of_node);
-            let tags = if asks { tags_of(view, resource) } else { None };
-            let tags = tags.filter(|tags| !tags.is_empty());
-            let mut own = None;
-            if asks && (tags.is_some() || owner.is_some()) {
-                let own = own.insert(context.clone());
-                if let Some(tags) = tags {
-                    set_resource_tags(own, permission.action, tags);
-                }
-                if let Some(owner) = owner {
-                    own.set("aws:ResourceAccount", owner.to_string());
-                }
-            }
+            let own = match asks {
+                true => about_resource(view, &context, permission.action, (resource, owner)),
+                false => None,
+            };
             let request = Request {
                 caller: &subject.caller,
                 action: &action,
@@ -367,6 +360,27 @@ impl Control {
 /// The account that an ARN names.
 fn owner_of(arn: &str) -> Option<AccountId> {
     arn.split(':').nth(4)?.parse().ok()
+}
+
+/// What is known of a request and of a resource that is a row, or is an account's; none if that is no more.
+fn about_resource(
+    view: &View,
+    context: &Context,
+    action: &str,
+    (resource, owner): (&str, Option<AccountId>),
+) -> Option<Context> {
+    let tags = tags_of(view, resource).filter(|tags| !tags.is_empty());
+    if tags.is_none() && owner.is_none() {
+        return None;
+    }
+    let mut own = context.clone();
+    if let Some(tags) = tags {
+        set_resource_tags(&mut own, action, tags);
+    }
+    if let Some(owner) = owner {
+        own.set("aws:ResourceAccount", owner.to_string());
+    }
+    Some(own)
 }
 
 fn set_resource_tags(context: &mut Context, action: &str, tags: &BTreeMap<String, String>) {

@@ -8,7 +8,7 @@ use policy::{
     Action, Context, Decision, Policies, Policy, PolicyKind, Request, ResourceKind, evaluate,
 };
 
-use super::Permission;
+use super::{Permission, about_resource, owner_of};
 use crate::Control;
 use crate::access::principal_arn;
 use crate::errors::not_authorized;
@@ -43,11 +43,12 @@ impl Control {
         let Some(subject) = Subject::of(view, caller) else {
             return Err(not_authorized(&principal_arn(caller), permission.action));
         };
-        permission.each().try_for_each(|each| check(caller, &subject, policy, each))
+        permission.each().try_for_each(|each| check(view, caller, &subject, policy, each))
     }
 }
 
 fn check(
+    view: &View,
     caller: &Caller,
     subject: &Subject,
     policy: &Arc<Policy>,
@@ -73,13 +74,19 @@ fn check(
         // It must say yes.
         resource_kind: ResourceKind::Key,
     };
+    let asks = policies.ask_about_resource();
     for resource in resources {
+        let about = (resource.as_str(), owner_of(resource));
+        let own = match asks {
+            true => about_resource(view, &context, permission.action, about),
+            false => None,
+        };
         let request = Request {
             caller: &subject.caller,
             action: &action,
             resource,
             resource_account: None,
-            context: &context,
+            context: own.as_ref().unwrap_or(&context),
         };
         let why = match evaluate(&request, &policies) {
             Decision::Allow(_) => continue,

@@ -256,3 +256,32 @@ async fn what_comes_by_an_endpoint_is_under_its_policy_too_whoever_asks() {
     assert_eq!(why(&Caller { origin, ..ann(&world) }), "");
     assert!(why(&ann(&world)).contains("no identity-based policy"));
 }
+
+#[tokio::test]
+async fn an_endpoints_policy_may_ask_whose_a_resource_is_and_by_what_it_is_tagged() {
+    let world = TestControl::new();
+    let by = aws_wire::ByEndpoint {
+        endpoint: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+    };
+    let mut root = world.root();
+    root.origin.endpoint = Some(Arc::new(by));
+    let policy = r#"{"Statement":[
+        {"Effect":"Allow","Principal":"*","Action":"*","Resource":"*",
+         "Condition":{"StringEquals":{"aws:ResourceAccount":"000000000000"}}},
+        {"Effect":"Deny","Principal":"*","Action":"iam:*","Resource":"*",
+         "Condition":{"StringEquals":{"aws:ResourceTag/team":"blue"}}}]}"#;
+    let rows: Vec<Row> = vec![endpoint(Some(policy)).into(), user(Grants::default()).into()];
+    put(&world, rows).await;
+    let may =
+        |action, on: &str| world.control.read(&root, &Permission::to(action).on(on)).map(drop);
+    may("ecs:StopTask", TASK).unwrap();
+    let others = "arn:aws:ecs:us-east-1:111122223333:task/a/b";
+    let refused = may("ecs:StopTask", others).unwrap_err();
+    assert!(refused.message.contains("no VPC endpoint policy allows"), "{}", refused.message);
+    may("iam:GetUser", "arn:aws:iam::000000000000:user/bob").unwrap();
+    let refused = may("iam:GetUser", "arn:aws:iam::000000000000:user/team/ann").unwrap_err();
+    assert!(refused.message.ends_with("deny in a VPC endpoint policy"), "{}", refused.message);
+    // So what it asks for is spelled out for that policy.
+    assert!(is_root(&world.root()) && !is_root(&root));
+}
