@@ -6,6 +6,7 @@
 
 use aws_wire::{ApiError, Caller, Principal};
 use control::access::may_speak_for;
+use control::iam::node_keys::is_host;
 use ecs_api as api;
 use longshore_types::TaskArn;
 use model::task::{Binding, ContainerPhase, ContainerReport, Input, Phase, Protocol, Report};
@@ -105,8 +106,11 @@ fn known(ecs: &Ecs, caller: &Caller, arn: &TaskArn) -> Result<Option<()>, ApiErr
     let instance = task.instance.and_then(|id| view.instances.get(caller.account, &id));
     let may = match instance {
         Some(instance) => may_speak_for(caller, instance),
-        // Not placed, or on another's instance: nobody but the account itself.
-        None => is_of_account(&caller.principal) && caller.account == task.scope.account,
+        // Not placed, or on another's instance: nobody but the account itself, which no host is that joined.
+        None => {
+            let is_own = caller.account == task.scope.account;
+            is_own && is_of_account(&caller.principal) && !is_host(caller)
+        }
     };
     if may {
         return Ok(Some(()));
