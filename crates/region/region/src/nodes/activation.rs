@@ -18,6 +18,8 @@ use super::Nodes;
 use super::host::{check_host, check_release, issued, ranges, shown};
 use super::shapes::{JoinByActivation, Joined};
 
+/// Managed instances of an account, as AWS has of its standard tier.
+const INSTANCES_MAX: usize = 1_000;
 /// How long each key of a managed instance is good; it renews them at half of that.
 const KEY_MS: u64 = 30 * 24 * 60 * 60_000;
 /// After so long a check-in is written down again.
@@ -35,6 +37,8 @@ enum Refusal {
     /// Another's host calls itself so.
     Taken,
     Role,
+    /// The account has as many instances as it may.
+    Full,
 }
 
 impl Refusal {
@@ -55,6 +59,9 @@ impl Refusal {
             Self::Taken => "Another host has joined under this one's name: have it draw a new one.",
             Self::Role => {
                 "The activation's role is gone, or its trust policy does not let ssm.amazonaws.com assume it."
+            }
+            Self::Full => {
+                "The account has as many managed instances as it may: deregister some (aws ssm deregister-managed-instance)."
             }
         }
     }
@@ -160,6 +167,10 @@ impl Nodes {
             let (key, secret) = self.mint(&asked.node_id, KEY_MS, now);
             let before = view.nodes.get(Config::root_account(), &asked.node_id.as_str().into());
             let (next, node) = activate(row, before.map(|it| &**it), &asked, key, now)?;
+            let mut held = managed_instances::of(view, next.account);
+            if before.is_none() && held.nth(INSTANCES_MAX - 1).is_some() {
+                return Err(Refusal::Full.into());
+            }
             control
                 .check_instance_role(view, next.account, &next.role, now)
                 .map_err(|_| Refusal::Role)?;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use aws_wire::Principal;
+use control::testing::rows;
 use longshore_types::{Clock as _, Timestamp};
-use model::{Grants, IamRole, Key, NameKey, TrustText};
+use model::{Grants, IamRole, Key, Managed, NameKey, Node, TrustText};
 use serde_json::json;
 use store::Batch;
 
@@ -246,4 +247,69 @@ async fn an_instance_ends_with_its_registration_and_with_its_role() {
     });
     deleted.await.unwrap();
     assert!(world.with(&two.key).is_none(), "nobody has the permissions of a role that is gone");
+}
+
+#[tokio::test]
+async fn a_managed_instance_reports_of_no_task_that_is_not_its_own() {
+    let world = world().await;
+    let activation = world.activation(1).await;
+    let joined = world.enter(&activation, "1").await.unwrap();
+    // Of its account, and on no instance of that: a Fargate task, or one that waits.
+    let mut task = rows::task(1);
+    task.instance = None;
+    task.scope.account = ACCOUNT.parse().unwrap();
+    let arn = task.arn().to_string();
+    let put = world.test.region.control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        batch.put(task.clone());
+        Ok((batch, ()))
+    });
+    put.await.unwrap();
+    let caller = Caller {
+        account: ACCOUNT.parse().unwrap(),
+        now: world.env().now(),
+        ..world.with(&joined.key).unwrap()
+    };
+    let stopped = json!({"cluster": "demo", "task": arn, "status": "STOPPED"});
+    let refused = world.test.ecs(&caller, "SubmitTaskStateChange", stopped).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException");
+    assert!(refused.message.contains("does not belong"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn an_account_has_so_many_managed_instances_and_no_more() {
+    let world = world().await;
+    let activation = world.activation(3).await;
+    let first = world.enter(&activation, "1").await.unwrap();
+    let control = &world.test.region.control;
+    let view = control.view();
+    let row = view.nodes.get(Config::root_account(), &first.node.as_str().into()).unwrap();
+    let managed = row.managed.as_ref().unwrap();
+    let others: Vec<Node> = (1..1_000)
+        .map(|number| Node {
+            id: format!("{number:012}").as_str().into(),
+            managed: Some(Managed {
+                id: format!("mi-{number:017}").as_str().into(),
+                ..managed.clone()
+            }),
+            ..Node::clone(row)
+        })
+        .collect();
+    for some in others.chunks(100) {
+        let put = control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            for node in some {
+                batch.put(node.clone());
+            }
+            Ok((batch, ()))
+        });
+        put.await.unwrap();
+    }
+    let why = world.enter(&activation, "2").await.unwrap_err();
+    assert!(why.starts_with("The account has as many managed instances"), "{why}");
+    world.enter(&activation, "1").await.expect("its answer was lost, and it is one of them");
+    let id = json!({"InstanceId": "mi-00000000000000001"});
+    world.ssm("DeregisterManagedInstance", id).await.unwrap();
+    world.enter(&activation, "2").await.unwrap();
 }
