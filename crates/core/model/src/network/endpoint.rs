@@ -140,7 +140,9 @@ impl Record for VpcEndpoint {
         let uses = |id: &str| Index::Ec2Uses(self.account, id.into());
         let tables = self.tables().iter().map(|table| uses(table.as_str()));
         let names = self.interface().map(|_| Index::MapNames(self.account));
-        tables.chain([uses(self.vpc.as_str())]).chain(names).collect()
+        let groups = self.interface().into_iter().flat_map(|it| &it.groups);
+        let groups = groups.map(|group| uses(group.as_str()));
+        tables.chain([uses(self.vpc.as_str())]).chain(groups).chain(names).collect()
     }
 }
 

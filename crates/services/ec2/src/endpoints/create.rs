@@ -3,6 +3,7 @@
 use aws_wire::{ApiError, Caller};
 use ec2_api as api;
 use longshore_types::VpcEndpointId;
+use model::Index;
 use model::network::{EndpointKind, EndpointService, InterfaceEndpoint, VpcEndpoint, VpcRow};
 
 use super::{
@@ -60,6 +61,7 @@ fn begin(
     if input.service_region.as_deref().is_some_and(|region| region != it.region.as_str()) {
         return Err(unsupported("ServiceRegion is this region's own: others are not reached."));
     }
+    it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
     if used_by(it.network.view(), it.account, vpc.id.as_str()).count() >= ENDPOINTS_PER_VPC_MAX {
         let (code, what) = ("VpcEndpointLimitExceeded", "VPC endpoints of a VPC");
         return Err(NetworkRefusal::TooMany { code, what }.into());
@@ -138,10 +140,11 @@ fn by_gateway(
 
 /// No other endpoint of the service has a route in the table.
 pub(super) fn check_route_free(
-    it: &Change<'_>,
+    it: &mut Change<'_>,
     table: &longshore_types::RouteTableId,
     service: &str,
 ) -> Result<(), Refusal> {
+    it.batch.rely(Index::Ec2Uses(it.account, table.as_str().into()));
     let mut others = used_by(it.network.view(), it.account, table.as_str());
     match others.any(|row| row.service == service) {
         false => Ok(()),

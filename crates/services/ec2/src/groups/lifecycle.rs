@@ -10,6 +10,7 @@ use store::Batch;
 
 use super::{GroupRef, GroupRefusal, arn, by_name, default_vpc};
 use crate::Ec2;
+use crate::endpoints;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::limits::{DELETED_ROWS_MAX, GROUPS_MAX};
 use crate::tags;
@@ -143,7 +144,7 @@ pub(crate) async fn delete_security_group(
     }
 }
 
-/// A group that an interface has, or that another group's rule names, stays.
+/// A group that an interface or a VPC endpoint has, or that another group's rule names, stays.
 fn check_unused(view: &View, group: &SecurityGroup) -> Result<(), Refusal> {
     if group.is_default() {
         return Err(GroupRefusal::DefaultStays(group.id.to_string()).into());
@@ -156,7 +157,10 @@ fn check_unused(view: &View, group: &SecurityGroup) -> Result<(), Refusal> {
     });
     let rules = view.references_to_group(group.account, &group.id);
     let rules = rules.map(|rule| format!("{} of {}", rule.id, rule.group));
-    let by: Vec<String> = interfaces.chain(rules).collect();
+    // One without a subnet has no interface that would say so.
+    let endpoints = endpoints::used_by(view, group.account, group.id.as_str());
+    let endpoints = endpoints.map(|row| format!("VPC endpoint {}", row.id));
+    let by: Vec<String> = interfaces.chain(rules).chain(endpoints).collect();
     if by.is_empty() {
         Ok(())
     } else {
@@ -170,6 +174,7 @@ fn deletion(view: &View, group: &SecurityGroup, rules: &[SecurityGroupRule]) -> 
     let mut batch = Batch::on(view);
     batch.rely(Index::GroupInterfaces(account, id.clone()));
     batch.rely(Index::GroupReferences(account, id.clone()));
+    batch.rely(Index::Ec2Uses(account, id.as_str().into()));
     batch.rely(Index::GroupRules(account, id.clone()));
     let tags_of = |batch: &mut Batch, resource: &str| {
         if view.tags_on(account, resource).is_some() {

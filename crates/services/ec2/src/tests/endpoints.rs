@@ -185,6 +185,28 @@ async fn subnets_groups_and_names_of_an_endpoint_change() {
 }
 
 #[tokio::test]
+async fn a_group_of_an_endpoint_stays_though_the_endpoint_has_no_subnet() {
+    let world = World::new().await;
+    let group = api::CreateSecurityGroupRequest {
+        description: text("of endpoints"),
+        group_name: text("endpoints"),
+        vpc_id: Some(world.site.vpc.clone()),
+        ..Default::default()
+    };
+    let ec2 = &world.site.world.ec2;
+    let group = ec2.create_security_group(&world.site.root, group).await.unwrap().group_id;
+    let mut request = world.interface(LOGS, &[]);
+    request.security_group_ids = Some(vec![group.clone().unwrap()]);
+    let made = world.make(request).await.unwrap().vpc_endpoint_id.unwrap();
+    let deletion =
+        || api::DeleteSecurityGroupRequest { group_id: group.clone(), ..Default::default() };
+    let refused = ec2.delete_security_group(&world.site.root, deletion()).await.unwrap_err();
+    assert_eq!(refused.code, "DependencyViolation");
+    assert_eq!(world.delete(&made).await, []);
+    ec2.delete_security_group(&world.site.root, deletion()).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_cannot_be_an_endpoint_is_refused_by_name() {
     let world = World::new().await;
     let code = async |request| world.make(request).await.unwrap_err().code.into_owned();
