@@ -89,12 +89,20 @@ pub(crate) async fn enter(
 async fn is_known(found: &Membership) -> Result<bool, Error> {
     let Ok(credentials) = found.credentials() else { return Ok(false) };
     match check_in(&remote(found)?, found, &credentials, None, None).await {
-        Err(error) if error.is_refusal() => {
+        Err(error) if is_gone(&error) => {
             warn!(error = %Chain(&error), "the region does not know this host any more, joining anew");
             Ok(false)
         }
         Ok(_) | Err(_) => Ok(true),
     }
+}
+
+/// Whether a refusal says that the region knows the host's keys no more. A managed instance whose role may not be assumed is
+/// known: that is mended at the role, and who joined anew meanwhile would be another instance.
+fn is_gone(error: &RemoteError) -> bool {
+    let is_denied =
+        matches!(error, RemoteError::Answered(error) if error.is("AccessDeniedException"));
+    error.is_refusal() && !is_denied
 }
 
 /// Exchanges the token, or the activation's code, for keys.
@@ -381,5 +389,25 @@ impl Keeper {
             ),
             Err(error) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_joins_anew_where_its_keys_are_unknown_and_not_where_its_role_is_in_trouble() {
+        let refused = |code: &str, status| {
+            RemoteError::Answered(ClientError::Api {
+                operation: "CheckIn".to_owned(),
+                code: code.to_owned(),
+                message: String::new(),
+                status,
+            })
+        };
+        assert!(is_gone(&refused("UnrecognizedClientException", 403)));
+        assert!(!is_gone(&refused("AccessDeniedException", 400)));
+        assert!(!is_gone(&refused("ServerException", 500)));
     }
 }
