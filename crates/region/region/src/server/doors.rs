@@ -90,7 +90,9 @@ impl Entry {
     ) -> Result<(Stream, Option<Introduction>), NotLetIn> {
         let mut first = first_byte(&stream).await?;
         let mut introduced = None;
-        if let Some(token) = self.token.filter(|_| first == introduction::FIRST_BYTE) {
+        let may_introduce = first == introduction::FIRST_BYTE
+            && is_of_this_machine(stream.peer_addr()?, stream.local_addr()?);
+        if let Some(token) = self.token.filter(|_| may_introduce) {
             introduced = Some(introduction(&mut stream, &token).await?);
             first = first_byte(&stream).await?;
         }
