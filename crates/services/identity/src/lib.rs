@@ -106,6 +106,7 @@ impl sts_api::Sts for Identity {
         caller: &Caller,
         _: api::GetCallerIdentityRequest,
     ) -> Result<api::GetCallerIdentityResponse, ApiError> {
+        self.control.let_through(caller, &Permission::to("sts:GetCallerIdentity").on("*"))?;
         let account = caller.account;
         let user_id = match &caller.principal {
             Principal::Root => account.to_string(),

@@ -390,3 +390,46 @@ async fn a_token_of_a_provider_opens_the_roles_that_trust_it() {
     let cut = refusal(good[..good.len() - 4].to_owned()).await;
     assert_eq!(cut.0, "InvalidIdentityToken");
 }
+
+#[tokio::test]
+async fn what_needs_no_permission_needs_the_endpoints_that_it_came_by() {
+    use model::network::{EndpointKind, EndpointPolicy, InterfaceEndpoint, VpcEndpoint};
+    let world = World::new(vec![user().into()]).await;
+    let endpoint = |policy: &str| VpcEndpoint {
+        account: ACCOUNT.parse().unwrap(),
+        id: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+        service: "sts".to_owned(),
+        kind: EndpointKind::Interface(InterfaceEndpoint {
+            zones: vec![],
+            groups: vec![],
+            has_private_names: true,
+        }),
+        policy: Some(EndpointPolicy::new(Policy::parse(policy, PolicyKind::Resource).unwrap())),
+        created_at: Timestamp(0),
+    };
+    let by = aws_wire::ByEndpoint {
+        endpoint: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+    };
+    let origin = Origin { endpoint: Some(Arc::new(by)), ..Origin::default() };
+    let caller = Caller { origin, ..world.user() };
+    let who = async || {
+        let asked = api::GetCallerIdentityRequest {};
+        world.identity.get_caller_identity(&caller, asked).await.map(drop)
+    };
+    let session = async || {
+        let asked = api::GetSessionTokenRequest::default();
+        world.identity.get_session_token(&caller, asked).await.map(drop)
+    };
+    let gone = who().await.unwrap_err().message;
+    assert!(gone.ends_with("the VPC endpoint is not there any more"), "{gone}");
+    let some = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:GetCaller*","Resource":"*"}}"#;
+    world.put(vec![endpoint(some).into()]).await;
+    who().await.unwrap();
+    let refused = session().await.unwrap_err().message;
+    assert!(refused.ends_with("policy allows the sts:GetSessionToken action"), "{refused}");
+    let all = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}"#;
+    world.put(vec![endpoint(all).into()]).await;
+    session().await.unwrap();
+}

@@ -20,6 +20,7 @@ pub(crate) fn session(
     caller: &Caller,
     input: &api::GetSessionTokenRequest,
 ) -> Result<api::GetSessionTokenResponse, ApiError> {
+    identity.control.let_through(caller, &Permission::to("sts:GetSessionToken").on("*"))?;
     let (holder, asked_s) = holder(caller, input.duration_seconds, "GetSessionToken")?;
     if input.serial_number.is_some() || input.token_code.is_some() {
         return Err(Refusal::SecondFactor.wire());
