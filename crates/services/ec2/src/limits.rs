@@ -31,6 +31,10 @@ pub(crate) const FLOW_LOGS_MAX: usize = 500;
 pub(crate) const FLOW_LOG_RESOURCES_MAX: usize = 25;
 /// VPC endpoints of a VPC, of both types.
 pub(crate) const ENDPOINTS_PER_VPC_MAX: usize = 100;
+/// Those of an account: each interface of one is a namespace on the region's own machine.
+pub(crate) const ENDPOINTS_MAX: usize = 200;
+/// Of an endpoint's policy, as AWS's.
+pub(crate) const ENDPOINT_POLICY_CHARS_MAX: usize = 20_480;
 pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
 /// Interfaces of a subnet that were made by hand.
 pub(crate) const INTERFACES_MAX: usize = 5_000;

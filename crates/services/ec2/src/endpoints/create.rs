@@ -14,7 +14,7 @@ use crate::Ec2;
 use crate::change::{Change, Make, Once, arn};
 use crate::errors::Refusal;
 use crate::interfaces;
-use crate::limits::ENDPOINTS_PER_VPC_MAX;
+use crate::limits::{ENDPOINTS_MAX, ENDPOINTS_PER_VPC_MAX};
 use crate::refusal::NetworkRefusal;
 
 pub(crate) async fn create_vpc_endpoint(
@@ -64,6 +64,10 @@ fn begin(
     it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
     if used_by(it.network.view(), it.account, vpc.id.as_str()).count() >= ENDPOINTS_PER_VPC_MAX {
         let (code, what) = ("VpcEndpointLimitExceeded", "VPC endpoints of a VPC");
+        return Err(NetworkRefusal::TooMany { code, what }.into());
+    }
+    if it.network.view().vpc_endpoints.of(it.account).count() >= ENDPOINTS_MAX {
+        let (code, what) = ("VpcEndpointLimitExceeded", "VPC endpoints of an account");
         return Err(NetworkRefusal::TooMany { code, what }.into());
     }
     let id = VpcEndpointId::mint(it.ids);

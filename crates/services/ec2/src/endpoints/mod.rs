@@ -27,6 +27,7 @@ use policy::{Policy, PolicyKind};
 use crate::change::{Change, id_of};
 use crate::errors::{Kind, Refusal};
 use crate::interfaces::{self, Wanted};
+use crate::limits::ENDPOINT_POLICY_CHARS_MAX;
 use crate::refusal::NetworkRefusal;
 use crate::tags;
 
@@ -86,6 +87,10 @@ fn unsupported(why: impl Into<String>) -> Refusal {
 /// The document of a policy, if one was given; an empty one is none.
 fn policy_of(given: Option<&str>) -> Result<Option<EndpointPolicy>, Refusal> {
     let Some(text) = given.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    if text.chars().count() > ENDPOINT_POLICY_CHARS_MAX {
+        let why = format!("it has more than {ENDPOINT_POLICY_CHARS_MAX} characters");
+        return Err(NetworkRefusal::PolicyDocument(why).into());
+    }
     let read = Policy::parse(text, PolicyKind::Resource);
     let read = read.map_err(|why| NetworkRefusal::PolicyDocument(why.to_string()))?;
     Ok(Some(EndpointPolicy::new(read)))

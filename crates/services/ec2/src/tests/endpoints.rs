@@ -3,6 +3,9 @@
 use aws_wire::ApiError;
 use ec2_api as api;
 use ec2_api::Ec2 as _;
+use longshore_types::Timestamp;
+use model::network::{EndpointKind, VpcEndpoint};
+use store::Batch;
 
 use super::filter;
 use super::networks::{Site, text};
@@ -217,6 +220,12 @@ async fn what_cannot_be_an_endpoint_is_refused_by_name() {
     let mut broken = world.interface(LOGS, &[0]);
     broken.policy_document = text("{}");
     assert_eq!(code(broken).await, "InvalidPolicyDocument");
+    let mut long = world.interface(LOGS, &[0]);
+    let blanks = " ".repeat(20_480);
+    long.policy_document = Some(format!(
+        r#"{{"Statement":{{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}}}{blanks}"#
+    ));
+    assert_eq!(code(long).await, "InvalidPolicyDocument");
     let mut by_gateway = world.interface(LOGS, &[]);
     (by_gateway.vpc_endpoint_type, by_gateway.subnet_ids) = (None, None);
     assert_eq!(code(by_gateway).await, "InvalidParameter");
@@ -233,6 +242,35 @@ async fn what_cannot_be_an_endpoint_is_refused_by_name() {
     let ecs = world.interface("com.amazonaws.us-east-1.ecs", &[0]);
     let refused = world.make(ecs).await.unwrap_err();
     assert!(refused.message.contains("enableDnsHostnames"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_account_has_so_many_endpoints_in_all_its_vpcs() {
+    let world = World::new().await;
+    let account = world.site.root.account;
+    let made = world.site.world.ec2.control.decide(|view, _| {
+        let mut batch = Batch::on(view);
+        for number in 0..199 {
+            batch.put(VpcEndpoint {
+                account,
+                id: format!("vpce-{number:08x}").parse().unwrap(),
+                vpc: "vpc-00000001".parse().unwrap(),
+                service: "s3".to_owned(),
+                kind: EndpointKind::Gateway { tables: vec![] },
+                policy: None,
+                created_at: Timestamp(0),
+            });
+        }
+        Ok((batch, ()))
+    });
+    made.await.unwrap();
+    let last = world.make(world.interface(LOGS, &[0])).await.unwrap().vpc_endpoint_id.unwrap();
+    let mut one_more = world.interface(LOGS, &[1]);
+    one_more.private_dns_enabled = Some(false);
+    let refused = world.make(one_more.clone()).await.unwrap_err();
+    assert_eq!(refused.code, "VpcEndpointLimitExceeded");
+    assert_eq!(world.delete(&last).await, []);
+    world.make(one_more).await.unwrap();
 }
 
 #[tokio::test]
