@@ -12,6 +12,7 @@ use longshore_types::{Chain, TaskArn};
 use model::Instance;
 use model::instance::InstanceHealth;
 use model::task::{Health, HealthReport, Input};
+use serde_json::Value;
 use store::Batch;
 use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -28,6 +29,10 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const SEND_MAX: Duration = Duration::from_secs(10);
 /// The most parts whose state is kept of one instance.
 const PARTS_MAX: usize = 16;
+/// What the figures of one task may weigh: some three times those of ten containers.
+const FIGURES_WEIGHT_MAX: usize = 128 << 10;
+/// Of each value in them, besides its text.
+const VALUE_WEIGHT: usize = 32;
 
 /// Serves one socket until it ends.
 pub(super) async fn serve(sessions: &Sessions, instance: &Instance, mut socket: Socket) {
@@ -92,19 +97,44 @@ async fn hear(sessions: &Sessions, instance: &Instance, frame: &str) -> Option<S
 }
 
 /// Only of tasks that are on the instance, so that no more is kept than there are tasks.
-fn keep_metrics(
-    sessions: &Sessions,
-    instance: &Instance,
-    tasks: Vec<TaskMetric<serde_json::Value>>,
-) {
+fn keep_metrics(sessions: &Sessions, instance: &Instance, tasks: Vec<TaskMetric<Value>>) {
     let view = sessions.control.view();
     for each in tasks {
         let Ok(arn) = each.task_arn.parse::<TaskArn>() else { continue };
         let task = view.tasks.get(arn.scope.account, &arn.id);
         if task.is_some_and(|task| task.occupies() && task.instance == Some(instance.id)) {
-            sessions.keep_metrics(arn.id, each.container_metrics);
+            let mut left = FIGURES_WEIGHT_MAX;
+            if takes(&each.container_metrics, &mut left) {
+                sessions.keep_metrics(arn.id, each.container_metrics);
+            } else {
+                warn!(instance = %instance.id, task = %arn.id, "figures of a task are too many to be kept");
+            }
         }
     }
+}
+
+/// Whether a value weighs no more than what is left, of which it takes its weight.
+fn takes(value: &Value, left: &mut usize) -> bool {
+    let text = match value {
+        Value::String(text) => text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => 0,
+    };
+    if !takes_bytes(VALUE_WEIGHT + text, left) {
+        return false;
+    }
+    match value {
+        Value::Array(items) => items.iter().all(|item| takes(item, left)),
+        Value::Object(members) => members
+            .iter()
+            .all(|(name, member)| takes_bytes(name.len(), left) && takes(member, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+fn takes_bytes(bytes: usize, left: &mut usize) -> bool {
+    let rest = left.checked_sub(bytes);
+    *left = rest.unwrap_or_default();
+    rest.is_some()
 }
 
 async fn take_health(
@@ -193,7 +223,21 @@ async fn take_status(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn figures_of_ten_containers_are_kept_and_what_a_lying_host_makes_up_is_not() {
+        let is_kept = |figures: Value| takes(&figures, &mut { FIGURES_WEIGHT_MAX });
+        let set = json!({"min": 1.5, "max": 2.5, "sampleCount": 20, "sum": 40.25});
+        let names = (0..20).map(|number| (format!("statsSetOfKind{number}"), set.clone()));
+        let container: serde_json::Map<String, Value> = names.collect();
+        assert!(is_kept(json!(vec![container; 10])));
+        assert!(!is_kept(json!("x".repeat(FIGURES_WEIGHT_MAX))));
+        assert!(!is_kept(json!([{("x".repeat(FIGURES_WEIGHT_MAX)): 1}])));
+        assert!(!is_kept(json!(vec![0; FIGURES_WEIGHT_MAX / VALUE_WEIGHT])));
+    }
 
     #[test]
     fn parts_are_named_as_the_api_names_them() {
