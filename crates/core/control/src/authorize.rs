@@ -267,7 +267,7 @@ impl Control {
         permission: &Permission,
     ) -> Result<(), ApiError> {
         if let Some(by) = &caller.origin.endpoint {
-            self.check_endpoint(view, caller, by, permission)?;
+            self.check_endpoint(view, caller, by, permission, || Subject::of(view, caller))?;
         }
         match &caller.principal {
             Principal::Root
@@ -287,10 +287,21 @@ impl Control {
 
     /// As [`Control::authorize`], for what needs no permission: the VPC endpoint that it came by, if it did, is asked alone.
     pub fn let_through(&self, caller: &Caller, permission: &Permission) -> Result<(), ApiError> {
-        match &caller.origin.endpoint {
-            Some(by) => self.check_endpoint(&self.view(), caller, by, permission),
-            None => Ok(()),
-        }
+        let Some(by) = &caller.origin.endpoint else { return Ok(()) };
+        let view = self.view();
+        self.check_endpoint(&view, caller, by, permission, || Subject::of(&view, caller))
+    }
+
+    /// As [`Control::let_through`], for somebody whom an identity provider vouches for.
+    pub fn let_vouched_through(
+        &self,
+        caller: &Caller,
+        provider: &str,
+        permission: &Permission,
+    ) -> Result<(), ApiError> {
+        let Some(by) = &caller.origin.endpoint else { return Ok(()) };
+        let who = || Some(Subject::vouched(caller, provider));
+        self.check_endpoint(&self.view(), caller, by, permission, who)
     }
 
     fn by_policies(

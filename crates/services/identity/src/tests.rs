@@ -389,6 +389,22 @@ async fn a_token_of_a_provider_opens_the_roles_that_trust_it() {
     assert_eq!(strange.0, "InvalidIdentityToken");
     let cut = refusal(good[..good.len() - 4].to_owned()).await;
     assert_eq!(cut.0, "InvalidIdentityToken");
+
+    // Who signs nothing is asked by which endpoint it came, too.
+    let by = aws_wire::ByEndpoint {
+        endpoint: "vpce-00000001".parse().unwrap(),
+        vpc: "vpc-00000001".parse().unwrap(),
+    };
+    let origin = Origin { endpoint: Some(Arc::new(by)), ..Origin::default() };
+    let caller = Caller { origin, ..caller.clone() };
+    let request = api::AssumeRoleWithWebIdentityRequest {
+        role_arn: Some(ROLE.to_owned()),
+        role_session_name: Some("ci".to_owned()),
+        web_identity_token: Some(good),
+        ..api::AssumeRoleWithWebIdentityRequest::default()
+    };
+    let gone = world.identity.assume_role_with_web_identity(&caller, request).await.unwrap_err();
+    assert!(gone.message.ends_with("the VPC endpoint is not there any more"), "{}", gone.message);
 }
 
 #[tokio::test]

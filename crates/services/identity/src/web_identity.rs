@@ -2,8 +2,8 @@
 //! request; the token is all that is believed.
 
 use aws_wire::{ApiError, Caller, Session};
-use control::Context;
 use control::iam::role_of;
+use control::{Context, Permission};
 use longshore_types::Chain;
 use model::{IamOidcProvider, IamRole};
 use policy::{Action, Policies, Request, ResourceKind, evaluate};
@@ -45,6 +45,8 @@ pub(crate) async fn handle(
     let session_name = input.role_session_name.unwrap_or_default();
     let audience = audience(&token, provider).unwrap_or_default().to_owned();
     check_trust(&token, provider, role, &session_name, &audience)?;
+    let permission = Permission::to(ACTION).on(role.arn());
+    identity.control.let_vouched_through(caller, &provider.arn(), &permission)?;
     let asked_s = input.duration_seconds;
     if let Some(asked) = asked_s {
         within_role(role, asked)?;

@@ -30,6 +30,7 @@ impl Control {
         caller: &Caller,
         by: &ByEndpoint,
         permission: &Permission,
+        who: impl FnOnce() -> Option<Subject>,
     ) -> Result<(), ApiError> {
         let found = view.vpc_endpoints.iter().find(|row| row.id == by.endpoint);
         let Some(row) = found else {
@@ -40,7 +41,7 @@ impl Control {
         let Some(policy) = text.policy() else {
             return Err(denied(caller, permission.action, "*", Why::Silent));
         };
-        let Some(subject) = Subject::of(view, caller) else {
+        let Some(subject) = who() else {
             return Err(not_authorized(&principal_arn(caller), permission.action));
         };
         permission.each().try_for_each(|each| check(view, caller, &subject, policy, each))

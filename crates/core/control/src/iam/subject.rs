@@ -157,6 +157,15 @@ impl Subject {
         subject
     }
 
+    /// Somebody whom an identity provider vouches for, and who has no key yet.
+    pub fn vouched(caller: &Caller, provider: &str) -> Self {
+        let known = policy::Caller::WebIdentity { provider: provider.into() };
+        let mut subject = Self::named(known, String::new());
+        subject.set("aws:FederatedProvider", provider.to_owned());
+        subject.circumstances(caller);
+        subject
+    }
+
     fn named(caller: policy::Caller, user_id: String) -> Self {
         let mut context = Context::with_capacity(20);
         context.set("aws:userid", user_id.clone());
