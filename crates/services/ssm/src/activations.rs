@@ -132,6 +132,13 @@ pub(crate) async fn describe_activations(
 ) -> Result<api::DescribeActivationsResult, ApiError> {
     let view = it.control.read(caller, &Permission::to("ssm:DescribeActivations").on("*"))?;
     let filters = input.filters.unwrap_or_default();
+    let is_known = |filter: &api::DescribeActivationsFilter| {
+        use api::DescribeActivationsFilterKeys::{ActivationIds, DefaultInstanceName, IamRole};
+        matches!(filter.filter_key, Some(ActivationIds | DefaultInstanceName | IamRole))
+    };
+    if !filters.iter().all(is_known) {
+        return Err(named("InvalidFilter", "The filter name is not valid."));
+    }
     let passes = |row: &Activation| {
         filters.iter().all(|filter| {
             let values = filter.filter_values.as_deref().unwrap_or_default();
@@ -142,7 +149,7 @@ pub(crate) async fn describe_activations(
                     row.instance_name.as_deref().is_some_and(is)
                 }
                 Some(api::DescribeActivationsFilterKeys::IamRole) => is(&row.role),
-                _ => true,
+                _ => false,
             }
         })
     };

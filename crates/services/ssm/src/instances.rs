@@ -13,7 +13,7 @@ use ssm_api as api;
 use store::Batch;
 
 use crate::activations::{check_role, keeper, passing};
-use crate::errors::named;
+use crate::errors::{invalid, named};
 use crate::limits::PAGE_MAX;
 use crate::pages::page;
 use crate::{Ssm, tags};
@@ -70,11 +70,15 @@ fn filters(
     older: Option<Vec<api::InstanceInformationFilter>>,
     given: Option<Vec<api::InstanceInformationStringFilter>>,
 ) -> Result<Vec<Filter>, ApiError> {
-    let older = older.unwrap_or_default().into_iter().map(|filter| Filter {
+    let (older, given) = (older.unwrap_or_default(), given.unwrap_or_default());
+    if !older.is_empty() && !given.is_empty() {
+        return Err(invalid("InstanceInformationFilterList and Filters can't be given at once."));
+    }
+    let older = older.into_iter().map(|filter| Filter {
         key: filter.key.map(|key| key.to_string()).unwrap_or_default(),
         values: filter.value_set.unwrap_or_default(),
     });
-    let given = given.unwrap_or_default().into_iter().map(|filter| Filter {
+    let given = given.into_iter().map(|filter| Filter {
         key: filter.key.unwrap_or_default(),
         values: filter.values.unwrap_or_default(),
     });

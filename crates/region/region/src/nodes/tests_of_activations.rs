@@ -313,3 +313,18 @@ async fn an_account_has_so_many_managed_instances_and_no_more() {
     world.ssm("DeregisterManagedInstance", id).await.unwrap();
     world.enter(&activation, "2").await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_asked_for_by_filters_that_there_are_not_is_refused() {
+    let world = world().await;
+    world.activation(1).await;
+    let none = json!({"Filters": [{"FilterValues": ["edge"]}]});
+    assert_eq!(world.ssm("DescribeActivations", none).await.unwrap_err().code, "InvalidFilter");
+    let one = json!({"Filters": [{"FilterKey": "DefaultInstanceName", "FilterValues": ["edge"]}]});
+    let found = world.ssm("DescribeActivations", one).await.unwrap();
+    assert_eq!(found["ActivationList"].as_array().unwrap().len(), 1);
+    let both = json!({"InstanceInformationFilterList": [{"key": "InstanceIds", "valueSet": ["mi-1"]}],
+                      "Filters": [{"Key": "InstanceIds", "Values": ["mi-1"]}]});
+    let refused = world.ssm("DescribeInstanceInformation", both).await.unwrap_err();
+    assert!(refused.message.contains("can't be given at once"), "{}", refused.message);
+}
