@@ -61,6 +61,11 @@ fn begin(
     if input.service_region.as_deref().is_some_and(|region| region != it.region.as_str()) {
         return Err(unsupported("ServiceRegion is this region's own: others are not reached."));
     }
+    if input.service_network_arn.is_some() || input.resource_configuration_arn.is_some() {
+        return Err(unsupported(
+            "ServiceNetworkArn and ResourceConfigurationArn are not available in this region.",
+        ));
+    }
     it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
     if used_by(it.network.view(), it.account, vpc.id.as_str()).count() >= ENDPOINTS_PER_VPC_MAX {
         let (code, what) = ("VpcEndpointLimitExceeded", "VPC endpoints of a VPC");

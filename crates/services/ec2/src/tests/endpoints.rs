@@ -220,6 +220,10 @@ async fn what_cannot_be_an_endpoint_is_refused_by_name() {
     let mut broken = world.interface(LOGS, &[0]);
     broken.policy_document = text("{}");
     assert_eq!(code(broken).await, "InvalidPolicyDocument");
+    let mut of_lattice = world.interface(LOGS, &[0]);
+    of_lattice.service_network_arn =
+        text("arn:aws:vpc-lattice:us-east-1:000000000000:servicenetwork/a");
+    assert_eq!(code(of_lattice).await, "UnsupportedOperation");
     let mut long = world.interface(LOGS, &[0]);
     let blanks = " ".repeat(20_480);
     long.policy_document = Some(format!(
