@@ -1,5 +1,6 @@
-//! The sample task: `hello serve` answers HTTP on port 8080, `hello tick` prints a line a second. `hello serve quiet`
-//! keeps connections and says nothing of requests, for who measures what is before it.
+//! The sample task: `hello serve` answers HTTP on port 8080, `hello tick` prints a line a second, `hello ask NAME:PORT` asks
+//! another one every second who it is. `hello serve quiet` keeps connections and says nothing of requests, for who
+//! measures what is before it.
 //!
 //! Both print what they do, which is what the log driver picks up, and both end with code 0 when
 //! they are asked to, which a program that is process 1 of its container must see to itself.
@@ -33,8 +34,12 @@ fn main() -> ExitCode {
             tick(&stop);
             Ok(())
         }
+        "ask" => {
+            ask(&stop, &std::env::args().nth(2).unwrap_or_default());
+            Ok(())
+        }
         other => {
-            eprintln!("no such command: {other}; there are serve and tick");
+            eprintln!("no such command: {other}; there are serve, tick and ask");
             return ExitCode::from(2);
         }
     };
@@ -155,6 +160,35 @@ fn tick(stop: &Receiver<Signal>) {
     }
 }
 
+fn ask(stop: &Receiver<Signal>, whom: &str) {
+    loop {
+        match first_line(whom) {
+            Ok(line) => say(&format!("{whom} says {line}")),
+            Err(error) => say(&format!("{whom}: {error}")),
+        }
+        match stop.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(signal) => return say(&format!("{signal}: goodbye")),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// The first line of the page at `NAME:PORT`.
+fn first_line(whom: &str) -> io::Result<String> {
+    let mut connection = TcpStream::connect(whom)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    write!(connection, "GET / HTTP/1.1\r\nhost: {whom}\r\nconnection: close\r\n\r\n")?;
+    let mut lines = BufReader::new(connection).lines();
+    let status = lines.next().transpose()?.unwrap_or_default();
+    if !status.contains(" 200 ") {
+        return Ok(status);
+    }
+    let mut after_head = lines.skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()));
+    let _blank = after_head.next();
+    after_head.next().unwrap_or_else(|| Ok(String::new()))
+}
+
 /// A line of output. Nobody reading it is no reason to end.
 fn say(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
@@ -186,6 +220,15 @@ mod tests {
         server.join().unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         assert!(text.contains(&format!("hello from {}", host())), "{text}");
+    }
+
+    #[test]
+    fn whoever_asks_is_told_who_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let whom = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || answer(&listener.accept().unwrap().0));
+        assert_eq!(first_line(&whom).unwrap(), format!("hello from {}", host()));
+        server.join().unwrap().unwrap();
     }
 
     #[test]
