@@ -214,6 +214,9 @@ async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
     world.settle().await;
     world.report_running().await;
     world.settle().await;
+    // It has lasted, and is completed.
+    world.test.env.advance_ms(120_000);
+    world.settle().await;
     let [made] = world.endpoints().try_into().unwrap();
     let mut off = offering("backend");
     off.enabled = Some(false);
@@ -232,6 +235,8 @@ async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
     let [kept] = world.endpoints().try_into().unwrap();
     assert_eq!(kept.id, made.id, "it may be gone back to");
     world.report_running().await;
+    world.settle().await;
+    world.test.env.advance_ms(120_000);
     world.settle().await;
     assert!(world.endpoints().is_empty(), "nobody goes back any more: {:?}", world.endpoints());
 }
