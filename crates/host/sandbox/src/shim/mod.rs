@@ -63,7 +63,11 @@ fn serve() -> Result<(), SandboxError> {
             Request::Nurse { cgroup_parent, spares_at } => {
                 let template = match ShimTemplate::open(&cgroup_parent, spares_at) {
                     Ok(template) => template,
-                    Err(error) => return agent.send(&Reply::Failed(error)),
+                    Err(error) => {
+                        // An agent that is gone by now need not be told why there is none.
+                        let _ = agent.send(&Reply::Failed(error));
+                        return Ok(());
+                    }
                 };
                 // An agent that is gone by now needs no shims, and its successor may have swept already.
                 if agent.send(&Reply::Done).is_err() {

@@ -32,6 +32,13 @@ fn state(world: &World, id: &ContainerId) -> std::path::PathBuf {
     world.dir.path().join("state").join(id.as_str())
 }
 
+/// Whether a process is neither gone nor a zombie, whose files are closed.
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spare_shims_that_were_killed_fail_no_start() {
     let Some(mut world) = World::open() else { return };
@@ -43,11 +50,13 @@ async fn spare_shims_that_were_killed_fail_no_start() {
         until("all spares", || 7 <= shims(&world.tag).len()).await;
         let all = shims(&world.tag);
         let template = all.iter().copied().min().unwrap();
-        for pid in all {
-            if is_template_too || pid != template {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
+        let killed: Vec<_> =
+            all.into_iter().filter(|pid| is_template_too || *pid != template).collect();
+        for pid in &killed {
+            let _ = kill(*pid, Signal::SIGKILL);
         }
+        // Until then their sockets are open, and one of them may be taken for alive.
+        until("their end", || !killed.iter().any(|pid| is_alive(*pid))).await;
         for code in 1..8 {
             let (exit, _) = world.run(world.shell(&format!("exit {code}"))).await;
             assert_eq!((exit.code, exit.reason), (code, None));
