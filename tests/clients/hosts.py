@@ -96,9 +96,13 @@ class Region(Namespace):
             assert LIBC.setns(net.fileno(), CLONE_NEWNET) == 0, ctypes.get_errno()
 
     def up(self):
+        def starts():
+            return self.log("region.log").count("region ready")
+
+        before = starts()
         self.process = self.start("region.log", binary(), "region", "--listen", f"{SUBNET}.1:{PORT}", "--region",
                                   "eu-north-1", *self.extra)
-        wait_for("the region", lambda: "region ready" in self.log("region.log") and self.env(), 30)
+        wait_for("the region", lambda: starts() > before and self.env(), 30)
 
     def env(self):
         done = self.longshore("env", check=False)

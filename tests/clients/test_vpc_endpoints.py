@@ -79,7 +79,8 @@ class Inside:
         return json.loads(done.stdout)
 
 
-GROUPS = "sorted(each['logGroupName'] for each in client.describe_log_groups()['logGroups'])"
+GROUPS = ("sorted(each['logGroupName'] for page in client.get_paginator('describe_log_groups').paginate() "
+          "for each in page['logGroups'])")
 
 
 def test_a_task_without_any_way_out_reaches_a_service_by_its_own_name(region, site, inhabitants, cluster):
