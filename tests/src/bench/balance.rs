@@ -38,7 +38,8 @@ struct Door {
 impl Drop for Door {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            let _ = child.kill();
+            // Killed outright, nginx leaves its workers.
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
             let _ = child.wait();
         }
     }
