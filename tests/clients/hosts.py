@@ -4,6 +4,7 @@ Nothing is made in the machine's own network. A namespace is held by a process t
 """
 
 import concurrent.futures
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import boto3
 import botocore.config
 
+import images
 from conftest import binary, wait_for
 
 SUBNET = "10.99.7"
@@ -95,14 +97,24 @@ class Region(Namespace):
         with open(f"/proc/{self.holder.pid}/ns/net") as net:
             assert LIBC.setns(net.fileno(), CLONE_NEWNET) == 0, ctypes.get_errno()
 
+    def words(self):
+        """What starts it."""
+        return [binary(), "region", "--listen", f"{SUBNET}.1:{PORT}", "--region", "eu-north-1"]
+
+    # What its log says last when it starts.
+    READY = "region ready"
+
     def up(self):
         def starts():
-            return self.log("region.log").count("region ready")
+            return self.log("region.log").count(self.READY)
 
         before = starts()
-        self.process = self.start("region.log", binary(), "region", "--listen", f"{SUBNET}.1:{PORT}", "--region",
-                                  "eu-north-1", *self.extra)
+        self.process = self.start("region.log", *self.words(), *self.extra)
         wait_for("the region", lambda: starts() > before and self.env(), 30)
+
+    def close(self):
+        self.pool.shutdown()
+        super().close()
 
     def env(self):
         done = self.longshore("env", check=False)
@@ -121,6 +133,17 @@ class Region(Namespace):
 
     def token(self, *words):
         return self.longshore("node", "token", "create", "--quiet", *words).stdout.strip()
+
+
+class Machine(Region):
+    """The region's own machine with all that `up` starts: load balancers too."""
+
+    def words(self):
+        return [binary(), "up", "--listen", f"{SUBNET}.1:{PORT}", "--region", "eu-north-1"]
+
+    def close(self):
+        self.longshore("down", check=False)
+        super().close()
 
 
 class Calls:
@@ -180,6 +203,36 @@ class Host(Namespace):
         self.end()
         self.longshore("down", check=False)
         super().close()
+
+
+@contextlib.contextmanager
+def fleet(folder, count, region=Region):
+    """A region with the image `box:1`, and hosts that have not joined yet. All of it goes with the context."""
+    region, hosts = region(folder / "region"), []
+    try:
+        region.longshore("image", "load", str(images.docker_save(folder / "box.tar", "box:1")))
+        for number in range(1, count + 1):
+            hosts.append(Host(folder / f"host{number}", region, number))
+        yield region, hosts
+    finally:
+        for host in hosts:
+            host.close()
+        region.close()
+
+
+def join_all(region, hosts, *words):
+    """Has hosts join the cluster `web`, by one token."""
+    token = region.token("--cluster", "web", "--uses", str(len(hosts)), *words)
+    for host in hosts:
+        host.join(token)
+    ecs = region.client("ecs")
+
+    def are_connected():
+        arns = ecs.list_container_instances(cluster="web")["containerInstanceArns"]
+        found = ecs.describe_container_instances(cluster="web", containerInstances=arns)["containerInstances"] if arns else []
+        return sum(each["agentConnected"] for each in found) == len(hosts)
+
+    eventually("the hosts", are_connected, 60)
 
 
 def processes_of(task_arn):

@@ -11,6 +11,35 @@ PROVIDERS = [os.environ.get("LONGSHORE_TERRAFORM_PLUGINS", ""), "/opt/tf-plugins
              "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins"]
 
 
+def head(*services, tagged=False, asks_account=False):
+    """What a configuration begins with: the provider, which finds these services of the region by a variable. `tagged`:
+    everything has a tag; `asks_account`: the provider asks who it is."""
+    endpoints = "\n".join(f"    {service} = var.endpoint" for service in services)
+    account = "" if asks_account else "  skip_requesting_account_id  = true\n"
+    tags = '  default_tags {\n    tags = { managed-by = "terraform" }\n  }\n' if tagged else ""
+    return f"""
+terraform {{
+  required_providers {{
+    aws = {{
+      source = "hashicorp/aws"
+    }}
+  }}
+}}
+
+variable "endpoint" {{ type = string }}
+
+provider "aws" {{
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+{account}  endpoints {{
+{endpoints}
+  }}
+{tags}}}
+
+"""
+
+
 class Terraform:
     """A working directory, and the environment that every command has.
 

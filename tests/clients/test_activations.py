@@ -6,9 +6,8 @@ import os
 import botocore.exceptions
 import pytest
 
-import images
 from conftest import binary
-from hosts import PORT, SUBNET, Host, Region, eventually
+from hosts import PORT, SUBNET, eventually, fleet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -20,23 +19,13 @@ POLICIES = ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("anywhere")
-    region = Region(folder / "region")
-    hosts = []
-    try:
-        region.longshore("image", "load", str(images.docker_save(folder / "box.tar", "box:1")))
-        hosts = [Host(folder / f"host{number}", region, number) for number in (1, 2)]
+    with fleet(tmp_path_factory.mktemp("anywhere"), 2) as (region, hosts):
         iam = region.client("iam")
         iam.create_role(RoleName="anywhere", AssumeRolePolicyDocument=TRUST)
         for arn in POLICIES:
             iam.attach_role_policy(RoleName="anywhere", PolicyArn=arn)
         region.client("ecs").create_cluster(clusterName="edge")
         yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()
 
 
 def activate(host, region, made, *words):

@@ -4,22 +4,13 @@ import os
 
 import pytest
 
-import images
-from conftest import binary, wait_for
-from hosts import PORT, SUBNET, Host, Region, eventually
+from hosts import PORT, SUBNET, Machine, eventually, fleet, join_all
 from services import only
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 
-class Machine(Region):
-    """The region's own machine with all that `up` starts: load balancers too."""
-
-    def up(self):
-        self.process = self.start("region.log", binary(), "up", "--listen", f"{SUBNET}.1:{PORT}", "--region", "eu-north-1",
-                                  *self.extra)
-        wait_for("the region", lambda: "region ready" in self.log("region.log") and self.env(), 30)
-
+class Fetching(Machine):
     def fetch(self, address, port):
         done = self.run("curl", "-s", "-m", "3", "--noproxy", "*", f"http://{address}:{port}/", check=False)
         return done.stdout.strip()
@@ -27,22 +18,9 @@ class Machine(Region):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("balanced")
-    region = Machine(folder / "region")
-    hosts = []
-    try:
-        archive = images.docker_save(folder / "box.tar", "box:1")
-        region.longshore("image", "load", str(archive))
-        hosts.append(Host(folder / "host1", region, 1).join(region.token("--cluster", "web")))
-        ecs = region.client("ecs")
-        eventually("the host", lambda: ecs.list_container_instances(cluster="web")["containerInstanceArns"])
+    with fleet(tmp_path_factory.mktemp("balanced"), 1, Fetching) as (region, hosts):
+        join_all(region, hosts)
         yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.longshore("down", check=False)
-        region.close()
 
 
 def default_subnets(ec2):

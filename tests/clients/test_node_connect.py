@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-import images
-from hosts import PORT, SUBNET, Host, Region, eventually
+from hosts import PORT, SUBNET, eventually, fleet, join_all
 from services import IDLE
 from test_node_balancers import default_subnets, own_subnets
 from test_service_connect import GET, LOAD
@@ -15,22 +14,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("connected")
-    region = Region(folder / "region")
-    hosts = []
-    try:
-        archive = images.docker_save(folder / "box.tar", "box:1")
-        region.longshore("image", "load", str(archive))
-        for number in (1, 2):
-            hosts.append(Host(folder / f"host{number}", region, number).join(region.token("--cluster", "web")))
-        ecs = region.client("ecs")
-        eventually("the hosts", lambda: len(ecs.list_container_instances(cluster="web")["containerInstanceArns"]) == 2)
+    with fleet(tmp_path_factory.mktemp("connected"), 2) as (region, hosts):
+        join_all(region, hosts)
         yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()
 
 
 class Mesh:

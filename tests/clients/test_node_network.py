@@ -5,31 +5,16 @@ import re
 
 import pytest
 
-import images
-from hosts import SUBNET, PORT, Host, Region, eventually
+from hosts import PORT, SUBNET, eventually, fleet, join_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hosts")
-    region = Region(folder / "region")
-    hosts = []
-    try:
-        archive = images.docker_save(folder / "box.tar", "box:1")
-        region.longshore("image", "load", str(archive))
-        hosts = [Host(folder / f"host{number}", region, number) for number in (1, 2)]
-        for host in hosts:
-            host.join(region.token("--cluster", "web"))
-        ecs = region.client("ecs")
-        eventually("two hosts", lambda: len(ecs.list_container_instances(cluster="web")["containerInstanceArns"]) == 2)
+    with fleet(tmp_path_factory.mktemp("hosts"), 2) as (region, hosts):
+        join_all(region, hosts)
         yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()
 
 
 class Task:

@@ -7,9 +7,8 @@ import time
 import botocore.exceptions
 import pytest
 
-import images
 from conftest import binary
-from hosts import PORT, SUBNET, Host, Region, eventually, processes_of
+from hosts import PORT, SUBNET, Region, eventually, fleet, join_all, processes_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -17,30 +16,21 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 class NewerRegion(Region):
     """A region of another build than the hosts' agents are."""
 
-    def up(self):
+    def words(self):
         self.program = self.folder / "longshore-newer"
         shutil.copy(binary(), self.program)
         # What follows the program in its file is nothing to the kernel: another build, the same release.
         with open(self.program, "ab") as file:
             file.write(b"newer")
-        self.process = self.start("region.log", self.program, "region", "--listen", f"{SUBNET}.1:{PORT}", "--region",
-                                  "eu-north-1", *self.extra)
-        eventually("the region", lambda: "region ready" in self.log("region.log") and self.env())
+        _, *words = super().words()
+        return [self.program, *words]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fleet")
-    region = NewerRegion(folder / "region")
-    hosts = []
-    try:
-        region.longshore("image", "load", str(images.docker_save(folder / "box.tar", "box:1")))
-        hosts = [Host(folder / f"host{number}", region, number) for number in (1, 2, 3)]
-        token = region.token("--cluster", "web", "--uses", "3", "--keys-expire", "60s")
-        for host in hosts:
-            host.join(token)
+    with fleet(tmp_path_factory.mktemp("fleet"), 3, NewerRegion) as (region, hosts):
+        join_all(region, hosts, "--keys-expire", "60s")
         ecs = region.client("ecs")
-        eventually("the hosts", lambda: len(connected(ecs)) == 3, 60)
         ecs.register_task_definition(family="web", networkMode="bridge", requiresCompatibilities=["EC2"],
                                      containerDefinitions=[{"name": "main", "image": f"{SUBNET}.1:{PORT}/box:1",
                                                             "command": ["sleep", "infinity"], "memory": 16, "stopTimeout": 2}])
@@ -48,11 +38,6 @@ def world(tmp_path_factory):
                            placementStrategy=[{"type": "spread", "field": "instanceId"}])
         eventually("the service", lambda: len(running(ecs)) == 3, 60)
         yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()
 
 
 def connected(ecs):

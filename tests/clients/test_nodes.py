@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-import images
-from hosts import SUBNET, PORT, Host, Region, eventually, processes_of
+from hosts import PORT, SUBNET, eventually, fleet, processes_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -17,19 +16,8 @@ LOST_S_MAX = 60
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hosts")
-    region = Region(folder / "region")
-    hosts = []
-    try:
-        archive = images.docker_save(folder / "box.tar", "box:1")
-        region.longshore("image", "load", str(archive))
-        hosts = [Host(folder / f"host{number}", region, number) for number in (1, 2, 3)]
-        yield region, hosts
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()
+    with fleet(tmp_path_factory.mktemp("hosts"), 3) as world:
+        yield world
 
 
 def instances(ecs):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import images
-from conftest import binary, wait_for
-from hosts import PORT, SUBNET, Host, Region, eventually
+from conftest import wait_for
+from hosts import PORT, SUBNET, Host, Machine, eventually
 from terraforming import Terraform
 from test_production import SERVE, STACK, Load, fetch
 
@@ -19,13 +19,17 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 ADDRESS = f"{SUBNET}.1"
 
 
-class Machine(Region):
-    """The region's own machine: with its balancers, and tasks on it too."""
+# The tests' machine is a small one, and their tasks sleep.
+ROOM = ["--instance-attribute", "longshore.fargate-cpu-percent=400"]
 
-    def up(self):
-        self.process = self.start("region.log", binary(), "up", "--listen", f"{ADDRESS}:{PORT}", "--region", "eu-north-1",
-                                  "--balancer-address", ADDRESS, "--zone", "a", *ROOM, *self.extra)
-        wait_for("the region", lambda: "agent ready" in self.log("region.log") and self.env(), 30)
+
+class Own(Machine):
+    """With tasks on it too."""
+
+    READY = "agent ready"
+
+    def words(self):
+        return [*super().words(), "--balancer-address", ADDRESS, "--zone", "a", *ROOM]
 
     def shell(self):
         return {**os.environ, **self.env()}
@@ -49,19 +53,11 @@ class Machine(Region):
         # nsenter becomes what it starts.
         return self.process.pid
 
-    def close(self):
-        self.longshore("down", check=False)
-        super().close()
-
-
-# The tests' machine is a small one, and their tasks sleep.
-ROOM = ["--instance-attribute", "longshore.fargate-cpu-percent=400"]
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("production-hosts")
-    region = Machine(folder / "region")
+    region = Own(folder / "region")
     hosts = []
     try:
         archive = images.docker_save(folder / "shop.tar", "shop:1", Cmd=["sh", "-c", SERVE])
@@ -82,7 +78,6 @@ def world(tmp_path_factory):
     finally:
         for host in hosts:
             host.close()
-        region.pool.shutdown()
         region.close()
 
 

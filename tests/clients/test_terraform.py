@@ -8,40 +8,14 @@ import json
 import pytest
 
 from conftest import unique
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-MAIN = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+MAIN = head("ec2", "ecr", "ecs", "logs", "sts", tagged=True) + """
 variable "image" { type = string }
 variable "name" { type = string }
 variable "subnet" { type = string }
 variable "text" { type = string }
 variable "desired" { type = number }
-
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
-  endpoints {
-    ec2  = var.endpoint
-    ecr  = var.endpoint
-    ecs  = var.endpoint
-    logs = var.endpoint
-    sts  = var.endpoint
-  }
-  default_tags {
-    tags = { managed-by = "terraform" }
-  }
-}
 
 resource "aws_ecs_cluster" "main" {
   name = var.name

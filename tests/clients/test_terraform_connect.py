@@ -3,34 +3,12 @@
 import pytest
 
 from conftest import unique, wait_for
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-MAIN = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+MAIN = head("ec2", "ecs", "servicediscovery", "sts") + """
 variable "name" { type = string }
 variable "image" { type = string }
 variable "dns" { type = string }
-
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
-  endpoints {
-    ec2              = var.endpoint
-    ecs              = var.endpoint
-    servicediscovery = var.endpoint
-    sts              = var.endpoint
-  }
-}
 
 data "aws_vpc" "main" {
   default = true

@@ -6,33 +6,11 @@ import pytest
 
 from conftest import unique
 from services import refused
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-MAIN = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+MAIN = head("ecr", "iam", "kms", "sts") + """
 variable "name" { type = string }
 variable "kept" { type = number }
-
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
-  endpoints {
-    ecr = var.endpoint
-    iam = var.endpoint
-    kms = var.endpoint
-    sts = var.endpoint
-  }
-}
 
 resource "aws_ecr_repository" "web" {
   name                 = var.name

@@ -4,9 +4,10 @@ afterwards, a change, and nothing left."""
 import json
 
 from services import refused
-from test_terraform_network import HEAD, terraform  # noqa: F401 (a fixture)
+from terraforming import head
+from test_terraform_network import VARIABLES, terraform  # noqa: F401 (a fixture)
 
-STACK = HEAD.replace("    sts   = var.endpoint\n", "    sts   = var.endpoint\n    logs  = var.endpoint\n") + """
+STACK = head("ec2", "elbv2", "iam", "logs", "sts", tagged=True, asks_account=True) + VARIABLES + """
 variable "services" { type = string }
 variable "zones" { type = number }
 variable "action" { type = string }

@@ -5,40 +5,15 @@ import pytest
 
 from conftest import free_port, unique, wait_for
 from test_certificates import is_shown, self_signed
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-MAIN = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+MAIN = head("acm", "ec2", "elbv2", "sts", tagged=True) + """
 variable "name" { type = string }
 variable "port" { type = number }
 variable "plain" { type = number }
 variable "certificate" { type = string }
 variable "key" { type = string }
 variable "policy" { type = string }
-
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
-  endpoints {
-    acm   = var.endpoint
-    ec2   = var.endpoint
-    elbv2 = var.endpoint
-    sts   = var.endpoint
-  }
-  default_tags {
-    tags = { managed-by = "terraform" }
-  }
-}
 
 data "aws_vpc" "main" {
   default = true

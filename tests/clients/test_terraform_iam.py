@@ -6,34 +6,11 @@ import pytest
 
 from conftest import unique
 from services import refused
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-MAIN = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+MAIN = head("iam", "sts", tagged=True) + """
 variable "name" { type = string }
 variable "action" { type = string }
-
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
-  endpoints {
-    iam = var.endpoint
-    sts = var.endpoint
-  }
-  default_tags {
-    tags = { managed-by = "terraform" }
-  }
-}
 
 data "aws_caller_identity" "me" {}
 

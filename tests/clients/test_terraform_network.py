@@ -6,36 +6,15 @@ import pytest
 
 from conftest import unique
 from services import refused
-from terraforming import Terraform
+from terraforming import Terraform, head
 
-HEAD = """
-terraform {
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-    }
-  }
-}
-
-variable "endpoint" { type = string }
+VARIABLES = """
 variable "name" { type = string }
 variable "port" { type = number }
 
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  endpoints {
-    ec2   = var.endpoint
-    elbv2 = var.endpoint
-    iam   = var.endpoint
-    sts   = var.endpoint
-  }
-  default_tags {
-    tags = { managed-by = "terraform" }
-  }
-}
 """
+
+HEAD = head("ec2", "elbv2", "iam", "sts", tagged=True, asks_account=True) + VARIABLES
 
 GROUPS = HEAD + """
 data "aws_vpc" "default" {

@@ -5,24 +5,15 @@ import os
 
 import pytest
 
-import images
-from hosts import PORT, SUBNET, Host, Region, eventually
+from hosts import PORT, SUBNET, eventually, fleet, join_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 
 def test_what_tasks_use_is_shown_over_all_hosts(tmp_path):
-    region = Region(tmp_path / "region")
-    hosts = []
-    try:
-        region.longshore("image", "load", str(images.docker_save(tmp_path / "box.tar", "box:1")))
-        hosts = [Host(tmp_path / f"host{number}", region, number) for number in (1, 2)]
-        token = region.token("--cluster", "web", "--uses", "2")
-        for host in hosts:
-            host.join(token)
+    with fleet(tmp_path, 2) as (region, hosts):
+        join_all(region, hosts)
         ecs = region.client("ecs")
-        eventually("two hosts", lambda: ecs.describe_clusters(clusters=["web"])["clusters"][0][
-            "registeredContainerInstancesCount"] == 2, 60)
         assert "no figures" in region.longshore("top", "--once").stdout
         arns = {}
         for family, command in (("busy", ["sh", "-c", "while :; do :; done"]), ("idle", ["sleep", "infinity"])):
@@ -53,8 +44,3 @@ def test_what_tasks_use_is_shown_over_all_hosts(tmp_path):
         assert "busy:1" in lines[1] and "idle:1" in lines[2], lines
         ecs.stop_task(cluster="web", task=arns["busy"])
         eventually("the stopped task to go", lambda: set(shown()) == {arns["idle"]})
-    finally:
-        for host in hosts:
-            host.close()
-        region.pool.shutdown()
-        region.close()

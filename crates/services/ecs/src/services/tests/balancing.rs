@@ -127,6 +127,14 @@ impl World {
         }
     }
 
+    /// Those that are to stop have stopped.
+    pub(super) async fn report_stopped(&self) {
+        for task in self.tasks().iter().filter(|task| task.desired == Desired::Stopped) {
+            let report = Report { phase: Some(Phase::Stopped), ..Report::default() };
+            self.feed(task, &Input::Reported(report)).await;
+        }
+    }
+
     async fn set_health(&self, health: TargetHealth) {
         let rows = self.targets().into_iter().map(|row| ElbTarget { health, ..row }.into());
         self.put(rows.collect()).await;

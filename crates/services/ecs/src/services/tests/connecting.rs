@@ -184,11 +184,7 @@ async fn an_endpoint_follows_its_service_and_goes_with_its_last_task() {
     world.report_running().await;
     world.test.env.advance_ms(120_000);
     world.settle().await;
-    for task in world.tasks().iter().filter(|task| task.desired == model::task::Desired::Stopped) {
-        let stopped =
-            model::task::Report { phase: Some(model::task::Phase::Stopped), ..Default::default() };
-        world.feed(task, &Input::Reported(stopped)).await;
-    }
+    world.report_stopped().await;
     world.settle().await;
     world.test.env.advance_ms(120_000);
     world.settle().await;
@@ -224,11 +220,7 @@ async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
     world.settle().await;
     world.test.env.advance_ms(20_000);
     world.settle().await;
-    for task in world.tasks().iter().filter(|task| task.desired == model::task::Desired::Stopped) {
-        let stopped =
-            model::task::Report { phase: Some(model::task::Phase::Stopped), ..Default::default() };
-        world.feed(task, &Input::Reported(stopped)).await;
-    }
+    world.report_stopped().await;
     world.settle().await;
     assert!(world.reached().is_empty());
     assert_eq!(world.deployments().len(), 1, "nothing is left of the first");
