@@ -18,12 +18,27 @@ pub(super) async fn handle(
     caller: &Caller,
     input: api::DeregisterContainerInstanceRequest,
 ) -> Result<api::DeregisterContainerInstanceResponse, ApiError> {
+    loop {
+        if let Some(shown) = decide_once(ecs, caller, &input).await? {
+            return Ok(api::DeregisterContainerInstanceResponse {
+                container_instance: Some(shown),
+            });
+        }
+    }
+}
+
+/// Of a host with many tasks some are stopped with one decision, and the last of them makes it inactive; none is
+/// answered before. Until then it drains: what comes in the place of those that were stopped is not placed there.
+pub(super) async fn decide_once(
+    ecs: &Ecs,
+    caller: &Caller,
+    input: &api::DeregisterContainerInstanceRequest,
+) -> Result<Option<api::ContainerInstance>, ApiError> {
     let permission =
         ecs.on_cluster(caller, "ecs:DeregisterContainerInstance", input.cluster.as_deref());
     let force = input.force.unwrap_or(false);
-    // Of a host with many tasks some are stopped with one decision, and the last of them makes it inactive.
-    loop {
-        let decided = ecs.control.change(caller, &permission, |view, now| {
+    ecs.control
+        .change(caller, &permission, |view, now| {
             let cluster = ecs.cluster(view, caller, input.cluster.as_deref())?;
             let given = input.container_instance.as_deref().unwrap_or_default();
             let found = instance_ref(ecs, caller, view, cluster, given)?;
@@ -49,22 +64,19 @@ pub(super) async fn handle(
             for task in stopped.into_iter().take(STOPPED_AT_ONCE_MAX) {
                 put_task(view, &mut batch, task);
             }
+            let mut next = Instance::clone(instance);
+            next.version += 1;
             if !is_last {
+                next.status = InstanceStatus::Draining;
+                batch.put(next);
                 return Ok((batch, None));
             }
-            let mut next = Instance::clone(instance);
             next.status = InstanceStatus::Inactive;
             next.agent.connected = false;
             next.agent.changed_at = now;
-            next.version += 1;
             let shown = render(view, &next, Include::default());
             batch.put(next);
             Ok((batch, Some(shown)))
-        });
-        if let Some(shown) = decided.await? {
-            return Ok(api::DeregisterContainerInstanceResponse {
-                container_instance: Some(shown),
-            });
-        }
-    }
+        })
+        .await
 }

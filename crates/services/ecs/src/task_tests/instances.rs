@@ -1,10 +1,14 @@
 use aws_wire::Caller;
+use control::tasks::STOPPED_AT_ONCE_MAX;
+use control::testing::rows;
 use ecs_api as api;
+use model::Task;
+use store::Batch;
 
 use super::world::World;
 use crate::{
-    list_container_instances, register_container_instance, tag_resource,
-    update_container_instances_state,
+    deregister_container_instance, list_container_instances, register_container_instance,
+    tag_resource, update_container_instances_state,
 };
 
 fn attribute(name: &str, value: Option<&str>) -> api::Attribute {
@@ -104,4 +108,36 @@ async fn a_host_is_told_tags_of_itself_and_its_tasks_and_of_no_others() {
         assert!(list(&own, arn).is_ok(), "{arn}");
         assert_eq!(list(&other, arn).unwrap_err().code, "ResourceNotFoundException", "{arn}");
     }
+}
+
+#[tokio::test]
+async fn an_instance_with_more_tasks_than_one_decision_stops_takes_no_others_meanwhile() {
+    let world = World::new().await;
+    let named = world.register(&world.test.node(), 1024, 1024).await;
+    let (ecs, root) = (world.ecs(), world.root());
+    let id = ecs.control.view().instances.iter().next().unwrap().id;
+    let tasks: Vec<Task> = (0..=u64::try_from(STOPPED_AT_ONCE_MAX).unwrap())
+        .map(|seed| Task { instance: Some(id), ..rows::task(seed) })
+        .collect();
+    for some in tasks.chunks(100) {
+        let put = ecs.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            for task in some {
+                batch.put(task.clone());
+            }
+            Ok((batch, ()))
+        });
+        put.await.unwrap();
+    }
+    let input = api::DeregisterContainerInstanceRequest {
+        container_instance: Some(named.clone()),
+        force: Some(true),
+        ..Default::default()
+    };
+    let first = deregister_container_instance::decide_once(ecs, &root, &input).await.unwrap();
+    assert!(first.is_none(), "one is left");
+    assert_eq!(world.describe_instance(&named).status.as_deref(), Some("DRAINING"));
+    let answer = deregister_container_instance::handle(ecs, &root, input).await.unwrap();
+    assert_eq!(answer.container_instance.unwrap().status.as_deref(), Some("INACTIVE"));
+    assert_eq!(ecs.control.view().tasks_on_instance(id).count(), 0);
 }
