@@ -53,7 +53,7 @@ pub(crate) struct Top {
     #[arg(long, value_name = "SECONDS", default_value_t = 2,
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) interval: u64,
-    /// Look once, as is done without a terminal too
+    /// Look once, as is done without a terminal too unless JSON is asked for
     #[arg(long)]
     pub(crate) once: bool,
     /// Print a line of JSON for each look

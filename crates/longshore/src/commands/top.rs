@@ -61,9 +61,9 @@ struct Sum {
 impl Sum {
     fn of(task: &TaskFigures) -> Self {
         let all = |of: fn(&ContainerFigures) -> f64| task.containers.iter().map(of).sum();
-        // Of containers that share an interface each says the interface's rate, and bridged ones have one of their own.
+        // Of containers that share an interface one says its rate, or each a part of it; others have one of their own.
         let rates = |of: fn(&ContainerFigures) -> Option<f64>| {
-            task.containers.iter().filter_map(of).reduce(f64::max)
+            task.containers.iter().filter_map(of).reduce(|one, other| one + other)
         };
         Self {
             cpu: all(|it| it.cpu_percent),
@@ -171,12 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_the_sum_of_its_containers_and_has_their_interface_once() {
-        let sum = Sum::of(&task("a", 1.5, 10.0, Some(2048.0)));
-        let expected = Sum { cpu: 3.0, memory: 20.0, received: Some(2048.0), sent: Some(2048.0) };
-        assert_eq!(sum, expected);
-        let row = row(&task("a", 1.5, 10.0, Some(2048.0)), Timestamp(8_000));
-        assert_eq!(row[5..], ["3.0", "20.0 MiB", "2.0 KiB", "2.0 KiB", "7s"].map(str::to_owned));
+    fn a_task_is_the_sum_of_its_containers() {
+        // Each has an interface of its own, as bridged ones do.
+        let bridged = task("a", 1.5, 10.0, Some(2048.0));
+        let expected = Sum { cpu: 3.0, memory: 20.0, received: Some(4096.0), sent: Some(4096.0) };
+        assert_eq!(Sum::of(&bridged), expected);
+        let row = row(&bridged, Timestamp(8_000));
+        assert_eq!(row[5..], ["3.0", "20.0 MiB", "4.0 KiB", "4.0 KiB", "7s"].map(str::to_owned));
+        // They share one, which our agent reports with the first.
+        let mut shared = bridged;
+        let second = shared.containers.last_mut().unwrap();
+        (second.received_bytes_per_second, second.sent_bytes_per_second) = (None, None);
+        assert_eq!(Sum::of(&shared).received, Some(2048.0));
+        assert_eq!(Sum::of(&task("a", 1.5, 10.0, None)).received, None);
     }
 
     #[test]

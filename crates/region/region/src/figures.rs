@@ -61,7 +61,8 @@ pub struct ContainerFigures {
     pub cpu_percent: f64,
     pub memory_mib: f64,
     pub memory_mib_max: f64,
-    /// None where the network is the host's or there is none. Containers that share an interface say the same.
+    /// None where the network is the host's or there is none. Of containers that share an interface our agent says all
+    /// with the first that runs, and Amazon's a part with each: together they are the task's.
     pub received_bytes_per_second: Option<f64>,
     pub sent_bytes_per_second: Option<f64>,
     pub read_bytes: f64,
