@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
+use control::Permission;
 use control::iam::managed_instances;
-use control::{Config, Permission};
 use longshore_types::{AccountId, Timestamp, Token, Uuid};
 use model::{Activation, Key, View};
 use ssm_api as api;
@@ -201,9 +201,4 @@ pub(crate) async fn delete_activation(
         })
         .await?;
     Ok(api::DeleteActivationResult {})
-}
-
-/// The account that keeps hosts' rows.
-pub(crate) fn keeper() -> AccountId {
-    Config::root_account()
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::iam::managed_instances;
+use control::release::RELEASE;
 use longshore_types::Timestamp;
 use model::tags::TAGS_MAX;
 use model::{Key, Managed, Node, Tags};
 use ssm_api as api;
 use store::Batch;
 
-use crate::activations::{check_role, keeper, passing};
+use crate::activations::{check_role, passing};
 use crate::errors::{invalid, named};
 use crate::limits::PAGE_MAX;
 use crate::pages::page;
@@ -124,7 +125,7 @@ fn ping(managed: &Managed, now: Timestamp) -> api::PingStatus {
 }
 
 fn shown(node: &Node, managed: &Managed, now: Timestamp) -> api::InstanceInformation {
-    let is_latest = node.release.as_deref() == Some(env!("CARGO_PKG_VERSION"));
+    let is_latest = node.release.as_deref() == Some(RELEASE);
     let (platform, version) = managed.platform.clone().unzip();
     api::InstanceInformation {
         instance_id: Some(managed.id.to_string()),
@@ -161,7 +162,7 @@ pub(crate) async fn deregister_managed_instance(
             let found = managed_instances::find(view, caller.account, &id);
             let (node, _) = found.ok_or_else(|| unknown(&id))?;
             let mut batch = Batch::on(view);
-            batch.delete(Key::Node(keeper(), Arc::clone(&node.id)));
+            batch.delete(Key::Node(node.account, Arc::clone(&node.id)));
             Ok((batch, ()))
         })
         .await?;

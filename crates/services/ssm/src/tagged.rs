@@ -13,11 +13,19 @@ const PARAMETER: Option<&ResourceTypeForTagging> = Some(&ResourceTypeForTagging:
 
 const INSTANCE: Option<&ResourceTypeForTagging> = Some(&ResourceTypeForTagging::ManagedInstance);
 
-/// What an ARN names, as this service's own operations are told it.
-fn meant(arn: &str) -> (&str, Option<&'static ResourceTypeForTagging>) {
-    match arn.split_once(":managed-instance/") {
-        Some((_, id)) => (id, INSTANCE),
-        None => (arn, PARAMETER),
+impl Ssm {
+    /// What an ARN names, as this service's own operations are told it: an instance of the caller's, or nothing but a
+    /// parameter.
+    fn meant<'a>(
+        &self,
+        caller: &Caller,
+        arn: &'a str,
+    ) -> (&'a str, Option<&'static ResourceTypeForTagging>) {
+        let own = managed_instances::arn(&self.control.config.region, caller.account, "");
+        match arn.strip_prefix(own.as_str()) {
+            Some(id) => (id, INSTANCE),
+            None => (arn, PARAMETER),
+        }
     }
 }
 
@@ -58,7 +66,7 @@ impl Tagged for Ssm {
         arn: &'a str,
         more: &'a Tags,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let (id, kind) = meant(arn);
+        let (id, kind) = self.meant(caller, arn);
         Box::pin(tags::add(self, caller, id, kind, more))
     }
 
@@ -68,7 +76,7 @@ impl Tagged for Ssm {
         arn: &'a str,
         keys: &'a [String],
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let (id, kind) = meant(arn);
+        let (id, kind) = self.meant(caller, arn);
         Box::pin(tags::remove(self, caller, id, kind, keys))
     }
 }

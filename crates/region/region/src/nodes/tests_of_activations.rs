@@ -132,6 +132,18 @@ async fn a_host_becomes_a_managed_instance_with_the_permissions_of_its_role() {
     let tags = json!({"ResourceType": "ManagedInstance", "ResourceId": instance});
     let tags = world.ssm("ListTagsForResource", tags).await.unwrap();
     assert_eq!(tags["TagList"], json!([{"Key": "site", "Value": "7"}]));
+    // By its ARN, and by no other that ends as that does.
+    let region = world.test.region.control.config.region.to_string();
+    for (region, account, is_there) in [
+        (region.as_str(), "000000000000", false),
+        ("xx-none-1", ACCOUNT, false),
+        (region.as_str(), ACCOUNT, true),
+    ] {
+        let arn = format!("arn:aws:ssm:{region}:{account}:managed-instance/{instance}");
+        let body = json!({"ResourceARNList": [arn], "Tags": {"team": "blue"}});
+        let tagged = world.test.ask("tagging", &world.owner(), "TagResources", body).await.unwrap();
+        assert_eq!(tagged["FailedResourcesMap"][&arn].is_null(), is_there, "{tagged}");
+    }
     world.env().advance_ms(6 * 60_000);
     assert_eq!(world.instances().await[0]["PingStatus"], "ConnectionLost");
     let caller = Caller { account: ACCOUNT.parse().unwrap(), ..caller };
