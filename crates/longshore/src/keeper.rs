@@ -9,7 +9,7 @@ use aws_wire::sigv4::Credentials;
 use control::Advertised;
 use longshore_types::{Chain, ClusterName, Token};
 use region::nodes::{
-    CheckIn, CheckedIn, Done, IssuedKey, Join, JoinByActivation, Joined, OfferedRelease,
+    self, CheckIn, CheckedIn, Done, IssuedKey, Join, JoinByActivation, Joined, OfferedRelease,
 };
 use serde::Serialize;
 use tracing::{info, warn};
@@ -19,7 +19,7 @@ use crate::client::ClientError;
 use crate::error::Error;
 use crate::membership::{self, Membership};
 use crate::remote::{Answer, Remote, RemoteError};
-use crate::successor::{self, Failed, Successors};
+use crate::successor::{Failed, Successors};
 use crate::upgrade;
 
 /// How long after a check-in that failed the next one is.
@@ -263,7 +263,7 @@ impl Keeper {
         let mut is_on_trial = successors.is_on_trial();
         let trial_over = tokio::time::sleep(TRIAL_MAX);
         tokio::pin!(trial_over);
-        let hashing = tokio::task::spawn_blocking(successor::own_digest);
+        let hashing = tokio::task::spawn_blocking(nodes::own_digest);
         tokio::pin!(hashing);
         let (mut is_hashed, mut digest) = (false, None);
         loop {

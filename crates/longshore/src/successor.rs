@@ -4,15 +4,14 @@
 //! it; one that somebody has installed since is run itself. **Invariant:** a program that was not seen to work is handed over
 //! to once: if it ends before its first check-in, the one before runs again.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use files::whole::{self, Durability, Found};
 use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 
@@ -156,8 +155,6 @@ impl Successors {
 
     /// Notes that the program at `path` is to be handed over to, for the first time. `program` is where this one lies.
     pub(crate) fn choose(&self, path: &Path, run: Timestamp, program: &Path) -> Result<(), Error> {
-        let failed = |source| Error::DataDir { path: path.to_owned(), source };
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
         let own = Identity::of(Path::new(OWN)).map_err(Error::io("look at the own program"))?;
         let mut note = self.load()?;
         let before =
@@ -220,22 +217,6 @@ fn decide(
         }
         note.fail("the region's program was started, and ended before it had checked in");
     }
-}
-
-/// SHA-256 of the program that runs, in hexadecimal digits.
-pub(crate) fn own_digest() -> io::Result<String> {
-    let (mut file, mut hash) = (File::open(OWN)?, Sha256::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest_text(hash)),
-            count => hash.update(&buffer[..count]),
-        }
-    }
-}
-
-pub(crate) fn digest_text(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::info;
 
 use crate::remote::Remote;
-use crate::successor::{Successors, digest_text};
+use crate::successor::Successors;
 
 /// No program of ours is larger; one that is built for looking into has a few hundred.
 const SIZE_MAX: u64 = 1 << 30;
@@ -100,7 +100,7 @@ async fn fetch(
         hash.update(&bytes);
         file.write_all(&bytes).map_err(NotTaken::Disk)?;
     }
-    let digest = digest_text(hash);
+    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if digest != offer.digest {
         return Err(NotTaken::Digest(digest));
     }

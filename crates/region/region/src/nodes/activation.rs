@@ -207,8 +207,7 @@ fn activation<'v>(view: &'v View, id: &str) -> Option<&'v Activation> {
 
 /// `mi-` and 17 hexadecimal digits.
 fn mint(ids: &dyn IdSource) -> String {
-    let digits: String = ids.id16().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("mi-{}", &digits[..17])
+    format!("mi-{}", &hex::encode(ids.id16())[..17])
 }
 
 /// A managed instance that checks in: seen now, if it was not for long. An error if it has its role no more.

@@ -30,12 +30,12 @@ use trust::Fingerprint;
 
 use crate::server::BoxFuture;
 use crate::tls::Tls;
+pub use release::own_digest;
 pub use shapes::{
     CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join, JoinByActivation,
     Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, OfferedRelease, ReadRelease,
     ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade, StartedUpgrade,
 };
-
 pub use upgrade::UPGRADE_MS_MAX;
 
 /// The operations that need no signature: a token or a code proves who asks.

@@ -11,6 +11,25 @@ use sha2::{Digest as _, Sha256};
 const OWN: &str = "/proc/self/exe";
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// SHA-256 of the program that this process runs, in hexadecimal digits: reads it whole.
+pub fn own_digest() -> io::Result<String> {
+    digest(&File::open(OWN)?)
+}
+
+fn digest(file: &File) -> io::Result<String> {
+    let (mut hash, mut at) = (Sha256::new(), 0);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read_at(&mut buffer, at)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => {
+                hash.update(&buffer[..count]);
+                at += u64::try_from(count).unwrap_or(u64::MAX);
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Release {
     file: File,
@@ -24,18 +43,7 @@ impl Release {
     pub(super) fn open() -> io::Result<Arc<Self>> {
         let file = File::open(OWN)?;
         let size = file.metadata()?.len();
-        let (mut hash, mut at) = (Sha256::new(), 0);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            match file.read_at(&mut buffer, at)? {
-                0 => break,
-                count => {
-                    hash.update(&buffer[..count]);
-                    at += u64::try_from(count).unwrap_or(u64::MAX);
-                }
-            }
-        }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest(&file)?;
         Ok(Arc::new(Self { file, size, digest }))
     }
 
