@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ecs_api as ecs;
+use model::instance::HOST_ATTRIBUTE;
 
 use crate::client::{Client, ClientError};
 use crate::error::Error;
@@ -10,8 +11,6 @@ use crate::tasks;
 
 /// Instances of one DescribeContainerInstances call.
 const DESCRIBE_MAX: usize = 100;
-/// What a host that joined is called by itself.
-pub(crate) const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
 /// A host as an instance of a cluster.
 #[derive(Clone, Debug)]

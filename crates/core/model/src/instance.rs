@@ -26,6 +26,8 @@ const FARGATE_CPU_PERCENT: RangeInclusive<u64> = 1..=10_000;
 pub const ENI_ATTRIBUTE: &str = "longshore.eni";
 /// The attribute that says by which address other hosts reach this one.
 pub const UNDERLAY_ATTRIBUTE: &str = "longshore.underlay-address";
+/// The attribute that says what a host that joined is called by itself.
+pub const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
 /// Where an instance stands, in life order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use longshore_types::Timestamp;
 use model::Task;
+use model::instance::HOST_ATTRIBUTE;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,8 +14,6 @@ use crate::region::Region;
 
 /// Tasks of one answer.
 const TASKS_MAX: usize = 10_000;
-/// What a host that joined is called by itself.
-const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
 /// Whose figures are wanted.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -10,6 +10,7 @@ use aws_wire::sigv4::Credentials;
 use ecs_api as ecs;
 use http::Uri;
 use longshore_types::{Chain, ClusterName, RegionName, Token};
+use model::instance::HOST_ATTRIBUTE;
 use tracing::{info, warn};
 use trust::{JoinToken, Trust};
 
@@ -19,7 +20,6 @@ use crate::client::Client;
 use crate::commands::region as region_command;
 use crate::data_dir::{DataDir, RegionFile};
 use crate::error::Error;
-use crate::instances::HOST_ATTRIBUTE;
 use crate::keeper::{self, Activation, By, Invitation, Keeper};
 use crate::membership::{self, Membership};
 use crate::signals;
