@@ -465,7 +465,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
         let ours = format!(
             "steady after {took:.1} s; {} of {} requests lost; p99 {p99:.1} ms",
             seen.lost,
-            seen.seconds.len()
+            seen.lost + seen.seconds.len()
         );
         report.add(
             format!(

@@ -280,8 +280,8 @@ impl Paced {
     }
 }
 
-/// One request, on the kept connection if there is one. A connection that was closed between two requests is no loss: it
-/// is tried again on a new one, as all clients do.
+/// One request, on the kept connection if there is one. A connection that was closed between two requests is no loss: the
+/// next goes by a new one. One that is closed once the request was sent is.
 async fn walk(port: u16, kept: &mut Option<TcpStream>, buffer: &mut Vec<u8>) -> io::Result<u16> {
     if let Some(mut stream) = kept.take().filter(is_open) {
         let (status, goes_on) = exchange(&mut stream, buffer).await?;
