@@ -73,10 +73,10 @@ pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
 
 /// Completes once no task has been in a namespace for a while.
 async fn idle(run_dir: &Path) {
-    let mut idle_since = Instant::now();
+    let (mut clients, mut idle_since) = (Clients::new(run_dir), Instant::now());
     loop {
         tokio::time::sleep(ADOPTED_LOOK).await;
-        if has_clients(run_dir) {
+        if clients.are_there() {
             idle_since = Instant::now();
         }
         if IDLE_MAX <= idle_since.elapsed() {
@@ -90,8 +90,27 @@ fn load(run_dir: &Path) -> Option<ConnectTable> {
     read.and_then(whole::Found::value).ok().flatten()
 }
 
-fn has_clients(run_dir: &Path) -> bool {
-    load(run_dir).is_some_and(|table| !table.clients.is_empty())
+/// Whether tasks of the host are in a namespace, from the file, which is read again once it was written.
+#[derive(Debug)]
+struct Clients<'a> {
+    run_dir: &'a Path,
+    seen: Option<Stamp>,
+    are_there: bool,
+}
+
+impl<'a> Clients<'a> {
+    fn new(run_dir: &'a Path) -> Self {
+        Self { run_dir, seen: None, are_there: false }
+    }
+
+    fn are_there(&mut self) -> bool {
+        let now = stamp(self.run_dir);
+        if now != self.seen {
+            self.seen = now;
+            self.are_there = load(self.run_dir).is_some_and(|table| !table.clients.is_empty());
+        }
+        self.are_there
+    }
 }
 
 /// What tells one writing of the file from another: its time alone has steps in which there are several.
@@ -181,13 +200,9 @@ impl Feed for Line {
 
 /// Has the process run while tasks of the host are in a namespace, for as long as the agent does.
 pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
-    let (mut seen, mut is_wanted) = (None, false);
+    let mut clients = Clients::new(&run_dir);
     loop {
-        let now = stamp(&run_dir);
-        if now != seen {
-            (seen, is_wanted) = (now, has_clients(&run_dir));
-        }
-        if !is_wanted {
+        if !clients.are_there() {
             tokio::time::sleep(KEEP_LOOK).await;
             continue;
         }
@@ -236,5 +251,28 @@ mod tests {
             (stamp(dir.path()), file)
         });
         assert_ne!(first.0, second.0);
+    }
+
+    #[test]
+    fn who_is_there_is_read_again_once_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = connect::table_file(dir.path());
+        let mut clients = Clients::new(dir.path());
+        assert!(!clients.are_there(), "nothing was written");
+        let mut table = ConnectTable::default();
+        let task: longshore_types::TaskId = format!("{:032x}", 1).parse().unwrap();
+        let client = traffic::connect::ConnectClient {
+            task,
+            account: "000000000000".parse().unwrap(),
+            namespace: "ns-1".to_owned(),
+            address: [172, 31, 0, 4].into(),
+            vpc: None,
+        };
+        table.clients.insert(task, client);
+        for (table, is_there) in [(table, true), (ConnectTable::default(), false)] {
+            let text = serde_json::to_vec(&table).unwrap();
+            whole::write(&path, &text, Durability::DiesWithTheMachine).unwrap();
+            assert_eq!((clients.are_there(), clients.are_there()), (is_there, is_there));
+        }
     }
 }
