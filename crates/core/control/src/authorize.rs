@@ -14,7 +14,7 @@ mod endpoint;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aws_wire::{ApiError, Caller, Principal, Question};
 use longshore_types::{AccountId, Timestamp};
@@ -220,6 +220,12 @@ impl Permission {
         });
     }
 
+    /// The resources that policies are asked about: everything, where none is named.
+    fn asked_about(&self) -> &[String] {
+        static EVERYTHING: LazyLock<[String; 1]> = LazyLock::new(|| ["*".to_owned()]);
+        if self.resources.is_empty() { EVERYTHING.as_slice() } else { &self.resources }
+    }
+
     /// This one and all that must be allowed as well.
     fn each(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.besides)
@@ -323,17 +329,9 @@ impl Control {
         subject: &Subject,
         permission: &Permission,
     ) -> Result<(), ApiError> {
-        let unreadable = |error| ApiError::fault("failed to read an action's name", error);
-        let action: Action = permission.action.parse().map_err(unreadable)?;
-        let mut context = subject.context.clone();
-        for (key, values) in permission.context.iter() {
-            context.set_values(key.to_owned(), values.clone());
-        }
-        let resources = &permission.resources;
-        let everything = ["*".to_owned()];
-        let resources = if resources.is_empty() { &everything[..] } else { resources };
+        let (action, context) = asked(subject, permission)?;
         let mut allowed_by = None;
-        for resource in resources {
+        for resource in permission.asked_about() {
             // A host serves the tasks of every account: no repository's policy speaks of it.
             let is_of_node = matches!(caller.principal, Principal::Node { .. });
             let mut under = match is_of_node {
@@ -379,6 +377,17 @@ impl Control {
 /// The account that an ARN names.
 fn owner_of(arn: &str) -> Option<AccountId> {
     arn.split(':').nth(4)?.parse().ok()
+}
+
+/// What is asked for, and what is known of the request whichever resource it is about.
+fn asked(subject: &Subject, permission: &Permission) -> Result<(Action, Context), ApiError> {
+    let unreadable = |error| ApiError::fault("failed to read an action's name", error);
+    let action: Action = permission.action.parse().map_err(unreadable)?;
+    let mut context = subject.context.clone();
+    for (key, values) in permission.context.iter() {
+        context.set_values(key.to_owned(), values.clone());
+    }
+    Ok((action, context))
 }
 
 /// What is known of a request and of a resource that is a row, or is an account's; none if that is no more.

@@ -4,11 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use aws_wire::{ApiError, ByEndpoint, Caller, Denial, Question};
 use model::View;
-use policy::{
-    Action, Context, Decision, Policies, Policy, PolicyKind, Request, ResourceKind, evaluate,
-};
+use policy::{Decision, Policies, Policy, PolicyKind, Request, ResourceKind, evaluate};
 
-use super::{Permission, about_resource, owner_of};
+use super::{Permission, about_resource, asked, owner_of};
 use crate::Control;
 use crate::access::principal_arn;
 use crate::errors::not_authorized;
@@ -55,17 +53,7 @@ fn check(
     policy: &Arc<Policy>,
     permission: &Permission,
 ) -> Result<(), ApiError> {
-    let unreadable = |error| ApiError::fault("failed to read an action's name", error);
-    let action: Action = permission.action.parse().map_err(unreadable)?;
-    let mut context: Context = subject.context.clone();
-    for (key, values) in permission.context.iter() {
-        context.set_values(key.to_owned(), values.clone());
-    }
-    let everything = ["*".to_owned()];
-    let resources = match permission.resources.is_empty() {
-        true => &everything[..],
-        false => &permission.resources[..],
-    };
+    let (action, context) = asked(subject, permission)?;
     let all = std::slice::from_ref(&*ALL);
     let policies = Policies {
         identity: all,
@@ -76,7 +64,7 @@ fn check(
         resource_kind: ResourceKind::Key,
     };
     let asks = policies.ask_about_resource();
-    for resource in resources {
+    for resource in permission.asked_about() {
         let about = (resource.as_str(), owner_of(resource));
         let own = match asks {
             true => about_resource(view, &context, permission.action, about),
