@@ -10,6 +10,7 @@ use model::instance::HOST_ATTRIBUTE;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::nodes;
 use crate::region::Region;
 
 /// Tasks of one answer.
@@ -99,9 +100,7 @@ impl Region {
         caller: &Caller,
         body: &[u8],
     ) -> Result<ListedTaskFigures, ApiError> {
-        let body = if body.is_empty() { b"{}" } else { body };
-        let asked: ListTaskFigures = serde_json::from_slice(body)
-            .map_err(|error| ApiError::client("SerializationException", error.to_string()))?;
+        let asked: ListTaskFigures = nodes::read(body)?;
         let permission = Permission::to("longshore:ListTaskFigures").on("*");
         let view = self.control.read(caller, &permission)?;
         let is_asked = |task: &Task| {

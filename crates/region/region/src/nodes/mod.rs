@@ -118,12 +118,14 @@ impl Nodes {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// The input of one of the region's own operations.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
         .map_err(|error| ApiError::client("SerializationException", error.to_string()))
 }
 
-fn answer<T: Serialize>(shape: &T) -> Result<Value, ApiError> {
+/// The output of one.
+pub(crate) fn answer<T: Serialize>(shape: &T) -> Result<Value, ApiError> {
     serde_json::to_value(shape).map_err(|error| ApiError::fault("failed to write an answer", error))
 }

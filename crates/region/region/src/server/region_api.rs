@@ -180,10 +180,8 @@ impl RegionApi for Region {
                 return Some(Box::pin(std::future::ready(explained)));
             }
             LIST_TASK_FIGURES => {
-                let listed = self.list_task_figures(caller, body).and_then(|listed| {
-                    serde_json::to_value(&listed)
-                        .map_err(|error| ApiError::fault("failed to write an answer", error))
-                });
+                let listed = self.list_task_figures(caller, body);
+                let listed = listed.and_then(|listed| nodes::answer(&listed));
                 return Some(Box::pin(std::future::ready(listed)));
             }
             REPORT_FLOWS => return Some(Box::pin(self.flows.take_in(caller, body))),
