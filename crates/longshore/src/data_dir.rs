@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::error::Error;
-use crate::procs;
+use crate::{procs, successor};
 
 /// Where everything of one region is.
 #[derive(Clone, Debug)]
@@ -246,7 +246,7 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 16] = [
         "agent",
         "audit",
         "balancer",
@@ -261,6 +261,8 @@ fn is_ours(name: &OsStr) -> bool {
         "root.key.next",
         "tls",
         files::reserve::NAME,
+        successor::FILE,
+        successor::FOLDER,
     ];
     let text = name.to_string_lossy();
     let is_log = text.ends_with(".log") || text.contains(".log.");
@@ -330,6 +332,28 @@ mod tests {
         let _lock = data.take(Role::Region).unwrap();
         assert_eq!(data.running_region().unwrap(), file);
         assert_eq!(file.endpoint().to_string(), "127.0.0.1:4566");
+    }
+
+    #[test]
+    fn the_directory_of_a_host_that_was_upgraded_becomes_private_too() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        let successors = successor::Successors::of(dir.path());
+        let program = successors.place("abcdef").unwrap();
+        std::fs::write(&program, "program").unwrap();
+        successors.refuse(longshore_types::Timestamp(1), "no room".to_owned()).unwrap();
+        let note = dir.path().join(successor::FILE);
+        let all: [&Path; 4] = [dir.path(), program.parent().unwrap(), &program, &note];
+        for path in all {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        data.create().unwrap();
+        for path in all {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        }
     }
 
     #[test]

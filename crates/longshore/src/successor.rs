@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-const FILE: &str = "release.json";
-const FOLDER: &str = "release";
+/// The note, in the data directory.
+pub(crate) const FILE: &str = "release.json";
+/// Where programs lie that were taken.
+pub(crate) const FOLDER: &str = "release";
 const VERSION: u32 = 1;
 /// The kernel's link to the program that runs, whatever has become of its name.
 const OWN: &str = "/proc/self/exe";
