@@ -16,6 +16,8 @@ use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
 use longshore_types::{Chain, OsIds, SystemClock};
 use network::connect;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
 use routing::{InterfaceRef, Report, Update};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -45,7 +47,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
     // Not with the session of the agent that started it, nor of the shell that started that.
-    let _ = nix::unistd::setsid();
+    let _ = setsid();
     let _lock = data.take(Role::Proxy)?;
     let run_dir = agent::run_dir(data)?;
     let config = Config {
@@ -200,13 +202,15 @@ impl Feed for Line {
 
 /// Has the process run while tasks of the host are in a namespace, for as long as the agent does.
 pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
-    let mut clients = Clients::new(&run_dir);
+    let (mut clients, mut adopted): (_, Option<u32>) = (Clients::new(&run_dir), None);
     loop {
+        adopted = adopted.filter(|pid| data.holder(Role::Proxy) == Some(*pid) || !is_buried(*pid));
         if !clients.are_there() {
             tokio::time::sleep(KEEP_LOOK).await;
             continue;
         }
-        if data.holder(Role::Proxy).is_some() {
+        if let Some(pid) = data.holder(Role::Proxy) {
+            adopted = Some(pid);
             tokio::time::sleep(ADOPTED_LOOK).await;
             continue;
         }
@@ -220,6 +224,13 @@ pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
         }
         tokio::time::sleep(RESTART_PAUSE).await;
     }
+}
+
+/// Whether nothing is left of a process that has ended: it is this one's to bury if the program before it, which had the
+/// same process id, started it.
+fn is_buried(pid: u32) -> bool {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+    !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
 }
 
 fn start(data: &DataDir, program: &Path) -> Result<Child, Error> {
@@ -251,6 +262,22 @@ mod tests {
             (stamp(dir.path()), file)
         });
         assert_ne!(first.0, second.0);
+    }
+
+    #[test]
+    fn a_process_of_the_program_before_is_buried_once_it_has_ended() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_buried(pid), "it waits for more");
+        drop(child.stdin.take());
+        let mut looks = 0;
+        while !is_buried(pid) {
+            looks += 1;
+            assert!(looks < 1_000, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(child.wait().is_err(), "nothing is left of it");
+        assert!(is_buried(pid), "and it is nobody's twice");
     }
 
     #[test]
