@@ -78,10 +78,10 @@ fn reports(
     silence: &mut Silence,
     (start_s, end_s): (u64, u64),
 ) -> Vec<FlowReport> {
-    let CountedFlows { flows, logged, is_full } = read;
+    let CountedFlows { flows, logged, skipped } = read;
     let heard: BTreeSet<&EniId> = flows.iter().map(|flow| &flow.eni).collect();
     let quiet = silence.since(&logged, &heard);
-    let skipped: Vec<EniId> = if is_full { logged.into_iter().collect() } else { vec![] };
+    let skipped: Vec<EniId> = skipped.into_iter().collect();
     let of =
         |flows: &[_]| FlowReport { start_s, end_s, flows: flows.to_vec(), ..Default::default() };
     let mut reports: Vec<FlowReport> = flows.chunks(FLOWS_PER_REPORT_MAX).map(of).collect();
@@ -120,7 +120,7 @@ mod tests {
         let mut silence = Silence::default();
         for period in 1..=2 * FLOWS_QUIET_PERIODS {
             let flows = vec![flow(loud); FLOWS_PER_REPORT_MAX + 1];
-            let read = CountedFlows { flows, logged: logged.clone(), is_full: false };
+            let read = CountedFlows { flows, logged: logged.clone(), ..CountedFlows::default() };
             let told = reports(read, &mut silence, (10, 20));
             assert_eq!(
                 told.iter().map(|it| it.flows.len()).collect::<Vec<_>>(),
@@ -130,7 +130,10 @@ mod tests {
             assert_eq!(quiet == 1, period % FLOWS_QUIET_PERIODS == 0, "{period}");
         }
         assert!(reports(CountedFlows::default(), &mut silence, (0, 1)).is_empty());
-        let full = CountedFlows { logged, is_full: true, ..CountedFlows::default() };
-        assert_eq!(reports(full, &mut silence, (0, 1))[0].skipped.len(), 2);
+        let skipped = BTreeSet::from([loud.parse::<EniId>().unwrap()]);
+        let full = CountedFlows { logged, skipped, ..CountedFlows::default() };
+        let told = reports(full, &mut silence, (0, 1)).remove(0).skipped;
+        let full = loud.parse::<EniId>().unwrap();
+        assert_eq!(told, vec![full], "the other is of a VPC that has room");
     }
 }

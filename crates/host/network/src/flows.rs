@@ -55,13 +55,13 @@ struct Told {
     not_received: Count,
 }
 
-/// What is told of the interfaces of one namespace.
+/// What is told of interfaces.
 #[derive(Clone, Debug, Default)]
 pub struct CountedFlows {
     pub flows: Vec<Flow>,
     pub logged: BTreeSet<EniId>,
-    /// Some may be missing: there were more than are counted.
-    pub is_full: bool,
+    /// Those of which some may be missing: their VPC had more than are counted.
+    pub skipped: BTreeSet<EniId>,
 }
 
 impl Worker {
@@ -151,7 +151,9 @@ impl FlowCounts {
         }
         // What is idle for long the kernel forgets, and comes again from nothing.
         self.known.retain(|key, _| now.contains_key(key));
-        CountedFlows { flows, logged: self.logged.values().cloned().collect(), is_full }
+        let logged: BTreeSet<EniId> = self.logged.values().cloned().collect();
+        let skipped = if is_full { logged.clone() } else { BTreeSet::new() };
+        CountedFlows { flows, logged, skipped }
     }
 }
 
@@ -274,6 +276,8 @@ mod tests {
         assert_eq!(told(&mut flows, &counts(13, 10, 10)), [0, 3, 0, 0], "its sender may not");
         assert_eq!(told(&mut flows, &counts(18, 15, 10)), [5, 0, 0, 5], "its receiver may not");
         assert_eq!(told(&mut flows, &counts(18, 15, 10)), [0; 4]);
+        assert!(flows.take_in(&counts(18, 15, 10), false).skipped.is_empty());
+        assert_eq!(flows.take_in(&counts(18, 15, 10), true).skipped.len(), 2);
     }
 
     #[test]

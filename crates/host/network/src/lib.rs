@@ -368,10 +368,14 @@ impl Network {
         for part in parts {
             // A router that ended meanwhile has none.
             let Ok(part) = part.await else { continue };
-            let CountedFlows { flows, logged, is_full } = part?;
+            // What the others counted is told once, here or never.
+            let CountedFlows { flows, logged, skipped } = part.unwrap_or_else(|error| {
+                warn!(error = %Chain(&error), "flows of a VPC cannot be read");
+                CountedFlows::default()
+            });
             all.flows.extend(flows);
             all.logged.extend(logged);
-            all.is_full |= is_full;
+            all.skipped.extend(skipped);
         }
         Ok(all)
     }
