@@ -34,6 +34,8 @@ type Counts = [Count; 3];
 pub(crate) struct FlowCounts {
     /// Those for which the table is there.
     logged: BTreeMap<Ipv4Addr, EniId>,
+    /// Whether the table is this process's: one before it may have left its own.
+    is_own: bool,
     known: BTreeMap<FlowKey, Known>,
 }
 
@@ -67,17 +69,22 @@ pub struct CountedFlows {
 impl Worker {
     /// Has those interfaces be counted that the region said.
     pub(crate) fn follow_logged(&mut self) -> Result<(), NetlinkError> {
-        let vpc = self.own_vpc().filter(|_| self.table.plan().router.is_some());
+        if self.table.plan().router.is_none() {
+            return Ok(());
+        }
+        let vpc = self.own_vpc();
         let interfaces = vpc.map(|vpc| self.feed.interfaces_of(&vpc.id)).unwrap_or_default();
         let here = interfaces.into_iter().filter(|(_, it)| it.is_logged && it.place == Place::Here);
         let wanted: BTreeMap<Ipv4Addr, EniId> =
             here.map(|(address, it)| (address, it.id.clone())).collect();
-        if wanted == self.flows.logged {
+        if wanted == self.flows.logged && self.flows.is_own {
             return Ok(());
         }
         let mut batch = Batch::new(self.flows_table());
         match (self.flows.logged.is_empty(), wanted.is_empty()) {
             (_, true) => {
+                // It need not be there.
+                batch.add_table();
                 batch.delete_table();
                 self.flows.known.clear();
             }
@@ -92,6 +99,7 @@ impl Worker {
         }
         batch.apply(&mut self.netfilter)?;
         self.flows.logged = wanted;
+        self.flows.is_own = true;
         Ok(())
     }
 
@@ -254,7 +262,7 @@ mod tests {
     fn both() -> FlowCounts {
         let eni = |last: u8| format!("eni-0000000{last}").parse().unwrap();
         let logged = [([10, 0, 1, 4].into(), eni(1)), ([10, 0, 2, 4].into(), eni(2))].into();
-        FlowCounts { logged, known: BTreeMap::new() }
+        FlowCounts { logged, is_own: true, known: BTreeMap::new() }
     }
 
     /// Packets that the sender was let send, was kept from sending, the receiver got, and was spared.

@@ -591,8 +591,16 @@ fn packets_of_logged_interfaces_are_counted_by_what_became_of_them() {
         assert_eq!((back.key.source_port, back.is_egress), (80, false), "the answers");
         assert!(back.accepted.bytes >= back.accepted.packets * 40);
         assert!(read().flows.is_empty(), "it is told once");
+        let router = world.dir.path().join(format!("0a0b0c0d/netns/router.{ONE}"));
+        let router = File::open(router).unwrap();
+        let is_counted = || inside(&router, || run("nft list tables")).contains("_flows");
+        assert!(is_counted());
+        // An agent that is killed leaves the table, and the next one hears that nothing is logged any more.
+        drop(network);
+        let network = world.open();
         told.feed.interfaces.values_mut().for_each(|it| it.is_logged = false);
         told.tell(world, &network, groups());
-        assert!(read().logged.is_empty());
+        assert!(world.runtime.block_on(network.flows()).unwrap().logged.is_empty());
+        assert!(!is_counted());
     });
 }
