@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use control::ConnectNamespace;
 use longshore_types::InstanceId;
 use model::discovery::{MapConnect, MapId};
-use model::service::ConnectProtocol as Protocol;
 use model::task::{Phase, Task};
 use model::{Dep, Index, MapInstance, MapService, Seq, View};
 use traffic::connect::{
-    ConnectClient, ConnectEndpoint, ConnectInstance, ConnectProtocol, ConnectTable, HostConnect,
+    ConnectClient, ConnectEndpoint, ConnectInstance, ConnectTable, HostConnect,
 };
 
 /// Instances in one message, of which each is some 150 bytes: a frame stays well below its limit.
@@ -107,12 +106,7 @@ fn endpoint(view: &View, service: &MapService, made: &MapConnect) -> ConnectEndp
         name: endpoint.name.clone(),
         address: endpoint.address(),
         port: endpoint.port,
-        protocol: match endpoint.protocol {
-            Protocol::Tcp => ConnectProtocol::Tcp,
-            Protocol::Http => ConnectProtocol::Http,
-            Protocol::Http2 => ConnectProtocol::Http2,
-            Protocol::Grpc => ConnectProtocol::Grpc,
-        },
+        protocol: endpoint.protocol,
         idle_s: endpoint.idle_s,
         request_s: endpoint.request_s,
         instances: instances.filter_map(|row| self::instance(view, row)).collect(),

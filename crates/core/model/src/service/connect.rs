@@ -1,30 +1,20 @@
 //! Service Connect: the namespace that a revision's tasks are in, and what they offer to others there.
 //!
 //! An offer is an endpoint: a name and a port at which the tasks of the namespace reach whatever is an instance of the
-//! offer's service of Cloud Map. The name means an address of [`VIPS`] in each of them, which is the same in all and stays
-//! the name's as long as somebody offers it.
+//! offer's service of Cloud Map. The name means an address of [`CONNECT_RANGE`] in each of them, which is the same in all
+//! and stays the name's as long as somebody offers it.
 
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use traffic::connect::CONNECT_RANGE;
+pub use traffic::connect::ConnectProtocol;
 
 use crate::discovery::MapId;
 use crate::document::Document;
 
-/// The first two parts of the addresses that names of Service Connect mean: 127.255.0.0/16, in each task its own.
-pub const VIPS: [u8; 2] = [127, 255];
 /// The last number of an address that a name may have.
 pub const VIP_NUMBER_MAX: u16 = 0xfe_ff;
-
-/// How a port is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ConnectProtocol {
-    Tcp,
-    Http,
-    Http2,
-    Grpc,
-}
 
 /// `serviceConnectConfiguration` of a revision, enabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +57,7 @@ pub struct ConnectEndpoint {
 
 impl ConnectEndpoint {
     pub fn address(&self) -> Ipv4Addr {
-        let [high, low] = self.number.to_be_bytes();
-        Ipv4Addr::new(VIPS[0], VIPS[1], high, low)
+        let (network, _) = CONNECT_RANGE;
+        Ipv4Addr::from_bits(network.to_bits() | u32::from(self.number))
     }
 }
