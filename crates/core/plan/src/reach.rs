@@ -84,8 +84,7 @@ impl End {
 
 /// The account's interfaces at an address, private or public: several VPCs may have the same.
 pub fn interfaces_at(view: &View, account: AccountId, address: Ipv4Addr) -> Vec<Arc<Interface>> {
-    let vpcs = view.vpcs.iter().filter(|row| row.account == account);
-    let apart = vpcs.map(|row| InterfaceId { vpc: Some(row.id.clone()), address });
+    let apart = view.vpcs.of(account).map(|row| InterfaceId { vpc: Some(row.id.clone()), address });
     let private = apart.chain([InterfaceId::shared(address)]);
     let mut ids: Vec<InterfaceId> = private.collect();
     for key in view.members(&Index::PublicAddress(address)) {

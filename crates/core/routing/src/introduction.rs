@@ -6,6 +6,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use subtle::ConstantTimeEq as _;
+
 use crate::ids::EndpointId;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -80,7 +82,7 @@ impl Introduction {
                     let id = std::str::from_utf8(id).map_err(|_| NotIntroduced)?;
                     endpoint = Some(EndpointId(id.to_owned()));
                 }
-                (TOKEN, given) => is_known = is_same(given, token),
+                (TOKEN, given) => is_known = given.ct_eq(token).into(),
                 _ => {}
             }
             fields = after;
@@ -107,12 +109,6 @@ fn field(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
     out.push(kind);
     out.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
     out.extend(value);
-}
-
-/// Takes as long wherever they differ.
-fn is_same(given: &[u8], token: &IntroductionToken) -> bool {
-    let differs = given.iter().zip(token).fold(0, |all, (a, b)| all | (a ^ b));
-    given.len() == token.len() && differs == 0
 }
 
 #[cfg(test)]

@@ -215,11 +215,6 @@ impl EndpointService {
         SERVICES.iter().find(|service| service.name == name)
     }
 
-    /// `com.amazonaws.us-east-1.ecr.api`
-    pub fn full_name(&self, region: &RegionName) -> String {
-        format!("com.amazonaws.{region}.{}", self.name)
-    }
-
     /// `api.ecr.us-east-1.amazonaws.com`
     pub fn private_name(&self, region: &RegionName) -> String {
         format!("{}.{region}.amazonaws.com", self.label)
