@@ -1,6 +1,7 @@
 //! What EC2 refuses, as data; its code and sentence are chosen here and nowhere else.
 
 use aws_wire::ApiError;
+use ec2_api::{UnsuccessfulItem, UnsuccessfulItemError};
 
 use crate::filter::{PAGE_MAX, PAGE_MIN};
 use crate::groups::GroupRefusal;
@@ -47,6 +48,13 @@ pub(crate) enum Refusal {
 /// The end of a decision that was only to be tried.
 pub(crate) fn unless_dry(dry_run: Option<bool>) -> Result<(), Refusal> {
     if dry_run == Some(true) { Err(Refusal::DryRun) } else { Ok(()) }
+}
+
+/// One of several things that a request named, which was not done though others were.
+pub(crate) fn not_done(id: &str, code: &str, message: &str) -> UnsuccessfulItem {
+    let error =
+        UnsuccessfulItemError { code: Some(code.to_owned()), message: Some(message.to_owned()) };
+    UnsuccessfulItem { error: Some(error), resource_id: Some(id.to_owned()) }
 }
 
 /// What an id or a name is looked up for.

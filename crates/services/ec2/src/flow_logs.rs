@@ -12,11 +12,11 @@ use model::{Index, Key, Tags, View};
 
 use crate::Ec2;
 use crate::change::{Change, Make, Once, arn, id_of};
-use crate::errors::{Kind, Refusal, unless_dry};
+use crate::errors::{Kind, Refusal, not_done, unless_dry};
 use crate::filter::{Asked, Filters, one, select};
 use crate::interfaces;
 use crate::limits::{FLOW_LOG_RESOURCES_MAX, FLOW_LOGS_MAX};
-use crate::refusal::NetworkRefusal;
+use crate::refusal::{NetworkRefusal, unsupported};
 use crate::tags;
 
 const INTERVALS_S: [i32; 2] = [60, 600];
@@ -113,19 +113,7 @@ fn begin(it: &Change<'_>, of: FlowLogOf, asks: &Asks) -> FlowLog {
 
 fn already(id: &str) -> api::UnsuccessfulItem {
     let sentence = "There is an existing Flow Log with the same configuration and log destination.";
-    failed(id, "FlowLogAlreadyExists", sentence)
-}
-
-fn failed(id: &str, code: &str, message: &str) -> api::UnsuccessfulItem {
-    let error = api::UnsuccessfulItemError {
-        code: Some(code.to_owned()),
-        message: Some(message.to_owned()),
-    };
-    api::UnsuccessfulItem { error: Some(error), resource_id: Some(id.to_owned()) }
-}
-
-fn unsupported(why: &str) -> Refusal {
-    NetworkRefusal::Unsupported(why.to_owned()).into()
+    not_done(id, "FlowLogAlreadyExists", sentence)
 }
 
 fn asks(caller: &Caller, input: &api::CreateFlowLogsRequest) -> Result<Asks, Refusal> {
@@ -141,7 +129,7 @@ fn asks(caller: &Caller, input: &api::CreateFlowLogsRequest) -> Result<Asks, Ref
         ("TagFieldSpecifications", input.tag_field_specifications.is_some()),
     ];
     if let Some((name, _)) = others.iter().find(|(_, is_given)| *is_given) {
-        return Err(unsupported(&format!("{name} is not available in this region.")));
+        return Err(unsupported(format!("{name} is not available in this region.")));
     }
     let traffic = match &input.traffic_type {
         Some(api::TrafficType::Accept) => LoggedTraffic::Accept,
@@ -228,7 +216,7 @@ fn resource(
         }
         Some(other) => {
             let why = format!("Flow logs of {} are not available in this region.", other.as_str());
-            return Err(unsupported(&why));
+            return Err(unsupported(why));
         }
         None => return Err(Refusal::Parameter("ResourceType")),
     };
@@ -327,7 +315,7 @@ pub(crate) async fn delete_flow_logs(
             let found = find(it.network.view(), it.account, given)?;
             match found {
                 Some(row) => it.delete(Key::FlowLog(it.account, row.id())),
-                None => unsuccessful.push(failed(
+                None => unsuccessful.push(not_done(
                     given,
                     "InvalidFlowLogId.NotFound",
                     &format!("The flow log ID '{given}' does not exist"),

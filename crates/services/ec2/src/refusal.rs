@@ -112,6 +112,11 @@ impl From<NetworkRefusal> for Refusal {
     }
 }
 
+/// Something that hosts of this region do not carry out: which, and why.
+pub(crate) fn unsupported(why: impl Into<String>) -> Refusal {
+    NetworkRefusal::Unsupported(why.into()).into()
+}
+
 impl NetworkRefusal {
     /// EC2's code and sentence. Where the sentence of Amazon says nothing of which, that is said after it.
     pub(crate) fn worded(&self) -> (&'static str, String) {

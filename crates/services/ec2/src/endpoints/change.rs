@@ -15,7 +15,7 @@ use super::{
 };
 use crate::Ec2;
 use crate::change::{Change, arn, on};
-use crate::errors::{Refusal, unless_dry};
+use crate::errors::{Refusal, not_done, unless_dry};
 use crate::interfaces;
 
 pub(crate) async fn modify_vpc_endpoint(
@@ -224,9 +224,5 @@ fn failed(id: &str, error: &ApiError) -> api::UnsuccessfulItem {
         "InvalidVpcEndpointId.NotFound" => "InvalidVpcEndpoint.NotFound",
         code => code,
     };
-    let error = api::UnsuccessfulItemError {
-        code: Some(code.to_owned()),
-        message: Some(error.message.to_string()),
-    };
-    api::UnsuccessfulItem { error: Some(error), resource_id: Some(id.to_owned()) }
+    not_done(id, code, &error.message)
 }

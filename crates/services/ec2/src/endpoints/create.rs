@@ -96,7 +96,7 @@ fn begin(
     Ok(VpcEndpoint { account, id, vpc: vpc.id.clone(), service, kind, policy, created_at })
 }
 
-/// The short name of a service, of which `all` are there in the way that was asked for.
+/// The short name of the service that a request names, which is reached in the way that it asks for.
 fn service(
     it: &Change<'_>,
     input: &api::CreateVpcEndpointRequest,

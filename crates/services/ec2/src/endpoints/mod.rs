@@ -28,7 +28,7 @@ use crate::change::{Change, id_of};
 use crate::errors::{Kind, Refusal};
 use crate::interfaces::{self, Wanted};
 use crate::limits::ENDPOINT_POLICY_CHARS_MAX;
-use crate::refusal::NetworkRefusal;
+use crate::refusal::{NetworkRefusal, unsupported};
 use crate::tags;
 
 pub(crate) use change::{delete_vpc_endpoints, modify_vpc_endpoint};
@@ -78,10 +78,6 @@ pub(crate) fn used_by<'v>(
 /// Whether a service is reached by a gateway.
 fn is_by_gateway(service: &str) -> bool {
     GATEWAY_SERVICES.iter().any(|(name, _)| *name == service)
-}
-
-fn unsupported(why: impl Into<String>) -> Refusal {
-    NetworkRefusal::Unsupported(why.into()).into()
 }
 
 /// The document of a policy, if one was given; an empty one is none.

@@ -7,8 +7,8 @@ use model::network::{EndpointService, GATEWAY_SERVICES, Network};
 
 use super::full_name;
 use crate::Ec2;
-use crate::errors::{Refusal, unless_dry};
-use crate::filter::{Filters, apply, one, page, shown};
+use crate::errors::{Kind, Refusal, unless_dry};
+use crate::filter::{Asked, Filters, by_id, one, select, shown};
 use crate::refusal::NetworkRefusal;
 
 const FILTERS: Filters<api::ServiceDetail> = &[
@@ -31,33 +31,30 @@ pub(crate) async fn describe_vpc_endpoint_services(
     let view = ec2.control.read(caller, &permission)?;
     unless_dry(input.dry_run)?;
     let all = all(caller, &ec2.control.network(&view, caller.account));
-    let asked = input.service_names.as_deref().unwrap_or_default();
-    for name in asked {
-        if !all.iter().any(|it| it.service_name.as_ref() == Some(name)) {
-            return Err(Refusal::from(NetworkRefusal::NoEndpointService(name.clone())).into());
-        }
-    }
+    let unknown = |name: &str| Refusal::from(NetworkRefusal::NoEndpointService(name.to_owned()));
+    let all = by_id(all, input.service_names.as_deref(), name_of, unknown)?;
     let is_own = |region: &String| region.as_str() == caller.region.as_str();
     let is_here = input.service_regions.as_ref().is_none_or(|regions| regions.iter().any(is_own));
-    let is_asked = |it: &api::ServiceDetail| {
-        asked.is_empty() || it.service_name.as_ref().is_some_and(|name| asked.contains(name))
+    let asked = Asked {
+        kind: Kind::VpcEndpoint,
+        // Names are no ids: pages of them may be asked for.
+        ids: None,
+        filters: input.filters.as_deref(),
+        token: input.next_token.as_deref(),
+        max: input.max_results,
     };
-    let found = all.into_iter().filter(|it| is_here && is_asked(it)).collect();
-    let names: Vec<&str> = FILTERS.iter().map(|(name, _)| *name).collect();
-    let found = apply(found, input.filters.as_deref(), &names, &|it, name| {
-        let filter = FILTERS.iter().find(|(known, _)| *known == name);
-        filter.map(|(_, values_of)| values_of(it))
-    })?;
-    let (details, next_token) =
-        page(found, input.next_token.as_deref(), input.max_results, false, |it| {
-            it.service_name.as_deref()
-        })?;
+    let here = if is_here { all } else { vec![] };
+    let (details, next_token) = select(here, &asked, name_of, FILTERS)?;
     let names = details.iter().filter_map(|it| it.service_name.clone()).collect();
     Ok(api::DescribeVpcEndpointServicesResult {
         service_names: Some(names),
         service_details: Some(details),
         next_token,
     })
+}
+
+fn name_of(it: &api::ServiceDetail) -> Option<&str> {
+    it.service_name.as_deref()
 }
 
 /// All of them, by name.
