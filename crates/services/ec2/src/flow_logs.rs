@@ -1,5 +1,6 @@
 //! CreateFlowLogs, DescribeFlowLogs, DeleteFlowLogs. Records are made by hosts and written by the region (`region::flows`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
@@ -67,12 +68,16 @@ pub(crate) async fn create_flow_logs(
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
         let (mut made, mut unsuccessful) = (Vec::new(), Vec::new());
+        let mut named = BTreeSet::new();
         for given in ids {
             let of = resource(it, input.resource_type.as_ref(), given)?;
             let id = of.to_string();
+            let is_new = named.insert(id.clone());
             it.batch.rely(Index::FlowLogs(it.account, id.as_str().into()));
             let mut others = it.network.view().flow_logs_of(it.account, &id);
-            if others.any(|row| (row.traffic, &row.group) == (asks.traffic, &asks.group)) {
+            let is_there =
+                others.any(|row| (row.traffic, &row.group) == (asks.traffic, &asks.group));
+            if is_there || !is_new {
                 unsuccessful.push(already(given));
                 continue;
             }
