@@ -3,9 +3,10 @@
 //!
 //! So the server sees the client's own address, and the client's security groups hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use longshore_types::VpcId;
 use routing::{
     Action, Balancer, BalancerAttributes, BalancerId, CheckPort, CheckProtocol, GroupId,
     HealthCheck, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Matcher,
@@ -21,12 +22,12 @@ use crate::limits::{CONNECT_PATIENCE_MS, FOREVER_S};
 /// What a proxy serves by.
 pub fn table(connect: &ConnectTable) -> Table {
     let mut table = Table { version: connect.version, ..Table::default() };
+    let names = Names::of(connect);
     for client in connect.clients.values() {
         table.egress.insert(interface(client));
-        let own: Vec<&ConnectEndpoint> = connect.endpoints_of(client).collect();
-        for endpoint in &own {
+        for endpoint in connect.endpoints_of(client) {
             let group = group(client, endpoint);
-            for address in addresses(connect, client, endpoint) {
+            for address in names.addresses(client, endpoint) {
                 let balancer = balancer(client, endpoint, address, &group.id);
                 table.balancers.insert(balancer.id.clone(), balancer);
             }
@@ -54,25 +55,42 @@ fn interface(client: &ConnectClient) -> InterfaceRef {
     InterfaceRef { eni: client.task.to_string(), own_vpc }
 }
 
-/// The addresses by which a client may mean an endpoint. In VPCs with addresses of their own those that ask are told by VPC
-/// alone, so that a name may have been answered as it is in another namespace that somebody there is in. Of others,
-/// another account's among them, an address may be that of another name here.
-fn addresses(
-    connect: &ConnectTable,
-    client: &ConnectClient,
-    endpoint: &ConnectEndpoint,
-) -> Vec<Ipv4Addr> {
-    let mut all = vec![endpoint.address];
-    if client.vpc.is_some() {
-        let beside = connect.clients.values().filter(|it| it.vpc == client.vpc);
-        let beside: BTreeSet<&str> = beside.map(|it| it.namespace.as_str()).collect();
-        let others = connect.endpoints.values().filter(|it| it.name == endpoint.name);
-        let others = others.filter(|it| beside.contains(it.namespace.as_str()));
-        all.extend(others.map(|it| it.address));
-        all.sort_unstable();
-        all.dedup();
+/// What names may mean, for all clients at once: each of them has a balancer for each endpoint.
+struct Names<'t> {
+    /// Of VPCs with addresses of their own, the namespaces that somebody there is in.
+    namespaces: BTreeMap<&'t VpcId, BTreeSet<&'t str>>,
+    endpoints: BTreeMap<&'t str, Vec<&'t ConnectEndpoint>>,
+}
+
+impl<'t> Names<'t> {
+    fn of(connect: &'t ConnectTable) -> Self {
+        let mut names = Self { namespaces: BTreeMap::new(), endpoints: BTreeMap::new() };
+        for client in connect.clients.values() {
+            if let Some(vpc) = &client.vpc {
+                names.namespaces.entry(vpc).or_default().insert(&client.namespace);
+            }
+        }
+        for endpoint in connect.endpoints.values() {
+            names.endpoints.entry(&endpoint.name).or_default().push(endpoint);
+        }
+        names
     }
-    all
+
+    /// The addresses by which a client may mean an endpoint. In VPCs with addresses of their own those that ask are told by
+    /// VPC alone, so that a name may have been answered as it is in another namespace that somebody there is in. Of others,
+    /// another account's among them, an address may be that of another name here.
+    fn addresses(&self, client: &ConnectClient, endpoint: &ConnectEndpoint) -> Vec<Ipv4Addr> {
+        let mut all = vec![endpoint.address];
+        let beside = client.vpc.as_ref().and_then(|vpc| self.namespaces.get(vpc));
+        let named = self.endpoints.get(endpoint.name.as_str());
+        if let Some((beside, named)) = beside.zip(named) {
+            let others = named.iter().filter(|it| beside.contains(it.namespace.as_str()));
+            all.extend(others.map(|it| it.address));
+            all.sort_unstable();
+            all.dedup();
+        }
+        all
+    }
 }
 
 fn balancer(
