@@ -1,11 +1,13 @@
 //! ModifySecurityGroupRules, UpdateSecurityGroupRuleDescriptionsIngress and -Egress: rules that are there are
 //! changed and keep their ids.
 
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
+use longshore_types::PrefixListId;
 use model::{RulePeer, SecurityGroupRule, View, WholeGroup};
 use store::Batch;
 
@@ -56,11 +58,6 @@ fn modified(
                 before.id
             )));
         }
-        if let RulePeer::List(list) = &asked.matches.peer
-            && before.matches.peer != asked.matches.peer
-        {
-            check_room_for_user(view, whole.group.account, list, 1)?;
-        }
         after[place].matches = asked.matches;
         after[place].description = asked.description;
         changed.push(place);
@@ -74,11 +71,38 @@ fn modified(
             return Err(GroupRefusal::RuleThere(wire::in_words(&rule.matches)).into());
         }
     }
+    check_lists(view, whole, &after)?;
     for is_egress in [false, true] {
         let rules = after.iter().filter(|rule| rule.is_egress == is_egress);
         check_room(view, whole, rules.map(|rule| &rule.matches))?;
     }
     Ok(changed.into_iter().map(|place| after[place].clone()).collect())
+}
+
+/// Whether the lists that more rules of a group name than before may be named by so many more.
+fn check_lists(
+    view: &View,
+    whole: &WholeGroup,
+    after: &[SecurityGroupRule],
+) -> Result<(), Refusal> {
+    let before = users_of_lists(&whole.rules);
+    for (list, wanted) in users_of_lists(after) {
+        let there = before.get(list).copied().unwrap_or(0);
+        if there < wanted {
+            check_room_for_user(view, whole.group.account, list, wanted - there)?;
+        }
+    }
+    Ok(())
+}
+
+fn users_of_lists(rules: &[SecurityGroupRule]) -> BTreeMap<&PrefixListId, usize> {
+    let mut users = BTreeMap::new();
+    for rule in rules {
+        if let RulePeer::List(list) = &rule.matches.peer {
+            *users.entry(list).or_default() += 1;
+        }
+    }
+    users
 }
 
 fn place_of(whole: &WholeGroup, id: Option<&str>) -> Result<usize, Refusal> {
