@@ -21,12 +21,7 @@ use crate::worker::{Turn, Worker};
 /// Where the namespace of a balancer's interface is mounted on its host, once it is there: of the network that keeps
 /// its files in `run_dir`. `own_vpc` is the interface's VPC if that has addresses of its own.
 pub fn balancer_namespace(run_dir: &Path, eni: &EniId, own_vpc: Option<&VpcId>) -> PathBuf {
-    let records = Records::at(run_dir);
-    let records = match own_vpc {
-        Some(vpc) => Records::at(&records.of_router(vpc)),
-        None => records,
-    };
-    records.namespace(&EndpointId::of_balancer(eni))
+    Records::of_vpc(run_dir, own_vpc).namespace(&EndpointId::of_balancer(eni))
 }
 
 impl Worker {

@@ -43,12 +43,7 @@ pub fn report_file(run_dir: &Path) -> PathBuf {
 
 /// Where the network of a task is mounted on its host. `own_vpc` is its VPC if that has addresses of its own.
 pub fn task_namespace(run_dir: &Path, task: TaskId, own_vpc: Option<&VpcId>) -> PathBuf {
-    let records = Records::at(run_dir);
-    let records = match own_vpc {
-        Some(vpc) => Records::at(&records.of_router(vpc)),
-        None => records,
-    };
-    records.namespace(&EndpointId::from(task))
+    Records::of_vpc(run_dir, own_vpc).namespace(&EndpointId::from(task))
 }
 
 /// Has whatever goes to an endpoint's address from the network of the calling thread come to [`CONNECT_PORT`] there instead.

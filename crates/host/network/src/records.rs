@@ -30,6 +30,15 @@ impl Records {
         Self { run_dir: run_dir.to_owned() }
     }
 
+    /// Those of a host's part of a VPC with addresses of its own, or else of the network that keeps its files in `run_dir`.
+    pub(crate) fn of_vpc(run_dir: &Path, own_vpc: Option<&VpcId>) -> Self {
+        let records = Self::at(run_dir);
+        match own_vpc {
+            Some(vpc) => Self::at(&records.of_router(vpc)),
+            None => records,
+        }
+    }
+
     pub(crate) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
         let records = Self::at(run_dir);
         for dir in [records.namespaces(), records.endpoints()] {
