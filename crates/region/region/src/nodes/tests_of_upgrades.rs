@@ -112,6 +112,56 @@ fn one_that_does_not_come_back_has_failed() {
     assert!(!turn.is_running);
 }
 
+#[test]
+fn one_that_failed_and_came_back_all_the_same_keeps_the_rest_from_being_asked() {
+    let failed = || node("a", Some(UpgradeState::Failed("late".to_owned())), "new");
+    let queued = node("c", Some(UpgradeState::Queued), "old");
+    let away = Said { is_connected: false, ..connected("new") };
+    let turn = look(failed(), &[], &away, NOW);
+    assert!(state(&turn).is_some(), "its agent does not work");
+    let turn = look(failed(), &[queued], &connected("new"), NOW);
+    assert!(state(&turn).is_some(), "somebody is still to see it");
+    assert_eq!(state(&look(failed(), &[], &connected("new"), NOW)), None);
+}
+
+#[test]
+fn one_that_goes_on_with_its_own_program_has_failed_although_nobody_waits_for_it() {
+    let late = RUN.plus_ms(UPGRADE_MS_MAX);
+    let turn = look(node("a", Some(ASKED), "old"), &[], &connected("old"), late);
+    assert!(matches!(state(&turn), Some(UpgradeState::Failed(_))), "{turn:?}");
+    assert_eq!(turn.asked, None);
+}
+
+#[test]
+fn hosts_wait_for_no_other_tenants_and_leave_a_run_for_nobody_who_is_not_of_it() {
+    let queued = || node("b", Some(UpgradeState::Queued), "old");
+    let other_run = |state| Some(Upgrade { run: Timestamp(7), state });
+    let own = Node { upgrade: other_run(ASKED), ..node("a", None, "old") };
+    let waits = look(queued(), std::slice::from_ref(&own), &connected("old"), NOW);
+    assert_eq!(state(&waits), Some(UpgradeState::Queued));
+    let late = RUN.plus_ms(UPGRADE_MS_MAX);
+    let waits = look(queued(), std::slice::from_ref(&own), &connected("old"), late);
+    assert_eq!(state(&waits), Some(UpgradeState::Queued), "it is of another run");
+    assert!(waits.failed.is_some());
+    let managed = model::node::Managed {
+        id: "mi-00000000000000001".into(),
+        account: "111122223333".parse().unwrap(),
+        activation: "a".into(),
+        role: "r".to_owned(),
+        name: None,
+        tags: BTreeMap::new(),
+        address: None,
+        platform: None,
+        seen_at: NOW,
+    };
+    let tenants = Node { managed: Some(managed), ..own };
+    let goes = look(queued(), std::slice::from_ref(&tenants), &connected("old"), NOW);
+    assert_eq!(state(&goes), Some(UpgradeState::Asked { at: NOW }));
+    let of_run = Node { upgrade: Some(Upgrade { run: RUN, state: ASKED }), ..tenants };
+    let waits = look(queued(), &[of_run], &connected("old"), NOW);
+    assert_eq!(state(&waits), Some(UpgradeState::Queued), "of one run");
+}
+
 #[tokio::test]
 async fn a_program_is_the_owners_to_hand_out_and_goes_over_tls_alone() {
     let world = World::new().await;

@@ -1,7 +1,9 @@
 //! StartUpgrade, StopUpgrade, ReadRelease: hosts take the region's own program in the place of theirs, one after the other.
 //!
 //! Who is next is decided at check-ins, from rows. **Invariant:** of a run one host at a time is asked, the next only
-//! once the one before has checked in with the region's program and is connected; and none after one has failed.
+//! once the one before has checked in with the region's program and is connected; and none after one has failed. Runs of
+//! one tenant's hosts wait for one another, and for nobody else's: a tenant can have its own hosts be asked as often as it
+//! likes, and be as slow as they like.
 
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ pub(super) fn turn(
     let mut failed = None;
     let mut asked = None;
     if let Some(upgrade) = node.upgrade.clone() {
-        let (next, late) = step(&upgrade, others, said, is_current, now);
+        let (next, late) = step(&node, &upgrade, others, said, now);
         asked = next.as_ref().filter(|it| it.is_asked() && !is_current).map(|it| it.run);
         failed = late.map(|late| failing(late, "it did not come back within five minutes"));
         node.upgrade = next;
@@ -75,37 +77,54 @@ pub(super) fn turn(
     let is_lasting = |upgrade: &Upgrade| {
         let until = match upgrade.state {
             UpgradeState::Queued => upgrade.run.plus_ms(RUN_MS_MAX),
-            UpgradeState::Asked { at } => at.plus_ms(UPGRADE_MS_MAX),
+            UpgradeState::Asked { at } => return is_waited_for(at, now),
             UpgradeState::Failed(_) => return false,
         };
         now < until
     };
-    let rest = others.iter().filter_map(|other| other.upgrade.as_ref());
+    let peers = others.iter().filter(|other| are_peers(&node, other));
+    let rest = peers.filter_map(|other| other.upgrade.as_ref());
     let is_running = rest.chain(&node.upgrade).any(is_lasting);
     Turn { node, failed, asked, is_running }
 }
 
+/// Whether one of them waits for the other: they are of one run, or of one tenant.
+fn are_peers(one: &Node, other: &Node) -> bool {
+    let run_of = |node: &Node| node.upgrade.as_ref().map(|upgrade| upgrade.run);
+    one.tenant() == other.tenant() || run_of(one).is_some_and(|run| run_of(other) == Some(run))
+}
+
 /// A host's own next state, and another that has failed by now.
 fn step<'n>(
+    node: &Node,
     upgrade: &Upgrade,
     others: &[&'n Node],
     said: &Said,
-    is_current: bool,
     now: Timestamp,
 ) -> (Option<Upgrade>, Option<&'n Node>) {
     let run = upgrade.run;
+    let is_current = node.build.as_ref().is_some_and(|build| build.is_regions);
     match &upgrade.state {
-        UpgradeState::Failed(_) => ((!is_current).then(|| upgrade.clone()), None),
+        UpgradeState::Failed(_) => {
+            // Until then it is what keeps those that are queued from being asked.
+            let is_queued = |it: &Upgrade| it.run == run && it.state == UpgradeState::Queued;
+            let is_last = !others.iter().any(|other| other.upgrade.as_ref().is_some_and(is_queued));
+            let is_over = is_current && said.is_connected && is_last;
+            ((!is_over).then(|| upgrade.clone()), None)
+        }
         UpgradeState::Asked { .. } if is_current => {
             let is_back = said.is_connected;
             ((!is_back).then(|| upgrade.clone()), None)
         }
-        UpgradeState::Asked { .. } => match &said.failed {
-            Some((failed, why)) if *failed == run => {
-                (Some(Upgrade { run, state: UpgradeState::Failed(why.clone()) }), None)
-            }
-            Some(_) | None => (Some(upgrade.clone()), None),
-        },
+        UpgradeState::Asked { at } => {
+            let why = match &said.failed {
+                Some((failed, why)) if *failed == run => Some(why.clone()),
+                Some(_) | None => (!is_waited_for(*at, now))
+                    .then(|| "it did not take it within five minutes".to_owned()),
+            };
+            let state = why.map_or_else(|| upgrade.state.clone(), UpgradeState::Failed);
+            (Some(Upgrade { run, state }), None)
+        }
         UpgradeState::Queued if is_current => (None, None),
         UpgradeState::Queued => {
             let of_run = |other: &&&'n Node| {
@@ -115,17 +134,25 @@ fn step<'n>(
                 return (None, None);
             }
             // Of whichever run.
-            let busy = others.iter().find_map(|other| match other.upgrade.as_ref()?.state {
-                UpgradeState::Asked { at } => Some((*other, at)),
-                UpgradeState::Queued | UpgradeState::Failed(_) => None,
+            let peers = others.iter().filter(|other| are_peers(node, other));
+            let busy = peers.filter_map(|other| match other.upgrade.as_ref()? {
+                Upgrade { run, state: UpgradeState::Asked { at } } => Some((*other, *run, *at)),
+                Upgrade { state: UpgradeState::Queued | UpgradeState::Failed(_), .. } => None,
             });
-            match busy {
+            // One of this run ends it, whoever else is late.
+            match busy.min_by_key(|(_, its, at)| (is_waited_for(*at, now), *its != run)) {
                 None => (Some(Upgrade { run, state: UpgradeState::Asked { at: now } }), None),
-                Some((late, at)) if at.plus_ms(UPGRADE_MS_MAX) <= now => (None, Some(late)),
-                Some(_) => (Some(upgrade.clone()), None),
+                Some((_, _, at)) if is_waited_for(at, now) => (Some(upgrade.clone()), None),
+                Some((late, its, _)) if its == run => (None, Some(late)),
+                Some((late, _, _)) => (Some(upgrade.clone()), Some(late)),
             }
         }
     }
+}
+
+/// Whether a host that was asked may still come back.
+fn is_waited_for(asked_at: Timestamp, now: Timestamp) -> bool {
+    now < asked_at.plus_ms(UPGRADE_MS_MAX)
 }
 
 fn failing(node: &Node, why: &str) -> Node {
@@ -216,8 +243,12 @@ impl Nodes {
         let run = self.control.clock.now();
         let ids = |nodes: &[&Arc<Node>]| nodes.iter().map(|node| node.id.to_string()).collect();
         for some in queued.chunks(ROWS_AT_ONCE) {
-            self.set(caller, &permission, some, |_| {
-                Some(Upgrade { run, state: UpgradeState::Queued })
+            self.set(caller, &permission, some, |before| {
+                // One that is at it already is waited for before another is asked.
+                let going_on = before.map(|it| it.state).filter(
+                    |state| matches!(state, UpgradeState::Asked { at } if is_waited_for(*at, run)),
+                );
+                Some(Upgrade { run, state: going_on.unwrap_or(UpgradeState::Queued) })
             })
             .await?;
         }
