@@ -1,6 +1,7 @@
 //! Tells the region of flows of interfaces that are logged, as the kernel counted them.
 //!
-//! What cannot be told now is told later, up to a number of reports; then the oldest are lost, as records of flows may be.
+//! What cannot be told now is told later, up to a number of reports; then the oldest are lost, as records of flows may be,
+//! and it is said of whose interfaces.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -34,9 +35,6 @@ pub(crate) async fn watch(networks: Arc<dyn Networks>, api: Api) -> Infallible {
         let now_s = api.clock().now().seconds();
         waiting.extend(reports(read, &mut silence, (begun_s, now_s)));
         begun_s = now_s;
-        while FLOW_REPORTS_WAITING_MAX < waiting.len() {
-            waiting.pop_front();
-        }
         while let Some(report) = waiting.front() {
             let told: Result<serde_json::Value, _> = api.call(OWN, REPORT_FLOWS, report).await;
             match told {
@@ -49,6 +47,19 @@ pub(crate) async fn watch(networks: Arc<dyn Networks>, api: Api) -> Infallible {
             }
             waiting.pop_front();
         }
+        // Only of what could not be told: who has many flows takes nobody else's place while the region is there.
+        forget_oldest(&mut waiting);
+    }
+}
+
+fn forget_oldest(waiting: &mut VecDeque<FlowReport>) {
+    while FLOW_REPORTS_WAITING_MAX < waiting.len() {
+        let Some(lost) = waiting.pop_front() else { break };
+        let Some(next) = waiting.front_mut() else { break };
+        let whose = lost.flows.into_iter().map(|flow| flow.eni).chain(lost.skipped);
+        let mut skipped: BTreeSet<EniId> = next.skipped.drain(..).collect();
+        skipped.extend(whose);
+        next.skipped = skipped.into_iter().collect();
     }
 }
 
@@ -130,10 +141,23 @@ mod tests {
             assert_eq!(quiet == 1, period % FLOWS_QUIET_PERIODS == 0, "{period}");
         }
         assert!(reports(CountedFlows::default(), &mut silence, (0, 1)).is_empty());
-        let skipped = BTreeSet::from([loud.parse::<EniId>().unwrap()]);
+        let still: EniId = still.parse().unwrap();
+        let skipped: BTreeSet<EniId> = [still.clone()].into();
         let full = CountedFlows { logged, skipped, ..CountedFlows::default() };
-        let told = reports(full, &mut silence, (0, 1)).remove(0).skipped;
-        let full = loud.parse::<EniId>().unwrap();
-        assert_eq!(told, vec![full], "the other is of a VPC that has room");
+        let told = reports(full, &mut silence, (0, 1));
+        assert_eq!(told[0].skipped, vec![still], "the other's VPC is not full");
+    }
+
+    #[test]
+    fn it_is_said_of_whose_flows_were_lost() {
+        let of = |eni: &str| FlowReport { flows: vec![flow(eni)], ..FlowReport::default() };
+        let lost = ["eni-00000001", "eni-00000002", "eni-00000001"].map(of);
+        let rest = (0..FLOW_REPORTS_WAITING_MAX).map(|_| of("eni-00000003"));
+        let mut waiting: VecDeque<FlowReport> = lost.into_iter().chain(rest).collect();
+        forget_oldest(&mut waiting);
+        assert_eq!(waiting.len(), FLOW_REPORTS_WAITING_MAX);
+        let skipped = ["eni-00000001", "eni-00000002"].map(|id| id.parse::<EniId>().unwrap());
+        assert_eq!(waiting[0].skipped, skipped.to_vec());
+        assert_eq!(waiting[0].flows.len(), 1);
     }
 }

@@ -22,8 +22,12 @@ use traffic::flows::{Count, Flow, FlowReport};
 
 /// Flows of one report; a host tells of more in several.
 const FLOWS_MAX: usize = 5_000;
-/// Lines of one put.
-const LINES_MAX: usize = 1_000;
+/// Interfaces of one report of which there is nothing to tell, or too much.
+const INTERFACES_MAX: usize = 5_000;
+/// Flows of which lines are made at once: of each there are two for every flow log.
+const FLOWS_AT_ONCE: usize = 500;
+/// Lines of one put, which has room for a mebibyte: the longest there are have some 1,300 bytes.
+const LINES_MAX: usize = 500;
 const SERVICE: &str = "vpc-flow-logs.amazonaws.com";
 const SESSION_MS: u64 = 900_000;
 
@@ -67,14 +71,20 @@ impl Flows {
         let report: FlowReport = serde_json::from_slice(body).map_err(|error| {
             ApiError::client("SerializationException", format!("no report of flows: {error}"))
         })?;
-        if report.flows.len() > FLOWS_MAX {
-            let message = format!("A report has at most {FLOWS_MAX} flows.");
-            return Err(ApiError::client("InvalidParameterException", message));
-        }
+        check(&report)?;
         let view = self.control.view();
         let here = self.interfaces_on(&view, caller);
-        for (log, lines) in lines_of(&view, &self.control.config.region, &here, &report) {
-            let failure = self.deliver(&view, &log, lines).await.err();
+        let mut outcomes: BTreeMap<_, (Arc<FlowLog>, Option<String>)> = BTreeMap::new();
+        for part in parts(report) {
+            for (log, lines) in lines_of(&view, &self.control.config.region, &here, &part) {
+                let key = (log.account, log.id.to_string());
+                let (log, failure) = outcomes.entry(key).or_insert((log, None));
+                if failure.is_none() {
+                    *failure = self.deliver(&view, log, lines).await.err();
+                }
+            }
+        }
+        for (log, failure) in outcomes.into_values() {
             if failure != log.failure {
                 self.note(&log, failure).await?;
             }
@@ -196,6 +206,29 @@ impl Flows {
         });
         decided.await
     }
+}
+
+fn check(report: &FlowReport) -> Result<(), ApiError> {
+    let FlowReport { flows, quiet, skipped, .. } = report;
+    let is_small = flows.len() <= FLOWS_MAX && quiet.len().max(skipped.len()) <= INTERFACES_MAX;
+    if is_small {
+        return Ok(());
+    }
+    let message = format!(
+        "A report has at most {FLOWS_MAX} flows, and tells of {INTERFACES_MAX} interfaces."
+    );
+    Err(ApiError::client("InvalidParameterException", message))
+}
+
+/// A report in parts of which lines can be made without much memory.
+fn parts(mut report: FlowReport) -> Vec<FlowReport> {
+    let flows = std::mem::take(&mut report.flows);
+    let FlowReport { start_s, end_s, .. } = report;
+    let of =
+        |flows: &[Flow]| FlowReport { start_s, end_s, flows: flows.to_vec(), ..Default::default() };
+    let mut parts: Vec<FlowReport> = flows.chunks(FLOWS_AT_ONCE).map(of).collect();
+    parts.push(report);
+    parts
 }
 
 /// What is to be written, by flow log and stream.
@@ -401,5 +434,33 @@ mod tests {
         let expected =
             [(format!("{ENI}-all"), all.to_vec()), (format!("{ENI}-reject"), rejected.to_vec())];
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_report_is_taken_in_parts_and_has_an_end() {
+        let flow = Flow {
+            eni: ENI.parse().unwrap(),
+            key: FlowKey {
+                source: [10, 0, 2, 4].into(),
+                destination: [10, 0, 1, 9].into(),
+                protocol: 6,
+                source_port: 40_000,
+                destination_port: 80,
+            },
+            is_egress: false,
+            accepted: Count { packets: 1, bytes: 60 },
+            rejected: Count::default(),
+        };
+        let quiet = vec![ENI.parse().unwrap()];
+        let flows = vec![flow; FLOWS_AT_ONCE + 1];
+        let report = FlowReport { start_s: 1, end_s: 2, flows, quiet, skipped: vec![] };
+        check(&report).unwrap();
+        let parts = parts(report.clone());
+        let told: Vec<_> = parts.iter().map(|part| (part.flows.len(), part.quiet.len())).collect();
+        assert_eq!(told, [(FLOWS_AT_ONCE, 0), (1, 0), (0, 1)]);
+        assert!(parts.iter().all(|part| (part.start_s, part.end_s) == (1, 2)));
+        let many = vec![ENI.parse().unwrap(); INTERFACES_MAX + 1];
+        assert!(check(&FlowReport { quiet: many.clone(), ..report.clone() }).is_err());
+        assert!(check(&FlowReport { skipped: many, ..report }).is_err());
     }
 }

@@ -16,7 +16,10 @@ use crate::change::{Change, Make, Once, arn, id_of};
 use crate::errors::{Kind, Refusal, not_done, unless_dry};
 use crate::filter::{Asked, Filters, one, select};
 use crate::interfaces;
-use crate::limits::{FLOW_LOG_RESOURCES_MAX, FLOW_LOGS_MAX};
+use crate::limits::{
+    FLOW_LOG_FORMAT_CHARS_MAX, FLOW_LOG_RESOURCES_MAX, FLOW_LOGS_MAX, FLOW_LOGS_OF_RESOURCE_MAX,
+    LOG_GROUP_CHARS_MAX, ROLE_ARN_CHARS_MAX,
+};
 use crate::refusal::{NetworkRefusal, unsupported};
 use crate::tags;
 
@@ -72,13 +75,21 @@ pub(crate) async fn create_flow_logs(
         for given in ids {
             let of = resource(it, input.resource_type.as_ref(), given)?;
             let id = of.to_string();
-            let is_new = named.insert(id.clone());
-            it.batch.rely(Index::FlowLogs(it.account, id.as_str().into()));
-            let mut others = it.network.view().flow_logs_of(it.account, &id);
-            let is_there =
-                others.any(|row| (row.traffic, &row.group) == (asks.traffic, &asks.group));
-            if is_there || !is_new {
+            if !named.insert(id.clone()) {
                 unsuccessful.push(already(given));
+                continue;
+            }
+            it.batch.rely(Index::FlowLogs(it.account, id.as_str().into()));
+            let others: Vec<_> = it.network.view().flow_logs_of(it.account, &id).collect();
+            if others.iter().any(|row| (row.traffic, &row.group) == (asks.traffic, &asks.group)) {
+                unsuccessful.push(already(given));
+                continue;
+            }
+            if others.len() >= FLOW_LOGS_OF_RESOURCE_MAX {
+                let message = format!(
+                    "{given} has {FLOW_LOGS_OF_RESOURCE_MAX} flow logs, and may have no more."
+                );
+                unsuccessful.push(not_done(given, "FlowLogsLimitExceeded", &message));
                 continue;
             }
             let row = begin(it, of, &asks);
@@ -150,6 +161,7 @@ fn asks(caller: &Caller, input: &api::CreateFlowLogsRequest) -> Result<Asks, Ref
     };
     let role = input.deliver_logs_permission_arn.clone().filter(|role| !role.is_empty());
     let role = role.ok_or(Refusal::Parameter("DeliverLogsPermissionArn"))?;
+    check_chars("DeliverLogsPermissionArn", &role, ROLE_ARN_CHARS_MAX)?;
     let interval = input.max_aggregation_interval.unwrap_or(600);
     if !INTERVALS_S.contains(&interval) {
         return Err(Refusal::Value(format!(
@@ -158,18 +170,35 @@ fn asks(caller: &Caller, input: &api::CreateFlowLogsRequest) -> Result<Asks, Ref
     }
     let format = input.log_format.clone().filter(|format| !format.trim().is_empty());
     if let Some(format) = &format {
-        let fields = flow_fields(format).map_err(|why| Refusal::Value(why.to_string()))?;
-        if fields.is_empty() {
-            return Err(Refusal::Value("A LogFormat has at least one field".to_owned()));
-        }
+        check_format(format)?;
     }
-    Ok(Asks {
-        traffic,
-        group: group(caller, input)?,
-        role,
-        interval_s: u32::try_from(interval).unwrap_or(600),
-        format,
-    })
+    let group = group(caller, input)?;
+    check_chars("LogGroupName", &group, LOG_GROUP_CHARS_MAX)?;
+    Ok(Asks { traffic, group, role, interval_s: u32::try_from(interval).unwrap_or(600), format })
+}
+
+fn check_chars(member: &str, given: &str, max: usize) -> Result<(), Refusal> {
+    if given.chars().count() <= max {
+        return Ok(());
+    }
+    Err(Refusal::Value(format!("The parameter {member} has at most {max} characters")))
+}
+
+/// Every record is as long as its format asks for: one that named a field as often as it likes would have no end.
+fn check_format(format: &str) -> Result<(), Refusal> {
+    check_chars("LogFormat", format, FLOW_LOG_FORMAT_CHARS_MAX)?;
+    let fields = flow_fields(format).map_err(|why| Refusal::Value(why.to_string()))?;
+    if fields.is_empty() {
+        return Err(Refusal::Value("A LogFormat has at least one field".to_owned()));
+    }
+    let mut rest = fields.as_slice();
+    while let Some((field, after)) = rest.split_first() {
+        if after.contains(field) {
+            return Err(Refusal::Value(format!("A LogFormat has ${{{field}}} once")));
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// The log group's name, in whichever of both members.
@@ -335,4 +364,22 @@ pub(crate) async fn delete_flow_logs(
 fn find(view: &View, account: AccountId, given: &str) -> Result<Option<Arc<FlowLog>>, Refusal> {
     let id: FlowLogId = id_of(Kind::FlowLog, "flowLogId", Some(given))?;
     Ok(view.flow_logs.get(account, &id).cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::network::DEFAULT_FLOW_FORMAT;
+
+    use super::*;
+
+    #[test]
+    fn a_format_has_each_field_once() {
+        assert!(check_format(DEFAULT_FLOW_FORMAT).is_ok());
+        assert!(check_format("${srcaddr}\n${ecs-task-arn}").is_ok());
+        for wrong in [" ", "${srcaddr} ${end} ${srcaddr}", "${no-field}"] {
+            assert!(check_format(wrong).is_err(), "{wrong}");
+        }
+        let wide = format!("${{srcaddr}}{}", " ".repeat(FLOW_LOG_FORMAT_CHARS_MAX));
+        assert!(check_format(&wide).is_err());
+    }
 }

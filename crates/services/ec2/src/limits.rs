@@ -29,6 +29,12 @@ pub(crate) const ACL_ENTRIES_PER_DIRECTION_MAX: usize = 40;
 /// Flow logs of an account, and what one request names.
 pub(crate) const FLOW_LOGS_MAX: usize = 500;
 pub(crate) const FLOW_LOG_RESOURCES_MAX: usize = 25;
+/// Flow logs of one VPC, subnet or interface.
+pub(crate) const FLOW_LOGS_OF_RESOURCE_MAX: usize = 10;
+/// What a flow log's format, its log group's name and its role's ARN have at most.
+pub(crate) const FLOW_LOG_FORMAT_CHARS_MAX: usize = 1_024;
+pub(crate) const LOG_GROUP_CHARS_MAX: usize = 512;
+pub(crate) const ROLE_ARN_CHARS_MAX: usize = 2_048;
 /// VPC endpoints of a VPC, of both types.
 pub(crate) const ENDPOINTS_PER_VPC_MAX: usize = 100;
 /// Those of an account: each interface of one is a namespace on the region's own machine.
