@@ -34,6 +34,22 @@ impl Site {
         Ok(self.world.ec2.create_subnet(&self.root, request).await?.subnet.unwrap())
     }
 
+    async fn flow_logs(&self, groups: &[String]) -> Vec<api::CreateFlowLogsResult> {
+        let mut made = Vec::new();
+        for group in groups {
+            let request = api::CreateFlowLogsRequest {
+                resource_ids: Some(vec![self.vpc.clone()]),
+                resource_type: Some(api::FlowLogsResourceType::Vpc),
+                traffic_type: Some(api::TrafficType::All),
+                log_group_name: Some(group.clone()),
+                deliver_logs_permission_arn: text("arn:aws:iam::000000000000:role/flows"),
+                ..Default::default()
+            };
+            made.push(self.world.ec2.create_flow_logs(&self.root, request).await.unwrap());
+        }
+        made
+    }
+
     async fn gateway(&self) -> String {
         let made = self.world.ec2.create_internet_gateway(&self.root, Default::default()).await;
         let id = made.unwrap().internet_gateway.unwrap().internet_gateway_id.unwrap();
@@ -103,6 +119,20 @@ impl Site {
         let made = self.world.ec2.create_nat_gateway(&self.root, request).await?;
         Ok(made.nat_gateway.unwrap())
     }
+}
+
+#[tokio::test]
+async fn a_vpc_has_a_few_flow_logs() {
+    let site = Site::new("10.1.0.0/16").await;
+    let groups: Vec<String> = (0..11).map(|number| format!("/flows/{number}")).collect();
+    let made = site.flow_logs(&groups).await;
+    let refused = |it: &api::CreateFlowLogsResult| it.unsuccessful.clone().unwrap_or_default();
+    assert!(made[..10].iter().all(|it| refused(it).is_empty()));
+    let why = refused(&made[10]).remove(0).error.unwrap();
+    assert_eq!(why.code.as_deref(), Some("FlowLogsLimitExceeded"));
+    let again = site.flow_logs(&groups[..1]).await;
+    let why = refused(&again[0]).remove(0).error.unwrap();
+    assert_eq!(why.code.as_deref(), Some("FlowLogAlreadyExists"));
 }
 
 async fn new_vpc(world: &TestEc2, root: &Caller, block: &str) -> Result<String, ApiError> {
