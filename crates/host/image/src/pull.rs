@@ -225,7 +225,8 @@ impl Puller {
             diff_ids,
             layers: layers.iter().map(|layer| layer.digest).collect(),
             given_by: [source.upstream.host().to_owned()].into(),
-            bytes: layers.iter().map(|layer| layer.size).sum(),
+            // What is here already is not held against the size that a manifest says.
+            bytes: layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
             pulled_at: longshore_types::Timestamp(0),
             last_used: longshore_types::Timestamp(0),
         };

@@ -42,16 +42,16 @@ impl Puller {
         diff_id: Digest,
         progress: &Progress,
     ) -> Result<(), PullError> {
+        // First: whoever waits for a permit of its own keeps nobody else from the layer meanwhile.
+        let whose = (source.owner.clone(), source.upstream.host().to_owned());
+        let permit = self.inner.fetches.enter(whose).await;
         let _fetching = self.inner.store.enter_fetch(source.upstream.host(), layer.digest).await;
         if self.may_use(source, layer, diff_id).await {
             progress.tell(Event::Present { layer: layer.digest });
             return Ok(());
         }
-        let file = {
-            let whose = (source.owner.clone(), source.upstream.host().to_owned());
-            let _permit = self.inner.fetches.enter(whose).await;
-            self.fetch_blob(source, layer, progress).await?
-        };
+        let file = self.fetch_blob(source, layer, progress).await?;
+        drop(permit);
         let _flight = self.inner.store.enter(diff_id).await;
         let _permit = self.inner.unpacks.acquire().await;
         progress.tell(Event::Unpacking { layer: layer.digest });

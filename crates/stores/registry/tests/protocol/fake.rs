@@ -48,7 +48,12 @@ impl Fake {
                     };
                     let answered = answer(&seen);
                     told.lock().unwrap().push(seen);
-                    async move { Ok::<_, std::convert::Infallible>(answered) }
+                    async move {
+                        if answered.extensions().get::<Silence>().is_some() {
+                            std::future::pending::<()>().await;
+                        }
+                        Ok::<_, std::convert::Infallible>(answered)
+                    }
                 });
                 let http = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(async move {
@@ -66,6 +71,16 @@ impl Fake {
 
 pub(crate) fn status(code: u16) -> Answer {
     Response::builder().status(code).body(Full::default()).unwrap()
+}
+
+#[derive(Clone)]
+struct Silence;
+
+/// No answer at all.
+pub(crate) fn silence() -> Answer {
+    let mut answer = status(200);
+    answer.extensions_mut().insert(Silence);
+    answer
 }
 
 pub(crate) fn redirect(to: &str) -> Answer {

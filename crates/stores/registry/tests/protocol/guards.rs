@@ -8,7 +8,7 @@ use image::{
 };
 use longshore_types::SeededEnv;
 
-use crate::fake::{Fake, Made, challenge, content, redirect, status};
+use crate::fake::{Fake, Made, challenge, content, redirect, silence, status};
 
 /// This host, as it may be written.
 const SPELLINGS: [&str; 7] =
@@ -21,12 +21,16 @@ struct Client {
 
 impl Client {
     fn new(egress: Egress) -> Self {
+        Self::with(egress, PullerConfig::default())
+    }
+
+    fn with(egress: Egress, puller: PullerConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = StoreConfig { ownership: Ownership::Ignore, ..StoreConfig::new(dir.path()) };
         let env = Arc::new(SeededEnv::from_seed(1));
         let store = ImageStore::open(config, env).unwrap();
         let platform = image::manifest::Platform::linux("amd64");
-        let config = PullerConfig { platform, ..PullerConfig::default() };
+        let config = PullerConfig { platform, ..puller };
         let quick = ClientConfig {
             retries_max: 1,
             retry_pause_ms: 1,
@@ -205,4 +209,41 @@ async fn an_image_for_which_there_is_no_room_is_not_begun() {
     assert!(matches!(error, PullError::NoSpace { .. }), "{error}");
     let layer = Hasher::digest(&[0; 1024]).to_string();
     assert!(registry.seen().iter().all(|seen| !seen.path.ends_with(&layer)));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_slow_layer_of_their_own_keeps_nobody_from_another() {
+    let zeros = vec![0; 2048];
+    let (slow, quick) = (Made::new(&zeros, &Hasher::digest(&zeros)), made());
+    let stuck = Hasher::digest(&slow.layer).to_string();
+    let config = Hasher::digest(quick.config.as_bytes()).to_string();
+    let silent = stuck.clone();
+    let registry = Fake::new(move |seen| match seen.path.starts_with("/v2/slow/") {
+        true if seen.path.ends_with(&silent) => silence(),
+        true => slow.serve(seen),
+        false => quick.serve(seen),
+    })
+    .await;
+    let one = PullerConfig { fetches_max: 1, ..PullerConfig::default() };
+    let client = Client::with(Egress::anywhere(), one);
+    let pull = |name: &str, owner: &str| {
+        let (puller, auth) = (client.puller.clone(), Auth::none().owned_by(owner));
+        let reference: Reference = format!("{}/{name}:1", registry.host).parse().unwrap();
+        tokio::spawn(
+            async move { puller.pull(&reference, &auth, &Progress::none()).await.map(drop) },
+        )
+    };
+    let asked = async |path: &str| {
+        while !registry.seen().iter().any(|seen| seen.path.ends_with(path)) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let first = pull("slow", "a");
+    asked(&stuck).await;
+    let second = pull("x", "a");
+    asked(&config).await;
+    let others = tokio::time::timeout(std::time::Duration::from_secs(20), pull("x", "b")).await;
+    others.expect("it waits for another's").unwrap().unwrap();
+    first.abort();
+    second.abort();
 }
