@@ -88,7 +88,11 @@ impl Authorizer for RegionAuthorizer {
     }
 
     fn grant(&self, grant: &str, name: &RepositoryName, digest: &Digest) -> Option<AccountId> {
-        self.key.check_grant(grant, name, digest, self.control.clock.now())
+        let account = self.key.check_grant(grant, name, digest, self.control.clock.now())?;
+        let view = self.control.view();
+        let row = view.ecr_repositories.get(account, name)?;
+        // It may have been given before the key was taken away.
+        check_key(&self.control, &view, row).ok().map(|()| account)
     }
 
     fn authorize(

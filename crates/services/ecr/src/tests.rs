@@ -187,6 +187,18 @@ async fn a_repository_with_a_key_takes_and_gives_images_while_the_key_is_enabled
     put(&world, "web", Some("v1"), &text_of).await.unwrap();
     let path = "/v2/web/manifests/v1";
     assert_eq!(world.ask(&root, None, "GET", path).await.0, StatusCode::OK);
+    let input = GetDownloadUrlForLayerRequest {
+        repository_name: text("web"),
+        layer_digest: Some(Hasher::digest(b"layer").to_string()),
+        ..Default::default()
+    };
+    let url = world.ecr.get_download_url_for_layer(&root, input).await.unwrap().download_url;
+    let url: http::Uri = url.unwrap().parse().unwrap();
+    let by_url = async || {
+        let request = http::Request::get(url.clone()).body(Full::<Bytes>::default()).unwrap();
+        world.ecr.registry.handle(request, &Origin::default()).await.status()
+    };
+    assert_eq!(by_url().await, StatusCode::OK);
     let off = model::KmsKey { state: model::kms::KeyState::Disabled, ..model::KmsKey::clone(key) };
     let mut batch = store::Batch::on(&view);
     batch.put(off);
@@ -194,6 +206,7 @@ async fn a_repository_with_a_key_takes_and_gives_images_while_the_key_is_enabled
     let (status, why) = world.ask(&root, None, "GET", path).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(why.contains("is disabled"), "{why}");
+    assert_ne!(by_url().await, StatusCode::OK, "it was given while the key was enabled");
     let error = put(&world, "web", Some("v2"), &text_of).await.unwrap_err();
     assert_eq!(code(&error), "KmsException");
     let error = upload(&world, "web", b"other").await.unwrap_err();
