@@ -117,13 +117,18 @@ impl Successors {
         }
         (note.before, note.back, note.failed) = (None, None, None);
         self.save(&note)?;
-        let kept = note.chosen.map(|chosen| chosen.path);
-        let others = fs::read_dir(self.root.join(FOLDER)).into_iter().flatten().flatten();
-        for other in others.filter(|other| Some(other.path()) != kept) {
-            // It takes room, no more.
-            let _ = fs::remove_file(other.path());
-        }
+        let kept: Vec<PathBuf> = note.chosen.map(|chosen| chosen.path).into_iter().collect();
+        self.sweep(&kept);
         Ok(())
+    }
+
+    /// Removes programs and halves of programs that nothing hands over to.
+    fn sweep(&self, kept: &[PathBuf]) {
+        let others = fs::read_dir(self.root.join(FOLDER)).into_iter().flatten().flatten();
+        for other in others.map(|other| other.path()).filter(|other| !kept.contains(other)) {
+            // It takes room, no more.
+            let _ = fs::remove_file(other);
+        }
     }
 
     /// It does not: the program to go back to, if there is one.
@@ -146,13 +151,19 @@ impl Successors {
         self.save(&note)
     }
 
-    /// Where the program with this digest is put.
+    /// Where the program with this digest is put. Those that were tried before and did not work go.
     pub(crate) fn place(&self, digest: &str) -> Result<PathBuf, Error> {
         let folder = self.root.join(FOLDER);
         let failed = |source| Error::DataDir { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         let short: String = digest.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-        Ok(folder.join(format!("longshore-{short}")))
+        let path = folder.join(format!("longshore-{short}"));
+        let note = self.load()?;
+        let noted = [note.chosen, note.before].into_iter().flatten().map(|it| it.path);
+        let own = fs::read_link(OWN).ok();
+        let kept: Vec<PathBuf> = noted.chain(note.back).chain(own).chain([path.clone()]).collect();
+        self.sweep(&kept);
+        Ok(path)
     }
 
     /// Notes that the program at `path` is to be handed over to, for the first time. `program` is where this one lies.
@@ -279,6 +290,23 @@ mod tests {
         let (note, next) = decide(trial, identity(1), known);
         assert_eq!((note.chosen, next), (Some(chosen(2, true)), path(2)));
         assert!(note.failed.unwrap().why.contains("ended before"));
+    }
+
+    #[test]
+    fn what_did_not_work_takes_no_room_once_another_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let successors = Successors::of(dir.path());
+        let first = successors.place("aaaa").unwrap();
+        fs::write(&first, "program").unwrap();
+        successors.choose(&first, Timestamp(5), Path::new(OWN)).unwrap();
+        let half = dir.path().join(FOLDER).join(".half");
+        fs::write(&half, "pro").unwrap();
+        let second = successors.place("bbbb").unwrap();
+        assert!(first.exists() && !half.exists(), "the first is handed over to");
+        assert_eq!(successors.next().unwrap(), None, "it did not work");
+        fs::write(&second, "program").unwrap();
+        successors.place("bbbb").unwrap();
+        assert!(!first.exists() && second.exists());
     }
 
     #[test]
