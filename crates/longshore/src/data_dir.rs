@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use files::private::Mended;
 use files::whole::{self, Durability, Found};
-use longshore_types::RegionName;
+use longshore_types::{RegionName, Token};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -70,6 +70,10 @@ pub(crate) struct RegionFile {
     /// The file of the authority that clients must trust; nothing if any system does.
     #[serde(default)]
     pub(crate) authority: Option<PathBuf>,
+    /// What the region drew at this start, by which it knows connections that the process beside it brings from VPC
+    /// endpoints. Whoever listened in its place learned what no other start believes.
+    #[serde(default)]
+    pub(crate) introduction_token: Option<Token>,
 }
 
 impl RegionFile {
@@ -325,6 +329,7 @@ mod tests {
             bridge: "172.30.0.0/20".to_owned(),
             advertised: None,
             authority: None,
+            introduction_token: None,
         };
         data.write_region(&file).unwrap();
         assert_eq!(data.region().unwrap(), file);

@@ -177,6 +177,24 @@ fn what_is_made_is_for_its_owner_only() {
     world.address(&region);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&world.data().join("keys.json")), 0o600);
+    assert_eq!(mode(&world.data().join("region.json")), 0o600);
+}
+
+#[test]
+fn what_introduces_connections_is_another_after_each_start() {
+    let world = World::new();
+    let token = || {
+        let mut region = world.region("127.0.0.1:0");
+        world.address(&region);
+        let said = std::fs::read_to_string(world.data().join("region.json")).unwrap();
+        region.0.kill().unwrap();
+        region.0.wait().unwrap();
+        let token = said.split("\"introduction_token\": \"").nth(1).unwrap();
+        token.split('"').next().unwrap().to_owned()
+    };
+    let (first, second) = (token(), token());
+    assert_eq!((first.len(), second.len()), (32, 32));
+    assert_ne!(first, second);
 }
 
 #[test]

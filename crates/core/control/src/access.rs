@@ -89,11 +89,6 @@ impl Keys {
         }
     }
 
-    /// What the process that serves VPC endpoints shows the region, so that it is believed whose connections it brings.
-    pub fn introduction_token(&self) -> [u8; 32] {
-        derive(&self.registry_secret, "introductions", "vpc-endpoints")
-    }
-
     pub fn load(data_dir: &Path) -> Result<Self, KeysError> {
         let path = data_dir.join(KEYS_FILE);
         let text = match fs::read_to_string(&path) {

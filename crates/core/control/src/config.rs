@@ -92,6 +92,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Makes every 12-digit access key id the root of that account, with this secret. Since 0.1.
     pub account_keys: Option<Token>,
+    /// What the process that serves VPC endpoints shows, so that it is believed whose connections it brings: drawn anew
+    /// at each start. Nobody is believed without. Since 0.2.
+    pub introduction_token: Option<Token>,
     /// A JSON file with the keys of OpenID Connect providers: an object from issuers to their key sets. An issuer
     /// that is not in it is asked by https. Since 0.2.
     pub oidc_keys: Option<PathBuf>,
@@ -124,6 +127,7 @@ impl Config {
             own_names: Vec::new(),
             data_dir,
             account_keys: None,
+            introduction_token: None,
             oidc_keys: None,
             root_key: RootKeySource::DataDir,
             rotation_hooks: Vec::new(),

@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use longshore_types::Token;
 use subtle::ConstantTimeEq as _;
 
 use crate::ids::EndpointId;
@@ -30,7 +31,14 @@ pub const HEAD_LEN: usize = 16;
 pub const REST_LEN_MAX: usize = 256;
 
 /// What both sides know, and nobody else.
-pub type IntroductionToken = [u8; 32];
+pub type IntroductionToken = [u8; TOKEN_LEN];
+/// Characters of the text that is drawn for it.
+pub const TOKEN_LEN: usize = 32;
+
+/// What a text is that was drawn for it; none of any other.
+pub fn token(text: &Token) -> Option<IntroductionToken> {
+    text.reveal().as_bytes().try_into().ok()
+}
 
 /// A connection that came to an endpoint's interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +126,13 @@ mod tests {
     use super::*;
 
     const KNOWN: IntroductionToken = [7; 32];
+
+    #[test]
+    fn a_text_of_another_length_is_no_token() {
+        let text = |length| Token::from_text("a".repeat(length));
+        assert_eq!(token(&text(TOKEN_LEN)), Some([b'a'; TOKEN_LEN]));
+        assert_eq!([0, TOKEN_LEN - 1, TOKEN_LEN + 1].map(|length| token(&text(length))), [None; 3]);
+    }
 
     fn introduction() -> Introduction {
         Introduction {

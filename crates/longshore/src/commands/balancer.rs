@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use longshore_types::{OsIds, RegionName, SystemClock};
 use network::balancer_namespace;
 use routing::wire::ReadRequest;
-use routing::{InterfaceRef, Report, Update};
+use routing::{InterfaceRef, Report, Update, introduction};
 use tracing::info;
 
 use crate::cli::BalancerArgs;
@@ -33,7 +33,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     let _lock = data.take(Role::Balancer)?;
     let Some(region) = region_name(data).await else { return Ok(()) };
     let keys = region_command::load_keys(data)?;
-    let doors = Arc::new(Door { data: data.clone(), token: keys.introduction_token() });
+    let doors = Arc::new(Door(data.clone()));
     let credentials = Credentials {
         access_key: keys.node.access_key_id,
         secret: keys.node.secret_access_key,
@@ -76,21 +76,14 @@ impl Interfaces for HostInterfaces {
 }
 
 /// The region's own listener, to which this process introduces what comes to VPC endpoints.
-struct Door {
-    data: DataDir,
-    token: [u8; 32],
-}
-
-impl std::fmt::Debug for Door {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Door({})", self.data.root().display())
-    }
-}
+#[derive(Debug)]
+struct Door(DataDir);
 
 impl Doors for Door {
     fn region(&self) -> Option<RegionDoor> {
-        let address = self.data.running_region().ok()?.endpoint();
-        Some(RegionDoor { address, token: self.token })
+        let region = self.0.running_region().ok()?;
+        let token = introduction::token(region.introduction_token.as_ref()?)?;
+        Some(RegionDoor { address: region.endpoint(), token })
     }
 }
 
@@ -158,5 +151,42 @@ impl Feed for Line {
             let told: Result<serde_json::Value, _> = client.own("ReportBalancers", &report).await;
             told.map(|_| ()).map_err(failed(doing))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_types::Token;
+
+    use super::*;
+    use crate::data_dir::RegionFile;
+
+    #[test]
+    fn the_region_is_shown_what_it_drew_at_its_last_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        let door = Door(data.clone());
+        let _lock = data.take(Role::Region).unwrap();
+        assert!(door.region().is_none(), "it has not said anything yet");
+        let mut file = RegionFile {
+            address: "127.0.0.1:4566".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            pid: std::process::id(),
+            vpc: "172.31.0.0/16".to_owned(),
+            bridge: "172.30.0.0/20".to_owned(),
+            advertised: None,
+            authority: None,
+            introduction_token: None,
+        };
+        data.write_region(&file).unwrap();
+        assert!(door.region().is_none(), "one of before draws none");
+        for drawn in ["a", "b"] {
+            file.introduction_token = Some(Token::from_text(drawn.repeat(32)));
+            data.write_region(&file).unwrap();
+            assert_eq!(door.region().unwrap().token.as_slice(), drawn.repeat(32).as_bytes());
+        }
+        file.pid += 1;
+        data.write_region(&file).unwrap();
+        assert!(door.region().is_none(), "it has ended");
     }
 }

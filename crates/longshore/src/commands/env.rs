@@ -56,6 +56,7 @@ mod tests {
             bridge: "172.30.0.0/20".to_owned(),
             advertised: None,
             authority: Some("/data/tls/ca.pem".into()),
+            introduction_token: None,
         };
         let root = Credentials {
             access_key: "AKIAX".to_owned(),

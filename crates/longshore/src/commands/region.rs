@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use longshore_types::{Chain, OsIds, SystemClock, Token};
 use region::{Config, Doors, Keys, Region, StartError};
+use routing::introduction::TOKEN_LEN;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     config.advertise.clone_from(&reach.advertise);
     config.own_names.clone_from(&reach.names);
     config.account_keys = args.account_keys.clone().map(Token::from_text);
+    config.introduction_token = Some(Token::mint(&OsIds, TOKEN_LEN));
     config.oidc_keys.clone_from(&args.oidc_keys);
     config.image_scanner.clone_from(&args.image_scanner);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
@@ -56,6 +58,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
         bridge: ranges.bridge.to_string(),
         advertised: reach.advertise.as_ref().map(ToString::to_string),
         authority: reach.tls.authority_file().map(absolute),
+        introduction_token: region.control.config.introduction_token.clone(),
     })?;
     let told = region.control.endpoint();
     info!(region = %args.region, %address, told, "region ready");

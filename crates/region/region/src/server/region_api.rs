@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use model::network::EndpointService;
-use routing::introduction::IntroductionToken;
+use routing::introduction::{self, IntroductionToken};
 use routing::{EndpointId, wire};
 use serde_json::Value;
 use traffic::flows::REPORT_FLOWS;
@@ -91,7 +91,7 @@ impl RegionApi for Region {
     }
 
     fn introduction_token(&self) -> Option<IntroductionToken> {
-        Some(self.control.access.keys.introduction_token())
+        introduction::token(self.control.config.introduction_token.as_ref()?)
     }
 
     fn endpoint(&self, id: &EndpointId) -> Option<(ByEndpoint, &'static EndpointService)> {
