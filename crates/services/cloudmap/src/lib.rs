@@ -3,8 +3,8 @@
 //! Everything is done in the commit that asks for it: an operation that clients wait for is over at once. Tasks of ECS
 //! services are registered by `ecs` as rows of the same kind; hosts answer names from them (`sessions`).
 //!
-//! **Invariants:** a namespace with services and a service with instances are not deleted; an instance that a task is
-//! goes with the task.
+//! **Invariants:** a namespace with services and a service with instances, or that an ECS service offers, are not deleted;
+//! an instance that a task is goes with the task.
 
 mod attributes;
 mod discover;

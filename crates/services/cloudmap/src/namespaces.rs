@@ -361,7 +361,7 @@ pub(crate) async fn delete_namespace(
 }
 
 /// Whether ECS made it for a service that is over, and is about to take it away.
-fn is_left_behind(view: &View, row: &MapService) -> bool {
+pub(crate) fn is_left_behind(view: &View, row: &MapService) -> bool {
     let Some(made) = &row.connect else { return false };
     let owner = view.services.get(row.scope.account, &made.owner);
     let is_over = owner.is_none_or(|owner| owner.status == ServiceStatus::Inactive);

@@ -12,7 +12,7 @@ use store::Batch;
 
 use crate::errors::{in_use, invalid, limit, named};
 use crate::limits::SERVICES_MAX;
-use crate::namespaces::is_value;
+use crate::namespaces::{is_left_behind, is_value};
 use crate::pages::page;
 use crate::{CloudMap, tags};
 
@@ -314,6 +314,14 @@ pub(crate) async fn delete_service(
             return Err(in_use("The service has instances: deregister them first."));
         }
         let mut batch = Batch::on(view);
+        if let Some(made) = &row.connect {
+            // Nobody would make it again: the ECS service's revision names it by its id.
+            if !is_left_behind(view, row) {
+                let message = format!("The ECS service {} offers it.", made.owner.name);
+                return Err(in_use(message));
+            }
+            batch.rely(Key::Service(caller.account, made.owner.clone()));
+        }
         batch.rely(instances);
         batch.delete(Key::MapService(caller.account, Arc::clone(&row.id)));
         Ok((batch, ()))

@@ -1,6 +1,11 @@
 use std::collections::BTreeMap;
 
 use control::testing::TestControl;
+use model::discovery::MapConnect;
+use model::service::{
+    ConnectEndpoint, ConnectProtocol, Controller, DeploymentSettings, Propagate, Scheduling,
+    Service as EcsService, ServiceStatus, Strategy,
+};
 use model::vpc::AddressPlan;
 use servicediscovery_api::ServiceDiscovery as _;
 use store::Batch;
@@ -156,6 +161,78 @@ async fn a_namespace_is_there_at_once_and_goes_after_its_services() {
     let get = api::GetNamespaceRequest { id: text(&id) };
     let refusal = world.map.get_namespace(&world.root(), get).await;
     assert_eq!(code(refusal), ("NamespaceNotFound".to_owned(), 404));
+}
+
+/// What Service Connect would make a service of Cloud Map for.
+fn owner(world: &World, status: ServiceStatus) -> EcsService {
+    EcsService {
+        scope: world.test.control.scope(&world.root()),
+        cluster: "default".parse().unwrap(),
+        name: "web".parse().unwrap(),
+        status,
+        scheduling: Scheduling::Replica,
+        controller: Controller::Ecs,
+        desired_count: 0,
+        revision: None,
+        deployment: DeploymentSettings {
+            healthy_percent_min: 100,
+            percent_max: 200,
+            breaker: None,
+            bake_minutes: None,
+            strategy: Strategy::Rolling,
+            hooks: vec![],
+        },
+        constraints: vec![],
+        strategies: vec![],
+        health_check_grace_s: None,
+        is_zone_rebalanced: false,
+        enable_managed_tags: false,
+        propagate: Propagate::None,
+        enable_execute_command: false,
+        role: None,
+        tags: model::Tags::default(),
+        created_at: world.test.control.clock.now(),
+        created_by: String::new(),
+        deleted_at: None,
+        version: 1,
+    }
+}
+
+#[tokio::test]
+async fn what_service_connect_made_stays_until_its_service_is_over() {
+    let world = World::new().await;
+    let namespace = world.http("mesh").await.unwrap();
+    let id = world.service(&namespace, "backend", |_| {}).await.unwrap().id.unwrap();
+    let delete = async || {
+        let input = api::DeleteServiceRequest { id: text(&id) };
+        world.map.delete_service(&world.root(), input).await
+    };
+    let owned = async |status| {
+        let owner = owner(&world, status);
+        let owned = world.test.control.decide(|view, _| {
+            let mut row = MapService::clone(world.map.service_row(view, &world.root(), &id)?);
+            let endpoint = ConnectEndpoint {
+                name: "backend".to_owned(),
+                port: 80,
+                number: 1,
+                protocol: ConnectProtocol::Http,
+                idle_s: 300,
+                request_s: 15,
+            };
+            row.connect = Some(MapConnect { owner: owner.key(), endpoint });
+            let mut batch = Batch::on(view);
+            batch.put(row);
+            batch.put(owner.clone());
+            Ok((batch, ()))
+        });
+        owned.await.unwrap();
+    };
+    for status in [ServiceStatus::Active, ServiceStatus::Draining] {
+        owned(status).await;
+        assert_eq!(code(delete().await), ("ResourceInUse".to_owned(), 409), "{status:?}");
+    }
+    owned(ServiceStatus::Inactive).await;
+    delete().await.unwrap();
 }
 
 #[tokio::test]
