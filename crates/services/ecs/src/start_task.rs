@@ -70,6 +70,10 @@ pub(super) async fn handle(
                 let on = view.tasks_on_instance(instance.id).map(AsRef::as_ref);
                 let own = tasks.iter().filter(|task| task.instance == Some(instance.id));
                 let host = Host::new(instance, on.chain(own));
+                if instance.is_external != (kind == LaunchType::External) {
+                    failures.push(failure(instance.arn().to_string(), "ATTRIBUTE", mixed()));
+                    continue;
+                }
                 if let Err(unfit) = fit(&host, &template) {
                     let detail = Some(format!("The instance is {unfit}."));
                     failures.push(failure(instance.arn().to_string(), unfit.wire_reason(), detail));
@@ -106,7 +110,7 @@ fn check_named(named: &[String]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// External instances have tasks of their own kind.
+/// External instances have tasks of their own kind, which are started by themselves.
 fn kind_of(
     ecs: &Ecs,
     view: &model::View,
@@ -114,11 +118,21 @@ fn kind_of(
     cluster: &model::Cluster,
     named: &[String],
 ) -> LaunchType {
-    let is_external = |given: &String| {
-        let found = instance_ref(ecs, caller, view, cluster, given);
-        matches!(found, Ok(InstanceRef::Found(Instance { is_external: true, .. })))
+    let found = |given: &String| match instance_ref(ecs, caller, view, cluster, given) {
+        Ok(InstanceRef::Found(Instance { is_external, .. })) => Some(*is_external),
+        Ok(InstanceRef::Missing { .. }) | Err(_) => None,
     };
-    if named.iter().all(is_external) { LaunchType::External } else { LaunchType::Ec2 }
+    let found: Vec<bool> = named.iter().filter_map(found).collect();
+    let are_external = !found.is_empty() && found.iter().all(|is_external| *is_external);
+    if are_external { LaunchType::External } else { LaunchType::Ec2 }
+}
+
+/// Why an external instance has no task beside those of instances of EC2.
+fn mixed() -> Option<String> {
+    Some(
+        "The instance is external, and others that are named are not: name it without them."
+            .to_owned(),
+    )
 }
 
 /// The caller places: strategies and constraints play no part, capacity and abilities do.

@@ -8,7 +8,7 @@ use store::Batch;
 use super::world::World;
 use crate::{
     deregister_container_instance, list_container_instances, register_container_instance,
-    tag_resource, update_container_instances_state,
+    start_task, tag_resource, update_container_instances_state,
 };
 
 fn attribute(name: &str, value: Option<&str>) -> api::Attribute {
@@ -140,4 +140,35 @@ async fn an_instance_with_more_tasks_than_one_decision_stops_takes_no_others_mea
     let answer = deregister_container_instance::handle(ecs, &root, input).await.unwrap();
     assert_eq!(answer.container_instance.unwrap().status.as_deref(), Some("INACTIVE"));
     assert_eq!(ecs.control.view().tasks_on_instance(id).count(), 0);
+}
+
+#[tokio::test]
+async fn an_external_instance_has_no_task_of_another_kind() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    let input = api::RegisterContainerInstanceRequest {
+        attributes: Some(vec![attribute("ecs.capability.external", None)]),
+        ..api::RegisterContainerInstanceRequest::default()
+    };
+    let root = world.root();
+    let answer = register_container_instance::handle(world.ecs(), &root, input).await.unwrap();
+    let external = answer.container_instance.unwrap().container_instance_arn.unwrap();
+    let start = async |named: &[&String]| {
+        let input = api::StartTaskRequest {
+            container_instances: Some(named.iter().map(|each| (*each).clone()).collect()),
+            task_definition: Some("bridge".to_owned()),
+            ..api::StartTaskRequest::default()
+        };
+        start_task::handle(world.ecs(), &root, input).await
+    };
+    let mixed = start(&[&agent.instance, &external]).await.unwrap();
+    let task = &mixed.tasks.unwrap()[0];
+    assert_eq!(task.container_instance_arn.as_ref(), Some(&agent.instance));
+    assert_eq!(task.launch_type, Some(api::LaunchType::Ec2));
+    let failure = &mixed.failures.unwrap()[0];
+    assert_eq!(failure.arn.as_ref(), Some(&external));
+    assert_eq!(failure.reason.as_deref(), Some("ATTRIBUTE"));
+    // One that is not there makes it no other kind.
+    let alone = start(&[&external, &"x".to_owned()]).await.unwrap_err();
+    assert_eq!(alone.message, "Task definition does not support launch_type EXTERNAL.");
 }
