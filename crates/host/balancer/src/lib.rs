@@ -21,6 +21,7 @@ mod live;
 mod log;
 mod pool;
 mod relay;
+mod retries;
 mod shared;
 mod sockets;
 mod target;

@@ -64,6 +64,9 @@ pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 pub const READ_WAIT: Duration = Duration::from_secs(20);
 /// The same while a socket is missing, which may come to be there at any moment.
 pub const MISSING_WAIT: Duration = Duration::from_millis(500);
+/// How long a place is left alone first that cannot be listened at, and then twice as long each time.
+pub const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+pub const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long after a failed read or report the next one waits.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Changes of what is reported within this time go out together.

@@ -26,6 +26,7 @@ use crate::http::connection::{Client, Times, serve};
 use crate::limits::{EGRESS_WAIT_MAX, EGRESS_WAITING_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
 use crate::relay;
+use crate::retries::Retries;
 use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
@@ -146,6 +147,8 @@ pub(crate) struct Listeners {
     /// Where it is remembered which port was chosen for which listener, and said what is reached where.
     state_dir: PathBuf,
     open: Mutex<BTreeMap<Place, Open>>,
+    /// Places that could not be listened at.
+    refused: Retries<Place>,
     /// What the files say.
     saved: Mutex<BTreeMap<&'static str, Vec<u8>>>,
 }
@@ -171,7 +174,8 @@ impl Open {
 
 impl Listeners {
     pub(crate) fn new(shared: Arc<Shared>, local: IpAddr, state_dir: PathBuf) -> Self {
-        Self { shared, local, state_dir, open: Mutex::default(), saved: Mutex::default() }
+        let (open, refused, saved) = (Mutex::default(), Retries::default(), Mutex::default());
+        Self { shared, local, state_dir, open, refused, saved }
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
@@ -194,7 +198,7 @@ impl Listeners {
             open.close().await;
         }
         let mut remembered = self.remembered();
-        for place in missing {
+        for place in self.refused.due(missing) {
             // Before it is opened: one that is made anew meanwhile is noticed.
             let namespace = self.namespace_of(&place);
             match self.open(&place, &remembered).await {
@@ -208,6 +212,7 @@ impl Listeners {
                     let work = work(shared, place.served(), socket, stopped);
                     #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
                     let work = tokio::spawn(work);
+                    self.refused.done(&place);
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                     open.insert(place, Open { address, namespace, stop, work });
                 }
@@ -215,9 +220,10 @@ impl Listeners {
                 Err(error)
                     if !matches!(place, Place::Local(..))
                         && error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again with the next look");
+                Err(error) if self.refused.failed(&place) => {
+                    warn!(place = ?place, error = %Chain(&error), "cannot listen; tried again after a pause");
                 }
+                Err(error) => debug!(place = ?place, error = %Chain(&error), "still cannot listen"),
             }
         }
         let named: BTreeSet<_> =

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
@@ -60,7 +60,7 @@ pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
         doors: Arc::new(NoDoors),
         missing_wait: MISSING_WAIT,
     };
-    let line = Arc::new(Line { run_dir: run_dir.clone() });
+    let line = Arc::new(Line { run_dir: run_dir.clone(), read: Mutex::default() });
     info!("proxy ready");
     let ended = async {
         tokio::select! {
@@ -157,24 +157,35 @@ impl Doors for NoDoors {
 #[derive(Debug)]
 struct Line {
     run_dir: PathBuf,
+    /// The writing of the file that was read last, and the version it holds; none: it cannot be read. It is large, and
+    /// looked at again and again.
+    read: Mutex<Option<(Stamp, Option<u64>)>>,
+}
+
+impl Line {
+    /// What the file says, unless that is the version that is served.
+    fn news(&self, version: u64) -> Option<ConnectTable> {
+        let now = stamp(&self.run_dir)?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((seen, held)) = *read
+            && seen == now
+            && held.is_none_or(|held| held == version)
+        {
+            return None;
+        }
+        let table = load(&self.run_dir);
+        *read = Some((now, table.as_ref().map(|table| table.version)));
+        table.filter(|table| table.version != version)
+    }
 }
 
 impl Feed for Line {
     fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>> {
         Box::pin(async move {
             let end = Instant::now() + wait;
-            let mut seen = None;
             loop {
-                let now = stamp(&self.run_dir);
-                if version == 0 || now != seen {
-                    seen = now;
-                    // Of the version that is served nothing is new.
-                    match load(&self.run_dir) {
-                        Some(table) if table.version != version => {
-                            return Ok(Update::Whole(balancer::connect::table(&table)));
-                        }
-                        Some(_) | None => {}
-                    }
+                if let Some(table) = self.news(version) {
+                    return Ok(Update::Whole(balancer::connect::table(&table)));
                 }
                 if end <= Instant::now() {
                     return Ok(Update::Unchanged);
@@ -301,5 +312,29 @@ mod tests {
             whole::write(&path, &text, Durability::DiesWithTheMachine).unwrap();
             assert_eq!((clients.are_there(), clients.are_there()), (is_there, is_there));
         }
+    }
+
+    #[test]
+    fn a_file_that_holds_what_is_served_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = Line { run_dir: dir.path().to_owned(), read: Mutex::default() };
+        let path = connect::table_file(dir.path());
+        // Unseen: at the same time, in the same file and of the same length.
+        let put = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        };
+        let news = |version| line.news(version).map(|table| table.version);
+        assert_eq!(news(0), None);
+        put("{\"version\":1}");
+        assert_eq!((news(0), news(1)), (Some(1), None));
+        put("{\"version\":2}");
+        assert_eq!(news(1), None);
+        assert_eq!((news(0), news(2)), (Some(2), None), "whoever serves by none has it read");
+        put("{\"version\":3");
+        assert_eq!(news(2), None, "it is torn");
+        put("{\"version\":3}  ");
+        assert_eq!(news(2), Some(3));
     }
 }
