@@ -3,6 +3,7 @@
 //! The region sends [`ToAgent`] and understands [`FromAgent`]. Agents read by the type's name, message by message, so
 //! that one that cannot be read loses nothing else.
 
+use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use traffic::connect::{ConnectReport, HostConnect};
 use traffic::feed::Change;
@@ -141,6 +142,9 @@ pub struct HostNetwork {
     /// What is said of Service Connect.
     #[serde(skip_serializing_if = "HostConnect::is_empty")]
     pub connect: HostConnect,
+    /// The region's time as it says so: the host's clock may be another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
 }
 
 impl HostNetwork {

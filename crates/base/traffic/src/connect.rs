@@ -69,7 +69,8 @@ pub struct ConnectInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc: Option<VpcId>,
     pub since: Timestamp,
-    /// Nothing new is led to it; what it holds may go on until then.
+    /// Nothing new is led to it; what it holds may go on until then. By the region's clock where the region says so, and by
+    /// the host's own where its proxy reads it ([`HostConnect::by_clock`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drains_until: Option<Timestamp>,
 }
@@ -94,6 +95,17 @@ pub struct HostConnect {
 impl HostConnect {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The same by the clock of a host, by which it is `now`, where the region's said `told_at`: what is left of a time is
+    /// as long on both.
+    #[must_use]
+    pub fn by_clock(mut self, told_at: Timestamp, now: Timestamp) -> Self {
+        for instance in self.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.instances) {
+            let left = |until: Timestamp| now.plus_ms(until.since_ms(told_at));
+            instance.drains_until = instance.drains_until.map(left);
+        }
+        self
     }
 
     /// Goes on with what a later message says, which is part of the same.
@@ -209,6 +221,32 @@ mod tests {
         let mut table = ConnectTable::default();
         table.learn(1, told, true);
         table
+    }
+
+    #[test]
+    fn as_much_time_is_left_by_any_clock() {
+        let instance = |number, drains_until| ConnectInstance {
+            task: task(number),
+            address: Ipv4Addr::new(172, 31, 0, number),
+            port: 80,
+            vpc: None,
+            since: Timestamp(1),
+            drains_until,
+        };
+        let (until, over) = (Some(Timestamp(70_000)), Some(Timestamp(50_000)));
+        let mut told = HostConnect {
+            endpoints: table(&["a"], &[]).endpoints.into_values().collect(),
+            ..HostConnect::default()
+        };
+        told.endpoints[0].instances =
+            vec![instance(1, None), instance(2, until), instance(3, over)];
+        let told_at = Timestamp(60_000);
+        for now in [1_000, 60_000, 900_000] {
+            let heard = told.clone().by_clock(told_at, Timestamp(now));
+            let drains = heard.endpoints[0].instances.iter().map(|it| it.drains_until);
+            let [left, none] = [now + 10_000, now].map(|at| Some(Timestamp(at)));
+            assert_eq!(drains.collect::<Vec<_>>(), [None, left, none]);
+        }
     }
 
     #[test]

@@ -425,6 +425,7 @@ impl Session<'_> {
             let message_id = self.outbox.next_message_id();
             let (header, is_more) = (self.header(message_id), place < last);
             let Part { groups: security_groups, network, names, connect } = part;
+            let told_at = (!connect.is_empty()).then(|| self.sessions.control.clock.now());
             let message = HostNetwork {
                 header,
                 version,
@@ -434,6 +435,7 @@ impl Session<'_> {
                 network,
                 names,
                 connect,
+                told_at,
             };
             let text = ToAgent::HostNetwork(message).to_text();
             self.sending(socket.feed(Message::text(text))).await?;

@@ -395,7 +395,11 @@ impl Session<'_> {
         self.news.network.put.extend(message.network.put);
         self.news.network.gone.extend(message.network.gone);
         self.news.names.extend(message.names);
-        self.news.connect.extend(message.connect);
+        let connect = match message.told_at {
+            Some(told_at) => message.connect.by_clock(told_at, self.acs.clock.now()),
+            None => message.connect,
+        };
+        self.news.connect.extend(connect);
         self.news.version = message.version;
         if !message.is_more {
             let mut news = std::mem::take(&mut self.news);
