@@ -282,7 +282,8 @@ impl<'t> ServicePass<'t> {
             let Some(task) = changed.remove(id).or_else(|| row(id)) else { continue };
             changed.insert(*id, seen(task));
         }
-        let targets = self.follow_targets(&mut changed, rows_max.saturating_sub(stopped.len()));
+        let others = (ROWS_OF_TASK_MAX - 1) * stopped.len();
+        let targets = self.follow_targets(&mut changed, rows_max.saturating_sub(others));
         self.outcome.stopped = stopped.len();
         self.say_what_stopped(&stopped);
         self.events.extend(targets.write(batch));
