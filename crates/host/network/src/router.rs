@@ -284,12 +284,17 @@ impl Worker {
         let Some(link) = before.host_link() else { return Ok(()) };
         let mut after = before.clone();
         after.role = Role::Router { vpc: vpc.clone(), publics: publics.clone() };
-        self.records.save(&after)?;
+        // Whatever fails below, all is done again.
+        if let Some(router) = self.routers.get_mut(vpc) {
+            router.is_led = false;
+        }
+        // Before it is written down that they are gone: nobody else would take their routes away.
         for gone in held.difference(&publics) {
             let mut requests = Requests::default();
             requests.delete_host_route(link.index, *gone);
             drop(self.route.ask(&requests));
         }
+        self.records.save(&after)?;
         self.forgetter.forget(held.difference(&publics).copied());
         for new in publics.iter().filter(|it| !is_led || !held.contains(it)) {
             let mut requests = Requests::default();
