@@ -566,11 +566,11 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, &snapshot, &live, stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
         }
         ListenerProtocol::Tls => {
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, &snapshot, &live, stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}

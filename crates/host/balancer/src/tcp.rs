@@ -21,30 +21,31 @@ use crate::pool;
 use crate::shared::Shared;
 use crate::target::{Lease, LiveTarget, until_cut};
 
-/// Passes a client's connection through to a target of the listener's default action.
+/// Passes a client's connection through to a target of the listener's default action. It may go on for as long as it likes:
+/// a table that is replaced is not kept for it.
 pub(crate) async fn pass<S>(
     shared: &Arc<Shared>,
-    snapshot: &Snapshot,
-    live: &LiveListener,
+    (snapshot, live): (Arc<Snapshot>, Arc<LiveListener>),
     stream: S,
     (peer, local): (SocketAddr, SocketAddr),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
-    let Some((group, lease, mut to_target)) = reach(shared, snapshot, live, peer, local).await
-    else {
-        return;
-    };
+    let reached = reach(shared, &snapshot, &live, peer, local).await;
+    drop((snapshot, live));
+    let Some((group, lease, mut to_target)) = reached else { return };
+    let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
+    drop(group);
     let cut = lease.cut();
-    if group.group.proxy_protocol_v2 {
+    if has_header {
         let header = proxy_v2(peer, local);
         if !matches!(timeout(CONNECT_WAIT_MAX, to_target.write_all(&header)).await, Ok(Ok(()))) {
             return;
         }
     }
     let joined = async {
-        match group.group.protocol {
+        match protocol {
             TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
                 Ok(to_target) => drop(tunnel::relay(stream, to_target, idle).await),
                 Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
