@@ -1,5 +1,6 @@
 //! Health checks: each target that is used has a task that checks it at its group's interval, from start to start.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +28,20 @@ use crate::target::LiveTarget;
 pub(crate) async fn run(shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(CHECKS_MAX));
     let mut snapshots = shared.snapshot.subscribe();
-    let mut watched: Vec<Watch> = Vec::new();
+    // By where a target lies: it is held, so nothing else comes to lie there.
+    let mut watched: BTreeMap<usize, Watch> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let mut next: Vec<Watch> = Vec::new();
+        let mut next: BTreeMap<usize, Watch> = BTreeMap::new();
+        let mut group_of_last: Option<Arc<TargetGroup>> = None;
         for (group, target, state) in snapshot.targets() {
-            let order = Order { group: Arc::new(group.group.clone()), state };
-            let old = watched.iter().position(|watch| Arc::ptr_eq(&watch.target, target));
-            let watch = match old.map(|at| watched.swap_remove(at)) {
+            let same = group_of_last.take().filter(|it| it.id == group.group.id);
+            let group = same.unwrap_or_else(|| Arc::new(group.group.clone()));
+            group_of_last = Some(Arc::clone(&group));
+            let order = Order { group, state };
+            let place = Arc::as_ptr(target).addr();
+            let watch = match watched.remove(&place) {
                 Some(watch) => {
                     watch.order.send_if_modified(|known| {
                         let is_new = *known != order;
@@ -48,10 +54,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     let (tell, told) = watch::channel(order);
                     let (shared, room) = (Arc::clone(&shared), Arc::clone(&room));
                     tasks.spawn(attend(shared, Arc::clone(target), told, room));
-                    Watch { target: Arc::clone(target), order: tell }
+                    Watch { _target: Arc::clone(target), order: tell }
                 }
             };
-            next.push(watch);
+            next.insert(place, watch);
         }
         // Those that are left have lost their sender, which ends their tasks.
         watched = next;
@@ -64,7 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// A target that is attended to.
 struct Watch {
-    target: Arc<LiveTarget>,
+    _target: Arc<LiveTarget>,
     order: watch::Sender<Order>,
 }
 
