@@ -114,6 +114,7 @@ fn step(
 ) -> Step {
     let wanted: BTreeSet<&str> = started.queued.iter().map(String::as_str).collect();
     let mut step = Step { is_done: true, ..Step::default() };
+    let mut asked = Vec::new();
     for node in nodes.iter().filter(|node| wanted.contains(node.id.as_str())) {
         let has_it = node.digest.as_deref() == Some(&started.digest);
         let state = match node.upgrade.as_deref() {
@@ -128,7 +129,7 @@ fn step(
         }
         told.insert(node.id.clone(), state.to_owned());
         match state {
-            "asked" => step.lines.push(format!("{}: takes it", node.host_name)),
+            "asked" => asked.push(format!("{}: takes it", node.host_name)),
             "done" => step.lines.push(format!(
                 "{}: runs {} ({})",
                 node.host_name,
@@ -143,6 +144,8 @@ fn step(
             _ => {}
         }
     }
+    // The one before has it before the next is asked, whichever of the two is listed first.
+    step.lines.append(&mut asked);
     step
 }
 
@@ -210,6 +213,19 @@ mod tests {
         assert_eq!(second.lines, ["host-a: runs 0.2.0 (new)", "host-b: takes it"]);
         let last = look(node("a", None, "new"), node("b", None, "new"));
         assert!(last.is_done && last.failure.is_none());
+    }
+
+    #[test]
+    fn who_has_it_is_told_before_who_is_next() {
+        let (started, mut told) = (started(), BTreeMap::new());
+        step(
+            &[node("a", Some("queued"), "old"), node("b", Some("asked"), "old")],
+            &started,
+            &mut told,
+        );
+        let next =
+            step(&[node("a", Some("asked"), "old"), node("b", None, "new")], &started, &mut told);
+        assert_eq!(next.lines, ["host-b: runs 0.2.0 (new)", "host-a: takes it"]);
     }
 
     #[test]
