@@ -461,7 +461,11 @@ pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
     let (mut of_blue, mut missing) = (TaskPlan::default(), 0);
     if let Some(blue) = from.and_then(|id| pass.row(id)) {
         let old = if is_up { Vec::new() } else { others().collect() };
-        of_blue = plan_line(pass, &line(pass, blue, old, 0));
+        // A blue that is sick, or does not come up, has no successors in green's places: green may be what mends it.
+        let of_green =
+            if is_up { count(pass.inventory.of_deployment(primary.id).iter()) } else { desired };
+        let room_for_green = desired.saturating_sub(of_green);
+        of_blue = plan_line(pass, &line(pass, blue, old, room_for_green));
         let there = count(pass.inventory.of_deployment(blue.id).iter());
         let coming = of_blue.starts.iter().map(|start| start.tasks).sum();
         missing = desired.saturating_sub(there).max(coming);

@@ -6,7 +6,7 @@ use model::service::{
     AlternateGroup, DeploymentSettings, HookAction, Lifecycle, PauseHook, PauseState,
     ServiceBalancer, Share, Shift, Stage, Strategy, TrafficRule,
 };
-use model::task::Task;
+use model::task::{Health, Task};
 
 use super::world::{Behaviour, Fate, World, breaker, settings};
 use crate::service::{rollout_reason, wait_reasons};
@@ -464,4 +464,33 @@ fn a_rule_that_was_taken_for_something_else_while_green_bakes_is_not_written_to(
     world.forwards.insert(rule("production"), groups(&[("maintenance", 1)]));
     world.run_until("gone back", |world| world.deployment(second).stage == Stage::RolledBack);
     assert_eq!(world.forwards[&rule("production")], groups(&[("maintenance", 1)]));
+}
+
+/// Blue that has become sick, however it is, does not keep its successor from coming.
+#[test]
+fn a_sick_blue_keeps_no_green_from_taking_its_place() {
+    for (fate, desired) in [
+        (Fate::SickAfter(500), 1),
+        (Fate::SickAfter(500), 3),
+        (Fate::NeverStarts, 3),
+        (Fate::EndsAfter(500), 3),
+    ] {
+        for (least, most) in [(100, 200), (50, 100), (100, 150)] {
+            let asked =
+                DeploymentSettings { strategy: Strategy::BlueGreen, ..settings(least, most) };
+            let mut world = world(17, desired, asked);
+            let blue = world.deploy(healthy());
+            world.run_until_steady();
+            world.behaviours.insert(blue, Behaviour::new(fate));
+            for id in world.wanted() {
+                world.set_health(id, Health::Unhealthy);
+            }
+            world.run_ms(120_000);
+            let green = world.deploy(healthy());
+            world.run_until("green serves", |world| {
+                world.deployment(green).stage == Stage::Completed
+            });
+            assert_eq!((world.running(blue), world.running(green)), (0, desired as usize));
+        }
+    }
 }
