@@ -118,6 +118,8 @@ pub(crate) async fn beside_peers(world: &World, report: &mut Report) -> io::Resu
     }
     add(report, format!("memory of {IDLE} idle connections"), cells, &absent);
     drop(doors);
+    // Nothing was said on the first connection for longer than the region keeps one.
+    let mut connection = Connection::open(&world.target).await?;
     for arn in arns {
         connection.ecs("StopTask", &json!({"cluster": "bench", "task": arn})).await?;
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -194,47 +195,93 @@ pub(crate) async fn handshakes(
     all(running).await
 }
 
-/// Requests one after the other on each of some streams of one HTTP/2 connection.
+/// The one HTTP/2 connection that streams share, and the next once a server has ended it, as each does after so many
+/// requests.
+struct Shared {
+    port: u16,
+    connector: TlsConnector,
+    /// The connection that is there, and how many there were before it.
+    current: tokio::sync::Mutex<(usize, Option<http2::SendRequest<Empty<Bytes>>>)>,
+}
+
+impl Shared {
+    /// The connection that follows `over`, if there was one.
+    async fn after(
+        &self,
+        over: Option<usize>,
+    ) -> io::Result<(usize, http2::SendRequest<Empty<Bytes>>)> {
+        let mut current = self.current.lock().await;
+        if let (number, Some(sender)) = &*current
+            && over.is_none_or(|over| over < *number)
+            && !sender.is_closed()
+        {
+            return Ok((*number, sender.clone()));
+        }
+        let stream = connect("127.0.0.1", self.port).await?;
+        let stream = self.connector.connect(localhost(), stream).await?;
+        let made = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = made.map_err(io::Error::other)?;
+        // It ends when nobody has a sender any more.
+        tokio::spawn(connection);
+        let number = current.0 + 1;
+        *current = (number, Some(sender.clone()));
+        Ok((number, sender))
+    }
+}
+
+/// One request of a stream; its status, once the whole body came.
+async fn ask(sender: &mut http2::SendRequest<Empty<Bytes>>) -> io::Result<u16> {
+    sender.ready().await.map_err(io::Error::other)?;
+    let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
+    let request = request.map_err(io::Error::other)?;
+    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+    let status = answer.status().as_u16();
+    answer.into_body().collect().await.map_err(io::Error::other)?;
+    Ok(status)
+}
+
+/// Requests one after the other on each of some streams of one HTTP/2 connection. A request that the connection's end
+/// cut off is sent once more, by the next.
 pub(crate) async fn streams(
     port: u16,
     pem: &str,
     streams: usize,
     window: Duration,
 ) -> io::Result<Seen> {
-    let stream = tls(pem, b"h2")?.connect(localhost(), connect("127.0.0.1", port).await?).await?;
-    let made =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(io::Error::other)?;
-    let driver = tokio::spawn(connection);
+    let shared = Arc::new(Shared {
+        port,
+        connector: tls(pem, b"h2")?,
+        current: tokio::sync::Mutex::default(),
+    });
     let end = Instant::now() + window;
     let mut running = JoinSet::new();
     for _ in 0..streams {
-        let mut sender = sender.clone();
+        let shared = Arc::clone(&shared);
         running.spawn(async move {
             let mut seen = Seen::default();
+            let mut held = None;
             while Instant::now() < end {
                 let began = Instant::now();
-                let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
                 let outcome = async {
-                    let request = request.map_err(io::Error::other)?;
-                    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-                    let status = answer.status().as_u16();
-                    answer.into_body().collect().await.map_err(io::Error::other)?;
+                    let (number, mut sender) = match held.take() {
+                        Some(held) => held,
+                        None => shared.after(None).await?,
+                    };
+                    if let Ok(status) = ask(&mut sender).await {
+                        held = Some((number, sender));
+                        return Ok(status);
+                    }
+                    let (number, mut sender) = shared.after(Some(number)).await?;
+                    let status = ask(&mut sender).await?;
+                    held = Some((number, sender));
                     Ok(status)
                 };
-                let outcome: io::Result<u16> = outcome.await;
-                let is_over = outcome.is_err();
-                seen.note(began, outcome);
-                if is_over {
-                    break;
-                }
+                seen.note(began, outcome.await);
             }
             seen
         });
     }
-    let seen = all(running).await;
-    driver.abort();
-    seen
+    all(running).await
 }
 
 /// A load at a steady pace until it is ended.
