@@ -582,11 +582,17 @@ async fn speaks(shared: &Shared, stream: &TcpStream, patience: Duration) -> bool
     let mut closing = shared.closing.subscribe();
     let something = async {
         tokio::select! {
-            _ = stream.readable() => {}
+            () = first_byte(stream) => {}
             _ = closing.wait_for(|closing| *closing) => {}
         }
     };
     timeout(patience, something).await.is_ok()
+}
+
+/// Waits for the first byte, or for the end of what the client sends. That a socket is readable says nothing before it was
+/// tried: one that was just taken counts as readable.
+async fn first_byte(stream: &TcpStream) {
+    let _ = stream.peek(&mut [0]).await;
 }
 
 async fn shaken(
@@ -610,6 +616,17 @@ fn times(live: &LiveListener) -> Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_silent_connection_is_not_served_until_its_first_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (taken, _) = listener.accept().await.unwrap();
+        let silence = timeout(Duration::from_millis(100), first_byte(&taken)).await;
+        assert!(silence.is_err(), "nothing was said");
+        client.try_write(b"G").unwrap();
+        first_byte(&taken).await;
+    }
 
     #[test]
     fn a_network_has_so_many_connections_wait_and_no_more_whatever_others_have() {
