@@ -5,6 +5,9 @@ use std::fmt::Write;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
+/// The service whose paths are names of objects: they are signed as they are.
+const S3: &str = "s3";
+
 /// What a signature covers, as it stands on the wire.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'a> {
@@ -17,6 +20,8 @@ pub(super) struct Parts<'a> {
     pub(super) signed: &'a [&'a str],
     /// Hexadecimal.
     pub(super) body_hash: &'a str,
+    /// Whose rules it follows: S3's are others.
+    pub(super) service: &'a str,
 }
 
 /// The canonical request. A query's `X-Amz-Signature` is left out of it.
@@ -24,7 +29,10 @@ pub(super) fn request(parts: &Parts<'_>) -> String {
     let mut text = String::with_capacity(512);
     text.push_str(parts.method);
     text.push('\n');
-    path(&mut text, parts.path);
+    match parts.service {
+        S3 => object_path(&mut text, parts.path),
+        _ => path(&mut text, parts.path),
+    }
     text.push('\n');
     query(&mut text, parts.query);
     text.push('\n');
@@ -74,6 +82,17 @@ fn path(out: &mut String, raw: &str) {
     let is_folder = raw.ends_with('/') || raw.ends_with("/.") || raw.ends_with("/..");
     if segments.is_empty() || is_folder {
         out.push('/');
+    }
+}
+
+/// Each byte that is not unreserved encoded once; doubled slashes and dots are part of an object's name.
+fn object_path(out: &mut String, raw: &str) {
+    for (index, segment) in raw.split('/').enumerate() {
+        if index > 0 {
+            out.push('/');
+        }
+        // A plus is no space here.
+        encode(out, &decode(&segment.replace('+', "%2B")));
     }
 }
 

@@ -48,6 +48,7 @@ pub fn sign(
         headers,
         signed: &signed,
         body_hash: &canonical::sha256_hex(body),
+        service,
     });
     let date = &amz_date[..8];
     let scope = format!("{date}/{region}/{service}/{TERMINATOR}");
@@ -103,6 +104,7 @@ pub fn presign(
         headers: &headers,
         signed: &["host"],
         body_hash: &canonical::sha256_hex(b""),
+        service,
     });
     let key = SigningKeys::default().get(&credentials.secret, date, region.as_str(), service);
     let to_sign = canonical::string_to_sign(&amz_date, &scope, &canonical);

@@ -82,6 +82,45 @@ fn the_published_example_has_the_published_signature() {
 }
 
 #[test]
+fn a_path_of_s3_is_signed_once_encoded_and_otherwise_as_it_is() {
+    // Amazon S3's API reference, "Signature calculations": GET object of `examplebucket`, at its own host.
+    let mut headers = HeaderMap::new();
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    headers.insert("x-amz-content-sha256", HeaderValue::from_static(empty));
+    let uri: Uri = "https://examplebucket.s3.amazonaws.com/?lifecycle".parse().unwrap();
+    let at = Timestamp::from_civil(2013, 5, 24).unwrap();
+    let credentials = Credentials {
+        access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret: Token::from_text("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned()),
+        session_token: None,
+    };
+    let region = "us-east-1".parse().unwrap();
+    let keys = SigningKeys::default();
+    sign("GET", &uri, &mut headers, b"", &credentials, &region, "s3", at, &keys);
+    let value = headers["authorization"].to_str().unwrap();
+    assert!(
+        value.ends_with("fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+        "{value}"
+    );
+    let canonical = |path| {
+        let parts = canonical::Parts {
+            method: "GET",
+            path,
+            query: "",
+            headers: &HeaderMap::new(),
+            signed: &[],
+            body_hash: "",
+            service: "s3",
+        };
+        canonical::request(&parts).lines().nth(1).unwrap().to_owned()
+    };
+    for path in ["/b/a%20b.env", "/b//x/../y", "/b/%C3%A4%2B", "/", "/b/"] {
+        assert_eq!(canonical(path), path);
+    }
+    assert_eq!(canonical("/b/a+b"), "/b/a%2Bb");
+}
+
+#[test]
 fn whatever_is_altered_is_refused() {
     let good = signed(&credentials());
     let mismatch = Err(SignatureError::Mismatch);

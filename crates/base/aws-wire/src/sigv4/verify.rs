@@ -133,6 +133,7 @@ fn check(
         headers: request.headers,
         signed: &claim.signed,
         body_hash,
+        service: scope.service,
     });
     let named_scope = format!("{}/{}/{}/{TERMINATOR}", scope.date, scope.region, scope.service);
     let to_sign = canonical::string_to_sign(&claim.amz_date, &named_scope, &canonical);
