@@ -5,6 +5,7 @@ mod egress;
 mod host;
 mod images;
 mod node;
+mod objects;
 mod region;
 mod secrets;
 mod simulate;
@@ -23,6 +24,7 @@ pub(crate) use node::{
     AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, NodeUpgrade, TokenCreate,
     TokenRevoke, UnitArgs,
 };
+pub(crate) use objects::{ACCESS_KEY, ObjectStoreArgs, S3Addressing, SECRET_KEY};
 pub(crate) use region::{AddressArgs, RegionAlone, RegionArgs};
 pub(crate) use secrets::{RootKeyArgs, RotateRoot, Secrets};
 pub(crate) use simulate::Simulate;
@@ -79,7 +81,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Node(Node),
     /// Run only the region's API, in the foreground
-    Region(RegionAlone),
+    Region(Box<RegionAlone>),
     /// Run only this host's agent, in the foreground (needs root)
     Agent(Box<AgentCommand>),
     /// Run only the process that serves the region's load balancers, in the foreground

@@ -21,6 +21,7 @@ mod keeper;
 mod leftovers;
 mod logging;
 mod membership;
+mod object_store;
 mod procs;
 mod reach;
 mod remote;

@@ -10,6 +10,7 @@ use http::uri::Authority;
 use longshore_types::{AccountId, RegionName, Token};
 
 use crate::keyring::RootKeySource;
+use crate::object_store::ObjectStore;
 
 /// The account that a first start creates, and whose root key `longshore env` prints.
 pub const ROOT_ACCOUNT: &str = "000000000000";
@@ -109,6 +110,8 @@ pub struct Config {
     pub image_scanner: Option<String>,
     /// Ranges of addresses that no image is fetched from, such as `10.0.0.0/8`. Since 0.2.
     pub denied_egress: Vec<String>,
+    /// Where objects are that tasks name by S3's ARNs: environment files, configurations of FireLens. Since 0.2.
+    pub object_store: Option<ObjectStore>,
     /// How long nothing may be heard of an instance's agent before its tasks count as stopped and services
     /// replace them: 10 minutes, and at least 10 seconds. Shorter moves work sooner off hosts that died; longer
     /// spares it when the network does. A restart of the region begins the wait anew. A capacity provider may have
@@ -134,6 +137,7 @@ impl Config {
             allowed_registries: Vec::new(),
             image_scanner: None,
             denied_egress: Vec::new(),
+            object_store: None,
             heartbeat_timeout_ms: 600_000,
             limits: Limits::default(),
             retention: Retention::default(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::{AccountId, Clock, PutToken, Steps, TaskArn, Timestamp, Token};
@@ -29,7 +30,7 @@ use crate::ports::{
     Attached, CountedFlows, Counters, Images, LocalImage, NetError, Networks, Output, OutputItem,
     Piece, Runtime, Signal, StdStream,
 };
-use crate::spec::{EniSpec, PortSpec, RegistryAuth};
+use crate::spec::{EniSpec, ObjectName, PortSpec, RegistryAuth};
 use acs::RoleCredentials;
 
 pub(crate) fn position(offset: u64) -> Position {
@@ -650,6 +651,8 @@ pub(crate) struct FakeRegion {
     groups: Arc<Mutex<Vec<String>>>,
     /// Values of secrets and parameters.
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, String>>>,
+    /// What the store of objects has.
+    pub(crate) objects: Arc<Mutex<BTreeMap<ObjectName, String>>>,
     /// With what code it will have no more streams.
     refuses_streams: Arc<Mutex<Option<&'static str>>>,
     /// Access keys that are no longer good.
@@ -758,6 +761,26 @@ impl Region for FakeRegion {
         });
         let values = values.collect();
         Box::pin(async move { Ok(Parameters { values, invalid }) })
+    }
+
+    fn object(
+        &self,
+        object: ObjectName,
+        _role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        let found = self.objects.lock().unwrap().get(&object).cloned();
+        let missing = || CallError::Refused {
+            status: 404,
+            code: "NoSuchKey".to_owned(),
+            message: "The specified key does not exist.".to_owned(),
+        };
+        Box::pin(async move {
+            if *self.is_away.lock().unwrap() {
+                let (endpoint, why) = ("region".to_owned(), "away".to_owned());
+                return Err(CallError::Unreachable { endpoint, why });
+            }
+            found.map(Bytes::from).ok_or_else(missing)
+        })
     }
 
     fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>> {

@@ -53,7 +53,9 @@ pub use socket::Ended;
 pub use state_dir::StateError;
 
 use crate::client::{Api, ApiConfig, RegionLink};
-use crate::engine::{Context, CredentialsBook, Engine, InstanceBook, OwnersBook, SecretsBook};
+use crate::engine::{
+    Context, CredentialsBook, Engine, InstanceBook, ObjectsBook, OwnersBook, SecretsBook,
+};
 use crate::lease::HostLease;
 use crate::limits::STARTS_MAX;
 use crate::logdriver::{LogShipping, RemoteReach};
@@ -114,6 +116,7 @@ impl Agent {
             region_for_tasks: config.region_for_tasks.clone(),
             credentials: CredentialsBook::default(),
             secrets: SecretsBook::default(),
+            objects: ObjectsBook::default(),
             task_limits: config.task_limits,
             answers_containers: parts.endpoint.is_some(),
             instance: InstanceBook::default(),

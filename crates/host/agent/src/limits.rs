@@ -120,6 +120,8 @@ pub(crate) const PARAMETERS_MAX: usize = 10;
 pub(crate) const SECRETS_AT_A_TIME: usize = 10;
 /// A secret that is refused is asked for once more, as ECS does.
 pub(crate) const SECRET_TRIES_MAX: u32 = 2;
+/// A store of objects that does not answer is asked so often for one of them.
+pub(crate) const OBJECT_TRIES_MAX: u32 = 2;
 
 /// Lines that are on their way to another driver's address at a time, and how long one waits to be tried again.
 pub(crate) const REMOTE_BATCH_BYTES: usize = 32 << 10;

@@ -6,10 +6,11 @@ use longshore_types::Chain;
 use sandbox::SandboxError;
 
 use crate::client::CallError;
+use crate::engine::ObjectError;
 use crate::engine::secrets::SecretError;
 use crate::engine::state::{ContainerState, StopCause, TaskState};
 use crate::engine::{Failure, VolumeError};
-use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, TASK_REASON_MAX};
+use crate::limits::{CONTAINER_REASON_MAX, LAST_LINE_MAX, OBJECT_TRIES_MAX, TASK_REASON_MAX};
 use crate::logdriver::LogError;
 use crate::spec::TaskSpec;
 
@@ -168,6 +169,7 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
         Failure::Log { is_fargate, why } => log_driver(*is_fargate, why),
         Failure::Secret { is_fargate: true, why, .. } => unretrieved(why.what(), &**why),
         Failure::Secret { is_fargate: false, region, why } => secret_of_host(region, why),
+        Failure::Object { is_fargate, is_config, why } => object(*is_fargate, *is_config, why),
         Failure::Interrupted => resources(&"what was being done for the task was interrupted"),
     }
 }
@@ -214,6 +216,29 @@ fn secret_of_host(region: &str, why: &SecretError) -> String {
         SecretError::Login { .. } | SecretError::NotALogin | SecretError::NoUser => {
             format!("CannotPullContainerAuthError: {why}")
         }
+    }
+}
+
+/// What ECS says on Fargate of environment files, and what Amazon's agent says.
+fn object(is_fargate: bool, is_config: bool, why: &ObjectError) -> String {
+    const LEAD: &str = "ResourceInitializationError:";
+    if is_fargate && !is_config {
+        return format!(
+            "{LEAD} failed to download env files: file download command: non empty error stream: service call has been \
+             retried {} time(s): {why}",
+            OBJECT_TRIES_MAX - 1
+        );
+    }
+    let (what, file) = match is_config {
+        true => ("s3 config", "firelens config"),
+        false => ("env file", "env files"),
+    };
+    match why {
+        ObjectError::Call { object, why } => format!(
+            "{LEAD} failed to download {file}: unable to download {what} with key {} from bucket {}, error: {why}",
+            object.key, object.bucket
+        ),
+        ObjectError::Unreadable { .. } => format!("{LEAD} failed to read {file}: {why}"),
     }
 }
 

@@ -173,7 +173,7 @@ pub fn capabilities() -> Vec<Attribute> {
         "task-iam-role-network-host",
         "docker-remote-api.1.17",
     ];
-    const NEW: [&str; 24] = [
+    const NEW: [&str; 26] = [
         "ecr-endpoint",
         "container-ordering",
         "full-sync",
@@ -186,6 +186,8 @@ pub fn capabilities() -> Vec<Attribute> {
         "firelens.fluentbit",
         "firelens.non-root-user",
         "firelens.options.config.file",
+        "firelens.options.config.s3",
+        "env-files.s3",
         "logging-driver.awsfirelens.log-driver-buffer-limit",
         "docker-plugin.local",
         "task-cpu-mem-limit",
@@ -237,7 +239,7 @@ mod tests {
         assert!(
             names.iter().any(|name| name == "com.amazonaws.ecs.capability.docker-remote-api.1.18")
         );
-        for absent in ["efs", "config.s3", "selinux", "cni-plugin"] {
+        for absent in ["efs", "selinux", "cni-plugin"] {
             assert!(!names.iter().any(|name| name.contains(absent)), "{absent}");
         }
         for present in ["task-iam-role", "task-iam-role-network-host"] {

@@ -9,6 +9,7 @@ use control::Advertised;
 use longshore_types::RegionName;
 
 use super::egress::{ImageEgressArgs, host_and_port};
+use super::objects::ObjectStoreArgs;
 use super::secrets::RootKeyArgs;
 
 /// Where a region listens unless told otherwise: the port that people's wrappers already expect.
@@ -37,6 +38,8 @@ pub(crate) struct RegionArgs {
     /// A host whose HTTP hooks may be asked to rotate secrets; may be given several times
     #[arg(long = "allow-rotation-hook", value_name = "HOST[:PORT]", value_parser = host_and_port)]
     pub(crate) allow_rotation_hook: Vec<String>,
+    #[command(flatten)]
+    pub(crate) objects: ObjectStoreArgs,
     /// Take requests without TLS from other machines too: whoever sees the traffic can read it
     #[arg(long)]
     pub(crate) insecure_listen: bool,

@@ -16,6 +16,7 @@ use crate::cli::RegionAlone;
 use crate::commands::{agent, secrets};
 use crate::data_dir::{DataDir, RegionFile, Role};
 use crate::error::Error;
+use crate::object_store;
 use crate::reach::Reach;
 use crate::signals;
 
@@ -44,6 +45,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     config.heartbeat_timeout_ms = args.heartbeat_timeout_s() * 1_000;
     config.root_key = secrets::source(&args.root_key)?;
     config.rotation_hooks.clone_from(&args.allow_rotation_hook);
+    config.object_store = object_store::of(&args.objects)?;
     config.allowed_registries.clone_from(&images.allow_registry);
     config.denied_egress = images.deny_egress.iter().map(ToString::to_string).collect();
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::cli::{HostArgs, Up};
+use crate::cli::{ACCESS_KEY, HostArgs, SECRET_KEY, Up};
 use crate::client::Client;
 use crate::commands::{Environment, connect};
 use crate::data_dir::{DataDir, Role};
@@ -31,6 +31,8 @@ const END_MAX: Duration = Duration::from_secs(30);
 /// Where the region finds its secrets in the environment.
 const ACCOUNT_KEYS: &str = "LONGSHORE_ACCOUNT_KEYS";
 const ROOT_KEY: &str = "LONGSHORE_ROOT_KEY";
+/// Those and the keys of its store: nothing for its other processes.
+const SECRETS: &[&str] = &[ACCOUNT_KEYS, ROOT_KEY, ACCESS_KEY, SECRET_KEY];
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a log is shown when something went wrong.
 const TAIL_BYTES: u64 = 2000;
@@ -105,6 +107,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     for host in &region.allow_rotation_hook {
         region_args.extend(["--allow-rotation-hook".into(), host.into()]);
     }
+    region_args.extend(region.objects.to_args());
     region_args.extend(args.egress.images.to_args().into_iter().map(OsString::from));
     if environment.is_root {
         region_args.push("--claims-addresses".into());
@@ -122,7 +125,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         name: "region",
         program: environment.program.clone(),
         args: region_args,
-        env: secret.chain(root_key).collect(),
+        env: secret.chain(root_key).chain(region.objects.to_env()).collect(),
         without: &[],
         log: log("region"),
         is_essential: true,
@@ -138,7 +141,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         program: environment.program.clone(),
         args: balancer_args,
         env: Vec::new(),
-        without: &[ACCOUNT_KEYS, ROOT_KEY],
+        without: SECRETS,
         log: log("balancer"),
         is_essential: false,
     });
@@ -157,7 +160,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
             args: agent_args,
             env: Vec::new(),
             // What the region's secrets are kept under is nothing for those who look after containers.
-            without: &[ACCOUNT_KEYS, ROOT_KEY],
+            without: SECRETS,
             log: log("agent"),
             is_essential: false,
         });
@@ -311,6 +314,7 @@ fn spawn_daemon(
     if let Some(secret) = &args.region.account_keys {
         command.env(ACCOUNT_KEYS, secret);
     }
+    command.envs(args.region.objects.to_env());
     // Not in whatever directory it was started from: that one may go away.
     command.current_dir(data.root());
     command.stdin(Stdio::null()).stdout(output).stderr(second);
@@ -343,6 +347,7 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
     }
     told.extend(region.address.to_args());
     told.extend(args.balancer.to_args());
+    told.extend(region.objects.to_args());
     if let Some(keys) = &region.oidc_keys {
         told.extend(["--oidc-keys".into(), file(keys)]);
     }

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod figures;
 mod flows;
 pub mod nodes;
+mod objects;
 pub mod region;
 pub mod server;
 #[cfg(test)]

@@ -31,6 +31,7 @@ use tagging::Tagging;
 use crate::audit::{AUDIT_DIR, AuditError, Log};
 use crate::flows::Flows;
 use crate::nodes::Nodes;
+use crate::objects::Objects;
 use crate::tls::{Renewal, Tls};
 
 /// The store's file within the data directory.
@@ -73,6 +74,8 @@ pub struct Region {
     pub tagging: Arc<Tagging>,
     pub(crate) nodes: Nodes,
     pub(crate) flows: Flows,
+    /// Where the operator named a store of objects.
+    pub(crate) objects: Option<Objects>,
     services: Vec<Arc<dyn RegionService>>,
     /// What the generated code says of each.
     models: Vec<&'static Service>,
@@ -166,6 +169,7 @@ impl Region {
         Ok(Self {
             nodes,
             flows,
+            objects: Objects::new(&control),
             control,
             sessions,
             ecs,

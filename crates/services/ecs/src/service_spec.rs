@@ -73,7 +73,7 @@ impl Workload {
         network: Option<&api::NetworkConfiguration>,
     ) -> Result<Self, ApiError> {
         let kind = capacity.launch();
-        task_template::check_runnable(&definition, kind)?;
+        task_template::check_runnable(ecs, &definition, kind)?;
         let platform_version = read_platform(kind, platform_version)?;
         let (network, own_vpc) = match read_network(ecs, view, caller, &definition, kind, network)?
         {

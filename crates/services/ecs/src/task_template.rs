@@ -37,6 +37,7 @@ use store::Batch;
 use super::client_token;
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::task_definition::{ENVIRONMENT_FILES, ROUTERS_OF_S3};
 
 pub(super) use capacity::Capacity;
 pub(super) use network::{NetworkRequest, read as read_network};
@@ -120,12 +121,12 @@ impl<'v> TaskTemplate<'v> {
         common: &Common,
     ) -> Result<Self, ApiError> {
         let definition = definition(ecs, view, caller, common.task_definition.as_deref())?;
-        check_runnable(definition, kind)?;
+        check_runnable(ecs, definition, kind)?;
         if common.volume_configurations.as_ref().is_some_and(|volumes| !volumes.is_empty()) {
             let message = "volumeConfigurations are not supported by this region.";
             return Err(Refusal::client(message).into());
         }
-        let overrides = overrides::read(common.overrides.as_ref(), definition, kind)?;
+        let overrides = overrides::read(ecs, common.overrides.as_ref(), definition, kind)?;
         let has_role = definition.task_role.is_some() || overrides.task_role_arn.is_some();
         if common.enable_execute_command == Some(true) && !has_role {
             return Err(execute_command_needs_role("The task couldn't be run"));
@@ -410,16 +411,20 @@ pub(super) fn execute_command_needs_role(what: &str) -> ApiError {
 
 /// Refuses what this region, or this kind of capacity, cannot run.
 pub(super) fn check_runnable(
+    ecs: &Ecs,
     definition: &TaskDefinition,
     kind: LaunchType,
 ) -> Result<(), ApiError> {
     // Written down when it was registered: a region of before could not do these.
     let by_now = ["secrets (", "registry credentials of Secrets Manager ("];
-    let lacks = definition.cannot_run.iter();
-    let lacks: Vec<&str> = lacks
-        .map(String::as_str)
-        .filter(|what| !by_now.iter().any(|possible| what.starts_with(possible)))
-        .collect();
+    let by_store = [ENVIRONMENT_FILES, ROUTERS_OF_S3];
+    let has_store = ecs.control.config.object_store.is_some();
+    let is_possible = |what: &str| {
+        by_now.iter().any(|possible| what.starts_with(possible))
+            || has_store && by_store.iter().any(|possible| what.starts_with(possible))
+    };
+    let lacks = definition.cannot_run.iter().map(String::as_str);
+    let lacks: Vec<&str> = lacks.filter(|what| !is_possible(what)).collect();
     if !lacks.is_empty() {
         let what = lacks.join(", ");
         let message = format!(

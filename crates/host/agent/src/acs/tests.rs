@@ -93,6 +93,7 @@ impl Rig {
             region_for_tasks: None,
             credentials: CredentialsBook::default(),
             secrets: crate::engine::SecretsBook::default(),
+            objects: crate::engine::ObjectsBook::default(),
             task_limits: crate::TaskLimits::default(),
             answers_containers: true,
             instance: crate::engine::InstanceBook::default(),

@@ -4,6 +4,7 @@ mod backoff;
 mod containers;
 mod ecs;
 mod logs;
+mod objects;
 mod region;
 mod secrets;
 
@@ -224,18 +225,27 @@ impl Api {
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })?;
         let uri = self.admit(endpoint)?;
         let request = self.request(service, operation, &uri, Bytes::from(body), role)?;
-        let timeout = Duration::from_millis(API_TIMEOUT_MS);
-        let answer = tokio::time::timeout(timeout, self.exchange(request, &uri)).await;
-        let (status, bytes) = answer.map_err(|_| CallError::TimedOut {
-            endpoint: uri.to_string(),
-            timeout_ms: API_TIMEOUT_MS,
-        })??;
+        let (status, bytes) = self.timely(request, &uri).await?;
         if !(200..300).contains(&status) {
             return Err(refusal(status, &bytes));
         }
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         serde_json::from_slice(&bytes)
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
+    }
+
+    /// The answer to a request, if it comes in time.
+    async fn timely(
+        &self,
+        request: Request<Full<Bytes>>,
+        uri: &Uri,
+    ) -> Result<(u16, Bytes), CallError> {
+        let timeout = Duration::from_millis(API_TIMEOUT_MS);
+        let answer = tokio::time::timeout(timeout, self.exchange(request, uri)).await;
+        answer.map_err(|_| CallError::TimedOut {
+            endpoint: uri.to_string(),
+            timeout_ms: API_TIMEOUT_MS,
+        })?
     }
 
     /// For sockets, which are opened beside the API's connections.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use image::{Auth, Basic};
 use longshore_types::{AccountId, Chain, IdSource, TaskArn, Timestamp, Token};
@@ -17,7 +18,7 @@ use crate::engine::Region;
 use crate::engine::secrets::{Parameters, SecretId};
 use crate::engine::state::TaskEvent;
 use crate::limits::SUBMITS_MAX;
-use crate::spec::RegistryAuth;
+use crate::spec::{ObjectName, RegistryAuth};
 use acs::RoleCredentials;
 
 /// Logins are renewed this long before they end.
@@ -275,6 +276,14 @@ impl Region for RegionLink {
         role: RoleCredentials,
     ) -> BoxFuture<'_, Result<Parameters, CallError>> {
         Box::pin(async move { self.api.parameters(&names, &role).await })
+    }
+
+    fn object(
+        &self,
+        object: ObjectName,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        Box::pin(async move { self.api.object(&object, &role).await })
     }
 
     fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>> {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use image::Auth;
 use longshore_types::{AccountId, Clock, IdSource, RegionName, TaskArn, Token};
 use tokio::sync::{Notify, Semaphore};
 
+use super::objects::ObjectsBook;
 use super::secrets::{Parameters, SecretId, SecretsBook};
 use super::state::TaskEvent;
 use crate::client::CallError;
@@ -19,7 +21,7 @@ use crate::logdriver::LogShipping;
 use crate::ports::{Images, Networks, Runtime};
 use crate::register::Registered;
 use crate::relay::RegionForTasks;
-use crate::spec::RegistryAuth;
+use crate::spec::{ObjectName, RegistryAuth};
 use crate::state_dir::StateDir;
 use acs::RoleCredentials;
 
@@ -48,6 +50,12 @@ pub trait Region: Send + Sync + Debug {
         names: Vec<String>,
         role: RoleCredentials,
     ) -> BoxFuture<'_, Result<Parameters, CallError>>;
+    /// An object of S3, read with a task's execution role.
+    fn object(
+        &self,
+        object: ObjectName,
+        role: RoleCredentials,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>>;
     /// The tags of a resource of ECS, read as this host.
     fn tags(&self, resource: String) -> BoxFuture<'_, Result<Vec<(String, String)>, CallError>>;
     /// Whether a task is protected, after it was made so if that is wanted: asked in the task's own role.
@@ -76,6 +84,7 @@ pub(crate) struct Context {
     pub(crate) region_for_tasks: Option<RegionForTasks>,
     pub(crate) credentials: CredentialsBook,
     pub(crate) secrets: SecretsBook,
+    pub(crate) objects: ObjectsBook,
     pub(crate) task_limits: TaskLimits,
     /// Whether containers find the agent at its address, and are told so.
     pub(crate) answers_containers: bool,

@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::firelens;
 use super::health::Checks;
 use super::launch;
+use super::objects::{self, Objects};
 use super::plan::Action;
 use super::pull::pull;
 use super::secrets;
@@ -193,8 +194,13 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
             vec![Input::LogOpened { container, result }]
         }
         Action::Create(container) => {
+            // For these it waits as long as the region is away.
+            let objects = match objects::read(ctx, container).await {
+                Ok(objects) => objects,
+                Err(why) => return vec![Input::Created { container, result: Err(why) }],
+            };
             let limit = Duration::from_millis(CREATE_MS_MAX);
-            let result = tokio::time::timeout(limit, create(ctx, container)).await;
+            let result = tokio::time::timeout(limit, create(ctx, container, &objects)).await;
             let late = || Err(Failure::TimedOut { what: "created", after: limit });
             vec![Input::Created { container, result: result.unwrap_or_else(|_| late()) }]
         }
@@ -283,7 +289,7 @@ async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
     })
 }
 
-async fn create(ctx: &ActionContext, index: usize) -> Result<Created, Failure> {
+async fn create(ctx: &ActionContext, index: usize, objects: &Objects) -> Result<Created, Failure> {
     let _permit = ctx.context.starts.acquire().await.map_err(|_| Failure::Interrupted)?;
     let container = &ctx.spec.containers[index];
     let id = ctx.run_id(index);
@@ -291,7 +297,7 @@ async fn create(ctx: &ActionContext, index: usize) -> Result<Created, Failure> {
     delete(ctx, id.clone()).await;
     let created = connect(ctx, index).await?;
     let secrets = secrets::read(&ctx.context, &ctx.spec).await?;
-    let launch = launch::Launch { ctx, index, created: &created, secrets: &secrets };
+    let launch = launch::Launch { ctx, index, created: &created, secrets: &secrets, objects };
     let spec = launch.spec(id)?;
     let files = launch.files(&spec);
     let previous = (0 < ctx.container(index).restarts).then(|| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use image::{PullError, ReferenceError};
 use sandbox::{NotAName, SandboxError};
 
+use super::objects::ObjectError;
 use super::secrets::SecretError;
 use super::volumes::{NotFilled, VolumeError};
 use crate::client::CallError;
@@ -86,6 +87,12 @@ pub(crate) enum Failure {
         is_fargate: bool,
         region: String,
         why: Arc<SecretError>,
+    },
+    /// An environment file, or what a router's configuration takes in.
+    Object {
+        is_fargate: bool,
+        is_config: bool,
+        why: Arc<ObjectError>,
     },
     /// The agent ends while it is at it.
     Interrupted,

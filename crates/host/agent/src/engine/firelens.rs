@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::spec::{
-    FirelensSpec, LogDriver, NetworkMode, Router, SecretSpec, SecretTarget, TaskSpec,
+    ConfigFile, FirelensSpec, LogDriver, NetworkMode, Router, SecretSpec, SecretTarget, TaskSpec,
 };
 use crate::state_dir::StateDir;
 
@@ -52,6 +52,22 @@ pub(super) fn config_path(router: Router) -> &'static Path {
     Path::new(match router {
         Router::Fluentbit => "/fluent-bit/etc/fluent-bit.conf",
         Router::Fluentd => "/fluentd/etc/fluent.conf",
+    })
+}
+
+/// Where a router of a kind finds what was read from S3.
+pub(super) fn object_path(router: Router) -> &'static str {
+    match router {
+        Router::Fluentbit => "/fluent-bit/etc/external.conf",
+        Router::Fluentd => "/fluentd/etc/external.conf",
+    }
+}
+
+/// The file that its configuration takes in.
+fn config_file(firelens: &FirelensSpec) -> Option<&str> {
+    Some(match firelens.config_file.as_ref()? {
+        ConfigFile::OfImage(path) => path,
+        ConfigFile::Object(_) => object_path(firelens.router),
     })
 }
 
@@ -149,7 +165,7 @@ fn fluentbit(
             }
         }
     }
-    if let Some(file) = &firelens.config_file {
+    if let Some(file) = config_file(firelens) {
         let _ = write!(text, "\n@INCLUDE {file}\n");
     }
     text.push_str("\n[OUTPUT]\n    Name null\n    Match firelens-healthcheck\n");
@@ -198,7 +214,7 @@ fn fluentd(
         }
         text.push_str("    </record>\n</filter>\n");
     }
-    if let Some(file) = &firelens.config_file {
+    if let Some(file) = config_file(firelens) {
         let _ = write!(text, "\n@include {file}\n");
     }
     for user in users(spec) {

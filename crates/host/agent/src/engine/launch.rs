@@ -19,6 +19,7 @@ use super::depend::namespace_holder;
 use super::execute::ActionContext;
 use super::failure::Failure;
 use super::firelens;
+use super::objects::Objects;
 use super::secrets::Values;
 use super::step::Created;
 use super::volumes::{self, Copy};
@@ -33,6 +34,8 @@ use crate::state_dir::StateDir;
 
 /// A router's configuration, among the files of its container.
 const ROUTER_FILE: &str = "firelens.conf";
+/// What that takes in from S3.
+const ROUTER_OBJECT: &str = "firelens-external.conf";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One container about to be created.
@@ -41,6 +44,7 @@ pub(super) struct Launch<'a> {
     pub(super) index: usize,
     pub(super) created: &'a Created,
     pub(super) secrets: &'a Values,
+    pub(super) objects: &'a Objects,
 }
 
 /// Files to be written for a container before it exists.
@@ -101,6 +105,13 @@ impl Launch<'_> {
                 destination: firelens::config_path(firelens.router).to_owned(),
                 readonly: true,
             });
+            if self.objects.router.is_some() {
+                spec.files.push(FileBind {
+                    source: dir.join(ROUTER_OBJECT),
+                    destination: firelens::object_path(firelens.router).into(),
+                    readonly: true,
+                });
+            }
         }
         let region = self.ctx.context.region_for_tasks.as_ref();
         spec.files.extend(
@@ -144,7 +155,7 @@ impl Launch<'_> {
         Ok(spec)
     }
 
-    /// The image's, then what the platform says, then the task definition's, then those of links.
+    /// The image's, then what the platform says, then those of links, of environment files and of the task definition.
     fn environment(&self, config: &ImageConfig) -> Vec<(String, String)> {
         let mut env: Vec<(String, String)> = Vec::new();
         let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
@@ -178,6 +189,9 @@ impl Launch<'_> {
         set("AWS_DEFAULT_REGION", region);
         for (name, value) in self.link_environment() {
             set(&name, &value);
+        }
+        for (name, value) in self.objects.variables() {
+            set(name, value);
         }
         for (name, value) in &self.container().environment {
             set(name, value);
@@ -330,6 +344,9 @@ impl Launch<'_> {
             let cluster = self.ctx.spec.arn.cluster.as_str();
             let text = firelens::configuration(&self.ctx.spec, self.index, router, cluster);
             entries.push((dir.join(ROUTER_FILE), text));
+            if let Some(text) = &self.objects.router {
+                entries.push((dir.join(ROUTER_OBJECT), text.clone()));
+            }
         }
         Files { entries, dirs: vec![dir, spec.rootfs.scratch.clone()] }
     }

@@ -13,6 +13,7 @@ mod failure;
 mod firelens;
 mod health;
 mod launch;
+mod objects;
 mod plan;
 mod pull;
 mod recover;
@@ -44,6 +45,7 @@ pub(crate) use context::{
 };
 pub(crate) use failure::Failure;
 pub(crate) use launch::parse_size;
+pub(crate) use objects::{ObjectError, ObjectsBook};
 pub(crate) use secrets::SecretsBook;
 pub(crate) use volumes::VolumeError;
 #[doc(hidden)]

@@ -1,5 +1,6 @@
 //! The engine on a host and a region that exist only in memory.
 
+mod objects;
 mod secrets;
 
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 use super::state::{Health, Status, TaskEvent};
-use super::{Accepted, Context, CredentialsBook, Engine, SecretsBook, TaskCredentials};
+use super::{
+    Accepted, Context, CredentialsBook, Engine, ObjectsBook, SecretsBook, TaskCredentials,
+};
 use crate::config::TaskLimits;
 use crate::fakes::{FakeImages, FakeNetworks, FakeRegion, FakeRuntime, TestClock};
 use crate::logdriver::LogShipping;
@@ -73,6 +76,7 @@ pub(super) fn context_heard_by(
         region_for_tasks: None,
         credentials: CredentialsBook::default(),
         secrets: SecretsBook::default(),
+        objects: ObjectsBook::default(),
         task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
         answers_containers: true,
         instance: crate::engine::InstanceBook::default(),

@@ -233,6 +233,7 @@ impl Worker {
             self.context.owners.forget(&container.endpoint_id);
         }
         self.context.secrets.forget(task);
+        self.context.objects.forget(task);
         info!(%task, "task ended");
     }
 }

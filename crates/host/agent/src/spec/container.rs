@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::docker::{apply_config, apply_host_config};
 use super::parse::{InvalidTask, mib_to_bytes, unreadable};
 use super::{
-    Condition, ContainerSpec, Dependency, FirelensSpec, HostSpec, Link, LogDriver, LogSpec, Mount,
-    NetworkMode, PortSpec, ProcessSpec, Protocol, RegistryAuth, RestartSpec, Router,
-    SecretProvider, SecretSpec, SecretTarget, VolumesFrom,
+    Condition, ConfigFile, ContainerSpec, Dependency, FirelensSpec, HostSpec, Link, LogDriver,
+    LogSpec, Mount, NetworkMode, ObjectName, PortSpec, ProcessSpec, Protocol, RegistryAuth,
+    RestartSpec, Router, SecretProvider, SecretSpec, SecretTarget, VolumesFrom,
 };
 
 const MEMORY_MIB_MIN: i64 = 4;
@@ -39,6 +39,7 @@ pub(super) fn parse_container(
         entrypoint: container.entry_point.clone(),
         environment: container.environment.clone(),
         secrets: container.secrets.iter().map(parse_secret).collect(),
+        environment_files: Vec::new(),
         essential: container.essential,
         depends_on: Vec::new(),
         links: Vec::new(),
@@ -97,11 +98,14 @@ fn parse_firelens(value: &serde_json::Value) -> Result<FirelensSpec, String> {
     let option = |key: &str| value.get("options")?.get(key)?.as_str();
     let config_file = match (option("config-file-type"), option("config-file-value")) {
         (None, _) => None,
-        (Some("file"), Some(path)) if path.starts_with('/') => Some(path.to_owned()),
-        (Some("file"), _) => return Err("config-file-value must be an absolute path".to_owned()),
-        (Some("s3"), _) => {
-            return Err("a firelens configuration from S3 is not available on this host".to_owned());
+        (Some("file"), Some(path)) if path.starts_with('/') => {
+            Some(ConfigFile::OfImage(path.to_owned()))
         }
+        (Some("file"), _) => return Err("config-file-value must be an absolute path".to_owned()),
+        (Some("s3"), Some(arn)) if let Some(object) = ObjectName::parse(arn) => {
+            Some(ConfigFile::Object(object))
+        }
+        (Some("s3"), _) => return Err("config-file-value must be the ARN of an object".to_owned()),
         (Some(other), _) => return Err(format!("unknown config-file-type: {other}")),
     };
     let adds_metadata = option("enable-ecs-log-metadata") != Some("false");
@@ -301,12 +305,18 @@ fn refuse(spec: &mut ContainerSpec, reason: String) {
 
 fn refuse_container(spec: &mut ContainerSpec, task: &acs::Task, container: &acs::task::Container) {
     let name = &container.name;
-    if !container.environment_files.is_empty() {
-        let reason = format!(
-            "ResourceInitializationError: failed to download env files: container \"{name}\" asks \
-             for an environment file, and these are not available yet"
-        );
-        refuse(spec, reason);
+    for file in &container.environment_files {
+        match ObjectName::parse(&file.value).filter(|_| file.kind == "s3") {
+            Some(object) => spec.environment_files.push(object),
+            None => {
+                let reason = format!(
+                    "ResourceInitializationError: failed to download env files: container \"{name}\": unable to \
+                     parse bucket and key from {}",
+                    file.value
+                );
+                refuse(spec, reason);
+            }
+        }
     }
     if !container.credential_specs.is_empty() {
         refuse(spec, "HostConfigError: credentialSpecs are not available on this host".into());

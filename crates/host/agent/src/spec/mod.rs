@@ -9,10 +9,11 @@ mod docker;
 mod parse;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
 pub use longshore_types::TransportProtocol as Protocol;
-use longshore_types::{SecurityGroupId, TaskArn};
+use longshore_types::{Arn, SecurityGroupId, TaskArn};
 
 pub use parse::{InvalidTask, parse, parse_task_arn};
 
@@ -233,8 +234,39 @@ pub struct FirelensSpec {
     pub router: Router,
     /// Whether records say which task they are of.
     pub adds_metadata: bool,
-    /// A file within its image that its configuration takes in.
-    pub config_file: Option<String>,
+    /// What its configuration takes in.
+    pub config_file: Option<ConfigFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFile {
+    /// A path within its image.
+    OfImage(String),
+    Object(ObjectName),
+}
+
+/// An object of S3.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    pub bucket: String,
+    pub key: String,
+}
+
+impl ObjectName {
+    /// Reads `arn:aws:s3:::BUCKET/KEY`.
+    pub fn parse(arn: &str) -> Option<Self> {
+        let arn = Arn::parse(arn).ok().filter(|arn| arn.service == "s3")?;
+        let (bucket, key) = arn.resource.split_once('/')?;
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+        let is_whole = !bucket.is_empty() && bucket.bytes().all(is_name) && !key.is_empty();
+        is_whole.then(|| Self { bucket: bucket.to_owned(), key: key.to_owned() })
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "arn:aws:s3:::{}/{}", self.bucket, self.key)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,6 +339,8 @@ pub struct ContainerSpec {
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
     pub secrets: Vec<SecretSpec>,
+    /// Files of variables; the first that has one counts.
+    pub environment_files: Vec<ObjectName>,
     pub essential: bool,
     pub depends_on: Vec<Dependency>,
     pub links: Vec<Link>,

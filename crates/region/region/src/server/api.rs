@@ -23,12 +23,14 @@ use super::absent;
 use super::answer::{Body, respond};
 use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
+use super::foreign::Foreign;
 use super::peers::{CameTo, Guest};
 use super::route::{self, Target};
 use super::watched::{Trace, Watched};
 use super::{
     BoxFuture, OWN_SERVICE, OWN_TARGET, ROTATE_ROOT_KEY, RegionApi, Server, balancers, limits,
 };
+use crate::objects;
 
 /// A request whose body was read.
 struct Asked<'a> {
@@ -180,7 +182,7 @@ impl<S: RegionApi> Server<S> {
         lease: &mut Lease,
         trace: &mut Trace,
     ) -> Result<Answer, ApiError> {
-        let Target { service, protocol, operation, form, .. } = target;
+        let Target { service, protocol, operation, form, foreign } = target;
         trace.service = service.map_or("", |service| service.name);
         let own = own_operation(asked.parts);
         let is_open = |name: &String| {
@@ -196,6 +198,11 @@ impl<S: RegionApi> Server<S> {
             trace.account = caller.account.to_string();
             caller
         };
+        if foreign == Some(Foreign::S3)
+            && let Some(answer) = self.object(asked, &caller, trace).await
+        {
+            return answer;
+        }
         let name = operation?;
         if let Some(endpoint) = asked.guest.endpoint() {
             let its = service.filter(|service| endpoint.has_api(service.name));
@@ -232,6 +239,36 @@ impl<S: RegionApi> Server<S> {
             _ => limits::ANSWER_WAIT_MAX,
         };
         self.bounded(operation.name, limit, self.region.dispatch(&caller, &call)).await
+    }
+
+    /// What becomes of a request of S3; `None` where the region has no store of objects.
+    async fn object(
+        &self,
+        asked: &Asked<'_>,
+        caller: &Caller,
+        trace: &mut Trace,
+    ) -> Option<Result<Answer, ApiError>> {
+        if !self.region.has_objects() {
+            return None;
+        }
+        if let Some(endpoint) = asked.guest.endpoint() {
+            return Some(Err(not_at_endpoint(endpoint, Protocol::AwsJson11)));
+        }
+        let uri = &asked.parts.uri;
+        let method = &asked.parts.method;
+        trace.service = "s3";
+        let object = match objects::Asked::read(method, uri.path(), uri.query().unwrap_or_default())
+        {
+            Ok(object) => object,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let name = object.operation();
+        name.clone_into(&mut trace.operation);
+        if let Err(refusal) = self.region.authorize(caller, "s3", name) {
+            return Some(Err(refusal));
+        }
+        let doing = self.region.object(caller, &object);
+        Some(self.bounded(name, limits::ANSWER_WAIT_MAX, doing).await)
     }
 
     /// What becomes of an operation, within its time and whether or not it panics.

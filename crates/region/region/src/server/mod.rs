@@ -36,6 +36,7 @@ use routing::introduction::IntroductionToken;
 use routing::{EndpointId, wire};
 
 use crate::audit::Outcome;
+use crate::objects::{Asked, not_implemented};
 pub use answer::Body;
 pub use body::{Paced, PacedError, RequestBody};
 pub use doors::{Doors, Plain};
@@ -161,6 +162,18 @@ pub trait RegionApi: Send + Sync + 'static {
         _body: &'a [u8],
     ) -> Option<BoxFuture<'a, Result<serde_json::Value, ApiError>>> {
         None
+    }
+    /// Whether objects of S3 can be read here.
+    fn has_objects(&self) -> bool {
+        false
+    }
+    /// Has an object read.
+    fn object<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _asked: &'a Asked,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>> {
+        Box::pin(async { Err(not_implemented()) })
     }
     /// A call of a balancer's process; `None` where there are no balancers, or not for this caller: the processes
     /// of a region call as whom it belongs to.

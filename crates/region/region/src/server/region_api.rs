@@ -26,6 +26,7 @@ use super::{
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
+use crate::objects::{Asked, not_implemented};
 use crate::region::Region;
 
 /// Why a region never served.
@@ -190,6 +191,22 @@ impl RegionApi for Region {
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         let status = is_owner.then(|| serde_json::json!({ "reconcilers": self.reconcilers() }))?;
         Some(Box::pin(std::future::ready(Ok(status))))
+    }
+
+    fn has_objects(&self) -> bool {
+        self.objects.is_some()
+    }
+
+    fn object<'a>(
+        &'a self,
+        caller: &'a Caller,
+        asked: &'a Asked,
+    ) -> BoxFuture<'a, Result<Answer, ApiError>> {
+        Box::pin(async move {
+            let objects = self.objects.as_ref().ok_or_else(not_implemented)?;
+            self.iam.begin(caller.account).await?;
+            objects.answer(caller, asked).await
+        })
     }
 
     fn balancers<'a>(

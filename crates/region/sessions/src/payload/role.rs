@@ -122,7 +122,13 @@ impl Given<'_> {
             let image = container.image.as_deref().unwrap_or_default();
             let has_secrets = container.secrets.as_ref().is_some_and(|it| !it.is_empty())
                 || container.repository_credentials.is_some();
-            is_logged || has_secrets || image::is_of_ecr(image, self.control)
+            let is_of_s3 = |firelens: &api::FirelensConfiguration| {
+                let options = firelens.options.as_ref();
+                options.and_then(|all| all.get("config-file-type")).is_some_and(|kind| kind == "s3")
+            };
+            let has_objects = container.environment_files.as_ref().is_some_and(|it| !it.is_empty())
+                || container.firelens_configuration.as_ref().is_some_and(is_of_s3);
+            is_logged || has_secrets || has_objects || image::is_of_ecr(image, self.control)
         })
     }
 

@@ -29,7 +29,7 @@ impl TaskRunner for Ecs {
     fn check(&self, view: &View, caller: &Caller, ask: &TaskAsk) -> Result<(), ApiError> {
         self.cluster(view, caller, ask.cluster.as_deref())?;
         let row = definition(self, view, caller, Some(&ask.definition))?;
-        check_runnable(row, kind(row))
+        check_runnable(self, row, kind(row))
     }
 
     fn run<'a>(

@@ -31,7 +31,9 @@ use model::{Compatibility, NetworkMode};
 use crate::errors::Refusal;
 
 pub(super) use defaults::role_arn;
+pub(super) use secrets::check_files;
 pub(super) use size::{parse_cpu, parse_memory};
+pub(super) use unavailable::{ENVIRONMENT_FILES, ROUTERS_OF_S3};
 
 /// Bytes of a definition in JSON.
 const SIZE_MAX: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! Secrets, environment files and registry credentials: their form, whoever resolves them.
 
-use ecs_api::{ContainerDefinition, EnvironmentFileType};
+use ecs_api::{ContainerDefinition, EnvironmentFile, EnvironmentFileType};
 use longshore_types::Arn;
 
 use super::{Check, Draft, bad, list, one_of, text};
@@ -64,9 +64,13 @@ fn is_source(text: &str) -> bool {
 }
 
 fn check_environment_files(container: &ContainerDefinition) -> Check {
-    let files = list(&container.environment_files);
+    check_files(list(&container.environment_files), || bad("environmentFiles", container))
+}
+
+/// That files are of a kind that ECS knows, and not too many; `bad` is what is said otherwise.
+pub(crate) fn check_files(files: &[EnvironmentFile], bad: impl Fn() -> Refusal) -> Check {
     if ENVIRONMENT_FILES_MAX < files.len() {
-        return Err(bad("environmentFiles", container));
+        return Err(bad());
     }
     for file in files {
         match &file.r#type {
@@ -79,7 +83,7 @@ fn check_environment_files(container: &ContainerDefinition) -> Check {
         let is_object = Arn::parse(text(&file.value))
             .is_ok_and(|arn| arn.service == "s3" && arn.resource.ends_with(".env"));
         if !is_object {
-            return Err(bad("environmentFiles", container));
+            return Err(bad());
         }
     }
     Ok(())

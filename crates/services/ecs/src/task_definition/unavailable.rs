@@ -6,6 +6,10 @@ use ecs_api::ContainerDefinition;
 
 use super::{Draft, list, name};
 
+/// What needs a store of objects: written down, and possible where the region's operator named one.
+pub(crate) const ENVIRONMENT_FILES: &str = "environment files";
+pub(crate) const ROUTERS_OF_S3: &str = "FireLens configurations from S3";
+
 /// Whether a router's configuration is to be read from a bucket.
 fn is_router_of_s3(container: &ContainerDefinition) -> bool {
     let options = container.firelens_configuration.as_ref().and_then(|it| it.options.as_ref());
@@ -44,8 +48,8 @@ impl Draft {
         }
         for container in self.containers() {
             let is_in = |what: &str| format!("{what} (container '{}')", name(container));
-            want(!list(&container.environment_files).is_empty(), is_in("environment files"));
-            want(is_router_of_s3(container), is_in("FireLens configurations from S3"));
+            want(!list(&container.environment_files).is_empty(), is_in(ENVIRONMENT_FILES));
+            want(is_router_of_s3(container), is_in(ROUTERS_OF_S3));
             want(!list(&container.resource_requirements).is_empty(), is_in("GPUs"));
             want(!list(&container.credential_specs).is_empty(), is_in("credential specs"));
         }

@@ -6,13 +6,15 @@ use longshore_types::{CpuUnits, MemoryMib};
 use model::TaskDefinition;
 use model::task::{ContainerOverride, LaunchType, Overrides};
 
+use crate::Ecs;
 use crate::errors::Refusal;
-use crate::task_definition::{parse_cpu, parse_memory, role_arn};
+use crate::task_definition::{check_files, parse_cpu, parse_memory, role_arn};
 
 /// The longest overrides, as JSON.
 const OVERRIDES_CHARS_MAX: usize = 8_192;
 
 pub(super) fn read(
+    ecs: &Ecs,
     given: Option<&api::TaskOverride>,
     definition: &TaskDefinition,
     kind: LaunchType,
@@ -46,7 +48,9 @@ pub(super) fn read(
     }
     let containers = given.container_overrides.iter().flatten();
     let overrides = Overrides {
-        containers: containers.map(|each| container(each, definition)).collect::<Result<_, _>>()?,
+        containers: containers
+            .map(|each| container(ecs, each, definition))
+            .collect::<Result<_, _>>()?,
         cpu: given.cpu.clone(),
         memory: given.memory.clone(),
         task_role_arn,
@@ -104,6 +108,7 @@ fn is_fargate_size(cpu: u32, memory: u32) -> bool {
 }
 
 fn container(
+    ecs: &Ecs,
     given: &api::ContainerOverride,
     definition: &TaskDefinition,
 ) -> Result<ContainerOverride, ApiError> {
@@ -136,17 +141,28 @@ fn container(
         let message = "resourceRequirements (GPUs) are not supported by this region.";
         return Err(Refusal::client(message).into());
     }
-    if given.environment_files.as_ref().is_some_and(|files| !files.is_empty()) {
-        let message = "environmentFiles are not supported by this region.";
+    let files = given.environment_files.as_deref().unwrap_or_default();
+    if !files.is_empty() && ecs.control.config.object_store.is_none() {
+        let message = "environmentFiles are not supported by this region: its operator named no S3-compatible store \
+                       (--s3-endpoint).";
         return Err(Refusal::client(message).into());
     }
+    check_files(files, || {
+        Refusal::invalid(format!("Invalid 'environmentFiles' override for container '{name}'."))
+    })?;
     Ok(ContainerOverride {
         command: given.command.clone(),
         environment: given.environment.as_ref().map(|pairs| {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             pairs.iter().map(|pair| (text(&pair.name), text(&pair.value))).collect()
         }),
-        environment_files: given.environment_files.as_ref().map(|_| Vec::new()),
+        environment_files: given.environment_files.as_ref().map(|files| {
+            let file = |file: &api::EnvironmentFile| {
+                let kind = file.r#type.as_ref().map_or_else(String::new, ToString::to_string);
+                (kind, file.value.clone().unwrap_or_default())
+            };
+            files.iter().map(file).collect()
+        }),
         cpu: amount("cpu", given.cpu)?,
         memory: amount("memory", given.memory)?,
         memory_reservation: amount("memoryReservation", given.memory_reservation)?,

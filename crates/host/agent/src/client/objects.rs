@@ -1,0 +1,89 @@
+//! S3, as far as tasks need it: the region answers it for the store that its operator named.
+
+use acs::RoleCredentials;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use http_body_util::Full;
+
+use super::{Api, CallError, of_role};
+use crate::spec::ObjectName;
+
+const OPERATION: &str = "GetObject";
+/// The SHA-256 of nothing.
+const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+impl Api {
+    /// An object as it is now. As Amazon's agent does, its bucket's place is asked for first, which needs a permission
+    /// of its own.
+    pub(crate) async fn object(
+        &self,
+        object: &ObjectName,
+        role: &RoleCredentials,
+    ) -> Result<Bytes, CallError> {
+        let ObjectName { bucket, key } = object;
+        self.get(&format!("/{bucket}?location"), role).await?;
+        self.get(&format!("/{bucket}/{}", encoded(key)), role).await
+    }
+
+    async fn get(&self, path: &str, role: &RoleCredentials) -> Result<Bytes, CallError> {
+        let mut parts = self.admit(None)?.into_parts();
+        let bad = || CallError::BadEndpoint(path.to_owned());
+        parts.path_and_query = Some(path.parse().map_err(|_| bad())?);
+        let uri = Uri::from_parts(parts).map_err(|_| bad())?;
+        let mut headers = HeaderMap::new();
+        let hash = HeaderName::from_static("x-amz-content-sha256");
+        headers.insert(hash, HeaderValue::from_static(EMPTY_HASH));
+        self.sign("GET", &uri, &mut headers, b"", &of_role(role), "s3");
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        let (status, bytes) = self.timely(request, &uri).await?;
+        if (200..300).contains(&status) {
+            return Ok(bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let member = |name| member(&text, name).unwrap_or_default();
+        let (code, message) = (member("Code"), member("Message"));
+        if code.is_empty() {
+            let why = format!("status {status} without an error of S3");
+            return Err(CallError::Unreadable { operation: OPERATION, why });
+        }
+        Err(CallError::Refused { status, code, message })
+    }
+}
+
+/// The text of an element of an error.
+fn member(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    Some(plain.iter().fold(text.to_owned(), |text, (escape, letter)| text.replace(escape, letter)))
+}
+
+/// A key as it stands in a path.
+fn encoded(key: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_s3_is_read() {
+        let xml = "<?xml?>\n<Error><Code>NoSuchKey</Code><Message>a &lt;b&gt; &amp;amp; c</Message></Error>";
+        assert_eq!(member(xml, "Code").as_deref(), Some("NoSuchKey"));
+        assert_eq!(member(xml, "Message").as_deref(), Some("a <b> &amp; c"));
+        assert_eq!(member("{}", "Code"), None);
+        assert_eq!(encoded("a b/ä+.env"), "a%20b/%C3%A4%2B.env");
+    }
+}
