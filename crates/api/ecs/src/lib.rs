@@ -305,6 +305,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ListServicesByNamespace",
+            input: Some(&schema::LIST_SERVICES_BY_NAMESPACE_REQUEST),
+            output: Some(&schema::LIST_SERVICES_BY_NAMESPACE_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ListTagsForResource",
             input: Some(&schema::LIST_TAGS_FOR_RESOURCE_REQUEST),
             output: Some(&schema::LIST_TAGS_FOR_RESOURCE_RESPONSE),
@@ -582,7 +591,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ListGatewayClusterAssociations",
         "ListGatewayRoutes",
         "ListGateways",
-        "ListServicesByNamespace",
         "RegisterDaemonTaskDefinition",
         "UpdateDaemon",
         "UpdateExpressGatewayService",
@@ -747,6 +755,11 @@ pub trait Ecs: Send + Sync {
         caller: &Caller,
         input: ListServicesRequest,
     ) -> impl Future<Output = Result<ListServicesResponse, ApiError>> + Send;
+    fn list_services_by_namespace(
+        &self,
+        caller: &Caller,
+        input: ListServicesByNamespaceRequest,
+    ) -> impl Future<Output = Result<ListServicesByNamespaceResponse, ApiError>> + Send;
     fn list_tags_for_resource(
         &self,
         caller: &Caller,
@@ -1049,6 +1062,11 @@ pub async fn dispatch<S: Ecs + ?Sized>(
         "ListServices" => {
             let input = call.input()?;
             let output = service.list_services(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListServicesByNamespace" => {
+            let input = call.input()?;
+            let output = service.list_services_by_namespace(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ListTagsForResource" => {
@@ -1417,6 +1435,13 @@ macro_rules! forward {
     (@ list_services $($handler:tt)+) => {
         async fn list_services(&self, caller: &$crate::Caller, input: $crate::ListServicesRequest)
             -> Result<$crate::ListServicesResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_services_by_namespace $($handler:tt)+) => {
+        async fn list_services_by_namespace(&self, caller: &$crate::Caller, input: $crate::ListServicesByNamespaceRequest)
+            -> Result<$crate::ListServicesByNamespaceResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

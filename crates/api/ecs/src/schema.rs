@@ -2227,6 +2227,23 @@ pub(super) static LIST_SERVICE_DEPLOYMENTS_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static LIST_SERVICES_BY_NAMESPACE_REQUEST: Structure = Structure::new(
+    "ListServicesByNamespaceRequest",
+    &[
+        Member::new("namespace", Shape::Text(&shape::TEXT)).required(),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+        Member::new("maxResults", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+pub(super) static LIST_SERVICES_BY_NAMESPACE_RESPONSE: Structure = Structure::new(
+    "ListServicesByNamespaceResponse",
+    &[
+        Member::new("serviceArns", Shape::List(&STRING_LIST)),
+        Member::new("nextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static LIST_SERVICES_REQUEST: Structure = Structure::new(
     "ListServicesRequest",
     &[

@@ -1411,6 +1411,23 @@ pub struct ListServiceDeploymentsResponse {
 aws_wire::structure!(ListServiceDeploymentsResponse, &schema::LIST_SERVICE_DEPLOYMENTS_RESPONSE, { 0 service_deployments, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListServicesByNamespaceRequest {
+    pub namespace: Option<String>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(ListServicesByNamespaceRequest, &schema::LIST_SERVICES_BY_NAMESPACE_REQUEST, { 0 namespace, 1 next_token, 2 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesByNamespaceResponse {
+    pub service_arns: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(ListServicesByNamespaceResponse, &schema::LIST_SERVICES_BY_NAMESPACE_RESPONSE, { 0 service_arns, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListServicesRequest {
     pub cluster: Option<String>,
     pub next_token: Option<String>,

@@ -33,6 +33,7 @@ mod instance_ref;
 mod list_clusters;
 mod list_container_instances;
 mod list_services;
+mod list_services_by_namespace;
 mod list_task_definition_families;
 mod list_task_definitions;
 mod list_tasks;

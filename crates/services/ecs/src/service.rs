@@ -36,6 +36,7 @@ ecs_api::forward! {
         list_container_instances => (at_once) list_container_instances::handle;
         list_service_deployments => service_deployments::handle_list;
         list_services => list_services::handle;
+        list_services_by_namespace => list_services_by_namespace::handle;
         list_tags_for_resource => (at_once) tag_resource::handle_list;
         list_task_definition_families => (at_once) list_task_definition_families::handle;
         list_task_definitions => (at_once) list_task_definitions::handle;

@@ -54,6 +54,7 @@ pub(super) async fn handle(
         enable_ecs_managed_tags: input.enable_ecs_managed_tags,
         propagate_tags: input.propagate_tags.as_ref(),
         load_balancers: input.load_balancers.as_deref(),
+        connect: input.service_connect_configuration.as_ref(),
     };
     let decide = |view: &View, now| {
         let permission = ecs.having_started(view, caller, permission.clone(), &asked);

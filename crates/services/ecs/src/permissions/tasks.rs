@@ -10,6 +10,7 @@ use model::{Tags, TaskDefinition, View};
 
 use super::CLUSTER;
 use crate::Ecs;
+use crate::service_spec::connect::find_namespace;
 use crate::task_definition::{parse_cpu, parse_memory, role_arn};
 
 /// Whom the roles of tasks are passed to.
@@ -29,6 +30,7 @@ pub(crate) struct TaskRequest<'a> {
     pub(crate) enable_ecs_managed_tags: Option<bool>,
     pub(crate) propagate_tags: Option<&'a api::PropagateTags>,
     pub(crate) load_balancers: Option<&'a [api::LoadBalancer]>,
+    pub(crate) connect: Option<&'a api::ServiceConnectConfiguration>,
 }
 
 impl Ecs {
@@ -81,6 +83,7 @@ impl Ecs {
         let roles: BTreeSet<&str> = pairs.filter_map(|pair| pair.role_arn.as_deref()).collect();
         let permission = permission.passing(roles, SCHEDULER);
         let permission = self.of_service(permission, asked);
+        let permission = self.of_connect(view, caller, permission, asked);
         let permission = self.of_tasks(permission, caller, asked, row);
         pass_roles(permission, caller, row, None)
     }
@@ -157,6 +160,31 @@ impl Ecs {
             permission = permission.with_list("ecs:capacity-provider", providers);
         }
         of_size(permission, row, asked.overrides)
+    }
+
+    /// Whether the tasks are in a namespace, and in which; it is the cluster's if none is named.
+    fn of_connect(
+        &self,
+        view: &View,
+        caller: &Caller,
+        permission: Permission,
+        asked: &TaskRequest<'_>,
+    ) -> Permission {
+        let Some(connect) = asked.connect else { return permission };
+        let is_on = connect.enabled == Some(true);
+        let permission = permission.with("ecs:enable-service-connect", is_on);
+        let given = connect.namespace.as_deref().filter(|given| !given.is_empty());
+        let namespace = match given {
+            Some(given) => find_namespace(view, &self.control.scope(caller), given),
+            None => self.cluster(view, caller, asked.cluster).ok().and_then(|cluster| {
+                let id = cluster.connect_namespace.as_ref()?;
+                view.map_namespaces.get(caller.account, id).map(AsRef::as_ref)
+            }),
+        };
+        match namespace.filter(|_| is_on) {
+            Some(namespace) => permission.with("ecs:namespace", namespace.arn()),
+            None => permission,
+        }
     }
 
     fn of_service(&self, permission: Permission, asked: &TaskRequest<'_>) -> Permission {

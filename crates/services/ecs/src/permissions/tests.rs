@@ -250,6 +250,7 @@ async fn a_service_takes_the_roles_of_the_task_definition_that_is_named() {
     let of_web = json!({"ArnEquals": {
         "ecs:task-definition": format!("{START}task-definition/web:1"),
     }});
+    let no_connect = json!({"BoolIfExists": {"ecs:enable-service-connect": "false"}});
     for (place, (asked, statements, refused)) in [
         (create(None), vec![creating.clone()], Some(("iam:PassRole", TASK_ROLE.to_owned()))),
         (
@@ -258,6 +259,17 @@ async fn a_service_takes_the_roles_of_the_task_definition_that_is_named() {
             Some(("ecs:TagResource", service.clone())),
         ),
         (create(None), vec![allow("ecs:CreateService", "*", of_web), pass("*")], None),
+        (
+            api::CreateServiceRequest {
+                service_connect_configuration: Some(api::ServiceConnectConfiguration {
+                    enabled: Some(true),
+                    ..Default::default()
+                }),
+                ..create(None)
+            },
+            vec![allow("ecs:CreateService", "*", no_connect), pass("*")],
+            Some(("ecs:CreateService", service.clone())),
+        ),
     ]
     .into_iter()
     .enumerate()

@@ -283,3 +283,28 @@ async fn the_protocol_of_what_is_offered_stays_as_it_is() {
     world.define_offered(api::ApplicationProtocol::Http).await;
     update().await.unwrap();
 }
+
+#[tokio::test]
+async fn services_are_listed_by_the_namespace_that_they_are_in_now() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    let list = async |world: &World, namespace: &str| {
+        let input = api::ListServicesByNamespaceRequest {
+            namespace: text(namespace),
+            ..Default::default()
+        };
+        let listed = Ecs::list_services_by_namespace(world.ecs(), &world.test.root(), input).await;
+        listed.map(|listed| listed.service_arns.unwrap())
+    };
+    let arn = world.view().map_namespaces.iter().next().unwrap().arn();
+    for namespace in ["mesh", arn.as_str()] {
+        let [service] = list(&world, namespace).await.unwrap().try_into().unwrap();
+        assert!(service.ends_with(":service/default/web"), "{service}");
+    }
+    let absent = list(&world, "other").await.unwrap_err();
+    assert_eq!(absent.code, "NamespaceNotFoundException");
+    world.update_connect(api::ServiceConnectConfiguration::default()).await;
+    world.settle().await;
+    assert!(list(&world, "mesh").await.unwrap().is_empty());
+}
