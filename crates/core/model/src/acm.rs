@@ -56,6 +56,10 @@ pub struct AcmCertificate {
     /// Whoever asks with it again within an hour means the same certificate.
     #[serde(default)]
     pub token: Option<String>,
+    /// `CertificateTransparencyLoggingPreference`. What a private authority signs is in no public log, whatever is
+    /// preferred.
+    #[serde(default)]
+    pub is_log_preferred: bool,
     #[serde(default)]
     pub tags: Tags,
 }

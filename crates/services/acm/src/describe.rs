@@ -90,9 +90,10 @@ fn render(view: &View, row: &AcmCertificate, now: Timestamp) -> api::Certificate
         oid: Some((*oid).to_owned()),
     });
     let options = api::CertificateOptions {
-        certificate_transparency_logging_preference: Some(
-            api::CertificateTransparencyLoggingPreference::Disabled,
-        ),
+        certificate_transparency_logging_preference: Some(match row.is_log_preferred {
+            true => api::CertificateTransparencyLoggingPreference::Enabled,
+            false => api::CertificateTransparencyLoggingPreference::Disabled,
+        }),
         export: Some(api::CertificateExport::Disabled),
         ..api::CertificateOptions::default()
     };

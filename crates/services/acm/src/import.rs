@@ -79,6 +79,7 @@ pub(crate) async fn import_certificate(
             changed_at: now,
             renewed_at: None,
             token: None,
+            is_log_preferred: false,
             tags: before.map_or_else(|| tags.clone(), |row| row.tags.clone()),
         });
         Ok((batch, acm::arn(&scope, id)))

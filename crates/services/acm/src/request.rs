@@ -64,6 +64,7 @@ pub(crate) async fn request_certificate(
             changed_at: now,
             renewed_at: None,
             token: input.idempotency_token.clone(),
+            is_log_preferred: options::log_preference(input.options.as_ref()).unwrap_or(true),
             tags: tags.clone(),
         });
         Ok((batch, acm::arn(&scope, id)))

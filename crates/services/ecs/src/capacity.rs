@@ -110,11 +110,6 @@ pub(crate) fn read_strategy(
         let message = "Only one capacity provider of a strategy can have a base.";
         return Err(Refusal::invalid(message).into());
     }
-    if 1 < strategy.len() && strategy.iter().all(|item| item.weight == 0) {
-        let message =
-            "At least one capacity provider of a strategy must have a weight greater than zero.";
-        return Err(Refusal::invalid(message).into());
-    }
     let of_fargate = strategy.iter().filter(|item| item.is_fargate()).count();
     if of_fargate != 0 && of_fargate != strategy.len() {
         let message = "A capacity provider strategy cannot contain a mix of capacity providers \
@@ -174,7 +169,8 @@ mod tests {
             read(vec![item("FARGATE", Some(1), Some(2)), item("FARGATE_SPOT", Some(4), None)]);
         assert_eq!(strategy.unwrap()[1].weight, 4);
         assert!(read(vec![item("FARGATE", None, None)]).is_ok());
-        assert!(read(vec![item("FARGATE", None, None), item("FARGATE_SPOT", None, None)]).is_err());
+        // A cluster's default may be so; whoever is to be started by it is refused.
+        assert!(read(vec![item("FARGATE", None, None), item("FARGATE_SPOT", None, None)]).is_ok());
         assert!(
             read(vec![item("FARGATE", Some(1), None), item("FARGATE", Some(1), None)]).is_err()
         );

@@ -488,6 +488,13 @@ fn started_by(given: Option<&str>) -> Result<Option<String>, ApiError> {
             Err(Refusal::invalid(message).into())
         }
         Some("") | None => Ok(None),
+        // The agents of ECS itself and EventBridge write colons and dots.
+        Some(given)
+            if given.chars().any(|it| !it.is_ascii_alphanumeric() && !"-_/:.".contains(it)) =>
+        {
+            let message = "startedBy can contain letters, numbers, hyphens, forward slashes and underscores only.";
+            Err(Refusal::invalid(message).into())
+        }
         Some(given) => Ok(Some(given.to_owned())),
     }
 }

@@ -29,6 +29,8 @@ enum May {
     Text(usize),
     /// A header's value.
     Header(usize),
+    /// One of these, which come to the same here: what another value asks for is not there.
+    Alike(&'static [&'static str]),
     /// What it is by default, and nothing else: what another value asks for is not there.
     Default,
 }
@@ -74,7 +76,8 @@ const NETWORK: &[Known] = &[
     ("access_logs.s3.bucket", "", May::Default),
     ("access_logs.s3.prefix", "", May::Default),
     ("deletion_protection.enabled", "false", May::Flag),
-    ("load_balancing.cross_zone.enabled", "false", May::Default),
+    // Targets of all zones are used.
+    ("load_balancing.cross_zone.enabled", "false", May::Alike(&["true", "false"])),
     ("dns_record.client_routing_policy", "any_availability_zone", May::Default),
     ("zonal_shift.config.enabled", "false", May::Default),
     ("secondary_ips.auto_assigned.per_subnet", "0", May::Default),
@@ -83,7 +86,11 @@ const NETWORK: &[Known] = &[
 const GROUP_ALIKE: &[Known] = &[
     ("deregistration_delay.timeout_seconds", "300", May::Number(0, 3_600)),
     ("stickiness.enabled", "false", May::Flag),
-    ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration", May::Default),
+    (
+        "load_balancing.cross_zone.enabled",
+        "use_load_balancer_configuration",
+        May::Alike(&["true", "use_load_balancer_configuration"]),
+    ),
     ("target_group_health.dns_failover.minimum_healthy_targets.count", "1", May::Default),
     ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off", May::Default),
     (
@@ -114,7 +121,12 @@ const GROUP_APPLICATION: &[Known] = &[
 
 const GROUP_NETWORK: &[Known] = &[
     ("stickiness.type", "source_ip", May::Word(&["source_ip"])),
-    ("deregistration_delay.connection_termination.enabled", "false", May::Default),
+    // Flows end with the delay.
+    (
+        "deregistration_delay.connection_termination.enabled",
+        "false",
+        May::Alike(&["true", "false"]),
+    ),
     ("proxy_protocol_v2.enabled", "false", May::Flag),
     ("preserve_client_ip.enabled", "false", May::Default),
     ("target_health_state.unhealthy.connection_termination.enabled", "true", May::Default),
@@ -288,9 +300,12 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
             format!("at most {max} visible characters of ASCII"),
         ),
         May::Default if value == default => (true, String::new()),
-        May::Default => {
+        May::Alike(words) if words.contains(&value) => (true, String::new()),
+        May::Default | May::Alike(_) => {
+            let alike = if let May::Alike(words) = may { words } else { &[default] };
             return Err(Refusal::Unsupported(format!(
-                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{default}'"
+                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{}'",
+                alike.join("' or '")
             ))
             .into());
         }

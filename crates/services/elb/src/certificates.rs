@@ -140,7 +140,8 @@ pub(crate) fn render(row: &ElbListener, id: Uuid) -> api::Certificate {
 
 pub(crate) fn alpn(row: &ElbListener) -> Option<Vec<String>> {
     let tls = row.tls.as_ref().filter(|_| row.protocol == ElbProtocol::Tls)?;
-    Some(vec![tls.alpn.as_str().to_owned()])
+    // No policy is shown as none, or Terraform would take away with each apply what nobody asked for.
+    (tls.alpn != ElbAlpn::None).then(|| vec![tls.alpn.as_str().to_owned()])
 }
 
 pub(crate) fn mutual(row: &ElbListener) -> Option<api::MutualAuthenticationAttributes> {

@@ -169,6 +169,11 @@ pub(crate) async fn get_account_summary(
         ("AccountMFAEnabled", 0),
         ("MFADevices", 0),
         ("MFADevicesInUse", 0),
+        ("AccountSigningCertificatesPresent", 0),
+        ("SigningCertificatesPerUserQuota", 2),
+        ("ServerCertificates", 0),
+        ("ServerCertificatesQuota", 20),
+        ("GlobalEndpointTokenVersion", 1),
     ];
     let figures =
         figures.map(|(name, number)| (name.to_owned(), i32::try_from(number).unwrap_or(i32::MAX)));

@@ -256,12 +256,10 @@ impl<'a> Pass<'_, 'a> {
         if is_over || !deployment.stage.is_rolling() || deployment.failures < threshold {
             return;
         }
-        let is_unhealthy =
-            [Some(UNHEALTHY), Some(TARGET_UNHEALTHY)].contains(&deployment.last_failure.as_deref());
-        let why = if is_unhealthy {
-            "tasks failed container health checks"
-        } else {
-            "tasks failed to start"
+        let why = match deployment.last_failure.as_deref() {
+            Some(UNHEALTHY) => "tasks failed container health checks",
+            Some(TARGET_UNHEALTHY) => "tasks failed ELB health checks",
+            Some(_) | None => "tasks failed to start",
         };
         let id = deployment.id;
         deployment.is_tripped = true;

@@ -93,7 +93,7 @@ fn of_service(service: &'static Service, method: &Method, inbound: &Inbound<'_>)
     let protocol = service.protocol;
     let (operation, form) = match protocol {
         Protocol::Query | Protocol::Ec2Query => match form_of(method, inbound) {
-            Ok(form) => (action(&form), Some(form)),
+            Ok(form) => (of_version(service, &form).and_then(|()| action(&form)), Some(form)),
             Err(error) => (Err(malformed(protocol, error)), None),
         },
         Protocol::RestJson1 => {
@@ -106,6 +106,22 @@ fn of_service(service: &'static Service, method: &Method, inbound: &Inbound<'_>)
         }
     };
     Target { service: Some(service), protocol, operation, form, foreign: None }
+}
+
+/// Refuses what is asked of another version of a service, whose actions of the same name mean other things: Classic Load
+/// Balancers are version 2012-06-01 of Elastic Load Balancing. Older ones of EC2 are the same service with less in it.
+fn of_version(service: &Service, form: &Form) -> Result<(), ApiError> {
+    match form.get("Version") {
+        Some(given) if given != service.api_version && service.protocol == Protocol::Query => {
+            let shown: String = given.chars().take(32).collect();
+            let message = format!(
+                "The version {shown} of {} is not available in Longshore, which has version {}.",
+                service.title, service.api_version
+            );
+            Err(ApiError::client("InvalidAction", message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A request for a service that is not here, or for none at all.

@@ -43,9 +43,18 @@ impl Capacity {
         }
         match strategy.filter(|strategy| !strategy.is_empty()) {
             Some(items) => {
-                read_strategy(items.to_vec(), &cluster.capacity_providers).map(Self::Strategy)
+                let strategy = read_strategy(items.to_vec(), &cluster.capacity_providers)?;
+                if has_no_weight(&strategy) {
+                    const WHY: &str = "At least one capacity provider of a strategy must have a weight greater than zero.";
+                    return Err(Refusal::invalid(WHY).into());
+                }
+                Ok(Self::Strategy(strategy))
             }
             None if cluster.default_strategy.is_empty() => Ok(Self::Launch(LaunchType::Ec2)),
+            // A cluster may have such a one: whoever relies on it is told.
+            None if has_no_weight(&cluster.default_strategy) => {
+                Err(Refusal::invalid(NO_DEFAULT_WEIGHT).into())
+            }
             None => Ok(Self::Strategy(cluster.default_strategy.clone())),
         }
     }
@@ -60,6 +69,17 @@ impl Capacity {
             Self::Strategy(_) => LaunchType::Ec2,
         }
     }
+}
+
+/// As users of ECS have published it.
+const NO_DEFAULT_WEIGHT: &str = "There are no capacity providers with a weight value greater than zero defined in the \
+    default capacity provider strategy. At least one capacity provider must have a weight value greater than zero \
+    specified. Update the cluster's default capacity provider strategy or specify a valid capacity provider strategy and \
+    try again.";
+
+/// Whether none of several providers is given tasks. A single one is given all, whatever its weight.
+fn has_no_weight(strategy: &[StrategyItem]) -> bool {
+    1 < strategy.len() && strategy.iter().all(|item| item.weight == 0)
 }
 
 fn launch_of(launch_type: &api::LaunchType) -> Result<LaunchType, ApiError> {

@@ -31,6 +31,7 @@ impl World {
                 changed_at: now,
                 renewed_at: None,
                 token: None,
+                is_log_preferred: false,
                 tags: model::Tags::new(),
             };
             let arn = row.arn();
