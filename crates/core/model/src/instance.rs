@@ -47,7 +47,10 @@ impl InstanceStatus {
     }
 }
 
-/// One of `totalResources` that placement does not look at, kept as it was sent.
+/// What GPUs are called among an instance's resources.
+pub const GPU_RESOURCE: &str = "GPU";
+
+/// One of `totalResources` besides CPU, memory and ports, kept as it was sent. Placement looks at GPUs alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OtherResource {
@@ -155,15 +158,30 @@ impl Instance {
         self.attributes.get("ecs.availability-zone").and_then(Option::as_deref)
     }
 
+    /// The ids of its GPUs.
+    pub fn gpus(&self) -> &[String] {
+        let gpus = self.other_resources.iter().find(|it| it.name == GPU_RESOURCE);
+        gpus.map(|gpus| gpus.strings.as_slice()).unwrap_or_default()
+    }
+
+    /// How many GPUs it has.
+    pub fn gpu_count(&self) -> u32 {
+        u32::try_from(self.gpus().len()).unwrap_or(u32::MAX)
+    }
+
     /// What remains after `taken`, never less than nothing.
     pub fn remaining<'a>(&self, taken: impl IntoIterator<Item = &'a Need>) -> Remaining {
-        let mut remaining =
-            Remaining { resources: self.total, taken_ports: self.reserved_ports.clone() };
+        let mut remaining = Remaining {
+            resources: self.total,
+            taken_ports: self.reserved_ports.clone(),
+            gpus: self.gpu_count(),
+        };
         for need in taken {
             let Resources { cpu, memory } = &mut remaining.resources;
             cpu.0 = cpu.0.saturating_sub(need.resources.cpu.0);
             memory.0 = memory.0.saturating_sub(need.resources.memory.0);
             remaining.taken_ports.extend(need.ports.iter().copied());
+            remaining.gpus = remaining.gpus.saturating_sub(need.gpus);
         }
         remaining
     }
@@ -211,6 +229,7 @@ impl Record for Instance {
 pub struct Remaining {
     pub resources: Resources,
     pub taken_ports: BTreeSet<HostPort>,
+    pub gpus: u32,
 }
 
 impl Remaining {
@@ -233,6 +252,7 @@ mod tests {
         let need = Need {
             resources: Resources { cpu: CpuUnits(256), memory: MemoryMib(3000) },
             ports: vec![port],
+            gpus: 0,
         };
         let left = instance.remaining([&need]);
         assert_eq!(left.resources, Resources { cpu: CpuUnits(768), memory: MemoryMib(0) });

@@ -203,6 +203,13 @@ pub struct Need {
     /// The fixed host ports; dynamic ones are chosen by the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<HostPort>,
+    /// Of all its containers; none is shared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gpus: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Where a container's port is reached.
@@ -271,6 +278,9 @@ pub struct Container {
     pub asked: Arc<AskedContainer>,
     /// Written from the agent's reports only.
     pub seen: SeenContainer,
+    /// The GPUs of its instance that it has to itself, chosen with the instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
 }
 
 /// What was asked of a container, and stays as it was. Read as if it were the container's own.

@@ -43,6 +43,7 @@ fn task(env: &SeededEnv, asked: &(Arc<Asked>, Arc<AskedContainer>), number: usiz
             id: Uuid::mint(env),
             asked: Arc::clone(&asked.1),
             seen: SeenContainer::default(),
+            gpus: Vec::new(),
         }],
         times: Times { created: now, ..Times::default() },
         version: 1,
@@ -71,6 +72,7 @@ fn asked() -> (Arc<Asked>, Arc<AskedContainer>) {
         need: Need {
             resources: Resources { cpu: CpuUnits(128), memory: MemoryMib(256) },
             ports: Vec::new(),
+            gpus: 0,
         },
     };
     let container = AskedContainer {

@@ -34,6 +34,7 @@ fn container(name: &str, essential: bool) -> Container {
             is_health_checked: true,
         }),
         seen: SeenContainer::default(),
+        gpus: Vec::new(),
     }
 }
 
@@ -56,7 +57,7 @@ fn task() -> Task {
             ephemeral_storage_gib: None,
             enable_execute_command: false,
             overrides: Overrides::default(),
-            need: Need { resources: Resources::default(), ports: vec![] },
+            need: Need { resources: Resources::default(), ports: vec![], gpus: 0 },
         }),
         capacity_provider: None,
         service: None,

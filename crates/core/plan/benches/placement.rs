@@ -94,7 +94,11 @@ fn kinds() -> Vec<Kind> {
 }
 
 fn need(cpu: u32, memory: u32) -> Need {
-    Need { resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) }, ports: vec![] }
+    Need {
+        resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
+        ports: vec![],
+        gpus: 0,
+    }
 }
 
 fn requires() -> Vec<RequiredAttribute> {

@@ -67,6 +67,7 @@ pub(crate) fn by_facts(constraints: &[Constraint], facts: &Facts<'_>) -> Result<
 /// What changes with each task: resources, ports, and how many tasks of the group are there.
 pub(crate) fn by_room(
     left: Resources,
+    gpus_left: u32,
     is_taken: impl Fn(&HostPort) -> bool,
     of_group: impl Fn() -> u32,
     need: &Need,
@@ -78,6 +79,9 @@ pub(crate) fn by_room(
     }
     if left.memory < needed.memory {
         return Err(Unfit::Memory { needed: needed.memory.0, free: left.memory.0 });
+    }
+    if gpus_left < need.gpus {
+        return Err(Unfit::Gpu { needed: need.gpus, free: gpus_left });
     }
     if let Some(taken) = need.ports.iter().find(|port| is_taken(port)) {
         return Err(Unfit::Port(*taken));

@@ -80,6 +80,7 @@ impl<'a> Host<'a> {
         let left = &mut self.left.resources;
         left.cpu.0 = left.cpu.0.saturating_sub(need.resources.cpu.0);
         left.memory.0 = left.memory.0.saturating_sub(need.resources.memory.0);
+        self.left.gpus = self.left.gpus.saturating_sub(need.gpus);
         self.left.taken_ports.extend(need.ports.iter().copied());
         self.tasks += 1;
         *self.groups.entry(group.to_owned()).or_default() += 1;

@@ -83,6 +83,7 @@ pub fn fit(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
     by_facts(ask.constraints, &host.facts())?;
     by_room(
         host.left.resources,
+        host.left.gpus,
         |port| host.left.taken_ports.contains(port),
         || host.of_group(ask.group),
         ask.need,

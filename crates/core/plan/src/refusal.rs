@@ -25,6 +25,10 @@ pub enum Unfit {
         needed: u32,
         free: u32,
     },
+    Gpu {
+        needed: u32,
+        free: u32,
+    },
     Port(HostPort),
 }
 
@@ -39,6 +43,7 @@ impl Unfit {
             Self::DistinctInstance => "DistinctInstance placement constraint unsatisfied.",
             Self::Cpu { .. } => "RESOURCE:CPU",
             Self::Memory { .. } => "RESOURCE:MEMORY",
+            Self::Gpu { .. } => "RESOURCE:GPU",
             Self::Port(HostPort { protocol: Protocol::Tcp, .. }) => "RESOURCE:PORTS",
             Self::Port(HostPort { protocol: Protocol::Udp, .. }) => "RESOURCE:PORTS_UDP",
         }
@@ -50,7 +55,8 @@ impl Unfit {
     fn is_alike(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cpu { needed: a, .. }, Self::Cpu { needed: b, .. })
-            | (Self::Memory { needed: a, .. }, Self::Memory { needed: b, .. }) => a == b,
+            | (Self::Memory { needed: a, .. }, Self::Memory { needed: b, .. })
+            | (Self::Gpu { needed: a, .. }, Self::Gpu { needed: b, .. }) => a == b,
             (a, b) => a == b,
         }
     }
@@ -60,6 +66,7 @@ impl Unfit {
         match self {
             Self::Cpu { .. } => "has insufficient CPU units available".to_owned(),
             Self::Memory { .. } => "has insufficient memory available".to_owned(),
+            Self::Gpu { .. } => "has insufficient GPU resource available".to_owned(),
             Self::Port(_) => "is already using a port required by your task".to_owned(),
             Self::Attribute { .. } => "is missing an attribute required by your task".to_owned(),
             Self::Inactive
@@ -85,6 +92,9 @@ impl fmt::Display for Unfit {
             }
             Self::Memory { needed, free } => {
                 write!(f, "too little memory ({needed} MiB needed, {free} free at most)")
+            }
+            Self::Gpu { needed, free } => {
+                write!(f, "too few GPUs ({needed} needed, {free} free at most)")
             }
             Self::Port(HostPort { protocol, port }) => {
                 write!(f, "with {} port {port} taken", protocol.as_str())

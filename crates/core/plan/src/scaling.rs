@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn need(cpu: u32, memory: u32) -> Need {
-        Need { resources: resources(cpu, memory), ports: vec![] }
+        Need { resources: resources(cpu, memory), ports: vec![], gpus: 0 }
     }
 
     fn wanted(instances: u32, busy: u32, waiting: &[(Need, u32)], by: &ManagedScaling) -> u32 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, Scope, Timestamp};
 use model::capacity_provider::GROUP_ATTRIBUTE;
-use model::instance::{AgentState, Instance, InstanceStatus};
+use model::instance::{AgentState, GPU_RESOURCE, Instance, InstanceStatus, OtherResource};
 use model::task::{HostPort, Need, Protocol};
 use model::{RequiredAttribute, Tags};
 use plan::fleet::Limits;
@@ -33,6 +33,13 @@ struct Sketch {
     is_external: bool,
 }
 
+/// So many GPUs, as an agent says them.
+fn gpus(count: u32) -> Vec<OtherResource> {
+    let strings: Vec<String> = (0..count).map(|number| format!("GPU-{number}")).collect();
+    let name = GPU_RESOURCE.to_owned();
+    vec![OtherResource { name, kind: "STRINGSET".to_owned(), integer: None, strings }]
+}
+
 impl Sketch {
     fn instance(&self, number: u8) -> Instance {
         let mut attributes = BTreeMap::from([
@@ -55,7 +62,7 @@ impl Sketch {
             status: self.status,
             total: Resources { cpu: CpuUnits(self.cpu), memory: MemoryMib(self.memory) },
             reserved_ports: [HostPort { protocol: Protocol::Tcp, port: 22 }].into(),
-            other_resources: vec![],
+            other_resources: gpus(self.cpu / 512),
             attributes,
             tags: Tags::default(),
             ec2_instance_id: Some(format!("i-{number}")),
@@ -207,6 +214,8 @@ impl World {
             let cpu: u32 = on_it().map(|task| task.need.resources.cpu.0).sum();
             let memory: u32 = on_it().map(|task| task.need.resources.memory.0).sum();
             let total = instance.total;
+            let gpus: u32 = on_it().map(|task| task.need.gpus).sum();
+            assert!(gpus <= instance.gpu_count(), "{id} has too few GPUs");
             assert!(cpu <= total.cpu.0 && memory <= total.memory.0, "{id} is overcommitted");
             let mut ports: Vec<_> = on_it().flat_map(|task| &task.need.ports).collect();
             let all = ports.len();
@@ -276,6 +285,7 @@ fn request() -> impl proptest::strategy::Strategy<Value = Request> {
                 need: Need {
                     resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
                     ports: [port].into_iter().filter(|port| port.port < 83).collect(),
+                    gpus: cpu / 512 % 3,
                 },
                 group: group.to_owned(),
                 pool,

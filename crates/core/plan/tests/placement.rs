@@ -42,7 +42,11 @@ fn instance(number: u8, cpu: u32, memory: u32) -> Instance {
 }
 
 fn need(cpu: u32, memory: u32) -> Need {
-    Need { resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) }, ports: vec![] }
+    Need {
+        resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
+        ports: vec![],
+        gpus: 0,
+    }
 }
 
 fn ask<'a>(need: &'a Need, constraints: &'a [Constraint], strategies: &'a [Strategy]) -> Ask<'a> {

@@ -11,6 +11,7 @@ use trust::Trust;
 
 use crate::client::{Attribute, CredentialsSource};
 use crate::endpoint::TaskEndpoint;
+use crate::gpus::Gpus;
 use crate::limits::TASK_PIDS_DEFAULT;
 use crate::ports::{Images, Networks, Runtime};
 use crate::relay::RegionForTasks;
@@ -55,6 +56,7 @@ pub struct AgentConfig {
     /// Told how far each change of a task has come.
     pub steps: Steps,
     pub task_limits: TaskLimits,
+    pub gpus: Gpus,
 }
 
 /// What one task may take of this host.
@@ -95,6 +97,7 @@ impl AgentConfig {
             region_for_tasks: None,
             introspection: None,
             task_limits: TaskLimits::default(),
+            gpus: Gpus::default(),
             steps: Steps::default(),
         }
     }

@@ -20,6 +20,7 @@ pub mod engine;
 #[cfg(test)]
 mod fakes;
 mod flows;
+mod gpus;
 mod housekeeping;
 pub mod introspection;
 mod lease;
@@ -46,6 +47,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use client::{Attribute, CredentialsSource, FixedCredentials};
 pub use config::{AgentConfig, Parts, TaskLimits};
+pub use gpus::{Gpu, Gpus, NotAGpu};
 pub use limits::{TASK_PIDS_DEFAULT, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 pub use register::capabilities;
 pub use relay::RegionForTasks;
@@ -118,6 +120,7 @@ impl Agent {
             secrets: SecretsBook::default(),
             objects: ObjectsBook::default(),
             task_limits: config.task_limits,
+            gpus: config.gpus.clone(),
             answers_containers: parts.endpoint.is_some(),
             instance: InstanceBook::default(),
             lease: HostLease::new(config.lease_file.clone(), Arc::clone(&parts.ids)),

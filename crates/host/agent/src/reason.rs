@@ -170,6 +170,7 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
         Failure::Secret { is_fargate: true, why, .. } => unretrieved(why.what(), &**why),
         Failure::Secret { is_fargate: false, region, why } => secret_of_host(region, why),
         Failure::Object { is_fargate, is_config, why } => object(*is_fargate, *is_config, why),
+        Failure::NoGpu { id } => resources(&format!("GPU {id} is not on this host")),
         Failure::Interrupted => resources(&"what was being done for the task was interrupted"),
     }
 }

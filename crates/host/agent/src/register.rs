@@ -5,7 +5,7 @@ use std::time::Duration;
 use longshore_types::{Chain, Uuid};
 use tracing::{error, info, warn};
 
-use crate::client::{Api, Attribute, Backoff, CallError, Register, Resource};
+use crate::client::{Api, Attribute, Backoff, CallError, PlatformDevice, Register, Resource};
 use crate::config::{AgentConfig, Parts};
 use crate::state_dir::InstanceRecord;
 
@@ -128,6 +128,11 @@ fn request(
     if record.container_instance_arn.is_none() {
         attributes.extend(config.attributes.iter().cloned());
     }
+    // As Amazon's agent says it.
+    if let Some(version) = &config.gpus.driver_version {
+        attributes.push(Attribute::flag(format!("ecs.capability.nvidia-driver-version.{version}")));
+        attributes.push(Attribute::with("ecs.capability.gpu-driver-version", version.clone()));
+    }
     let ports = |ports: &[u16]| ports.iter().map(u16::to_string).collect();
     Register {
         cluster: cluster.to_owned(),
@@ -142,6 +147,7 @@ fn request(
             Resource::strings("PORTS_UDP", ports(&config.reserved_ports_udp)),
         ],
         attributes,
+        platform_devices: config.gpus.ids().map(PlatformDevice::gpu).collect(),
     }
 }
 

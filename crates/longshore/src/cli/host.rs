@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use agent::{TASK_PIDS_LEAST, TASK_PIDS_MOST};
+use agent::{Gpu, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use longshore_types::{ClusterName, RegionName};
@@ -70,6 +70,13 @@ pub(crate) struct HostArgs {
     /// Memory that the host keeps for itself [default: 0]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=33_554_432))]
     pub(crate) reserved_memory: Option<u64>,
+    /// A GPU that tasks are given whole, with its device files, for those of other makers than NVIDIA; may be given several
+    /// times [default: those that NVIDIA's driver tells of]
+    #[arg(long = "gpu", value_name = "ID=/dev/FILE[,/dev/FILE…]")]
+    pub(crate) gpus: Vec<Gpu>,
+    /// Offer no GPUs
+    #[arg(long, conflicts_with = "gpus")]
+    pub(crate) no_gpus: bool,
     /// Processes and threads that one task may have here [default: 4096]
     #[arg(long, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(TASK_PIDS_LEAST..=TASK_PIDS_MOST))]
@@ -245,7 +252,9 @@ impl HostArgs {
             .map(|(name, value)| ("--instance-attribute".to_owned(), format!("{name}={value}")))
             .chain(limits.into_iter().flatten())
             .chain(self.ways())
+            .chain(self.gpus.iter().map(|gpu| ("--gpu".to_owned(), gpu.to_string())))
             .flat_map(|(flag, value)| [flag, value])
+            .chain(self.no_gpus.then(|| "--no-gpus".to_owned()))
             .collect()
     }
 }

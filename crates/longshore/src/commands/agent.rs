@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
 use agent::endpoint::{self, TaskEndpoint};
-use agent::{Agent, AgentConfig, Attribute, Parts, RegionForTasks, TaskLimits};
+use agent::{Agent, AgentConfig, Attribute, Gpus, Parts, RegionForTasks, TaskLimits};
 use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
@@ -204,6 +204,17 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     Ok(())
 }
 
+/// The GPUs that this host offers.
+fn gpus(host: &HostArgs) -> Gpus {
+    if host.no_gpus {
+        return Gpus::default();
+    }
+    match host.gpus.is_empty() {
+        true => Gpus::find(),
+        false => Gpus::named(host.gpus.iter().cloned()),
+    }
+}
+
 fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     let mut config =
         AgentConfig::new(home.endpoint.clone(), home.region.clone(), host.state_dir.clone());
@@ -222,6 +233,7 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
         storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
     };
     config.region_for_tasks = region_for_tasks(home, &args.host);
+    config.gpus = gpus(&args.host);
     config.introspection = args.host.introspection();
     config.is_fargate = args.host.fargate.unwrap_or(home.is_local());
     config.reserved_cpu_units = args.host.reserved_cpu.unwrap_or(0);

@@ -29,6 +29,7 @@ mod describe_tasks;
 mod discover_poll_endpoint;
 mod errors;
 mod fleet;
+mod gpus;
 mod instance_ref;
 mod list_clusters;
 mod list_container_instances;

@@ -13,8 +13,8 @@ use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
-    AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, Instance, InstanceStatus, OtherResource,
-    UNDERLAY_ATTRIBUTE,
+    AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, GPU_RESOURCE, Instance, InstanceStatus,
+    OtherResource, UNDERLAY_ATTRIBUTE,
 };
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
@@ -31,6 +31,7 @@ const ROWS_LEFT: usize = 8;
 const ATTRIBUTES_MAX: usize = 500;
 const PORTS_MAX: usize = 1_000;
 const OTHERS_MAX: usize = 20;
+const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
 const OWN_ATTRIBUTES: [&str; 4] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, FENCE];
@@ -272,6 +273,11 @@ fn read(input: &api::RegisterContainerInstanceRequest) -> Result<Offer, ApiError
         tags: crate::tags::read(input.tags.clone())?,
         ec2_instance_id: ec2_instance_id(input.instance_identity_document.as_deref()),
     };
+    // Agents name GPUs apart from the rest.
+    let mut gpus: BTreeSet<String> = BTreeSet::new();
+    let devices = input.platform_devices.iter().flatten();
+    let devices = devices.filter(|it| it.r#type == Some(api::PlatformDeviceType::Gpu));
+    gpus.extend(devices.filter_map(|device| device.id.clone()));
     for resource in input.total_resources.iter().flatten() {
         let name = resource.name.clone().unwrap_or_default();
         let amount = || {
@@ -281,6 +287,7 @@ fn read(input: &api::RegisterContainerInstanceRequest) -> Result<Offer, ApiError
         match name.as_str() {
             "CPU" => offer.total.cpu = CpuUnits(amount()?),
             "MEMORY" => offer.total.memory = MemoryMib(amount()?),
+            GPU_RESOURCE => gpus.extend(resource.string_set_value.iter().flatten().cloned()),
             "PORTS" => offer.reserved_ports.extend(ports(resource, Protocol::Tcp)?),
             "PORTS_UDP" => offer.reserved_ports.extend(ports(resource, Protocol::Udp)?),
             _ if offer.others.len() < OTHERS_MAX => offer.others.push(OtherResource {
@@ -291,6 +298,17 @@ fn read(input: &api::RegisterContainerInstanceRequest) -> Result<Offer, ApiError
             }),
             _ => return Err(Refusal::invalid("There are too many resources.").into()),
         }
+    }
+    if GPUS_MAX < gpus.len() || gpus.iter().any(|id| id.is_empty() || TEXT_CHARS_MAX < id.len()) {
+        return Err(Refusal::invalid("There are too many GPUs, or their ids are malformed.").into());
+    }
+    if !gpus.is_empty() {
+        offer.others.push(OtherResource {
+            name: GPU_RESOURCE.to_owned(),
+            kind: "STRINGSET".to_owned(),
+            integer: None,
+            strings: gpus.into_iter().collect(),
+        });
     }
     Ok(offer)
 }

@@ -1,11 +1,13 @@
 //! A container instance as answers show it: what is left and how many tasks it has is derived here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ecs_api as api;
 use model::View;
-use model::instance::{Instance, InstanceHealth, OtherResource};
+use model::instance::{GPU_RESOURCE, Instance, InstanceHealth, OtherResource};
 use model::task::{HostPort, LaunchType, Phase, Protocol, Task};
+
+use crate::gpus;
 
 /// `include` decides about tags and health.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +26,11 @@ pub(super) fn render(view: &View, instance: &Instance, include: Include) -> api:
     let running = tasks.iter().filter(|task| task.phase >= Phase::Running).count();
     let count = |number: usize| i32::try_from(number).ok();
     let left = instance.remaining(tasks.iter().map(|task| &task.need));
+    let held: BTreeSet<&str> = tasks.iter().flat_map(|task| gpus::held(task)).collect();
+    let mut others_left = instance.other_resources.clone();
+    for gpus in others_left.iter_mut().filter(|each| each.name == GPU_RESOURCE) {
+        gpus.strings.retain(|id| !held.contains(id.as_str()));
+    }
     let agent = &instance.agent;
     api::ContainerInstance {
         container_instance_arn: Some(instance.arn().to_string()),
@@ -39,7 +46,7 @@ pub(super) fn render(view: &View, instance: &Instance, include: Include) -> api:
             left.resources.cpu.0,
             left.resources.memory.0,
             &left.taken_ports.iter().copied().collect::<Vec<_>>(),
-            &instance.other_resources,
+            &others_left,
         )),
         registered_resources: Some(resources(
             instance.total.cpu.0,

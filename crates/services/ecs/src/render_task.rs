@@ -186,7 +186,7 @@ fn container(task: &Task, arn: &str, container: &Container) -> api::Container {
         cpu: Some(container.cpu.unwrap_or_default().0.to_string()),
         memory: container.memory.map(|memory| memory.0.to_string()),
         memory_reservation: container.memory_reservation.map(|memory| memory.0.to_string()),
-        gpu_ids: None,
+        gpu_ids: (!container.gpus.is_empty()).then(|| container.gpus.clone()),
         gpu_sharing_strategy: None,
         neuron_device_ids: None,
     }
@@ -257,6 +257,13 @@ fn container_override(changed: &ContainerOverride) -> api::ContainerOverride {
         cpu: amount(changed.cpu),
         memory: amount(changed.memory),
         memory_reservation: amount(changed.memory_reservation),
-        resource_requirements: None,
+        resource_requirements: changed.resource_requirements.as_ref().map(|list| {
+            let requirement = |(kind, value): &(String, String)| api::ResourceRequirement {
+                r#type: Some(kind.as_str().into()),
+                value: Some(value.clone()),
+                ..api::ResourceRequirement::default()
+            };
+            list.iter().map(requirement).collect()
+        }),
     }
 }

@@ -37,6 +37,7 @@ use store::Batch;
 use super::client_token;
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::gpus;
 use crate::task_definition::{ENVIRONMENT_FILES, ROUTERS_OF_S3};
 
 pub(super) use capacity::Capacity;
@@ -177,6 +178,7 @@ impl<'v> TaskTemplate<'v> {
             id: Uuid::mint(ids),
             asked: Arc::clone(asked),
             seen: SeenContainer::default(),
+            gpus: Vec::new(),
         });
         let interface = match &self.network {
             None => None,
@@ -190,7 +192,7 @@ impl<'v> TaskTemplate<'v> {
             None => (place.zone, None),
         };
         let waits = interface.is_some() || place.instance.is_none();
-        Ok(Task {
+        let mut task = Task {
             id,
             asked: Arc::clone(&asked.task),
             capacity_provider: place.capacity_provider.map(Arc::from),
@@ -206,7 +208,13 @@ impl<'v> TaskTemplate<'v> {
             containers: containers.collect(),
             times: Times { created: now, ..Times::default() },
             version: 1,
-        })
+        };
+        if let Some(instance) = place.instance
+            && !gpus::pin(view, batch, self.definition, instance, &mut task)
+        {
+            return Err(Refusal::client("There are too few free GPUs on the instance.").into());
+        }
+        Ok(task)
     }
 
     /// What all its tasks have in common.
@@ -416,7 +424,7 @@ pub(super) fn check_runnable(
     kind: LaunchType,
 ) -> Result<(), ApiError> {
     // Written down when it was registered: a region of before could not do these.
-    let by_now = ["secrets (", "registry credentials of Secrets Manager ("];
+    let by_now = ["secrets (", "registry credentials of Secrets Manager (", "GPUs ("];
     let by_store = [ENVIRONMENT_FILES, ROUTERS_OF_S3];
     let has_store = ecs.control.config.object_store.is_some();
     let is_possible = |what: &str| {
@@ -541,7 +549,9 @@ fn need(
         cpu: cpu.unwrap_or(containers.cpu),
         memory: memory.unwrap_or(containers.memory),
     };
-    Need { resources, ports: ports(definition) }
+    let gpus = definition.containers.iter().map(|each| gpus::count(each, overrides));
+    let gpus = gpus.fold(0, u32::saturating_add);
+    Need { resources, ports: ports(definition), gpus }
 }
 
 /// The ports of the host that the task insists on.

@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::fleet::FleetReservation;
+use crate::gpus;
 use crate::task_template::rules;
 
 #[cfg(test)]
@@ -213,7 +214,13 @@ impl<'t> WaitingPass<'t> {
                 Ok(instance) => {
                     let zone = self.fleet.zone(instance);
                     let input = Input::Placed { instance, zone: zone.map(str::to_owned) };
-                    if let Some(next) = step(task, &input, self.now) {
+                    let definition =
+                        self.view.task_definitions.get(task.scope.account, &task.definition);
+                    if let Some(mut next) = step(task, &input, self.now)
+                        && definition.is_some_and(|row| {
+                            gpus::pin(self.view, self.batch, row, instance, &mut next)
+                        })
+                    {
                         placed.tasks.push((next.id, instance));
                         put_task(self.view, self.batch, next);
                     }

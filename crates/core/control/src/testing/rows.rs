@@ -76,6 +76,7 @@ pub fn task(seed: u64) -> Task {
                 is_health_checked: false,
             }),
             seen: SeenContainer::default(),
+            gpus: Vec::new(),
         }],
         times: Times { created: Timestamp(1), ..Times::default() },
         version: 1,

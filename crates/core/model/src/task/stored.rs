@@ -69,6 +69,8 @@ pub(super) struct Container {
     #[serde(default)]
     is_health_checked: bool,
     seen: SeenContainer,
+    #[serde(default)]
+    gpus: Vec<String>,
 }
 
 impl From<Task> for super::Task {
@@ -122,6 +124,6 @@ impl From<Container> for super::Container {
             pinned_digest: row.pinned_digest,
             is_health_checked: row.is_health_checked,
         };
-        Self { id: row.id, asked: Arc::new(asked), seen: row.seen }
+        Self { id: row.id, asked: Arc::new(asked), seen: row.seen, gpus: row.gpus }
     }
 }

@@ -42,6 +42,7 @@ impl ClassId {
 pub(super) struct Load {
     cpu: u64,
     memory: u64,
+    gpus: u64,
     ports: BTreeMap<HostPort, u32>,
     groups: BTreeMap<GroupId, u32>,
     pub(super) tasks: u32,
@@ -54,6 +55,7 @@ pub(super) struct Slot {
     pub(super) instance: Arc<Instance>,
     pub(super) class: ClassId,
     pub(super) left: Resources,
+    pub(super) gpus_left: u32,
     pub(super) load: Load,
     pub(super) ring: u32,
     /// The id as numbers in its order.
@@ -106,6 +108,7 @@ impl Slot {
             cpu: CpuUnits(less(total.cpu.0, self.load.cpu)),
             memory: MemoryMib(less(total.memory.0, self.load.memory)),
         };
+        self.gpus_left = less(self.instance.gpu_count(), self.load.gpus);
     }
 }
 
@@ -113,6 +116,7 @@ impl Load {
     fn put(&mut self, need: &Need, group: GroupId, is_running: bool) {
         self.cpu += u64::from(need.resources.cpu.0);
         self.memory += u64::from(need.resources.memory.0);
+        self.gpus += u64::from(need.gpus);
         for port in &need.ports {
             *self.ports.entry(*port).or_default() += 1;
         }
@@ -124,6 +128,7 @@ impl Load {
     fn take_off(&mut self, need: &Need, group: GroupId, is_running: bool) {
         self.cpu = self.cpu.saturating_sub(u64::from(need.resources.cpu.0));
         self.memory = self.memory.saturating_sub(u64::from(need.resources.memory.0));
+        self.gpus = self.gpus.saturating_sub(u64::from(need.gpus));
         for port in &need.ports {
             lessen(&mut self.ports, port);
         }
@@ -327,6 +332,7 @@ impl Hosts {
             instance: Arc::clone(instance),
             class,
             left: Resources::default(),
+            gpus_left: 0,
             load,
             ring: ring(instance.id),
             order: halves(instance.id),

@@ -413,6 +413,7 @@ impl Queue {
         }
         by_room(
             slot.left,
+            slot.gpus_left,
             |port| slot.has_port_taken(port),
             || group.map_or(0, |group| slot.of_group(group)),
             &self.shape.need,

@@ -93,6 +93,7 @@ pub(super) fn fingerprint(ask: &Ask<'_>, is_own: bool) -> u64 {
     let mut print = Print(0);
     print.number(u64::from(ask.need.resources.cpu.0));
     print.number(u64::from(ask.need.resources.memory.0));
+    print.number(u64::from(ask.need.gpus));
     for port in &ask.need.ports {
         let protocol = match port.protocol {
             Protocol::Tcp => 0,

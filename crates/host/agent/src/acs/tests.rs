@@ -95,6 +95,7 @@ impl Rig {
             secrets: crate::engine::SecretsBook::default(),
             objects: crate::engine::ObjectsBook::default(),
             task_limits: crate::TaskLimits::default(),
+            gpus: crate::Gpus::default(),
             answers_containers: true,
             instance: crate::engine::InstanceBook::default(),
             lease: crate::lease::HostLease::new(Some(dir.path().join("lease")), Arc::clone(&ids)),

@@ -58,6 +58,22 @@ pub struct Register {
     pub instance_identity_document_signature: &'static str,
     pub total_resources: Vec<Resource>,
     pub attributes: Vec<Attribute>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platform_devices: Vec<PlatformDevice>,
+}
+
+/// A device that tasks are given whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlatformDevice {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+impl PlatformDevice {
+    pub fn gpu(id: &str) -> Self {
+        Self { id: id.to_owned(), kind: "GPU" }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

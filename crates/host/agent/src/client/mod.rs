@@ -27,7 +27,7 @@ use trust::Trust;
 
 pub use backoff::Backoff;
 pub(crate) use backoff::random_below;
-pub use ecs::{Attribute, PollEndpoints, Register, Resource, SubmitAttachment};
+pub use ecs::{Attribute, PlatformDevice, PollEndpoints, Register, Resource, SubmitAttachment};
 pub use region::RegionLink;
 
 use crate::limits::{API_TIMEOUT_MS, RESPONSE_BYTES_MAX};

@@ -336,10 +336,17 @@ impl Server<'_> {
             What::TaskStats => {
                 respond(StatusCode::OK, &stats::of_task(context, samples, view).await)
             }
-            What::Associations { kind: _, name: None } => {
-                respond(StatusCode::OK, &json!({ "Associations": [] }))
-            }
-            What::Associations { kind, name: Some(name) } => {
+            What::Associations { kind, name } => {
+                let gpus = match kind {
+                    "gpu" => own.map_or(&[][..], |own| view.spec.containers[own].gpus.as_slice()),
+                    _ => &[],
+                };
+                let Some(name) = name else {
+                    return respond(StatusCode::OK, &json!({ "Associations": gpus }));
+                };
+                if gpus.iter().any(|id| id == name) {
+                    return respond(StatusCode::OK, &json!(name));
+                }
                 let text = format!("Unable to find association {name} of type {kind}");
                 respond(StatusCode::NOT_FOUND, &json!(text))
             }

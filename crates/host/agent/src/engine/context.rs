@@ -16,6 +16,7 @@ use super::state::TaskEvent;
 use crate::client::CallError;
 use crate::config::TaskLimits;
 use crate::endpoint::{Protection, ProtectionState};
+use crate::gpus::Gpus;
 use crate::lease::HostLease;
 use crate::logdriver::LogShipping;
 use crate::ports::{Images, Networks, Runtime};
@@ -86,6 +87,7 @@ pub(crate) struct Context {
     pub(crate) secrets: SecretsBook,
     pub(crate) objects: ObjectsBook,
     pub(crate) task_limits: TaskLimits,
+    pub(crate) gpus: Gpus,
     /// Whether containers find the agent at its address, and are told so.
     pub(crate) answers_containers: bool,
     /// What this host is to the region.

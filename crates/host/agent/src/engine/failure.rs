@@ -94,6 +94,9 @@ pub(crate) enum Failure {
         is_config: bool,
         why: Arc<ObjectError>,
     },
+    NoGpu {
+        id: String,
+    },
     /// The agent ends while it is at it.
     Interrupted,
 }

@@ -2,7 +2,7 @@
 //!
 //! The image's defaults and the definition's wishes are merged as Docker merges them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -36,6 +36,8 @@ use crate::state_dir::StateDir;
 const ROUTER_FILE: &str = "firelens.conf";
 /// What that takes in from S3.
 const ROUTER_OBJECT: &str = "firelens-external.conf";
+/// What NVIDIA's libraries and runtimes go by.
+const NVIDIA_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One container about to be created.
@@ -121,7 +123,7 @@ impl Launch<'_> {
                 readonly: true,
             }),
         );
-        spec.devices = host.devices.iter().map(device).collect();
+        spec.devices = host.devices.iter().map(device).chain(self.gpu_devices()?).collect();
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
         spec.sysctls = host.sysctls.clone();
@@ -209,10 +211,40 @@ impl Launch<'_> {
                 }
             }
         }
+        if let Some(ids) = self.nvidia_gpus() {
+            set(NVIDIA_VARIABLE, &ids);
+        }
         if let Some(id) = &self.ctx.spec.credentials_id {
             set(CREDENTIALS_VARIABLE, &format!("{CREDENTIALS_PATH}{id}"));
         }
         env
+    }
+
+    /// The device files of the container's GPUs, each once.
+    fn gpu_devices(&self) -> Result<Vec<DeviceBind>, Failure> {
+        let mut paths = BTreeSet::new();
+        for id in &self.container().gpus {
+            let gpu = self.ctx.context.gpus.get(id);
+            let gpu = gpu.ok_or_else(|| Failure::NoGpu { id: id.clone() })?;
+            paths.extend(gpu.devices.iter());
+        }
+        let bind = |path: &PathBuf| DeviceBind {
+            host: path.clone(),
+            container: path.clone(),
+            read: true,
+            write: true,
+            mknod: true,
+        };
+        Ok(paths.into_iter().map(bind).collect())
+    }
+
+    /// The ids of its GPUs of NVIDIA's, as that maker's libraries read them.
+    fn nvidia_gpus(&self) -> Option<String> {
+        let is_nvidia =
+            |id: &&String| self.ctx.context.gpus.get(id).is_some_and(|gpu| gpu.is_nvidia);
+        let ids: Vec<&str> =
+            self.container().gpus.iter().filter(is_nvidia).map(String::as_str).collect();
+        (!ids.is_empty()).then(|| ids.join(","))
     }
 
     /// Where containers that speak to the task's router themselves find it.

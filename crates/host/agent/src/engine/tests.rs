@@ -1,5 +1,6 @@
 //! The engine on a host and a region that exist only in memory.
 
+mod gpus;
 mod objects;
 mod secrets;
 
@@ -78,6 +79,7 @@ pub(super) fn context_heard_by(
         secrets: SecretsBook::default(),
         objects: ObjectsBook::default(),
         task_limits: TaskLimits { pids_max: 100, storage_bytes: None },
+        gpus: gpus::host_gpus(),
         answers_containers: true,
         instance: crate::engine::InstanceBook::default(),
         lease: crate::lease::HostLease::new(

@@ -40,6 +40,7 @@ pub(super) fn parse_container(
         environment: container.environment.clone(),
         secrets: container.secrets.iter().map(parse_secret).collect(),
         environment_files: Vec::new(),
+        gpus: gpus(task, &container.name),
         essential: container.essential,
         depends_on: Vec::new(),
         links: Vec::new(),
@@ -87,6 +88,16 @@ pub(super) fn parse_container(
     follow_router(&mut spec, task, names);
     refuse_container(&mut spec, task, container);
     Ok(spec)
+}
+
+/// The GPUs that the task has for a container.
+fn gpus(task: &acs::Task, container: &str) -> Vec<String> {
+    let is_its = |it: &&serde_json::Value| {
+        let containers = it.get("containers").and_then(serde_json::Value::as_array);
+        containers.is_some_and(|all| all.iter().any(|name| name == container))
+    };
+    let id = |it: &serde_json::Value| Some(it.get("name")?.as_str()?.to_owned());
+    task.associations.iter().filter(is_its).filter_map(id).collect()
 }
 
 fn parse_firelens(value: &serde_json::Value) -> Result<FirelensSpec, String> {

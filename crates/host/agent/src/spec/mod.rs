@@ -341,6 +341,8 @@ pub struct ContainerSpec {
     pub secrets: Vec<SecretSpec>,
     /// Files of variables; the first that has one counts.
     pub environment_files: Vec<ObjectName>,
+    /// The ids of GPUs that it has to itself.
+    pub gpus: Vec<String>,
     pub essential: bool,
     pub depends_on: Vec<Dependency>,
     pub links: Vec<Link>,

@@ -95,7 +95,8 @@ fn credentials_id(task: &acs::Task) -> Option<String> {
 /// What belongs to services that are not there: said at once, for the whole task.
 fn refuse_unavailable(task: &acs::Task) -> Result<(), InvalidTask> {
     let unavailable = |what: String| Err(InvalidTask::Unavailable(what));
-    if let Some(association) = task.associations.first() {
+    let is_gpu = |it: &&serde_json::Value| it.get("type").is_some_and(|kind| kind == "gpu");
+    if let Some(association) = task.associations.iter().find(|it| !is_gpu(it)) {
         let kind = association.get("type").and_then(|kind| kind.as_str()).unwrap_or("unknown");
         return unavailable(format!("devices of type {kind} are not available on this host"));
     }

@@ -156,6 +156,7 @@ impl SimulatedAgent {
                 Resource::strings("PORTS_UDP", Vec::new()),
             ],
             attributes,
+            platform_devices: Vec::new(),
         };
         let arn = api.register_container_instance(&request).await?.container_instance_arn;
         let ids: Arc<dyn IdSource> = Arc::new(OsIds);

@@ -61,6 +61,7 @@ pub fn of_task(
             .map(|each| container::of_container(task, definition, each, environment))
             .collect(),
         volumes: definition.volumes.iter().flatten().map(volume).collect(),
+        associations: gpus(task),
         cpu: task.cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: task.memory.map(|memory| i64::from(memory.0)),
         elastic_network_interfaces: interfaces(task, environment).into_iter().collect(),
@@ -78,6 +79,19 @@ pub fn of_task(
         execution_role_credentials: environment.roles.execution.clone(),
         ..acs::Task::default()
     }
+}
+
+/// The GPUs of each container, as both agents read them.
+fn gpus(task: &Task) -> Vec<serde_json::Value> {
+    let of = |container: &model::task::Container| {
+        let name = container.name.to_string();
+        let gpu = move |id: &String| {
+            serde_json::json!({ "name": id, "type": "gpu", "containers": [name],
+                "content": { "encoding": "identity", "value": id } })
+        };
+        container.gpus.iter().map(gpu).collect::<Vec<_>>()
+    };
+    task.containers.iter().flat_map(of).collect()
 }
 
 fn is_fenced(task: &Task, view: &View) -> bool {

@@ -390,3 +390,21 @@ fn a_task_is_told_what_its_vpcs_dhcp_options_say() {
     );
     assert_eq!(told(&[]), (texts(&["ec2.internal"]), texts(&["172.31.0.2"])));
 }
+
+#[test]
+fn gpus_are_told_as_associations_of_their_containers() {
+    let mut task = task(1);
+    assert_eq!(
+        payload_of(task.clone(), &json!({ "name": "web" }), false, &View::default())["associations"],
+        Value::Null
+    );
+    task.containers[0].gpus = vec!["GPU-a".to_owned(), "GPU-b".to_owned()];
+    for agent_is_ours in [true, false] {
+        let told =
+            payload_of(task.clone(), &json!({ "name": "web" }), agent_is_ours, &View::default());
+        let first = json!({ "name": "GPU-a", "type": "gpu", "containers": ["web"],
+            "content": { "encoding": "identity", "value": "GPU-a" } });
+        assert_eq!(told["associations"][0], first);
+        assert_eq!(told["associations"].as_array().unwrap().len(), 2);
+    }
+}

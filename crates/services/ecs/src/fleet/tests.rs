@@ -70,7 +70,11 @@ fn task(number: u32, random: &SeededEnv) -> Task {
 }
 
 fn need(cpu: u32, memory: u32) -> Need {
-    Need { resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) }, ports: vec![] }
+    Need {
+        resources: Resources { cpu: CpuUnits(cpu), memory: MemoryMib(memory) },
+        ports: vec![],
+        gpus: 0,
+    }
 }
 
 /// What a fleet says to several asks, and what the pool of Fargate says.

@@ -172,6 +172,7 @@ fn accepts(
             | Unfit::DistinctInstance
             | Unfit::Cpu { .. }
             | Unfit::Memory { .. }
+            | Unfit::Gpu { .. }
             | Unfit::Port(_),
         ) => true,
     }

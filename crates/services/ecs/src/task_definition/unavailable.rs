@@ -2,7 +2,7 @@
 //!
 //! Every line is also in `docs/limits.md`.
 
-use ecs_api::ContainerDefinition;
+use ecs_api::{ContainerDefinition, ResourceRequirement, ResourceType};
 
 use super::{Draft, list, name};
 
@@ -50,7 +50,11 @@ impl Draft {
             let is_in = |what: &str| format!("{what} (container '{}')", name(container));
             want(!list(&container.environment_files).is_empty(), is_in(ENVIRONMENT_FILES));
             want(is_router_of_s3(container), is_in(ROUTERS_OF_S3));
-            want(!list(&container.resource_requirements).is_empty(), is_in("GPUs"));
+            let requirements = list(&container.resource_requirements);
+            let is_shared = requirements.iter().any(|each| each.sharing_strategy.is_some());
+            want(is_shared, is_in("shared GPUs"));
+            let is_other = |each: &ResourceRequirement| each.r#type != Some(ResourceType::Gpu);
+            want(requirements.iter().any(is_other), is_in("inference accelerators"));
             want(!list(&container.credential_specs).is_empty(), is_in("credential specs"));
         }
         wants

@@ -49,7 +49,7 @@ pub(super) fn read(
     let containers = given.container_overrides.iter().flatten();
     let overrides = Overrides {
         containers: containers
-            .map(|each| container(ecs, each, definition))
+            .map(|each| container(ecs, each, definition, kind))
             .collect::<Result<_, _>>()?,
         cpu: given.cpu.clone(),
         memory: given.memory.clone(),
@@ -111,6 +111,7 @@ fn container(
     ecs: &Ecs,
     given: &api::ContainerOverride,
     definition: &TaskDefinition,
+    launch: LaunchType,
 ) -> Result<ContainerOverride, ApiError> {
     let name = given.name.clone().unwrap_or_default();
     if name.is_empty() {
@@ -137,9 +138,22 @@ fn container(
         };
         list.iter().map(|each| (kind(&each.r#type), text(&each.value))).collect::<Vec<_>>()
     });
-    if requirements.as_ref().is_some_and(|list| !list.is_empty()) {
-        let message = "resourceRequirements (GPUs) are not supported by this region.";
+    let given_requirements = given.resource_requirements.as_deref().unwrap_or_default();
+    if !given_requirements.is_empty() && launch == LaunchType::Fargate {
+        let message = "resourceRequirements (GPUs) are not supported by Fargate.";
         return Err(Refusal::client(message).into());
+    }
+    let is_gpu = |each: &api::ResourceRequirement| {
+        let count = each.value.as_deref().and_then(|value| value.parse::<u32>().ok());
+        each.r#type == Some(api::ResourceType::Gpu)
+            && each.sharing_strategy.is_none()
+            && count.is_some_and(|count| 0 < count)
+    };
+    if !given_requirements.iter().all(is_gpu) {
+        let message = format!(
+            "Invalid 'resourceRequirements' override for container '{name}': this region has whole GPUs, by their number."
+        );
+        return Err(Refusal::invalid(message).into());
     }
     let files = given.environment_files.as_deref().unwrap_or_default();
     if !files.is_empty() && ecs.control.config.object_store.is_none() {

@@ -446,6 +446,7 @@ impl World {
                     is_health_checked: is_checked,
                 }),
                 seen: SeenContainer::default(),
+                gpus: Vec::new(),
             }],
             times: Times { created: now, ..Times::default() },
             version: 1,
