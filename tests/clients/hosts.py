@@ -29,6 +29,13 @@ def patience():
     return ["--heartbeat-timeout-seconds", "10"]
 
 
+def can_encrypt():
+    """Whether this machine's kernel has ESP with AES-GCM, by which hosts encrypt what they send to each other."""
+    words = ["unshare", "-n", "ip", "xfrm", "state", "add", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x1001",
+             "mode", "transport", "aead", "rfc4106(gcm(aes))", "0x" + "01" * 20, "128"]
+    return subprocess.run(words, capture_output=True).returncode == 0
+
+
 class Namespace:
     """A network and a mount namespace, and what runs in them."""
 

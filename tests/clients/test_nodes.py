@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hosts import PORT, SUBNET, eventually, fleet, processes_of
+from hosts import PORT, SUBNET, Region, can_encrypt, eventually, fleet, join_all, processes_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -81,6 +81,30 @@ def test_a_token_opens_the_region_to_hosts_that_it_is_for_and_to_nobody_else(wor
     # Every row of the region was written without what proves the token.
     for path in (region.folder / "data").glob("region.sqlite*"):
         assert shared[20:60].encode() not in path.read_bytes()
+
+
+def test_it_is_said_of_each_host_whether_what_goes_to_others_is_encrypted(world):
+    region, _ = world
+    says, word = ("encrypted", "yes") if can_encrypt() else ("in the clear (no ESP with AES-GCM in its kernel)", "no")
+    for name in ("host1", "host2"):
+        shown = region.longshore("node", "show", name).stdout
+        line = next(line for line in shown.splitlines() if line.startswith("between hosts"))
+        assert says in line, shown
+    listed = region.longshore("node", "ls").stdout.splitlines()
+    column = listed[0].split().index("ENCRYPTED")
+    assert {line.split()[column] for line in listed[1:]} == {word}, listed
+
+
+def test_where_all_is_to_be_encrypted_a_host_that_cannot_is_refused_and_one_that_can_is_not(tmp_path):
+    with fleet(tmp_path, 1, lambda folder: Region(folder, "--encrypt-between-hosts", "on")) as (region, (host,)):
+        if can_encrypt():
+            join_all(region, [host])
+            assert "encrypted" in region.longshore("node", "show", host.name).stdout
+            return
+        host.join(region.token("--cluster", "web"))
+        said = "encrypts all that goes between hosts (--encrypt-between-hosts on), and this host cannot: no ESP with AES-GCM"
+        eventually("the refusal", lambda: said in host.log("agent.log"))
+        assert region.client("ecs").list_container_instances(cluster="web")["containerInstanceArns"] == []
 
 
 def test_in_the_clear_nobody_from_another_machine_is_let_in(world):

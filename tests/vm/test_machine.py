@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from conftest import kernel_tests, unique, wait_for
 
 # What is run of the kernel stage's programs, by how the cases' names begin.
-CASES = ("limits::", "isolation::", "reach::", "walls::")
+CASES = ("limits::", "isolation::", "reach::", "walls::", "encryption::")
 # Cases that measure time against the wall clock, which an emulated processor does not keep, or that need more
 # programs than the machine has (Python).
 OMITTED = ["cpu_time_follows_the_groups_quota_and_the_containers_shares", "crafted_packets_do_not_get_around_it",
@@ -32,7 +32,7 @@ def test_the_kernel_stages_cases_hold_on_this_kernel(machine, program):
         if shim.name == "longshore-shim":
             machine.run(f"mkdir -p {shim.parent} && cp /work/tests/{shim.name} {shim}")
     exact = " ".join(wanted)
-    text = machine.run(f"cd /tmp && /work/tests/{program.name} --exact {exact} --test-threads 2 --color never", 240, check=False)
+    text = machine.run(f"cd /tmp && /work/tests/{program.name} --exact {exact} --test-threads 2 --color never", 400, check=False)
     result = re.search(r"test result: (\w+)\. (\d+) passed; (\d+) failed", text)
     assert result, text[-4000:]
     assert (result[1], int(result[2])) == ("ok", len(wanted)), text[-6000:]

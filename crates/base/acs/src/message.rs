@@ -7,6 +7,7 @@ use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use traffic::connect::{ConnectReport, HostConnect};
 use traffic::feed::Change;
+use traffic::tunnels::HostTunnels;
 use traffic::{HostNames, SecurityGroup};
 
 use crate::frame::{Envelope, frame};
@@ -142,6 +143,9 @@ pub struct HostNetwork {
     /// What is said of Service Connect.
     #[serde(skip_serializing_if = "HostConnect::is_empty")]
     pub connect: HostConnect,
+    /// What is said of the encrypted ways to other hosts.
+    #[serde(skip_serializing_if = "HostTunnels::is_empty")]
+    pub tunnels: HostTunnels,
     /// The region's time as it says so: the host's clock may be another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told_at: Option<Timestamp>,

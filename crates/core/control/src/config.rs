@@ -77,6 +77,17 @@ impl fmt::Display for Advertised {
     }
 }
 
+/// Whether what goes between hosts is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BetweenHosts {
+    /// Between hosts that can; with others in the clear.
+    #[default]
+    Auto,
+    /// A host that cannot is refused, and nothing goes to one that is there all the same.
+    Encrypted,
+    Clear,
+}
+
 /// The settings of one region.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -117,6 +128,8 @@ pub struct Config {
     /// spares it when the network does. A restart of the region begins the wait anew. A capacity provider may have
     /// another for its instances. Since 0.2.
     pub heartbeat_timeout_ms: u64,
+    /// Whether hosts encrypt what they send to each other. Since 0.2.
+    pub between_hosts: BetweenHosts,
     pub limits: Limits,
     pub retention: Retention,
 }
@@ -139,6 +152,7 @@ impl Config {
             denied_egress: Vec::new(),
             object_store: None,
             heartbeat_timeout_ms: 600_000,
+            between_hosts: BetweenHosts::default(),
             limits: Limits::default(),
             retention: Retention::default(),
         }

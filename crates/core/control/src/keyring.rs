@@ -1,6 +1,7 @@
 //! The region's root key: where it is, whether it is the right one, and how another takes its place.
 //!
-//! It wraps the material of KMS keys and the keys that seal users' secret access keys, which are rows; so a copy of the
+//! It wraps the material of KMS keys, the keys that seal users' secret access keys and the one that hosts' keys follow from,
+//! which are rows; so a copy of the
 //! rows opens no secret. In a file it is made at the first start. Once rows are wrapped by a root key, no start makes another.
 //!
 //! To change it, the next key is written beside the file, every row is wrapped anew, and the file is replaced. Whoever
@@ -226,8 +227,9 @@ impl Wrapped {
         let materials = materials.map(|material| material.wrapped.as_str());
         let secrets = view.iam_access_keys.iter().filter_map(|key| parts(&key.sealed_secret));
         let secrets: Vec<&str> = secrets.map(|(wrapped, _)| wrapped).collect();
-        let rows = view.kms_keys.len() + secrets.len();
-        let all = materials.chain(secrets);
+        let tunnels: Vec<&str> = view.tunnel_secrets.iter().map(|it| it.wrapped.as_str()).collect();
+        let rows = view.kms_keys.len() + secrets.len() + tunnels.len();
+        let all = materials.chain(secrets).chain(tunnels);
         Self { rows, by: all.filter_map(RootKey::wrapped_by).collect() }
     }
 
@@ -330,6 +332,9 @@ impl Control {
                 for key in stale.take(REWRAPPED_MAX) {
                     let mut next = IamAccessKey::clone(key);
                     next.sealed_secret = self.access.rewrap_secret(self.ids.as_ref(), key)?;
+                    batch.put(next);
+                }
+                if let Some(next) = self.rewrapped_tunnel_secret(view)? {
                     batch.put(next);
                 }
                 let count = batch.len();

@@ -34,14 +34,16 @@ pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod traffic;
+mod tunnels;
 mod vpc;
 
 pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};
 pub use authorize::{Context, Permission, Policy, ResourceKind, Value, is_root};
-pub use config::{Advertised, Config, NotAnAddress};
+pub use config::{Advertised, BetweenHosts, Config, NotAnAddress};
 pub use connect::{ConnectHosts, Namespace as ConnectNamespace};
 pub use documents::Documents;
 pub use keyring::{RootKeyError, RootKeySource, RootKeys};
 pub use object_store::{Addressing, BucketOwner, ObjectStore, StoreEndpoint, StoreKeys};
 pub use shared::{Control, Parts};
+pub use tunnels::{TunnelEnd, TunnelKeyring};
 pub use vpc::NoAddresses;

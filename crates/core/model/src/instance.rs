@@ -26,6 +26,10 @@ const FARGATE_CPU_PERCENT: RangeInclusive<u64> = 1..=10_000;
 pub const ENI_ATTRIBUTE: &str = "longshore.eni";
 /// The attribute that says by which address other hosts reach this one.
 pub const UNDERLAY_ATTRIBUTE: &str = "longshore.underlay-address";
+/// The attribute that says whether the host can encrypt what it sends to other hosts.
+pub const ENCRYPTION_ATTRIBUTE: &str = "longshore.encryption";
+/// What that begins with on a host that can; its generation follows.
+const ENCRYPTS: &str = "aes-gcm/";
 /// The attribute that says what a host that joined is called by itself.
 pub const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
@@ -147,6 +151,22 @@ impl Instance {
         let percent = said.and_then(|text| text.parse().ok());
         let percent = percent.filter(|it| FARGATE_CPU_PERCENT.contains(it)).unwrap_or(100);
         u64::from(self.total.cpu.0) * percent / 100
+    }
+
+    /// Whether its host exchanges packets with other hosts.
+    pub fn meets_hosts(&self) -> bool {
+        self.has(UNDERLAY_ATTRIBUTE)
+    }
+
+    /// The generation of its host's keys, if it can encrypt what it sends to other hosts.
+    pub fn tunnel_generation(&self) -> Option<&str> {
+        self.attributes.get(ENCRYPTION_ATTRIBUTE)?.as_deref()?.strip_prefix(ENCRYPTS)
+    }
+
+    /// Why it cannot, if its agent said so.
+    pub fn encrypts_not_for(&self) -> Option<&str> {
+        let said = self.attributes.get(ENCRYPTION_ATTRIBUTE)?.as_deref()?;
+        (!said.starts_with(ENCRYPTS)).then_some(said)
     }
 
     /// Whether its agent makes interfaces itself, so that nothing needs to be attached first.

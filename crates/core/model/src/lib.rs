@@ -37,6 +37,7 @@ pub mod table;
 pub mod tags;
 pub mod task;
 pub mod task_definition;
+pub mod tunnel;
 pub mod view;
 pub mod vpc;
 

@@ -214,6 +214,7 @@ rows! {
     CapacityProvider(crate::capacity_provider::CapacityProvider), capacity_providers, "capacity-provider";
     Interface(crate::vpc::Interface), interfaces, "interface";
     AddressPlan(crate::vpc::AddressPlan), address_plans, "address-plan";
+    TunnelSecret(crate::tunnel::TunnelSecret), tunnel_secrets, "tunnel-secret";
     ElbBalancer(crate::elb::ElbBalancer), elb_balancers, "elb-balancer";
     ElbGroup(crate::elb::ElbGroup), elb_groups, "elb-group";
     ElbListener(crate::elb::ElbListener), elb_listeners, "elb-listener";

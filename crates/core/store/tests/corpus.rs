@@ -166,6 +166,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::PrefixList,
     Kind::VpcEndpoint,
     Kind::FlowLog,
+    Kind::TunnelSecret,
 ];
 
 #[test]

@@ -32,6 +32,8 @@ pub struct AgentConfig {
     pub attributes: Vec<Attribute>,
     /// The address by which other hosts reach this one, if there may be any.
     pub underlay: Option<Ipv4Addr>,
+    /// Whether this host can encrypt what it sends to others, or why not, as the region is told it.
+    pub encryption: Option<String>,
     /// Ports of the host that no task may have.
     pub reserved_ports: Vec<u16>,
     pub reserved_ports_udp: Vec<u16>,
@@ -86,6 +88,7 @@ impl AgentConfig {
             state_dir,
             attributes: Vec::new(),
             underlay: None,
+            encryption: None,
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],
             reserved_ports_udp: Vec::new(),
             reserved_cpu_units: 0,

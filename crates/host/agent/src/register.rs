@@ -117,6 +117,9 @@ fn request(
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
     }
+    if let Some(encryption) = &config.encryption {
+        attributes.push(Attribute::with("longshore.encryption", encryption));
+    }
     if config.lease_file.is_some() {
         attributes.push(Attribute::with(FENCE_ATTRIBUTE, "true"));
     }

@@ -47,6 +47,8 @@ pub enum NetworkError {
     Netlink(#[from] NetlinkError),
     #[error("failed to {doing}")]
     Io { doing: Cow<'static, str>, source: io::Error },
+    #[error("told to encrypt what goes to other hosts, and this host cannot: {why}")]
+    CannotEncrypt { why: &'static str },
     #[error("the network is closed")]
     Closed,
 }

@@ -12,6 +12,7 @@ use traffic::HostNames;
 use traffic::SecurityGroup;
 use traffic::connect::HostConnect;
 use traffic::feed::{Change, Feed, Vpc};
+use traffic::tunnels::HostTunnels;
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -31,6 +32,7 @@ pub struct News {
     pub network: Change,
     pub names: HostNames,
     pub connect: HostConnect,
+    pub tunnels: HostTunnels,
     /// The commit of the region that it is as of.
     pub version: u64,
     /// Whatever is not said is not so any more.
@@ -39,13 +41,42 @@ pub struct News {
 
 impl Worker {
     pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
-        let News { groups, network, names: _, connect: _, version: _, is_whole } = news;
+        let News { groups, network, names: _, connect: _, tunnels, version: _, is_whole } = news;
+        // Nothing goes to a host in the clear for a while, and what does not go there any more has no route by then.
+        self.encrypt(&tunnels)?;
+        let learned = self.learn_all(turn, groups, network, is_whole);
+        let ended = self.end_encryption(&tunnels, is_whole);
+        learned.and(ended)
+    }
+
+    fn learn_all(
+        &mut self,
+        turn: &mut Turn,
+        groups: Vec<SecurityGroup>,
+        network: Change,
+        is_whole: bool,
+    ) -> Result<(), NetworkError> {
         let are_changed = self.learn_groups(turn, groups, is_whole)?;
         if !network.is_empty() || is_whole {
             return self.learn_network(turn, network, is_whole);
         }
         // Routers judge by the same groups, whatever else there is to tell them.
         if are_changed { self.follow_routers(turn) } else { Ok(()) }
+    }
+
+    fn encrypt(&mut self, told: &HostTunnels) -> Result<(), NetworkError> {
+        match &mut self.tunnels {
+            Ok(tunnels) => tunnels.put(&told.put, |other| self.peers.contains(&other)),
+            Err(_) if told.put.is_empty() => Ok(()),
+            Err(why) => Err(NetworkError::CannotEncrypt { why }),
+        }
+    }
+
+    fn end_encryption(&mut self, told: &HostTunnels, is_whole: bool) -> Result<(), NetworkError> {
+        match &mut self.tunnels {
+            Ok(tunnels) => tunnels.settle(told, is_whole, |other| self.peers.contains(&other)),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Goes on with what an earlier process was told.

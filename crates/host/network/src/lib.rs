@@ -36,6 +36,7 @@ mod records;
 mod router;
 mod ruleset;
 mod setup;
+mod tunnels;
 mod worker;
 mod zones;
 
@@ -72,6 +73,7 @@ pub use crate::netlink::NetlinkError;
 pub use crate::publish::{PortError, PortMapping, Protocol};
 pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::{ControlGroup, LocalService};
+pub use crate::tunnels::Encryption;
 
 use crate::connect::ConnectNames;
 use crate::flows::FlowCounts;
@@ -80,11 +82,12 @@ use crate::netlink::Socket;
 use crate::netns::{Pool, Reaper, Recipe};
 use crate::nft::docker::{self, Foreign};
 use crate::numbers::LinkNumbers;
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Underlay};
 use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::router::Routers;
 use crate::ruleset::{Plan, Table};
+use crate::tunnels::Tunnels;
 use crate::worker::{Command, Reply, Worker};
 use crate::zones::Zones;
 
@@ -161,6 +164,7 @@ struct Shared {
     commands: Sender<Command>,
     host: Ipv4Addr,
     bridge: Cidr,
+    encryption: Option<Encryption>,
     listeners: Mutex<Vec<TcpListener>>,
     names: Arc<dns::Names>,
     records: Records,
@@ -172,6 +176,7 @@ struct Shared {
 struct Opened {
     host: Ipv4Addr,
     bridge: Cidr,
+    encryption: Option<Encryption>,
     listeners: Vec<TcpListener>,
     relay: dns::Bound,
 }
@@ -189,7 +194,8 @@ impl Network {
         let work = move || match open_worker(&config, known) {
             Ok((worker, relay, listeners)) => {
                 let (host, bridge) = (worker.table.plan().host, worker.table.plan().bridge);
-                drop(ready.send(Ok(Opened { host, bridge, listeners, relay })));
+                let encryption = worker.encryption();
+                drop(ready.send(Ok(Opened { host, bridge, encryption, listeners, relay })));
                 worker.run(&inbox);
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -198,7 +204,7 @@ impl Network {
             .name("network".to_owned())
             .spawn(work)
             .map_err(|source| NetworkError::io("start the network's thread", source))?;
-        let Opened { host, bridge, listeners, relay } =
+        let Opened { host, bridge, encryption, listeners, relay } =
             opened.await.map_err(|_| NetworkError::Closed)??;
         // What was answered before is known before anybody can ask.
         if let Some(told) = records.names()? {
@@ -207,7 +213,8 @@ impl Network {
         names.connect(ConnectNames::of(&connect::load(records.run_dir())));
         let _relay = dns::Relay::serve(relay, resolv_conf, Arc::clone(&names))?;
         let listeners = Mutex::new(listeners);
-        let shared = Shared { commands, host, bridge, listeners, names, records, _relay };
+        let shared =
+            Shared { commands, host, bridge, encryption, listeners, names, records, _relay };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -225,6 +232,11 @@ impl Network {
     /// The range of bridged containers' addresses.
     pub fn bridge_range(&self) -> Cidr {
         self.shared.bridge
+    }
+
+    /// Whether what goes to other hosts can be encrypted here; nothing where there are no other hosts.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.shared.encryption.as_ref()
     }
 
     /// Makes a namespace with the interface that the region allocated. Asking again with the same spec
@@ -428,6 +440,11 @@ fn open_worker(
     let ports = adopt_ports(config, &endpoints);
     let underlay =
         config.underlay.map(|address| setup::underlay(&mut route, address)).transpose()?;
+    let tunnels = match underlay {
+        Some(underlay) => Tunnels::open(&records, config.tag, underlay.address)?,
+        None => Err("there are no other hosts"),
+    };
+    let underlay = underlay.map(|it| Underlay { encrypts: tunnels.is_ok(), ..it });
     let mtu = setup::link_mtu(&mut route, underlay);
     let is_link_local_open = config.is_link_local_open;
     let recipe = Recipe { tag: config.tag, mtu, is_link_local_open };
@@ -465,6 +482,7 @@ fn open_worker(
         overlay: Overlay::new(config.tag.overlay(), underlay),
         lacks_balancers: false,
         peers: BTreeSet::new(),
+        tunnels,
         routers: BTreeMap::new(),
         common: Routers { underlay, mtu, steps: config.steps.clone() },
         names,

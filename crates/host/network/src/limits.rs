@@ -12,6 +12,8 @@ pub const REMOTES_MAX: usize = 65_536;
 pub const TUNNEL_PORT: u16 = 14_789;
 /// What a packet between hosts is longer by.
 pub(crate) const TUNNEL_OVERHEAD: u32 = 50;
+/// What it is longer by where it is encrypted besides: header, nonce, padding to four bytes, and the tag that proves it.
+pub(crate) const ESP_OVERHEAD: u32 = 34;
 /// Routes and neighbours that are asked for together: their answers must fit the socket.
 pub(crate) const ROUTES_PER_EXCHANGE: usize = 64;
 /// VPCs in which a host has interfaces at one time, besides the default ones.

@@ -31,6 +31,11 @@ impl NetTag {
         u32::from_str_radix(self.as_str(), 16).expect("eight hex digits are 32 bits")
     }
 
+    /// The number of the kernel's keys and policies that are ours: the tag, and none that people choose by hand.
+    pub(crate) fn reqid(self) -> u32 {
+        self.metric().max(1)
+    }
+
     /// Our table; `nft list table inet longshore_<tag>` shows it.
     pub(crate) fn table(self) -> String {
         format!("longshore_{self}")

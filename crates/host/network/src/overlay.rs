@@ -29,6 +29,17 @@ use crate::netlink::{NetlinkError, Requests, Socket};
 pub(crate) struct Underlay {
     pub(crate) address: Ipv4Addr,
     pub(crate) mtu: u32,
+    /// Whether what goes to other hosts may be encrypted.
+    pub(crate) encrypts: bool,
+}
+
+impl Underlay {
+    /// The largest packet that goes to another host in one piece.
+    pub(crate) fn room(self) -> u32 {
+        let room = self.mtu.saturating_sub(limits::TUNNEL_OVERHEAD);
+        // What is encrypted is padded to four bytes, with two more.
+        if self.encrypts { room.saturating_sub(limits::ESP_OVERHEAD) & !3 } else { room }
+    }
 }
 
 /// An interface of another host.
@@ -108,10 +119,18 @@ impl Overlay {
             local: underlay.address,
             port: limits::TUNNEL_PORT,
             mac: MacAddr::of_address(underlay.address),
-            mtu: underlay.mtu.saturating_sub(limits::TUNNEL_OVERHEAD),
+            mtu: underlay.room(),
         };
         match route.find_vxlan(&self.name, &meant)? {
             Some((index, true)) => {
+                self.link = Some((index, vpc.vni));
+                return Ok(());
+            }
+            // Of a time when what went between hosts was longer or shorter: what goes through it is not cut off.
+            Some((index, false)) if route.has_other_mtu(index, &meant)? => {
+                let mut requests = Requests::default();
+                requests.set_mtu(index, meant.mtu);
+                route.ask(&requests)?;
                 self.link = Some((index, vpc.vni));
                 return Ok(());
             }

@@ -17,6 +17,7 @@ use crate::error::NetworkError;
 use crate::names::{EndpointId, LinkNumber};
 use crate::netns;
 use crate::ruleset::KnownGroups;
+use crate::tunnels::Kept;
 
 /// Where a region's network keeps its files.
 #[derive(Clone, Debug)]
@@ -194,6 +195,26 @@ impl Records {
         write_whole(&self.names_file(), &text).map_err(failed)
     }
 
+    /// Which keys there are for other hosts, none of which is in it. What is torn is as good as absent: all begin anew.
+    pub(crate) fn tunnels(&self) -> Result<Kept, NetworkError> {
+        let path = self.tunnels_file();
+        let failed = |source| NetworkError::io(format!("read {}", path.display()), source);
+        match whole::read_json::<Kept>(&path).map_err(failed)? {
+            Found::Whole(kept) => Ok(kept),
+            Found::Torn { .. } | Found::Missing => Ok(Kept::default()),
+        }
+    }
+
+    pub(crate) fn save_tunnels(&self, kept: &Kept) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::io("write down the keys for other hosts", source);
+        let text = serde_json::to_vec(kept).map_err(|error| failed(error.into()))?;
+        write_whole(&self.tunnels_file(), &text).map_err(failed)
+    }
+
+    fn tunnels_file(&self) -> PathBuf {
+        self.run_dir.join("tunnels.json")
+    }
+
     fn names_file(&self) -> PathBuf {
         self.run_dir.join("names.json")
     }
@@ -253,6 +274,7 @@ impl Records {
             self.groups_file(),
             self.feed_file(),
             self.names_file(),
+            self.tunnels_file(),
         ];
         for file in files {
             match fs::remove_file(file) {

@@ -400,6 +400,7 @@ impl Opening {
             overlay: overlay.behind(outside, namespace),
             lacks_balancers: false,
             peers: BTreeSet::new(),
+            tunnels: Err("the host does it"),
             endpoints,
             next_bridge: 2,
             steps: common.steps.clone(),

@@ -12,7 +12,6 @@ use longshore_types::{Chain, Cidr};
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
-use crate::limits;
 use crate::names::{EndpointId, LinkName, NetTag};
 use crate::netlink::route::LinkIndex;
 use crate::netlink::{Requests, Socket};
@@ -21,6 +20,7 @@ use crate::nft::{Batch, docker};
 use crate::overlay::Underlay;
 use crate::ranges;
 use crate::records::Records;
+use crate::tunnels;
 
 /// Where bridge ranges are looked for when none is configured.
 const BRIDGE_RANGES: Cidr = match Cidr::from_octets([172, 16, 0, 0], 12) {
@@ -93,14 +93,14 @@ pub(crate) fn underlay(route: &mut Socket, address: Ipv4Addr) -> Result<Underlay
         .find(|(_, held)| held.contains(address))
         .ok_or(NetworkError::NotOurAddress { address })?;
     let mtu = route.link_mtu(link)?.unwrap_or(MTU_DEFAULT);
-    Ok(Underlay { address, mtu })
+    Ok(Underlay { address, mtu, encrypts: false })
 }
 
 /// What links to endpoints carry: as much as the way out takes, and the way to other hosts, whose packets are
 /// longer there.
 pub(crate) fn link_mtu(route: &mut Socket, underlay: Option<Underlay>) -> u32 {
     let out = way_out_mtu(route);
-    let between = underlay.map(|it| it.mtu.saturating_sub(limits::TUNNEL_OVERHEAD));
+    let between = underlay.map(Underlay::room);
     between.map_or(out, |between| between.min(out))
 }
 
@@ -215,6 +215,7 @@ pub(crate) fn remove_all(
     outcome = outcome.and(remove_links(route, tag, |_| true));
     outcome = outcome.and(remove_link(route, &tag.holder()));
     outcome = outcome.and(remove_link(route, &tag.overlay()));
+    outcome = outcome.and(tunnels::remove(tag));
     outcome = outcome.and(ranges::release_but(route, tag, &[]));
     // Last, since it guards what is left of the others.
     let mut batch = Batch::new(tag.table());

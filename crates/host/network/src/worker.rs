@@ -36,6 +36,7 @@ use crate::records::Records;
 use crate::router::{Router, Routers};
 use crate::ruleset::{AMAZON_DNS, KnownGroups, Table, world_of};
 use crate::setup;
+use crate::tunnels::{Encryption, Tunnels};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetworkError>>;
 
@@ -115,6 +116,8 @@ pub(crate) struct Worker {
     pub(crate) lacks_balancers: bool,
     /// The hosts that packets are taken from.
     pub(crate) peers: BTreeSet<Ipv4Addr>,
+    /// What goes to other hosts encrypted, or why it does not. A router's goes by way of the host's.
+    pub(crate) tunnels: Result<Tunnels, &'static str>,
     /// Those of VPCs with a namespace of their own.
     pub(crate) routers: BTreeMap<VpcId, Router>,
     /// What they are made with.
@@ -171,6 +174,13 @@ impl Worker {
             }
             self.finish(turn);
         }
+    }
+
+    pub(crate) fn encryption(&self) -> Option<Encryption> {
+        self.overlay.is_wanted().then(|| match &self.tunnels {
+            Ok(tunnels) => Encryption::Able { generation: tunnels.generation() },
+            Err(why) => Encryption::Unable { why },
+        })
     }
 
     fn begin(&mut self, turn: &mut Turn, command: Command) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use control::Advertised;
+use control::{Advertised, BetweenHosts};
 use longshore_types::RegionName;
 
 use super::egress::{ImageEgressArgs, host_and_port};
@@ -55,6 +55,10 @@ pub(crate) struct RegionArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(10..=86_400))]
     pub(crate) heartbeat_timeout_seconds: u64,
+    /// Whether hosts encrypt what their tasks send to each other: `auto` where both can, `on` refuses hosts that cannot,
+    /// `off` nowhere
+    #[arg(long, value_name = "auto|on|off", default_value = "auto", value_parser = between_hosts)]
+    pub(crate) encrypt_between_hosts: BetweenHosts,
     /// The same in minutes
     #[arg(long, alias = "host-silence-minutes", value_name = "MINUTES", hide = true,
           conflicts_with = "heartbeat_timeout_seconds",
@@ -71,7 +75,25 @@ pub(crate) struct RegionArgs {
     pub(crate) log: Option<PathBuf>,
 }
 
+fn between_hosts(text: &str) -> Result<BetweenHosts, String> {
+    match text {
+        "auto" => Ok(BetweenHosts::Auto),
+        "on" => Ok(BetweenHosts::Encrypted),
+        "off" => Ok(BetweenHosts::Clear),
+        _ => Err("write auto, on or off".to_owned()),
+    }
+}
+
 impl RegionArgs {
+    /// The same again, for another process.
+    pub(crate) fn encrypt_between_hosts(&self) -> &'static str {
+        match self.encrypt_between_hosts {
+            BetweenHosts::Auto => "auto",
+            BetweenHosts::Encrypted => "on",
+            BetweenHosts::Clear => "off",
+        }
+    }
+
     /// After so many seconds of silence a host is lost.
     pub(crate) fn heartbeat_timeout_s(&self) -> u64 {
         self.heartbeat_timeout_minutes

@@ -18,7 +18,7 @@ use image::{
     ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
 };
 use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
-use network::{ControlGroup, NetTag, Network, NetworkConfig, NetworkError};
+use network::{ControlGroup, Encryption, NetTag, Network, NetworkConfig, NetworkError};
 use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
@@ -172,6 +172,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
     let network = host.network(&home, &args.host, sandboxes.group_number()).await?;
     let puller = puller(&host, &home, &args.egress)?;
+    let encryption = encryption(&home, &network);
     let task_endpoint = task_endpoint(&home, &network)?;
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
@@ -186,7 +187,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
         ids: Arc::new(OsIds),
         endpoint: task_endpoint.map(Arc::new),
     };
-    let config = agent_config(&host, &home, args);
+    let config = agent_config(&host, &home, args, encryption);
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     let cluster = home.cluster.clone().unwrap_or_else(ClusterName::default_cluster);
     info!(region = %home.region, %cluster, "agent ready");
@@ -215,7 +216,26 @@ fn gpus(host: &HostArgs) -> Gpus {
     }
 }
 
-fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
+/// Whether the host can encrypt what it sends to others, in the words that the region reads. Keys come by the way to the
+/// region, which nobody else may read.
+fn encryption(home: &Home, network: &Network) -> Option<String> {
+    let is_private = home.is_local() || home.endpoint.scheme_str() == Some("https");
+    Some(match network.encryption()? {
+        Encryption::Able { generation } if is_private => format!("aes-gcm/{generation}"),
+        Encryption::Able { .. } => "its way to the region is in the clear".to_owned(),
+        Encryption::Unable { why } => {
+            info!(why, "what goes between hosts is not encrypted here");
+            (*why).to_owned()
+        }
+    })
+}
+
+fn agent_config(
+    host: &Host,
+    home: &Home,
+    args: &AgentArgs,
+    encryption: Option<String>,
+) -> AgentConfig {
     let mut config =
         AgentConfig::new(home.endpoint.clone(), home.region.clone(), host.state_dir.clone());
     config.trust = home.trust.clone();
@@ -223,6 +243,7 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     let said = args.host.attributes_in(&home.region).into_iter();
     let said = said.chain(home.attributes.iter().cloned());
     config.underlay = home.underlay;
+    config.encryption = encryption;
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     let denied = args.egress.images.deny_egress.iter();

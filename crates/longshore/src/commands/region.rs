@@ -43,6 +43,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     config.image_scanner.clone_from(&args.image_scanner);
     config.retention.stopped_tasks_ms = args.stopped_task_hours * 3_600_000;
     config.heartbeat_timeout_ms = args.heartbeat_timeout_s() * 1_000;
+    config.between_hosts = args.encrypt_between_hosts;
     config.root_key = secrets::source(&args.root_key)?;
     config.rotation_hooks.clone_from(&args.allow_rotation_hook);
     config.object_store = object_store::of(&args.objects)?;

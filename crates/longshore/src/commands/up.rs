@@ -85,6 +85,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         ("--region", text(&region.region)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
         ("--heartbeat-timeout-seconds", text(&region.heartbeat_timeout_s())),
+        ("--encrypt-between-hosts", text(&region.encrypt_between_hosts())),
     ] {
         region_args.extend([name.into(), value]);
     }
@@ -337,6 +338,7 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
         ("--cluster", text(&args.cluster)),
         ("--stopped-task-hours", text(&region.stopped_task_hours)),
         ("--heartbeat-timeout-seconds", text(&region.heartbeat_timeout_s())),
+        ("--encrypt-between-hosts", text(&region.encrypt_between_hosts())),
     ] {
         told.extend([name.into(), value]);
     }

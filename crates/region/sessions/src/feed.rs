@@ -47,42 +47,44 @@ pub(crate) fn own_machine(view: &View, is_own: impl Fn(&Instance) -> bool) -> Op
     latest.map(|row| row.id)
 }
 
-/// What the host of an instance must know. `home` is that of the balancers.
+/// What the host of an instance must know. `home` is that of the balancers; `meets` says of which hosts it hears.
 pub(crate) fn feed_of(
     view: &View,
     region: &RegionName,
     id: InstanceId,
     home: Option<InstanceId>,
+    meets: impl Fn(&Instance, &Instance) -> bool,
 ) -> Feed {
-    let is_routed = view.instance_of_any(id).is_some_and(|row| underlay(row).is_some());
-    let (mut is_in_default, mut own) = (false, BTreeSet::new());
+    let own = view.instance_of_any(id).filter(|row| underlay(row).is_some());
+    let is_routed = own.is_some();
+    let (mut is_in_default, mut vpcs) = (false, BTreeSet::new());
     let is_home = home == Some(id);
     let mut serves_in_default = false;
     for (account, vpc) in vpcs_served_at_home(view).filter(|_| is_home) {
         match view.vpcs.get(account, vpc) {
-            Some(_) => drop(own.insert((account, vpc))),
+            Some(_) => drop(vpcs.insert((account, vpc))),
             None => serves_in_default = true,
         }
     }
     for task in view.tasks_on_instance(id) {
         match task.interface.as_ref().map(|interface| &interface.own_vpc) {
-            Some(Some(vpc)) => drop(own.insert((task.scope.account, vpc))),
+            Some(Some(vpc)) => drop(vpcs.insert((task.scope.account, vpc))),
             Some(None) => is_in_default = true,
             None => {}
         }
     }
     let mut feed = Feed::default();
     let is_in_plane = is_routed && (is_in_default || serves_in_default);
-    if own.is_empty() && !is_in_plane && !serves_in_default {
+    if vpcs.is_empty() && !is_in_plane && !serves_in_default {
         return feed;
     }
-    let places = Places { instances: places(view, id, is_routed), home };
+    let places = Places { instances: places(view, id, own.map(AsRef::as_ref), meets), home };
     if is_in_plane || serves_in_default {
         let is_told = |row: &vpc::Interface| is_in_plane || row.task().is_none();
         let items = default_plane(view, region, &places, is_told);
         items.into_iter().flatten().for_each(|item| feed.put(item));
     }
-    for (account, vpc) in own {
+    for (account, vpc) in vpcs {
         own_vpc(view, region, account, vpc, &places).for_each(|item| feed.put(item));
     }
     feed
@@ -106,11 +108,18 @@ impl Places {
 }
 
 /// Where interfaces are that a host can reach.
-fn places(view: &View, here: InstanceId, is_routed: bool) -> BTreeMap<InstanceId, Place> {
-    let others = view
-        .instances
-        .iter()
-        .filter(|row| is_routed && row.status < InstanceStatus::Inactive && row.id != here);
+fn places(
+    view: &View,
+    here: InstanceId,
+    own: Option<&Instance>,
+    meets: impl Fn(&Instance, &Instance) -> bool,
+) -> BTreeMap<InstanceId, Place> {
+    let is_met = |row: &Instance| {
+        row.status < InstanceStatus::Inactive
+            && row.id != here
+            && own.is_some_and(|own| meets(own, row))
+    };
+    let others = view.instances.iter().filter(|row| is_met(row));
     let others = others.filter_map(|row| Some((row.id, Place::At(underlay(row)?))));
     others.chain([(here, Place::Here)]).collect()
 }
@@ -243,7 +252,8 @@ pub(crate) mod tests {
         }
 
         fn told(&self, id: InstanceId) -> BTreeMap<Ipv4Addr, Place> {
-            let feed = feed_of(&self.view, &"eu-north-1".parse().unwrap(), id, self.home);
+            let feed =
+                feed_of(&self.view, &"eu-north-1".parse().unwrap(), id, self.home, |_, _| true);
             assert_eq!(feed.oddities(), []);
             feed.interfaces.values().map(|it| (it.address, it.place)).collect()
         }
@@ -279,7 +289,7 @@ pub(crate) mod tests {
         world.task(15, two);
         let region = "eu-north-1".parse().unwrap();
         let told = |id| -> BTreeMap<u8, Place> {
-            let feed = feed_of(&world.view, &region, id, None);
+            let feed = feed_of(&world.view, &region, id, None, |_, _| true);
             feed.interfaces.values().map(|it| (it.address.octets()[3], it.place)).collect()
         };
         let at = |last| Place::At(Ipv4Addr::new(192, 0, 2, last));
@@ -329,7 +339,8 @@ pub(crate) mod tests {
         assert_eq!(world.told(own), [(a, here), (b, here), (c, at(2)), (d, at(2))].into());
         assert_eq!(world.told(other), [(a, at(1)), (b, at(1)), (c, here), (d, here)].into());
         assert!(world.told(strange).is_empty());
-        let told = feed_of(&world.view, &"eu-north-1".parse().unwrap(), own, Some(own));
+        let told =
+            feed_of(&world.view, &"eu-north-1".parse().unwrap(), own, Some(own), |_, _| true);
         let of_balancers = told.interfaces.values().filter(|it| it.is_balancers);
         assert_eq!(of_balancers.count(), 2);
     }

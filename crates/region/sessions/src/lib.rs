@@ -21,25 +21,30 @@ pub mod payload;
 mod presence;
 mod rhythm;
 mod telemetry;
+mod tunnels;
 mod work;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_wire::ApiError;
 use control::reconcile::Driver;
-use control::{Control, Documents};
+use control::{BetweenHosts, Control, Documents, TunnelKeyring};
 use ecs_api as api;
-use longshore_types::{InstanceId, TaskId, Timestamp};
+use longshore_types::{Chain, InstanceId, TaskId, Timestamp};
+use model::instance::InstanceStatus;
 use model::{Instance, View};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tracing::error;
 
 pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 use orders::Orders;
 pub use orders::prepare;
 pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
 pub use presence::{Agent, Opened, connected, disconnected};
+use tunnels::{TunnelBook, Tunneling};
 
 /// What is known of open sessions. Everything here is rebuilt by agents that reconnect.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Sessions {
     /// How many of them are of hosts that reach each other.
     spread: AtomicUsize,
     metrics: Mutex<BTreeMap<TaskId, (Timestamp, Value)>>,
+    /// What hosts have acknowledged of the keys by which they encrypt.
+    tunnels: TunnelBook,
     closing: watch::Sender<bool>,
 }
 
@@ -71,6 +78,7 @@ impl Sessions {
             work: Mutex::default(),
             spread: AtomicUsize::new(0),
             metrics: Mutex::default(),
+            tunnels: TunnelBook::default(),
             closing: watch::Sender::new(false),
         }
     }
@@ -102,6 +110,59 @@ impl Sessions {
     /// On which host the interfaces of balancers are.
     pub(crate) fn home_of_balancers(&self, view: &View) -> Option<InstanceId> {
         feed::home_of_balancers(view, |row| self.control.access.is_of_own_machine(row))
+    }
+
+    /// What a host's ways to others are told by. The secret that keys follow from is drawn when the first host could have
+    /// use for it.
+    pub(crate) async fn tunneling(&self, view: &View, instance: InstanceId) -> Tunneling<'_> {
+        let (control, setting) = (&self.control, self.control.config.between_hosts);
+        let row = view.instance_of_any(instance);
+        let may_encrypt = setting != BetweenHosts::Clear
+            && row.is_some_and(|row| row.meets_hosts() && row.tunnel_generation().is_some());
+        let keyring = if may_encrypt { self.tunnel_keyring(view).await } else { Ok(None) };
+        let keyring = keyring.unwrap_or_else(|error| {
+            error!(error = %Chain(&error), "hosts are given no keys");
+            None
+        });
+        Tunneling::new(setting, keyring, &self.tunnels, control.clock.now())
+    }
+
+    /// How packets go between an instance's host and the others, in words; nothing where it has no part in it.
+    pub fn between_hosts(&self, view: &View, instance: &Instance) -> Option<String> {
+        let setting = self.control.config.between_hosts;
+        let met = |row: &Instance| row.meets_hosts() && row.status < InstanceStatus::Inactive;
+        if !met(instance) {
+            return None;
+        }
+        let others = view.instances.iter().filter(|row| row.id != instance.id && met(row));
+        let not = others.filter(|row| row.tunnel_generation().is_none()).count();
+        let why = instance.encrypts_not_for().unwrap_or("its agent is of an older release");
+        Some(match (setting, instance.tunnel_generation()) {
+            (BetweenHosts::Clear, _) => "in the clear (--encrypt-between-hosts off)".to_owned(),
+            (BetweenHosts::Auto, None) => format!("in the clear ({why})"),
+            (BetweenHosts::Encrypted, None) => format!("nothing ({why})"),
+            (BetweenHosts::Auto | BetweenHosts::Encrypted, Some(_)) => {
+                let now = self.tunnels.encrypted_with(instance.id);
+                let now = if now > 0 { format!(", with {now} now") } else { String::new() };
+                match (setting, not) {
+                    (_, 0) => format!("encrypted{now}"),
+                    (BetweenHosts::Auto, not) => {
+                        format!("encrypted{now}; in the clear with {not} that cannot")
+                    }
+                    (BetweenHosts::Encrypted | BetweenHosts::Clear, not) => {
+                        format!("encrypted{now}; nothing with {not} that cannot")
+                    }
+                }
+            }
+        })
+    }
+
+    async fn tunnel_keyring(&self, view: &View) -> Result<Option<TunnelKeyring>, ApiError> {
+        if let Some(keyring) = self.control.tunnel_keyring(view)? {
+            return Ok(Some(keyring));
+        }
+        self.control.prepare_tunnels().await?;
+        self.control.tunnel_keyring(&self.control.view())
     }
 
     /// The instance of the region's own machine.
@@ -176,6 +237,7 @@ impl Sessions {
 
     /// Ends the instance's session, as when it is deregistered.
     pub(crate) fn retire(&self, instance: InstanceId) {
+        self.tunnels.forget(instance);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = work.remove(&instance);
         self.count(&work);

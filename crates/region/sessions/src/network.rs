@@ -13,11 +13,13 @@ use longshore_types::{AccountId, InstanceId, RegionName, SecurityGroupId};
 use model::{Key, Seq, Task, View};
 use traffic::connect::HostConnect;
 use traffic::feed::{Change, Feed, Item};
+use traffic::tunnels::HostTunnels;
 use traffic::{HostNames, SecurityGroup};
 
 use crate::connect::{self, ToldConnect};
 use crate::feed::feed_of;
 use crate::names::{self, ToldNames};
+use crate::tunnels::{self, ToldTunnels, Tunneling};
 
 /// Rules of one message, of which each is below 100 bytes: a frame stays well below its limit.
 const RULES_PER_MESSAGE_MAX: usize = 4_000;
@@ -33,6 +35,7 @@ pub(crate) struct Told {
     feed: Feed,
     names: ToldNames,
     connect: ToldConnect,
+    pub(crate) tunnels: ToldTunnels,
     is_begun: bool,
 }
 
@@ -45,6 +48,7 @@ pub(crate) struct News {
     pub(crate) network: Change,
     pub(crate) names: HostNames,
     pub(crate) connect: HostConnect,
+    pub(crate) tunnels: HostTunnels,
 }
 
 /// What one message carries of it.
@@ -54,6 +58,7 @@ pub(crate) struct Part {
     pub(crate) network: Change,
     pub(crate) names: HostNames,
     pub(crate) connect: HostConnect,
+    pub(crate) tunnels: HostTunnels,
 }
 
 impl Told {
@@ -64,6 +69,7 @@ impl Told {
         view: &View,
         region: &RegionName,
         (instance, home): (InstanceId, Option<InstanceId>),
+        tunneling: &Tunneling<'_>,
         next: &[&Task],
     ) -> Option<News> {
         let is_whole = !self.is_begun;
@@ -101,15 +107,17 @@ impl Told {
         });
         self.is_begun = true;
         let groups = changed;
-        let feed = feed_of(view, region, instance, home);
+        let feed = feed_of(view, region, instance, home, |own, other| tunneling.meets(own, other));
+        let tunnels = self.tunnels.due(view, tunneling, instance, &feed, is_whole);
         let network = self.feed.change_to(&feed);
         self.feed = feed;
         let names = self.names.due(view, instance, next, is_whole);
         let connect = self.connect.due(view, instance, next, is_whole);
         let is_empty =
             groups.is_empty() && network.is_empty() && names.is_empty() && connect.is_empty();
+        let is_empty = is_empty && tunnels.is_empty();
         let version = view.seq;
-        let news = News { is_whole, version, groups, network, names, connect };
+        let news = News { is_whole, version, groups, network, names, connect, tunnels };
         (is_whole || !is_empty).then_some(news)
     }
 
@@ -145,6 +153,7 @@ impl Told {
     /// The agent could not do as it was told: it is told all again.
     pub(crate) fn begin_again(&mut self) {
         self.is_begun = false;
+        self.tunnels.begin_again();
     }
 }
 
@@ -192,6 +201,12 @@ impl News {
                 None => parts.push(Part { connect, ..Part::default() }),
             }
         }
+        for tunnels in tunnels::parts(self.tunnels) {
+            match parts.last_mut().filter(|last| **last == Part::default()) {
+                Some(first) => first.tunnels = tunnels,
+                None => parts.push(Part { tunnels, ..Part::default() }),
+            }
+        }
         parts
     }
 }
@@ -213,6 +228,13 @@ mod tests {
     use traffic::feed::{ItemId, Route, RouteTable, Target};
 
     use super::*;
+    use crate::tunnels::TunnelBook;
+
+    fn clear() -> Tunneling<'static> {
+        static BOOK: std::sync::LazyLock<TunnelBook> =
+            std::sync::LazyLock::new(TunnelBook::default);
+        Tunneling::new(control::BetweenHosts::Clear, None, &BOOK, longshore_types::Timestamp(0))
+    }
 
     fn world() -> (View, Task) {
         let mut view = View::default();
@@ -231,23 +253,23 @@ mod tests {
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let region: RegionName = "eu-north-1".parse().unwrap();
         let mut told = Told::default();
-        let first = told.due(&view, &region, (instance, None), &[]).unwrap();
+        let first = told.due(&view, &region, (instance, None), &clear(), &[]).unwrap();
         assert!(
             first.is_whole && first.groups.is_empty(),
             "that there is nothing is news at first"
         );
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
-        let news = told.due(&view, &region, (instance, None), &[&task]).unwrap();
+        let news = told.due(&view, &region, (instance, None), &clear(), &[&task]).unwrap();
         assert!(!news.is_whole);
         assert_eq!(news.groups, [SecurityGroup::default_rules(group.clone())]);
-        assert_eq!(told.due(&view, &region, (instance, None), &[&task]), None);
+        assert_eq!(told.due(&view, &region, (instance, None), &clear(), &[&task]), None);
         let whole = view.security_group(task.scope.account, &group).unwrap();
         view.put(Seq(2), &Row::from(GroupRow { revision: 1, ..whole.group }));
-        let news = told.due(&view, &region, (instance, None), &[]).unwrap();
+        let news = told.due(&view, &region, (instance, None), &clear(), &[]).unwrap();
         assert_eq!(news.groups, [SecurityGroup::closed(group)], "its rules are no rows");
-        assert_eq!(told.due(&view, &region, (instance, None), &[&task]), None);
+        assert_eq!(told.due(&view, &region, (instance, None), &clear(), &[&task]), None);
         told.begin_again();
-        assert!(told.due(&view, &region, (instance, None), &[&task]).unwrap().is_whole);
+        assert!(told.due(&view, &region, (instance, None), &clear(), &[&task]).unwrap().is_whole);
     }
 
     #[test]
@@ -263,6 +285,7 @@ mod tests {
             network: Change::default(),
             names: HostNames::default(),
             connect: HostConnect::default(),
+            tunnels: HostTunnels::default(),
         };
         let nothing = News { groups: vec![], ..whole.clone() };
         let gone = vec![ItemId::Interface("eni-00000001".parse().unwrap()); 1_500];
@@ -294,6 +317,7 @@ mod tests {
                 network: Change { put, gone: vec![] },
                 names: HostNames::default(),
                 connect: HostConnect::default(),
+                tunnels: HostTunnels::default(),
             };
             let parts = news.parts();
             parts.iter().map(|part| part.network.put.len()).collect::<Vec<_>>()

@@ -413,7 +413,9 @@ impl Session<'_> {
         let next: Vec<&Task> = running.map(|(task, _)| *task).collect();
         let region = &self.sessions.control.config.region;
         let home = self.sessions.home_of_balancers(view);
-        let Some(news) = self.network.due(view, region, (self.instance.id, home), &next) else {
+        let ids = (self.instance.id, home);
+        let tunneling = self.sessions.tunneling(view, self.instance.id).await;
+        let Some(news) = self.network.due(view, region, ids, &tunneling, &next) else {
             return Ok(false);
         };
         let connect_hosts = &self.sessions.control.connect_hosts;
@@ -423,8 +425,12 @@ impl Session<'_> {
         let last = parts.len() - 1;
         for (place, part) in parts.into_iter().enumerate() {
             let message_id = self.outbox.next_message_id();
-            let (header, is_more) = (self.header(message_id), place < last);
-            let Part { groups: security_groups, network, names, connect } = part;
+            let is_more = place < last;
+            if !is_more {
+                self.network.tunnels.sent(&message_id);
+            }
+            let header = self.header(message_id);
+            let Part { groups: security_groups, network, names, connect, tunnels } = part;
             let told_at = (!connect.is_empty()).then(|| self.sessions.control.clock.now());
             let message = HostNetwork {
                 header,
@@ -435,6 +441,7 @@ impl Session<'_> {
                 network,
                 names,
                 connect,
+                tunnels,
                 told_at,
             };
             let text = ToAgent::HostNetwork(message).to_text();
@@ -558,6 +565,10 @@ impl Session<'_> {
     async fn acknowledged(&mut self, message_id: &str) {
         if self.is_limit_acknowledged(message_id).await {
             return;
+        }
+        let (id, book) = (self.instance.id, &self.sessions.tunnels);
+        for other in self.network.tunnels.acknowledged(id, message_id, book) {
+            self.sessions.notify(other);
         }
         let Some((account, id, Order::Run)) = self.outbox.acknowledged(message_id) else { return };
         // That it was delivered is news only of a task that waits for it; a report may have come first.

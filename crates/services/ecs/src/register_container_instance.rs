@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::BetweenHosts;
 use control::access::may_speak_for;
 use control::iam::node_keys::{caller_node, holder, is_host, node_of_holder};
 use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
-    AgentState, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, GPU_RESOURCE, Instance, InstanceStatus,
-    OtherResource, UNDERLAY_ATTRIBUTE,
+    AgentState, ENCRYPTION_ATTRIBUTE, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, GPU_RESOURCE, Instance,
+    InstanceStatus, OtherResource, UNDERLAY_ATTRIBUTE,
 };
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
@@ -34,7 +35,8 @@ const OTHERS_MAX: usize = 20;
 const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 4] = [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, FENCE];
+const OWN_ATTRIBUTES: [&str; 5] =
+    [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, ENCRYPTION_ATTRIBUTE, FENCE];
 
 /// What agents of external instances say.
 const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";
@@ -90,6 +92,7 @@ pub(crate) async fn handle(
                     first(ecs, view, caller, cluster, &offer, now)?
                 }
             };
+            check_encryption(ecs.control.config.between_hosts, &row)?;
             if let Some(node) = node {
                 follow_plan(&mut row, &node);
             }
@@ -133,6 +136,19 @@ fn check_plan(view: &View, node: Option<&Node>, cluster: &Cluster) -> Result<(),
         )),
         None => Ok(()),
     }
+}
+
+/// Where all that goes between hosts is to be encrypted, one that cannot has no business.
+fn check_encryption(setting: BetweenHosts, row: &Instance) -> Result<(), ApiError> {
+    let can = !row.meets_hosts() || row.tunnel_generation().is_some();
+    if can || setting != BetweenHosts::Encrypted {
+        return Ok(());
+    }
+    let why = row.encrypts_not_for().unwrap_or("its agent is of an older release");
+    let message = format!(
+        "This region encrypts all that goes between hosts (--encrypt-between-hosts on), and this host cannot: {why}."
+    );
+    Err(ApiError::client("ClientException", message))
 }
 
 /// What the token says of the host is so, whatever the host says; and a managed instance is an external one.

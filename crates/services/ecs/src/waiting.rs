@@ -497,6 +497,7 @@ impl Reconciler for WaitingTasks {
             | Key::ServiceEvents(..)
             | Key::Interface(..)
             | Key::AddressPlan(..)
+            | Key::TunnelSecret(..)
             | Key::AccountSetting(..)
             | Key::ClientToken(..)
             | Key::EcrRepository(..)

@@ -400,6 +400,7 @@ impl Session<'_> {
             None => message.connect,
         };
         self.news.connect.extend(connect);
+        self.news.tunnels.extend(message.tunnels);
         self.news.version = message.version;
         if !message.is_more {
             let mut news = std::mem::take(&mut self.news);

@@ -9,6 +9,7 @@
 pub(crate) mod conntrack;
 pub(crate) mod overlay;
 pub(crate) mod route;
+pub(crate) mod xfrm;
 
 use std::borrow::Cow;
 use std::io;
@@ -164,6 +165,11 @@ impl Socket {
         let failed = |errno: Errno| NetlinkError::new("open a netlink socket", errno.into());
         let family = AddressFamily::Netlink;
         let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(failed)?;
+        Self::of(fd)
+    }
+
+    fn of(fd: OwnedFd) -> Result<Self, NetlinkError> {
+        let failed = |errno: Errno| NetlinkError::new("open a netlink socket", errno.into());
         match setsockopt(&fd, sockopt::SndBufForce, &SEND_BYTES) {
             // Whoever may not change anything has little to send.
             Ok(()) | Err(Errno::EPERM) => {}

@@ -117,19 +117,27 @@ impl Socket {
         let Some((index, _)) = links.into_iter().find(|(_, found)| found == name.as_str()) else {
             return Ok(None);
         };
-        let attributes = self.link_attributes(index)?;
+        let is_it = self.is_vxlan(index, meant)? && self.link_mtu(index)? == Some(meant.mtu);
+        Ok(Some((index, is_it)))
+    }
+
+    /// Whether a link is what is meant but for the size of what it takes.
+    pub(crate) fn has_other_mtu(
+        &mut self,
+        index: LinkIndex,
+        meant: &Vxlan,
+    ) -> Result<bool, NetlinkError> {
+        Ok(self.is_vxlan(index, meant)? && self.link_mtu(index)? != Some(meant.mtu))
+    }
+
+    fn is_vxlan(&mut self, index: LinkIndex, meant: &Vxlan) -> Result<bool, NetlinkError> {
         let mut found = Vec::new();
-        let mut mtu = None;
-        for attribute in attributes {
-            match attribute {
-                LinkAttribute::LinkInfo(infos) => {
-                    found.extend(infos.into_iter().filter_map(|info| match info {
-                        LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
-                        _ => None,
-                    }));
-                }
-                LinkAttribute::Mtu(value) => mtu = Some(value),
-                _ => {}
+        for attribute in self.link_attributes(index)? {
+            if let LinkAttribute::LinkInfo(infos) = attribute {
+                found.extend(infos.into_iter().filter_map(|info| match info {
+                    LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+                    _ => None,
+                }));
             }
         }
         let found: Vec<InfoVxlan> = found.into_iter().flatten().collect();
@@ -139,7 +147,6 @@ impl Socket {
             InfoVxlan::Port(meant.port),
             InfoVxlan::Learning(false),
         ];
-        let is_it = wanted.iter().all(|it| found.contains(it)) && mtu == Some(meant.mtu);
-        Ok(Some((index, is_it)))
+        Ok(wanted.iter().all(|it| found.contains(it)))
     }
 }

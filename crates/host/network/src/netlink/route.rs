@@ -148,6 +148,13 @@ impl Requests {
         self.route("set the link up", ACK, &message);
     }
 
+    pub(crate) fn set_mtu(&mut self, link: LinkIndex, mtu: u32) {
+        let mut message = link_message(link.0, true);
+        message.attributes = vec![LinkAttribute::Mtu(mtu)];
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.route(format!("set the largest packet to {mtu} bytes"), ACK, &message);
+    }
+
     pub(crate) fn set_mac(&mut self, link: LinkIndex, mac: MacAddr) {
         let mut message = link_message(link.0, false);
         message.attributes = vec![LinkAttribute::Address(mac.octets().to_vec())];

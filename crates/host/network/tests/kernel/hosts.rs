@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use longshore_types::VpcId;
 use network::feed::{Change, Interface, Item, ItemId, Place, Vni, Vpc};
-use network::{Attached, GroupRule, Network, News, Peer, SecurityGroup, Traffic, limits};
+use network::{
+    Attached, Encryption, GroupRule, Network, News, Peer, SecurityGroup, Traffic, limits,
+};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::world::{
@@ -16,8 +18,8 @@ use crate::world::{
     serve_at,
 };
 
-const WEB: &str = "sg-00000000000000001";
-const DB: &str = "sg-00000000000000002";
+pub(crate) const WEB: &str = "sg-00000000000000001";
+pub(crate) const DB: &str = "sg-00000000000000002";
 const VPC: &str = "vpc-00000000000000042";
 pub(crate) const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const TWO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -30,7 +32,7 @@ pub(crate) struct Other {
     stranger: File,
 }
 
-fn new_namespace() -> File {
+pub(crate) fn new_namespace() -> File {
     std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -41,7 +43,7 @@ fn new_namespace() -> File {
     })
 }
 
-fn path_of(namespace: &File) -> String {
+pub(crate) fn path_of(namespace: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
 }
 
@@ -75,7 +77,11 @@ pub(crate) fn open(world: &World, name: &str, underlay: Ipv4Addr) -> Network {
     world.runtime.block_on(Network::open(config)).unwrap()
 }
 
-fn vpc() -> Vpc {
+pub(crate) fn can_encrypt(network: &Network) -> bool {
+    matches!(network.encryption(), Some(Encryption::Able { .. }))
+}
+
+pub(crate) fn vpc() -> Vpc {
     let id: VpcId = VPC.parse().unwrap();
     Vpc {
         vni: Vni::of(&id),
@@ -88,7 +94,7 @@ fn vpc() -> Vpc {
 }
 
 /// The interface at 172.31.0.`last`.
-fn interface(last: u8, groups: &[&str], place: Place) -> Item {
+pub(crate) fn interface(last: u8, groups: &[&str], place: Place) -> Item {
     Item::Interface(Interface {
         id: format!("eni-000000{last:02x}").parse().unwrap(),
         vpc: VPC.parse().unwrap(),
@@ -102,7 +108,7 @@ fn interface(last: u8, groups: &[&str], place: Place) -> Item {
     })
 }
 
-fn group(id: &str, ingress: Vec<GroupRule>) -> SecurityGroup {
+pub(crate) fn group(id: &str, ingress: Vec<GroupRule>) -> SecurityGroup {
     let egress = vec![GroupRule {
         traffic: Traffic::All,
         peer: Peer::Network("0.0.0.0/0".parse().unwrap()),
@@ -125,12 +131,18 @@ fn tell(world: &World, network: &Network, items: Vec<Item>, is_whole: bool) {
     world.runtime.block_on(network.learn(news)).unwrap();
 }
 
-fn attach(world: &World, network: &Network, name: &str, last: u8, groups: &[&str]) -> Attached {
+pub(crate) fn attach(
+    world: &World,
+    network: &Network,
+    name: &str,
+    last: u8,
+    groups: &[&str],
+) -> Attached {
     world.runtime.block_on(network.attach_eni(&id(name), eni(last, groups))).unwrap()
 }
 
 /// A packet may be lost where the machine has much to do.
-fn assert_reaches(from: &Attached, to: &Attached) {
+pub(crate) fn assert_reaches(from: &Attached, to: &Attached) {
     eventually("a way is found", || at(from, || knock(to.address, 5432)) == Some(from.address));
 }
 
@@ -193,9 +205,11 @@ fn packets_between_hosts_are_as_large_as_the_way_takes() {
         let heard = at(&web, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7)).unwrap());
         heard.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let sent = at(&db, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
-        // 28 bytes of headers make them as large as the link takes, and what is larger is sent in pieces.
-        assert!(at(&db, || run("ip link show eth0")).contains("mtu 1450"));
-        for length in [1422, 4000] {
+        // 28 bytes of headers make them as large as the link takes, and what is larger is sent in pieces. Less fits where
+        // what goes between hosts can be encrypted.
+        let mtu = if can_encrypt(&one) { 1416 } else { 1450 };
+        assert!(at(&db, || run("ip link show eth0")).contains(&format!("mtu {mtu}")));
+        for length in [mtu - 28, 4000] {
             eventually("it arrives", || {
                 assert_eq!(sent.send_to(&vec![0; length], (web.address, 7)).unwrap(), length);
                 heard.recv(&mut [0; 8000]).is_ok_and(|heard| heard == length)
@@ -265,7 +279,7 @@ fn what_was_told_of_hosts_is_in_force_before_anybody_is_told_again_and_ends_with
 }
 
 /// A VXLAN packet that carries a UDP datagram from `source`, to port 7 of `to`.
-fn forged(source: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn forged(source: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     let vni = Vni::of(&VPC.parse().unwrap()).value().to_be_bytes();
     let mut packet = vec![8, 0, 0, 0, vni[1], vni[2], vni[3], 0];
     let [a, b, c, d] = TWO.octets();

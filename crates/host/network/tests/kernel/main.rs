@@ -7,6 +7,7 @@
 
 mod balancers;
 mod connect;
+mod encryption;
 mod groups;
 mod hosts;
 mod life;

@@ -5,7 +5,7 @@ mod upgrade;
 
 use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock};
-use region::nodes::{Done, Listed, ListedNode, RemoveNode};
+use region::nodes::{BetweenHostsOf, Done, Listed, ListedNode, RemoveNode};
 
 use crate::cli::{Node, NodeDrain, NodeRm, NodeShow};
 use crate::client::{Client, ClientError};
@@ -27,6 +27,17 @@ pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
     }
 }
 
+/// How packets go between each instance's host and others; nothing of a region that does not say.
+async fn between_hosts(client: &Client) -> Vec<BetweenHostsOf> {
+    let listed: Result<Listed<BetweenHostsOf>, ClientError> =
+        client.own("ListBetweenHosts", &Done {}).await;
+    listed.map(|listed| listed.items).unwrap_or_default()
+}
+
+fn said_of<'s>(said: &'s [BetweenHostsOf], host: &Host) -> &'s str {
+    said.iter().find(|it| it.instance == host.arn()).map_or("-", |it| it.says.as_str())
+}
+
 /// What has joined and is no instance yet, or no more, is listed too: its keys are good.
 async fn ls(client: &Client) -> Result<(), Error> {
     let hosts = instances::all(client).await?;
@@ -34,13 +45,15 @@ async fn ls(client: &Client) -> Result<(), Error> {
     let node_of = |host: &Host| {
         nodes.items.iter().find(|it| it.instances.iter().any(|arn| arn == host.arn()))
     };
-    let mut rows: Vec<Vec<String>> = hosts.iter().map(|host| row(host, node_of(host))).collect();
+    let said = between_hosts(client).await;
+    let row = |host: &Host| row(host, node_of(host), said_of(&said, host));
+    let mut rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
     let idle = nodes.items.iter().filter(|node| node.instances.is_empty());
     rows.extend(idle.map(|node| {
         let mut row = vec!["-".to_owned(), node.host_name.clone(), node.cluster.clone()];
         row.extend(["-", "joined", "-"].map(str::to_owned));
         row.push(node.release.clone().unwrap_or_else(|| "-".to_owned()));
-        row.extend(["-", "-", "-"].map(str::to_owned));
+        row.extend(["-", "-", "-", "-"].map(str::to_owned));
         row
     }));
     if rows.is_empty() {
@@ -48,14 +61,23 @@ async fn ls(client: &Client) -> Result<(), Error> {
         return Ok(());
     }
     let header = [
-        "INSTANCE", "HOST", "CLUSTER", "ZONE", "STATUS", "AGENT", "VERSION", "TASKS", "CPU",
+        "INSTANCE",
+        "HOST",
+        "CLUSTER",
+        "ZONE",
+        "STATUS",
+        "AGENT",
+        "VERSION",
+        "ENCRYPTED",
+        "TASKS",
+        "CPU",
         "MEMORY",
     ];
     print!("{}", table::render(&header, &rows));
     Ok(())
 }
 
-fn row(host: &Host, node: Option<&ListedNode>) -> Vec<String> {
+fn row(host: &Host, node: Option<&ListedNode>, said: &str) -> Vec<String> {
     let it = &host.instance;
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let left = |name: &str| {
@@ -71,10 +93,20 @@ fn row(host: &Host, node: Option<&ListedNode>) -> Vec<String> {
         text(it.status.as_deref()),
         if it.agent_connected == Some(true) { "connected" } else { "away" }.to_owned(),
         release(host, node),
+        encrypts(said).to_owned(),
         it.running_tasks_count.unwrap_or_default().to_string(),
         left("CPU"),
         left("MEMORY"),
     ]
+}
+
+/// Whether what goes between hosts is encrypted, from what is said of it.
+fn encrypts(said: &str) -> &str {
+    match said {
+        "-" => "-",
+        said if said.starts_with("encrypted") => "yes",
+        _ => "no",
+    }
 }
 
 /// The agent's release, with a mark where it is not the region's, and how far it is with taking that.
@@ -116,6 +148,8 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
         ("CPU units", amounts("CPU")),
         ("memory, MiB", amounts("MEMORY")),
     ];
+    let said = between_hosts(client).await;
+    lines.push(("between hosts", said_of(&said, host).to_owned()));
     let now = SystemClock.now();
     match node {
         Some(node) => {
@@ -134,7 +168,7 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
         }
     }
     for (name, value) in lines {
-        println!("{name:<12} {value}");
+        println!("{name:<13} {value}");
     }
     Ok(())
 }

@@ -32,9 +32,9 @@ use crate::server::BoxFuture;
 use crate::tls::Tls;
 pub use release::own_digest;
 pub use shapes::{
-    CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join, JoinByActivation,
-    Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, OfferedRelease, ReadRelease,
-    ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade, StartedUpgrade,
+    BetweenHostsOf, CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join,
+    JoinByActivation, Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, OfferedRelease,
+    ReadRelease, ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade, StartedUpgrade,
 };
 pub use upgrade::UPGRADE_MS_MAX;
 

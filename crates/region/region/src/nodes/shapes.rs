@@ -220,6 +220,16 @@ pub struct ListedNode {
     pub upgrade_failed_because: Option<String>,
 }
 
+/// How packets go between the host of an instance and others.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BetweenHostsOf {
+    /// Its ARN.
+    pub instance: String,
+    /// Such as `encrypted` or `in the clear`, and what there is to say of it.
+    pub says: String,
+}
+
 /// Answered by lists.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -114,6 +114,8 @@ const ROTATE_ROOT_KEY: &str = "RotateRootKey";
 const EXPLAIN_REACH: &str = "ExplainReach";
 /// What `longshore top` asks.
 const LIST_TASK_FIGURES: &str = "ListTaskFigures";
+/// How packets go between hosts, as `longshore node` shows it.
+const LIST_BETWEEN_HOSTS: &str = "ListBetweenHosts";
 
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {

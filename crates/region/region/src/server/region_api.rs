@@ -21,8 +21,8 @@ use traffic::flows::REPORT_FLOWS;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_TASK_FIGURES, OWN_SERVICE,
-    ROTATE_ROOT_KEY, RegionApi, RequestBody, limits, serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_TASK_FIGURES,
+    OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -67,6 +67,23 @@ impl Region {
                 Ok(serde_json::json!({ "rootKey": key.to_string(), "rewrapped": rewrapped }))
             })
         })
+    }
+}
+
+impl Region {
+    /// How packets go between the hosts of the caller's instances, for whom the region belongs to.
+    fn list_between_hosts<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
+        let view = self.control.view();
+        let items = view.instances.of(caller.account).filter_map(|row| {
+            let says = self.sessions.between_hosts(&view, row)?;
+            Some(nodes::BetweenHostsOf { instance: row.arn().to_string(), says })
+        });
+        let listed = is_owner.then(|| nodes::Listed { items: items.collect() })?;
+        Some(Box::pin(std::future::ready(nodes::answer(&listed))))
     }
 }
 
@@ -185,6 +202,7 @@ impl RegionApi for Region {
                 let listed = listed.and_then(|listed| nodes::answer(&listed));
                 return Some(Box::pin(std::future::ready(listed)));
             }
+            LIST_BETWEEN_HOSTS => return self.list_between_hosts(caller),
             REPORT_FLOWS => return Some(Box::pin(self.flows.take_in(caller, body))),
             _ => return self.nodes.dispatch(caller, operation, body),
         }

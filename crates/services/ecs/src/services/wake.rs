@@ -94,6 +94,7 @@ pub(super) fn row(
         | Key::ServiceEvents(..)
         | Key::Interface(..)
         | Key::AddressPlan(..)
+        | Key::TunnelSecret(..)
         | Key::AccountSetting(..)
         | Key::ClientToken(..)
         | Key::EcrRepository(..)

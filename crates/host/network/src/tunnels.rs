@@ -1,0 +1,560 @@
+//! What goes between hosts, encrypted: keys and policies of the kernel (ESP), as the region tells them.
+//!
+//! Each way between two hosts has keys of its own. New ones are taken in before anybody sends by them, and those of
+//! before stay until the other host has said that it sends by new ones. Of a host whose packets are to be encrypted none
+//! is taken in the clear, and none goes there so: what has no key yet is dropped. Two hosts that have exchanged packets in
+//! the clear until now go on with it until both have said that they encrypt.
+//!
+//! Keys of a host that is not told of any more stay in the kernel until their epoch is over: it may be told of again, and
+//! a key that began anew would send numbers that the other host has had.
+//!
+//! The kernel goes on without an agent. What is written down says which keys there are, and holds none.
+//!
+//! **Invariant:** `kept` says what is in the kernel. Where the two are not the same at the start (the machine has booted,
+//! somebody cleared the kernel's keys), all keys go, and the host says so by another generation: no key is ever
+//! used from its beginning twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+
+use longshore_types::Chain;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+use traffic::tunnels::{EPOCHS_APART, ESP_KEY_LEN, EspKey, HostTunnels, Tunnel, TunnelKeys, spi};
+
+use crate::error::NetworkError;
+use crate::limits::TUNNEL_PORT;
+use crate::names::NetTag;
+use crate::netlink::xfrm::{Action, Flow, Policy, State, Way};
+use crate::netlink::{NetlinkError, Requests, Socket};
+use crate::records::Records;
+
+/// Whether a host can encrypt what goes to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// Another generation: the kernel has no key any more that it had.
+    Able { generation: String },
+    /// It cannot, in a few words.
+    Unable { why: &'static str },
+}
+
+/// What is there for one other host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Peer {
+    link: u64,
+    /// The epochs by whose keys its packets are taken in.
+    inbound: BTreeSet<u64>,
+    /// The one whose key is sent by.
+    outbound: Option<u64>,
+    /// Nothing is taken from it in the clear, nor sent to it.
+    is_strict: bool,
+    /// It is told of now.
+    is_told: bool,
+}
+
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    generation: String,
+    peers: BTreeMap<Ipv4Addr, Peer>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tunnels {
+    socket: Socket,
+    local: Ipv4Addr,
+    reqid: u32,
+    records: Records,
+    kept: Kept,
+}
+
+/// From what is there for a host to what it is told: keys in the order in which they go and come.
+#[derive(Debug, PartialEq, Eq)]
+struct Steps {
+    after: Peer,
+    /// Before others come: theirs would be their numbers.
+    drop_first: Keys,
+    add: Keys,
+    drop_last: Keys,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Keys {
+    inbound: BTreeSet<u64>,
+    outbound: Option<u64>,
+}
+
+impl Peer {
+    fn out_action(&self) -> Option<Action> {
+        match self.outbound {
+            Some(_) if self.is_strict || self.is_told => Some(Action::Encrypt),
+            Some(_) | None => self.is_strict.then_some(Action::Drop),
+        }
+    }
+
+    fn in_action(&self) -> Option<Action> {
+        self.is_strict.then_some(Action::Encrypt)
+    }
+
+    fn keys(&self) -> Keys {
+        Keys { inbound: self.inbound.clone(), outbound: self.outbound }
+    }
+
+    /// Whether none of its keys can be told again once `epoch` is.
+    fn is_over_by(&self, epoch: u64) -> bool {
+        let epochs = self.inbound.iter().copied().chain(self.outbound);
+        epochs.max().is_none_or(|last| last + 1 < epoch)
+    }
+}
+
+/// `was_clear`: packets are exchanged with it in the clear.
+fn steps(before: Option<&Peer>, told: &Tunnel, was_clear: bool) -> Steps {
+    let same = before.filter(|before| before.link == told.link);
+    let other = before.filter(|before| before.link != told.link);
+    let mut drop_first = other.map(Peer::keys).unwrap_or_default();
+    let had = same.map(Peer::keys).unwrap_or_default();
+    let new: BTreeSet<u64> = told.keys.iter().map(|keys| keys.epoch).collect();
+    let is_heard = told.heard.is_some_and(|epoch| new.contains(&epoch));
+    // An epoch of long ago has the number of one that comes.
+    let is_in_the_way = |epoch: &u64| {
+        !new.contains(epoch) && new.iter().any(|it| it % EPOCHS_APART == epoch % EPOCHS_APART)
+    };
+    drop_first.inbound.extend(had.inbound.iter().filter(|it| is_in_the_way(it)));
+    let mut inbound: BTreeSet<u64> = &had.inbound - &drop_first.inbound;
+    let is_old = |epoch: &u64| is_heard && !new.contains(epoch);
+    let old: BTreeSet<u64> = inbound.iter().copied().filter(|it| is_old(it)).collect();
+    inbound.retain(|epoch| !old.contains(epoch));
+    let add_inbound: BTreeSet<u64> = &new - &inbound;
+    inbound.extend(&new);
+    let send = told.send.filter(|epoch| new.contains(epoch));
+    let outbound = send.or(had.outbound);
+    let replaced = had.outbound.filter(|before| Some(*before) != outbound);
+    let is_in_the_way = replaced.is_some_and(|it| outbound.is_some_and(|to| is_one_number(it, to)));
+    if is_in_the_way {
+        drop_first.outbound = replaced;
+    }
+    let is_strict = before.is_some_and(|peer| peer.is_strict)
+        || !was_clear
+        || (told.heard.is_some() && outbound.is_some());
+    Steps {
+        after: Peer { link: told.link, inbound, outbound, is_strict, is_told: true },
+        add: Keys {
+            inbound: add_inbound,
+            outbound: outbound.filter(|to| had.outbound != Some(*to)),
+        },
+        drop_last: Keys { inbound: old, outbound: replaced.filter(|_| !is_in_the_way) },
+        drop_first,
+    }
+}
+
+fn is_one_number(one: u64, other: u64) -> bool {
+    one % EPOCHS_APART == other % EPOCHS_APART
+}
+
+impl Tunnels {
+    /// Goes on with what an earlier process left, if this kernel can encrypt and nobody else does it for the same packets.
+    pub(crate) fn open(
+        records: &Records,
+        tag: NetTag,
+        local: Ipv4Addr,
+    ) -> Result<Result<Self, &'static str>, NetworkError> {
+        let Ok(socket) = Socket::xfrm() else { return Ok(Err("no IPsec in its kernel")) };
+        let reqid = tag.reqid();
+        let (records, kept) = (records.clone(), records.tunnels()?);
+        let mut tunnels = Self { socket, local, reqid, records, kept };
+        if tunnels.socket.policies(TUNNEL_PORT)?.iter().any(|it| it.reqid != reqid) {
+            return Ok(Err("another region on it encrypts already"));
+        }
+        if let Err(error) = tunnels.probe() {
+            info!(error = %Chain(&error), "this kernel does not encrypt what goes to other hosts");
+            return Ok(Err("no ESP with AES-GCM in its kernel"));
+        }
+        tunnels.recall()?;
+        Ok(Ok(tunnels))
+    }
+
+    pub(crate) fn generation(&self) -> String {
+        self.kept.generation.clone()
+    }
+
+    /// Whether the kernel takes such a key. No packet is ever by this one.
+    fn probe(&mut self) -> Result<(), NetlinkError> {
+        const UNUSED: u32 = 0x0fff_ffff;
+        let flow = Flow { source: self.local, destination: self.local, port: TUNNEL_PORT };
+        let mut add = Requests::default();
+        add.add_state(UNUSED, &flow, self.reqid, &EspKey::new([0; ESP_KEY_LEN]));
+        self.socket.ask_tolerating(&add, &[Errno::EEXIST])?;
+        let state = State { source: self.local, destination: self.local, spi: UNUSED };
+        let mut delete = Requests::default();
+        delete.delete_state(&state);
+        self.socket.ask_tolerating(&delete, &[Errno::ESRCH])
+    }
+
+    /// Finds the keys of before, or has none of them be there.
+    fn recall(&mut self) -> Result<(), NetworkError> {
+        let there: BTreeSet<State> = self.socket.states(self.reqid)?.into_iter().collect();
+        if self.kept.generation.is_empty() || there != self.states() {
+            let mut requests = Requests::default();
+            there.iter().for_each(|state| requests.delete_state(state));
+            self.socket.ask_tolerating(&requests, &[Errno::ESRCH])?;
+            for peer in self.kept.peers.values_mut() {
+                // Whoever had keys may go on by them, and in the clear is nothing taken.
+                peer.is_strict |= peer.is_told && peer.outbound.is_some();
+                (peer.inbound, peer.outbound) = (BTreeSet::new(), None);
+            }
+            self.kept.generation = new_generation()?;
+            self.save()?;
+            info!(generation = self.kept.generation, "keys for other hosts begin anew");
+        }
+        let there = self.socket.policies(TUNNEL_PORT)?.into_iter();
+        let there: BTreeSet<_> = there.filter(|it| it.reqid == self.reqid).collect();
+        let wanted: BTreeSet<_> = self
+            .kept
+            .peers
+            .iter()
+            .flat_map(|(other, peer)| self.policies_of(*other, peer))
+            .collect();
+        let mut requests = Requests::default();
+        for policy in wanted.difference(&there) {
+            requests.put_policy(policy.way, &policy.flow, self.reqid, policy.action);
+        }
+        let is_wanted =
+            |it: &Policy| wanted.iter().any(|has| has.way == it.way && has.flow == it.flow);
+        for policy in there.iter().filter(|it| !is_wanted(it)) {
+            requests.delete_policy(policy.way, &policy.flow);
+        }
+        Ok(self.socket.ask_tolerating(&requests, &[Errno::ENOENT])?)
+    }
+
+    fn policies_of(&self, other: Ipv4Addr, peer: &Peer) -> Vec<Policy> {
+        let both = [(Way::In, peer.in_action()), (Way::Out, peer.out_action())];
+        let both = both.into_iter().filter_map(|(way, action)| {
+            Some(Policy { way, flow: self.flow(way, other), action: action?, reqid: self.reqid })
+        });
+        both.collect()
+    }
+
+    /// The keys that should be in the kernel.
+    fn states(&self) -> BTreeSet<State> {
+        let peers = self.kept.peers.iter();
+        peers.flat_map(|(other, peer)| self.states_of(*other, &peer.keys())).collect()
+    }
+
+    fn states_of(&self, other: Ipv4Addr, keys: &Keys) -> Vec<State> {
+        let inbound = keys.inbound.iter().map(|epoch| self.inbound(other, *epoch));
+        let outbound = keys.outbound.iter().map(|epoch| self.outbound(other, *epoch));
+        inbound.chain(outbound).collect()
+    }
+
+    fn inbound(&self, other: Ipv4Addr, epoch: u64) -> State {
+        State { source: other, destination: self.local, spi: spi(other, epoch) }
+    }
+
+    fn outbound(&self, other: Ipv4Addr, epoch: u64) -> State {
+        State { source: self.local, destination: other, spi: spi(self.local, epoch) }
+    }
+
+    fn flow(&self, way: Way, other: Ipv4Addr) -> Flow {
+        let (source, destination) = match way {
+            Way::In => (other, self.local),
+            Way::Out => (self.local, other),
+        };
+        Flow { source, destination, port: TUNNEL_PORT }
+    }
+
+    /// Takes in what is told of hosts. `is_clear` says with which of them packets are exchanged in the clear.
+    pub(crate) fn put(
+        &mut self,
+        told: &[Tunnel],
+        is_clear: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<(), NetworkError> {
+        let (mut outcome, local) = (Ok(()), self.local);
+        for tunnel in told.iter().filter(|tunnel| tunnel.peer != local) {
+            let before = self.kept.peers.get(&tunnel.peer);
+            let was_clear = before.is_none_or(|before| !before.is_strict) && is_clear(tunnel.peer);
+            let steps = steps(before, tunnel, was_clear);
+            match self.take(tunnel, &steps) {
+                Ok(()) => drop(self.kept.peers.insert(tunnel.peer, steps.after)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        if !told.is_empty() {
+            self.save()?;
+        }
+        Ok(outcome?)
+    }
+
+    fn take(&mut self, told: &Tunnel, steps: &Steps) -> Result<(), NetlinkError> {
+        let other = told.peer;
+        self.delete(other, &steps.drop_first)?;
+        self.add(told, &steps.add)?;
+        self.put_policies(other, &steps.after)?;
+        self.delete(other, &steps.drop_last)
+    }
+
+    fn add(&mut self, told: &Tunnel, keys: &Keys) -> Result<(), NetlinkError> {
+        let key_of = |epoch: u64| told.keys.iter().find(|keys| keys.epoch == epoch);
+        let mut requests = Requests::default();
+        let (into, out) = (self.flow(Way::In, told.peer), self.flow(Way::Out, told.peer));
+        for TunnelKeys { epoch, inbound, .. } in keys.inbound.iter().filter_map(|it| key_of(*it)) {
+            requests.add_state(spi(told.peer, *epoch), &into, self.reqid, inbound);
+        }
+        for TunnelKeys { epoch, outbound, .. } in keys.outbound.iter().filter_map(|it| key_of(*it))
+        {
+            requests.add_state(spi(self.local, *epoch), &out, self.reqid, outbound);
+        }
+        self.socket.ask_tolerating(&requests, &[Errno::EEXIST])?;
+        // What was there already has to be of this host, and not another's that has the same number.
+        let wanted = self.states_of(told.peer, keys);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let there = self.socket.states(self.reqid)?;
+        match wanted.iter().all(|state| there.contains(state)) {
+            true => Ok(()),
+            false => {
+                let doing = format!("have keys for {} beside those of others", told.peer);
+                Err(NetlinkError::new(doing, Errno::EEXIST.into()))
+            }
+        }
+    }
+
+    fn delete(&mut self, other: Ipv4Addr, keys: &Keys) -> Result<(), NetlinkError> {
+        let mut requests = Requests::default();
+        for state in self.states_of(other, keys) {
+            requests.delete_state(&state);
+        }
+        self.socket.ask_tolerating(&requests, &[Errno::ESRCH])
+    }
+
+    fn put_policies(&mut self, other: Ipv4Addr, peer: &Peer) -> Result<(), NetlinkError> {
+        let mut requests = Requests::default();
+        for (way, action) in [(Way::In, peer.in_action()), (Way::Out, peer.out_action())] {
+            let flow = self.flow(way, other);
+            match action {
+                Some(action) => requests.put_policy(way, &flow, self.reqid, action),
+                None => requests.delete_policy(way, &flow),
+            }
+        }
+        self.socket.ask_tolerating(&requests, &[Errno::ENOENT])
+    }
+
+    /// After hosts were told of, `told` of them with keys: those of whom it is said no more are kept as they are, until
+    /// their keys are over. With those that packets are exchanged with all the same it is done in the clear again.
+    pub(crate) fn settle(
+        &mut self,
+        told: &HostTunnels,
+        is_whole: bool,
+        is_met: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<(), NetworkError> {
+        let before = self.kept.clone();
+        let newest = told.put.iter().flat_map(|it| &it.keys).map(|keys| keys.epoch).max();
+        let mut outcome = Ok(());
+        for (other, peer) in &before.peers {
+            let is_told = told.put.iter().any(|tunnel| tunnel.peer == *other);
+            let is_gone = told.gone.contains(other) || is_whole;
+            let mut next = Peer { is_told: peer.is_told && (is_told || !is_gone), ..peer.clone() };
+            next.is_strict &= next.is_told || !is_met(*other);
+            let is_over = newest.is_some_and(|newest| peer.is_over_by(newest));
+            let ended = if !next.is_told && (is_over || peer.keys() == Keys::default()) {
+                let ended = self.end(*other, peer);
+                ended.map(|()| drop(self.kept.peers.remove(other)))
+            } else if next == *peer {
+                continue;
+            } else {
+                let put = self.put_policies(*other, &next);
+                put.map(|()| drop(self.kept.peers.insert(*other, next)))
+            };
+            outcome = outcome.and(ended);
+        }
+        if self.kept != before {
+            self.save()?;
+        }
+        Ok(outcome?)
+    }
+
+    fn end(&mut self, other: Ipv4Addr, peer: &Peer) -> Result<(), NetlinkError> {
+        let mut requests = Requests::default();
+        for way in [Way::In, Way::Out] {
+            requests.delete_policy(way, &self.flow(way, other));
+        }
+        self.socket.ask_tolerating(&requests, &[Errno::ENOENT])?;
+        self.delete(other, &peer.keys())
+    }
+
+    fn save(&self) -> Result<(), NetworkError> {
+        self.records.save_tunnels(&self.kept)
+    }
+}
+
+/// Removes what is in the kernel, if it is there and can be.
+pub(crate) fn remove(tag: NetTag) -> Result<(), NetworkError> {
+    let Ok(mut socket) = Socket::xfrm() else { return Ok(()) };
+    match socket.purge(tag.reqid(), TUNNEL_PORT) {
+        Err(error) => {
+            warn!(error = %Chain(&error), "keys for other hosts stay");
+            Err(error.into())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Sixteen hexadecimal digits that nobody had before.
+fn new_generation() -> Result<String, NetworkError> {
+    const SOURCE: &str = "/proc/sys/kernel/random/uuid";
+    let text = fs::read_to_string(SOURCE);
+    let text = text.map_err(|source| NetworkError::io(format!("read {SOURCE}"), source))?;
+    Ok(text.chars().filter(char::is_ascii_hexdigit).take(16).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+    fn told(link: u64, epochs: &[u64], send: Option<u64>, heard: Option<u64>) -> Tunnel {
+        let key = || EspKey::new([1; ESP_KEY_LEN]);
+        let keys = epochs.iter().map(|epoch| TunnelKeys {
+            epoch: *epoch,
+            inbound: key(),
+            outbound: key(),
+        });
+        Tunnel { peer: PEER, link, keys: keys.collect(), send, heard }
+    }
+
+    fn after(before: Option<&Peer>, tunnel: &Tunnel, was_clear: bool) -> Peer {
+        steps(before, tunnel, was_clear).after
+    }
+
+    #[test]
+    fn nothing_goes_to_a_new_host_before_both_are_ready_and_nothing_is_taken_in_the_clear() {
+        let first = after(None, &told(1, &[4, 5], None, None), false);
+        assert_eq!(
+            (first.out_action(), first.in_action()),
+            (Some(Action::Drop), Some(Action::Encrypt))
+        );
+        let ready = after(Some(&first), &told(1, &[4, 5], Some(5), None), false);
+        assert_eq!(ready.outbound, Some(5));
+        assert_eq!(ready.out_action(), Some(Action::Encrypt));
+    }
+
+    #[test]
+    fn hosts_that_talk_in_the_clear_go_on_with_it_until_both_encrypt() {
+        let first = after(None, &told(1, &[4, 5], None, None), true);
+        assert_eq!((first.out_action(), first.in_action()), (None, None));
+        let sends = after(Some(&first), &told(1, &[4, 5], Some(5), None), true);
+        assert_eq!((sends.out_action(), sends.in_action()), (Some(Action::Encrypt), None));
+        let both = after(Some(&sends), &told(1, &[4, 5], Some(5), Some(5)), true);
+        assert_eq!(both.in_action(), Some(Action::Encrypt));
+        // Nothing that is told later opens it again.
+        let later = after(Some(&both), &told(1, &[5, 6], None, None), true);
+        assert!(later.is_strict);
+        let other = after(Some(&both), &told(2, &[], None, None), true);
+        assert_eq!(
+            (other.out_action(), other.in_action()),
+            (Some(Action::Drop), Some(Action::Encrypt))
+        );
+    }
+
+    #[test]
+    fn keys_of_before_stay_until_the_other_host_sends_by_new_ones() {
+        let first = after(None, &told(1, &[4, 5], Some(5), None), false);
+        let away = after(Some(&first), &told(1, &[], None, None), false);
+        assert_eq!(away, first, "of a host that is away nothing is said");
+        let days_later = after(Some(&away), &told(1, &[8, 9], None, None), false);
+        assert_eq!(days_later.inbound, [4, 5, 8, 9].into());
+        assert_eq!(days_later.outbound, Some(5));
+        let heard = steps(Some(&days_later), &told(1, &[8, 9], Some(9), Some(8)), false);
+        assert_eq!(heard.after.inbound, [8, 9].into());
+        assert_eq!(heard.drop_last, Keys { inbound: [4, 5].into(), outbound: Some(5) });
+        assert_eq!(heard.add, Keys { inbound: BTreeSet::new(), outbound: Some(9) });
+        assert_eq!(
+            heard.drop_first,
+            Keys::default(),
+            "the new one is there before the old one goes"
+        );
+    }
+
+    #[test]
+    fn keys_of_another_link_go_before_those_of_the_same_numbers_come() {
+        let first = after(None, &told(1, &[4, 5], Some(5), Some(5)), false);
+        let other = steps(Some(&first), &told(2, &[4, 5], None, None), false);
+        assert_eq!(other.drop_first, Keys { inbound: [4, 5].into(), outbound: Some(5) });
+        assert_eq!(other.add.inbound, [4, 5].into());
+        assert_eq!(other.after.outbound, None);
+        // An epoch whose number comes round again.
+        let round = steps(Some(&first), &told(1, &[19, 20], Some(20), None), false);
+        assert_eq!(round.drop_first, Keys { inbound: [4, 5].into(), outbound: Some(5) });
+        assert_eq!(round.after.inbound, [19, 20].into());
+    }
+
+    /// What one host is told, as a region would that sees what is acknowledged, however late, or forgets it.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Tell(usize),
+        /// The day ends.
+        Turn,
+        /// The region is started again, and knows nothing of what was said.
+        Forget,
+        /// A host loses its kernel's state.
+        Boot(usize),
+    }
+
+    /// What a host said last: its link, the epochs that it takes in, and the one that it sends by.
+    type Said = (u64, BTreeSet<u64>, Option<u64>);
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            8 => (0..2_usize).prop_map(Act::Tell),
+            2 => Just(Act::Turn),
+            1 => Just(Act::Forget),
+            1 => (0..2_usize).prop_map(Act::Boot),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_sends_by_a_key_that_the_other_host_does_not_take_in(
+            acts in prop::collection::vec(act(), 1..60)
+        ) {
+            let mut hosts: [Option<Peer>; 2] = [None, None];
+            let mut said: [Option<Said>; 2] = [None, None];
+            let (mut epoch, mut link) = (100_u64, 1_u64);
+            for act in acts {
+                match act {
+                    Act::Turn => epoch += 1,
+                    Act::Forget => said = [None, None],
+                    Act::Boot(host) => {
+                        link += 1;
+                        hosts[host] = None;
+                        said[host] = None;
+                    }
+                    Act::Tell(host) => {
+                        let other = said[1 - host].as_ref().filter(|(its, _, _)| *its == link);
+                        let epochs = [epoch - 1, epoch];
+                        let send = other.and_then(|(_, takes, _)| {
+                            epochs.into_iter().rev().find(|it| takes.contains(it))
+                        });
+                        let heard = other.and_then(|(_, _, sends)| *sends);
+                        let tunnel = told(link, &epochs, send, heard);
+                        let next = after(hosts[host].as_ref(), &tunnel, false);
+                        said[host] = Some((link, epochs.into(), send));
+                        hosts[host] = Some(next);
+                    }
+                }
+                for (from, to) in [(0, 1), (1, 0)] {
+                    let (Some(from), Some(to)) = (&hosts[from], &hosts[to]) else { continue };
+                    if let Some(sends) = from.outbound.filter(|_| from.link == to.link) {
+                        prop_assert!(to.inbound.contains(&sends), "{from:?} {to:?}");
+                    }
+                    prop_assert!(from.is_strict && from.in_action() == Some(Action::Encrypt));
+                }
+            }
+        }
+    }
+}
