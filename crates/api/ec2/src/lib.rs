@@ -440,9 +440,45 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeImages",
+            input: Some(&schema::DESCRIBE_IMAGES_REQUEST),
+            output: Some(&schema::DESCRIBE_IMAGES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeInstanceTypeOfferings",
+            input: Some(&schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_REQUEST),
+            output: Some(&schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeInstanceTypes",
+            input: Some(&schema::DESCRIBE_INSTANCE_TYPES_REQUEST),
+            output: Some(&schema::DESCRIBE_INSTANCE_TYPES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeInternetGateways",
             input: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_REQUEST),
             output: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeKeyPairs",
+            input: Some(&schema::DESCRIBE_KEY_PAIRS_REQUEST),
+            output: Some(&schema::DESCRIBE_KEY_PAIRS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -1085,7 +1121,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeImageReferences",
         "DescribeImageUsageReportEntries",
         "DescribeImageUsageReports",
-        "DescribeImages",
         "DescribeImportImageTasks",
         "DescribeImportSnapshotTasks",
         "DescribeInstanceAttribute",
@@ -1098,8 +1133,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeInstanceSqlHaStates",
         "DescribeInstanceStatus",
         "DescribeInstanceTopology",
-        "DescribeInstanceTypeOfferings",
-        "DescribeInstanceTypes",
         "DescribeInstances",
         "DescribeIpamByoasn",
         "DescribeIpamExternalResourceVerificationTokens",
@@ -1114,7 +1147,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeIpamScopes",
         "DescribeIpams",
         "DescribeIpv6Pools",
-        "DescribeKeyPairs",
         "DescribeLaunchTemplateVersions",
         "DescribeLaunchTemplates",
         "DescribeLocalGatewayRouteTableVirtualInterfaceGroupAssociations",
@@ -1764,11 +1796,31 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeFlowLogsRequest,
     ) -> impl Future<Output = Result<DescribeFlowLogsResult, ApiError>> + Send;
+    fn describe_images(
+        &self,
+        caller: &Caller,
+        input: DescribeImagesRequest,
+    ) -> impl Future<Output = Result<DescribeImagesResult, ApiError>> + Send;
+    fn describe_instance_type_offerings(
+        &self,
+        caller: &Caller,
+        input: DescribeInstanceTypeOfferingsRequest,
+    ) -> impl Future<Output = Result<DescribeInstanceTypeOfferingsResult, ApiError>> + Send;
+    fn describe_instance_types(
+        &self,
+        caller: &Caller,
+        input: DescribeInstanceTypesRequest,
+    ) -> impl Future<Output = Result<DescribeInstanceTypesResult, ApiError>> + Send;
     fn describe_internet_gateways(
         &self,
         caller: &Caller,
         input: DescribeInternetGatewaysRequest,
     ) -> impl Future<Output = Result<DescribeInternetGatewaysResult, ApiError>> + Send;
+    fn describe_key_pairs(
+        &self,
+        caller: &Caller,
+        input: DescribeKeyPairsRequest,
+    ) -> impl Future<Output = Result<DescribeKeyPairsResult, ApiError>> + Send;
     fn describe_managed_prefix_lists(
         &self,
         caller: &Caller,
@@ -2193,9 +2245,29 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_flow_logs(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeImages" => {
+            let input = call.input()?;
+            let output = service.describe_images(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeInstanceTypeOfferings" => {
+            let input = call.input()?;
+            let output = service.describe_instance_type_offerings(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeInstanceTypes" => {
+            let input = call.input()?;
+            let output = service.describe_instance_types(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeInternetGateways" => {
             let input = call.input()?;
             let output = service.describe_internet_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeKeyPairs" => {
+            let input = call.input()?;
+            let output = service.describe_key_pairs(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeManagedPrefixLists" => {
@@ -2720,9 +2792,37 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_images $($handler:tt)+) => {
+        async fn describe_images(&self, caller: &$crate::Caller, input: $crate::DescribeImagesRequest)
+            -> Result<$crate::DescribeImagesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_instance_type_offerings $($handler:tt)+) => {
+        async fn describe_instance_type_offerings(&self, caller: &$crate::Caller, input: $crate::DescribeInstanceTypeOfferingsRequest)
+            -> Result<$crate::DescribeInstanceTypeOfferingsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_instance_types $($handler:tt)+) => {
+        async fn describe_instance_types(&self, caller: &$crate::Caller, input: $crate::DescribeInstanceTypesRequest)
+            -> Result<$crate::DescribeInstanceTypesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_internet_gateways $($handler:tt)+) => {
         async fn describe_internet_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeInternetGatewaysRequest)
             -> Result<$crate::DescribeInternetGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_key_pairs $($handler:tt)+) => {
+        async fn describe_key_pairs(&self, caller: &$crate::Caller, input: $crate::DescribeKeyPairsRequest)
+            -> Result<$crate::DescribeKeyPairsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

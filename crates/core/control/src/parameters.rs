@@ -13,6 +13,7 @@ use model::{Parameter, ParameterVersion, ParameterVersionId, View};
 use vault::Zeroizing;
 
 use crate::kms::Unopened;
+use crate::public_parameters::{self, is_public};
 use crate::{Control, Permission};
 
 /// The service's name to KMS.
@@ -70,7 +71,12 @@ impl ParameterName {
                     return None;
                 }
                 let name = arn.resource.strip_prefix("parameter")?;
-                (arn.account.parse().ok()?, name.to_owned())
+                // Amazon's own are of no account.
+                let account = match arn.account {
+                    "" if is_public(name) => account,
+                    given => given.parse().ok()?,
+                };
+                (account, name.to_owned())
             }
         };
         let (name, selector) = match name.split_once(':') {
@@ -117,8 +123,9 @@ pub fn encryption_context(arn: &str) -> BTreeMap<String, String> {
 }
 
 impl Control {
-    /// `arn:aws:ssm:…:parameter/name`, whether or not the name begins with a slash.
+    /// `arn:aws:ssm:…:parameter/name`, whether or not the name begins with a slash. A public parameter's names no account.
     pub fn parameter_arn(&self, account: AccountId, name: &str) -> String {
+        let account = if is_public(name) { String::new() } else { account.to_string() };
         let name = name.strip_prefix('/').unwrap_or(name);
         format!("arn:aws:{SERVICE}:{}:{account}:parameter/{name}", self.config.region)
     }
@@ -143,18 +150,35 @@ impl Control {
         // What belongs to others can't be shared here: it is as if it was not there.
         let named = named.filter(|named| named.account == caller.account);
         let named = named.ok_or(ParameterRefusal::NoParameter)?;
-        let parameter = view.parameters.get(named.account, &named.name.as_str().into());
-        let parameter = parameter.ok_or(ParameterRefusal::NoParameter)?;
-        let version = selected(parameter, &named)?;
-        let row = view.parameter_versions.get(named.account, &parameter.version_id(version));
-        let row = row.ok_or(ParameterRefusal::NoParameter)?;
-        let value = self.parameter_value(view, caller, parameter, row, is_decrypted)?;
+        let (parameter, version) = self.parameter_rows(view, &named)?;
+        let value = self.parameter_value(view, caller, &parameter, &version, is_decrypted)?;
         Ok(ParameterRead {
-            parameter: Arc::clone(parameter),
-            version: Arc::clone(row),
+            parameter,
+            version,
             value,
             selector: named.selector.map(|selector| format!(":{selector}")),
         })
+    }
+
+    /// An account's parameter, or a public one, with the version that is asked for.
+    fn parameter_rows(
+        &self,
+        view: &View,
+        named: &ParameterName,
+    ) -> Result<(Arc<Parameter>, Arc<ParameterVersion>), ParameterRefusal> {
+        if is_public(&named.name) {
+            let region = self.config.region.as_str();
+            let found = public_parameters::find(region, named.account, &named.name);
+            let found = found.ok_or(ParameterRefusal::NoParameter)?;
+            selected(&found.0, named)?;
+            return Ok(found);
+        }
+        let parameter = view.parameters.get(named.account, &named.name.as_str().into());
+        let parameter = parameter.ok_or(ParameterRefusal::NoParameter)?;
+        let version = selected(parameter, named)?;
+        let row = view.parameter_versions.get(named.account, &parameter.version_id(version));
+        let row = row.ok_or(ParameterRefusal::NoParameter)?;
+        Ok((Arc::clone(parameter), Arc::clone(row)))
     }
 
     /// A version's value; sealed, in base64, if it is a secure one and not to be decrypted.
@@ -226,7 +250,10 @@ mod tests {
         let arn = "arn:aws:ssm:us-east-1:444455556666:parameter";
         assert_eq!(parse(&format!("{arn}/db")), of("444455556666", "db", None));
         assert_eq!(parse(&format!("{arn}/prod/db:2")), of("444455556666", "/prod/db", Some("2")));
+        let public = "arn:aws:ssm:us-east-1::parameter/aws/service/x";
+        assert_eq!(parse(public), of(own, "/aws/service/x", None));
         for other in [
+            "arn:aws:ssm:us-east-1::parameter/db",
             "arn:aws:s3:::bucket",
             "arn:aws:ssm:eu-west-1:111122223333:parameter/db",
             "arn:aws-cn:ssm:us-east-1:111122223333:parameter/db",

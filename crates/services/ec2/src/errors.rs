@@ -81,6 +81,12 @@ pub(crate) enum Kind {
     BlockAssociation,
     VpcEndpoint,
     FlowLog,
+    Image,
+    InstanceType,
+    /// By its name.
+    KeyPair,
+    /// By its id.
+    KeyPairId,
 }
 
 impl Kind {
@@ -117,6 +123,15 @@ impl Kind {
                 not_there("vpc CIDR block association ID"),
             ),
             Self::FlowLog => ("InvalidFlowLogId.NotFound", not_there("flow log ID")),
+            Self::Image => {
+                ("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
+            }
+            Self::InstanceType => (
+                "InvalidInstanceType",
+                format!("The following supplied instance types do not exist: [{id}]"),
+            ),
+            Self::KeyPair => ("InvalidKeyPair.NotFound", not_there("key pair")),
+            Self::KeyPairId => ("InvalidKeyPair.NotFound", not_there("key pair ID")),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.NotFound", not_there("Vpc Endpoint Id")),
         }
     }
@@ -143,7 +158,11 @@ impl Kind {
             }
             Self::FlowLog => ("InvalidFlowLogId.Malformed", "fl-..."),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.Malformed", "vpce-..."),
-            Self::AvailabilityZone | Self::Region => ("InvalidParameterValue", "a name"),
+            Self::Image => ("InvalidAMIID.Malformed", "ami-..."),
+            Self::KeyPairId => ("InvalidKeyPairId.Malformed", "key-..."),
+            Self::AvailabilityZone | Self::Region | Self::InstanceType | Self::KeyPair => {
+                ("InvalidParameterValue", "a name")
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use ec2_api as api;
 use ec2_api::Filter;
 
 use crate::errors::{Kind, Refusal};
+use crate::instance_types::Offering;
 use crate::limits::{FILTER_VALUES_MAX, FILTERS_MAX};
 use crate::tags::Described;
 
@@ -40,7 +41,9 @@ tagged! {
     api::Address => tags,
     api::DhcpOptions => tags,
     api::FlowLog => tags,
+    api::Image => tags,
     api::InternetGateway => tags,
+    api::KeyPairInfo => tags,
     api::ManagedPrefixList => tags,
     api::NatGateway => tags,
     api::NetworkAcl => tags,
@@ -55,9 +58,11 @@ tagged! {
     api::VpnGateway => tags;
     api::AddressAttribute,
     api::AvailabilityZone,
+    api::InstanceTypeInfo,
     api::PrefixList,
     api::Region,
-    Described
+    Described,
+    Offering
 }
 
 /// Keeps what passes every filter. A filter that is unknown is an error, whatever there is.
@@ -223,7 +228,7 @@ pub(super) fn page<T>(
         None => 0,
         Some(token) => {
             let is_token = |thing: &T| id_of(thing).is_some_and(|id| id <= token);
-            if !token.contains('-') {
+            if !token.contains(['-', '.']) {
                 return Err(Refusal::NextToken);
             }
             all.iter().take_while(|thing| is_token(thing)).count()

@@ -1,4 +1,5 @@
-//! Amazon EC2, as far as tasks need it: VPCs and what they are made of, and security groups.
+//! Amazon EC2, as far as tasks need it: VPCs and what they are made of, security groups, and names
+//! of machines that configurations look for.
 
 mod acls;
 mod addresses;
@@ -12,6 +13,8 @@ mod explain;
 mod filter;
 mod flow_logs;
 mod groups;
+mod images;
+mod instance_types;
 mod interfaces;
 mod internet_gateways;
 mod limits;

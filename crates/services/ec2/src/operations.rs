@@ -1,8 +1,9 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, interfaces, internet_gateways,
-    nat_gateways, prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
+    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
+    interfaces, internet_gateways, nat_gateways, prefix_lists, route_tables, routes, subnets, tags,
+    vpcs, zones,
 };
 
 ec2_api::forward! {
@@ -53,7 +54,11 @@ ec2_api::forward! {
         describe_availability_zones => zones::describe_availability_zones;
         describe_dhcp_options => dhcp::describe_dhcp_options;
         describe_flow_logs => flow_logs::describe_flow_logs;
+        describe_images => images::describe_images;
+        describe_instance_type_offerings => instance_types::describe_instance_type_offerings;
+        describe_instance_types => instance_types::describe_instance_types;
         describe_internet_gateways => internet_gateways::describe_internet_gateways;
+        describe_key_pairs => images::describe_key_pairs;
         describe_managed_prefix_lists => prefix_lists::describe_managed_prefix_lists;
         describe_nat_gateways => nat_gateways::describe_nat_gateways;
         describe_network_acls => acls::describe_network_acls;

@@ -263,5 +263,6 @@ async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
 
 mod endpoints;
 mod flow_logs;
+mod machines;
 mod networks;
 mod prefix_lists;

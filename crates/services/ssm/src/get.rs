@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
+use control::Control;
 use control::parameters::{ParameterRead, ParameterRefusal};
+use control::public_parameters::{self, is_public};
 use model::{Parameter, ParameterVersion, View};
 use ssm_api as api;
 
@@ -49,6 +51,36 @@ pub(crate) async fn get_parameters(
     Ok(api::GetParametersResult { parameters: Some(found), invalid_parameters: Some(unknown) })
 }
 
+/// A parameter, and the version of it that is shown.
+type Found = (Arc<Parameter>, Arc<ParameterVersion>);
+
+/// An account's own parameters below a path, each by the version that the filters ask for.
+fn own_below(
+    view: &View,
+    caller: &Caller,
+    path: &str,
+    is_recursive: bool,
+    filters: &[Filter],
+) -> Vec<Found> {
+    let found = below(view, caller, path, is_recursive).filter_map(|row| {
+        let version = shown_version(view, row, filters)?;
+        Some((Arc::clone(row), Arc::clone(version)))
+    });
+    found.collect()
+}
+
+/// Amazon's parameters below a path of its own. They have no labels.
+fn public_below(control: &Control, caller: &Caller, path: &str, is_recursive: bool) -> Vec<Found> {
+    let prefix = format!("{}/", path.trim_end_matches('/'));
+    let mut all = public_parameters::all(control.config.region.as_str());
+    all.retain(|it| {
+        let tail = it.name.strip_prefix(prefix.as_str());
+        tail.is_some_and(|tail| is_recursive || !tail.contains('/'))
+    });
+    let rows = all.iter().map(|it| it.row(caller.account));
+    rows.map(|(row, version)| (Arc::new(row), Arc::new(version))).collect()
+}
+
 /// The parameters below a path: directly, or at any depth.
 pub(crate) fn below<'a>(
     view: &'a View,
@@ -82,19 +114,18 @@ pub(crate) async fn get_parameters_by_path(
     let view = it.control.read(caller, &permission)?;
     names::check_path(&path)?;
     let filters = filters(input.parameter_filters, &["Type", "KeyId", "Label"])?;
-    let found = below(&view, caller, &path, is_recursive);
-    let found = found.filter_map(|row| {
-        let version = shown_version(&view, row, &filters)?;
-        let passes = filters.iter().all(|filter| filter.passes(row, version));
-        passes.then(|| (row.name.to_string(), (row, version)))
-    });
+    let found = match is_public(&path) {
+        true => public_below(&it.control, caller, &path, is_recursive),
+        false => own_below(&view, caller, &path, is_recursive, &filters),
+    };
+    let passing = |(row, version): &Found| filters.iter().all(|filter| filter.passes(row, version));
+    let found = found.into_iter().filter(passing).map(|it| (it.0.name.to_string(), it));
     let page = page(input.next_token, input.max_results, PATH_PAGE_MAX, found)?;
     let is_decrypted = input.with_decryption.unwrap_or(false);
     let mut shown = Vec::new();
-    for (row, version) in page.items {
-        let value = it.control.parameter_value(&view, caller, row, version, is_decrypted);
+    for (parameter, version) in page.items {
+        let value = it.control.parameter_value(&view, caller, &parameter, &version, is_decrypted);
         let value = value.map_err(ParameterRefusal::into_api)?;
-        let (parameter, version) = (Arc::clone(row), Arc::clone(version));
         let read = ParameterRead { parameter, version, value, selector: None };
         shown.push(render::read(&it.control, &read));
     }

@@ -504,3 +504,72 @@ async fn each_operation_asks_for_its_own_action_on_the_parameter() {
         "ssm:GetParameter on resource: arn:aws:ssm:us-east-1:000000000000:parameter/a/b"
     ));
 }
+
+const LINUX: &str = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended";
+
+#[tokio::test]
+async fn public_parameters_are_everybodys_and_nobody_puts_them() {
+    let world = World::new();
+    let got = world.get(LINUX).await.unwrap();
+    let value: serde_json::Value = serde_json::from_str(&got.value.unwrap()).unwrap();
+    let arn = format!("arn:aws:ssm:us-east-1::parameter{LINUX}");
+    assert_eq!((got.arn.as_deref(), got.version), (Some(arn.as_str()), Some(1)));
+    let id = world.get(&format!("{arn}/image_id")).await.unwrap();
+    assert_eq!(
+        (id.value.as_deref(), id.data_type.as_deref()),
+        (value["image_id"].as_str(), Some("aws:ec2:image"))
+    );
+    assert!(value["image_name"].as_str().unwrap().contains("no-image"), "{value}");
+    assert_eq!(code(world.get("/aws/service/ecs").await), "ParameterNotFound");
+    assert_eq!(code(world.get(&format!("{LINUX}:2")).await), "ParameterVersionNotFound");
+    let names = strings(&[LINUX, "/aws/service/none"]);
+    let many = ask!(world, get_parameters, GetParametersRequest { names: names }).unwrap();
+    assert_eq!(many.parameters.unwrap().len(), 1);
+    assert_eq!(many.invalid_parameters.unwrap(), ["/aws/service/none"]);
+    let put =
+        ask!(world, put_parameter, PutParameterRequest { name: LINUX, value: "x", r#type: STRING });
+    assert_eq!(code(put), "AccessDeniedException");
+    let deleted = ask!(world, delete_parameter, DeleteParameterRequest { name: LINUX });
+    assert_eq!(code(deleted), "ParameterNotFound");
+    let listed = ask!(world, describe_parameters, DescribeParametersRequest {}).unwrap();
+    assert_eq!(listed.parameters.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn public_parameters_are_found_below_their_path_alone() {
+    let world = World::new();
+    world.put("/own/x", "one", STRING).await;
+    let below = async |path: &str, recursive: bool, token: Option<String>| {
+        let input = api::GetParametersByPathRequest {
+            path: Some(path.to_owned()),
+            recursive: Some(recursive),
+            next_token: token,
+            ..Default::default()
+        };
+        let got = world.service.get_parameters_by_path(&world.world.root(), input).await.unwrap();
+        let names = got.parameters.unwrap().into_iter().map(|it| it.name.unwrap());
+        (names.collect::<Vec<String>>(), got.next_token)
+    };
+    assert_eq!(below("/", true, None).await.0, ["/own/x"]);
+    assert_eq!(below("/aws/service/aws-for-fluent-bit/", false, None).await.0.len(), 5);
+    assert_eq!(below("/aws/service/", false, None).await.0, strings(&[]));
+    let (first, token) = below("/aws/service", true, None).await;
+    let (next, _) = below("/aws/service", true, token).await;
+    assert!(first.len() == 10 && first.last() < next.first(), "{first:?} {next:?}");
+}
+
+#[tokio::test]
+async fn a_public_parameter_is_asked_for_by_an_arn_without_an_account() {
+    let world = World::new();
+    let got = world.get("/aws/service/aws-for-fluent-bit/stable").await.unwrap();
+    assert_eq!(
+        got.value.as_deref(),
+        Some("public.ecr.aws/aws-observability/aws-for-fluent-bit:stable")
+    );
+    let permission = world.service.permission(
+        world.world.root().account,
+        "ssm:GetParametersByPath",
+        "/aws/service",
+    );
+    assert!(format!("{permission:?}").contains("arn:aws:ssm:us-east-1::parameter/aws/service\""));
+}
