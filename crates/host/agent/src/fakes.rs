@@ -327,6 +327,24 @@ impl Runtime for FakeRuntime {
         })
     }
 
+    fn hold(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async move {
+            self.steps.reached("namespaces to be held");
+            let mut host = self.host();
+            assert!(host.groups.contains_key(spec.group.as_str()), "a holder without a group");
+            let id = spec.id.to_string();
+            if host.runs.get(&id).is_none_or(|run| run.phase != Phase::Running) {
+                let started_at = Some(TestClock.now());
+                let run = Run { spec, phase: Phase::Running, started_at, exit: None };
+                host.runs.insert(id.clone(), run);
+                *host.created.entry(id).or_default() += 1;
+            }
+            drop(host);
+            self.steps.reached("namespaces held");
+            Ok(())
+        })
+    }
+
     fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
             self.steps.reached("signal to be sent");

@@ -64,6 +64,8 @@ pub trait Runtime: Send + Sync + Debug {
     fn groups(&self) -> BoxFuture<'_, Result<Vec<GroupId>, SandboxError>>;
     fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn start(&self, id: ContainerId) -> BoxFuture<'_, Result<Started, SandboxError>>;
+    /// Makes and starts what only holds namespaces, unless it is there and runs.
+    fn hold(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>>;
     /// Answers once it has ended, also if that was long ago or under another agent.
     fn wait(&self, id: ContainerId) -> BoxFuture<'_, Result<Exit, SandboxError>>;

@@ -148,8 +148,7 @@ pub(crate) fn of_failure(failure: &Failure) -> String {
             format!("CannotCreateContainerError: image {image} is gone")
         }
         Failure::NoCommand { image } => no_command(image),
-        Failure::Group { why } => resources(&Chain(why)),
-        Failure::Name { why } => resources(why),
+        Failure::Group { why } | Failure::Namespaces { why } => resources(&Chain(why)),
         Failure::Network { why } => network(&Chain(why)),
         Failure::NoLease => "FenceError: This host does not hold tasks to a lease".to_owned(),
         Failure::NamespaceGone => network(&"the network namespace is gone"),

@@ -51,6 +51,17 @@ pub(crate) fn run(child: Pid) -> ! {
     }
 }
 
+/// Reaps whatever is left to it, for as long as nobody kills it.
+pub(crate) fn pause() -> ! {
+    crate::sys::set_name(c"pause");
+    let signals = SigSet::all();
+    loop {
+        // Any of them, and also those that nix does not know: there is nobody to pass them on to.
+        let _ = signals.wait();
+        reap(Pid::from_raw(0));
+    }
+}
+
 /// Reaps everyone who ended; the exit code, if the child is among them.
 fn reap(child: Pid) -> Option<i32> {
     let mut code = None;

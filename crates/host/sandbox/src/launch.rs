@@ -32,6 +32,16 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// What a shell would exit with; seen only if the reason could not be told.
 const EXIT_NOT_STARTED: i32 = 127;
 
+/// Who the first process of a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    Command,
+    /// An init, with the command as its child.
+    Init,
+    /// Nobody else: there is no command.
+    Pause,
+}
+
 /// What to become.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
@@ -41,8 +51,7 @@ pub(crate) struct Launch {
     pub(crate) capabilities: CapSet,
     pub(crate) filter: Option<Rc<Filter>>,
     pub(crate) no_new_privileges: bool,
-    /// Stay as pid 1 and run the command as a child.
-    pub(crate) init: bool,
+    pub(crate) first: First,
     /// Takes a [`SandboxError`] as JSON; closed on success.
     pub(crate) report: RawFd,
 }
@@ -76,11 +85,13 @@ impl Launch {
     fn run(&self) -> Result<Infallible, SandboxError> {
         forget_signal_settings().doing("reset signals")?;
         self.become_user()?;
-        if self.init {
-            self.run_under_init()
-        } else {
-            die_with_parent();
-            self.execute()
+        match self.first {
+            First::Command => {
+                die_with_parent();
+                self.execute()
+            }
+            First::Init => self.run_under_init(),
+            First::Pause => pause(),
         }
     }
 
@@ -123,10 +134,7 @@ impl Launch {
             }
             ForkResult::Parent { child } => {
                 die_with_parent();
-                // JUSTIFICATION: this image is not replaced, so that nothing else closes what it
-                // has of the shim's: sockets, pipes, and the report that the other end waits for.
-                // SAFETY: nothing in this process uses a descriptor above standard error again.
-                unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+                close_all();
                 init::run(child)
             }
         }
@@ -186,6 +194,22 @@ impl Launch {
         // SAFETY: the buffer is as long as said. A short write loses a message, nothing else.
         unsafe { libc::write(self.report, text.as_ptr().cast(), text.len()) };
     }
+}
+
+/// Stays, for others to live in what this process holds.
+fn pause() -> Result<Infallible, SandboxError> {
+    init::block_signals().doing("block signals")?;
+    die_with_parent();
+    close_all();
+    init::pause()
+}
+
+/// Of an image that is not replaced, so that nothing else closes what it has of the shim's: sockets,
+/// pipes, and the report that the other end waits for.
+fn close_all() {
+    // JUSTIFICATION: the descriptors are known by nothing but their numbers.
+    // SAFETY: nothing in this process uses a descriptor above standard error again.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
 }
 
 /// Says what is wrong with a file that would not run.

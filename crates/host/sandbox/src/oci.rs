@@ -271,6 +271,16 @@ fn check_destinations(spec: &ContainerSpec) -> Result<(), SandboxError> {
 
 fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
     let access = if spec.privileged { "rw" } else { "ro" };
+    let size = format!("size={}", spec.shm_size.unwrap_or(SHM_BYTES));
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    if spec.pause {
+        // Nobody looks at anything there but at what is shared.
+        return vec![
+            entry("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+            entry("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
+            entry("/dev/shm", "tmpfs", "shm", &shm),
+        ];
+    }
     let mut list = vec![
         entry("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         entry("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -284,8 +294,6 @@ fn defaults(spec: &ContainerSpec, found: &Found) -> Vec<(PathBuf, Value)> {
         entry("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     list.extend(cgroup_mounts(&found.cgroup_views, access));
-    let size = format!("size={}", spec.shm_size.unwrap_or(SHM_BYTES));
-    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
     match (&spec.ipc, &found.shm) {
         (IpcMode::Private, _) => list.push(entry("/dev/shm", "tmpfs", "shm", &shm)),
         (IpcMode::Host | IpcMode::Join(_), Some(path)) => {

@@ -54,6 +54,13 @@ pub(crate) fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), Sandbo
     }
 }
 
+/// Mounts an empty root at `target`, in the calling process's mount namespace.
+pub(crate) fn mount_empty(target: &Path) -> Result<(), SandboxError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("mode=755,size=64k"))
+        .doing_at("mount an empty root at", target)
+}
+
 /// One call a layer, so that neither their number nor the length of their paths is limited by a
 /// page of options.
 fn mount_layer_by_layer(

@@ -222,6 +222,18 @@ impl Sandboxes {
         }
     }
 
+    /// Makes and starts a container that only holds namespaces, unless it is there and runs. One that does not
+    /// run any more, or that an earlier agent half made, is made anew.
+    pub async fn hold(&self, spec: ContainerSpec) -> Result<(), SandboxError> {
+        let id = spec.id.clone();
+        if self.start(&id).await.is_ok() && self.files(&id).read_exit()?.is_none() {
+            return Ok(());
+        }
+        self.delete(&id).await?;
+        self.create(spec).await?;
+        self.start(&id).await.map(|_| ())
+    }
+
     /// Sends a signal to the container's first process.
     pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), SandboxError> {
         match self.ask(id, &Request::Signal { number: signal as i32 }).await? {

@@ -83,6 +83,9 @@ pub struct ContainerSpec {
     /// Its shim ends it when this is over, whether or not there is an agent.
     #[serde(default)]
     pub fence: Option<FencedBy>,
+    /// Runs nothing: it only holds namespaces for others, as their first process. It needs no image.
+    #[serde(default)]
+    pub pause: bool,
 }
 
 impl ContainerSpec {
@@ -119,9 +122,28 @@ impl ContainerSpec {
             open_stdin: false,
             log: LogSink::Discard,
             fence: None,
+            pause: false,
+        }
+    }
+
+    /// What holds the namespaces that a task's containers share: a process with no rights, no image and
+    /// nothing to do but to reap. `scratch` is never made.
+    pub fn pause(id: ContainerId, group: GroupId, scratch: PathBuf) -> Self {
+        let rootfs = Rootfs { lower: Vec::new(), scratch, readonly: true };
+        Self {
+            pause: true,
+            user: PAUSE_USER.to_owned(),
+            cap_drop: vec!["ALL".to_owned()],
+            no_new_privileges: true,
+            ..Self::new(id, group, rootfs, vec![PAUSE.to_owned()])
         }
     }
 }
+
+/// What a paused container calls itself.
+const PAUSE: &str = "/pause";
+/// Nobody in particular.
+const PAUSE_USER: &str = "65535:65535";
 
 /// An overlay of the image's layers under a private, writable one.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -49,6 +49,10 @@ impl Runtime for SandboxRuntime {
         Box::pin(async move { self.0.start(&id).await })
     }
 
+    fn hold(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(self.0.hold(spec))
+    }
+
     fn signal(&self, id: ContainerId, signal: Signal) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
             let known = sandbox::Signal::try_from(signal.0).map_err(|_| SandboxError::Invalid {

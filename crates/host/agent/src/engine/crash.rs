@@ -198,20 +198,23 @@ fn a_task_runs_once_and_wholly_whatever_step_its_agent_dies_at() {
     let log = json!({ "LogConfig": { "Type": "awslogs", "Config": options } });
     let logged = json!({ "name": "web", "dockerConfig": { "hostConfig": log.to_string() } });
     let mut deaths = 0;
-    for (container, end) in [
-        (&plain, End::ByItself),
-        (&logged, End::ByItself),
-        (&bridged, End::ByItself),
-        (&plain, End::OnRequest),
-        (&bridged, End::OnRequest),
+    for (container, end, pid_mode) in [
+        (&plain, End::ByItself, ""),
+        (&plain, End::ByItself, "task"),
+        (&logged, End::ByItself, ""),
+        (&bridged, End::ByItself, ""),
+        (&plain, End::OnRequest, ""),
+        (&bridged, End::OnRequest, "task"),
     ] {
+        let mut task = task(json!([container]));
+        task["pidMode"] = pid_mode.into();
         for steps in 0..STEPS_MAX {
             let mut world = World {
                 dir: tempfile::tempdir().unwrap(),
                 runtime: FakeRuntime::default(),
                 networks: FakeNetworks::default(),
                 region: FakeRegion::default(),
-                task: task(json!([container])),
+                task: task.clone(),
                 end,
                 is_acknowledged: false,
                 is_stop_acknowledged: false,

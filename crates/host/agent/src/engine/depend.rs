@@ -4,7 +4,7 @@ use longshore_types::Timestamp;
 
 use super::firelens;
 use super::state::{Health, Phase, TaskState};
-use crate::spec::{Condition, Dependency, LogDriver, Sharing, TaskSpec};
+use crate::spec::{Condition, Dependency, LogDriver, TaskSpec};
 
 /// What a container's dependencies allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,28 +107,12 @@ pub(crate) fn can_be_created(spec: &TaskSpec, state: &TaskState, index: usize) -
         && firelens::router(spec).is_none_or(|(router, _)| {
             container.log.driver != LogDriver::Firelens || reached(router, Phase::Created)
         })
-        && namespace_holder(spec)
-            .is_none_or(|holder| holder == index || reached(holder, Phase::Running))
-}
-
-/// The container whose process or IPC namespace the others join, if they share one.
-///
-/// Essential if possible, as its end ends the namespace, and free of dependencies of its own.
-pub(crate) fn namespace_holder(spec: &TaskSpec) -> Option<usize> {
-    if spec.pid != Sharing::Task && spec.ipc != Sharing::Task {
-        return None;
-    }
-    let is_free = |index: &usize| spec.containers[*index].depends_on.is_empty();
-    let mut free = (0..spec.containers.len()).filter(is_free);
-    let first = free.clone().next();
-    free.find(|index| spec.containers[*index].essential).or(first)
 }
 
 /// Whether every container that depends on `index` is gone, so that it may be stopped in its turn.
 pub(crate) fn may_be_stopped(spec: &TaskSpec, state: &TaskState, index: usize) -> bool {
     let depends = |other: usize| {
         spec.containers[other].depends_on.iter().any(|dependency| dependency.on == index)
-            || (namespace_holder(spec) == Some(index) && other != index)
     };
     (0..spec.containers.len())
         .filter(|other| depends(*other))

@@ -9,29 +9,27 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use longshore_types::{Chain, Timestamp};
-use sandbox::{ContainerId, ExecResult, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
+use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::context::Context;
 use super::failure::Failure;
 use super::firelens;
-use super::health::Checks;
+use super::health::{Checks, said_by};
+use super::held;
 use super::launch;
 use super::objects::{self, Objects};
 use super::plan::Action;
 use super::pull::pull;
 use super::secrets;
-use super::state::{
-    Binding, ContainerState, ExitState, HealthSaid, Phase, Prepared, StopCause, TaskState,
-};
+use super::state::{Binding, ContainerState, ExitState, Phase, Prepared, StopCause, TaskState};
 use super::step::{Created, Input};
 use super::volumes;
 use super::worker::{Message, TaskView, Worker};
 use crate::endpoint::docker_name;
 use crate::limits::{
-    CREATE_MS_MAX, DRAIN_MS_MAX, HEALTH_OUTPUT_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX,
-    URGENT_DRAIN_MS_MAX,
+    CREATE_MS_MAX, DRAIN_MS_MAX, PREPARE_MS_MAX, RELEASE_MS_MAX, START_MS_MAX, URGENT_DRAIN_MS_MAX,
 };
 use crate::logdriver::{RunAbout, RunLog, wanted_of_container};
 use crate::ports::{Attached, LocalImage, Signal};
@@ -281,12 +279,14 @@ async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
         Ok(made?)
     };
     let ((), attached, ()) = tokio::try_join!(group, network, volumes)?;
-    Ok(match attached {
+    let prepared = match attached {
         Some(Attached { netns, address, nameserver, seen_as }) => {
             Prepared { netns: Some(netns), address: Some(address), nameserver, seen_as }
         }
         None => Prepared::default(),
-    })
+    };
+    held::hold(ctx, &prepared).await?;
+    Ok(prepared)
 }
 
 async fn create(ctx: &ActionContext, index: usize, objects: &Objects) -> Result<Created, Failure> {
@@ -487,23 +487,6 @@ fn host_name() -> String {
     name.trim().to_owned()
 }
 
-/// What a check answered, or why it could not be run.
-fn said_by(result: Result<ExecResult, SandboxError>) -> HealthSaid {
-    let mut said = match result {
-        Ok(result) => HealthSaid {
-            exit_code: result.exit_code,
-            output: String::from_utf8_lossy(&result.output).into_owned(),
-        },
-        Err(error) => HealthSaid { exit_code: -1, output: Chain(&error).to_string() },
-    };
-    let mut end = said.output.len().min(HEALTH_OUTPUT_MAX);
-    while !said.output.is_char_boundary(end) {
-        end -= 1;
-    }
-    said.output.truncate(end);
-    said
-}
-
 fn stop_signal(ctx: &ActionContext, index: usize) -> Signal {
     let named = ctx.container(index).stop_signal.as_deref();
     named.and_then(Signal::parse).unwrap_or(Signal::TERM)
@@ -568,6 +551,9 @@ async fn release(ctx: &ActionContext) {
         if container.phase == Phase::Stopped {
             delete_when_shipped(context, ctx.run_id(index)).await;
         }
+    }
+    if let Some(holder) = held::holder(&ctx.spec) {
+        delete(ctx, holder).await;
     }
     let mut endpoints: Vec<String> =
         (0..ctx.state.containers.len()).filter_map(|index| ctx.endpoint(index)).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::{PullError, ReferenceError};
-use sandbox::{NotAName, SandboxError};
+use sandbox::SandboxError;
 
 use super::objects::ObjectError;
 use super::secrets::SecretError;
@@ -46,8 +46,9 @@ pub(crate) enum Failure {
     Group {
         why: Arc<SandboxError>,
     },
-    Name {
-        why: NotAName,
+    /// What the task's containers share beside their network.
+    Namespaces {
+        why: Arc<SandboxError>,
     },
     /// The task's own interface.
     Network {

@@ -1,8 +1,10 @@
 //! A container's health check: Docker's rules for the verdict, and the loop that asks.
 
-use longshore_types::Timestamp;
+use longshore_types::{Chain, Timestamp};
+use sandbox::{ExecResult, SandboxError};
 
-use super::state::Health;
+use super::state::{Health, HealthSaid};
+use crate::limits::HEALTH_OUTPUT_MAX;
 use crate::spec::HealthSpec;
 
 /// While a container has not been healthy yet, it is asked at least this often.
@@ -48,6 +50,23 @@ impl Checks {
             spec.interval_ms
         }
     }
+}
+
+/// What a check answered, or why it could not be run.
+pub(super) fn said_by(result: Result<ExecResult, SandboxError>) -> HealthSaid {
+    let mut said = match result {
+        Ok(result) => HealthSaid {
+            exit_code: result.exit_code,
+            output: String::from_utf8_lossy(&result.output).into_owned(),
+        },
+        Err(error) => HealthSaid { exit_code: -1, output: Chain(&error).to_string() },
+    };
+    let mut end = said.output.len().min(HEALTH_OUTPUT_MAX);
+    while !said.output.is_char_boundary(end) {
+        end -= 1;
+    }
+    said.output.truncate(end);
+    said
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use files::whole::{self, Durability, Readers};
 use image::ImageConfig;
 use sandbox::{
-    ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, IpcMode, Limits, LogSink, NetMode,
-    PidMode, Rootfs, Seccomp, Tmpfs, Ulimit,
+    ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, Limits, LogSink, NetMode, Rootfs,
+    Seccomp, Tmpfs, Ulimit,
 };
 
-use super::depend::namespace_holder;
 use super::execute::ActionContext;
 use super::failure::Failure;
 use super::firelens;
+use super::held;
 use super::objects::Objects;
 use super::secrets::Values;
 use super::step::Created;
@@ -29,7 +29,7 @@ use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
 use crate::ports::LocalImage;
 use crate::relay;
-use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget, Sharing};
+use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget};
 use crate::state_dir::StateDir;
 
 /// A router's configuration, among the files of its container.
@@ -87,7 +87,7 @@ impl Launch<'_> {
         spec.user = process.user.clone().unwrap_or_else(|| config.user.clone());
         spec.hostname = (container.network != NetworkMode::Host).then(|| self.hostname());
         spec.netns = self.netns()?;
-        (spec.pid, spec.ipc) = self.namespaces()?;
+        (spec.pid, spec.ipc) = held::modes(&self.ctx.spec);
         spec.mounts =
             volumes::mounts(&self.ctx.context.dirs, &self.ctx.spec, self.index, |index| {
                 self.ctx.image(index).map(|image| image.config.volumes.clone()).unwrap_or_default()
@@ -126,7 +126,7 @@ impl Launch<'_> {
         spec.devices = host.devices.iter().map(device).chain(self.gpu_devices()?).collect();
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
-        spec.sysctls = host.sysctls.clone();
+        spec.sysctls = held::own_sysctls(&self.ctx.spec, host);
         spec.ulimits = ulimits(&host.ulimits);
         spec.cap_add = host.cap_add.clone();
         spec.cap_drop = host.cap_drop.clone();
@@ -333,28 +333,6 @@ impl Launch<'_> {
                 netns.map(NetMode::Path).ok_or_else(missing)
             }
         }
-    }
-
-    fn namespaces(&self) -> Result<(PidMode, IpcMode), Failure> {
-        let holder = match namespace_holder(&self.ctx.spec) {
-            Some(holder) if holder != self.index => {
-                let id = self.ctx.container(holder).run_id();
-                Some(id.parse().map_err(|why| Failure::Name { why })?)
-            }
-            Some(_) | None => None,
-        };
-        let pid = match (self.ctx.spec.pid, &holder) {
-            (Sharing::Host, _) => PidMode::Host,
-            (Sharing::Task, Some(holder)) => PidMode::Join(ContainerId::clone(holder)),
-            (Sharing::Task | Sharing::Private | Sharing::None, _) => PidMode::Private,
-        };
-        let ipc = match (self.ctx.spec.ipc, holder) {
-            (Sharing::Host, _) => IpcMode::Host,
-            (Sharing::None, _) => IpcMode::None,
-            (Sharing::Task, Some(holder)) => IpcMode::Join(holder),
-            (Sharing::Task | Sharing::Private, _) => IpcMode::Private,
-        };
-        Ok((pid, ipc))
     }
 
     pub(super) fn files(&self, spec: &RunSpec) -> Files {

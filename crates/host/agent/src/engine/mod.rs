@@ -12,6 +12,7 @@ mod execute;
 mod failure;
 mod firelens;
 mod health;
+mod held;
 mod launch;
 mod objects;
 mod plan;

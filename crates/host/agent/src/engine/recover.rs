@@ -10,6 +10,7 @@ use longshore_types::Chain;
 use sandbox::{Phase as RunPhase, Recovered};
 use tracing::{error, info, warn};
 
+use super::held;
 use super::state::{ContainerState, ExitState, Phase, TaskState};
 use super::step::{Found, Input, step};
 use super::{Engine, volumes};
@@ -107,7 +108,13 @@ async fn take_up(
             None => inputs.push(Input::Missing { container, has_image }),
         }
     }
-    if !is_anything_left {
+    // One that ended, as with the machine, is made anew with what the task shares; and so is one that an agent
+    // from before there were any never made.
+    let holder = held::holder(&spec);
+    let is_held = holder.is_none_or(|id| {
+        found.remove(id.as_str()).is_some_and(|run| run.phase == RunPhase::Running)
+    });
+    if !is_anything_left || !is_held {
         inputs.push(Input::Unprepared);
     }
     for input in inputs {

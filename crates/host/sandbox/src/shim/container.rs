@@ -28,7 +28,7 @@ use crate::caps::CapSet;
 use crate::cgroup::{Cgroup, Cgroups, default_rules};
 use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
-use crate::launch::Launch;
+use crate::launch::{First, Launch};
 use crate::oci::{self, Found};
 use crate::proto::{Create, Failure, Record, Status};
 use crate::rootfs;
@@ -316,7 +316,11 @@ fn in_private_namespace(
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .doing("detach from the host's mounts")?;
     forget_namespaces(spec, files);
-    rootfs::mount_overlay(&spec.rootfs, &files.rootfs())?;
+    if spec.pause {
+        rootfs::mount_empty(&files.rootfs())?;
+    } else {
+        rootfs::mount_overlay(&spec.rootfs, &files.rootfs())?;
+    }
     if let Some(pid) = ipc_of {
         borrow_shm(pid, &files.shm())?;
     }
@@ -379,7 +383,11 @@ fn launch(
         capabilities,
         filter,
         no_new_privileges: spec.no_new_privileges,
-        init: spec.init,
+        first: match (spec.pause, spec.init) {
+            (true, _) => First::Pause,
+            (false, true) => First::Init,
+            (false, false) => First::Command,
+        },
         report: report.as_raw_fd(),
     })
 }

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, pipe2};
 use super::container::{Container, chain, environment, read_report, runtime_failed, strings};
 use crate::error::{Doing, SandboxError};
 use crate::files;
-use crate::launch::Launch;
+use crate::launch::{First, Launch};
 use crate::oci;
 use crate::proto::Reply;
 use crate::spec::{ContainerSpec, ExecResult, ExecSpec};
@@ -184,7 +184,7 @@ fn launch(
         capabilities: container.launch.capabilities,
         filter: container.launch.filter.as_ref().map(Rc::clone),
         no_new_privileges: container.launch.no_new_privileges,
-        init: false,
+        first: First::Command,
         report: report.as_raw_fd(),
     })
 }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use sandbox::{
-    DeviceBind, FileBind, GroupLimits, IpcMode, Mount, NetMode, PidMode, SandboxError, Tmpfs,
-    Ulimit,
+    ContainerSpec, DeviceBind, FileBind, GroupLimits, IpcMode, Mount, NetMode, PidMode,
+    SandboxError, Signal, Tmpfs, Ulimit,
 };
 
 use crate::world::World;
@@ -257,6 +257,58 @@ async fn containers_of_a_task_can_share_processes_memory_and_network() {
     assert_eq!(lines[..3], ["shared", "/bin/sh -c ", net.as_str()], "{printed}");
     assert!(lines[3].parse::<u32>().unwrap() >= 2, "both see each other: {printed}");
     world.sandboxes.delete(&owner).await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_for_a_task_outlives_each_of_its_containers_and_has_no_rights() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let scratch = world.dir.path().join("held");
+    let pause = ContainerSpec::pause("held".parse().unwrap(), world.group.clone(), scratch);
+    let holder = pause.id.clone();
+    let pid = async || {
+        let found = world.sandboxes.recover().await.unwrap();
+        found.into_iter().find(|each| each.id == holder).unwrap().pid.unwrap()
+    };
+    world.sandboxes.hold(pause.clone()).await.unwrap();
+    let first = pid().await;
+    let joined = |script: &str| {
+        let mut spec = world.shell(script);
+        spec.pid = PidMode::Join(holder.clone());
+        spec.ipc = IpcMode::Join(holder.clone());
+        spec
+    };
+    let (exit, printed) = world
+        .run(joined(
+            "echo kept > /dev/shm/note; cat /proc/1/comm; tr '\\0' '\\n' < /proc/1/cmdline | wc -l; \
+             kill -9 1; kill -15 1; (sleep 0.1 &) & exit 3",
+        ))
+        .await;
+    assert_eq!(exit.code, 3, "{printed}");
+    assert_eq!(printed.lines().next(), Some("pause"), "{printed}");
+    let (exit, printed) =
+        world.run(joined("cat /dev/shm/note; cat /proc/[0-9]*/status | grep -c 'State:.*Z'")).await;
+    assert_eq!(printed, "kept\n0", "{exit:?}");
+    // Asked again it is the same one, and what became of it is made good.
+    world.sandboxes.hold(pause.clone()).await.unwrap();
+    assert_eq!(pid().await, first);
+    let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+    let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
+    for name in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(line(name).ends_with("\t0000000000000000"), "{}", line(name));
+    }
+    assert!(line("Uid").starts_with("Uid:\t65535"), "{}", line("Uid"));
+    assert_eq!((line("Seccomp:"), line("NoNewPrivs")), ("Seccomp:\t2", "NoNewPrivs:\t1"));
+    let open = fs::read_dir(format!("/proc/{first}/fd")).unwrap().count();
+    assert_eq!(open, 3, "what it inherited is closed");
+    world.sandboxes.signal(&holder, Signal::SIGKILL).await.unwrap();
+    world.sandboxes.wait(&holder).await.unwrap();
+    world.sandboxes.hold(pause).await.unwrap();
+    assert_ne!(pid().await, first);
+    let (exit, _) = world.run(joined("exit 4")).await;
+    assert_eq!(exit.code, 4);
+    world.sandboxes.delete(&holder).await.unwrap();
     world.close().await;
 }
 
