@@ -60,6 +60,23 @@ def test_a_bridge_task_publishes_dynamic_and_fixed_ports(cluster):
     cluster.until(arn, "STOPPED", cluster="default")
 
 
+def test_a_range_of_ports_is_one_binding_to_ports_that_lie_side_by_side(cluster):
+    serve = "for port in 8080 8081 8082; do httpd -p $port -h /www; done; sleep 600"
+    definition = cluster.define(cluster.container("sh", "-c", serve, stopTimeout=1, portMappings=[
+        {"containerPortRange": "8080-8082"}, {"containerPort": 90, "hostPort": 0}]), fargate=False)
+    arn, = cluster.run(definition, fargate=False, cluster="default")
+    task = cluster.until(arn, "RUNNING", cluster="default")
+    ranged, single = task["containers"][0]["networkBindings"]
+    first, last = map(int, ranged["hostPortRange"].split("-"))
+    assert ranged == {"bindIP": "0.0.0.0", "containerPortRange": "8080-8082", "protocol": "tcp",
+                      "hostPortRange": f"{first}-{first + 2}"}
+    assert single["containerPort"] == 90 and single["hostPort"] not in range(first, last + 1)
+    for port in range(first, last + 1):
+        assert get(f"http://127.0.0.1:{port}/") == "it works\n"
+    cluster.ecs.stop_task(cluster="default", task=arn)
+    cluster.until(arn, "STOPPED", cluster="default")
+
+
 def test_host_mode_uses_the_hosts_network(cluster):
     definition = cluster.define(cluster.container("ip", "-o", "link"), fargate=False, networkMode="host")
     arn, = cluster.run(definition, fargate=False, cluster="default")

@@ -597,6 +597,7 @@ impl Networks for FakeNetworks {
                 container_port: port.container_port,
                 host_port: if port.host_port == 0 { 49_200 } else { port.host_port },
                 protocol: port.protocol,
+                range: port.range,
             })
             .collect();
         self.steps.reached("ports to be published");

@@ -336,8 +336,12 @@ mod tests {
             ManagedAgentChange, Phase, Prepared, Status, StopCause, TaskEvent,
         };
         use longshore_types::Timestamp;
-        let binding =
-            Binding { container_port: 80, host_port: 32_768, protocol: crate::spec::Protocol::Udp };
+        let binding = Binding {
+            container_port: 80,
+            host_port: 32_768,
+            protocol: crate::spec::Protocol::Udp,
+            range: None,
+        };
         let change = ContainerChange {
             name: "web".to_owned(),
             status: Status::Running,

@@ -19,6 +19,8 @@ pub struct PortMapping {
     /// 0: any free port of the dynamic range.
     pub host_port: u16,
     pub protocol: Protocol,
+    /// Any free port will not do, but the one after that of the request before this.
+    pub follows: bool,
 }
 
 /// A request granted.
@@ -79,9 +81,9 @@ impl HostPorts {
     /// Reserves all of `wishes`, or none of them.
     pub(crate) fn reserve(&mut self, requests: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
         let mut granted = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.reserve_one(request) {
-                Ok(binding) => granted.push(binding),
+        for run in requests.chunk_by(|_, next| next.follows) {
+            match self.reserve_run(run) {
+                Ok(bindings) => granted.extend(bindings),
                 Err(error) => {
                     granted.iter().for_each(|binding| self.release(binding));
                     return Err(error);
@@ -107,24 +109,51 @@ impl HostPorts {
         self.held.remove(&(binding.protocol, binding.host_port));
     }
 
-    fn reserve_one(&mut self, request: &PortMapping) -> Result<Binding, PortError> {
-        let PortMapping { container_port, protocol, .. } = *request;
-        let granted = |host_port| Binding { container_port, host_port, protocol };
-        if request.host_port != 0 {
-            self.take(protocol, request.host_port)?;
-            return Ok(granted(request.host_port));
+    /// Reserves ports that lie side by side, unless it is said where each is to be.
+    fn reserve_run(&mut self, run: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
+        let Some(head) = run.first() else { return Ok(Vec::new()) };
+        if run.iter().any(|request| request.host_port != 0) {
+            return self.take_all(run, run.iter().map(|request| request.host_port));
         }
         let (first, last) = (*self.dynamic.start(), *self.dynamic.end());
+        let more = u16::try_from(run.len() - 1).unwrap_or(u16::MAX);
         for _ in self.dynamic.clone() {
             let port = self.next;
-            self.next = if port >= last { first } else { port + 1 };
-            match self.take(protocol, port) {
-                Ok(()) => return Ok(granted(port)),
-                Err(PortError::Taken { .. }) => {}
+            let Some(end) = port.checked_add(more).filter(|end| *end <= last) else {
+                self.next = first;
+                continue;
+            };
+            match self.take_all(run, port..=end) {
+                Ok(bindings) => {
+                    self.next = if end >= last { first } else { end + 1 };
+                    return Ok(bindings);
+                }
+                // None that begins before it can be free.
+                Err(PortError::Taken { port: taken, .. }) => {
+                    self.next = if taken >= last { first } else { taken + 1 };
+                }
                 Err(other) => return Err(other),
             }
         }
-        Err(PortError::NoneFree { protocol, first, last })
+        Err(PortError::NoneFree { protocol: head.protocol, first, last })
+    }
+
+    /// Takes `ports` for the requests of `run`, or none of them.
+    fn take_all(
+        &mut self,
+        run: &[PortMapping],
+        ports: impl Iterator<Item = u16>,
+    ) -> Result<Vec<Binding>, PortError> {
+        let mut taken = Vec::with_capacity(run.len());
+        for (request, host_port) in run.iter().zip(ports) {
+            let PortMapping { container_port, protocol, .. } = *request;
+            if let Err(error) = self.take(protocol, host_port) {
+                taken.iter().for_each(|binding| self.release(binding));
+                return Err(error);
+            }
+            taken.push(Binding { container_port, host_port, protocol });
+        }
+        Ok(taken)
     }
 
     fn take(&mut self, protocol: Protocol, port: u16) -> Result<(), PortError> {
@@ -155,7 +184,7 @@ mod tests {
     use super::*;
 
     fn request(host_port: u16, protocol: Protocol) -> PortMapping {
-        PortMapping { container_port: 80, host_port, protocol }
+        PortMapping { container_port: 80, host_port, protocol, follows: false }
     }
 
     /// A range in which nothing else of these tests binds.
@@ -209,5 +238,24 @@ mod tests {
         assert_eq!(grant(&mut ports).unwrap()[0].host_port, 21_730);
         let error = grant(&mut ports).unwrap_err();
         assert_eq!(error.to_string(), "no free udp port between 21730 and 21732");
+    }
+
+    #[test]
+    fn ports_that_follow_each_other_lie_side_by_side() {
+        let mut ports = HostPorts::new(21_750..=21_757);
+        let next = PortMapping { follows: true, ..request(0, Protocol::Udp) };
+        let three = [request(0, Protocol::Udp), next, next];
+        let taken = |ports: &mut HostPorts, requests: &[PortMapping]| -> Vec<u16> {
+            ports.reserve(requests).unwrap().iter().map(|binding| binding.host_port).collect()
+        };
+        let other = ports.reserve(&[request(21_752, Protocol::Udp)]).unwrap();
+        assert_eq!(taken(&mut ports, &three), [21_753, 21_754, 21_755], "not around what is taken");
+        let left = ports.reserve(&three).unwrap_err().to_string();
+        assert_eq!(left, "no free udp port between 21750 and 21757");
+        ports.release(&other[0]);
+        assert_eq!(taken(&mut ports, &three), [21_750, 21_751, 21_752]);
+        let known = [request(21_757, Protocol::Udp), PortMapping { host_port: 21_756, ..next }];
+        assert_eq!(taken(&mut ports, &known), [21_757, 21_756], "as they were before");
+        assert_eq!(ports.held.len(), 8);
     }
 }

@@ -63,16 +63,18 @@ impl Networks for HostNetworks {
             container_port: port.container_port,
             host_port: port.host_port,
             protocol: port.protocol,
+            follows: port.range.is_some_and(|first| first != port.container_port),
         };
         let requests: Vec<PortMapping> = ports.iter().map(request).collect();
         Box::pin(async move {
             let bindings = self.0.publish(&id?, &requests).await?;
-            let binding = |binding: network::Binding| Binding {
+            let binding = |(binding, port): (network::Binding, &PortSpec)| Binding {
                 container_port: binding.container_port,
                 host_port: binding.host_port,
                 protocol: binding.protocol,
+                range: port.range,
             };
-            Ok(bindings.into_iter().map(binding).collect())
+            Ok(bindings.into_iter().zip(&ports).map(binding).collect())
         })
     }
 

@@ -138,9 +138,15 @@ struct SubmitContainer<'a> {
 struct SubmitBinding {
     #[serde(rename = "bindIP")]
     bind_ip: &'static str,
-    container_port: u16,
-    host_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_port: Option<u16>,
     protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_port_range: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_port_range: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -228,13 +234,28 @@ fn seconds(at: longshore_types::Timestamp) -> f64 {
     at.0 as f64 / 1000.0
 }
 
-fn submit_task<'a>(cluster: &'a str, task: &'a str, event: &'a TaskEvent) -> SubmitTask<'a> {
-    let binding = |binding: &Binding| SubmitBinding {
-        bind_ip: "0.0.0.0",
-        container_port: binding.container_port,
-        host_port: binding.host_port,
-        protocol: binding.protocol.as_str(),
+/// What was asked for as one range is told as one.
+fn submit_bindings(bindings: &[Binding]) -> Vec<SubmitBinding> {
+    let is_one = |a: &Binding, b: &Binding| {
+        a.range.is_some() && (a.range, a.protocol) == (b.range, b.protocol)
     };
+    let told = |ports: &[Binding]| {
+        let (first, last) = (ports.first()?, ports.last()?);
+        let is_range = first.range.is_some();
+        let range = |first: u16, last: u16| is_range.then(|| format!("{first}-{last}"));
+        Some(SubmitBinding {
+            bind_ip: "0.0.0.0",
+            container_port: (!is_range).then_some(first.container_port),
+            host_port: (!is_range).then_some(first.host_port),
+            protocol: first.protocol.as_str(),
+            container_port_range: range(first.container_port, last.container_port),
+            host_port_range: range(first.host_port, last.host_port),
+        })
+    };
+    bindings.chunk_by(is_one).filter_map(told).collect()
+}
+
+fn submit_task<'a>(cluster: &'a str, task: &'a str, event: &'a TaskEvent) -> SubmitTask<'a> {
     SubmitTask {
         cluster,
         task,
@@ -250,7 +271,7 @@ fn submit_task<'a>(cluster: &'a str, task: &'a str, event: &'a TaskEvent) -> Sub
                 image_digest: change.image_digest.as_deref(),
                 exit_code: change.exit_code,
                 reason: change.reason.as_deref(),
-                network_bindings: change.bindings.iter().map(binding).collect(),
+                network_bindings: submit_bindings(&change.bindings),
             })
             .collect(),
         managed_agents: event
@@ -266,5 +287,48 @@ fn submit_task<'a>(cluster: &'a str, task: &'a str, event: &'a TaskEvent) -> Sub
         pull_started_at: event.pull_started_at.map(seconds),
         pull_stopped_at: event.pull_stopped_at.map(seconds),
         execution_stopped_at: event.execution_stopped_at.map(seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Protocol;
+
+    #[test]
+    fn a_range_of_ports_is_told_as_one_binding() {
+        let bind = |container_port, host_port, protocol, range| Binding {
+            container_port,
+            host_port,
+            protocol,
+            range,
+        };
+        let bindings = [
+            bind(80, 8080, Protocol::Tcp, None),
+            bind(81, 8081, Protocol::Tcp, None),
+            bind(90, 32_769, Protocol::Udp, Some(90)),
+            bind(91, 32_770, Protocol::Udp, Some(90)),
+            bind(92, 32_771, Protocol::Udp, Some(92)),
+            bind(93, 32_772, Protocol::Udp, Some(92)),
+        ];
+        let told = serde_json::to_value(submit_bindings(&bindings)).unwrap();
+        let range = |container: &str, host: &str| {
+            serde_json::json!({
+                "bindIP": "0.0.0.0", "protocol": "udp",
+                "containerPortRange": container, "hostPortRange": host,
+            })
+        };
+        let port = |container: u16, host: u16| {
+            serde_json::json!({
+                "bindIP": "0.0.0.0", "protocol": "tcp", "containerPort": container, "hostPort": host,
+            })
+        };
+        let expected = [
+            port(80, 8080),
+            port(81, 8081),
+            range("90-91", "32769-32770"),
+            range("92-93", "32771-32772"),
+        ];
+        assert_eq!(told, serde_json::json!(expected));
     }
 }

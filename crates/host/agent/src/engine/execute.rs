@@ -327,6 +327,7 @@ async fn connect(ctx: &ActionContext, index: usize) -> Result<Created, Failure> 
             container_port: port.container_port,
             host_port: port.container_port,
             protocol: port.protocol,
+            range: port.range,
         };
         container.ports.iter().map(bind).collect()
     };

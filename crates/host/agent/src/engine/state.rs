@@ -130,6 +130,9 @@ pub struct Binding {
     pub host_port: u16,
     #[serde(with = "ProtocolOnDisk")]
     pub protocol: Protocol,
+    /// The first of the container's ports that were asked for as one range, whose host ports lie side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<u16>,
 }
 
 /// The words in which an agent's state has a protocol.

@@ -178,10 +178,12 @@ fn parse_ports(mappings: &[acs::task::PortMapping]) -> Result<Vec<PortSpec>, Inv
                     container_port,
                     host_port: 0,
                     protocol,
+                    range: Some(first),
                 }));
             }
             (None, Some(value)) => {
-                ports.push(PortSpec { container_port: port(value)?, host_port, protocol });
+                let container_port = port(value)?;
+                ports.push(PortSpec { container_port, host_port, protocol, range: None });
             }
             (None, None) => return Err(unreadable("a port mapping has no container port")),
         }

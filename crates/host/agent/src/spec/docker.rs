@@ -310,7 +310,7 @@ fn port_bindings(
                 "" => 0,
                 text => text.parse().map_err(|_| invalid("hostPort", text))?,
             };
-            ports.push(PortSpec { container_port, host_port, protocol });
+            ports.push(PortSpec { container_port, host_port, protocol, range: None });
         }
     }
     Ok(ports)

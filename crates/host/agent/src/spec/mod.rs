@@ -157,6 +157,8 @@ pub struct PortSpec {
     /// Zero: any free one.
     pub host_port: u16,
     pub protocol: Protocol,
+    /// The first port of the range that was asked for as a whole, if this is part of one.
+    pub range: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

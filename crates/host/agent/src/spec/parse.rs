@@ -363,6 +363,7 @@ mod tests {
         let spec =
             only(json!({"portMappings": [{"containerPortRange": "80-82", "protocol": "udp"}]}));
         assert_eq!(spec.ports.len(), 3);
+        assert!(spec.ports.iter().all(|port| port.range == Some(80)));
         assert!(parse(&task(json!({"portMappings": [{"containerPort": 70_000}]}))).is_err());
         let refusal = only(json!({"mountPoints": [{"sourceVolume": "x", "containerPath": "/x"}]}));
         assert_eq!(refusal.refusal.unwrap(), "HostConfigError: Invalid volume referenced: x");

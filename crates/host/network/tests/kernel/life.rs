@@ -81,7 +81,12 @@ fn a_udp_port_is_found_by_those_who_knocked_before_it_was_published() {
         drop(listener);
         let server = world.runtime.block_on(network.attach_bridge(&id("server"))).unwrap();
         serve_at(&server, 80);
-        let request = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Udp };
+        let request = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            protocol: Protocol::Udp,
+            follows: false,
+        };
         world.runtime.block_on(network.publish(&id("server"), &[request])).unwrap();
         ask().unwrap();
     });
@@ -141,7 +146,12 @@ fn two_regions_on_one_machine_do_not_touch_each_other() {
 
         let server = world.runtime.block_on(second.attach_bridge(&id("server"))).unwrap();
         serve_at(&server, 80);
-        let request = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
+        let request = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            protocol: Protocol::Tcp,
+            follows: false,
+        };
         world.runtime.block_on(second.publish(&id("server"), &[request])).unwrap();
         assert!(at(&ours, || knock(HOST_OUTSIDE, 8080)).is_some(), "by a published port they meet");
         world.runtime.block_on(first.attach_bridge(&id("server"))).unwrap();
@@ -174,7 +184,12 @@ fn a_process_to_be_killed() {
             network.attach_eni(&name, eni(last, &[WEB])).await.unwrap();
         }
         network.attach_bridge(&id("server")).await.unwrap();
-        let request = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
+        let request = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            protocol: Protocol::Tcp,
+            follows: false,
+        };
         network.publish(&id("server"), &[request]).await.unwrap();
         println!("ready");
         // Killed somewhere in here.

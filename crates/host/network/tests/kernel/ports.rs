@@ -9,7 +9,7 @@ use crate::world::{
 };
 
 fn mapping(container_port: u16, host_port: u16, protocol: Protocol) -> PortMapping {
-    PortMapping { container_port, host_port, protocol }
+    PortMapping { container_port, host_port, protocol, follows: false }
 }
 
 #[test]

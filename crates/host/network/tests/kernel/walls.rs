@@ -221,7 +221,12 @@ fn neither_the_hosts_loopback_nor_a_neighbours_is_reached() {
         let network = world.open();
         let endpoints = both(world, &network);
         // A published port lets loopback addresses in on the link, for the host's own connections.
-        let request = PortMapping { container_port: 80, host_port: 8080, protocol: Protocol::Udp };
+        let request = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            protocol: Protocol::Udp,
+            follows: false,
+        };
         world.runtime.block_on(network.publish(&id("bridged"), &[request])).unwrap();
         let of_host = Trap::at(&this_host(), Ipv4Addr::LOCALHOST, 5555);
         let published =

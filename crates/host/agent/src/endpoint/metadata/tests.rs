@@ -44,7 +44,8 @@ fn view(launch: &str, mode: &str) -> TaskView {
     if mode == "bridge" {
         container.address = Some([172, 30, 0, 9].into());
         let protocol = crate::spec::Protocol::Tcp;
-        container.bindings = vec![Binding { container_port: 80, host_port: 32_768, protocol }];
+        container.bindings =
+            vec![Binding { container_port: 80, host_port: 32_768, protocol, range: None }];
     }
     TaskView { spec: Arc::new(spec), state: Arc::new(state) }
 }
