@@ -15,7 +15,12 @@ const NAME_CHARS_MAX: usize = 64;
 pub(super) fn check(draft: &Draft) -> Check {
     let mut taken = BTreeSet::new();
     let mut names = BTreeSet::new();
+    let mut spans: Vec<Span<'_>> = Vec::new();
     for container in draft.containers() {
+        // Where containers share a network, its ports are there once for all of them.
+        if draft.effective_mode() != NetworkMode::Awsvpc {
+            spans.clear();
+        }
         let mappings = list(&container.port_mappings);
         if MAPPINGS_MAX < mappings.len() {
             return Err(Refusal::client(format!(
@@ -36,6 +41,16 @@ pub(super) fn check(draft: &Draft) -> Check {
                     "Port {port}/{protocol} is mapped more than once in this task definition."
                 )));
             }
+            let span = Span::of(mapping);
+            if let Some(port) = spans.iter().find_map(|other| span.shared_with(other)) {
+                return Err(Refusal::client(format!(
+                    "Port {port}/{} of container '{}' is included in more than one port mapping. A port can be \
+                     included in only one port mapping per container, and port ranges can't overlap.",
+                    span.protocol,
+                    self::name(container)
+                )));
+            }
+            spans.push(span);
             let given = text(&mapping.name);
             if !given.is_empty() && !names.insert(given) {
                 return Err(Refusal::client(format!(
@@ -116,20 +131,57 @@ fn check_range(
             "A containerPortRange needs the network mode bridge or awsvpc.",
         ));
     }
-    let bounds = range
-        .split_once('-')
-        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
-    match bounds {
-        Some((first, last)) if 0 < first && first <= last && last - first < PORTS_PER_RANGE_MAX => {
+    match bounds(range) {
+        Some((first, last)) if 0 < first && first < last && last - first < PORTS_PER_RANGE_MAX => {
             Ok(())
         }
         _ => Err(bad("containerPortRange", container)),
     }
 }
 
+fn bounds(range: &str) -> Option<(u16, u16)> {
+    let (first, last) = range.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+fn protocol(mapping: &PortMapping) -> &str {
+    mapping.protocol.as_ref().map_or("tcp", |protocol| protocol.as_str())
+}
+
+/// The container's ports that a mapping is of: one, or a range.
+#[derive(Debug)]
+struct Span<'m> {
+    ports: Option<(u16, u16)>,
+    protocol: &'m str,
+    is_range: bool,
+}
+
+impl<'m> Span<'m> {
+    fn of(mapping: &'m PortMapping) -> Self {
+        let one = || mapping.container_port.and_then(|port| u16::try_from(port).ok());
+        let ports = match &mapping.container_port_range {
+            Some(range) => bounds(range),
+            None => one().map(|port| (port, port)),
+        };
+        let is_range = mapping.container_port_range.is_some();
+        Self { ports, protocol: protocol(mapping), is_range }
+    }
+
+    /// The first port that both have although one of them is a range: a single port may have several ports of
+    /// the host.
+    fn shared_with(&self, other: &Self) -> Option<u16> {
+        let ((first, last), (other_first, other_last)) = (self.ports?, other.ports?);
+        let shared = first.max(other_first);
+        let is_shared = (self.is_range || other.is_range)
+            && self.protocol == other.protocol
+            && shared <= last.min(other_last);
+        is_shared.then_some(shared)
+    }
+}
+
 /// The port that no other mapping of the task may have, if there is one.
 fn claimed<'m>(draft: &Draft, mapping: &'m PortMapping) -> Option<(i32, &'m str)> {
-    let protocol = mapping.protocol.as_ref().map_or("tcp", |protocol| protocol.as_str());
+    let protocol = protocol(mapping);
     let port = match draft.effective_mode() {
         // One namespace for all containers.
         NetworkMode::Awsvpc | NetworkMode::Host => mapping.container_port?,

@@ -292,6 +292,17 @@ fn ports_follow_the_network_mode() {
             ),
             ("portMappings", mapping(json!({"containerPortRange": "9-8"})), "containerPortRange"),
             ("portMappings", mapping(json!({"containerPortRange": "1-101"})), "containerPortRange"),
+            ("portMappings", mapping(json!({"containerPortRange": "80-80"})), "containerPortRange"),
+            (
+                "portMappings",
+                json!([{"containerPortRange": "80-90"}, {"containerPortRange": "90-95"}]),
+                "Port 90/tcp of container 'app' is included in more than one port mapping",
+            ),
+            (
+                "portMappings",
+                json!([{"containerPort": 85}, {"containerPortRange": "80-90"}]),
+                "Port 85/tcp of container 'app' is included in more than one port mapping",
+            ),
             (
                 "portMappings",
                 mapping(json!({"containerPortRange": "1-9", "containerPort": 1})),
@@ -304,6 +315,16 @@ fn ports_follow_the_network_mode() {
         &[
             ("portMappings", mapping(json!({"containerPort": 80, "hostPort": 8080}))),
             ("portMappings", mapping(json!({"containerPortRange": "1-100"}))),
+            (
+                "portMappings",
+                json!([
+                    {"containerPortRange": "80-90"},
+                    {"containerPortRange": "91-92"},
+                    {"containerPortRange": "80-90", "protocol": "udp"},
+                    {"containerPort": 79},
+                    {"containerPort": 79},
+                ]),
+            ),
             (
                 "portMappings",
                 json!([
