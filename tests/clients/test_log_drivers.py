@@ -289,3 +289,16 @@ def test_firelens_configures_the_router_and_leads_output_to_its_socket(own, host
     own.ecs.stop_task(cluster=where or own.name, task=arn)
     own.until(arn, "STOPPED", cluster=where)
     assert not (Path(host.data_dir) / "agent/volumes" / task_id).exists()
+
+
+def test_nobody_waits_for_a_router_that_has_ended(own, host):
+    """No process of the router's ever listens: what the container printed last is for nobody."""
+    router = {**own.container("sh", "-c", "sleep 2; exit 3", name="router"),
+              "firelensConfiguration": {"type": "fluentbit"}}
+    app = {**own.container("sh", "-c", "trap 'exit 0' TERM; echo hi; sleep 1000 & wait", name="app"),
+           "logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "stdout"}}}
+    arn, = own.run(own.define(app, router))
+    task = own.until(arn, "STOPPED", seconds=20)
+    assert {each["name"]: each["exitCode"] for each in task["containers"]} == {"app": 0, "router": 3}, task
+    said = host.tail()
+    assert "log lines given up: the task's router has ended" in said and "log lines dropped" in said

@@ -231,6 +231,9 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
             let full = tokio::time::timeout(limit, ctx.full_run_log(container)).await;
             let log = full.ok().and_then(Result::ok).unwrap_or_else(|| ctx.run_log(container));
             follow(ctx, &log);
+            if firelens::has_router_ended(&ctx.spec, &ctx.state) {
+                ctx.context.logs.router_ended(&ctx.spec.arn);
+            }
             let last_line = ctx.context.logs.drained(&log.id, limit).await;
             vec![Input::Drained { container, last_line }]
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::state::{Phase, TaskState};
 use crate::spec::{
     ConfigFile, FirelensSpec, LogDriver, NetworkMode, Router, SecretSpec, SecretTarget, TaskSpec,
 };
@@ -35,6 +36,11 @@ const OF_DRIVER: [&str; 7] = [
 pub(super) fn router(spec: &TaskSpec) -> Option<(usize, &FirelensSpec)> {
     let mut containers = spec.containers.iter().enumerate();
     containers.find_map(|(index, container)| Some((index, container.firelens.as_ref()?)))
+}
+
+/// Whether a task has a router that has ended, and will not be restarted.
+pub(super) fn has_router_ended(spec: &TaskSpec, state: &TaskState) -> bool {
+    router(spec).is_some_and(|(index, _)| Phase::Exited <= state.containers[index].phase)
 }
 
 /// Where the router's socket is on this host.

@@ -205,6 +205,10 @@ struct Followed {
     progress: watch::Receiver<Progress>,
     /// Whether the run has ended, as far as anybody here knows.
     is_over: Arc<AtomicBool>,
+    /// The task whose router it is sent to, if it is.
+    routed_in: Option<TaskArn>,
+    /// Whether whoever takes it has ended for good.
+    is_sink_gone: watch::Sender<bool>,
 }
 
 impl LogShipping {
@@ -323,7 +327,14 @@ impl LogShipping {
         };
         let (sender, receiver) = watch::channel(Progress::default());
         let is_over = Arc::new(AtomicBool::new(false));
-        let followed = Followed { progress: receiver, is_over: Arc::clone(&is_over) };
+        let is_sink_gone = watch::Sender::new(false);
+        let sink_gone = is_sink_gone.subscribe();
+        let followed = Followed {
+            progress: receiver,
+            is_over: Arc::clone(&is_over),
+            routed_in: (log.spec.driver == LogDriver::Firelens).then(|| log.task.clone()),
+            is_sink_gone,
+        };
         let Ok(mut pipelines) = self.pipelines.lock() else { return };
         if pipelines.insert(log.id.clone(), followed).is_some() {
             return;
@@ -340,6 +351,7 @@ impl LogShipping {
             },
             progress: sender,
             is_over,
+            sink_gone,
             clock: Arc::clone(&self.clock),
         };
         let (reach, sockets) = (self.reach.clone(), self.dirs.volumes());
@@ -372,6 +384,14 @@ impl LogShipping {
         });
     }
 
+    /// A task's router has ended for good: what it did not take, nobody will.
+    pub(crate) fn router_ended(&self, task: &TaskArn) {
+        let Ok(pipelines) = self.pipelines.lock() else { return };
+        for followed in pipelines.values().filter(|it| it.routed_in.as_ref() == Some(task)) {
+            followed.is_sink_gone.send_replace(true);
+        }
+    }
+
     fn is_followed(&self, id: &str) -> bool {
         self.pipelines.lock().is_ok_and(|pipelines| pipelines.contains_key(id))
     }
@@ -379,7 +399,7 @@ impl LogShipping {
     /// Waits until a run's output is out, but not for ever; answers with its last line.
     pub async fn drained(&self, id: &str, limit: Duration) -> Option<String> {
         let followed = self.pipelines.lock().ok()?.get(id).cloned();
-        let Followed { progress: mut receiver, is_over } = followed?;
+        let Followed { progress: mut receiver, is_over, .. } = followed?;
         is_over.store(true, Ordering::Relaxed);
         let done = receiver.wait_for(|progress| progress.is_done);
         if tokio::time::timeout(limit, done).await.is_err() {
@@ -434,6 +454,8 @@ impl LogShipping {
                         self.pipelines.lock().ok().and_then(|it| it.get(&id).cloned())
                     {
                         followed.is_over.store(true, Ordering::Relaxed);
+                        // Its task is gone, and with it the router.
+                        followed.is_sink_gone.send_replace(followed.routed_in.is_some());
                     }
                 }
                 None => drop(files::dir::remove_tree(&path)),
@@ -471,6 +493,7 @@ struct Pipeline {
     note: NoteFile,
     progress: watch::Sender<Progress>,
     is_over: Arc<AtomicBool>,
+    sink_gone: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
 }
 
@@ -489,6 +512,25 @@ impl Pipeline {
     /// Whether the run has ended, whatever of its output is still to be read.
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Whether whoever takes the output has ended for good.
+    fn is_sink_gone(&self) -> bool {
+        *self.sink_gone.borrow()
+    }
+
+    /// Sleeps, but not on once nobody is left to wait for.
+    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + use<> {
+        let mut gone = self.sink_gone.clone();
+        async move {
+            let ended = async {
+                if gone.wait_for(|is_gone| *is_gone).await.is_err() {
+                    // Where nobody can say so any more, the time decides.
+                    std::future::pending::<()>().await;
+                }
+            };
+            let _ = tokio::time::timeout(pause, ended).await;
+        }
     }
 
     fn reach(&self) -> Reach {

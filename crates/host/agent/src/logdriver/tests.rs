@@ -112,6 +112,7 @@ pub(super) fn pipeline(dir: &std::path::Path, number: usize, output: Box<dyn Out
         note: NoteFile { path: spool.with_extension("json"), spool, steps: Steps::default() },
         progress: watch::channel(Progress::default()).0,
         is_over: Arc::default(),
+        sink_gone: watch::channel(false).1,
         clock: Arc::new(SystemClock),
     }
 }

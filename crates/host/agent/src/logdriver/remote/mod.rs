@@ -234,6 +234,14 @@ impl Shipper {
                     self.dropped += count;
                     break;
                 }
+                Err(error) if self.pipeline.is_sink_gone() => {
+                    if self.dropped == 0 {
+                        let run = &self.pipeline.log.id;
+                        warn!(run, error = %Chain(&error), "log lines given up: the task's router has ended");
+                    }
+                    self.dropped += count;
+                    break;
+                }
                 Err(error) => {
                     let linger = Duration::from_millis(REMOTE_LINGER_MS);
                     if self.is_at_end || self.pipeline.is_over() {
@@ -245,7 +253,7 @@ impl Shipper {
                         return false;
                     }
                     debug!(run = self.pipeline.log.id, error = %Chain(&error), "log lines not taken yet");
-                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    self.pipeline.sleep(Duration::from_millis(wait_ms)).await;
                     wait_ms = (wait_ms * 2).min(REMOTE_RETRY_MS_MAX);
                 }
             }
@@ -299,6 +307,48 @@ mod tests {
             dropped: 0,
         };
         let limit = Duration::from_millis(REMOTE_LINGER_MS);
+        tokio::time::timeout(limit, shipper.run()).await.unwrap();
+        assert!(!dir.path().join("0").exists(), "nothing is left behind");
+    }
+
+    /// Has ended, and says so after it was asked for the first time.
+    struct Ended {
+        world: Arc<World>,
+        said: tokio::sync::watch::Sender<bool>,
+    }
+
+    impl Sink for Ended {
+        fn send<'a>(&'a mut self, _: &'a [LogEvent]) -> BoxFuture<'a, Result<(), SinkError>> {
+            self.world.is_over.store(true, Ordering::SeqCst);
+            self.said.send_replace(true);
+            let why = io::Error::from(io::ErrorKind::ConnectionRefused);
+            Box::pin(async { Err(SinkError::Unreachable { address: "router".into(), why }) })
+        }
+
+        fn check(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_router_that_has_ended() {
+        let (dir, world) = (tempfile::tempdir().unwrap(), Arc::new(World::default()));
+        let output = Endless { world: Arc::clone(&world), bytes: 9, is_partial: false, number: 0 };
+        let mut pipeline = pipeline(dir.path(), 0, Box::new(output));
+        let said = tokio::sync::watch::Sender::new(false);
+        pipeline.sink_gone = said.subscribe();
+        let assembler = Assembler::new(None, pipeline.reach());
+        let shipper = Shipper {
+            pipeline,
+            sink: Box::new(Ended { world, said }),
+            assembler,
+            batch: Vec::new(),
+            is_at_end: false,
+            over_at: None,
+            dropped: 0,
+        };
+        // The clock stands still for as long as anybody has something to do.
+        let limit = Duration::from_millis(REMOTE_RETRY_MS_MIN / 2);
         tokio::time::timeout(limit, shipper.run()).await.unwrap();
         assert!(!dir.path().join("0").exists(), "nothing is left behind");
     }
