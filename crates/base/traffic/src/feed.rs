@@ -11,10 +11,12 @@ use std::net::Ipv4Addr;
 
 use longshore_types::{
     Cidr, EniId, NatGatewayId, NetworkAclId, RouteTableId, SecurityGroupId, SubnetId, VpcId,
+    VpcPeeringId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::groups::Traffic;
+pub use crate::peering::{Peered, Peering, PeeringSide};
 
 /// The region's public addresses: those of interfaces and of NAT gateways. The block is set apart for tests between
 /// networks, so nobody is reached by its addresses but through the region; they are real on hosts, and leave these behind
@@ -38,9 +40,13 @@ impl Vni {
     /// The number that the last digits of a VPC's id make. Whoever draws an id sees to it that no other VPC of the
     /// region has the same.
     pub fn of(vpc: &VpcId) -> Self {
-        let digits = vpc.as_str().get(vpc.as_str().len() - 6..).unwrap_or_default();
-        let number = u32::from_str_radix(digits, 16).unwrap_or_default();
-        Self(number.clamp(1, Self::MAX))
+        Self(Self::of_digits(vpc.as_str()).clamp(1, Self::MAX))
+    }
+
+    /// The number that the last digits of an id make.
+    pub(crate) fn of_digits(id: &str) -> u32 {
+        let digits = id.get(id.len().saturating_sub(6)..).unwrap_or_default();
+        u32::from_str_radix(digits, 16).unwrap_or_default()
     }
 
     pub fn value(self) -> u32 {
@@ -107,6 +113,8 @@ pub enum Target {
     /// The VPC's internet gateway, which is attached: a way out for interfaces with a public address.
     InternetGateway,
     NatGateway(NatGatewayId),
+    /// A connection with another VPC, which is active.
+    Peering(VpcPeeringId),
     /// Whatever it was, it is not there any more, or detached: packets are dropped.
     Blackhole,
 }
@@ -177,6 +185,7 @@ pub enum Item {
     RouteTable(RouteTable),
     NetworkAcl(NetworkAcl),
     NatGateway(NatGateway),
+    Peering(Peering),
     Interface(Interface),
 }
 
@@ -188,6 +197,7 @@ pub enum ItemId {
     RouteTable(RouteTableId),
     NetworkAcl(NetworkAclId),
     NatGateway(NatGatewayId),
+    Peering(PeeringSide),
     Interface(EniId),
 }
 
@@ -214,6 +224,7 @@ pub struct Feed {
     pub tables: BTreeMap<RouteTableId, RouteTable>,
     pub acls: BTreeMap<NetworkAclId, NetworkAcl>,
     pub nat_gateways: BTreeMap<NatGatewayId, NatGateway>,
+    pub peerings: BTreeMap<PeeringSide, Peering>,
     pub interfaces: BTreeMap<EniId, Interface>,
 }
 
@@ -227,6 +238,7 @@ impl Feed {
                 ItemId::RouteTable(id) => drop(self.tables.remove(&id)),
                 ItemId::NetworkAcl(id) => drop(self.acls.remove(&id)),
                 ItemId::NatGateway(id) => drop(self.nat_gateways.remove(&id)),
+                ItemId::Peering(id) => drop(self.peerings.remove(&id)),
                 ItemId::Interface(id) => drop(self.interfaces.remove(&id)),
             }
         }
@@ -242,6 +254,7 @@ impl Feed {
             Item::RouteTable(it) => drop(self.tables.insert(it.id.clone(), it)),
             Item::NetworkAcl(it) => drop(self.acls.insert(it.id.clone(), it)),
             Item::NatGateway(it) => drop(self.nat_gateways.insert(it.id.clone(), it)),
+            Item::Peering(it) => drop(self.peerings.insert(it.side(), it)),
             Item::Interface(it) => drop(self.interfaces.insert(it.id.clone(), it)),
         }
     }
@@ -253,8 +266,10 @@ impl Feed {
         let acls = self.acls.values().cloned().map(Item::NetworkAcl);
         let subnets = self.subnets.values().cloned().map(Item::Subnet);
         let nat_gateways = self.nat_gateways.values().cloned().map(Item::NatGateway);
+        let peerings = self.peerings.values().cloned().map(Item::Peering);
         let interfaces = self.interfaces.values().cloned().map(Item::Interface);
-        vpcs.chain(tables).chain(acls).chain(subnets).chain(nat_gateways).chain(interfaces)
+        let vpcs = vpcs.chain(tables).chain(acls).chain(subnets).chain(nat_gateways);
+        vpcs.chain(peerings).chain(interfaces)
     }
 
     /// What makes `after` of this.
@@ -267,6 +282,8 @@ impl Feed {
         differ(&self.subnets, &after.subnets, (put, Item::Subnet), (gone, ItemId::Subnet));
         let nat = (Item::NatGateway, ItemId::NatGateway);
         differ(&self.nat_gateways, &after.nat_gateways, (put, nat.0), (gone, nat.1));
+        let peering = (Item::Peering, ItemId::Peering);
+        differ(&self.peerings, &after.peerings, (put, peering.0), (gone, peering.1));
         let interface = (Item::Interface, ItemId::Interface);
         differ(&self.interfaces, &after.interfaces, (put, interface.0), (gone, interface.1));
         change
@@ -307,7 +324,10 @@ impl Feed {
             }
         }
         let mut held = BTreeSet::new();
-        for interface in self.interfaces.values() {
+        let is_peers = |vpc: &VpcId| {
+            !self.vpcs.contains_key(vpc) && self.peerings.values().any(|it| it.peer == *vpc)
+        };
+        for interface in self.interfaces.values().filter(|it| !is_peers(&it.vpc)) {
             let vpc = self.vpcs.get(&interface.vpc);
             if !vpc.is_some_and(|vpc| vpc.contains(interface.address)) {
                 found.push(Oddity::InterfaceOutside(interface.id.clone()));

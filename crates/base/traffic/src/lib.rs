@@ -12,6 +12,7 @@ mod groups;
 mod judge;
 mod names;
 pub mod path;
+mod peering;
 pub mod tunnels;
 
 pub use groups::{GroupRule, Peer, SecurityGroup, Traffic};

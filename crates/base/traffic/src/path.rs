@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use longshore_types::{NatGatewayId, NetworkAclId, RouteTableId, SecurityGroupId};
+use longshore_types::{
+    NatGatewayId, NetworkAclId, RouteTableId, SecurityGroupId, VpcId, VpcPeeringId,
+};
 
 use crate::feed::{AclEntry, Feed, Interface, NatGateway, NetworkAcl, Subnet, Target};
 use crate::groups::SecurityGroup;
@@ -61,6 +63,20 @@ pub enum Way {
     NatWithoutWay {
         gateway: NatGatewayId,
     },
+    /// To an interface of another VPC, over a connection with it.
+    Peer {
+        peering: VpcPeeringId,
+        to: Interface,
+    },
+    /// The connection leads to no interface with the address.
+    PeerNobody {
+        peering: VpcPeeringId,
+    },
+    /// The address is that of a peer's interface, to which another table of the VPC leads, or the peer's alone; this one
+    /// leads elsewhere.
+    BesidePeer {
+        peering: VpcPeeringId,
+    },
     Blackhole,
     NoRoute,
 }
@@ -84,6 +100,9 @@ impl Way {
             | Self::Nobody
             | Self::NoPublicAddress
             | Self::NatWithoutWay { .. }
+            | Self::Peer { .. }
+            | Self::PeerNobody { .. }
+            | Self::BesidePeer { .. }
             | Self::Blackhole
             | Self::NoRoute => None,
         }
@@ -92,10 +111,14 @@ impl Way {
     /// Whether the packet gets anywhere.
     pub fn leads(&self) -> bool {
         match self {
-            Self::Interface(_) | Self::Internet { .. } | Self::Nat { .. } => true,
+            Self::Interface(_) | Self::Internet { .. } | Self::Nat { .. } | Self::Peer { .. } => {
+                true
+            }
             Self::Nobody
             | Self::NoPublicAddress
             | Self::NatWithoutWay { .. }
+            | Self::PeerNobody { .. }
+            | Self::BesidePeer { .. }
             | Self::Blackhole
             | Self::NoRoute => false,
         }
@@ -130,13 +153,29 @@ impl Feed {
     pub fn way_out(&self, from: &Interface, to: Ipv4Addr) -> Way {
         let table = self.subnet_of(from).and_then(|subnet| self.tables.get(&subnet.table));
         let Some(table) = table.filter(|table| table.vpc == from.vpc) else { return Way::NoRoute };
-        match table.lookup(to).map(|route| &route.target) {
-            None => Way::NoRoute,
-            Some(Target::Blackhole) => Way::Blackhole,
-            Some(Target::InternetGateway) => {
+        let peered = self.peered_of(&from.vpc).remove(&to);
+        match (table.lookup(to).map(|route| &route.target), peered) {
+            (None, _) => Way::NoRoute,
+            (Some(Target::Blackhole), _) => Way::Blackhole,
+            (Some(Target::Peering(id)), peered) => {
+                if self.peering(id, &from.vpc).is_none() {
+                    return Way::Blackhole;
+                }
+                let peering = id.clone();
+                match peered {
+                    Some(it) if it.peering.id == *id => {
+                        Way::Peer { peering, to: it.interface.clone() }
+                    }
+                    Some(it) => Way::BesidePeer { peering: it.peering.id.clone() },
+                    None => Way::PeerNobody { peering },
+                }
+            }
+            // One table of routes leads all of a VPC's packets on a host, and then each subnet's is asked.
+            (Some(_), Some(it)) => Way::BesidePeer { peering: it.peering.id.clone() },
+            (Some(Target::InternetGateway), None) => {
                 from.public.map_or(Way::NoPublicAddress, |public| Way::Internet { public })
             }
-            Some(Target::NatGateway(id)) => match self.nat_gateway(id, from) {
+            (Some(Target::NatGateway(id)), None) => match self.nat_gateway(id, from) {
                 None => Way::Blackhole,
                 Some(nat) => match nat.public.filter(|_| self.nat_leads(nat, to)) {
                     Some(public) => Way::Nat { gateway: id.clone(), public },
@@ -162,8 +201,9 @@ impl Feed {
     /// The way of a packet that opens a connection from an interface, up to where it is dropped.
     pub fn path_from(&self, groups: &Groups, from: &Interface, packet: &Packet) -> Vec<Step> {
         let mut path = Vec::new();
-        let members = self.interfaces_of(&from.vpc);
-        let to = members.get(&packet.destination).copied();
+        let inside = self.interfaces_of(&from.vpc);
+        let members = self.members(&from.vpc);
+        let to = inside.get(&packet.destination).copied();
         let is_inside =
             self.vpcs.get(&from.vpc).is_some_and(|vpc| vpc.contains(packet.destination));
         let way = match to {
@@ -188,12 +228,33 @@ impl Feed {
         path
     }
 
+    /// The interfaces by which members of groups are known in a VPC: its own and those of peers.
+    fn members(&self, vpc: &VpcId) -> BTreeMap<Ipv4Addr, &Interface> {
+        let mut members = self.interfaces_of(vpc);
+        members.extend(self.peered_of(vpc).into_iter().map(|(at, it)| (at, it.interface)));
+        members
+    }
+
+    /// The way of a packet from a peer to an interface.
+    pub fn path_from_peer(&self, groups: &Groups, to: &Interface, packet: &Packet) -> Vec<Step> {
+        self.path_in(groups, to, packet, &self.members(&to.vpc))
+    }
+
     /// The way of a packet from outside its VPC to an interface, by its public address.
     pub fn path_to(&self, groups: &Groups, to: &Interface, packet: &Packet) -> Vec<Step> {
-        let members = BTreeMap::new();
+        self.path_in(groups, to, packet, &BTreeMap::new())
+    }
+
+    fn path_in(
+        &self,
+        groups: &Groups,
+        to: &Interface,
+        packet: &Packet,
+        members: &BTreeMap<Ipv4Addr, &Interface>,
+    ) -> Vec<Step> {
         let packet = Packet { destination: to.address, ..*packet };
         let acl = self.acl_step(to, packet.source, Direction::In, &packet);
-        let judged = self.groups_step(groups, to, Direction::In, &packet, &members);
+        let judged = self.groups_step(groups, to, Direction::In, &packet, members);
         match acl {
             Some(acl) if !acl.passes() => vec![acl],
             acl => acl.into_iter().chain(judged).collect(),

@@ -308,6 +308,10 @@ ec2_id!(
     /// A NAT gateway.
     NatGatewayId, "nat"
 );
+ec2_id!(
+    /// A connection between two VPCs.
+    VpcPeeringId, "pcx"
+);
 
 ec2_id!(
     /// That a subnet, or a VPC as its main one, has a route table.

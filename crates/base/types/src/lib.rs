@@ -28,7 +28,7 @@ pub use ids::{
     DhcpOptionsId, EniId, Family, FlowLogId, IdError, InstanceId, InternetGatewayId, NatGatewayId,
     NetworkAclId, PrefixListId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
     SecurityGroupRuleId, ServiceName, SubnetId, TaskDefinitionId, TaskId, Token, Uuid,
-    VpcCidrAssociationId, VpcEndpointId, VpcId,
+    VpcCidrAssociationId, VpcEndpointId, VpcId, VpcPeeringId,
 };
 pub use oci::{Digest, ImageTag, OciNameError, RepositoryName};
 pub use put_token::{NotAPut, PutToken};

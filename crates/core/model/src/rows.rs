@@ -266,6 +266,7 @@ rows! {
     PrefixList(crate::network::PrefixList), prefix_lists, "prefix-list";
     VpcEndpoint(crate::network::VpcEndpoint), vpc_endpoints, "vpc-endpoint";
     FlowLog(crate::network::FlowLog), flow_logs, "flow-log";
+    VpcPeering(crate::network::VpcPeering), vpc_peerings, "vpc-peering";
 }
 
 impl Row {

@@ -13,7 +13,7 @@ use longshore_types::{AccountId, Cidr, PrefixListId, SecurityGroupId, SecurityGr
 use serde::{Deserialize, Serialize};
 use traffic::{GroupRule, Peer, Traffic};
 
-use crate::network::PrefixList;
+use crate::network::{PeerGroup, PrefixList};
 use crate::rows::{Key, View};
 use crate::table::Record;
 use crate::tags::Tags;
@@ -97,6 +97,8 @@ pub enum RulePeer {
     /// In its shortest form. No interface has an address that such a rule could be about.
     Ipv6(String),
     Group(SecurityGroupId),
+    /// A group of a VPC with which the rule's own is connected, or was.
+    PeerGroup(PeerGroup),
     /// Whoever has an address of one of the list's blocks.
     List(PrefixListId),
 }
@@ -106,7 +108,9 @@ impl RuleMatch {
     pub fn compile(&self, lists: &Lists) -> Vec<GroupRule> {
         let peers = match &self.peer {
             RulePeer::Ipv4(range) => vec![Peer::Network(*range)],
-            RulePeer::Group(group) => vec![Peer::Group(group.clone())],
+            RulePeer::Group(group) | RulePeer::PeerGroup(PeerGroup { group, .. }) => {
+                vec![Peer::Group(group.clone())]
+            }
             RulePeer::Ipv6(_) => vec![],
             RulePeer::List(id) => {
                 let blocks = lists.get(id).into_iter().flat_map(|list| list.blocks());
@@ -151,6 +155,10 @@ impl Record for SecurityGroupRule {
         match &self.matches.peer {
             RulePeer::Group(peer) => {
                 indexes.push(Index::GroupReferences(self.account, peer.clone()));
+            }
+            // The group's owner may delete it all the same.
+            RulePeer::PeerGroup(PeerGroup { account, group, .. }) => {
+                indexes.push(Index::Ec2Uses(*account, group.as_str().into()));
             }
             RulePeer::List(list) => {
                 indexes.push(Index::Ec2Uses(self.account, list.as_str().into()));
@@ -231,7 +239,10 @@ impl View {
                     RulePeer::List(id) => {
                         Some((id.clone(), self.prefix_lists.get(account, id)?.clone()))
                     }
-                    RulePeer::Ipv4(_) | RulePeer::Ipv6(_) | RulePeer::Group(_) => None,
+                    RulePeer::Ipv4(_)
+                    | RulePeer::Ipv6(_)
+                    | RulePeer::Group(_)
+                    | RulePeer::PeerGroup(_) => None,
                 });
                 let lists = lists.collect();
                 let group = SecurityGroup::clone(group);

@@ -76,7 +76,7 @@ pub enum Index {
     Ec2Uses(AccountId, Arc<str>),
     /// What has a public address in a VPC: Elastic IP addresses of interfaces, and interfaces with one of their own.
     VpcAddresses(AccountId, VpcId),
-    /// The VPC of a number in packets between hosts, whosever it is.
+    /// The VPC, or the connection between two, of a number in packets between hosts, whosever it is.
     VpcNumber(u32),
     /// The Elastic IP address, or the interface, that has this public address, whosever it is.
     PublicAddress(std::net::Ipv4Addr),
@@ -117,6 +117,8 @@ pub enum Index {
     MapConnectsOf(AccountId, ServiceId),
     /// Flow logs of a VPC, a subnet or an interface, by its id.
     FlowLogs(AccountId, Arc<str>),
+    /// Connections of an account's VPCs with others, whoever requested them.
+    VpcPeerings(AccountId),
     /// Targets that drain, whosever they are.
     ElbDraining,
     /// Users, groups and roles that a managed policy is attached to, by its ARN.

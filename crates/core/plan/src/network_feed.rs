@@ -7,14 +7,14 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use longshore_types::VpcId;
+use longshore_types::{AccountId, RegionName, VpcId};
 use model::network::{
     AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
 };
 use model::vpc::{Interface, InterfaceId, region_account};
 use model::{Key, View};
 use traffic::Traffic;
-use traffic::feed::{self, Item, Place, Target, Vni};
+use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -65,6 +65,60 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
     items
 }
 
+/// The VPC's end of each of its active connections.
+pub fn peerings_of(view: &View, account: AccountId, vpc: &VpcId) -> Vec<Peering> {
+    let rows = view.active_peerings(account, vpc).into_iter();
+    let sides = rows.filter_map(|row| {
+        let (near, far) = row.seen_from(vpc)?;
+        let [number, peer_number] = row.numbers_from(vpc);
+        Some(Peering {
+            id: row.id.clone(),
+            vpc: near.vpc.clone(),
+            peer: far.vpc.clone(),
+            number,
+            peer_number,
+            has_names: far.allows_names,
+        })
+    });
+    sides.collect()
+}
+
+/// What is told of a VPC's peers: its connections, and of the interfaces on the other side those that a route of either
+/// side leads to. `place` says where an interface is, if it is anywhere.
+pub fn peers_of(
+    view: &View,
+    (account, region): (AccountId, &RegionName),
+    vpc: &VpcId,
+    place: impl Fn(&Interface) -> Option<Place>,
+) -> Vec<Item> {
+    let peerings = peerings_of(view, account, vpc);
+    if peerings.is_empty() {
+        return vec![];
+    }
+    let mut all: Feed = items_of(&Network::new(view, account, region), vpc).into_iter().collect();
+    for row in view.active_peerings(account, vpc) {
+        let Some((_, far)) = row.seen_from(vpc) else { continue };
+        let network = Network::new(view, far.account, region);
+        items_of(&network, &far.vpc).into_iter().for_each(|item| all.put(item));
+        for row in apart(view, Some(&far.vpc)).take_while(|row| row.vpc == far.vpc) {
+            if let Some(place) = place(row) {
+                all.put(Item::Interface(interface(view, row, &far.vpc, place)));
+            }
+        }
+    }
+    peerings.into_iter().for_each(|it| all.put(Item::Peering(it)));
+    let interfaces = all.peered_of(vpc).into_values().map(|Peered { peering, interface }| {
+        // Nothing else of it concerns the peer.
+        Item::Interface(feed::Interface {
+            public: interface.public.filter(|_| peering.has_names),
+            is_balancers: false,
+            is_logged: false,
+            ..interface.clone()
+        })
+    });
+    all.peerings_of(vpc).cloned().map(Item::Peering).chain(interfaces).collect()
+}
+
 /// Interfaces in VPCs with addresses of their own, by VPC: from the first of `vpc` on, or all.
 pub fn apart<'v>(view: &'v View, vpc: Option<&VpcId>) -> impl Iterator<Item = &'v Arc<Interface>> {
     let first = vpc
@@ -96,6 +150,7 @@ fn of_table(network: &Network<'_>, table: &RouteTable) -> feed::RouteTable {
             target if !network.is_active(&table.vpc, target) => Target::Blackhole,
             RouteTarget::InternetGateway(_) => Target::InternetGateway,
             RouteTarget::NatGateway(id) => Target::NatGateway(id.clone()),
+            RouteTarget::VpcPeering(id) => Target::Peering(id.clone()),
         },
     });
     feed::RouteTable { id: table.id.clone(), vpc: table.vpc.clone(), routes: routes.collect() }

@@ -167,6 +167,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::VpcEndpoint,
     Kind::FlowLog,
     Kind::TunnelSecret,
+    Kind::VpcPeering,
 ];
 
 #[test]

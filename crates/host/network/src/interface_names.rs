@@ -18,7 +18,7 @@ const TTL_S: u32 = 60;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InterfaceNames {
     ranges: Vec<Cidr>,
-    /// Of an interface's public address its own.
+    /// Of an interface's public address its own; also those of peers that allow it.
     publics: BTreeMap<Ipv4Addr, Ipv4Addr>,
 }
 
@@ -32,7 +32,9 @@ impl InterfaceNames {
     pub(crate) fn of(feed: &Feed, vpc: &VpcId) -> Option<Self> {
         let vpc = feed.vpcs.get(vpc).filter(|vpc| vpc.has_dns && vpc.has_dns_hostnames)?;
         let interfaces = feed.interfaces_of(&vpc.id).into_values();
-        let publics = interfaces.filter_map(|it| Some((it.public?, it.address)));
+        let peers = feed.peered_of(&vpc.id).into_values();
+        let peers = peers.filter(|it| it.peering.has_names).map(|it| it.interface);
+        let publics = interfaces.chain(peers).filter_map(|it| Some((it.public?, it.address)));
         Some(Self { ranges: vpc.ranges.clone(), publics: publics.collect() })
     }
 

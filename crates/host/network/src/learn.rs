@@ -84,6 +84,9 @@ impl Worker {
         self.feed = self.records.feed()?;
         // The table is made afterwards, as a whole.
         let mut turn = Turn::new(self.table.batch());
+        if let Err(error) = self.follow_peerings() {
+            warn!(error = %longshore_types::Chain(&error), "peers are not all reached");
+        }
         self.follow_peers(&mut turn.batch);
         if let Err(error) = self.follow_routers(&mut turn) {
             warn!(error = %longshore_types::Chain(&error), "routers are not all there");
@@ -152,6 +155,7 @@ impl Worker {
         }
         self.follow_peers(&mut turn.batch);
         self.follow(&mut turn.batch)?;
+        self.follow_peerings()?;
         self.follow_balancers(turn);
         if let Err(error) = self.follow_logged() {
             // With whatever is told or asked next it is tried again.

@@ -30,6 +30,7 @@ mod netns;
 mod nft;
 mod numbers;
 mod overlay;
+mod peerings;
 mod publish;
 mod ranges;
 mod records;
@@ -480,6 +481,9 @@ fn open_worker(
         feed: Feed::default(),
         flows: FlowCounts::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),
+        peer_links: BTreeMap::new(),
+        knows_peer_links: false,
+        peered: BTreeMap::new(),
         lacks_balancers: false,
         peers: BTreeSet::new(),
         tunnels,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use longshore_types::serde_as_text;
 use serde::{Deserialize, Serialize};
+use traffic::feed::Vni;
 
 /// Why a text is not the name it was taken for. Its text completes "… must be".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +137,31 @@ impl LinkName {
     /// A name read back from the kernel, if it is that of one of `tag`'s interfaces to endpoints.
     pub(crate) fn of_tag(name: &str, tag: NetTag) -> Option<Self> {
         name.starts_with(&tag.link_prefix()).then(|| Self(name.to_owned()))
+    }
+
+    /// What the names of a router's links to other VPCs' routers begin with. In its namespace there is one region.
+    pub(crate) const PEERS: &str = "lp";
+
+    /// What the names of its links to one peer begin with: by the number of what comes by them.
+    pub(crate) fn peer_prefix(number: Vni) -> String {
+        format!("{}{:06x}", Self::PEERS, number.value())
+    }
+
+    /// The link by which a peer's interfaces on other hosts are reached.
+    pub(crate) fn peer_overlay(number: Vni) -> Self {
+        Self(format!("{}x", Self::peer_prefix(number)))
+    }
+
+    /// The link to a peer's router on the same host.
+    pub(crate) fn peer_router(number: Vni) -> Self {
+        Self(format!("{}v", Self::peer_prefix(number)))
+    }
+
+    /// A name read back from the kernel, if it is that of a router's link to a peer.
+    pub(crate) fn of_peer(name: &str) -> Option<Self> {
+        let digits = name.strip_prefix(Self::PEERS)?.strip_suffix(['x', 'v'])?;
+        let is_one = digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        is_one.then(|| Self(name.to_owned()))
     }
 
     /// The number that the name was made from.

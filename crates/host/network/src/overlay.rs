@@ -20,7 +20,7 @@ use crate::addr::MacAddr;
 use crate::error::NetworkError;
 use crate::limits;
 use crate::names::LinkName;
-use crate::netlink::overlay::Vxlan;
+use crate::netlink::overlay::{Forwarding, Vxlan};
 use crate::netlink::route::LinkIndex;
 use crate::netlink::{NetlinkError, Requests, Socket};
 
@@ -59,6 +59,8 @@ pub(crate) struct Overlay {
     /// namespace.
     outside: Option<(Socket, File)>,
     link: Option<(LinkIndex, Vni)>,
+    /// The number that packets to other hosts carry, where it is not the link's own.
+    far: Option<Vni>,
     /// What the region told of, whether or not an endpoint of ours has the address too.
     pub(crate) told: BTreeMap<Ipv4Addr, Remote>,
     pub(crate) remotes: BTreeMap<Ipv4Addr, Remote>,
@@ -73,6 +75,7 @@ impl Overlay {
             underlay,
             outside: None,
             link: None,
+            far: None,
             told: BTreeMap::new(),
             remotes: BTreeMap::new(),
             hosts: BTreeSet::new(),
@@ -82,6 +85,21 @@ impl Overlay {
     /// The same, in a router's namespace.
     pub(crate) fn behind(self, outside: Socket, namespace: File) -> Self {
         Self { outside: Some((outside, namespace)), ..self }
+    }
+
+    /// One to the same hosts, by which packets leave with a number of their own.
+    pub(crate) fn beside(&self, name: LinkName, far: Vni) -> Self {
+        Self { far: Some(far), ..Self::new(name, self.underlay) }
+    }
+
+    /// The network and the namespace that links are made between.
+    pub(crate) fn outside(&mut self) -> Option<&mut (Socket, File)> {
+        self.outside.as_mut()
+    }
+
+    /// Whether there is a way to another host.
+    pub(crate) fn reaches(&self, host: Ipv4Addr) -> bool {
+        is_host(host) && self.underlay.is_some_and(|underlay| underlay.address != host)
     }
 
     /// Whether there may be other hosts.
@@ -110,12 +128,25 @@ impl Overlay {
 
     /// Makes the link for a VPC, or finds it as an earlier process left it; one that is another is replaced.
     pub(crate) fn connect(&mut self, route: &mut Socket, vpc: &Vpc) -> Result<(), NetworkError> {
+        let mut outside = self.outside.take();
+        let connected = self.connect_through(route, outside.as_mut(), vpc.vni);
+        self.outside = outside;
+        connected
+    }
+
+    /// The same, of a number.
+    pub(crate) fn connect_through(
+        &mut self,
+        route: &mut Socket,
+        outside: Option<&mut (Socket, File)>,
+        number: Vni,
+    ) -> Result<(), NetworkError> {
         let Some(underlay) = self.underlay else { return Ok(()) };
-        if self.link.is_some_and(|(_, vni)| vni == vpc.vni) {
+        if self.link.is_some_and(|(_, vni)| vni == number) {
             return Ok(());
         }
         let meant = Vxlan {
-            vni: vpc.vni.value(),
+            vni: number.value(),
             local: underlay.address,
             port: limits::TUNNEL_PORT,
             mac: MacAddr::of_address(underlay.address),
@@ -123,7 +154,7 @@ impl Overlay {
         };
         match route.find_vxlan(&self.name, &meant)? {
             Some((index, true)) => {
-                self.link = Some((index, vpc.vni));
+                self.link = Some((index, number));
                 return Ok(());
             }
             // Of a time when what went between hosts was longer or shorter: what goes through it is not cut off.
@@ -139,14 +170,14 @@ impl Overlay {
         }
         self.remotes.clear();
         let mut requests = Requests::default();
-        let namespace = self.outside.as_ref().map(|(_, namespace)| namespace.as_fd());
+        let namespace = outside.as_ref().map(|(_, namespace)| namespace.as_fd());
         requests.add_vxlan(&self.name, &meant, namespace);
-        match &mut self.outside {
+        match outside {
             Some((outside, _)) => outside.ask(&requests)?,
             None => route.ask(&requests)?,
         }
         let index = route.link_index(self.name.as_str())?;
-        self.link = Some((index, vpc.vni));
+        self.link = Some((index, number));
         info!(vni = meant.vni, underlay = %underlay.address, "connected with other hosts");
         Ok(())
     }
@@ -171,9 +202,8 @@ impl Overlay {
         let new = remotes.values().map(|it| it.host).filter(|it| !self.hosts.contains(it));
         let new: Vec<_> = new.collect::<BTreeSet<_>>().into_iter().collect();
         in_parts(route, &new, |requests, host| {
-            let mac = MacAddr::of_address(*host);
-            requests.add_neighbour(link, *host, mac);
-            requests.add_forwarding(link, mac, *host);
+            requests.add_neighbour(link, *host, MacAddr::of_address(*host));
+            requests.add_forwarding(link, self.forwarding(*host));
         })?;
         self.hosts.extend(new);
         let all: Vec<_> = remotes.iter().map(|(address, it)| (*address, it.host)).collect();
@@ -182,6 +212,11 @@ impl Overlay {
         })?;
         self.remotes.extend(remotes);
         Ok(())
+    }
+
+    fn forwarding(&self, host: Ipv4Addr) -> Forwarding {
+        let vni = self.far.map(Vni::value);
+        Forwarding { mac: MacAddr::of_address(host), host, vni }
     }
 
     /// Leads addresses nowhere any more.
@@ -224,7 +259,7 @@ impl Overlay {
         if let Some((link, _)) = self.link {
             for host in &gone {
                 let mut requests = Requests::default();
-                requests.delete_forwarding(link, MacAddr::of_address(*host), *host);
+                requests.delete_forwarding(link, self.forwarding(*host));
                 if let Err(error) = ignore_missing(route.ask(&requests)) {
                     warn!(%host, error = %longshore_types::Chain(&error), "forwarding stays");
                 }

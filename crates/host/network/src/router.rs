@@ -79,7 +79,7 @@ impl Router {
 }
 
 /// The name of a VPC's router among the endpoints; no task is called so.
-fn endpoint_of(vpc: &VpcId) -> EndpointId {
+pub(crate) fn endpoint_of(vpc: &VpcId) -> EndpointId {
     format!("router.{vpc}").parse().expect("an id is letters, digits and hyphens")
 }
 
@@ -177,6 +177,7 @@ impl Worker {
             }
             outcome = outcome.and(self.ensure_router(turn, &vpc));
         }
+        outcome = outcome.and(self.join_routers());
         // Those that stay for endpoints which are still here know of nothing any more.
         for vpc in known.union(&wanted) {
             outcome = outcome.and(self.tell_router(turn, vpc));
@@ -336,7 +337,13 @@ fn part_of(feed: &Feed, vpc: &VpcId) -> Feed {
         tables: those(&feed.tables, |it| it.vpc == *vpc),
         acls: those(&feed.acls, |it| it.vpc == *vpc),
         nat_gateways: those(&feed.nat_gateways, |it| it.vpc == *vpc),
-        interfaces: those(&feed.interfaces, |it| it.vpc == *vpc),
+        peerings: those(&feed.peerings, |it| it.vpc == *vpc),
+        interfaces: {
+            let mut interfaces = those(&feed.interfaces, |it| it.vpc == *vpc);
+            let peered = feed.peered_of(vpc).into_values();
+            interfaces.extend(peered.map(|it| (it.interface.id.clone(), it.interface.clone())));
+            interfaces
+        },
     }
 }
 
@@ -398,6 +405,9 @@ impl Opening {
             feed: Feed::default(),
             flows: FlowCounts::default(),
             overlay: overlay.behind(outside, namespace),
+            peer_links: BTreeMap::new(),
+            knows_peer_links: false,
+            peered: BTreeMap::new(),
             lacks_balancers: false,
             peers: BTreeSet::new(),
             tunnels: Err("the host does it"),

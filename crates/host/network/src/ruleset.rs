@@ -136,6 +136,8 @@ pub(crate) struct World<'a> {
     pub(crate) remotes: &'a BTreeMap<Ipv4Addr, Remote>,
     /// The addresses of those hosts.
     pub(crate) hosts: &'a BTreeSet<Ipv4Addr>,
+    /// Interfaces of other VPCs that a router leads to, with their groups.
+    pub(crate) peered: &'a BTreeMap<Ipv4Addr, Vec<SecurityGroupId>>,
     /// What is known of VPCs.
     pub(crate) feed: &'a Feed,
 }
@@ -148,6 +150,7 @@ macro_rules! world_of {
             endpoints: &$worker.endpoints,
             remotes: &$worker.overlay.remotes,
             hosts: &$worker.peers,
+            peered: &$worker.peered,
             feed: &$worker.feed,
         }
     };
@@ -520,7 +523,9 @@ impl Table {
             if self.sets.insert(named.clone()) {
                 batch.add_set(&members_set(named), DataType::Address);
                 let remotes = world.remotes.iter().filter(|(_, it)| it.groups.contains(named));
-                let remotes: Vec<_> = remotes.map(|(at, _)| address_element(*at)).collect();
+                let peered = world.peered.iter().filter(|(_, groups)| groups.contains(named));
+                let others = remotes.map(|(at, _)| at).chain(peered.map(|(at, _)| at));
+                let remotes: Vec<_> = others.map(|at| address_element(*at)).collect();
                 batch.add_elements(&members_set(named), &remotes);
             }
         }

@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use longshore_types::{Chain, Cidr, Steps, VpcId};
-use traffic::feed::Feed;
+use longshore_types::{Chain, Cidr, SecurityGroupId, Steps, VpcId};
+use traffic::feed::{Feed, Vni};
 
 use crate::dns;
 use crate::endpoint::{Attached, Binding, Counters, Endpoint, EniSpec, Role};
@@ -31,6 +31,7 @@ use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
 use crate::nft::Batch;
 use crate::overlay::Overlay;
+use crate::peerings::PeerLinks;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
 use crate::records::Records;
 use crate::router::{Router, Routers};
@@ -112,6 +113,12 @@ pub(crate) struct Worker {
     pub(crate) feed: Feed,
     pub(crate) flows: FlowCounts,
     pub(crate) overlay: Overlay,
+    /// Of a router: the ways to peers of its VPC, by the number of what comes by them, and whether none of an earlier
+    /// process is left.
+    pub(crate) peer_links: BTreeMap<Vni, PeerLinks>,
+    pub(crate) knows_peer_links: bool,
+    /// The interfaces that they lead to, with their groups.
+    pub(crate) peered: BTreeMap<Ipv4Addr, Vec<SecurityGroupId>>,
     /// An interface of a balancer could not be made.
     pub(crate) lacks_balancers: bool,
     /// The hosts that packets are taken from.
@@ -610,7 +617,7 @@ impl Worker {
     /// Removes everything that carries our tag.
     pub(crate) fn uninstall(mut self) -> Result<(), NetworkError> {
         let tag = self.table.plan().tag;
-        let of_routers = self.uninstall_routers();
+        let of_routers = self.uninstall_routers().and(self.part_from_peers());
         // Its links go with it.
         drop(self.pool);
         let removed = setup::remove_all((&mut self.route, &mut self.netfilter), &self.records, tag);

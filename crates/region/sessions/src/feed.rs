@@ -1,6 +1,7 @@
 //! What a host is told of VPCs: a function from the rows to the copy that its agent should have.
 //!
-//! One without an interface in a VPC needs to know nothing of it and is told nothing. Of the default VPC's interfaces a
+//! One without an interface in a VPC needs to know nothing of it and is told nothing, but of interfaces to which a route
+//! leads from a VPC that is connected with it. Of the default VPC's interfaces a
 //! host without an address among the hosts is not told either: it reaches no other, and its own it knows. The interfaces
 //! of balancers and VPC endpoints are on the region's own machine, where their process is, and are made there because they
 //! are told.
@@ -83,6 +84,12 @@ pub(crate) fn feed_of(
         let is_told = |row: &vpc::Interface| is_in_plane || row.task().is_none();
         let items = default_plane(view, region, &places, is_told);
         items.into_iter().flatten().for_each(|item| feed.put(item));
+    }
+    // What a host has an interface in itself it is told of wholly, whatever it is told of it as of a peer.
+    for (account, vpc) in &vpcs {
+        let place = |row: &vpc::Interface| places.of(view, row);
+        let items = network_feed::peers_of(view, (*account, region), vpc, place);
+        items.into_iter().for_each(|item| feed.put(item));
     }
     for (account, vpc) in vpcs {
         own_vpc(view, region, account, vpc, &places).for_each(|item| feed.put(item));

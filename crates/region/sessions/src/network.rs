@@ -216,7 +216,11 @@ fn weight(item: &Item) -> usize {
     1 + match item {
         Item::RouteTable(table) => table.routes.len(),
         Item::NetworkAcl(acl) => acl.ingress.len() + acl.egress.len(),
-        Item::Vpc(_) | Item::Subnet(_) | Item::NatGateway(_) | Item::Interface(_) => 0,
+        Item::Vpc(_)
+        | Item::Subnet(_)
+        | Item::NatGateway(_)
+        | Item::Peering(_)
+        | Item::Interface(_) => 0,
     }
 }
 

@@ -169,6 +169,7 @@ fn is_of_own_vpc(key: &Key) -> bool {
             | Key::ElasticAddress(..)
             | Key::PrefixList(..)
             | Key::FlowLog(..)
+            | Key::VpcPeering(..)
     )
 }
 

@@ -543,6 +543,7 @@ impl Reconciler for WaitingTasks {
             | Key::PrefixList(..)
             | Key::VpcEndpoint(..)
             | Key::FlowLog(..)
+            | Key::VpcPeering(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

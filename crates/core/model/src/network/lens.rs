@@ -147,6 +147,10 @@ impl<'v> Network<'v> {
                 let gateway = self.view.nat_gateways.get(self.account, id);
                 gateway.is_some_and(|it| it.state == NatState::Available && it.vpc == *vpc)
             }
+            RouteTarget::VpcPeering(id) => {
+                let peering = self.view.peering_of(self.account, id);
+                peering.is_some_and(|it| it.is_active() && it.seen_from(vpc).is_some())
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod default;
 mod endpoint;
 mod flow_log;
 mod lens;
+mod peering;
 mod prefix_list;
 mod routes;
 
@@ -33,6 +34,9 @@ pub use flow_log::{
     DEFAULT_FLOW_FORMAT, FlowLog, FlowLogOf, LoggedTraffic, UnknownField, flow_fields, flow_version,
 };
 pub use lens::Network;
+pub use peering::{
+    PEERING_EXPIRES_MS, PeerGroup, PeeringEnd, PeeringState, PeeringStatus, VpcPeering,
+};
 pub use prefix_list::{AddressFamily, PrefixEntry, PrefixList};
 pub use routes::{
     InternetGateway, Route, RouteDestination, RouteTable, RouteTarget, ShownRoute, ShownTarget,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use longshore_types::{
     AccountId, Cidr, InternetGatewayId, NatGatewayId, PrefixListId, RouteTableId, VpcEndpointId,
-    VpcId,
+    VpcId, VpcPeeringId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,7 @@ impl fmt::Display for RouteDestination {
 pub enum RouteTarget {
     InternetGateway(InternetGatewayId),
     NatGateway(NatGatewayId),
+    VpcPeering(VpcPeeringId),
 }
 
 /// A route as it is now, the VPC's own included.

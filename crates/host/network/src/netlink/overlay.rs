@@ -28,6 +28,15 @@ pub(crate) struct Vxlan {
     pub(crate) mtu: u32,
 }
 
+/// Where packets for a hardware address go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarding {
+    pub(crate) mac: MacAddr,
+    pub(crate) host: Ipv4Addr,
+    /// The number that they carry, where it is not the link's own.
+    pub(crate) vni: Option<u32>,
+}
+
 impl Requests {
     /// In this namespace or in another one, of which it keeps to this one's network for what it carries.
     pub(crate) fn add_vxlan(
@@ -58,13 +67,15 @@ impl Requests {
     }
 
     /// Packets for this hardware address go to that host.
-    pub(crate) fn add_forwarding(&mut self, link: LinkIndex, mac: MacAddr, host: Ipv4Addr) {
-        let message = RouteNetlinkMessage::NewNeighbour(forwarding(link, mac, host));
+    pub(crate) fn add_forwarding(&mut self, link: LinkIndex, to: Forwarding) {
+        let host = to.host;
+        let message = RouteNetlinkMessage::NewNeighbour(forwarding(link, to));
         self.route(format!("forward to {host}"), ACK | CREATE | REPLACE, &message);
     }
 
-    pub(crate) fn delete_forwarding(&mut self, link: LinkIndex, mac: MacAddr, host: Ipv4Addr) {
-        let message = RouteNetlinkMessage::DelNeighbour(forwarding(link, mac, host));
+    pub(crate) fn delete_forwarding(&mut self, link: LinkIndex, to: Forwarding) {
+        let host = to.host;
+        let message = RouteNetlinkMessage::DelNeighbour(forwarding(link, to));
         self.route(format!("forward no more to {host}"), ACK, &message);
     }
 
@@ -93,7 +104,7 @@ impl Requests {
     }
 }
 
-fn forwarding(link: LinkIndex, mac: MacAddr, host: Ipv4Addr) -> NeighbourMessage {
+fn forwarding(link: LinkIndex, Forwarding { mac, host, vni }: Forwarding) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = link.value();
@@ -103,6 +114,7 @@ fn forwarding(link: LinkIndex, mac: MacAddr, host: Ipv4Addr) -> NeighbourMessage
         NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()),
         NeighbourAttribute::Destination(NeighbourAddress::Inet(host)),
     ];
+    message.attributes.extend(vni.map(NeighbourAttribute::Vni));
     message
 }
 

@@ -95,6 +95,15 @@ pub(crate) struct VethPair<'a> {
     pub(crate) mtu: u32,
 }
 
+/// A pair of which each end is in a namespace that is not this one.
+#[derive(Debug)]
+pub(crate) struct VethBetween<'a> {
+    pub(crate) names: [&'a LinkName; 2],
+    pub(crate) macs: [MacAddr; 2],
+    pub(crate) namespaces: [BorrowedFd<'a>; 2],
+    pub(crate) mtu: u32,
+}
+
 impl Requests {
     /// Appends a message of the library's.
     pub(super) fn route(
@@ -124,6 +133,25 @@ impl Requests {
         ]);
         let message = RouteNetlinkMessage::NewLink(near);
         self.route(format!("add link {}", pair.near), ACK | CREATE | EXCL, &message);
+    }
+
+    /// Makes both ends, neither of which is up.
+    pub(crate) fn add_veth_between(&mut self, pair: &VethBetween<'_>) {
+        let [mut near, far] = [0, 1].map(|end| {
+            let mut message = link_message(0, false);
+            message.attributes = veth_end(pair.names[end].as_str(), pair.mtu);
+            message.attributes.extend([
+                LinkAttribute::Address(pair.macs[end].octets().to_vec()),
+                LinkAttribute::NetNsFd(pair.namespaces[end].as_raw_fd()),
+            ]);
+            message
+        });
+        near.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+        ]));
+        let message = RouteNetlinkMessage::NewLink(near);
+        self.route(format!("add link {}", pair.names[0]), ACK | CREATE | EXCL, &message);
     }
 
     /// Makes a bridge that nothing is ever plugged into: it is there to hold the host's addresses.

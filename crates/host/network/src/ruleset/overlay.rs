@@ -9,8 +9,11 @@ use std::net::Ipv4Addr;
 
 use longshore_types::{Cidr, SecurityGroupId};
 
+use super::router::PEERED;
 use super::{HOSTS, Table, address_element, members_set};
 use crate::limits::TUNNEL_PORT;
+use crate::names::LinkName;
+use crate::netns::INSIDE_NAME;
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, Element, Verdict};
 use crate::overlay::Remote;
@@ -84,6 +87,13 @@ impl Table {
                 from.spoofed(),
             ]);
         }
+        if self.plan.router.is_some() {
+            let peers = || Rule::new().incoming(LinkName::PEERS, true);
+            rules.extend([peers().ipv4(false), peers().has_options(), peers().spoofed()]);
+            // By the host nobody comes with a peer's address.
+            let world = Rule::new().ipv4(true).incoming(INSIDE_NAME, true);
+            rules.push(world.source_in_set(PEERED));
+        }
         if self.plan.overlay.is_some() || self.plan.router.is_some() {
             let outside = Rule::new().ipv4(true).incoming(&self.links(), false);
             let outside = outside.incoming_exactly("lo", false);
@@ -102,6 +112,15 @@ impl Table {
     pub(super) fn overlay_passage(&self) -> Option<Rule> {
         let onward = self.arriving()?.outgoing(&self.links(), false);
         Some(onward.counted().then(Verdict::Drop))
+    }
+
+    /// What comes from a peer goes to an interface here, and what goes to one comes from an interface here: a peer has
+    /// neither this VPC's ways out nor its other peers.
+    pub(super) fn peers_passage(&self) -> [Rule; 2] {
+        let links = self.links();
+        let onward = Rule::new().incoming(LinkName::PEERS, true).outgoing(&links, false);
+        let passing = Rule::new().outgoing(LinkName::PEERS, true).incoming(&links, false);
+        [onward, passing].map(|rule| rule.counted().then(Verdict::Drop))
     }
 
     /// What an endpoint sent in a packet of its own would come from this host's address, and be believed.

@@ -19,6 +19,7 @@ use super::{
     address_element, carries, filter,
 };
 use crate::endpoint::Endpoint;
+use crate::names::LinkName;
 use crate::netns::INSIDE_NAME;
 use crate::nft::expr::Rule;
 use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
@@ -33,17 +34,24 @@ const PUBLIC: &str = "public_of";
 const PRIVATE: &str = "private_of";
 /// The interfaces that have one.
 const WITH_PUBLIC: &str = "with_public";
+/// Whether a packet may go to a peer.
+const PEER_WAYS: &str = "peer_way_of";
+/// The interfaces of peers that there are ways to.
+pub(super) const PEERED: &str = "peered";
 
 impl Table {
     /// The whole table of a VPC's router.
     pub(super) fn add_router(&mut self, batch: &mut Batch, world: World<'_>, vpc: &VpcId) {
-        for map in [EGRESS, INGRESS, ACL_OUT, ACL_IN, WAYS, LEAVES] {
+        for map in [EGRESS, INGRESS, ACL_OUT, ACL_IN, WAYS, LEAVES, PEER_WAYS] {
             batch.add_map(map, DataType::Address, DataType::Verdict);
         }
         for map in [PUBLIC, PRIVATE] {
             batch.add_map(map, DataType::Address, DataType::Address);
         }
         batch.add_set(WITH_PUBLIC, DataType::Address);
+        batch.add_set(PEERED, DataType::Address);
+        let peered: Vec<Element> = world.peered.keys().map(|at| address_element(*at)).collect();
+        batch.add_elements(PEERED, &peered);
         batch.add_map(super::PUBLISHED, DataType::ProtocolAndPort, DataType::AddressAndPort);
         batch.add_set(HOSTS, DataType::Address);
         Self::add_hosts(batch, world.hosts);
@@ -60,6 +68,7 @@ impl Table {
         }
         for table in feed.tables.values().filter(|table| table.vpc == *vpc) {
             add_ways(batch, feed, table);
+            add_peer_ways(batch, feed, table);
         }
         for subnet in feed.subnets.values().filter(|subnet| subnet.vpc == *vpc) {
             add_subnet(batch, feed, subnet);
@@ -108,13 +117,17 @@ impl Table {
             rules
         };
         let mut egress = Vec::from_iter(self.overlay_passage());
+        egress.extend(self.peers_passage());
         egress.extend([from_us, no_six()]);
         egress.extend(self.overlay_forgery());
         egress.extend(services());
         let egress = known(egress, Rule::new().source_verdict(EGRESS));
         let ingress = known(vec![to_us, no_six()], Rule::new().destination_verdict(INGRESS));
 
+        let to_peers = || Rule::new().outgoing(LinkName::PEERS, true);
         let mut ways = vec![
+            to_peers().source_verdict(PEER_WAYS),
+            to_peers().counted().then(Verdict::Drop),
             Rule::new().outgoing(INSIDE_NAME, false).then(Verdict::Accept),
             Rule::new().incoming(&links, false).counted().then(Verdict::Drop),
         ];
@@ -200,7 +213,7 @@ impl Table {
             key: key.octets().to_vec(),
             value: Some(Value::Data(value.octets().to_vec())),
         };
-        let maps = [ACL_OUT, ACL_IN, WAYS, LEAVES, PUBLIC, PRIVATE, WITH_PUBLIC];
+        let maps = [ACL_OUT, ACL_IN, WAYS, LEAVES, PUBLIC, PRIVATE, WITH_PUBLIC, PEER_WAYS];
         let mut maps: Vec<(&'static str, Vec<Element>)> = maps.map(|map| (map, Vec::new())).into();
         for endpoint in endpoints {
             let Some((interface, subnet)) = self.interface_of(world.feed, endpoint) else {
@@ -212,6 +225,7 @@ impl Table {
             if table_of(world.feed, subnet).is_some() {
                 maps[2].1.push(verdict(at, chain_of("ways", subnet.table.as_str())));
                 maps[3].1.push(verdict(at, chain_of("leaves", subnet.table.as_str())));
+                maps[7].1.push(verdict(at, chain_of("peers", subnet.table.as_str())));
             }
             if let Some(public) = interface.public.filter(|_| is_reached(world.feed, subnet)) {
                 maps[4].1.push(address(at, public));
@@ -301,7 +315,9 @@ fn add_nat(batch: &mut Batch, feed: &Feed, nat: &NatGateway) {
         let to = Rule::new().destination_in(route.destination, true);
         let rule = match &route.target {
             Target::InternetGateway => to.then(Verdict::Accept),
-            Target::NatGateway(_) | Target::Blackhole => to.counted().then(Verdict::Drop),
+            Target::NatGateway(_) | Target::Peering(_) | Target::Blackhole => {
+                to.counted().then(Verdict::Drop)
+            }
         };
         batch.add_rule(&chain, rule.exprs());
     }
@@ -318,7 +334,7 @@ fn add_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
         let to = || Rule::new().destination_in(route.destination, true);
         let nat = match &route.target {
             Target::NatGateway(id) => feed.nat_gateways.get(id).filter(|nat| nat.vpc == table.vpc),
-            Target::InternetGateway | Target::Blackhole => None,
+            Target::InternetGateway | Target::Peering(_) | Target::Blackhole => None,
         };
         match (&route.target, nat.and_then(|nat| nat.public)) {
             (Target::InternetGateway, _) => {
@@ -333,13 +349,31 @@ fn add_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
                 batch.add_rule(&ways, to().then(onward).exprs());
                 batch.add_rule(&leaves, to().snat(public).exprs());
             }
-            (Target::NatGateway(_) | Target::Blackhole, _) => {
+            // Whom a peering leads to has a way of its own; who is left is nobody.
+            (Target::NatGateway(_) | Target::Peering(_) | Target::Blackhole, _) => {
                 batch.add_rule(&ways, to().counted().then(Verdict::Drop).exprs());
                 batch.add_rule(&leaves, to().then(Verdict::Accept).exprs());
             }
         }
     }
     batch.add_rule(&ways, Rule::new().counted().then(Verdict::Drop).exprs());
+}
+
+/// The same table, asked of what goes to a peer: whether a route leads there, and to that one.
+fn add_peer_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
+    let chain = chain_of("peers", table.id.as_str());
+    batch.add_chain(&chain);
+    for route in by_prefix(table) {
+        let to = || Rule::new().destination_in(route.destination, true);
+        if let Target::Peering(id) = &route.target
+            && let Some(peering) = feed.peerings.get(&(id.clone(), table.vpc.clone()))
+        {
+            let there = to().outgoing(&LinkName::peer_prefix(peering.number), true);
+            batch.add_rule(&chain, there.then(Verdict::Accept).exprs());
+        }
+        batch.add_rule(&chain, to().counted().then(Verdict::Drop).exprs());
+    }
+    batch.add_rule(&chain, Rule::new().counted().then(Verdict::Drop).exprs());
 }
 
 fn chain_of(kind: &str, id: &str) -> String {

@@ -13,6 +13,7 @@ mod hosts;
 mod life;
 mod links;
 mod names;
+mod peerings;
 mod ports;
 mod ranges;
 mod reach;

@@ -140,6 +140,7 @@ pub(super) fn row(
         | Key::PrefixList(..)
         | Key::VpcEndpoint(..)
         | Key::FlowLog(..)
+        | Key::VpcPeering(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
