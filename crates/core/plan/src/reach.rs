@@ -68,7 +68,7 @@ impl Step {
             }
             Self::Acl { passes, .. } => *passes,
             Self::Route { way, .. } => way.leads(),
-            Self::Back { way, .. } => matches!(way, Way::Internet { .. }),
+            Self::Back { way, .. } => matches!(way, Way::Internet { .. } | Way::Peer { .. }),
         }
     }
 }
@@ -111,7 +111,8 @@ pub fn explain(
     [from, to]: [&End; 2],
     content: Content,
 ) -> Vec<Step> {
-    let asked = Asked { view, network: Network::new(view, account, region), account };
+    let network = Network::new(view, account, region);
+    let asked = Asked { view, network, account, region };
     let mut steps = Vec::new();
     let source = match from {
         End::Address(address) => *address,
@@ -121,6 +122,11 @@ pub fn explain(
         },
     };
     if let End::Interface(to) = to {
+        if let Some(Step::Route { from, way: Way::Peer { .. }, .. }) = steps.last() {
+            let from = from.clone();
+            asked.arrive_from_peer(&from, to, content, &mut steps);
+            return steps;
+        }
         let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
         if !(is_inside && to.is_apart) {
             asked.arrive(source, to, content, &mut steps);
@@ -137,6 +143,7 @@ struct Asked<'v> {
     view: &'v View,
     network: Network<'v>,
     account: AccountId,
+    region: &'v RegionName,
 }
 
 impl Asked<'_> {
@@ -151,7 +158,9 @@ impl Asked<'_> {
     ) -> Option<Ipv4Addr> {
         let destination = match to {
             End::Address(address) => *address,
-            End::Interface(to) if is_one_vpc(from, to) => to.address,
+            End::Interface(to) if is_one_vpc(from, to) || self.is_by_peering(from, to) => {
+                to.address
+            }
             End::Interface(to) => {
                 let public = self.public_of(to);
                 if public.is_none() {
@@ -175,6 +184,41 @@ impl Asked<'_> {
         };
         let passes = steps.iter().all(Step::passes);
         passes.then(|| steps.iter().find_map(leaves).unwrap_or(from.address))
+    }
+
+    /// Whether an interface of another VPC is meant by its own address: where a connection leads there, or would be the
+    /// only way.
+    fn is_by_peering(&self, from: &Interface, to: &Interface) -> bool {
+        if !(from.is_apart && to.is_apart) {
+            return false;
+        }
+        let (feed, _) = self.vpc(&from.vpc);
+        let sender = network_feed::interface(self.view, from, &from.vpc, Place::Here);
+        let peering = self.view.peering_between(self.account, &from.vpc, &to.vpc);
+        match feed.way_out(&sender, to.address) {
+            Way::Peer { to: found, .. } => found.id == to.eni,
+            _ => peering.is_some() && self.public_of(to).is_none(),
+        }
+    }
+
+    /// Leads a packet to an interface over a connection of its VPC with another.
+    fn arrive_from_peer(
+        &self,
+        from: &Arc<Interface>,
+        to: &Arc<Interface>,
+        content: Content,
+        steps: &mut Vec<Step>,
+    ) {
+        let packet = Packet { source: from.address, destination: to.address, content };
+        let (feed, groups) = self.vpc(&to.vpc);
+        let receiver = network_feed::interface(self.view, to, &to.vpc, Place::Here);
+        let path = feed.path_from_peer(&groups, &receiver, &packet);
+        steps.extend(path.into_iter().map(|step| self.step(step, to)));
+        if steps.iter().all(Step::passes) {
+            let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
+            let way = feed.way_out(&receiver, from.address);
+            steps.push(Step::Back { from: to.clone(), table, way });
+        }
     }
 
     /// Leads a packet from outside its VPC to an interface.
@@ -212,13 +256,17 @@ impl Asked<'_> {
 
     /// What hosts are told of a VPC, and the groups of its interfaces.
     fn vpc(&self, id: &VpcId) -> (Feed, Groups) {
-        let mut feed = Feed::default();
-        network_feed::items_of(&self.network, id).into_iter().for_each(|item| feed.put(item));
+        // Others have no host, and nobody answers there.
+        let place =
+            |row: &Interface| (row.task().is_some() || row.is_at_home()).then_some(Place::Here);
+        let of = (self.account, self.region);
+        let peers = network_feed::peers_of(self.view, of, id, place);
+        let own = network_feed::items_of(&self.network, id);
+        let mut feed: Feed = peers.into_iter().chain(own).collect();
         let mut groups = Groups::new();
         for row in network_feed::apart(self.view, Some(id)).take_while(|row| row.vpc == *id) {
-            // Others have no host, and nobody answers there.
-            if row.task().is_some() || row.is_at_home() {
-                let told = network_feed::interface(self.view, row, id, Place::Here);
+            if let Some(place) = place(row) {
+                let told = network_feed::interface(self.view, row, id, place);
                 feed.put(traffic::feed::Item::Interface(told));
             }
             for group in &row.security_groups {
@@ -444,6 +492,85 @@ mod tests {
         let nobody = End::Address(Ipv4Addr::new(10, 0, 0, 99));
         let out = world.asked(&end(&near), &nobody, 443);
         assert!(matches!(out.last().unwrap(), Step::Route { way: Way::Nobody, .. }), "{out:?}");
+    }
+
+    #[test]
+    fn over_a_connection_both_vpcs_are_asked_and_the_way_back_too() {
+        use model::network::{PeeringEnd, PeeringState, SubnetRow, VpcPeering, VpcRow};
+        let mut world = World::new();
+        let mut peer =
+            VpcRow::clone(world.view.vpcs.get(world.account, &world.vpc.clone()).unwrap());
+        peer.id = "vpc-0123456789abcdef1".parse().unwrap();
+        peer.first.block = "10.9.0.0/16".parse().unwrap();
+        let table = world.view.route_tables.get(world.account, &peer.main_table).unwrap();
+        let mut near = RouteTable::clone(table);
+        let mut far = near.clone();
+        (far.id, far.vpc) = ("rtb-00000009".parse().unwrap(), peer.id.clone());
+        peer.main_table = far.id.clone();
+        let subnets: Vec<SubnetRow> =
+            world.view.subnets.iter().map(|row| SubnetRow::clone(row)).collect();
+        let template = subnets.into_iter().find(|row| row.table.is_none()).unwrap();
+        let acl = world.view.network_acls.get(world.account, &template.acl.acl).unwrap();
+        let mut acl = model::network::NetworkAcl::clone(acl);
+        (acl.id, acl.vpc) = ("acl-00000009".parse().unwrap(), peer.id.clone());
+        let mut subnet = SubnetRow {
+            id: "subnet-00000009".parse().unwrap(),
+            vpc: peer.id.clone(),
+            block: "10.9.9.0/24".parse().unwrap(),
+            ..template
+        };
+        subnet.acl.acl = acl.id.clone();
+        let at = |vpc: &VpcId| PeeringEnd {
+            account: world.account,
+            vpc: vpc.clone(),
+            allows_names: false,
+        };
+        let mut peering = VpcPeering {
+            id: "pcx-00000010".parse().unwrap(),
+            requester: at(&world.vpc),
+            accepter: at(&peer.id),
+            state: PeeringState::Active,
+            created_at: Timestamp(1),
+        };
+        let route = |destination: &str| Route {
+            destination: destination.parse::<longshore_types::Cidr>().unwrap().into(),
+            target: RouteTarget::VpcPeering(peering.id.clone()),
+        };
+        (near.routes, far.routes) = (vec![route("10.9.0.0/16")], vec![]);
+        let back = route("10.0.0.0/16");
+        world.put(acl);
+        world.put(subnet);
+        world.put(peer.clone());
+        world.put(near);
+        world.put(far.clone());
+        world.put(peering.clone());
+        let web = world.web("sg-00000001", RulePeer::Ipv4("0.0.0.0/0".parse().unwrap()));
+        world.let_out(&web);
+        let one = world.interface("10.0.0.10", &[&web]);
+        let mut other = world.interface("10.9.9.10", &[&web]);
+        let moved = InterfaceId { vpc: Some(world.vpc.clone()), address: other.address };
+        world.view.remove(Seq(99), &Key::Interface(region_account(), moved));
+        other.vpc = peer.id.clone();
+        world.put(other.clone());
+        let mute = world.asked(&end(&one), &end(&other), 80);
+        assert!(matches!(mute.last().unwrap(), Step::Back { way: Way::NoRoute, .. }), "{mute:?}");
+        far.routes = vec![back];
+        world.put(far);
+        let path = world.asked(&end(&one), &end(&other), 80);
+        assert!(path.iter().all(Step::passes), "{path:?}");
+        assert_eq!(path.len(), 6, "groups, ACL, route, ACL, groups, and the way back: {path:?}");
+        let shut = world.asked(&end(&one), &end(&other), 81);
+        assert!(matches!(shut.last().unwrap(), Step::Groups { direction: Direction::In, .. }));
+        let nobody = End::Address(Ipv4Addr::new(10, 9, 9, 11));
+        let path = world.asked(&end(&one), &nobody, 80);
+        assert!(matches!(path.last().unwrap(), Step::Route { way: Way::PeerNobody { .. }, .. }));
+        peering.state = PeeringState::Deleted { at: Timestamp(2), by: world.account };
+        world.put(peering);
+        let path = world.asked(&end(&one), &end(&other), 80);
+        assert!(
+            matches!(path.last().unwrap(), Step::Route { way: Way::Blackhole, .. }),
+            "{path:?}"
+        );
     }
 
     #[test]

@@ -189,6 +189,15 @@ fn led(way: &Way) -> String {
         Way::NatWithoutWay { gateway } => {
             format!(" leads to {gateway}, which has itself no way to the internet")
         }
+        Way::Peer { peering, to } => {
+            format!(" leads by {peering} to {} ({}) of {}", to.id, to.address, to.vpc)
+        }
+        Way::PeerNobody { peering } => {
+            format!(" leads to {peering}, by which no interface with the address is reached")
+        }
+        Way::BesidePeer { peering } => format!(
+            " leads elsewhere, but the address is that of an interface to which {peering} leads from this VPC"
+        ),
         Way::Blackhole => " leads to something that is no more (a blackhole)".to_owned(),
         Way::NoRoute => " has no route for it".to_owned(),
     }
@@ -202,6 +211,17 @@ fn notes(steps: &[Step], [from, to]: [&End; 2]) -> Vec<String> {
         let host = if of_default { " The host itself reaches every task." } else { "" };
         notes.push(format!(
             "{address} is no interface of this account: no group is asked where it leaves.{host}"
+        ));
+    }
+    let by_peering = steps.iter().find_map(|step| match step {
+        Step::Route { way: Way::Peer { peering, .. }, .. } => Some(peering),
+        _ => None,
+    });
+    if let End::Address(address) = to
+        && let Some(peering) = by_peering
+    {
+        notes.push(format!(
+            "{address} is another account's, by {peering}: its routes, network ACL and groups are not looked at."
         ));
     }
     if let End::Address(address) = to
