@@ -1784,6 +1784,20 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    MultipathResilienceMode {
+    AlwaysOn = "always-on",
+    }
+}
+
+aws_wire::enumeration! {
+    MultipathResilienceStatus {
+    Pending = "pending",
+    Enabled = "enabled",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
     NatGatewayAddressStatus {
     Assigning = "assigning",
     Unassigning = "unassigning",
@@ -2324,6 +2338,20 @@ aws_wire::enumeration! {
     Resource = "Resource",
     ServiceNetwork = "ServiceNetwork",
     Tunnel = "Tunnel",
+    }
+}
+
+aws_wire::enumeration! {
+    VpcPeeringConnectionStateReasonCode {
+    InitiatingRequest = "initiating-request",
+    PendingAcceptance = "pending-acceptance",
+    Active = "active",
+    Deleted = "deleted",
+    Rejected = "rejected",
+    Failed = "failed",
+    Expired = "expired",
+    Provisioning = "provisioning",
+    Deleting = "deleting",
     }
 }
 

@@ -26,6 +26,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     wording: Wording::Ec2,
     operations: &[
         Operation {
+            name: "AcceptVpcPeeringConnection",
+            input: Some(&schema::ACCEPT_VPC_PEERING_CONNECTION_REQUEST),
+            output: Some(&schema::ACCEPT_VPC_PEERING_CONNECTION_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "AllocateAddress",
             input: Some(&schema::ALLOCATE_ADDRESS_REQUEST),
             output: Some(&schema::ALLOCATE_ADDRESS_RESULT),
@@ -251,6 +260,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateVpcPeeringConnection",
+            input: Some(&schema::CREATE_VPC_PEERING_CONNECTION_REQUEST),
+            output: Some(&schema::CREATE_VPC_PEERING_CONNECTION_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteDhcpOptions",
             input: Some(&schema::DELETE_DHCP_OPTIONS_REQUEST),
             output: None,
@@ -380,6 +398,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DeleteVpcEndpoints",
             input: Some(&schema::DELETE_VPC_ENDPOINTS_REQUEST),
             output: Some(&schema::DELETE_VPC_ENDPOINTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteVpcPeeringConnection",
+            input: Some(&schema::DELETE_VPC_PEERING_CONNECTION_REQUEST),
+            output: Some(&schema::DELETE_VPC_PEERING_CONNECTION_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -548,6 +575,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeSecurityGroupReferences",
+            input: Some(&schema::DESCRIBE_SECURITY_GROUP_REFERENCES_REQUEST),
+            output: Some(&schema::DESCRIBE_SECURITY_GROUP_REFERENCES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeSecurityGroupRules",
             input: Some(&schema::DESCRIBE_SECURITY_GROUP_RULES_REQUEST),
             output: Some(&schema::DESCRIBE_SECURITY_GROUP_RULES_RESULT),
@@ -560,6 +596,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeSecurityGroups",
             input: Some(&schema::DESCRIBE_SECURITY_GROUPS_REQUEST),
             output: Some(&schema::DESCRIBE_SECURITY_GROUPS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeStaleSecurityGroups",
+            input: Some(&schema::DESCRIBE_STALE_SECURITY_GROUPS_REQUEST),
+            output: Some(&schema::DESCRIBE_STALE_SECURITY_GROUPS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -605,6 +650,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeVpcEndpoints",
             input: Some(&schema::DESCRIBE_VPC_ENDPOINTS_REQUEST),
             output: Some(&schema::DESCRIBE_VPC_ENDPOINTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeVpcPeeringConnections",
+            input: Some(&schema::DESCRIBE_VPC_PEERING_CONNECTIONS_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_PEERING_CONNECTIONS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -737,6 +791,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ModifyVpcPeeringConnectionOptions",
+            input: Some(&schema::MODIFY_VPC_PEERING_CONNECTION_OPTIONS_REQUEST),
+            output: Some(&schema::MODIFY_VPC_PEERING_CONNECTION_OPTIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "RejectVpcPeeringConnection",
+            input: Some(&schema::REJECT_VPC_PEERING_CONNECTION_REQUEST),
+            output: Some(&schema::REJECT_VPC_PEERING_CONNECTION_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ReleaseAddress",
             input: Some(&schema::RELEASE_ADDRESS_REQUEST),
             output: None,
@@ -827,7 +899,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AcceptTransitGatewayPeeringAttachment",
         "AcceptTransitGatewayVpcAttachment",
         "AcceptVpcEndpointConnections",
-        "AcceptVpcPeeringConnection",
         "AdvertiseByoipCidr",
         "AllocateHosts",
         "AllocateIpamPoolCidr",
@@ -969,7 +1040,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateVpcEncryptionControl",
         "CreateVpcEndpointConnectionNotification",
         "CreateVpcEndpointServiceConfiguration",
-        "CreateVpcPeeringConnection",
         "CreateVpnConcentrator",
         "CreateVpnConnection",
         "CreateVpnConnectionRoute",
@@ -1055,7 +1125,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteVpcEncryptionControl",
         "DeleteVpcEndpointConnectionNotifications",
         "DeleteVpcEndpointServiceConfigurations",
-        "DeleteVpcPeeringConnection",
         "DeleteVpnConcentrator",
         "DeleteVpnConnection",
         "DeleteVpnConnectionRoute",
@@ -1185,7 +1254,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeSecondaryInterfaces",
         "DescribeSecondaryNetworks",
         "DescribeSecondarySubnets",
-        "DescribeSecurityGroupReferences",
         "DescribeSecurityGroupVpcAssociations",
         "DescribeServiceLinkVirtualInterfaces",
         "DescribeSnapshotAttribute",
@@ -1197,7 +1265,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeSpotFleetRequests",
         "DescribeSpotInstanceRequests",
         "DescribeSpotPriceHistory",
-        "DescribeStaleSecurityGroups",
         "DescribeStoreImageTasks",
         "DescribeTrafficMirrorFilterRules",
         "DescribeTrafficMirrorFilters",
@@ -1235,7 +1302,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVpcEndpointConnections",
         "DescribeVpcEndpointServiceConfigurations",
         "DescribeVpcEndpointServicePermissions",
-        "DescribeVpcPeeringConnections",
         "DescribeVpnConcentrators",
         "DescribeVpnConnections",
         "DetachClassicLinkVpc",
@@ -1482,7 +1548,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ModifyVpcEndpointServiceConfiguration",
         "ModifyVpcEndpointServicePayerResponsibility",
         "ModifyVpcEndpointServicePermissions",
-        "ModifyVpcPeeringConnectionOptions",
         "ModifyVpcTenancy",
         "ModifyVpnConnection",
         "ModifyVpnConnectionOptions",
@@ -1512,7 +1577,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "RejectTransitGatewayPeeringAttachment",
         "RejectTransitGatewayVpcAttachment",
         "RejectVpcEndpointConnections",
-        "RejectVpcPeeringConnection",
         "ReleaseHosts",
         "ReleaseIpamPoolAllocation",
         "ReplaceIamInstanceProfileAssociation",
@@ -1566,6 +1630,11 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
 
 /// The operations of Amazon EC2 that are there.
 pub trait Ec2: Send + Sync {
+    fn accept_vpc_peering_connection(
+        &self,
+        caller: &Caller,
+        input: AcceptVpcPeeringConnectionRequest,
+    ) -> impl Future<Output = Result<AcceptVpcPeeringConnectionResult, ApiError>> + Send;
     fn allocate_address(
         &self,
         caller: &Caller,
@@ -1691,6 +1760,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: CreateVpcEndpointRequest,
     ) -> impl Future<Output = Result<CreateVpcEndpointResult, ApiError>> + Send;
+    fn create_vpc_peering_connection(
+        &self,
+        caller: &Caller,
+        input: CreateVpcPeeringConnectionRequest,
+    ) -> impl Future<Output = Result<CreateVpcPeeringConnectionResult, ApiError>> + Send;
     fn delete_dhcp_options(
         &self,
         caller: &Caller,
@@ -1766,6 +1840,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DeleteVpcEndpointsRequest,
     ) -> impl Future<Output = Result<DeleteVpcEndpointsResult, ApiError>> + Send;
+    fn delete_vpc_peering_connection(
+        &self,
+        caller: &Caller,
+        input: DeleteVpcPeeringConnectionRequest,
+    ) -> impl Future<Output = Result<DeleteVpcPeeringConnectionResult, ApiError>> + Send;
     fn describe_account_attributes(
         &self,
         caller: &Caller,
@@ -1856,6 +1935,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeRouteTablesRequest,
     ) -> impl Future<Output = Result<DescribeRouteTablesResult, ApiError>> + Send;
+    fn describe_security_group_references(
+        &self,
+        caller: &Caller,
+        input: DescribeSecurityGroupReferencesRequest,
+    ) -> impl Future<Output = Result<DescribeSecurityGroupReferencesResult, ApiError>> + Send;
     fn describe_security_group_rules(
         &self,
         caller: &Caller,
@@ -1866,6 +1950,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeSecurityGroupsRequest,
     ) -> impl Future<Output = Result<DescribeSecurityGroupsResult, ApiError>> + Send;
+    fn describe_stale_security_groups(
+        &self,
+        caller: &Caller,
+        input: DescribeStaleSecurityGroupsRequest,
+    ) -> impl Future<Output = Result<DescribeStaleSecurityGroupsResult, ApiError>> + Send;
     fn describe_subnets(
         &self,
         caller: &Caller,
@@ -1891,6 +1980,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpcEndpointsRequest,
     ) -> impl Future<Output = Result<DescribeVpcEndpointsResult, ApiError>> + Send;
+    fn describe_vpc_peering_connections(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcPeeringConnectionsRequest,
+    ) -> impl Future<Output = Result<DescribeVpcPeeringConnectionsResult, ApiError>> + Send;
     fn describe_vpcs(
         &self,
         caller: &Caller,
@@ -1961,6 +2055,16 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: ModifyVpcEndpointRequest,
     ) -> impl Future<Output = Result<ModifyVpcEndpointResult, ApiError>> + Send;
+    fn modify_vpc_peering_connection_options(
+        &self,
+        caller: &Caller,
+        input: ModifyVpcPeeringConnectionOptionsRequest,
+    ) -> impl Future<Output = Result<ModifyVpcPeeringConnectionOptionsResult, ApiError>> + Send;
+    fn reject_vpc_peering_connection(
+        &self,
+        caller: &Caller,
+        input: RejectVpcPeeringConnectionRequest,
+    ) -> impl Future<Output = Result<RejectVpcPeeringConnectionResult, ApiError>> + Send;
     fn release_address(
         &self,
         caller: &Caller,
@@ -2015,6 +2119,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "AcceptVpcPeeringConnection" => {
+            let input = call.input()?;
+            let output = service.accept_vpc_peering_connection(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "AllocateAddress" => {
             let input = call.input()?;
             let output = service.allocate_address(caller, input).await?;
@@ -2140,6 +2249,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.create_vpc_endpoint(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateVpcPeeringConnection" => {
+            let input = call.input()?;
+            let output = service.create_vpc_peering_connection(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DeleteDhcpOptions" => {
             let input = call.input()?;
             service.delete_dhcp_options(caller, input).await?;
@@ -2213,6 +2327,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DeleteVpcEndpoints" => {
             let input = call.input()?;
             let output = service.delete_vpc_endpoints(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeleteVpcPeeringConnection" => {
+            let input = call.input()?;
+            let output = service.delete_vpc_peering_connection(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeAccountAttributes" => {
@@ -2305,6 +2424,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_route_tables(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeSecurityGroupReferences" => {
+            let input = call.input()?;
+            let output = service.describe_security_group_references(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeSecurityGroupRules" => {
             let input = call.input()?;
             let output = service.describe_security_group_rules(caller, input).await?;
@@ -2313,6 +2437,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeSecurityGroups" => {
             let input = call.input()?;
             let output = service.describe_security_groups(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeStaleSecurityGroups" => {
+            let input = call.input()?;
+            let output = service.describe_stale_security_groups(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeSubnets" => {
@@ -2338,6 +2467,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeVpcEndpoints" => {
             let input = call.input()?;
             let output = service.describe_vpc_endpoints(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeVpcPeeringConnections" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_peering_connections(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeVpcs" => {
@@ -2410,6 +2544,16 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.modify_vpc_endpoint(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ModifyVpcPeeringConnectionOptions" => {
+            let input = call.input()?;
+            let output = service.modify_vpc_peering_connection_options(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "RejectVpcPeeringConnection" => {
+            let input = call.input()?;
+            let output = service.reject_vpc_peering_connection(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "ReleaseAddress" => {
             let input = call.input()?;
             service.release_address(caller, input).await?;
@@ -2468,6 +2612,13 @@ macro_rules! forward {
     ($service:ty { $($method:ident => $(($now:ident))? $handler:path;)* }) => {
         impl $crate::Ec2 for $service {
             $($crate::forward!(@ $method $($now)? $handler);)*
+        }
+    };
+    (@ accept_vpc_peering_connection $($handler:tt)+) => {
+        async fn accept_vpc_peering_connection(&self, caller: &$crate::Caller, input: $crate::AcceptVpcPeeringConnectionRequest)
+            -> Result<$crate::AcceptVpcPeeringConnectionResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
     (@ allocate_address $($handler:tt)+) => {
@@ -2645,6 +2796,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_vpc_peering_connection $($handler:tt)+) => {
+        async fn create_vpc_peering_connection(&self, caller: &$crate::Caller, input: $crate::CreateVpcPeeringConnectionRequest)
+            -> Result<$crate::CreateVpcPeeringConnectionResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_dhcp_options $($handler:tt)+) => {
         async fn delete_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DeleteDhcpOptionsRequest)
             -> Result<(), $crate::ApiError>
@@ -2746,6 +2904,13 @@ macro_rules! forward {
     (@ delete_vpc_endpoints $($handler:tt)+) => {
         async fn delete_vpc_endpoints(&self, caller: &$crate::Caller, input: $crate::DeleteVpcEndpointsRequest)
             -> Result<$crate::DeleteVpcEndpointsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_vpc_peering_connection $($handler:tt)+) => {
+        async fn delete_vpc_peering_connection(&self, caller: &$crate::Caller, input: $crate::DeleteVpcPeeringConnectionRequest)
+            -> Result<$crate::DeleteVpcPeeringConnectionResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2876,6 +3041,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_security_group_references $($handler:tt)+) => {
+        async fn describe_security_group_references(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupReferencesRequest)
+            -> Result<$crate::DescribeSecurityGroupReferencesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_security_group_rules $($handler:tt)+) => {
         async fn describe_security_group_rules(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupRulesRequest)
             -> Result<$crate::DescribeSecurityGroupRulesResult, $crate::ApiError>
@@ -2886,6 +3058,13 @@ macro_rules! forward {
     (@ describe_security_groups $($handler:tt)+) => {
         async fn describe_security_groups(&self, caller: &$crate::Caller, input: $crate::DescribeSecurityGroupsRequest)
             -> Result<$crate::DescribeSecurityGroupsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_stale_security_groups $($handler:tt)+) => {
+        async fn describe_stale_security_groups(&self, caller: &$crate::Caller, input: $crate::DescribeStaleSecurityGroupsRequest)
+            -> Result<$crate::DescribeStaleSecurityGroupsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2921,6 +3100,13 @@ macro_rules! forward {
     (@ describe_vpc_endpoints $($handler:tt)+) => {
         async fn describe_vpc_endpoints(&self, caller: &$crate::Caller, input: $crate::DescribeVpcEndpointsRequest)
             -> Result<$crate::DescribeVpcEndpointsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpc_peering_connections $($handler:tt)+) => {
+        async fn describe_vpc_peering_connections(&self, caller: &$crate::Caller, input: $crate::DescribeVpcPeeringConnectionsRequest)
+            -> Result<$crate::DescribeVpcPeeringConnectionsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3019,6 +3205,20 @@ macro_rules! forward {
     (@ modify_vpc_endpoint $($handler:tt)+) => {
         async fn modify_vpc_endpoint(&self, caller: &$crate::Caller, input: $crate::ModifyVpcEndpointRequest)
             -> Result<$crate::ModifyVpcEndpointResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ modify_vpc_peering_connection_options $($handler:tt)+) => {
+        async fn modify_vpc_peering_connection_options(&self, caller: &$crate::Caller, input: $crate::ModifyVpcPeeringConnectionOptionsRequest)
+            -> Result<$crate::ModifyVpcPeeringConnectionOptionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ reject_vpc_peering_connection $($handler:tt)+) => {
+        async fn reject_vpc_peering_connection(&self, caller: &$crate::Caller, input: $crate::RejectVpcPeeringConnectionRequest)
+            -> Result<$crate::RejectVpcPeeringConnectionResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -87,6 +87,7 @@ pub(crate) enum Kind {
     KeyPair,
     /// By its id.
     KeyPairId,
+    VpcPeering,
 }
 
 impl Kind {
@@ -122,6 +123,9 @@ impl Kind {
                 "InvalidVpcCidrBlockAssociationID.NotFound",
                 not_there("vpc CIDR block association ID"),
             ),
+            Self::VpcPeering => {
+                ("InvalidVpcPeeringConnectionID.NotFound", not_there("vpcPeeringConnection ID"))
+            }
             Self::FlowLog => ("InvalidFlowLogId.NotFound", not_there("flow log ID")),
             Self::Image => {
                 ("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
@@ -156,6 +160,7 @@ impl Kind {
             Self::BlockAssociation => {
                 ("InvalidVpcCidrBlockAssociationID.Malformed", "vpc-cidr-assoc-...")
             }
+            Self::VpcPeering => ("InvalidVpcPeeringConnectionId.Malformed", "pcx-..."),
             Self::FlowLog => ("InvalidFlowLogId.Malformed", "fl-..."),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.Malformed", "vpce-..."),
             Self::Image => ("InvalidAMIID.Malformed", "ami-..."),

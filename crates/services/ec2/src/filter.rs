@@ -55,6 +55,7 @@ tagged! {
     api::Subnet => tags,
     api::Vpc => tags,
     api::VpcEndpoint => tags,
+    api::VpcPeeringConnection => tags,
     api::VpnGateway => tags;
     api::AddressAttribute,
     api::AvailabilityZone,

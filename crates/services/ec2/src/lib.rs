@@ -20,6 +20,7 @@ mod internet_gateways;
 mod limits;
 mod nat_gateways;
 mod operations;
+mod peerings;
 mod prefix_lists;
 mod refusal;
 mod resources;

@@ -41,6 +41,13 @@ pub(crate) const ENDPOINTS_PER_VPC_MAX: usize = 100;
 pub(crate) const ENDPOINTS_MAX: usize = 200;
 /// Of an endpoint's policy, as AWS's.
 pub(crate) const ENDPOINT_POLICY_CHARS_MAX: usize = 20_480;
+/// Active connections of a VPC with others, to which Amazon's 50 can be raised.
+pub(crate) const PEERINGS_PER_VPC_MAX: usize = 125;
+/// Requests of an account for connections that wait for an answer.
+pub(crate) const PEERING_REQUESTS_MAX: usize = 25;
+/// How long a connection that came to an end is shown to who ended it, and to the other side.
+pub(crate) const PEERING_SHOWN_MS: u64 = 2 * 3_600_000;
+pub(crate) const PEERING_SHOWN_LONG_MS: u64 = 48 * 3_600_000;
 pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
 /// Interfaces of a subnet that were made by hand.
 pub(crate) const INTERFACES_MAX: usize = 5_000;

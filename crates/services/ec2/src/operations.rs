@@ -1,13 +1,12 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
-    interfaces, internet_gateways, nat_gateways, prefix_lists, route_tables, routes, subnets, tags,
-    vpcs, zones,
+    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types, interfaces, internet_gateways, nat_gateways, peerings, prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {
     Ec2 {
+        accept_vpc_peering_connection => peerings::accept_vpc_peering_connection;
         allocate_address => addresses::allocate_address;
         associate_address => addresses::associate_address;
         associate_dhcp_options => dhcp::associate_dhcp_options;
@@ -33,6 +32,7 @@ ec2_api::forward! {
         create_tags => tags::create_tags;
         create_vpc => vpcs::create_vpc;
         create_vpc_endpoint => endpoints::create_vpc_endpoint;
+        create_vpc_peering_connection => peerings::create_vpc_peering_connection;
         delete_dhcp_options => dhcp::delete_dhcp_options;
         delete_flow_logs => flow_logs::delete_flow_logs;
         delete_internet_gateway => internet_gateways::delete_internet_gateway;
@@ -48,6 +48,7 @@ ec2_api::forward! {
         delete_tags => tags::delete_tags;
         delete_vpc => vpcs::delete_vpc;
         delete_vpc_endpoints => endpoints::delete_vpc_endpoints;
+        delete_vpc_peering_connection => peerings::delete_vpc_peering_connection;
         describe_account_attributes => zones::describe_account_attributes;
         describe_addresses => addresses::describe_addresses;
         describe_addresses_attribute => addresses::describe_addresses_attribute;
@@ -66,13 +67,16 @@ ec2_api::forward! {
         describe_prefix_lists => prefix_lists::describe_prefix_lists;
         describe_regions => zones::describe_regions;
         describe_route_tables => route_tables::describe_route_tables;
+        describe_security_group_references => peerings::describe_security_group_references;
         describe_security_group_rules => groups::describe_security_group_rules;
         describe_security_groups => groups::describe_security_groups;
+        describe_stale_security_groups => peerings::describe_stale_security_groups;
         describe_subnets => subnets::describe_subnets;
         describe_tags => tags::describe_tags;
         describe_vpc_attribute => vpcs::describe_vpc_attribute;
         describe_vpc_endpoint_services => endpoints::describe_vpc_endpoint_services;
         describe_vpc_endpoints => endpoints::describe_vpc_endpoints;
+        describe_vpc_peering_connections => peerings::describe_vpc_peering_connections;
         describe_vpcs => vpcs::describe_vpcs;
         describe_vpn_gateways => empty::describe_vpn_gateways;
         detach_internet_gateway => internet_gateways::detach_internet_gateway;
@@ -87,6 +91,8 @@ ec2_api::forward! {
         modify_subnet_attribute => subnets::modify_subnet_attribute;
         modify_vpc_attribute => vpcs::modify_vpc_attribute;
         modify_vpc_endpoint => endpoints::modify_vpc_endpoint;
+        modify_vpc_peering_connection_options => peerings::modify_vpc_peering_connection_options;
+        reject_vpc_peering_connection => peerings::reject_vpc_peering_connection;
         release_address => addresses::release_address;
         replace_network_acl_association => acls::replace_network_acl_association;
         replace_network_acl_entry => acls::replace_network_acl_entry;

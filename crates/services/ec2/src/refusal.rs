@@ -100,6 +100,16 @@ pub(crate) enum NetworkRefusal {
         vpc: String,
     },
     SubnetsInOneZone(String),
+    /// Two VPCs are connected already, or one has asked for it.
+    PeeringThere(String),
+    PeeringState {
+        id: String,
+        from: &'static str,
+        to: &'static str,
+    },
+    PeeringNames,
+    /// What only another may do, or not now: a sentence.
+    NotPermitted(String),
     TooMany {
         code: &'static str,
         what: &'static str,
@@ -164,6 +174,23 @@ impl NetworkRefusal {
                 "RouteAlreadyExists",
                 format!("The route identified by {destination} already exists."),
             ),
+            Self::PeeringThere(id) => (
+                "VpcPeeringConnectionAlreadyExists",
+                format!("A VPC peering connection between the VPCs already exists: {id}"),
+            ),
+            Self::PeeringState { id, from, to } => (
+                "InvalidStateTransition",
+                format!(
+                    "Invalid state transition for {id}, attempted to transition from {from} to {to}"
+                ),
+            ),
+            Self::PeeringNames => (
+                "InvalidVpcPeeringConnectionState.DnsHostnamesDisabled",
+                "To enable DNS hostname resolution for the VPC peering connection, DNS hostname support must be \
+                 enabled for the VPCs"
+                    .to_owned(),
+            ),
+            Self::NotPermitted(why) => ("OperationNotPermitted", why.clone()),
             Self::NoRoute { destination, table } => (
                 "InvalidRoute.NotFound",
                 format!(

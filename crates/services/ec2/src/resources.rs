@@ -7,6 +7,7 @@ use model::View;
 use crate::Ec2;
 use crate::errors::{Kind, Refusal};
 use crate::interfaces;
+use crate::peerings;
 
 /// A kind of resource that is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ pub(crate) enum Resource {
     PrefixList,
     VpcEndpoint,
     FlowLog,
+    VpcPeering,
 }
 
 impl Resource {
-    const ALL: [(Self, &str, &str); 14] = [
+    const ALL: [(Self, &str, &str); 15] = [
+        (Self::VpcPeering, "pcx", "vpc-peering-connection"),
         (Self::FlowLog, "fl", "vpc-flow-log"),
         (Self::VpcEndpoint, "vpce", "vpc-endpoint"),
         (Self::PrefixList, "pl", "prefix-list"),
@@ -68,6 +71,7 @@ impl Resource {
             Self::PrefixList => "prefix-list",
             Self::VpcEndpoint => "vpc-endpoint",
             Self::FlowLog => "vpc-flow-log",
+            Self::VpcPeering => "vpc-peering-connection",
         }
     }
 
@@ -107,6 +111,13 @@ impl Resource {
             }
             Self::FlowLog => {
                 (is(id, |id| view.flow_logs.get(account, id).is_some()), Kind::FlowLog)
+            }
+            Self::VpcPeering => {
+                let row = |id: &_| view.peering_of(account, id);
+                let is_there = |id: &_| {
+                    row(id).is_some_and(|row| peerings::is_shown(row, account, caller.now))
+                };
+                (is(id, is_there), Kind::VpcPeering)
             }
             Self::VpcEndpoint => {
                 (is(id, |id| view.vpc_endpoints.get(account, id).is_some()), Kind::VpcEndpoint)

@@ -114,6 +114,9 @@ fn route_to_wire(route: &ShownRoute) -> api::Route {
             wire.gateway_id = Some(id.to_string())
         }
         ShownTarget::Out(RouteTarget::NatGateway(id)) => wire.nat_gateway_id = Some(id.to_string()),
+        ShownTarget::Out(RouteTarget::VpcPeering(id)) => {
+            wire.vpc_peering_connection_id = Some(id.to_string());
+        }
         ShownTarget::Endpoint(id) => wire.gateway_id = Some(id.to_string()),
     }
     wire
@@ -156,7 +159,9 @@ const FILTERS: Filters<api::RouteTable> = &[
         each(it.routes.as_ref(), |each| each.state.as_ref().map(ToString::to_string))
     }),
     ("route.transit-gateway-id", |_| vec![]),
-    ("route.vpc-peering-connection-id", |_| vec![]),
+    ("route.vpc-peering-connection-id", |it| {
+        each(it.routes.as_ref(), |each| each.vpc_peering_connection_id.clone())
+    }),
     ("vpc-id", |it| one(it.vpc_id.as_ref())),
 ];
 

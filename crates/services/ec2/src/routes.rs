@@ -12,6 +12,7 @@ use crate::Ec2;
 use crate::change::{Change, on};
 use crate::errors::Refusal;
 use crate::limits::ROUTES_PER_TABLE_MAX;
+use crate::peerings;
 use crate::prefix_lists::{self, check_room_for_user, routes_weight};
 use crate::refusal::NetworkRefusal;
 use crate::vpcs;
@@ -20,6 +21,7 @@ use crate::vpcs;
 struct Asked<'a> {
     gateway: Option<&'a String>,
     nat_gateway: Option<&'a String>,
+    peering: Option<&'a String>,
     /// Members that name what there is none of in this region.
     others: Vec<(&'static str, Option<&'a String>)>,
 }
@@ -30,6 +32,7 @@ macro_rules! asked {
         Asked {
             gateway: $input.gateway_id.as_ref(),
             nat_gateway: $input.nat_gateway_id.as_ref(),
+            peering: $input.vpc_peering_connection_id.as_ref(),
             others: vec![
                 ("VpcEndpointId", $input.vpc_endpoint_id.as_ref()),
                 ("TransitGatewayId", $input.transit_gateway_id.as_ref()),
@@ -40,7 +43,6 @@ macro_rules! asked {
                 ("EgressOnlyInternetGatewayId", $input.egress_only_internet_gateway_id.as_ref()),
                 ("InstanceId", $input.instance_id.as_ref()),
                 ("NetworkInterfaceId", $input.network_interface_id.as_ref()),
-                ("VpcPeeringConnectionId", $input.vpc_peering_connection_id.as_ref()),
             ],
         }
     };
@@ -101,13 +103,13 @@ fn target(
 ) -> Result<RouteTarget, Refusal> {
     if let Some((name, _)) = asked.others.iter().find(|(_, given)| given.is_some()) {
         return Err(NetworkRefusal::Unsupported(format!(
-            "Routes by {name} are not available in this region: they lead to internet gateways and NAT \
-             gateways."
+            "Routes by {name} are not available in this region: they lead to internet gateways, NAT \
+             gateways and VPC peering connections."
         ))
         .into());
     }
-    match (asked.gateway, asked.nat_gateway) {
-        (Some(given), None) => {
+    match (asked.gateway, asked.nat_gateway, asked.peering) {
+        (Some(given), None, None) => {
             let missing = || NetworkRefusal::NoRouteTarget(given.clone());
             let id: InternetGatewayId = given.parse().map_err(|_| missing())?;
             let gateway = it.network.gateway(&id).ok_or_else(missing)?;
@@ -118,7 +120,7 @@ fn target(
             }
             Ok(RouteTarget::InternetGateway(id))
         }
-        (None, Some(given)) => {
+        (None, Some(given), None) => {
             let missing = || NetworkRefusal::NoNatTarget(given.clone());
             let id: NatGatewayId = given.parse().map_err(|_| missing())?;
             let gateway = it.network.view().nat_gateways.get(it.account, &id);
@@ -131,8 +133,16 @@ fn target(
             }
             Ok(RouteTarget::NatGateway(id))
         }
-        (None, None) => Err(Refusal::Parameter("gatewayId")),
-        (Some(_), Some(_)) => {
+        (None, None, Some(given)) => {
+            let peering = peerings::find_target(it, given)?;
+            if peering.seen_from(&table.vpc).is_none() {
+                let (table, gateway) = (table.id.to_string(), peering.id.to_string());
+                return Err(NetworkRefusal::OtherNetwork { table, gateway }.into());
+            }
+            Ok(RouteTarget::VpcPeering(peering.id.clone()))
+        }
+        (None, None, None) => Err(Refusal::Parameter("gatewayId")),
+        (Some(_), ..) | (_, Some(_), _) => {
             Err(Refusal::Combination("A route has exactly one target.".to_owned()))
         }
     }

@@ -24,6 +24,7 @@ use crate::filter::{Asked, Filters, one, select, shown};
 use crate::flow_logs;
 use crate::groups::all_egress;
 use crate::limits::{DELETED_ROWS_MAX, VPC_BLOCKS_MAX, VPCS_MAX};
+use crate::peerings;
 use crate::refusal::NetworkRefusal;
 use crate::tags;
 
@@ -163,7 +164,7 @@ fn free_id(it: &mut Change<'_>) -> VpcId {
 }
 
 /// Whether hosts tell packets of the default VPCs, which are all accounts' together, by a number.
-fn is_shared(view: &View, region: &RegionName, number: Vni) -> bool {
+pub(crate) fn is_shared(view: &View, region: &RegionName, number: Vni) -> bool {
     let plan = view.address_plans.get(region_account(), &AddressPlanId);
     plan.is_some_and(|plan| Vni::of(&plan.shared_vpc(region)) == number)
 }
@@ -354,7 +355,8 @@ pub(crate) async fn associate_vpc_cidr_block(
             // What a list says of the VPC's own addresses has no effect.
             RouteDestination::List(_) => false,
         });
-        if vpc.blocks().any(|other| other.overlaps(block)) || hides_route {
+        let is_peers = peerings::is_peers(it, &vpc, block);
+        if vpc.blocks().any(|other| other.overlaps(block)) || hides_route || is_peers {
             return Err(NetworkRefusal::VpcBlock(given.unwrap_or_default().to_owned()).into());
         }
         if vpc.blocks().count() >= VPC_BLOCKS_MAX {

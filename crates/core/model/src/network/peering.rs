@@ -146,7 +146,8 @@ impl Record for VpcPeering {
             ends.iter().map(|end| Index::VpcPeerings(end.account)).collect();
         indexes.dedup();
         indexes.extend(Vni::of_peering(&self.id).map(|number| Index::VpcNumber(number.value())));
-        if matches!(self.state, PeeringState::Pending | PeeringState::Active) {
+        // A request holds nobody's VPC.
+        if self.is_active() {
             let uses = ends.map(|end| Index::Ec2Uses(end.account, end.vpc.as_str().into()));
             indexes.extend(uses);
         }

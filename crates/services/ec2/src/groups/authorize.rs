@@ -107,7 +107,8 @@ async fn authorize(
     });
     let (rules, tags) = decided.await?;
     let tags = Some(&tags).filter(|tags| !tags.is_empty());
-    Ok(rules.iter().map(|rule| wire::rule(caller, rule, tags)).collect())
+    let view = ec2.control.view();
+    Ok(rules.iter().map(|rule| wire::rule(&view, caller, rule, tags)).collect())
 }
 
 /// The rules that are to be added to a group, or why they may not be.
@@ -129,6 +130,11 @@ fn decide(
         if let RulePeer::List(list) = &new.matches.peer {
             let more = asked.iter().filter(|it| it.matches.peer == new.matches.peer).count();
             check_room_for_user(view, whole.group.account, list, more)?;
+        }
+        if let RulePeer::PeerGroup(named) = &new.matches.peer
+            && view.is_stale(whole.group.account, &whole.group.vpc, named)
+        {
+            return Err(Refusal::DifferentNetworks);
         }
         let is_there = whole.rules.iter().filter(there).any(|rule| rule.matches == new.matches);
         let is_twice = asked[..place].iter().any(|other| other.matches == new.matches);
@@ -182,6 +188,10 @@ fn batch_of(view: &View, whole: &WholeGroup, rules: &[SecurityGroupRule], tags: 
             && *peer != whole.group.id
         {
             batch.rely(model::Key::SecurityGroup(rule.account, peer.clone()));
+        }
+        if let RulePeer::PeerGroup(peer) = &rule.matches.peer {
+            batch.rely(model::Key::SecurityGroup(peer.account, peer.group.clone()));
+            batch.rely(model::Index::Ec2Uses(rule.account, whole.group.vpc.as_str().into()));
         }
         rely_on_list(&mut batch, rule);
         if !tags.is_empty() {

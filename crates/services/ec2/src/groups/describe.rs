@@ -161,7 +161,7 @@ pub(crate) async fn describe_security_group_rules(
     };
     let mut rules: Vec<api::SecurityGroupRule> = rules
         .iter()
-        .map(|rule| wire::rule(caller, rule, view.tags_on(account, rule.id.as_str())))
+        .map(|rule| wire::rule(&view, caller, rule, view.tags_on(account, rule.id.as_str())))
         .collect();
     rules.sort_by(|a, b| a.security_group_rule_id.cmp(&b.security_group_rule_id));
     rules.dedup();

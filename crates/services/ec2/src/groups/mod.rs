@@ -21,7 +21,7 @@ pub(crate) use modify::{
 pub(crate) use permission::{range_4, range_6};
 pub(crate) use refusal::GroupRefusal;
 pub(crate) use revoke::{revoke_security_group_egress, revoke_security_group_ingress};
-pub(crate) use wire::in_words as rule_in_words;
+pub(crate) use wire::{in_words as rule_in_words, peer_pair, protocol_word};
 
 use aws_wire::Caller;
 use longshore_types::{AccountId, SecurityGroupId, VpcId};

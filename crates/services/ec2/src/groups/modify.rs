@@ -2,7 +2,6 @@
 //! changed and keep their ids.
 
 use std::collections::BTreeMap;
-use std::mem::discriminant;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
@@ -51,7 +50,7 @@ fn modified(
         let rule = update.security_group_rule.clone().unwrap_or_default();
         let asked = permission::read_one(view, whole, &rule)?;
         let before = &after[place];
-        if discriminant(&before.matches.peer) != discriminant(&asked.matches.peer) {
+        if kind_of(&before.matches.peer) != kind_of(&asked.matches.peer) {
             return Err(Refusal::Value(format!(
                 "The kind of source or destination of the rule '{}' cannot be changed: revoke it and \
                  authorize another",
@@ -77,6 +76,16 @@ fn modified(
         check_room(view, whole, rules.map(|rule| &rule.matches))?;
     }
     Ok(changed.into_iter().map(|place| after[place].clone()).collect())
+}
+
+/// As EC2 tells peers of rules apart.
+fn kind_of(peer: &RulePeer) -> u8 {
+    match peer {
+        RulePeer::Ipv4(_) => 4,
+        RulePeer::Ipv6(_) => 6,
+        RulePeer::Group(_) | RulePeer::PeerGroup(_) => 1,
+        RulePeer::List(_) => 2,
+    }
 }
 
 /// Whether the lists that more rules of a group name than before may be named by so many more.

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ec2_api as api;
 use longshore_types::Cidr;
-use model::{RuleMatch, RulePeer, View, WholeGroup};
+use model::network::PeerGroup;
+use model::{RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, View, WholeGroup};
 
 use super::{GroupRefusal, by_name, group_by_id};
 use crate::errors::{Kind, Refusal};
@@ -147,10 +148,13 @@ pub(super) fn read_one(
         prefix_list_ids: rule.prefix_list_id.clone().map(|id| {
             vec![api::PrefixListId { prefix_list_id: Some(id), description: description.clone() }]
         }),
-        user_id_group_pairs: rule.referenced_group_id.clone().map(|id| {
-            let group_id = Some(id);
+        user_id_group_pairs: rule.referenced_group_id.as_deref().map(|id| {
+            // A peer's group may be named with its owner.
+            let (owner, id) =
+                id.split_once('/').map_or((None, id), |(owner, id)| (Some(owner), id));
+            let (group_id, user_id) = (Some(id.to_owned()), owner.map(str::to_owned));
             let description = description.clone();
-            vec![api::UserIdGroupPair { group_id, description, ..Default::default() }]
+            vec![api::UserIdGroupPair { group_id, user_id, description, ..Default::default() }]
         }),
     };
     let mut rules = read(view, whole, &permission)?;
@@ -245,10 +249,20 @@ fn group_peer(
 ) -> Result<RulePeer, Refusal> {
     let (account, vpc) = (whole.group.account, &whole.group.vpc);
     let named = pair.group_id.as_deref().or(pair.group_name.as_deref()).unwrap_or_default();
-    let is_others =
-        pair.user_id.as_deref().is_some_and(|owner| !owner.is_empty() && owner != account.as_str());
-    if is_others {
-        return Err(Refusal::Missing(Kind::SecurityGroup, named.to_owned()));
+    // A rule stays that names a group which is gone, or of a VPC that is connected no more.
+    let is_named = |rule: &&SecurityGroupRule| {
+        let RulePeer::PeerGroup(peer) = &rule.matches.peer else { return false };
+        peer.group.as_str() == named
+    };
+    if let Some(rule) = whole.rules.iter().find(is_named) {
+        return Ok(rule.matches.peer.clone());
+    }
+    let owner = pair.user_id.as_deref().filter(|owner| !owner.is_empty());
+    if let Some(owner) = owner.filter(|owner| *owner != account.as_str()) {
+        let missing = || Refusal::Missing(Kind::SecurityGroup, named.to_owned());
+        let owner = owner.parse().map_err(|_| missing())?;
+        let group = group_by_id(view, owner, named).map_err(|_| missing())?.group;
+        return peer_group(view, whole, group).ok_or_else(missing);
     }
     let peer = match (&pair.group_id, &pair.group_name) {
         (Some(id), _) => group_by_id(view, account, id)?.group,
@@ -258,9 +272,16 @@ fn group_peer(
         (None, None) => return Err(GroupRefusal::NoSource.into()),
     };
     if peer.vpc != *vpc {
-        return Err(Refusal::DifferentNetworks);
+        return peer_group(view, whole, peer).ok_or(Refusal::DifferentNetworks);
     }
     Ok(RulePeer::Group(peer.id))
+}
+
+/// A group of another VPC, if an active connection leads there.
+fn peer_group(view: &View, whole: &WholeGroup, peer: SecurityGroup) -> Option<RulePeer> {
+    let (account, vpc) = (whole.group.account, &whole.group.vpc);
+    let named = PeerGroup { account: peer.account, vpc: peer.vpc, group: peer.id };
+    (!view.is_stale(account, vpc, &named)).then_some(RulePeer::PeerGroup(named))
 }
 
 pub(super) fn checked_description(given: Option<&str>) -> Result<Option<String>, Refusal> {

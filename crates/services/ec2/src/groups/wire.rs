@@ -2,13 +2,15 @@
 
 use aws_wire::Caller;
 use ec2_api as api;
+use longshore_types::{AccountId, Timestamp, VpcId};
+use model::network::PeerGroup;
 use model::{RuleMatch, RulePeer, SecurityGroupRule, Tags, View, WholeGroup};
 
 use super::arn;
 use crate::tags;
 
 /// `tcp`, `-1`, or a number as text.
-pub(super) fn protocol_word(protocol: Option<u8>) -> String {
+pub(crate) fn protocol_word(protocol: Option<u8>) -> String {
     match protocol {
         None => "-1".to_owned(),
         Some(1) => "icmp".to_owned(),
@@ -25,6 +27,7 @@ pub(crate) fn in_words(rule: &RuleMatch) -> String {
         RulePeer::Ipv4(range) => range.to_string(),
         RulePeer::Ipv6(range) => range.clone(),
         RulePeer::Group(group) => group.to_string(),
+        RulePeer::PeerGroup(peer) => peer.group.to_string(),
         RulePeer::List(list) => list.to_string(),
     };
     let any = |number: i32| if number < 0 { "ALL".to_owned() } else { number.to_string() };
@@ -48,14 +51,14 @@ pub(super) fn group(view: &View, caller: &Caller, whole: &WholeGroup) -> api::Se
     let (account, id) = (caller.account, whole.group.id.as_str());
     api::SecurityGroup {
         group_id: Some(id.to_owned()),
-        ip_permissions_egress: Some(permissions(whole, true)),
+        ip_permissions_egress: Some(permissions(view, caller, whole, true)),
         tags: Some(tags::to_wire(view.tags_on(account, id))),
         vpc_id: Some(whole.group.vpc.to_string()),
         security_group_arn: Some(arn(caller, "security-group", id)),
         owner_id: Some(account.to_string()),
         group_name: Some(whole.group.name.clone()),
         description: Some(whole.group.description.clone()),
-        ip_permissions: Some(permissions(whole, false)),
+        ip_permissions: Some(permissions(view, caller, whole, false)),
     }
 }
 
@@ -63,7 +66,12 @@ pub(super) fn group(view: &View, caller: &Caller, whole: &WholeGroup) -> api::Se
 type Like = (Option<u8>, Option<(i32, i32)>);
 
 /// The rules of one direction, those of the same protocol and ports together.
-fn permissions(whole: &WholeGroup, is_egress: bool) -> Vec<api::IpPermission> {
+fn permissions(
+    view: &View,
+    caller: &Caller,
+    whole: &WholeGroup,
+    is_egress: bool,
+) -> Vec<api::IpPermission> {
     let mut grouped: Vec<(Like, Vec<&SecurityGroupRule>)> = Vec::new();
     for rule in whole.rules.iter().filter(|rule| rule.is_egress == is_egress) {
         let key = (rule.matches.protocol, rule.matches.ports);
@@ -72,11 +80,16 @@ fn permissions(whole: &WholeGroup, is_egress: bool) -> Vec<api::IpPermission> {
             None => grouped.push((key, vec![rule])),
         }
     }
-    grouped.into_iter().map(|(_, rules)| permission(whole, &rules)).collect()
+    grouped.into_iter().map(|(_, rules)| permission(view, caller, whole, &rules)).collect()
 }
 
 /// Rules that differ in nothing but their peers.
-fn permission(whole: &WholeGroup, rules: &[&SecurityGroupRule]) -> api::IpPermission {
+fn permission(
+    view: &View,
+    caller: &Caller,
+    whole: &WholeGroup,
+    rules: &[&SecurityGroupRule],
+) -> api::IpPermission {
     let alike = rules.first().map(|rule| &rule.matches);
     let ports = alike.and_then(|rule| rule.ports);
     let mut permission = api::IpPermission {
@@ -107,6 +120,12 @@ fn permission(whole: &WholeGroup, rules: &[&SecurityGroupRule]) -> api::IpPermis
                     ..api::UserIdGroupPair::default()
                 });
             }
+            RulePeer::PeerGroup(named) => {
+                let (account, vpc) = (whole.group.account, &whole.group.vpc);
+                let pair = peer_pair(view, caller.now, vpc, account, named);
+                let pair = api::UserIdGroupPair { description, ..pair };
+                permission.user_id_group_pairs.get_or_insert_default().push(pair);
+            }
             RulePeer::List(list) => permission
                 .prefix_list_ids
                 .get_or_insert_default()
@@ -116,6 +135,27 @@ fn permission(whole: &WholeGroup, rules: &[&SecurityGroupRule]) -> api::IpPermis
     permission
 }
 
+/// A group of a peer as a rule of an account's VPC names it. Of one that is gone nobody says whose it was.
+pub(crate) fn peer_pair(
+    view: &View,
+    now: Timestamp,
+    vpc: &VpcId,
+    account: AccountId,
+    named: &PeerGroup,
+) -> api::UserIdGroupPair {
+    let peering = view.peering_between(account, vpc, &named.vpc);
+    let is_there = view.security_group(named.account, &named.group).is_some();
+    let status = peering.map_or("deleted", |row| row.status(now).word());
+    api::UserIdGroupPair {
+        user_id: is_there.then(|| named.account.to_string()),
+        group_id: Some(named.group.to_string()),
+        vpc_id: Some(named.vpc.to_string()),
+        vpc_peering_connection_id: peering.map(|row| row.id.to_string()),
+        peering_status: Some(status.to_owned()),
+        ..api::UserIdGroupPair::default()
+    }
+}
+
 /// Where a rule has no ports, its object says -1 for both.
 fn ports(rule: &SecurityGroupRule) -> (Option<i32>, Option<i32>) {
     let (first, last) = rule.matches.ports.unwrap_or((-1, -1));
@@ -123,6 +163,7 @@ fn ports(rule: &SecurityGroupRule) -> (Option<i32>, Option<i32>) {
 }
 
 pub(super) fn rule(
+    view: &View,
     caller: &Caller,
     rule: &SecurityGroupRule,
     tags: Option<&Tags>,
@@ -151,6 +192,18 @@ pub(super) fn rule(
                 ..api::ReferencedSecurityGroup::default()
             });
         }
+        RulePeer::PeerGroup(named) => {
+            let of = view.security_groups.get(rule.account, &rule.group);
+            let pair = of.map(|of| peer_pair(view, caller.now, &of.vpc, rule.account, named));
+            let pair = pair.unwrap_or_default();
+            wire.referenced_group_info = Some(api::ReferencedSecurityGroup {
+                group_id: Some(named.group.to_string()),
+                peering_status: pair.peering_status,
+                user_id: pair.user_id,
+                vpc_id: Some(named.vpc.to_string()),
+                vpc_peering_connection_id: pair.vpc_peering_connection_id,
+            });
+        }
         RulePeer::List(list) => wire.prefix_list_id = Some(list.to_string()),
     }
     wire
@@ -172,6 +225,7 @@ pub(super) fn revoked(rule: &SecurityGroupRule) -> api::RevokedSecurityGroupRule
         RulePeer::Ipv4(range) => wire.cidr_ipv4 = Some(range.to_string()),
         RulePeer::Ipv6(range) => wire.cidr_ipv6 = Some(range.clone()),
         RulePeer::Group(group) => wire.referenced_group_id = Some(group.to_string()),
+        RulePeer::PeerGroup(named) => wire.referenced_group_id = Some(named.group.to_string()),
         RulePeer::List(list) => wire.prefix_list_id = Some(list.to_string()),
     }
     wire

@@ -16,7 +16,7 @@ use crate::refusal::NetworkRefusal;
 /// For how many rules of which family a rule counts: whether of IPv6, and the number.
 pub(crate) fn rule_weight(view: &View, account: AccountId, rule: &RuleMatch) -> (bool, usize) {
     match &rule.peer {
-        RulePeer::Ipv4(_) | RulePeer::Group(_) => (false, 1),
+        RulePeer::Ipv4(_) | RulePeer::Group(_) | RulePeer::PeerGroup(_) => (false, 1),
         RulePeer::Ipv6(_) => (true, 1),
         // Of AWS's nobody has a row: they have no entries.
         RulePeer::List(id) => match view.prefix_lists.get(account, id) {
@@ -110,7 +110,11 @@ fn rules_weight(view: &View, whole: &WholeGroup, is_egress: bool, after: &Prefix
     let rules = whole.rules.iter().filter(|rule| rule.is_egress == is_egress);
     let weights = rules.map(|rule| match &rule.matches.peer {
         RulePeer::List(id) if *id == after.id => weight(after),
-        RulePeer::Ipv4(_) | RulePeer::Ipv6(_) | RulePeer::Group(_) | RulePeer::List(_) => {
+        RulePeer::Ipv4(_)
+        | RulePeer::Ipv6(_)
+        | RulePeer::Group(_)
+        | RulePeer::PeerGroup(_)
+        | RulePeer::List(_) => {
             let (is_six, weight) = rule_weight(view, whole.group.account, &rule.matches);
             if is_six == (after.family == AddressFamily::Ipv6) { weight } else { 0 }
         }
