@@ -308,6 +308,90 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn of_a_connected_vpc_a_host_is_told_the_interfaces_that_a_route_leads_to() {
+        use model::network::{
+            NetworkAcl, PeeringEnd, PeeringState, Route, RouteTable, RouteTarget, SubnetAcl,
+            SubnetRow, VpcPeering,
+        };
+        let mut world = World::new();
+        let one = world.host(1, Some("192.0.2.1"));
+        let two = world.host(2, Some("192.0.2.2"));
+        let account = task(1).scope.account;
+        let ends = [("vpc-0000000a", 1), ("vpc-0000000b", 2)].map(|(id, digit): (&str, u8)| {
+            let vpc = VpcRow {
+                main_table: format!("rtb-0000000{digit}").parse().unwrap(),
+                ..vpc_row(id)
+            };
+            let acl: longshore_types::NetworkAclId = format!("acl-0000000{digit}").parse().unwrap();
+            world.put(NetworkAcl::open(account, acl.clone(), vpc.id.clone()));
+            world.put(SubnetRow {
+                account,
+                id: format!("subnet-0000000{digit}").parse().unwrap(),
+                vpc: vpc.id.clone(),
+                block: "172.31.0.0/20".parse().unwrap(),
+                zone: "eu-north-1a".to_owned(),
+                zone_id: "eun1-az1".to_owned(),
+                map_public_ip: false,
+                table: None,
+                acl: SubnetAcl {
+                    association: format!("aclassoc-0000000{digit}").parse().unwrap(),
+                    acl,
+                },
+                is_default: false,
+            });
+            world.put(RouteTable {
+                account,
+                id: vpc.main_table.clone(),
+                vpc: vpc.id.clone(),
+                routes: vec![],
+            });
+            let end = PeeringEnd { account, vpc: vpc.id.clone(), allows_names: false };
+            world.put(vpc);
+            end
+        });
+        // Their addresses are told apart by their VPCs' blocks, which are made up here.
+        let mut first = vpc_row("vpc-0000000a");
+        first.main_table = "rtb-00000001".parse().unwrap();
+        first.first.block = "10.0.0.0/16".parse().unwrap();
+        world.put(first);
+        world.task_in(Some("vpc-0000000a"), 11, one);
+        world.task_in(Some("vpc-0000000b"), 12, two);
+        let [requester, accepter] = ends;
+        let peering = VpcPeering {
+            id: "pcx-00000010".parse().unwrap(),
+            requester,
+            accepter,
+            state: PeeringState::Active,
+            created_at: Timestamp(1),
+        };
+        world.put(peering.clone());
+        let region = "eu-north-1".parse().unwrap();
+        let told = |world: &World| -> Vec<u8> {
+            let feed = feed_of(&world.view, &region, one, None);
+            assert_eq!(feed.vpcs.len(), 1, "of the peer itself nothing is told");
+            feed.interfaces.values().map(|it| it.address.octets()[3]).collect()
+        };
+        assert_eq!(told(&world), [11], "no route leads there");
+        let route = |to: &str| Route {
+            destination: to.parse::<longshore_types::Cidr>().unwrap().into(),
+            target: RouteTarget::VpcPeering(peering.id.clone()),
+        };
+        let table = |to| RouteTable {
+            account,
+            id: "rtb-00000001".parse().unwrap(),
+            vpc: "vpc-0000000a".parse().unwrap(),
+            routes: vec![route(to)],
+        };
+        world.put(table("172.31.8.0/24"));
+        assert_eq!(told(&world), [11], "nor to this part of it");
+        world.put(table("172.31.0.0/24"));
+        assert_eq!(told(&world), [11, 12]);
+        let by = account;
+        world.put(VpcPeering { state: PeeringState::Deleted { at: Timestamp(2), by }, ..peering });
+        assert_eq!(told(&world), [11]);
+    }
+
+    #[test]
     fn the_interfaces_of_balancers_are_on_the_regions_own_machine_and_told_to_those_who_reach_it() {
         let mut world = World::new();
         let own = world.host(1, Some("192.0.2.1"));

@@ -265,4 +265,5 @@ mod endpoints;
 mod flow_logs;
 mod machines;
 mod networks;
+mod peerings;
 mod prefix_lists;

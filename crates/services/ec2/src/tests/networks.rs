@@ -135,7 +135,11 @@ async fn a_vpc_has_a_few_flow_logs() {
     assert_eq!(why.code.as_deref(), Some("FlowLogAlreadyExists"));
 }
 
-async fn new_vpc(world: &TestEc2, root: &Caller, block: &str) -> Result<String, ApiError> {
+pub(super) async fn new_vpc(
+    world: &TestEc2,
+    root: &Caller,
+    block: &str,
+) -> Result<String, ApiError> {
     let request = api::CreateVpcRequest {
         cidr_block: text(block),
         amazon_provided_ipv6_cidr_block: Some(false),
@@ -144,7 +148,7 @@ async fn new_vpc(world: &TestEc2, root: &Caller, block: &str) -> Result<String, 
     Ok(world.ec2.create_vpc(root, request).await?.vpc.unwrap().vpc_id.unwrap())
 }
 
-fn code<T: std::fmt::Debug>(answer: Result<T, ApiError>) -> String {
+pub(super) fn code<T: std::fmt::Debug>(answer: Result<T, ApiError>) -> String {
     answer.unwrap_err().code.into_owned()
 }
 
