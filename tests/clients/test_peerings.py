@@ -70,7 +70,7 @@ def connect(one, other, routed=True):
     return pcx
 
 
-def test_a_connection_is_described_tagged_filtered_and_refused(region, sites):
+def test_a_connection_is_described_tagged_filtered_and_refused(sites):
     one, other, third = sites
     ec2 = one.ec2
     refused(ec2.create_vpc_peering_connection, "DryRunOperation", VpcId=one.vpc, PeerVpcId=other.vpc, DryRun=True)
@@ -88,9 +88,8 @@ def test_a_connection_is_described_tagged_filtered_and_refused(region, sites):
     ec2.create_tags(Resources=[pcx], Tags=[{"Key": "stage", "Value": "test"}])
     found = ec2.describe_vpc_peering_connections(Filters=[{"Name": "tag:stage", "Values": ["test"]}])
     assert only(found["VpcPeeringConnections"])["VpcPeeringConnectionId"] == pcx
-    mapped = region.client("resourcegroupstaggingapi").get_resources(
-        TagFilters=[{"Key": "Name", "Values": [one.name]}])["ResourceTagMappingList"]
-    assert any(each["ResourceARN"].endswith(f":vpc-peering-connection/{pcx}") for each in mapped)
+    kinds = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [pcx]}])["Tags"]
+    assert {each["ResourceType"] for each in kinds} == {"vpc-peering-connection"}
     refused(ec2.describe_vpc_peering_connections, "InvalidParameterValue", "colour",
             Filters=[{"Name": "colour", "Values": ["red"]}])
     refused(ec2.describe_vpc_peering_connections, "InvalidVpcPeeringConnectionID.NotFound",
@@ -140,7 +139,7 @@ def test_tasks_of_connected_vpcs_reach_each_other_as_both_sides_say(sites, inhab
     assert inhabitants.says(one, 1, f"nc -w 2 {address} 80 < /dev/null || echo nothing")[-1] == "nothing"
     assert fetch(one, far, clients) == "nothing"
     said, passes = explained(one, member, f"{distant['taskArn']}:80")
-    assert not passes and "has no route for it" in said, said
+    assert not passes and "it has no public address" in said, said
     # Without a way back nobody is answered.
     ec2.delete_route(RouteTableId=other.main_table(), DestinationCidrBlock=one.block)
     wait_for("the answers' end", lambda: fetch(one, address, clients) == "nothing")

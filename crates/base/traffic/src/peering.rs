@@ -195,7 +195,8 @@ mod tests {
         subnet(1, &[]).into_iter().for_each(|it| feed.put(it));
         subnet(2, &[("10.1.0.0/24", there)]).into_iter().for_each(|it| feed.put(it));
         assert_eq!(found(&feed), [four], "it may send to us");
-        assert!(feed.oddities().is_empty(), "{:?}", feed.oddities());
+        let stranger = interface(3, 4).id;
+        assert_eq!(feed.oddities(), [crate::feed::Oddity::InterfaceOutside(stranger)]);
         let text = serde_json::to_string(&feed.items().collect::<Vec<_>>()).unwrap();
         let again: Feed = serde_json::from_str::<Vec<Item>>(&text).unwrap().into_iter().collect();
         assert_eq!(again, feed);

@@ -195,10 +195,10 @@ impl Asked<'_> {
         let (feed, _) = self.vpc(&from.vpc);
         let sender = network_feed::interface(self.view, from, &from.vpc, Place::Here);
         let peering = self.view.peering_between(self.account, &from.vpc, &to.vpc);
-        match feed.way_out(&sender, to.address) {
-            Way::Peer { to: found, .. } => found.id == to.eni,
-            _ => peering.is_some() && self.public_of(to).is_none(),
+        if let Way::Peer { to: found, .. } = feed.way_out(&sender, to.address) {
+            return found.id == to.eni;
         }
+        peering.is_some() && self.public_of(to).is_none()
     }
 
     /// Leads a packet to an interface over a connection of its VPC with another.

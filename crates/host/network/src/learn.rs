@@ -155,13 +155,13 @@ impl Worker {
         }
         self.follow_peers(&mut turn.batch);
         self.follow(&mut turn.batch)?;
-        self.follow_peerings()?;
+        let peered = self.follow_peerings();
         self.follow_balancers(turn);
         if let Err(error) = self.follow_logged() {
             // With whatever is told or asked next it is tried again.
             warn!(error = %longshore_types::Chain(&error), "flows are not counted");
         }
-        self.follow_routers(turn)
+        self.follow_routers(turn).and(peered)
     }
 
     /// The tunnel is open to hosts that share a VPC with this one, whichever it is.

@@ -213,9 +213,9 @@ fn notes(steps: &[Step], [from, to]: [&End; 2]) -> Vec<String> {
             "{address} is no interface of this account: no group is asked where it leaves.{host}"
         ));
     }
-    let by_peering = steps.iter().find_map(|step| match step {
-        Step::Route { way: Way::Peer { peering, .. }, .. } => Some(peering),
-        _ => None,
+    let by_peering = steps.iter().find_map(|step| {
+        let Step::Route { way: Way::Peer { peering, .. }, .. } = step else { return None };
+        Some(peering)
     });
     if let End::Address(address) = to
         && let Some(peering) = by_peering

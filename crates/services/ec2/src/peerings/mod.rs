@@ -130,10 +130,7 @@ fn status_to_wire(row: &VpcPeering, now: Timestamp) -> api::VpcPeeringConnection
         PeeringStatus::Active => (Code::Active, "Active".to_owned()),
         PeeringStatus::Rejected => (Code::Rejected, format!("Rejected by {accepter}")),
         PeeringStatus::Deleted => {
-            let by = match row.state {
-                PeeringState::Deleted { by, .. } => by,
-                _ => row.requester.account,
-            };
+            let by = if let PeeringState::Deleted { by, .. } = row.state { by } else { accepter };
             (Code::Deleted, format!("Deleted by {by}"))
         }
         PeeringStatus::Failed => (Code::Failed, FAILED.to_owned()),

@@ -74,6 +74,20 @@ impl Pair {
         self.world().ec2.delete_vpc_peering_connection(&caller, request).await.map(|_| ())
     }
 
+    async fn change(
+        &self,
+        caller: &Caller,
+        id: &str,
+        request: api::ModifyVpcPeeringConnectionOptionsRequest,
+    ) -> Result<api::ModifyVpcPeeringConnectionOptionsResult, ApiError> {
+        let request = api::ModifyVpcPeeringConnectionOptionsRequest {
+            vpc_peering_connection_id: text(id),
+            ..request
+        };
+        let caller = self.now(caller);
+        self.world().ec2.modify_vpc_peering_connection_options(&caller, request).await
+    }
+
     async fn connected(&self) -> String {
         let id = self.request(&self.far).await.unwrap().vpc_peering_connection_id.unwrap();
         self.accept(&self.peer, &id).await.unwrap();
@@ -256,26 +270,21 @@ async fn routes_by_a_connection_lead_while_it_is_there() {
     let missing = ec2.create_route(&pair.site.root, route("10.9.0.0/16", "pcx-12345678")).await;
     assert_eq!(code(missing), "InvalidVpcPeeringConnectionID.NotFound");
     let third = new_vpc(pair.world(), &pair.site.root, "10.3.0.0/16").await.unwrap();
-    let far = Pair { far: third.clone(), ..pair };
-    let beside = Site { vpc: far.far.clone(), ..far.site };
-    let other = beside.main_table().await.route_table_id.unwrap();
-    let request =
-        api::CreateRouteRequest { route_table_id: Some(other), ..route("10.1.0.0/16", &id) };
-    let refused = beside.world.ec2.create_route(&beside.root, request).await.unwrap_err();
+    let root = &pair.site.root;
+    let tables = |name: &'static str, value: String| async move {
+        let filters = super::filter(name, &value);
+        let request = api::DescribeRouteTablesRequest { filters, ..Default::default() };
+        let found = ec2.describe_route_tables(root, request).await.unwrap();
+        found.route_tables.unwrap().remove(0)
+    };
+    let other = tables("vpc-id", third).await.route_table_id;
+    let request = api::CreateRouteRequest { route_table_id: other, ..route("10.1.0.0/16", &id) };
+    let refused = ec2.create_route(root, request).await.unwrap_err();
     assert!(refused.message.contains("belong to different networks"), "{}", refused.message);
-    let gone = api::DeleteVpcPeeringConnectionRequest {
-        vpc_peering_connection_id: text(&id),
-        dry_run: None,
-    };
-    beside.world.ec2.delete_vpc_peering_connection(&beside.root, gone).await.unwrap();
-    let again = beside.world.ec2.create_route(&beside.root, route("10.8.0.0/16", &id)).await;
+    pair.delete(&pair.peer, &id).await.unwrap();
+    let again = ec2.create_route(root, route("10.8.0.0/16", &id)).await;
     assert_eq!(code(again), "InvalidVpcPeeringConnectionID.NotFound");
-    let request = api::DescribeRouteTablesRequest {
-        filters: super::filter("route.vpc-peering-connection-id", &id),
-        ..Default::default()
-    };
-    let tables = beside.world.ec2.describe_route_tables(&beside.root, request).await.unwrap();
-    let routes = tables.route_tables.unwrap().remove(0).routes.unwrap();
+    let routes = tables("route.vpc-peering-connection-id", id.clone()).await.routes.unwrap();
     let states = routes.iter().filter(|it| it.vpc_peering_connection_id.is_some());
     let states: Vec<_> = states.map(|it| it.state.clone().unwrap()).collect();
     assert_eq!(states, [api::RouteState::Blackhole]);
@@ -355,25 +364,17 @@ async fn options_are_each_sides_own_and_of_active_connections() {
             ..Default::default()
         })
     };
-    let change = |caller: &Caller, request: api::ModifyVpcPeeringConnectionOptionsRequest| {
-        let (caller, id) = (pair.now(caller), text(&id));
-        let request = api::ModifyVpcPeeringConnectionOptionsRequest {
-            vpc_peering_connection_id: id,
-            ..request
-        };
-        async move { pair.world().ec2.modify_vpc_peering_connection_options(&caller, request).await }
-    };
     let of_requester = |allows| api::ModifyVpcPeeringConnectionOptionsRequest {
         requester_peering_connection_options: options(allows),
         ..Default::default()
     };
-    let refused = change(root, of_requester(true)).await.unwrap_err();
+    let refused = pair.change(root, &id, of_requester(true)).await.unwrap_err();
     assert_eq!(refused.code, "OperationNotPermitted");
     assert!(refused.message.contains("is not active"), "{}", refused.message);
     pair.accept(peer, &id).await.unwrap();
-    assert_eq!(code(change(peer, of_requester(true)).await), "OperationNotPermitted");
-    assert_eq!(code(change(root, Default::default()).await), "MissingParameter");
-    let without_names = change(root, of_requester(true)).await;
+    assert_eq!(code(pair.change(peer, &id, of_requester(true)).await), "OperationNotPermitted");
+    assert_eq!(code(pair.change(root, &id, Default::default()).await), "MissingParameter");
+    let without_names = pair.change(root, &id, of_requester(true)).await;
     assert_eq!(code(without_names), "InvalidVpcPeeringConnectionState.DnsHostnamesDisabled");
     for (caller, vpc) in [(root, &pair.site.vpc), (peer, &pair.far)] {
         let request = api::ModifyVpcAttributeRequest {
@@ -383,7 +384,7 @@ async fn options_are_each_sides_own_and_of_active_connections() {
         };
         pair.world().ec2.modify_vpc_attribute(caller, request).await.unwrap();
     }
-    let answer = change(root, of_requester(true)).await.unwrap();
+    let answer = pair.change(root, &id, of_requester(true)).await.unwrap();
     let allowed = answer.requester_peering_connection_options.unwrap();
     assert_eq!(allowed.allow_dns_resolution_from_remote_vpc, Some(true));
     assert!(answer.accepter_peering_connection_options.is_none());
@@ -397,6 +398,6 @@ async fn options_are_each_sides_own_and_of_active_connections() {
         }),
         ..Default::default()
     };
-    let refused = change(root, classic).await.unwrap_err();
+    let refused = pair.change(root, &id, classic).await.unwrap_err();
     assert!(refused.message.starts_with("AllowEgressFromLocalClassicLink"), "{}", refused.message);
 }
